@@ -1,0 +1,26 @@
+"""The `retinue` command. Turns our errors into one line on stderr, and a missing extra into what to install."""
+
+import sys
+
+from retinue.errors import RetinueError
+
+_NEEDS = "retinue: this command needs more than the base package: pip install 'retinue[server]' (missing: {})"
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from retinue.cli.main import app  # noqa: PLC0415 - its libraries come with an extra
+
+        app()
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "retinue":
+            raise
+        sys.exit(_NEEDS.format(error.name))
+    except RetinueError as error:
+        sys.stderr.write(f"retinue: {error}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The composition root: settings become a store, access, routes and applications. Used by the CLI and by tests.
+
+Read top to bottom to see what a running Retinue is made of. The only file that knows which store is behind the
+contract.
+"""
+
+import secrets
+from pathlib import Path
+
+from retinue.access.credentials import Credentials
+from retinue.clock import Clock
+from retinue.errors import InputError
+from retinue.following import Following
+from retinue.store.base import AccessStore, GraphReader
+from retinue.store.sqlite import files
+from retinue.store.sqlite.access import SqliteAccess
+from retinue.store.sqlite.check import SqliteChecker
+from retinue.store.sqlite.graph import SqliteGraph
+from retinue.store.sqlite.writer import SqliteGraphWriter
+from retinue.web.asgi import Application, LogIds
+from retinue.web.routes import public_routes
+
+
+def store_path(store: str) -> Path:
+    """The file a `--store` value names. Raises `InputError` for what this program cannot open."""
+    scheme, separator, _ = store.partition("://")
+    if separator:
+        raise InputError(f"--store {store}: there is no store of the kind {scheme!r}; give the path of a SQLite file")
+    if not store:
+        raise InputError("--store: is empty")
+    return Path(store)
+
+
+def create_store(store: str) -> None:
+    """Make an empty store where there is none."""
+    path = store_path(store)
+    files.create(path, files.GRAPH)
+    files.create(files.access_path(path), files.ACCESS)
+
+
+def open_graph(store: str, clock: Clock) -> SqliteGraph:
+    """The graph, for reading."""
+    return SqliteGraph(store_path(store), clock)
+
+
+def open_graph_writer(store: str, clock: Clock) -> SqliteGraphWriter:
+    """The graph, for writing."""
+    return SqliteGraphWriter(store_path(store), clock)
+
+
+def open_access(store: str) -> SqliteAccess:
+    """Clients and tokens."""
+    return SqliteAccess(files.access_path(store_path(store)))
+
+
+def open_checker(store: str) -> SqliteChecker:
+    """The store's consistency check."""
+    path = store_path(store)
+    return SqliteChecker(path, files.access_path(path))
+
+
+def credentials(access: AccessStore, clock: Clock) -> Credentials:
+    """Clients and tokens, with the operating system's randomness."""
+    return Credentials(access, clock, secrets.token_bytes)
+
+
+def public_application(graph: GraphReader, access: AccessStore, clock: Clock) -> Application:
+    """What the public listener serves."""
+    routes = public_routes(Following(graph, clock), credentials(access, clock))
+    return Application(routes, LogIds(clock, secrets.token_bytes))

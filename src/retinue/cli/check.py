@@ -1,0 +1,39 @@
+"""`retinue check`."""
+
+import asyncio
+from contextlib import closing
+
+import typer
+
+from retinue.cli.flags import AsJson, Store
+from retinue.settings import default_of
+
+BROKEN = 1
+
+
+def check(store: Store = default_of("store"), as_json: AsJson = False) -> None:
+    """Verify every invariant of a store; exit code 1 where one is broken. Changes nothing."""
+    problems, facts = asyncio.run(_examine(store))
+    if as_json:
+        from msgspec import json
+
+        typer.echo(json.encode({"problems": problems, "facts": facts}).decode())
+    else:
+        for problem in problems:
+            typer.echo(problem)
+        counted = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in facts.items())
+        typer.echo(f"{store}: {counted}: {f'{len(problems)} problems' if problems else 'every invariant holds'}")
+    if problems:
+        raise typer.Exit(BROKEN)
+
+
+async def _examine(store: str) -> tuple[list[str], dict[str, int]]:
+    from retinue import assemble
+    from retinue.errors import StoreUnavailable
+
+    with closing(assemble.open_checker(store)) as checker:
+        problems = [problem async for problem in checker.problems()]
+        try:
+            return problems, await checker.facts()
+        except StoreUnavailable as error:
+            return [*problems, f"{store}: {error}"], {}

@@ -1,0 +1,21 @@
+"""Flags that several commands share. Each flag of the CLI has an environment twin, named here and nowhere else."""
+
+from typing import Annotated, Any
+
+import typer
+
+from retinue.settings import environment_name, help_of
+
+
+def flag(name: str, text: str, *short: str, **options: Any) -> Any:
+    """A `--name` (and maybe a short form) with its environment twin."""
+    return typer.Option(f"--{name}", *short, envvar=environment_name(name), help=text, **options)
+
+
+def setting(name: str, **options: Any) -> Any:
+    """The flag of a server setting; its help is in the table of settings."""
+    return flag(name.replace("_", "-"), help_of(name), **options)
+
+
+Store = Annotated[str, setting("store")]
+AsJson = Annotated[bool, flag("json", "Print JSON for programs instead of a table for people.")]

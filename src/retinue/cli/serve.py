@@ -1,0 +1,39 @@
+"""`retinue serve`."""
+
+from typing import Annotated
+
+import typer
+
+from retinue.cli.flags import Store, setting
+from retinue.settings import Settings, default_of
+
+
+def serve(
+    store: Store = default_of("store"),
+    host: Annotated[str, setting("host")] = default_of("host"),
+    port: Annotated[int, setting("port")] = default_of("port"),
+    workers: Annotated[int, setting("workers")] = default_of("workers"),
+    management_port: Annotated[int, setting("management_port")] = default_of("management_port"),
+    max_connections: Annotated[int, setting("max_connections")] = default_of("max_connections"),
+    tls_cert: Annotated[str, setting("tls_cert")] = default_of("tls_cert"),
+    tls_key: Annotated[str, setting("tls_key")] = default_of("tls_key"),
+    log_level: Annotated[str, setting("log_level")] = default_of("log_level"),
+) -> None:
+    """Serve a store until SIGTERM or Ctrl-C; requests in flight are finished."""
+    from retinue.serving import supervisor
+
+    def announce(public: str, management: str) -> None:
+        typer.echo(f"Serving {store} on {public} (management on {management}). Ctrl-C stops.")
+
+    settings = Settings(
+        store=store,
+        host=host,
+        port=port,
+        workers=workers,
+        management_port=management_port,
+        max_connections=max_connections,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        log_level=log_level,
+    )
+    supervisor.serve(settings, announce)

@@ -1,0 +1,130 @@
+"""Every error of ours, and nothing else.
+
+    RetinueError
+    ├── InputError              a command was given something it cannot work with
+    ├── StoreError              a store cannot be opened
+    │   ├── StoreMissing
+    │   ├── NotAStore
+    │   └── StoreTooNew
+    └── Refusal                 a request that gets an error answer; `wire.py` knows its code, status and message
+        ├── BadBody  BadField  BadCountOrCursor  BodyTooLarge
+        ├── AccountNotFound  AccountPrivate  AccountWithheld
+        ├── TokenInvalid  ScopeMissing
+        ├── ParameterMissing  ParametersMalformed  GrantUnsupported  ClientInvalid
+        ├── PathUnsupported  EndpointNotServed  MethodNotAllowed
+        └── StoreUnavailable  Overloaded  NotHttp  InternalFault
+
+Domain code raises these; only `wire.py` turns a `Refusal` into bytes, only the CLI prints the others.
+"""
+
+
+class RetinueError(Exception):
+    """Root of all errors raised on purpose."""
+
+
+class InputError(RetinueError):
+    """A file, flag or value that a command cannot work with; the message names it."""
+
+
+class StoreError(RetinueError):
+    """A store that cannot be opened; the message says why and what to do."""
+
+
+class StoreMissing(StoreError):
+    """There is nothing at the given place."""
+
+
+class NotAStore(StoreError):
+    """There is something at the given place, but Retinue did not make it or it is damaged."""
+
+
+class StoreTooNew(StoreError):
+    """The store was written by a newer Retinue."""
+
+
+class Refusal(RetinueError):
+    """A request that is refused. `detail` fills the one gap that the wire's message may have."""
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class BadBody(Refusal):
+    """The body is no JSON object and no form pairs; `detail` says what is wrong with it."""
+
+
+class BadField(Refusal):
+    """One field has a value that is not accepted; `detail` names the field and what was expected."""
+
+
+class BadCountOrCursor(Refusal):
+    """`max_count` or `cursor` is a number outside its range."""
+
+
+class BodyTooLarge(Refusal):
+    """The body is longer than the limit in `detail`."""
+
+
+class AccountNotFound(Refusal):
+    """No live account has the username in `detail`."""
+
+
+class AccountPrivate(Refusal):
+    """The account in `detail` is private or hides the list asked for."""
+
+
+class AccountWithheld(Refusal):
+    """The account may not be shown: banned, under age, region or law."""
+
+
+class TokenInvalid(Refusal):
+    """The access token is absent, malformed, unknown, expired or revoked."""
+
+
+class ScopeMissing(Refusal):
+    """The client lacks the scope in `detail`."""
+
+
+class ParameterMissing(Refusal):
+    """The token request lacks the parameter described by `detail`."""
+
+
+class ParametersMalformed(Refusal):
+    """The token request cannot be read."""
+
+
+class GrantUnsupported(Refusal):
+    """The token request asks for another grant than client credentials."""
+
+
+class ClientInvalid(Refusal):
+    """Wrong client key or secret, or a client that may not have tokens; `detail` is the whole sentence."""
+
+
+class PathUnsupported(Refusal):
+    """Nothing lives at the path."""
+
+
+class EndpointNotServed(Refusal):
+    """A path of TikTok's Research API that Retinue does not serve; `detail` is the path."""
+
+
+class MethodNotAllowed(Refusal):
+    """The path is served, for the methods in `detail` only."""
+
+
+class StoreUnavailable(Refusal):
+    """The store is out of reach or too busy at the moment."""
+
+
+class Overloaded(Refusal):
+    """There are more connections than the server takes at once."""
+
+
+class NotHttp(Refusal):
+    """The bytes received are not HTTP."""
+
+
+class InternalFault(Refusal):
+    """Something failed that should not; the log has the traceback under the answer's log_id."""

@@ -1,0 +1,1 @@
+"""How graphs get in: files to records, records to the store."""

@@ -1,0 +1,125 @@
+"""Import: tables into the store, a batch at a time, with a tally. Order of the file is order of storing.
+
+Safe to kill at any instant and to run again: every batch is stored whole or not at all, and what is there already
+is a duplicate.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Generic, TypeVar
+
+from msgspec import Struct
+
+from retinue.errors import InputError
+from retinue.ingest import records
+from retinue.ingest.rejects import Reject, RejectsFile
+from retinue.ingest.tables import RawRow, Table
+from retinue.model import AccountRecord, FollowRecord
+from retinue.store.base import GraphWriter, Verdict
+
+BATCH = 2_000
+
+_Record = TypeVar("_Record", AccountRecord, FollowRecord)
+OnProgress = Callable[[int], None]
+
+
+class Tally(Struct):
+    """What became of a table's rows."""
+
+    accepted: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    nuls_removed: int = 0
+
+
+class Import(Struct, frozen=True):
+    """One run: the writer, the second at which everything in it was received, where rejects go, what came of it."""
+
+    writer: GraphWriter
+    received_at: int
+    rejects: RejectsFile
+    tallies: dict[str, Tally]
+
+
+async def import_accounts(run: Import, name: str, table: Table, on_progress: OnProgress) -> None:
+    """Load a table of accounts. `on_progress` gets the table's position after each batch."""
+    tally = run.tallies.setdefault(name, Tally())
+
+    def read(row: RawRow) -> AccountRecord:
+        tally.nuls_removed += records.nuls_in(row.values)
+        return records.account_record(row.values)
+
+    async def store(batch: Sequence[AccountRecord]) -> list[Verdict]:
+        return await run.writer.add_accounts(batch, run.received_at)
+
+    await _load(_Load(run.rejects, name, table, tally, read, store), on_progress)
+
+
+async def import_follows(run: Import, name: str, table: Table, on_progress: OnProgress) -> None:
+    """Load a table of follows. `on_progress` gets the table's position after each batch."""
+    tally = run.tallies.setdefault(name, Tally())
+
+    def read(row: RawRow) -> FollowRecord:
+        return records.follow_record(row.values, run.received_at)
+
+    await _load(_Load(run.rejects, name, table, tally, read, run.writer.add_follows), on_progress)
+
+
+class _Load(Struct, Generic[_Record]):
+    rejects: RejectsFile
+    name: str
+    table: Table
+    tally: Tally
+    read: Callable[[RawRow], _Record]
+    store: Callable[[Sequence[_Record]], Awaitable[list[Verdict]]]
+
+    def reject(self, row: RawRow, reason: str) -> None:
+        """Count and keep a row that is not loaded."""
+        self.tally.rejected += 1
+        self.rejects.add(Reject(self.name, row.line, reason, row.text))
+
+
+async def _load(load: _Load[_Record], on_progress: OnProgress) -> None:
+    for batch in _batches(load.table):
+        readable = list(_readable(load, batch))
+        verdicts = await load.store([record for _, record in readable])
+        for (row, _), verdict in zip(readable, verdicts, strict=True):
+            _count(load, row, verdict)
+        load.rejects.flush()
+        on_progress(load.table.position)
+
+
+def _batches(table: Table) -> Iterator[list[RawRow]]:
+    """Rows in batches; where the file turns out to be damaged, what came before is still handed on."""
+    batch: list[RawRow] = []
+    try:
+        for row in table:
+            batch.append(row)
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+    except InputError:
+        yield batch
+        raise
+    yield batch
+
+
+def _readable(load: _Load[_Record], batch: Sequence[RawRow]) -> Iterator[tuple[RawRow, _Record]]:
+    for row in batch:
+        if row.fault:
+            load.reject(row, row.fault)
+            continue
+        try:
+            record = load.read(row)
+        except records.BadRecord as bad:
+            load.reject(row, str(bad))
+        else:
+            yield row, record
+
+
+def _count(load: _Load[_Record], row: RawRow, verdict: Verdict) -> None:
+    if verdict is Verdict.ACCEPTED:
+        load.tally.accepted += 1
+    elif verdict is Verdict.DUPLICATE:
+        load.tally.duplicate += 1
+    else:
+        load.reject(row, verdict.value)

@@ -1,0 +1,72 @@
+"""Bytes of a file to numbered lines of text, plain or gzip, whatever the bytes are.
+
+A line that is no UTF-8 or far too long comes out as a fault with its number, and reading goes on behind it.
+"""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+from retinue.errors import InputError
+
+MAX_LINE_BYTES = 1 << 20
+_BOM = b"\xef\xbb\xbf"
+
+
+class Line(NamedTuple):
+    """A line without its end. `fault` says why its text cannot be trusted, empty where it can."""
+
+    number: int
+    text: str
+    fault: str = ""
+
+
+class LineFile:
+    """A text file that is read once, and that knows how far it is."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._raw = path.open("rb")
+            self.size = path.stat().st_size
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        self._path = path
+        packed = path.suffix == ".gz"
+        self._bytes = cast("BinaryIO", gzip.GzipFile(fileobj=self._raw)) if packed else self._raw
+
+    @property
+    def position(self) -> int:
+        """Bytes of the file consumed so far, of `size`."""
+        return self.size if self._raw.closed else self._raw.tell()
+
+    def __iter__(self) -> Iterator[Line]:
+        number = 0
+        try:
+            while line := self._bytes.readline(MAX_LINE_BYTES):
+                number += 1
+                if number == 1:
+                    line = line.removeprefix(_BOM)
+                yield self._too_long(number, line) if len(line) >= MAX_LINE_BYTES else _decoded(number, line)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{self._path}: damaged after line {number}: {error}") from error
+        finally:
+            self._raw.close()
+
+    def _too_long(self, number: int, beginning: bytes) -> Line:
+        rest = beginning
+        while rest and not rest.endswith(b"\n"):
+            rest = self._bytes.readline(MAX_LINE_BYTES)
+        return Line(number, _escaped(beginning[:1000]), f"longer than {MAX_LINE_BYTES} bytes")
+
+
+def _decoded(number: int, line: bytes) -> Line:
+    try:
+        return Line(number, line.decode().rstrip("\r\n"))
+    except UnicodeDecodeError:
+        return Line(number, _escaped(line).rstrip("\r\n"), "broken UTF-8")
+
+
+def _escaped(line: bytes) -> str:
+    return line.decode(errors="backslashreplace")

@@ -1,0 +1,47 @@
+"""The rejects file: every row that was not loaded, with file, line number, reason and the row itself, as JSON lines."""
+
+import os
+from pathlib import Path
+from typing import IO
+
+import msgspec
+from msgspec import Struct
+
+
+class Reject(Struct, frozen=True):
+    """A row that was not loaded."""
+
+    file: str
+    line: int
+    reason: str
+    text: str
+
+
+class RejectsFile:
+    """Written when the first reject comes; an older file of the same name goes at the start.
+
+    Only its owner may read it: it holds names, and erasure must be able to find it beside the store.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = 0
+        self._file: IO[bytes] | None = None
+        path.unlink(missing_ok=True)
+
+    def add(self, reject: Reject) -> None:
+        """Keep one row."""
+        if self._file is None:
+            self._file = os.fdopen(os.open(self.path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb")
+        self._file.write(msgspec.json.encode(reject) + b"\n")
+        self.count += 1
+
+    def flush(self) -> None:
+        """Hand everything to the operating system, so that a killed import keeps it."""
+        if self._file is not None:
+            self._file.flush()
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._file is not None:
+            self._file.close()

@@ -1,0 +1,210 @@
+"""A made-up follow graph that behaves like a real one, as import files. The same seed gives the same bytes.
+
+Heavy-tailed following and followers, bursts within one second, names in many scripts, a few private, hidden and
+withheld accounts. Always holds `test_user` with the list that TikTok's own page shows. Reads no clock.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retinue.errors import InputError
+
+ACCOUNTS_FILE = "accounts.csv"
+FOLLOWS_FILE = "follows.csv"
+
+# TikTok's page shows three rows for the bound 1685544251 and then the cursor 1650642422; one older row makes
+# has_more true.
+PAGE_OWNER = "test_user"
+PAGE_ROWS = (
+    ("test_username", "test user", 1685000000),
+    ("test_username2", "test user 2", 1670000000),
+    ("test_username3", "test user 3", 1650642423),
+    ("test_username4", "test user 4", 1640000000),
+)
+
+_FIRST_SECOND = 1483228800  # 2017-01-01
+_LAST_SECOND = 1735689600  # 2025-01-01
+_MOST_FOLLOWED = 10_000
+_BURST_SHARE = 0.15
+_FOLLOWS_PER_CHUNK = 500_000
+_ROUNDS_BY_POPULARITY = 4
+
+_HANDLES = ("anna", "ben", "chloe", "dario", "elif", "farid", "gia", "hugo", "ines", "juno", "kai", "lena", "mateo")
+_THINGS = ("bakes", "codes", "dances", "draws", "films", "jokes", "reads", "runs", "sings", "skates", "travels")
+_FOREIGN_HANDLES = ("søren", "мария", "さくら", "محمد", "žofie", "nguyễn")
+_DISPLAY_NAMES = (
+    "Anna {}",
+    "BEN 🔥 {}",
+    "Zoë & Léa {}",
+    "Мария {}",
+    "さくら🌸{}",
+    "محمد {}",
+    "রিয়া {}",
+    "Nguyễn Ánh {}",
+    "👩‍👩‍👧‍👦 {}",
+    "🇩🇪🇧🇷 {}",
+    'The "real" {}, twice',
+    "{}",
+)
+
+Ints = NDArray[np.int64]
+
+
+class Size(NamedTuple):
+    """What to make."""
+
+    accounts: int
+    follows: int
+    seed: int
+
+
+def write_sample(size: Size, folder: Path) -> tuple[Path, Path]:
+    """Write accounts and follows files into a folder, made if absent; returns their paths. Raises `InputError`."""
+    _require_possible(size)
+    random = np.random.Generator(np.random.PCG64(size.seed))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        usernames = _write_accounts(random, size, folder / ACCOUNTS_FILE)
+        _write_follows(random, size, usernames, folder / FOLLOWS_FILE)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}") from error
+    return folder / ACCOUNTS_FILE, folder / FOLLOWS_FILE
+
+
+def _require_possible(size: Size) -> None:
+    fixed = len(PAGE_ROWS)
+    if size.accounts <= fixed:
+        raise InputError(f"--accounts {size.accounts}: the sample needs at least {fixed + 1}")
+    possible = (size.accounts - 1) * _cap(size.accounts) + fixed
+    if not fixed <= size.follows <= possible:
+        raise InputError(f"--follows {size.follows}: {size.accounts} accounts can have {fixed} to {possible}")
+
+
+def _cap(accounts: int) -> int:
+    """The longest list: what TikTok allows, or a third of everybody in a small graph."""
+    return max(1, min(_MOST_FOLLOWED, accounts // 3))
+
+
+# --- accounts -------------------------------------------------------------------------------------------------------
+
+
+def _write_accounts(random: np.random.Generator, size: Size, path: Path) -> list[str]:
+    usernames = []
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(
+            ("id", "username", "display_name", "visibility", "bio_description", "is_verified", "likes_count")
+        )
+        for number, row in enumerate(_accounts(random, size.accounts)):
+            writer.writerow((6_800_000_000_000_000_000 + 7919 * number, *row))
+            usernames.append(row[0])
+    return usernames
+
+
+def _accounts(random: np.random.Generator, count: int) -> Iterator[tuple[Any, ...]]:
+    yield PAGE_OWNER, "Test User", "public", "The account of the documentation", "false", 0
+    for username, display_name, _ in PAGE_ROWS:
+        yield username, display_name, "public", "", "false", 0
+    others = count - 1 - len(PAGE_ROWS)
+    choices = random.integers(0, 1 << 30, size=(others, 3)).tolist()
+    luck = random.random(size=(others, 2)).tolist()
+    for number, ((handle, thing, name), (seen, fame)) in enumerate(zip(choices, luck, strict=True)):
+        heads = _FOREIGN_HANDLES if handle % 200 == 0 else _HANDLES
+        username = f"{heads[handle % len(heads)]}_{_THINGS[thing % len(_THINGS)]}.{number}"
+        display_name = _DISPLAY_NAMES[name % len(_DISPLAY_NAMES)].format(_THINGS[thing % len(_THINGS)])
+        bio = f"{_THINGS[name % len(_THINGS)]} every day ✨" if fame > 0.5 else ""  # noqa: PLR2004 - half of them
+        likes = int(10 / (1.0001 - fame) ** 2)
+        yield username, display_name, _visibility(seen), bio, str(fame > 0.999).lower(), likes  # noqa: PLR2004
+
+
+def _visibility(seen: float) -> str:
+    for share, visibility in ((0.01, "withheld"), (0.03, "private"), (0.04, "following_hidden")):
+        if seen < share:
+            return visibility
+    return "public"
+
+
+# --- follows --------------------------------------------------------------------------------------------------------
+
+
+def _write_follows(random: np.random.Generator, size: Size, usernames: list[str], path: Path) -> None:
+    degrees = _degrees(random, size)
+    joined = random.integers(_FIRST_SECOND, _LAST_SECOND - 30 * 86_400, size=size.accounts)
+    popularity = random.permutation(size.accounts)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write("follower,followee,followed_at\n")
+        file.writelines(f"{PAGE_OWNER},{username},{at}\n" for username, _, at in PAGE_ROWS)
+        for chunk in _chunks(degrees):
+            followers, followees = _pairs(random, degrees, chunk, popularity)
+            times = _times(random, followers, joined)
+            order = np.lexsort((-times, followers))
+            rows = zip(followers[order].tolist(), followees[order].tolist(), times[order].tolist(), strict=True)
+            file.writelines(f"{usernames[a]},{usernames[b]},{at}\n" for a, b, at in rows)
+
+
+def _degrees(random: np.random.Generator, size: Size) -> Ints:
+    """How many each account follows: log-normal, capped, and together exactly what was asked for."""
+    wanted, cap = size.follows - len(PAGE_ROWS), _cap(size.accounts)
+    weights = np.exp(random.normal(0.0, 1.4, size=size.accounts))
+    weights[0] = 0.0  # the page owner's list is fixed
+    degrees = np.zeros(size.accounts, dtype=np.int64)
+    while (missing := wanted - int(degrees.sum())) > 0:
+        room = np.where(degrees < cap, weights, 0.0)
+        share = np.floor(room / room.sum() * missing).astype(np.int64)
+        if not share.any():
+            share[np.argsort(-room, kind="stable")[: min(missing, int(np.count_nonzero(room)))]] = 1
+        degrees = np.minimum(degrees + share, cap)
+    return degrees
+
+
+def _chunks(degrees: Ints) -> Iterator[range]:
+    """Stretches of accounts with about `_FOLLOWS_PER_CHUNK` follows each, so that memory stays bounded."""
+    ends = np.cumsum(degrees)
+    first = 0
+    while first < len(degrees):
+        before = int(ends[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, before + _FOLLOWS_PER_CHUNK, side="right")))
+        yield range(first, last)
+        first = last
+
+
+def _pairs(random: np.random.Generator, degrees: Ints, chunk: range, popularity: Ints) -> tuple[Ints, Ints]:
+    """Distinct (follower, followee) pairs: popular accounts are drawn often, nobody follows themselves."""
+    count = len(popularity)
+    codes = np.empty(0, dtype=np.int64)
+    missing = degrees[chunk.start : chunk.stop].copy()
+    for turn in range(1_000_000):
+        if not missing.any():
+            break
+        drawn = np.repeat(np.arange(chunk.start, chunk.stop), np.where(missing > 0, 2 * missing + 4, 0))
+        skew = 2.5 if turn < _ROUNDS_BY_POPULARITY else 1.0
+        followees = popularity[(count * random.random(drawn.size) ** skew).astype(np.int64)]
+        fresh = (drawn * count + followees)[drawn != followees]
+        codes = _at_most(random, np.unique(np.concatenate((codes, fresh))), degrees, count)
+        missing = (degrees - np.bincount(codes // count, minlength=count))[chunk.start : chunk.stop]
+    return codes // count, codes % count
+
+
+def _at_most(random: np.random.Generator, codes: Ints, degrees: Ints, count: int) -> Ints:
+    """Drop pairs by chance where a follower has more than it should."""
+    codes = codes[np.lexsort((random.random(codes.size), codes // count))]
+    followers = codes // count
+    firsts = np.searchsorted(followers, followers, side="left")
+    kept: Ints = codes[np.arange(codes.size) - firsts < degrees[followers]]
+    return kept
+
+
+def _times(random: np.random.Generator, followers: Ints, joined: Ints) -> Ints:
+    """When each follow happened: any time since joining, some in the very second of their neighbour."""
+    begin = joined[followers]
+    times = begin + (random.random(followers.size) * (_LAST_SECOND - begin)).astype(np.int64)
+    is_new_list = np.diff(followers, prepend=-1) != 0
+    leads = is_new_list | (random.random(followers.size) >= _BURST_SHARE)
+    leader = np.maximum.accumulate(np.where(leads, np.arange(followers.size), 0))
+    bursts: Ints = times[leader]
+    return bursts

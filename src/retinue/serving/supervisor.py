@@ -1,0 +1,133 @@
+"""The parent of a running server: binds the ports, starts workers and keeper, restarts what dies, stops them all.
+
+It answers nothing itself and opens the store only to say early and clearly if that cannot work. Its children get
+their settings over stdin, and its end as the end of that pipe, so none of them outlives it.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable
+
+from msgspec import json
+
+from retinue import assemble
+from retinue.clock import SystemClock
+from retinue.errors import InputError
+from retinue.settings import Settings
+from retinue.web.listener import STOP_SECONDS, bind
+
+_LOGGER = logging.getLogger("retinue.serving")
+_PATIENCE_SECONDS = STOP_SECONDS + 1.5  # after that a child is killed; together below the promised 5 s
+_LONGEST_PAUSE_SECONDS = 5.0
+_MANAGEMENT_HOST = "127.0.0.1"
+
+
+def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
+    """Serve until SIGTERM or SIGINT. `announce` gets both addresses once connections are accepted.
+
+    Raises `InputError` or `StoreError` before anything is started.
+    """
+    _require_usable(settings)
+    public = _bind(settings.host, settings.port, "port")
+    management = _bind(_MANAGEMENT_HOST, settings.management_port, "management-port")
+    scheme = "https" if settings.tls_cert else "http"
+    announce(f"{scheme}://{_address(public)}", f"http://{_address(management)}")
+    asyncio.run(_supervise(settings, public, management))
+
+
+async def _supervise(settings: Settings, public: socket.socket, management: socket.socket) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    children = [_Child("keeper", management, settings, stopping)]
+    children += [_Child("worker", public, settings, stopping) for _ in range(settings.workers)]
+    await asyncio.gather(*(child.run() for child in children))
+
+
+class _Child:
+    """One child process and its successors."""
+
+    def __init__(self, role: str, listener: socket.socket, settings: Settings, stopping: asyncio.Event) -> None:
+        self._role = role
+        self._listener = listener
+        self._settings = settings
+        self._stopping = stopping
+
+    async def run(self) -> None:
+        """Keep a process of this role running until the server stops."""
+        pause = 0.1
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            await self._one_life()
+            lived = time.monotonic() - started
+            pause = 0.1 if lived > _LONGEST_PAUSE_SECONDS else min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            if not self._stopping.is_set():
+                _LOGGER.error("%s ended after %.1f s; restarting", self._role, lived)
+                await self._stops_within(pause)
+
+    async def _one_life(self) -> None:
+        process = await self._start()
+        ended = asyncio.create_task(process.wait())
+        stopped = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not ended.done():
+            process.terminate()
+            done, _ = await asyncio.wait({ended}, timeout=_PATIENCE_SECONDS)
+            if not done:
+                process.kill()
+        await ended
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        descriptor = self._listener.fileno()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            f"retinue.serving.{self._role}",
+            str(descriptor),
+            stdin=asyncio.subprocess.PIPE,
+            pass_fds=(descriptor,),
+            process_group=0,  # Ctrl-C reaches the supervisor alone, which then stops its children in order
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.encode(self._settings) + b"\n")
+        return process
+
+    async def _stops_within(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+
+
+def _require_usable(settings: Settings) -> None:
+    if settings.workers < 1:
+        raise InputError(f"--workers {settings.workers}: expected 1 or more")
+    assemble.open_graph(settings.store, SystemClock()).close()
+    assemble.open_access(settings.store).close()
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise InputError("--tls-cert and --tls-key: give both or neither")
+    if settings.tls_cert:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            raise InputError(f"--tls-cert {settings.tls_cert}, --tls-key {settings.tls_key}: {error}") from error
+
+
+def _bind(host: str, port: int, flag: str) -> socket.socket:
+    try:
+        return bind(host, port)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a port"
+        raise InputError(f"--{flag} {port}: cannot listen on {host}:{port}: {reason}; choose another") from error
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

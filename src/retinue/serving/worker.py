@@ -1,0 +1,25 @@
+"""A worker process: reads the store, answers the public listener. Run by the supervisor, never by hand."""
+
+import socket
+from contextlib import closing
+
+from retinue import assemble
+from retinue.clock import SystemClock
+from retinue.serving.child import live, serve_until_stopped
+from retinue.settings import Settings
+from retinue.web.listener import public_server
+
+
+async def work(settings: Settings, listener: socket.socket) -> None:
+    """Answer until told to stop."""
+    clock = SystemClock()
+    with (
+        closing(assemble.open_graph(settings.store, clock)) as graph,
+        closing(assemble.open_access(settings.store)) as access,
+    ):
+        application = assemble.public_application(graph, access, clock)
+        await serve_until_stopped(public_server(application, settings), listener)
+
+
+if __name__ == "__main__":
+    live(work)

@@ -1,0 +1,52 @@
+"""Every setting of the server: name, default, help, in one table. The only file that may know the environment's names.
+
+The CLI makes its flags of this table and `docs/reference.md` is printed from it, so each setting is declared once.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+ENVIRONMENT_PREFIX = "RETINUE_"
+
+
+def _setting(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How one server is to run."""
+
+    store: str = _setting("retinue.db", "Store: the path of a SQLite file.")
+    host: str = _setting("127.0.0.1", "Address the public listener binds to.")
+    port: int = _setting(8642, "Port of the public listener.")
+    workers: int = _setting(1, "Worker processes that answer requests.")
+    management_port: int = _setting(8643, "Port of the management listener, always on 127.0.0.1.")
+    max_connections: int = _setting(4096, "Connections one worker holds at once; more get a quick 503.")
+    tls_cert: str = _setting("", "Certificate chain (PEM) for HTTPS on the public listener.")
+    tls_key: str = _setting("", "Private key (PEM) that belongs to the certificate.")
+    log_level: str = _setting("warning", "What to log: error, warning, info or debug.")
+
+
+def environment_name(flag: str) -> str:
+    """The environment twin of a flag: `management-port` or `management_port` gives `RETINUE_MANAGEMENT_PORT`."""
+    return ENVIRONMENT_PREFIX + flag.replace("-", "_").upper()
+
+
+def default_of(name: str) -> Any:
+    """A setting's default."""
+    return _table()[name].default
+
+
+def help_of(name: str) -> str:
+    """A setting's help text."""
+    return str(_table()[name].metadata["help"])
+
+
+def setting_names() -> list[str]:
+    """All settings, in the order of the table."""
+    return list(_table())
+
+
+def _table() -> dict[str, Any]:
+    return {each.name: each for each in fields(Settings)}

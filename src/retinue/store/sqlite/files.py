@@ -1,0 +1,177 @@
+"""Opening the two SQLite files of a store: what they must be, how they are made, how they are set up.
+
+Every connection of the store comes from here. Foreign errors are translated here: while opening to `StoreError`,
+afterwards (`translated`) to `StoreUnavailable`.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import apsw
+
+from retinue.errors import NotAStore, StoreError, StoreMissing, StoreTooNew, StoreUnavailable
+
+# Older versions can lose committed transactions when several processes check-point one WAL.
+OLDEST_SQLITE = (3, 51, 3)
+WAIT_FOR_LOCK_MS = 10_000
+CACHE_KIB = 16 * 1024
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of file. `application_id` marks it as ours in SQLite's own header, `version` is its schema's."""
+
+    noun: str
+    schema: str
+    application_id: int
+    version: int
+    mode: int
+
+
+class Rows(Protocol):
+    """What a statement gives: rows as tuples, whose types the STRICT schema vouches for."""
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]: ...
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """All rows, at once."""
+        ...
+
+
+Execute = Callable[..., Rows]
+
+GRAPH = Kind("follow graph", "graph.sql", 0x52544701, 1, 0o644)
+ACCESS = Kind("access file", "access.sql", 0x52544101, 1, 0o600)
+
+
+def access_path(graph_path: Path) -> Path:
+    """Where the access file of a graph lies: `graph.db` has `graph.access.db`."""
+    return graph_path.with_suffix(f".access{graph_path.suffix}")
+
+
+def create(path: Path, kind: Kind) -> None:
+    """Make the file with its schema, unless it is there. Safe when several processes do it at once."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, kind.mode))
+        connection = apsw.Connection(str(path))
+    except (OSError, apsw.Error) as error:
+        raise StoreError(f"{path}: cannot be made: {error}") from error
+    try:
+        _make_schema(connection, path, kind)
+    finally:
+        connection.close()
+
+
+def open_for_reading(path: Path, kind: Kind) -> apsw.Connection:
+    """A connection that cannot write."""
+    connection = _open(path, kind, apsw.SQLITE_OPEN_READONLY)
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    return connection
+
+
+def open_for_writing(path: Path, kind: Kind) -> apsw.Connection:
+    """A connection that waits for the write lock. What it commits survives a crash of the machine."""
+    connection = _open(path, kind, apsw.SQLITE_OPEN_READWRITE)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def executor(connection: apsw.Connection) -> Execute:
+    """A cursor's `execute`, for statements that are run to their end before the next one begins."""
+    return cast("Execute", connection.cursor().execute)
+
+
+@contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """One write transaction: committed at the end of the block, rolled back on an error."""
+    with translated():
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise StoreUnavailable(str(error)) from error
+
+
+def _open(path: Path, kind: Kind, flags: int) -> apsw.Connection:
+    _require_sqlite()
+    if not path.exists():
+        raise StoreMissing(f"{path}: there is no {kind.noun} here; `retinue import` makes a store")
+    try:
+        connection = apsw.Connection(str(path), flags=flags)
+    except apsw.Error as error:
+        raise StoreError(f"{path}: cannot be opened: {error}") from error
+    try:
+        connection.set_busy_timeout(WAIT_FOR_LOCK_MS)
+        _require_ours(connection, path, kind)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _require_sqlite() -> None:
+    found = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if found < OLDEST_SQLITE:
+        wanted = ".".join(map(str, OLDEST_SQLITE))
+        raise StoreError(f"SQLite {apsw.sqlite_lib_version()} is too old to be trusted with a store; need {wanted}")
+
+
+def _require_ours(connection: apsw.Connection, path: Path, kind: Kind) -> None:
+    try:
+        application_id, version = _identity(connection)
+    except apsw.NotADBError:
+        raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is no SQLite file)") from None
+    except apsw.Error as error:
+        raise StoreError(f"{path}: cannot be read: {error}") from error
+    if application_id != kind.application_id:
+        raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is another program's SQLite file)")
+    if version > kind.version:
+        raise StoreTooNew(
+            f"{path}: written by a newer Retinue (schema {version}, this program knows {kind.version}); update Retinue"
+        )
+
+
+def _identity(connection: apsw.Connection) -> tuple[int, int]:
+    return _number(connection, "PRAGMA application_id"), _number(connection, "PRAGMA user_version")
+
+
+def _number(connection: apsw.Connection, query: str) -> int:
+    return int(connection.execute(query).get)
+
+
+def _make_schema(connection: apsw.Connection, path: Path, kind: Kind) -> None:
+    connection.set_busy_timeout(WAIT_FOR_LOCK_MS)
+    try:
+        if _identity(connection)[0] == kind.application_id:
+            return
+        if _number(connection, "SELECT count(*) FROM sqlite_schema"):
+            raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is another program's SQLite file)")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        if _number(connection, "SELECT count(*) FROM sqlite_schema") == 0:
+            connection.execute(files("retinue.store.sqlite").joinpath(kind.schema).read_text())
+            connection.execute(f"PRAGMA application_id = {kind.application_id}")
+            connection.execute(f"PRAGMA user_version = {kind.version}")
+        connection.execute("COMMIT")
+    except apsw.NotADBError:
+        raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is no SQLite file)") from None
+    except apsw.Error as error:
+        raise StoreError(f"{path}: cannot be made: {error}") from error

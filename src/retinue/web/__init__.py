@@ -1,0 +1,1 @@
+"""HTTP: the public application, its listener, and the management application."""

@@ -1,0 +1,62 @@
+"""uvicorn as we run it: one place for its options, used by workers, keeper and tests."""
+
+import socket
+from typing import Any
+
+import uvicorn
+
+from retinue.settings import Settings
+from retinue.web.asgi import Application
+from retinue.web.protocol import protocol_class
+
+STOP_SECONDS = 3
+KEEP_ALIVE_SECONDS = 75  # longer than most clients pause, so that few meet a connection that is just being closed
+BACKLOG = 2048
+
+_OPTIONS: dict[str, Any] = {
+    "interface": "asgi3",
+    "lifespan": "off",
+    "ws": "none",
+    "access_log": False,
+    "log_config": None,
+    "server_header": False,
+    "proxy_headers": False,
+    "backlog": BACKLOG,
+    "timeout_keep_alive": KEEP_ALIVE_SECONDS,
+    "timeout_graceful_shutdown": STOP_SECONDS,
+}
+
+
+def public_server(application: Application, settings: Settings) -> uvicorn.Server:
+    """The server of the public application."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            application,
+            http=protocol_class(application),
+            # uvicorn refuses when the limit is reached, we when it is passed.
+            limit_concurrency=settings.max_connections + 1,
+            ssl_certfile=settings.tls_cert or None,
+            ssl_keyfile=settings.tls_key or None,
+            **_OPTIONS,
+        )
+    )
+
+
+def management_server(application: Any) -> uvicorn.Server:
+    """The server of the management application."""
+    return uvicorn.Server(uvicorn.Config(application, http="httptools", **_OPTIONS))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound and listening socket: from now on connections wait instead of failing. Raises `OSError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        listener.set_inheritable(True)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,187 @@
+"""The OpenAPI document of the public API, as exact as JSON Schema allows. Made of the constants the code uses."""
+
+from importlib.metadata import version
+from typing import Any
+
+from retinue import wire
+from retinue.model import RESEARCH_SCOPE
+from retinue.web.routes import FOLLOWING_PATH, TOKEN_PATH
+
+_LOG_ID = {"type": "string", "pattern": "^[0-9]{14}[0-9A-F]{20}$"}
+_NULL = {"type": "null"}
+
+_ROW = {
+    "type": "object",
+    "required": ["display_name", "username"],
+    "properties": {"display_name": {"type": "string"}, "username": {"type": "string", "minLength": 1}},
+    "additionalProperties": False,
+}
+
+_QUERY = {
+    "type": "object",
+    "required": ["username"],
+    "properties": {
+        "username": {
+            "type": "string",
+            "minLength": 1,
+            "not": {"const": "@"},
+            "description": "The account whose list is asked for; case does not matter, one leading @ is ignored.",
+        },
+        "max_count": {
+            "anyOf": [
+                _NULL,
+                {"type": "integer", "minimum": 1, "maximum": wire.MAX_COUNT},
+                {"type": "string", "pattern": "^0{0,17}([1-9][0-9]?|100)$"},
+            ],
+            "default": wire.DEFAULT_COUNT,
+            "description": "How many rows at most.",
+        },
+        "cursor": {
+            "anyOf": [
+                _NULL,
+                {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+                {"type": "string", "pattern": "^(-0{1,19}|0{0,2}[0-9]{0,18})$"},
+            ],
+            "description": "Unix second, inclusive: follows at or before it. Absent, null, 0 or future: now.",
+        },
+    },
+}
+
+_PAGE = {
+    "type": "object",
+    "required": ["data", "error"],
+    "properties": {
+        "data": {
+            "type": "object",
+            "required": ["user_following", "cursor", "has_more"],
+            "properties": {
+                "user_following": {"type": "array", "items": _ROW, "maxItems": wire.MAX_COUNT},
+                "cursor": {"type": "integer", "minimum": 0},
+                "has_more": {"type": "boolean"},
+            },
+            "additionalProperties": False,
+        },
+        "error": {
+            "type": "object",
+            "required": ["code", "message", "log_id"],
+            "properties": {"code": {"const": "ok"}, "message": {"const": "ok"}, "log_id": _LOG_ID},
+        },
+    },
+    "additionalProperties": False,
+}
+
+_ENVELOPE = {
+    "type": "object",
+    "required": ["data", "error"],
+    "properties": {
+        "data": {"type": "object", "maxProperties": 0},
+        "error": {
+            "type": "object",
+            "required": ["code", "message", "log_id"],
+            "properties": {
+                "code": {"enum": sorted({wording.code for wording in wire.WORDINGS.values()})},
+                "message": {"type": "string", "minLength": 1},
+                "log_id": _LOG_ID,
+            },
+        },
+    },
+    "additionalProperties": False,
+}
+
+_FLAT = {
+    "type": "object",
+    "required": ["error", "error_description", "log_id"],
+    "properties": {
+        "error": {"enum": sorted({wording.flat_code for wording in wire.WORDINGS.values()})},
+        "error_description": {"type": "string", "minLength": 1},
+        "log_id": _LOG_ID,
+    },
+    "additionalProperties": False,
+}
+
+_TOKEN_REQUEST = {
+    "type": "object",
+    "required": ["client_key", "client_secret", "grant_type"],
+    "properties": {
+        "client_key": {"type": "string", "minLength": 1},
+        "client_secret": {"type": "string", "minLength": 1},
+        "grant_type": {"const": "client_credentials"},
+    },
+}
+
+_TOKEN = {
+    "type": "object",
+    "required": ["access_token", "expires_in", "token_type"],
+    "properties": {
+        "access_token": {"type": "string"},
+        "expires_in": {"const": wire.TOKEN_SECONDS},
+        "token_type": {"const": "Bearer"},
+    },
+    "additionalProperties": False,
+}
+
+
+def document() -> dict[str, Any]:
+    """The whole document, OpenAPI 3.1."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Retinue",
+            "version": version("retinue"),
+            "description": "TikTok's Research API contract of Query User Following, self-hosted.",
+        },
+        "paths": {
+            FOLLOWING_PATH: {"post": _following()},
+            TOKEN_PATH: {"post": _token()},
+        },
+        "components": {"securitySchemes": {"clientToken": {"type": "http", "scheme": "bearer"}}},
+    }
+
+
+def _following() -> dict[str, Any]:
+    return {
+        "operationId": "queryUserFollowing",
+        "summary": "The accounts that an account follows, newest first",
+        "description": f"Needs a client access token with the scope {RESEARCH_SCOPE}.",
+        "security": [{"clientToken": []}],
+        "requestBody": _body(_QUERY),
+        "responses": {
+            "200": _response("A page of the list", _PAGE),
+            **{status: _response(text, _ENVELOPE) for status, text in _REFUSALS.items()},
+        },
+    }
+
+
+def _token() -> dict[str, Any]:
+    return {
+        "operationId": "fetchClientAccessToken",
+        "summary": "A client access token",
+        "security": [],
+        "requestBody": _body(_TOKEN_REQUEST),
+        "responses": {
+            "200": _response("A token, good for two hours", _TOKEN),
+            **{status: _response(text, _FLAT) for status, text in _REFUSALS.items()},
+        },
+    }
+
+
+_REFUSALS = {
+    "400": "A parameter is wrong; the message names it",
+    "401": "No valid token, scope or credentials",
+    "413": "The body is too long",
+    "500": "A fault of the server",
+    "503": "Too busy; try again",
+}
+
+
+def _body(schema: dict[str, Any]) -> dict[str, Any]:
+    forms = ("application/json", "application/x-www-form-urlencoded")
+    return {"required": True, "content": {form: {"schema": schema} for form in forms}}
+
+
+def _response(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "description": description,
+        "headers": {"x-tt-logid": {"schema": _LOG_ID, "description": "The log_id of the body."}},
+        "content": {"application/json": {"schema": schema}},
+    }

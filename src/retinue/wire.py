@@ -1,0 +1,272 @@
+"""The wire of the two research calls, pure: bytes to query, and page, token or refusal to bytes.
+
+Holds the one table of error codes, statuses and messages. Knows no HTTP library, no store and no clock.
+Where TikTok's page is silent the choices are explained in `docs/compatibility.md`.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import Struct
+
+from retinue import errors
+from retinue.model import Page, Query
+
+DEFAULT_COUNT = 20
+MAX_COUNT = 100
+MAX_BODY_BYTES = 64 * 1024
+TOKEN_SECONDS = 7200
+LOG_ID_RANDOM_BYTES = 10
+
+_MAX_INT64 = 2**63 - 1
+_FIRST_MILLISECONDS = 10**11  # the year 5138 as seconds, 1973 as milliseconds: real clients send both
+_MAX_QUOTED = 255
+_DIGITS = re.compile(r"-?[0-9]{1,20}")
+_OUT_OF_RANGE = "out of range"  # msgspec's words for a number that no 64-bit type holds
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+class Wording(Struct, frozen=True):
+    """How a refusal reads on the wire. `{detail}` stands for the refusal's own detail.
+
+    `flat_code` is the code at the token endpoint, whose errors follow OAuth instead of the v2 envelope.
+    """
+
+    status: int
+    code: str
+    message: str
+    flat_code: str = "invalid_request"
+    retry_after: int | None = None
+
+
+_BUSY = "The service is temporarily unavailable. Please try again later."
+
+WORDINGS: dict[type[errors.Refusal], Wording] = {
+    errors.BadBody: Wording(400, "invalid_params", "body: {detail}"),
+    errors.BadField: Wording(400, "invalid_params", "{detail}"),
+    errors.BadCountOrCursor: Wording(400, "invalid_params", "Invalid count or cursor"),
+    errors.BodyTooLarge: Wording(413, "invalid_params", "body: longer than {detail} bytes"),
+    errors.NotHttp: Wording(400, "invalid_params", "The bytes received are not a valid HTTP request."),
+    # The three fragments after the name are matched by real clients, so their words must stay.
+    errors.AccountNotFound: Wording(400, "invalid_params", "username {detail} is invalid: cannot find the user"),
+    errors.AccountPrivate: Wording(400, "invalid_params", "username {detail} is private"),
+    errors.AccountWithheld: Wording(400, "invalid_params", "API cannot return this user's information"),
+    errors.TokenInvalid: Wording(
+        401, "access_token_invalid", "The access token is invalid or not found in the request.", "invalid_grant"
+    ),
+    errors.ScopeMissing: Wording(
+        401,
+        "scope_not_authorized",
+        "The user did not authorize the scope required for completing this request: {detail}.",
+        "invalid_scope",
+    ),
+    errors.ParameterMissing: Wording(400, "invalid_params", "{detail} is missed in request."),
+    errors.ParametersMalformed: Wording(400, "invalid_params", "The request parameters are malformed."),
+    errors.GrantUnsupported: Wording(
+        400, "invalid_params", "The grant type must be client_credentials.", "unsupported_grant_type"
+    ),
+    errors.ClientInvalid: Wording(401, "access_token_invalid", "{detail}", "invalid_client"),
+    errors.PathUnsupported: Wording(404, "unsupported_path", "Unsupported path"),
+    errors.EndpointNotServed: Wording(404, "unsupported_path", "Retinue does not serve {detail}"),
+    errors.MethodNotAllowed: Wording(405, "unsupported_path", "Unsupported method: use {detail}"),
+    errors.StoreUnavailable: Wording(503, "internal_error", _BUSY, "temporarily_unavailable", retry_after=1),
+    errors.Overloaded: Wording(503, "internal_error", _BUSY, "temporarily_unavailable", retry_after=1),
+    errors.InternalFault: Wording(
+        500, "internal_error", "Something went wrong on our side. Please try again later.", "server_error"
+    ),
+}
+
+
+def refusal_body(refusal: errors.Refusal, log_id: str) -> bytes:
+    """The v2 envelope of a refusal: `data` is always an empty object, clients index into it."""
+    wording = WORDINGS[type(refusal)]
+    return _encode(
+        {"data": {}, "error": {"code": wording.code, "message": _message(wording, refusal), "log_id": log_id}}
+    )
+
+
+def flat_refusal_body(refusal: errors.Refusal, log_id: str) -> bytes:
+    """The flat form in which the token endpoint refuses."""
+    wording = WORDINGS[type(refusal)]
+    return _encode({"error": wording.flat_code, "error_description": _message(wording, refusal), "log_id": log_id})
+
+
+def _message(wording: Wording, refusal: errors.Refusal) -> str:
+    """A name is repeated as it was sent, but no longer than a name can be."""
+    return wording.message.format(detail=refusal.detail[:_MAX_QUOTED])
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+class _Data(Struct, frozen=True):
+    user_following: Any
+    cursor: int
+    has_more: bool
+
+
+class _Status(Struct, frozen=True):
+    code: str
+    message: str
+    log_id: str
+
+
+class _Envelope(Struct, frozen=True):
+    data: _Data
+    error: _Status
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def page_body(page: Page, log_id: str) -> bytes:
+    """A page of the following list; all three keys are always there, clients read them unasked."""
+    data = _Data(page.rows, page.cursor, page.has_more)
+    return _encode(_Envelope(data, _Status("ok", "ok", log_id)))
+
+
+def token_body(token: str) -> bytes:
+    """A fresh token; clients index all three keys."""
+    return _encode({"access_token": token, "expires_in": TOKEN_SECONDS, "token_type": "Bearer"})
+
+
+def log_id_date(now: int) -> str:
+    """The first 14 of a log_id's 34 characters: UTC to the second. The other 20 are random bytes in upper-case hex."""
+    return f"{datetime.fromtimestamp(now, UTC):%Y%m%d%H%M%S}"
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+class _Fields(Struct):
+    """Fields as they came; unknown ones are skipped."""
+
+    username: Any = None
+    max_count: Any = None
+    cursor: Any = None
+
+
+_decode_fields = msgspec.json.Decoder(_Fields).decode
+
+
+def read_query(body: bytes) -> Query:
+    """The query in a request body. Raises `BadBody`, `BadField` or `BadCountOrCursor`."""
+    fields = _read_fields(body)
+    return Query(_username(fields.username), _max_count(fields.max_count), _cursor(fields.cursor))
+
+
+def read_credentials(body: bytes) -> tuple[str, str]:
+    """Client key and secret of a token request, form pairs or JSON. Raises what the token endpoint refuses with."""
+    parameters = _read_parameters(body)
+    values = [
+        _parameter(parameters, name, label)
+        for name, label in (
+            ("client_key", "Client key"),
+            ("client_secret", "Client secret"),
+            ("grant_type", "Grant type"),
+        )
+    ]
+    if values[2] != "client_credentials":
+        raise errors.GrantUnsupported
+    return values[0], values[1]
+
+
+def _read_fields(body: bytes) -> _Fields:
+    try:
+        return _decode_fields(body)
+    except msgspec.ValidationError as error:
+        raise _misfit(str(error)) from None
+    except RecursionError:
+        raise errors.BadBody("nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pairs = read_pairs(body)
+    if pairs is None:
+        raise errors.BadBody("expected a JSON object or form pairs in UTF-8")
+    return _Fields(pairs.get("username"), pairs.get("max_count"), pairs.get("cursor"))
+
+
+def _misfit(problem: str) -> errors.Refusal:
+    """The refusal for JSON that is well formed and still does not fit."""
+    if _OUT_OF_RANGE not in problem:
+        return errors.BadBody("expected a JSON object or form pairs in UTF-8")
+    return _bad_username() if "$.username" in problem else errors.BadCountOrCursor()
+
+
+def read_pairs(body: bytes) -> dict[str, str] | None:
+    """Form pairs, the last of equal names; None where the body is none. What begins like JSON never is."""
+    if body.lstrip()[:1] in (b"{", b"["):
+        return None
+    try:
+        text = body.decode()
+        return dict(parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict"))
+    except ValueError:
+        return None
+
+
+def _username(value: Any) -> str:
+    if isinstance(value, str) and value not in ("", "@"):
+        return value
+    raise _bad_username()
+
+
+def _bad_username() -> errors.BadField:
+    return errors.BadField("username: expected a non-empty string")
+
+
+def _max_count(value: Any) -> int:
+    if value is None:
+        return DEFAULT_COUNT
+    count = _whole(value)
+    if count is None:
+        raise errors.BadField(f"max_count: expected an integer from 1 to {MAX_COUNT}")
+    if not 1 <= count <= MAX_COUNT:
+        raise errors.BadCountOrCursor
+    return count
+
+
+def _cursor(value: Any) -> int | None:
+    if value is None or value == "":
+        return None
+    cursor = _whole(value)
+    if cursor is None:
+        raise errors.BadField("cursor: expected Unix seconds as an integer of 0 or more")
+    if not 0 <= cursor <= _MAX_INT64:
+        raise errors.BadCountOrCursor
+    if cursor >= _FIRST_MILLISECONDS:
+        cursor //= 1000
+    return cursor or None
+
+
+def _whole(value: Any) -> int | None:
+    """The whole number that a JSON value stands for, or None where it stands for none."""
+    if type(value) is int:
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    return None
+
+
+def _read_parameters(body: bytes) -> dict[str, Any]:
+    pairs = read_pairs(body) if body else {}
+    if pairs is not None:
+        return dict(pairs)
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise errors.ParametersMalformed from None
+
+
+def _parameter(parameters: dict[str, Any], name: str, label: str) -> str:
+    value = parameters.get(name)
+    if value is None:
+        raise errors.ParameterMissing(label)
+    if not isinstance(value, str) or not value:
+        raise errors.ParametersMalformed
+    return value
