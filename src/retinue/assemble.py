@@ -31,11 +31,14 @@ def store_path(store: str) -> Path:
     return Path(store)
 
 
+def rejects_path(store: str) -> Path:
+    """Where import puts the rows it could not load: beside the store."""
+    return store_path(store).with_suffix(".rejects.jsonl")
+
+
 def create_store(store: str) -> None:
     """Make an empty store where there is none."""
-    path = store_path(store)
-    files.create(path, files.GRAPH)
-    files.create(files.access_path(path), files.ACCESS)
+    files.create_store(store_path(store))
 
 
 def open_graph(store: str, clock: Clock) -> SqliteGraph:

@@ -9,6 +9,7 @@ from enum import IntEnum
 from msgspec import Struct
 
 RESEARCH_SCOPE = "research.data.basic"
+TOKEN_SECONDS = 7200
 
 
 class Visibility(IntEnum):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 ENVIRONMENT_PREFIX = "RETINUE_"
+LOG_LEVELS = ("error", "warning", "info", "debug")
 
 
 def _setting(default: Any, text: str) -> Any:
@@ -25,7 +26,7 @@ class Settings:
     max_connections: int = _setting(4096, "Connections one worker holds at once; more get a quick 503.")
     tls_cert: str = _setting("", "Certificate chain (PEM) for HTTPS on the public listener.")
     tls_key: str = _setting("", "Private key (PEM) that belongs to the certificate.")
-    log_level: str = _setting("warning", "What to log: error, warning, info or debug.")
+    log_level: str = _setting("warning", f"What to log: {', '.join(LOG_LEVELS)}.")
 
 
 def environment_name(flag: str) -> str:

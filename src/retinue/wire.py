@@ -13,12 +13,11 @@ import msgspec
 from msgspec import Struct
 
 from retinue import errors
-from retinue.model import Page, Query
+from retinue.model import TOKEN_SECONDS, Page, Query
 
 DEFAULT_COUNT = 20
 MAX_COUNT = 100
 MAX_BODY_BYTES = 64 * 1024
-TOKEN_SECONDS = 7200
 LOG_ID_RANDOM_BYTES = 10
 
 _MAX_INT64 = 2**63 - 1

@@ -11,9 +11,8 @@ from collections.abc import Callable
 
 from retinue.clock import Clock
 from retinue.errors import ClientInvalid, ScopeMissing, TokenInvalid
-from retinue.model import Client, Grant
+from retinue.model import TOKEN_SECONDS, Client, Grant
 from retinue.store.base import AccessStore
-from retinue.wire import TOKEN_SECONDS
 
 SECRET_BYTES = 32
 CLIENT_KEY_BYTES = 10

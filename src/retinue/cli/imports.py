@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,14 +45,17 @@ def import_(
 
     if not accounts and not follows:
         raise InputError("import: give tables of follows, or --accounts with a table of accounts")
-    # All files are opened before the store is touched, so that a wrong name or column costs nothing.
-    account_tables = {path: open_table(path, ACCOUNT_COLUMNS) for path in accounts or []}
-    follow_tables = {path: open_table(path, FOLLOW_COLUMNS) for path in follows or []}
-    assemble.create_store(store)
     tallies: dict[str, Tally] = {}
-    with closing(RejectsFile(assemble.store_path(store).with_suffix(".rejects.jsonl"))) as rejects:
+    with ExitStack() as opened:
+        # All files are opened before the store is touched, so that a wrong name or column costs nothing.
+        tables = [
+            {path: opened.enter_context(closing(open_table(path, columns))) for path in paths or []}
+            for paths, columns in ((accounts, ACCOUNT_COLUMNS), (follows, FOLLOW_COLUMNS))
+        ]
+        assemble.create_store(store)
+        rejects = opened.enter_context(closing(RejectsFile(assemble.rejects_path(store))))
         try:
-            asyncio.run(_load(store, account_tables, follow_tables, rejects, tallies))
+            asyncio.run(_load(store, tables[0], tables[1], rejects, tallies))
         finally:
             _report(tallies, as_json=as_json)
     if rejects.count:
@@ -111,5 +114,5 @@ def _report(tallies: "dict[str, Tally]", *, as_json: bool) -> None:
         table.add_column(heading, justify="right")
     for name, tally in tallies.items():
         counts = (tally.accepted, tally.duplicate, tally.rejected, tally.nuls_removed)
-        table.add_row(name, *(f"{count:,}" for count in counts))
+        table.add_row(Path(name).name, *(f"{count:,}" for count in counts))
     Console().print(table)

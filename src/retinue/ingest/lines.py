@@ -39,7 +39,11 @@ class LineFile:
     @property
     def position(self) -> int:
         """Bytes of the file consumed so far, of `size`."""
-        return self.size if self._raw.closed else self._raw.tell()
+        return self._raw.tell()
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._raw.close()
 
     def __iter__(self) -> Iterator[Line]:
         number = 0
@@ -51,8 +55,6 @@ class LineFile:
                 yield self._too_long(number, line) if len(line) >= MAX_LINE_BYTES else _decoded(number, line)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{self._path}: damaged after line {number}: {error}") from error
-        finally:
-            self._raw.close()
 
     def _too_long(self, number: int, beginning: bytes) -> Line:
         rest = beginning

@@ -46,6 +46,10 @@ class Table(Protocol):
 
     def __iter__(self) -> Iterator[RawRow]: ...
 
+    def close(self) -> None:
+        """Give the file back."""
+        ...
+
 
 def open_table(path: Path, columns: Columns) -> Table:
     """Open a file by its suffix. Raises `InputError` for what is no table with these columns."""
@@ -68,17 +72,30 @@ class CsvTable:
     def __init__(self, path: Path, columns: Columns) -> None:
         self._lines = LineFile(path)
         self.size = self._lines.size
-        self._records = _csv_records(iter(self._lines))
-        header = next(self._records, None)
-        if header is None or header.fault:
-            raise InputError(f"{path}: {header.fault if header else 'is empty'}: expected a header line")
-        self._names = [name.strip() for name in header.fields]
-        _check_columns(path, self._names, columns)
+        self._csv = _CsvRecords(iter(self._lines))
+        self._records = iter(self._csv)
+        try:
+            self._names = self._header(path)
+            _check_columns(path, self._names, columns)
+            self._csv.width = len(self._names)
+        except InputError:
+            self.close()
+            raise
 
     @property
     def position(self) -> int:
         """Bytes consumed."""
         return self._lines.position
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._lines.close()
+
+    def _header(self, path: Path) -> list[str]:
+        header = next(self._records, None)
+        if header is None or header.fault:
+            raise InputError(f"{path}: {header.fault if header else 'is empty'}: expected a header line")
+        return [name.strip() for name in header.fields]
 
     def __iter__(self) -> Iterator[RawRow]:
         names = self._names
@@ -105,6 +122,10 @@ class JsonLinesTable:
         """Bytes consumed."""
         return self._lines.position
 
+    def close(self) -> None:
+        """Give the file back."""
+        self._lines.close()
+
     def __iter__(self) -> Iterator[RawRow]:
         for line in self._lines:
             if line.fault or line.text.strip():
@@ -127,23 +148,35 @@ class ParquetTable:
 
     def __init__(self, path: Path, columns: Columns) -> None:
         self._unpacked = tempfile.NamedTemporaryFile(suffix=".parquet")  # noqa: SIM115 - lives as long as the table
+        self._connection = duckdb.connect()
         self.position = 0
         try:
-            source = self._unpack(path) if path.suffix == ".gz" else path
-            self._connection = duckdb.connect()
-            self._result = self._connection.execute("SELECT * FROM read_parquet(?)", [str(source)])
-            self._names = [column[0] for column in self._result.description or []]
-            count = duckdb.connect().execute("SELECT count(*) FROM read_parquet(?)", [str(source)]).fetchone()
+            self._open(path)
+            _check_columns(path, self._names, columns)
         except (OSError, EOFError, duckdb.Error) as error:
+            self.close()
             raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
+        except InputError:
+            self.close()
+            raise
+
+    def _open(self, path: Path) -> None:
+        source = str(self._unpack(path) if path.suffix == ".gz" else path)
+        count = self._connection.execute("SELECT count(*) FROM read_parquet(?)", [source]).fetchone()
         self.size = int(count[0]) if count else 0
-        _check_columns(path, self._names, columns)
+        self._result = self._connection.execute("SELECT * FROM read_parquet(?)", [source])
+        self._names = [column[0] for column in self._result.description or []]
 
     def __iter__(self) -> Iterator[RawRow]:
         while batch := self._result.fetchmany(_PARQUET_BATCH):
             for values in batch:
                 self.position += 1
                 yield RawRow(self.position, dict(zip(self._names, values, strict=True)), repr(values))
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._connection.close()
+        self._unpacked.close()
 
     def _unpack(self, path: Path) -> Path:
         with gzip.open(path, "rb") as packed:
@@ -159,34 +192,50 @@ class _Record(NamedTuple):
     fault: str = ""
 
 
-def _csv_records(lines: Iterator[Line]) -> Iterator[_Record]:
-    waiting: deque[Line] = deque()
-    while (line := waiting.popleft() if waiting else next(lines, None)) is not None:
-        if line.fault:
-            yield _Record(line.number, line.text, [], line.fault)
-        elif '"' in line.text:
-            yield _quoted_record(line, waiting, lines)
-        elif line.text:
-            yield _Record(line.number, line.text, line.text.split(","))
+class _CsvRecords:
+    """Lines to records. `width` is how many fields a record has to have, 0 before the header is known."""
+
+    def __init__(self, lines: Iterator[Line]) -> None:
+        self.width = 0
+        self._lines = lines
+        self._waiting: deque[Line] = deque()
+
+    def __iter__(self) -> Iterator[_Record]:
+        while (line := self._next()) is not None:
+            if line.fault:
+                yield _Record(line.number, line.text, [], line.fault)
+            elif '"' in line.text:
+                yield self._quoted(line)
+            elif line.text:
+                yield _Record(line.number, line.text, line.text.split(","))
+
+    def _next(self) -> Line | None:
+        return self._waiting.popleft() if self._waiting else next(self._lines, None)
+
+    def _quoted(self, first: Line) -> _Record:
+        """A record with quotes, which may go on in the next lines. If those do not fit, only the first is lost."""
+        taken = [first]
+        quotes = first.text.count('"')
+        while quotes % 2 and len(taken) < MAX_RECORD_LINES:
+            line = self._next()
+            if line is None:
+                break
+            taken.append(line)
+            quotes += line.text.count('"')
+        record = _parsed(taken)
+        if len(taken) == 1 or (not record.fault and self.width in (0, len(record.fields))):
+            return record
+        self._waiting.extendleft(reversed(taken[1:]))
+        return _Record(first.number, first.text, [], "a quote is never closed")
 
 
-def _quoted_record(first: Line, waiting: deque[Line], lines: Iterator[Line]) -> _Record:
-    """A record that has quotes, and so may go on in the next lines. If it never ends only its first line is lost."""
-    taken = [first]
-    quotes = first.text.count('"')
-    while quotes % 2:
-        following = waiting.popleft() if waiting else next(lines, None)
-        if following is not None:
-            taken.append(following)
-        if following is None or following.fault or len(taken) > MAX_RECORD_LINES:
-            waiting.extendleft(reversed(taken[1:]))
-            return _Record(first.number, first.text, [], "a quote is never closed")
-        quotes += following.text.count('"')
-    text = "\n".join(line.text for line in taken)
+def _parsed(lines: list[Line]) -> _Record:
+    text = "\n".join(line.text for line in lines)
+    fault = next((line.fault for line in lines if line.fault), "")
     try:
-        return _Record(first.number, text, next(csv.reader([text], strict=True)))
+        return _Record(lines[0].number, text, next(csv.reader([text], strict=True)), fault)
     except csv.Error as error:
-        return _Record(first.number, text, [], f"not CSV: {error}")
+        return _Record(lines[0].number, text, [], f"not CSV: {error}")
 
 
 def _check_columns(path: Path, found: list[str], columns: Columns) -> None:

@@ -20,6 +20,9 @@ def live(life: Life) -> None:
     """Run a child process: settings from the first line of stdin, the listening socket from the first argument."""
     settings = json.decode(sys.stdin.buffer.readline(), type=Settings)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    if settings.log_level == "warning":
+        # uvicorn warns of each request that is not HTTP or one too many; anybody could fill a disk with that.
+        logging.getLogger("uvicorn").setLevel(logging.ERROR)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn repeats a signal when it is done with it; what is open must be closed after that.
         signal.signal(number, lambda _number, _frame: None)

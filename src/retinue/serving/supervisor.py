@@ -10,7 +10,6 @@ import signal
 import socket
 import ssl
 import sys
-import time
 from collections.abc import Callable
 
 from msgspec import json
@@ -18,7 +17,7 @@ from msgspec import json
 from retinue import assemble
 from retinue.clock import SystemClock
 from retinue.errors import InputError
-from retinue.settings import Settings
+from retinue.settings import LOG_LEVELS, Settings
 from retinue.web.listener import STOP_SECONDS, bind
 
 _LOGGER = logging.getLogger("retinue.serving")
@@ -61,11 +60,12 @@ class _Child:
 
     async def run(self) -> None:
         """Keep a process of this role running until the server stops."""
+        clock = SystemClock()
         pause = 0.1
         while not self._stopping.is_set():
-            started = time.monotonic()
+            started = clock.elapsed()
             await self._one_life()
-            lived = time.monotonic() - started
+            lived = clock.elapsed() - started
             pause = 0.1 if lived > _LONGEST_PAUSE_SECONDS else min(2 * pause, _LONGEST_PAUSE_SECONDS)
             if not self._stopping.is_set():
                 _LOGGER.error("%s ended after %.1f s; restarting", self._role, lived)
@@ -107,8 +107,11 @@ class _Child:
 
 
 def _require_usable(settings: Settings) -> None:
-    if settings.workers < 1:
-        raise InputError(f"--workers {settings.workers}: expected 1 or more")
+    for flag, count in (("workers", settings.workers), ("max-connections", settings.max_connections)):
+        if count < 1:
+            raise InputError(f"--{flag} {count}: expected 1 or more")
+    if settings.log_level not in LOG_LEVELS:
+        raise InputError(f"--log-level {settings.log_level}: expected one of {', '.join(LOG_LEVELS)}")
     assemble.open_graph(settings.store, SystemClock()).close()
     assemble.open_access(settings.store).close()
     if bool(settings.tls_cert) != bool(settings.tls_key):

@@ -4,7 +4,7 @@ from importlib.metadata import version
 from typing import Any
 
 from retinue import wire
-from retinue.model import RESEARCH_SCOPE
+from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS
 from retinue.web.routes import FOLLOWING_PATH, TOKEN_PATH
 
 _LOG_ID = {"type": "string", "pattern": "^[0-9]{14}[0-9A-F]{20}$"}
@@ -114,7 +114,7 @@ _TOKEN = {
     "required": ["access_token", "expires_in", "token_type"],
     "properties": {
         "access_token": {"type": "string"},
-        "expires_in": {"const": wire.TOKEN_SECONDS},
+        "expires_in": {"const": TOKEN_SECONDS},
         "token_type": {"const": "Bearer"},
     },
     "additionalProperties": False,

@@ -46,7 +46,7 @@ class SqliteAccess:
 
     async def clients(self) -> list[Client]:
         """All clients, oldest first."""
-        return [_client(row) for row in self._read(f"{_CLIENT} ORDER BY created_at, key", ())]
+        return [_client(row) for row in self._read(f"{_CLIENT} ORDER BY rowid", ())]
 
     async def revoke_client(self, key: str, at: int) -> bool:
         """End a client and with it its tokens."""

@@ -1,6 +1,7 @@
 """Every invariant of the two SQLite files, verified in one read transaction each. Changes nothing."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import apsw
 
 from retinue import names
-from retinue.errors import StoreUnavailable
 from retinue.store.sqlite import files
 
 _LISTED_PER_INVARIANT = 20
@@ -37,16 +37,16 @@ class SqliteChecker:
         self._access = files.open_for_reading(access, files.ACCESS)
 
     async def problems(self) -> AsyncIterator[str]:
-        """Every broken invariant as a sentence."""
-        try:
-            for path, problems in self._invariants():
+        """Every broken invariant as a sentence; damage that stops the reading is the last one of its kind."""
+        for path, problems in self._invariants():
+            try:
                 for count, problem in enumerate(problems):
                     if count == _LISTED_PER_INVARIANT:
                         yield f"{path}: ... and more of this kind"
                         break
                     yield f"{path}: {problem}"
-        except apsw.Error as error:
-            raise StoreUnavailable(str(error)) from error
+            except apsw.Error as error:
+                yield f"{path}: cannot be checked: {error}"
 
     async def facts(self) -> dict[str, int]:
         """Counts worth knowing."""
@@ -66,10 +66,8 @@ class SqliteChecker:
         for path, connection in ((self._graph_path, self._graph), (self._access_path, self._access)):
             yield path, _damage(connection)
             yield path, _dangling(connection)
-        with self._graph:
-            yield self._graph_path, _wrong_names(self._graph)
-            yield self._graph_path, _wrong_follows(self._graph)
-            yield self._graph_path, _wrong_runs(self._graph)
+        for find in (_wrong_names, _wrong_follows, _wrong_runs):
+            yield self._graph_path, find(self._graph)
         yield self._access_path, _open_to_others(self._access_path)
 
 
@@ -109,12 +107,23 @@ def _wrong_follows(connection: apsw.Connection) -> Iterator[str]:
 
 def _wrong_runs(connection: apsw.Connection) -> Iterator[str]:
     """Compare the runs that the positions make with those that are stored; both come in the same order."""
-    made = _runs_of(connection.execute(_FOLLOWING))
-    stored: Iterator[_Run] = iter(connection.execute(_RUNS))
-    for run, is_stored in _differences(made, stored):
-        follower, first, last = run
-        what = "is stored, but the list has no such run" if is_stored else "is not stored"
-        yield f"list of account {follower}: the run of seconds {first} to {last} {what}"
+    with _one_state(connection):
+        made = _runs_of(connection.execute(_FOLLOWING))
+        stored: Iterator[_Run] = iter(connection.execute(_RUNS))
+        for (follower, first, last), is_stored in _differences(made, stored):
+            what = "is stored, but the list has no such run" if is_stored else "is not stored"
+            yield f"list of account {follower}: the run of seconds {first} to {last} {what}"
+
+
+@contextmanager
+def _one_state(connection: apsw.Connection) -> Iterator[None]:
+    """Let several queries see one state, so that a writer at work does not look like a fault."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        with suppress(apsw.Error):  # damage may have ended the transaction already
+            connection.execute("ROLLBACK")
 
 
 def _runs_of(positions: Iterable[Any]) -> Iterator[_Run]:

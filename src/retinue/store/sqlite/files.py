@@ -6,7 +6,7 @@ afterwards (`translated`) to `StoreUnavailable`.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -54,17 +54,34 @@ def access_path(graph_path: Path) -> Path:
     return graph_path.with_suffix(f".access{graph_path.suffix}")
 
 
-def create(path: Path, kind: Kind) -> None:
-    """Make the file with its schema, unless it is there. Safe when several processes do it at once."""
+def create_store(graph_path: Path) -> None:
+    """Make an empty store where there is none. The graph comes last: where it is, the store is whole."""
+    if not graph_path.parent.is_dir():
+        raise StoreError(f"{graph_path}: cannot be made: there is no folder {graph_path.parent}")
+    if graph_path.exists():
+        _open(graph_path, GRAPH, apsw.SQLITE_OPEN_READONLY).close()
+    _create(access_path(graph_path), ACCESS)
+    _create(graph_path, GRAPH)
+
+
+def _create(path: Path, kind: Kind) -> None:
+    """Make the file with its schema, unless it is there; whole or not at all, also when killed or raced."""
+    _require_sqlite()
+    if path.exists():
+        _open(path, kind, apsw.SQLITE_OPEN_READONLY).close()
+        return
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, kind.mode))
-        connection = apsw.Connection(str(path))
-    except (OSError, apsw.Error) as error:
+        _write_schema(unfinished, kind)
+        os.link(unfinished, path)
+    except FileExistsError:
+        return  # somebody else was quicker
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be made: {error.strerror}") from error
+    except apsw.Error as error:
         raise StoreError(f"{path}: cannot be made: {error}") from error
-    try:
-        _make_schema(connection, path, kind)
     finally:
-        connection.close()
+        unfinished.unlink(missing_ok=True)
 
 
 def open_for_reading(path: Path, kind: Kind) -> apsw.Connection:
@@ -157,21 +174,10 @@ def _number(connection: apsw.Connection, query: str) -> int:
     return int(connection.execute(query).get)
 
 
-def _make_schema(connection: apsw.Connection, path: Path, kind: Kind) -> None:
-    connection.set_busy_timeout(WAIT_FOR_LOCK_MS)
-    try:
-        if _identity(connection)[0] == kind.application_id:
-            return
-        if _number(connection, "SELECT count(*) FROM sqlite_schema"):
-            raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is another program's SQLite file)")
+def _write_schema(path: Path, kind: Kind) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, kind.mode))
+    with closing(apsw.Connection(str(path))) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        if _number(connection, "SELECT count(*) FROM sqlite_schema") == 0:
-            connection.execute(files("retinue.store.sqlite").joinpath(kind.schema).read_text())
-            connection.execute(f"PRAGMA application_id = {kind.application_id}")
-            connection.execute(f"PRAGMA user_version = {kind.version}")
-        connection.execute("COMMIT")
-    except apsw.NotADBError:
-        raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is no SQLite file)") from None
-    except apsw.Error as error:
-        raise StoreError(f"{path}: cannot be made: {error}") from error
+        connection.execute(files("retinue.store.sqlite").joinpath(kind.schema).read_text())
+        connection.execute(f"PRAGMA application_id = {kind.application_id}")
+        connection.execute(f"PRAGMA user_version = {kind.version}")

@@ -15,7 +15,7 @@ FOLLOWING = """
     WHERE follower = ? AND position <= ?
     ORDER BY position DESC
 """
-_ACCOUNT = "SELECT id, visibility FROM account WHERE folded = ?"
+ACCOUNT = "SELECT id, visibility FROM account WHERE folded = ?"
 
 
 class SqliteGraph:
@@ -29,7 +29,7 @@ class SqliteGraph:
     async def find_account(self, folded: str) -> Account | None:
         """The live account with this folded username."""
         try:
-            found = self._execute(_ACCOUNT, (folded,)).fetchall()
+            found = self._execute(ACCOUNT, (folded,)).fetchall()
         except apsw.Error as error:
             raise StoreUnavailable(str(error)) from error
         return Account(found[0][0], Visibility(found[0][1])) if found else None

@@ -15,8 +15,9 @@ FRESH_SECONDS = 0.9
 FORGET_ONE_BY_ONE = 10_000
 
 _ROW = "SELECT display_name, username, folded IS NOT NULL AND visibility <= ? FROM account WHERE id = ?"
-_NEWEST_REVISION = "SELECT revision FROM account WHERE revision > 0 ORDER BY revision DESC LIMIT 1"
-_CHANGED = "SELECT id, revision FROM account WHERE revision > ? ORDER BY revision LIMIT ?"
+NEWEST_REVISION = "SELECT revision FROM account WHERE revision > 0 ORDER BY revision DESC LIMIT 1"
+# `revision > 0` lets SQLite see that its partial index serves.
+CHANGED = "SELECT id, revision FROM account WHERE revision > 0 AND revision > ? ORDER BY revision LIMIT ?"
 
 
 class Rows:
@@ -53,12 +54,12 @@ class Rows:
         return Row(display_name, username) if is_row else None
 
     def _newest_revision(self) -> int:
-        newest = self._execute(_NEWEST_REVISION).fetchall()
+        newest = self._execute(NEWEST_REVISION).fetchall()
         return int(newest[0][0]) if newest else 0
 
     def _forget_changed(self) -> None:
         self._fresh_until = self._clock.elapsed() + FRESH_SECONDS
-        changed = self._execute(_CHANGED, (self._revision, FORGET_ONE_BY_ONE)).fetchall()
+        changed = self._execute(CHANGED, (self._revision, FORGET_ONE_BY_ONE)).fetchall()
         if len(changed) == FORGET_ONE_BY_ONE:
             self._young.clear()
             self._old.clear()

@@ -1,0 +1,199 @@
+"""A real server in processes of its own, for the scripts here: start, token, ask, look at its processes, stop.
+
+Everything goes through the command line and HTTP, as a user would do it; nothing of the server is imported. What
+cannot be done raises `Failed` with a sentence for the user.
+"""
+
+import http.client
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlencode, urlsplit
+
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+ANSWER_SECONDS = 60.0
+
+_ANNOUNCEMENT = re.compile(r"Serving .* on (https?://\S+) \(management on (\S+)\)")
+_TOKEN_PATH = "/v2/oauth/token/"  # noqa: S105 - a path
+_FOLLOWING_PATH = "/v2/research/user/following/"
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+class Failed(Exception):
+    """Something that a script needs did not work; the message is for its user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """What a registered client proves itself with."""
+
+    key: str
+    secret: str
+
+
+def retinue(*arguments: str | Path) -> str:
+    """Run one command to its end; its standard output."""
+    command = _command(*arguments)
+    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failed(f"{' '.join(command)}\nended with exit code {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def create_client(store: Path) -> Client:
+    """Register a new client."""
+    answer = json.loads(retinue("client", "create", "--store", store, "--name", "benchmark", "--json"))
+    return Client(answer["client_key"], answer["client_secret"])
+
+
+# --- the server -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server: where it answers, where it is managed, and its supervisor's process."""
+
+    base_url: str
+    management_url: str
+    pid: int
+
+    @property
+    def following_url(self) -> str:
+        """Where following lists are asked for."""
+        return self.base_url + _FOLLOWING_PATH
+
+    def processes(self) -> dict[int, str]:
+        """Every process of the server with its role: supervisor, worker or keeper."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return {self.pid: "supervisor"} | {int(child): _role(int(child)) for child in children}
+
+    def cpu_seconds(self) -> float:
+        """Processor time that all its processes have used up to now, in user and kernel mode."""
+        return sum(map(_cpu_seconds, self.processes()))
+
+    def worker_memory(self) -> int:
+        """Resident bytes of the workers."""
+        return sum(_resident_bytes(pid) for pid, role in self.processes().items() if role == "worker")
+
+
+@contextmanager
+def running_server(store: Path, *flags: str | Path, core: int | None = None) -> Iterator[Server]:
+    """A server on free ports, all of it on one core if wanted; stopped at the end of the block."""
+    command = _command("serve", "--store", store, "--port", "0", "--management-port", "0", *flags)
+    if core is not None:
+        command = ["taskset", "-c", str(core), *command]
+    process = subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE)
+    try:
+        yield Server(*_announced(process), process.pid)
+    finally:
+        _stop(process)
+
+
+def _command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "retinue", *map(str, arguments)]
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without settings that would change what is measured."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RETINUE_")}
+
+
+def _announced(process: subprocess.Popen[bytes]) -> tuple[str, str]:
+    """The two addresses in the line that the server prints when it accepts connections."""
+    assert process.stdout is not None
+    if not select.select([process.stdout], [], [], START_SECONDS)[0]:
+        raise Failed(f"the server said nothing for {START_SECONDS:.0f} s")
+    line = process.stdout.readline().decode()
+    found = _ANNOUNCEMENT.match(line)
+    if found is None:
+        raise Failed(f"the server did not start; it said {line.strip()!r}")
+    return found[1], found[2]
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise Failed(f"the server did not stop within {STOP_SECONDS:.0f} s of SIGTERM and was killed") from None
+    finally:
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+# --- asking ---------------------------------------------------------------------------------------------------------
+
+
+class Session:
+    """One connection that stays open. `http.client` sets TCP_NODELAY, so no request waits for an acknowledgement."""
+
+    def __init__(self, base_url: str, token: str = "") -> None:
+        address = urlsplit(base_url)
+        assert address.hostname is not None
+        self._connection = http.client.HTTPConnection(address.hostname, address.port, timeout=ANSWER_SECONDS)
+        self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def following(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        """The `data` of the page that a query asks for."""
+        data: dict[str, Any] = self._post(_FOLLOWING_PATH, json.dumps(query), "application/json")["data"]
+        return data
+
+    def token(self, client: Client) -> str:
+        """A fresh token."""
+        fields = {"client_key": client.key, "client_secret": client.secret, "grant_type": "client_credentials"}
+        return str(self._post(_TOKEN_PATH, urlencode(fields), "application/x-www-form-urlencoded")["access_token"])
+
+    def _post(self, path: str, body: str, content_type: str) -> dict[str, Any]:
+        headers = {"Content-Type": content_type, **self._authorization}
+        self._connection.request("POST", path, body.encode(), headers)
+        response = self._connection.getresponse()
+        content = response.read()
+        if response.status != http.HTTPStatus.OK:
+            raise Failed(f"POST {path} {body}\nwas answered with {response.status} {content.decode()}")
+        answer: dict[str, Any] = json.loads(content)
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+
+def fresh_token(server: Server, store: Path) -> str:
+    """A token of a new client."""
+    client = create_client(store)
+    with Session(server.base_url) as session:
+        return session.token(client)
+
+
+# --- its processes --------------------------------------------------------------------------------------------------
+
+
+def _role(pid: int) -> str:
+    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    module = next((word for word in words if word.startswith("retinue.serving.")), "unknown")
+    return module.rpartition(".")[2]
+
+
+def _cpu_seconds(pid: int) -> float:
+    # proc(5): the name in parentheses may hold anything, utime and stime are the 12th and 13th field after it.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+
+
+def _resident_bytes(pid: int) -> int:
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found is not None, f"process {pid} has no memory"
+    return int(found[1]) * 1024

@@ -1,0 +1,140 @@
+"""`make demo`: a sample graph, a server, and the first query of TikTok's own documentation, answered.
+
+Everything runs through the command line, as a user would do it. `DEMO_ONCE=1` stops after the first answer and
+exits with 0 only if it was right.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent.parent / ".cache" / "demo"
+STORE = FOLDER / "graph.db"
+QUERY = '{"username": "test_user", "max_count":3, "cursor": 1685544251}'
+# What TikTok's page shows for this query, without the log_id.
+EXPECTED = {
+    "has_more": True,
+    "user_following": [
+        {"display_name": "test user", "username": "test_username"},
+        {"display_name": "test user 2", "username": "test_username2"},
+        {"display_name": "test user 3", "username": "test_username3"},
+    ],
+    "cursor": 1650642422,
+}
+
+
+def main() -> int:
+    """Run the demo; the exit code."""
+    make_store()
+    client = json.loads(retinue("client", "create", "--store", str(STORE), "--name", "demo", "--json"))
+    print("3. A client is registered; its secret is known to nobody but you.")
+    is_right = False
+    server = subprocess.Popen([*command("serve"), "--store", str(STORE)], stdout=subprocess.PIPE, text=True)
+    try:
+        host = address(server)
+        token = fetch_token(host, client)
+        is_right = first_query(host, token)
+        if os.environ.get("DEMO_ONCE"):
+            return 0 if is_right else 1
+        what_next(host, client)
+        signal.pause()
+    except KeyboardInterrupt:
+        print("\nStopping.")
+    finally:
+        server.terminate()
+        server.wait()
+    return 0 if is_right else 1
+
+
+def make_store() -> None:
+    """A fresh store with the sample graph in it."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    sample = FOLDER / "sample"
+    retinue("generate", "--accounts", "5000", "--follows", "100000", "--seed", "1", "-o", str(sample))
+    print("1. A sample graph is made: 5,000 accounts, 100,000 follows.")
+    files = ["--accounts", str(sample / "accounts.csv"), str(sample / "follows.csv")]
+    print(retinue("import", "--store", str(STORE), *files))
+    print("2. It is imported.")
+
+
+def fetch_token(host: str, client: dict[str, str]) -> str:
+    """A client access token, as TikTok's clients fetch it."""
+    form = f"client_key={client['client_key']}&client_secret={client['client_secret']}&grant_type=client_credentials"
+    answer = post(f"{host}/v2/oauth/token/", form, {"Content-Type": "application/x-www-form-urlencoded"})
+    print("4. The server is up, and the client has a token for two hours.\n")
+    return str(answer["access_token"])
+
+
+def first_query(host: str, token: str) -> bool:
+    """Ask what TikTok's page asks; whether the answer is the page's but for the log_id."""
+    url = f"{host}/v2/research/user/following/"
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    lines = [f"curl --location '{url}'", *(f"--header '{name}: {value}'" for name, value in headers.items())]
+    print(" \\\n    ".join([*lines, f"--data '{QUERY}'"]) + "\n")
+    answer = curl(url, headers) if shutil.which("curl") else post(url, QUERY, headers)
+    print(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
+    is_right = answer.get("data") == EXPECTED and answer["error"]["code"] == "ok"
+    print("This is the answer on TikTok's page." if is_right else "This is NOT the answer on TikTok's page.")
+    return is_right
+
+
+def curl(url: str, headers: dict[str, str]) -> dict[str, Any]:
+    """The answer that the printed curl line gets."""
+    fields = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
+    done = subprocess.run(
+        ["curl", "--silent", "--location", url, *fields, "--data", QUERY], check=True, capture_output=True
+    )
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def what_next(host: str, client: dict[str, str]) -> None:
+    """Ideas for the next minutes."""
+    print(f"""
+Serving until Ctrl-C. Things to try in another terminal:
+  - the next page: the same query with "cursor": 1650642422
+  - a list of the sample: usernames are in {FOLDER / "sample" / "accounts.csv"}
+  - another token:
+      curl {host}/v2/oauth/token/ \\
+        -d 'client_key={client["client_key"]}&client_secret={client["client_secret"]}&grant_type=client_credentials'
+  - your own graph: .venv/bin/retinue import --store graph.db follows.csv   (docs/tutorial.md)""")
+
+
+def command(*arguments: str) -> list[str]:
+    """A command line of this checkout's program."""
+    return [sys.executable, "-m", "retinue", *arguments]
+
+
+def retinue(*arguments: str) -> str:
+    """Run a command to its end; what it printed. Ends the demo where it fails."""
+    done = subprocess.run(command(*arguments), stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return done.stdout
+
+
+def address(server: "subprocess.Popen[str]") -> str:
+    """Where the server answers, from the line it prints when it does. Ends the demo where it does not start."""
+    assert server.stdout is not None
+    line = server.stdout.readline()
+    if not line:
+        sys.exit(server.wait())
+    return line.split(" on ")[1].split()[0]
+
+
+def post(url: str, body: str, headers: dict[str, str]) -> dict[str, Any]:
+    """The answer to one POST."""
+    with urllib.request.urlopen(urllib.request.Request(url, body.encode(), headers)) as response:
+        answer: dict[str, Any] = json.load(response)
+        return answer
+
+
+if __name__ == "__main__":
+    sys.exit(main())

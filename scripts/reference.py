@@ -1,0 +1,69 @@
+"""Writes the generated pages of `docs/`: the command line reference and the OpenAPI document.
+
+`make docs` runs it; a test fails while a page differs from what this would write.
+"""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from msgspec import json
+
+from retinue.cli.main import app
+from retinue.web.openapi import document
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+_INTRODUCTION = """# Reference: the command line
+
+Made by `make docs` from the code; do not edit. Every flag has an environment twin, which the flag overrides.
+Errors are one line on stderr that begins with `retinue:`. Exit codes: 0 done; 1 done, but rows were rejected or
+`check` found a problem; 2 not done.
+"""
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page with its text."""
+    openapi = json.format(json.encode(document()), indent=2).decode() + "\n"
+    return {DOCS / "reference.md": "\n".join(_reference()), DOCS / "openapi.json": openapi}
+
+
+def _reference() -> Iterator[str]:
+    yield _INTRODUCTION
+    for words, command in _commands("retinue", typer.main.get_command(app)):
+        arguments = " ".join(_argument(each) for each in command.params if each.param_type_name == "argument")
+        yield (
+            f"## `{words}`\n\n{inspect.cleandoc(command.help)}\n\n```\n{words} [flags] {arguments}".rstrip() + "\n```\n"
+        )
+        yield "| flag | environment | default | what it does |\n| --- | --- | --- | --- |"
+        yield from (_row(each) for each in command.params if each.param_type_name == "option")
+        yield ""
+
+
+def _commands(words: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Every command below a group, with all the words that call it. The types are Typer's own affair."""
+    if not hasattr(command, "commands"):
+        yield words, command
+        return
+    for name, child in command.commands.items():
+        yield from _commands(f"{words} {name}", child)
+
+
+def _argument(argument: Any) -> str:
+    name = argument.name.upper()
+    name = f"{name}..." if argument.nargs == -1 else name
+    return name if argument.required else f"[{name}]"
+
+
+def _row(option: Any) -> str:
+    flags = ", ".join(f"`{each}`" for each in option.opts)
+    default = "" if option.default in (None, "", False) or option.required else f"`{option.default}`"
+    return f"| {flags} | `{option.envvar}` | {default} | {option.help} |"
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text)
+        print(path.name)

@@ -1,0 +1,33 @@
+"""A clock that stands still until it is told to move."""
+
+
+class FrozenClock:
+    """A `Clock` for tests."""
+
+    def __init__(self, second: int = 1_700_000_000) -> None:
+        self._second = float(second)
+
+    def now(self) -> int:
+        """Unix seconds."""
+        return int(self._second)
+
+    def elapsed(self) -> float:
+        """Seconds since some fixed instant."""
+        return self._second
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._second += seconds
+
+
+class TickingClock(FrozenClock):
+    """A clock on which every look at `elapsed` costs time, as slow work would."""
+
+    def __init__(self, step: float) -> None:
+        super().__init__()
+        self._step = step
+
+    def elapsed(self) -> float:
+        """Seconds since some fixed instant; each call is a step later."""
+        self.advance(self._step)
+        return super().elapsed()

@@ -1,0 +1,89 @@
+"""Retinue in one process for tests: a real store, the real application, a clock that stands still."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from frozen_clock import FrozenClock
+from retinue import assemble
+from retinue.model import RESEARCH_SCOPE, AccountRecord, FollowRecord, Visibility
+from retinue.store.base import Verdict
+
+FOLLOWING = "/v2/research/user/following/"
+TOKEN = "/v2/oauth/token/"
+
+
+class Service:
+    """A store with the application on top, asked without a socket."""
+
+    def __init__(self, store: Path, clock: FrozenClock) -> None:
+        self.store = str(store)
+        self.clock = clock
+        assemble.create_store(self.store)
+        self.writer = assemble.open_graph_writer(self.store, clock)
+        self.graph = assemble.open_graph(self.store, clock)
+        self.access = assemble.open_access(self.store)
+        self.credentials = assemble.credentials(self.access, clock)
+        self.application = assemble.public_application(self.graph, self.access, clock)
+        self.client_key, self.secret = self.register()
+        self.token = self.fresh_token()
+
+    def register(self, scopes: frozenset[str] = frozenset({RESEARCH_SCOPE})) -> tuple[str, str]:
+        """A new client's key and secret."""
+        client, secret = asyncio.run(self.credentials.create_client("test", scopes))
+        return client.key, secret
+
+    def fresh_token(self) -> str:
+        """A new token of the service's own client."""
+        return asyncio.run(self.credentials.issue_token(self.client_key, self.secret))
+
+    def add_account(self, username: str, display_name: str = "", visibility: Visibility = Visibility.PUBLIC) -> None:
+        """Create or change an account."""
+        record = AccountRecord(username, display_name=display_name, visibility=visibility)
+        asyncio.run(self.writer.add_accounts([record], self.clock.now()))
+
+    def follow(self, follower: str, *followees: tuple[str, int]) -> Sequence[Verdict]:
+        """Store follows in the given order."""
+        now = self.clock.now()
+        records = [FollowRecord(follower, followee, at, now) for followee, at in followees]
+        return asyncio.run(self.writer.add_follows(records))
+
+    def post(self, path: str, content: bytes, headers: dict[str, str] | None = None) -> httpx.Response:
+        """One POST."""
+        return self.request("POST", path, content, headers or {})
+
+    def ask(self, body: Any) -> httpx.Response:
+        """One query for a following list, with a good token. A dict goes out as JSON, bytes as they are."""
+        content = body if isinstance(body, bytes) else httpx.Request("POST", "http://x", json=body).content
+        return self.post(FOLLOWING, content, {"Authorization": f"Bearer {self.token}"})
+
+    def request(self, method: str, path: str, content: bytes, headers: dict[str, str]) -> httpx.Response:
+        """One request."""
+
+        async def send() -> httpx.Response:
+            transport = httpx.ASGITransport(app=self.application)
+            async with httpx.AsyncClient(transport=transport, base_url="http://retinue") as client:
+                return await client.request(method, path, content=content, headers=headers)
+
+        return asyncio.run(send())
+
+    def close(self) -> None:
+        """Give the files back."""
+        for part in (self.writer, self.graph, self.access):
+            part.close()
+
+
+def problems_of(store: str | Path) -> list[str]:
+    """What `check` finds in a store."""
+
+    async def examine() -> list[str]:
+        checker = assemble.open_checker(str(store))
+        try:
+            return [problem async for problem in checker.problems()]
+        finally:
+            checker.close()
+
+    return asyncio.run(examine())

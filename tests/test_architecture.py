@@ -1,0 +1,158 @@
+"""The rules of the house, as data. When one stops a good change, change the rule here, on purpose."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "retinue"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+# What each part may import of ours. A part is a top-level file, or a package; parts not named here are unknown.
+WORDS = {"errors", "clock", "names", "model", "settings"}
+MAY_IMPORT = {
+    "errors": set[str](),
+    "clock": {"errors"},
+    "names": {"errors"},
+    "model": {"errors"},
+    "settings": {"errors"},
+    "wire": {"errors", "model"},
+    "sample": {"errors"},
+    "store.base": {"model"},
+    "store.sqlite": WORDS | {"store.base"},
+    "access": WORDS | {"store.base"},
+    "following": WORDS | {"store.base"},
+    "ingest": WORDS | {"store.base"},
+    "web": WORDS | {"wire", "following", "access"},
+    "assemble": WORDS | {"store.base", "store.sqlite", "access", "following", "web"},
+    "serving": WORDS | {"store.base", "assemble", "web"},
+    "cli": WORDS | {"store.base", "access", "ingest", "web", "assemble", "serving", "sample"},
+    "__main__": {"errors", "cli"},
+}
+
+# Each library has its own place; msgspec is the language in which values are written.
+LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
+    "apsw": "store/sqlite/",
+    "duckdb": "ingest/tables.py",
+    "numpy": "sample.py",
+    "rich": "cli/",
+    "starlette": "web/management.py",
+    "typer": "cli/",
+    "uvicorn": ("web/listener.py", "web/protocol.py", "serving/child.py"),
+    "uvloop": "serving/child.py",
+    "msgspec": "",
+}
+
+DRAWERS = {"utils", "util", "helpers", "common", "manager", "misc", "shared", "base_classes"}
+
+
+def name_of(path: Path) -> str:
+    """`store/sqlite/graph.py` gives `store.sqlite.graph`."""
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+
+
+def part_of(module: str) -> str:
+    """The part that a module belongs to."""
+    return max(
+        (part for part in MAY_IMPORT if module == part or module.startswith(f"{part}.")), key=len, default=module
+    )
+
+
+def imports_of(path: Path) -> list[tuple[str, bool]]:
+    """Modules that a file imports, each with whether it does so while being imported itself."""
+    tree = ast.parse(path.read_text())
+    late = {
+        id(inner) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.If) for inner in ast.walk(node)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) not in late) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [(name if is_module(name) else node.module, id(node) not in late) for name in names]
+    return found
+
+
+def is_module(name: str) -> bool:
+    """Whether a dotted name is a file or folder of ours."""
+    path = SOURCE.joinpath(*name.split(".")[1:]) if name.startswith("retinue.") else None
+    return path is not None and (path.with_suffix(".py").exists() or path.is_dir())
+
+
+def ours(path: Path, *, early_only: bool = False) -> set[str]:
+    """What a file imports of ours, without the leading package name."""
+    wanted = [name for name, early in imports_of(path) if early or not early_only]
+    return {name.removeprefix("retinue.") for name in wanted if name.startswith("retinue.")}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_point_downwards(path: Path) -> None:
+    """No file imports a part that its own part may not know."""
+    if path.name == "__init__.py":
+        return
+    part = part_of(name_of(path))
+
+    strangers = {part_of(name) for name in ours(path)} - MAY_IMPORT[part] - {part}
+
+    assert set() == strangers
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.name == "__init__.py"], ids=name_of)
+def test_a_package_itself_imports_nothing(path: Path) -> None:
+    """An `__init__` that imports nothing cannot make a cycle with its children."""
+    assert imports_of(path) == []
+
+
+def test_there_are_no_import_cycles() -> None:
+    """Modules can be put in an order in which each imports only earlier ones."""
+    waiting = {name_of(path): ours(path, early_only=True) for path in FILES}
+    while ready := {name for name, needs in waiting.items() if not needs & waiting.keys()}:
+        waiting = {name: needs for name, needs in waiting.items() if name not in ready}
+
+    assert waiting == {}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_libraries_stay_in_their_place(path: Path) -> None:
+    """Each third-party library is imported only where the table says."""
+    import sys  # noqa: PLC0415 - for its list of standard modules
+
+    place = path.relative_to(SOURCE).as_posix()
+    roots = {name.partition(".")[0] for name, _ in imports_of(path)}
+    foreign = roots - sys.stdlib_module_names - {"retinue"}
+
+    misplaced = {name for name in foreign if not place.startswith(LIBRARY_PLACES.get(name, "nowhere"))}
+
+    assert set() == misplaced
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_only_the_clock_reads_the_time_and_only_settings_name_the_environment(path: Path) -> None:
+    """Time and environment are passed in, so that tests need no waiting and no tricks."""
+    text = path.read_text()
+    place = path.name
+
+    assert place == "clock.py" or not any(word in text for word in ("import time\n", "datetime.now", "utcnow"))
+    assert "environ" not in text.replace("environment", "")
+    assert place == "settings.py" or "RETINUE_" not in text
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_and_functions_stay_small_and_explained(path: Path) -> None:
+    """A file has a docstring and fewer than 350 lines, a function at most 50; no drawer for odds and ends."""
+    text = path.read_text()
+    tree = ast.parse(text)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+    assert ast.get_docstring(tree)
+    assert text.count("\n") < 350
+    assert [node.name for node in functions if (node.end_lineno or 0) - node.lineno >= 50] == []
+    assert path.stem not in DRAWERS
+
+
+def test_errors_are_all_worded() -> None:
+    """Every refusal has its row in the one table of codes, statuses and messages."""
+    from retinue import errors, wire  # noqa: PLC0415 - the rest of this file reads source, not modules
+
+    assert set(errors.Refusal.__subclasses__()) == set(wire.WORDINGS)

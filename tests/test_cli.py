@@ -1,0 +1,272 @@
+"""The command line as its users see it: what it prints, what it leaves behind, how it ends."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from frozen_clock import FrozenClock
+from retinue import assemble
+from retinue.names import fold
+from service import problems_of
+
+FOLLOWS = b"follower,followee,followed_at\nanna,ben,100\nanna,carla,200\nben,anna,2024-09-26T07:39:53Z\n"
+ACCOUNTS = "username,id,display_name,visibility\nanna,17,Anna 👩‍👩‍👧,public\nben,18,B\0en,withheld\n".encode()
+
+
+def retinue(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RETINUE_")}
+    command = [sys.executable, "-m", "retinue", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**clean, **environment})
+
+
+def imported(store: Path, *arguments: str | Path) -> tuple[int, dict[str, Any]]:
+    """Exit code and report of an import."""
+    done = retinue("import", "--store", store, "--json", *arguments)
+    return done.returncode, {Path(name).name: tally for name, tally in json.loads(done.stdout).items()}
+
+
+def tally(accepted: int = 0, duplicate: int = 0, rejected: int = 0, nuls_removed: int = 0) -> dict[str, int]:
+    """The report's entry for one file."""
+    return {"accepted": accepted, "duplicate": duplicate, "rejected": rejected, "nuls_removed": nuls_removed}
+
+
+def list_of(store: Path, name: str) -> list[tuple[str, str]]:
+    """A following list, read from the store."""
+    import asyncio  # noqa: PLC0415 - only here
+
+    graph = assemble.open_graph(str(store), FrozenClock())
+    account = asyncio.run(graph.find_account(fold(name)))
+    assert account is not None
+    rows = asyncio.run(graph.following(account.id, 1 << 60, 1_000_000)).rows
+    graph.close()
+    return [(row.username, row.display_name) for row in rows]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """Small import files."""
+    accounts, follows = tmp_path / "accounts.csv", tmp_path / "follows.csv"
+    accounts.write_bytes(ACCOUNTS)
+    follows.write_bytes(FOLLOWS)
+    return accounts, follows
+
+
+def test_import_reports_and_repeats_without_change(store_path: Path, files: tuple[Path, Path]) -> None:
+    """Accounts first, then follows; running the same import twice changes nothing."""
+    accounts, follows = files
+
+    first = imported(store_path, "--accounts", accounts, follows)
+    rows = list_of(store_path, "anna")
+    second = imported(store_path, "--accounts", accounts, follows)
+
+    assert (0, {"accounts.csv": tally(2, nuls_removed=1), "follows.csv": tally(3)}) == first
+    assert (0, {"accounts.csv": tally(duplicate=2, nuls_removed=1), "follows.csv": tally(duplicate=3)}) == second
+    assert [("carla", "")] == rows == list_of(store_path, "anna")
+    assert [("anna", "Anna 👩‍👩‍👧")] == list_of(store_path, "ben")
+
+
+def test_the_report_for_people_is_a_table(store_path: Path, files: tuple[Path, Path]) -> None:
+    """Without --json the closing report names file, accepted, duplicate and rejected."""
+    done = retinue("import", "--store", store_path, files[1], COLUMNS="200")
+
+    assert 0 == done.returncode
+    for word in ("follows.csv", "accepted", "duplicate", "rejected", "3"):
+        assert word in done.stdout
+
+
+def test_rejected_rows_go_to_a_file_and_the_rest_is_loaded(store_path: Path, tmp_path: Path) -> None:
+    """Each kind of bad row is kept with file, line number and reason; the exit code says that there are some."""
+    follows = tmp_path / "bad.csv"
+    lines = [
+        b"follower,followee,followed_at",
+        b"a,b,100",
+        b"a,A,100",
+        b"a,b,soon",
+        b",b,100",
+        b"%s,b,100" % (b"x" * 256),
+        b"a,b",
+        b"a,\xff,100",
+        b"a,c,100",
+        b"a,d,1727336393000",
+    ]
+    follows.write_bytes(b"\n".join(lines))
+
+    code, report = imported(store_path, follows)
+
+    assert (1, {"bad.csv": tally(accepted=2, rejected=7)}) == (code, report)
+    assert ["b", "c"] == [username for username, _ in list_of(store_path, "a")]
+    rejects = tmp_path / "graph.rejects.jsonl"
+    entries = [json.loads(line) for line in rejects.read_text().splitlines()]
+    assert 0o600 == rejects.stat().st_mode & 0o777
+    assert {str(follows)} == {entry["file"] for entry in entries}
+    assert {
+        3: "an account cannot follow itself",
+        4: "followed_at: expected Unix seconds or an ISO 8601 time, got 'soon'",
+        5: "follower: is empty",
+        6: "follower: is longer than 255 characters",
+        7: "expected 3 columns, got 2",
+        8: "broken UTF-8",
+        10: "followed_at: '1727336393000' is not a Unix second of 1 or later (milliseconds?)",
+    } == {entry["line"]: entry["reason"] for entry in entries}
+    assert "a,\\xff,100" in [entry["text"] for entry in entries]
+
+    follows.write_bytes(b"\n".join(lines[:2]))
+    assert (0, {"bad.csv": tally(duplicate=1)}) == imported(store_path, follows)
+    assert not rejects.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give tables of follows"),
+        (["none.csv"], "none.csv: cannot be read: No such file or directory"),
+        (["--accounts", "follows.csv"], "lacks the column 'username'"),
+        (["accounts.csv"], "lacks the column 'follower'"),
+        (["follows.csv", "follows.txt"], "follows.txt: unknown kind of file"),
+        (["follows.csv", "--store", "no/where.db"], "no/where.db: cannot be made: there is no folder no"),
+        (["follows.csv", "--store", "mongodb://x"], "--store mongodb://x: there is no store of the kind 'mongodb'"),
+        (["follows.csv", "--store", "follows.csv"], "follows.csv: not a Retinue follow graph"),
+    ],
+)
+def test_an_import_that_cannot_start_touches_nothing(
+    tmp_path: Path, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    """Wrong names, columns and places are one clear line, exit code 2, and no store is made."""
+    monkeypatch.chdir(tmp_path)
+
+    done = retinue("import", *arguments)
+
+    assert 2 == done.returncode
+    assert done.stderr.startswith("retinue: ")
+    assert words in done.stderr
+    assert 1 == done.stderr.count("\n")
+    assert {path.name for path in files} == {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_damaged_file_is_loaded_up_to_the_damage(store_path: Path, tmp_path: Path) -> None:
+    """What came before the damage is loaded and reported; the error names file and line."""
+    packed = gzip.compress(b"follower,followee\n" + b"".join(b"a,b%d\n" % (n * 7919) for n in range(20_000)))
+    follows = tmp_path / "f.csv.gz"
+    follows.write_bytes(packed[: len(packed) // 2])
+
+    done = retinue("import", "--store", store_path, "--json", follows)
+
+    assert 2 == done.returncode
+    assert "damaged after line" in done.stderr
+    accepted = json.loads(done.stdout)[str(follows)]["accepted"]
+    assert f"damaged after line {accepted + 1}:" in done.stderr
+    assert accepted == len(list_of(store_path, "a"))
+
+
+def test_a_killed_import_leaves_a_good_store_that_a_second_run_completes(store_path: Path, tmp_path: Path) -> None:
+    """SIGKILL at several instants; `check` accepts what is there, and the same import makes it whole."""
+    follows = tmp_path / "f.csv"
+    rows = [(f"a{n % 7}", f"b{n}", 1_700_000_000 - n // 50) for n in range(40_000)]
+    follows.write_text("follower,followee,followed_at\n" + "".join(f"{a},{b},{at}\n" for a, b, at in rows))
+    command = [sys.executable, "-m", "retinue", "import", "--store", str(store_path), str(follows)]
+    sizes = set()
+    for _ in range(4):
+        importing = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = size_of(store_path)
+        while size_of(store_path) <= before + 50_000 and importing.poll() is None:
+            time.sleep(0.005)
+        importing.send_signal(signal.SIGKILL)
+        importing.wait()
+        sizes.add(len(list_of(store_path, "a0")))
+        assert [] == problems_of(store_path)
+    assert min(sizes) < 40_000 // 7
+
+    code, report = imported(store_path, follows)
+
+    assert 0 == code
+    assert 40_000 == report["f.csv"]["accepted"] + report["f.csv"]["duplicate"]
+    for number in range(7):
+        expected = [b for a, b, _ in rows if a == f"a{number}"]
+        assert expected == [username for username, _ in list_of(store_path, f"a{number}")]
+
+
+def size_of(store: Path) -> int:
+    """Bytes written to the store so far, its log included."""
+    return sum(path.stat().st_size for path in (store, store.with_name(store.name + "-wal")) if path.exists())
+
+
+def test_clients_are_created_listed_and_revoked(store_path: Path) -> None:
+    """Secrets are shown once and stored nowhere; a revoked client is shown as such."""
+    assemble.create_store(str(store_path))
+    created = json.loads(retinue("client", "create", "--store", store_path, "--name", "One", "--json").stdout)
+    shown = retinue("client", "create", "--store", store_path, "--name", "Two", "--scope", "other.scope").stdout
+
+    assert {"client_key", "client_secret"} == created.keys()
+    assert "Keep the secret: it is not shown again." in shown
+    done = retinue("client", "revoke", created["client_key"], "--store", store_path)
+    assert (0, f"client {created['client_key']} is revoked\n") == (done.returncode, done.stdout)
+    clients = json.loads(retinue("client", "list", "--store", store_path, "--json").stdout)
+    assert [("One", ["research.data.basic"]), ("Two", ["other.scope"])] == [
+        (client["name"], client["scopes"]) for client in clients
+    ]
+    assert [False, True] == [client["revoked_at"] is None for client in clients]
+    table = retinue("client", "list", "--store", store_path, COLUMNS="200").stdout
+    assert created["client_key"] in table
+    for path in store_path.parent.iterdir():
+        assert created["client_secret"].encode() not in path.read_bytes()
+
+
+def test_a_client_that_is_not_there_cannot_be_revoked(store_path: Path) -> None:
+    """The error names the key."""
+    assemble.create_store(str(store_path))
+
+    done = retinue("client", "revoke", "awnobody", "--store", store_path)
+
+    assert (2, "retinue: client awnobody: there is none with this key\n") == (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("command", [["serve"], ["check"], ["client", "list"], ["client", "create", "--name", "x"]])
+def test_commands_without_a_store_say_how_to_make_one(tmp_path: Path, command: list[str]) -> None:
+    """A missing store is an error, never silently an empty one."""
+    done = retinue(*command, "--store", tmp_path / "none.db")
+
+    assert 2 == done.returncode
+    assert "there is no" in done.stderr
+    assert "`retinue import` makes a store" in done.stderr
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_every_flag_has_an_environment_twin(store_path: Path, files: tuple[Path, Path]) -> None:
+    """RETINUE_STORE and the others stand in for flags."""
+    done = retinue("import", str(files[1]), RETINUE_STORE=str(store_path), RETINUE_JSON="1")
+
+    assert (0, 3) == (done.returncode, json.loads(done.stdout)[str(files[1])]["accepted"])
+    assert 0 == retinue("check", RETINUE_STORE=str(store_path)).returncode
+
+
+def test_check_says_what_it_saw(store_path: Path, files: tuple[Path, Path]) -> None:
+    """A good store is counted, for people and for programs."""
+    imported(store_path, files[1])
+
+    done = retinue("check", "--store", store_path)
+    as_json = json.loads(retinue("check", "--store", store_path, "--json").stdout)
+
+    assert 0 == done.returncode
+    assert "accounts 3, follows 3, largest displacement 0, clients 0, tokens 0: every invariant holds" in done.stdout
+    assert {"accounts": 3, "follows": 3, "largest_displacement": 0, "clients": 0, "tokens": 0} == as_json["facts"]
+
+
+def test_a_command_whose_extra_is_missing_says_which_one_to_install(tmp_path: Path) -> None:
+    """The base package alone explains itself."""
+    for library in ("typer", "apsw"):
+        broken = tmp_path / library
+        broken.mkdir()
+        (broken / f"{library}.py").write_text(f"raise ModuleNotFoundError('No module', name={library!r})")
+        done = retinue("check", "--store", tmp_path / "x.db", PYTHONPATH=str(broken))
+
+        assert 1 == done.returncode
+        assert f"pip install 'retinue[server]' (missing: {library})" in done.stderr

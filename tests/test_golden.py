@@ -1,0 +1,161 @@
+"""The contract's exchanges, as files in `golden/`: bodies in, whole answers out."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from retinue.model import Visibility
+from service import FOLLOWING, TOKEN, Service
+
+GOLDEN = Path(__file__).parent / "golden"
+LOG_ID = re.compile(r"20231114221320[0-9A-F]{20}")  # the frozen clock's second, then 20 random digits
+
+
+def golden(name: str, table: str) -> list[dict[str, Any]]:
+    """The entries of one golden file."""
+    entries: list[dict[str, Any]] = tomllib.loads((GOLDEN / f"{name}.toml").read_text())[table]
+    return entries
+
+
+def each_body(name: str, table: str) -> list[Any]:
+    """One test case for each body of each entry."""
+    return [
+        pytest.param(body, entry, id=body[:60] or "(empty)")
+        for entry in golden(name, table)
+        for body in entry["bodies"]
+    ]
+
+
+def checked(answer: httpx.Response, *, log_id: str) -> Any:
+    """The answer's JSON, after checking what every answer has."""
+    assert answer.headers["content-type"] == "application/json"
+    assert LOG_ID.fullmatch(log_id)
+    assert answer.headers["x-tt-logid"] == log_id
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    return answer.json()
+
+
+@pytest.fixture
+def world(service: Service) -> Service:
+    """The graph that the golden files speak of."""
+    for name, visibility in {
+        "hidden": Visibility.PRIVATE,
+        "shy": Visibility.FOLLOWING_HIDDEN,
+        "gone": Visibility.WITHHELD,
+        "x": Visibility.PRIVATE,
+        "empty": Visibility.PUBLIC,
+    }.items():
+        service.add_account(name, name, visibility)
+    for name, display_name in {"b": "Bee", "c": "See", "d": "Dé 👩‍👩‍👧"}.items():
+        service.add_account(name, display_name)
+    service.follow("a", *((f"friend{n}", 1685544151 + n) for n in range(130)))
+    service.follow("žofie", ("a", 1600000000))
+    service.follow("hidden", ("a", 1600000000))
+    usual = (("b", 1000000100), ("c", 1000000200), ("d", 1000000300), ("x", 1000000050))
+    service.follow("p", *usual)
+    service.follow("q", *usual, ("e", 1000000300))
+    for number, (name, at) in enumerate(
+        (
+            ("test_username", 1685000000),
+            ("test_username2", 1670000000),
+            ("test_username3", 1650642423),
+            ("t4", 1640000000),
+        )
+    ):
+        service.add_account(name, "test user" if number == 0 else f"test user {number + 1}")
+        service.follow("test_user", (name, at))
+    return service
+
+
+@pytest.mark.parametrize("group", golden("same", "group"), ids=lambda group: group["about"])
+def test_equal_questions_get_equal_data(world: Service, group: dict[str, Any]) -> None:
+    """All accepted forms of a field mean the same."""
+    answers = [world.ask(body.encode()) for body in group["bodies"]]
+    data = [checked(answer, log_id=answer.json()["error"]["log_id"])["data"] for answer in answers]
+
+    assert [200] * len(answers) == [answer.status_code for answer in answers]
+    assert data[0]["user_following"]
+    assert [data[0]] * len(data) == data
+
+
+@pytest.mark.parametrize(("body", "entry"), each_body("refusals", "refusal"))
+def test_refused_bodies(world: Service, body: str, entry: dict[str, Any]) -> None:
+    """Each bad body gets its exact status, code and message."""
+    answer = world.ask(body.encode())
+    found = checked(answer, log_id=answer.json()["error"]["log_id"])
+
+    assert entry["status"] == answer.status_code
+    assert {"data", "error"} == found.keys()
+    assert found["data"] == {}
+    assert {"code", "message", "log_id"} == found["error"].keys()
+    assert (entry["code"], entry["message"]) == (found["error"]["code"], found["error"]["message"])
+
+
+@pytest.mark.parametrize("entry", golden("paging", "exchange"), ids=lambda entry: entry["body"])
+def test_whole_answers(world: Service, entry: dict[str, Any]) -> None:
+    """Pages are right to the byte."""
+    answer = world.ask(entry["body"].encode())
+    log_id = answer.json()["error"]["log_id"]
+    checked(answer, log_id=log_id)
+
+    expected = f'{{"data":{entry["data"]},"error":{{"code":"ok","message":"ok","log_id":"{log_id}"}}}}'
+    assert (200, expected) == (answer.status_code, answer.text)
+
+
+@pytest.mark.parametrize(("body", "entry"), each_body("tokens", "refusal"))
+def test_refused_token_requests(service: Service, body: str, entry: dict[str, Any]) -> None:
+    """Each bad token request gets its exact status, error and description, in the flat form."""
+    sent = body.replace("KEY", service.client_key).replace("SECRET", service.secret)
+    answer = service.post(TOKEN, sent.encode())
+    found = checked(answer, log_id=answer.json()["log_id"])
+
+    assert entry["status"] == answer.status_code
+    assert {"error", "error_description", "log_id"} == found.keys()
+    assert (entry["error"], entry["description"]) == (found["error"], found["error_description"])
+
+
+@pytest.mark.parametrize("form", ["pairs", "json"])
+@pytest.mark.parametrize("path", [TOKEN, TOKEN.rstrip("/")])
+def test_a_good_token_request(service: Service, form: str, path: str) -> None:
+    """Key and secret get a token, as form pairs or as JSON, that opens the data endpoint."""
+    pairs = {"client_key": service.client_key, "client_secret": service.secret, "grant_type": "client_credentials"}
+    request = (
+        httpx.Request("POST", "http://x", json=pairs)
+        if form == "json"
+        else httpx.Request("POST", "http://x", data=pairs)
+    )
+    answer = service.post(path, request.content)
+    token = answer.json()["access_token"]
+
+    assert {"access_token": token, "expires_in": 7200, "token_type": "Bearer"} == answer.json()
+    assert token.startswith("clt.")
+    assert LOG_ID.fullmatch(answer.headers["x-tt-logid"])
+    assert answer.headers["cache-control"] == "no-store"
+    refused = service.post(FOLLOWING, b'{"username":"nobody"}', {"Authorization": f"Bearer {token}"})
+    assert refused.json()["error"]["message"] == "username nobody is invalid: cannot find the user"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "application/json"},
+        {"Content-Type": "application/json; charset=UTF-8"},
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": "nonsense"},
+        {},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer "])
+@pytest.mark.parametrize("path", [FOLLOWING, FOLLOWING.rstrip("/"), FOLLOWING + "?fields=display_name,username"])
+def test_headers_and_paths_that_are_accepted(world: Service, headers: dict[str, str], scheme: str, path: str) -> None:
+    """Content type, spelling of the scheme, trailing slash and query string make no difference; nothing redirects."""
+    answer = world.post(path, b'{"username":"p"}', {**headers, "Authorization": f"{scheme} {world.token}"})
+
+    assert answer.status_code == 200
+    assert [row["username"] for row in answer.json()["data"]["user_following"]] == ["d", "c", "b"]

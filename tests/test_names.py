@@ -1,0 +1,64 @@
+"""How names compare and are answered."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retinue import names
+
+
+@given(st.text(min_size=1))
+def test_folding_is_nfc_of_casefold_of_nfc(name: str) -> None:
+    """The quick way for ASCII agrees with the definition."""
+    bare = name.removeprefix("@")
+    slow = unicodedata.normalize("NFC", unicodedata.normalize("NFC", bare).casefold())
+
+    assert slow == names.fold(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "answered"),
+    [("Anna_B.9", "anna_b.9"), ("@Anna", "anna"), ("Søren", "Søren"), ("ANNA-B", "ANNA-B"), ("@@x", "@x")],
+)
+def test_names_are_answered_as_imported_but_plain_ones_in_lower_case(name: str, answered: str) -> None:
+    """Only names all of letters, digits, `_` and `.` are lower-cased in answers."""
+    assert answered == names.as_answered(name)
+
+
+@given(st.text(min_size=1))
+def test_a_key_made_of_a_name_fits_and_differs_for_different_names(name: str) -> None:
+    """A made key has at most 64 bytes and depends on nothing but the folded name."""
+    folded = names.fold(name)
+
+    assert len(names.key_of_name(folded).encode()) <= names.MAX_KEY_BYTES
+    assert names.key_of_name(folded) == names.key_of_name(names.fold("@" + folded))
+
+
+@pytest.mark.parametrize("name", ["a", "x" * 255, "@" + "x" * 255, "мария", "名前", "a|b", "http://x/@y", "🎉"])
+def test_good_usernames(name: str) -> None:
+    """Printable text without whitespace is a username, whatever the script."""
+    assert names.fault_in_username(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("", "empty"),
+        ("@", "empty"),
+        ("x" * 256, "longer"),
+        ("a b", "whitespace"),
+        ("a\tb", "whitespace"),
+        ("a\0", "printed"),
+    ],
+)
+def test_bad_usernames(name: str, fault: str) -> None:
+    """What is no username says why."""
+    assert fault in (names.fault_in_username(name) or "")
+
+
+@pytest.mark.parametrize(("key", "fault"), [("", "empty"), ("ä" * 33, "longer than 64 bytes"), ("a\n", "printed")])
+def test_bad_keys(key: str, fault: str) -> None:
+    """What is no key says why."""
+    assert fault in (names.fault_in_key(key) or "")

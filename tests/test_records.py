@@ -1,0 +1,187 @@
+"""Rows to records: accepted forms, and the reason of each rejection."""
+
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retinue.ingest.records import BadRecord, account_record, follow_record, nuls_in
+from retinue.model import AccountRecord, FollowRecord, Visibility
+
+NOW = 1_700_000_000
+
+
+@pytest.mark.parametrize(
+    ("value", "second"),
+    [
+        (1727336393, 1727336393),
+        (1, 1),
+        ("1727336393", 1727336393),
+        (" 1727336393 ", 1727336393),
+        (1727336393.0, 1727336393),
+        ("2024-09-26T07:39:53Z", 1727336393),
+        ("2024-09-26T07:39:53.999Z", 1727336393),
+        ("2024-09-26 09:39:53+02:00", 1727336393),
+        ("2024-09-26T07:39:53", 1727336393),
+        ("2024-09-26", 1727308800),
+        (datetime(2024, 9, 26, 7, 39, 53, 500, tzinfo=UTC), 1727336393),
+        (datetime(2024, 9, 26, 9, 39, 53, tzinfo=timezone(timedelta(hours=2))), 1727336393),
+        (datetime(2024, 9, 26, 7, 39, 53), 1727336393),  # noqa: DTZ001 - naive on purpose
+        (date(2024, 9, 26), 1727308800),
+        (None, None),
+        ("", None),
+    ],
+)
+def test_times(value: Any, second: int | None) -> None:
+    """Unix seconds and ISO 8601, with or without zone and fraction; nothing means now."""
+    assert FollowRecord("a", "b", second, NOW) == follow_record(
+        {"follower": "a", "followee": "b", "followed_at": value}, NOW
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("yesterday", "expected Unix seconds or an ISO 8601 time, got 'yesterday'"),
+        (True, "got True"),
+        (1.5, "got 1.5"),
+        ("12:30", "got '12:30'"),
+        ([1], "got [1]"),
+        ("2024-13-45", "got '2024-13-45'"),
+        (0, "0 is not a Unix second of 1 or later"),
+        (-5, "-5 is not a Unix second"),
+        ("1969-12-31", "is not a Unix second"),
+        (1727336393000, "1727336393000 is not a Unix second of 1 or later (milliseconds?)"),
+        ("9" * 19, "(milliseconds?)"),
+        ("9" * 30, "expected Unix seconds"),
+        (datetime.min, "is not a Unix second"),  # noqa: DTZ901 - the earliest there is
+    ],
+)
+def test_bad_times(value: Any, reason: str) -> None:
+    """The reason names the field and shows the value."""
+    with pytest.raises(BadRecord) as caught:
+        follow_record({"follower": "a", "followee": "b", "followed_at": value}, NOW)
+
+    assert str(caught.value).startswith("followed_at: ")
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"followee": "b"}, "follower: is missing"),
+        ({"follower": None, "followee": "b"}, "follower: is missing"),
+        ({"follower": "", "followee": "b"}, "follower: is empty"),
+        ({"follower": "a"}, "followee: is missing"),
+        ({"follower": "a", "followee": "@"}, "followee: is empty"),
+        ({"follower": "a", "followee": "b c"}, "followee: has whitespace or characters that cannot be printed"),
+        ({"follower": "x" * 256, "followee": "b"}, "follower: is longer than 255 characters"),
+        ({"follower": 1.5, "followee": "b"}, "follower: expected text, got 1.5"),
+    ],
+)
+def test_bad_names(values: dict[str, Any], reason: str) -> None:
+    """The reason names the field."""
+    with pytest.raises(BadRecord, match=reason):
+        follow_record(values, NOW)
+
+
+def test_numbers_are_names_too() -> None:
+    """Ids often come as integers."""
+    assert FollowRecord("17", "18", None, NOW) == follow_record({"follower": 17, "followee": 18}, NOW)
+
+
+def test_an_account_with_everything() -> None:
+    """All columns, as text from CSV and as values from JSON or Parquet, mean the same."""
+    text = {
+        "username": "Anna",
+        "id": "17",
+        "display_name": "Anna\0 👩‍👩‍👧",
+        "visibility": "private",
+        "bio_description": "",
+        "avatar_url": "https://x/y",
+        "bio_url": "",
+        "is_verified": "TRUE",
+        "likes_count": "12345678901",
+        "video_count": "0",
+    }
+    values = {**text, "id": 17, "is_verified": True, "likes_count": 12345678901, "video_count": 0.0}
+    expected = AccountRecord(
+        "Anna",
+        "17",
+        "Anna 👩‍👩‍👧",
+        Visibility.PRIVATE,
+        "",
+        "https://x/y",
+        "",
+        is_verified=True,
+        likes_count=12345678901,
+        video_count=0,
+    )
+
+    assert expected == account_record(text) == account_record(values)
+    assert nuls_in(text) == 1
+
+
+def test_an_account_of_which_little_is_said() -> None:
+    """What is absent, null or (for numbers and choices) empty says nothing."""
+    empty = {"id": "", "visibility": "", "is_verified": "", "likes_count": "", "video_count": None, "bio_url": None}
+
+    assert (
+        AccountRecord("anna") == account_record({"username": "anna"}) == account_record({"username": "anna", **empty})
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        (
+            "visibility",
+            "secret",
+            "visibility: expected one of public, following_hidden, private, withheld, got 'secret'",
+        ),
+        ("visibility", 3, "got 3"),
+        ("is_verified", "maybe", "is_verified: expected true or false, got 'maybe'"),
+        ("likes_count", "-1", "likes_count: expected a whole number of 0 or more, got '-1'"),
+        ("video_count", "many", "video_count: expected a whole number"),
+        ("video_count", 2**63, "video_count: expected a whole number"),
+        ("likes_count", True, "likes_count: expected a whole number"),
+        ("id", "ä" * 40, "id: is longer than 64 bytes"),
+        ("id", 1.5, "id: expected text, got 1.5"),
+        ("display_name", 7, "display_name: expected text, got 7"),
+    ],
+)
+def test_bad_account_fields(column: str, value: Any, reason: str) -> None:
+    """The reason names the column, what was expected and what was found."""
+    with pytest.raises(BadRecord) as caught:
+        account_record({"username": "anna", column: value})
+
+    assert reason in str(caught.value)
+
+
+ANY_VALUE = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.datetimes(), st.dates(), st.lists(st.integers())
+)
+
+
+@given(st.dictionaries(st.sampled_from(["follower", "followee", "followed_at"]), ANY_VALUE))
+def test_any_row_is_a_follow_or_has_a_reason(values: dict[str, Any]) -> None:
+    """Whatever a row holds, it is read or rejected with a sentence."""
+    try:
+        record = follow_record(values, NOW)
+    except BadRecord as bad:
+        assert str(bad)
+    else:
+        assert record.followed_at is None or record.followed_at >= 1
+
+
+@given(st.dictionaries(st.sampled_from(["username", "id", "display_name", "visibility", "likes_count"]), ANY_VALUE))
+def test_any_row_is_an_account_or_has_a_reason(values: dict[str, Any]) -> None:
+    """Whatever a row holds, it is read or rejected with a sentence; no NUL gets through."""
+    try:
+        record = account_record(values)
+    except BadRecord as bad:
+        assert str(bad)
+    else:
+        assert "\0" not in (record.display_name or "")

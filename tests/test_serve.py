@@ -1,0 +1,319 @@
+"""A running server, as processes and sockets: what it answers by itself, how it starts, lives and stops."""
+
+import asyncio
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from frozen_clock import FrozenClock
+from retinue import assemble
+from retinue.model import FollowRecord
+from running import Server, Session, fresh_token, running_server
+from test_cli import retinue
+
+NOW = 1_700_000_000
+FOLLOWING = "/v2/research/user/following/"
+
+
+@pytest.fixture
+def graph(store_path: Path) -> Path:
+    """A store with one list of 300."""
+    assemble.create_store(str(store_path))
+    with closing(assemble.open_graph_writer(str(store_path), FrozenClock())) as writer:
+        asyncio.run(writer.add_follows([FollowRecord("p", f"f{n}", NOW - n, NOW) for n in range(300)]))
+    return store_path
+
+
+@pytest.fixture
+def server(graph: Path) -> Iterator[Server]:
+    """A server with two workers on that store."""
+    with running_server(graph, "--workers", "2") as server:
+        yield server
+
+
+def exchange(server: Server, sent: bytes) -> tuple[int, dict[str, str], Any]:
+    """Send raw bytes; status, headers and JSON of the answer."""
+    with connected(server) as connection:
+        connection.sendall(sent)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        return response.status, {name.lower(): value for name, value in response.getheaders()}, json.load(response)
+
+
+@contextmanager
+def connected(server: Server) -> Iterator[socket.socket]:
+    """A bare connection."""
+    address = urlsplit(server.base_url)
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=20) as connection:
+        yield connection
+
+
+def waiting_for(condition: Any, seconds: float = 20) -> None:
+    """Come back as soon as the condition holds."""
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not happen")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
+        b"POST /v2/research/user/following/ HTTP/9.9\r\n\r\n",
+        b"POST /v2/\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nBad Header\r\n\r\n",
+        b"POST http://[ HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+def test_bytes_that_are_not_http_are_answered_in_our_form(server: Server, sent: bytes) -> None:
+    """Even then the answer is JSON with a log_id, and the connection is closed."""
+    status, headers, body = exchange(server, sent)
+
+    assert (400, "application/json", "close") == (status, headers["content-type"], headers["connection"])
+    assert {} == body["data"]
+    assert "invalid_params" == body["error"]["code"]
+    assert headers["x-tt-logid"] == body["error"]["log_id"]
+
+
+def test_too_many_connections_are_answered_in_our_form(graph: Path) -> None:
+    """Beyond the limit each request is a quick 503 in its endpoint's form, and room made is room again."""
+    with running_server(graph, "--max-connections", "3") as server, ExitStack() as idle:
+        for _ in range(3):
+            idle.enter_context(connected(server))
+        time.sleep(0.2)  # the connections are accepted by the other side when it gets to it
+        enveloped = exchange(server, b"POST /v2/research/user/following/ HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        flat = exchange(server, b"POST /v2/oauth/token/ HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+
+        assert (503, "1", "close") == (enveloped[0], enveloped[1]["retry-after"], enveloped[1]["connection"])
+        assert ({}, "internal_error") == (enveloped[2]["data"], enveloped[2]["error"]["code"])
+        assert (503, "temporarily_unavailable") == (flat[0], flat[2]["error"])
+        idle.close()
+        waiting_for(lambda: exchange(server, b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")[0] == 404)
+
+
+def test_a_body_in_pieces_and_in_chunks(server: Server, graph: Path) -> None:
+    """How the body arrives does not matter; a chunked one that grows too long is cut off."""
+    token = fresh_token(server, graph).encode()
+    head = b"POST /v2/research/user/following/ HTTP/1.1\r\nAuthorization: Bearer " + token + b"\r\n"
+    body = b'{"username":"p","max_count":1}'
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    assert 200 == exchange(server, head + chunked)[0]
+    with connected(server) as connection:
+        for byte in head + b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(body):
+            connection.sendall(bytes([byte]))
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 Continue")
+        for byte in body:
+            connection.sendall(bytes([byte]))
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 OK")
+
+    too_long = b"%x\r\n%s\r\n" % (40_000, b" " * 40_000) * 2
+    status, headers, answer = exchange(server, head + b"Transfer-Encoding: chunked\r\n\r\n" + too_long)
+    assert (413, "close", "invalid_params") == (status, headers["connection"], answer["error"]["code"])
+
+
+def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
+    """Two requests in one packet get two answers, the refusals each with a log_id of its own."""
+    request = b"POST /v2/%s/ HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+    with connected(server) as connection:
+        connection.sendall(request % b"oauth/token" + request % b"nowhere")
+        received = b""
+        while received.count(b"log_id") < 2:
+            received += connection.recv(65536)
+
+    assert received.index(b"Client key is missed") < received.index(b"Unsupported path")
+
+
+def test_a_whole_list_over_http_while_an_import_goes_on(server: Server, graph: Path, tmp_path: Path) -> None:
+    """Every follow that was there is seen exactly once, though others are written all the time."""
+    more = tmp_path / "more.csv"
+    rows = [f"p,g{n},{NOW - 3 * n}" for n in range(5_000)] + [f"q{n},p,{NOW}" for n in range(20_000)]
+    more.write_text("follower,followee,followed_at\n" + "\n".join(rows))
+    token = fresh_token(server, graph)
+    command = [sys.executable, "-m", "retinue", "import", "--store", str(graph), str(more)]
+    with Session(server.base_url, token) as session:
+        importing = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        walks = 0
+        while importing.poll() is None or not walks:
+            names = [row["username"] for row in walk(session, "p", 7)]
+            assert [f"f{n}" for n in range(300)] == [name for name in names if name.startswith("f")]
+            assert len(names) == len(set(names))
+            walks += 1
+        assert 0 == importing.wait()
+        assert 5_300 == len(walk(session, "p", 100))
+
+
+def walk(session: Session, username: str, max_count: int) -> list[dict[str, str]]:
+    """All rows of a list."""
+    rows: list[dict[str, str]] = []
+    query: dict[str, Any] = {"username": username, "max_count": max_count}
+    while True:
+        data = session.following(query)
+        rows += data["user_following"]
+        if not data["has_more"]:
+            return rows
+        query["cursor"] = data["cursor"]
+
+
+def test_a_revoked_client_is_out_in_every_worker_within_a_second(server: Server, graph: Path) -> None:
+    """The CLI revokes while the server runs; new connections reach all workers."""
+    created = json.loads(retinue("client", "create", "--store", graph, "--name", "x", "--json").stdout)
+    form = f"client_key={created['client_key']}&client_secret={created['client_secret']}&grant_type=client_credentials"
+    with urllib.request.urlopen(f"{server.base_url}/v2/oauth/token/", form.encode()) as answer:
+        token = json.load(answer)["access_token"]
+
+    def status() -> int:
+        head = f"POST {FOLLOWING} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nContent-Length: 16\r\n\r\n"
+        return exchange(server, head.encode() + b'{"username":"p"}')[0]
+
+    assert [200] * 20 == [status() for _ in range(20)]
+    retinue("client", "revoke", created["client_key"], "--store", graph)
+    time.sleep(1)  # the promise: at most one second
+
+    assert [401] * 20 == [status() for _ in range(20)]
+
+
+def test_a_killed_child_is_replaced_and_answers_go_on(server: Server, graph: Path) -> None:
+    """Workers and keeper are restarted; nothing is needed by hand."""
+    token = fresh_token(server, graph)
+    before = server.processes()
+    for pid, role in before.items():
+        if role != "supervisor":
+            os.kill(pid, signal.SIGKILL)
+
+    waiting_for(lambda: len(server.processes()) == 4 and not (server.processes().keys() & before.keys()) - {server.pid})
+    assert ["keeper", "supervisor", "worker", "worker"] == sorted(server.processes().values())
+    with Session(server.base_url, token) as session:
+        assert 300 == len(walk(session, "p", 100))
+
+
+def test_children_end_with_their_supervisor(graph: Path) -> None:
+    """Even SIGKILL of the supervisor leaves no process behind."""
+    command = [sys.executable, "-m", "retinue", "serve", "--store", str(graph), "--port", "0", "--management-port", "0"]
+    supervisor = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert supervisor.stdout is not None
+    supervisor.stdout.readline()
+    listing = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children")
+    waiting_for(lambda: len(listing.read_text().split()) == 2)
+    children = listing.read_text().split()
+    supervisor.kill()
+    supervisor.wait()
+    supervisor.stdout.close()
+
+    waiting_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_requests_in_flight_finish_when_the_server_stops(graph: Path, number: int) -> None:
+    """A request whose body is still on its way when the signal comes is answered; idle connections are closed."""
+    with running_server(graph) as server:
+        token = fresh_token(server, graph)
+        body = b'{"username":"p","max_count":1}'
+        head = f"POST {FOLLOWING} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
+        with connected(server) as busy, connected(server) as idle:
+            busy.sendall(head.encode() + body[:5])
+            time.sleep(0.3)  # the head must be there before the signal
+            os.kill(server.pid, number)
+            assert b"" == idle.recv(100)
+            busy.sendall(body[5:])
+            answer = busy.recv(65536)
+            while b"log_id" not in answer:
+                answer += busy.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_request_that_never_ends_does_not_hold_up_the_stop(graph: Path) -> None:
+    """The server is gone within five seconds of SIGTERM, whatever its clients do."""
+    with running_server(graph) as server, connected(server) as slow:
+        slow.sendall(f"POST {FOLLOWING} HTTP/1.1\r\nContent-Length: 10\r\n\r\n".encode())
+        time.sleep(0.3)
+        children = [pid for pid, role in server.processes().items() if role != "supervisor"]
+        os.kill(server.pid, signal.SIGTERM)
+
+        waiting_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), seconds=5)
+
+
+def test_the_management_listener_is_separate(server: Server) -> None:
+    """Health and version are on the management port alone."""
+    for path, expected in (("/health", {"status": "ok"}), ("/version", None)):
+        with urllib.request.urlopen(server.management_url + path) as answer:
+            found = json.load(answer)
+        assert expected is None or expected == found
+        assert 404 == exchange(server, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())[0]
+
+
+def test_the_server_says_what_keeps_it_from_starting(graph: Path, tmp_path: Path, server: Server) -> None:
+    """One clear line for each reason, exit code 2."""
+    text = tmp_path / "text.db"
+    text.write_text("no database" * 1000)
+    taken = str(urlsplit(server.base_url).port)
+    for arguments, words in (
+        (["--store", graph, "--port", taken], f"--port {taken}: cannot listen on 127.0.0.1:{taken}: Address already"),
+        (["--store", graph, "--port", "0", "--management-port", taken], f"--management-port {taken}: cannot listen"),
+        (["--store", graph, "--port", "70000"], "--port 70000: cannot listen on 127.0.0.1:70000: not a port"),
+        (["--store", graph, "--host", "not.a.host"], "cannot listen on not.a.host:8642"),
+        (["--store", tmp_path / "none.db"], "there is no follow graph here"),
+        (["--store", text], "not a Retinue follow graph"),
+        (["--store", graph, "--workers", "0"], "--workers 0: expected 1 or more"),
+        (["--store", graph, "--max-connections", "0"], "--max-connections 0: expected 1 or more"),
+        (["--store", graph, "--log-level", "loud"], "--log-level loud: expected one of error, warning, info, debug"),
+        (["--store", graph, "--tls-cert", "x.pem"], "--tls-cert and --tls-key: give both or neither"),
+        (["--store", graph, "--tls-cert", text, "--tls-key", text], "--tls-cert"),
+    ):
+        done = retinue("serve", *arguments)
+        assert 2 == done.returncode, arguments
+        assert words in done.stderr
+        assert 1 == done.stderr.count("\n")
+
+
+def test_a_quiet_server_writes_one_line(graph: Path) -> None:
+    """Nothing but the announcement is printed by default, and refused requests do not fill a log."""
+    command = [sys.executable, "-m", "retinue", "serve", "--store", str(graph), "--port", "0", "--management-port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    base_url = line.split(" on ")[1].split()[0]
+    server = Server(base_url, "", process.pid)
+    assert 405 == exchange(server, b"GET /v2/oauth/token/ HTTP/1.1\r\nHost: x\r\n\r\n")[0]
+    assert 400 == exchange(server, b"nonsense\r\n\r\n")[0]
+    process.terminate()
+    rest, errors = process.communicate()
+
+    assert line.startswith(f"Serving {graph} on http://127.0.0.1:")
+    assert ("", "") == (rest, errors)
+
+
+def test_many_clients_at_once_get_tokens_and_pages(server: Server, graph: Path) -> None:
+    """Tokens from several workers at the same time, each good in all of them at once."""
+    found: list[int] = []
+
+    def one() -> None:
+        token = fresh_token(server, graph)
+        with Session(server.base_url, token) as session:
+            found.append(len(walk(session, "p", 100)))
+
+    threads = [threading.Thread(target=one) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [300] * 6 == found

@@ -1,0 +1,274 @@
+"""What is promised of the embedded store in particular: its plan, its transactions, its files."""
+
+import asyncio
+import stat
+from pathlib import Path
+
+import apsw
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frozen_clock import FrozenClock, TickingClock
+from model_store import free_second
+from retinue import assemble, errors
+from retinue.model import AccountRecord, FollowRecord
+from retinue.store.sqlite import files, graph, rows
+from retinue.store.sqlite.rows import FORGET_ONE_BY_ONE, GENERATION, Rows
+from retinue.store.sqlite.seconds import Seconds
+from service import problems_of
+
+NOW = 1_700_000_000
+
+
+@pytest.fixture
+def graph_file(store_path: Path) -> Path:
+    """An empty store's graph file."""
+    assemble.create_store(str(store_path))
+    return store_path
+
+
+def test_a_page_is_one_range_of_one_index(graph_file: Path) -> None:
+    """The page query neither scans nor sorts."""
+    connection = apsw.Connection(str(graph_file))
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {graph.FOLLOWING}", (1, NOW))]
+    connection.close()
+
+    assert plan == ["SEARCH following USING PRIMARY KEY (follower=? AND position<?)"]
+
+
+@pytest.mark.parametrize(
+    ("query", "plan"),
+    [
+        (graph.ACCOUNT, "SEARCH account USING INDEX sqlite_autoindex_account_2 (folded=?)"),
+        (rows.CHANGED, "SEARCH account USING COVERING INDEX account_changed (revision>?)"),
+        (rows.NEWEST_REVISION, "SEARCH account USING COVERING INDEX account_changed (revision>?)"),
+    ],
+)
+def test_lookups_use_their_index(graph_file: Path, query: str, plan: str) -> None:
+    """No lookup walks a table."""
+    connection = apsw.Connection(str(graph_file))
+    steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", (1,) * query.count("?"))]
+    connection.close()
+
+    assert [plan] == steps
+
+
+Step = tuple[bool, int]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 30)), max_size=80))
+def test_seconds_are_found_as_by_walking(steps: list[Step]) -> None:
+    """Giving out seconds by runs agrees with walking along the list, and the runs stay as long as they can be."""
+    connection = apsw.Connection(":memory:")
+    schema = Path(files.__file__).with_name("graph.sql").read_text()
+    connection.execute(schema)
+    seconds = Seconds(connection)
+    occupied: dict[int, tuple[str, int]] = {}
+    for is_taken, second in steps:
+        if is_taken:
+            expected = free_second(occupied, second)
+            assert expected == seconds.take(1, second, NOW)
+            occupied[expected] = ("", 0)
+            connection.execute("INSERT INTO following VALUES (1, ?, ?, NULL)", (expected, expected + 1))
+        elif second in occupied:
+            connection.execute("DELETE FROM following WHERE position = ?", (second,))
+            seconds.give_back(1, second)
+            del occupied[second]
+
+    runs = connection.execute("SELECT first, last FROM following_run ORDER BY first").fetchall()
+    assert runs_of(sorted(occupied)) == runs
+    connection.close()
+
+
+def runs_of(seconds: list[int]) -> list[tuple[int, int]]:
+    """Stretches of two or more adjacent seconds, the plain way."""
+    runs: list[tuple[int, int]] = []
+    for second in seconds:
+        if runs and runs[-1][1] == second - 1:
+            runs[-1] = (runs[-1][0], second)
+        else:
+            runs.append((second, second))
+    return [run for run in runs if run[0] < run[1]]
+
+
+def test_a_list_without_a_free_second_takes_no_more(graph_file: Path) -> None:
+    """Where every second up to now is taken the follow is refused, and nothing is half stored."""
+    writer = assemble.open_graph_writer(str(graph_file), FrozenClock())
+    records = [FollowRecord("a", f"f{n}", 1, 3) for n in range(4)]
+
+    verdicts = asyncio.run(writer.add_follows(records))
+
+    assert [verdict.value for verdict in verdicts[:3]] == ["accepted"] * 3
+    assert verdicts[3].value == "no second from 1 to now is free in this list"
+    writer.close()
+
+
+def test_write_transactions_are_cut_by_time(graph_file: Path) -> None:
+    """A batch that would hold the write lock too long is committed in parts, in order and whole."""
+    writer = assemble.open_graph_writer(str(graph_file), TickingClock(step=0.03))
+    commits: list[int] = []
+
+    def counted() -> bool:
+        commits.append(1)
+        return False
+
+    writer._connection.set_commit_hook(counted)
+    verdicts = asyncio.run(writer.add_follows([FollowRecord("a", f"f{n}", 100 + n, NOW) for n in range(30)]))
+
+    assert len(verdicts) == 30
+    assert 8 <= len(commits) <= 15
+    writer.close()
+
+
+def test_an_error_inside_a_batch_leaves_nothing_half_done(graph_file: Path) -> None:
+    """A failing transaction is rolled back, and the writer goes on afterwards as if it had not been."""
+    writer = assemble.open_graph_writer(str(graph_file), FrozenClock())
+    bad = FollowRecord("a", "c", 5, "soon")  # type: ignore[arg-type]  # a fault of a caller
+
+    with pytest.raises(TypeError):
+        asyncio.run(writer.add_follows([FollowRecord("a", "b", 5, NOW), bad]))
+
+    verdicts = asyncio.run(writer.add_follows([FollowRecord("a", "b", 5, NOW), FollowRecord("a", "c", 5, NOW)]))
+    assert [verdict.value for verdict in verdicts] == ["accepted", "accepted"]
+    writer.close()
+
+
+def test_waiting_for_another_writer_ends_in_a_clear_error(graph_file: Path) -> None:
+    """A lock that is never given back is `StoreUnavailable`, not a foreign exception."""
+    writer = assemble.open_graph_writer(str(graph_file), FrozenClock())
+    writer._connection.set_busy_timeout(1)
+    hog = apsw.Connection(str(graph_file))
+    hog.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(errors.StoreUnavailable):
+        asyncio.run(writer.add_follows([FollowRecord("a", "b", 5, NOW)]))
+
+    hog.close()
+    writer.close()
+
+
+def test_pages_are_read_while_another_connection_writes(graph_file: Path, clock: FrozenClock) -> None:
+    """A reader sees the state before an open write transaction, without waiting."""
+    writer = assemble.open_graph_writer(str(graph_file), clock)
+    asyncio.run(writer.add_follows([FollowRecord("a", "b", 5, NOW)]))
+    reader = assemble.open_graph(str(graph_file), clock)
+    writer._connection.execute("BEGIN IMMEDIATE")
+    writer._connection.execute("DELETE FROM following")
+
+    account = asyncio.run(reader.find_account("a"))
+    assert account is not None
+    assert [row.username for row in asyncio.run(reader.following(account.id, NOW, 5)).rows] == ["b"]
+
+    writer._connection.execute("ROLLBACK")
+    reader.close()
+    writer.close()
+
+
+def test_only_the_owner_may_read_clients_and_tokens(graph_file: Path) -> None:
+    """The access file has mode 0600 from its first byte."""
+    mode = files.access_path(graph_file).stat().st_mode
+
+    assert stat.S_IMODE(mode) == 0o600
+
+
+def test_remembered_rows_are_bounded_and_right(graph_file: Path, clock: FrozenClock) -> None:
+    """Two generations hold what is asked for; what was dropped is read again; changes are noticed in bulk too."""
+    count = FORGET_ONE_BY_ONE + 10
+    writer = assemble.open_graph_writer(str(graph_file), clock)
+    records = [AccountRecord(f"n{n}", display_name="before") for n in range(count)]
+    asyncio.run(writer.add_accounts(records, NOW))
+    connection = files.open_for_reading(graph_file, files.GRAPH)
+    memory = Rows(connection, clock)
+    ids = [row[0] for row in connection.execute("SELECT id FROM account")]
+
+    for account_id in ids[:100]:
+        row = memory.load(account_id)
+        assert row is not None
+        assert row.display_name == "before"
+    known = memory.current()
+    known.update(dict.fromkeys(range(-GENERATION, 0)))
+    assert memory.load(ids[100]) is not None
+    assert {ids[100]} == known.keys()
+    assert memory.load(ids[0]) is not None
+
+    asyncio.run(writer.add_accounts([AccountRecord(f"n{n}", display_name="after") for n in range(count)], NOW))
+    clock.advance(1)
+    assert memory.current() == {}
+    changed = memory.load(ids[0])
+    assert changed is not None
+    assert changed.display_name == "after"
+    connection.close()
+    writer.close()
+
+
+def test_an_unknown_account_is_no_row(graph_file: Path, clock: FrozenClock) -> None:
+    """An id without an account is left out."""
+    connection = files.open_for_reading(graph_file, files.GRAPH)
+
+    assert Rows(connection, clock).load(12345) is None
+    connection.close()
+
+
+def test_making_a_store_again_changes_nothing(graph_file: Path) -> None:
+    """`create_store` is safe on a store that is there."""
+    before = graph_file.read_bytes()
+
+    assemble.create_store(str(graph_file))
+
+    assert before == graph_file.read_bytes()
+    assert problems_of(graph_file) == []
+
+
+def make(path: Path, *statements: str) -> Path:
+    """An SQLite file of somebody else."""
+    connection = apsw.Connection(str(path))
+    for statement in statements:
+        connection.execute(statement)
+    connection.close()
+    return path
+
+
+def test_what_is_no_store_is_not_opened(tmp_path: Path, clock: FrozenClock) -> None:
+    """Each wrong file gets an error that names it and says why."""
+    text = tmp_path / "text.db"
+    text.write_text("hello, this is no database at all" * 100)
+    foreign = make(tmp_path / "foreign.db", "CREATE TABLE cake (id)")
+    newer = tmp_path / "newer.db"
+    assemble.create_store(str(newer))
+    make(newer, "PRAGMA user_version = 99")
+    cases: list[tuple[Path, type[errors.StoreError], str]] = [
+        (tmp_path / "none.db", errors.StoreMissing, "there is no follow graph here"),
+        (text, errors.NotAStore, "no SQLite file"),
+        (foreign, errors.NotAStore, "another program's SQLite file"),
+        (newer, errors.StoreTooNew, "newer Retinue (schema 99"),
+        (tmp_path, errors.StoreError, "cannot be opened"),
+    ]
+    for path, error, words in cases:
+        with pytest.raises(error, match=str(path)) as caught:
+            assemble.open_graph(str(path), clock)
+        assert words in str(caught.value)
+
+
+def test_a_store_is_not_made_over_something_else(tmp_path: Path) -> None:
+    """Creating refuses foreign files and places it cannot write to, and leaves them as they are."""
+    text = tmp_path / "text.db"
+    text.write_text("hello, this is no database at all" * 100)
+    foreign = make(tmp_path / "foreign.db", "CREATE TABLE cake (id)")
+
+    for path, words in (
+        (text, "no SQLite file"),
+        (foreign, "another program"),
+        (tmp_path / "no" / "x.db", "there is no folder"),
+    ):
+        with pytest.raises(errors.StoreError, match=words):
+            assemble.create_store(str(path))
+    assert text.read_text().startswith("hello")
+
+
+def test_a_location_of_an_unknown_kind_is_refused() -> None:
+    """A URL is no path."""
+    with pytest.raises(errors.InputError, match="cassandra"):
+        assemble.create_store("cassandra://127.0.0.1/retinue")
+    with pytest.raises(errors.InputError, match="empty"):
+        assemble.create_store("")

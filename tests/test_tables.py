@@ -1,0 +1,201 @@
+"""Files to raw rows: every kind of file, every kind of damage."""
+
+import csv
+import gzip
+import io
+import json
+from contextlib import closing
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retinue.errors import InputError
+from retinue.ingest.lines import MAX_LINE_BYTES
+from retinue.ingest.records import FOLLOW_COLUMNS
+from retinue.ingest.tables import RawRow, open_table
+
+ROWS = [("a", "b", "5"), ("ä", "名前", "6")]
+
+
+def read(path: Path, content: bytes) -> list[RawRow]:
+    """The rows of a follows table with this content."""
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    with closing(open_table(path, FOLLOW_COLUMNS)) as table:
+        return list(table)
+
+
+def parquet(path: Path) -> bytes:
+    """The rows as a Parquet file's bytes."""
+    source = path / "source.parquet"
+    values = ", ".join(f"('{a}', '{b}', {at})" for a, b, at in ROWS)
+    duckdb.execute(f"COPY (SELECT * FROM (VALUES {values}) t(follower, followee, followed_at)) TO '{source}'")
+    return source.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("packing", ["", ".gz"])
+def test_all_kinds_of_files_give_the_same_rows(tmp_path: Path, kind: str, packing: str) -> None:
+    """CSV, JSON lines and Parquet, plain and gzip."""
+    names = ("follower", "followee", "followed_at")
+    content = {
+        "csv": "\n".join(",".join(row) for row in (names, *ROWS)).encode(),
+        "jsonl": "\n".join(json.dumps(dict(zip(names, row, strict=True))) for row in ROWS).encode(),
+        "parquet": parquet(tmp_path) if kind == "parquet" else b"",
+    }[kind]
+    table_path = tmp_path / f"follows.{kind}{packing}"
+
+    rows = read(table_path, content)
+
+    assert [list(map(str, row.values.values())) for row in rows] == [list(row) for row in ROWS]
+    assert not any(row.fault for row in rows)
+    with closing(open_table(table_path, FOLLOW_COLUMNS)) as table:
+        assert len(list(table)) == 2
+        assert table.position == table.size
+
+
+def test_columns_may_stand_in_any_order_and_times_may_be_absent(tmp_path: Path) -> None:
+    """The header decides; a byte order mark and Windows line ends do not matter."""
+    rows = read(tmp_path / "f.csv", b"\xef\xbb\xbffollowee, follower\r\nb,a\r\n\r\nd,c\r\n")
+
+    assert [row.values for row in rows] == [{"followee": "b", "follower": "a"}, {"followee": "d", "follower": "c"}]
+    assert [row.line for row in rows] == [2, 4]
+
+
+def test_a_bad_line_costs_only_itself(tmp_path: Path) -> None:
+    """Each kind of damage is a fault with its line number; the lines around it are read."""
+    lines = [
+        b"follower,followee,followed_at",
+        b"a,b,1",
+        b"a,b",
+        b"a,b,c,d",
+        b"a,\xff\xfe,3",
+        b'a,"never closed,4',
+        b'"a","b ""quoted"" \xf0\x9f\x8e\x89",5',
+        b'"two',
+        b'lines","b",6',
+        b'"a"x,"b",7',
+        b"x" * (MAX_LINE_BYTES + 5),
+        b"c,d,8",
+    ]
+
+    rows = read(tmp_path / "f.csv", b"\n".join(lines))
+
+    assert [
+        (2, ""),
+        (3, "expected 3 columns, got 2"),
+        (4, "expected 3 columns, got 4"),
+        (5, "broken UTF-8"),
+        (6, "a quote is never closed"),
+        (7, ""),
+        (8, ""),
+        (10, "not CSV: ',' expected after '\"'"),
+        (11, f"longer than {MAX_LINE_BYTES} bytes"),
+        (12, ""),
+    ] == [(row.line, row.fault) for row in rows]
+    assert rows[5].values["followee"] == 'b "quoted" 🎉'
+    assert rows[6].values["follower"] == "two\nlines"
+    assert rows[3].text == "a,\\xff\\xfe,3"
+
+
+def test_bad_json_lines_cost_only_themselves(tmp_path: Path) -> None:
+    """Each kind of damage is a fault with its line number."""
+    lines = [
+        b'{"follower":"a","followee":"b"}',
+        b"{",
+        b"[1]",
+        b"",
+        b'{"follower":"a","who":1}',
+        b'{"a":"\xff"}',
+        b"[" * 9999,
+    ]
+
+    rows = read(tmp_path / "f.jsonl", b"\n".join(lines))
+
+    assert [row.line for row in rows] == [1, 2, 3, 5, 6, 7]
+    assert [row.fault.partition(":")[0] for row in rows[:5]] == [
+        "",
+        "expected a JSON object",
+        "expected a JSON object",
+        "unknown field 'who'",
+        "broken UTF-8",
+    ]
+    assert rows[5].fault.startswith("expected a JSON object")
+
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), max_size=8)
+
+
+@given(st.lists(st.lists(CELLS, min_size=3, max_size=3), max_size=20))
+def test_csv_is_read_as_the_csv_module_writes_it(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[list[str]]
+) -> None:
+    """Quotes, commas and line breaks inside cells come back as they were."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerows([["follower", "followee", "followed_at"], *cells])
+
+    rows = read(tmp_path_factory.mktemp("csv") / "f.csv", text.getvalue().encode())
+
+    assert cells == [list(row.values.values()) for row in rows]
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_rows_or_a_clear_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    """No content makes reading fail in any other way."""
+    folder = tmp_path_factory.mktemp("any")
+    for name in ("f.csv", "f.jsonl"):
+        try:
+            read(folder / name, content)
+            read(folder / name, b"follower,followee\n" + content)
+        except InputError as error:
+            assert name in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("f.txt", b"", "unknown kind of file"),
+        ("f", b"", "unknown kind of file"),
+        ("f.gz", b"", "unknown kind of file"),
+        ("f.csv", b"", "is empty: expected a header line"),
+        ("f.csv", b"\xff\n", "broken UTF-8"),
+        ("f.csv", b"follower,followed_at\n", "lacks the column 'followee'"),
+        ("f.csv", b"follower,followee,when\n", "has the unknown column 'when'"),
+        ("f.csv", b"follower,followee,follower\n", "more than one column 'follower'"),
+        ("f.csv.gz", b"", ""),
+        ("f.parquet", b"no parquet", "cannot be read as Parquet"),
+        ("f.parquet.gz", b"no parquet", "cannot be read as Parquet"),
+    ],
+)
+def test_files_that_are_no_such_table(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    """The error names the file and what is wrong with it."""
+    with pytest.raises(InputError) as caught:
+        read(tmp_path / name, content)
+
+    assert str(tmp_path / name) in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    """The error names the file."""
+    for name in ("none.csv", "none.parquet", "none.jsonl.gz"):
+        with pytest.raises(InputError, match=name):
+            open_table(tmp_path / name, FOLLOW_COLUMNS)
+
+
+def test_a_torn_gzip_file_gives_what_it_has_and_then_an_error(tmp_path: Path) -> None:
+    """The rows before the damage come out; the error says after which line it is."""
+    path = tmp_path / "f.csv.gz"
+    whole = gzip.compress(b"follower,followee\n" + b"".join(b"a%d,b%d\n" % (n, n * 7919) for n in range(5000)))
+    path.write_bytes(whole[: len(whole) // 2])
+    rows: list[RawRow] = []
+
+    with pytest.raises(InputError, match="damaged after line") as caught:
+        with closing(open_table(path, FOLLOW_COLUMNS)) as table:
+            rows.extend(table)
+
+    assert f"damaged after line {len(rows) + 1}:" in str(caught.value)
+    assert [f"a{n}" for n in range(100)] == [row.values["follower"] for row in rows[:100]]
