@@ -265,7 +265,7 @@ def test_the_server_says_what_keeps_it_from_starting(graph: Path, tmp_path: Path
     text = tmp_path / "text.db"
     text.write_text("no database" * 1000)
     taken = str(urlsplit(server.base_url).port)
-    for arguments, words in (
+    cases: list[tuple[list[str | Path], str]] = [
         (["--store", graph, "--port", taken], f"--port {taken}: cannot listen on 127.0.0.1:{taken}: Address already"),
         (["--store", graph, "--port", "0", "--management-port", taken], f"--management-port {taken}: cannot listen"),
         (["--store", graph, "--port", "70000"], "--port 70000: cannot listen on 127.0.0.1:70000: not a port"),
@@ -277,7 +277,8 @@ def test_the_server_says_what_keeps_it_from_starting(graph: Path, tmp_path: Path
         (["--store", graph, "--log-level", "loud"], "--log-level loud: expected one of error, warning, info, debug"),
         (["--store", graph, "--tls-cert", "x.pem"], "--tls-cert and --tls-key: give both or neither"),
         (["--store", graph, "--tls-cert", text, "--tls-key", text], "--tls-cert"),
-    ):
+    ]
+    for arguments, words in cases:
         done = retinue("serve", *arguments)
         assert 2 == done.returncode, arguments
         assert words in done.stderr

@@ -179,30 +179,37 @@ def _read_fields(body: bytes) -> _Fields:
     try:
         return _decode_fields(body)
     except msgspec.ValidationError as error:
-        raise _misfit(str(error)) from None
+        _refuse_out_of_range(str(error))
     except RecursionError:
         raise errors.BadBody("nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        pairs = read_pairs(body)
+        pass  # no JSON; maybe form pairs
+    pairs = None if _is_json(body) else read_pairs(body)
     if pairs is None:
         raise errors.BadBody("expected a JSON object or form pairs in UTF-8")
     return _Fields(pairs.get("username"), pairs.get("max_count"), pairs.get("cursor"))
 
 
-def _misfit(problem: str) -> errors.Refusal:
-    """The refusal for JSON that is well formed and still does not fit."""
-    if _OUT_OF_RANGE not in problem:
-        return errors.BadBody("expected a JSON object or form pairs in UTF-8")
-    return _bad_username() if "$.username" in problem else errors.BadCountOrCursor()
+def _refuse_out_of_range(problem: str) -> None:
+    """JSON allows numbers of any size, msgspec does not; it says at which field it stopped."""
+    if _OUT_OF_RANGE in problem and "$." in problem:
+        raise _bad_username() if "$.username" in problem else errors.BadCountOrCursor()
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def read_pairs(body: bytes) -> dict[str, str] | None:
     """Form pairs, the last of equal names; None where the body is none. What begins like JSON never is."""
-    if body.lstrip()[:1] in (b"{", b"["):
+    if body.lstrip()[:1] in (b"{", b"[") or b"=" not in body:
         return None
     try:
-        text = body.decode()
-        return dict(parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict"))
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, errors="strict"))
     except ValueError:
         return None
 

@@ -17,32 +17,39 @@ _ROW = {
     "additionalProperties": False,
 }
 
+_USERNAME = {
+    "type": "string",
+    "minLength": 1,
+    "not": {"const": "@"},
+    "description": "The account whose list is asked for; case does not matter, one leading @ is ignored.",
+}
+_COUNT_DIGITS = {"type": "string", "pattern": "^0{0,17}([1-9][0-9]?|100)$"}
+_CURSOR_DIGITS = {"type": "string", "pattern": "^(-0{1,19}|0{0,2}[0-9]{0,18})$"}
+_COUNT_TEXT = f"How many rows at most; {wire.DEFAULT_COUNT} where absent."
+_CURSOR_TEXT = "Unix second, inclusive: follows at or before it. Absent, null, 0, empty or future: now."
+
+_QUERY_PAIRS = {
+    "type": "object",
+    "required": ["username"],
+    "properties": {
+        "username": _USERNAME,
+        "max_count": {**_COUNT_DIGITS, "description": _COUNT_TEXT},
+        "cursor": {**_CURSOR_DIGITS, "description": _CURSOR_TEXT},
+    },
+}
+
 _QUERY = {
     "type": "object",
     "required": ["username"],
     "properties": {
-        "username": {
-            "type": "string",
-            "minLength": 1,
-            "not": {"const": "@"},
-            "description": "The account whose list is asked for; case does not matter, one leading @ is ignored.",
-        },
+        "username": _USERNAME,
         "max_count": {
-            "anyOf": [
-                _NULL,
-                {"type": "integer", "minimum": 1, "maximum": wire.MAX_COUNT},
-                {"type": "string", "pattern": "^0{0,17}([1-9][0-9]?|100)$"},
-            ],
-            "default": wire.DEFAULT_COUNT,
-            "description": "How many rows at most.",
+            "anyOf": [_NULL, {"type": "integer", "minimum": 1, "maximum": wire.MAX_COUNT}, _COUNT_DIGITS],
+            "description": _COUNT_TEXT,
         },
         "cursor": {
-            "anyOf": [
-                _NULL,
-                {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
-                {"type": "string", "pattern": "^(-0{1,19}|0{0,2}[0-9]{0,18})$"},
-            ],
-            "description": "Unix second, inclusive: follows at or before it. Absent, null, 0 or future: now.",
+            "anyOf": [_NULL, {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}, _CURSOR_DIGITS],
+            "description": _CURSOR_TEXT,
         },
     },
 }
@@ -144,7 +151,7 @@ def _following() -> dict[str, Any]:
         "summary": "The accounts that an account follows, newest first",
         "description": f"Needs a client access token with the scope {RESEARCH_SCOPE}.",
         "security": [{"clientToken": []}],
-        "requestBody": _body(_QUERY),
+        "requestBody": _body(_QUERY, _QUERY_PAIRS),
         "responses": {
             "200": _response("A page of the list", _PAGE),
             **{status: _response(text, _ENVELOPE) for status, text in _REFUSALS.items()},
@@ -157,7 +164,7 @@ def _token() -> dict[str, Any]:
         "operationId": "fetchClientAccessToken",
         "summary": "A client access token",
         "security": [],
-        "requestBody": _body(_TOKEN_REQUEST),
+        "requestBody": _body(_TOKEN_REQUEST, _TOKEN_REQUEST),
         "responses": {
             "200": _response("A token, good for two hours", _TOKEN),
             **{status: _response(text, _FLAT) for status, text in _REFUSALS.items()},
@@ -174,9 +181,9 @@ _REFUSALS = {
 }
 
 
-def _body(schema: dict[str, Any]) -> dict[str, Any]:
-    forms = ("application/json", "application/x-www-form-urlencoded")
-    return {"required": True, "content": {form: {"schema": schema} for form in forms}}
+def _body(as_json: dict[str, Any], as_pairs: dict[str, Any]) -> dict[str, Any]:
+    forms = {"application/json": as_json, "application/x-www-form-urlencoded": as_pairs}
+    return {"required": True, "content": {form: {"schema": schema} for form, schema in forms.items()}}
 
 
 def _response(description: str, schema: dict[str, Any]) -> dict[str, Any]:

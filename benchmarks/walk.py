@@ -1,0 +1,179 @@
+"""Walks every list of a real network over HTTP and compares it, row by row, with the file it came from.
+
+All follows of one list carry the same second there: the hardest case for a cursor made of seconds. Expected are
+each follow exactly once, in the file's order, names as in the file; full pages and falling cursors on the way.
+"""
+
+import argparse
+import csv
+import gzip
+import math
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from running import Failed, Session, fresh_token, retinue, running_server
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "nostr"
+ACCOUNTS = "accounts.csv.gz"
+FOLLOWS = "follows-2024-09.csv.gz"
+MAX_COUNTS = (1, 7, 20, 100)
+SHOWN_DIFFERENCES = 10
+
+Row = tuple[str, str]  # username, display name
+Lists = Mapping[str, Sequence[Row]]  # by the owner's username, newest follow first
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one walk over all lists took, and every difference it found as a sentence."""
+
+    max_count: int
+    lists: int
+    rows: int
+    requests: int
+    seconds: float
+    differences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """One list, walked to its end or to its first fault."""
+
+    rows: tuple[Row, ...]
+    requests: int
+    fault: str | None
+
+
+def expected_lists(data: Path) -> Lists:
+    """The lists as the files give them."""
+    display_names = {line["username"]: line["display_name"] for line in _lines(data / ACCOUNTS)}
+    lists: dict[str, list[Row]] = {}
+    for line in _lines(data / FOLLOWS):
+        followee = line["followee"]
+        lists.setdefault(line["follower"], []).append((followee, display_names.get(followee, "")))
+    return lists
+
+
+def walk_lists(base_url: str, token: str, expected: Lists, max_count: int) -> Figures:
+    """Walk all lists at one page size over one connection."""
+    start = time.perf_counter()
+    with Session(base_url, token) as session:
+        walks = {owner: _walk(session, owner, max_count) for owner in expected}
+    return Figures(
+        max_count=max_count,
+        lists=len(walks),
+        rows=sum(len(walk.rows) for walk in walks.values()),
+        requests=sum(walk.requests for walk in walks.values()),
+        seconds=time.perf_counter() - start,
+        differences=tuple(_differences(walks, expected, max_count)),
+    )
+
+
+def _walk(session: Session, owner: str, max_count: int) -> _Walk:
+    """Ask without a cursor first, then with the one returned, until has_more is false."""
+    rows: list[Row] = []
+    requests = 0
+    query: dict[str, Any] = {"username": owner, "max_count": max_count}
+    while True:
+        page = session.following(query)
+        requests += 1
+        rows += [(row["username"], row["display_name"]) for row in page["user_following"]]
+        fault = _fault(page, query)
+        if fault or not page["has_more"]:
+            return _Walk(tuple(rows), requests, fault)
+        query["cursor"] = page["cursor"]
+
+
+def _fault(page: Mapping[str, Any], query: Mapping[str, Any]) -> str | None:
+    """What is wrong with a page by itself."""
+    count, bound = len(page["user_following"]), query.get("cursor", math.inf)
+    if count > query["max_count"] or (page["has_more"] and count < query["max_count"]):
+        return f"a page at {bound} has {count} rows, has_more {page['has_more']}"
+    if page["has_more"] and not 1 <= page["cursor"] < bound:
+        return f"the cursor after {bound} is {page['cursor']}"
+    return None
+
+
+def _differences(walks: Mapping[str, _Walk], expected: Lists, max_count: int) -> Iterator[str]:
+    for owner, walk in walks.items():
+        if difference := walk.fault or _difference(walk.rows, expected[owner]):
+            yield f"{owner}, max_count {max_count}: {difference}"
+
+
+def _difference(found: Sequence[Row], expected: Sequence[Row]) -> str | None:
+    """The first place where two lists differ."""
+    for place, (ours, theirs) in enumerate(zip(found, expected, strict=False)):
+        if ours != theirs:
+            return f"row {place} is {ours!r} instead of {theirs!r}"
+    if len(found) != len(expected):
+        return f"{len(found)} rows instead of {len(expected)}"
+    return None
+
+
+def _lines(path: Path) -> Iterator[dict[str, str]]:
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)
+
+
+# --- the script -----------------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    """Import, serve, walk, check; the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is stopped then too
+    options = _options()
+    for name in (ACCOUNTS, FOLLOWS):
+        if not (options.data / name).is_file():
+            sys.stderr.write(f"walk: {options.data / name} is not there; give the folder that holds it\n")
+            return 2
+    try:
+        return _run(options.data, options.max_count or MAX_COUNTS)
+    except Failed as failure:
+        sys.stderr.write(f"walk: {failure}\n")
+        return 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, nargs="?", default=DATA, help="folder with the network's files")
+    parser.add_argument("--max-count", type=int, action="append", metavar="N", help="page size; may be repeated")
+    return parser.parse_args()
+
+
+def _run(data: Path, max_counts: Sequence[int]) -> int:
+    expected = expected_lists(data)
+    with tempfile.TemporaryDirectory(prefix="retinue-walk-") as folder:
+        store = Path(folder) / "graph.db"
+        start = time.perf_counter()
+        retinue("import", "--store", store, "--accounts", data / ACCOUNTS, data / FOLLOWS)
+        print(f"imported in {time.perf_counter() - start:.1f} s")
+        with running_server(store) as server:
+            token = fresh_token(server, store)
+            differences = _print_walks(walk_lists(server.base_url, token, expected, count) for count in max_counts)
+        print(retinue("check", "--store", store).strip())
+    for difference in differences[:SHOWN_DIFFERENCES]:
+        print(difference)
+    print(f"{len(differences)} lists differ" if differences else "every list is exact")
+    return 1 if differences else 0
+
+
+def _print_walks(walks: Iterator[Figures]) -> list[str]:
+    """Print each walk when it is done, then their sum; all differences."""
+    print(f"{'max_count':>9}{'lists':>8}{'rows':>11}{'requests':>11}{'seconds':>10}")
+    done = []
+    for each in walks:
+        done.append(each)
+        print(f"{each.max_count:>9}{each.lists:>8,}{each.rows:>11,}{each.requests:>11,}{each.seconds:>10.1f}")
+    lists, rows, requests = (sum(getattr(each, name) for each in done) for name in ("lists", "rows", "requests"))
+    print(f"{'total':>9}{lists:>8,}{rows:>11,}{requests:>11,}{sum(each.seconds for each in done):>10.1f}")
+    return [difference for each in done for difference in each.differences]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

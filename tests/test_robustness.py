@@ -1,0 +1,141 @@
+"""Whatever is sent: never a 500, always JSON, always one of our two error forms with a log_id."""
+
+import asyncio
+import http.client
+import json
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from frozen_clock import FrozenClock
+from retinue import assemble
+from retinue.model import FollowRecord
+from retinue.web.openapi import document
+from running import fresh_token, running_server
+
+NOW = 1_700_000_000
+FOLLOWING = "/v2/research/user/following/"
+TOKEN = "/v2/oauth/token/"
+LOG_ID = re.compile(r"\d{14}[0-9A-F]{20}")
+
+schema = schemathesis.openapi.from_dict(document())
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """Base URL and token of a running server with a list in its store."""
+    store: Path = tmp_path_factory.mktemp("robust") / "graph.db"
+    assemble.create_store(str(store))
+    with closing(assemble.open_graph_writer(str(store), FrozenClock())) as writer:
+        asyncio.run(writer.add_follows([FollowRecord("0", f"f{n}", NOW - n, NOW) for n in range(200)]))
+    with running_server(store) as server:
+        yield server.base_url, fresh_token(server, store)
+
+
+@schema.parametrize()
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+def test_the_openapi_document_is_kept(case: schemathesis.Case, site: tuple[str, str]) -> None:
+    """Valid and invalid requests made of our own OpenAPI document get what the document says."""
+    base_url, token = site
+    response = case.call(base_url=base_url, headers={"Authorization": f"Bearer {token}"})
+
+    # A well-formed request may still name nobody we know; that alone is not the document's business.
+    case.validate_response(response, excluded_checks=[positive_data_acceptance])
+    if case.meta is not None and case.meta.generation.mode is schemathesis.GenerationMode.POSITIVE:
+        words = ("cannot find the user", "Client key or secret is incorrect.")
+        assert response.status_code == 200 or any(word in response.text for word in words), (
+            response.request.body,
+            response.text,
+        )
+
+
+def is_ours(status: int, headers: dict[str, str], content: bytes) -> bool:
+    """Whether an answer has one of the three forms of ours."""
+    body: dict[str, Any] = json.loads(content)
+    log_id = body["error"]["log_id"] if isinstance(body.get("error"), dict) else body.get("log_id", "")
+    if status == 200:
+        shape = {"data", "error"} == body.keys() and {"user_following", "cursor", "has_more"} == body["data"].keys()
+    else:
+        shape = body.get("data") == {} or {"error", "error_description", "log_id"} == body.keys()
+    return (
+        shape
+        and headers["content-type"] == "application/json"
+        and LOG_ID.fullmatch(log_id) is not None
+        and headers["x-tt-logid"] == log_id
+    )
+
+
+def answer(base_url: str, sent: bytes) -> tuple[int, dict[str, str], bytes] | None:
+    """What raw bytes get; None where the server waits for more of them."""
+    address = urlsplit(base_url)
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=5) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        response = http.client.HTTPResponse(connection)
+        try:
+            response.begin()
+        except (http.client.RemoteDisconnected, ConnectionResetError):
+            return None
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return response.status, headers, response.read()
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+QUERIES = st.dictionaries(st.sampled_from(["username", "max_count", "cursor", "x"]), JSON_VALUES)
+BODIES = st.one_of(
+    st.binary(max_size=200),
+    QUERIES.map(lambda query: json.dumps(query).encode()),
+    st.builds(lambda query, cut: json.dumps(query).encode()[:cut], QUERIES, st.integers(0, 60)),
+    st.text(max_size=80).map(lambda text: f"username={text}".encode(errors="replace")),
+)
+TOKENS = st.characters(min_codepoint=33, max_codepoint=126)
+HEADERS = st.lists(st.tuples(st.text(TOKENS, min_size=1, max_size=12), st.binary(max_size=40)), max_size=4).map(
+    lambda headers: b"".join(name.encode() + b": " + value + b"\r\n" for name, value in headers)
+)
+
+
+@settings(max_examples=600)
+@given(body=BODIES, path=st.sampled_from([FOLLOWING, TOKEN]))
+def test_any_body_is_answered_in_our_form(site: tuple[str, str], body: bytes, path: str) -> None:
+    """With a good token and a right path, whatever the body: a page or a refusal, never a fault of ours."""
+    base_url, token = site
+    head = f"POST {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
+
+    found = answer(base_url, head.encode() + body)
+
+    assert found is not None
+    assert found[0] in {200, 400, 401}
+    assert is_ours(*found)
+
+
+@settings(max_examples=600)
+@given(
+    method=st.sampled_from([b"POST", b"GET", b"OPTIONS", b"FOO", b""]) | st.binary(max_size=6),
+    path=st.sampled_from([FOLLOWING.encode(), TOKEN.encode(), b"*", b"/%zz", b"/%ff", b"//", b""])
+    | st.binary(max_size=20),
+    headers=HEADERS,
+    body=st.binary(max_size=50),
+)
+def test_any_bytes_are_answered_in_our_form(
+    site: tuple[str, str], method: bytes, path: bytes, headers: bytes, body: bytes
+) -> None:
+    """Whatever comes over the line, what goes back is JSON in our form and no 500; or the line is just closed."""
+    found = answer(site[0], method + b" " + path + b" HTTP/1.1\r\n" + headers + b"\r\n" + body)
+
+    if found is not None:
+        assert found[0] in {400, 401, 404, 405, 413}
+        assert is_ours(*found)
