@@ -156,9 +156,12 @@ class Session:
 
     def _post(self, path: str, body: str, content_type: str) -> dict[str, Any]:
         headers = {"Content-Type": content_type, **self._authorization}
-        self._connection.request("POST", path, body.encode(), headers)
-        response = self._connection.getresponse()
-        content = response.read()
+        try:
+            self._connection.request("POST", path, body.encode(), headers)
+            response = self._connection.getresponse()
+            content = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Failed(f"POST {path} {body}\ngot no answer: {error!r}") from error
         if response.status != http.HTTPStatus.OK:
             raise Failed(f"POST {path} {body}\nwas answered with {response.status} {content.decode()}")
         answer: dict[str, Any] = json.loads(content)

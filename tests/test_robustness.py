@@ -7,8 +7,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -22,6 +21,9 @@ from retinue import assemble
 from retinue.model import FollowRecord
 from retinue.web.openapi import document
 from running import fresh_token, running_server
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NOW = 1_700_000_000
 FOLLOWING = "/v2/research/user/following/"
@@ -44,7 +46,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
 
 @schema.parametrize()
 @settings(max_examples=150, suppress_health_check=list(HealthCheck))
-def test_the_openapi_document_is_kept(case: schemathesis.Case, site: tuple[str, str]) -> None:
+def test_the_openapi_document_is_kept(case: "schemathesis.Case[Any]", site: tuple[str, str]) -> None:
     """Valid and invalid requests made of our own OpenAPI document get what the document says."""
     base_url, token = site
     response = case.call(base_url=base_url, headers={"Authorization": f"Bearer {token}"})

@@ -7,15 +7,15 @@ from retinue import wire
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS
 from retinue.web.routes import FOLLOWING_PATH, TOKEN_PATH
 
+
+def _closed(**properties: Any) -> dict[str, Any]:
+    """An object with exactly these properties."""
+    return {"type": "object", "required": [*properties], "properties": properties, "additionalProperties": False}
+
+
 _LOG_ID = {"type": "string", "pattern": "^[0-9]{14}[0-9A-F]{20}$"}
 _NULL = {"type": "null"}
-
-_ROW = {
-    "type": "object",
-    "required": ["display_name", "username"],
-    "properties": {"display_name": {"type": "string"}, "username": {"type": "string", "minLength": 1}},
-    "additionalProperties": False,
-}
+_TEXT = {"type": "string", "minLength": 1}
 
 _USERNAME = {
     "type": "string",
@@ -54,78 +54,33 @@ _QUERY = {
     },
 }
 
-_PAGE = {
-    "type": "object",
-    "required": ["data", "error"],
-    "properties": {
-        "data": {
-            "type": "object",
-            "required": ["user_following", "cursor", "has_more"],
-            "properties": {
-                "user_following": {"type": "array", "items": _ROW, "maxItems": wire.MAX_COUNT},
-                "cursor": {"type": "integer", "minimum": 0},
-                "has_more": {"type": "boolean"},
-            },
-            "additionalProperties": False,
-        },
-        "error": {
-            "type": "object",
-            "required": ["code", "message", "log_id"],
-            "properties": {"code": {"const": "ok"}, "message": {"const": "ok"}, "log_id": _LOG_ID},
-        },
-    },
-    "additionalProperties": False,
-}
-
-_ENVELOPE = {
-    "type": "object",
-    "required": ["data", "error"],
-    "properties": {
-        "data": {"type": "object", "maxProperties": 0},
-        "error": {
-            "type": "object",
-            "required": ["code", "message", "log_id"],
-            "properties": {
-                "code": {"enum": sorted({wording.code for wording in wire.WORDINGS.values()})},
-                "message": {"type": "string", "minLength": 1},
-                "log_id": _LOG_ID,
-            },
-        },
-    },
-    "additionalProperties": False,
-}
-
-_FLAT = {
-    "type": "object",
-    "required": ["error", "error_description", "log_id"],
-    "properties": {
-        "error": {"enum": sorted({wording.flat_code for wording in wire.WORDINGS.values()})},
-        "error_description": {"type": "string", "minLength": 1},
-        "log_id": _LOG_ID,
-    },
-    "additionalProperties": False,
-}
+_ROW = _closed(display_name={"type": "string"}, username=_TEXT)
+_PAGE = _closed(
+    data=_closed(
+        user_following={"type": "array", "items": _ROW, "maxItems": wire.MAX_COUNT},
+        cursor={"type": "integer", "minimum": 0},
+        has_more={"type": "boolean"},
+    ),
+    error=_closed(code={"const": "ok"}, message={"const": "ok"}, log_id=_LOG_ID),
+)
+_ENVELOPE = _closed(
+    data=_closed(),
+    error=_closed(
+        code={"enum": sorted({wording.code for wording in wire.WORDINGS.values()})}, message=_TEXT, log_id=_LOG_ID
+    ),
+)
+_FLAT = _closed(
+    error={"enum": sorted({wording.flat_code for wording in wire.WORDINGS.values()})},
+    error_description=_TEXT,
+    log_id=_LOG_ID,
+)
 
 _TOKEN_REQUEST = {
     "type": "object",
     "required": ["client_key", "client_secret", "grant_type"],
-    "properties": {
-        "client_key": {"type": "string", "minLength": 1},
-        "client_secret": {"type": "string", "minLength": 1},
-        "grant_type": {"const": "client_credentials"},
-    },
+    "properties": {"client_key": _TEXT, "client_secret": _TEXT, "grant_type": {"const": "client_credentials"}},
 }
-
-_TOKEN = {
-    "type": "object",
-    "required": ["access_token", "expires_in", "token_type"],
-    "properties": {
-        "access_token": {"type": "string"},
-        "expires_in": {"const": TOKEN_SECONDS},
-        "token_type": {"const": "Bearer"},
-    },
-    "additionalProperties": False,
-}
+_TOKEN = _closed(access_token=_TEXT, expires_in={"const": TOKEN_SECONDS}, token_type={"const": "Bearer"})
 
 
 def document() -> dict[str, Any]:

@@ -1,0 +1,201 @@
+"""How fast one worker on one core answers pages of 20 and of 100 rows, and what a request costs it.
+
+A generated graph (kept in .cache/bench/) is served with authentication on; wrk asks from another core. Printed are
+medians of several runs with their ranges; .cache/bench/first_look.json has every run.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import shutil
+import signal
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from running import Failed, Server, Session, fresh_token, retinue, running_server
+from traffic import BODIES, CONNECTIONS, Traffic, draw_bodies, drive, require_wrk
+
+MAX_COUNTS = (20, 100)
+SEED = 1
+WARM_UP_SECONDS = 3
+SERVER_CORE = 0
+WRK_CORE = 1
+PROBES = 200
+
+_PROJECT = Path(__file__).resolve().parents[1]
+_CACHE = _PROJECT / ".cache" / "bench"
+_MADE_BY = "made-by.txt"
+_MIB = 1024 * 1024
+_WIDTH = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to measure."""
+
+    accounts: int
+    follows: int
+    seconds: int
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measured run."""
+
+    requests_per_second: float
+    cpu_microseconds_per_request: float
+    p50_milliseconds: float
+    p99_milliseconds: float
+    worker_mebibytes: float
+    core_percent: float  # far below 100: something else ran on the server's core
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All runs at one page size; `mean_rows` says how full the pages were."""
+
+    max_count: int
+    mean_rows: float
+    runs: tuple[Run, ...]
+
+
+_COLUMNS: tuple[tuple[str, str, Callable[[Run], float]], ...] = (
+    ("requests/s", ",.0f", lambda run: run.requests_per_second),
+    ("CPU us/request", ".1f", lambda run: run.cpu_microseconds_per_request),
+    ("p50 ms", ".2f", lambda run: run.p50_milliseconds),
+    ("p99 ms", ".2f", lambda run: run.p99_milliseconds),
+    ("worker MiB", ".1f", lambda run: run.worker_mebibytes),
+    ("core %", ".0f", lambda run: run.core_percent),
+)
+
+
+def main() -> int:
+    """Prepare, measure, report; the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is stopped then too
+    options = _options()
+    try:
+        _require_cores()
+        require_wrk()
+        graph = _graph(options)
+        results = [_measure(graph, max_count, options) for max_count in MAX_COUNTS]
+    except Failed as failure:
+        sys.stderr.write(f"first_look: {failure}\n")
+        return 1
+    _print(results)
+    print(f"every run is in {_save(options, results).relative_to(_PROJECT)}")
+    return 0
+
+
+def _options() -> Options:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--accounts", type=int, default=100_000)
+    parser.add_argument("--follows", type=int, default=5_000_000)
+    parser.add_argument("--seconds", type=int, default=10, help="length of a run")
+    parser.add_argument("--runs", type=int, default=3)
+    return Options(**vars(parser.parse_args()))
+
+
+def _require_cores() -> None:
+    if missing := {SERVER_CORE, WRK_CORE} - os.sched_getaffinity(0):
+        raise Failed(f"needs two cores, one for the server and one for wrk; there is no core {min(missing)}")
+
+
+# --- the graph ------------------------------------------------------------------------------------------------------
+
+
+def _graph(options: Options) -> Path:
+    """The folder of the generated and imported graph; made where it is missing or made by other code."""
+    folder = _CACHE / f"graph-{options.accounts}-{options.follows}-{SEED}"
+    made_by = _fingerprint()
+    if folder.is_dir() and (folder / _MADE_BY).read_text() == made_by:
+        return folder
+    print("generating and importing the graph; this takes a few minutes", flush=True)
+    part = folder.with_suffix(".part")
+    for stale in (folder, part):
+        shutil.rmtree(stale, ignore_errors=True)
+    part.mkdir(parents=True)
+    sizes = ("--accounts", str(options.accounts), "--follows", str(options.follows), "--seed", str(SEED))
+    retinue("generate", *sizes, "-o", part)
+    retinue("import", "--store", part / "graph.db", "--accounts", part / "accounts.csv", part / "follows.csv")
+    (part / _MADE_BY).write_text(made_by)
+    return part.rename(folder)
+
+
+def _fingerprint() -> str:
+    """Changes with the code that decides what the sample is and how a store is laid out."""
+    source = _PROJECT / "src" / "retinue"
+    files = [source / "sample.py", *sorted((source / "store" / "sqlite").glob("*.sql"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+
+
+def _measure(graph: Path, max_count: int, options: Options) -> Result:
+    bodies = draw_bodies(graph / "accounts.csv", graph / "follows.csv", max_count)
+    file = _CACHE / f"bodies-{max_count}.jsonl"
+    file.write_bytes(b"\n".join(bodies))
+    store = graph / "graph.db"
+    with running_server(store, "--workers", "1", core=SERVER_CORE) as server:
+        traffic = Traffic(file, fresh_token(server, store))
+        runs = tuple(_run(server, traffic, options.seconds) for _ in range(options.runs))
+        return Result(max_count, _mean_rows(server, traffic.token, bodies), runs)
+
+
+def _run(server: Server, traffic: Traffic, seconds: int) -> Run:
+    drive(server, traffic, WARM_UP_SECONDS, core=WRK_CORE, first=BODIES // 2)
+    before = server.cpu_seconds()
+    outcome = drive(server, traffic, seconds, core=WRK_CORE)
+    used = server.cpu_seconds() - before
+    return Run(
+        requests_per_second=outcome.requests / outcome.seconds,
+        cpu_microseconds_per_request=used / outcome.requests * 1e6,
+        p50_milliseconds=outcome.p50_milliseconds,
+        p99_milliseconds=outcome.p99_milliseconds,
+        worker_mebibytes=server.worker_memory() / _MIB,
+        core_percent=100 * used / outcome.seconds,
+    )
+
+
+def _mean_rows(server: Server, token: str, bodies: Sequence[bytes]) -> float:
+    with Session(server.base_url, token) as session:
+        pages = [session.following(json.loads(body)) for body in bodies[:PROBES]]
+    return statistics.fmean(len(page["user_following"]) for page in pages)
+
+
+# --- reporting ------------------------------------------------------------------------------------------------------
+
+
+def _print(results: Sequence[Result]) -> None:
+    print("median (lowest-highest)")
+    print(f"{'rows':>5}{'mean rows':>11}" + "".join(f"{title:>{_WIDTH}}" for title, *_ in _COLUMNS))
+    for result in results:
+        cells = (_cell([value(run) for run in result.runs], form) for _, form, value in _COLUMNS)
+        print(f"{result.max_count:>5}{result.mean_rows:>11.2f}" + "".join(f"{cell:>{_WIDTH}}" for cell in cells))
+
+
+def _cell(values: Sequence[float], form: str) -> str:
+    middle, low, high = (format(value, form) for value in (statistics.median(values), min(values), max(values)))
+    return f"{middle} ({low}-{high})"
+
+
+def _save(options: Options, results: Sequence[Result]) -> Path:
+    machine = {"python": platform.python_version(), "kernel": platform.release(), "cores": os.cpu_count()}
+    report = {
+        "options": {**asdict(options), "seed": SEED, "connections": CONNECTIONS, "warm_up_seconds": WARM_UP_SECONDS},
+        "machine": machine,
+        "results": [asdict(result) for result in results],
+    }
+    path = _CACHE / "first_look.json"
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

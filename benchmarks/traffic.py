@@ -1,0 +1,108 @@
+"""What the server is asked in a measurement, and by whom: request bodies drawn from a graph's files, and wrk.
+
+A few owners are asked for often and most seldom; a cursor is any second of the owner's list that still has a full
+page before it. The same files give the same bodies. Nothing of the server is imported.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from running import Failed, Server
+
+BODIES = 100_000
+CONNECTIONS = 32
+SEED = 1
+
+_SCRIPT = Path(__file__).with_name("following.lua")
+_FIGURES = re.compile(r"^figures (\{.*\})$", re.MULTILINE)
+
+# Owners that are answered and whose lists hold a full page of visible rows: the name, the second of the page's newest
+# row when the page is the list's oldest, and the second of the newest row of all.
+_OWNERS = """
+    SELECT owner.username, list_sort(list(followed_at))[$max_count], max(followed_at)
+    FROM read_csv($follows, header = true) AS follow
+    JOIN read_csv($accounts, header = true, all_varchar = true) AS owner ON owner.username = follow.follower
+    JOIN read_csv($accounts, header = true, all_varchar = true) AS friend ON friend.username = follow.followee
+    WHERE owner.visibility = 'public' AND friend.visibility IN ('public', 'following_hidden')
+    GROUP BY owner.username HAVING count(*) >= $max_count
+    ORDER BY owner.username
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Requests to send: a file of bodies, and the token for all of them."""
+
+    bodies: Path
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What wrk saw in one run."""
+
+    requests: int
+    seconds: float
+    p50_milliseconds: float
+    p99_milliseconds: float
+
+
+def draw_bodies(accounts: Path, follows: Path, max_count: int) -> list[bytes]:
+    """Request bodies whose pages are full; an owner's share of them falls with the rank it draws (Zipf)."""
+    values = {"accounts": str(accounts), "follows": str(follows), "max_count": max_count}
+    owners = duckdb.connect().execute(_OWNERS, values).fetchall()
+    if not owners:
+        raise Failed(f"no list has {max_count} visible rows; ask for more follows")
+    random = np.random.default_rng(SEED)
+    shares = 1.0 / (1 + random.permutation(len(owners)))
+    drawn = [owners[place] for place in random.choice(len(owners), size=BODIES, p=shares / shares.sum())]
+    cursors = random.integers([first for _, first, _ in drawn], [last for *_, last in drawn], endpoint=True)
+    return [
+        json.dumps({"username": name, "max_count": max_count, "cursor": cursor}).encode()
+        for (name, *_), cursor in zip(drawn, cursors.tolist(), strict=True)
+    ]
+
+
+def require_wrk() -> None:
+    """Install wrk where it is missing and that is possible."""
+    if shutil.which("wrk"):
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise Failed("wrk is not on the PATH; install it, on Debian and Ubuntu with `apt-get install wrk`")
+    for step in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "wrk"]):
+        done = subprocess.run(step, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Failed(f"wrk is missing, and `{' '.join(step)}` failed:\n{done.stdout}{done.stderr}")
+
+
+def drive(server: Server, traffic: Traffic, seconds: int, *, core: int, first: int = 0) -> Outcome:
+    """Send requests as fast as they are answered, from one core, beginning after the first so many bodies.
+
+    Raises `Failed` unless every one of them was answered with 200.
+    """
+    wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(_SCRIPT)]
+    command = ["taskset", "-c", str(core), *wrk, server.following_url, "--", str(traffic.bodies), str(first)]
+    environment = {**os.environ, "TOKEN": traffic.token}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    found = _FIGURES.search(done.stdout)
+    if done.returncode or found is None:
+        raise Failed(f"wrk ended with exit code {done.returncode}\n{done.stdout}{done.stderr}")
+    return _outcome(json.loads(found[1]))
+
+
+def _outcome(figures: dict[str, Any]) -> Outcome:
+    if figures["refused"] or figures["broken"]:
+        raise Failed(
+            f"of {figures['requests']} requests {figures['refused']} were refused"
+            f" and {figures['broken']} met a connection error"
+        )
+    return Outcome(figures["requests"], figures["duration"] / 1e6, figures["p50"] / 1000, figures["p99"] / 1000)

@@ -1,0 +1,85 @@
+"""What the documentation says is so: generated pages, links, commands, messages."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import reference
+from retinue import wire
+from retinue.settings import setting_names
+from test_cli import retinue
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def name_of(path: Path) -> str:
+    """A page's name."""
+    return path.name
+
+
+@pytest.mark.parametrize("path", reference.pages(), ids=name_of)
+def test_generated_pages_are_current(path: Path) -> None:
+    """`make docs` would change nothing."""
+    assert reference.pages()[path] == path.read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each relative link names a file that is there."""
+    targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+
+    assert [] == [target for target in targets if not (page.parent / target).exists()]
+
+
+def test_every_page_can_be_found_from_the_readme() -> None:
+    """The README's table leads to every page of docs/."""
+    linked = set(re.findall(r"\]\(docs/([^)]+)\)", (ROOT / "README.md").read_text()))
+
+    assert {path.name for path in (ROOT / "docs").iterdir()} == linked
+
+
+def test_every_setting_is_in_the_reference() -> None:
+    """Each row of the table of settings is a flag of `serve`."""
+    text = (ROOT / "docs" / "reference.md").read_text()
+
+    assert [] == [name for name in setting_names() if f"`--{name.replace('_', '-')}`" not in text]
+
+
+def test_make_targets_that_the_docs_name_exist() -> None:
+    """Every `make x` in the docs is a target of the Makefile."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {name for page in PAGES for name in re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text(), re.MULTILINE)}
+
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_the_tutorials_commands_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each `retinue` command of the tutorial but `serve` does what it says, one after the other."""
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines() if line.startswith("retinue ")]
+    outputs = {}
+    for command in commands:
+        words = shlex.split(command)[1:]
+        if words[0] != "serve":
+            done = retinue(*words)
+            assert 0 == done.returncode, (command, done.stderr)
+            outputs[words[0]] = done.stdout
+
+    assert {"generate", "import", "check", "client"} == outputs.keys()
+    assert "every invariant holds" in outputs["check"]
+    assert "client_secret" in outputs["client"]
+
+
+def test_messages_in_the_docs_are_the_ones_on_the_wire() -> None:
+    """Messages that the compatibility page quotes are in the table of wordings."""
+    text = (ROOT / "docs" / "compatibility.md").read_text()
+    messages = {wording.message.replace("{detail}", "<x>") for wording in wire.WORDINGS.values()}
+
+    quoted = re.findall(r"`((?:username <x>|API cannot|Invalid count)[^`]*)`", text)
+
+    assert 4 == len(quoted)
+    assert set(quoted) <= messages
