@@ -32,7 +32,7 @@ class ModelGraph:
             return None
         return Account(self.ids.index(folded), self.accounts[folded][1])
 
-    async def following(self, account_id: int, bound: int, limit: int) -> Slice:
+    async def following(self, account_id: int, bound: int, limit: int) -> Slice[Row]:
         """The newest visible rows at or before the bound."""
         entries = self.lists.get(self.ids[account_id], {})
         found = [

@@ -24,7 +24,7 @@ class Service:
         self.clock = clock
         assemble.create_store(self.store)
         self.writer = assemble.open_graph_writer(self.store, clock)
-        self.graph = assemble.open_graph(self.store, clock)
+        self.graph = assemble.open_wire_graph(self.store, clock)
         self.access = assemble.open_access(self.store)
         self.credentials = assemble.credentials(self.access, clock)
         self.application = assemble.public_application(self.graph, self.access, clock)

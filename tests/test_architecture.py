@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "following": WORDS | {"store.base"},
     "ingest": WORDS | {"store.base"},
     "web": WORDS | {"wire", "following", "access"},
-    "assemble": WORDS | {"store.base", "store.sqlite", "access", "following", "web"},
+    "assemble": WORDS | {"wire", "store.base", "store.sqlite", "access", "following", "web"},
     "serving": WORDS | {"store.base", "assemble", "web"},
     "cli": WORDS | {"store.base", "access", "ingest", "web", "assemble", "serving", "sample"},
     "__main__": {"errors", "cli"},

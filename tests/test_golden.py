@@ -1,5 +1,6 @@
 """The contract's exchanges, as files in `golden/`: bodies in, whole answers out."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -7,7 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from retinue import wire
 from retinue.model import Visibility
 from service import FOLLOWING, TOKEN, Service
 
@@ -159,3 +163,11 @@ def test_headers_and_paths_that_are_accepted(world: Service, headers: dict[str, 
 
     assert answer.status_code == 200
     assert [row["username"] for row in answer.json()["data"]["user_following"]] == ["d", "c", "b"]
+
+
+@given(st.text(), st.text())
+def test_a_ready_row_is_the_rows_json(display_name: str, username: str) -> None:
+    """Whatever the names hold, the ready row is a JSON object with both, unchanged."""
+    ready = wire.shown_row(display_name, username)
+
+    assert {"display_name": display_name, "username": username} == json.loads(ready)

@@ -1,18 +1,19 @@
 """Exact paging, for every list: a real store beside the plain-dict model, with writes between the pages."""
 
 import asyncio
+import json
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from frozen_clock import FrozenClock
 from model_store import ModelGraph
-from retinue import assemble
+from retinue import assemble, wire
 from retinue.following import Following
-from retinue.model import AccountRecord, FollowRecord, Page, Query, Visibility
+from retinue.model import AccountRecord, FollowRecord, Page, Query, Row, Visibility
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.store.sqlite.writer import SqliteGraphWriter
 from service import problems_of
@@ -44,7 +45,8 @@ class Twins:
         self.clock = FrozenClock(NOW)
         assemble.create_store(str(path))
         self.writer: SqliteGraphWriter = assemble.open_graph_writer(str(path), self.clock)
-        self.graph: SqliteGraph = assemble.open_graph(str(path), self.clock)
+        self.graph: SqliteGraph[Row] = assemble.open_graph(str(path), self.clock)
+        self.ready: SqliteGraph[bytes] = assemble.open_wire_graph(str(path), self.clock)
         self.model = ModelGraph()
         self.apply(Change([(OWNER + "2", NOW)], [(OWNER, Visibility.PUBLIC)]))
 
@@ -58,18 +60,28 @@ class Twins:
             assert expected == asyncio.run(getattr(self.writer, method)(*arguments))
         self.clock.advance(1)
 
-    def page(self, max_count: int, cursor: int | None) -> Page:
-        """One page; store and model must agree on it to the last field."""
+    def page(self, max_count: int, cursor: int | None) -> Page[Row]:
+        """One page; store and model must agree on it to the last field, and on the wire to the last byte."""
         query = Query(OWNER, max_count, cursor)
         expected = asyncio.run(Following(self.model, FrozenClock(NOW)).page(query))
         found = asyncio.run(Following(self.graph, FrozenClock(NOW)).page(query))
         assert expected == found
+        ready = asyncio.run(Following(self.ready, FrozenClock(NOW)).page(query))
+        assert encoded(expected) == json.loads(wire.page_body(ready, "the log_id"))
         return found
 
     def close(self) -> None:
         """Give the file back."""
         self.graph.close()
+        self.ready.close()
         self.writer.close()
+
+
+def encoded(page: Page[Row]) -> dict[str, Any]:
+    """A page as the contract has it, the plain way."""
+    rows = [{"display_name": row.display_name, "username": row.username} for row in page.rows]
+    data = {"user_following": rows, "cursor": page.cursor, "has_more": page.has_more}
+    return {"data": data, "error": {"code": "ok", "message": "ok", "log_id": "the log_id"}}
 
 
 @given(first=CHANGES, max_count=st.integers(1, 100), bound=SECONDS, between=st.lists(CHANGES, max_size=4))

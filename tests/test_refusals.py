@@ -202,7 +202,7 @@ class BrokenGraph:
         """Fail."""
         raise self._error
 
-    async def following(self, account_id: int, bound: int, limit: int) -> Slice:
+    async def following(self, account_id: int, bound: int, limit: int) -> Slice[bytes]:
         """Fail."""
         raise self._error
 

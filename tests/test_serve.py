@@ -222,6 +222,17 @@ def test_children_end_with_their_supervisor(graph: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_can_be_stopped_as_soon_as_it_says_that_it_serves(graph: Path, number: int) -> None:
+    """A signal right after the announcement is an orderly stop with exit code 0."""
+    command = [sys.executable, "-m", "retinue", "serve", "--store", str(graph), "--port", "0", "--management-port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as supervisor:
+        assert supervisor.stdout is not None
+        supervisor.stdout.readline()
+        supervisor.send_signal(number)
+        assert 0 == supervisor.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_requests_in_flight_finish_when_the_server_stops(graph: Path, number: int) -> None:
     """A request whose body is still on its way when the signal comes is answered; idle connections are closed."""
     with running_server(graph) as server:

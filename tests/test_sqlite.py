@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from frozen_clock import FrozenClock, TickingClock
 from model_store import free_second
 from retinue import assemble, errors
-from retinue.model import AccountRecord, FollowRecord
-from retinue.store.sqlite import files, graph, rows
-from retinue.store.sqlite.rows import FORGET_ONE_BY_ONE, GENERATION, Rows
+from retinue.model import AccountRecord, FollowRecord, Row
+from retinue.store.sqlite import files, graph, known
+from retinue.store.sqlite.known import FORGET_ONE_BY_ONE, ROWS_PER_GENERATION, Known
 from retinue.store.sqlite.seconds import Seconds
 from service import problems_of
 
@@ -40,9 +40,9 @@ def test_a_page_is_one_range_of_one_index(graph_file: Path) -> None:
 @pytest.mark.parametrize(
     ("query", "plan"),
     [
-        (graph.ACCOUNT, "SEARCH account USING INDEX sqlite_autoindex_account_2 (folded=?)"),
-        (rows.CHANGED, "SEARCH account USING COVERING INDEX account_changed (revision>?)"),
-        (rows.NEWEST_REVISION, "SEARCH account USING COVERING INDEX account_changed (revision>?)"),
+        (known.ACCOUNT, "SEARCH account USING INDEX sqlite_autoindex_account_2 (folded=?)"),
+        (known.CHANGED, "SEARCH account USING COVERING INDEX account_changed (revision>?)"),
+        (known.NEWEST_REVISION, "SEARCH account USING COVERING INDEX account_changed (revision>?)"),
     ],
 )
 def test_lookups_use_their_index(graph_file: Path, query: str, plan: str) -> None:
@@ -179,22 +179,23 @@ def test_remembered_rows_are_bounded_and_right(graph_file: Path, clock: FrozenCl
     records = [AccountRecord(f"n{n}", display_name="before") for n in range(count)]
     asyncio.run(writer.add_accounts(records, NOW))
     connection = files.open_for_reading(graph_file, files.GRAPH)
-    memory = Rows(connection, clock)
+    memory = Known(connection, clock, Row)
     ids = [row[0] for row in connection.execute("SELECT id FROM account")]
 
     for account_id in ids[:100]:
         row = memory.load(account_id)
         assert row is not None
         assert row.display_name == "before"
-    known = memory.current()
-    known.update(dict.fromkeys(range(-GENERATION, 0)))
+    rows = memory.rows
+    rows.update(dict.fromkeys(range(-ROWS_PER_GENERATION, 0)))
     assert memory.load(ids[100]) is not None
-    assert {ids[100]} == known.keys()
+    assert {ids[100]} == rows.keys()
     assert memory.load(ids[0]) is not None
 
     asyncio.run(writer.add_accounts([AccountRecord(f"n{n}", display_name="after") for n in range(count)], NOW))
     clock.advance(1)
-    assert memory.current() == {}
+    memory.refresh()
+    assert {} == memory.rows
     changed = memory.load(ids[0])
     assert changed is not None
     assert changed.display_name == "after"
@@ -206,7 +207,7 @@ def test_an_unknown_account_is_no_row(graph_file: Path, clock: FrozenClock) -> N
     """An id without an account is left out."""
     connection = files.open_for_reading(graph_file, files.GRAPH)
 
-    assert Rows(connection, clock).load(12345) is None
+    assert Known(connection, clock, Row).load(12345) is None
     connection.close()
 
 

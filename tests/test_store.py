@@ -9,7 +9,7 @@ import pytest
 
 from frozen_clock import FrozenClock
 from retinue import assemble, names
-from retinue.model import AccountRecord, Client, FollowRecord, Grant, Slice, Visibility
+from retinue.model import AccountRecord, Client, FollowRecord, Grant, Row, Slice, Visibility
 from retinue.store.base import Verdict
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.store.sqlite.writer import SqliteGraphWriter
@@ -31,7 +31,7 @@ class OpenStore:
         assemble.create_store(str(path))
         self.clock = clock
         self.writer: SqliteGraphWriter = assemble.open_graph_writer(str(path), clock)
-        self.graph: SqliteGraph = assemble.open_graph(str(path), clock)
+        self.graph: SqliteGraph[Row] = assemble.open_graph(str(path), clock)
 
     def follow(self, *rows: tuple[str, str, int | None], now: int = NOW) -> list[Verdict]:
         """Store follows."""
@@ -43,7 +43,7 @@ class OpenStore:
         self.clock.advance(1)
         return verdicts
 
-    def slice(self, name: str, bound: int = NOW, limit: int = 1000) -> Slice:
+    def slice(self, name: str, bound: int = NOW, limit: int = 1000) -> Slice[Row]:
         """A stretch of a list."""
         account = run(self.graph.find_account(names.fold(name)))
         assert account is not None

@@ -7,10 +7,12 @@ contract.
 import secrets
 from pathlib import Path
 
+from retinue import wire
 from retinue.access.credentials import Credentials
 from retinue.clock import Clock
 from retinue.errors import InputError
 from retinue.following import Following
+from retinue.model import Row
 from retinue.store.base import AccessStore, GraphReader
 from retinue.store.sqlite import files
 from retinue.store.sqlite.access import SqliteAccess
@@ -41,9 +43,14 @@ def create_store(store: str) -> None:
     files.create_store(store_path(store))
 
 
-def open_graph(store: str, clock: Clock) -> SqliteGraph:
-    """The graph, for reading."""
-    return SqliteGraph(store_path(store), clock)
+def open_graph(store: str, clock: Clock) -> SqliteGraph[Row]:
+    """The graph, for reading in this process."""
+    return SqliteGraph(store_path(store), clock, Row)
+
+
+def open_wire_graph(store: str, clock: Clock) -> SqliteGraph[bytes]:
+    """The graph, for answering requests: its rows are ready for the wire."""
+    return SqliteGraph(store_path(store), clock, wire.shown_row)
 
 
 def open_graph_writer(store: str, clock: Clock) -> SqliteGraphWriter:
@@ -67,7 +74,7 @@ def credentials(access: AccessStore, clock: Clock) -> Credentials:
     return Credentials(access, clock, secrets.token_bytes)
 
 
-def public_application(graph: GraphReader, access: AccessStore, clock: Clock) -> Application:
+def public_application(graph: GraphReader[bytes], access: AccessStore, clock: Clock) -> Application:
     """What the public listener serves."""
     routes = public_routes(Following(graph, clock), credentials(access, clock))
     return Application(routes, LogIds(clock, secrets.token_bytes))

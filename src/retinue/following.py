@@ -4,21 +4,23 @@ Account, then visibility, then bound, then page. Knows neither HTTP nor SQL; the
 (`store/base.py`), the rules of the cursor are here.
 """
 
+from typing import Generic
+
 from retinue import names
 from retinue.clock import Clock
 from retinue.errors import AccountNotFound, AccountPrivate, AccountWithheld
-from retinue.model import Account, Page, Query, Visibility
+from retinue.model import Account, Page, Query, Shown_co, Visibility
 from retinue.store.base import GraphReader
 
 
-class Following:
+class Following(Generic[Shown_co]):
     """Answers queries for following lists."""
 
-    def __init__(self, graph: GraphReader, clock: Clock) -> None:
+    def __init__(self, graph: GraphReader[Shown_co], clock: Clock) -> None:
         self._graph = graph
         self._clock = clock
 
-    async def page(self, query: Query) -> Page:
+    async def page(self, query: Query) -> Page[Shown_co]:
         """The page at a query's bound. Raises `AccountNotFound`, `AccountPrivate` or `AccountWithheld`.
 
         The next cursor is one second before the oldest row: no two rows of a list share a second, so nothing is

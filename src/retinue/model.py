@@ -5,11 +5,16 @@ Times are Unix seconds in UTC; ids are the store's own 64-bit numbers and never 
 
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
 RESEARCH_SCOPE = "research.data.basic"
 TOKEN_SECONDS = 7200
+
+
+# What a row is, is its user's choice: the server has them ready for the wire, others as `Row`.
+Shown_co = TypeVar("Shown_co", covariant=True)
 
 
 class Visibility(IntEnum):
@@ -40,10 +45,10 @@ class Row(Struct, frozen=True, gc=False):
     username: str
 
 
-class Slice(Struct, frozen=True):
+class Slice(Struct, Generic[Shown_co], frozen=True):
     """A stretch of a list: visible rows, newest first; `oldest` is the last one's position (0 without rows)."""
 
-    rows: Sequence[Row]
+    rows: Sequence[Shown_co]
     oldest: int
     has_more: bool
 
@@ -56,10 +61,10 @@ class Query(Struct, frozen=True, gc=False):
     cursor: int | None
 
 
-class Page(Struct, frozen=True):
+class Page(Struct, Generic[Shown_co], frozen=True):
     """An answer: rows, the cursor to ask next, and whether anything visible is left."""
 
-    rows: Sequence[Row]
+    rows: Sequence[Shown_co]
     cursor: int
     has_more: bool
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from retinue import errors
-from retinue.model import TOKEN_SECONDS, Page, Query
+from retinue.model import TOKEN_SECONDS, Page, Query, Row
 
 DEFAULT_COUNT = 20
 MAX_COUNT = 100
@@ -81,6 +81,9 @@ WORDINGS: dict[type[errors.Refusal], Wording] = {
 }
 
 
+_encode = msgspec.json.Encoder().encode
+
+
 def refusal_body(refusal: errors.Refusal, log_id: str) -> bytes:
     """The v2 envelope of a refusal: `data` is always an empty object, clients index into it."""
     wording = WORDINGS[type(refusal)]
@@ -103,30 +106,21 @@ def _message(wording: Wording, refusal: errors.Refusal) -> str:
 # --- answers --------------------------------------------------------------------------------------------------------
 
 
-class _Data(Struct, frozen=True):
-    user_following: Any
-    cursor: int
-    has_more: bool
+def shown_row(display_name: str, username: str) -> bytes:
+    """A row as it stands in any page."""
+    return _encode(Row(display_name, username))
 
 
-class _Status(Struct, frozen=True):
-    code: str
-    message: str
-    log_id: str
+_PAGE = b'{"data":{"user_following":[%b],"cursor":%d,"has_more":%b},"error":{"code":"ok","message":"ok","log_id":"%b"}}'
 
 
-class _Envelope(Struct, frozen=True):
-    data: _Data
-    error: _Status
+def page_body(page: Page[bytes], log_id: str) -> bytes:
+    """A page of the following list, put together from rows that are ready.
 
-
-_encode = msgspec.json.Encoder().encode
-
-
-def page_body(page: Page, log_id: str) -> bytes:
-    """A page of the following list; all three keys are always there, clients read them unasked."""
-    data = _Data(page.rows, page.cursor, page.has_more)
-    return _encode(_Envelope(data, _Status("ok", "ok", log_id)))
+    All three keys are always there: clients read them unasked.
+    """
+    has_more = b"true" if page.has_more else b"false"
+    return _PAGE % (b",".join(page.rows), page.cursor, has_more, log_id.encode())
 
 
 def token_body(token: str) -> bytes:

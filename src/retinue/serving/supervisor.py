@@ -35,15 +35,18 @@ def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
     public = _bind(settings.host, settings.port, "port")
     management = _bind(_MANAGEMENT_HOST, settings.management_port, "management-port")
     scheme = "https" if settings.tls_cert else "http"
-    announce(f"{scheme}://{_address(public)}", f"http://{_address(management)}")
-    asyncio.run(_supervise(settings, public, management))
+    addresses = (f"{scheme}://{_address(public)}", f"http://{_address(management)}")
+    asyncio.run(_supervise(settings, public, management, lambda: announce(*addresses)))
 
 
-async def _supervise(settings: Settings, public: socket.socket, management: socket.socket) -> None:
+async def _supervise(
+    settings: Settings, public: socket.socket, management: socket.socket, announce: Callable[[], None]
+) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    announce()
     children = [_Child("keeper", management, settings, stopping)]
     children += [_Child("worker", public, settings, stopping) for _ in range(settings.workers)]
     await asyncio.gather(*(child.run() for child in children))

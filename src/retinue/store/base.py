@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from enum import Enum
 from typing import Protocol
 
-from retinue.model import Account, AccountRecord, Client, FollowRecord, Grant, Slice
+from retinue.model import Account, AccountRecord, Client, FollowRecord, Grant, Shown_co, Slice
 
 
 class Verdict(Enum):
@@ -20,14 +20,14 @@ class Verdict(Enum):
     LIST_FULL = "no second from 1 to now is free in this list"
 
 
-class GraphReader(Protocol):
+class GraphReader(Protocol[Shown_co]):
     """What answering needs of the graph. Each call sees one consistent state."""
 
     async def find_account(self, folded: str) -> Account | None:
         """The live account with this folded username (`names.fold`)."""
         ...
 
-    async def following(self, account_id: int, bound: int, limit: int) -> Slice:
+    async def following(self, account_id: int, bound: int, limit: int) -> Slice[Shown_co]:
         """The newest `limit` visible rows of a following list at positions <= `bound`, by one range of one index.
 
         What is not visible is passed over inside the range, so a slice is short only at the list's end.

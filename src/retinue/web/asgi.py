@@ -77,10 +77,22 @@ class Handler(Protocol):
 
 
 class Route(Struct, frozen=True):
-    """What is served at a path, always by POST. `refusal_body` is the form of its errors."""
+    """What is served at a path, always by POST. `refusal_body` is the form of its errors.
+
+    `at_once` says that its handler waits for nothing but the body, so that no task is needed to run it.
+    """
 
     handler: Handler
     refusal_body: Callable[[errors.Refusal, str], bytes] = wire.refusal_body
+    at_once: bool = False
+
+
+class Reply(Struct, frozen=True, gc=False):
+    """What goes over the line."""
+
+    status: int
+    headers: Headers
+    body: bytes
 
 
 class LogIds:
@@ -107,30 +119,36 @@ class Application:
         # Both spellings of each path are served: a redirect would turn a client's POST into a GET.
         self._routes = {spelling: route for path, route in routes.items() for spelling in (path, path.rstrip("/"))}
         self._log_ids = log_ids
+        self.at_once_targets = frozenset(path.encode() for path, route in self._routes.items() if route.at_once)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, as an ASGI application."""
+        reply = await self.reply(scope, receive)
+        if reply is not None:
+            await _send(send, reply)
+
+    async def overloaded(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """Refuse one request because there are too many connections, as an ASGI application."""
+        await _send(send, _refusal(errors.Overloaded(), self._routes.get(scope["path"]), self._log_ids.fresh()))
+
+    def not_http(self) -> Reply:
+        """The reply to bytes that are not HTTP."""
+        return _refusal(errors.NotHttp(), None, self._log_ids.fresh())
+
+    async def reply(self, scope: Scope, receive: Receive) -> Reply | None:
+        """The reply to one request, whatever happens; None if the client went away."""
         request = Request(scope["headers"], receive, self._log_ids.fresh())
         route = self._routes.get(scope["path"])
         try:
             answer = await _answer(route, scope["method"], request)
         except errors.Refusal as refusal:
-            await _refuse(send, refusal, route, request.log_id)
+            return _refusal(refusal, route, request.log_id)
         except ClientGone:
-            return
+            return None
         except Exception:
             _LOGGER.exception("log_id=%s", request.log_id)
-            await _refuse(send, errors.InternalFault(), route, request.log_id)
-        else:
-            await _send(send, 200, answer.body, [(b"x-tt-logid", request.log_id.encode()), *answer.headers])
-
-    async def overloaded(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """Refuse one request because there are too many connections."""
-        await _refuse(send, errors.Overloaded(), self._routes.get(scope["path"]), self._log_ids.fresh())
-
-    def not_http(self) -> tuple[int, Headers, bytes]:
-        """Status, headers and body for bytes that are not HTTP, so that no scope exists."""
-        return refusal_parts(errors.NotHttp(), None, self._log_ids.fresh())
+            return _refusal(errors.InternalFault(), route, request.log_id)
+        return Reply(200, [*_usual_headers(answer.body, request.log_id), *answer.headers], answer.body)
 
 
 async def _answer(route: Route | None, method: str, request: Request) -> Answer:
@@ -141,42 +159,36 @@ async def _answer(route: Route | None, method: str, request: Request) -> Answer:
     return await route.handler(request)
 
 
-def refusal_parts(refusal: errors.Refusal, route: Route | None, log_id: str) -> tuple[int, Headers, bytes]:
-    """Status, headers and body of a refusal, in the form of the route's errors.
-
-    What is wrong before the route is asked (404, 405) is always in the envelope.
-    """
+def _refusal(refusal: errors.Refusal, route: Route | None, log_id: str) -> Reply:
+    """A refusal in the form of the route's errors; what is wrong before a route is asked is in the envelope."""
+    if isinstance(refusal, errors.StoreUnavailable):
+        _LOGGER.error("store unavailable: %s log_id=%s", refusal.detail, log_id)
     wording = wire.WORDINGS[type(refusal)]
     form = wire.refusal_body if route is None else route.refusal_body
     if isinstance(refusal, errors.MethodNotAllowed):
         form = wire.refusal_body
     body = form(refusal, log_id)
-    headers = [(b"x-tt-logid", log_id.encode())]
+    headers = _usual_headers(body, log_id)
     if wording.retry_after is not None:
         headers.append((b"retry-after", str(wording.retry_after).encode()))
     if isinstance(refusal, errors.MethodNotAllowed):
         headers.append((b"allow", refusal.detail.encode()))
     if isinstance(refusal, _ENDS_CONNECTION):
-        headers.append((b"connection", b"close"))
-    return wording.status, headers, body
+        headers.append(CLOSE)
+    return Reply(wording.status, headers, body)
 
 
 # What is left of a too long body is not worth reading; without a place or without HTTP nothing more can follow.
 _ENDS_CONNECTION = (errors.BodyTooLarge, errors.Overloaded, errors.NotHttp)
+CLOSE = (b"connection", b"close")
 
 
-async def _refuse(send: Send, refusal: errors.Refusal, route: Route | None, log_id: str) -> None:
-    if isinstance(refusal, errors.StoreUnavailable):
-        _LOGGER.error("store unavailable: %s log_id=%s", refusal.detail, log_id)
-    status, headers, body = refusal_parts(refusal, route, log_id)
-    await _send(send, status, body, headers)
-
-
-async def _send(send: Send, status: int, body: bytes, headers: Headers) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": [*entity_headers(body), *headers]})
-    await send({"type": "http.response.body", "body": body})
-
-
-def entity_headers(body: bytes) -> Headers:
+def _usual_headers(body: bytes, log_id: str) -> Headers:
     """The headers of every answer. No charset: some clients compare the content type letter by letter."""
-    return [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    length = str(len(body)).encode()
+    return [(b"content-type", b"application/json"), (b"content-length", length), (b"x-tt-logid", log_id.encode())]
+
+
+async def _send(send: Send, reply: Reply) -> None:
+    await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+    await send({"type": "http.response.body", "body": reply.body})

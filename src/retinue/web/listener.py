@@ -7,7 +7,7 @@ import uvicorn
 
 from retinue.settings import Settings
 from retinue.web.asgi import Application
-from retinue.web.protocol import protocol_class
+from retinue.web.protocol import Protocol
 
 STOP_SECONDS = 3
 KEEP_ALIVE_SECONDS = 75  # longer than most clients pause, so that few meet a connection that is just being closed
@@ -27,12 +27,12 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def public_server(application: Application, settings: Settings) -> uvicorn.Server:
-    """The server of the public application."""
+def public_server(application: Application, settings: Settings, http: type[Protocol] = Protocol) -> uvicorn.Server:
+    """The server of the public application. Tests give another protocol."""
     return uvicorn.Server(
         uvicorn.Config(
             application,
-            http=protocol_class(application),
+            http=http,
             # uvicorn refuses when the limit is reached, we when it is passed.
             limit_concurrency=settings.max_connections + 1,
             ssl_certfile=settings.tls_cert or None,

@@ -21,7 +21,7 @@ NOT_SERVED = (
 )
 
 
-def public_routes(following: Following, credentials: Credentials) -> dict[str, Route]:
+def public_routes(following: Following[bytes], credentials: Credentials) -> dict[str, Route]:
     """Everything the public listener serves."""
 
     async def following_handler(request: Request) -> Answer:
@@ -30,7 +30,7 @@ def public_routes(following: Following, credentials: Credentials) -> dict[str, R
         return Answer(wire.page_body(await following.page(query), request.log_id))
 
     routes = {path: _not_served(path) for path in NOT_SERVED}
-    routes[FOLLOWING_PATH] = Route(following_handler)
+    routes[FOLLOWING_PATH] = Route(following_handler, at_once=True)
     routes[TOKEN_PATH] = Route(token_handler(credentials), wire.flat_refusal_body)
     return routes
 

@@ -19,7 +19,7 @@ from retinue.errors import NotAStore, StoreError, StoreMissing, StoreTooNew, Sto
 # Older versions can lose committed transactions when several processes check-point one WAL.
 OLDEST_SQLITE = (3, 51, 3)
 WAIT_FOR_LOCK_MS = 10_000
-CACHE_KIB = 16 * 1024
+CACHE_KIB = 32 * 1024
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,8 @@ def _open(path: Path, kind: Kind, flags: int) -> apsw.Connection:
         raise StoreError(f"{path}: cannot be opened: {error}") from error
     try:
         connection.set_busy_timeout(WAIT_FOR_LOCK_MS)
+        # Plans must not depend on bound values: otherwise each new value has the statement prepared again.
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         _require_ours(connection, path, kind)
     except BaseException:
         connection.close()

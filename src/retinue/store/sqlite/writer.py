@@ -29,7 +29,7 @@ class SqliteGraphWriter:
     def __init__(self, path: Path, clock: Clock) -> None:
         self._connection = files.open_for_writing(path, files.GRAPH)
         self._connection.execute("PRAGMA synchronous = NORMAL")  # `settle` waits for the disk once, at the end
-        self._connection.execute(f"PRAGMA cache_size = -{4 * files.CACHE_KIB}")
+        self._connection.execute(f"PRAGMA cache_size = -{2 * files.CACHE_KIB}")
         self._execute = files.executor(self._connection)
         self._clock = clock
         self._names = Names(self._connection)

@@ -1,0 +1,93 @@
+"""What a reading process knows by heart, at most one second behind the file: rows by id, accounts by name.
+
+Rows are kept in the form in which their user wants to see them, in two generations of a dict: when the young one is
+full the old one is dropped, and what is still asked for moves from old to young. Of accounts only those that were
+found are kept. Each change of a name or visibility has a revision, and by that it is noticed and forgotten.
+"""
+
+from collections.abc import Callable
+from typing import Generic
+
+import apsw
+
+from retinue.clock import Clock
+from retinue.model import Account, Shown_co, Visibility
+from retinue.store.sqlite.files import executor
+
+ROWS_PER_GENERATION = 131_072
+ACCOUNTS = 32_768
+FRESH_SECONDS = 0.9
+FORGET_ONE_BY_ONE = 10_000
+
+ACCOUNT = "SELECT id, visibility FROM account WHERE folded = ?"
+NEWEST_REVISION = "SELECT revision FROM account WHERE revision > 0 ORDER BY revision DESC LIMIT 1"
+# `revision > 0` lets SQLite see that its partial index serves.
+CHANGED = "SELECT id, revision FROM account WHERE revision > 0 AND revision > ? ORDER BY revision LIMIT ?"
+_ROW = "SELECT display_name, username, folded IS NOT NULL AND visibility <= ? FROM account WHERE id = ?"
+
+
+class Known(Generic[Shown_co]):
+    """Memory of one connection. Ask `refresh` before each use; errors of SQLite come out as they are."""
+
+    def __init__(self, connection: apsw.Connection, clock: Clock, show: Callable[[str, str], Shown_co]) -> None:
+        self._execute = executor(connection)
+        self._clock = clock
+        self._show = show
+        self.rows: dict[int, Shown_co | None] = {}
+        self._old_rows: dict[int, Shown_co | None] = {}
+        self._accounts: dict[str, Account] = {}
+        self._revision = self._newest_revision()
+        self._fresh_until = clock.elapsed() + FRESH_SECONDS
+
+    def refresh(self) -> None:
+        """Forget what has changed, if that was not done within the last second."""
+        if self._clock.elapsed() > self._fresh_until:
+            self._fresh_until = self._clock.elapsed() + FRESH_SECONDS
+            self._forget_changed()
+
+    def account(self, folded: str) -> Account | None:
+        """The live account with a folded username. That there is none is asked anew each time."""
+        account = self._accounts.get(folded)
+        if account is None:
+            found = self._execute(ACCOUNT, (folded,)).fetchall()
+            if not found:
+                return None
+            account = Account(found[0][0], Visibility(found[0][1]))
+            if len(self._accounts) >= ACCOUNTS:
+                self._accounts.clear()
+            self._accounts[folded] = account
+        return account
+
+    def load(self, account_id: int) -> Shown_co | None:
+        """The row of an account that is not among `rows`, None if it is no row; adds it to them."""
+        if len(self.rows) >= ROWS_PER_GENERATION:
+            self._old_rows = dict(self.rows)
+            self.rows.clear()  # stays the same dict: a page is just being read with it
+        row = self._old_rows[account_id] if account_id in self._old_rows else self._read(account_id)
+        self.rows[account_id] = row
+        return row
+
+    def _read(self, account_id: int) -> Shown_co | None:
+        found = self._execute(_ROW, (Visibility.FOLLOWING_HIDDEN.value, account_id)).fetchall()
+        if not found:
+            return None
+        display_name, username, is_row = found[0]
+        return self._show(display_name, username) if is_row else None
+
+    def _forget_changed(self) -> None:
+        changed = self._execute(CHANGED, (self._revision, FORGET_ONE_BY_ONE)).fetchall()
+        if not changed:
+            return
+        self._accounts.clear()
+        self._revision = changed[-1][1]
+        if len(changed) == FORGET_ONE_BY_ONE:
+            self.rows.clear()
+            self._old_rows.clear()
+            self._revision = self._newest_revision()
+        for account_id, _ in changed:
+            self.rows.pop(account_id, None)
+            self._old_rows.pop(account_id, None)
+
+    def _newest_revision(self) -> int:
+        newest = self._execute(NEWEST_REVISION).fetchall()
+        return int(newest[0][0]) if newest else 0

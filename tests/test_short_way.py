@@ -1,0 +1,153 @@
+"""The short way and the ASGI way are twins: for every request, valid or not, they give the same bytes."""
+
+import asyncio
+import http.client
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from retinue.settings import Settings
+from retinue.web.listener import bind, public_server
+from retinue.web.protocol import Protocol
+from service import FOLLOWING, Service
+from test_golden import golden
+from test_robustness import BODIES
+
+SHORT, LONG = 0, 1
+LAST = b"Connection: close"
+CHANGING = re.compile(rb"date: [^\r]*\r\n|[0-9]{14}[0-9A-F]{20}")
+
+
+class LongWay(Protocol):
+    """The protocol with the short way closed."""
+
+    def is_ordinary(self) -> bool:
+        """Nothing is."""
+        return False
+
+
+@pytest.fixture
+def ports(service: Service) -> Iterator[tuple[int, int]]:
+    """Two servers on one application: one with the short way, one without."""
+    service.follow("p", *((f"f{n}", 1_600_000_000 + n) for n in range(150)))
+    servers, threads, ports = [], [], []
+    for protocol in (Protocol, LongWay):
+        listener = bind("127.0.0.1", 0)
+        server = public_server(service.application, Settings(), protocol)
+        thread = threading.Thread(target=asyncio.run, args=(server.serve(sockets=[listener]),))
+        thread.start()
+        servers.append(server)
+        threads.append(thread)
+        ports.append(listener.getsockname()[1])
+    yield ports[SHORT], ports[LONG]
+    for server, thread in zip(servers, threads, strict=True):
+        server.should_exit = True
+        thread.join()
+
+
+def spoken(port: int, *pieces: bytes) -> bytes:
+    """All that a server answers to bytes that come in pieces, without what changes from answer to answer.
+
+    Ends when the server closes; where the pieces do not make it do so, after a second of silence.
+    """
+    received: list[bytes] = []
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=1) as connection,
+        suppress(TimeoutError, ConnectionError),
+    ):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in pieces:
+            connection.sendall(piece)
+        while more := connection.recv(65536):
+            received.append(more)
+    return CHANGING.sub(b"*", b"".join(received))
+
+
+def request(token: str, body: bytes, *headers: bytes, target: str = FOLLOWING) -> bytes:
+    """A POST, byte by byte."""
+    head = f"POST {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + b"".join(header + b"\r\n" for header in headers) + b"\r\n" + body
+
+
+def test_the_golden_bodies_are_answered_alike(service: Service, ports: tuple[int, int]) -> None:
+    """Pages and refusals of the contract's exchanges."""
+    entries = [*golden("same", "group"), *golden("refusals", "refusal")]
+    bodies = [body for entry in entries for body in entry["bodies"]]
+    for body in [*bodies, '{"username":"p"}', '{"username":"p","max_count":100}', " " * 70_000]:
+        sent = request(service.token, body.encode()) + request(service.token, b"", LAST)
+        short = spoken(ports[SHORT], sent)
+
+        assert short.startswith(b"HTTP/1.1 ")
+        assert short == spoken(ports[LONG], sent)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=BODIES, cuts=st.lists(st.integers(1, 400), max_size=3), repeats=st.integers(1, 3))
+def test_any_body_in_any_pieces_is_answered_alike(
+    service: Service, ports: tuple[int, int], body: bytes, cuts: list[int], repeats: int
+) -> None:
+    """Whole, cut anywhere, and several in a row on one connection."""
+    sent = request(service.token, body) * repeats + request(service.token, body, LAST)
+    places = [0, *sorted(cuts), len(sent)]
+    pieces = [sent[start:end] for start, end in pairwise(places)]
+
+    assert spoken(ports[SHORT], *pieces) == spoken(ports[LONG], *pieces)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [b"Connection: close"],
+        [b"Connection: keep-alive"],
+        [b"Connection: Upgrade", b"Upgrade: websocket"],
+        [b"Expect: 100-continue"],
+        [b"Authorization: Bearer other"],
+        [b"X-Empty:"],
+        [b"Content-Length: 3"],
+        [b"Transfer-Encoding: chunked"],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("target", [FOLLOWING, FOLLOWING.rstrip("/"), FOLLOWING + "?x=1", "http://h" + FOLLOWING])
+def test_unusual_requests_are_answered_alike(
+    service: Service, ports: tuple[int, int], headers: list[bytes], target: str
+) -> None:
+    """Headers that change how a request is read, and other spellings of the target; an ordinary request follows."""
+    sent = request(service.token, b'{"username":"p"}', *headers, target=target)
+    after = request(service.token, b'{"username":"p","max_count":1}', LAST)
+
+    assert spoken(ports[SHORT], sent + after) == spoken(ports[LONG], sent + after)
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1", b"2.0"])
+@pytest.mark.parametrize("method", [b"GET", b"PUT", b"HEAD", b"POST"])
+def test_other_methods_and_versions_are_answered_alike(ports: tuple[int, int], method: bytes, version: bytes) -> None:
+    """Also with garbage behind them."""
+    sent = b"%b %b HTTP/%b\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}" % (method, FOLLOWING.encode(), version)
+
+    assert spoken(ports[SHORT], sent) == spoken(ports[LONG], sent)
+    assert spoken(ports[SHORT], sent + b"\0garbage\r\n\r\n") == spoken(ports[LONG], sent + b"\0garbage\r\n\r\n")
+
+
+def test_ordinary_requests_really_go_the_short_way(
+    service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison would be worth nothing if both servers went the ASGI way."""
+    tasks: list[Any] = []
+    monkeypatch.setattr(Protocol, "_start_asgi_task", lambda *arguments: tasks.append(arguments))
+    connection = http.client.HTTPConnection("127.0.0.1", ports[SHORT], timeout=10)
+    for _ in range(2):
+        connection.request("POST", FOLLOWING, b'{"username":"p"}', {"Authorization": f"Bearer {service.token}"})
+        assert 20 == len(json.load(connection.getresponse())["data"]["user_following"])
+    connection.close()
+
+    assert [] == tasks
