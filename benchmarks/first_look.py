@@ -1,7 +1,8 @@
 """How fast one worker on one core answers pages of 20 and of 100 rows, and what a request costs it.
 
 A generated graph (kept in .cache/bench/) is served with authentication on; wrk asks from another core. Printed are
-medians of several runs with their ranges; .cache/bench/first_look.json has every run.
+medians of several runs with their ranges, and between them the limit: uvicorn with an application that answers every
+request with one fixed page. .cache/bench/first_look.json has every run.
 """
 
 import argparse
@@ -16,19 +17,21 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from running import Failed, Server, Session, fresh_token, retinue, running_server
+from running import Failed, Server, Session, fresh_token, retinue, running, running_server
 from traffic import BODIES, CONNECTIONS, Traffic, draw_bodies, drive, require_wrk
 
 MAX_COUNTS = (20, 100)
 SEED = 1
-WARM_UP_SECONDS = 3
+WARM_UP_SECONDS = 8  # a server that has just started reads every name for the first time
 SERVER_CORE = 0
 WRK_CORE = 1
 PROBES = 200
 
 _PROJECT = Path(__file__).resolve().parents[1]
 _CACHE = _PROJECT / ".cache" / "bench"
+_FIXED_PAGE = Path(__file__).with_name("fixed_page.py")
 _MADE_BY = "made-by.txt"
 _MIB = 1024 * 1024
 _WIDTH = 24
@@ -58,16 +61,21 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All runs at one page size; `mean_rows` says how full the pages were."""
+    """All runs at one page size, and those of the limit between them; `mean_rows` says how full the pages were."""
 
     max_count: int
     mean_rows: float
     runs: tuple[Run, ...]
+    limit: tuple[Run, ...]
+
+
+def _cost(run: Run) -> float:
+    return run.cpu_microseconds_per_request
 
 
 _COLUMNS: tuple[tuple[str, str, Callable[[Run], float]], ...] = (
     ("requests/s", ",.0f", lambda run: run.requests_per_second),
-    ("CPU us/request", ".1f", lambda run: run.cpu_microseconds_per_request),
+    ("CPU us/request", ".1f", _cost),
     ("p50 ms", ".2f", lambda run: run.p50_milliseconds),
     ("p99 ms", ".2f", lambda run: run.p99_milliseconds),
     ("worker MiB", ".1f", lambda run: run.worker_mebibytes),
@@ -144,8 +152,15 @@ def _measure(graph: Path, max_count: int, options: Options) -> Result:
     store = graph / "graph.db"
     with running_server(store, "--workers", "1", core=SERVER_CORE) as server:
         traffic = Traffic(file, fresh_token(server, store))
-        runs = tuple(_run(server, traffic, options.seconds) for _ in range(options.runs))
-        return Result(max_count, _mean_rows(server, traffic.token, bodies), runs)
+        page = _CACHE / f"page-{max_count}.json"
+        page.write_text(json.dumps(_pages(server, traffic.token, bodies[:1])[0], ensure_ascii=False))
+        with running([sys.executable, str(_FIXED_PAGE), str(page)], core=SERVER_CORE) as limit:
+            pairs = [
+                tuple(_run(each, traffic, options.seconds) for each in (server, limit)) for _ in range(options.runs)
+            ]
+        rows = [len(page["user_following"]) for page in _pages(server, traffic.token, bodies[:PROBES])]
+    runs, limits = zip(*pairs, strict=True)
+    return Result(max_count, statistics.fmean(rows), runs, limits)
 
 
 def _run(server: Server, traffic: Traffic, seconds: int) -> Run:
@@ -163,10 +178,9 @@ def _run(server: Server, traffic: Traffic, seconds: int) -> Run:
     )
 
 
-def _mean_rows(server: Server, token: str, bodies: Sequence[bytes]) -> float:
+def _pages(server: Server, token: str, bodies: Sequence[bytes]) -> list[dict[str, Any]]:
     with Session(server.base_url, token) as session:
-        pages = [session.following(json.loads(body)) for body in bodies[:PROBES]]
-    return statistics.fmean(len(page["user_following"]) for page in pages)
+        return [session.following(json.loads(body)) for body in bodies]
 
 
 # --- reporting ------------------------------------------------------------------------------------------------------
@@ -176,8 +190,15 @@ def _print(results: Sequence[Result]) -> None:
     print("median (lowest-highest)")
     print(f"{'rows':>5}{'mean rows':>11}" + "".join(f"{title:>{_WIDTH}}" for title, *_ in _COLUMNS))
     for result in results:
-        cells = (_cell([value(run) for run in result.runs], form) for _, form, value in _COLUMNS)
-        print(f"{result.max_count:>5}{result.mean_rows:>11.2f}" + "".join(f"{cell:>{_WIDTH}}" for cell in cells))
+        _print_row(f"{result.max_count:>5}{result.mean_rows:>11.2f}", result.runs)
+        _print_row(f"{'limit':>16}", result.limit)
+        ours, limits = (statistics.median(_cost(run) for run in runs) for runs in (result.runs, result.limit))
+        print(f"{'ratio':>16}{ours / limits:>{2 * _WIDTH}.2f}")
+
+
+def _print_row(head: str, runs: Sequence[Run]) -> None:
+    cells = (_cell([value(run) for run in runs], form) for _, form, value in _COLUMNS)
+    print(head + "".join(f"{cell:>{_WIDTH}}" for cell in cells))
 
 
 def _cell(values: Sequence[float], form: str) -> str:

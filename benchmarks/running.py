@@ -89,9 +89,15 @@ class Server:
 def running_server(store: Path, *flags: str | Path, core: int | None = None) -> Iterator[Server]:
     """A server on free ports, all of it on one core if wanted; stopped at the end of the block."""
     command = _command("serve", "--store", store, "--port", "0", "--management-port", "0", *flags)
-    if core is not None:
-        command = ["taskset", "-c", str(core), *command]
-    process = subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE)
+    with running(command, core=core) as server:
+        yield server
+
+
+@contextmanager
+def running(command: list[str], *, core: int | None = None) -> Iterator[Server]:
+    """Any program that announces itself as a server does; stopped at the end of the block."""
+    pinned = [] if core is None else ["taskset", "-c", str(core)]
+    process = subprocess.Popen([*pinned, *command], env=_environment(), stdout=subprocess.PIPE)
     try:
         yield Server(*_announced(process), process.pid)
     finally:
