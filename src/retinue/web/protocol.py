@@ -11,6 +11,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from retinue.web.asgi import CLOSE, Application, Message, Reply
+from retinue.wire import MAX_BODY_BYTES
 
 
 class Protocol(HttpToolsProtocol):
@@ -20,18 +21,12 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self._application: Application = self.config.app  # type: ignore[assignment]  # what `public_server` gave it
         # The body so far of a request on the short way; None while there is none.
-        self._short_body: list[bytes] | None = None
-
-    def data_received(self, data: bytes) -> None:
-        """Read on. A request that is not complete with these bytes leaves the short way."""
-        super().data_received(data)
-        if self._short_body is not None and not self.transport.is_closing():
-            self._leave_short_way(self._short_body)
+        self._short_body: bytearray | None = None
 
     def on_headers_complete(self) -> None:
         """Choose the way."""
         if self.url in self._application.at_once_targets and self.is_ordinary():
-            self._short_body = []
+            self._short_body = bytearray()
         else:
             super().on_headers_complete()
 
@@ -39,17 +34,25 @@ class Protocol(HttpToolsProtocol):
         """Collect the body."""
         if self._short_body is None:
             super().on_body(body)
-        else:
-            self._short_body.append(body)
+            return
+        self._short_body += body
+        if len(self._short_body) > MAX_BODY_BYTES:
+            self._leave_short_way()
 
     def on_message_complete(self) -> None:
         """Answer, on the short way."""
         if self._short_body is None:
             super().on_message_complete()
             return
-        body, self._short_body = b"".join(self._short_body), None
-        self._write(_at_once(self._application, {"method": "POST", "path": self.url.decode(), **self.scope}, body))
+        body, self._short_body = bytes(self._short_body), None
+        self._write(_at_once(self._application, {**self.scope, "method": "POST", "path": self.url.decode()}, body))
         self._wait_for_next()
+
+    def shutdown(self) -> None:
+        """The server stops: what has begun to arrive is still answered, and uvicorn knows how to wait for it."""
+        if self._short_body is not None:
+            self._leave_short_way()
+        super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """Answer bytes that are not HTTP, and close: what follows them cannot be told apart."""
@@ -77,11 +80,10 @@ class Protocol(HttpToolsProtocol):
         refuse: Any = self._application.overloaded
         super()._start_asgi_task(cycle, app if app is self.app else refuse)
 
-    def _leave_short_way(self, pieces: list[bytes]) -> None:
-        self._short_body = None
+    def _leave_short_way(self) -> None:
+        body, self._short_body = bytes(self._short_body or b""), None
         super().on_headers_complete()
-        for piece in pieces:
-            super().on_body(piece)
+        super().on_body(body)
 
     def _write(self, reply: Reply) -> None:
         fields = [*self.server_state.default_headers, *reply.headers]
