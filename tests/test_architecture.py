@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "access": WORDS | {"store.base"},
     "following": WORDS | {"store.base"},
     "ingest": WORDS | {"store.base"},
-    "web": WORDS | {"wire", "following", "access"},
+    "web": WORDS | {"wire", "store.base", "following", "access"},
     "assemble": WORDS | {"wire", "store.base", "store.sqlite", "access", "following", "web"},
     "serving": WORDS | {"store.base", "assemble", "web"},
     "cli": WORDS | {"store.base", "access", "ingest", "web", "assemble", "serving", "sample"},

@@ -44,6 +44,8 @@ def broken(tmp_path: Path) -> Path:
             "account 1: found as 'x', which is not its username 'a' folded",
         ),
         ("UPDATE account SET username = 'a b' WHERE id = 2", "account 2: username 'a b' has whitespace"),
+        ("UPDATE account SET username = 'A' WHERE id = 1", "account 1: username 'A' is not as answers carry it"),
+        ("UPDATE account SET display_name = char(0) WHERE id = 2", "account 2: its display name has a NUL"),
         ("UPDATE account SET key = '' WHERE id = 2", "account 2: key '' is empty"),
     ],
 )
@@ -72,7 +74,7 @@ def test_broken_access_files(broken: Path) -> None:
     found = problems_of(broken)
 
     assert f"{path}: a row of table token points to a row of client that is not there" in found
-    assert f"{path}: can be read by others (mode 644); run chmod 600 on it" in found
+    assert f"{path}: can be used by others (mode 644); run chmod 600 on it" in found
 
 
 def test_damaged_bytes(broken: Path) -> None:

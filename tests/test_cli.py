@@ -121,7 +121,8 @@ def test_rejected_rows_go_to_a_file_and_the_rest_is_loaded(store_path: Path, tmp
 
     follows.write_bytes(b"\n".join(lines[:2]))
     assert (0, {"bad.csv": tally(duplicate=1)}) == imported(store_path, follows)
-    assert not rejects.exists()
+    assert 7 == len(rejects.read_text().splitlines())
+    assert [rejects] == list(tmp_path.glob("graph.rejects*"))
 
 
 @pytest.mark.parametrize(

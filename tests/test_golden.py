@@ -165,6 +165,17 @@ def test_headers_and_paths_that_are_accepted(world: Service, headers: dict[str, 
     assert [row["username"] for row in answer.json()["data"]["user_following"]] == ["d", "c", "b"]
 
 
+@pytest.mark.parametrize("body", [b'{"username":"a","x":"\xff"}', b'{"username":"a","\xff":1}', b"username=a&x=\xff"])
+def test_broken_utf8_is_refused_wherever_it_stands(world: Service, body: bytes) -> None:
+    """Also in fields that nobody reads."""
+    answer = world.ask(body)
+
+    assert (400, "body: expected a JSON object or form pairs in UTF-8") == (
+        answer.status_code,
+        answer.json()["error"]["message"],
+    )
+
+
 @given(st.text(), st.text())
 def test_a_ready_row_is_the_rows_json(display_name: str, username: str) -> None:
     """Whatever the names hold, the ready row is a JSON object with both, unchanged."""

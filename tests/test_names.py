@@ -28,12 +28,15 @@ def test_names_are_answered_as_imported_but_plain_ones_in_lower_case(name: str, 
 
 
 @given(st.text(min_size=1))
-def test_a_key_made_of_a_name_fits_and_differs_for_different_names(name: str) -> None:
-    """A made key has at most 64 bytes and depends on nothing but the folded name."""
+def test_keys_made_of_a_name_fit_and_are_known_again(name: str) -> None:
+    """A made key has at most 64 bytes, and tells that it was made of that name."""
     folded = names.fold(name)
 
-    assert len(names.key_of_name(folded).encode()) <= names.MAX_KEY_BYTES
-    assert names.key_of_name(folded) == names.key_of_name(names.fold("@" + folded))
+    for key in names.keys_of_name(name):
+        assert len(key.encode()) <= names.MAX_KEY_BYTES
+        assert names.is_made_of(key, folded)
+        assert not names.is_made_of(key, folded + "x")
+    assert names.keys_of_name(folded) == names.keys_of_name("@" + folded)
 
 
 @pytest.mark.parametrize("name", ["a", "x" * 255, "@" + "x" * 255, "мария", "名前", "a|b", "http://x/@y", "🎉"])

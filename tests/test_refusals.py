@@ -123,8 +123,8 @@ def test_unknown_paths(service: Service, method: str, path: str) -> None:
 @pytest.mark.parametrize("path", NOT_SERVED)
 def test_research_endpoints_that_are_not_served(service: Service, path: str) -> None:
     """A right path that we do not serve says who does not serve it."""
-    for spelling in (path, path.rstrip("/"), f"{path}?fields=id"):
-        status, code, message = refusal(service.post(spelling, b"{}"))
+    for method, spelling in (("POST", path), ("POST", path.rstrip("/")), ("GET", f"{path}?fields=id")):
+        status, code, message = refusal(service.request(method, spelling, b"{}", {}))
 
         assert (status, code) == (404, "unsupported_path")
         assert f"Retinue does not serve {path}" == message

@@ -111,7 +111,7 @@ def test_too_many_connections_are_answered_in_our_form(graph: Path) -> None:
 
 
 def test_a_body_in_pieces_and_in_chunks(server: Server, graph: Path) -> None:
-    """How the body arrives does not matter; a chunked one that grows too long is cut off."""
+    """How the body arrives does not matter, except that it may not grow too long."""
     token = fresh_token(server, graph).encode()
     head = b"POST /v2/research/user/following/ HTTP/1.1\r\nAuthorization: Bearer " + token + b"\r\n"
     body = b'{"username":"p","max_count":1}'
@@ -126,8 +126,97 @@ def test_a_body_in_pieces_and_in_chunks(server: Server, graph: Path) -> None:
         assert connection.recv(100).startswith(b"HTTP/1.1 200 OK")
 
     too_long = b"%x\r\n%s\r\n" % (40_000, b" " * 40_000) * 2
-    status, headers, answer = exchange(server, head + b"Transfer-Encoding: chunked\r\n\r\n" + too_long)
-    assert (413, "close", "invalid_params") == (status, headers["connection"], answer["error"]["code"])
+    status, _, answer = exchange(server, head + b"Transfer-Encoding: chunked\r\n\r\n" + too_long)
+    assert (413, "invalid_params") == (status, answer["error"]["code"])
+
+
+@pytest.mark.parametrize("size", [70_000, 5_000_000])
+def test_a_client_with_a_body_that_is_too_long_hears_of_it(server: Server, graph: Path, size: int) -> None:
+    """The answer reaches a client that is still sending, and the connection can be used again."""
+    token = fresh_token(server, graph)
+    connection = http.client.HTTPConnection(urlsplit(server.base_url).netloc, timeout=20)
+    for body, status in ((b" " * size, 413), (b'{"username":"p"}', 200)):
+        connection.request("POST", FOLLOWING, body, {"Authorization": f"Bearer {token}"})
+        answer = connection.getresponse()
+        answer.read()
+        assert status == answer.status
+    connection.close()
+
+
+@pytest.mark.parametrize("wish", ["h2c", "websocket", "h2c, websocket"])
+@pytest.mark.parametrize("pause", [0.0, 0.2])
+def test_a_wish_to_upgrade_is_not_granted_and_loses_nothing(
+    server: Server, graph: Path, wish: str, pause: float
+) -> None:
+    """The request is answered as if it had no such wish, and its body is never taken for another request."""
+    token = fresh_token(server, graph)
+    body = f"POST {FOLLOWING} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    head = (
+        f"POST {FOLLOWING} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nConnection: Upgrade, HTTP2-Settings, close\r\n"
+        f"Upgrade: {wish}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    with connected(server) as connection:
+        connection.sendall(head)
+        time.sleep(pause)
+        connection.sendall(body)
+        received = b""
+        while more := connection.recv(65536):
+            received += more
+
+    assert 1 == received.count(b"HTTP/1.1 ") == received.count(b"HTTP/1.1 400 ")
+    assert b"body: expected a JSON object or form pairs" in received
+
+
+def test_garbage_behind_a_request_does_not_take_its_answer(server: Server, graph: Path) -> None:
+    """The request before it is answered, and nothing after."""
+    created = json.loads(retinue("client", "create", "--store", graph, "--name", "x", "--json").stdout)
+    form = f"client_key={created['client_key']}&client_secret={created['client_secret']}&grant_type=client_credentials"
+    sent = f"POST /v2/oauth/token/ HTTP/1.1\r\nContent-Length: {len(form)}\r\n\r\n{form}garbage\r\n\r\n"
+
+    status, headers, body = exchange(server, sent.encode())
+
+    assert (200, "close", "Bearer") == (status, headers["connection"], body["token_type"])
+
+
+def test_busy_clients_lose_no_answer_when_the_server_stops(graph: Path) -> None:
+    """Requests that arrive together with the signal are answered; then the client is told to close."""
+    lost: list[Exception] = []
+    answered: list[int] = []
+
+    def ask(server: Server, token: str) -> None:
+        connection = http.client.HTTPConnection(urlsplit(server.base_url).netloc, timeout=20)
+        try:
+            while True:
+                connection.request("POST", FOLLOWING, b'{"username":"p"}', {"Authorization": f"Bearer {token}"})
+                answer = connection.getresponse()
+                answer.read()
+                answered.append(answer.status)
+                if answer.will_close:
+                    return
+        except (OSError, http.client.HTTPException) as error:
+            lost.append(error)
+
+    with running_server(graph) as server:
+        token = fresh_token(server, graph)
+        clients = [threading.Thread(target=ask, args=(server, token)) for _ in range(6)]
+        for client in clients:
+            client.start()
+        time.sleep(0.5)
+        os.kill(server.pid, signal.SIGTERM)
+        for client in clients:
+            client.join()
+
+    assert [] == lost
+    assert {200} == set(answered)
+
+
+def test_a_system_with_too_few_open_files_is_told_so(graph: Path) -> None:
+    """The limit is raised where that is allowed; where it is not, the error names both numbers."""
+    command = f"ulimit -n 100; exec {sys.executable} -m retinue serve --store {graph} --port 0 --management-port 0"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+
+    assert 2 == done.returncode
+    assert "retinue: --max-connections 4096: this system allows 100 open files (ulimit -n)\n" == done.stderr
 
 
 def test_pipelined_requests_are_answered_in_order(server: Server) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retinue.settings import Settings
+from retinue.web import protocol
 from retinue.web.listener import bind, public_server
 from retinue.web.protocol import Protocol
 from service import FOLLOWING, Service
@@ -40,9 +42,9 @@ def ports(service: Service) -> Iterator[tuple[int, int]]:
     """Two servers on one application: one with the short way, one without."""
     service.follow("p", *((f"f{n}", 1_600_000_000 + n) for n in range(150)))
     servers, threads, ports = [], [], []
-    for protocol in (Protocol, LongWay):
+    for way in (Protocol, LongWay):
         listener = bind("127.0.0.1", 0)
-        server = public_server(service.application, Settings(), protocol)
+        server = public_server(service.application, Settings(), way)
         thread = threading.Thread(target=asyncio.run, args=(server.serve(sockets=[listener]),))
         thread.start()
         servers.append(server)
@@ -136,6 +138,25 @@ def test_other_methods_and_versions_are_answered_alike(ports: tuple[int, int], m
 
     assert spoken(ports[SHORT], sent) == spoken(ports[LONG], sent)
     assert spoken(ports[SHORT], sent + b"\0garbage\r\n\r\n") == spoken(ports[LONG], sent + b"\0garbage\r\n\r\n")
+
+
+def test_slow_clients_are_cut_off(service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sends nothing, half a head or half a body loses the connection; who is complete keeps it."""
+    monkeypatch.setattr(protocol, "READ_SECONDS", 0.3)
+    whole = request(service.token, b'{"username":"p"}')
+    for port in ports:
+        for sent in (b"", whole[:20], whole[:-3]):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+                connection.sendall(sent)
+                assert b"" == connection.recv(100)
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            for _ in range(3):
+                connection.sendall(whole)
+                answer = b""
+                while not answer.endswith(b'"}}'):
+                    answer += connection.recv(65536)
+                assert answer.startswith(b"HTTP/1.1 200 OK")
+                time.sleep(0.4)
 
 
 def test_ordinary_requests_really_go_the_short_way(

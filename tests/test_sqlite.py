@@ -2,6 +2,7 @@
 
 import asyncio
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -165,11 +166,22 @@ def test_pages_are_read_while_another_connection_writes(graph_file: Path, clock:
     writer.close()
 
 
-def test_only_the_owner_may_read_clients_and_tokens(graph_file: Path) -> None:
-    """The access file has mode 0600 from its first byte."""
-    mode = files.access_path(graph_file).stat().st_mode
+def test_only_the_owner_may_read_a_store(graph_file: Path) -> None:
+    """Both files have mode 0600 from their first byte."""
+    for path in (graph_file, files.access_path(graph_file)):
+        assert 0o600 == stat.S_IMODE(path.stat().st_mode)
 
-    assert stat.S_IMODE(mode) == 0o600
+
+def test_settling_does_not_wait_for_readers(graph_file: Path) -> None:
+    """A reader that stays where it is holds up neither the end of an import nor what it promises."""
+    writer = assemble.open_graph_writer(str(graph_file), FrozenClock())
+    with closing(apsw.Connection(str(graph_file))) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM account").fetchall()
+        asyncio.run(writer.add_follows([FollowRecord("a", "b", 5, NOW)]))
+        writer._connection.set_busy_timeout(0)
+        asyncio.run(writer.settle())
+    writer.close()
 
 
 def test_remembered_rows_are_bounded_and_right(graph_file: Path, clock: FrozenClock) -> None:

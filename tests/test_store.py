@@ -183,6 +183,41 @@ def test_a_source_that_begins_to_give_ids_takes_over_its_accounts(store: OpenSto
     assert store.names("anna") == ["carla", "ben"]
 
 
+@pytest.mark.parametrize("keys", [("1", "2"), ("2", "1")])
+def test_a_name_known_from_follows_is_claimed_like_any_other(store: OpenStore, keys: tuple[str, str]) -> None:
+    """Whether follows or accounts came first does not decide who has a name."""
+    store.follow(("a", "zed", 100))
+    store.accounts(*(AccountRecord("zed", key=key, display_name=key) for key in keys))
+    store.follow(("b", "zed", 100))
+
+    assert ["1"] == [row.display_name for row in store.slice("b").rows]
+
+
+def test_ids_may_differ_in_case_alone(store: OpenStore) -> None:
+    """Keys are compared as they are; only usernames are folded."""
+    store.accounts(AccountRecord("zed", key="UCabc"), AccountRecord("yul", key="UCAbc"))
+
+    assert [A] == store.follow(("UCabc", "UCAbc", 100))
+    assert ["yul"] == store.names("zed")
+
+
+def test_an_id_that_was_first_seen_in_a_follow_is_found_again(store: OpenStore) -> None:
+    """Also when it has capitals."""
+    store.follow(("UCabc", "x", 100))
+    store.accounts(AccountRecord("zed", key="UCabc"))
+
+    assert ["x"] == store.names("zed")
+
+
+def test_a_name_that_is_anothers_id_is_another_account(store: OpenStore) -> None:
+    """A record without an id never renames an account that has one."""
+    store.accounts(AccountRecord("alice", key="12345", display_name="Alice"))
+    store.accounts(AccountRecord("12345", display_name="Someone else"))
+    store.follow(("fan", "alice", 100))
+
+    assert ["Alice"] == [row.display_name for row in store.slice("fan").rows]
+
+
 def test_a_username_belongs_to_its_latest_claim(store: OpenStore) -> None:
     """The loser has no username and is no row, until it claims another or the name is free again."""
     store.accounts(AccountRecord("anna", key="17"), now=NOW)

@@ -6,6 +6,7 @@ import io
 import json
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from retinue.errors import InputError
 from retinue.ingest.lines import MAX_LINE_BYTES
-from retinue.ingest.records import FOLLOW_COLUMNS
+from retinue.ingest.records import FOLLOW_COLUMNS, follow_record
 from retinue.ingest.tables import RawRow, open_table
 
 ROWS = [("a", "b", "5"), ("ä", "名前", "6")]
@@ -22,7 +23,7 @@ ROWS = [("a", "b", "5"), ("ä", "名前", "6")]
 
 def read(path: Path, content: bytes) -> list[RawRow]:
     """The rows of a follows table with this content."""
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(gzip.compress(content) if path.suffix.lower() == ".gz" else content)
     with closing(open_table(path, FOLLOW_COLUMNS)) as table:
         return list(table)
 
@@ -36,7 +37,7 @@ def parquet(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-@pytest.mark.parametrize("packing", ["", ".gz"])
+@pytest.mark.parametrize("packing", ["", ".gz", ".GZ"])
 def test_all_kinds_of_files_give_the_same_rows(tmp_path: Path, kind: str, packing: str) -> None:
     """CSV, JSON lines and Parquet, plain and gzip."""
     names = ("follower", "followee", "followed_at")
@@ -123,6 +124,72 @@ def test_bad_json_lines_cost_only_themselves(tmp_path: Path) -> None:
         "broken UTF-8",
     ]
     assert rows[5].fault.startswith("expected a JSON object")
+
+
+def write_parquet(path: Path, select: str) -> Path:
+    """A Parquet file with the rows of a query."""
+    path.parent.mkdir(exist_ok=True)
+    neutral = path.with_name("neutral.parquet")
+    duckdb.execute(f"COPY ({select}) TO '{neutral}'")
+    return neutral.rename(path)
+
+
+def parquet_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a follows table."""
+    with closing(open_table(path, FOLLOW_COLUMNS)) as table:
+        return [row.values for row in table]
+
+
+@pytest.mark.parametrize("name", ["f[1].parquet", "f*.parquet", "it's ?.parquet", "year=2024/f.parquet"])
+def test_signs_in_a_path_are_no_patterns(tmp_path: Path, name: str) -> None:
+    """Exactly the named file is read."""
+    write_parquet(tmp_path / "f1.parquet", "SELECT 'wrong' AS follower, 'wrong' AS followee")
+    path = write_parquet(tmp_path / name, "SELECT 'a' AS follower, 'b' AS followee")
+
+    assert [{"follower": "a", "followee": "b"}] == parquet_rows(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "second"),
+    [
+        ("to_timestamp(1700000000)", 1700000000),
+        ("TIMESTAMP '2023-11-14 22:13:20'", 1700000000),
+        ("TIMESTAMP_NS '2023-11-14 22:13:20.999'", 1700000000),
+        ("TIMESTAMP_S '2023-11-14 22:13:20'", 1700000000),
+        ("DATE '2023-11-14'", 1699920000),
+        ("1700000000::DECIMAL(18, 0)", 1700000000),
+        ("1700000000::DOUBLE", 1700000000),
+        ("1700000000::UBIGINT", 1700000000),
+        ("'1700000000'", 1700000000),
+        ("NULL", None),
+    ],
+)
+def test_all_types_that_hold_a_time_are_read(tmp_path: Path, value: str, second: int | None) -> None:
+    """As other programs write them."""
+    path = write_parquet(tmp_path / "f.parquet", f"SELECT 'a' AS follower, 'b' AS followee, {value} AS followed_at")
+
+    (row,) = parquet_rows(path)
+
+    assert second == follow_record(row, 1_800_000_000).followed_at
+
+
+def test_a_parquet_file_damaged_further_back_is_read_up_to_there(tmp_path: Path) -> None:
+    """The rows before the damage come out; the error says after which row it is."""
+    many = "SELECT 'a' || range AS follower, md5(range::VARCHAR) AS followee FROM range(300000)"
+    path = write_parquet(tmp_path / "f.parquet", many)
+    content = bytearray(path.read_bytes())
+    place = int(len(content) * 0.85)
+    content[place : place + 3000] = b"\xa5" * 3000
+    path.write_bytes(content)
+    rows: list[RawRow] = []
+
+    with (
+        closing(open_table(path, FOLLOW_COLUMNS)) as table,
+        pytest.raises(InputError, match=f"{path}: damaged after row") as caught,
+    ):
+        rows.extend(table)
+
+    assert f"damaged after row {len(rows)}:" in str(caught.value)
 
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), max_size=8)

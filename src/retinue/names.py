@@ -33,10 +33,19 @@ def as_answered(name: str) -> str:
     return bare.lower() if _PLAIN.fullmatch(bare) else bare
 
 
-def key_of_name(folded: str) -> str:
-    """The key of an account whose source has none: its folded name, or that name's SHA-256 where it is too long."""
-    encoded = folded.encode()
-    return folded if len(encoded) <= MAX_KEY_BYTES else hashlib.sha256(encoded).hexdigest()
+def keys_of_name(name: str) -> tuple[str, str]:
+    """Keys for an account whose source has none, best first: the name first seen, and the SHA-256 of its folded form.
+
+    The second is for names that are too long for a key, or that are another account's id.
+    """
+    hashed = hashlib.sha256(fold(name).encode()).hexdigest()
+    bare = without_at(name)
+    return (bare if len(bare.encode()) <= MAX_KEY_BYTES else hashed), hashed
+
+
+def is_made_of(key: str, folded: str) -> bool:
+    """Whether a key was made of a name, in whatever spelling, and not given by a source."""
+    return fold(key) == folded or key == keys_of_name(folded)[1]
 
 
 def fault_in_username(name: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from retinue import errors
 from retinue.model import TOKEN_SECONDS, Page, Query, Row
@@ -24,7 +24,6 @@ _MAX_INT64 = 2**63 - 1
 _FIRST_MILLISECONDS = 10**11  # the year 5138 as seconds, 1973 as milliseconds: real clients send both
 _MAX_QUOTED = 255
 _DIGITS = re.compile(r"-?[0-9]{1,20}")
-_OUT_OF_RANGE = "out of range"  # msgspec's words for a number that no 64-bit type holds
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------
@@ -136,21 +135,25 @@ def log_id_date(now: int) -> str:
 # --- requests -------------------------------------------------------------------------------------------------------
 
 
-class _Fields(Struct):
-    """Fields as they came; unknown ones are skipped."""
+_ABSENT = Raw(b"null")
 
-    username: Any = None
-    max_count: Any = None
-    cursor: Any = None
+
+class _Fields(Struct):
+    """Fields as they came, unread; unknown ones are skipped."""
+
+    username: Raw = _ABSENT
+    max_count: Raw = _ABSENT
+    cursor: Raw = _ABSENT
 
 
 _decode_fields = msgspec.json.Decoder(_Fields).decode
+_decode_value = msgspec.json.Decoder().decode
 
 
 def read_query(body: bytes) -> Query:
     """The query in a request body. Raises `BadBody`, `BadField` or `BadCountOrCursor`."""
-    fields = _read_fields(body)
-    return Query(_username(fields.username), _max_count(fields.max_count), _cursor(fields.cursor))
+    username, max_count, cursor = _read_fields(body)
+    return Query(_username(username), _max_count(max_count), _cursor(cursor))
 
 
 def read_credentials(body: bytes) -> tuple[str, str]:
@@ -169,30 +172,38 @@ def read_credentials(body: bytes) -> tuple[str, str]:
     return values[0], values[1]
 
 
-def _read_fields(body: bytes) -> _Fields:
+def _read_fields(body: bytes) -> tuple[Any, Any, Any]:
     try:
-        return _decode_fields(body)
-    except msgspec.ValidationError as error:
-        _refuse_out_of_range(str(error))
+        if not body.isascii():
+            body.decode()  # the decoder does not look into what it skips
+        fields = _decode_fields(body)
+        return _value(fields.username), _value(fields.max_count), _value(fields.cursor)
     except RecursionError:
         raise errors.BadBody("nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        pass  # no JSON; maybe form pairs
-    pairs = None if _is_json(body) else read_pairs(body)
+        pairs = None if _is_json(body) else read_pairs(body)
     if pairs is None:
         raise errors.BadBody("expected a JSON object or form pairs in UTF-8")
-    return _Fields(pairs.get("username"), pairs.get("max_count"), pairs.get("cursor"))
+    return pairs.get("username"), pairs.get("max_count"), pairs.get("cursor")
 
 
-def _refuse_out_of_range(problem: str) -> None:
-    """JSON allows numbers of any size, msgspec does not; it says at which field it stopped."""
-    if _OUT_OF_RANGE in problem and "$." in problem:
-        raise _bad_username() if "$.username" in problem else errors.BadCountOrCursor()
+def _value(raw: Raw) -> Any:
+    """A field's value. A number that no 64-bit type holds is one beyond int64, which the ranges then refuse."""
+    try:
+        return _decode_value(raw)
+    except msgspec.ValidationError:
+        return _MAX_INT64 + 1 if bytes(raw)[:1] in b"-0123456789" else _Unreadable
+
+
+class _Unreadable:
+    """Stands for a value with such a number somewhere inside; it fits no field."""
 
 
 def _is_json(body: bytes) -> bool:
     try:
-        msgspec.json.decode(body)
+        _decode_value(body)
+    except msgspec.ValidationError:
+        return True
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True

@@ -33,7 +33,7 @@ class LineFile:
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
         self._path = path
-        packed = path.suffix == ".gz"
+        packed = path.suffix.lower() == ".gz"
         self._bytes = cast("BinaryIO", gzip.GzipFile(fileobj=self._raw)) if packed else self._raw
 
     @property

@@ -1,6 +1,7 @@
 """The rejects file: every row that was not loaded, with file, line number, reason and the row itself, as JSON lines."""
 
 import os
+import secrets
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +19,7 @@ class Reject(Struct, frozen=True):
 
 
 class RejectsFile:
-    """Written when the first reject comes; an older file of the same name goes at the start.
+    """Replaces the rejects of earlier imports when it is closed, if there are any; several imports may run at once.
 
     Only its owner may read it: it holds names, and erasure must be able to find it beside the store.
     """
@@ -26,13 +27,13 @@ class RejectsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.count = 0
+        self._unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
         self._file: IO[bytes] | None = None
-        path.unlink(missing_ok=True)
 
     def add(self, reject: Reject) -> None:
         """Keep one row."""
         if self._file is None:
-            self._file = os.fdopen(os.open(self.path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb")
+            self._file = os.fdopen(os.open(self._unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
         self._file.write(msgspec.json.encode(reject) + b"\n")
         self.count += 1
 
@@ -45,3 +46,4 @@ class RejectsFile:
         """Finish the file."""
         if self._file is not None:
             self._file.close()
+            self._unfinished.rename(self.path)

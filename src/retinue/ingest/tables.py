@@ -8,6 +8,7 @@ import csv
 import gzip
 import shutil
 import tempfile
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -147,42 +148,59 @@ class ParquetTable:
     """A Parquet file, read a batch at a time. A packed one is unpacked into a temporary file first."""
 
     def __init__(self, path: Path, columns: Columns) -> None:
-        self._unpacked = tempfile.NamedTemporaryFile(suffix=".parquet")  # noqa: SIM115 - lives as long as the table
+        # DuckDB would take signs in a path for patterns; it gets to see a neutral name only.
+        self._folder = tempfile.TemporaryDirectory(prefix="retinue-")
         self._connection = duckdb.connect()
+        self._path = path
         self.position = 0
         try:
-            self._open(path)
-            _check_columns(path, self._names, columns)
-        except (OSError, EOFError, duckdb.Error) as error:
+            self._open(columns)
+        except (OSError, EOFError, zlib.error, duckdb.Error) as error:
             self.close()
             raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
         except InputError:
             self.close()
             raise
 
-    def _open(self, path: Path) -> None:
-        source = str(self._unpack(path) if path.suffix == ".gz" else path)
-        count = self._connection.execute("SELECT count(*) FROM read_parquet(?)", [source]).fetchone()
-        self.size = int(count[0]) if count else 0
-        self._result = self._connection.execute("SELECT * FROM read_parquet(?)", [source])
-        self._names = [column[0] for column in self._result.description or []]
-
     def __iter__(self) -> Iterator[RawRow]:
-        while batch := self._result.fetchmany(_PARQUET_BATCH):
-            for values in batch:
-                self.position += 1
-                yield RawRow(self.position, dict(zip(self._names, values, strict=True)), repr(values))
+        try:
+            while batch := self._result.fetchmany(_PARQUET_BATCH):
+                for values in batch:
+                    self.position += 1
+                    yield RawRow(self.position, dict(zip(self._names, values, strict=True)), repr(values))
+        except duckdb.Error as error:
+            raise InputError(f"{self._path}: damaged after row {self.position}: {error}") from error
 
     def close(self) -> None:
         """Give the file back."""
         self._connection.close()
-        self._unpacked.close()
+        self._folder.cleanup()
 
-    def _unpack(self, path: Path) -> Path:
-        with gzip.open(path, "rb") as packed:
-            shutil.copyfileobj(packed, self._unpacked)
-        self._unpacked.flush()
-        return Path(self._unpacked.name)
+    def _open(self, columns: Columns) -> None:
+        source = f"read_parquet('{self._neutral_name()}', hive_partitioning = false)"
+        described = self._connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()  # noqa: S608 - a name of ours
+        self._names = [name for name, *_ in described]
+        _check_columns(self._path, self._names, columns)
+        count = self._connection.execute(f"SELECT count(*) FROM {source}").fetchone()  # noqa: S608 - a name of ours
+        self.size = int(count[0]) if count else 0
+        picked = ", ".join(_plain_column(name, kind) for name, kind, *_ in described)
+        self._result = self._connection.execute(f"SELECT {picked} FROM {source}")  # noqa: S608 - known columns
+
+    def _neutral_name(self) -> Path:
+        name = Path(self._folder.name) / "table.parquet"
+        if self._path.suffix.lower() != ".gz":
+            name.symlink_to(self._path.resolve(strict=True))
+            return name
+        with gzip.open(self._path, "rb") as packed, name.open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked)
+        return name
+
+
+def _plain_column(name: str, kind: str) -> str:
+    """A column as SQL, times as Unix seconds and decimals as text: types that need no library to be read."""
+    if kind.startswith("TIMESTAMP"):
+        return f"CAST(floor(epoch({name})) AS BIGINT)"
+    return f"CAST({name} AS VARCHAR)" if kind.startswith(("DECIMAL", "HUGEINT", "UHUGEINT")) else name
 
 
 class _Record(NamedTuple):

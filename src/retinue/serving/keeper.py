@@ -26,7 +26,7 @@ async def keep(settings: Settings, listener: socket.socket) -> None:
     """Keep the server's house until told to stop."""
     with closing(assemble.open_access(settings.store)) as access:
         tidying = asyncio.create_task(_tidy(access, SystemClock()))
-        await serve_until_stopped(management_server(management_application(settings.store)), listener)
+        await serve_until_stopped(management_server(management_application(settings.store, access)), listener)
         tidying.cancel()
 
 

@@ -6,6 +6,7 @@ their settings over stdin, and its end as the end of that pipe, so none of them 
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
 import ssl
@@ -24,6 +25,7 @@ _LOGGER = logging.getLogger("retinue.serving")
 _PATIENCE_SECONDS = STOP_SECONDS + 1.5  # after that a child is killed; together below the promised 5 s
 _LONGEST_PAUSE_SECONDS = 5.0
 _MANAGEMENT_HOST = "127.0.0.1"
+_OTHER_OPEN_FILES = 64
 
 
 def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
@@ -115,6 +117,7 @@ def _require_usable(settings: Settings) -> None:
             raise InputError(f"--{flag} {count}: expected 1 or more")
     if settings.log_level not in LOG_LEVELS:
         raise InputError(f"--log-level {settings.log_level}: expected one of {', '.join(LOG_LEVELS)}")
+    _allow_open_files(settings.max_connections)
     assemble.open_graph(settings.store, SystemClock()).close()
     assemble.open_access(settings.store).close()
     if bool(settings.tls_cert) != bool(settings.tls_key):
@@ -124,6 +127,16 @@ def _require_usable(settings: Settings) -> None:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
         except (OSError, ssl.SSLError) as error:
             raise InputError(f"--tls-cert {settings.tls_cert}, --tls-key {settings.tls_key}: {error}") from error
+
+
+def _allow_open_files(connections: int) -> None:
+    """Raise the limit that the workers inherit, so that too many connections meet our own answer first."""
+    wanted = connections + _OTHER_OPEN_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and wanted > hard:
+        raise InputError(f"--max-connections {connections}: this system allows {hard} open files (ulimit -n)")
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _bind(host: str, port: int, flag: str) -> socket.socket:

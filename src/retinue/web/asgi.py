@@ -77,7 +77,7 @@ class Handler(Protocol):
 
 
 class Route(Struct, frozen=True):
-    """What is served at a path, always by POST. `refusal_body` is the form of its errors.
+    """What is served at a path, by POST alone unless `any_method`. `refusal_body` is the form of its errors.
 
     `at_once` says that its handler waits for nothing but the body, so that no task is needed to run it.
     """
@@ -85,6 +85,7 @@ class Route(Struct, frozen=True):
     handler: Handler
     refusal_body: Callable[[errors.Refusal, str], bytes] = wire.refusal_body
     at_once: bool = False
+    any_method: bool = False
 
 
 class Reply(Struct, frozen=True, gc=False):
@@ -154,7 +155,7 @@ class Application:
 async def _answer(route: Route | None, method: str, request: Request) -> Answer:
     if route is None:
         raise errors.PathUnsupported
-    if method != "POST":
+    if method != "POST" and not route.any_method:
         raise errors.MethodNotAllowed("POST")
     return await route.handler(request)
 
@@ -178,8 +179,8 @@ def _refusal(refusal: errors.Refusal, route: Route | None, log_id: str) -> Reply
     return Reply(wording.status, headers, body)
 
 
-# What is left of a too long body is not worth reading; without a place or without HTTP nothing more can follow.
-_ENDS_CONNECTION = (errors.BodyTooLarge, errors.Overloaded, errors.NotHttp)
+# Without a place or without HTTP nothing more can follow.
+_ENDS_CONNECTION = (errors.Overloaded, errors.NotHttp)
 CLOSE = (b"connection", b"close")
 
 

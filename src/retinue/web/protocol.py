@@ -2,16 +2,23 @@
 
 Our words: bytes that are not HTTP, too many connections. The short way: a complete, ordinary request to a path that
 is answered at once gets its answer right where its last byte was read, without the task, events and messages of an
-ASGI cycle. Anything unusual goes the ASGI way; both give the same bytes. Life cycle, limits, timeouts and shutdown
-stay uvicorn's.
+ASGI cycle. Anything unusual goes the ASGI way; both give the same bytes. Beside that a client that is too slow is cut
+off, a wish to upgrade is not granted, and a stop gives what is on its way a moment to arrive. Everything else stays
+uvicorn's.
 """
 
+import asyncio
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from retinue.web.asgi import CLOSE, Application, Message, Reply
 from retinue.wire import MAX_BODY_BYTES
+
+READ_SECONDS = 30  # from its first byte to its last a request may take so long; a connection, to send the first
+GRACE_SECONDS = 0.2
+_OF_UPGRADES = (b"upgrade", b"http2-settings")
 
 
 class Protocol(HttpToolsProtocol):
@@ -22,13 +29,50 @@ class Protocol(HttpToolsProtocol):
         self._application: Application = self.config.app  # type: ignore[assignment]  # what `public_server` gave it
         # The body so far of a request on the short way; None while there is none.
         self._short_body: bytearray | None = None
+        self._is_reading = False
+        self._is_stopping = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client is there."""
+        super().connection_made(transport)
+        self._set_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self._clear_deadline()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._read_on_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("")
+        else:
+            if self._is_reading:
+                self._set_deadline()
+            else:
+                self._clear_deadline()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._is_reading = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Choose the way."""
+        if self.parser.should_upgrade():
+            return  # the head will be read again without that wish
         if self.url in self._application.at_once_targets and self.is_ordinary():
             self._short_body = bytearray()
-        else:
-            super().on_headers_complete()
+            return
+        super().on_headers_complete()
+        if self._is_stopping:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Collect the body."""
@@ -41,6 +85,9 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Answer, on the short way."""
+        if self.parser.should_upgrade():
+            return
+        self._is_reading = False
         if self._short_body is None:
             super().on_message_complete()
             return
@@ -49,27 +96,33 @@ class Protocol(HttpToolsProtocol):
         self._wait_for_next()
 
     def shutdown(self) -> None:
-        """The server stops: what has begun to arrive is still answered, and uvicorn knows how to wait for it."""
+        """The server stops: what has begun to arrive is still answered, and what is just arriving too."""
+        self._is_stopping = True
         if self._short_body is not None:
             self._leave_short_way()
-        super().shutdown()
+        if self._is_idle():
+            self.loop.call_later(GRACE_SECONDS, self._close_if_idle)
+        else:
+            self.cycle.keep_alive = False
 
     def send_400_response(self, msg: str) -> None:
         """Answer bytes that are not HTTP, and close: what follows them cannot be told apart."""
         _ = msg  # uvicorn's own sentence
         self._short_body = None
-        self._write(self._application.not_http())
+        if self._is_idle():
+            self._write(self._application.not_http())
+        else:
+            self.cycle.keep_alive = False  # the request before them gets its answer, and then nothing more
 
     def is_ordinary(self) -> bool:
         """Whether the request is a POST on a connection that stays, and all before it is answered and read."""
         limit = self.limit_concurrency
-        is_free: bool = self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]
         return (
-            is_free
+            self._is_idle()
+            and not self._is_stopping
             and self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
-            and not self.parser.should_upgrade()
             and not self.expect_100_continue
             and not self.flow.write_paused
             and (limit is None or (len(self.connections) < limit and len(self.tasks) < limit))
@@ -84,6 +137,38 @@ class Protocol(HttpToolsProtocol):
         body, self._short_body = bytes(self._short_body or b""), None
         super().on_headers_complete()
         super().on_body(body)
+
+    def _read_on_without_upgrade(self, rest: bytes) -> None:
+        """We stay with HTTP/1.1 whatever the client would like; the parser has stopped behind the head."""
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        if method == b"CONNECT":
+            self.send_400_response("")
+            return
+        lines = [b"%b %b HTTP/%b" % (method, self.url, version.encode())]
+        for name, value in self.headers:
+            tokens = [token.strip() for token in value.split(b",")] if name == b"connection" else [value]
+            kept = b", ".join(token for token in tokens if token.lower() not in _OF_UPGRADES)
+            if name not in _OF_UPGRADES and (kept or name != b"connection"):
+                lines.append(name + b": " + kept)
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join([*lines, b"", b""]) + rest)
+
+    def _is_idle(self) -> bool:
+        """Whether nothing waits for its answer."""
+        return self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle() and not self.transport.is_closing():
+            self.transport.close()
+
+    def _set_deadline(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(READ_SECONDS, self.transport.close)
+
+    def _clear_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def _write(self, reply: Reply) -> None:
         fields = [*self.server_state.default_headers, *reply.headers]

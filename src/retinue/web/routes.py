@@ -39,4 +39,4 @@ def _not_served(path: str) -> Route:
     async def handler(_request: Request) -> Answer:
         raise errors.EndpointNotServed(path)
 
-    return Route(handler)
+    return Route(handler, any_method=True)

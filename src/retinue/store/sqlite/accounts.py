@@ -12,7 +12,7 @@ from retinue import names
 from retinue.model import AccountRecord, Visibility
 from retinue.store.base import Verdict
 from retinue.store.sqlite.files import executor
-from retinue.store.sqlite.names import Names
+from retinue.store.sqlite.resolver import Resolver
 
 _PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "likes_count", "video_count")
 _STORED = "SELECT id, key, folded, username, display_name, visibility, named_at FROM account WHERE id = ?"
@@ -39,15 +39,15 @@ class _Stored(Struct, frozen=True):
 class Accounts:
     """Brings accounts into the state that records describe."""
 
-    def __init__(self, connection: apsw.Connection, known: Names) -> None:
+    def __init__(self, connection: apsw.Connection, resolver: Resolver) -> None:
         self._execute = executor(connection)
-        self._names = known
+        self._resolver = resolver
 
     def bring(self, record: AccountRecord, now: int) -> Verdict:
         """Create or change one account."""
         folded = names.fold(record.username)
         found = self._find(record, folded)
-        stored = self._stored(found) if found else _blank(record.key or names.key_of_name(folded), now)
+        stored = self._stored(found) if found else _blank(record.key or self._free_key(record.username), now)
         wanted = self._wanted(stored, record, folded, now)
         account_id = self._save(wanted) if wanted != stored else stored.id
         profiled = self._save_profile(account_id, record)
@@ -55,29 +55,42 @@ class Accounts:
 
     def _find(self, record: AccountRecord, folded: str) -> int | None:
         """The account a record speaks of. A source that begins to give ids takes over what it named before."""
-        made_key = names.key_of_name(folded)
+        named = self._resolver.with_username(folded)
         if record.key is None:
-            return self._names.with_username(folded) or self._names.with_key(made_key)
-        found = self._names.with_key(record.key)
+            return named or self._without_its_name(record.username, folded)
+        found = self._resolver.with_key(record.key)
         if found:
             return found
-        nameless = self._names.with_username(folded)
-        return nameless if nameless and self._stored(nameless).key == made_key else None
+        return named if named and names.is_made_of(self._stored(named).key, folded) else None
+
+    def _without_its_name(self, username: str, folded: str) -> int | None:
+        """The account that was first known by a name, and lost it to another."""
+        for key in names.keys_of_name(username):
+            found = self._resolver.with_key(key)
+            if found and names.fold(self._stored(found).username) == folded:
+                return found
+        return None
+
+    def _free_key(self, username: str) -> str:
+        """A key for a new account without an id; the name itself may be another account's id."""
+        key, hashed = names.keys_of_name(username)
+        return hashed if self._resolver.with_key(key) else key
 
     def _wanted(self, stored: _Stored, record: AccountRecord, folded: str, now: int) -> _Stored:
         key = record.key or stored.key
         username = names.as_answered(record.username)
-        named_at = stored.named_at if stored.username == username else now
+        # A name known from follows alone (0) is claimed now; one that was claimed before keeps its claim.
+        named_at = stored.named_at if stored.username == username and stored.named_at else now
         display_name = stored.display_name if record.display_name is None else record.display_name
         visibility = stored.visibility if record.visibility is None else int(record.visibility)
-        holds = self._may_hold(stored, folded, username, _Claim(now, key))
-        return _Stored(stored.id, key, folded if holds else None, username, display_name, visibility, named_at)
+        has_it = self._take_name(stored, folded, username, _Claim(now, key))
+        return _Stored(stored.id, key, folded if has_it else None, username, display_name, visibility, named_at)
 
-    def _may_hold(self, stored: _Stored, folded: str, username: str, claim: "_Claim") -> bool:
-        """Whether the account holds the name from now on; takes it from its holder where the claim is better."""
+    def _take_name(self, stored: _Stored, folded: str, username: str, claim: "_Claim") -> bool:
+        """Take the name from its holder where the claim is better; whether the account has it from now on."""
         if stored.folded == folded:
             return True
-        other = self._names.with_username(folded)
+        other = self._resolver.with_username(folded)
         if other is None:
             return True
         holder = self._stored(other)
@@ -93,7 +106,7 @@ class Accounts:
     def _save(self, wanted: _Stored) -> int:
         values = astuple(wanted)
         if wanted.id:
-            self._names.forget()
+            self._resolver.forget()
             self._execute(_CHANGE, values)
             return wanted.id
         return int(self._execute(_ADD, values[1:]).fetchall()[0][0])

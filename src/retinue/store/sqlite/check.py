@@ -68,7 +68,8 @@ class SqliteChecker:
             yield path, _dangling(connection)
         for find in (_wrong_names, _wrong_follows, _wrong_runs):
             yield self._graph_path, find(self._graph)
-        yield self._access_path, _open_to_others(self._access_path)
+        for path in (self._graph_path, self._access_path):
+            yield path, _open_to_others(path)
 
 
 def _damage(connection: apsw.Connection) -> Iterator[str]:
@@ -85,10 +86,15 @@ def _dangling(connection: apsw.Connection) -> Iterator[str]:
 
 
 def _wrong_names(connection: apsw.Connection) -> Iterator[str]:
-    for account, key, folded, username in connection.execute("SELECT id, key, folded, username FROM account"):
+    accounts = "SELECT id, key, folded, username, display_name FROM account"
+    for account, key, folded, username, display_name in connection.execute(accounts):
         fault = names.fault_in_username(username)
         if fault:
             yield f"account {account}: username {username!r} {fault}"
+        if username != names.as_answered(username):
+            yield f"account {account}: username {username!r} is not as answers carry it"
+        if "\0" in display_name:
+            yield f"account {account}: its display name has a NUL character"
         if folded is not None and folded != names.fold(username):
             yield f"account {account}: found as {folded!r}, which is not its username {username!r} folded"
         if key_fault := names.fault_in_key(key):
@@ -152,5 +158,5 @@ def _differences(made: Iterator[_Run], stored: Iterator[_Run]) -> Iterator[tuple
 
 def _open_to_others(path: Path) -> Iterator[str]:
     mode = path.stat().st_mode & 0o777
-    if mode & 0o077:
-        yield f"can be read by others (mode {mode:03o}); run chmod 600 on it"
+    if mode & ~files.FILE_MODE:
+        yield f"can be used by others (mode {mode:03o}); run chmod 600 on it"

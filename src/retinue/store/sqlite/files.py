@@ -5,8 +5,9 @@ afterwards (`translated`) to `StoreUnavailable`.
 """
 
 import os
+import secrets
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -20,6 +21,8 @@ from retinue.errors import NotAStore, StoreError, StoreMissing, StoreTooNew, Sto
 OLDEST_SQLITE = (3, 51, 3)
 WAIT_FOR_LOCK_MS = 10_000
 CACHE_KIB = 32 * 1024
+LOG_SIZE_LIMIT = 64 * 1024 * 1024
+FILE_MODE = 0o600  # names of private accounts, digests of secrets: nobody else's business
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,6 @@ class Kind:
     schema: str
     application_id: int
     version: int
-    mode: int
 
 
 class Rows(Protocol):
@@ -45,8 +47,8 @@ class Rows(Protocol):
 
 Execute = Callable[..., Rows]
 
-GRAPH = Kind("follow graph", "graph.sql", 0x52544701, 1, 0o644)
-ACCESS = Kind("access file", "access.sql", 0x52544101, 1, 0o600)
+GRAPH = Kind("follow graph", "graph.sql", 0x52544701, 1)
+ACCESS = Kind("access file", "access.sql", 0x52544101, 1)
 
 
 def access_path(graph_path: Path) -> Path:
@@ -70,12 +72,11 @@ def _create(path: Path, kind: Kind) -> None:
     if path.exists():
         _open(path, kind, apsw.SQLITE_OPEN_READONLY).close()
         return
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.new")
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
     try:
         _write_schema(unfinished, kind)
-        os.link(unfinished, path)
-    except FileExistsError:
-        return  # somebody else was quicker
+        with suppress(FileExistsError):  # somebody else was quicker
+            os.link(unfinished, path)
     except OSError as error:
         raise StoreError(f"{path}: cannot be made: {error.strerror}") from error
     except apsw.Error as error:
@@ -96,6 +97,7 @@ def open_for_writing(path: Path, kind: Kind) -> apsw.Connection:
     connection = _open(path, kind, apsw.SQLITE_OPEN_READWRITE)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_SIZE_LIMIT}")
     return connection
 
 
@@ -177,7 +179,7 @@ def _number(connection: apsw.Connection, query: str) -> int:
 
 
 def _write_schema(path: Path, kind: Kind) -> None:
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, kind.mode))
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, FILE_MODE))
     with closing(apsw.Connection(str(path))) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(files("retinue.store.sqlite").joinpath(kind.schema).read_text())

@@ -23,8 +23,8 @@ CREATE TABLE profile (
     avatar_url      TEXT,
     bio_url         TEXT,
     is_verified     INTEGER,
-    likes_count     INTEGER,
-    video_count     INTEGER
+    likes_count     INTEGER CHECK (likes_count >= 0),
+    video_count     INTEGER CHECK (video_count >= 0)
 ) STRICT;
 
 -- Following lists. A page is one range of the primary key, read backwards. `position` is the follow's own second

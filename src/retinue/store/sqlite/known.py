@@ -42,8 +42,9 @@ class Known(Generic[Shown_co]):
     def refresh(self) -> None:
         """Forget what has changed, if that was not done within the last second."""
         if self._clock.elapsed() > self._fresh_until:
-            self._fresh_until = self._clock.elapsed() + FRESH_SECONDS
+            fresh_until = self._clock.elapsed() + FRESH_SECONDS
             self._forget_changed()
+            self._fresh_until = fresh_until
 
     def account(self, folded: str) -> Account | None:
         """The live account with a folded username. That there is none is asked anew each time."""

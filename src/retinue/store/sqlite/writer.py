@@ -10,7 +10,7 @@ from retinue.model import AccountRecord, FollowRecord
 from retinue.store.base import Verdict
 from retinue.store.sqlite import files
 from retinue.store.sqlite.accounts import Accounts
-from retinue.store.sqlite.names import Names
+from retinue.store.sqlite.resolver import Resolver
 from retinue.store.sqlite.seconds import Seconds
 
 # The promise is 200 ms; the rest is room for the commit itself and for a slow disk.
@@ -32,8 +32,8 @@ class SqliteGraphWriter:
         self._connection.execute(f"PRAGMA cache_size = -{2 * files.CACHE_KIB}")
         self._execute = files.executor(self._connection)
         self._clock = clock
-        self._names = Names(self._connection)
-        self._accounts = Accounts(self._connection, self._names)
+        self._resolver = Resolver(self._connection)
+        self._accounts = Accounts(self._connection, self._resolver)
         self._seconds = Seconds(self._connection)
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
@@ -45,9 +45,16 @@ class SqliteGraphWriter:
         return self._in_short_transactions(records, self._add_follow)
 
     async def settle(self) -> None:
-        """Make everything written so far survive a power loss."""
+        """Make everything written so far survive a power loss.
+
+        One more commit, of a page that stays the same, waits for the disk; the log holds all earlier ones before it.
+        """
         with files.translated():
-            self._connection.execute("PRAGMA wal_checkpoint(FULL)")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            with files.transaction(self._connection):
+                self._connection.execute(f"PRAGMA user_version = {files.GRAPH.version}")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
         """Give the file back."""
@@ -59,10 +66,10 @@ class SqliteGraphWriter:
         for record in waiting:
             try:
                 with files.transaction(self._connection):
-                    self._names.begin()
+                    self._resolver.begin()
                     self._store_some(record, waiting, store, verdicts)
             except BaseException:
-                self._names.forget()
+                self._resolver.forget()
                 raise
         return verdicts
 
@@ -83,10 +90,10 @@ class SqliteGraphWriter:
             verdicts.append(store(record))
 
     def _add_follow(self, record: FollowRecord) -> Verdict:
-        if names.fold(record.follower) == names.fold(record.followee):
+        if self._is_one_new_name(record):
             return Verdict.SELF_FOLLOW
-        follower = self._names.meant_by(record.follower)
-        followee = self._names.meant_by(record.followee)
+        follower = self._resolver.meant_by(record.follower)
+        followee = self._resolver.meant_by(record.followee)
         if follower == followee:
             return Verdict.SELF_FOLLOW
         told = record.followed_at or record.received_at
@@ -99,6 +106,11 @@ class SqliteGraphWriter:
         self._execute(_REMOVE, (follower, position))
         self._seconds.give_back(follower, position)
         return self._place(follower, followee, told, max(position, record.received_at))
+
+    def _is_one_new_name(self, record: FollowRecord) -> bool:
+        """Whether both sides are one name that is not known yet: no account is made just to refuse it."""
+        is_one = names.fold(record.follower) == names.fold(record.followee)
+        return is_one and not self._resolver.find(record.follower) and not self._resolver.find(record.followee)
 
     def _place(self, follower: int, followee: int, followed_at: int, latest: int) -> Verdict:
         position = self._seconds.take(follower, followed_at, latest)

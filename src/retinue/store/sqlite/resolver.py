@@ -12,7 +12,7 @@ from retinue.store.sqlite.files import executor
 REMEMBERED = 500_000
 
 
-class Names:
+class Resolver:
     """Finds and creates accounts; remembers what it found until someone else changes the file."""
 
     def __init__(self, connection: apsw.Connection) -> None:
@@ -35,8 +35,7 @@ class Names:
         """The id of the account that a follow names, made now if it is new."""
         account_id = self._known.get(name)
         if account_id is None:
-            folded = names.fold(name)
-            account_id = self._find(name, folded) or self._create(name, folded)
+            account_id = self.find(name) or self._create(name)
             self._known[name] = account_id
         return account_id
 
@@ -48,16 +47,18 @@ class Names:
         """The account that has a username."""
         return self._number("SELECT id FROM account WHERE folded = ?", folded)
 
-    def _find(self, name: str, folded: str) -> int | None:
-        return self.with_key(name) or self.with_username(folded) or self.with_key(names.key_of_name(folded))
+    def find(self, name: str) -> int | None:
+        """The id of the account that a name means, if there is one."""
+        key, _ = names.keys_of_name(name)
+        return self.with_key(name) or self.with_username(names.fold(name)) or self.with_key(key)
 
-    def _create(self, name: str, folded: str) -> int:
+    def _create(self, name: str) -> int:
         """An account of which only the name is known. Its claim to the name is the weakest: any source beats it."""
         return self._required(
             "INSERT INTO account (key, folded, username, display_name, visibility, named_at)"
             " VALUES (?, ?, ?, '', 0, 0) RETURNING id",
-            names.key_of_name(folded),
-            folded,
+            names.keys_of_name(name)[0],
+            names.fold(name),
             names.as_answered(name),
         )
 
