@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -31,9 +32,11 @@ EXPECTED = {
 
 def main() -> int:
     """Run the demo; the exit code."""
+    require_free_port()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is stopped then too
     make_store()
     client = json.loads(retinue("client", "create", "--store", str(STORE), "--name", "demo", "--json"))
-    print("3. A client is registered; its secret is known to nobody but you.")
+    print("3. A client is registered.")
     is_right = False
     server = subprocess.Popen([*command("serve"), "--store", str(STORE)], stdout=subprocess.PIPE, text=True)
     try:
@@ -42,7 +45,7 @@ def main() -> int:
         is_right = first_query(host, token)
         if os.environ.get("DEMO_ONCE"):
             return 0 if is_right else 1
-        what_next(host, client)
+        what_next(host, client, token)
         signal.pause()
     except KeyboardInterrupt:
         print("\nStopping.")
@@ -50,6 +53,18 @@ def main() -> int:
         server.terminate()
         server.wait()
     return 0 if is_right else 1
+
+
+def require_free_port() -> None:
+    """Ends the demo before it has touched anything where a port is taken, maybe by another demo."""
+    for name, default in (("RETINUE_PORT", 8642), ("RETINUE_MANAGEMENT_PORT", 8643)):
+        port = int(os.environ.get(name, default))
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                sys.exit(f"demo: port {port}: {error.strerror}; stop what runs there, or {name}=... make demo")
 
 
 def make_store() -> None:
@@ -95,12 +110,14 @@ def curl(url: str, headers: dict[str, str]) -> dict[str, Any]:
     return answer
 
 
-def what_next(host: str, client: dict[str, str]) -> None:
+def what_next(host: str, client: dict[str, str], token: str) -> None:
     """Ideas for the next minutes."""
     print(f"""
 Serving until Ctrl-C. Things to try in another terminal:
-  - the next page: the same query with "cursor": 1650642422
-  - a list of the sample: usernames are in {FOLDER / "sample" / "accounts.csv"}
+  - the next page, which is the last one of this list:
+      curl {host}/v2/research/user/following/ -H 'Authorization: Bearer {token}' \\
+        -d '{{"username": "test_user", "max_count": 3, "cursor": 1650642422}}'
+  - a longer list: usernames are in {FOLDER / "sample" / "accounts.csv"}
   - another token:
       curl {host}/v2/oauth/token/ \\
         -d 'client_key={client["client_key"]}&client_secret={client["client_secret"]}&grant_type=client_credentials'

@@ -34,6 +34,7 @@ MAY_IMPORT = {
 LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     "apsw": "store/sqlite/",
     "duckdb": "ingest/tables.py",
+    "httptools": "web/protocol.py",
     "numpy": "sample.py",
     "rich": "cli/",
     "starlette": "web/management.py",

@@ -261,6 +261,36 @@ def test_check_says_what_it_saw(store_path: Path, files: tuple[Path, Path]) -> N
     assert {"accounts": 3, "follows": 3, "largest_displacement": 0, "clients": 0, "tokens": 0} == as_json["facts"]
 
 
+def test_an_interrupted_import_stops_at_once_and_can_go_on(store_path: Path, tmp_path: Path) -> None:
+    """Ctrl-C ends it after the batch at hand, with a report and exit code 130."""
+    follows = tmp_path / "f.csv"
+    follows.write_text("follower,followee\n" + "".join(f"a{n % 99},b{n}\n" for n in range(200_000)))
+    command = [sys.executable, "-m", "retinue", "import", "--store", str(store_path), "--json", str(follows)]
+    importing = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while size_of(store_path) < 200_000:
+        time.sleep(0.01)
+    importing.send_signal(signal.SIGINT)
+    output, errors = importing.communicate()
+
+    assert 130 == importing.returncode
+    assert "retinue: stopped; the same import again goes on from here\n" == errors
+    assert 0 < json.loads(output)[str(follows)]["accepted"] < 200_000
+
+
+def test_the_version_is_told() -> None:
+    """For reports of faults."""
+    assert "retinue 0." in retinue("--version").stdout
+
+
+def test_a_client_needs_a_name(store_path: Path) -> None:
+    """An empty one says nothing."""
+    assemble.create_store(str(store_path))
+
+    done = retinue("client", "create", "--store", store_path, "--name", " ")
+
+    assert (2, "retinue: --name: is empty\n") == (done.returncode, done.stderr)
+
+
 def test_a_command_whose_extra_is_missing_says_which_one_to_install(tmp_path: Path) -> None:
     """The base package alone explains itself."""
     for library in ("typer", "apsw"):

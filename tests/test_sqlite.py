@@ -255,7 +255,8 @@ def test_what_is_no_store_is_not_opened(tmp_path: Path, clock: FrozenClock) -> N
         (text, errors.NotAStore, "no SQLite file"),
         (foreign, errors.NotAStore, "another program's SQLite file"),
         (newer, errors.StoreTooNew, "newer Retinue (schema 99"),
-        (tmp_path, errors.StoreError, "cannot be opened"),
+        (tmp_path, errors.NotAStore, "it is a folder"),
+        (files.access_path(newer), errors.NotAStore, "it is the access file that belongs to one"),
     ]
     for path, error, words in cases:
         with pytest.raises(error, match=str(path)) as caught:

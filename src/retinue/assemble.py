@@ -60,7 +60,9 @@ def open_graph_writer(store: str, clock: Clock) -> SqliteGraphWriter:
 
 def open_access(store: str) -> SqliteAccess:
     """Clients and tokens."""
-    return SqliteAccess(files.access_path(store_path(store)))
+    path = store_path(store)
+    files.open_for_reading(path, files.GRAPH).close()  # what is named is the graph, and so are its faults
+    return SqliteAccess(files.access_path(path))
 
 
 def open_checker(store: str) -> SqliteChecker:

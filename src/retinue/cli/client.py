@@ -31,6 +31,10 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Register a client. Its secret is shown here and never again."""
+    from retinue.errors import InputError
+
+    if not name.strip():
+        raise InputError("--name: is empty")
 
     async def run(access: "AccessStore") -> "tuple[Client, str]":
         return await _credentials(access).create_client(name, frozenset(scope or [RESEARCH_SCOPE]))
@@ -60,7 +64,10 @@ def list_(store: Store = default_of("store"), as_json: AsJson = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("client key", "name", "scopes", "created", "revoked")
+    table = Table()
+    table.add_column("client key", no_wrap=True, min_width=18)
+    for heading in ("name", "scopes", "created", "revoked"):
+        table.add_column(heading, overflow="fold")
     for client in clients:
         table.add_row(
             client.key, client.name, " ".join(sorted(client.scopes)), _date(client.created_at), _date(client.revoked_at)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from retinue.ingest.tables import Table
 
 REJECTED = 1
+INTERRUPTED = 130
 
 _HELP_FOLLOWS = "Tables of follows (follower, followee, followed_at): .csv .jsonl .parquet, each also with .gz."
 _HELP_ACCOUNTS = "A table of accounts (username, display_name, ...), loaded before the follows. May be repeated."
@@ -56,10 +57,13 @@ def import_(
         rejects = opened.enter_context(closing(RejectsFile(assemble.rejects_path(store))))
         try:
             asyncio.run(_load(store, tables[0], tables[1], rejects, tallies))
+        except KeyboardInterrupt:
+            sys.stderr.write("retinue: stopped; the same import again goes on from here\n")
+            raise typer.Exit(INTERRUPTED) from None
         finally:
             _report(tallies, as_json=as_json)
     if rejects.count:
-        sys.stderr.write(f"retinue: {rejects.count} rows were rejected; see {rejects.path}\n")
+        sys.stderr.write(f"retinue: rows that were rejected: {rejects.count:,}; see {rejects.path}\n")
         raise typer.Exit(REJECTED)
 
 

@@ -1,15 +1,36 @@
 """The command line: one file for each noun, put together here. Commands import what they need when they run."""
 
+from importlib import metadata
+from typing import Annotated
+
 import typer
 
 from retinue.cli import check, client, imports, openapi, sample, serve
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"retinue {metadata.version('retinue')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="retinue",
-    help="Serve a follow graph through TikTok's Research API contract of Query User Following.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Serve a follow graph through TikTok's Research API contract of Query User Following."""
+    _ = version  # its callback has done the work
+
+
 app.command("serve")(serve.serve)
 app.command("import")(imports.import_)
 app.command("generate")(sample.generate)

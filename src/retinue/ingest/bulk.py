@@ -4,6 +4,7 @@ Safe to kill at any instant and to run again: every batch is stored whole or not
 is a duplicate.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
@@ -86,6 +87,7 @@ async def _load(load: _Load[_Record], on_progress: OnProgress) -> None:
             _count(load, row, verdict)
         load.rejects.flush()
         on_progress(load.table.position)
+        await asyncio.sleep(0)  # here, and nowhere else, an import may be interrupted
 
 
 def _batches(table: Table) -> Iterator[list[RawRow]]:

@@ -122,7 +122,7 @@ def _text(values: Values, column: str) -> str | None:
 def _visibility(value: Any) -> Visibility | None:
     if value is None or value == "":
         return None
-    visibility = _VISIBILITIES.get(value) if isinstance(value, str) else None
+    visibility = _VISIBILITIES.get(value.lower()) if isinstance(value, str) else None
     if visibility is None:
         raise BadRecord(f"visibility: expected one of {', '.join(_VISIBILITIES)}, got {_shown(value)}")
     return visibility

@@ -264,4 +264,4 @@ def _check_columns(path: Path, found: list[str], columns: Columns) -> None:
     ):
         if names:
             known = ", ".join(columns.required + columns.optional)
-            raise InputError(f"{path}: {wrong} {names[0]!r}; columns are {known}")
+            raise InputError(f"{path}: {wrong} {names[0]!r}; columns are {known}; found: {', '.join(found)[:200]}")

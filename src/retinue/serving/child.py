@@ -18,7 +18,10 @@ Life = Callable[[Settings, socket.socket], Awaitable[None]]
 
 def live(life: Life) -> None:
     """Run a child process: settings from the first line of stdin, the listening socket from the first argument."""
-    settings = json.decode(sys.stdin.buffer.readline(), type=Settings)
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return  # the supervisor was gone before it could say anything
+    settings = json.decode(line, type=Settings)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     if settings.log_level == "warning":
         # uvicorn warns of each request that is not HTTP or one too many; anybody could fill a disk with that.

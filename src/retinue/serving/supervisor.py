@@ -21,6 +21,9 @@ from retinue.errors import InputError
 from retinue.settings import LOG_LEVELS, Settings
 from retinue.web.listener import STOP_SECONDS, bind
 
+MOST_WORKERS = 256
+MOST_CONNECTIONS = 1_000_000
+
 _LOGGER = logging.getLogger("retinue.serving")
 _PATIENCE_SECONDS = STOP_SECONDS + 1.5  # after that a child is killed; together below the promised 5 s
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -112,9 +115,12 @@ class _Child:
 
 
 def _require_usable(settings: Settings) -> None:
-    for flag, count in (("workers", settings.workers), ("max-connections", settings.max_connections)):
-        if count < 1:
-            raise InputError(f"--{flag} {count}: expected 1 or more")
+    for flag, count, most in (
+        ("workers", settings.workers, MOST_WORKERS),
+        ("max-connections", settings.max_connections, MOST_CONNECTIONS),
+    ):
+        if not 1 <= count <= most:
+            raise InputError(f"--{flag} {count}: expected 1 to {most}")
     if settings.log_level not in LOG_LEVELS:
         raise InputError(f"--log-level {settings.log_level}: expected one of {', '.join(LOG_LEVELS)}")
     _allow_open_files(settings.max_connections)

@@ -30,6 +30,7 @@ class Kind:
     """One kind of file. `application_id` marks it as ours in SQLite's own header, `version` is its schema's."""
 
     noun: str
+    cure: str
     schema: str
     application_id: int
     version: int
@@ -47,8 +48,8 @@ class Rows(Protocol):
 
 Execute = Callable[..., Rows]
 
-GRAPH = Kind("follow graph", "graph.sql", 0x52544701, 1)
-ACCESS = Kind("access file", "access.sql", 0x52544101, 1)
+GRAPH = Kind("follow graph", "`retinue import` makes a store", "graph.sql", 0x52544701, 1)
+ACCESS = Kind("access file", "it belongs beside the graph", "access.sql", 0x52544101, 1)
 
 
 def access_path(graph_path: Path) -> Path:
@@ -132,7 +133,9 @@ def translated() -> Iterator[None]:
 def _open(path: Path, kind: Kind, flags: int) -> apsw.Connection:
     _require_sqlite()
     if not path.exists():
-        raise StoreMissing(f"{path}: there is no {kind.noun} here; `retinue import` makes a store")
+        raise StoreMissing(f"{path}: there is no {kind.noun} here; {kind.cure}")
+    if path.is_dir():
+        raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is a folder)")
     try:
         connection = apsw.Connection(str(path), flags=flags)
     except apsw.Error as error:
@@ -162,6 +165,8 @@ def _require_ours(connection: apsw.Connection, path: Path, kind: Kind) -> None:
         raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is no SQLite file)") from None
     except apsw.Error as error:
         raise StoreError(f"{path}: cannot be read: {error}") from error
+    if application_id == ACCESS.application_id != kind.application_id:
+        raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is the access file that belongs to one)")
     if application_id != kind.application_id:
         raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is another program's SQLite file)")
     if version > kind.version:
