@@ -4,7 +4,7 @@ Times are Unix seconds in UTC; ids are the store's own 64-bit numbers and never 
 """
 
 from collections.abc import Sequence
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Generic, TypeVar
 
 from msgspec import Struct
@@ -31,6 +31,13 @@ class Visibility(IntEnum):
         return self <= Visibility.FOLLOWING_HIDDEN
 
 
+class Direction(Enum):
+    """Which of an account's two lists: whom it follows, or who follows it."""
+
+    FOLLOWING = "following"
+    FOLLOWERS = "followers"
+
+
 class Account(Struct, frozen=True, gc=False):
     """What a lookup by username finds."""
 
@@ -45,8 +52,21 @@ class Row(Struct, frozen=True, gc=False):
     username: str
 
 
+class Stretch(Struct, frozen=True, gc=False):
+    """Which rows of which list: the newest `limit` visible ones at positions <= `bound`.
+
+    With `as_of` T the list is the one of that second: the intervals with start <= T < end, by true time.
+    """
+
+    account_id: int
+    direction: Direction
+    bound: int
+    limit: int
+    as_of: int | None = None
+
+
 class Slice(Struct, Generic[Shown_co], frozen=True):
-    """A stretch of a list: visible rows, newest first; `oldest` is the last one's position (0 without rows)."""
+    """What a stretch holds: visible rows, newest first; `oldest` is the last one's position (0 without rows)."""
 
     rows: Sequence[Shown_co]
     oldest: int
@@ -54,11 +74,12 @@ class Slice(Struct, Generic[Shown_co], frozen=True):
 
 
 class Query(Struct, frozen=True, gc=False):
-    """A request for one page. `username` is as sent; `cursor` is None for now."""
+    """A request for one page. `username` is as sent; `cursor` is None for now, `as_of` for today's list."""
 
     username: str
     max_count: int
     cursor: int | None
+    as_of: int | None = None
 
 
 class Page(Struct, Generic[Shown_co], frozen=True):
@@ -69,10 +90,27 @@ class Page(Struct, Generic[Shown_co], frozen=True):
     has_more: bool
 
 
-class AccountRecord(Struct, frozen=True):
-    """What a source says of an account. A None says nothing: the store keeps what it has."""
+class Profile(Struct, frozen=True):
+    """An account as itself. The counts hold its visible, private and withheld followees or followers."""
 
-    username: str
+    display_name: str
+    bio_description: str
+    avatar_url: str
+    bio_url: str
+    is_verified: bool
+    likes_count: int
+    video_count: int
+    following_count: int
+    follower_count: int
+
+
+class AccountRecord(Struct, frozen=True):
+    """What a source says of an account. A None says nothing: the store keeps what it has.
+
+    An import names accounts by username and maybe key, an event by key and maybe username.
+    """
+
+    username: str | None = None
     key: str | None = None
     display_name: str | None = None
     visibility: Visibility | None = None
@@ -91,6 +129,32 @@ class FollowRecord(Struct, frozen=True, gc=False):
     followee: str
     followed_at: int | None
     received_at: int
+
+
+class FollowEvent(Struct, frozen=True, gc=False):
+    """Somebody followed or (`is_follow` False) unfollowed somebody at a second; accounts by key."""
+
+    follower: str
+    followee: str
+    at: int
+    is_follow: bool = True
+
+
+class AccountEvent(Struct, frozen=True):
+    """An account was created or changed at a second, its visibility included. The record has a key."""
+
+    record: AccountRecord
+    at: int
+
+
+class ErasureEvent(Struct, frozen=True):
+    """An account asked to be forgotten."""
+
+    key: str
+    at: int
+
+
+Event = FollowEvent | AccountEvent | ErasureEvent
 
 
 class Client(Struct, frozen=True):

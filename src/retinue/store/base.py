@@ -4,57 +4,105 @@ Async, so that a store over the network can wait; the embedded one answers witho
 method says that it writes. Any method may raise `StoreUnavailable`. Stores know no HTTP and read no clock.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from enum import Enum
 from typing import Protocol
 
-from retinue.model import Account, AccountRecord, Client, FollowRecord, Grant, Shown_co, Slice
+from retinue.model import (
+    Account,
+    AccountRecord,
+    Client,
+    Event,
+    FollowRecord,
+    Grant,
+    Profile,
+    Shown_co,
+    Slice,
+    Stretch,
+)
 
 
 class Verdict(Enum):
-    """What became of a record; the value of a rejection is its reason."""
+    """What became of a record or event; the value of a rejection is its reason."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
     SELF_FOLLOW = "an account cannot follow itself"
     LIST_FULL = "no second from 1 to now is free in this list"
+    ERASED = "the account was erased"
 
 
 class GraphReader(Protocol[Shown_co]):
-    """What answering needs of the graph. Each call sees one consistent state."""
+    """What answering needs of the graph. Each call sees one consistent state.
+
+    Names and visibility are at most one second behind the store; positions are not behind at all.
+    """
 
     async def find_account(self, folded: str) -> Account | None:
         """The live account with this folded username (`names.fold`)."""
         ...
 
-    async def following(self, account_id: int, bound: int, limit: int) -> Slice[Shown_co]:
-        """The newest `limit` visible rows of a following list at positions <= `bound`, by one range of one index.
+    async def read(self, stretch: Stretch) -> Slice[Shown_co]:
+        """The rows of a stretch of a list.
 
         What is not visible is passed over inside the range, so a slice is short only at the list's end.
-        Names and visibility are at most one second behind the store; positions are not behind at all.
         """
+        ...
+
+    async def profile(self, account_id: int) -> Profile | None:
+        """An account as itself, with exact counts; None where it is gone."""
         ...
 
 
 class GraphWriter(Protocol):
-    """What import needs of the graph. Every call is idempotent and, when it returns, survives `kill -9`.
+    """What import and events need of the graph. Every call is idempotent and survives `kill -9` when it returns.
 
     One writer works at a time; others wait. The store holds its write lock for at most 200 ms at a stretch.
+
+    Of a pair's follows and unfollows only the *set* counts (`history.py`): each interval stands on its own second in
+    both lists, its true start or the nearest free earlier one, and keeps it while its true start stays the same.
+    The effective time of everything is min(claimed time, time of receipt).
     """
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
-        """Create or change accounts; a verdict for each record. DUPLICATE: nothing was new.
+        """Create or change accounts named by username or key, each an event at `now`; a verdict for each record.
 
-        A username belongs to its latest claim (at one second: to the smaller key). Who loses it has none.
+        Of each field the latest value counts, at one second the larger. A username belongs to its latest claim (at
+        one second: to the smaller key); who loses it has none and is no row until it claims another.
+        DUPLICATE: nothing was new.
         """
         ...
 
-    async def add_follows(self, records: Sequence[FollowRecord]) -> list[Verdict]:
+    async def add_follows(self, records: Sequence[FollowRecord], seen_at: int | None = None) -> list[Verdict]:
         """Store follows in the given order; a verdict for each. Unknown accounts are created.
 
-        A follow stands on its own second of the list: the effective time min(followed_at, received_at), or the
-        nearest free earlier one. A follow that is there already changes only when it is told to be older.
+        A record without a time is one of `received_at`, and a duplicate where the follow is there already. With
+        `seen_at` every record also says that the follow stood at that second.
         """
+        ...
+
+    async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
+        """Unfollow at a second everybody whom an account followed then, but for those named; returns how many."""
+        ...
+
+    async def apply(self, events: Sequence[Event], received_at: int) -> list[Verdict]:
+        """Apply events in the given order; a verdict for each. DUPLICATE: known already.
+
+        When it returns, they also survive a power loss. Accounts are named by key; unknown ones are created.
+        An erased account's key and usernames are remembered as HMACs, and whatever comes for it is ERASED.
+        """
+        ...
+
+    async def tidy(self) -> bool:
+        """Do a short piece of what is left to do in the background; whether there is more.
+
+        Accounts that are no rows any more are moved out of the range of pages, those that are rows again back to
+        their places, and the follows of erased accounts are removed. Until then readers pass them over.
+        """
+        ...
+
+    async def compact(self) -> None:
+        """Finish what is left to do, then leave no byte in the store's files of what was erased."""
         ...
 
     async def settle(self) -> None:
@@ -102,5 +150,5 @@ class Checker(Protocol):
         ...
 
     async def facts(self) -> dict[str, int]:
-        """Counts worth knowing: accounts, follows, clients, tokens, largest displacement in seconds."""
+        """Counts worth knowing: accounts, follows, ended follows, clients, tokens, largest displacement in seconds."""
         ...
