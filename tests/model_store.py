@@ -1,93 +1,445 @@
-"""The plain-dict model of the graph contract: slow, obvious, and what every store must agree with."""
+"""The plain-dict model of the graph contract: slow, obvious, and what every store must agree with.
 
-from collections.abc import Sequence
+Where the contract leaves a choice, this is what the model takes. A username is compared as it is answered. Whoever is
+created by key alone claims that key as username at second 0, and so does whoever is only erased. A follow of oneself is
+refused as such also where the account is erased. An import name means somebody erased only where it means nobody alive.
+What an erased account leaves in others' lists keeps its seconds until `tidy`. An event that claimed a time in the
+future is a duplicate whenever it comes again.
+"""
+
+from collections.abc import Collection, Container, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from retinue import names
-from retinue.model import Account, AccountRecord, FollowRecord, Row, Slice, Visibility
+from retinue.history import Interval, Moment, intervals
+from retinue.model import (
+    Account,
+    AccountEvent,
+    AccountRecord,
+    Direction,
+    ErasureEvent,
+    Event,
+    FollowEvent,
+    FollowRecord,
+    Profile,
+    Row,
+    Slice,
+    Stretch,
+    Visibility,
+)
 from retinue.store.base import Verdict
+
+# What an account is as long as nobody says otherwise.
+UNSAID: dict[str, Any] = {
+    "display_name": "",
+    "visibility": Visibility.PUBLIC,
+    "bio_description": "",
+    "avatar_url": "",
+    "bio_url": "",
+    "is_verified": False,
+    "likes_count": 0,
+    "video_count": 0,
+}
+
+# Of each position in a list: the other account's id, and the true start of the interval that stands there.
+Entries = dict[int, tuple[int, int]]
+
+
+@dataclass(eq=False)
+class Person:
+    """An account: of each field, and of its username, the latest value and its second."""
+
+    id: int
+    key: str
+    said: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    claim: tuple[int, str] = (-1, "")
+
+    def value(self, of: str) -> Any:
+        """What counts of a field."""
+        return self.said[of][1] if of in self.said else UNSAID[of]
+
+    def tell(self, record: AccountRecord, at: int) -> None:
+        """Take notice of what a record says at a second: the latest wins, at one second the larger value."""
+        for of in UNSAID:
+            value = getattr(record, of)
+            if value is not None:
+                self.said[of] = max(self.said.get(of, (at, value)), (at, value))
 
 
 class ModelGraph:
-    """A `GraphReader` and `GraphWriter` in dicts, for accounts without ids of their own."""
+    """A `GraphReader` of rows and a `GraphWriter` in dicts."""
 
     def __init__(self) -> None:
-        self.accounts: dict[str, tuple[Row, Visibility]] = {}
-        self.ids: list[str] = []
-        self.lists: dict[str, dict[int, tuple[str, int]]] = {}
+        self.people: dict[int, Person] = {}
+        # For each folded username: who ever claimed it, and when last.
+        self.claims: dict[str, dict[int, int]] = {}
+        self.born = 0
+        self.moments: dict[tuple[int, int], frozenset[Moment]] = {}
+        self.lists: dict[tuple[int, Direction], Entries] = {}
+        self.postdated: set[Event] = set()
+        self.erased_keys: set[str] = set()
+        self.erased_names: set[str] = set()
+
+    # Writing
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
-        """Create or change accounts."""
-        return [self._bring(record) for record in records]
+        """Create or change accounts, each record an event at `now`."""
+        return [self._import_account(record, now) for record in records]
 
-    async def add_follows(self, records: Sequence[FollowRecord]) -> list[Verdict]:
+    async def add_follows(self, records: Sequence[FollowRecord], seen_at: int | None = None) -> list[Verdict]:
         """Store follows in the given order."""
-        return [self._follow(record) for record in records]
+        return [self._import_follow(record, seen_at) for record in records]
+
+    async def keys_of(self, names: Sequence[str]) -> list[str | None]:
+        """The keys of those whom names in an imported row mean."""
+        meant = [self.meant_by(name) for name in names]
+        return [None if person is None else person.key for person in meant]
+
+    async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
+        """Unfollow at a second everybody who was followed then, but for those named."""
+        person = self.meant_by(follower)
+        if person is None:
+            return 0
+        spared = [self.meant_by(name) for name in followees]
+        missing = [other for other in self._followed_at(person, at) if other not in spared]
+        ended = [self._learn(person, other, Moment(at, is_unfollow=True), at) for other in missing]
+        return ended.count(Verdict.ACCEPTED)
+
+    async def apply(self, events: Sequence[Event], received_at: int) -> list[Verdict]:
+        """Apply events in the given order."""
+        return [self._apply(event, received_at) for event in events]
+
+    async def tidy(self) -> bool:
+        """Give back the seconds of what erased accounts left in others' lists, all at once."""
+        self.lists = {
+            owned: {position: entry for position, entry in entries.items() if entry[0] in self.people}
+            for owned, entries in self.lists.items()
+        }
+        return False
+
+    async def compact(self) -> None:
+        """The same."""
+        await self.tidy()
 
     async def settle(self) -> None:
         """Nothing to wait for."""
 
+    # Reading
+
     async def find_account(self, folded: str) -> Account | None:
-        """The account with a folded username."""
-        if folded not in self.accounts:
+        """The live account with a folded username."""
+        person = self.with_username(folded)
+        return Account(person.id, person.value("visibility")) if person else None
+
+    async def read(self, stretch: Stretch) -> Slice[Row]:
+        """The visible rows of a stretch, newest first."""
+        found = [entry for entry in self.visible(stretch) if entry[0] <= stretch.bound]
+        page = found[: stretch.limit]
+        return Slice([self.row(other) for _, other in page], page[-1][0] if page else 0, len(found) > stretch.limit)
+
+    async def profile(self, account_id: int) -> Profile | None:
+        """An account as itself."""
+        person = self.people.get(account_id)
+        if person is None:
             return None
-        return Account(self.ids.index(folded), self.accounts[folded][1])
-
-    async def following(self, account_id: int, bound: int, limit: int) -> Slice[Row]:
-        """The newest visible rows at or before the bound."""
-        entries = self.lists.get(self.ids[account_id], {})
-        found = [
-            (position, self.accounts[entries[position][0]])
-            for position in sorted(entries, reverse=True)
-            if position <= bound
-        ]
-        rows = [(position, row) for position, (row, visibility) in found if visibility.is_row]
-        page = rows[:limit]
-        return Slice([row for _, row in page], page[-1][0] if page else 0, len(rows) > limit)
-
-    def visible(self, name: str) -> list[str]:
-        """The usernames of a whole list, newest first."""
-        entries = self.lists.get(name, {})
-        followed = [entries[position][0] for position in sorted(entries, reverse=True)]
-        return [other for other in followed if self.accounts[other][1].is_row]
-
-    def _bring(self, record: AccountRecord) -> Verdict:
-        name = names.fold(record.username)
-        before = self.accounts.get(name)
-        display_name = (
-            record.display_name if record.display_name is not None else before[0].display_name if before else ""
+        shown = {of: person.value(of) for of in UNSAID if of != "visibility"}
+        return Profile(
+            **shown,
+            following_count=self._count(account_id, Direction.FOLLOWING),
+            follower_count=self._count(account_id, Direction.FOLLOWERS),
         )
-        visibility = record.visibility
-        if visibility is None:
-            visibility = before[1] if before else Visibility.PUBLIC
-        self._create(name)
-        self.accounts[name] = (Row(display_name, names.as_answered(record.username)), visibility)
-        return Verdict.DUPLICATE if self.accounts[name] == before else Verdict.ACCEPTED
 
-    def _create(self, name: str) -> None:
-        if name not in self.accounts:
-            self.accounts[name] = (Row("", name), Visibility.PUBLIC)
-            self.ids.append(name)
+    def visible(self, stretch: Stretch) -> list[tuple[int, int]]:
+        """All (position, account id) that a list shows, newest first, whatever the bound and the limit."""
+        entries = self.entries(stretch.account_id, stretch.direction)
+        return [
+            (position, other)
+            for position, (other, start) in sorted(entries.items(), reverse=True)
+            if self.is_row(other) and stands(self._interval(stretch, other, start), stretch.as_of)
+        ]
 
-    def _follow(self, record: FollowRecord) -> Verdict:
-        follower, followee = names.fold(record.follower), names.fold(record.followee)
-        if follower == followee:
+    def entries(self, account_id: int, direction: Direction) -> Entries:
+        """All that stands in a list, open or ended, visible or not."""
+        return self.lists.get((account_id, direction), {})
+
+    def row(self, account_id: int) -> Row:
+        """What a list shows of an account."""
+        person = self.people.get(account_id)
+        assert person is not None
+        return Row(person.value("display_name"), self.username(person) or "")
+
+    def is_row(self, account_id: int) -> bool:
+        """Whether lists show an account: it is public enough and has a name."""
+        person = self.people.get(account_id)
+        return person is not None and person.value("visibility").is_row and self.username(person) is not None
+
+    def _interval(self, stretch: Stretch, other: int, start: int) -> Interval:
+        """The interval of an entry."""
+        pair = (stretch.account_id, other) if stretch.direction is Direction.FOLLOWING else (other, stretch.account_id)
+        return next(interval for interval in intervals(self.moments[pair]) if interval.start == start)
+
+    def _count(self, account_id: int, direction: Direction) -> int:
+        """How many entries of a list go on, whoever may see them."""
+        today = Stretch(account_id, direction, 0, 0)
+        entries = self.entries(account_id, direction).values()
+        alive = [(other, start) for other, start in entries if other in self.people]
+        return sum(stands(self._interval(today, other, start), None) for other, start in alive)
+
+    def has_ghosts(self) -> bool:
+        """Whether something that erased accounts left still keeps seconds."""
+        return any(other not in self.people for entries in self.lists.values() for other, _ in entries.values())
+
+    # Who is who
+
+    def with_key(self, key: str) -> Person | None:
+        """The live account with a key."""
+        return next((person for person in self.people.values() if person.key == key), None)
+
+    def with_username(self, folded: str) -> Person | None:
+        """The live account that has a username."""
+        best = self._best_claimant(folded)
+        return best if best and names.fold(best.claim[1]) == folded else None
+
+    def username(self, person: Person) -> str | None:
+        """The username that an account has: its latest claim, unless another's claim to that name is better."""
+        _, name = person.claim
+        return name if self._best_claimant(names.fold(name)) is person else None
+
+    def meant_by(self, name: str) -> Person | None:
+        """The live account that an import means: by key, else by username, else by the key made of that name."""
+        by_username = self.with_username(names.fold(name))
+        return self.with_key(name) or by_username or self.with_key(names.keys_of_name(name)[0])
+
+    def _best_claimant(self, folded: str) -> Person | None:
+        """Who made the latest claim ever to a name; at one second the smaller key."""
+        claims = self.claims.get(folded, {})
+        best = min(claims, key=lambda one: (-claims[one], self.people[one].key), default=None)
+        return None if best is None else self.people[best]
+
+    def _means_somebody_erased(self, name: str) -> bool:
+        """Whether an import names an erased account, by key or by a username, and nobody else."""
+        return self._was_erased(name) and self.meant_by(name) is None
+
+    def _was_erased(self, name: str) -> bool:
+        """Whether a name was an erased account's key, one of its usernames, or what its key was made of."""
+        keys = {name, *names.keys_of_name(name)}
+        return not self.erased_keys.isdisjoint(keys) or names.fold(name) in self.erased_names
+
+    def _create(self, key: str, name: str) -> Person:
+        """A new account. Its claim to the name that it is first known by is the weakest there can be."""
+        self.born += 1
+        person = self.people[self.born] = Person(self.born, key)
+        if names.fault_in_username(name) is None:
+            self._claim(person, name, 0)
+        return person
+
+    def _tell(self, person: Person, record: AccountRecord, at: int) -> None:
+        """Take notice of what a record says."""
+        person.tell(record, at)
+        if record.username is not None:
+            self._claim(person, record.username, at)
+
+    def _claim(self, person: Person, name: str, at: int) -> None:
+        """Take notice of a claim to a username."""
+        person.claim = max(person.claim, (at, names.as_answered(name)))
+        claims = self.claims.setdefault(names.fold(name), {})
+        claims[person.id] = max(claims.get(person.id, 0), at)
+
+    def _forget(self, person: Person) -> set[str]:
+        """Forget somebody; which usernames it ever claimed."""
+        del self.people[person.id]
+        return {name for name, claims in self.claims.items() if claims.pop(person.id, None) is not None}
+
+    def _knowledge(self, person: Person) -> object:
+        """All that is known of an account and can make a difference some day."""
+        return dict(person.said), person.claim, [claims.get(person.id) for claims in self.claims.values()]
+
+    # Accounts
+
+    def _import_account(self, record: AccountRecord, now: int) -> Verdict:
+        """A row of an accounts file. It is accepted where a value changed that can be seen."""
+        person = self._spoken_of(record)
+        if record.key in self.erased_keys or (person is None and self._is_of_an_erased_name(record)):
+            return Verdict.ERASED
+        before = person and self._seen(person)
+        person = person or self._create_for(record)
+        person.key = record.key or person.key
+        self._tell(person, record, now)
+        return Verdict.DUPLICATE if before == self._seen(person) else Verdict.ACCEPTED
+
+    def _seen(self, person: Person) -> tuple[Any, ...]:
+        return person.key, self.username(person), *(person.value(of) for of in UNSAID)
+
+    def _spoken_of(self, record: AccountRecord) -> Person | None:
+        """The account of a row. A source that begins to give ids takes over what it named before."""
+        name = record.username
+        named = self.with_username(names.fold(name)) if name else None
+        if record.key is None:
+            return named or (self._without_its_name(name) if name else None)
+        made_of_name = named and name and names.is_made_of(named.key, names.fold(name))
+        return self.with_key(record.key) or (named if made_of_name else None)
+
+    def _without_its_name(self, name: str) -> Person | None:
+        """The account that was first known by a name, and lost it to another."""
+        for key in names.keys_of_name(name):
+            person = self.with_key(key)
+            if person and names.fold(person.claim[1]) == names.fold(name):
+                return person
+        return None
+
+    def _is_of_an_erased_name(self, record: AccountRecord) -> bool:
+        return record.key is None and self._was_erased(record.username or "")
+
+    def _create_for(self, record: AccountRecord) -> Person:
+        """A new account for a row; without an id its key is made of its name, which may be another's id."""
+        if record.key is not None:
+            return self._create(record.key, record.username or record.key)
+        name = record.username or ""
+        key, hashed = names.keys_of_name(name)
+        return self._create(hashed if self.with_key(key) else key, name)
+
+    def _apply_account(self, event: AccountEvent, at: int) -> Verdict:
+        """An account was changed. Whatever can make a difference some day is new."""
+        key = event.record.key
+        assert key is not None
+        if key in self.erased_keys:
+            return Verdict.ERASED
+        if event in self.postdated:
+            return Verdict.DUPLICATE
+        person = self.with_key(key)
+        before = person and self._knowledge(person)
+        person = person or self._create(key, key)
+        self._tell(person, event.record, at)
+        return Verdict.DUPLICATE if before == self._knowledge(person) else Verdict.ACCEPTED
+
+    def _erase(self, key: str) -> Verdict:
+        """Forget an account, but for what it takes to know it again."""
+        if key in self.erased_keys:
+            return Verdict.DUPLICATE
+        person = self.with_key(key) or self._create(key, key)
+        self.erased_keys.add(person.key)
+        self.erased_names |= self._forget(person)
+        self.moments = {pair: moments for pair, moments in self.moments.items() if person.id not in pair}
+        self.lists = {owned: entries for owned, entries in self.lists.items() if owned[0] != person.id}
+        return Verdict.ACCEPTED
+
+    # Follows
+
+    def _apply(self, event: Event, received_at: int) -> Verdict:
+        """Apply one event. One from the future counts once, when it comes."""
+        at = min(event.at, received_at)
+        if isinstance(event, ErasureEvent):
+            return self._erase(event.key)
+        if isinstance(event, AccountEvent):
+            verdict = self._apply_account(event, at)
+        else:
+            verdict = self._apply_follow(event, Moment(at, not event.is_follow), received_at)
+        if event.at > received_at and verdict is Verdict.ACCEPTED:
+            self.postdated.add(event)
+        return verdict
+
+    def _apply_follow(self, event: FollowEvent, moment: Moment, received_at: int) -> Verdict:
+        """Somebody followed or unfollowed somebody."""
+        keys = (event.follower, event.followee)
+        if event.follower == event.followee:
             return Verdict.SELF_FOLLOW
-        self._create(follower)
-        self._create(followee)
-        entries = self.lists.setdefault(follower, {})
-        at = min(record.followed_at or record.received_at, record.received_at)
-        for position, (other, true_second) in entries.items():
-            if other == followee:
-                if record.followed_at is None or at >= true_second:
-                    return Verdict.DUPLICATE
-                del entries[position]
-                break
-        position = free_second(entries, at)
-        entries[position] = (followee, at)
+        if not self.erased_keys.isdisjoint(keys):
+            return Verdict.ERASED
+        if event in self.postdated:
+            return Verdict.DUPLICATE
+        before = self.born
+        follower, followee = (self.with_key(key) or self._create(key, key) for key in keys)
+        return self._learn_or_forget(before, follower, followee, moment, received_at)
+
+    def _import_follow(self, record: FollowRecord, seen_at: int | None) -> Verdict:
+        """A row of a follows file."""
+        if self._is_one(record.follower, record.followee):
+            return Verdict.SELF_FOLLOW
+        if self._means_somebody_erased(record.follower) or self._means_somebody_erased(record.followee):
+            return Verdict.ERASED
+        before = self.born
+        follower, followee = (self._found_or_created(name) for name in (record.follower, record.followee))
+        now, verdict = record.received_at, Verdict.DUPLICATE
+        at = min(record.followed_at or now, now)
+        if record.followed_at is not None or not self._follows(follower, followee):
+            verdict = self._learn_or_forget(before, follower, followee, Moment(at), now)
+        seen = None if seen_at is None else min(seen_at, now)
+        if verdict is Verdict.LIST_FULL or seen is None or followee in self._followed_at(follower, seen):
+            return verdict
+        return self._learn(follower, followee, Moment(seen), now)
+
+    def _is_one(self, name: str, other: str) -> bool:
+        """Whether two names mean one account, be it known or not."""
+        person, another = self.meant_by(name), self.meant_by(other)
+        return person is another if person or another else names.fold(name) == names.fold(other)
+
+    def _found_or_created(self, name: str) -> Person:
+        return self.meant_by(name) or self._create(names.keys_of_name(name)[0], name)
+
+    def _follows(self, follower: Person, followee: Person) -> bool:
+        """Whether one follows the other as far as is known."""
+        moments = self.moments.get((follower.id, followee.id), frozenset())
+        return any(interval.end is None for interval in intervals(moments))
+
+    def _followed_at(self, person: Person, second: int) -> list[Person]:
+        """Whom somebody followed at a second, in the order of the list."""
+        then = Stretch(person.id, Direction.FOLLOWING, 0, 0, second)
+        return [
+            self.people[other]
+            for _, (other, start) in sorted(self.entries(person.id, then.direction).items(), reverse=True)
+            if other in self.people and stands(self._interval(then, other, start), second)
+        ]
+
+    def _learn_or_forget(self, before: int, follower: Person, followee: Person, moment: Moment, latest: int) -> Verdict:
+        """Add a moment to a pair's history; where there is no room for it, all is as before, also who there is."""
+        verdict = self._learn(follower, followee, moment, latest)
+        if verdict is Verdict.LIST_FULL:
+            for fresh in range(before + 1, self.born + 1):
+                self._forget(self.people[fresh])
+        return verdict
+
+    def _learn(self, follower: Person, followee: Person, moment: Moment, latest: int) -> Verdict:
+        """Add a moment to a pair's history, and place the intervals that it has now in both lists."""
+        known = self.moments.get((follower.id, followee.id), frozenset())
+        if moment in known:
+            return Verdict.DUPLICATE
+        starts = {interval.start for interval in intervals(known | {moment})}
+        following = placed(self.entries(follower.id, Direction.FOLLOWING), followee.id, starts, latest)
+        followers = placed(self.entries(followee.id, Direction.FOLLOWERS), follower.id, starts, latest)
+        if following is None or followers is None:
+            return Verdict.LIST_FULL
+        self.moments[follower.id, followee.id] = known | {moment}
+        self.lists[follower.id, Direction.FOLLOWING] = following
+        self.lists[followee.id, Direction.FOLLOWERS] = followers
         return Verdict.ACCEPTED
 
 
-def free_second(occupied: dict[int, tuple[str, int]], wanted: int) -> int:
+def stands(interval: Interval, as_of: int | None) -> bool:
+    """Whether a list shows an interval: today the open ones, as of a second those that held it."""
+    if as_of is None:
+        return interval.end is None
+    return interval.holds(as_of)
+
+
+def placed(entries: Entries, other: int, starts: Iterable[int], latest: int) -> Entries | None:
+    """A list in which an account's intervals have these true starts; None where no second is free.
+
+    What keeps its start keeps its position. Starts that vanished give theirs back first, then the new ones are
+    placed, oldest first.
+    """
+    wanted = set(starts)
+    after = {position: (one, start) for position, (one, start) in entries.items() if one != other or start in wanted}
+    kept = {start for one, start in after.values() if one == other}
+    for start in sorted(wanted - kept):
+        position = free_second(after, start)
+        if position > max(latest, start):
+            return None
+        after[position] = (other, start)
+    return after
+
+
+def free_second(occupied: Container[int], wanted: int) -> int:
     """The nearest free earlier second, or the nearest later one where none is left: by walking along the run."""
     second = wanted
     while second in occupied:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from frozen_clock import FrozenClock, TickingClock
 from model_store import free_second
 from retinue import assemble, errors
-from retinue.model import AccountRecord, FollowRecord, Row
+from retinue.model import AccountRecord, Direction, FollowRecord, Row, Stretch
 from retinue.store.sqlite import files, graph, known
 from retinue.store.sqlite.known import FORGET_ONE_BY_ONE, ROWS_PER_GENERATION, Known
-from retinue.store.sqlite.seconds import Seconds
+from retinue.store.sqlite.seconds import Around, Seconds
 from service import problems_of
 
 NOW = 1_700_000_000
@@ -29,13 +29,14 @@ def graph_file(store_path: Path) -> Path:
     return store_path
 
 
-def test_a_page_is_one_range_of_one_index(graph_file: Path) -> None:
+@pytest.mark.parametrize("direction", Direction)
+def test_a_page_is_one_range_of_one_index(graph_file: Path, direction: Direction) -> None:
     """The page query neither scans nor sorts."""
     connection = apsw.Connection(str(graph_file))
-    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {graph.FOLLOWING}", (1, NOW))]
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {graph.BLOCKS[direction]}", (1, NOW))]
     connection.close()
 
-    assert plan == ["SEARCH following USING PRIMARY KEY (follower=? AND position<?)"]
+    assert [f"SEARCH {direction.value} USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"] == plan
 
 
 @pytest.mark.parametrize(
@@ -55,42 +56,66 @@ def test_lookups_use_their_index(graph_file: Path, query: str, plan: str) -> Non
     assert [plan] == steps
 
 
-Step = tuple[bool, int]
+class Standing:
+    """What stands on the seconds of one list, and whether it can be seen there: `Seconds` beside a plain dict."""
 
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.connection = connection
+        self.seconds = Seconds(connection, "following_taken", self.look)
+        self.seen: dict[int, bool] = {}
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 30)), max_size=80))
-def test_seconds_are_found_as_by_walking(steps: list[Step]) -> None:
-    """Giving out seconds by runs agrees with walking along the list, and the runs stay as long as they can be."""
-    connection = apsw.Connection(":memory:")
-    schema = Path(files.__file__).with_name("graph.sql").read_text()
-    connection.execute(schema)
-    seconds = Seconds(connection)
-    occupied: dict[int, tuple[str, int]] = {}
-    for is_taken, second in steps:
-        if is_taken:
-            expected = free_second(occupied, second)
-            assert expected == seconds.take(1, second, NOW)
-            occupied[expected] = ("", 0)
-            connection.execute("INSERT INTO following VALUES (1, ?, ?, NULL)", (expected, expected + 1))
-        elif second in occupied:
-            connection.execute("DELETE FROM following WHERE position = ?", (second,))
-            seconds.give_back(1, second)
-            del occupied[second]
+    def look(self, _owner: int, second: int) -> Around:
+        """Whether something can be seen at a second and at its neighbours."""
+        return Around(*(self.seen.get(at, False) for at in (second - 1, second, second + 1)))
 
-    runs = connection.execute("SELECT first, last FROM following_run ORDER BY first").fetchall()
-    assert runs_of(sorted(occupied)) == runs
-    connection.close()
+    def take(self, second: int, *, seen: bool) -> None:
+        """Let something stand there, or nearby."""
+        expected = free_second(self.seen, second)
+        place = self.seconds.seek(1, second, NOW)
+        assert place is not None
+        assert expected == place.second
+        self.seconds.occupy(1, place, seen=seen)
+        self.seen[expected] = seen
 
-
-def runs_of(seconds: list[int]) -> list[tuple[int, int]]:
-    """Stretches of two or more adjacent seconds, the plain way."""
-    runs: list[tuple[int, int]] = []
-    for second in seconds:
-        if runs and runs[-1][1] == second - 1:
-            runs[-1] = (runs[-1][0], second)
+    def change(self, second: int, *, gone: bool) -> None:
+        """Let what stands there go away, or hide it, or show it."""
+        if gone:
+            del self.seen[second]
+            self.seconds.give_back(1, second)
+        elif self.seen[second]:
+            self.seen[second] = False
+            self.seconds.hide(1, second)
         else:
-            runs.append((second, second))
-    return [run for run in runs if run[0] < run[1]]
+            self.seen[second] = True
+            self.seconds.show(1, second)
+
+    def stretches(self) -> list[tuple[int, int]]:
+        """What has to be stored, the plain way: adjacent seconds, and single ones that cannot be seen."""
+        found: list[tuple[int, int]] = []
+        for second in sorted(self.seen):
+            if found and found[-1][1] == second - 1:
+                found[-1] = (found[-1][0], second)
+            else:
+                found.append((second, second))
+        return [(first, last) for first, last in found if first < last or not self.seen[first]]
+
+
+Step = tuple[bool, int, bool]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 30), st.booleans()), max_size=80))
+def test_seconds_are_found_as_by_walking(steps: list[Step]) -> None:
+    """Giving out seconds by stretches agrees with walking along the list, and they stay as long as they can be."""
+    with closing(apsw.Connection(":memory:")) as connection:
+        connection.execute(Path(files.__file__).with_name("graph.sql").read_text())
+        standing = Standing(connection)
+        for is_taken, second, flag in steps:
+            if is_taken:
+                standing.take(second, seen=flag)
+            elif second in standing.seen:
+                standing.change(second, gone=flag)
+            stored = connection.execute("SELECT first, last FROM following_taken ORDER BY first").fetchall()
+            assert standing.stretches() == stored
 
 
 def test_a_list_without_a_free_second_takes_no_more(graph_file: Path) -> None:
@@ -159,7 +184,9 @@ def test_pages_are_read_while_another_connection_writes(graph_file: Path, clock:
 
     account = asyncio.run(reader.find_account("a"))
     assert account is not None
-    assert [row.username for row in asyncio.run(reader.following(account.id, NOW, 5)).rows] == ["b"]
+    assert [
+        row.username for row in asyncio.run(reader.read(Stretch(account.id, Direction.FOLLOWING, NOW, 5))).rows
+    ] == ["b"]
 
     writer._connection.execute("ROLLBACK")
     reader.close()
@@ -204,7 +231,7 @@ def test_remembered_rows_are_bounded_and_right(graph_file: Path, clock: FrozenCl
     assert {ids[100]} == rows.keys()
     assert memory.load(ids[0]) is not None
 
-    asyncio.run(writer.add_accounts([AccountRecord(f"n{n}", display_name="after") for n in range(count)], NOW))
+    asyncio.run(writer.add_accounts([AccountRecord(f"n{n}", display_name="after") for n in range(count)], NOW + 1))
     clock.advance(1)
     memory.refresh()
     assert {} == memory.rows

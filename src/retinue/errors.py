@@ -5,6 +5,7 @@
     ├── StoreError              a store cannot be opened
     │   ├── StoreMissing
     │   ├── NotAStore
+    │   ├── StoreTooOld
     │   └── StoreTooNew
     └── Refusal                 a request that gets an error answer; `wire.py` knows its code, status and message
         ├── BadBody  BadField  BadCountOrCursor  BodyTooLarge
@@ -36,6 +37,10 @@ class StoreMissing(StoreError):
 
 class NotAStore(StoreError):
     """There is something at the given place, but Retinue did not make it or it is damaged."""
+
+
+class StoreTooOld(StoreError):
+    """The store was written by an older Retinue and has to be migrated."""
 
 
 class StoreTooNew(StoreError):

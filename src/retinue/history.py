@@ -14,6 +14,10 @@ class Interval(Struct, frozen=True, order=True, gc=False):
     start: int
     end: int | None
 
+    def holds(self, second: int) -> bool:
+        """Whether the follow stood at a second."""
+        return self.start <= second and (self.end is None or second < self.end)
+
 
 class Moment(Struct, frozen=True, order=True, gc=False):
     """A follow or an unfollow at a second. At one second the unfollow comes after the follow."""

@@ -53,6 +53,8 @@ def fault_in_username(name: str) -> str | None:
     bare = without_at(name)
     if not bare:
         return "is empty"
+    if bare.startswith("@"):
+        return "begins with more than one @"
     if len(bare) > MAX_USERNAME_CHARACTERS:
         return f"is longer than {MAX_USERNAME_CHARACTERS} characters"
     if not bare.isprintable() or " " in bare:

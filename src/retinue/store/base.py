@@ -77,12 +77,19 @@ class GraphWriter(Protocol):
         """Store follows in the given order; a verdict for each. Unknown accounts are created.
 
         A record without a time is one of `received_at`, and a duplicate where the follow is there already. With
-        `seen_at` every record also says that the follow stood at that second.
+        `seen_at` the follow stood at that second: where, by all that is known, it did not, it begins anew there.
         """
         ...
 
+    async def keys_of(self, names: Sequence[str]) -> list[str | None]:
+        """The keys of the accounts that names in an imported row mean now; None where there is none."""
+        ...
+
     async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
-        """Unfollow at a second everybody whom an account followed then, but for those named; returns how many."""
+        """Unfollow at a second everybody whom an account followed then, but for those named; returns how many.
+
+        One after the other, in the order of the list, since each may give a place to what follows later.
+        """
         ...
 
     async def apply(self, events: Sequence[Event], received_at: int) -> list[Verdict]:

@@ -1,8 +1,10 @@
 """Creating and changing accounts in the graph file. Runs inside the writer's transactions.
 
-Only what a record says is changed; a change of name or visibility gets the next revision, by which readers learn
-of it. A username belongs to its latest claim (at one second: to the smaller key); who loses it has none.
+Of each field the latest value counts, at one second the larger, so the order in which values come never matters. A
+change of name or visibility gets the next revision, by which readers learn of it. Usernames: `claims.py`.
 """
+
+from typing import Any
 
 import apsw
 from msgspec import Struct
@@ -11,129 +13,240 @@ from msgspec.structs import astuple, replace
 from retinue import names
 from retinue.model import AccountRecord, Visibility
 from retinue.store.base import Verdict
+from retinue.store.sqlite.claims import Claims
 from retinue.store.sqlite.files import executor
 from retinue.store.sqlite.resolver import Resolver
+from retinue.store.sqlite.sides import Sides
+from retinue.store.sqlite.tombstones import Tombstones
 
-_PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "likes_count", "video_count")
-_STORED = "SELECT id, key, folded, username, display_name, visibility, named_at FROM account WHERE id = ?"
-_ADD = (
-    "INSERT INTO account (key, folded, username, display_name, visibility, named_at)"
-    " VALUES (?, ?, ?, ?, ?, ?) RETURNING id"
+PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "likes_count", "video_count")
+
+_COLUMNS = "id, key, folded, username, username_at, display_name, display_name_at, visibility, visibility_at"
+_LOAD = f"SELECT {_COLUMNS} FROM account WHERE id = ?"
+_ADD = "INSERT INTO account VALUES (NULL, ?, NULL, '', 0, '', 0, 0, 0, 0) RETURNING id"
+_SAVE = (
+    "UPDATE account SET key = ?2, folded = ?3, username = ?4, username_at = ?5, display_name = ?6,"
+    " display_name_at = ?7, visibility = ?8, visibility_at = ?9 WHERE id = ?1"
 )
-_CHANGE = (
-    "UPDATE account SET key = ?2, folded = ?3, username = ?4, display_name = ?5, visibility = ?6, named_at = ?7,"
-    " revision = 1 + ifnull((SELECT max(revision) FROM account WHERE revision > 0), 0) WHERE id = ?1"
+_REVISE = (
+    "UPDATE account SET revision = 1 + ifnull((SELECT max(revision) FROM account WHERE revision > 0), 0) WHERE id = ?"
 )
+_PROFILE = "SELECT at, value FROM profile WHERE account = ? AND field = ?"
+_SAVE_PROFILE = "INSERT OR REPLACE INTO profile (account, field, value, at) VALUES (?, ?, ?, ?)"
 
 
-class _Stored(Struct, frozen=True):
+class Stored(Struct, frozen=True):
+    """A row of the table."""
+
     id: int
     key: str
     folded: str | None
     username: str
+    username_at: int
     display_name: str
+    display_name_at: int
     visibility: int
-    named_at: int
+    visibility_at: int
+
+    @property
+    def is_row(self) -> bool:
+        """Whether others' lists show the account."""
+        return self.folded is not None and Visibility(self.visibility).is_row
+
+    @property
+    def seen(self) -> tuple[str | None, str, str, int]:
+        """What readers see of it. A name that another has is nowhere to be seen."""
+        return self.folded, self.username if self.folded else "", self.display_name, self.visibility
 
 
 class Accounts:
-    """Brings accounts into the state that records describe."""
+    """Brings accounts into the state that records and events describe."""
 
-    def __init__(self, connection: apsw.Connection, resolver: Resolver) -> None:
+    def __init__(self, connection: apsw.Connection, resolver: Resolver, sides: Sides, tombstones: Tombstones) -> None:
         self._execute = executor(connection)
         self._resolver = resolver
+        self._sides = sides
+        self._tombstones = tombstones
+        self._claims = Claims(connection)
 
-    def bring(self, record: AccountRecord, now: int) -> Verdict:
-        """Create or change one account."""
-        folded = names.fold(record.username)
-        found = self._find(record, folded)
-        stored = self._stored(found) if found else _blank(record.key or self._free_key(record.username), now)
-        wanted = self._wanted(stored, record, folded, now)
-        account_id = self._save(wanted) if wanted != stored else stored.id
-        profiled = self._save_profile(account_id, record)
-        return Verdict.ACCEPTED if wanted != stored or profiled else Verdict.DUPLICATE
+    def bring(self, record: AccountRecord, at: int) -> Verdict:
+        """Create or change the account of an imported row: DUPLICATE where nothing that can be seen is new."""
+        found = self._find(record)
+        if self._is_erased(record, found):
+            return Verdict.ERASED
+        account = found or self._new(record)
+        before = self.stored(account)
+        is_new = found is None
+        if record.key is not None and record.key != before.key:
+            self._take_key(account, record.key)
+        self._change(account, record, at, is_new=is_new)
+        profiled = self._change_profile(account, record, at)
+        after = self.stored(account)
+        is_changed = is_new or before.seen != after.seen or before.key != after.key
+        return Verdict.ACCEPTED if is_changed or "value" in profiled else Verdict.DUPLICATE
 
-    def _find(self, record: AccountRecord, folded: str) -> int | None:
+    def apply(self, record: AccountRecord, at: int) -> Verdict:
+        """Create or change the account of an event: DUPLICATE where nothing is new, not even a later time."""
+        assert record.key is not None
+        found = self._resolver.with_key(record.key)
+        if found is None and self._tombstones.has_key(record.key):
+            return Verdict.ERASED
+        account = found or self.create(record.key, record.key)
+        before = self.stored(account)
+        claimed = self._change(account, record, at)
+        profiled = self._change_profile(account, record, at)
+        is_new = found is None or claimed or profiled or before != self.stored(account)
+        return Verdict.ACCEPTED if is_new else Verdict.DUPLICATE
+
+    def create(self, key: str, name: str) -> int:
+        """A new account that a follow has named. Its claim to the name is the weakest: any source's beats it."""
+        account = self._add(key)
+        if names.fault_in_username(name) is None:
+            self._change(account, AccountRecord(name), 0, is_new=True)
+        return account
+
+    def stored(self, account: int) -> Stored:
+        """What is stored of an account."""
+        return Stored(*self._execute(_LOAD, (account,)).fetchall()[0])
+
+    def wipe(self, account: int) -> None:
+        """Remove everything that an erased account's row says, and what else is stored of it but follows."""
+        stored = self.stored(account)
+        claimed = self._claims.names_of(account)
+        self._tombstones.add(stored.key, claimed)
+        self._claims.give_up(account)
+        self._execute("DELETE FROM profile WHERE account = ?", (account,))
+        self._execute("DELETE FROM postdated WHERE account = ?1 OR other = ?1", (account,))
+        self._execute(_SAVE, (account, None, None, "", 0, "", 0, Visibility.WITHHELD.value, 0))
+        self._execute(_REVISE, (account,))
+        self._resolver.forget()
+        self._sides.turn(account, is_row=False, is_erased=True)
+        for folded in claimed:
+            self._settle(folded, None)
+
+    def _add(self, key: str) -> int:
+        return int(self._execute(_ADD, (key,)).fetchall()[0][0])
+
+    def _new(self, record: AccountRecord) -> int:
+        if record.username is None:
+            assert record.key is not None, record
+            return self.create(record.key, record.key)
+        return self._add(record.key or self._free_key(record.username))
+
+    def _find(self, record: AccountRecord) -> int | None:
         """The account a record speaks of. A source that begins to give ids takes over what it named before."""
+        username = record.username
+        if username is None:
+            return self._resolver.with_key(record.key or "")
+        folded = names.fold(username)
         named = self._resolver.with_username(folded)
         if record.key is None:
-            return named or self._without_its_name(record.username, folded)
+            return named or self._without_its_name(username, folded)
         found = self._resolver.with_key(record.key)
         if found:
             return found
-        return named if named and names.is_made_of(self._stored(named).key, folded) else None
+        return named if named and names.is_made_of(self.stored(named).key, folded) else None
 
     def _without_its_name(self, username: str, folded: str) -> int | None:
         """The account that was first known by a name, and lost it to another."""
         for key in names.keys_of_name(username):
             found = self._resolver.with_key(key)
-            if found and names.fold(self._stored(found).username) == folded:
+            if found and names.fold(self.stored(found).username) == folded:
                 return found
         return None
+
+    def _is_erased(self, record: AccountRecord, found: int | None) -> bool:
+        if record.key is not None:
+            return self._tombstones.has_key(record.key)
+        return found is None and self._tombstones.has_name(record.username or "")
 
     def _free_key(self, username: str) -> str:
         """A key for a new account without an id; the name itself may be another account's id."""
         key, hashed = names.keys_of_name(username)
         return hashed if self._resolver.with_key(key) else key
 
-    def _wanted(self, stored: _Stored, record: AccountRecord, folded: str, now: int) -> _Stored:
-        key = record.key or stored.key
-        username = names.as_answered(record.username)
-        # A name known from follows alone (0) is claimed now; one that was claimed before keeps its claim.
-        named_at = stored.named_at if stored.username == username and stored.named_at else now
-        display_name = stored.display_name if record.display_name is None else record.display_name
-        visibility = stored.visibility if record.visibility is None else int(record.visibility)
-        has_it = self._take_name(stored, folded, username, _Claim(now, key))
-        return _Stored(stored.id, key, folded if has_it else None, username, display_name, visibility, named_at)
+    def _take_key(self, account: int, key: str) -> None:
+        """Let an account have another key; of claims to one name at one second now another may be the best."""
+        holders = {folded: self._claims.best(folded) for folded in self._claims.names_of(account)}
+        self._execute("UPDATE account SET key = ? WHERE id = ?", (key, account))
+        self._resolver.forget()
+        for folded, holder in holders.items():
+            self._settle(folded, holder)
 
-    def _take_name(self, stored: _Stored, folded: str, username: str, claim: "_Claim") -> bool:
-        """Take the name from its holder where the claim is better; whether the account has it from now on."""
-        if stored.folded == folded:
-            return True
-        other = self._resolver.with_username(folded)
-        if other is None:
-            return True
-        holder = self._stored(other)
-        repeated = stored.username == username
-        if repeated or not claim.beats(_Claim(holder.named_at, holder.key)):
+    def _change(self, account: int, record: AccountRecord, at: int, *, is_new: bool = False) -> bool:
+        """Take over what is later than what is stored; whether a claim to a username was new, won or not."""
+        stored = self.stored(account)
+        claimed = False
+        wanted = stored
+        if record.username is not None:
+            claimed = self._claim(stored, names.fold(record.username), at)
+            wanted = _later(wanted, "username", names.as_answered(record.username), at)
+        if record.display_name is not None:
+            wanted = _later(wanted, "display_name", record.display_name, at)
+        if record.visibility is not None:
+            wanted = _later(wanted, "visibility", record.visibility.value, at)
+        self._save(stored, self._with_its_name(wanted), is_new=is_new)
+        return claimed
+
+    def _claim(self, stored: Stored, folded: str, at: int) -> bool:
+        """Claim a username; its holder loses it where the claim is better."""
+        holder = self._claims.best(folded)
+        if not self._claims.stake(stored.id, folded, at):
             return False
-        self._save(replace(holder, folded=None))
+        if holder is not None and holder != stored.id and self._claims.best(folded) == stored.id:
+            self._hold(holder)
         return True
 
-    def _stored(self, account_id: int) -> _Stored:
-        return _Stored(*self._execute(_STORED, (account_id,)).fetchall()[0])
+    def _settle(self, folded: str, holder: int | None) -> None:
+        """After a change of claims: let a name go from the one that had the best claim to the one that has it now."""
+        best = self._claims.best(folded)
+        if best != holder:
+            for account in (holder, best):
+                if account is not None:
+                    self._hold(account)
 
-    def _save(self, wanted: _Stored) -> int:
-        values = astuple(wanted)
-        if wanted.id:
-            self._resolver.forget()
-            self._execute(_CHANGE, values)
-            return wanted.id
-        return int(self._execute(_ADD, values[1:]).fetchall()[0][0])
+    def _hold(self, account: int) -> None:
+        """Let an account have its name, or lose it, as it has a right to it now."""
+        stored = self.stored(account)
+        self._save(stored, self._with_its_name(stored))
 
-    def _save_profile(self, account_id: int, record: AccountRecord) -> bool:
-        said = {field: getattr(record, field) for field in _PROFILE_FIELDS if getattr(record, field) is not None}
-        if not said:
-            return False
-        columns, marks = ", ".join(said), ", ".join("?" * len(said))
-        updates = ", ".join(f"{column} = excluded.{column}" for column in said)
-        differs = " OR ".join(f"{column} IS NOT excluded.{column}" for column in said)
-        changed = self._execute(
-            f"INSERT INTO profile (account, {columns}) VALUES (?, {marks})"  # noqa: S608 - our own column names
-            f" ON CONFLICT (account) DO UPDATE SET {updates} WHERE {differs} RETURNING 1",
-            (account_id, *said.values()),
-        )
-        return bool(changed.fetchall())
+    def _with_its_name(self, stored: Stored) -> Stored:
+        """The row with the username that the account has a right to."""
+        if not stored.username:
+            return stored
+        folded = names.fold(stored.username)
+        return replace(stored, folded=folded if self._claims.best(folded) == stored.id else None)
+
+    def _save(self, stored: Stored, wanted: Stored, *, is_new: bool = False) -> None:
+        if wanted == stored:
+            return
+        self._execute(_SAVE, astuple(wanted))
+        if is_new:  # no reader remembers it, and it stands in no list
+            self._sides.learn(wanted.id, is_row=wanted.is_row)
+            return
+        if wanted.seen != stored.seen:
+            self._execute(_REVISE, (wanted.id,))
+            self._resolver.forget_names()
+        if wanted.is_row != stored.is_row:
+            self._sides.turn(wanted.id, is_row=wanted.is_row)
+
+    def _change_profile(self, account: int, record: AccountRecord, at: int) -> set[str]:
+        """Take over what is later; says whether a "value" or at least a "time" is new."""
+        changed = set()
+        for field in PROFILE_FIELDS:
+            value = getattr(record, field)
+            if value is None:
+                continue
+            stored = self._execute(_PROFILE, (account, field)).fetchall()
+            if not stored or (at, value) > tuple(stored[0]):
+                self._execute(_SAVE_PROFILE, (account, field, value, at))
+                before = stored[0][1] if stored else type(value)()  # where nothing was said: empty, false, zero
+                changed.add("time" if before == value else "value")
+        return changed
 
 
-class _Claim(Struct, frozen=True):
-    at: int
-    key: str
-
-    def beats(self, other: "_Claim") -> bool:
-        return self.at > other.at or (self.at == other.at and self.key < other.key)
-
-
-def _blank(key: str, now: int) -> _Stored:
-    """An account that is not stored yet."""
-    return _Stored(0, key, None, "", "", Visibility.PUBLIC.value, now)
+def _later(stored: Stored, field: str, value: Any, at: int) -> Stored:
+    """The row with a field's value, if that is later than the one it has, or larger at the same second."""
+    if (at, value) <= (getattr(stored, f"{field}_at"), getattr(stored, field)):
+        return stored
+    return replace(stored, **{field: value, f"{field}_at": at})

@@ -1,30 +1,36 @@
-"""Every invariant of the two SQLite files, verified in one read transaction each. Changes nothing."""
+"""Every invariant of the two SQLite files, verified in one state of each. Changes nothing.
 
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from itertools import groupby
+What accounts and files must be is here; lists are in `check_lists.py`, pairs and their history in `check_pairs.py`.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import apsw
 
 from retinue import names
-from retinue.store.sqlite import files
+from retinue.errors import StoreUnavailable
+from retinue.model import Direction
+from retinue.store.sqlite import check_lists, check_pairs, files
+from retinue.store.sqlite.files import Execute
 
 _LISTED_PER_INVARIANT = 20
-_Run = tuple[int, int, int]
+_UNREADABLE = (apsw.Error, ValueError, IndexError, TypeError)
 
-_FOLLOWING = "SELECT follower, position FROM following ORDER BY follower, position"
-_RUNS = "SELECT follower, first, last FROM following_run ORDER BY follower, first"
-_FACTS = {
-    "accounts": "SELECT count(*) FROM account",
-    "follows": "SELECT count(*) FROM following",
-    "largest_displacement": "SELECT ifnull(max(abs(followed_at - position)), 0) FROM following",
+_FACTS: dict[str, Callable[[Execute], int]] = {
+    "accounts": lambda execute: _number(execute, "SELECT count(*) FROM account WHERE key IS NOT NULL"),
+    "follows": check_lists.follows,
+    "ended_follows": lambda execute: _number(execute, "SELECT count(*) FROM ended"),
+    "largest_displacement": check_lists.largest_displacement,
 }
-_ACCESS_FACTS = {
-    "clients": "SELECT count(*) FROM client",
-    "tokens": "SELECT count(*) FROM token",
+_ACCESS_FACTS: dict[str, Callable[[Execute], int]] = {
+    "clients": lambda execute: _number(execute, "SELECT count(*) FROM client"),
+    "tokens": lambda execute: _number(execute, "SELECT count(*) FROM token"),
 }
+
+_BEST_CLAIM = (
+    "SELECT account FROM claim JOIN account ON id = account WHERE claim.folded = ? ORDER BY at DESC, key LIMIT 1"
+)
 
 
 class SqliteChecker:
@@ -45,17 +51,19 @@ class SqliteChecker:
                         yield f"{path}: ... and more of this kind"
                         break
                     yield f"{path}: {problem}"
-            except apsw.Error as error:
+            except _UNREADABLE as error:
                 yield f"{path}: cannot be checked: {error}"
 
     async def facts(self) -> dict[str, int]:
         """Counts worth knowing."""
-        with files.translated():
+        try:
             return {
-                name: int(connection.execute(query).get)
-                for connection, queries in ((self._graph, _FACTS), (self._access, _ACCESS_FACTS))
-                for name, query in queries.items()
+                name: count(connection.execute)
+                for connection, counts in ((self._graph, _FACTS), (self._access, _ACCESS_FACTS))
+                for name, count in counts.items()
             }
+        except _UNREADABLE as error:
+            raise StoreUnavailable(f"cannot be counted: {error}") from error
 
     def close(self) -> None:
         """Give the files back."""
@@ -64,31 +72,51 @@ class SqliteChecker:
 
     def _invariants(self) -> Iterator[tuple[Path, Iterable[str]]]:
         for path, connection in ((self._graph_path, self._graph), (self._access_path, self._access)):
-            yield path, _damage(connection)
-            yield path, _dangling(connection)
-        for find in (_wrong_names, _wrong_follows, _wrong_runs):
-            yield self._graph_path, find(self._graph)
+            yield path, _damage(connection.execute)
+            yield path, _dangling(connection.execute)
+        with files.one_state(self._graph):  # a writer at work must not look like a fault
+            for find in (_wrong_values, _wrong_names, _wrong_holders, *check_lists.INVARIANTS, *check_pairs.INVARIANTS):
+                yield self._graph_path, find(self._graph.execute)
+        yield self._access_path, _wrong_digests(self._access.execute)
         for path in (self._graph_path, self._access_path):
             yield path, _open_to_others(path)
 
 
-def _damage(connection: apsw.Connection) -> Iterator[str]:
-    """SQLite's own view: pages, order, indexes, NOT NULL, UNIQUE and CHECK."""
-    for (line,) in connection.execute("PRAGMA integrity_check"):
+def _damage(execute: Execute) -> Iterator[str]:
+    """SQLite's own view: pages, order, indexes, types, NOT NULL and UNIQUE. On a connection that cannot write, CHECK
+    is left out.
+    """
+    for (line,) in execute("PRAGMA integrity_check"):
         if line != "ok":
             yield f"damaged: {line}"
 
 
-def _dangling(connection: apsw.Connection) -> Iterator[str]:
-    for table, rowid, parent, _ in connection.execute("PRAGMA foreign_key_check"):
+def _dangling(execute: Execute) -> Iterator[str]:
+    for table, rowid, parent, _ in execute("PRAGMA foreign_key_check"):
         place = "a row" if rowid is None else f"row {rowid}"
         yield f"{place} of table {table} points to a row of {parent} that is not there"
 
 
-def _wrong_names(connection: apsw.Connection) -> Iterator[str]:
-    accounts = "SELECT id, key, folded, username, display_name FROM account"
-    for account, key, folded, username, display_name in connection.execute(accounts):
-        fault = names.fault_in_username(username)
+def _wrong_values(execute: Execute) -> Iterator[str]:
+    for account, visibility in execute("SELECT id, visibility FROM account WHERE visibility NOT BETWEEN 0 AND 3"):
+        yield f"account {account}: there is no visibility {visibility}"
+    directions = ", ".join(f"'{direction.value}'" for direction in Direction)
+    for account, direction in execute(f"SELECT account, direction FROM moving WHERE direction NOT IN ({directions})"):
+        yield f"account {account}: is being moved in the direction {direction!r}, which there is not"
+    if execute("SELECT length(value) FROM secret").fetchall() != [(32,)]:
+        yield "the one secret of 32 bytes by which erased accounts are known is not there"
+
+
+def _wrong_digests(execute: Execute) -> Iterator[str]:
+    for table, column in (("client", "secret_digest"), ("token", "digest")):
+        for (count,) in execute(f"SELECT count(*) FROM {table} WHERE length({column}) <> 32 HAVING count(*) > 0"):
+            yield f"{count} rows of table {table} have a {column} that is not 32 bytes long"
+
+
+def _wrong_names(execute: Execute) -> Iterator[str]:
+    accounts = "SELECT id, key, folded, username, display_name FROM account WHERE key IS NOT NULL"
+    for account, key, folded, username, display_name in execute(accounts):
+        fault = names.fault_in_username(username) if username else None
         if fault:
             yield f"account {account}: username {username!r} {fault}"
         if username != names.as_answered(username):
@@ -99,64 +127,28 @@ def _wrong_names(connection: apsw.Connection) -> Iterator[str]:
             yield f"account {account}: found as {folded!r}, which is not its username {username!r} folded"
         if key_fault := names.fault_in_key(key):
             yield f"account {account}: key {key!r} {key_fault}"
-
-
-def _wrong_follows(connection: apsw.Connection) -> Iterator[str]:
-    wrong = connection.execute(
-        "SELECT follower, position, followee, followed_at FROM following"
-        " WHERE follower = followee OR followed_at = position OR followed_at < 1"
+    erased = (
+        "SELECT id FROM account WHERE key IS NULL AND (ifnull(folded, '') || username || display_name <> ''"
+        " OR id IN (SELECT account FROM claim UNION SELECT account FROM profile))"
     )
-    for follower, position, followee, followed_at in wrong:
-        reason = "follows itself" if follower == followee else f"has the wrong true time {followed_at}"
-        yield f"list of account {follower}, position {position}: account {followee} {reason}"
+    for (account,) in execute(erased):
+        yield f"account {account}: is erased, but something is still said of it"
 
 
-def _wrong_runs(connection: apsw.Connection) -> Iterator[str]:
-    """Compare the runs that the positions make with those that are stored; both come in the same order."""
-    with _one_state(connection):
-        made = _runs_of(connection.execute(_FOLLOWING))
-        stored: Iterator[_Run] = iter(connection.execute(_RUNS))
-        for (follower, first, last), is_stored in _differences(made, stored):
-            what = "is stored, but the list has no such run" if is_stored else "is not stored"
-            yield f"list of account {follower}: the run of seconds {first} to {last} {what}"
-
-
-@contextmanager
-def _one_state(connection: apsw.Connection) -> Iterator[None]:
-    """Let several queries see one state, so that a writer at work does not look like a fault."""
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        with suppress(apsw.Error):  # damage may have ended the transaction already
-            connection.execute("ROLLBACK")
-
-
-def _runs_of(positions: Iterable[Any]) -> Iterator[_Run]:
-    # Adjacent seconds differ from their ordinal number by the same amount.
-    numbered = groupby(enumerate(positions), key=lambda item: (item[1][0], item[1][1] - item[0]))
-    for (follower, _), group in numbered:
-        seconds = [position for _, (_, position) in group]
-        if len(seconds) > 1:
-            yield follower, seconds[0], seconds[-1]
-
-
-def _differences(made: Iterator[_Run], stored: Iterator[_Run]) -> Iterator[tuple[_Run, bool]]:
-    """What only one of two ordered streams has; the flag tells whether it is the stored one."""
-    left, right = next(made, None), next(stored, None)
-    while left is not None or right is not None:
-        if left == right:
-            left, right = next(made, None), next(stored, None)
-        elif right is None or (left is not None and left < right):
-            assert left is not None
-            yield left, False
-            left = next(made, None)
-        else:
-            yield right, True
-            right = next(stored, None)
+def _wrong_holders(execute: Execute) -> Iterator[str]:
+    for account, folded, username in execute("SELECT id, folded, username FROM account WHERE username <> ''"):
+        best = [holder for (holder,) in execute(_BEST_CLAIM, (names.fold(username),))]
+        if folded is not None and best != [account]:
+            yield f"account {account}: is found as {folded!r}, to which it has not the best claim"
+        if folded is None and best == [account]:
+            yield f"account {account}: has the best claim to {username!r}, but is not found by it"
 
 
 def _open_to_others(path: Path) -> Iterator[str]:
     mode = path.stat().st_mode & 0o777
     if mode & ~files.FILE_MODE:
         yield f"can be used by others (mode {mode:03o}); run chmod 600 on it"
+
+
+def _number(execute: Execute, query: str) -> int:
+    return int(execute(query).fetchall()[0][0])

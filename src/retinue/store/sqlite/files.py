@@ -8,32 +8,37 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import apsw
 
-from retinue.errors import NotAStore, StoreError, StoreMissing, StoreTooNew, StoreUnavailable
+from retinue.errors import NotAStore, StoreError, StoreMissing, StoreTooNew, StoreTooOld, StoreUnavailable
 
 # Older versions can lose committed transactions when several processes check-point one WAL.
 OLDEST_SQLITE = (3, 51, 3)
 WAIT_FOR_LOCK_MS = 10_000
 CACHE_KIB = 32 * 1024
 LOG_SIZE_LIMIT = 64 * 1024 * 1024
+LOG_PAGES = 8_000  # a page that changes often is written back to the file once in 32 MiB of log, not in SQLite's 4
 FILE_MODE = 0o600  # names of private accounts, digests of secrets: nobody else's business
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of file. `application_id` marks it as ours in SQLite's own header, `version` is its schema's."""
+    """One kind of file. `application_id` marks it as ours in SQLite's own header, `version` is its schema's.
+
+    Files of an older schema than `oldest` are not opened.
+    """
 
     noun: str
     cure: str
     schema: str
     application_id: int
     version: int
+    oldest: int
 
 
 class Rows(Protocol):
@@ -48,8 +53,15 @@ class Rows(Protocol):
 
 Execute = Callable[..., Rows]
 
-GRAPH = Kind("follow graph", "`retinue import` makes a store", "graph.sql", 0x52544701, 1)
-ACCESS = Kind("access file", "it belongs beside the graph", "access.sql", 0x52544101, 1)
+_FOR_WRITING = (
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    f"PRAGMA wal_autocheckpoint = {LOG_PAGES}",
+    f"PRAGMA journal_size_limit = {LOG_SIZE_LIMIT}",
+)
+
+GRAPH = Kind("follow graph", "`retinue import` makes a store", "graph.sql", 0x52544701, 2, 2)
+ACCESS = Kind("access file", "it belongs beside the graph", "access.sql", 0x52544101, 1, 1)
 
 
 def access_path(graph_path: Path) -> Path:
@@ -88,18 +100,17 @@ def _create(path: Path, kind: Kind) -> None:
 
 def open_for_reading(path: Path, kind: Kind) -> apsw.Connection:
     """A connection that cannot write."""
-    connection = _open(path, kind, apsw.SQLITE_OPEN_READONLY)
-    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    return connection
+    return _open(path, kind, apsw.SQLITE_OPEN_READONLY, f"PRAGMA cache_size = -{CACHE_KIB}")
 
 
 def open_for_writing(path: Path, kind: Kind) -> apsw.Connection:
     """A connection that waits for the write lock. What it commits survives a crash of the machine."""
-    connection = _open(path, kind, apsw.SQLITE_OPEN_READWRITE)
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute(f"PRAGMA journal_size_limit = {LOG_SIZE_LIMIT}")
-    return connection
+    return _open(path, kind, apsw.SQLITE_OPEN_READWRITE, *_FOR_WRITING)
+
+
+def open_for_migration(path: Path, kind: Kind) -> apsw.Connection:
+    """A connection that may write to a file of an older schema."""
+    return _open(path, replace(kind, oldest=1), apsw.SQLITE_OPEN_READWRITE, *_FOR_WRITING)
 
 
 def executor(connection: apsw.Connection) -> Execute:
@@ -122,6 +133,17 @@ def transaction(connection: apsw.Connection) -> Iterator[None]:
 
 
 @contextmanager
+def one_state(connection: apsw.Connection) -> Iterator[None]:
+    """One read transaction: all queries in it see the same state, whatever others write meanwhile."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        with suppress(apsw.Error):  # damage may have ended it already
+            connection.execute("ROLLBACK")
+
+
+@contextmanager
 def translated() -> Iterator[None]:
     """Turn SQLite's errors into ours."""
     try:
@@ -130,7 +152,7 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable(str(error)) from error
 
 
-def _open(path: Path, kind: Kind, flags: int) -> apsw.Connection:
+def _open(path: Path, kind: Kind, flags: int, *settings: str) -> apsw.Connection:
     _require_sqlite()
     if not path.exists():
         raise StoreMissing(f"{path}: there is no {kind.noun} here; {kind.cure}")
@@ -145,6 +167,11 @@ def _open(path: Path, kind: Kind, flags: int) -> apsw.Connection:
         # Plans must not depend on bound values: otherwise each new value has the statement prepared again.
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         _require_ours(connection, path, kind)
+        for setting in settings:
+            connection.execute(setting)
+    except apsw.Error as error:
+        connection.close()
+        raise NotAStore(f"{path}: cannot be read: {error}") from error
     except BaseException:
         connection.close()
         raise
@@ -172,6 +199,11 @@ def _require_ours(connection: apsw.Connection, path: Path, kind: Kind) -> None:
     if version > kind.version:
         raise StoreTooNew(
             f"{path}: written by a newer Retinue (schema {version}, this program knows {kind.version}); update Retinue"
+        )
+    if version < kind.oldest:
+        raise StoreTooOld(
+            f"{path}: written by an older Retinue (schema {version}, this program needs {kind.oldest});"
+            f" run `retinue store migrate --store {path}`"
         )
 
 

@@ -1,22 +1,26 @@
-"""Reading the follow graph from its SQLite file: accounts by name, lists by range."""
+"""Reading the follow graph from its SQLite file: accounts by name, lists by range, an account as itself.
 
+The ordinary page is read straight from the list's blocks. While some entries are being moved (`known.py` says so), and
+for the list of an earlier second, several sources are merged instead; both ways give the same rows.
+"""
+
+from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic
 
-import apsw
-
 from retinue.clock import Clock
-from retinue.errors import StoreUnavailable
-from retinue.model import Account, Shown_co, Slice
+from retinue.model import Account, Direction, Profile, Shown_co, Slice, Stretch
 from retinue.store.sqlite import files
+from retinue.store.sqlite.blocks import LAST_SECOND, block_at, first_block
 from retinue.store.sqlite.known import Known
+from retinue.store.sqlite.profiles import read_profile
+from retinue.store.sqlite.sources import entries_of
 
-FOLLOWING = """
-    SELECT position, followee FROM following
-    WHERE follower = ? AND position <= ?
-    ORDER BY position DESC
-"""
+BLOCKS = {
+    direction: f"SELECT entries FROM {direction.value} WHERE block BETWEEN ? AND ? ORDER BY block DESC"
+    for direction in Direction  # their values are names of tables
+}
 
 
 class SqliteGraph(Generic[Shown_co]):
@@ -24,46 +28,69 @@ class SqliteGraph(Generic[Shown_co]):
 
     def __init__(self, path: Path, clock: Clock, show: Callable[[str, str], Shown_co]) -> None:
         self._connection = files.open_for_reading(path, files.GRAPH)
+        self._execute = self._connection.execute  # a cursor each, since several are read at once
         self._known = Known(self._connection, clock, show)
 
     async def find_account(self, folded: str) -> Account | None:
         """The live account with this folded username."""
-        try:
+        with files.translated():
             self._known.refresh()
             return self._known.account(folded)
-        except apsw.Error as error:
-            raise StoreUnavailable(str(error)) from error
 
-    async def following(self, account_id: int, bound: int, limit: int) -> Slice[Shown_co]:
-        """The newest `limit` visible rows at positions <= `bound`."""
-        try:
+    async def read(self, stretch: Stretch) -> Slice[Shown_co]:
+        """The rows of a stretch of a list."""
+        with files.translated():
             self._known.refresh()
-            entries = self._connection.execute(FOLLOWING, (account_id, bound))
-            try:
-                return self._read_slice(entries, limit)
-            finally:
-                entries.close()  # ends the read transaction: the range is seldom read to its end
-        except apsw.Error as error:
-            raise StoreUnavailable(str(error)) from error
+            if stretch.as_of is None and not self._known.must_merge:
+                return self._read_blocks(stretch)
+            with files.one_state(self._connection):
+                return self._read_merged(stretch)
 
-    def _read_slice(self, entries: apsw.Cursor, limit: int) -> Slice[Shown_co]:
-        """Step through the range until one row more than asked is found: it answers has_more."""
-        rows: list[Shown_co] = []
-        known = self._known.rows
-        oldest = 0
-        for position, account_id in entries:
-            try:
-                row = known[account_id]
-            except KeyError:
-                row = self._known.load(account_id)
-            if row is None:
-                continue
-            if len(rows) == limit:
-                return Slice(rows, oldest, has_more=True)
-            rows.append(row)
-            oldest = position
-        return Slice(rows, oldest, has_more=False)
+    async def profile(self, account_id: int) -> Profile | None:
+        """An account as itself, with exact counts."""
+        with files.translated(), files.one_state(self._connection):
+            return read_profile(self._execute, account_id)
 
     def close(self) -> None:
         """Give the file back."""
         self._connection.close()
+
+    def _read_blocks(self, stretch: Stretch) -> Slice[Shown_co]:
+        """Read block by block until one row more than asked is found: it answers has_more."""
+        bound = min(stretch.bound, LAST_SECOND)
+        wanted = stretch.limit + 1
+        rows: list[Shown_co] = []
+        positions: list[int] = []
+        owner = stretch.account_id
+        blocks = self._connection.execute(BLOCKS[stretch.direction], (first_block(owner), block_at(owner, bound)))
+        try:
+            for (entries,) in blocks:
+                numbers = memoryview(entries).cast("I")
+                count = len(numbers) // 2
+                end = bisect_right(numbers, bound, 0, count)
+                while end and len(rows) < wanted:
+                    start = max(0, end - (wanted - len(rows)))
+                    found, seconds = self._known.visible(
+                        numbers[count + start : count + end].tolist(), numbers[start:end].tolist()
+                    )
+                    rows += found
+                    positions += seconds
+                    end = start
+                if len(rows) == wanted:
+                    return Slice(rows[:-1], positions[-2], has_more=True)
+        finally:
+            blocks.close()  # ends the read transaction: the range is seldom read to its end
+        return Slice(rows, positions[-1] if positions else 0, has_more=False)
+
+    def _read_merged(self, stretch: Stretch) -> Slice[Shown_co]:
+        """Read entry by entry from all sources."""
+        rows: list[Shown_co] = []
+        oldest = 0
+        for position, account in entries_of(self._execute, stretch, with_aside=self._known.must_merge):
+            found, _ = self._known.visible([account], [position])
+            if found and len(rows) == stretch.limit:
+                return Slice(rows, oldest, has_more=True)
+            if found:
+                rows += found
+                oldest = position
+        return Slice(rows, oldest, has_more=False)

@@ -13,6 +13,7 @@ import apsw
 from retinue.clock import Clock
 from retinue.model import Account, Shown_co, Visibility
 from retinue.store.sqlite.files import executor
+from retinue.store.sqlite.sides import IS_ROW
 
 ROWS_PER_GENERATION = 131_072
 ACCOUNTS = 32_768
@@ -23,7 +24,8 @@ ACCOUNT = "SELECT id, visibility FROM account WHERE folded = ?"
 NEWEST_REVISION = "SELECT revision FROM account WHERE revision > 0 ORDER BY revision DESC LIMIT 1"
 # `revision > 0` lets SQLite see that its partial index serves.
 CHANGED = "SELECT id, revision FROM account WHERE revision > 0 AND revision > ? ORDER BY revision LIMIT ?"
-_ROW = "SELECT display_name, username, folded IS NOT NULL AND visibility <= ? FROM account WHERE id = ?"
+MUST_MERGE = "SELECT 1 FROM moving WHERE merge LIMIT 1"
+_ROW = f"SELECT display_name, username, {IS_ROW} FROM account WHERE id = ?"
 
 
 class Known(Generic[Shown_co]):
@@ -36,7 +38,9 @@ class Known(Generic[Shown_co]):
         self.rows: dict[int, Shown_co | None] = {}
         self._old_rows: dict[int, Shown_co | None] = {}
         self._accounts: dict[str, Account] = {}
+        self.must_merge = False
         self._revision = self._newest_revision()
+        self._look_for_moves()
         self._fresh_until = clock.elapsed() + FRESH_SECONDS
 
     def refresh(self) -> None:
@@ -44,6 +48,7 @@ class Known(Generic[Shown_co]):
         if self._clock.elapsed() > self._fresh_until:
             fresh_until = self._clock.elapsed() + FRESH_SECONDS
             self._forget_changed()
+            self._look_for_moves()
             self._fresh_until = fresh_until
 
     def account(self, folded: str) -> Account | None:
@@ -59,6 +64,20 @@ class Known(Generic[Shown_co]):
             self._accounts[folded] = account
         return account
 
+    def visible(self, accounts: list[int], positions: list[int]) -> tuple[list[Shown_co], list[int]]:
+        """The rows of those accounts that are rows, and their positions; from oldest first to newest first."""
+        accounts.reverse()
+        positions.reverse()
+        known = self.rows
+        try:
+            rows = [known[account] for account in accounts]
+        except KeyError:
+            rows = [known[account] if account in known else self.load(account) for account in accounts]
+        if all(rows):
+            return rows, positions  # type: ignore[return-value]  # no None is among them
+        shown = [(row, position) for row, position in zip(rows, positions, strict=True) if row is not None]
+        return [row for row, _ in shown], [position for _, position in shown]
+
     def load(self, account_id: int) -> Shown_co | None:
         """The row of an account that is not among `rows`, None if it is no row; adds it to them."""
         if len(self.rows) >= ROWS_PER_GENERATION:
@@ -69,7 +88,7 @@ class Known(Generic[Shown_co]):
         return row
 
     def _read(self, account_id: int) -> Shown_co | None:
-        found = self._execute(_ROW, (Visibility.FOLLOWING_HIDDEN.value, account_id)).fetchall()
+        found = self._execute(_ROW, (account_id,)).fetchall()
         if not found:
             return None
         display_name, username, is_row = found[0]
@@ -88,6 +107,10 @@ class Known(Generic[Shown_co]):
         for account_id, _ in changed:
             self.rows.pop(account_id, None)
             self._old_rows.pop(account_id, None)
+
+    def _look_for_moves(self) -> None:
+        """Whether pages cannot be read from their range alone. After the revisions: a change brings both."""
+        self.must_merge = bool(self._execute(MUST_MERGE).fetchall())
 
     def _newest_revision(self) -> int:
         newest = self._execute(NEWEST_REVISION).fetchall()

@@ -1,73 +1,69 @@
-"""Who is meant by a name or key in the input, and who may carry a username. Runs inside the writer's transactions.
+"""Who is meant by a name or key in the input. Runs inside the writer's transactions.
 
-A name means, in this order: the account with that key; the account with that username; the account whose key was
-made of that name. Otherwise it is new.
+An event names accounts by key. An imported row may name them by key or username; a name means, in this order: the
+account with that key; the account with that username; the account whose key was made of that name. Otherwise it is
+new.
 """
 
 import apsw
 
 from retinue import names
 from retinue.store.sqlite.files import executor
+from retinue.store.sqlite.sides import IS_ROW, Sides
 
 REMEMBERED = 500_000
 
+_WITH_KEY = f"SELECT id, {IS_ROW} FROM account WHERE key = ?"
+_WITH_USERNAME = f"SELECT id, {IS_ROW} FROM account WHERE folded = ?"
+
 
 class Resolver:
-    """Finds and creates accounts; remembers what it found until someone else changes the file."""
+    """Finds accounts; remembers what it found until someone else changes the file."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, sides: Sides) -> None:
         self._execute = executor(connection)
-        self._known: dict[str, int] = {}
-        self._version: int | None = None
-
-    def begin(self) -> None:
-        """Call at the start of each transaction: forgets what another connection may have changed."""
-        version = self._number("PRAGMA data_version")
-        if version != self._version or len(self._known) > REMEMBERED:
-            self._known.clear()
-        self._version = version
+        self._sides = sides
+        self._keys: dict[str, int] = {}
+        self._names: dict[str, int] = {}
 
     def forget(self) -> None:
-        """Call after a rename or a rollback."""
-        self._known.clear()
+        """Call when another connection may have changed the file, after an erasure and after a rollback."""
+        self._keys.clear()
+        self._names.clear()
 
-    def meant_by(self, name: str) -> int:
-        """The id of the account that a follow names, made now if it is new."""
-        account_id = self._known.get(name)
-        if account_id is None:
-            account_id = self.find(name) or self._create(name)
-            self._known[name] = account_id
-        return account_id
+    def forget_names(self) -> None:
+        """Call after a rename."""
+        self._names.clear()
 
     def with_key(self, key: str) -> int | None:
         """The account with a key."""
-        return self._number("SELECT id FROM account WHERE key = ?", key)
+        found = self._keys.get(key)
+        return self._remember(self._keys, key, self._one(_WITH_KEY, key)) if found is None else found
 
     def with_username(self, folded: str) -> int | None:
         """The account that has a username."""
-        return self._number("SELECT id FROM account WHERE folded = ?", folded)
+        return self._one(_WITH_USERNAME, folded)
 
     def find(self, name: str) -> int | None:
-        """The id of the account that a name means, if there is one."""
-        key, _ = names.keys_of_name(name)
-        return self.with_key(name) or self.with_username(names.fold(name)) or self.with_key(key)
+        """The account that a name in an imported row means, if there is one."""
+        found = self._names.get(name)
+        if found is None:
+            found = self.with_key(name) or self.with_username(names.fold(name)) or self._with_made_key(name)
+            self._remember(self._names, name, found)
+        return found
 
-    def _create(self, name: str) -> int:
-        """An account of which only the name is known. Its claim to the name is the weakest: any source beats it."""
-        return self._required(
-            "INSERT INTO account (key, folded, username, display_name, visibility, named_at)"
-            " VALUES (?, ?, ?, '', 0, 0) RETURNING id",
-            names.keys_of_name(name)[0],
-            names.fold(name),
-            names.as_answered(name),
-        )
+    def _with_made_key(self, name: str) -> int | None:
+        return self.with_key(names.keys_of_name(name)[0])
 
-    def _number(self, query: str, *parameters: str) -> int | None:
-        for (number,) in self._execute(query, parameters).fetchall():
-            return int(number)
+    def _remember(self, known: dict[str, int], name: str, account: int | None) -> int | None:
+        if account is not None:
+            if len(known) >= REMEMBERED:
+                known.clear()
+            known[name] = account
+        return account
+
+    def _one(self, query: str, text: str) -> int | None:
+        for account, is_row in self._execute(query, (text,)).fetchall():
+            self._sides.learn(account, is_row=bool(is_row))
+            return int(account)
         return None
-
-    def _required(self, query: str, *parameters: str) -> int:
-        number = self._number(query, *parameters)
-        assert number is not None, query
-        return number

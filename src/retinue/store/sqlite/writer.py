@@ -1,26 +1,21 @@
 """Writing the follow graph: one writer at a time, in transactions short enough for others to get their turn."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from retinue import names
 from retinue.clock import Clock
-from retinue.model import AccountRecord, FollowRecord
+from retinue.model import AccountRecord, Event, FollowRecord
 from retinue.store.base import Verdict
 from retinue.store.sqlite import files
-from retinue.store.sqlite.accounts import Accounts
-from retinue.store.sqlite.resolver import Resolver
-from retinue.store.sqlite.seconds import Seconds
+from retinue.store.sqlite.compaction import compact
+from retinue.store.sqlite.graph_changes import GraphChanges
 
 # The promise is 200 ms; the rest is room for the commit itself and for a slow disk.
 TRANSACTION_SECONDS = 0.08
 
-_PAIR = "SELECT position, ifnull(followed_at, position) FROM following WHERE follower = ? AND followee = ?"
-_REMOVE = "DELETE FROM following WHERE follower = ? AND position = ?"
-_ADD = "INSERT INTO following (follower, position, followee, followed_at) VALUES (?, ?, ?, nullif(?, ?2))"
-
-_Record = TypeVar("_Record")
+_Item = TypeVar("_Item")
 
 
 class SqliteGraphWriter:
@@ -28,21 +23,52 @@ class SqliteGraphWriter:
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._connection = files.open_for_writing(path, files.GRAPH)
-        self._connection.execute("PRAGMA synchronous = NORMAL")  # `settle` waits for the disk once, at the end
         self._connection.execute(f"PRAGMA cache_size = -{2 * files.CACHE_KIB}")
-        self._execute = files.executor(self._connection)
         self._clock = clock
-        self._resolver = Resolver(self._connection)
-        self._accounts = Accounts(self._connection, self._resolver)
-        self._seconds = Seconds(self._connection)
+        self._changes = GraphChanges(self._connection)
+        self._wait_for_disk(False)
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
         """Create or change accounts; a verdict for each record."""
-        return self._in_short_transactions(records, lambda record: self._accounts.bring(record, now))
+        return self._in_short_transactions(records, lambda record: self._changes.bring(record, now))
 
-    async def add_follows(self, records: Sequence[FollowRecord]) -> list[Verdict]:
+    async def add_follows(self, records: Sequence[FollowRecord], seen_at: int | None = None) -> list[Verdict]:
         """Store follows in the given order; a verdict for each."""
-        return self._in_short_transactions(records, self._add_follow)
+        return self._in_short_transactions(records, lambda record: self._changes.add_follow(record, seen_at))
+
+    async def keys_of(self, names: Sequence[str]) -> list[str | None]:
+        """The keys of the accounts that names in an imported row mean now."""
+        with self._one_state():
+            return [self._changes.key_of(name) for name in names]
+
+    async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
+        """Unfollow everybody whom an account followed at a second, but for those named; returns how many."""
+        with self._one_state():
+            missing = self._changes.missing(follower, followees, at)
+        verdicts = self._in_short_transactions(missing, lambda pair: self._changes.end(pair, at))
+        return sum(verdict is Verdict.ACCEPTED for verdict in verdicts)
+
+    async def apply(self, events: Sequence[Event], received_at: int) -> list[Verdict]:
+        """Apply events in the given order; a verdict for each. They survive a power loss when it returns."""
+        self._wait_for_disk(True)
+        try:
+            return self._in_short_transactions(events, lambda event: self._changes.apply(event, received_at))
+        finally:
+            self._wait_for_disk(False)
+
+    async def tidy(self) -> bool:
+        """Do a short piece of what is left to do in the background; whether there is more."""
+        with files.translated():
+            is_tidy = self._changes.is_tidy()
+        return not is_tidy and self._transaction(lambda: self._changes.tidy(self._is_time_left()))
+
+    async def compact(self) -> None:
+        """Finish what is left to do, then leave no byte in the files of what was erased."""
+        while await self.tidy():
+            pass
+        with files.translated():
+            compact(self._connection)
+        self._changes.forget()
 
     async def settle(self) -> None:
         """Make everything written so far survive a power loss.
@@ -50,71 +76,59 @@ class SqliteGraphWriter:
         One more commit, of a page that stays the same, waits for the disk; the log holds all earlier ones before it.
         """
         with files.translated():
-            self._connection.execute("PRAGMA synchronous = FULL")
+            self._wait_for_disk(True)
             with files.transaction(self._connection):
                 self._connection.execute(f"PRAGMA user_version = {files.GRAPH.version}")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._wait_for_disk(False)
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
         """Give the file back."""
         self._connection.close()
 
-    def _in_short_transactions(self, records: Iterable[_Record], store: Callable[[_Record], Verdict]) -> list[Verdict]:
+    def _wait_for_disk(self, wanted: bool) -> None:
+        """Whether each commit is to wait until the disk has it, or `settle` once, at the end."""
+        self._connection.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
+
+    def _in_short_transactions(self, items: Iterable[_Item], store: Callable[[_Item], Verdict]) -> list[Verdict]:
         verdicts: list[Verdict] = []
-        waiting = iter(records)
-        for record in waiting:
-            try:
-                with files.transaction(self._connection):
-                    self._resolver.begin()
-                    self._store_some(record, waiting, store, verdicts)
-            except BaseException:
-                self._resolver.forget()
-                raise
+        waiting = iter(items)
+        for item in waiting:
+            self._transaction(lambda first=item: self._store_some(first, waiting, store, verdicts))  # type: ignore[misc]
         return verdicts
 
     def _store_some(
-        self,
-        first: _Record,
-        waiting: Iterator[_Record],
-        store: Callable[[_Record], Verdict],
-        verdicts: list[Verdict],
-    ) -> None:
-        """Store records until they or the time run out."""
-        deadline = self._clock.elapsed() + TRANSACTION_SECONDS
+        self, first: _Item, waiting: Iterator[_Item], store: Callable[[_Item], Verdict], verdicts: list[Verdict]
+    ) -> bool:
+        """Store items until they or the time run out."""
+        is_time_left = self._is_time_left()
         verdicts.append(store(first))
-        while self._clock.elapsed() < deadline:
-            record = next(waiting, None)
-            if record is None:
-                return
-            verdicts.append(store(record))
+        while is_time_left():
+            item = next(waiting, None)
+            if item is None:
+                return False
+            verdicts.append(store(item))
+        return True
 
-    def _add_follow(self, record: FollowRecord) -> Verdict:
-        if self._is_one_new_name(record):
-            return Verdict.SELF_FOLLOW
-        follower = self._resolver.meant_by(record.follower)
-        followee = self._resolver.meant_by(record.followee)
-        if follower == followee:
-            return Verdict.SELF_FOLLOW
-        told = record.followed_at or record.received_at
-        stored = self._execute(_PAIR, (follower, followee)).fetchall()
-        if not stored:
-            return self._place(follower, followee, min(told, record.received_at), record.received_at)
-        position, followed_at = stored[0]
-        if record.followed_at is None or told >= followed_at:
-            return Verdict.DUPLICATE
-        self._execute(_REMOVE, (follower, position))
-        self._seconds.give_back(follower, position)
-        return self._place(follower, followee, told, max(position, record.received_at))
+    def _transaction(self, work: Callable[[], bool]) -> bool:
+        """Do some work in one transaction; nothing of it is remembered where that fails."""
+        try:
+            with files.transaction(self._connection):
+                self._changes.begin()
+                result = work()
+                self._changes.flush()
+        except BaseException:
+            self._changes.forget()
+            raise
+        return result
 
-    def _is_one_new_name(self, record: FollowRecord) -> bool:
-        """Whether both sides are one name that is not known yet: no account is made just to refuse it."""
-        is_one = names.fold(record.follower) == names.fold(record.followee)
-        return is_one and not self._resolver.find(record.follower) and not self._resolver.find(record.followee)
+    @contextmanager
+    def _one_state(self) -> Iterator[None]:
+        """For looking at several things before anything is changed."""
+        with files.translated(), files.one_state(self._connection):
+            self._changes.begin()
+            yield
 
-    def _place(self, follower: int, followee: int, followed_at: int, latest: int) -> Verdict:
-        position = self._seconds.take(follower, followed_at, latest)
-        if position is None:
-            return Verdict.LIST_FULL
-        self._execute(_ADD, (follower, position, followee, followed_at))
-        return Verdict.ACCEPTED
+    def _is_time_left(self) -> Callable[[], bool]:
+        deadline = self._clock.elapsed() + TRANSACTION_SECONDS
+        return lambda: self._clock.elapsed() < deadline

@@ -1,0 +1,66 @@
+"""Copying a store while it is in use, with SQLite's own online backup."""
+
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import apsw
+
+from retinue.errors import InputError, StoreError
+from retinue.store.sqlite import files
+from retinue.store.sqlite.files import ACCESS, GRAPH, access_path
+
+OnProgress = Callable[[int, int], None]
+
+_PAGES_AT_ONCE = 2_000
+
+
+def back_up(graph: Path, target: Path, on_progress: OnProgress) -> None:
+    """Copy both files, each as it is at one instant, and survive a power loss afterwards.
+
+    `on_progress` gets pages copied and pages in all. The copy of the graph comes last: where it is, the copy is
+    whole. Raises `InputError` where something is at the target already.
+    """
+    copies = ((access_path(graph), access_path(target), ACCESS), (graph, target, GRAPH))
+    for _, copy, _ in copies:
+        if copy.exists():
+            raise InputError(f"{copy}: is there already; a backup replaces nothing")
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: cannot be made: there is no folder {target.parent}")
+    with ExitStack() as opened:
+        # The graph is opened first, since it is what was named, and both before anything is written.
+        originals = [opened.enter_context(closing(files.open_for_reading(of, kind))) for of, _, kind in copies[::-1]]
+        for original, (_, copy, _) in zip(originals[::-1], copies, strict=True):
+            _copy(original, copy, on_progress)
+
+
+def _copy(original: apsw.Connection, copy: Path, on_progress: OnProgress) -> None:
+    unfinished = copy.with_name(f"{copy.name}.{secrets.token_hex(8)}.new")
+    try:
+        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, files.FILE_MODE))
+        with (
+            closing(apsw.Connection(str(unfinished))) as new,
+            files.one_state(original),  # otherwise each write of others would begin the backup anew
+        ):
+            original.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # from here on that state
+            with new.backup("main", original, "main") as backup:
+                while not backup.step(_PAGES_AT_ONCE):
+                    on_progress(backup.page_count - backup.remaining, backup.page_count)
+        os.link(unfinished, copy)
+        _sync(copy.parent)
+    except FileExistsError:
+        raise InputError(f"{copy}: is there already; a backup replaces nothing") from None
+    except (OSError, apsw.Error) as error:
+        raise StoreError(f"{copy}: cannot be made: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,208 @@
+"""What the lists of a graph file must be: well-formed blocks, seconds of their own, both directions alike."""
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, pairwise
+
+from retinue.model import Direction
+from retinue.store.sqlite.blocks import CAPACITY, Block, Entry, owner_of, start_of
+from retinue.store.sqlite.files import Execute
+from retinue.store.sqlite.sides import IS_ROW
+
+TABLES = tuple(f"{direction.value}{side}" for direction in Direction for side in ("", "_aside"))
+
+_BUCKETS = 4096
+_ENDED = {
+    Direction.FOLLOWING: "SELECT follower, following_position FROM ended ORDER BY follower, following_position",
+    Direction.FOLLOWERS: "SELECT followee, followers_position FROM ended ORDER BY followee, followers_position",
+}
+
+Blocks = Sequence[tuple[int, Block]]
+Stretch = tuple[int, int, int]
+Follow = tuple[int, int, int]
+
+
+def follows(execute: Execute) -> int:
+    """How many follows there are."""
+    count = "SELECT ifnull(sum(length(entries)), 0) / 8 FROM"
+    return sum(int(execute(f"{count} {table}").fetchall()[0][0]) for table in TABLES[:2])
+
+
+def largest_displacement(execute: Execute) -> int:
+    """How far, in seconds, an entry stands from its true second at most."""
+    return max(
+        (
+            abs(position - second)
+            for table in TABLES
+            for entries, displaced in execute(f"SELECT entries, displaced FROM {table} WHERE displaced IS NOT NULL")
+            for position, second in Block(entries, displaced).displaced.items()
+        ),
+        default=0,
+    )
+
+
+def lists_of(execute: Execute, table: str) -> Iterator[tuple[int, Blocks]]:
+    """All lists of a table: the owner, and the numbers and contents of its blocks."""
+    rows = execute(f"SELECT block, entries, displaced FROM {table} ORDER BY block")
+    for owner, blocks in groupby(rows, key=lambda row: owner_of(row[0])):
+        yield owner, [(block, Block(entries, displaced)) for block, entries, displaced in blocks]
+
+
+def entries_of(execute: Execute, table: str) -> Iterator[tuple[int, Entry]]:
+    """All entries of a table with the owners of their lists, in order."""
+    for owner, blocks in lists_of(execute, table):
+        for _, block in blocks:
+            for position, account in zip(block.positions, block.accounts, strict=True):
+                yield owner, Entry(position, account, block.displaced.get(position, position))
+
+
+def _wrong_blocks(execute: Execute) -> Iterator[str]:
+    for table in TABLES:
+        counts = dict(execute(f"SELECT owner, entries FROM {table}_count").fetchall())
+        for owner, blocks in lists_of(execute, table):
+            where = f"{table} of account {owner}"
+            yield from (f"{where}: {problem}" for problem in _problems_of_list(owner, blocks))
+            size = sum(len(block) for _, block in blocks)
+            expected = None if start_of(blocks[0][0]) == 0 else size
+            if counts.pop(owner, None) != expected:
+                yield f"{where}: the stored count is not {expected}"
+        yield from (f"{table} of account {owner}: has a count, but no blocks" for owner in counts)
+
+
+def _problems_of_list(owner: int, blocks: Blocks) -> Iterator[str]:
+    if start_of(blocks[0][0]) == 0 and len(blocks) > 1:
+        yield "has more blocks than its only one"
+    ends = [start_of(block) for block, _ in blocks[1:]] + [1 << 32]
+    for (number, block), end in zip(blocks, ends, strict=True):
+        where = f"block {start_of(number)}"
+        if not 1 <= len(block) <= CAPACITY or len(block) != len(block.accounts):
+            yield f"{where}: has {len(block)} positions and {len(block.accounts)} accounts"
+            continue
+        steps = [max(start_of(number), 1) - 1, *block.positions, end]
+        if any(later <= earlier for earlier, later in pairwise(steps)):
+            yield f"{where}: its positions are not ascending, or reach out of the block"
+        if any(at not in block.positions or at == second or second < 1 for at, second in block.displaced.items()):
+            yield f"{where}: has wrong true seconds"
+    accounts = [account for _, block in blocks for account in block.accounts]
+    if len(set(accounts)) < len(accounts):
+        yield "has an account twice"
+    if owner in set(accounts):
+        yield "has its owner among its accounts"
+
+
+def _wrong_seconds(execute: Execute) -> Iterator[str]:
+    """Compare the stretches that positions make with those that are stored; both come in the same order."""
+    for direction in Direction:
+        main, aside = (_places(entries_of(execute, f"{direction.value}{side}")) for side in ("", "_aside"))
+        ended = iter(execute(_ENDED[direction]))
+        seen = ((owner, position, True) for owner, position in main)
+        unseen = ((owner, position, False) for owner, position in heapq.merge(aside, ended))
+        made = _stretches(heapq.merge(seen, unseen), direction)
+        stored = iter(execute(f"SELECT owner, first, last FROM {direction.value}_taken ORDER BY owner, first"))
+        for made_of, is_stored in _differences(made, stored):
+            if isinstance(made_of, str):
+                yield made_of
+                continue
+            owner, first, last = made_of
+            what = "is stored, but the list has no such stretch" if is_stored else "is not stored"
+            yield f"{direction.value} of account {owner}: the stretch of seconds {first} to {last} {what}"
+
+
+def _places(entries: Iterable[tuple[int, Entry]]) -> Iterator[tuple[int, int]]:
+    return ((owner, entry.position) for owner, entry in entries)
+
+
+def _stretches(places: Iterable[tuple[int, int, bool]], direction: Direction) -> Iterator[Stretch | str]:
+    """Stretches that have to be stored; a sentence for each second that is there twice."""
+    owner, first, last, seen = 0, 0, 0, True
+    for other, position, is_seen in places:
+        if (other, position) == (owner, last):
+            yield f"{direction.value} of account {owner}: second {position} is taken twice"
+        elif (other, position) == (owner, last + 1):
+            last = position
+        else:
+            if first < last or not seen:
+                yield owner, first, last
+            owner, first, last, seen = other, position, position, is_seen
+    if first < last or not seen:
+        yield owner, first, last
+
+
+def _differences(made: Iterator[Stretch | str], stored: Iterator[Stretch]) -> Iterator[tuple[Stretch | str, bool]]:
+    """What only one of two ordered streams has; the flag tells whether it is the stored one."""
+    left, right = next(made, None), next(stored, None)
+    while left is not None or right is not None:
+        if isinstance(left, str):
+            yield left, False
+            left = next(made, None)
+        elif left == right:
+            left, right = next(made, None), next(stored, None)
+        elif right is None or (left is not None and left < right):
+            assert left is not None
+            yield left, False
+            left = next(made, None)
+        else:
+            yield right, True
+            right = next(stored, None)
+
+
+def _one_sided(execute: Execute) -> Iterator[str]:
+    """Every follow stands in both lists with one true second. Sums over buckets first, so that memory stays small."""
+    sums = [list(_sums(_follows(execute, direction))) for direction in Direction]
+    wrong = {bucket for bucket in range(_BUCKETS) if sums[0][bucket] != sums[1][bucket]}
+    if not wrong:
+        return
+    forth, back = (
+        Counter(follow for follow in _follows(execute, direction) if follow[0] % _BUCKETS in wrong)
+        for direction in Direction
+    )
+    for (follower, followee, second), _ in sorted(((forth - back) + (back - forth)).items()):
+        has = "following" if forth[follower, followee, second] else "followers"
+        yield f"account {follower} follows {followee} since {second} in the {has} list only"
+
+
+def _sums(found: Iterable[Follow]) -> list[int]:
+    sums = [0] * _BUCKETS
+    for follow in found:
+        sums[follow[0] % _BUCKETS] += hash(follow)
+    return sums
+
+
+def _follows(execute: Execute, direction: Direction) -> Iterator[Follow]:
+    """Follower, followee and true second of everything in the lists of one direction."""
+    for side in ("", "_aside"):
+        for owner, entry in entries_of(execute, f"{direction.value}{side}"):
+            if direction is Direction.FOLLOWING:
+                yield owner, entry.account, entry.second
+            else:
+                yield entry.account, owner, entry.second
+
+
+def _unmerged(execute: Execute) -> Iterator[str]:
+    query = f"SELECT account, merge FROM moving JOIN account ON id = account WHERE merge <> ({IS_ROW} OR key IS NULL)"
+    for account, merge in execute(query):
+        yield f"account {account}: is being moved, and readers are wrongly told {'' if merge else 'not '}to merge"
+
+
+def _wrong_sides(execute: Execute) -> Iterator[str]:
+    moving = {account for (account,) in execute("SELECT account FROM moving")}
+    accounts = execute(f"SELECT id, {IS_ROW} FROM account WHERE key IS NOT NULL OR id IN (SELECT account FROM moving)")
+    rows = {account: bool(is_row) for account, is_row in accounts}
+    for table in TABLES:
+        belongs = not table.endswith("_aside")
+        for owner, entry in entries_of(execute, table):
+            is_row = rows.get(entry.account)
+            if is_row is None or owner not in rows:
+                yield f"{table} of account {owner}, position {entry.position}: account {entry.account} is not there"
+            elif is_row != belongs and entry.account not in moving:
+                yield f"{table} of account {owner}, position {entry.position}: account {entry.account} is out of place"
+
+
+INVARIANTS: tuple[Callable[[Execute], Iterator[str]], ...] = (
+    _wrong_blocks,
+    _wrong_seconds,
+    _one_sided,
+    _wrong_sides,
+    _unmerged,
+)

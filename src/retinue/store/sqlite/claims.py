@@ -1,0 +1,39 @@
+"""Who may carry a username: the account with the best claim that was ever made to it, while it has no later one.
+
+A claim is better when it is later, at one second when its account's key is smaller. Claims outlive a rename, so that
+an event that comes late finds the same winner as one in time. Runs inside the writer's transactions.
+"""
+
+import apsw
+
+from retinue.store.sqlite.files import executor
+
+_BEST = "SELECT account FROM claim JOIN account ON id = account WHERE claim.folded = ? ORDER BY at DESC, key LIMIT 1"
+_STAKE = (
+    "INSERT INTO claim (folded, account, at) VALUES (?, ?, ?)"
+    " ON CONFLICT (folded, account) DO UPDATE SET at = excluded.at WHERE excluded.at > at RETURNING 1"
+)
+
+
+class Claims:
+    """All claims to usernames; of each account and name the latest is kept."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._execute = executor(connection)
+
+    def best(self, folded: str) -> int | None:
+        """The account with the best claim to a name."""
+        found = self._execute(_BEST, (folded,)).fetchall()
+        return int(found[0][0]) if found else None
+
+    def stake(self, account: int, folded: str, at: int) -> bool:
+        """Claim a name; whether that says anything new."""
+        return bool(self._execute(_STAKE, (folded, account, at)).fetchall())
+
+    def names_of(self, account: int) -> list[str]:
+        """Every name that an account has ever claimed."""
+        return [folded for (folded,) in self._execute("SELECT folded FROM claim WHERE account = ?", (account,))]
+
+    def give_up(self, account: int) -> None:
+        """Forget an account's claims."""
+        self._execute("DELETE FROM claim WHERE account = ?", (account,))

@@ -1,0 +1,18 @@
+"""Leaving no byte of what was erased in the graph's files."""
+
+import apsw
+
+from retinue.errors import StoreError
+
+
+def compact(connection: apsw.Connection) -> None:
+    """Write the file anew and empty its log.
+
+    `secure_delete` has overwritten what was deleted; rewriting also reaches what SQLite once copied to other pages.
+    Raises `StoreError` where a reader that never ends keeps the log in use.
+    """
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("VACUUM")
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
+    if busy:
+        raise StoreError("the store is compacted, but its log is still in use; stop what reads it and compact again")

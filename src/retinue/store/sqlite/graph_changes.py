@@ -1,0 +1,193 @@
+"""What a record or an event changes, put together from accounts, pairs and tombstones.
+
+Runs inside the writer's transactions. Everything here remembers what it has read; `begin` forgets it when another
+connection has changed the file.
+"""
+
+from collections.abc import Callable, Collection
+
+import apsw
+
+from retinue import names
+from retinue.history import Moment
+from retinue.model import (
+    AccountEvent,
+    AccountRecord,
+    Direction,
+    ErasureEvent,
+    Event,
+    FollowEvent,
+    FollowRecord,
+    Stretch,
+)
+from retinue.store.base import Verdict
+from retinue.store.sqlite.accounts import Accounts
+from retinue.store.sqlite.blocks import LAST_SECOND
+from retinue.store.sqlite.files import executor
+from retinue.store.sqlite.pairs import Pair, Pairs
+from retinue.store.sqlite.postdated import Claimed, Postdated, name_of
+from retinue.store.sqlite.resolver import Resolver
+from retinue.store.sqlite.sides import LEAVING, Sides
+from retinue.store.sqlite.sources import entries_of
+from retinue.store.sqlite.tidying import Tidying
+from retinue.store.sqlite.tombstones import Tombstones
+
+
+class GraphChanges:
+    """Changes of one connection's graph."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._execute = executor(connection)
+        self._sides = Sides(connection)
+        self._resolver = Resolver(connection, self._sides)
+        self._tombstones = Tombstones(connection)
+        self._postdated = Postdated(connection)
+        self._accounts = Accounts(connection, self._resolver, self._sides, self._tombstones)
+        self._pairs = Pairs(connection, self._sides)
+        self._tidying = Tidying(connection, self._sides, self._pairs)
+        self._version: int | None = None
+
+    def begin(self) -> None:
+        """Call at the start of each transaction."""
+        version = self._execute("PRAGMA data_version").fetchall()[0][0]
+        if version != self._version:
+            self._resolver.forget()
+            self._pairs.forget()
+            self._sides.begin()
+            self._tombstones.begin()
+            self._postdated.begin()
+        self._version = version
+
+    def flush(self) -> None:
+        """Call before each commit."""
+        self._pairs.flush()
+
+    def forget(self) -> None:
+        """Call after a rollback."""
+        self._version = None
+
+    def bring(self, record: AccountRecord, now: int) -> Verdict:
+        """Create or change the account of an imported row."""
+        return self._accounts.bring(record, _second(now))
+
+    def add_follow(self, record: FollowRecord, seen_at: int | None) -> Verdict:
+        """Store an imported row; accounts by key or username."""
+        found = self._resolver.find(record.follower), self._resolver.find(record.followee)
+        if _is_one(found, names.fold(record.follower), names.fold(record.followee)):
+            return Verdict.SELF_FOLLOW
+        for account, name in zip(found, (record.follower, record.followee), strict=True):
+            if account is None and self._tombstones.has_name(name):
+                return Verdict.ERASED
+        received_at = _second(record.received_at)
+        at = received_at if record.followed_at is None else min(record.followed_at, received_at)
+        if not self._pairs.has_room(found, at, received_at):
+            return Verdict.LIST_FULL
+        follower = found[0] or self._accounts.create(names.keys_of_name(record.follower)[0], record.follower)
+        followee = found[1] or self._accounts.create(names.keys_of_name(record.followee)[0], record.followee)
+        pair = Pair(follower, followee)
+        state = self._pairs.state(pair)
+        verdict = Verdict.DUPLICATE
+        if record.followed_at is not None or state.open is None:
+            verdict = self._pairs.learn(pair, state, Moment(at), received_at)
+        if seen_at is None or verdict is Verdict.LIST_FULL:
+            return verdict
+        return self._see(pair, min(seen_at, received_at), received_at) or verdict
+
+    def apply(self, event: Event, received_at: int) -> Verdict:
+        """Apply one event; accounts by key."""
+        received_at = _second(received_at)
+        if isinstance(event, FollowEvent):
+            return self._follow(event, received_at)
+        if isinstance(event, AccountEvent):
+            return self._change(event, received_at)
+        return self._erase(event)
+
+    def key_of(self, name: str) -> str | None:
+        """The key of the account that a name in an imported row means."""
+        account = self._resolver.find(name)
+        return None if account is None else self._accounts.stored(account).key
+
+    def missing(self, follower: str, followees: Collection[str], at: int) -> list[Pair]:
+        """Pairs of somebody who followed others than those named at a second."""
+        owner = self._resolver.find(follower)
+        if owner is None:
+            return []
+        others = {self._resolver.find(name) for name in followees} | {gone for (gone,) in self._execute(LEAVING)}
+        then = Stretch(owner, Direction.FOLLOWING, LAST_SECOND, 0, as_of=at)
+        everybody = entries_of(self._connection.execute, then, with_aside=True)
+        return [Pair(owner, account) for _, account in everybody if account not in others]
+
+    def end(self, pair: Pair, at: int) -> Verdict:
+        """Unfollow at a second."""
+        return self._pairs.learn(pair, self._pairs.state(pair), Moment(at, is_unfollow=True), at)
+
+    def is_tidy(self) -> bool:
+        """Whether nothing is left to do. Needs no transaction."""
+        return self._tidying.is_done()
+
+    def tidy(self, is_time_left: Callable[[], bool]) -> bool:
+        """Do some of what is left to do; whether there is more."""
+        return self._tidying.work(is_time_left)
+
+    def _follow(self, event: FollowEvent, received_at: int) -> Verdict:
+        if event.follower == event.followee:
+            return Verdict.SELF_FOLLOW
+        found = self._resolver.with_key(event.follower), self._resolver.with_key(event.followee)
+        for account, key in zip(found, (event.follower, event.followee), strict=True):
+            if account is None and self._tombstones.has_key(key):
+                return Verdict.ERASED
+        name = "follow" if event.is_follow else "unfollow"
+        if found[0] and found[1] and self._postdated.has(Claimed(found[0], found[1], name, event.at)):
+            return Verdict.DUPLICATE
+        at = min(event.at, received_at)
+        if event.is_follow and not self._pairs.has_room(found, at, received_at):
+            return Verdict.LIST_FULL
+        follower = found[0] or self._accounts.create(event.follower, event.follower)
+        followee = found[1] or self._accounts.create(event.followee, event.followee)
+        pair = Pair(follower, followee)
+        verdict = self._pairs.learn(pair, self._pairs.state(pair), Moment(at, not event.is_follow), received_at)
+        if event.at > at and verdict is Verdict.ACCEPTED:
+            self._postdated.keep(Claimed(follower, followee, name, event.at), at)
+        return verdict
+
+    def _change(self, event: AccountEvent, received_at: int) -> Verdict:
+        key = event.record.key
+        assert key is not None
+        found = self._resolver.with_key(key)
+        if found and self._postdated.has(Claimed(found, 0, name_of(event.record), event.at)):
+            return Verdict.DUPLICATE
+        at = min(event.at, received_at)
+        verdict = self._accounts.apply(event.record, at)
+        if event.at > at and verdict is Verdict.ACCEPTED:
+            account = self._resolver.with_key(key)
+            assert account is not None
+            self._postdated.keep(Claimed(account, 0, name_of(event.record), event.at), at)
+        return verdict
+
+    def _see(self, pair: Pair, seen_at: int, received_at: int) -> Verdict | None:
+        """Let a follow stand at the second at which it was seen to; None where it does."""
+        state = self._pairs.state(pair)
+        if any(standing.interval.holds(seen_at) for standing in state.standings):
+            return None
+        return self._pairs.learn(pair, state, Moment(seen_at), received_at)
+
+    def _erase(self, event: ErasureEvent) -> Verdict:
+        account = self._resolver.with_key(event.key)
+        if account is not None:
+            self._accounts.wipe(account)
+            return Verdict.ACCEPTED
+        if self._tombstones.has_key(event.key):
+            return Verdict.DUPLICATE
+        self._tombstones.add(event.key, [names.fold(event.key)])  # a name-only source would call it that
+        return Verdict.ACCEPTED
+
+
+def _is_one(found: tuple[int | None, int | None], follower: str, followee: str) -> bool:
+    """Whether both sides are one account, or one name that is not known yet."""
+    return found[0] == found[1] and (found[0] is not None or follower == followee)
+
+
+def _second(now: int) -> int:
+    """A time of receipt, as the last second at which anything can stand."""
+    return min(now, LAST_SECOND)

@@ -1,0 +1,49 @@
+"""Reading an account as itself: profile fields, and how long its two lists are."""
+
+from retinue.model import Direction, Profile
+from retinue.store.sqlite.blocks import LAST_SECOND, block_at, first_block, start_of
+from retinue.store.sqlite.files import Execute
+from retinue.store.sqlite.sides import LEAVING
+from retinue.store.sqlite.sources import read_list
+
+_NAME = "SELECT display_name FROM account WHERE id = ? AND key IS NOT NULL"
+_FIELDS = "SELECT field, value FROM profile WHERE account = ?"
+
+
+def read_profile(execute: Execute, account: int) -> Profile | None:
+    """The profile of an account; None where it is gone. Call inside one read transaction."""
+    names = execute(_NAME, (account,)).fetchall()
+    if not names:
+        return None
+    said = dict(execute(_FIELDS, (account,)).fetchall())
+    erased = {other for (other,) in execute(LEAVING)}
+    return Profile(
+        display_name=str(names[0][0]),
+        bio_description=str(said.get("bio_description", "")),
+        avatar_url=str(said.get("avatar_url", "")),
+        bio_url=str(said.get("bio_url", "")),
+        is_verified=bool(said.get("is_verified", False)),
+        likes_count=int(said.get("likes_count", 0)),
+        video_count=int(said.get("video_count", 0)),
+        following_count=_count(execute, Direction.FOLLOWING, account, erased),
+        follower_count=_count(execute, Direction.FOLLOWERS, account, erased),
+    )
+
+
+def _count(execute: Execute, direction: Direction, account: int, erased: set[int]) -> int:
+    """How many stand in a list, aside or not; without erased accounts that are still being removed from it."""
+    tables = (direction.value, f"{direction.value}_aside")
+    count = sum(_entries_in(execute, table, account) for table in tables)
+    if erased:
+        count -= sum(entry.account in erased for table in tables for entry in read_list(execute, table, account))
+    return count
+
+
+def _entries_in(execute: Execute, table: str, owner: int) -> int:
+    newest = f"SELECT block, length(entries) / 8 FROM {table} WHERE block BETWEEN ? AND ? ORDER BY block DESC LIMIT 1"
+    for block, entries in execute(newest, (first_block(owner), block_at(owner, LAST_SECOND))).fetchall():
+        if start_of(block) == 0:
+            return int(entries)
+        counted = f"SELECT entries FROM {table}_count WHERE owner = ?"
+        return int(execute(counted, (owner,)).fetchall()[0][0])
+    return 0

@@ -1,0 +1,339 @@
+"""Whole stories, step by step, told to a store and to the model; after each step both must show the same.
+
+Few accounts, few names and a clock that begins at second 5, so that everything collides and lists are full at times.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from frozen_clock import FrozenClock
+from model_store import ModelGraph
+from retinue import assemble, names
+from retinue.model import (
+    AccountEvent,
+    AccountRecord,
+    Direction,
+    ErasureEvent,
+    Event,
+    FollowEvent,
+    FollowRecord,
+    Row,
+    Slice,
+    Stretch,
+    Visibility,
+)
+from retinue.store.base import GraphReader, GraphWriter
+from service import problems_of
+
+T = TypeVar("T")
+BEGIN = 5
+
+# Keys that are names, names that are keys, spellings of one name, and one that is too long for a key.
+KEYS = ("1", "2", "3", "ann", "Ann")
+NAMES = ("ann", "bob", "cy", "1", "Ærø", "ærø", "x" * 65)
+ALL_NAMES = sorted({names.fold(name) for name in (*KEYS, *NAMES)})
+
+# How far from now; some of it in the future.
+AGES = st.integers(-2, 12)
+SOME_NAMES = st.sampled_from((*KEYS, *NAMES, "@BOB"))
+USERNAMES = st.none() | st.sampled_from(NAMES)
+FIELDS = {
+    "display_name": st.none() | st.sampled_from(["", "a", "b"]),
+    "visibility": st.none() | st.sampled_from(Visibility),
+    "likes_count": st.none() | st.integers(0, 2),
+    "is_verified": st.none() | st.booleans(),
+}
+
+
+class Told(NamedTuple):
+    """An event as it is drawn: its second is so far from the second of its receipt."""
+
+    event: Event
+    age: int
+
+    def at(self, now: int) -> Event:
+        """The event, received at a second."""
+        kind = type(self.event)
+        fields = {name: getattr(self.event, name) for name in self.event.__struct_fields__}
+        return kind(**fields | {"at": max(1, now - self.age)})
+
+
+FOLLOWS = st.builds(FollowEvent, st.sampled_from(KEYS), st.sampled_from(KEYS), st.just(0), st.booleans())
+ACCOUNTS = st.builds(
+    AccountEvent, st.builds(AccountRecord, key=st.sampled_from(KEYS), username=USERNAMES, **FIELDS), st.just(0)
+)
+EVENTS = st.lists(st.builds(Told, FOLLOWS | ACCOUNTS, AGES), min_size=1, max_size=8)
+RECORDS = st.builds(AccountRecord, key=st.none() | st.sampled_from(KEYS), username=USERNAMES, **FIELDS).filter(
+    lambda record: record.key is not None or record.username is not None
+)
+ROWS = st.lists(st.tuples(SOME_NAMES, SOME_NAMES, st.none() | AGES), min_size=1, max_size=8)
+DIRECTIONS = st.sampled_from(Direction)
+
+
+# The embedded store finds its own kind by the location; another store comes with another location.
+GRAPH = "graph.db"
+
+# Without explaining what could vary in a failure, which takes minutes for stories.
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a store's method."""
+    return asyncio.run(coroutine)
+
+
+class Walk(NamedTuple):
+    """A client on its way down a list: where it goes on, what it saw, and what must come exactly once."""
+
+    stretch: Stretch
+    seen: list[tuple[int, int]]
+    untouched: set[tuple[int, int]]
+
+
+class Story(RuleBasedStateMachine):
+    """Two writers that take turns and a reader, beside the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.location = str(Path(self.folder.name) / GRAPH)
+        self.clock = FrozenClock(BEGIN)
+        assemble.create_store(self.location)
+        self.writers = [assemble.open_graph_writer(self.location, self.clock) for _ in range(2)]
+        self.graph = assemble.open_graph(self.location, self.clock)
+        self.model = ModelGraph()
+        self.ids: dict[int, int] = {}
+        self.walk: Walk | None = None
+        self.turn = 0
+
+    @property
+    def now(self) -> int:
+        """This second."""
+        return self.clock.now()
+
+    @rule(told=EVENTS)
+    def events(self, told: list[Told]) -> None:
+        """A batch of events."""
+        self.both("apply", [one.at(self.now) for one in told], self.now)
+
+    @rule(told=EVENTS, delay=st.integers(1, 5))
+    def events_that_come_again(self, told: list[Told], delay: int) -> None:
+        """A batch of events that is delivered twice."""
+        batch = [one.at(self.now) for one in told]
+        self.both("apply", batch, self.now)
+        self.clock.advance(delay)
+        self.both("apply", batch[::-1], self.now)
+
+    @rule(records=st.lists(RECORDS, min_size=1, max_size=4))
+    def accounts(self, records: list[AccountRecord]) -> None:
+        """Rows of an accounts file."""
+        self.both("add_accounts", records, self.now)
+
+    @rule(rows=ROWS, seen=st.none() | st.integers(0, 6))
+    def rows(self, rows: list[tuple[str, str, int | None]], seen: int | None) -> None:
+        """Rows of a follows file, or of a list as it was seen."""
+        now = self.now
+        records = [FollowRecord(a, b, None if age is None else max(1, now - age), now) for a, b, age in rows]
+        self.both("add_follows", records, None if seen is None else max(1, now - seen))
+
+    @rule(follower=SOME_NAMES, spared=st.lists(SOME_NAMES, max_size=3), age=st.integers(0, 4))
+    def missing(self, follower: str, spared: list[str], age: int) -> None:
+        """A whole list was seen."""
+        self.both("end_missing", follower, spared, max(1, self.now - age))
+
+    @precondition(lambda self: len(self.model.erased_keys) < 2)
+    @rule(key=st.sampled_from(KEYS), is_late=st.booleans())
+    def erase(self, key: str, is_late: bool) -> None:
+        """Somebody is forgotten."""
+        self.both("apply", [ErasureEvent(key, self.now - is_late)], self.now)
+
+    @rule()
+    def tidy(self) -> None:
+        """Some background work; all of it where it gives back seconds, which the model does at once."""
+        is_more = run(self.writer.tidy())
+        while is_more and self.model.has_ghosts():
+            is_more = run(self.writer.tidy())
+        self.forget_the_erased()
+
+    @precondition(lambda self: self.turn % 8 == 0)
+    @rule()
+    def compact(self) -> None:
+        """All background work, and the file written anew."""
+        run(self.writer.compact())
+        self.forget_the_erased()
+
+    @rule(number=st.integers(0, 1))
+    def reopen_writer(self, number: int) -> None:
+        """A writer is closed, another comes."""
+        self.writers[number].close()
+        self.writers[number] = assemble.open_graph_writer(self.location, self.clock)
+
+    @rule()
+    def reopen_reader(self) -> None:
+        """The reader is closed, another comes."""
+        self.graph.close()
+        self.graph = assemble.open_graph(self.location, self.clock)
+
+    @precondition(lambda self: self.walk is None and self.model.people)
+    @rule(data=st.data(), direction=DIRECTIONS, limit=st.integers(1, 3), age=st.none() | st.integers(0, 12))
+    def begin_walk(self, data: st.DataObject, direction: Direction, limit: int, age: int | None) -> None:
+        """A client asks for the first page of a list."""
+        owner = data.draw(st.sampled_from(sorted(self.model.people)))
+        as_of = None if age is None else max(1, self.now - age)
+        stretch = Stretch(owner, direction, self.now, limit, as_of)
+        self.walk = Walk(stretch, [], set(self.model.visible(stretch)))
+        self.go_on()
+
+    @precondition(lambda self: self.walk is not None)
+    @rule()
+    def go_on(self) -> None:
+        """The client asks for the next page; at the end everything that did not change came exactly once."""
+        assert self.walk is not None
+        stretch, seen, untouched = self.walk
+        page = [entry for entry in self.model.visible(stretch) if entry[0] <= stretch.bound]
+        seen += page[: stretch.limit]
+        self.walk = Walk(below(stretch, run(self.model.read(stretch))), seen, untouched)
+        if len(page) <= stretch.limit:
+            assert all(seen.count(entry) == 1 for entry in untouched)
+            self.walk = None
+
+    @invariant()
+    def both_show_the_same(self) -> None:
+        """Names, lists in both directions, today's and earlier ones, in pages of every size, and profiles."""
+        self.clock.advance(1)
+        self.turn += 1
+        run(self.compare())
+        if self.walk is not None:
+            self.walk.untouched.intersection_update(self.model.visible(self.walk.stretch))
+
+    def teardown(self) -> None:
+        """Whatever has happened, the store is sound."""
+        self.graph.close()
+        for writer in self.writers:
+            writer.close()
+        problems = problems_of(self.location)
+        self.folder.cleanup()
+        assert problems == []
+
+    @property
+    def writer(self) -> GraphWriter:
+        """Whose turn it is to write."""
+        return self.writers[self.turn % 2]
+
+    def both(self, method: str, *arguments: Any) -> None:
+        """Tell both; their verdicts must agree."""
+        expected = run(getattr(self.model, method)(*arguments))
+        assert expected == run(getattr(self.writer, method)(*arguments))
+
+    def forget_the_erased(self) -> None:
+        """When the store is tidy nothing is left of them, not even an id."""
+        run(self.model.tidy())
+        self.ids = {one: other for one, other in self.ids.items() if one in self.model.people}
+
+    async def compare(self) -> None:
+        """Ask both everything."""
+        for name in ALL_NAMES:
+            expected, found = await self.model.find_account(name), await self.graph.find_account(name)
+            assert (expected and expected.visibility, name) == (found and found.visibility, name)
+            if expected and found:
+                assert self.ids.setdefault(expected.id, found.id) == found.id
+        for account, stored in self.ids.items():
+            assert await self.model.profile(account) == await self.graph.profile(stored)
+            if account in self.model.people:
+                for direction in Direction:
+                    await self.compare_list(account, stored, direction)
+
+    async def compare_list(self, account: int, stored: int, direction: Direction) -> None:
+        """The list of today, and those of some seconds before."""
+        limit = self.turn % 3 + 1
+        for as_of in (None, 1 + self.turn % self.now, self.now - self.turn % 7):
+            expected = await pages(self.model, Stretch(account, direction, self.now, limit, as_of))
+            assert expected == await pages(self.graph, Stretch(stored, direction, self.now, limit, as_of))
+
+
+def below(stretch: Stretch, found: Slice[Row]) -> Stretch:
+    """What to ask after a page."""
+    bound = found.oldest - 1 if found.rows else stretch.bound
+    return Stretch(stretch.account_id, stretch.direction, bound, stretch.limit, stretch.as_of)
+
+
+async def pages(graph: GraphReader[Row], stretch: Stretch) -> list[Slice[Row]]:
+    """A whole list, page by page."""
+    found = [await graph.read(stretch)]
+    while found[-1].has_more:
+        stretch = below(stretch, found[-1])
+        found.append(await graph.read(stretch))
+    return found
+
+
+def test_a_store_does_what_the_model_does() -> None:
+    """In thousands of steps, whatever happens in whatever order."""
+    run_state_machine_as_test(Story, settings=settings(max_examples=60, stateful_step_count=60, phases=PHASES))
+
+
+# The same events in another order
+
+NOW = 1000
+BIRTHS = [AccountEvent(AccountRecord(key=key), 1) for key in KEYS]
+ERASURES = st.builds(ErasureEvent, st.sampled_from(KEYS), st.just(0))
+SETS = st.lists(st.builds(Told, FOLLOWS | FOLLOWS | ACCOUNTS | ERASURES, st.integers(0, 9)), max_size=30)
+
+
+@contextmanager
+def told_to_a_store(batches: Sequence[Sequence[Event]], *, is_tidied: bool) -> Iterator[GraphReader[Row]]:
+    """A store that was told events in batches."""
+    clock = FrozenClock()
+    with tempfile.TemporaryDirectory() as folder:
+        location = str(Path(folder) / GRAPH)
+        assemble.create_store(location)
+        writer = assemble.open_graph_writer(location, clock)
+        for batch in batches:
+            run(writer.apply(batch, NOW))
+            while is_tidied and run(writer.tidy()):
+                pass
+        graph = assemble.open_graph(location, clock)
+        yield graph
+        graph.close()
+        writer.close()
+        assert problems_of(location) == []
+
+
+async def all_of(graph: GraphReader[Row]) -> dict[str, Any]:
+    """All that a store shows, but for positions and what hangs on them."""
+    found: dict[str, Any] = {}
+    for name in ALL_NAMES:
+        account = await graph.find_account(name)
+        if account is not None:
+            lists = [
+                sorted(map(repr, (await graph.read(Stretch(account.id, direction, NOW, 100, as_of))).rows))
+                for direction in Direction
+                for as_of in (None, *range(NOW - 11, NOW + 1))
+            ]
+            found[name] = account.visibility, await graph.profile(account.id), lists
+    return found
+
+
+@settings(max_examples=100)
+@given(data=st.data(), told=SETS)
+def test_neither_order_nor_repetition_nor_batches_change_what_is_shown(data: st.DataObject, told: list[Told]) -> None:
+    """Rows, true times, usernames, profiles and counts depend on the set of the events alone."""
+    events = [*BIRTHS, *(one.at(NOW) for one in told)]
+    model = ModelGraph()
+    run(model.apply(events, NOW))
+    expected = run(all_of(model))
+
+    for is_tidied in (False, True):
+        again = data.draw(st.lists(st.sampled_from(events), max_size=10))
+        shuffled = data.draw(st.permutations([*events, *again]))
+        size = data.draw(st.integers(1, 10))
+        batches = [shuffled[begin : begin + size] for begin in range(0, len(shuffled), size)]
+        with told_to_a_store(batches, is_tidied=is_tidied) as graph:
+            assert expected == run(all_of(graph))
