@@ -9,10 +9,12 @@ import httpx
 
 from frozen_clock import FrozenClock
 from retinue import assemble
-from retinue.model import RESEARCH_SCOPE, AccountRecord, FollowRecord, Visibility
+from retinue.model import RESEARCH_SCOPE, AccountRecord, Event, FollowRecord, Visibility
 from retinue.store.base import Verdict
 
 FOLLOWING = "/v2/research/user/following/"
+FOLLOWERS = "/v2/research/user/followers/"
+INFO = "/v2/research/user/info/"
 TOKEN = "/v2/oauth/token/"
 
 
@@ -40,25 +42,35 @@ class Service:
         """A new token of the service's own client."""
         return asyncio.run(self.credentials.issue_token(self.client_key, self.secret))
 
-    def add_account(self, username: str, display_name: str = "", visibility: Visibility = Visibility.PUBLIC) -> None:
+    def add_account(
+        self, username: str, display_name: str = "", visibility: Visibility = Visibility.PUBLIC, **profile: Any
+    ) -> None:
         """Create or change an account."""
-        record = AccountRecord(username, display_name=display_name, visibility=visibility)
+        record = AccountRecord(username, display_name=display_name, visibility=visibility, **profile)
         asyncio.run(self.writer.add_accounts([record], self.clock.now()))
 
     def follow(self, follower: str, *followees: tuple[str, int]) -> Sequence[Verdict]:
-        """Store follows in the given order."""
+        """Store the follows of one account in the given order."""
+        return self.add_follows(*((follower, followee, at) for followee, at in followees))
+
+    def add_follows(self, *follows: tuple[str, str, int]) -> Sequence[Verdict]:
+        """Store (follower, followee, second) in the given order."""
         now = self.clock.now()
-        records = [FollowRecord(follower, followee, at, now) for followee, at in followees]
+        records = [FollowRecord(follower, followee, at, now) for follower, followee, at in follows]
         return asyncio.run(self.writer.add_follows(records))
+
+    def apply(self, *events: Event) -> Sequence[Verdict]:
+        """Let things happen; accounts are named by key."""
+        return asyncio.run(self.writer.apply(events, self.clock.now()))
 
     def post(self, path: str, content: bytes, headers: dict[str, str] | None = None) -> httpx.Response:
         """One POST."""
         return self.request("POST", path, content, headers or {})
 
-    def ask(self, body: Any) -> httpx.Response:
-        """One query for a following list, with a good token. A dict goes out as JSON, bytes as they are."""
+    def ask(self, body: Any, path: str = FOLLOWING) -> httpx.Response:
+        """One query with a good token, for a following list unless told. A dict goes out as JSON, bytes as they are."""
         content = body if isinstance(body, bytes) else httpx.Request("POST", "http://x", json=body).content
-        return self.post(FOLLOWING, content, {"Authorization": f"Bearer {self.token}"})
+        return self.post(path, content, {"Authorization": f"Bearer {self.token}"})
 
     def request(self, method: str, path: str, content: bytes, headers: dict[str, str]) -> httpx.Response:
         """One request."""

@@ -14,18 +14,40 @@ from urllib.parse import urlsplit
 
 import pytest
 import trustme
-from researchtikpy import get_following
+from researchtikpy import get_followers, get_following, get_users_info
 from researchtikpy.get_access_token import get_access_token
-from researchtikpy.social_graph import extract_following, iter_following_responses
-from tiktok_research_api import QueryUserFollowingRequest, TikTokResearchAPI
+from researchtikpy.social_graph import (
+    extract_followers,
+    extract_following,
+    iter_followers_responses,
+    iter_following_responses,
+)
+from tiktok_research_api import (
+    QueryUserFollowersRequest,
+    QueryUserFollowingRequest,
+    QueryUserInfoRequest,
+    TikTokResearchAPI,
+)
 
 import nostr
+import walk
 from running import Client, create_client, running_server
 
 pytestmark = nostr.present
 
 HOST = "open.tiktokapis.com"
 BIG_LIST = 5_413
+BIG_FOLLOWER_LIST = 251
+INFO_FIELDS = {
+    "display_name",
+    "bio_description",
+    "avatar_url",
+    "is_verified",
+    "follower_count",
+    "following_count",
+    "likes_count",
+    "video_count",
+}
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +88,22 @@ def token(tiktok: Client) -> str:
 
 def owners() -> list[str]:
     """The owner of the longest list, of a middling one and of a short one."""
-    lists = sorted(nostr.expected_lists().items(), key=lambda item: len(item[1]))
+    return owners_of(nostr.expected_lists(), BIG_LIST)
+
+
+def followed() -> list[str]:
+    """The same for follower lists."""
+    return owners_of(nostr.expected_followers(), BIG_FOLLOWER_LIST)
+
+
+def owners_of(lists: walk.Lists, longest: int) -> list[str]:
+    """The owner of the longest list, whose length is known, of one of a middling length and of the shortest."""
     if not lists:
         return ["absent"]
-    assert BIG_LIST == len(lists[-1][1])
-    return [lists[-1][0], lists[len(lists) // 2][0], lists[0][0]]
+    lengths = {len(rows): owner for owner, rows in lists.items()}
+    by_length = [lengths[length] for length in sorted(lengths)]
+    assert longest == max(lengths)
+    return [by_length[-1], by_length[len(by_length) // 2], by_length[0]]
 
 
 def pairs(rows: list[dict[str, str]]) -> list[tuple[str, str]]:
@@ -92,14 +125,49 @@ def test_tiktoks_own_wrapper_collects_whole_lists(tiktok: Client, owner: str, ma
     assert cursor >= 1
 
 
+@pytest.mark.parametrize("owner", followed())
+@pytest.mark.parametrize("max_count", [None, 100])
+def test_tiktoks_own_wrapper_collects_whole_follower_lists(tiktok: Client, owner: str, max_count: int | None) -> None:
+    """`query_user_followers` with `fetch_all_pages` gets every row once, in order."""
+    api = TikTokResearchAPI(tiktok.key, tiktok.secret, qps=100_000)
+    request = QueryUserFollowersRequest(owner, max_count=max_count)
+
+    rows, _, has_more = api.query_user_followers(request, fetch_all_pages=True)
+
+    assert nostr.expected_followers()[owner] == pairs(rows)
+    assert not has_more
+
+
+@pytest.mark.parametrize("owner", [*owners(), *followed()])
+def test_tiktoks_own_wrapper_gets_user_info(tiktok: Client, owner: str) -> None:
+    """`query_user_info` gets its default fields; the counts are the lengths of the lists."""
+    info = TikTokResearchAPI(tiktok.key, tiktok.secret).query_user_info(QueryUserInfoRequest(owner))
+
+    assert INFO_FIELDS == info.keys()
+    assert len(nostr.expected_lists().get(owner, ())) == info["following_count"]
+    assert len(nostr.expected_followers().get(owner, ())) == info["follower_count"]
+
+
+def test_tiktoks_own_wrapper_puts_fields_into_the_url_as_they_are(tiktok: Client) -> None:
+    """Also with spaces behind the commas."""
+    request = QueryUserInfoRequest(owners()[0], "bio_url, display_name , is_verified")
+
+    info = TikTokResearchAPI(tiktok.key, tiktok.secret).query_user_info(request)
+
+    assert ["bio_url", "display_name", "is_verified"] == list(info)
+
+
 def test_tiktoks_own_wrapper_hears_of_refusals(tiktok: Client, caplog: pytest.LogCaptureFixture) -> None:
     """An unknown user is an error that the wrapper logs with our code, message and log_id."""
     api = TikTokResearchAPI(tiktok.key, tiktok.secret)
 
     with caplog.at_level(logging.ERROR):
         assert ([], None, False) == api.query_user_following(QueryUserFollowingRequest("nobody.there"), True)
+        assert ([], None, False) == api.query_user_followers(QueryUserFollowersRequest("nobody.here"), True)
+        assert api.query_user_info(QueryUserInfoRequest("nobody.anywhere")) is None
 
-    assert "invalid_params: username nobody.there is invalid: cannot find the user (Log ID: 20" in caplog.text
+    for name in ("nobody.there", "nobody.here", "nobody.anywhere"):
+        assert f"invalid_params: username {name} is invalid: cannot find the user (Log ID: 20" in caplog.text
 
 
 @pytest.mark.parametrize("owner", owners())
@@ -120,6 +188,42 @@ def test_researchtikpys_iterator_collects_whole_lists(token: str, owner: str) ->
             rows += extract_following(response)
 
     assert nostr.expected_lists()[owner] == pairs(rows)
+
+
+@pytest.mark.parametrize("owner", followed())
+def test_researchtikpy_collects_whole_follower_lists(token: str, owner: str) -> None:
+    """`get_followers` gets every row once, in order, as a data frame; no more than `total_count` where it is told."""
+    expected = nostr.expected_followers()[owner]
+
+    frame = get_followers([owner], token, verbose=False)
+    first = get_followers([owner], token, max_count=7, total_count=9, verbose=False)
+
+    assert expected == pairs(frame.to_dict("records"))
+    assert {owner} == set(frame["target_account"])
+    assert expected[:9] == pairs(first.to_dict("records"))
+
+
+@pytest.mark.parametrize("owner", followed())
+def test_researchtikpys_iterator_collects_whole_follower_lists(token: str, owner: str) -> None:
+    """`iter_followers_responses` gets every row once, in order."""
+    rows: list[dict[str, str]] = []
+    for response in iter_followers_responses(token, owner):
+        with closing(response):
+            rows += extract_followers(response)
+
+    assert nostr.expected_followers()[owner] == pairs(rows)
+
+
+def test_researchtikpy_gets_user_info(token: str) -> None:
+    """`get_users_info` gets a row for each user, and one with an error for who is unknown."""
+    wanted = [*owners(), "nobody.there"]
+
+    *found, unknown = get_users_info(wanted, token, verbose=False).to_dict("records")
+
+    lengths = [len(nostr.expected_lists()[owner]) for owner in owners()]
+    assert lengths == [info["following_count"] for info in found]
+    assert found[0].keys() >= INFO_FIELDS
+    assert ("nobody.there", "Failed to retrieve data") == (unknown["username"], unknown["error"])
 
 
 def test_researchtikpy_hears_of_refusals(token: str, capsys: pytest.CaptureFixture[str]) -> None:

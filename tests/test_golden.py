@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retinue import wire
-from retinue.model import Visibility
-from service import FOLLOWING, TOKEN, Service
+from retinue.model import FollowEvent, Visibility
+from service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
 
 GOLDEN = Path(__file__).parent / "golden"
 LOG_ID = re.compile(r"20231114221320[0-9A-F]{20}")  # the frozen clock's second, then 20 random digits
@@ -54,14 +54,21 @@ def world(service: Service) -> Service:
         "empty": Visibility.PUBLIC,
     }.items():
         service.add_account(name, name, visibility)
-    for name, display_name in {"b": "Bee", "c": "See", "d": "Dé 👩‍👩‍👧"}.items():
+    for name, display_name in {"b": "Bee", "c": "See", "d": "Dé 👩‍👩‍👧", "r": "Are"}.items():
         service.add_account(name, display_name)
-    service.follow("a", *((f"friend{n}", 1685544151 + n) for n in range(130)))
-    service.follow("žofie", ("a", 1600000000))
+    friends = [(f"friend{n}", 1685544151 + n) for n in range(130)]
+    service.follow("a", *friends)
+    service.add_follows(*((name, "a", at) for name, at in friends))
+    service.apply(*(FollowEvent(*pair, 1690000000, False) for n in range(120, 130) for pair in both_ways(f"friend{n}")))
+    service.follow("žofie", ("a", 1600000000), ("b", 1600000000))
+    service.follow("b", ("žofie", 1600000000), ("shy", 1600000000))
     service.follow("hidden", ("a", 1600000000))
     usual = (("b", 1000000100), ("c", 1000000200), ("d", 1000000300), ("x", 1000000050))
     service.follow("p", *usual)
     service.follow("q", *usual, ("e", 1000000300))
+    make_followers(service)
+    make_history(service)
+    make_profile(service)
     for number, (name, at) in enumerate(
         (
             ("test_username", 1685000000),
@@ -75,38 +82,131 @@ def world(service: Service) -> Service:
     return service
 
 
+@pytest.mark.parametrize("path", [FOLLOWING, FOLLOWERS])
+def both_ways(friend: str) -> list[tuple[str, str]]:
+    """The two pairs that `a` and a friend make."""
+    return [("a", friend), (friend, "a")]
+
+
+def make_followers(service: Service) -> None:
+    """What `followers.toml` speaks of."""
+    service.add_follows(
+        ("b", "star", 1000000100),
+        ("c", "star", 1000000200),
+        ("d", "star", 1000000300),
+        ("x", "star", 1000000050),
+        ("shy", "star", 1000000020),
+        *((name, "hub", 1000000300) for name in ("d", "b", "c")),
+    )
+
+
+def make_history(service: Service) -> None:
+    """What `history.toml` speaks of: every event is told twice, the latest first."""
+    events = [
+        FollowEvent("r", "b", 1000000100),
+        FollowEvent("r", "c", 1000000200),
+        FollowEvent("r", "c", 1000000250, is_follow=False),
+        FollowEvent("r", "d", 1000000300),
+        FollowEvent("r", "b", 1000000350, is_follow=False),
+        FollowEvent("r", "c", 1000000400),
+        FollowEvent("r", "t", 1000000500),
+        FollowEvent("r", "t", 1000000600, is_follow=False),
+    ]
+    service.apply(*reversed(events), *events)
+
+
+def make_profile(service: Service) -> None:
+    """What `info.toml` speaks of."""
+    service.add_account(
+        "i",
+        "Aye 👁",
+        bio_description="Line\nbreak",
+        avatar_url="https://cdn.example/i.webp",
+        bio_url="https://i.example",
+        is_verified=True,
+        likes_count=5_000_000_000,
+        video_count=7,
+    )
+    service.follow("i", *((name, 1000000100) for name in ("b", "shy", "x", "gone")))
+    service.add_follows(*((name, "i", 1000000100) for name in ("žofie", "hidden", "shy")))
+
+
+@pytest.mark.parametrize("path", [FOLLOWING, FOLLOWERS])
 @pytest.mark.parametrize("group", golden("same", "group"), ids=lambda group: group["about"])
-def test_equal_questions_get_equal_data(world: Service, group: dict[str, Any]) -> None:
+def test_equal_questions_get_equal_data(world: Service, group: dict[str, Any], path: str) -> None:
     """All accepted forms of a field mean the same."""
-    answers = [world.ask(body.encode()) for body in group["bodies"]]
+    assert_equal([world.ask(body.encode(), path) for body in group["bodies"]])
+
+
+@pytest.mark.parametrize("group", golden("info", "group"), ids=lambda group: group["about"])
+def test_equal_questions_get_equal_profiles(world: Service, group: dict[str, Any]) -> None:
+    """All accepted forms of `fields` and of the body mean the same."""
+    assert_equal(
+        [world.ask(body.encode(), f"{INFO}?{query}") for query in group["queries"] for body in group["bodies"]]
+    )
+
+
+def assert_equal(answers: list[httpx.Response]) -> None:
+    """All answers are good and have the same data; it is not empty."""
     data = [checked(answer, log_id=answer.json()["error"]["log_id"])["data"] for answer in answers]
 
     assert [200] * len(answers) == [answer.status_code for answer in answers]
-    assert data[0]["user_following"]
-    assert [data[0]] * len(data) == data
+    assert next(iter(data[0].values()))
+    assert [list(data[0].items())] * len(data) == [list(each.items()) for each in data]
 
 
 @pytest.mark.parametrize(("body", "entry"), each_body("refusals", "refusal"))
 def test_refused_bodies(world: Service, body: str, entry: dict[str, Any]) -> None:
     """Each bad body gets its exact status, code and message."""
-    answer = world.ask(body.encode())
+    for path in (FOLLOWING, FOLLOWERS):
+        if path.strip("/").endswith(entry.get("only", "")):
+            assert_refused(world.ask(body.encode(), path), entry["status"], entry["code"], entry["message"])
+
+
+@pytest.mark.parametrize(("body", "entry"), each_body("info", "refusal"))
+def test_refused_questions_for_profiles(world: Service, body: str, entry: dict[str, Any]) -> None:
+    """Each bad body or list of fields gets its exact message."""
+    for query in entry["queries"]:
+        assert_refused(world.ask(body.encode(), f"{INFO}?{query}"), 400, "invalid_params", entry["message"])
+
+
+def assert_refused(answer: httpx.Response, status: int, code: str, message: str) -> None:
+    """The answer is this refusal, in the envelope."""
     found = checked(answer, log_id=answer.json()["error"]["log_id"])
 
-    assert entry["status"] == answer.status_code
+    assert status == answer.status_code
     assert {"data", "error"} == found.keys()
     assert found["data"] == {}
     assert {"code", "message", "log_id"} == found["error"].keys()
-    assert (entry["code"], entry["message"]) == (found["error"]["code"], found["error"]["message"])
+    assert (code, message) == (found["error"]["code"], found["error"]["message"])
 
 
-@pytest.mark.parametrize("entry", golden("paging", "exchange"), ids=lambda entry: entry["body"])
-def test_whole_answers(world: Service, entry: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("path", "entry"),
+    [
+        pytest.param(f"/v2/research/user/{entry.get('to', usual)}/", entry, id=f"{name}-{entry['body']}")
+        for name, usual in (("paging", "following"), ("followers", "followers"), ("history", "following"))
+        for entry in golden(name, "exchange")
+    ],
+)
+def test_whole_answers(world: Service, path: str, entry: dict[str, Any]) -> None:
     """Pages are right to the byte."""
-    answer = world.ask(entry["body"].encode())
+    assert_whole(world.ask(entry["body"].encode(), path), entry["data"], message="ok")
+
+
+@pytest.mark.parametrize("path", [INFO, INFO.rstrip("/")])
+@pytest.mark.parametrize("entry", golden("info", "exchange"), ids=lambda entry: entry["fields"][:40])
+def test_whole_profiles(world: Service, path: str, entry: dict[str, Any]) -> None:
+    """Of a profile exactly the fields asked for come, in that order, with an empty message."""
+    assert_whole(world.ask(entry["body"].encode(), f"{path}?fields={entry['fields']}"), entry["data"], message="")
+
+
+def assert_whole(answer: httpx.Response, data: str, *, message: str) -> None:
+    """The answer is this, to the byte but for the log_id."""
     log_id = answer.json()["error"]["log_id"]
     checked(answer, log_id=log_id)
 
-    expected = f'{{"data":{entry["data"]},"error":{{"code":"ok","message":"ok","log_id":"{log_id}"}}}}'
+    expected = f'{{"data":{data},"error":{{"code":"ok","message":"{message}","log_id":"{log_id}"}}}}'
     assert (200, expected) == (answer.status_code, answer.text)
 
 
@@ -156,13 +256,16 @@ def test_a_good_token_request(service: Service, form: str, path: str) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer "])
-@pytest.mark.parametrize("path", [FOLLOWING, FOLLOWING.rstrip("/"), FOLLOWING + "?fields=display_name,username"])
-def test_headers_and_paths_that_are_accepted(world: Service, headers: dict[str, str], scheme: str, path: str) -> None:
+@pytest.mark.parametrize("ending", ["", "/", "?x", "/?fields=display_name,username"])
+def test_headers_and_paths_that_are_accepted(world: Service, headers: dict[str, str], scheme: str, ending: str) -> None:
     """Content type, spelling of the scheme, trailing slash and query string make no difference; nothing redirects."""
-    answer = world.post(path, b'{"username":"p"}', {**headers, "Authorization": f"{scheme} {world.token}"})
+    for path, name, rows in ((FOLLOWING, "p", ["d", "c", "b"]), (FOLLOWERS, "star", ["d", "c", "b", "shy"])):
+        body = f'{{"username":"{name}"}}'.encode()
+        answer = world.post(path.rstrip("/") + ending, body, {**headers, "Authorization": f"{scheme} {world.token}"})
 
-    assert answer.status_code == 200
-    assert [row["username"] for row in answer.json()["data"]["user_following"]] == ["d", "c", "b"]
+        assert answer.status_code == 200
+        found, *_ = answer.json()["data"].values()
+        assert rows == [row["username"] for row in found]
 
 
 @pytest.mark.parametrize("body", [b'{"username":"a","x":"\xff"}', b'{"username":"a","\xff":1}', b"username=a&x=\xff"])

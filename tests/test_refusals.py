@@ -1,5 +1,6 @@
 """What is refused before, beside and after the body: tokens, paths, methods, sizes, visibility, faults of our own."""
 
+import asyncio
 import logging
 from typing import Any
 
@@ -7,15 +8,18 @@ import httpx
 import pytest
 
 from frozen_clock import FrozenClock
-from retinue import wire
+from retinue import assemble
 from retinue.errors import StoreUnavailable
-from retinue.model import Account, Slice, Visibility
+from retinue.model import Account, ErasureEvent, FollowEvent, Profile, Slice, Stretch, Visibility
+from retinue.requests import MAX_BODY_BYTES
 from retinue.web.asgi import Application
 from retinue.web.routes import NOT_SERVED
-from service import FOLLOWING, TOKEN, Service
+from service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
 
 INVALID_TOKEN = "The access token is invalid or not found in the request."
 WITHHELD = "API cannot return this user's information"
+COUNTS = f"{INFO}?fields=following_count,follower_count"
+RESEARCH = [FOLLOWING, FOLLOWERS, COUNTS]
 
 
 def refusal(answer: httpx.Response) -> tuple[int, str, str]:
@@ -27,6 +31,7 @@ def refusal(answer: httpx.Response) -> tuple[int, str, str]:
     return answer.status_code, body["error"]["code"], body["error"]["message"]
 
 
+@pytest.mark.parametrize("path", RESEARCH)
 @pytest.mark.parametrize(
     "authorization",
     [
@@ -44,12 +49,12 @@ def refusal(answer: httpx.Response) -> tuple[int, str, str]:
         "Bearer " + "x" * 600,
     ],
 )
-def test_without_a_good_token_nothing_is_answered(service: Service, authorization: str | None) -> None:
+def test_without_a_good_token_nothing_is_answered(service: Service, authorization: str | None, path: str) -> None:
     """A missing, malformed or unknown token is a 401, whatever the body."""
     headers = {} if authorization is None else {"Authorization": authorization.format(token=service.token)}
 
     for body in (b'{"username":"a"}', b"nonsense", b""):
-        assert refusal(service.post(FOLLOWING, body, headers)) == (401, "access_token_invalid", INVALID_TOKEN)
+        assert refusal(service.post(path, body, headers)) == (401, "access_token_invalid", INVALID_TOKEN)
 
 
 def test_a_token_in_query_or_body_does_not_count(service: Service) -> None:
@@ -84,8 +89,6 @@ async def revoke(service: Service) -> bool:
 
 def test_a_revoked_client_gets_in_nowhere_after_a_second(service: Service, clock: FrozenClock) -> None:
     """Revocation ends tokens within a second, and the token endpoint says why there are no new ones."""
-    import asyncio  # noqa: PLC0415 - only here
-
     assert service.ask({"username": "nobody"}).status_code == 400
     assert asyncio.run(revoke(service))
     clock.advance(1)
@@ -100,12 +103,13 @@ def test_a_revoked_client_gets_in_nowhere_after_a_second(service: Service, clock
     ) == (401, "invalid_client", "The client has been revoked.")
 
 
-def test_a_token_without_the_scope_hears_which_one_is_missing(service: Service) -> None:
+@pytest.mark.parametrize("path", RESEARCH)
+def test_a_token_without_the_scope_hears_which_one_is_missing(service: Service, path: str) -> None:
     """The scope is checked before the body is read."""
     service.client_key, service.secret = service.register(frozenset({"research.adlib.basic"}))
     service.token = service.fresh_token()
 
-    status, code, message = refusal(service.ask(b"nonsense"))
+    status, code, message = refusal(service.ask(b"nonsense", path))
 
     assert (status, code) == (401, "scope_not_authorized")
     assert "research.data.basic" in message
@@ -130,7 +134,22 @@ def test_research_endpoints_that_are_not_served(service: Service, path: str) -> 
         assert f"Retinue does not serve {path}" == message
 
 
-@pytest.mark.parametrize("path", [FOLLOWING, TOKEN, FOLLOWING.rstrip("/")])
+def test_fields_are_checked_before_the_account_is_looked_up(service: Service) -> None:
+    """Body, then its fields and those asked for, then the account: the first fault is the one that is told."""
+
+    def message(body: bytes, path: str) -> str:
+        return refusal(service.ask(body, path))[2]
+
+    assert "body" == message(b"nonsense", INFO).partition(":")[0]
+    assert "username" == message(b"{}", INFO).partition(":")[0]
+    assert "fields" == message(b'{"username":"nobody"}', INFO).partition(":")[0]
+    assert "cannot find the user" in message(b'{"username":"nobody"}', COUNTS)
+    for path in (FOLLOWING, FOLLOWERS):
+        assert "Invalid count or cursor" == message(b'{"username":"nobody","max_count":0}', path)
+        assert "as_of" == message(b'{"username":"nobody","as_of":"then"}', path).partition(":")[0]
+
+
+@pytest.mark.parametrize("path", [*RESEARCH, TOKEN, FOLLOWING.rstrip("/"), INFO, INFO.rstrip("/")])
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH"])
 def test_wrong_methods(service: Service, method: str, path: str) -> None:
     """Only POST is served; the answer names it."""
@@ -143,41 +162,138 @@ def test_wrong_methods(service: Service, method: str, path: str) -> None:
 def test_a_body_of_64_kib_is_the_longest(service: Service) -> None:
     """One byte more is a 413, in the form of the endpoint's own errors."""
     service.follow("p", ("b", 1000000100))
-    fits = b'{"username":"p"}'.ljust(wire.MAX_BODY_BYTES)
+    fits = b'{"username":"p"}'.ljust(MAX_BODY_BYTES)
 
-    assert service.ask(fits).status_code == 200
-    assert refusal(service.ask(fits + b" ")) == (413, "invalid_params", "body: longer than 65536 bytes")
+    for path in RESEARCH:
+        assert service.ask(fits, path).status_code == 200
+        assert refusal(service.ask(fits + b" ", path)) == (413, "invalid_params", "body: longer than 65536 bytes")
     flat = service.post(TOKEN, fits + b" ")
     assert (flat.status_code, flat.json()["error"]) == (413, "invalid_request")
 
 
 @pytest.mark.parametrize(
-    ("visibility", "is_row", "message"),
+    ("visibility", "is_row", "hides_following", "hides_all"),
     [
-        (Visibility.PUBLIC, True, None),
-        (Visibility.FOLLOWING_HIDDEN, True, "username someone is private"),
-        (Visibility.PRIVATE, False, "username someone is private"),
-        (Visibility.WITHHELD, False, WITHHELD),
+        (Visibility.PUBLIC, True, None, None),
+        (Visibility.FOLLOWING_HIDDEN, True, "username someone is private", None),
+        (Visibility.PRIVATE, False, "username someone is private", "username someone is private"),
+        (Visibility.WITHHELD, False, WITHHELD, WITHHELD),
     ],
 )
 def test_who_is_a_row_and_who_is_answered(
-    service: Service, clock: FrozenClock, visibility: Visibility, is_row: bool, message: str | None
+    service: Service,
+    clock: FrozenClock,
+    visibility: Visibility,
+    is_row: bool,
+    hides_following: str | None,
+    hides_all: str | None,
 ) -> None:
-    """Each visibility has its place in others' lists and its answer when asked, also when it changes later."""
-    service.follow("fan", ("someone", 1000000100), ("other", 1000000050))
-    service.follow("someone", ("other", 1000000100))
-    assert service.ask({"username": "someone"}).status_code == 200
+    """Each visibility has its place in others' lists and its answers when asked, also when it changes later.
 
+    Lists of the past are no way around it, and counts hold everybody.
+    """
+    befriend(service)
     service.add_account("someone", "Some One", visibility)
     clock.advance(1)
 
-    rows = [row["username"] for row in service.ask({"username": "fan"}).json()["data"]["user_following"]]
-    assert (["someone", "other"] if is_row else ["other"]) == rows
-    answer = service.ask({"username": "someone"})
-    if message is None:
-        assert answer.status_code == 200
-    else:
-        assert (400, "invalid_params", message) == refusal(answer)
+    for as_of in (None, 1000000100):
+        for path in (FOLLOWING, FOLLOWERS):
+            assert (["someone", "other"] if is_row else ["other"]) == names(service, path, "fan", as_of)
+        assert hides_following == answered(service, {"username": "someone", "as_of": as_of}, FOLLOWING)
+        assert hides_all == answered(service, {"username": "someone", "as_of": as_of}, FOLLOWERS)
+    assert hides_all == answered(service, {"username": "someone"}, COUNTS)
+    assert {"following_count": 2, "follower_count": 2} == service.ask({"username": "fan"}, COUNTS).json()["data"]
+
+
+def befriend(service: Service) -> None:
+    """`fan` follows `someone` and `other`, and both follow it."""
+    service.add_follows(
+        ("fan", "someone", 1000000100),
+        ("fan", "other", 1000000050),
+        ("someone", "fan", 1000000100),
+        ("other", "fan", 1000000050),
+    )
+    for path in RESEARCH:
+        assert service.ask({"username": "someone"}, path).status_code == 200
+
+
+def names(service: Service, path: str, username: str, as_of: int | None = None) -> list[str]:
+    """The usernames on the first page of a list."""
+    rows, *_ = service.ask({"username": username, "as_of": as_of}, path).json()["data"].values()
+    return [row["username"] for row in rows]
+
+
+def answered(service: Service, body: dict[str, Any], path: str) -> str | None:
+    """The message with which a query is refused; None where it is answered."""
+    answer = service.ask(body, path)
+    if answer.status_code == 200:
+        return None
+    status, code, message = refusal(answer)
+    assert (400, "invalid_params") == (status, code)
+    return message
+
+
+def test_an_erased_account_is_unknown_everywhere(service: Service, clock: FrozenClock) -> None:
+    """Neither asked for, nor as a row of any second, nor in counts is there anything left of it."""
+    befriend(service)
+
+    service.apply(ErasureEvent("someone", clock.now()))
+    clock.advance(1)
+
+    for path in RESEARCH:
+        message = answered(service, {"username": "someone"}, path)
+        assert "username someone is invalid: cannot find the user" == message
+    for path in (FOLLOWING, FOLLOWERS):
+        assert [["other"], ["other"]] == [names(service, path, "fan", as_of) for as_of in (None, 1000000100)]
+    assert {"following_count": 1, "follower_count": 1} == service.ask({"username": "fan"}, COUNTS).json()["data"]
+
+
+def test_an_unfollow_is_gone_from_both_lists_and_counts_at_once(service: Service) -> None:
+    """The very next answer knows of it; the past stays."""
+    befriend(service)
+
+    service.apply(FollowEvent("fan", "someone", 1000000200, is_follow=False))
+
+    assert [["other"], ["someone", "other"]] == [names(service, FOLLOWING, "fan", at) for at in (None, 1000000199)]
+    assert [[], ["fan"]] == [names(service, FOLLOWERS, "someone", at) for at in (None, 1000000199)]
+    assert {"following_count": 1, "follower_count": 2} == service.ask({"username": "fan"}, COUNTS).json()["data"]
+
+
+def test_both_lists_agree(service: Service) -> None:
+    """One account is in another's following list exactly when the other is in its follower list."""
+    service.add_follows(*((f"u{n % 7}", f"u{n % 11}", 1000000000 + n % 5) for n in range(77) if n % 7 != n % 11))
+    users = [f"u{n}" for n in range(11)]
+
+    following = {(user, other) for user in users for other in names(service, FOLLOWING, user)}
+    followers = {(other, user) for user in users for other in names(service, FOLLOWERS, user)}
+
+    assert following == followers
+    assert 77 - 7 == len(following)
+
+
+class VanishingGraph:
+    """A graph from which an account vanishes between the two looks that a profile takes."""
+
+    async def find_account(self, folded: str) -> Account | None:
+        """Still there."""
+        return Account(1, Visibility.PUBLIC)
+
+    async def read(self, stretch: Stretch) -> Slice[bytes]:
+        """Not asked for."""
+        raise NotImplementedError
+
+    async def profile(self, account_id: int) -> Profile | None:
+        """Not there any more."""
+        return None
+
+
+def test_an_account_that_vanishes_while_it_is_asked_for_is_unknown(service: Service) -> None:
+    """It is refused like any other unknown one."""
+    service.application = assemble.public_application(VanishingGraph(), service.access, service.clock)
+
+    message = answered(service, {"username": "someone"}, COUNTS)
+
+    assert "username someone is invalid: cannot find the user" == message
 
 
 def test_a_full_page_in_spite_of_withheld_accounts(service: Service) -> None:
@@ -202,7 +318,11 @@ class BrokenGraph:
         """Fail."""
         raise self._error
 
-    async def following(self, account_id: int, bound: int, limit: int) -> Slice[bytes]:
+    async def read(self, stretch: Stretch) -> Slice[bytes]:
+        """Fail."""
+        raise self._error
+
+    async def profile(self, account_id: int) -> Profile | None:
         """Fail."""
         raise self._error
 
@@ -223,22 +343,20 @@ def test_failures_of_our_own_are_answered_in_the_envelope(
     retry_after: str | None,
 ) -> None:
     """A failing store is a 503 that asks to come back; anything else a 500. The log has it under the log_id."""
-    from retinue import assemble  # noqa: PLC0415 - the service's own application is replaced here
-
     service.application = assemble.public_application(BrokenGraph(error), service.access, service.clock)
-    with caplog.at_level(logging.ERROR):
-        answer = service.ask({"username": "p"})
+    for path in RESEARCH:
+        caplog.clear()
+        with caplog.at_level(logging.ERROR):
+            answer = service.ask({"username": "p"}, path)
 
-    assert expected == refusal(answer)[:2]
-    assert retry_after == answer.headers.get("retry-after")
-    assert answer.headers["x-tt-logid"] in caplog.text
-    assert "disk" not in answer.text
+        assert expected == refusal(answer)[:2]
+        assert retry_after == answer.headers.get("retry-after")
+        assert answer.headers["x-tt-logid"] in caplog.text
+        assert "disk" not in answer.text
 
 
 def test_a_client_that_goes_away_gets_no_answer(service: Service) -> None:
     """A connection that ends before its body has come is neither an error nor an answer."""
-    import asyncio  # noqa: PLC0415 - only here
-
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:

@@ -18,17 +18,22 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from frozen_clock import FrozenClock
 from retinue import assemble
-from retinue.model import FollowRecord
+from retinue.model import FollowEvent, FollowRecord
 from retinue.web.openapi import document
 from running import fresh_token, running_server
+from service import FOLLOWERS, FOLLOWING, INFO, TOKEN
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 NOW = 1_700_000_000
-FOLLOWING = "/v2/research/user/following/"
-TOKEN = "/v2/oauth/token/"
 LOG_ID = re.compile(r"\d{14}[0-9A-F]{20}")
+PROFILE = f"{INFO}?fields=display_name,follower_count"
+KEYS = {
+    FOLLOWING: {"user_following", "cursor", "has_more"},
+    FOLLOWERS: {"user_followers", "cursor", "has_more"},
+    PROFILE: {"display_name", "follower_count"},
+}
 
 schema = schemathesis.openapi.from_dict(document())
 
@@ -39,7 +44,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     store: Path = tmp_path_factory.mktemp("robust") / "graph.db"
     assemble.create_store(str(store))
     with closing(assemble.open_graph_writer(str(store), FrozenClock())) as writer:
-        asyncio.run(writer.add_follows([FollowRecord("0", f"f{n}", NOW - n, NOW) for n in range(200)]))
+        pairs = [pair for n in range(200) for pair in (("0", f"f{n}"), (f"f{n}", "0"))]
+        asyncio.run(writer.add_follows([FollowRecord(*pair, NOW - n, NOW) for n, pair in enumerate(pairs)]))
+        asyncio.run(writer.apply([FollowEvent(*pair, NOW, is_follow=False) for pair in pairs[:20]], NOW))
     with running_server(store) as server:
         yield server.base_url, fresh_token(server, store)
 
@@ -61,12 +68,12 @@ def test_the_openapi_document_is_kept(case: "schemathesis.Case[Any]", site: tupl
         )
 
 
-def is_ours(status: int, headers: dict[str, str], content: bytes) -> bool:
-    """Whether an answer has one of the three forms of ours."""
+def is_ours(status: int, headers: dict[str, str], content: bytes, path: str = FOLLOWING) -> bool:
+    """Whether an answer has the path's form of success, or one of our two forms of refusals."""
     body: dict[str, Any] = json.loads(content)
     log_id = body["error"]["log_id"] if isinstance(body.get("error"), dict) else body.get("log_id", "")
     if status == 200:
-        shape = {"data", "error"} == body.keys() and {"user_following", "cursor", "has_more"} == body["data"].keys()
+        shape = {"data", "error"} == body.keys() and KEYS[path] == body["data"].keys()
     else:
         shape = body.get("data") == {} or {"error", "error_description", "log_id"} == body.keys()
     return (
@@ -97,7 +104,7 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-QUERIES = st.dictionaries(st.sampled_from(["username", "max_count", "cursor", "x"]), JSON_VALUES)
+QUERIES = st.dictionaries(st.sampled_from(["username", "max_count", "cursor", "as_of", "x"]), JSON_VALUES)
 BODIES = st.one_of(
     st.binary(max_size=200),
     QUERIES.map(lambda query: json.dumps(query).encode()),
@@ -110,8 +117,8 @@ HEADERS = st.lists(st.tuples(st.text(TOKENS, min_size=1, max_size=12), st.binary
 )
 
 
-@settings(max_examples=600)
-@given(body=BODIES, path=st.sampled_from([FOLLOWING, TOKEN]))
+@settings(max_examples=1200)
+@given(body=BODIES, path=st.sampled_from([*KEYS, TOKEN]))
 def test_any_body_is_answered_in_our_form(site: tuple[str, str], body: bytes, path: str) -> None:
     """With a good token and a right path, whatever the body: a page or a refusal, never a fault of ours."""
     base_url, token = site
@@ -121,13 +128,27 @@ def test_any_body_is_answered_in_our_form(site: tuple[str, str], body: bytes, pa
 
     assert found is not None
     assert found[0] in {200, 400, 401}
-    assert is_ours(*found)
+    assert is_ours(*found, path)
+
+
+@settings(max_examples=600)
+@given(query=st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="#"), max_size=60))
+def test_any_query_string_is_answered_in_our_form(site: tuple[str, str], query: str) -> None:
+    """Lists do not mind what it holds; profiles want their fields in it."""
+    base_url, token = site
+    head = f"HTTP/1.1\r\nAuthorization: Bearer {token}\r\nContent-Length: 16\r\n\r\n"
+    for path in (FOLLOWING, FOLLOWERS, INFO):
+        found = answer(base_url, f"POST {path}?{query} {head}".encode() + b'{"username":"0"}')
+
+        assert found is not None
+        assert (400 if path == INFO else 200) == found[0]
+        assert is_ours(*found, path)
 
 
 @settings(max_examples=600)
 @given(
     method=st.sampled_from([b"POST", b"GET", b"OPTIONS", b"FOO", b""]) | st.binary(max_size=6),
-    path=st.sampled_from([FOLLOWING.encode(), TOKEN.encode(), b"*", b"/%zz", b"/%ff", b"//", b""])
+    path=st.sampled_from([*map(str.encode, (*KEYS, TOKEN)), b"*", b"/%zz", b"/%ff", b"//", b""])
     | st.binary(max_size=20),
     headers=HEADERS,
     body=st.binary(max_size=50),

@@ -16,11 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from retinue.model import FollowEvent
 from retinue.settings import Settings
 from retinue.web import protocol
 from retinue.web.listener import bind, public_server
 from retinue.web.protocol import Protocol
-from service import FOLLOWING, Service
+from service import FOLLOWERS, FOLLOWING, INFO, Service
 from test_golden import golden
 from test_robustness import BODIES
 
@@ -41,6 +42,8 @@ class LongWay(Protocol):
 def ports(service: Service) -> Iterator[tuple[int, int]]:
     """Two servers on one application: one with the short way, one without."""
     service.follow("p", *((f"f{n}", 1_600_000_000 + n) for n in range(150)))
+    service.add_follows(*((f"f{n}", "p", 1_600_000_000 + n) for n in range(150)))
+    service.apply(*(FollowEvent(f"f{n}", "p", 1_650_000_000, is_follow=False) for n in range(9)))
     servers, threads, ports = [], [], []
     for way in (Protocol, LongWay):
         listener = bind("127.0.0.1", 0)
@@ -80,12 +83,19 @@ def request(token: str, body: bytes, *headers: bytes, target: str = FOLLOWING) -
     return head.encode() + b"".join(header + b"\r\n" for header in headers) + b"\r\n" + body
 
 
-def test_the_golden_bodies_are_answered_alike(service: Service, ports: tuple[int, int]) -> None:
+@pytest.mark.parametrize("target", [FOLLOWING, FOLLOWERS])
+def test_the_golden_bodies_are_answered_alike(service: Service, ports: tuple[int, int], target: str) -> None:
     """Pages and refusals of the contract's exchanges."""
     entries = [*golden("same", "group"), *golden("refusals", "refusal")]
     bodies = [body for entry in entries for body in entry["bodies"]]
-    for body in [*bodies, '{"username":"p"}', '{"username":"p","max_count":100}', " " * 70_000]:
-        sent = request(service.token, body.encode()) + request(service.token, b"", LAST)
+    bodies += [
+        '{"username":"p"}',
+        '{"username":"p","max_count":100}',
+        '{"username":"p","as_of":1640000000}',
+        " " * 70_000,
+    ]
+    for body in bodies:
+        sent = request(service.token, body.encode(), target=target) + request(service.token, b"", LAST, target=target)
         short = spoken(ports[SHORT], sent)
 
         assert short.startswith(b"HTTP/1.1 ")
@@ -93,12 +103,17 @@ def test_the_golden_bodies_are_answered_alike(service: Service, ports: tuple[int
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(body=BODIES, cuts=st.lists(st.integers(1, 400), max_size=3), repeats=st.integers(1, 3))
+@given(
+    body=BODIES,
+    cuts=st.lists(st.integers(1, 400), max_size=3),
+    targets=st.lists(st.sampled_from([FOLLOWING, FOLLOWERS, f"{INFO}?fields=follower_count"]), min_size=1, max_size=4),
+)
 def test_any_body_in_any_pieces_is_answered_alike(
-    service: Service, ports: tuple[int, int], body: bytes, cuts: list[int], repeats: int
+    service: Service, ports: tuple[int, int], body: bytes, cuts: list[int], targets: list[str]
 ) -> None:
     """Whole, cut anywhere, and several in a row on one connection."""
-    sent = request(service.token, body) * repeats + request(service.token, body, LAST)
+    sent = b"".join(request(service.token, body, target=target) for target in targets)
+    sent += request(service.token, body, LAST)
     places = [0, *sorted(cuts), len(sent)]
     pieces = [sent[start:end] for start, end in pairwise(places)]
 
@@ -119,15 +134,17 @@ def test_any_body_in_any_pieces_is_answered_alike(
     ],
     ids=str,
 )
-@pytest.mark.parametrize("target", [FOLLOWING, FOLLOWING.rstrip("/"), FOLLOWING + "?x=1", "http://h" + FOLLOWING])
+@pytest.mark.parametrize("spelling", ["{}/", "{}", "{}/?x=1", "{}?", "http://h{}/"])
 def test_unusual_requests_are_answered_alike(
-    service: Service, ports: tuple[int, int], headers: list[bytes], target: str
+    service: Service, ports: tuple[int, int], headers: list[bytes], spelling: str
 ) -> None:
     """Headers that change how a request is read, and other spellings of the target; an ordinary request follows."""
-    sent = request(service.token, b'{"username":"p"}', *headers, target=target)
     after = request(service.token, b'{"username":"p","max_count":1}', LAST)
+    for path in (FOLLOWING, FOLLOWERS):
+        target = spelling.format(path.rstrip("/"))
+        sent = request(service.token, b'{"username":"p"}', *headers, target=target) + after
 
-    assert spoken(ports[SHORT], sent + after) == spoken(ports[LONG], sent + after)
+        assert spoken(ports[SHORT], sent) == spoken(ports[LONG], sent)
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1", b"2.0"])
@@ -166,9 +183,10 @@ def test_ordinary_requests_really_go_the_short_way(
     tasks: list[Any] = []
     monkeypatch.setattr(Protocol, "_start_asgi_task", lambda *arguments: tasks.append(arguments))
     connection = http.client.HTTPConnection("127.0.0.1", ports[SHORT], timeout=10)
-    for _ in range(2):
-        connection.request("POST", FOLLOWING, b'{"username":"p"}', {"Authorization": f"Bearer {service.token}"})
-        assert 20 == len(json.load(connection.getresponse())["data"]["user_following"])
+    for path in (FOLLOWING, FOLLOWERS, FOLLOWERS.rstrip("/"), FOLLOWING):
+        connection.request("POST", path, b'{"username":"p"}', {"Authorization": f"Bearer {service.token}"})
+        rows, *_ = json.load(connection.getresponse())["data"].values()
+        assert 20 == len(rows)
     connection.close()
 
     assert [] == tasks

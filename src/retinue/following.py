@@ -1,7 +1,7 @@
-"""The use case: one page of an account's following list.
+"""The use case: one page of an account's following or followers list, at any second of its past; and its profile.
 
 Account, then visibility, then bound, then page. Knows neither HTTP nor SQL; the store keeps lists exact
-(`store/base.py`), the rules of the cursor are here.
+(`store/base.py`), the rules of visibility and of the cursor are here.
 """
 
 from typing import Generic
@@ -9,35 +9,52 @@ from typing import Generic
 from retinue import names
 from retinue.clock import Clock
 from retinue.errors import AccountNotFound, AccountPrivate, AccountWithheld
-from retinue.model import Account, Page, Query, Shown_co, Visibility
+from retinue.model import Account, Direction, Page, Profile, Query, Shown_co, Stretch, Visibility
 from retinue.store.base import GraphReader
+
+_FOLLOWING = Direction.FOLLOWING  # on Python 3.11 each look into an enum is dear
+# How much an account may hide and still be asked for its following list; for its followers and its profile.
+_FOR_FOLLOWING, _FOR_THE_REST = Visibility.PUBLIC, Visibility.FOLLOWING_HIDDEN
 
 
 class Following(Generic[Shown_co]):
-    """Answers queries for following lists."""
+    """Answers queries for lists and profiles. All methods raise `AccountNotFound`, `AccountPrivate`, `AccountWithheld`.
+
+    Visibility is today's, also of lists of the past.
+    """
 
     def __init__(self, graph: GraphReader[Shown_co], clock: Clock) -> None:
         self._graph = graph
         self._clock = clock
 
-    async def page(self, query: Query) -> Page[Shown_co]:
-        """The page at a query's bound. Raises `AccountNotFound`, `AccountPrivate` or `AccountWithheld`.
+    async def page(self, query: Query, direction: Direction) -> Page[Shown_co]:
+        """The page at a query's bound.
 
         The next cursor is one second before the oldest row: no two rows of a list share a second, so nothing is
         repeated and nothing is lost. An empty page gives back the bound that was used.
         """
-        account = await self._account(query.username)
+        account = await self._account(query.username, _FOR_FOLLOWING if direction is _FOLLOWING else _FOR_THE_REST)
         now = self._clock.now()
         bound = now if query.cursor is None else min(query.cursor, now)
-        found = await self._graph.following(account.id, bound, query.max_count)
+        as_of = query.as_of
+        if as_of is not None and as_of >= now:
+            as_of = None  # the list of now is today's
+        found = await self._graph.read(Stretch(account.id, direction, bound, query.max_count, as_of))
         return Page(found.rows, found.oldest - 1 if found.rows else bound, found.has_more)
 
-    async def _account(self, username: str) -> Account:
+    async def profile(self, username: str) -> Profile:
+        """The account as itself. It is shown to everybody who may see it as a row."""
+        account = await self._account(username, _FOR_THE_REST)
+        profile = await self._graph.profile(account.id)
+        if profile is None:
+            raise AccountNotFound(username)  # it went away between the two looks
+        return profile
+
+    async def _account(self, username: str, most_hidden: Visibility) -> Account:
+        """The account, if it hides no more than that."""
         account = await self._graph.find_account(names.fold(username))
         if account is None:
             raise AccountNotFound(username)
-        if account.visibility is Visibility.WITHHELD:
-            raise AccountWithheld
-        if account.visibility is not Visibility.PUBLIC:
-            raise AccountPrivate(username)
+        if account.visibility > most_hidden:
+            raise AccountWithheld if account.visibility is Visibility.WITHHELD else AccountPrivate(username)
         return account

@@ -5,13 +5,14 @@ shape of requests and answers; what a path means is `routes.py`'s business.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from msgspec import Struct
 
 from retinue import errors, wire
 from retinue.clock import Clock
+from retinue.requests import MAX_BODY_BYTES
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -29,12 +30,19 @@ class ClientGone(Exception):
 class Request:
     """What a handler may know of a request."""
 
-    __slots__ = ("_receive", "headers", "log_id")
+    __slots__ = ("_receive", "_scope", "headers", "log_id")
 
-    def __init__(self, headers: Iterable[tuple[bytes, bytes]], receive: Receive, log_id: str) -> None:
-        self.headers = headers
-        self.log_id = log_id
+    def __init__(self, scope: Scope, receive: Receive, log_id: str) -> None:
+        self._scope = scope
         self._receive = receive
+        self.headers: Headers = scope["headers"]
+        self.log_id = log_id
+
+    @property
+    def query_string(self) -> bytes:
+        """What stands behind the `?`, as it came."""
+        query_string: bytes = self._scope.get("query_string", b"")
+        return query_string
 
     def header(self, name: bytes) -> bytes:
         """The first header of a (lower-case) name; empty where there is none."""
@@ -45,19 +53,19 @@ class Request:
 
     async def body(self) -> bytes:
         """The whole body. Raises `BodyTooLarge`, without reading on."""
-        if (declared := self.header(b"content-length")).isdigit() and int(declared[:20]) > wire.MAX_BODY_BYTES:
-            raise errors.BodyTooLarge(str(wire.MAX_BODY_BYTES))
+        if (declared := self.header(b"content-length")).isdigit() and int(declared[:20]) > MAX_BODY_BYTES:
+            raise errors.BodyTooLarge(str(MAX_BODY_BYTES))
         message = await self._receive()
         body: bytes = message.get("body", b"")
         while message.get("more_body", False):
-            if len(body) > wire.MAX_BODY_BYTES:
+            if len(body) > MAX_BODY_BYTES:
                 break
             message = await self._receive()
             body += message.get("body", b"")
         if message["type"] == "http.disconnect":
             raise ClientGone
-        if len(body) > wire.MAX_BODY_BYTES:
-            raise errors.BodyTooLarge(str(wire.MAX_BODY_BYTES))
+        if len(body) > MAX_BODY_BYTES:
+            raise errors.BodyTooLarge(str(MAX_BODY_BYTES))
         return body
 
 
@@ -138,7 +146,7 @@ class Application:
 
     async def reply(self, scope: Scope, receive: Receive) -> Reply | None:
         """The reply to one request, whatever happens; None if the client went away."""
-        request = Request(scope["headers"], receive, self._log_ids.fresh())
+        request = Request(scope, receive, self._log_ids.fresh())
         route = self._routes.get(scope["path"])
         try:
             answer = await _answer(route, scope["method"], request)

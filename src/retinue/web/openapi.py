@@ -4,8 +4,9 @@ from importlib.metadata import version
 from typing import Any
 
 from retinue import wire
-from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS
-from retinue.web.routes import FOLLOWING_PATH, TOKEN_PATH
+from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Profile
+from retinue.requests import DEFAULT_COUNT, MAX_COUNT, PROFILE_FIELDS
+from retinue.web.routes import LIST_PATHS, PROFILE_PATH, TOKEN_PATH
 
 
 def _closed(**properties: Any) -> dict[str, Any]:
@@ -21,48 +22,60 @@ _USERNAME = {
     "type": "string",
     "minLength": 1,
     "not": {"const": "@"},
-    "description": "The account whose list is asked for; case does not matter, one leading @ is ignored.",
+    "description": "The account asked for; case does not matter, one leading @ is ignored.",
 }
 _COUNT_DIGITS = {"type": "string", "pattern": "^0{0,17}([1-9][0-9]?|100)$"}
-_CURSOR_DIGITS = {"type": "string", "pattern": "^(-0{1,19}|0{0,2}[0-9]{0,18})$"}
-_COUNT_TEXT = f"How many rows at most; {wire.DEFAULT_COUNT} where absent."
+_SECOND_DIGITS = {"type": "string", "pattern": "^(-0{1,19}|0{0,2}[0-9]{0,18})$"}
+_COUNT_TEXT = f"How many rows at most; {DEFAULT_COUNT} where absent."
 _CURSOR_TEXT = "Unix second, inclusive: follows at or before it. Absent, null, 0, empty or future: now."
+_AS_OF_TEXT = (
+    "Unix second: the list as it stood then. Absent, null, 0, empty or future: today's list. Retinue's own field."
+)
 
-_QUERY_PAIRS = {
-    "type": "object",
-    "required": ["username"],
-    "properties": {
-        "username": _USERNAME,
-        "max_count": {**_COUNT_DIGITS, "description": _COUNT_TEXT},
-        "cursor": {**_CURSOR_DIGITS, "description": _CURSOR_TEXT},
-    },
-}
+_COUNT = {"anyOf": [_NULL, {"type": "integer", "minimum": 1, "maximum": MAX_COUNT}, _COUNT_DIGITS]}
+_SECOND = {"anyOf": [_NULL, {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}, _SECOND_DIGITS]}
 
-_QUERY = {
-    "type": "object",
-    "required": ["username"],
-    "properties": {
-        "username": _USERNAME,
-        "max_count": {
-            "anyOf": [_NULL, {"type": "integer", "minimum": 1, "maximum": wire.MAX_COUNT}, _COUNT_DIGITS],
-            "description": _COUNT_TEXT,
-        },
-        "cursor": {
-            "anyOf": [_NULL, {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}, _CURSOR_DIGITS],
-            "description": _CURSOR_TEXT,
-        },
-    },
-}
+
+def _asked(**optional: Any) -> dict[str, Any]:
+    """The body of a request about an account."""
+    return {"type": "object", "required": ["username"], "properties": {"username": _USERNAME, **optional}}
+
+
+_QUERY_PAIRS = _asked(
+    max_count={**_COUNT_DIGITS, "description": _COUNT_TEXT},
+    cursor={**_SECOND_DIGITS, "description": _CURSOR_TEXT},
+    as_of={**_SECOND_DIGITS, "description": _AS_OF_TEXT},
+)
+_QUERY = _asked(
+    max_count={**_COUNT, "description": _COUNT_TEXT},
+    cursor={**_SECOND, "description": _CURSOR_TEXT},
+    as_of={**_SECOND, "description": _AS_OF_TEXT},
+)
 
 _ROW = _closed(display_name={"type": "string"}, username=_TEXT)
-_PAGE = _closed(
-    data=_closed(
-        user_following={"type": "array", "items": _ROW, "maxItems": wire.MAX_COUNT},
-        cursor={"type": "integer", "minimum": 0},
-        has_more={"type": "boolean"},
-    ),
-    error=_closed(code={"const": "ok"}, message={"const": "ok"}, log_id=_LOG_ID),
+
+
+def _page(key: str) -> dict[str, Any]:
+    rows = {"type": "array", "items": _ROW, "maxItems": MAX_COUNT}
+    cursor = {"type": "integer", "minimum": 0}
+    return _success("ok", _closed(**{key: rows, "cursor": cursor, "has_more": {"type": "boolean"}}))
+
+
+def _success(message: str, data: dict[str, Any]) -> dict[str, Any]:
+    return _closed(data=data, error=_closed(code={"const": "ok"}, message={"const": message}, log_id=_LOG_ID))
+
+
+_PROFILE_TYPES = {str: {"type": "string"}, bool: {"type": "boolean"}, int: {"type": "integer", "minimum": 0}}
+_PROFILE = _success(
+    "",
+    {
+        "type": "object",
+        "properties": {name: _PROFILE_TYPES[kind] for name, kind in Profile.__annotations__.items()},
+        "additionalProperties": False,
+        "minProperties": 1,
+    },
 )
+
 _ENVELOPE = _closed(
     data=_closed(),
     error=_closed(
@@ -93,24 +106,53 @@ def document() -> dict[str, Any]:
             "description": "TikTok's Research API contract of Query User Following, self-hosted.",
         },
         "paths": {
-            FOLLOWING_PATH: {"post": _following()},
+            LIST_PATHS[Direction.FOLLOWING]: {
+                "post": _list("queryUserFollowing", "The accounts that an account follows", "user_following")
+            },
+            LIST_PATHS[Direction.FOLLOWERS]: {
+                "post": _list("queryUserFollowers", "The accounts that follow an account", "user_followers")
+            },
+            PROFILE_PATH: {"post": _profile()},
             TOKEN_PATH: {"post": _token()},
         },
         "components": {"securitySchemes": {"clientToken": {"type": "http", "scheme": "bearer"}}},
     }
 
 
-def _following() -> dict[str, Any]:
+def _list(name: str, summary: str, key: str) -> dict[str, Any]:
     return {
-        "operationId": "queryUserFollowing",
-        "summary": "The accounts that an account follows, newest first",
+        **_research(name, f"{summary}, newest first"),
+        "requestBody": _body(_QUERY, _QUERY_PAIRS),
+        "responses": _responses("A page of the list", _page(key), _ENVELOPE),
+    }
+
+
+def _profile() -> dict[str, Any]:
+    return {
+        **_research("queryUserInfo", "An account itself"),
+        "parameters": [_FIELDS],
+        "requestBody": _body(_asked(), _asked()),
+        "responses": _responses("The fields asked for", _PROFILE, _ENVELOPE),
+    }
+
+
+_FIELDS = {
+    "name": "fields",
+    "in": "query",
+    "required": True,
+    "description": "The fields wanted, separated by commas.",
+    "style": "form",
+    "explode": False,
+    "schema": {"type": "array", "minItems": 1, "items": {"enum": list(PROFILE_FIELDS)}},
+}
+
+
+def _research(name: str, summary: str) -> dict[str, Any]:
+    return {
+        "operationId": name,
+        "summary": summary,
         "description": f"Needs a client access token with the scope {RESEARCH_SCOPE}.",
         "security": [{"clientToken": []}],
-        "requestBody": _body(_QUERY, _QUERY_PAIRS),
-        "responses": {
-            "200": _response("A page of the list", _PAGE),
-            **{status: _response(text, _ENVELOPE) for status, text in _REFUSALS.items()},
-        },
     }
 
 
@@ -120,10 +162,7 @@ def _token() -> dict[str, Any]:
         "summary": "A client access token",
         "security": [],
         "requestBody": _body(_TOKEN_REQUEST, _TOKEN_REQUEST),
-        "responses": {
-            "200": _response("A token, good for two hours", _TOKEN),
-            **{status: _response(text, _FLAT) for status, text in _REFUSALS.items()},
-        },
+        "responses": _responses("A token, good for two hours", _TOKEN, _FLAT),
     }
 
 
@@ -134,6 +173,11 @@ _REFUSALS = {
     "500": "A fault of the server",
     "503": "Too busy; try again",
 }
+
+
+def _responses(description: str, success: dict[str, Any], refusal: dict[str, Any]) -> dict[str, Any]:
+    refusals = {status: _response(text, refusal) for status, text in _REFUSALS.items()}
+    return {"200": _response(description, success), **refusals}
 
 
 def _body(as_json: dict[str, Any], as_pairs: dict[str, Any]) -> dict[str, Any]:

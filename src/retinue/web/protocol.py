@@ -13,8 +13,8 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from retinue.requests import MAX_BODY_BYTES
 from retinue.web.asgi import CLOSE, Application, Message, Reply
-from retinue.wire import MAX_BODY_BYTES
 
 READ_SECONDS = 30  # from its first byte to its last a request may take so long; a connection, to send the first
 GRACE_SECONDS = 0.2

@@ -1,0 +1,209 @@
+"""What clients send, read: bodies and query strings to queries. Pure, the other half of `wire.py`.
+
+Real clients spell the same question in many ways; all that are accepted are read here. Raises a `Refusal` for the
+rest. Knows no HTTP library, no store and no clock.
+"""
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import Raw, Struct
+
+from retinue import errors
+from retinue.model import Profile, Query
+
+DEFAULT_COUNT = 20
+MAX_COUNT = 100
+MAX_BODY_BYTES = 64 * 1024
+PROFILE_FIELDS = Profile.__struct_fields__
+
+_MAX_INT64 = 2**63 - 1
+_FIRST_MILLISECONDS = 10**11  # the year 5138 as seconds, 1973 as milliseconds: real clients send both
+_DIGITS = re.compile(r"-?[0-9]{1,20}")
+
+
+def read_query(body: bytes) -> Query:
+    """The query in the body of a request for a list. Raises `BadBody`, `BadField` or `BadCountOrCursor`."""
+    username, max_count, cursor, as_of = _read_fields(body)
+    return Query(
+        _username(username),
+        _max_count(max_count),
+        None if cursor is None else _second(cursor, "cursor"),
+        None if as_of is None else _second(as_of, "as_of"),
+    )
+
+
+def read_profile_query(body: bytes, query_string: bytes) -> tuple[str, list[str]]:
+    """The username in the body of a request for a profile, and the fields asked for in its query string.
+
+    Each field comes once, in the order asked. Raises `BadBody` or `BadField`.
+    """
+    username, *_ = _read_fields(body)
+    return _username(username), _profile_fields(query_string)
+
+
+def read_credentials(body: bytes) -> tuple[str, str]:
+    """Client key and secret of a token request, form pairs or JSON. Raises what the token endpoint refuses with."""
+    parameters = _read_parameters(body)
+    values = [
+        _parameter(parameters, name, label)
+        for name, label in (
+            ("client_key", "Client key"),
+            ("client_secret", "Client secret"),
+            ("grant_type", "Grant type"),
+        )
+    ]
+    if values[2] != "client_credentials":
+        raise errors.GrantUnsupported
+    return values[0], values[1]
+
+
+# --- fields of a body -----------------------------------------------------------------------------------------------
+
+
+_ABSENT = Raw(b"null")
+
+
+class _Fields(Struct):
+    """Fields as they came, unread; unknown ones are skipped."""
+
+    username: Raw = _ABSENT
+    max_count: Raw = _ABSENT
+    cursor: Raw = _ABSENT
+    as_of: Raw = _ABSENT
+
+
+_decode_fields = msgspec.json.Decoder(_Fields).decode
+_decode_value = msgspec.json.Decoder().decode
+
+
+def _read_fields(body: bytes) -> tuple[Any, Any, Any, Any]:
+    """The values of username, max_count, cursor and as_of; None where a field is absent."""
+    try:
+        if not body.isascii():
+            body.decode()  # the decoder does not look into what it skips
+        fields = _decode_fields(body)
+        as_of = None if fields.as_of is _ABSENT else _value(fields.as_of)
+        return _value(fields.username), _value(fields.max_count), _value(fields.cursor), as_of
+    except RecursionError:
+        raise errors.BadBody("nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pairs = None if _is_json(body) else read_pairs(body)
+    if pairs is None:
+        raise errors.BadBody("expected a JSON object or form pairs in UTF-8")
+    return pairs.get("username"), pairs.get("max_count"), pairs.get("cursor"), pairs.get("as_of")
+
+
+def _value(raw: Raw) -> Any:
+    """A field's value. A number that no 64-bit type holds is one beyond int64, which the ranges then refuse."""
+    if raw is _ABSENT:
+        return None
+    try:
+        return _decode_value(raw)
+    except msgspec.ValidationError:
+        return _MAX_INT64 + 1 if bytes(raw)[:1] in b"-0123456789" else _Unreadable
+
+
+class _Unreadable:
+    """Stands for a value with such a number somewhere inside; it fits no field."""
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        _decode_value(body)
+    except msgspec.ValidationError:
+        return True
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def read_pairs(body: bytes) -> dict[str, str] | None:
+    """Form pairs, the last of equal names; None where the body is none. What begins like JSON never is."""
+    if body.lstrip()[:1] in (b"{", b"[") or b"=" not in body:
+        return None
+    try:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, errors="strict"))
+    except ValueError:
+        return None
+
+
+def _username(value: Any) -> str:
+    if isinstance(value, str) and value not in ("", "@"):
+        return value
+    raise errors.BadField("username: expected a non-empty string")
+
+
+def _max_count(value: Any) -> int:
+    if value is None:
+        return DEFAULT_COUNT
+    count = _whole(value)
+    if count is None:
+        raise errors.BadField(f"max_count: expected an integer from 1 to {MAX_COUNT}")
+    if not 1 <= count <= MAX_COUNT:
+        raise errors.BadCountOrCursor
+    return count
+
+
+def _second(value: Any, name: str) -> int | None:
+    """The second in the field `name`, also where it comes in milliseconds. None: now."""
+    if value == "":
+        return None
+    second = _whole(value)
+    if second is None:
+        raise errors.BadField(f"{name}: expected Unix seconds as an integer of 0 or more")
+    if not 0 <= second <= _MAX_INT64:
+        raise errors.BadCountOrCursor
+    if second >= _FIRST_MILLISECONDS:
+        second //= 1000
+    return second or None
+
+
+def _whole(value: Any) -> int | None:
+    """The whole number that a JSON value stands for, or None where it stands for none."""
+    if type(value) is int:
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    return None
+
+
+# --- the query string of a profile ----------------------------------------------------------------------------------
+
+
+_EXPECTED_FIELDS = f"fields: expected one or several of {', '.join(PROFILE_FIELDS)} in the query string"
+
+
+def _profile_fields(query_string: bytes) -> list[str]:
+    """The fields in all `fields=` of a query string; spaces around a name do not matter, however they are written."""
+    pairs = parse_qsl(query_string.decode(errors="replace"), keep_blank_values=True)
+    asked = [part.strip() for name, value in pairs if name == "fields" for part in value.split(",")]
+    if not asked or not set(asked) <= set(PROFILE_FIELDS):
+        raise errors.BadField(_EXPECTED_FIELDS)
+    return list(dict.fromkeys(asked))
+
+
+# --- parameters of a token request ----------------------------------------------------------------------------------
+
+
+def _read_parameters(body: bytes) -> dict[str, Any]:
+    pairs = read_pairs(body) if body else {}
+    if pairs is not None:
+        return dict(pairs)
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise errors.ParametersMalformed from None
+
+
+def _parameter(parameters: dict[str, Any], name: str, label: str) -> str:
+    value = parameters.get(name)
+    if value is None:
+        raise errors.ParameterMissing(label)
+    if not isinstance(value, str) or not value:
+        raise errors.ParametersMalformed
+    return value
