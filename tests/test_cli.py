@@ -14,6 +14,7 @@ import pytest
 
 from frozen_clock import FrozenClock
 from retinue import assemble
+from retinue.model import Direction, Stretch
 from retinue.names import fold
 
 FOLLOWS = b"follower,followee,followed_at\nanna,ben,100\nanna,carla,200\nben,anna,2024-09-26T07:39:53Z\n"
@@ -33,19 +34,19 @@ def imported(store: Path, *arguments: str | Path) -> tuple[int, dict[str, Any]]:
     return done.returncode, {Path(name).name: tally for name, tally in json.loads(done.stdout).items()}
 
 
-def tally(accepted: int = 0, duplicate: int = 0, rejected: int = 0, nuls_removed: int = 0) -> dict[str, int]:
+def tally(**counts: int) -> dict[str, int]:
     """The report's entry for one file."""
-    return {"accepted": accepted, "duplicate": duplicate, "rejected": rejected, "nuls_removed": nuls_removed}
+    return dict.fromkeys(("accepted", "duplicate", "rejected", "nuls_removed", "ended"), 0) | counts
 
 
-def list_of(store: Path, name: str) -> list[tuple[str, str]]:
-    """A following list, read from the store."""
+def list_of(store: Path, name: str, direction: Direction = Direction.FOLLOWING) -> list[tuple[str, str]]:
+    """A list, read from the store."""
     import asyncio  # noqa: PLC0415 - only here
 
     graph = assemble.open_graph(str(store), FrozenClock())
     account = asyncio.run(graph.find_account(fold(name)))
     assert account is not None
-    rows = asyncio.run(graph.following(account.id, 1 << 60, 1_000_000)).rows
+    rows = asyncio.run(graph.read(Stretch(account.id, direction, 1 << 40, 1_000_000))).rows
     graph.close()
     return [(row.username, row.display_name) for row in rows]
 
@@ -67,7 +68,7 @@ def test_import_reports_and_repeats_without_change(store_path: Path, files: tupl
     rows = list_of(store_path, "anna")
     second = imported(store_path, "--accounts", accounts, follows)
 
-    assert (0, {"accounts.csv": tally(2, nuls_removed=1), "follows.csv": tally(3)}) == first
+    assert (0, {"accounts.csv": tally(accepted=2, nuls_removed=1), "follows.csv": tally(accepted=3)}) == first
     assert (0, {"accounts.csv": tally(duplicate=2, nuls_removed=1), "follows.csv": tally(duplicate=3)}) == second
     assert [("carla", "")] == rows == list_of(store_path, "anna")
     assert [("anna", "Anna 👩‍👩‍👧")] == list_of(store_path, "ben")
@@ -257,8 +258,10 @@ def test_check_says_what_it_saw(store_path: Path, files: tuple[Path, Path]) -> N
     as_json = json.loads(retinue("check", "--store", store_path, "--json").stdout)
 
     assert 0 == done.returncode
-    assert "accounts 3, follows 3, largest displacement 0, clients 0, tokens 0: every invariant holds" in done.stdout
-    assert {"accounts": 3, "follows": 3, "largest_displacement": 0, "clients": 0, "tokens": 0} == as_json["facts"]
+    assert "accounts 3, follows 3, ended follows 0, largest displacement 0, clients 0" in done.stdout
+    assert "every invariant holds" in done.stdout
+    counts = {"accounts": 3, "follows": 3, "ended_follows": 0, "largest_displacement": 0, "clients": 0, "tokens": 0}
+    assert counts == as_json["facts"]
 
 
 def test_an_interrupted_import_stops_at_once_and_can_go_on(store_path: Path, tmp_path: Path) -> None:

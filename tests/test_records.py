@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retinue.ingest.records import BadRecord, account_record, follow_record, nuls_in
+from retinue.ingest.records import account_record, follow_record, nuls_in
+from retinue.ingest.values import BadRecord
 from retinue.model import AccountRecord, FollowRecord, Visibility
 
 NOW = 1_700_000_000

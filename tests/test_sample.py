@@ -73,7 +73,7 @@ def test_a_sample_is_imported_without_a_reject_and_holds_the_page_of_the_documen
 
     code, report = imported(store_path, "--accounts", accounts, follows)
 
-    assert (0, {"accounts.csv": tally(300), "follows.csv": tally(3000)}) == (code, report)
+    assert (0, {"accounts.csv": tally(accepted=300), "follows.csv": tally(accepted=3000)}) == (code, report)
     assert [(name, display_name) for name, display_name, _ in PAGE_ROWS] == list_of(store_path, PAGE_OWNER)
 
 

@@ -5,6 +5,7 @@ contract.
 """
 
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from retinue import wire
@@ -14,10 +15,11 @@ from retinue.errors import InputError
 from retinue.following import Following
 from retinue.model import Row
 from retinue.store.base import AccessStore, GraphReader
-from retinue.store.sqlite import files
+from retinue.store.sqlite import backup, files
 from retinue.store.sqlite.access import SqliteAccess
 from retinue.store.sqlite.check import SqliteChecker
 from retinue.store.sqlite.graph import SqliteGraph
+from retinue.store.sqlite.migration import migrate
 from retinue.store.sqlite.writer import SqliteGraphWriter
 from retinue.web.asgi import Application, LogIds
 from retinue.web.routes import public_routes
@@ -56,6 +58,16 @@ def open_wire_graph(store: str, clock: Clock) -> SqliteGraph[bytes]:
 def open_graph_writer(store: str, clock: Clock) -> SqliteGraphWriter:
     """The graph, for writing."""
     return SqliteGraphWriter(store_path(store), clock)
+
+
+def back_up(store: str, target: Path, on_progress: Callable[[int, int], None]) -> None:
+    """Copy a store while it is in use."""
+    backup.back_up(store_path(store), target, on_progress)
+
+
+def migrate_store(store: str, on_progress: Callable[[int, int], None]) -> tuple[int, int]:
+    """Bring a store to the schema of this program; the schema it had and the one it has now."""
+    return migrate(store_path(store), on_progress)
 
 
 def open_access(store: str) -> SqliteAccess:

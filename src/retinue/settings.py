@@ -23,6 +23,9 @@ class Settings:
     port: int = _setting(8642, "Port of the public listener.")
     workers: int = _setting(1, "Worker processes that answer requests.")
     management_port: int = _setting(8643, "Port of the management listener, always on 127.0.0.1.")
+    management_token_file: str = _setting(
+        "", "File with the token that opens the management listener for events. Default: beside the store."
+    )
     max_connections: int = _setting(4096, "Connections one worker holds at once; more get a quick 503.")
     tls_cert: str = _setting("", "Certificate chain (PEM) for HTTPS on the public listener.")
     tls_key: str = _setting("", "Private key (PEM) that belongs to the certificate.")

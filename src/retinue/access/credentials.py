@@ -60,7 +60,7 @@ class Credentials:
 
     async def authorize(self, authorization: bytes, scope: str) -> Grant:
         """The grant of the token in an Authorization header. Raises `TokenInvalid` or `ScopeMissing`."""
-        grant = await self._grant(_digest(_bearer_token(authorization)))
+        grant = await self._grant(_digest(bearer_token(authorization)))
         if self._clock.now() >= grant.expires_at:
             raise TokenInvalid
         if scope not in grant.scopes:
@@ -85,7 +85,8 @@ class Credentials:
         return urlsafe_b64encode(self._random_bytes(SECRET_BYTES)).rstrip(b"=").decode()
 
 
-def _bearer_token(authorization: bytes) -> bytes:
+def bearer_token(authorization: bytes) -> bytes:
+    """The token in an Authorization header. Raises `TokenInvalid`."""
     scheme, _, rest = authorization.partition(b" ")
     token = rest.strip(b" \t")
     if scheme.lower() != b"bearer" or not 0 < len(token) <= MAX_TOKEN_BYTES:

@@ -17,5 +17,16 @@ def setting(name: str, **options: Any) -> Any:
     return flag(name.replace("_", "-"), help_of(name), **options)
 
 
+def second_of(name: str, text: str) -> int | None:
+    """The time that a flag gives: a Unix second or ISO 8601; None where it is empty. Raises `InputError`."""
+    from retinue.errors import InputError
+    from retinue.ingest import values
+
+    try:
+        return values.second({name: text}, name)
+    except values.BadRecord as bad:
+        raise InputError(str(bad)) from None
+
+
 Store = Annotated[str, setting("store")]
 AsJson = Annotated[bool, flag("json", "Print JSON for programs instead of a table for people.")]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from retinue.cli import check, client, imports, openapi, sample, serve
+from retinue.cli import apply, check, client, erase, imports, lists, maintenance, openapi, sample, serve
 
 
 def _print_version(wanted: bool) -> None:
@@ -33,7 +33,12 @@ def main(
 
 app.command("serve")(serve.serve)
 app.command("import")(imports.import_)
+app.command("apply")(apply.apply)
+app.command("erase")(erase.erase)
 app.command("generate")(sample.generate)
+app.command("following")(lists.following)
 app.command("check")(check.check)
 app.command("openapi")(openapi.openapi)
+app.command("backup")(maintenance.backup)
+app.add_typer(maintenance.app, name="store")
 app.add_typer(client.app, name="client")

@@ -6,6 +6,7 @@ is a duplicate.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 from msgspec import Struct
@@ -13,7 +14,9 @@ from msgspec import Struct
 from retinue.errors import InputError
 from retinue.ingest import records
 from retinue.ingest.rejects import Reject, RejectsFile
+from retinue.ingest.snapshot import Snapshot
 from retinue.ingest.tables import RawRow, Table
+from retinue.ingest.values import BadRecord
 from retinue.model import AccountRecord, FollowRecord
 from retinue.store.base import GraphWriter, Verdict
 
@@ -30,15 +33,20 @@ class Tally(Struct):
     duplicate: int = 0
     rejected: int = 0
     nuls_removed: int = 0
+    ended: int = 0
 
 
 class Import(Struct, frozen=True):
-    """One run: the writer, the second at which everything in it was received, where rejects go, what came of it."""
+    """One run: the writer, the second at which everything in it was received, where rejects go, what came of it.
+
+    With a snapshot the files of follows are a full dump of their owners' lists.
+    """
 
     writer: GraphWriter
     received_at: int
     rejects: RejectsFile
     tallies: dict[str, Tally]
+    snapshot: Snapshot | None = None
 
 
 async def import_accounts(run: Import, name: str, table: Table, on_progress: OnProgress) -> None:
@@ -58,11 +66,33 @@ async def import_accounts(run: Import, name: str, table: Table, on_progress: OnP
 async def import_follows(run: Import, name: str, table: Table, on_progress: OnProgress) -> None:
     """Load a table of follows. `on_progress` gets the table's position after each batch."""
     tally = run.tallies.setdefault(name, Tally())
+    file = list(run.tallies).index(name)
 
     def read(row: RawRow) -> FollowRecord:
         return records.follow_record(row.values, run.received_at)
 
-    await _load(_Load(run.rejects, name, table, tally, read, run.writer.add_follows), on_progress)
+    async def store(batch: Sequence[FollowRecord]) -> list[Verdict]:
+        if run.snapshot is None:
+            return await run.writer.add_follows(batch)
+        verdicts = await run.writer.add_follows(batch, run.snapshot.at)
+        await run.snapshot.keep(run.writer, file, batch, verdicts)
+        return verdicts
+
+    load = _Load(run.rejects, name, table, tally, read, store)
+    if run.snapshot is not None:
+        load.on_unread = partial(run.snapshot.miss, file)
+    await _load(load, on_progress)
+
+
+async def end_missing(run: Import, snapshot: Snapshot, on_progress: OnProgress) -> None:
+    """End the follows that a dump does not hold. `on_progress` gets the number of rows compared."""
+    tallies = list(run.tallies.values())
+    rows = 0
+    async for ended in snapshot.end_missing(run.writer):
+        tallies[ended.file].ended += ended.count
+        rows += ended.rows
+        on_progress(rows)
+        await asyncio.sleep(0)  # here, too, an import may be interrupted
 
 
 class _Load(Struct, Generic[_Record]):
@@ -72,11 +102,17 @@ class _Load(Struct, Generic[_Record]):
     tally: Tally
     read: Callable[[RawRow], _Record]
     store: Callable[[Sequence[_Record]], Awaitable[list[Verdict]]]
+    on_unread: Callable[[RawRow], None] = lambda _row: None
 
     def reject(self, row: RawRow, reason: str) -> None:
         """Count and keep a row that is not loaded."""
         self.tally.rejected += 1
         self.rejects.add(Reject(self.name, row.line, reason, row.text))
+
+    def reject_unread(self, row: RawRow, reason: str) -> None:
+        """Count and keep a row that is no record."""
+        self.on_unread(row)
+        self.reject(row, reason)
 
 
 async def _load(load: _Load[_Record], on_progress: OnProgress) -> None:
@@ -87,7 +123,7 @@ async def _load(load: _Load[_Record], on_progress: OnProgress) -> None:
             _count(load, row, verdict)
         load.rejects.flush()
         on_progress(load.table.position)
-        await asyncio.sleep(0)  # here, and nowhere else, an import may be interrupted
+        await asyncio.sleep(0)  # between batches an import may be interrupted
 
 
 def _batches(table: Table) -> Iterator[list[RawRow]]:
@@ -108,12 +144,12 @@ def _batches(table: Table) -> Iterator[list[RawRow]]:
 def _readable(load: _Load[_Record], batch: Sequence[RawRow]) -> Iterator[tuple[RawRow, _Record]]:
     for row in batch:
         if row.fault:
-            load.reject(row, row.fault)
+            load.reject_unread(row, row.fault)
             continue
         try:
             record = load.read(row)
-        except records.BadRecord as bad:
-            load.reject(row, str(bad))
+        except BadRecord as bad:
+            load.reject_unread(row, str(bad))
         else:
             yield row, record
 
@@ -123,5 +159,7 @@ def _count(load: _Load[_Record], row: RawRow, verdict: Verdict) -> None:
         load.tally.accepted += 1
     elif verdict is Verdict.DUPLICATE:
         load.tally.duplicate += 1
+    elif verdict is Verdict.ERASED:
+        load.reject(row._replace(text=""), verdict.value)  # what was erased must not come back in this file either
     else:
         load.reject(row, verdict.value)

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -46,4 +47,5 @@ class RejectsFile:
         """Finish the file."""
         if self._file is not None:
             self._file.close()
-            self._unfinished.rename(self.path)
+            with suppress(FileNotFoundError):  # an erasure has removed it, names and all
+                self._unfinished.rename(self.path)

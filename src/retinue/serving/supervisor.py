@@ -18,6 +18,7 @@ from msgspec import json
 from retinue import assemble
 from retinue.clock import SystemClock
 from retinue.errors import InputError
+from retinue.serving.token import token_of
 from retinue.settings import LOG_LEVELS, Settings
 from retinue.web.listener import STOP_SECONDS, bind
 
@@ -126,6 +127,7 @@ def _require_usable(settings: Settings) -> None:
     _allow_open_files(settings.max_connections)
     assemble.open_graph(settings.store, SystemClock()).close()
     assemble.open_access(settings.store).close()
+    token_of(settings)
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise InputError("--tls-cert and --tls-key: give both or neither")
     if settings.tls_cert:

@@ -1,0 +1,72 @@
+"""The management token: who holds it may change the graph over HTTP. It lies in a file that only its owner may read.
+
+It is never logged and never sent; what a request brings is compared in constant time.
+"""
+
+import contextlib
+import hmac
+import os
+import re
+import secrets
+import stat
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from pathlib import Path
+
+from retinue.access.credentials import MAX_TOKEN_BYTES, SECRET_BYTES, bearer_token
+from retinue.errors import InputError, TokenInvalid
+
+SHORTEST_TOKEN = 20
+_UNFIT = re.compile(rb"[^!-~]")
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+class ManagementToken:
+    """A token that says nothing about itself."""
+
+    def __init__(self, token: bytes) -> None:
+        self._token = token
+
+    def is_in(self, authorization: bytes) -> bool:
+        """Whether an Authorization header brings this token."""
+        try:
+            return hmac.compare_digest(bearer_token(authorization), self._token)
+        except TokenInvalid:
+            return False
+
+
+def management_token(path: Path, random_bytes: Callable[[int], bytes]) -> ManagementToken:
+    """The token in a file, which is made with a fresh one if there is none. Raises `InputError`."""
+    try:
+        if not path.exists():
+            _make(path, urlsafe_b64encode(random_bytes(SECRET_BYTES)).rstrip(b"=") + b"\n")
+        return ManagementToken(_content(path))
+    except OSError as error:
+        raise InputError(f"{path}: the management token cannot be kept here: {error.strerror}") from error
+
+
+def _make(path: Path, content: bytes) -> None:
+    """Make the file, whole or not at all; where somebody else was quicker, theirs stays."""
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
+    try:
+        with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(content)
+        with contextlib.suppress(FileExistsError):
+            os.link(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if mode & _OTHERS:
+            raise InputError(
+                f"{path}: others may use the management token (mode {stat.S_IMODE(mode):04o}); `chmod 600` it,"
+                " or better remove it: a fresh one is made"
+            )
+        token = file.read(2 * MAX_TOKEN_BYTES).strip()
+    if not SHORTEST_TOKEN <= len(token) <= MAX_TOKEN_BYTES or _UNFIT.search(token):
+        expected = f"{SHORTEST_TOKEN} to {MAX_TOKEN_BYTES} printable ASCII characters without spaces"
+        raise InputError(f"{path}: holds no token: expected {expected}; remove it, and a fresh one is made")
+    return token

@@ -1,0 +1,152 @@
+"""`retinue following`: an account's list, on the terminal or for other programs."""
+
+import asyncio
+import sys
+from contextlib import closing
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retinue.cli.flags import Store, flag
+from retinue.model import Direction
+from retinue.settings import default_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from retinue.model import Query, Row
+
+NOT_SHOWN = 1
+PAGE_ROWS = 1000
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+_HELP_DIRECTION = "Whom the account follows, or its followers."
+_HELP_AS_OF = "The list as it stood at this time: a Unix second or ISO 8601. Default now."
+_HELP_FORMAT = "A table for people; JSON lines or CSV for programs."
+
+
+def following(
+    username: Annotated[str, typer.Argument(help="The account whose list is wanted.")],
+    store: Store = default_of("store"),
+    direction: Annotated[Direction, flag("direction", _HELP_DIRECTION)] = Direction.FOLLOWING,
+    as_of: Annotated[str, flag("as-of", _HELP_AS_OF, metavar="TIME")] = "",
+    form: Annotated[Format, flag("format", _HELP_FORMAT)] = Format.TABLE,
+) -> None:
+    """Print a whole list of an account, newest follow first.
+
+    It is what a client of the API would get: private and withheld accounts are no rows, and for an account that is
+    unknown, private or withheld, or that hides the list, there is an error instead, with exit code 1.
+    """
+    from retinue.errors import AccountNotFound, AccountPrivate, AccountWithheld
+    from retinue.model import Query
+
+    query = Query(username, PAGE_ROWS, None, _second(as_of))
+    try:
+        asyncio.run(_print(store, query, direction, form))
+    except AccountNotFound:
+        reason = "there is no such account"
+    except AccountPrivate:
+        reason = "is private" if direction is Direction.FOLLOWERS else "is private, or hides its following list"
+    except AccountWithheld:
+        reason = "is withheld"
+    else:
+        return
+    sys.stderr.write(f"retinue: {username}: {reason}\n")
+    raise typer.Exit(NOT_SHOWN)
+
+
+def _second(as_of: str) -> int | None:
+    from retinue.errors import InputError
+    from retinue.ingest import values
+
+    try:
+        return values.second({"--as-of": as_of}, "--as-of")
+    except values.BadRecord as error:
+        raise InputError(str(error)) from None
+
+
+async def _print(store: str, query: "Query", direction: Direction, form: Format) -> None:
+    """Print page after page, each as soon as it is read."""
+    from retinue.errors import InputError
+
+    write = {Format.TABLE: _table, Format.JSONL: _jsonl, Format.CSV: _csv}[form]()
+    try:
+        async for page in _pages(store, query, direction):
+            sys.stdout.buffer.write(write(page))
+        sys.stdout.buffer.flush()  # here, where what goes wrong is still noticed
+    except BrokenPipeError:
+        raise  # whoever reads has enough: Typer ends quietly
+    except OSError as error:
+        raise InputError(f"the list cannot be written: {error.strerror}") from None
+
+
+async def _pages(store: str, query: "Query", direction: Direction) -> "AsyncIterator[Sequence[Row]]":
+    from msgspec.structs import replace
+
+    from retinue import assemble
+    from retinue.clock import SystemClock
+    from retinue.following import Following
+
+    clock = SystemClock()
+    with closing(assemble.open_graph(store, clock)) as graph:
+        following = Following(graph, clock)
+        has_more = True
+        while has_more:
+            page = await following.page(query, direction)
+            yield page.rows
+            query, has_more = replace(query, cursor=page.cursor), page.has_more
+
+
+# Each of these makes a function from the rows of a page to the bytes to print.
+
+
+def _table() -> "Callable[[Sequence[Row]], bytes]":
+    from rich.cells import cell_len
+
+    heading = [("username", "display name")]
+
+    def write(rows: "Sequence[Row]") -> bytes:
+        cells = [*heading, *((row.username, row.display_name.translate(_CONTROLS)) for row in rows)]
+        heading.clear()
+        width = max((cell_len(username) for username, _ in cells), default=0)
+        lines = (f"{username}{' ' * (width - cell_len(username))}  {name}".rstrip() + "\n" for username, name in cells)
+        return "".join(lines).encode()
+
+    return write
+
+
+def _jsonl() -> "Callable[[Sequence[Row]], bytes]":
+    from msgspec import json
+
+    return json.Encoder().encode_lines
+
+
+def _csv() -> "Callable[[Sequence[Row]], bytes]":
+    import csv
+    import io
+
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(("username", "display_name"))
+
+    def write(rows: "Sequence[Row]") -> bytes:
+        writer.writerows((row.username, row.display_name) for row in rows)
+        written = buffer.getvalue().encode()
+        buffer.seek(0)
+        buffer.truncate()
+        return written
+
+    return write
+
+
+# Names are anybody's own words: they get no say over a terminal.
+_CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")

@@ -1,0 +1,104 @@
+"""One line to one event, pure. Ordinary follows and unfollows take a quick way, everything else the close one.
+
+The close way alone decides what is an event, and why a line is none. The quick one only takes lines that it need not
+look at twice, and makes of them what the close one would; `tests/test_events.py` holds them together.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgspec
+
+from retinue.ingest import forms, records
+from retinue.ingest import values as read
+from retinue.ingest.values import BadRecord, Values
+from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, FollowEvent
+from retinue.names import fault_in_key
+
+_as_ordinary = msgspec.json.Decoder(forms.Follow | forms.Unfollow).decode
+_as_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def event_of(line: bytes) -> Event:
+    """The event that a line holds. Raises `BadRecord`."""
+    try:
+        form = _as_ordinary(line)
+    except (ValueError, RecursionError):
+        return closely(line)
+    follower, followee, at = form.follower, form.followee, form.at
+    is_plain = type(follower) is str and type(followee) is str and type(at) is int
+    if not is_plain or fault_in_key(cast("str", follower)) or fault_in_key(cast("str", followee)):
+        return closely(line)
+    return FollowEvent(cast("str", follower), cast("str", followee), cast("int", at), type(form) is forms.Follow)
+
+
+def closely(line: bytes) -> Event:
+    """The same, for lines of every kind, with the reason where it is no event. Raises `BadRecord`."""
+    try:
+        values = _as_object(line)
+    except UnicodeDecodeError:
+        raise BadRecord("broken UTF-8") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadRecord(f"expected a JSON object: {error}") from None
+    kind = values.get("event")
+    if kind is None:
+        raise BadRecord("event: is missing")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise BadRecord(f"event: expected one of {', '.join(_KINDS)}, got {read.shown(kind)}")
+    fields, event = _KINDS[kind]
+    unknown = values.keys() - fields
+    if unknown:
+        raise BadRecord(f"unknown field {min(unknown)!r} in an event of the kind {kind}")
+    return event(values)
+
+
+def _follow(values: Values) -> Event:
+    return FollowEvent(_key(values, "follower"), _key(values, "followee"), _at(values))
+
+
+def _unfollow(values: Values) -> Event:
+    return FollowEvent(_key(values, "follower"), _key(values, "followee"), _at(values), is_follow=False)
+
+
+def _account(values: Values) -> Event:
+    key = _key(values, "account")
+    username = None if values.get("username") is None else read.name(values, "username")
+    return AccountEvent(records.described(values, username, key), _at(values))
+
+
+def _visibility(values: Values) -> Event:
+    record = AccountRecord(key=_key(values, "account"), visibility=read.visibility(values, "visibility"))
+    if record.visibility is None:
+        raise BadRecord("visibility: is missing")
+    return AccountEvent(record, _at(values))
+
+
+def _erase(values: Values) -> Event:
+    return ErasureEvent(_key(values, "account"), _at(values))
+
+
+def _key(values: Values, field: str) -> str:
+    key = read.key(values, field)
+    if key is None:
+        raise BadRecord(f"{field}: is {'missing' if values.get(field) is None else 'empty'}")
+    return key
+
+
+def _at(values: Values) -> int:
+    at = read.second(values, "at")
+    if at is None:
+        raise BadRecord("at: is missing; without its time an event cannot be repeated safely")
+    return at
+
+
+def _kind(form: type[forms.Form], event: Callable[[Values], Event]) -> tuple[frozenset[str], Callable[[Values], Event]]:
+    return frozenset({"event", *form.__struct_fields__}), event
+
+
+_KINDS = {
+    "follow": _kind(forms.Follow, _follow),
+    "unfollow": _kind(forms.Unfollow, _unfollow),
+    "account": _kind(forms.Account, _account),
+    "visibility": _kind(forms.Visibility, _visibility),
+    "erase": _kind(forms.Erase, _erase),
+}

@@ -1,0 +1,93 @@
+"""The written forms of events, one struct for each kind, and the JSON Schema that is made of them.
+
+They say what a producer should write; `events.py` also takes what import files may hold, such as numbers in text.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, json
+
+from retinue.ingest.values import FIRST_MILLISECONDS, MAX_COUNT
+from retinue.names import MAX_KEY_BYTES, MAX_USERNAME_CHARACTERS
+
+KeyText = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_KEY_BYTES,
+        description=f"An account's key: printable text of at most {MAX_KEY_BYTES} bytes in UTF-8.",
+    ),
+]
+KeyNumber = Annotated[int, Meta(description="A number is the key of its digits.")]
+Key = KeyText | KeyNumber
+
+UnixSecond = Annotated[int, Meta(ge=1, lt=FIRST_MILLISECONDS, description="When it happened: a Unix second.")]
+Moment = Annotated[str, Meta(description="When it happened: an ISO 8601 time; without a zone it is UTC.")]
+Second = UnixSecond | Moment
+
+# One leading `@` does not count.
+Username = Annotated[
+    str, Meta(min_length=1, max_length=MAX_USERNAME_CHARACTERS + 1, description="Printable text without whitespace.")
+]
+VisibilityName = Literal["public", "following_hidden", "private", "withheld"]
+Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+
+
+class Form(Struct, tag_field="event", forbid_unknown_fields=True):
+    """What all kinds have in common: the kind in the field `event`, and nothing that is not named here."""
+
+
+class Follow(Form, tag="follow", gc=False):
+    """Somebody followed somebody."""
+
+    follower: Key
+    followee: Key
+    at: Second
+
+
+class Unfollow(Form, tag="unfollow", gc=False):
+    """Somebody ended a follow."""
+
+    follower: Key
+    followee: Key
+    at: Second
+
+
+class Account(Form, tag="account"):
+    """An account was created or changed. An absent field, or null, says nothing."""
+
+    account: Key
+    at: Second
+    username: Username | None = None
+    display_name: str | None = None
+    visibility: VisibilityName | None = None
+    bio_description: str | None = None
+    avatar_url: str | None = None
+    bio_url: str | None = None
+    is_verified: bool | None = None
+    likes_count: Count | None = None
+    video_count: Count | None = None
+
+
+class Visibility(Form, tag="visibility"):
+    """An account's visibility changed."""
+
+    account: Key
+    visibility: VisibilityName
+    at: Second
+
+
+class Erase(Form, tag="erase"):
+    """An account is to be forgotten, for good."""
+
+    account: Key
+    at: Second
+
+
+AnyForm = Follow | Unfollow | Account | Visibility | Erase
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of one event."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "An event: one line of `retinue apply`"}
+    return head | json.schema(AnyForm)

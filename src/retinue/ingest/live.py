@@ -1,0 +1,61 @@
+"""Events into the store: a group of lines at a time, each line with what became of it."""
+
+from collections.abc import Iterable
+
+from msgspec import Struct, field
+
+from retinue.ingest.events import event_of
+from retinue.ingest.stream import RawLine, Splitter
+from retinue.ingest.values import BadRecord
+from retinue.store.base import GraphWriter, Verdict
+
+
+class Rejection(Struct, frozen=True):
+    """A line that was not applied."""
+
+    line: int
+    reason: str
+
+
+class Outcome(Struct):
+    """What became of a group of lines, empty ones left out. Duplicates were known already."""
+
+    applied: int = 0
+    duplicate: int = 0
+    rejected: list[Rejection] = field(default_factory=list)
+
+
+async def apply_lines(writer: GraphWriter, lines: Iterable[RawLine], received_at: int) -> Outcome:
+    """Apply the events that lines hold, in their order. When it returns they are durable."""
+    outcome = Outcome()
+    events = []
+    numbers = []
+    for line in lines:
+        if line.fault:
+            outcome.rejected.append(Rejection(line.number, line.fault))
+        elif line.content.strip():
+            try:
+                events.append(event_of(line.content))
+                numbers.append(line.number)
+            except BadRecord as bad:
+                outcome.rejected.append(Rejection(line.number, str(bad)))
+    verdicts = await writer.apply(events, received_at) if events else []
+    for number, verdict in zip(numbers, verdicts, strict=True):
+        _count(outcome, number, verdict)
+    outcome.rejected.sort(key=lambda rejection: rejection.line)
+    return outcome
+
+
+async def apply_body(writer: GraphWriter, body: bytes, received_at: int) -> Outcome:
+    """Apply the events that a whole body holds."""
+    splitter = Splitter()
+    return await apply_lines(writer, [*splitter.feed(body), *splitter.finish()], received_at)
+
+
+def _count(outcome: Outcome, line: int, verdict: Verdict) -> None:
+    if verdict is Verdict.ACCEPTED:
+        outcome.applied += 1
+    elif verdict is Verdict.DUPLICATE:
+        outcome.duplicate += 1
+    else:
+        outcome.rejected.append(Rejection(line, verdict.value))

@@ -1,0 +1,135 @@
+"""A full dump: after its rows are loaded, end the follows that it would hold if they still stood.
+
+The dump's rows are kept in a temporary file and sorted there by owner, so that an owner's rows may lie anywhere in any
+file, and memory holds one owner's at a time. They are kept by key, as it was when they were stored: a rename meanwhile
+changes nothing. A follow is ended only where nothing that the dump says of its owner was lost: an owner with a
+rejected row is left alone, and so is everybody where it cannot be told whose row was rejected.
+"""
+
+import itertools
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from msgspec import Struct
+
+from retinue.errors import InputError
+from retinue.ingest import values as read
+from retinue.ingest.tables import RawRow
+from retinue.ingest.values import BadRecord
+from retinue.model import FollowRecord
+from retinue.store.base import GraphWriter, Verdict
+
+_BATCH = 2_000
+_COLUMNS = {"owner": "VARCHAR", "file": "INTEGER", "followee": "VARCHAR"}
+
+
+class Ended(Struct, frozen=True):
+    """An owner: how many follows were ended, in which file the dump first names it, how many rows it has."""
+
+    count: int
+    file: int
+    rows: int
+
+
+class Snapshot:
+    """The rows of a dump, all of which stood at the second `at`.
+
+    `left_alone` counts owners with rejected rows, `nameless` the rejected rows of which nobody knows whose they were.
+    """
+
+    def __init__(self, at: int) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="retinue-")
+        self._path = Path(self._folder.name) / "said"
+        self._file = self._path.open("w", encoding="utf-8", newline="\n")
+        self._missed: set[tuple[str, int]] = set()  # owners, by whatever name, of rows that were rejected unread
+        self.at = at
+        self.rows = 0
+        self.left_alone = 0
+        self.nameless = 0
+
+    async def keep(
+        self, writer: GraphWriter, file: int, records: Sequence[FollowRecord], verdicts: Sequence[Verdict]
+    ) -> None:
+        """Rows of a file that were read, and what became of them.
+
+        One that was rejected as a follow of oneself or of somebody erased takes nothing from what the others say.
+        """
+        owners = await writer.keys_of([record.follower for record in records])
+        followees = await writer.keys_of([record.followee for record in records])
+        for owner, followee, verdict in zip(owners, followees, verdicts, strict=True):
+            if owner is not None:
+                self._write(owner, file, "" if verdict is Verdict.LIST_FULL else followee or owner)
+
+    def miss(self, file: int, row: RawRow) -> None:
+        """A row of a file that was rejected unread."""
+        try:
+            self._missed.add((read.name(row.values, "follower"), file))
+        except BadRecord:
+            self.nameless += 1
+
+    async def end_missing(self, writer: GraphWriter) -> AsyncIterator[Ended]:
+        """End what is missing, owner by owner. Call it once, at the end."""
+        if self.nameless:
+            return
+        await self._keep_missed(writer)
+        with _translated(), duckdb.connect() as sorter:
+            self._file.close()
+            sorter.execute("SET memory_limit = '512MB'")
+            sorter.execute("SET temp_directory = ?", [self._folder.name])
+            rows = _sorted(sorter, self._path)
+            for owner, group in itertools.groupby(rows, itemgetter(0)):
+                yield await self._end(writer, owner, [(file, followee) for _, file, followee in group])
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        self._file.close()
+        self._folder.cleanup()
+
+    async def _keep_missed(self, writer: GraphWriter) -> None:
+        missed = sorted(self._missed)
+        for (_, file), owner in zip(missed, await writer.keys_of([name for name, _ in missed]), strict=True):
+            if owner is not None:
+                self._write(owner, file, "")
+
+    def _write(self, owner: str, file: int, followee: str) -> None:
+        """Without a followee: a row of the owner's was lost. Keys are printable: no tabs or line ends are in them."""
+        try:
+            self._file.write(f"{owner}\t{file}\t{followee}\n")
+        except OSError as error:
+            raise _no_room(error) from error
+        self.rows += 1
+
+    async def _end(self, writer: GraphWriter, owner: str, rows: list[tuple[int, str | None]]) -> Ended:
+        followees = {followee for _, followee in rows if followee is not None}
+        if any(followee is None for _, followee in rows):
+            self.left_alone += 1
+            return Ended(0, rows[0][0], len(rows))
+        return Ended(await writer.end_missing(owner, followees, self.at), rows[0][0], len(rows))
+
+
+def _sorted(sorter: duckdb.DuckDBPyConnection, path: Path) -> Iterator[tuple[Any, ...]]:
+    """The rows by owner and file. Nothing is quoted, and what is empty is None."""
+    table = sorter.read_csv(
+        str(path), columns=_COLUMNS, sep="\t", quotechar="", escapechar="", header=False, auto_detect=False
+    )
+    table.create_view("said")
+    result = sorter.execute("SELECT owner, file, followee FROM said ORDER BY owner, file")
+    while batch := result.fetchmany(_BATCH):
+        yield from batch
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, duckdb.Error) as error:
+        raise _no_room(error) from error
+
+
+def _no_room(error: Exception) -> InputError:
+    return InputError(f"the snapshot's temporary file: {error} (TMPDIR says where they are)")

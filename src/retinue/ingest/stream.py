@@ -1,0 +1,148 @@
+"""Bytes as they arrive to numbered lines: files, pipes that stay open, bodies.
+
+What has arrived is handed on at once, however little it is; only where more is ready already, lines are gathered up
+to a full group. So a slow feed is never held up, and a fast one is taken in large pieces.
+"""
+
+import gzip
+import os
+import select
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from io import FileIO
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from retinue.errors import InputError
+from retinue.ingest.lines import MAX_LINE_BYTES
+
+GROUP = 2_000
+STANDARD_INPUT = "-"
+
+_CHUNK = 1 << 18
+_MOST_READS = 100  # for one group, so that a feed of single bytes cannot keep finished lines waiting
+_BOM = b"\xef\xbb\xbf"
+
+
+class RawLine(NamedTuple):
+    """A line without its end. `fault` says why its content cannot be read, empty where it can."""
+
+    number: int
+    content: bytes
+    fault: str = ""
+
+
+class Splitter:
+    """Pieces of bytes to lines, however the pieces were cut."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._rest = bytearray()
+        self._is_too_long = False
+
+    def feed(self, piece: bytes) -> Iterator[RawLine]:
+        """The lines that end in this piece."""
+        first, *others = piece.split(b"\n")
+        self._rest += first
+        for other in others:
+            yield self._line()
+            self._rest += other
+        if len(self._rest) > MAX_LINE_BYTES:
+            self._rest.clear()
+            self._is_too_long = True
+
+    def finish(self) -> Iterator[RawLine]:
+        """What is left over at the end is a line, too."""
+        if self._rest or self._is_too_long:
+            yield self._line()
+
+    def _line(self) -> RawLine:
+        self._number += 1
+        content, is_too_long = bytes(self._rest), self._is_too_long or len(self._rest) > MAX_LINE_BYTES
+        self._rest.clear()
+        self._is_too_long = False
+        if is_too_long:
+            return RawLine(self._number, b"", f"longer than {MAX_LINE_BYTES} bytes")
+        return RawLine(self._number, content.removeprefix(_BOM) if self._number == 1 else content)
+
+
+class LineStream:
+    """The lines of an open file or pipe. It ends early as soon as the descriptor `stop` can be read."""
+
+    def __init__(self, name: str, raw: FileIO, read: Callable[[int], bytes | None], stop: int) -> None:
+        self.name = name
+        self._raw = raw
+        self._read = read
+        self._splitter = Splitter()
+        self._lines: list[RawLine] = []
+        self._has_ended = False
+        self._damage: Exception | None = None
+        self._stop = stop
+        self._poll = select.poll()
+        self._poll.register(stop, select.POLLIN)
+        self._poll.register(raw, select.POLLIN)
+
+    def groups(self) -> Iterator[list[RawLine]]:
+        """Lines as they come, at most `GROUP` at once. Raises `InputError` behind the last line before a damage."""
+        number = 0
+        while self._gather():
+            group, self._lines = self._lines[:GROUP], self._lines[GROUP:]
+            number = group[-1].number
+            yield group
+        if self._damage:
+            raise InputError(f"{self.name}: damaged after line {number}: {self._damage}") from self._damage
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._raw.close()
+
+    def _gather(self) -> bool:
+        """Wait for lines, and take what else is ready, up to a full group; False at the end."""
+        reads = 0
+        while not self._has_ended and len(self._lines) < GROUP and not (self._lines and reads > _MOST_READS):
+            ready = {descriptor for descriptor, _ in self._poll.poll(0 if self._lines else None)}
+            if self._stop in ready:
+                return False
+            if not ready:
+                break
+            self._take()
+            reads += 1
+        return bool(self._lines)
+
+    def _take(self) -> None:
+        try:
+            piece = self._read(_CHUNK)
+        except (OSError, EOFError, zlib.error) as error:
+            self._damage = error
+            self._has_ended = True
+            return
+        if piece:
+            self._lines += self._splitter.feed(piece)
+        elif piece is not None:  # None: there was nothing after all
+            self._lines += self._splitter.finish()
+            self._has_ended = True
+
+
+def open_stream(name: str, stop: int) -> LineStream:
+    """Open a file or pipe by its name, `.gz` unpacked, or standard input. Raises `InputError`."""
+    if name == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise InputError("standard input is closed")
+        raw = FileIO(0, closefd=False)
+        return LineStream("standard input", raw, raw.read, stop)
+    is_packed = Path(name).suffix.lower() == ".gz"
+    try:
+        raw = FileIO(name, opener=None if is_packed else _open_at_once)
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
+    return LineStream(name, raw, _unpacked(raw) if is_packed else raw.read, stop)
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    """Without waiting for somebody who writes, where it is a named pipe."""
+    return os.open(name, flags | os.O_NONBLOCK)
+
+
+def _unpacked(raw: FileIO) -> Callable[[int], bytes]:
+    return cast("Callable[[int], bytes]", gzip.GzipFile(fileobj=raw).read1)

@@ -1,0 +1,58 @@
+"""The keeper's own writes to the graph: on one thread with a connection of its own, one piece after the other.
+
+So whoever waits for the write lock waits there, and the keeper's event loop goes on answering.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+from retinue.errors import StoreError, StoreUnavailable
+from retinue.store.base import GraphWriter
+
+MOST_WAITING = 16
+
+_Result = TypeVar("_Result")
+
+
+class OwnWriter(GraphWriter, Protocol):
+    """A writer that whoever opened it also closes."""
+
+    def close(self) -> None:
+        """Give the store back."""
+        ...
+
+
+class GraphThread:
+    """Runs pieces of work with a graph writer, which is opened when the first one comes."""
+
+    def __init__(self, open_writer: Callable[[], OwnWriter]) -> None:
+        self._open_writer = open_writer
+        self._writer: OwnWriter | None = None
+        self._waiting = 0
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="graph-writer")
+
+    async def run(self, work: Callable[[GraphWriter], Coroutine[Any, Any, _Result]]) -> _Result:
+        """Do a piece of work when those before it are done. Raises `StoreUnavailable`, also if too many wait."""
+        if self._waiting >= MOST_WAITING:
+            raise StoreUnavailable(f"{MOST_WAITING} writes are waiting already")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Finish the piece at hand, drop those that wait, and give the store back."""
+        self._thread.shutdown(cancel_futures=True)
+        if self._writer is not None:
+            self._writer.close()
+
+    def _run(self, work: Callable[[GraphWriter], Coroutine[Any, Any, _Result]]) -> _Result:
+        if self._writer is None:
+            try:
+                self._writer = self._open_writer()
+            except StoreError as error:
+                raise StoreUnavailable(str(error)) from error
+        return asyncio.run(work(self._writer))

@@ -1,0 +1,341 @@
+"""`retinue apply`: events from files and from pipes that stay open, what is told of them, how it ends."""
+
+import gzip
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from retinue import assemble
+from retinue.model import Direction
+from test_cli import list_of, retinue
+
+AT = 1_700_000_000
+
+
+def follow(follower: str, followee: str, at: int = AT, event: str = "follow") -> dict[str, Any]:
+    """A follow as an event."""
+    return {"event": event, "follower": follower, "followee": followee, "at": at}
+
+
+def lines(*events: dict[str, Any] | bytes) -> bytes:
+    """Events as lines."""
+    return b"".join((event if isinstance(event, bytes) else json.dumps(event).encode()) + b"\n" for event in events)
+
+
+class Applying:
+    """A running `retinue apply` that reads a pipe."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.stdin: IO[bytes] = process.stdin
+        self.stdout: IO[bytes] = process.stdout
+
+    def send(self, content: bytes) -> None:
+        """Write to the pipe, at once."""
+        self.stdin.write(content)
+        self.stdin.flush()
+
+    def told(self) -> dict[str, Any]:
+        """The next report."""
+        report: dict[str, Any] = json.loads(self.stdout.readline())
+        return report
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the end; exit code and what was written to standard error."""
+        _, errors = self.process.communicate()
+        return self.process.returncode, errors.decode()
+
+
+@contextmanager
+def applying(store: Path, *arguments: str | Path) -> Iterator[Applying]:
+    """Start one; its store is there already."""
+    assemble.create_store(str(store))
+    command = [sys.executable, "-m", "retinue", "apply", "--store", str(store), *map(str, arguments)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with process:
+        try:
+            yield Applying(process)
+        finally:
+            process.kill()
+
+
+def applied(store: Path, content: bytes, *arguments: str | Path) -> tuple[int, list[dict[str, Any]], str]:
+    """Apply standard input to its end: exit code, reports, standard error."""
+    with applying(store, *arguments) as run:
+        output, errors = run.process.communicate(content)
+        return run.process.returncode, [json.loads(line) for line in output.splitlines()], errors.decode()
+
+
+def names_of(store: Path, name: str, direction: Direction = Direction.FOLLOWING) -> list[str]:
+    """The usernames of a list."""
+    return [username for username, _ in list_of(store, name, direction)]
+
+
+def test_all_kinds_of_events_reach_the_graph(store_path: Path) -> None:
+    """Follows and unfollows, names and visibility, and an erasure; both lists show it."""
+    code, reports, errors = applied(
+        store_path,
+        lines(
+            follow("a", "b", AT),
+            follow("a", "c", AT + 1),
+            follow("a", "d", AT + 2),
+            follow("a", "e", AT + 3),
+            follow("a", "c", AT + 4, "unfollow"),
+            {"event": "account", "account": "b", "at": AT, "username": "ben", "display_name": "B\0en"},
+            {"event": "visibility", "account": "d", "visibility": "private", "at": AT},
+            {"event": "erase", "account": "e", "at": AT},
+        ),
+    )
+
+    assert (0, "") == (code, errors)
+    assert [{"line": 8, "applied": 8, "duplicate": 0, "rejected": []}] == reports
+    assert [("ben", "Ben")] == list_of(store_path, "a")
+    assert ["a"] == names_of(store_path, "ben", Direction.FOLLOWERS)
+
+
+def test_each_bad_line_is_told_with_its_reason_and_the_rest_is_applied(store_path: Path) -> None:
+    """Broken lines, events that are none, and events that the graph refuses; the exit code says so."""
+    content = lines(
+        follow("a", "b"),
+        b"{",
+        b"",
+        b'{"event":"follow","follower":"\xff"}',
+        follow("a", "a"),
+        follow("a", "b"),
+        {"event": "erase", "account": "e", "at": AT},
+        follow("a", "e"),
+        b"x" * (1 << 21),
+    ) + json.dumps(follow("a", "c")).encode().replace(b"follow", b"like", 1)
+
+    code, reports, errors = applied(store_path, content)
+
+    assert (1, "") == (code, errors)
+    assert {"line": 10, "applied": 2, "duplicate": 1} == {
+        "line": reports[-1]["line"],
+        "applied": sum(report["applied"] for report in reports),
+        "duplicate": sum(report["duplicate"] for report in reports),
+    }
+    assert [
+        (2, "expected a JSON object: Input data was truncated"),
+        (4, "broken UTF-8"),
+        (5, "an account cannot follow itself"),
+        (8, "the account was erased"),
+        (9, "longer than 1048576 bytes"),
+        (10, "event: expected one of follow, unfollow, account, visibility, erase, got 'like'"),
+    ] == [(rejected["line"], rejected["reason"]) for report in reports for rejected in report["rejected"]]
+
+
+def test_a_bad_line_of_each_group_is_remembered_for_the_exit_code(store_path: Path) -> None:
+    """A later group without any does not make it good."""
+    code, reports, _ = applied(store_path, b"{\n" + lines(*(follow("a", f"b{n}", AT + n) for n in range(4000))))
+
+    assert 1 == code
+    assert [1, 0, 0] == [len(report["rejected"]) for report in reports]
+    assert [2000, 4000, 4001] == [report["line"] for report in reports]
+
+
+def test_files_are_named_in_what_is_told(store_path: Path, tmp_path: Path) -> None:
+    """Several files, plain and packed, and standard input between them."""
+    plain, packed = tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz"
+    plain.write_bytes(lines(follow("a", "b", AT)))
+    packed.write_bytes(gzip.compress(lines(follow("a", "c", AT + 1), follow("a", "d", AT + 2))))
+
+    code, reports, _ = applied(store_path, lines(follow("a", "e", AT + 3)), plain, "-", packed)
+
+    assert 0 == code
+    assert [(str(plain), 1, 1), (None, 1, 1), (str(packed), 2, 2)] == [
+        (report.get("file"), report["line"], report["applied"]) for report in reports
+    ]
+    assert ["e", "d", "c", "b"] == names_of(store_path, "a")
+
+
+def test_applying_again_changes_nothing(store_path: Path) -> None:
+    """Every event is known then."""
+    content = lines(follow("a", "b"), follow("a", "b", AT + 5, "unfollow"), follow("a", "c", AT + 7))
+
+    first = applied(store_path, content)
+    second = applied(store_path, content)
+
+    assert [3, 0] == [run[1][0]["applied"] for run in (first, second)]
+    assert [0, 3] == [run[1][0]["duplicate"] for run in (first, second)]
+    assert ["c"] == names_of(store_path, "a")
+
+
+def test_the_order_of_arrival_does_not_matter(store_path: Path, tmp_path: Path) -> None:
+    """Shuffled and sent twice, the same events make the same lists."""
+    random_ = random.Random(1)
+    people = "abcde"
+    events = []
+    for _ in range(300):
+        one, other = random_.sample(people, 2)
+        events.append(follow(one, other, AT + 10 * random_.randrange(90), random_.choice(["follow", "unfollow"])))
+    second_path = tmp_path / "other.db"
+    shuffled = random_.sample(events, len(events)) + random_.sample(events, len(events))
+
+    for store, order in ((store_path, events), (second_path, shuffled)):
+        assert 0 == applied(store, lines(*order))[0]
+
+    for person in people:
+        for direction in Direction:
+            assert set(names_of(store_path, person, direction)) == set(names_of(second_path, person, direction))
+
+
+def test_what_comes_through_an_open_pipe_is_applied_at_once(store_path: Path) -> None:
+    """At most 200 ms after it came, though the pipe stays open; an unfinished line waits for its end."""
+    with applying(store_path) as run:
+        run.send(lines(follow("a", "b", AT)))
+        assert 1 == run.told()["applied"]
+        waits = []
+        for number in range(10):
+            run.send(json.dumps(follow("a", f"c{number}", AT + number)).encode())
+            time.sleep(0.01)
+            started = time.monotonic()
+            run.send(b"\n")
+            assert {"line": number + 2, "applied": 1, "duplicate": 0, "rejected": []} == run.told()
+            waits.append(time.monotonic() - started)
+        assert 11 == len(names_of(store_path, "a"))
+        run.send(json.dumps(follow("a", "last", AT + 100)).encode())
+        run.stdin.close()
+        assert {"line": 12, "applied": 1, "duplicate": 0, "rejected": []} == run.told()
+        assert 0 == run.process.wait()
+
+    assert sorted(waits)[8] < 0.2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_between_two_groups(store_path: Path, number: signal.Signals) -> None:
+    """While it waits, and while it is busy: the group at hand is finished and told, and the place is said."""
+    with applying(store_path) as run:
+        run.send(lines(follow("a", "b")))
+        run.told()
+        run.process.send_signal(number)
+        assert (
+            128 + number,
+            "retinue: stopped after line 1 of standard input; applying the same again changes nothing\n",
+        ) == (run.end())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_a_long_file_loses_nothing_that_was_told(
+    store_path: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """The store holds exactly the lines up to the place that is said."""
+    events = tmp_path / "events.jsonl"
+    events.write_bytes(lines(*(follow("a", f"b{n}", AT - n) for n in range(100_000))))
+    with applying(store_path, events) as run:
+        first = run.told()
+        run.process.send_signal(number)
+        rest = run.stdout.read().splitlines()
+        code, errors = run.end()
+
+    last = json.loads(rest[-1]) if rest else first
+    assert 128 + number == code
+    assert f"retinue: stopped after line {last['line']} of {events}; " in errors
+    assert last["line"] == len(names_of(store_path, "a")) < 100_000
+
+
+def test_when_nobody_reads_the_reports_no_more_than_one_group_goes_untold(store_path: Path, tmp_path: Path) -> None:
+    """It stops, and says why."""
+    events = tmp_path / "events.jsonl"
+    events.write_bytes(lines(*(follow("a", f"b{n}", AT - n) for n in range(100_000))))
+    with applying(store_path, events) as run:
+        told = run.told()["line"]
+        run.stdout.close()
+        assert run.process.stderr is not None
+        errors = run.process.stderr.read().decode()
+        assert 2 == run.process.wait()
+
+    # Between the last line read here and the closing others may have been told, to a pipe that still had room.
+    assert errors.startswith("retinue: nobody reads the report any more; stopped after line ")
+    place = int(errors.split(" line ")[1].split()[0])
+    assert told <= place == len(names_of(store_path, "a")) < 100_000
+
+
+def test_whatever_was_told_survives_a_kill(store_path: Path, tmp_path: Path) -> None:
+    """SIGKILL at several instants: what was told is there, `check` is content, and the same again completes it."""
+    events = tmp_path / "events.jsonl"
+    events.write_bytes(lines(*(follow("a", f"b{n}", AT - n) for n in range(60_000))))
+    for groups in (1, 3, 6):
+        with applying(store_path, events) as run:
+            reports: Sequence[dict[str, Any]] = [run.told() for _ in range(groups)]
+            run.process.kill()
+            run.process.wait()
+        assert len(names_of(store_path, "a")) >= reports[-1]["line"]
+        assert 0 == retinue("check", "--store", store_path).returncode
+
+    assert 0 == retinue("apply", "--store", store_path, events).returncode
+    assert [f"b{n}" for n in range(60_000)] == names_of(store_path, "a")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["none.jsonl"], "none.jsonl: cannot be read: No such file or directory"),
+        (["."], ".: cannot be read: Is a directory"),
+        (["events.jsonl", "none.jsonl"], "none.jsonl: cannot be read"),
+        (["events.jsonl", "--store", "events.jsonl"], "events.jsonl: not a Retinue follow graph"),
+    ],
+)
+def test_what_cannot_start_touches_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    """One clear line, exit code 2, and no store is made."""
+    monkeypatch.chdir(tmp_path)
+    Path("events.jsonl").write_bytes(lines(follow("a", "b")))
+
+    done = retinue("apply", *arguments)
+
+    assert (2, 1) == (done.returncode, done.stderr.count("\n"))
+    assert words in done.stderr
+    assert [Path("events.jsonl")] == list(Path().iterdir())
+
+
+def test_a_store_is_made_where_there_is_none_and_that_is_said(store_path: Path, tmp_path: Path) -> None:
+    """A mirror may begin with an empty stream."""
+    events = tmp_path / "events.jsonl"
+    events.write_bytes(lines(follow("a", "b")))
+
+    done = retinue("apply", "--store", store_path, events)
+
+    assert (0, f"retinue: made the store {store_path}\n") == (done.returncode, done.stderr)
+    assert ["b"] == names_of(store_path, "a")
+
+
+def test_a_damaged_file_is_applied_up_to_the_damage(store_path: Path, tmp_path: Path) -> None:
+    """What came before is applied and told; the error names file and line."""
+    events = tmp_path / "events.gz"
+    packed = gzip.compress(lines(*(follow("a", f"b{n * 7919}", AT - n) for n in range(20_000))))
+    events.write_bytes(packed[: len(packed) // 2])
+
+    done = retinue("apply", "--store", store_path, events)
+
+    last = json.loads(done.stdout.splitlines()[-1])["line"]
+    assert 2 == done.returncode
+    assert f"retinue: {events}: damaged after line {last}: " in done.stderr
+    assert last == len(names_of(store_path, "a"))
+
+
+def test_standard_input_that_is_closed_is_an_error(store_path: Path) -> None:
+    """And not another file that happens to get its number."""
+    command = f"exec {sys.executable} -m retinue apply --store {store_path} <&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+
+    assert (2, "retinue: standard input is closed\n") == (done.returncode, done.stderr)
+
+
+def test_the_schema_is_printed() -> None:
+    """For producers of events."""
+    schema = json.loads(retinue("apply", "--schema").stdout)
+
+    assert ["Follow", "Unfollow", "Account", "Visibility", "Erase"] == list(schema["$defs"])

@@ -1,0 +1,263 @@
+"""The management listener: its token, events over HTTP, and that nobody waits for anybody else's writes."""
+
+import asyncio
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import apsw
+import pytest
+
+from frozen_clock import FrozenClock
+from retinue import assemble
+from retinue.model import AccountRecord, FollowRecord, Visibility
+from retinue.serving.graph_thread import MOST_WAITING
+from retinue.web.management import MAX_EVENTS_BYTES
+from running import Server, running_server
+from test_apply import AT, follow, lines, names_of
+from test_cli import retinue
+from test_serve import waiting_for
+
+EVENTS = "/events"
+
+
+@pytest.fixture
+def server(store_path: Path) -> Iterator[Server]:
+    """A server on an empty store."""
+    assemble.create_store(str(store_path))
+    with running_server(store_path) as server:
+        yield server
+
+
+def token_path(store: Path) -> Path:
+    """Where the management token of a store lies."""
+    return store.with_name("graph.management-token")
+
+
+def asked(
+    url: str, path: str, body: Any = None, token: str | None = None, method: str = "POST"
+) -> tuple[int, dict[str, str], Any]:
+    """Status, headers and JSON of an answer."""
+    with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)) as connection:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, json.load(answer)
+
+
+def posted(server: Server, store: Path, body: Any) -> tuple[int, Any]:
+    """Status and JSON of the answer to a post with the right token."""
+    status, _, answer = asked(server.management_url, EVENTS, body, token_path(store).read_text().strip())
+    return status, answer
+
+
+def test_events_are_applied_and_told_line_by_line(server: Server, store_path: Path) -> None:
+    """The answer is that of `retinue apply`, and a repetition changes nothing."""
+    body = lines(follow("a", "b", AT), b"{", b"", follow("a", "c", AT + 1), follow("a", "b", AT))
+    rejected = [{"line": 2, "reason": "expected a JSON object: Input data was truncated"}]
+
+    assert (200, {"applied": 2, "duplicate": 1, "rejected": rejected}) == posted(server, store_path, body)
+    assert (200, {"applied": 0, "duplicate": 3, "rejected": rejected}) == posted(server, store_path, body)
+    assert ["c", "b"] == names_of(store_path, "a")
+    assert (200, {"applied": 0, "duplicate": 0, "rejected": []}) == posted(server, store_path, b"")
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong", "x" * 43, "\xff" * 20])
+def test_without_the_token_nothing_is_applied(server: Server, store_path: Path, token: str | None) -> None:
+    """401 in JSON; health and version need none."""
+    status, headers, answer = asked(server.management_url, EVENTS, lines(follow("a", "b")), token)
+
+    assert (401, "Bearer", "application/json") == (status, headers["www-authenticate"], headers["content-type"])
+    assert {"error": {"code": "access_token_invalid", "message": "The management token is absent or wrong."}} == answer
+    assert 0 == json.loads(retinue("check", "--store", store_path, "--json").stdout)["facts"]["accounts"]
+    assert [200, 200] == [asked(server.management_url, path, method="GET")[0] for path in ("/health", "/version")]
+
+
+def test_the_public_port_knows_nothing_of_events(server: Server, store_path: Path) -> None:
+    """Not even with the token."""
+    token = token_path(store_path).read_text().strip()
+
+    status, _, answer = asked(server.base_url, EVENTS, lines(follow("a", "b")), token)
+
+    assert (404, "unsupported_path") == (status, answer["error"]["code"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", EVENTS, 405), ("POST", "/x", 404), ("PUT", EVENTS, 405)]
+)
+def test_other_paths_and_methods_are_refused_in_json(server: Server, method: str, path: str, status: int) -> None:
+    """As everywhere."""
+    found, _, answer = asked(server.management_url, path, method=method)
+
+    assert (status, "unsupported_path") == (found, answer["error"]["code"])
+
+
+def test_a_body_that_is_too_long_is_refused(server: Server, store_path: Path) -> None:
+    """Where its length is announced, and where it comes in chunks; the longest that is allowed is read."""
+    long = b" " * MAX_EVENTS_BYTES
+    chunks = (long[:1000000] for _ in range(9))
+
+    assert 200 == posted(server, store_path, long)[0]
+    for body in (long + b" ", chunks):
+        status, answer = posted(server, store_path, body)
+        assert (413, "invalid_params") == (status, answer["error"]["code"])
+        assert str(MAX_EVENTS_BYTES) in answer["error"]["message"]
+
+
+def test_the_token_is_made_once_for_its_owner_alone(server: Server, store_path: Path) -> None:
+    """A later start keeps it, and nothing of it is printed."""
+    path = token_path(store_path)
+    token = path.read_text().strip()
+    assert 43 == len(token)
+    assert 0o600 == path.stat().st_mode & 0o777
+
+    flags = ["--store", str(store_path), "--port", "0", "--management-port", "0", "--log-level", "debug"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "retinue", "serve", *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    url = process.stdout.readline().split("management on ")[1].rstrip(").\n").split(")")[0]
+    assert 200 == asked(url, EVENTS, lines(follow("a", "b")), token)[0]
+    assert 401 == asked(url, EVENTS, lines(follow("a", "b")), token[:-1])[0]
+    process.terminate()
+    assert token[:-1] not in process.communicate()[0]
+    assert token == path.read_text().strip()
+
+
+def test_a_token_file_may_be_named_and_be_of_ones_own_making(store_path: Path, tmp_path: Path) -> None:
+    """Such as from a secrets manager; then none is made beside the store."""
+    assemble.create_store(str(store_path))
+    mine = tmp_path / "my-token"
+    mine.write_text("correct-horse-battery-staple\n")
+    mine.chmod(0o400)
+
+    with running_server(store_path, "--management-token-file", mine) as server:
+        assert 200 == asked(server.management_url, EVENTS, b"", "correct-horse-battery-staple")[0]
+    assert not token_path(store_path).exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "reason"),
+    [
+        ("x" * 43, 0o644, "others may use the management token (mode 0644)"),
+        ("x" * 43, 0o620, "others may use the management token (mode 0620)"),
+        ("", 0o600, "holds no token: expected 20 to 512 printable ASCII characters without spaces"),
+        ("short", 0o600, "holds no token"),
+        ("two words " * 4, 0o600, "holds no token"),
+        ("ä" * 30, 0o600, "holds no token"),
+        ("x" * 2000, 0o600, "holds no token"),
+    ],
+)
+def test_a_token_that_is_no_secret_keeps_the_server_from_starting(
+    store_path: Path, content: str, mode: int, reason: str
+) -> None:
+    """One clear line that names the file, and not its content."""
+    assemble.create_store(str(store_path))
+    path = token_path(store_path)
+    path.write_text(content)
+    path.chmod(mode)
+
+    done = retinue("serve", "--store", store_path, "--port", "0", "--management-port", "0")
+
+    assert (2, 1) == (done.returncode, done.stderr.count("\n"))
+    assert f"retinue: {path}: {reason}" in done.stderr
+    assert content not in done.stderr or not content
+
+
+def test_a_place_without_room_for_a_token_keeps_the_server_from_starting(store_path: Path, tmp_path: Path) -> None:
+    """One clear line that names the file."""
+    assemble.create_store(str(store_path))
+    for name, reason in ((tmp_path, "Is a directory"), (tmp_path / "no" / "where", "No such file or directory")):
+        done = retinue("serve", "--store", store_path, "--port", "0", "--management-token-file", name)
+        assert (2, f"retinue: {name}: the management token cannot be kept here: {reason}\n") == (
+            done.returncode,
+            done.stderr,
+        )
+
+
+def test_health_is_answered_while_writes_wait_and_too_many_are_refused(server: Server, store_path: Path) -> None:
+    """Whoever holds the write lock holds up posts only; they are done, in turn, when it is free."""
+    outcomes: list[tuple[int, Any]] = []
+
+    def post(number: int) -> None:
+        outcomes.append(posted(server, store_path, lines(follow("a", f"b{number}", AT + number))))
+
+    other = apsw.Connection(str(store_path))
+    other.execute("BEGIN IMMEDIATE")
+    threads = [threading.Thread(target=post, args=(number,)) for number in range(2 * MOST_WAITING)]
+    for thread in threads:
+        thread.start()
+    waiting_for(lambda: len(outcomes) >= MOST_WAITING)
+    started = time.monotonic()
+    assert 200 == asked(server.management_url, "/health", method="GET")[0]
+    assert time.monotonic() - started < 1
+    other.execute("ROLLBACK")
+    other.close()
+    for thread in threads:
+        thread.join()
+
+    statuses = sorted(status for status, _ in outcomes)
+    done = statuses.count(200)
+    assert [200] * done + [503] * (len(threads) - done) == statuses
+    assert MOST_WAITING - 1 <= done <= MOST_WAITING  # the tidying may have been waiting, too
+    assert done == len(names_of(store_path, "a"))
+
+
+def test_a_store_that_stays_locked_is_a_503(server: Server, store_path: Path) -> None:
+    """With the time after which to ask again."""
+    with closing(apsw.Connection(str(store_path))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        token = token_path(store_path).read_text().strip()
+        status, headers, answer = asked(server.management_url, EVENTS, lines(follow("a", "b")), token)
+
+    assert (503, "1", "internal_error") == (status, headers["retry-after"], answer["error"]["code"])
+    assert 200 == posted(server, store_path, lines(follow("a", "b")))[0]
+
+
+def test_whatever_was_answered_survives_a_kill_of_the_keeper(server: Server, store_path: Path) -> None:
+    """And the keeper's successor goes on with the same token."""
+    for number in range(5):
+        body = lines(*(follow("a", f"b{number}-{n}", AT + 100 * number + n) for n in range(100)))
+        waiting_for(lambda: asked_safely(server, store_path, body))  # noqa: B023 - done before the next round
+        keeper = next(pid for pid, role in server.processes().items() if role == "keeper")
+        os.kill(keeper, signal.SIGKILL)
+        assert 100 * (number + 1) == len(names_of(store_path, "a"))
+        waiting_for(lambda: is_new_keeper(server, keeper))  # noqa: B023 - the same
+
+
+def asked_safely(server: Server, store: Path, body: bytes) -> bool:
+    """Whether a post was answered with 200."""
+    try:
+        return posted(server, store, body)[0] == 200
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def is_new_keeper(server: Server, before: int) -> bool:
+    """Whether there is a keeper again."""
+    try:
+        return any(role == "keeper" and pid != before for pid, role in server.processes().items())
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_the_keeper_tidies_up_in_the_background(store_path: Path) -> None:
+    """Accounts that are no rows any more are moved out of the way, and nobody need ask for it."""
+    assemble.create_store(str(store_path))
+    now = FrozenClock().now()
+    with closing(assemble.open_graph_writer(str(store_path), FrozenClock())) as writer:
+        asyncio.run(writer.add_follows([FollowRecord(f"f{n}", "hub", now - n, now) for n in range(2000)]))
+        asyncio.run(writer.add_accounts([AccountRecord("hub", visibility=Visibility.PRIVATE)], now))
+
+    with running_server(store_path), closing(apsw.Connection(str(store_path))) as other:
+        waiting_for(lambda: other.execute("SELECT count(*) FROM moving").get == 0)
