@@ -6,11 +6,9 @@ request with one fixed page. .cache/bench/first_look.json has every run.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import platform
-import shutil
 import signal
 import statistics
 import sys
@@ -19,20 +17,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from running import Failed, Server, Session, fresh_token, retinue, running, running_server
+from graphs import CACHE, Size, generated
+from running import Failed, Server, Session, fresh_token, running, running_server
 from traffic import BODIES, CONNECTIONS, Traffic, draw_bodies, drive, require_wrk
 
 MAX_COUNTS = (20, 100)
-SEED = 1
 WARM_UP_SECONDS = 8  # a server that has just started reads every name for the first time
 SERVER_CORE = 0
 WRK_CORE = 1
 PROBES = 200
 
-_PROJECT = Path(__file__).resolve().parents[1]
-_CACHE = _PROJECT / ".cache" / "bench"
 _FIXED_PAGE = Path(__file__).with_name("fixed_page.py")
-_MADE_BY = "made-by.txt"
 _MIB = 1024 * 1024
 _WIDTH = 24
 
@@ -90,13 +85,13 @@ def main() -> int:
     try:
         _require_cores()
         require_wrk()
-        graph = _graph(options)
+        graph = generated(Size(options.accounts, options.follows))
         results = [_measure(graph, max_count, options) for max_count in MAX_COUNTS]
     except Failed as failure:
         sys.stderr.write(f"first_look: {failure}\n")
         return 1
     _print(results)
-    print(f"every run is in {_save(options, results).relative_to(_PROJECT)}")
+    print(f"every run is in {_save(options, results)}")
     return 0
 
 
@@ -114,45 +109,17 @@ def _require_cores() -> None:
         raise Failed(f"needs two cores, one for the server and one for wrk; there is no core {min(missing)}")
 
 
-# --- the graph ------------------------------------------------------------------------------------------------------
-
-
-def _graph(options: Options) -> Path:
-    """The folder of the generated and imported graph; made where it is missing or made by other code."""
-    folder = _CACHE / f"graph-{options.accounts}-{options.follows}-{SEED}"
-    made_by = _fingerprint()
-    if folder.is_dir() and (folder / _MADE_BY).read_text() == made_by:
-        return folder
-    print("generating and importing the graph; this takes a few minutes", flush=True)
-    part = folder.with_suffix(".part")
-    for stale in (folder, part):
-        shutil.rmtree(stale, ignore_errors=True)
-    part.mkdir(parents=True)
-    sizes = ("--accounts", str(options.accounts), "--follows", str(options.follows), "--seed", str(SEED))
-    retinue("generate", *sizes, "-o", part)
-    retinue("import", "--store", part / "graph.db", "--accounts", part / "accounts.csv", part / "follows.csv")
-    (part / _MADE_BY).write_text(made_by)
-    return part.rename(folder)
-
-
-def _fingerprint() -> str:
-    """Changes with the code that decides what the sample is and how a store is laid out."""
-    source = _PROJECT / "src" / "retinue"
-    files = [source / "sample.py", *sorted((source / "store" / "sqlite").glob("*.sql"))]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
 # --- measuring ------------------------------------------------------------------------------------------------------
 
 
 def _measure(graph: Path, max_count: int, options: Options) -> Result:
     bodies = draw_bodies(graph / "accounts.csv", graph / "follows.csv", max_count)
-    file = _CACHE / f"bodies-{max_count}.jsonl"
+    file = CACHE / f"bodies-{max_count}.jsonl"
     file.write_bytes(b"\n".join(bodies))
     store = graph / "graph.db"
     with running_server(store, "--workers", "1", core=SERVER_CORE) as server:
         traffic = Traffic(file, fresh_token(server, store))
-        page = _CACHE / f"page-{max_count}.json"
+        page = CACHE / f"page-{max_count}.json"
         page.write_text(json.dumps(_pages(server, traffic.token, bodies[:1])[0], ensure_ascii=False))
         with running([sys.executable, str(_FIXED_PAGE), str(page)], core=SERVER_CORE) as limit:
             pairs = [
@@ -209,11 +176,11 @@ def _cell(values: Sequence[float], form: str) -> str:
 def _save(options: Options, results: Sequence[Result]) -> Path:
     machine = {"python": platform.python_version(), "kernel": platform.release(), "cores": os.cpu_count()}
     report = {
-        "options": {**asdict(options), "seed": SEED, "connections": CONNECTIONS, "warm_up_seconds": WARM_UP_SECONDS},
+        "options": {**asdict(options), "connections": CONNECTIONS, "warm_up_seconds": WARM_UP_SECONDS},
         "machine": machine,
         "results": [asdict(result) for result in results],
     }
-    path = _CACHE / "first_look.json"
+    path = CACHE / "first_look.json"
     path.write_text(json.dumps(report, indent=2) + "\n")
     return path
 

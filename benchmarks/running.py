@@ -24,12 +24,21 @@ ANSWER_SECONDS = 60.0
 
 _ANNOUNCEMENT = re.compile(r"Serving .* on (https?://\S+) \(management on (\S+)\)")
 _TOKEN_PATH = "/v2/oauth/token/"  # noqa: S105 - a path
-_FOLLOWING_PATH = "/v2/research/user/following/"
+_LIST_PATH = "/v2/research/user/{}/"
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Failed(Exception):
     """Something that a script needs did not work; the message is for its user."""
+
+
+class Refused(Failed):
+    """The server answered with another status than 200."""
+
+    def __init__(self, message: str, status: int, content: bytes) -> None:
+        super().__init__(message)
+        self.status = status
+        self.content = content
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +51,7 @@ class Client:
 
 def retinue(*arguments: str | Path) -> str:
     """Run one command to its end; its standard output."""
-    command = _command(*arguments)
+    command = command_of(*arguments)
     done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise Failed(f"{' '.join(command)}\nended with exit code {done.returncode}\n{done.stdout}{done.stderr}")
@@ -66,10 +75,9 @@ class Server:
     management_url: str
     pid: int
 
-    @property
-    def following_url(self) -> str:
-        """Where following lists are asked for."""
-        return self.base_url + _FOLLOWING_PATH
+    def list_url(self, direction: str) -> str:
+        """Where "following" or "followers" lists are asked for."""
+        return self.base_url + _LIST_PATH.format(direction)
 
     def processes(self) -> dict[int, str]:
         """Every process of the server with its role: supervisor, worker or keeper."""
@@ -88,7 +96,7 @@ class Server:
 @contextmanager
 def running_server(store: Path, *flags: str | Path, core: int | None = None) -> Iterator[Server]:
     """A server on free ports, all of it on one core if wanted; stopped at the end of the block."""
-    command = _command("serve", "--store", store, "--port", "0", "--management-port", "0", *flags)
+    command = command_of("serve", "--store", store, "--port", "0", "--management-port", "0", *flags)
     with running(command, core=core) as server:
         yield server
 
@@ -104,7 +112,8 @@ def running(command: list[str], *, core: int | None = None) -> Iterator[Server]:
         _stop(process)
 
 
-def _command(*arguments: str | Path) -> list[str]:
+def command_of(*arguments: str | Path) -> list[str]:
+    """The command line of one of our commands."""
     return [sys.executable, "-m", "retinue", *map(str, arguments)]
 
 
@@ -151,8 +160,13 @@ class Session:
         self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
 
     def following(self, query: Mapping[str, Any]) -> dict[str, Any]:
-        """The `data` of the page that a query asks for."""
-        data: dict[str, Any] = self._post(_FOLLOWING_PATH, json.dumps(query), "application/json")["data"]
+        """The `data` of the page of a following list that a query asks for."""
+        return self.page("following", query)
+
+    def page(self, direction: str, query: Mapping[str, Any]) -> dict[str, Any]:
+        """The same of either list: following or followers."""
+        path = _LIST_PATH.format(direction)
+        data: dict[str, Any] = self._post(path, json.dumps(query), "application/json")["data"]
         return data
 
     def token(self, client: Client) -> str:
@@ -169,7 +183,8 @@ class Session:
         except (OSError, http.client.HTTPException) as error:
             raise Failed(f"POST {path} {body}\ngot no answer: {error!r}") from error
         if response.status != http.HTTPStatus.OK:
-            raise Failed(f"POST {path} {body}\nwas answered with {response.status} {content.decode()}")
+            message = f"POST {path} {body}\nwas answered with {response.status} {content.decode()}"
+            raise Refused(message, response.status, content)
         answer: dict[str, Any] = json.loads(content)
         return answer
 

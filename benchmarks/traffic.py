@@ -40,10 +40,11 @@ _OWNERS = """
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Requests to send: a file of bodies, and the token for all of them."""
+    """Requests to send: a file of bodies, the token for all of them, and which lists they ask for."""
 
     bodies: Path
     token: str
+    direction: str = "following"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,16 @@ def drive(server: Server, traffic: Traffic, seconds: int, *, core: int, first: i
     Raises `Failed` unless every one of them was answered with 200.
     """
     wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(_SCRIPT)]
-    command = ["taskset", "-c", str(core), *wrk, server.following_url, "--", str(traffic.bodies), str(first)]
+    command = [
+        "taskset",
+        "-c",
+        str(core),
+        *wrk,
+        server.list_url(traffic.direction),
+        "--",
+        str(traffic.bodies),
+        str(first),
+    ]
     environment = {**os.environ, "TOKEN": traffic.token}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     found = _FIGURES.search(done.stdout)

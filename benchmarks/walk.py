@@ -30,6 +30,18 @@ Lists = Mapping[str, Sequence[Row]]  # by the owner's username, newest follow fi
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """Which lists are walked: "following" or "followers", of today or as of a second; whether their order counts."""
+
+    direction: str = "following"
+    as_of: int | None = None
+    is_ordered: bool = True
+
+
+FOLLOWING_TODAY = View()
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """What one walk over all lists took, and every difference it found as a sentence."""
 
@@ -50,49 +62,57 @@ class _Walk:
     fault: str | None
 
 
-def expected_lists(data: Path) -> Lists:
+def expected_lists(data: Path, follows: str = FOLLOWS) -> Lists:
     """The lists as the files give them."""
-    display_names = {line["username"]: line["display_name"] for line in _lines(data / ACCOUNTS)}
+    names = display_names(data)
     lists: dict[str, list[Row]] = {}
-    for line in _lines(data / FOLLOWS):
+    for line in lines_of(data / follows):
         followee = line["followee"]
-        lists.setdefault(line["follower"], []).append((followee, display_names.get(followee, "")))
+        lists.setdefault(line["follower"], []).append((followee, names.get(followee, "")))
     return lists
 
 
-def walk_lists(base_url: str, token: str, expected: Lists, max_count: int) -> Figures:
+def display_names(data: Path) -> dict[str, str]:
+    """Each account's display name by its username."""
+    return {line["username"]: line["display_name"] for line in lines_of(data / ACCOUNTS)}
+
+
+def walk_lists(base_url: str, token: str, expected: Lists, max_count: int, view: View = FOLLOWING_TODAY) -> Figures:
     """Walk all lists at one page size over one connection."""
     start = time.perf_counter()
     with Session(base_url, token) as session:
-        walks = {owner: _walk(session, owner, max_count) for owner in expected}
+        walks = {owner: _walk(session, owner, max_count, view) for owner in expected}
     return Figures(
         max_count=max_count,
         lists=len(walks),
         rows=sum(len(walk.rows) for walk in walks.values()),
         requests=sum(walk.requests for walk in walks.values()),
         seconds=time.perf_counter() - start,
-        differences=tuple(_differences(walks, expected, max_count)),
+        differences=tuple(_differences(walks, expected, max_count, view)),
     )
 
 
-def _walk(session: Session, owner: str, max_count: int) -> _Walk:
+def _walk(session: Session, owner: str, max_count: int, view: View) -> _Walk:
     """Ask without a cursor first, then with the one returned, until has_more is false."""
     rows: list[Row] = []
     requests = 0
     query: dict[str, Any] = {"username": owner, "max_count": max_count}
+    if view.as_of is not None:
+        query["as_of"] = view.as_of
     while True:
-        page = session.following(query)
+        page = session.page(view.direction, query)
         requests += 1
-        rows += [(row["username"], row["display_name"]) for row in page["user_following"]]
-        fault = _fault(page, query)
+        shown = page[f"user_{view.direction}"]
+        rows += [(row["username"], row["display_name"]) for row in shown]
+        fault = fault_in_page(page, len(shown), query)
         if fault or not page["has_more"]:
             return _Walk(tuple(rows), requests, fault)
         query["cursor"] = page["cursor"]
 
 
-def _fault(page: Mapping[str, Any], query: Mapping[str, Any]) -> str | None:
-    """What is wrong with a page by itself."""
-    count, bound = len(page["user_following"]), query.get("cursor", math.inf)
+def fault_in_page(page: Mapping[str, Any], count: int, query: Mapping[str, Any]) -> str | None:
+    """What is wrong with a page of so many rows by itself."""
+    bound = query.get("cursor", math.inf)
     if count > query["max_count"] or (page["has_more"] and count < query["max_count"]):
         return f"a page at {bound} has {count} rows, has_more {page['has_more']}"
     if page["has_more"] and not 1 <= page["cursor"] < bound:
@@ -100,9 +120,10 @@ def _fault(page: Mapping[str, Any], query: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _differences(walks: Mapping[str, _Walk], expected: Lists, max_count: int) -> Iterator[str]:
+def _differences(walks: Mapping[str, _Walk], expected: Lists, max_count: int, view: View) -> Iterator[str]:
+    order = list if view.is_ordered else sorted
     for owner, walk in walks.items():
-        if difference := walk.fault or _difference(walk.rows, expected[owner]):
+        if difference := walk.fault or _difference(order(walk.rows), order(expected[owner])):
             yield f"{owner}, max_count {max_count}: {difference}"
 
 
@@ -116,7 +137,8 @@ def _difference(found: Sequence[Row], expected: Sequence[Row]) -> str | None:
     return None
 
 
-def _lines(path: Path) -> Iterator[dict[str, str]]:
+def lines_of(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of a packed table, by column."""
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         yield from csv.DictReader(file)
 
