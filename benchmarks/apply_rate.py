@@ -2,7 +2,7 @@
 
 The events come through a pipe, as from another program: follows new to the graph, unfollows of follows in it, follows
 that come again, and changes of accounts, in the order of a seeded shuffle. A server answers pages of the same store
-meanwhile, one after the other over one connection, each checked to be full or the list's last.
+meanwhile, at a fixed rate over one connection, each checked to be full or the list's last.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from running import Failed, Session, command_of, fresh_token, running_server
 
 SEED = 1
 ROWS = 20
+PAGES_PER_SECOND = 200
 
 
 @dataclass
@@ -126,7 +127,8 @@ def _read(session: Session, owners: list[str], reading: Reading, has_ended: thre
     """Read pages of a list, then of another, until told to end."""
     draw = random.Random(SEED)
     query: dict[str, object] = {}
-    while not has_ended.is_set() and not reading.fault:
+    began = time.perf_counter()
+    while not has_ended.wait(began + len(reading.times) / PAGES_PER_SECOND - time.perf_counter()) and not reading.fault:
         query = query or {"username": draw.choice(owners), "max_count": ROWS}
         start = time.perf_counter()
         page = session.following(query)

@@ -17,7 +17,7 @@ from typing import NamedTuple, cast
 from retinue.errors import InputError
 from retinue.ingest.lines import MAX_LINE_BYTES
 
-GROUP = 2_000
+GROUP = 5_000
 STANDARD_INPUT = "-"
 
 _CHUNK = 1 << 18

@@ -6,18 +6,27 @@ there are.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import apsw
 
 from retinue.store.sqlite.blocks import CAPACITY, LAST_SECOND, Block, Entry, block_at, first_block, start_of
 from retinue.store.sqlite.files import executor
-from retinue.store.sqlite.seconds import Around
+from retinue.store.sqlite.seconds import NOTHING, Around
 
-REMEMBERED = 50_000
+REMEMBERED = 200_000
 # A block that is emptier than the first joins its older neighbour if both together are no fuller than the second.
 _SPARSE = CAPACITY // 4
 _MERGED = CAPACITY * 3 // 4
+
+
+def _around(positions: Sequence[int], second: int) -> Around:
+    """What can be seen around a second in a list of one block."""
+    index = bisect_left(positions, second - 1)
+    if index == len(positions) or positions[index] > second + 1:
+        return NOTHING
+    near = positions[index : index + 3]
+    return Around(second - 1 in near, second in near, second + 1 in near)
 
 
 class BlockTable:
@@ -66,6 +75,9 @@ class BlockTable:
 
     def look(self, owner: int, second: int) -> Around:
         """Whether entries stand at a second and at its neighbours, which may be in other blocks."""
+        only = self._blocks.get(first_block(owner))
+        if only is not None:
+            return _around(only.positions, second)
         found = self._find(owner, second)
         if found is None:
             return Around(before=False, here=False, after=self.has(owner, second + 1))
@@ -83,6 +95,8 @@ class BlockTable:
 
     def is_short(self, owner: int) -> bool:
         """Whether a list has at most one block."""
+        if first_block(owner) in self._blocks:
+            return True
         found = self._find(owner, LAST_SECOND)
         return found is None or start_of(found) == 0
 
@@ -95,6 +109,9 @@ class BlockTable:
 
     def position_of(self, owner: int, account: int) -> int | None:
         """Where an account stands in a list; looks through the whole list."""
+        only = self._blocks.get(first_block(owner))
+        if only is not None:
+            return only.position_of(account)
         found = self._find(owner, LAST_SECOND)
         while found is not None:
             position = self._blocks[found].position_of(account)
@@ -138,8 +155,9 @@ class BlockTable:
     def _find(self, owner: int, position: int) -> int | None:
         """The number of the block that holds a second, which is in memory then."""
         only = first_block(owner)
-        if only in self._blocks:
-            return only if self._blocks[only] else None
+        block = self._blocks.get(only)
+        if block is not None:
+            return only if block.positions else None
         newest = self._newest.get(owner)
         if newest is not None and start_of(newest) <= position:
             return newest

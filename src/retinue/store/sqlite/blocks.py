@@ -53,8 +53,10 @@ class Block:
         half = len(entries) // 2
         self.positions = array("I", entries[:half])
         self.accounts = array("I", entries[half:])
-        numbers = array("I", displaced or b"")
-        self.displaced = dict(zip(numbers[::2], numbers[1::2], strict=True))
+        self.displaced: dict[int, int] = {}
+        if displaced:
+            numbers = array("I", displaced)
+            self.displaced.update(zip(numbers[::2], numbers[1::2], strict=True))
 
     def __len__(self) -> int:
         return len(self.positions)

@@ -133,23 +133,31 @@ class GraphChanges:
     def _follow(self, event: FollowEvent, received_at: int) -> Verdict:
         if event.follower == event.followee:
             return Verdict.SELF_FOLLOW
-        found = self._resolver.with_key(event.follower), self._resolver.with_key(event.followee)
-        for account, key in zip(found, (event.follower, event.followee), strict=True):
-            if account is None and self._tombstones.has_key(key):
-                return Verdict.ERASED
-        name = "follow" if event.is_follow else "unfollow"
-        if found[0] and found[1] and self._postdated.has(Claimed(found[0], found[1], name, event.at)):
-            return Verdict.DUPLICATE
         at = min(event.at, received_at)
-        if event.is_follow and not self._pairs.has_room(found, at, received_at):
-            return Verdict.LIST_FULL
-        follower = found[0] or self._accounts.create(event.follower, event.follower)
-        followee = found[1] or self._accounts.create(event.followee, event.followee)
-        pair = Pair(follower, followee)
+        pair = self._pair(event, at, received_at)
+        if not isinstance(pair, Pair):
+            return pair
+        claimed = Claimed(pair.follower, pair.followee, "follow" if event.is_follow else "unfollow", event.at)
+        if self._postdated.has(claimed):
+            return Verdict.DUPLICATE
         verdict = self._pairs.learn(pair, self._pairs.state(pair), Moment(at, not event.is_follow), received_at)
         if event.at > at and verdict is Verdict.ACCEPTED:
-            self._postdated.keep(Claimed(follower, followee, name, event.at), at)
+            self._postdated.keep(claimed, at)
         return verdict
+
+    def _pair(self, event: FollowEvent, at: int, received_at: int) -> Pair | Verdict:
+        """The two accounts of an event, made where they are not known; or why there are none."""
+        found = self._resolver.with_key(event.follower), self._resolver.with_key(event.followee)
+        follower, followee = found
+        if follower is None or followee is None:
+            for account, key in zip(found, (event.follower, event.followee), strict=True):
+                if account is None and self._tombstones.has_key(key):
+                    return Verdict.ERASED
+            if event.is_follow and not self._pairs.has_room(found, at, received_at):
+                return Verdict.LIST_FULL
+            follower = follower or self._accounts.create(event.follower, event.follower)
+            followee = followee or self._accounts.create(event.followee, event.followee)
+        return Pair(follower, followee)
 
     def _change(self, event: AccountEvent, received_at: int) -> Verdict:
         key = event.record.key

@@ -30,6 +30,7 @@ class Lists:
         """Call when another connection may have changed the file, and after a rollback."""
         self.main.forget()
         self.aside.forget()
+        self.seconds.forget()
 
     def flush(self) -> None:
         """Write what has changed; call before a commit."""

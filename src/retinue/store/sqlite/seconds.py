@@ -4,14 +4,20 @@ Adjacent occupied seconds form a *stretch*. Stretches of two or more are kept in
 so the nearest free earlier second is one before the stretch that holds the wanted one. A single occupied second needs
 no entry while it can be seen in the list itself; where it cannot, because what stands there was moved aside or has
 ended, it is a stretch of one. Knows only seconds; what stands on them is stored by the caller.
+
+Most lists have few stretches or none: those are kept in memory, until another connection changes the file.
 """
 
+from bisect import bisect_right, insort
 from collections.abc import Callable
 from typing import NamedTuple
 
 import apsw
 
 from retinue.store.sqlite.files import executor
+
+REMEMBERED = 200_000
+FEW = 32
 
 Stretch = tuple[int, int]
 
@@ -33,15 +39,24 @@ class Around(NamedTuple):
     after: bool
 
 
+NOTHING = Around(before=False, here=False, after=False)
+
+
 class Seconds:
     """Gives out and takes back the seconds of all lists of one direction. `look` looks into a list."""
 
     def __init__(self, connection: apsw.Connection, table: str, look: Callable[[int, int], Around]) -> None:
         self._execute = executor(connection)
         self._look = look
+        self._few: dict[int, list[Stretch] | None] = {}  # all stretches of a list; None: more than a few
+        self._all = f"SELECT first, last FROM {table} WHERE owner = ? ORDER BY first LIMIT {FEW + 1}"
         self._near = f"SELECT first, last FROM {table} WHERE owner = ? AND first <= ? ORDER BY first DESC LIMIT 2"
-        self._add = f"INSERT INTO {table} (owner, first, last) VALUES (?, ?, ?)"
-        self._remove = f"DELETE FROM {table} WHERE owner = ? AND first = ?"
+        self._insert = f"INSERT INTO {table} (owner, first, last) VALUES (?, ?, ?)"
+        self._delete = f"DELETE FROM {table} WHERE owner = ? AND first = ?"
+
+    def forget(self) -> None:
+        """Call when another connection may have changed the file, and after a rollback."""
+        self._few.clear()
 
     def seek(self, owner: int, wanted: int, latest: int) -> Place | None:
         """The wanted second where it is free, else the nearest free earlier one.
@@ -51,6 +66,8 @@ class Seconds:
         """
         stretches = self._stretches(owner, wanted + 1)
         around = self._look(owner, wanted)
+        if not stretches and around is NOTHING:
+            return Place(wanted, wanted, wanted, ())
         held = _holding(wanted, stretches, seen=around.here)
         if held is None:
             return _place(wanted, stretches, around)
@@ -62,37 +79,68 @@ class Seconds:
 
     def occupy(self, owner: int, place: Place, *, seen: bool = True) -> None:
         """Take a place that was just found. `seen`: what stands there can be seen in the list itself."""
-        for first, _ in place.joined:
-            self._execute(self._remove, (owner, first))
+        for stretch in place.joined:
+            self._remove(owner, stretch)
         if place.first < place.last or not seen:
-            self._execute(self._add, (owner, place.first, place.last))
+            self._add(owner, (place.first, place.last))
 
     def give_back(self, owner: int, second: int) -> None:
         """Free an occupied second, on which nothing stands any more; a stretch that held it is cut in two."""
         held = self._stored(owner, second)
         if held is None:
             return
-        self._execute(self._remove, (owner, held[0]))
+        self._remove(owner, held)
         for low, high in ((held[0], second - 1), (second + 1, held[1])):
             if low < high or (low == high and not self._look(owner, low).here):
-                self._execute(self._add, (owner, low, high))
+                self._add(owner, (low, high))
 
     def hide(self, owner: int, second: int) -> None:
         """What stands on an occupied second can no longer be seen in the list itself."""
         if self._stored(owner, second) is None:
-            self._execute(self._add, (owner, second, second))
+            self._add(owner, (second, second))
 
     def show(self, owner: int, second: int) -> None:
         """What stands on an occupied second can be seen in the list itself again."""
         if self._stored(owner, second) == (second, second):
-            self._execute(self._remove, (owner, second))
+            self._remove(owner, (second, second))
 
     def _stretches(self, owner: int, second: int) -> list[Stretch]:
         """The last two stored stretches that begin at or before a second, later one first."""
-        return self._execute(self._near, (owner, second)).fetchall()
+        few = self._few[owner] if owner in self._few else self._load(owner)
+        if few is None:
+            return self._execute(self._near, (owner, second)).fetchall()
+        if not few:
+            return few
+        end = bisect_right(few, second, key=_first)
+        return few[max(0, end - 2) : end][::-1]
+
+    def _load(self, owner: int) -> list[Stretch] | None:
+        if len(self._few) >= REMEMBERED:
+            self._few.clear()
+        stretches: list[Stretch] = self._execute(self._all, (owner,)).fetchall()
+        few = self._few[owner] = stretches if len(stretches) <= FEW else None
+        return few
+
+    def _add(self, owner: int, stretch: Stretch) -> None:
+        self._execute(self._insert, (owner, *stretch))
+        few = self._few.get(owner)
+        if few is not None:
+            insort(few, stretch)
+            if len(few) > FEW:
+                self._few[owner] = None
+
+    def _remove(self, owner: int, stretch: Stretch) -> None:
+        self._execute(self._delete, (owner, stretch[0]))
+        few = self._few.get(owner)
+        if few is not None:
+            few.remove(stretch)
 
     def _stored(self, owner: int, second: int) -> Stretch | None:
         return _holding(second, self._stretches(owner, second), seen=False)
+
+
+def _first(stretch: Stretch) -> int:
+    return stretch[0]
 
 
 def _holding(second: int, stretches: list[Stretch], *, seen: bool) -> Stretch | None:
@@ -104,8 +152,6 @@ def _holding(second: int, stretches: list[Stretch], *, seen: bool) -> Stretch | 
 
 
 def _place(second: int, stretches: list[Stretch], around: Around) -> Place:
-    if not stretches and not around.before and not around.after:
-        return Place(second, second, second, ())
     before = _holding(second - 1, stretches, seen=around.before)
     after = _holding(second + 1, stretches, seen=around.after)
     joined = tuple(stretch for stretch in (before, after) if stretch is not None and stretch in stretches)

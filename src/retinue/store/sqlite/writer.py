@@ -13,7 +13,7 @@ from retinue.store.sqlite.compaction import compact
 from retinue.store.sqlite.graph_changes import GraphChanges
 
 # The promise is 200 ms; the rest is room for the commit itself and for a slow disk.
-TRANSACTION_SECONDS = 0.08
+TRANSACTION_SECONDS = 0.12
 
 _Item = TypeVar("_Item")
 
