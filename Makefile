@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 
-.PHONY: demo test lint format docs walk bench-first clean help
+.PHONY: demo test lint format docs walk changes crash bench-first bench-apply bench-hub bench-size bench-withheld clean help
 
 help:            ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -27,6 +27,24 @@ docs: .venv/.dev           ## Write the generated reference pages again
 
 walk: .venv/.server        ## Import a real graph and walk all its lists over HTTP (DATA=folder)
 	$(PY) benchmarks/walk.py $(DATA)
+
+changes: .venv/.server     ## Bring a real graph to a later date by events and by a dump, and compare (DATA=folder)
+	$(PY) benchmarks/changes.py $(DATA)
+
+crash: .venv/.server       ## Kill the writing process 300 times while pages are read, and look for anything lost
+	$(PY) benchmarks/crash.py
+
+bench-apply: .venv/.server ## Events a second that become durable while pages are read
+	$(PY) benchmarks/apply_rate.py
+
+bench-hub: .venv/.server   ## A page of a list with ten million followers beside one with a hundred
+	$(PY) benchmarks/hub.py
+
+bench-size: .venv/.server  ## Bytes a follow on disk, for ten million follows
+	$(PY) benchmarks/size.py
+
+bench-withheld: .venv/.server ## Pages across a million rows that are withheld, shown again, unfollowed
+	$(PY) benchmarks/withheld.py
 
 bench-first: .venv/.server ## Requests a second and CPU a request of one worker, driven by wrk
 	$(PY) benchmarks/first_look.py

@@ -15,6 +15,7 @@ from typing import IO, Any
 import pytest
 
 from retinue import assemble
+from retinue.ingest.stream import GROUP
 from retinue.model import Direction
 from test_cli import list_of, retinue
 
@@ -138,11 +139,11 @@ def test_each_bad_line_is_told_with_its_reason_and_the_rest_is_applied(store_pat
 
 def test_a_bad_line_of_each_group_is_remembered_for_the_exit_code(store_path: Path) -> None:
     """A later group without any does not make it good."""
-    code, reports, _ = applied(store_path, b"{\n" + lines(*(follow("a", f"b{n}", AT + n) for n in range(4000))))
+    code, reports, _ = applied(store_path, b"{\n" + lines(*(follow("a", f"b{n}", AT + n) for n in range(2 * GROUP))))
 
     assert 1 == code
     assert [1, 0, 0] == [len(report["rejected"]) for report in reports]
-    assert [2000, 4000, 4001] == [report["line"] for report in reports]
+    assert [GROUP, 2 * GROUP, 2 * GROUP + 1] == [report["line"] for report in reports]
 
 
 def test_files_are_named_in_what_is_told(store_path: Path, tmp_path: Path) -> None:

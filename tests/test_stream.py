@@ -74,14 +74,17 @@ def test_a_line_that_is_too_long_costs_only_itself(piece: int, length: int, faul
 def test_a_file_comes_in_full_groups(tmp_path: Path, name: str) -> None:
     """A file has everything ready; a packed one may have several parts, as `cat a.gz b.gz` makes them."""
     path = tmp_path / name
-    parts = [b"".join(b"%d\n" % n for n in numbers) for numbers in (range(4000), range(4000, 5001))]
+    parts = [
+        b"".join(b"%d\n" % n for n in numbers)
+        for numbers in (range(2 * GROUP - 1000), range(2 * GROUP - 1000, 2 * GROUP + 1001))
+    ]
     path.write_bytes(b"".join(gzip.compress(part) if path.suffix.lower() == ".gz" else part for part in parts))
 
     with opened(path) as (lines, _):
         groups = list(lines.groups())
 
     assert [GROUP, GROUP, 1001] == [len(group) for group in groups]
-    assert [(n + 1, b"%d" % n) for n in range(5001)] == [line[:2] for group in groups for line in group]
+    assert [(n + 1, b"%d" % n) for n in range(count)] == [line[:2] for group in groups for line in group]
 
 
 def test_what_comes_before_a_damage_is_handed_on(tmp_path: Path) -> None:

@@ -45,9 +45,11 @@ class Splitter:
         """The lines that end in this piece."""
         first, *others = piece.split(b"\n")
         self._rest += first
-        for other in others:
-            yield self._line()
-            self._rest += other
+        if others:
+            yield self._line(bytes(self._rest))
+            self._rest = bytearray(others.pop())
+            for other in others:
+                yield self._line(other)
         if len(self._rest) > MAX_LINE_BYTES:
             self._rest.clear()
             self._is_too_long = True
@@ -55,12 +57,12 @@ class Splitter:
     def finish(self) -> Iterator[RawLine]:
         """What is left over at the end is a line, too."""
         if self._rest or self._is_too_long:
-            yield self._line()
+            yield self._line(bytes(self._rest))
+            self._rest.clear()
 
-    def _line(self) -> RawLine:
+    def _line(self, content: bytes) -> RawLine:
         self._number += 1
-        content, is_too_long = bytes(self._rest), self._is_too_long or len(self._rest) > MAX_LINE_BYTES
-        self._rest.clear()
+        is_too_long = self._is_too_long or len(content) > MAX_LINE_BYTES
         self._is_too_long = False
         if is_too_long:
             return RawLine(self._number, b"", f"longer than {MAX_LINE_BYTES} bytes")
