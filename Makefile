@@ -1,6 +1,8 @@
 # Each target sets up what it needs in .venv; a fresh Debian with Python 3.11 and make is enough.
 SHELL := /bin/bash
 PY := .venv/bin/python
+# What tests draw at random is drawn from this; the seed of a run is in the command line that make prints.
+SEED ?= $(shell date +%s)
 
 .PHONY: demo test lint format docs walk changes crash bench-first bench-apply bench-hub bench-size bench-withheld clean help
 
@@ -10,8 +12,8 @@ help:            ## List the targets
 demo: .venv/.server        ## Make a sample graph, serve it, show a first answer (DEMO_ONCE=1 stops after it)
 	@$(PY) scripts/demo.py
 
-test: .venv/.dev lint      ## Lint, type check and run every test
-	$(PY) -m pytest
+test: .venv/.dev lint      ## Lint, type check and run every test (SEED=number repeats a run)
+	$(PY) -m pytest --hypothesis-seed=$(SEED)
 
 lint: .venv/.dev           ## Ruff and mypy
 	.venv/bin/ruff check .
