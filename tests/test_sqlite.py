@@ -14,7 +14,7 @@ from frozen_clock import FrozenClock, TickingClock
 from model_store import free_second
 from retinue import assemble, errors
 from retinue.model import AccountRecord, Direction, FollowRecord, Row, Stretch
-from retinue.store.sqlite import files, graph, known
+from retinue.store.sqlite import files, graph, known, sides, tidying
 from retinue.store.sqlite.known import FORGET_ONE_BY_ONE, ROWS_PER_GENERATION, Known
 from retinue.store.sqlite.seconds import Around, Seconds
 from service import problems_of
@@ -49,11 +49,24 @@ def test_a_page_is_one_range_of_one_index(graph_file: Path, direction: Direction
 )
 def test_lookups_use_their_index(graph_file: Path, query: str, plan: str) -> None:
     """No lookup walks a table."""
+    assert [plan] == plan_of(graph_file, query)
+
+
+@pytest.mark.parametrize(
+    ("query", "moving"),
+    [(tidying.NEXT, "SCAN moving"), (sides.LEAVING, "SCAN moving USING INDEX moving_merge")],
+)
+def test_what_is_moving_is_looked_at_before_the_accounts(graph_file: Path, query: str, moving: str) -> None:
+    """However many accounts there are, it takes as long as there are some on the move."""
+    assert [moving, "SEARCH account USING INTEGER PRIMARY KEY (rowid=?)"] == plan_of(graph_file, query)
+
+
+def plan_of(graph_file: Path, query: str) -> list[str]:
+    """What SQLite makes of a query."""
     connection = apsw.Connection(str(graph_file))
     steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", (1,) * query.count("?"))]
     connection.close()
-
-    assert [plan] == steps
+    return steps
 
 
 class Standing:

@@ -13,7 +13,7 @@ from retinue.store.sqlite.files import executor
 IS_ROW = f"folded IS NOT NULL AND visibility <= {Visibility.FOLLOWING_HIDDEN.value}"
 REMEMBERED = 1_000_000
 # Erased accounts that may still stand in others' lists.
-LEAVING = "SELECT account FROM moving JOIN account ON id = account WHERE key IS NULL"
+LEAVING = "SELECT account FROM moving CROSS JOIN account ON id = account WHERE merge AND key IS NULL"
 
 _LOAD = f"SELECT {IS_ROW} FROM account WHERE id = ?"
 _MOVING = "SELECT account FROM moving"

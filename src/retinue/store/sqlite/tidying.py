@@ -18,7 +18,8 @@ from retinue.store.sqlite.sides import Sides
 
 _PIECE = 64
 
-_NEXT = "SELECT account, direction, position, key IS NULL FROM moving JOIN account ON id = account LIMIT 1"
+# CROSS keeps the order of the join: what is moving is the shorter table, and one row of it is wanted.
+NEXT = "SELECT account, direction, position, key IS NULL FROM moving CROSS JOIN account ON id = account LIMIT 1"
 _REMEMBER = "UPDATE moving SET direction = ?, position = ? WHERE account = ?"
 _OVER = (
     "SELECT follower, followee FROM ended WHERE follower = ?1"
@@ -42,7 +43,7 @@ class Tidying:
 
     def work(self, is_time_left: Callable[[], bool]) -> bool:
         """Work until nothing or no time is left; whether something is."""
-        while found := self._execute(_NEXT).fetchall():
+        while found := self._execute(NEXT).fetchall():
             account, direction, position, is_erased = found[0]
             if is_erased:
                 self._remove_some(account)
