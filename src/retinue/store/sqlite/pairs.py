@@ -244,6 +244,8 @@ class Pairs:
     def _plain_position(self, pair: Pair) -> int | None:
         """Where a plain follow stands, in both lists; looks through the shorter one."""
         forth = self._tables(self.following, pair.followee)
+        if len(forth) == 1 and forth[0].is_short(pair.follower):  # the ordinary case
+            return forth[0].position_of(pair.follower, pair.followee)
         if not all(table.is_short(pair.follower) for table in forth):
             back = self._tables(self.followers, pair.follower)
             if _size(back, pair.followee) < _size(forth, pair.follower):

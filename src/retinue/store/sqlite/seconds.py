@@ -18,6 +18,7 @@ from retinue.store.sqlite.files import executor
 
 REMEMBERED = 200_000
 FEW = 32
+BEYOND = 1 << 33  # later than any second
 
 Stretch = tuple[int, int]
 
@@ -111,7 +112,7 @@ class Seconds:
             return self._execute(self._near, (owner, second)).fetchall()
         if not few:
             return few
-        end = bisect_right(few, second, key=_first)
+        end = bisect_right(few, (second, BEYOND))
         return few[max(0, end - 2) : end][::-1]
 
     def _load(self, owner: int) -> list[Stretch] | None:
@@ -137,10 +138,6 @@ class Seconds:
 
     def _stored(self, owner: int, second: int) -> Stretch | None:
         return _holding(second, self._stretches(owner, second), seen=False)
-
-
-def _first(stretch: Stretch) -> int:
-    return stretch[0]
 
 
 def _holding(second: int, stretches: list[Stretch], *, seen: bool) -> Stretch | None:
