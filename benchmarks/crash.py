@@ -44,6 +44,8 @@ class Figures:
     lost: int = 0
     unsound: int = 0
     pages: int = 0
+    refusals: int = 0
+    lives_told: int = 0  # lives in which some group was acknowledged
 
 
 def main() -> int:
@@ -65,8 +67,9 @@ def main() -> int:
     except Failed as failure:
         sys.stderr.write(f"crash: {failure}\n")
         return 1
-    print(f"{figures.kills} kills in {time.perf_counter() - start:.0f} s, {figures.pages:,} pages read meanwhile")
+    print(f"{figures.kills} kills in {time.perf_counter() - start:.0f} s, {figures.lives_told} after acknowledgements")
     print(f"{figures.acknowledged:,} events acknowledged, {figures.lost} lost; {figures.unsound} checks not clean")
+    print(f"{figures.pages:,} pages read meanwhile, and {figures.refusals:,} refusals for who is not shown")
     return 1 if figures.lost or figures.unsound else 0
 
 
@@ -81,9 +84,11 @@ def _one_store(draw: random.Random, figures: Figures, kills: int) -> None:
                 told = _one_life(draw, store)
                 figures.kills += 1
                 figures.acknowledged += len(told)
+                figures.lives_told += bool(told)
                 figures.lost += _missing(store, told)
                 figures.unsound += _is_unsound(store)
         figures.pages += reading.pages
+        figures.refusals += reading.refusals
         if reading.fault:
             raise Failed(reading.fault)
 
@@ -99,9 +104,11 @@ def _one_life(draw: random.Random, store: Path) -> list[bytes]:
     assert process.stdout is not None
     feeder = threading.Thread(target=_feed, args=(process, events))
     feeder.start()
+    # Half of them at any time, the starting included; half when they have just begun to acknowledge.
+    first = process.stdout.readline() if draw.random() < 0.5 else b""
     time.sleep(draw.uniform(0, LONGEST_LIFE_SECONDS))
     process.kill()
-    told = process.stdout.read().splitlines(keepends=True)
+    told = (first + process.stdout.read()).splitlines(keepends=True)
     process.wait()
     feeder.join()
     process.stdout.close()
@@ -151,7 +158,9 @@ def _missing(store: Path, told: list[bytes]) -> int:
     groups = [json.loads(line) for line in done.stdout.splitlines()]
     if not groups or groups[-1]["line"] != len(told):
         raise Failed(f"applying again ended early: {done.stderr.decode()}")
-    return sum(group["applied"] for group in groups)
+    refused = sum("erased" not in each["reason"] for group in groups for each in group["rejected"])
+    applied: int = sum(group["applied"] for group in groups)
+    return refused + applied
 
 
 def _is_unsound(store: Path) -> bool:
@@ -170,6 +179,7 @@ class _Reading:
 
     def __init__(self) -> None:
         self.pages = 0
+        self.refusals = 0
         self.fault = ""
         self._has_ended = threading.Event()
 
@@ -181,10 +191,12 @@ class _Reading:
     def _read(self, base_url: str, token: str) -> None:
         with Session(base_url, token) as session:
             while not self._has_ended.is_set() and not self.fault:
-                self.pages += 1
+                name = f"a{(self.pages + self.refusals) % ACCOUNTS}"
                 try:
-                    session.page("following", {"username": f"a{self.pages % ACCOUNTS}", "max_count": 100})
+                    session.page("following", {"username": name, "max_count": 100})
+                    self.pages += 1
                 except Refused as refused:
+                    self.refusals += 1
                     if refused.status != 400:
                         self.fault = str(refused)
                 except Failed as failed:

@@ -52,17 +52,17 @@ def _measure(store: Path, rows: int) -> None:
     retinue("import", "--store", store, follows)
     everybody = list(_names(rows))[::-1]
     few = [*everybody[:FEW], *everybody[-FEW:]]
-    with (
-        running_server(store, "--workers", "1") as server,
-        Session(server.base_url, fresh_token(server, store)) as session,
-    ):
-        usual = statistics.median(_timed(session, everybody[:ROWS]) for _ in range(PROBES))
+    with running_server(store, "--workers", "1") as server:
+        token = fresh_token(server, store)
+        with Session(server.base_url, token) as session:
+            usual = statistics.median(_timed(session, everybody[:ROWS]) for _ in range(PROBES))
         print(f"{'before':>12}: {1000 * usual:>9.2f} ms a page")
         for kind, expected in (("withheld", few), ("public", everybody[:ROWS]), ("unfollowed", few)):
             seconds = _apply(store, kind, rows)
             print(f"{kind:>12}: {rows / seconds:>9,.0f} events a second", flush=True)
             time.sleep(NOTICED_SECONDS)
-            _watch(session, expected, usual)
+            with Session(server.base_url, token) as session:
+                _watch(session, expected, usual)
     print(retinue("check", "--store", store).strip().rpartition("graph.db: ")[2])
 
 
