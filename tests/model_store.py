@@ -297,7 +297,9 @@ class ModelGraph:
             return self._create(record.key, record.username or record.key)
         name = record.username or ""
         key, hashed = names.keys_of_name(name)
-        return self._create(hashed if self.with_key(key) else key, name)
+        while self.with_key(key):
+            key, hashed = hashed, names.next_key(hashed)
+        return self._create(key, name)
 
     def _apply_account(self, event: AccountEvent, at: int) -> Verdict:
         """An account was changed. Whatever can make a difference some day is new."""
@@ -335,7 +337,7 @@ class ModelGraph:
             verdict = self._apply_account(event, at)
         else:
             verdict = self._apply_follow(event, Moment(at, not event.is_follow), received_at)
-        if event.at > received_at and verdict is Verdict.ACCEPTED:
+        if event.at > received_at and verdict in (Verdict.ACCEPTED, Verdict.DUPLICATE):
             self.postdated.add(event)
         return verdict
 
@@ -361,8 +363,9 @@ class ModelGraph:
         before = self.born
         follower, followee = (self._found_or_created(name) for name in (record.follower, record.followee))
         now, verdict = record.received_at, Verdict.DUPLICATE
+        has_time = record.followed_at is not None and record.followed_at <= now
         at = min(record.followed_at or now, now)
-        if record.followed_at is not None or not self._follows(follower, followee):
+        if has_time or not self._follows(follower, followee):
             verdict = self._learn_or_forget(before, follower, followee, Moment(at), now)
         seen = None if seen_at is None else min(seen_at, now)
         if verdict is Verdict.LIST_FULL or seen is None or followee in self._followed_at(follower, seen):
@@ -372,7 +375,10 @@ class ModelGraph:
     def _is_one(self, name: str, other: str) -> bool:
         """Whether two names mean one account, be it known or not."""
         person, another = self.meant_by(name), self.meant_by(other)
-        return person is another if person or another else names.fold(name) == names.fold(other)
+        if person or another:
+            return person is another
+        same_key = names.keys_of_name(name)[0] == names.keys_of_name(other)[0]
+        return same_key or names.fold(name) == names.fold(other)
 
     def _found_or_created(self, name: str) -> Person:
         return self.meant_by(name) or self._create(names.keys_of_name(name)[0], name)

@@ -469,6 +469,49 @@ def test_an_imported_row_is_a_follow_event(store: OpenStore) -> None:
     assert store.positions("a", as_of=100) == [50]
 
 
+def test_a_row_from_the_future_is_one_without_a_time(store: OpenStore) -> None:
+    """It counts from its receipt, once: the same row again says nothing new, although time has gone on."""
+    assert store.follow(("a", "b", NOW + 1000)) == [A]
+    assert store.follow(("a", "b", NOW + 1000), now=NOW + 5) == [D]
+    assert store.positions("a") == [NOW]
+
+
+def test_an_event_from_the_future_counts_once(store: OpenStore) -> None:
+    """Also where it was no news when it came: it does not undo what happened since when it comes again."""
+    early = followed("a", "b", NOW + 1000)
+    assert store.apply(followed("a", "b", NOW), early) == [A, D]
+    assert store.apply(unfollowed("a", "b", NOW + 1), now=NOW + 1) == [A]
+    assert store.apply(early, now=NOW + 2) == [D]
+    assert store.names("a") == []
+
+    rename = said("a", NOW + 1000, username="anna")
+    assert store.apply(said("a", NOW, username="anna"), rename) == [A, D]
+    assert store.apply(said("a", NOW + 3, username="berta"), now=NOW + 3) == [A]
+    assert store.apply(rename, now=NOW + 4) == [D]
+    assert store.knows("berta")
+
+
+def test_two_names_that_make_one_key_are_one_account(store: OpenStore) -> None:
+    """A name that is too long for a key, and the hash that stands for it."""
+    long = "x" * 100
+    hashed = names.keys_of_name(long)[0]
+
+    assert store.follow((long, hashed, 100), ("c", "d", 100)) == [S, A]
+    assert not store.knows(long)
+
+
+def test_a_name_may_come_to_ever_new_accounts(store: OpenStore) -> None:
+    """Without ids each account of a name needs a key of its own, also when those made of the name are taken."""
+    hashed = names.keys_of_name("x")[1]
+    assert store.accounts(AccountRecord("x")) == [A]
+    store.apply(said("x", NOW + 1, username="y"), now=NOW + 1)
+    assert store.accounts(AccountRecord("x"), now=NOW + 2) == [A]
+    store.apply(said(hashed, NOW + 3, username="z"), now=NOW + 3)
+
+    assert store.accounts(AccountRecord("x"), now=NOW + 4) == [A]
+    assert 3 == len({store.id(name) for name in "xyz"})
+
+
 def test_what_was_seen_stood_at_that_second(store: OpenStore) -> None:
     """Where by all that is known it did not, it begins anew there; otherwise only what the row says counts."""
     store.apply(unfollowed("a", "b", 200))

@@ -17,6 +17,9 @@ def main() -> None:
         if error.name is None or error.name.partition(".")[0] == "retinue":
             raise
         sys.exit(_NEEDS.format(error.name))
+    except UnicodeEncodeError:
+        sys.stderr.write("retinue: an argument or file name is not text in UTF-8\n")
+        sys.exit(2)
     except RetinueError as error:
         sys.stderr.write(f"retinue: {error}\n")
         sys.exit(2)

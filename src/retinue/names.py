@@ -43,6 +43,11 @@ def keys_of_name(name: str) -> tuple[str, str]:
     return (bare if len(bare.encode()) <= MAX_KEY_BYTES else hashed), hashed
 
 
+def next_key(hashed: str) -> str:
+    """Another key, where one that was made of a name is taken."""
+    return hashlib.sha256(hashed.encode()).hexdigest()
+
+
 def is_made_of(key: str, folded: str) -> bool:
     """Whether a key was made of a name, in whatever spelling, and not given by a source."""
     return fold(key) == folded or key == keys_of_name(folded)[1]

@@ -33,14 +33,10 @@ def erase(
     rejected. Bytes of what was erased may linger in the files until --compact rewrites them.
     """
     from retinue.errors import InputError
-    from retinue.names import fault_in_key
 
     keys = keys or []
     if not keys and not compact:
         raise InputError("erase: give keys of accounts, or --compact")
-    for key in keys:
-        if fault := fault_in_key(key):
-            raise InputError(f"erase: {key!r} {fault}")
     asyncio.run(_erase(store, keys, compact=compact))
 
 
@@ -63,12 +59,15 @@ async def _erase(store: str, keys: list[str], *, compact: bool) -> None:
 async def _forget(writer: "GraphWriter", keys: list[str], now: int) -> None:
     from retinue.errors import InputError
     from retinue.model import ErasureEvent
+    from retinue.names import fault_in_key
     from retinue.store.base import Verdict
 
     meant = await writer.keys_of(keys)
     for key, owner in zip(keys, meant, strict=True):
         if owner not in (None, key):
             raise InputError(f"{key} is the username of an account whose key is {owner}; nothing was erased")
+        if fault := fault_in_key(key):
+            raise InputError(f"erase: {key!r} {fault}")
     verdicts = await writer.apply([ErasureEvent(key, now) for key in keys], now)
     for key, owner, verdict in zip(keys, meant, verdicts, strict=True):
         if verdict is not Verdict.ACCEPTED:

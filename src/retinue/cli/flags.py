@@ -1,5 +1,6 @@
 """Flags that several commands share. Each flag of the CLI has an environment twin, named here and nowhere else."""
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +23,9 @@ def second_of(name: str, text: str) -> int | None:
     from retinue.errors import InputError
     from retinue.ingest import values
 
+    if re.fullmatch(r"(19|20)\d\d(0[1-9]|1[0-2])[0-3]\d", text):
+        date = f"{text[:4]}-{text[4:6]}-{text[6:]}"
+        raise InputError(f"{name}: {text} would be a Unix second of 1970; for the date write {date}")
     try:
         return values.second({name: text}, name)
     except values.BadRecord as bad:

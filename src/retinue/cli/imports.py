@@ -95,6 +95,8 @@ def _left_alone(snapshot: "Snapshot") -> str:
     if snapshot.nameless:
         reason = f"of {snapshot.nameless:,} rejected rows it cannot be told whose they are"
         return f"retinue: nobody's follows were ended, since {reason}; mend them and import the dump again\n"
+    if not snapshot.left_alone:
+        return ""
     return f"retinue: accounts whose follows were not ended, since rows were rejected: {snapshot.left_alone:,}\n"
 
 

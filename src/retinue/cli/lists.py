@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinue.cli.flags import Store, flag
+from retinue.cli.flags import Store, flag, second_of
 from retinue.model import Direction
 from retinue.settings import default_of
 
@@ -49,7 +49,7 @@ def following(
     from retinue.errors import AccountNotFound, AccountPrivate, AccountWithheld
     from retinue.model import Query
 
-    query = Query(username, PAGE_ROWS, None, _second(as_of))
+    query = Query(username, PAGE_ROWS, None, second_of("--as-of", as_of))
     try:
         asyncio.run(_print(store, query, direction, form))
     except AccountNotFound:
@@ -62,16 +62,6 @@ def following(
         return
     sys.stderr.write(f"retinue: {username}: {reason}\n")
     raise typer.Exit(NOT_SHOWN)
-
-
-def _second(as_of: str) -> int | None:
-    from retinue.errors import InputError
-    from retinue.ingest import values
-
-    try:
-        return values.second({"--as-of": as_of}, "--as-of")
-    except values.BadRecord as error:
-        raise InputError(str(error)) from None
 
 
 async def _print(store: str, query: "Query", direction: Direction, form: Format) -> None:

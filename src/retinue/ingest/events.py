@@ -48,7 +48,7 @@ def closely(line: bytes) -> Event:
     fields, event = _KINDS[kind]
     unknown = values.keys() - fields
     if unknown:
-        raise BadRecord(f"unknown field {min(unknown)!r} in an event of the kind {kind}")
+        raise BadRecord(f"unknown field {read.shown(min(unknown))} in an event of the kind {kind}")
     return event(values)
 
 

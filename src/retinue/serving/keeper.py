@@ -64,6 +64,9 @@ async def _tidy(graph: GraphThread, clock: Clock) -> None:
         except StoreUnavailable as error:
             _LOGGER.warning("the graph is not tidied for now: %s", error)
             has_more = False
+        except Exception:  # a chore that ended without a word would be missed too late
+            _LOGGER.exception("the graph is not tidied for now")
+            has_more = False
         await asyncio.sleep(clock.elapsed() - started if has_more else TIDY_SECONDS)
 
 

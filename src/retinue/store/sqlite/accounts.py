@@ -163,7 +163,9 @@ class Accounts:
     def _free_key(self, username: str) -> str:
         """A key for a new account without an id; the name itself may be another account's id."""
         key, hashed = names.keys_of_name(username)
-        return hashed if self._resolver.with_key(key) else key
+        while self._resolver.with_key(key):
+            key, hashed = hashed, names.next_key(hashed)
+        return key
 
     def _take_key(self, account: int, key: str) -> None:
         """Let an account have another key; of claims to one name at one second now another may be the best."""

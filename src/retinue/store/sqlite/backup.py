@@ -26,7 +26,7 @@ def back_up(graph: Path, target: Path, on_progress: OnProgress) -> None:
     copies = ((access_path(graph), access_path(target), ACCESS), (graph, target, GRAPH))
     for _, copy, _ in copies:
         if copy.exists():
-            raise InputError(f"{copy}: is there already; a backup replaces nothing")
+            raise InputError(f"{copy}: is there already; a backup replaces nothing (remove it if one was interrupted)")
     if not target.parent.is_dir():
         raise InputError(f"{target}: cannot be made: there is no folder {target.parent}")
     with ExitStack() as opened:
@@ -51,7 +51,9 @@ def _copy(original: apsw.Connection, copy: Path, on_progress: OnProgress) -> Non
         os.link(unfinished, copy)
         _sync(copy.parent)
     except FileExistsError:
-        raise InputError(f"{copy}: is there already; a backup replaces nothing") from None
+        raise InputError(
+            f"{copy}: is there already; a backup replaces nothing (remove it if one was interrupted)"
+        ) from None
     except (OSError, apsw.Error) as error:
         raise StoreError(f"{copy}: cannot be made: {error}") from error
     finally:

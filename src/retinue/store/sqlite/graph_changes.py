@@ -32,6 +32,8 @@ from retinue.store.sqlite.sources import entries_of
 from retinue.store.sqlite.tidying import Tidying
 from retinue.store.sqlite.tombstones import Tombstones
 
+_COUNTED = (Verdict.ACCEPTED, Verdict.DUPLICATE)
+
 
 class GraphChanges:
     """Changes of one connection's graph."""
@@ -74,13 +76,15 @@ class GraphChanges:
     def add_follow(self, record: FollowRecord, seen_at: int | None) -> Verdict:
         """Store an imported row; accounts by key or username."""
         found = self._resolver.find(record.follower), self._resolver.find(record.followee)
-        if _is_one(found, names.fold(record.follower), names.fold(record.followee)):
+        if _is_one(found, record.follower, record.followee):
             return Verdict.SELF_FOLLOW
         for account, name in zip(found, (record.follower, record.followee), strict=True):
             if account is None and self._tombstones.has_name(name):
                 return Verdict.ERASED
         received_at = _second(record.received_at)
-        at = received_at if record.followed_at is None else min(record.followed_at, received_at)
+        # What has not begun yet has no time: otherwise each import would bring it a new one.
+        followed_at = None if record.followed_at is None or record.followed_at > received_at else record.followed_at
+        at = received_at if followed_at is None else followed_at
         if not self._pairs.has_room(found, at, received_at):
             return Verdict.LIST_FULL
         follower = found[0] or self._accounts.create(names.keys_of_name(record.follower)[0], record.follower)
@@ -88,7 +92,7 @@ class GraphChanges:
         pair = Pair(follower, followee)
         state = self._pairs.state(pair)
         verdict = Verdict.DUPLICATE
-        if record.followed_at is not None or state.open is None:
+        if followed_at is not None or state.open is None:
             verdict = self._pairs.learn(pair, state, Moment(at), received_at)
         if seen_at is None or verdict is Verdict.LIST_FULL:
             return verdict
@@ -141,7 +145,7 @@ class GraphChanges:
         if self._postdated.has(claimed):
             return Verdict.DUPLICATE
         verdict = self._pairs.learn(pair, self._pairs.state(pair), Moment(at, not event.is_follow), received_at)
-        if event.at > at and verdict is Verdict.ACCEPTED:
+        if event.at > at and verdict in _COUNTED:
             self._postdated.keep(claimed, at)
         return verdict
 
@@ -167,7 +171,7 @@ class GraphChanges:
             return Verdict.DUPLICATE
         at = min(event.at, received_at)
         verdict = self._accounts.apply(event.record, at)
-        if event.at > at and verdict is Verdict.ACCEPTED:
+        if event.at > at and verdict in _COUNTED:
             account = self._resolver.with_key(key)
             assert account is not None
             self._postdated.keep(Claimed(account, 0, name_of(event.record), event.at), at)
@@ -192,8 +196,11 @@ class GraphChanges:
 
 
 def _is_one(found: tuple[int | None, int | None], follower: str, followee: str) -> bool:
-    """Whether both sides are one account, or one name that is not known yet."""
-    return found[0] == found[1] and (found[0] is not None or follower == followee)
+    """Whether both sides are one account, or would be one that is not known yet: by name, or by a key made of it."""
+    if found != (None, None):
+        return found[0] == found[1]
+    same_key = names.keys_of_name(follower)[0] == names.keys_of_name(followee)[0]
+    return same_key or names.fold(follower) == names.fold(followee)
 
 
 def _second(now: int) -> int:
