@@ -160,3 +160,10 @@ def test_json_lines_are_rows_as_the_api_gives_them(service: Service, store: str)
 
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert service.ask({"username": "anna"}).json()["data"]["user_following"] == rows
+
+
+def test_an_argument_that_is_no_text_is_told(store: str) -> None:
+    """Bytes that are not UTF-8 get one line like every other mistake."""
+    done = retinue("following", "\udcff", "--store", store)
+
+    assert (2, "retinue: an argument or file name is not text in UTF-8\n") == (done.returncode, done.stderr)
