@@ -60,7 +60,7 @@ def retinue(*arguments: str | Path) -> str:
 
 def create_client(store: Path) -> Client:
     """Register a new client."""
-    answer = json.loads(retinue("client", "create", "--store", store, "--name", "benchmark", "--json"))
+    answer = json.loads(retinue("client", "create", "--store", store, "--name", "benchmark", "--no-quota", "--json"))
     return Client(answer["client_key"], answer["client_secret"])
 
 

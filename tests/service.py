@@ -9,13 +9,25 @@ import httpx
 
 from frozen_clock import FrozenClock
 from retinue import assemble
-from retinue.model import RESEARCH_SCOPE, AccountRecord, Event, FollowRecord, Visibility
-from retinue.store.base import Verdict
+from retinue.access.audit import Auditor, Record
+from retinue.model import AccountRecord, ClientChange, Event, FollowRecord, Visibility
+from retinue.store.base import GraphReader, Verdict
+from retinue.web.asgi import Application
 
 FOLLOWING = "/v2/research/user/following/"
 FOLLOWERS = "/v2/research/user/followers/"
 INFO = "/v2/research/user/info/"
 TOKEN = "/v2/oauth/token/"
+
+
+class Records(list[Record]):
+    """An outbox that keeps all records, unless it is told that it is full."""
+
+    is_full = False
+
+    def add(self, record: Record) -> None:
+        """Take a record."""
+        self.append(record)
 
 
 class Service:
@@ -28,19 +40,35 @@ class Service:
         self.writer = assemble.open_graph_writer(self.store, clock)
         self.graph = assemble.open_wire_graph(self.store, clock)
         self.access = assemble.open_access(self.store)
+        self.ledger = assemble.open_ledger(self.store)
+        self.clients = assemble.clients(self.access, clock)
         self.credentials = assemble.credentials(self.access, clock)
-        self.application = assemble.public_application(self.graph, self.access, clock)
+        self.records = Records()
+        self.pauses: list[float] = []
+        self.application = self.application_on(self.graph)
         self.client_key, self.secret = self.register()
         self.token = self.fresh_token()
 
-    def register(self, scopes: frozenset[str] = frozenset({RESEARCH_SCOPE})) -> tuple[str, str]:
+    def application_on(self, graph: GraphReader[bytes]) -> Application:
+        """The application, on a graph of the test's own."""
+        access = assemble.gated(self.access, self.ledger, self.clock, self._pause)
+        auditor = Auditor(self.records, asyncio.run(self.access.audit_anchor()).secret, self.clock)
+        return assemble.public_application(graph, access, auditor, self.clock)
+
+    async def _pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+    def register(self, **wanted: Any) -> tuple[str, str]:
         """A new client's key and secret."""
-        client, secret = asyncio.run(self.credentials.create_client("test", scopes))
-        return client.key, secret
+        registered = asyncio.run(self.clients.create(ClientChange(**{"name": "test", **wanted})))
+        return registered.client.key, registered.secret
 
     def fresh_token(self) -> str:
         """A new token of the service's own client."""
-        return asyncio.run(self.credentials.issue_token(self.client_key, self.secret))
+        return asyncio.run(self._issue())
+
+    async def _issue(self) -> str:
+        return await self.credentials.issue_token(await self.credentials.prove(self.client_key, self.secret))
 
     def add_account(
         self, username: str, display_name: str = "", visibility: Visibility = Visibility.PUBLIC, **profile: Any
@@ -84,7 +112,7 @@ class Service:
 
     def close(self) -> None:
         """Give the files back."""
-        for part in (self.writer, self.graph, self.access):
+        for part in (self.writer, self.graph, self.access, self.ledger):
             part.close()
 
 

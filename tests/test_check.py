@@ -195,7 +195,10 @@ def test_each_fault_is_found_with_its_place(broken: Path, damage: str, findings:
     ("file", "damage"),
     [
         ("broken.db", f"UPDATE account SET visibility = 7 WHERE id = {ENDED}"),
-        ("broken.access.db", "INSERT INTO client VALUES ('k', 'Name', x'00', '', 5, NULL)"),
+        (
+            "broken.access.db",
+            "INSERT INTO client (key, name, contact, notes, scopes, created_at, secret) VALUES (1, 2, 3, 4, 5, 6, x'00')",
+        ),
     ],
 )
 def test_values_that_a_table_does_not_allow_are_found(broken: Path, file: str, damage: str) -> None:
@@ -247,7 +250,7 @@ def test_a_long_list_of_problems_is_cut(broken: Path) -> None:
 def test_faults_of_the_access_file(broken: Path) -> None:
     """A token without its client, and a file that others may read."""
     path = access_path(broken)
-    change(path, "INSERT INTO token VALUES (zeroblob(32), 'nobody', 5)")
+    change(path, "INSERT INTO token VALUES (zeroblob(32), 77, 5)")
     path.chmod(0o644)
 
     assert [

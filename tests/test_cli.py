@@ -291,7 +291,7 @@ def test_a_client_needs_a_name(store_path: Path) -> None:
 
     done = retinue("client", "create", "--store", store_path, "--name", " ")
 
-    assert (2, "retinue: --name: is empty\n") == (done.returncode, done.stderr)
+    assert (2, "retinue: name: is empty\n") == (done.returncode, done.stderr)
 
 
 def test_a_command_whose_extra_is_missing_says_which_one_to_install(tmp_path: Path) -> None:

@@ -2,17 +2,20 @@
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from frozen_clock import FrozenClock
+from retinue import assemble
 from retinue.access import credentials
+from retinue.access.clients import Clients
 from retinue.access.credentials import Credentials
-from retinue.errors import ClientInvalid, TokenInvalid
-from retinue.model import RESEARCH_SCOPE, Client, Grant
-from retinue.store.base import AccessStore
+from retinue.errors import ClientInvalid, SecretWrong, TokenInvalid
+from retinue.model import RESEARCH_SCOPE, ClientChange, Grant
+from retinue.store.sqlite.access import SqliteAccess
 from service import Service
 
 T = TypeVar("T")
@@ -23,143 +26,160 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(coroutine)
 
 
-class CountingStore:
-    """An `AccessStore` in dicts that counts how often a grant is looked up, and what it was given."""
+class Gate:
+    """The credentials of one worker on a real store, with predictable randomness, counting its lookups."""
 
-    def __init__(self) -> None:
-        self.client_rows: dict[str, tuple[Client, bytes]] = {}
-        self.tokens: dict[bytes, Grant] = {}
+    def __init__(self, path: Path, clock: FrozenClock) -> None:
+        assemble.create_store(str(path))
+        numbers = iter(range(10_000))
+
+        def random_bytes(count: int) -> bytes:
+            return next(numbers).to_bytes(4) * (count // 4) + b"\0" * (count % 4)
+
+        self.store: SqliteAccess = assemble.open_access(str(path))
+        self.clients = Clients(self.store, clock, random_bytes)
+        self.credentials = Credentials(self.store, clock, random_bytes)
         self.lookups = 0
 
-    async def add_client(self, client: Client, secret_digest: bytes) -> None:
-        """Store a new client."""
-        self.client_rows[client.key] = (client, secret_digest)
+    def create(self, **wanted: Any) -> tuple[str, str]:
+        """A new client's key and secret."""
+        registered = run(self.clients.create(ClientChange(**{"name": "x", **wanted})))
+        return registered.client.key, registered.secret
 
-    async def find_client(self, key: str) -> tuple[Client, bytes] | None:
-        """A client and its secret's digest."""
-        return self.client_rows.get(key)
+    def token(self, key: str, secret: str) -> bytes:
+        """A fresh token, as a header's value."""
 
-    async def clients(self) -> list[Client]:
-        """All clients."""
-        return [client for client, _ in self.client_rows.values()]
+        async def issue() -> str:
+            return await self.credentials.issue_token(await self.credentials.prove(key, secret))
 
-    async def revoke_client(self, key: str, at: int) -> bool:
-        """End a client's tokens."""
-        self.tokens = {digest: grant for digest, grant in self.tokens.items() if grant.client_key != key}
-        return at > 0
+        return b"Bearer " + run(issue()).encode()
 
-    async def add_token(self, digest: bytes, client_key: str, expires_at: int) -> None:
-        """Store a token."""
-        self.tokens[digest] = Grant(client_key, self.client_rows[client_key][0].scopes, expires_at)
-
-    async def find_grant(self, digest: bytes) -> Grant | None:
-        """What a token allows."""
-        self.lookups += 1
-        return self.tokens.get(digest)
-
-    async def forget_tokens(self, expired_at: int) -> int:
-        """Nothing is forgotten here."""
-        return expired_at * 0
+    def authorize(self, header: bytes) -> Grant:
+        """What the header opens."""
+        return run(self.credentials.authorize(header, RESEARCH_SCOPE))
 
 
 @pytest.fixture
-def store() -> CountingStore:
-    """An empty store that counts."""
-    return CountingStore()
+def gate(store_path: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """A gate whose lookups of grants are counted."""
+    gate = Gate(store_path, clock)
+    find_grant = gate.store.find_grant
+
+    async def counted(digest: bytes) -> Grant | None:
+        gate.lookups += 1
+        return await find_grant(digest)
+
+    monkeypatch.setattr(gate.store, "find_grant", counted)
+    yield gate
+    gate.store.close()
 
 
-@pytest.fixture
-def gate(store: CountingStore, clock: FrozenClock) -> Credentials:
-    """The credentials of one worker, with predictable randomness."""
-    contract: AccessStore = store
-    numbers = iter(range(10_000))
-    return Credentials(contract, clock, lambda count: next(numbers).to_bytes(4) * (count // 4) + b"\0" * (count % 4))
-
-
-def token_of(gate: Credentials) -> bytes:
-    """A fresh client's fresh token, as a header's value."""
-    client, secret = run(gate.create_client("x", frozenset({RESEARCH_SCOPE})))
-    return b"Bearer " + run(gate.issue_token(client.key, secret)).encode()
-
-
-def test_only_digests_reach_the_store(gate: Credentials, store: CountingStore) -> None:
+def test_only_digests_reach_the_store(gate: Gate) -> None:
     """Secrets and tokens are 256 random bits, kept as SHA-256."""
-    client, secret = run(gate.create_client("x", frozenset({RESEARCH_SCOPE})))
-    token = run(gate.issue_token(client.key, secret))
+    key, secret = gate.create()
+    token = gate.token(key, secret).removeprefix(b"Bearer ")
+    found = run(gate.store.find_client(key))
 
-    assert hashlib.sha256(secret.encode()).digest() == store.client_rows[client.key][1]
-    assert {hashlib.sha256(token.encode()).digest()} == store.tokens.keys()
-    assert 43 == len(secret) == len(token.removeprefix("clt."))
+    assert found is not None
+    assert hashlib.sha256(secret.encode()).digest() == found[1].current
+    assert run(gate.store.find_grant(hashlib.sha256(token).digest())) is not None
+    assert 43 == len(secret) == len(token.removeprefix(b"clt."))
 
 
-def test_a_good_token_is_looked_up_at_most_once_a_second(
-    gate: Credentials, store: CountingStore, clock: FrozenClock
-) -> None:
+def test_a_good_token_is_looked_up_at_most_once_a_second(gate: Gate, clock: FrozenClock) -> None:
     """Positive answers are remembered for less than a second, so that a revocation is seen within one."""
-    header = token_of(gate)
+    key, secret = gate.create()
+    header = gate.token(key, secret)
     for _ in range(100):
-        run(gate.authorize(header, RESEARCH_SCOPE))
-    assert 1 == store.lookups
+        gate.authorize(header)
+    assert 1 == gate.lookups
 
     clock.advance(1)
-    run(gate.authorize(header, RESEARCH_SCOPE))
-    assert 2 == store.lookups
+    gate.authorize(header)
+    assert 2 == gate.lookups
 
-    run(store.revoke_client(run(store.clients())[0].key, clock.now()))
+    run(gate.clients.revoke(key))
     clock.advance(1)
     with pytest.raises(TokenInvalid):
-        run(gate.authorize(header, RESEARCH_SCOPE))
+        gate.authorize(header)
 
 
-def test_a_refusal_is_never_remembered(gate: Credentials, store: CountingStore) -> None:
+def test_a_refusal_is_never_remembered(gate: Gate, clock: FrozenClock) -> None:
     """A token that another worker issues a moment later is good at once."""
     header = b"Bearer clt.later"
     for _ in range(3):
         with pytest.raises(TokenInvalid):
-            run(gate.authorize(header, RESEARCH_SCOPE))
-    assert 3 == store.lookups
+            gate.authorize(header)
+    assert 3 == gate.lookups
 
-    grant = Grant("k", frozenset({RESEARCH_SCOPE}), 2_000_000_000)
-    store.tokens[hashlib.sha256(b"clt.later").digest()] = grant
+    key, _ = gate.create()
+    digest = hashlib.sha256(b"clt.later").digest()
+    run(gate.store.add_token(digest, run(gate.clients.get(key)).id, clock.now() + 100))
 
-    assert grant == run(gate.authorize(header, RESEARCH_SCOPE))
+    assert key == gate.authorize(header).client_key
 
 
-def test_what_is_remembered_is_bounded(
-    gate: Credentials, store: CountingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_remembered_is_bounded(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many tokens come by, memory stays small and every good one is good."""
     monkeypatch.setattr(credentials, "REMEMBER_AT_MOST", 5)
-    headers = [token_of(gate) for _ in range(12)]
+    headers = [gate.token(*gate.create()) for _ in range(12)]
 
     for header in headers * 2:
-        run(gate.authorize(header, RESEARCH_SCOPE))
+        gate.authorize(header)
 
-    assert len(gate._remembered) <= 5
-    assert 24 == store.lookups
+    assert len(gate.credentials._remembered) <= 5
+    assert 24 == gate.lookups
 
 
-def test_an_unknown_client_is_refused_like_a_wrong_secret(gate: Credentials) -> None:
-    """Nothing tells whether the key or the secret was wrong."""
-    client, secret = run(gate.create_client("x", frozenset()))
-    refusals = []
-    for key, tried in (
-        (client.key, "wrong"),
+def test_an_unknown_client_is_refused_like_a_wrong_secret(gate: Gate) -> None:
+    """Nothing tells whether the key or the secret was wrong, nor anything of a client whose secret is not known."""
+    key, secret = gate.create()
+    ended, _ = gate.create()
+    run(gate.clients.revoke(ended))
+
+    for known, tried in (
+        (key, "wrong"),
         ("awnobody", secret),
-        (client.key, secret + " "),
-        (client.key.upper(), secret),
+        (key, secret + " "),
+        (key.upper(), secret),
+        (ended, "x"),
     ):
-        with pytest.raises(ClientInvalid) as caught:
-            run(gate.issue_token(key, tried))
-        refusals.append(str(caught.value))
+        with pytest.raises(SecretWrong):
+            gate.token(known, tried)
 
-    assert ["Client key or secret is incorrect."] * 4 == refusals
+
+def test_a_token_from_the_future_is_none(gate: Gate, clock: FrozenClock) -> None:
+    """What a sandbox issued under a clock that was put forward does not live on under the machine's."""
+    key, secret = gate.create()
+    clock.advance(10_000_000)
+    header = gate.token(key, secret)
+    assert key == gate.authorize(header).client_key
+
+    clock.advance(-10_000_000)
+    with pytest.raises(TokenInvalid):
+        gate.authorize(header)
+
+
+@pytest.mark.parametrize("at", [-1, 0, 99, 100, 101])
+def test_the_window_opens_and_closes_at_its_seconds(gate: Gate, clock: FrozenClock, at: int) -> None:
+    """From the first second on, up to and without the last; for tokens issued before the end too."""
+    now = clock.now()
+    key, secret = gate.create(not_before=now, not_after=now + 100)
+    header = gate.token(key, secret)
+    clock.advance(at)
+
+    if 0 <= at < 100:
+        assert key == gate.authorize(header).client_key
+        gate.token(key, secret)
+    else:
+        with pytest.raises(TokenInvalid):
+            gate.authorize(header)
+        with pytest.raises(ClientInvalid, match="begins" if at < 0 else "ended"):
+            gate.token(key, secret)
 
 
 def test_no_secret_is_in_the_files_of_the_store(service: Service) -> None:
     """Neither a secret nor a token can be found in what a stolen disk would hold."""
-    from pathlib import Path  # noqa: PLC0415 - only here
-
     content = b"".join(path.read_bytes() for path in Path(service.store).parent.iterdir())
 
     assert service.client_key.encode() in content

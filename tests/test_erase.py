@@ -51,7 +51,8 @@ def said(key: str, at: int, username: str | None = None, **fields: Any) -> Accou
 
 def traces(store: Path) -> list[str]:
     """The files in the store's folder that hold something of the erased."""
-    return sorted(path.name for path in store.parent.glob("*.*") if MARK.encode() in path.read_bytes().lower())
+    paths = [path for pattern in ("*.*", "*.audit/*") for path in store.parent.glob(pattern) if path.is_file()]
+    return sorted(path.name for path in paths if MARK.encode() in path.read_bytes().lower())
 
 
 def erased(store: Path, *arguments: str) -> str:

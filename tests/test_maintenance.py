@@ -16,7 +16,20 @@ import pytest
 from frozen_clock import FrozenClock
 from model_store import free_second
 from retinue import assemble
-from retinue.model import Account, AccountEvent, AccountRecord, Direction, FollowRecord, Profile, Stretch, Visibility
+from retinue.access.clients import digest_of
+from retinue.errors import ClientInvalid
+from retinue.model import (
+    RESEARCH_SCOPE,
+    Account,
+    AccountEvent,
+    AccountRecord,
+    Direction,
+    FollowRecord,
+    Profile,
+    Quota,
+    Stretch,
+    Visibility,
+)
 from retinue.names import fold
 from retinue.store.base import Verdict
 from retinue.store.sqlite import files
@@ -25,6 +38,7 @@ from test_cli import list_of, retinue, size_of
 from test_serve import waiting_for
 
 NOW = 1_700_000_000
+OLD_ACCESS_SCHEMA = (Path(__file__).parent / "schemas" / "access-1.sql").read_text()
 OLD_SCHEMA = (Path(__file__).parent / "schemas" / "graph-1.sql").read_text()
 
 
@@ -143,7 +157,7 @@ class OldStore(NamedTuple):
 
 
 def written(path: Path, old: OldStore) -> Path:
-    """A store as the first version of Retinue left it; its access file has not changed since."""
+    """A store as the first version of Retinue left it, but for its access file."""
     assemble.create_store(str(path))
     path.unlink()
     path.touch(files.FILE_MODE)
@@ -232,8 +246,9 @@ def test_positions_stay_and_followers_come(store_path: Path, old: OldStore) -> N
     first = retinue("store", "migrate", "--store", store_path)
     second = retinue("store", "migrate", "--store", store_path)
 
-    assert (0, f"{store_path}: schema 1 is now 2.\n", "") == (first.returncode, first.stdout, first.stderr)
-    assert (0, f"{store_path}: schema 2 already.\n", "") == (second.returncode, second.stdout, second.stderr)
+    access = f"{files.access_path(store_path)}: schema 2 already.\n"
+    assert (0, f"{access}{store_path}: schema 1 is now 2.\n", "") == (first.returncode, first.stdout, first.stderr)
+    assert (0, f"{access}{store_path}: schema 2 already.\n", "") == (second.returncode, second.stdout, second.stderr)
     assert [] == problems_of(store_path)
     names = {account: name for account, _, folded, name, _, visibility, *_ in old.accounts if folded and visibility < 2}
     for owner, *_ in old.accounts:
@@ -285,6 +300,36 @@ def test_a_name_that_was_lost_can_be_claimed_again(store_path: Path, second: int
         assert Account(holder, Visibility.PUBLIC) == asyncio.run(graph.find_account("anna"))
 
 
+def test_clients_and_tokens_stay_good(store_path: Path, clock: FrozenClock) -> None:
+    """A client of an older access file keeps secret and tokens, and gets the quota of TikTok's API."""
+    assemble.create_store(str(store_path))
+    path = files.access_path(store_path)
+    path.unlink()
+    path.touch(files.FILE_MODE)
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute(OLD_ACCESS_SCHEMA)
+        connection.execute(f"PRAGMA application_id = {files.ACCESS.application_id}; PRAGMA user_version = 1")
+        for key, revoked_at in (("k1", None), ("k2", 900)):
+            values = (key, f"Name {key}", digest_of(f"secret {key}"), "research.data.basic", 800, revoked_at)
+            connection.execute("INSERT INTO client VALUES (?, ?, ?, ?, ?, ?)", values)
+            token = (digest_of(f"clt.{key}"), key, clock.now() + 7000)
+            connection.execute("INSERT INTO token VALUES (?, ?, ?)", token)
+    refused = retinue("client", "list", "--store", store_path)
+
+    done = retinue("store", "migrate", "--store", store_path)
+
+    assert 2 == refused.returncode
+    assert refused.stderr.endswith(f"run `retinue store migrate --store {store_path}`\n")
+    assert (0, f"{path}: schema 1 is now 2.\n{store_path}: schema 2 already.\n") == (done.returncode, done.stdout)
+    with closing(assemble.open_access(str(store_path))) as access:
+        credentials = assemble.credentials(access, clock)
+        assert "Name k1" == asyncio.run(credentials.prove("k1", "secret k1")).name
+        grant = asyncio.run(credentials.authorize(b"Bearer clt.k1", RESEARCH_SCOPE))
+        assert ("k1", Quota()) == (grant.client_key, grant.quota)
+        with pytest.raises(ClientInvalid):
+            asyncio.run(credentials.prove("k2", "secret k2"))
+
+
 def test_a_killed_migration_leaves_the_old_store(store_path: Path) -> None:
     """SIGKILL when most is done: not a row has changed, and the next migration is whole."""
     written(store_path, large(20_500, seed=4, size=200))
@@ -294,7 +339,7 @@ def test_a_killed_migration_leaves_the_old_store(store_path: Path) -> None:
 
     assert -signal.SIGKILL == subprocess.run([sys.executable, "-c", program], check=False).returncode
     assert before == content(store_path)
-    assert (1, 2) == assemble.migrate_store(str(store_path), ignored)
+    assert [(2, 2), (1, 2)] == [migrated[1:] for migrated in assemble.migrate_store(str(store_path), ignored)]
 
 
 def test_a_damaged_old_store_is_not_migrated(tmp_path: Path) -> None:

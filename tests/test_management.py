@@ -114,10 +114,12 @@ def test_a_body_that_is_too_long_is_refused(server: Server, store_path: Path) ->
         assert str(MAX_EVENTS_BYTES) in answer["error"]["message"]
 
 
-def test_the_token_is_made_once_for_its_owner_alone(server: Server, store_path: Path) -> None:
+def test_the_token_is_made_once_for_its_owner_alone(store_path: Path) -> None:
     """A later start keeps it, and nothing of it is printed."""
+    assemble.create_store(str(store_path))
     path = token_path(store_path)
-    token = path.read_text().strip()
+    with running_server(store_path):
+        token = path.read_text().strip()
     assert 43 == len(token)
     assert 0o600 == path.stat().st_mode & 0o777
 

@@ -100,12 +100,17 @@ class Twins:
     def page(self, max_count: int, cursor: int | None, as_of: int | None = None) -> Page[Row]:
         """One page; store and model must agree on it to the last field, and on the wire to the last byte."""
         query = Query(OWNER, max_count, cursor, as_of)
-        expected = asyncio.run(Following(self.model, FrozenClock(NOW)).page(query, self.direction))
-        found = asyncio.run(Following(self.graph, FrozenClock(NOW)).page(query, self.direction))
+        expected, found, ready = (
+            asyncio.run(self.page_from(Following(graph, FrozenClock(NOW)), query))
+            for graph in (self.model, self.graph, self.ready)
+        )
         assert expected == found
-        ready = asyncio.run(Following(self.ready, FrozenClock(NOW)).page(query, self.direction))
         assert encoded(expected, self.direction) == json.loads(wire.page_body(ready, self.direction, "the log_id"))
         return found
+
+    async def page_from(self, following: Following[Any], query: Query) -> Page[Any]:
+        """One page of one of them."""
+        return await following.page(await following.account(OWNER), query, self.direction)
 
     def walk(self, max_count: int, as_of: int | None = None) -> list[str]:
         """The usernames of a whole list, page by page."""

@@ -8,7 +8,6 @@ import httpx
 import pytest
 
 from frozen_clock import FrozenClock
-from retinue import assemble
 from retinue.errors import StoreUnavailable
 from retinue.model import Account, ErasureEvent, FollowEvent, Profile, Slice, Stretch, Visibility
 from retinue.requests import MAX_BODY_BYTES
@@ -106,7 +105,7 @@ def test_a_revoked_client_gets_in_nowhere_after_a_second(service: Service, clock
 @pytest.mark.parametrize("path", RESEARCH)
 def test_a_token_without_the_scope_hears_which_one_is_missing(service: Service, path: str) -> None:
     """The scope is checked before the body is read."""
-    service.client_key, service.secret = service.register(frozenset({"research.adlib.basic"}))
+    service.client_key, service.secret = service.register(scopes=frozenset({"research.adlib.basic"}))
     service.token = service.fresh_token()
 
     status, code, message = refusal(service.ask(b"nonsense", path))
@@ -289,7 +288,7 @@ class VanishingGraph:
 
 def test_an_account_that_vanishes_while_it_is_asked_for_is_unknown(service: Service) -> None:
     """It is refused like any other unknown one."""
-    service.application = assemble.public_application(VanishingGraph(), service.access, service.clock)
+    service.application = service.application_on(VanishingGraph())
 
     message = answered(service, {"username": "someone"}, COUNTS)
 
@@ -343,7 +342,7 @@ def test_failures_of_our_own_are_answered_in_the_envelope(
     retry_after: str | None,
 ) -> None:
     """A failing store is a 503 that asks to come back; anything else a 500. The log has it under the log_id."""
-    service.application = assemble.public_application(BrokenGraph(error), service.access, service.clock)
+    service.application = service.application_on(BrokenGraph(error))
     for path in RESEARCH:
         caplog.clear()
         with caplog.at_level(logging.ERROR):

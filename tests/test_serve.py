@@ -371,19 +371,25 @@ def test_the_server_says_what_keeps_it_from_starting(graph: Path, tmp_path: Path
     """One clear line for each reason, exit code 2."""
     text = tmp_path / "text.db"
     text.write_text("no database" * 1000)
+    idle = tmp_path / "idle.db"
+    assemble.create_store(str(idle))
     taken = str(urlsplit(server.base_url).port)
     cases: list[tuple[list[str | Path], str]] = [
-        (["--store", graph, "--port", taken], f"--port {taken}: cannot listen on 127.0.0.1:{taken}: Address already"),
-        (["--store", graph, "--port", "0", "--management-port", taken], f"--management-port {taken}: cannot listen"),
-        (["--store", graph, "--port", "70000"], "--port 70000: cannot listen on 127.0.0.1:70000: not a port"),
-        (["--store", graph, "--host", "not.a.host"], "cannot listen on not.a.host:8642"),
+        (["--store", idle, "--port", taken], f"--port {taken}: cannot listen on 127.0.0.1:{taken}: Address already"),
+        (["--store", idle, "--port", "0", "--management-port", taken], f"--management-port {taken}: cannot listen"),
+        (["--store", idle, "--port", "70000"], "--port 70000: cannot listen on 127.0.0.1:70000: not a port"),
+        (["--store", idle, "--host", "not.a.host"], "cannot listen on not.a.host:8642"),
         (["--store", tmp_path / "none.db"], "there is no follow graph here"),
         (["--store", text], "not a Retinue follow graph"),
-        (["--store", graph, "--workers", "0"], "--workers 0: expected 1 to 256"),
-        (["--store", graph, "--max-connections", "0"], "--max-connections 0: expected 1 to 1000000"),
-        (["--store", graph, "--log-level", "loud"], "--log-level loud: expected one of error, warning, info, debug"),
-        (["--store", graph, "--tls-cert", "x.pem"], "--tls-cert and --tls-key: give both or neither"),
-        (["--store", graph, "--tls-cert", text, "--tls-key", text], "--tls-cert"),
+        (["--store", idle, "--workers", "0"], "--workers 0: expected 1 to 256"),
+        (["--store", idle, "--max-connections", "0"], "--max-connections 0: expected 1 to 1000000"),
+        (["--store", graph], f"{graph.with_suffix('.audit')}: another server writes this audit log; one server serves"),
+        (["--store", idle, "--audit-file-mib", "0"], "--audit-file-mib 0: expected 1 to"),
+        (["--store", idle, "--audit-keep-days", "-1"], "--audit-keep-days -1: expected 0 to"),
+        (["--store", idle, "--audit-folder", text], f"{text}: the audit log cannot be kept here: File exists"),
+        (["--store", idle, "--log-level", "loud"], "--log-level loud: expected one of error, warning, info, debug"),
+        (["--store", idle, "--tls-cert", "x.pem"], "--tls-cert and --tls-key: give both or neither"),
+        (["--store", idle, "--tls-cert", text, "--tls-key", text], "--tls-cert"),
     ]
     for arguments, words in cases:
         done = retinue("serve", *arguments)

@@ -27,7 +27,7 @@ from test_robustness import BODIES
 
 SHORT, LONG = 0, 1
 LAST = b"Connection: close"
-CHANGING = re.compile(rb"date: [^\r]*\r\n|[0-9]{14}[0-9A-F]{20}")
+CHANGING = re.compile(rb"date: [^\r]*\r\n|[0-9]{14}[0-9A-F]{20}|ratelimit-re[a-z]*: [0-9]+")
 
 
 class LongWay(Protocol):

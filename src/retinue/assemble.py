@@ -4,25 +4,31 @@ Read top to bottom to see what a running Retinue is made of. The only file that 
 contract.
 """
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 
 from retinue import wire
+from retinue.access.audit import Auditor
+from retinue.access.clients import Clients
 from retinue.access.credentials import Credentials
+from retinue.access.quotas import Quotas
 from retinue.clock import Clock
 from retinue.errors import InputError
 from retinue.following import Following
 from retinue.model import Row
-from retinue.store.base import AccessStore, GraphReader
+from retinue.store.base import AccessStore, GraphReader, Ledger
+from retinue.store.ledger import FileLedger
 from retinue.store.sqlite import backup, files
 from retinue.store.sqlite.access import SqliteAccess
 from retinue.store.sqlite.check import SqliteChecker
 from retinue.store.sqlite.graph import SqliteGraph
-from retinue.store.sqlite.migration import migrate
+from retinue.store.sqlite.migration import Migrated, migrate
 from retinue.store.sqlite.writer import SqliteGraphWriter
 from retinue.web.asgi import Application, LogIds
-from retinue.web.routes import public_routes
+from retinue.web.oauth import Gate, Pause
+from retinue.web.routes import Access, public_routes
 
 
 def store_path(store: str) -> Path:
@@ -65,16 +71,34 @@ def back_up(store: str, target: Path, on_progress: Callable[[int, int], None]) -
     backup.back_up(store_path(store), target, on_progress)
 
 
-def migrate_store(store: str, on_progress: Callable[[int, int], None]) -> tuple[int, int]:
-    """Bring a store to the schema of this program; the schema it had and the one it has now."""
+def migrate_store(store: str, on_progress: Callable[[int, int], None]) -> list[Migrated]:
+    """Bring both files of a store to the schemas of this program; what became of each."""
     return migrate(store_path(store), on_progress)
 
 
 def open_access(store: str) -> SqliteAccess:
-    """Clients and tokens."""
+    """Clients and tokens, and the anchor of the audit log."""
     path = store_path(store)
     files.open_for_reading(path, files.GRAPH).close()  # what is named is the graph, and so are its faults
     return SqliteAccess(files.access_path(path))
+
+
+def store_files(store: str) -> list[Path]:
+    """The files of a store that are there, without its audit log."""
+    graph = store_path(store)
+    mains = (graph, files.access_path(graph))
+    paths = [*mains, *(main.with_name(f"{main.name}-wal") for main in mains), graph.with_suffix(".quotas")]
+    return [path for path in paths if path.exists()]
+
+
+def open_ledger(store: str) -> FileLedger:
+    """The counters of quotas, beside the store."""
+    return FileLedger(store_path(store).with_suffix(".quotas"))
+
+
+def audit_folder(store: str, named: str = "") -> Path:
+    """Where the audit log of a store lies: where a setting says, else beside it."""
+    return Path(named) if named else store_path(store).with_suffix(".audit")
 
 
 def open_checker(store: str) -> SqliteChecker:
@@ -83,12 +107,27 @@ def open_checker(store: str) -> SqliteChecker:
     return SqliteChecker(path, files.access_path(path))
 
 
+def clients(access: AccessStore, clock: Clock) -> Clients:
+    """The register of clients, with the operating system's randomness."""
+    return Clients(access, clock, secrets.token_bytes)
+
+
 def credentials(access: AccessStore, clock: Clock) -> Credentials:
-    """Clients and tokens, with the operating system's randomness."""
+    """Who asks, with the operating system's randomness."""
     return Credentials(access, clock, secrets.token_bytes)
 
 
-def public_application(graph: GraphReader[bytes], access: AccessStore, clock: Clock) -> Application:
+def log_ids(clock: Clock) -> LogIds:
+    """Fresh log_ids, with the operating system's randomness."""
+    return LogIds(clock, secrets.token_bytes)
+
+
+def gated(access: AccessStore, ledger: Ledger, clock: Clock, pause: Pause = asyncio.sleep) -> Access:
+    """Who may ask the public listener, and how much. `pause` makes failures wait."""
+    known, quotas = credentials(access, clock), Quotas(ledger, clock)
+    return Access(known, quotas, Gate(known, quotas, pause))
+
+
+def public_application(graph: GraphReader[bytes], access: Access, auditor: Auditor, clock: Clock) -> Application:
     """What the public listener serves."""
-    routes = public_routes(Following(graph, clock), credentials(access, clock))
-    return Application(routes, LogIds(clock, secrets.token_bytes))
+    return Application(public_routes(Following(graph, clock), access), log_ids(clock), auditor, clock)

@@ -2,6 +2,7 @@
 
     RetinueError
     ├── InputError              a command was given something it cannot work with
+    │   └── NoSuchClient
     ├── StoreError              a store cannot be opened
     │   ├── StoreMissing
     │   ├── NotAStore
@@ -10,8 +11,8 @@
     └── Refusal                 a request that gets an error answer; `wire.py` knows its code, status and message
         ├── BadBody  BadField  BadCountOrCursor  BodyTooLarge
         ├── AccountNotFound  AccountPrivate  AccountWithheld
-        ├── TokenInvalid  ScopeMissing
-        ├── ParameterMissing  ParametersMalformed  GrantUnsupported  ClientInvalid
+        ├── TokenInvalid  ScopeMissing  RateExceeded  QuotaSpent
+        ├── ParameterMissing  ParametersMalformed  GrantUnsupported  SecretWrong  ClientInvalid  TokenUnknown
         ├── PathUnsupported  EndpointNotServed  MethodNotAllowed
         └── StoreUnavailable  Overloaded  NotHttp  InternalFault
 
@@ -25,6 +26,10 @@ class RetinueError(Exception):
 
 class InputError(RetinueError):
     """A file, flag or value that a command cannot work with; the message names it."""
+
+
+class NoSuchClient(InputError):
+    """No client has the key that was given."""
 
 
 class StoreError(RetinueError):
@@ -103,8 +108,38 @@ class GrantUnsupported(Refusal):
     """The token request asks for another grant than client credentials."""
 
 
+class SecretWrong(Refusal):
+    """No client has this key and this secret."""
+
+
 class ClientInvalid(Refusal):
-    """Wrong client key or secret, or a client that may not have tokens; `detail` is the whole sentence."""
+    """A client that proved itself, but may not have tokens; `detail` is the whole sentence."""
+
+
+class TokenUnknown(Refusal):
+    """The token to revoke is none of the client's that is good."""
+
+
+class RateExceeded(Refusal):
+    """More calls in a short time than `limit` (None where no number can be named); `reset` seconds are to wait."""
+
+    def __init__(self, limit: int | None, reset: int) -> None:
+        super().__init__()
+        self.limit = limit
+        self.remaining = 0
+        self.reset = reset
+
+
+class QuotaSpent(Refusal):
+    """The calls or rows of a day are spent. Of `limit` calls (None: any number) `remaining` are left, up to midnight,
+    which is in `reset` seconds.
+    """
+
+    def __init__(self, limit: int | None, remaining: int, reset: int) -> None:
+        super().__init__()
+        self.limit = limit
+        self.remaining = remaining
+        self.reset = reset
 
 
 class PathUnsupported(Refusal):

@@ -18,7 +18,7 @@ _FOR_FOLLOWING, _FOR_THE_REST = Visibility.PUBLIC, Visibility.FOLLOWING_HIDDEN
 
 
 class Following(Generic[Shown_co]):
-    """Answers queries for lists and profiles. All methods raise `AccountNotFound`, `AccountPrivate`, `AccountWithheld`.
+    """Answers queries for lists and profiles. Both raise `AccountPrivate` or `AccountWithheld`.
 
     Visibility is today's, also of lists of the past.
     """
@@ -27,13 +27,20 @@ class Following(Generic[Shown_co]):
         self._graph = graph
         self._clock = clock
 
-    async def page(self, query: Query, direction: Direction) -> Page[Shown_co]:
+    async def account(self, username: str) -> Account:
+        """The account with a username. Raises `AccountNotFound`."""
+        account = await self._graph.find_account(names.fold(username))
+        if account is None:
+            raise AccountNotFound(username)
+        return account
+
+    async def page(self, account: Account, query: Query, direction: Direction) -> Page[Shown_co]:
         """The page at a query's bound.
 
         The next cursor is one second before the oldest row: no two rows of a list share a second, so nothing is
         repeated and nothing is lost. An empty page gives back the bound that was used.
         """
-        account = await self._account(query.username, _FOR_FOLLOWING if direction is _FOLLOWING else _FOR_THE_REST)
+        _require_open(account, query.username, _FOR_FOLLOWING if direction is _FOLLOWING else _FOR_THE_REST)
         now = self._clock.now()
         bound = now if query.cursor is None else min(query.cursor, now)
         as_of = query.as_of
@@ -42,19 +49,16 @@ class Following(Generic[Shown_co]):
         found = await self._graph.read(Stretch(account.id, direction, bound, query.max_count, as_of))
         return Page(found.rows, found.oldest - 1 if found.rows else bound, found.has_more)
 
-    async def profile(self, username: str) -> Profile:
+    async def profile(self, account: Account, username: str) -> Profile:
         """The account as itself. It is shown to everybody who may see it as a row."""
-        account = await self._account(username, _FOR_THE_REST)
+        _require_open(account, username, _FOR_THE_REST)
         profile = await self._graph.profile(account.id)
         if profile is None:
             raise AccountNotFound(username)  # it went away between the two looks
         return profile
 
-    async def _account(self, username: str, most_hidden: Visibility) -> Account:
-        """The account, if it hides no more than that."""
-        account = await self._graph.find_account(names.fold(username))
-        if account is None:
-            raise AccountNotFound(username)
-        if account.visibility > most_hidden:
-            raise AccountWithheld if account.visibility is Visibility.WITHHELD else AccountPrivate(username)
-        return account
+
+def _require_open(account: Account, username: str, most_hidden: Visibility) -> None:
+    """Refuse an account that hides more than that."""
+    if account.visibility > most_hidden:
+        raise AccountWithheld if account.visibility is Visibility.WITHHELD else AccountPrivate(username)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from enum import Enum, IntEnum
 from typing import Generic, TypeVar
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 RESEARCH_SCOPE = "research.data.basic"
 TOKEN_SECONDS = 7200
@@ -157,19 +157,99 @@ class ErasureEvent(Struct, frozen=True):
 Event = FollowEvent | AccountEvent | ErasureEvent
 
 
+class Rate(Struct, frozen=True, gc=False):
+    """A short-term limit: at most `calls` within any `seconds` (1 to 60) seconds that follow each other."""
+
+    calls: int
+    seconds: int
+
+
+class Quota(Struct, frozen=True, gc=False):
+    """What a client may have; None is no limit. All but the rate are for one day, from 00:00 to 00:00 UTC."""
+
+    list_calls: int | None = 20_000
+    list_rows: int | None = 2_000_000
+    other_calls: int | None = 1_000
+    rate: Rate | None = None
+
+
+class Pool(Enum):
+    """What is counted together: calls for lists of both directions, and all other calls."""
+
+    LISTS = "lists"
+    OTHERS = "others"
+
+
+class Meter(Struct, frozen=True, gc=False):
+    """Whose counters: a client's number, and its creation, so that a number that is used again starts at nothing."""
+
+    id: int
+    since: int
+
+
+class Used(Struct, frozen=True, gc=False):
+    """What a client used in a day."""
+
+    list_calls: int = 0
+    list_rows: int = 0
+    other_calls: int = 0
+
+
 class Client(Struct, frozen=True):
-    """A registered user of the API. `revoked_at` is None while it may be used."""
+    """A registered user of the API: one research project.
+
+    It may be used from `not_before` up to and without `not_after`, unless it is suspended or revoked at the moment.
+    `id` is the store's own number, 0 until it has one.
+    """
 
     key: str
     name: str
     scopes: frozenset[str]
     created_at: int
+    id: int = 0
+    contact: str = ""
+    notes: str = ""
+    not_before: int | None = None
+    not_after: int | None = None
+    quota: Quota = Quota()
+    suspended_at: int | None = None
     revoked_at: int | None = None
 
+    @property
+    def meter(self) -> Meter:
+        """Its counters."""
+        return Meter(self.id, self.created_at)
 
-class Grant(Struct, frozen=True):
-    """What a token allows: its client's scopes, until it expires."""
+
+class ClientChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to become of a client; what is not named stays. Quotas: None is no limit."""
+
+    name: str | UnsetType = UNSET
+    contact: str | UnsetType = UNSET
+    notes: str | UnsetType = UNSET
+    scopes: frozenset[str] | UnsetType = UNSET
+    not_before: int | UnsetType | None = UNSET
+    not_after: int | UnsetType | None = UNSET
+    list_calls: int | UnsetType | None = UNSET
+    list_rows: int | UnsetType | None = UNSET
+    other_calls: int | UnsetType | None = UNSET
+    rate: Rate | UnsetType | None = UNSET
+
+
+class Secrets(Struct, frozen=True):
+    """The SHA-256 digests of a client's secret, and of the one before it, which is good up to a second."""
+
+    current: bytes
+    former: bytes | None = None
+    former_until: int = 0
+
+
+class Grant(Struct, frozen=True, gc=False):
+    """What a token allows, from `begins_at` up to and without `expires_at`: scopes and quota of its client."""
 
     client_key: str
     scopes: frozenset[str]
+    begins_at: int
     expires_at: int
+    meter: Meter
+    quota: Quota

@@ -44,20 +44,26 @@ def read_profile_query(body: bytes, query_string: bytes) -> tuple[str, list[str]
     return _username(username), _profile_fields(query_string)
 
 
-def read_credentials(body: bytes) -> tuple[str, str]:
+class Proof(Struct, frozen=True):
+    """By what a client proves who it is."""
+
+    client_key: str
+    client_secret: str
+
+
+def read_token_request(body: bytes) -> Proof:
     """Client key and secret of a token request, form pairs or JSON. Raises what the token endpoint refuses with."""
     parameters = _read_parameters(body)
-    values = [
-        _parameter(parameters, name, label)
-        for name, label in (
-            ("client_key", "Client key"),
-            ("client_secret", "Client secret"),
-            ("grant_type", "Grant type"),
-        )
-    ]
-    if values[2] != "client_credentials":
+    proof = _proof(parameters)
+    if _parameter(parameters, "grant_type", "Grant type") != "client_credentials":
         raise errors.GrantUnsupported
-    return values[0], values[1]
+    return proof
+
+
+def read_revoke_request(body: bytes) -> tuple[Proof, str]:
+    """Client key, secret, and the token to end. Raises what the revoke endpoint refuses with."""
+    parameters = _read_parameters(body)
+    return _proof(parameters), _parameter(parameters, "token", "Token")
 
 
 # --- fields of a body -----------------------------------------------------------------------------------------------
@@ -198,6 +204,12 @@ def _read_parameters(body: bytes) -> dict[str, Any]:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise errors.ParametersMalformed from None
+
+
+def _proof(parameters: dict[str, Any]) -> Proof:
+    return Proof(
+        _parameter(parameters, "client_key", "Client key"), _parameter(parameters, "client_secret", "Client secret")
+    )
 
 
 def _parameter(parameters: dict[str, Any], name: str, label: str) -> str:

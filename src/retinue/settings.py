@@ -26,6 +26,11 @@ class Settings:
     management_token_file: str = _setting(
         "", "File with the token that opens the management listener for events. Default: beside the store."
     )
+    audit_folder: str = _setting("", "Folder of the audit log. Default: beside the store.")
+    audit_file_mib: int = _setting(64, "A new file of the audit log is begun at this size, in MiB.")
+    audit_file_hours: int = _setting(24, "A new file of the audit log is begun after so many hours.")
+    audit_keep_days: int = _setting(365, "Files of the audit log are removed after so many days; 0 keeps all.")
+    sandbox: bool = _setting(False, "Let the management API put the server's clock forward, for tests of clients.")
     max_connections: int = _setting(4096, "Connections one worker holds at once; more get a quick 503.")
     tls_cert: str = _setting("", "Certificate chain (PEM) for HTTPS on the public listener.")
     tls_key: str = _setting("", "Private key (PEM) that belongs to the certificate.")

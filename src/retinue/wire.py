@@ -60,7 +60,22 @@ WORDINGS: dict[type[errors.Refusal], Wording] = {
     errors.GrantUnsupported: Wording(
         400, "invalid_params", "The grant type must be client_credentials.", "unsupported_grant_type"
     ),
+    errors.SecretWrong: Wording(401, "access_token_invalid", "Client key or secret is incorrect.", "invalid_client"),
     errors.ClientInvalid: Wording(401, "access_token_invalid", "{detail}", "invalid_client"),
+    # The one error that TikTok answers with 200.
+    errors.TokenUnknown: Wording(200, "access_token_invalid", "Access token is invalid or expired.", "invalid_grant"),
+    errors.RateExceeded: Wording(
+        429,
+        "rate_limit_exceeded",
+        "The API rate limit was exceeded. Please try again later.",
+        "rate_limit_exceeded",
+    ),
+    errors.QuotaSpent: Wording(
+        429,
+        "daily_quota_limit_exceeded",
+        "The API daily quota limit exceeded. Please try again later",
+        "rate_limit_exceeded",
+    ),
     errors.PathUnsupported: Wording(404, "unsupported_path", "Unsupported path"),
     errors.EndpointNotServed: Wording(404, "unsupported_path", "Retinue does not serve {detail}"),
     errors.MethodNotAllowed: Wording(405, "unsupported_path", "Unsupported method: use {detail}"),
@@ -127,6 +142,9 @@ def profile_body(profile: Profile, fields: Sequence[str], log_id: str) -> bytes:
 def token_body(token: str) -> bytes:
     """A fresh token; clients index all three keys."""
     return _encode({"access_token": token, "expires_in": TOKEN_SECONDS, "token_type": "Bearer"})
+
+
+REVOKED_BODY = b"{}"
 
 
 def log_id_date(now: int) -> str:

@@ -1,34 +1,32 @@
-"""Who may ask: clients prove themselves with key and secret, and get tokens that open the data endpoints.
+"""Who asks: clients prove themselves with key and secret, and get tokens that open the data endpoints.
 
 Secrets and tokens are 256 random bits; only their SHA-256 reaches the store. With so much entropy no slow hash is
 needed: guessing is hopeless, and a stolen digest cannot be turned back. Knows no HTTP beyond one header's value.
 """
 
-import hashlib
 import hmac
-from base64 import b32encode, urlsafe_b64encode
 from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import sha256
 
+from retinue.access.clients import digest_of, fresh_secret, status_of
 from retinue.clock import Clock
-from retinue.errors import ClientInvalid, ScopeMissing, TokenInvalid
-from retinue.model import TOKEN_SECONDS, Client, Grant
+from retinue.errors import ClientInvalid, ScopeMissing, SecretWrong, TokenInvalid, TokenUnknown
+from retinue.model import TOKEN_SECONDS, Client, Grant, Secrets
 from retinue.store.base import AccessStore
 
-SECRET_BYTES = 32
-CLIENT_KEY_BYTES = 10
 MAX_TOKEN_BYTES = 512
 REMEMBER_SECONDS = 0.9
 REMEMBER_AT_MOST = 10_000
 
-_WRONG = "Client key or secret is incorrect."
-_REVOKED = "The client has been revoked."
+_NOBODY = Secrets(b"")
 
 
 class Credentials:
-    """Makes clients and tokens, and tells good ones from bad ones.
+    """Gives tokens to clients, and tells good ones from bad ones.
 
-    A grant is remembered for less than a second, so a revocation reaches every process within one; an unknown
-    token is looked up each time before it is refused.
+    A grant is remembered for less than a second, so whatever is done to a client or token reaches every process within
+    one; an unknown token is looked up each time before it is refused.
     """
 
     def __init__(self, store: AccessStore, clock: Clock, random_bytes: Callable[[int], bytes]) -> None:
@@ -37,41 +35,52 @@ class Credentials:
         self._random_bytes = random_bytes
         self._remembered: dict[bytes, tuple[Grant, float]] = {}
 
-    async def create_client(self, name: str, scopes: frozenset[str]) -> tuple[Client, str]:
-        """Register a client; its secret is known here and never again."""
-        key = "aw" + b32encode(self._random_bytes(CLIENT_KEY_BYTES)).decode().lower()
-        secret = self._fresh_secret()
-        client = Client(key, name, scopes, self._clock.now())
-        await self._store.add_client(client, _digest(secret.encode()))
-        return client, secret
-
-    async def issue_token(self, client_key: str, client_secret: str) -> str:
-        """A new token, good for `TOKEN_SECONDS`; earlier ones stay good. Raises `ClientInvalid`."""
+    async def prove(self, client_key: str, client_secret: str) -> Client:
+        """The client that knows this secret. Raises `SecretWrong`, and only to who knows it `ClientInvalid`."""
         found = await self._store.find_client(client_key)
-        client, expected = found or (None, b"")
-        is_right = hmac.compare_digest(_digest(client_secret.encode()), expected)
-        if client is None or not is_right:
-            raise ClientInvalid(_WRONG)
-        if client.revoked_at is not None:
-            raise ClientInvalid(_REVOKED)
-        token = f"clt.{self._fresh_secret()}"
-        await self._store.add_token(_digest(token.encode()), client.key, self._clock.now() + TOKEN_SECONDS)
+        client, secrets = found or (None, _NOBODY)
+        now = self._clock.now()
+        given = digest_of(client_secret)
+        # Both are always compared: how long it takes says nothing of which one was right.
+        is_current = hmac.compare_digest(given, secrets.current)
+        is_former = hmac.compare_digest(given, secrets.former or b"") and now < secrets.former_until
+        if client is None or not (is_current or is_former):
+            raise SecretWrong
+        if reason := _kept_out(client, now):
+            raise ClientInvalid(reason)
+        return client
+
+    async def issue_token(self, client: Client) -> str:
+        """A new token, good for `TOKEN_SECONDS`; earlier ones stay good."""
+        token = f"clt.{fresh_secret(self._random_bytes)}"
+        await self._store.add_token(digest_of(token), client.id, self._clock.now() + TOKEN_SECONDS)
         return token
+
+    async def revoke_token(self, client: Client, token: str) -> None:
+        """End a token of a client. Raises `TokenUnknown` where it has no such token that is good."""
+        digest = digest_of(token)
+        grant = await self._store.find_grant(digest)
+        is_good = grant is not None and self._clock.now() < grant.expires_at
+        if not await self._store.remove_token(digest, client.id) or not is_good:
+            raise TokenUnknown
+        self._remembered.pop(digest, None)
 
     async def authorize(self, authorization: bytes, scope: str) -> Grant:
         """The grant of the token in an Authorization header. Raises `TokenInvalid` or `ScopeMissing`."""
-        grant = await self._grant(_digest(bearer_token(authorization)))
-        if self._clock.now() >= grant.expires_at:
+        digest = sha256(bearer_token(authorization)).digest()
+        remembered = self._remembered.get(digest)
+        if remembered is not None and self._clock.elapsed() < remembered[1]:
+            grant = remembered[0]
+        else:
+            grant = await self._looked_up(digest)
+        if not grant.begins_at <= self._clock.now() < grant.expires_at:
             raise TokenInvalid
         if scope not in grant.scopes:
             raise ScopeMissing(scope)
         return grant
 
-    async def _grant(self, digest: bytes) -> Grant:
+    async def _looked_up(self, digest: bytes) -> Grant:
         instant = self._clock.elapsed()
-        remembered = self._remembered.get(digest)
-        if remembered is not None and instant < remembered[1]:
-            return remembered[0]
         grant = await self._store.find_grant(digest)
         if grant is None:
             self._remembered.pop(digest, None)
@@ -80,9 +89,6 @@ class Credentials:
             self._remembered.clear()
         self._remembered[digest] = (grant, instant + REMEMBER_SECONDS)
         return grant
-
-    def _fresh_secret(self) -> str:
-        return urlsafe_b64encode(self._random_bytes(SECRET_BYTES)).rstrip(b"=").decode()
 
 
 def bearer_token(authorization: bytes) -> bytes:
@@ -94,5 +100,17 @@ def bearer_token(authorization: bytes) -> bytes:
     return token
 
 
-def _digest(secret: bytes) -> bytes:
-    return hashlib.sha256(secret).digest()
+def _kept_out(client: Client, now: int) -> str:
+    """Why a client may not have a token now; empty if it may."""
+    reasons = {
+        "active": "",
+        "revoked": "The client has been revoked.",
+        "suspended": "The client is suspended.",
+        "early": f"The client's access begins at {_date(client.not_before)}.",
+        "ended": f"The client's access ended at {_date(client.not_after)}.",
+    }
+    return reasons[status_of(client, now)]
+
+
+def _date(second: int | None) -> str:
+    return "" if second is None else f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M:%S} UTC"

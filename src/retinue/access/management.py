@@ -13,7 +13,8 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from pathlib import Path
 
-from retinue.access.credentials import MAX_TOKEN_BYTES, SECRET_BYTES, bearer_token
+from retinue.access.clients import SECRET_BYTES
+from retinue.access.credentials import MAX_TOKEN_BYTES, bearer_token
 from retinue.errors import InputError, TokenInvalid
 
 SHORTEST_TOKEN = 20

@@ -103,7 +103,8 @@ class _Report:
 
         self.place = f"line {line} of {stream.name}"
         self.has_rejected |= bool(outcome.rejected)
-        said = ({"file": file} if file else {}) | {"line": line} | to_builtins(outcome)
+        counts = {name: to_builtins(getattr(outcome, name)) for name in ("applied", "duplicate", "rejected")}
+        said = ({"file": file} if file else {}) | {"line": line} | counts
         try:
             typer.echo(json.encode(said))
         except BrokenPipeError:

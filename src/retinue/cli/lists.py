@@ -89,9 +89,10 @@ async def _pages(store: str, query: "Query", direction: Direction) -> "AsyncIter
     clock = SystemClock()
     with closing(assemble.open_graph(store, clock)) as graph:
         following = Following(graph, clock)
+        account = await following.account(query.username)
         has_more = True
         while has_more:
-            page = await following.page(query, direction)
+            page = await following.page(account, query, direction)
             yield page.rows
             query, has_more = replace(query, cursor=page.cursor), page.has_more
 

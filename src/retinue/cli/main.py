@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from retinue.cli import apply, check, client, erase, imports, lists, maintenance, openapi, sample, serve
+from retinue.cli import apply, audit, check, client, erase, imports, lists, maintenance, openapi, sample, serve
 
 
 def _print_version(wanted: bool) -> None:
@@ -42,3 +42,4 @@ app.command("openapi")(openapi.openapi)
 app.command("backup")(maintenance.backup)
 app.add_typer(maintenance.app, name="store")
 app.add_typer(client.app, name="client")
+app.add_typer(audit.app, name="audit")

@@ -36,8 +36,10 @@ def migrate(store: Store = default_of("store")) -> None:
     from retinue import assemble
 
     with _bar(f"migrating {store}") as on_progress:
-        before, after = assemble.migrate_store(store, on_progress)
-    typer.echo(f"{store}: schema {after} already." if before == after else f"{store}: schema {before} is now {after}.")
+        migrated = assemble.migrate_store(store, on_progress)
+    for path, before, after in migrated:
+        already = before == after
+        typer.echo(f"{path}: schema {after} already." if already else f"{path}: schema {before} is now {after}.")
 
 
 @contextmanager

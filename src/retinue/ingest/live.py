@@ -18,11 +18,15 @@ class Rejection(Struct, frozen=True):
 
 
 class Outcome(Struct):
-    """What became of a group of lines, empty ones left out. Duplicates were known already."""
+    """What became of a group of lines, empty ones left out. Duplicates were known already.
+
+    `latest` is the greatest time that an event claimed; None without events.
+    """
 
     applied: int = 0
     duplicate: int = 0
     rejected: list[Rejection] = field(default_factory=list)
+    latest: int | None = None
 
 
 async def apply_lines(writer: GraphWriter, lines: Iterable[RawLine], received_at: int) -> Outcome:
@@ -39,6 +43,7 @@ async def apply_lines(writer: GraphWriter, lines: Iterable[RawLine], received_at
                 numbers.append(line.number)
             except BadRecord as bad:
                 outcome.rejected.append(Rejection(line.number, str(bad)))
+    outcome.latest = max((event.at for event in events), default=None)
     verdicts = await writer.apply(events, received_at) if events else []
     for number, verdict in zip(numbers, verdicts, strict=True):
         _count(outcome, number, verdict)

@@ -1,48 +1,151 @@
-"""The keeper process: what must exist once per server. The management listener, and tidying up in the background.
+"""The keeper process: what must exist once per server. The management listener, the audit log, and tidying up.
 
 Run by the supervisor, never by hand. If it dies it is restarted; meanwhile reads go on.
 """
 
 import asyncio
 import logging
-import socket
 from contextlib import closing
+from typing import Any, Protocol
 
 from retinue import assemble
-from retinue.clock import Clock, SystemClock
-from retinue.errors import StoreUnavailable
+from retinue.access.audit import Auditor
+from retinue.access.quotas import Quotas
+from retinue.access.tally import Tally
+from retinue.access.trail import Keeping, Trail
+from retinue.clock import Clock
+from retinue.errors import StoreError, StoreUnavailable
 from retinue.ingest.live import Outcome, apply_body
+from retinue.serving.audit_keeping import ANCHOR_SECONDS, AuditKeeping
+from retinue.serving.audit_socket import SocketInbox
 from retinue.serving.child import live, serve_until_stopped
 from retinue.serving.graph_thread import GraphThread
+from retinue.serving.station import Station
 from retinue.serving.token import token_of
 from retinue.settings import Settings
-from retinue.store.base import AccessStore
+from retinue.store.base import AccessStore, AuditStore
+from retinue.store.ledger import FileLedger
 from retinue.web.listener import management_server
-from retinue.web.management import management_application
+from retinue.web.management import Management, management_application
+from retinue.web.management_clients import client_routes
+from retinue.web.metrics import Measures, metrics_page
 
 FORGET_SECONDS = 60
 TIDY_SECONDS = 1
 
+_MIB = 1024 * 1024
+_HOUR = 3600
 _LOGGER = logging.getLogger("retinue.keeper")
 
 
-async def keep(settings: Settings, listener: socket.socket) -> None:
-    """Keep the server's house until told to stop."""
-    clock = SystemClock()
+async def keep(station: Station) -> None:
+    """Keep the server's house until told to stop. The audit log is closed last."""
+    clock, settings = station.open_clock(), station.settings
     with (
         closing(assemble.open_access(settings.store)) as access,
+        closing(assemble.open_ledger(settings.store)) as ledger,
         closing(GraphThread(lambda: assemble.open_graph_writer(settings.store, clock))) as graph,
     ):
-
-        async def apply_events(body: bytes) -> Outcome:
-            received_at = clock.now()
-            return await graph.run(lambda writer: apply_body(writer, body, received_at))
-
-        chores = [asyncio.create_task(chore) for chore in (_forget(access, clock), _tidy(graph, clock))]
-        application = management_application(settings.store, access, token_of(settings), apply_events)
-        await serve_until_stopped(management_server(application), listener)
+        tally = Tally()
+        audit = await _begun_audit(settings, access, clock, tally)
+        inbox = SocketInbox(station.open_audit(), audit.take, audit.flush)
+        chores = [
+            asyncio.create_task(_forget(access, clock)),
+            asyncio.create_task(_tidy(graph, clock)),
+            asyncio.create_task(_settle(audit, ledger)),
+        ]
+        house = _House(settings, clock, access, graph, audit, tally)
+        await serve_until_stopped(management_server(await house.application(Quotas(ledger, clock))), station)
         for chore in chores:
             chore.cancel()
+        await asyncio.gather(*chores, return_exceptions=True)
+        inbox.finish()
+        await audit.finish()
+
+
+class AccessAndAudit(AccessStore, AuditStore, Protocol):
+    """The access file is both."""
+
+
+class _House:
+    """What the management listener shows and does."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        access: AccessAndAudit,
+        graph: GraphThread,
+        audit: AuditKeeping,
+        tally: Tally,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._access = access
+        self._graph = graph
+        self._audit = audit
+        self._tally = tally
+        self._apply_lag: int | None = None
+
+    async def application(self, quotas: Quotas) -> Any:
+        """The management application."""
+        secret = (await self._access.audit_anchor()).secret
+        house = Management(
+            self._settings.store,
+            token_of(self._settings),
+            assemble.clients(self._access, self._clock),
+            quotas,
+            self._clock,
+            assemble.log_ids(self._clock),
+            Auditor(self._audit, secret, self._clock),
+            self._apply_events,
+            self._ready,
+            metrics_page(self._tally, self._measure),
+        )
+        return management_application(house, client_routes(house))
+
+    async def _apply_events(self, body: bytes) -> Outcome:
+        received_at = self._clock.now()
+        outcome = await self._graph.run(lambda writer: apply_body(writer, body, received_at))
+        if outcome.latest is not None:
+            self._apply_lag = max(0, received_at - outcome.latest)
+        return outcome
+
+    async def _ready(self) -> str:
+        """What keeps the server from answering; empty if nothing does."""
+        try:
+            await self._access.find_client("")
+            assemble.open_graph(self._settings.store, self._clock).close()
+        except (StoreError, StoreUnavailable) as error:
+            return f"store unavailable: {error}"
+        return "the audit log cannot be written" if self._audit.is_full else ""
+
+    def _measure(self) -> Measures:
+        sizes = {path.name: path.stat().st_size for path in assemble.store_files(self._settings.store)}
+        return Measures(sizes, self._apply_lag, self._audit.count)
+
+
+async def _begun_audit(settings: Settings, access: AuditStore, clock: Clock, tally: Tally) -> AuditKeeping:
+    anchor = await access.audit_anchor()
+    keeping = Keeping(
+        settings.audit_file_mib * _MIB, settings.audit_file_hours * _HOUR, settings.audit_keep_days * 24 * _HOUR
+    )
+    folder = assemble.audit_folder(settings.store, settings.audit_folder)
+    trail = Trail(folder, anchor, keeping, clock.now)
+    audit = AuditKeeping(trail, anchor, access, tally)
+    await audit.begin()
+    return audit
+
+
+async def _settle(audit: AuditKeeping, ledger: FileLedger) -> None:
+    """Bring what was written to where it survives a power loss."""
+    while True:
+        try:
+            await audit.settle()
+            await asyncio.to_thread(ledger.settle)
+        except (OSError, StoreUnavailable) as error:
+            _LOGGER.warning("audit and quotas are not safe from a power loss for now: %s", error)
+        await asyncio.sleep(ANCHOR_SECONDS)
 
 
 async def _forget(access: AccessStore, clock: Clock) -> None:

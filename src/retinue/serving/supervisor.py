@@ -6,6 +6,7 @@ their settings over stdin, and its end as the end of that pipe, so none of them 
 
 import asyncio
 import logging
+import os
 import resource
 import signal
 import socket
@@ -16,14 +17,20 @@ from collections.abc import Callable
 from msgspec import json
 
 from retinue import assemble
+from retinue.access.trail import lock_of
 from retinue.clock import SystemClock
 from retinue.errors import InputError
+from retinue.serving.audit_socket import audit_sockets
+from retinue.serving.station import Station, shared_clock_memory
 from retinue.serving.token import token_of
 from retinue.settings import LOG_LEVELS, Settings
 from retinue.web.listener import STOP_SECONDS, bind
 
 MOST_WORKERS = 256
 MOST_CONNECTIONS = 1_000_000
+MOST_AUDIT_MIB = 1024 * 1024
+MOST_AUDIT_HOURS = 24 * 366
+MOST_AUDIT_DAYS = 100 * 366
 
 _LOGGER = logging.getLogger("retinue.serving")
 _PATIENCE_SECONDS = STOP_SECONDS + 1.5  # after that a child is killed; together below the promised 5 s
@@ -48,23 +55,30 @@ def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
 async def _supervise(
     settings: Settings, public: socket.socket, management: socket.socket, announce: Callable[[], None]
 ) -> None:
-    stopping = asyncio.Event()
+    """Run all children. The keeper stops when the workers have, since it takes their last records."""
+    stopping, without_workers = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    to_keeper, from_workers = audit_sockets()
+    clock = shared_clock_memory() if settings.sandbox else None
     announce()
-    children = [_Child("keeper", management, settings, stopping)]
-    children += [_Child("worker", public, settings, stopping) for _ in range(settings.workers)]
-    await asyncio.gather(*(child.run() for child in children))
+    keeper = _Child("keeper", Station(settings, management.fileno(), from_workers.fileno(), clock), without_workers)
+    keeping = asyncio.create_task(keeper.run())
+    station = Station(settings, public.fileno(), to_keeper.fileno(), clock)
+    await asyncio.gather(*(_Child("worker", station, stopping).run() for _ in range(settings.workers)))
+    without_workers.set()
+    await keeping
+    for end in (to_keeper, from_workers):
+        end.close()
 
 
 class _Child:
     """One child process and its successors."""
 
-    def __init__(self, role: str, listener: socket.socket, settings: Settings, stopping: asyncio.Event) -> None:
+    def __init__(self, role: str, station: Station, stopping: asyncio.Event) -> None:
         self._role = role
-        self._listener = listener
-        self._settings = settings
+        self._station = station
         self._stopping = stopping
 
     async def run(self) -> None:
@@ -94,18 +108,16 @@ class _Child:
         await ended
 
     async def _start(self) -> asyncio.subprocess.Process:
-        descriptor = self._listener.fileno()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             f"retinue.serving.{self._role}",
-            str(descriptor),
             stdin=asyncio.subprocess.PIPE,
-            pass_fds=(descriptor,),
+            pass_fds=self._station.descriptors,
             process_group=0,  # Ctrl-C reaches the supervisor alone, which then stops its children in order
         )
         assert process.stdin is not None
-        process.stdin.write(json.encode(self._settings) + b"\n")
+        process.stdin.write(json.encode(self._station) + b"\n")
         return process
 
     async def _stops_within(self, seconds: float) -> None:
@@ -119,14 +131,20 @@ def _require_usable(settings: Settings) -> None:
     for flag, count, most in (
         ("workers", settings.workers, MOST_WORKERS),
         ("max-connections", settings.max_connections, MOST_CONNECTIONS),
+        ("audit-file-mib", settings.audit_file_mib, MOST_AUDIT_MIB),
+        ("audit-file-hours", settings.audit_file_hours, MOST_AUDIT_HOURS),
+        ("audit-keep-days", settings.audit_keep_days, MOST_AUDIT_DAYS),
     ):
-        if not 1 <= count <= most:
-            raise InputError(f"--{flag} {count}: expected 1 to {most}")
+        least = 0 if flag == "audit-keep-days" else 1
+        if not least <= count <= most:
+            raise InputError(f"--{flag} {count}: expected {least} to {most}")
     if settings.log_level not in LOG_LEVELS:
         raise InputError(f"--log-level {settings.log_level}: expected one of {', '.join(LOG_LEVELS)}")
     _allow_open_files(settings.max_connections)
     assemble.open_graph(settings.store, SystemClock()).close()
     assemble.open_access(settings.store).close()
+    assemble.open_ledger(settings.store).close()
+    os.close(lock_of(assemble.audit_folder(settings.store, settings.audit_folder)))
     token_of(settings)
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise InputError("--tls-cert and --tls-key: give both or neither")

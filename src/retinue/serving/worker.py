@@ -1,30 +1,34 @@
 """A worker process: reads the store, answers the public listener. Run by the supervisor, never by hand."""
 
+import asyncio
 import gc
-import socket
 from contextlib import closing
 
 from retinue import assemble
-from retinue.clock import SystemClock
+from retinue.access.audit import Auditor
+from retinue.serving.audit_socket import SocketOutbox
 from retinue.serving.child import live, serve_until_stopped
-from retinue.settings import Settings
+from retinue.serving.station import Station
 from retinue.web.listener import public_server
 
 # A request leaves little for the garbage collector, but each of its rounds walks through all the remembered rows.
 GC_THRESHOLDS = (20_000, 50, 50)
 
 
-async def work(settings: Settings, listener: socket.socket) -> None:
+async def work(station: Station) -> None:
     """Answer until told to stop."""
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    clock = SystemClock()
+    clock, store = station.open_clock(), station.settings.store
     with (
-        closing(assemble.open_wire_graph(settings.store, clock)) as graph,
-        closing(assemble.open_access(settings.store)) as access,
+        closing(assemble.open_wire_graph(store, clock)) as graph,
+        closing(assemble.open_access(store)) as access,
+        closing(assemble.open_ledger(store)) as ledger,
+        closing(SocketOutbox(station.open_audit(), asyncio.get_running_loop())) as outbox,
     ):
-        application = assemble.public_application(graph, access, clock)
-        await serve_until_stopped(public_server(application, settings), listener)
+        auditor = Auditor(outbox, (await access.audit_anchor()).secret, clock)
+        application = assemble.public_application(graph, assemble.gated(access, ledger, clock), auditor, clock)
+        await serve_until_stopped(public_server(application, station.settings), station)
 
 
 if __name__ == "__main__":

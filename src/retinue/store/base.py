@@ -8,17 +8,25 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from enum import Enum
 from typing import Protocol
 
+from msgspec import Struct
+
 from retinue.model import (
     Account,
     AccountRecord,
     Client,
+    ClientChange,
     Event,
     FollowRecord,
     Grant,
+    Meter,
+    Pool,
     Profile,
+    Rate,
+    Secrets,
     Shown_co,
     Slice,
     Stretch,
+    Used,
 )
 
 
@@ -120,32 +128,105 @@ class GraphWriter(Protocol):
 class AccessStore(Protocol):
     """Clients and tokens. Secrets and tokens come and stay as SHA-256 digests of 32 bytes."""
 
-    async def add_client(self, client: Client, secret_digest: bytes) -> None:
-        """Store a new client. Writes."""
+    async def add_client(self, client: Client, secret: bytes) -> Client:
+        """Store a new client with its secret's digest; the client with its number. Writes."""
         ...
 
-    async def find_client(self, key: str) -> tuple[Client, bytes] | None:
-        """A client and its secret's digest."""
+    async def find_client(self, key: str) -> tuple[Client, Secrets] | None:
+        """A client and the digests of its secrets."""
         ...
 
     async def clients(self) -> list[Client]:
         """All clients, oldest first."""
         ...
 
-    async def revoke_client(self, key: str, at: int) -> bool:
-        """End a client and with it its tokens; False where there is no such client. Writes."""
+    async def change_client(self, key: str, change: ClientChange) -> bool:
+        """Change what is named; False where there is no such client. Writes."""
         ...
 
-    async def add_token(self, digest: bytes, client_key: str, expires_at: int) -> None:
+    async def rotate_secret(self, key: str, secret: bytes, former_until: int) -> bool:
+        """Give a client another secret; the one it had is good up to a second. Else as `change_client`."""
+        ...
+
+    async def suspend_client(self, key: str, at: int | None) -> bool:
+        """Suspend a client, or (None) let it in again. Else as `change_client`."""
+        ...
+
+    async def revoke_client(self, key: str, at: int) -> bool:
+        """End a client and with it its tokens, for good. Else as `change_client`."""
+        ...
+
+    async def add_token(self, digest: bytes, client_id: int, expires_at: int) -> None:
         """Store a token. Writes, without holding up the caller's event loop."""
         ...
 
+    async def remove_token(self, digest: bytes, client_id: int) -> bool:
+        """Remove a token of a client; False where it has no such token. Writes."""
+        ...
+
     async def find_grant(self, digest: bytes) -> Grant | None:
-        """What a stored token allows; None for unknown tokens and for those of revoked clients."""
+        """What a stored token allows; None for unknown tokens and for those of suspended or revoked clients."""
         ...
 
     async def forget_tokens(self, expired_at: int) -> int:
         """Remove tokens that expired at or before a second; returns how many. Writes."""
+        ...
+
+
+class Anchor(Struct, frozen=True):
+    """What the store knows of the audit log's chain, so that whoever cannot write here cannot change that there.
+
+    `count` and `hash` are the last record's that is known to be in the log, `before_count` and `before_hash` those of
+    the record before the oldest file that is kept. While `is_open`, more may have been written.
+    """
+
+    secret: bytes
+    count: int
+    hash: bytes
+    before_count: int
+    before_hash: bytes
+    is_open: bool
+
+
+class AuditStore(Protocol):
+    """Where the audit log is anchored."""
+
+    async def audit_anchor(self) -> Anchor:
+        """The anchor as it is."""
+        ...
+
+    async def move_audit_anchor(self, anchor: Anchor) -> None:
+        """Write it anew, all but the secret. Writes, without holding up the caller's event loop."""
+        ...
+
+
+class Limits(Struct, frozen=True, gc=False):
+    """How much of a pool may be used in a day."""
+
+    calls: int | None
+    rows: int | None = None
+
+
+class Ledger(Protocol):
+    """What each client used, counted for all processes of a server together. Waits for other processes at most for
+    the microseconds of their counting; what a killed process counted stays counted.
+
+    Days are numbered from 1970-01-01 (UTC). A day that begins starts from nothing.
+    """
+
+    def used(self, meter: Meter, day: int) -> Used:
+        """What was used in a day up to now."""
+        ...
+
+    def charge(self, meter: Meter, day: int, pool: Pool, rows: int, limits: Limits) -> Used | None:
+        """Count one call of a pool and its rows; None, and nothing is counted, where that would pass a limit."""
+        ...
+
+    def admit(self, meter: Meter, second: int, rate: Rate, *, for_token: bool = False) -> int:
+        """Count a call against a short-term limit: 0, or in how many seconds it is worth trying again.
+
+        What is not admitted is not counted. Calls for tokens are counted apart.
+        """
         ...
 
 

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from retinue import errors, wire
+from retinue.access.audit import Auditor, Entry, Outcome
+from retinue.access.quotas import Allowance
 from retinue.clock import Clock
 from retinue.requests import MAX_BODY_BYTES
 
@@ -20,6 +22,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+_Allowance = Allowance | errors.RateExceeded | errors.QuotaSpent
 _LOGGER = logging.getLogger("retinue.web")
 
 
@@ -28,15 +31,17 @@ class ClientGone(Exception):
 
 
 class Request:
-    """What a handler may know of a request."""
+    """What a handler may know of a request, and what it learns: `entry` is for the audit, `allowance` for headers."""
 
-    __slots__ = ("_receive", "_scope", "headers", "log_id")
+    __slots__ = ("_receive", "_scope", "allowance", "entry", "headers", "log_id")
 
     def __init__(self, scope: Scope, receive: Receive, log_id: str) -> None:
         self._scope = scope
         self._receive = receive
         self.headers: Headers = scope["headers"]
         self.log_id = log_id
+        self.entry = Entry()
+        self.allowance: _Allowance | None = None
 
     @property
     def query_string(self) -> bytes:
@@ -50,6 +55,11 @@ class Request:
             if key == name:
                 return value
         return b""
+
+    def peer(self) -> str:
+        """The address of whoever asks."""
+        client = self._scope.get("client")
+        return client[0] if client else ""
 
     async def body(self) -> bytes:
         """The whole body. Raises `BodyTooLarge`, without reading on."""
@@ -85,13 +95,15 @@ class Handler(Protocol):
 
 
 class Route(Struct, frozen=True):
-    """What is served at a path, by POST alone unless `any_method`. `refusal_body` is the form of its errors.
+    """What is served at a path, by POST alone unless `any_method`. `is_flat` says that its errors are OAuth's.
 
+    `endpoint` is its name in audit and metrics.
     `at_once` says that its handler waits for nothing but the body, so that no task is needed to run it.
     """
 
     handler: Handler
-    refusal_body: Callable[[errors.Refusal, str], bytes] = wire.refusal_body
+    endpoint: str
+    is_flat: bool = False
     at_once: bool = False
     any_method: bool = False
 
@@ -122,12 +134,14 @@ class LogIds:
 
 
 class Application:
-    """Answers HTTP requests by a table from path to route."""
+    """Answers HTTP requests by a table from path to route, and has each of them recorded."""
 
-    def __init__(self, routes: dict[str, Route], log_ids: LogIds) -> None:
+    def __init__(self, routes: dict[str, Route], log_ids: LogIds, auditor: Auditor, clock: Clock) -> None:
         # Both spellings of each path are served: a redirect would turn a client's POST into a GET.
         self._routes = {spelling: route for path, route in routes.items() for spelling in (path, path.rstrip("/"))}
         self._log_ids = log_ids
+        self._auditor = auditor
+        self._clock = clock
         self.at_once_targets = frozenset(path.encode() for path, route in self._routes.items() if route.at_once)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,55 +150,65 @@ class Application:
         if reply is not None:
             await _send(send, reply)
 
-    async def overloaded(self, scope: Scope, _receive: Receive, send: Send) -> None:
+    async def overloaded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse one request because there are too many connections, as an ASGI application."""
-        await _send(send, _refusal(errors.Overloaded(), self._routes.get(scope["path"]), self._log_ids.fresh()))
+        started = self._clock.elapsed()
+        request = Request(scope, receive, self._log_ids.fresh())
+        await _send(send, self._refused(errors.Overloaded(), self._routes.get(scope["path"]), request, started))
 
-    def not_http(self) -> Reply:
+    def not_http(self, scope: Scope) -> Reply:
         """The reply to bytes that are not HTTP."""
-        return _refusal(errors.NotHttp(), None, self._log_ids.fresh())
+        request = Request({**scope, "headers": []}, _receive_nothing, self._log_ids.fresh())
+        return self._refused(errors.NotHttp(), None, request, self._clock.elapsed())
 
     async def reply(self, scope: Scope, receive: Receive) -> Reply | None:
         """The reply to one request, whatever happens; None if the client went away."""
+        started = self._clock.elapsed()
         request = Request(scope, receive, self._log_ids.fresh())
         route = self._routes.get(scope["path"])
         try:
-            answer = await _answer(route, scope["method"], request)
+            answer = await self._answer(route, scope["method"], request)
         except errors.Refusal as refusal:
-            return _refusal(refusal, route, request.log_id)
+            return self._refused(refusal, route, request, started)
         except ClientGone:
+            self._record(request, route, 499, "client_gone", started)
             return None
         except Exception:
             _LOGGER.exception("log_id=%s", request.log_id)
-            return _refusal(errors.InternalFault(), route, request.log_id)
-        return Reply(200, [*_usual_headers(answer.body, request.log_id), *answer.headers], answer.body)
+            return self._refused(errors.InternalFault(), route, request, started)
+        self._record(request, route, 200, "ok", started)
+        return Reply(200, [*_usual_headers(answer.body, request), *answer.headers], answer.body)
+
+    async def _answer(self, route: Route | None, method: str, request: Request) -> Answer:
+        if self._auditor.is_full:
+            raise errors.Overloaded  # an answer that could not be recorded is not given
+        if route is None:
+            raise errors.PathUnsupported
+        if method != "POST" and not route.any_method:
+            raise errors.MethodNotAllowed("POST")
+        return await route.handler(request)
+
+    def _refused(self, refusal: errors.Refusal, route: Route | None, request: Request, started: float) -> Reply:
+        """A refusal in the form of the route's errors; what is wrong before a route is asked is in the envelope."""
+        wording = wire.WORDINGS[type(refusal)]
+        is_flat = route is not None and route.is_flat and not isinstance(refusal, errors.MethodNotAllowed)
+        self._record(request, route, wording.status, wording.flat_code if is_flat else wording.code, started)
+        if isinstance(refusal, errors.StoreUnavailable):
+            _LOGGER.error("store unavailable: %s log_id=%s", refusal.detail, request.log_id)
+        if isinstance(refusal, errors.RateExceeded | errors.QuotaSpent):
+            request.allowance = refusal
+        body = (wire.flat_refusal_body if is_flat else wire.refusal_body)(refusal, request.log_id)
+        return Reply(wording.status, [*_usual_headers(body, request), *_headers_of(refusal, wording)], body)
+
+    def _record(self, request: Request, route: Route | None, status: int, code: str, started: float) -> None:
+        endpoint = "none" if route is None else route.endpoint
+        microseconds = int((self._clock.elapsed() - started) * 1e6)
+        outcome = Outcome(request.log_id, endpoint, status, code, microseconds, request.peer())
+        self._auditor.record(request.entry, outcome)
 
 
-async def _answer(route: Route | None, method: str, request: Request) -> Answer:
-    if route is None:
-        raise errors.PathUnsupported
-    if method != "POST" and not route.any_method:
-        raise errors.MethodNotAllowed("POST")
-    return await route.handler(request)
-
-
-def _refusal(refusal: errors.Refusal, route: Route | None, log_id: str) -> Reply:
-    """A refusal in the form of the route's errors; what is wrong before a route is asked is in the envelope."""
-    if isinstance(refusal, errors.StoreUnavailable):
-        _LOGGER.error("store unavailable: %s log_id=%s", refusal.detail, log_id)
-    wording = wire.WORDINGS[type(refusal)]
-    form = wire.refusal_body if route is None else route.refusal_body
-    if isinstance(refusal, errors.MethodNotAllowed):
-        form = wire.refusal_body
-    body = form(refusal, log_id)
-    headers = _usual_headers(body, log_id)
-    if wording.retry_after is not None:
-        headers.append((b"retry-after", str(wording.retry_after).encode()))
-    if isinstance(refusal, errors.MethodNotAllowed):
-        headers.append((b"allow", refusal.detail.encode()))
-    if isinstance(refusal, _ENDS_CONNECTION):
-        headers.append(CLOSE)
-    return Reply(wording.status, headers, body)
+async def _receive_nothing() -> Message:
+    return {"type": "http.disconnect"}
 
 
 # Without a place or without HTTP nothing more can follow.
@@ -192,10 +216,33 @@ _ENDS_CONNECTION = (errors.Overloaded, errors.NotHttp)
 CLOSE = (b"connection", b"close")
 
 
-def _usual_headers(body: bytes, log_id: str) -> Headers:
+def _headers_of(refusal: errors.Refusal, wording: wire.Wording) -> Headers:
+    headers = []
+    retry_after = refusal.reset if isinstance(refusal, errors.RateExceeded) else wording.retry_after
+    if retry_after is not None:
+        headers.append((b"retry-after", b"%d" % retry_after))
+    if isinstance(refusal, errors.MethodNotAllowed):
+        headers.append((b"allow", refusal.detail.encode()))
+    if isinstance(refusal, _ENDS_CONNECTION):
+        headers.append(CLOSE)
+    return headers
+
+
+def _usual_headers(body: bytes, request: Request) -> Headers:
     """The headers of every answer. No charset: some clients compare the content type letter by letter."""
-    length = str(len(body)).encode()
-    return [(b"content-type", b"application/json"), (b"content-length", length), (b"x-tt-logid", log_id.encode())]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-tt-logid", request.log_id.encode()),
+    ]
+    allowance = request.allowance
+    if allowance is not None and allowance.limit is not None:
+        headers += (
+            (b"ratelimit-limit", b"%d" % allowance.limit),
+            (b"ratelimit-remaining", b"%d" % (allowance.remaining or 0)),
+            (b"ratelimit-reset", b"%d" % allowance.reset),
+        )
+    return headers
 
 
 async def _send(send: Send, reply: Reply) -> None:

@@ -1,62 +1,114 @@
 """The management application: what operators ask, on a listener of its own, never on the public one.
 
-Health and version are open to whoever reaches the listener; what changes the graph needs the management token.
+Health, readiness and version are open to whoever reaches the listener; all the rest needs the management token. What
+changes something is recorded in the audit log, and so is what was refused.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from msgspec import json
+from msgspec import DecodeError, Struct, json
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from retinue.access.audit import Auditor, Entry, Outcome
+from retinue.access.clients import Clients
 from retinue.access.management import ManagementToken
-from retinue.errors import StoreUnavailable
-from retinue.ingest.live import Outcome
-from retinue.store.base import AccessStore
+from retinue.access.quotas import Quotas
+from retinue.clock import Clock, VirtualClock
+from retinue.errors import InputError, NoSuchClient, StoreUnavailable
+from retinue.ingest import live
+from retinue.web.asgi import LogIds, Message, Receive, Scope, Send
 
 MAX_EVENTS_BYTES = 8 * 1024 * 1024
 RETRY_SECONDS = 1
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _CODES = {401: "access_token_invalid", 404: "unsupported_path", 405: "unsupported_path", 413: "invalid_params"}
 _NO_TOKEN = "The management token is absent or wrong."  # noqa: S105 - a message
 _TOO_LONG = f"The body is longer than {MAX_EVENTS_BYTES} bytes; send the events in parts."
 
-ApplyEvents = Callable[[bytes], Awaitable[Outcome]]
+Handler = Callable[[Request], Awaitable[Response]]
 
 
-def management_application(
-    store: str, access: AccessStore, token: ManagementToken, apply_events: ApplyEvents
-) -> Starlette:
-    """Health and version of one server, and events for its graph."""
+class Management(Struct, frozen=True):
+    """What the management application stands on. `ready` says what keeps the server from answering, if anything."""
 
-    async def health(_request: Request) -> Response:
-        try:
-            await access.find_client("")
-        except StoreUnavailable:
-            return JSONResponse({"status": "store unavailable"}, status_code=503)
-        return JSONResponse({"status": "ok"})
+    store: str
+    token: ManagementToken
+    clients: Clients
+    quotas: Quotas
+    clock: Clock
+    log_ids: LogIds
+    auditor: Auditor
+    apply_events: Callable[[bytes], Awaitable[live.Outcome]]
+    ready: Callable[[], Awaitable[str]]
+    metrics: Callable[[], bytes]
 
-    async def about(_request: Request) -> Response:
-        return JSONResponse({"version": version("retinue"), "store": store})
 
-    async def events(request: Request) -> Response:
-        if not token.is_in(request.headers.get("authorization", "").encode("latin-1")):
-            raise HTTPException(401, _NO_TOKEN, {"WWW-Authenticate": "Bearer"})
-        outcome = await apply_events(await _body(request))
-        return Response(json.encode(outcome), media_type="application/json")
-
+def management_application(house: Management, more_routes: Mapping[str, Mapping[str, Handler]]) -> Starlette:
+    """The application; `more_routes` has handlers that need the token, by path and method."""
+    guarded = {
+        "/events": {"POST": _events_handler(house)},
+        "/metrics": {"GET": _metrics_handler(house)},
+        "/clock": {"GET": _clock_handler(house), "POST": _clock_handler(house)},
+        **more_routes,
+    }
     return Starlette(
-        routes=[Route("/health", health), Route("/version", about), Route("/events", events, methods=["POST"])],
+        routes=[
+            Route("/health", _health),
+            Route("/ready", _ready_handler(house)),
+            Route("/version", _version_handler(house)),
+            *(Route(path, _by_method(house.token, of), methods=list(of)) for path, of in guarded.items()),
+        ],
+        middleware=[Middleware(_Recorded, house=house)],
         exception_handlers=_HANDLERS,
     )
 
 
-async def _body(request: Request) -> bytes:
+class _Recorded:
+    """Gives every answer a log_id, and has what changed something, and what was refused, recorded."""
+
+    def __init__(self, app: Any, house: Management) -> None:
+        self._app = app
+        self._house = house
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as an ASGI application."""
+        log_id = self._house.log_ids.fresh()
+        started = self._house.clock.elapsed()
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-tt-logid", log_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            if scope["method"] not in {"GET", "HEAD"} or status == 401:  # noqa: PLR2004 - HTTP's own numbers
+                self._record(scope, log_id, status, int((self._house.clock.elapsed() - started) * 1e6))
+
+    def _record(self, scope: Scope, log_id: str, status: int, microseconds: int) -> None:
+        entry = Entry()
+        entry.action = f"{scope['method']} {scope['path'][:200]}"
+        client = scope.get("client")
+        code = "ok" if status < 400 else _CODES.get(status, "invalid_params")  # noqa: PLR2004 - as above
+        self._house.auditor.record(
+            entry, Outcome(log_id, "management", status, code, microseconds, client[0] if client else "")
+        )
+
+
+async def body_of(request: Request) -> bytes:
+    """The whole body of a request, within bounds."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared[:20]) > MAX_EVENTS_BYTES:
         raise HTTPException(413, _TOO_LONG)
@@ -68,9 +120,105 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
+def answer(value: Any, status: int = 200) -> Response:
+    """A value as JSON."""
+    return Response(json.encode(value), status, media_type="application/json")
+
+
+# --- handlers -------------------------------------------------------------------------------------------------------
+
+
+def _by_method(token: ManagementToken, handlers: Mapping[str, Handler]) -> Handler:
+    async def handler(request: Request) -> Response:
+        if not token.is_in(request.headers.get("authorization", "").encode("latin-1")):
+            raise HTTPException(401, _NO_TOKEN, {"WWW-Authenticate": "Bearer"})
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return handler
+
+
+async def _health(_request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+def _ready_handler(house: Management) -> Handler:
+    async def handler(_request: Request) -> Response:
+        reason = await house.ready()
+        return answer({"status": reason or "ready"}, 503 if reason else 200)
+
+    return handler
+
+
+def _version_handler(house: Management) -> Handler:
+    async def handler(_request: Request) -> Response:
+        return JSONResponse({"version": version("retinue"), "store": house.store})
+
+    return handler
+
+
+def _events_handler(house: Management) -> Handler:
+    async def handler(request: Request) -> Response:
+        outcome = await house.apply_events(await body_of(request))
+        return answer({"applied": outcome.applied, "duplicate": outcome.duplicate, "rejected": outcome.rejected})
+
+    return handler
+
+
+def _metrics_handler(house: Management) -> Handler:
+    async def handler(_request: Request) -> Response:
+        return Response(house.metrics(), media_type=METRICS_TYPE)
+
+    return handler
+
+
+class _Setting(Struct, forbid_unknown_fields=True):
+    """A second to set the clock to, or seconds to put it forward."""
+
+    now: int | None = None
+    advance: int | None = None
+
+
+def _clock_handler(house: Management) -> Handler:
+    async def handler(request: Request) -> Response:
+        clock = house.clock
+        if request.method == "POST":
+            if not isinstance(clock, VirtualClock):
+                raise HTTPException(404, "The clock is the machine's; only `retinue serve --sandbox` has one to set.")
+            setting = json.decode(await body_of(request), type=_Setting)
+            clock.advance(_seconds_ahead(setting, clock.now()))
+        return answer({"now": clock.now(), "is_virtual": isinstance(clock, VirtualClock)})
+
+    return handler
+
+
+def _seconds_ahead(setting: _Setting, now: int) -> int:
+    if (setting.now is None) == (setting.advance is None):
+        raise InputError("clock: give `now` (a Unix second) or `advance` (seconds)")
+    seconds = setting.advance if setting.advance is not None else (setting.now or 0) - now
+    if seconds < 0:
+        raise InputError(f"clock: goes forward only; it is {now} now")
+    if now + seconds > _LAST_SECOND:
+        raise InputError(f"clock: expected at most {_LAST_SECOND}")
+    return seconds
+
+
+_LAST_SECOND = 253_402_300_799 - 366 * 86_400  # log_ids have four digits for the year
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
 def _refused(_request: Request, error: HTTPException) -> Response:
     code = _CODES.get(error.status_code, "invalid_params")
     return _failure(error.status_code, code, error.detail, error.headers)
+
+
+def _bad_input(_request: Request, error: Exception) -> Response:
+    return _failure(400, "invalid_params", str(error), None)
+
+
+def _no_such_client(_request: Request, error: NoSuchClient) -> Response:
+    return _failure(404, "invalid_params", str(error), None)
 
 
 def _unavailable(_request: Request, error: StoreUnavailable) -> Response:
@@ -92,6 +240,10 @@ def _failure(status: int, code: str, message: str, headers: Mapping[str, str] | 
 
 _HANDLERS: dict[Any, Any] = {
     HTTPException: _refused,
+    NoSuchClient: _no_such_client,
+    InputError: _bad_input,
+    DecodeError: _bad_input,
+    UnicodeDecodeError: _bad_input,
     StoreUnavailable: _unavailable,
     ClientDisconnect: _gone,
     Exception: _fault,

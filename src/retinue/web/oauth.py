@@ -1,19 +1,73 @@
-"""The token endpoint. Its errors are flat, as OAuth and TikTok's own token endpoint have them."""
+"""The token and revoke endpoints. Their errors are flat, as OAuth and TikTok's own token endpoint have them.
+
+Nobody can keep another's client out: the secret is checked first, and whoever has the right one is never slowed down by
+those who have not.
+"""
+
+from collections.abc import Awaitable, Callable
 
 from retinue import requests, wire
 from retinue.access.credentials import Credentials
+from retinue.access.quotas import Quotas
+from retinue.errors import RateExceeded, SecretWrong
+from retinue.model import Client
 from retinue.web.asgi import Answer, Handler, Request
+
+FAILURE_SECONDS = 0.5  # so long does the answer to a wrong secret take
+MOST_FAILURES = 64  # so many may wait for theirs in one process; more are refused at once
 
 # RFC 6749, section 5.1: nothing on the way may keep a token.
 _NO_STORE = ((b"cache-control", b"no-store"), (b"pragma", b"no-cache"))
 
+Pause = Callable[[float], Awaitable[None]]
 
-def token_handler(credentials: Credentials) -> Handler:
+
+class Gate:
+    """Lets clients in that prove themselves, at their rate, and makes all others wait."""
+
+    def __init__(self, credentials: Credentials, quotas: Quotas, pause: Pause) -> None:
+        self._credentials = credentials
+        self._quotas = quotas
+        self._pause = pause
+        self._waiting = 0
+
+    async def client(self, request: Request, proof: requests.Proof) -> Client:
+        """The client that sent a request. Raises `SecretWrong`, `ClientInvalid` or `RateExceeded`."""
+        try:
+            client = await self._credentials.prove(proof.client_key, proof.client_secret)
+        except SecretWrong:
+            await self._slow_down()
+            raise
+        request.entry.client = client.key
+        self._quotas.admit_token(client)
+        return client
+
+    async def _slow_down(self) -> None:
+        if self._waiting >= MOST_FAILURES:
+            raise RateExceeded(None, 1)
+        self._waiting += 1
+        try:
+            await self._pause(FAILURE_SECONDS)
+        finally:
+            self._waiting -= 1
+
+
+def token_handler(gate: Gate, credentials: Credentials) -> Handler:
     """Answers client key and secret with a token."""
 
     async def handler(request: Request) -> Answer:
-        client_key, client_secret = requests.read_credentials(await request.body())
-        token = await credentials.issue_token(client_key, client_secret)
-        return Answer(wire.token_body(token), _NO_STORE)
+        client = await gate.client(request, requests.read_token_request(await request.body()))
+        return Answer(wire.token_body(await credentials.issue_token(client)), _NO_STORE)
+
+    return handler
+
+
+def revoke_handler(gate: Gate, credentials: Credentials) -> Handler:
+    """Ends a token of the client whose key and secret come with it."""
+
+    async def handler(request: Request) -> Answer:
+        proof, token = requests.read_revoke_request(await request.body())
+        await credentials.revoke_token(await gate.client(request, proof), token)
+        return Answer(wire.REVOKED_BODY, _NO_STORE)
 
     return handler

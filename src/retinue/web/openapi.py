@@ -6,7 +6,7 @@ from typing import Any
 from retinue import wire
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Profile
 from retinue.requests import DEFAULT_COUNT, MAX_COUNT, PROFILE_FIELDS
-from retinue.web.routes import LIST_PATHS, PROFILE_PATH, TOKEN_PATH
+from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
 
 
 def _closed(**properties: Any) -> dict[str, Any]:
@@ -93,6 +93,11 @@ _TOKEN_REQUEST = {
     "required": ["client_key", "client_secret", "grant_type"],
     "properties": {"client_key": _TEXT, "client_secret": _TEXT, "grant_type": {"const": "client_credentials"}},
 }
+_REVOKE_REQUEST = {
+    "type": "object",
+    "required": ["client_key", "client_secret", "token"],
+    "properties": {"client_key": _TEXT, "client_secret": _TEXT, "token": _TEXT},
+}
 _TOKEN = _closed(access_token=_TEXT, expires_in={"const": TOKEN_SECONDS}, token_type={"const": "Bearer"})
 
 
@@ -114,6 +119,7 @@ def document() -> dict[str, Any]:
             },
             PROFILE_PATH: {"post": _profile()},
             TOKEN_PATH: {"post": _token()},
+            REVOKE_PATH: {"post": _revoke()},
         },
         "components": {"securitySchemes": {"clientToken": {"type": "http", "scheme": "bearer"}}},
     }
@@ -166,9 +172,22 @@ def _token() -> dict[str, Any]:
     }
 
 
+def _revoke() -> dict[str, Any]:
+    return {
+        "operationId": "revokeClientAccessToken",
+        "summary": "End a client access token",
+        "security": [],
+        "requestBody": _body(_REVOKE_REQUEST, _REVOKE_REQUEST),
+        "responses": _responses(
+            "The token is ended; or, as at TikTok, an error of an unknown token", {"anyOf": [_closed(), _FLAT]}, _FLAT
+        ),
+    }
+
+
 _REFUSALS = {
     "400": "A parameter is wrong; the message names it",
     "401": "No valid token, scope or credentials",
+    "429": "The quota of the day is spent, or too many calls came in a short time",
     "413": "The body is too long",
     "500": "A fault of the server",
     "503": "Too busy; try again",
@@ -185,9 +204,18 @@ def _body(as_json: dict[str, Any], as_pairs: dict[str, Any]) -> dict[str, Any]:
     return {"required": True, "content": {form: {"schema": schema} for form, schema in forms.items()}}
 
 
+_COUNTED = {"type": "integer", "minimum": 0}
+_HEADERS = {
+    "x-tt-logid": {"schema": _LOG_ID, "description": "The log_id of the body."},
+    "RateLimit-Limit": {"schema": _COUNTED, "description": "Calls a day, or of the short-term limit that was passed."},
+    "RateLimit-Remaining": {"schema": _COUNTED, "description": "How many of them are left."},
+    "RateLimit-Reset": {"schema": _COUNTED, "description": "In how many seconds all are there again."},
+}
+
+
 def _response(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {
         "description": description,
-        "headers": {"x-tt-logid": {"schema": _LOG_ID, "description": "The log_id of the body."}},
+        "headers": _HEADERS,
         "content": {"application/json": {"schema": schema}},
     }

@@ -110,7 +110,7 @@ class Protocol(HttpToolsProtocol):
         _ = msg  # uvicorn's own sentence
         self._short_body = None
         if self._is_idle():
-            self._write(self._application.not_http())
+            self._write(self._application.not_http({"client": self.client}))
         else:
             self.cycle.keep_alive = False  # the request before them gets its answer, and then nothing more
 

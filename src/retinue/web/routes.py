@@ -1,11 +1,14 @@
 """The table of public paths, and the handlers of the data endpoints."""
 
+from msgspec import Struct, structs
+
 from retinue import errors, requests, wire
 from retinue.access.credentials import Credentials
+from retinue.access.quotas import Quotas
 from retinue.following import Following
-from retinue.model import RESEARCH_SCOPE, Direction
+from retinue.model import RESEARCH_SCOPE, Direction, Pool
 from retinue.web.asgi import Answer, Handler, Request, Route
-from retinue.web.oauth import token_handler
+from retinue.web.oauth import Gate, revoke_handler, token_handler
 
 LIST_PATHS = {
     Direction.FOLLOWING: "/v2/research/user/following/",
@@ -13,6 +16,9 @@ LIST_PATHS = {
 }
 PROFILE_PATH = "/v2/research/user/info/"
 TOKEN_PATH = "/v2/oauth/token/"  # noqa: S105 - a path
+REVOKE_PATH = "/v2/oauth/revoke/"
+
+_LISTS = Pool.LISTS
 
 # TikTok's other research endpoints: clients that call them deserve to hear that the path is right and we are not.
 NOT_SERVED = (
@@ -25,37 +31,79 @@ NOT_SERVED = (
 )
 
 
-def public_routes(following: Following[bytes], credentials: Credentials) -> dict[str, Route]:
+class Access(Struct, frozen=True):
+    """Who may ask, and how much."""
+
+    credentials: Credentials
+    quotas: Quotas
+    gate: Gate
+
+
+def public_routes(following: Following[bytes], access: Access) -> dict[str, Route]:
     """Everything the public listener serves."""
     return {
         **{path: _not_served(path) for path in NOT_SERVED},
         **{
-            path: Route(_list_handler(direction, following, credentials), at_once=True)
+            path: Route(_list_handler(direction, following, access), direction.value, at_once=True)
             for direction, path in LIST_PATHS.items()
         },
-        PROFILE_PATH: Route(_profile_handler(following, credentials)),
-        TOKEN_PATH: Route(token_handler(credentials), wire.flat_refusal_body),
+        PROFILE_PATH: Route(_profile_handler(following, access), "info"),
+        TOKEN_PATH: Route(token_handler(access.gate, access.credentials), "token", is_flat=True),
+        REVOKE_PATH: Route(revoke_handler(access.gate, access.credentials), "revoke", is_flat=True),
     }
 
 
-def _list_handler(direction: Direction, following: Following[bytes], credentials: Credentials) -> Handler:
-    """Answers with a page of one of an account's two lists."""
+def _list_handler(direction: Direction, following: Following[bytes], access: Access) -> Handler:
+    """Answers with a page of one of an account's two lists.
+
+    A page is charged when it is known. Where others have spent meanwhile what was left, a smaller one is tried.
+    """
+    authorize, quotas = access.credentials.authorize, access.quotas
 
     async def handler(request: Request) -> Answer:
-        await credentials.authorize(request.header(b"authorization"), RESEARCH_SCOPE)
+        grant = await authorize(request.header(b"authorization"), RESEARCH_SCOPE)
+        entry = request.entry
+        entry.client = grant.client_key
         query = requests.read_query(await request.body())
-        return Answer(wire.page_body(await following.page(query, direction), direction, request.log_id))
+        entry.is_list, entry.bound, entry.as_of = True, query.cursor, query.as_of
+        quotas.admit(grant)
+        while True:
+            rows = quotas.rows_left(grant, _LISTS, query.max_count)
+            if rows < query.max_count:
+                query = structs.replace(query, max_count=rows)
+            entry.name = query.username
+            account = await following.account(query.username)
+            entry.account = account.id
+            page = await following.page(account, query, direction)
+            request.allowance = quotas.charge(grant, _LISTS, len(page.rows))
+            if request.allowance is not None:
+                break
+        entry.rows = len(page.rows)
+        return Answer(wire.page_body(page, direction, request.log_id))
 
     return handler
 
 
-def _profile_handler(following: Following[bytes], credentials: Credentials) -> Handler:
+def _profile_handler(following: Following[bytes], access: Access) -> Handler:
     """Answers with what is asked of an account itself."""
+    authorize, quotas = access.credentials.authorize, access.quotas
 
     async def handler(request: Request) -> Answer:
-        await credentials.authorize(request.header(b"authorization"), RESEARCH_SCOPE)
+        grant = await authorize(request.header(b"authorization"), RESEARCH_SCOPE)
+        request.entry.client = grant.client_key
         username, fields = requests.read_profile_query(await request.body(), request.query_string)
-        return Answer(wire.profile_body(await following.profile(username), fields, request.log_id))
+        quotas.admit(grant)
+        while True:
+            quotas.rows_left(grant, Pool.OTHERS, 1)
+            request.entry.name = username
+            account = await following.account(username)
+            request.entry.account = account.id
+            profile = await following.profile(account, username)
+            request.allowance = quotas.charge(grant, Pool.OTHERS, 1)
+            if request.allowance is not None:
+                break
+        request.entry.rows = 1
+        return Answer(wire.profile_body(profile, fields, request.log_id))
 
     return handler
 
@@ -64,4 +112,4 @@ def _not_served(path: str) -> Route:
     async def handler(_request: Request) -> Answer:
         raise errors.EndpointNotServed(path)
 
-    return Route(handler, any_method=True)
+    return Route(handler, "none", any_method=True)

@@ -1,18 +1,48 @@
 -- Clients and their tokens, beside the graph in a file that only its owner may read.
 
 CREATE TABLE client (
-    key           TEXT    PRIMARY KEY,
+    id            INTEGER PRIMARY KEY,
+    key           TEXT    NOT NULL UNIQUE,
     name          TEXT    NOT NULL,
-    secret_digest BLOB    NOT NULL CHECK (length(secret_digest) = 32),
+    contact       TEXT    NOT NULL,
+    notes         TEXT    NOT NULL,
     scopes        TEXT    NOT NULL,
     created_at    INTEGER NOT NULL,
-    revoked_at    INTEGER
+    not_before    INTEGER,
+    not_after     INTEGER,
+    suspended_at  INTEGER,
+    revoked_at    INTEGER,
+    -- A day's quota and the short-term limit; NULL is no limit.
+    list_calls    INTEGER,
+    list_rows     INTEGER,
+    other_calls   INTEGER,
+    rate_calls    INTEGER,
+    rate_seconds  INTEGER,
+    -- SHA-256. The former secret is good up to a second, so that a client can change to the current one in peace.
+    secret        BLOB    NOT NULL CHECK (length(secret) = 32),
+    former_secret BLOB    CHECK (length(former_secret) = 32),
+    former_until  INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE TABLE token (
     digest     BLOB    PRIMARY KEY CHECK (length(digest) = 32),
-    client     TEXT    NOT NULL REFERENCES client (key),
+    client     INTEGER NOT NULL REFERENCES client (id),
     expires_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX token_expiry ON token (expires_at);
+
+-- One row: where the chain of the audit log begins and ends. Its records are counted from 1.
+CREATE TABLE audit (
+    secret       BLOB    NOT NULL CHECK (length(secret) = 32),
+    -- The last record that is known to be in the log.
+    count        INTEGER NOT NULL,
+    hash         BLOB    NOT NULL,
+    -- The last record before the oldest file that is kept.
+    before_count INTEGER NOT NULL,
+    before_hash  BLOB    NOT NULL,
+    -- Whether records may have been written after that: a server runs, or was killed.
+    is_open      INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO audit VALUES (randomblob(32), 0, zeroblob(20), 0, zeroblob(20), 0);

@@ -108,7 +108,7 @@ def _wrong_values(execute: Execute) -> Iterator[str]:
 
 
 def _wrong_digests(execute: Execute) -> Iterator[str]:
-    for table, column in (("client", "secret_digest"), ("token", "digest")):
+    for table, column in (("client", "secret"), ("token", "digest"), ("audit", "secret")):
         for (count,) in execute(f"SELECT count(*) FROM {table} WHERE length({column}) <> 32 HAVING count(*) > 0"):
             yield f"{count} rows of table {table} have a {column} that is not 32 bytes long"
 

@@ -61,12 +61,16 @@ _FOR_WRITING = (
 )
 
 GRAPH = Kind("follow graph", "`retinue import` makes a store", "graph.sql", 0x52544701, 2, 2)
-ACCESS = Kind("access file", "it belongs beside the graph", "access.sql", 0x52544101, 1, 1)
+ACCESS = Kind("access file", "it belongs beside the graph", "access.sql", 0x52544101, 2, 2)
 
 
 def access_path(graph_path: Path) -> Path:
     """Where the access file of a graph lies: `graph.db` has `graph.access.db`."""
     return graph_path.with_suffix(f".access{graph_path.suffix}")
+
+
+def _graph_path(access: Path) -> Path:
+    return access.with_name(access.name.removesuffix(f".access{access.suffix}") + access.suffix)
 
 
 def create_store(graph_path: Path) -> None:
@@ -203,7 +207,7 @@ def _require_ours(connection: apsw.Connection, path: Path, kind: Kind) -> None:
     if version < kind.oldest:
         raise StoreTooOld(
             f"{path}: written by an older Retinue (schema {version}, this program needs {kind.oldest});"
-            f" run `retinue store migrate --store {path}`"
+            f" run `retinue store migrate --store {_graph_path(path) if kind is ACCESS else path}`"
         )
 
 

@@ -1,17 +1,22 @@
-"""Bringing the graph file of an older Retinue to the schema of this one, in one transaction: wholly or not at all.
+"""Bringing the files of an older Retinue to the schemas of this one, each in one transaction: wholly or not at all.
 
-From 1 to 2 lists were packed into blocks, and followers, history and claims to usernames came in. Positions in
-following lists, and with them every cursor that a client holds, stay as they were.
+Graph, from 1 to 2: lists were packed into blocks, and followers, history and claims to usernames came in. Positions
+in following lists, and with them every cursor that a client holds, stay as they were.
+Access file, from 1 to 2: clients got quotas, an access window and more, and the audit log its anchor. Clients have the
+default quotas afterwards; their secrets and tokens stay good.
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from importlib.resources import files as package_files
 from pathlib import Path
+from typing import NamedTuple
 
 import apsw
 
 from retinue import names
 from retinue.errors import StoreError, StoreUnavailable
+from retinue.model import Quota
 from retinue.store.sqlite import files
 from retinue.store.sqlite.accounts import PROFILE_FIELDS
 from retinue.store.sqlite.files import Execute
@@ -21,6 +26,15 @@ from retinue.store.sqlite.sides import Sides
 _ROWS_AT_ONCE = 20_000
 
 OnProgress = Callable[[int, int], None]
+
+
+class Migrated(NamedTuple):
+    """A file, the schema it had and the one it has now."""
+
+    path: Path
+    before: int
+    after: int
+
 
 _ASIDE = """
     DROP INDEX account_changed;
@@ -38,27 +52,52 @@ _FOLLOWS = """
     SELECT follower, position, followee, ifnull(followed_at, position) FROM old_following
     ORDER BY follower, position DESC
 """
+_ACCESS_ASIDE = """
+    DROP INDEX token_expiry;
+    ALTER TABLE token RENAME TO old_token;
+    ALTER TABLE client RENAME TO old_client;
+"""
+_CLIENTS = """
+    INSERT INTO client (key, name, contact, notes, scopes, created_at, revoked_at,
+        list_calls, list_rows, other_calls, secret)
+    SELECT key, name, '', '', scopes, created_at, revoked_at, ?, ?, ?, secret_digest FROM old_client ORDER BY rowid
+"""
+_TOKENS = """
+    INSERT INTO token SELECT digest, client.id, expires_at FROM old_token JOIN client ON client.key = old_token.client;
+    DROP TABLE old_token;
+    DROP TABLE old_client
+"""
 _REMOVE = "DROP TABLE old_following; DROP TABLE old_profile; DROP TABLE old_account"
 
 
-def migrate(path: Path, on_progress: OnProgress) -> tuple[int, int]:
-    """Migrate a graph file; the schema it had and the one it has now. `on_progress` gets follows done and in all."""
-    connection = files.open_for_migration(path, files.GRAPH)
+def migrate(graph: Path, on_progress: OnProgress) -> list[Migrated]:
+    """Migrate both files of a store; what became of each. `on_progress` gets follows done and in all."""
+    with closing(files.open_for_migration(graph, files.GRAPH)):
+        pass  # the graph is what was named, and so are its faults
+    access = files.access_path(graph)
+    return [
+        _migrate(access, files.ACCESS, _access_from_1_to_2),
+        _migrate(graph, files.GRAPH, lambda connection: _graph_from_1_to_2(connection, on_progress)),
+    ]
+
+
+def _migrate(path: Path, kind: files.Kind, change: Callable[[apsw.Connection], None]) -> Migrated:
+    connection = files.open_for_migration(path, kind)
     try:
         connection.execute("PRAGMA foreign_keys = OFF")  # tables change places; `check` looks at the result
         with files.transaction(connection):
             found = int(connection.execute("PRAGMA user_version").get)
-            if found < files.GRAPH.version:
+            if found < kind.version:
                 _require_sound(connection, path)
-                _from_1_to_2(connection, on_progress)
-                connection.execute(f"PRAGMA user_version = {files.GRAPH.version}")
-        if found < files.GRAPH.version:
+                change(connection)
+                connection.execute(f"PRAGMA user_version = {kind.version}")
+        if found < kind.version:
             connection.execute("VACUUM")
     except (apsw.Error, StoreUnavailable) as error:
         raise StoreError(f"{path}: cannot be migrated: {error}") from error
     finally:
         connection.close()
-    return found, files.GRAPH.version
+    return Migrated(path, found, kind.version)
 
 
 def _require_sound(connection: apsw.Connection, path: Path) -> None:
@@ -69,7 +108,16 @@ def _require_sound(connection: apsw.Connection, path: Path) -> None:
         raise StoreError(f"{path}: cannot be migrated: a row of {table} points to a row of {parent} that is not there")
 
 
-def _from_1_to_2(connection: apsw.Connection, on_progress: OnProgress) -> None:
+def _access_from_1_to_2(connection: apsw.Connection) -> None:
+    execute = files.executor(connection)
+    execute(_ACCESS_ASIDE)
+    execute(package_files("retinue.store.sqlite").joinpath(files.ACCESS.schema).read_text())
+    quota = Quota()
+    execute(_CLIENTS, (quota.list_calls, quota.list_rows, quota.other_calls))
+    execute(_TOKENS)
+
+
+def _graph_from_1_to_2(connection: apsw.Connection, on_progress: OnProgress) -> None:
     execute = files.executor(connection)
     execute(_ASIDE)
     execute(package_files("retinue.store.sqlite").joinpath(files.GRAPH.schema).read_text())

@@ -1,0 +1,234 @@
+"""Whether quotas are exact: eight workers, 64 connections that ask as fast as they can until nothing is left.
+
+Ten runs for calls and ten for rows, each with a new client, and each must end with exactly its quota. Then the same
+while workers and the keeper are killed again and again: never more than the quota, and fewer by at most the calls that
+were in flight when a worker died. The audit log is verified at the end.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from running import Client, Failed, Server, Session, retinue, running_server
+
+WORKERS = 8
+PROCESSES = 4
+CONNECTIONS = 64
+FOLLOWS = 5_000
+LONGER = 5  # so many times the quota have the runs in which processes are killed
+ENOUGH_REFUSALS = 30  # so often in a row does a connection hear that nothing is left before it believes it
+ANSWER_SECONDS = 20.0
+
+_PATH = "/v2/research/user/following/"
+_SPENT = b"daily_quota_limit_exceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom to ask, as whom, how many rows at a time."""
+
+    address: str
+    token: str
+    max_count: int
+
+
+@dataclass(slots=True)
+class Seen:
+    """What some connections saw: answers with 200, their rows, refusals, and calls that got no answer."""
+
+    answered: int = 0
+    rows: int = 0
+    refused: int = 0
+    broken: int = 0
+
+    def add(self, other: "Seen") -> None:
+        """Count what others saw too."""
+        self.answered += other.answered
+        self.rows += other.rows
+        self.refused += other.refused
+        self.broken += other.broken
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One client and what came of it."""
+
+    calls: int | None
+    rows: int | None
+    is_killed: bool
+    seen: Seen
+    seconds: float
+
+    def fault(self) -> str:
+        """What is not as promised; empty if all is."""
+        got, most = (self.seen.answered, self.calls) if self.calls is not None else (self.seen.rows, self.rows)
+        assert most is not None
+        lost = self.seen.broken * (1 if self.calls is not None else 100)
+        if got > most:
+            return f"{got} of {most}: more than the quota"
+        if got < most - (lost if self.is_killed else 0):
+            return f"{got} of {most}, with {self.seen.broken} calls that got no answer: too few"
+        return ""
+
+
+def main() -> int:
+    """Run all; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--calls", type=int, default=2000, help="quota of calls a run")
+    parser.add_argument("--rows", type=int, default=20011, help="quota of rows a run")
+    options = parser.parse_args()
+    faults = 0
+    with tempfile.TemporaryDirectory() as folder:
+        store = _store(Path(folder))
+        with (
+            running_server(store, "--workers", str(WORKERS)) as server,
+            ProcessPoolExecutor(PROCESSES) as pool,
+        ):
+            for is_killed in (False, True):
+                factor = LONGER if is_killed else 1
+                for quota in ((factor * options.calls, None), (None, factor * options.rows)):
+                    for number in range(options.runs):
+                        run = _run(store, server, pool, quota, is_killed=is_killed)
+                        faults += _print(number + 1, run)
+        verified = retinue("audit", "verify", "--store", store)
+        print(f"audit log: {verified.strip().splitlines()[-1]}")
+    print("every run is as promised" if not faults else f"{faults} RUNS ARE NOT AS PROMISED")
+    return 1 if faults else 0
+
+
+def _store(folder: Path) -> Path:
+    follows = folder / "follows.csv"
+    rows = "".join(f"hub,f{number},{1_600_000_000 + number}\n" for number in range(FOLLOWS))
+    follows.write_text("follower,followee,followed_at\n" + rows)
+    retinue("import", "--store", folder / "graph.db", follows)
+    return folder / "graph.db"
+
+
+def _run(
+    store: Path,
+    server: Server,
+    pool: ProcessPoolExecutor,
+    quota: tuple[int | None, int | None],
+    *,
+    is_killed: bool,
+) -> Run:
+    calls, rows = quota
+    target = Target(server.base_url, _token(store, server, calls, rows), 1 if rows is None else 100)
+    done = threading.Event()
+    killer = threading.Thread(target=_kill, args=(server, done))
+    if is_killed:
+        killer.start()
+    started = time.monotonic()
+    seen = Seen()
+    try:
+        for each in pool.map(_ask_from_process, [target] * PROCESSES, range(PROCESSES)):
+            seen.add(each)
+    finally:
+        done.set()
+        if is_killed:
+            killer.join()
+    return Run(calls, rows, is_killed, seen, time.monotonic() - started)
+
+
+def _token(store: Path, server: Server, calls: int | None, rows: int | None) -> str:
+    limits = ["--list-calls", calls or "none", "--list-rows", rows or "none"]
+    created = retinue("client", "create", "--store", store, "--name", "quota", *map(str, limits), "--json")
+    made = json.loads(created)
+    for _ in range(50):
+        with suppress(Failed), Session(server.base_url) as session:
+            return session.token(Client(made["client_key"], made["client_secret"]))
+        time.sleep(0.1)  # a killed worker's successor is on its way
+    raise Failed("no token within five seconds")
+
+
+def _kill(server: Server, done: threading.Event) -> None:
+    """Kill workers, and the keeper now and then, until the run is over."""
+    draw = random.Random(1)
+    while not done.wait(draw.uniform(0.1, 0.5)):
+        with suppress(OSError):
+            children = [pid for pid, role in server.processes().items() if role in {"worker", "keeper"}]
+            if children:
+                os.kill(draw.choice(children), signal.SIGKILL)
+
+
+def _ask_from_process(target: Target, number: int) -> Seen:
+    found: list[Seen] = []
+    threads = [
+        threading.Thread(target=lambda seed: found.append(_ask(target, seed)), args=(number * CONNECTIONS + each,))
+        for each in range(CONNECTIONS // PROCESSES)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    total = Seen()
+    for seen in found:
+        total.add(seen)
+    return total
+
+
+def _ask(target: Target, seed: int) -> Seen:
+    """Ask until nothing is left."""
+    seen, in_a_row = Seen(), 0
+    draw = random.Random(seed)
+    connection = _connection(target)
+    headers = {"Authorization": f"Bearer {target.token}"}
+    while in_a_row < ENOUGH_REFUSALS:
+        count = draw.randint(1, target.max_count)
+        cursor = 1_600_000_000 + draw.randint(100, FOLLOWS)
+        try:
+            connection.request(
+                "POST", _PATH, json.dumps({"username": "hub", "max_count": count, "cursor": cursor}), headers
+            )
+            answer = connection.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException):
+            seen.broken += 1
+            connection.close()
+            time.sleep(0.02)
+            connection = _connection(target)
+            continue
+        if answer.status == http.HTTPStatus.OK:
+            seen.answered += 1
+            seen.rows += content.count(b'"username"')
+            in_a_row = 0
+        elif _SPENT in content:
+            seen.refused += 1
+            in_a_row += 1
+        else:
+            raise Failed(f"{answer.status} {content.decode()}")
+    connection.close()
+    return seen
+
+
+def _connection(target: Target) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection(urlsplit(target.address).netloc, timeout=ANSWER_SECONDS)
+
+
+def _print(number: int, run: Run) -> int:
+    kind = f"{run.calls} calls" if run.calls is not None else f"{run.rows} rows"
+    killed = ", processes killed" if run.is_killed else ""
+    seen = f"{run.seen.answered} answers, {run.seen.rows} rows, {run.seen.refused} refusals, {run.seen.broken} broken"
+    fault = run.fault()
+    print(f"{kind}{killed}, run {number}: {seen}, {run.seconds:.1f} s  {fault or 'ok'}", flush=True)
+    return 1 if fault else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Failed as failed:
+        sys.exit(str(failed))

@@ -1,0 +1,124 @@
+"""What is remembered of each request: one record, made when its answer is known. Never a token, secret or name.
+
+The account asked for is recorded by the store's own number, which means nothing once the account is erased; a name
+that no account has, by an HMAC under a secret of the store. Where records go is `trail.py`'s business.
+"""
+
+import hmac
+from typing import Protocol
+
+from msgspec import Struct
+
+from retinue import names
+from retinue.clock import Clock
+
+
+class Record(Struct, frozen=True, gc=False, omit_defaults=True):
+    """One request. `time` and `bound` are Unix seconds, `name` is an HMAC in hex, `client` a client key;
+    `action` is what was asked of the management listener.
+
+    With `torn` it is no request: the log goes on after a crash that left a line unfinished (`chain.torn_digest`).
+    """
+
+    time: int
+    log_id: str
+    endpoint: str
+    status: int
+    code: str
+    microseconds: int
+    peer: str
+    client: str = ""
+    account: int | None = None
+    name: str = ""
+    bound: int | None = None
+    as_of: int | None = None
+    rows: int = 0
+    action: str = ""
+    torn: str = ""
+
+
+class Entry:
+    """What of its record is learned while a request is being answered. `name` is the name asked for, as it was sent."""
+
+    __slots__ = ("account", "action", "as_of", "bound", "client", "is_list", "name", "rows")
+
+    def __init__(self) -> None:
+        self.action = ""
+        self.client = ""
+        self.account: int | None = None
+        self.name = ""
+        self.is_list = False
+        self.bound: int | None = None
+        self.as_of: int | None = None
+        self.rows = 0
+
+
+class Outcome(Struct, frozen=True, gc=False):
+    """How a request ended. `code` is the error code of the answer, or ok."""
+
+    log_id: str
+    endpoint: str
+    status: int
+    code: str
+    microseconds: int
+    peer: str
+
+
+class Outbox(Protocol):
+    """Where a process puts its records."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more can be kept safe; then requests have to be refused."""
+        ...
+
+    def add(self, record: Record) -> None:
+        """Take a record."""
+        ...
+
+
+class Auditor:
+    """Makes records and puts them into an outbox."""
+
+    def __init__(self, outbox: Outbox, secret: bytes, clock: Clock) -> None:
+        self._outbox = outbox
+        self._secret = secret
+        self._clock = clock
+
+    @property
+    def is_full(self) -> bool:
+        """Whether requests have to be refused because they could not be recorded."""
+        return self._outbox.is_full
+
+    def record(self, entry: Entry, outcome: Outcome) -> None:
+        """Record a request that has its answer."""
+        now = self._clock.now()
+        bound = entry.bound
+        if entry.is_list and (bound is None or bound > now):
+            bound = now
+        name = ""
+        if entry.account is None and entry.name:
+            name = name_hmac(self._secret, entry.name)
+        self._outbox.add(
+            Record(
+                now,
+                outcome.log_id,
+                outcome.endpoint,
+                outcome.status,
+                outcome.code,
+                outcome.microseconds,
+                outcome.peer,
+                entry.client,
+                entry.account,
+                name,
+                bound,
+                entry.as_of,
+                entry.rows,
+                entry.action,
+            )
+        )
+
+
+def name_hmac(secret: bytes, name: str) -> str:
+    """How a name that no account has is recorded: the same for all its spellings."""
+    return hmac.digest(secret, b"name:" + names.fold(name).encode(), "sha256").hex()[:32]

@@ -1,0 +1,35 @@
+"""Sums over audit records, for metrics: requests, rows and durations by endpoint. They begin anew with a process."""
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+import msgspec
+
+from retinue.access.audit import Record
+
+# Upper bounds of the histogram, in microseconds.
+BUCKETS = (50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000)
+
+_decode = msgspec.json.Decoder(Record).decode
+
+
+class Tally:
+    """What all requests since the start of this process add up to."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, str]] = Counter()
+        self.rows: Counter[str] = Counter()
+        self.microseconds: Counter[str] = Counter()
+        self.durations: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(BUCKETS) + 1))
+
+    def add(self, records: Iterable[bytes]) -> None:
+        """Count records, as JSON."""
+        for encoded in records:
+            record = _decode(encoded)
+            endpoint = record.endpoint
+            self.requests[endpoint, record.code] += 1
+            self.microseconds[endpoint] += record.microseconds
+            self.durations[endpoint][bisect_left(BUCKETS, record.microseconds)] += 1
+            if record.rows:
+                self.rows[endpoint] += record.rows

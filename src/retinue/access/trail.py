@@ -1,0 +1,199 @@
+"""Writing the audit log: JSON lines in a folder, each bound to all before it (`chain.py`), in files that are rotated.
+
+One process writes, which the kernel's lock on the folder guarantees. What cannot be written now, such as on a full
+disk, is kept and written first later; nothing is skipped. The anchor in the store is moved by whoever owns this.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, structs
+
+from retinue.access.audit import Record
+from retinue.access.chain import BrokenChain, Link, line_of, link_in, torn_digest
+from retinue.access.verification import files_of, first_in, follow, lines_of
+from retinue.errors import StoreError
+from retinue.store.base import Anchor
+
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Record).decode
+
+
+class Keeping(Struct, frozen=True):
+    """When a new file is begun, and when old ones go (0 seconds: never)."""
+
+    file_bytes: int
+    file_seconds: int
+    keep_seconds: int
+
+
+class Trail:
+    """The log as its one writer sees it."""
+
+    def __init__(self, folder: Path, anchor: Anchor, keeping: Keeping, now: Callable[[], int]) -> None:
+        self._folder = folder
+        self._secret = anchor.secret
+        self._keeping = keeping
+        self._now = now
+        self._lock = lock_of(folder)
+        self._file = -1
+        self._file_size = 0
+        self._file_begun = 0
+        self._unwritten = b""
+        self.fault, self._written, torn = _end_of(folder, anchor)
+        self._link = self._written
+        if torn:
+            self.write([_encode(Record(now(), "", "keeper", 0, "resumed", 0, "", torn=torn))])
+
+    @property
+    def written(self) -> Link:
+        """The last record that is in the log as a whole."""
+        return self._written
+
+    def write(self, records: Iterable[bytes]) -> None:
+        """Write records, as JSON objects. Raises `OSError`; what is not written is kept for `flush`."""
+        lines = []
+        for record in records:
+            line, self._link = line_of(record, self._link, self._secret)
+            lines.append(line)
+        self._unwritten += b"".join(lines)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what could not be written before. Raises `OSError`."""
+        while self._unwritten:
+            if self._is_full():
+                self._begin_file()
+            count = os.write(self._file, self._unwritten)
+            self._file_size += count
+            self._unwritten = self._unwritten[count:]
+        self._written = self._link
+
+    def sync(self) -> None:
+        """Make what is written survive a power loss; may be called from another thread."""
+        try:
+            copy = os.dup(self._file)
+        except OSError:
+            return  # a file that is closed was synced then
+        try:
+            os.fsync(copy)
+        finally:
+            os.close(copy)
+
+    def expired(self) -> tuple[Path, Link | None] | None:
+        """The oldest file, if all of it is older than what is kept, with its last record if it has one."""
+        paths = files_of(self._folder)
+        if not self._keeping.keep_seconds or len(paths) < 2:  # noqa: PLR2004 - the newest file always stays
+            return None
+        last: Link | None = None
+        try:
+            following = next(lines_of(paths[1:]), None)
+            if following is None or _decode(following.content).time > self._now() - self._keeping.keep_seconds:
+                return None
+            for line in lines_of(paths[:1]):
+                last = link_in(line.content) if line.is_whole else last
+        except (BrokenChain, msgspec.DecodeError, UnicodeDecodeError):
+            return None  # what was changed by others stays, for whoever will look into that
+        return paths[0], last
+
+    def close(self) -> None:
+        """Give files and folder back."""
+        self._close_file()
+        os.close(self._lock)
+
+    def _is_full(self) -> bool:
+        # A line is never divided between files, so a file ends only where everything before is written.
+        return self._file < 0 or (
+            self._file_size > 0
+            and self._is_at_line_end
+            and (
+                self._file_size >= self._keeping.file_bytes
+                or self._now() - self._file_begun >= self._keeping.file_seconds
+            )
+        )
+
+    @property
+    def _is_at_line_end(self) -> bool:
+        return self._unwritten.startswith(b'{"n":')
+
+    def _begin_file(self) -> None:
+        self._close_file()
+        first = _number_of(self._unwritten)
+        for attempt in range(1000):
+            name = f"{first:015d}.jsonl" if attempt == 0 else f"{first:015d}.{attempt:03d}.jsonl"
+            with contextlib.suppress(FileExistsError):
+                flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND
+                self._file = os.open(self._folder / name, flags, FILE_MODE)
+                break
+        else:
+            raise OSError(f"too many files begin with record {first}")
+        self._file_size = 0
+        self._file_begun = self._now()
+        os.fsync(self._lock)  # the folder knows the file, also after a power loss
+
+    def _close_file(self) -> None:
+        if self._file >= 0:
+            os.fsync(self._file)
+            os.close(self._file)
+            self._file = -1
+
+
+def lock_of(folder: Path) -> int:
+    """Make the folder if needed, and lock it for one writer. Raises `StoreError`."""
+    try:
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    except BlockingIOError:
+        raise StoreError(f"{folder}: another server writes this audit log; one server serves a store") from None
+    except OSError as error:
+        raise StoreError(f"{folder}: the audit log cannot be kept here: {error.strerror}") from error
+    return descriptor
+
+
+def without_oldest(anchor: Anchor, last: Link) -> Anchor:
+    """The anchor when the oldest file, with this last record, is kept no more."""
+    return structs.replace(anchor, before_count=last.count, before_hash=last.hash)
+
+
+def _end_of(folder: Path, anchor: Anchor) -> tuple[str, Link, str]:
+    """What is wrong with the log's end, the link to go on from, and the digest of a torn last line."""
+    link = Link(anchor.count, anchor.hash)
+    paths = files_of(folder)
+    begun = [path for path in paths if first_in(path) <= anchor.count]
+    later = [line for line in lines_of(begun[-1:]) if not _is_up_to(line.content, anchor.count)]
+    lines = [*later, *lines_of(paths[len(begun) :])]
+    for step in follow(iter(lines), link, anchor.secret):
+        if step.problem:
+            return (
+                f"{step.line.path.name}, line {step.line.number}: {step.problem}",
+                Link(anchor.count, anchor.hash),
+                "",
+            )
+        if step.is_torn:
+            return "", link, torn_digest(step.line.content, anchor.secret)
+        link = step.link
+    return "", link, ""
+
+
+def _is_up_to(content: bytes, count: int) -> bool:
+    try:
+        return link_in(content).count <= count
+    except BrokenChain:
+        return False
+
+
+def _number_of(line: bytes) -> int:
+    number, _, _ = line.removeprefix(b'{"n":').partition(b",")
+    return int(number)

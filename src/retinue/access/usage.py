@@ -1,0 +1,38 @@
+"""Who used how much: sums over audit records by day and client. Pure."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from retinue.access.audit import Record
+
+_OK = 200
+_DAY_SECONDS = 86_400
+
+
+class Usage(Struct):
+    """A client's requests in a day (UTC); `client` is empty for those that did not say who they were."""
+
+    day: str
+    client: str
+    requests: int = 0
+    answered: int = 0
+    rows: int = 0
+
+
+def usage_of(records: Iterable[Record]) -> list[Usage]:
+    """All days and clients, in their order. What was asked of the management listener is left out."""
+    found: dict[tuple[int, str], Usage] = {}
+    for record in records:
+        if record.action:
+            continue
+        day = record.time // _DAY_SECONDS
+        usage = found.get((day, record.client))
+        if usage is None:
+            date = f"{datetime.fromtimestamp(record.time, UTC):%Y-%m-%d}"
+            usage = found[day, record.client] = Usage(date, record.client)
+        usage.requests += 1
+        usage.answered += record.status == _OK
+        usage.rows += record.rows
+    return [found[place] for place in sorted(found)]

@@ -1,0 +1,165 @@
+"""Reading the audit log back: is it what was written, what became of a request, who used how much.
+
+The files of the log are read in their order and compared with its anchor in the store. Writes nothing.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from retinue.access.audit import Record
+from retinue.access.chain import BrokenChain, Link, link_in, next_link, torn_digest
+from retinue.errors import StoreError
+from retinue.store.base import Anchor
+
+MOST_PROBLEMS = 20
+
+_SUFFIX = ".jsonl"
+_TORN = b'"torn":"'
+_decode = msgspec.json.Decoder(Record).decode
+
+
+class Line(Struct, frozen=True, gc=False):
+    """A line of the log: where it stands, what it holds without its newline, and whether it has one."""
+
+    path: Path
+    number: int
+    content: bytes
+    is_whole: bool
+
+
+class Step(Struct, frozen=True):
+    """A line that was followed: its link, or what is wrong with it. `is_torn`: a crash has left only its beginning."""
+
+    line: Line
+    link: Link
+    problem: str = ""
+    is_torn: bool = False
+
+
+class Findings(Struct):
+    """What verification found: how many records, what is wrong, and what is worth knowing though nothing is wrong."""
+
+    records: int
+    problems: list[str]
+    notes: list[str]
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of the log, oldest first."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == _SUFFIX and path.name[:15].isdigit())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(f"{folder}: the audit log cannot be read: {error.strerror}") from error
+
+
+def first_in(path: Path) -> int:
+    """The number of the first record in a file of the log, by its name."""
+    return int(path.name[:15])
+
+
+def lines_of(paths: list[Path]) -> Iterator[Line]:
+    """All lines of some files of the log. Raises `StoreError`."""
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                for number, content in enumerate(file, start=1):
+                    yield Line(path, number, content.removesuffix(b"\n"), content.endswith(b"\n"))
+        except OSError as error:
+            raise StoreError(f"{path}: the audit log cannot be read: {error.strerror}") from error
+
+
+def records_of(folder: Path) -> Iterator[Record]:
+    """All requests in the log that can be read, oldest first, whether or not the chain is whole."""
+    for line in lines_of(files_of(folder)):
+        try:
+            record = _decode(line.content)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        if not record.torn:
+            yield record
+
+
+def follow(lines: Iterator[Line], before: Link, secret: bytes) -> Iterator[Step]:
+    """Follow the chain along lines. After a problem it goes on with what the line itself says of its place."""
+    link = before
+    torn: Line | None = None
+    for line in lines:
+        if not line.is_whole:
+            torn = line
+            continue
+        try:
+            _require_vouched(torn, line, secret)
+            torn = None
+            link = next_link(line.content, link, secret)
+            yield Step(line, link)
+        except BrokenChain as broken:
+            torn = None
+            link = _said(line.content, link)
+            yield Step(line, link, problem=str(broken))
+    if torn is not None:
+        yield Step(torn, link, is_torn=True)
+
+
+def verify(folder: Path, anchor: Anchor) -> Findings:
+    """Compare the log with its anchor. A change, removal, swap or addition anywhere is a problem."""
+    findings = Findings(0, [], [])
+    paths = [path for path in files_of(folder) if first_in(path) > anchor.before_count]
+    last = Link(anchor.before_count, anchor.before_hash)
+    is_anchored = anchor.count == anchor.before_count
+    for step in follow(lines_of(paths), last, anchor.secret):
+        last = step.link
+        _note(findings, step, anchor)
+        is_anchored = is_anchored or step.link == Link(anchor.count, anchor.hash)
+    _compare_end(findings, last, anchor, is_anchored=is_anchored)
+    if len(findings.problems) > MOST_PROBLEMS:
+        findings.problems[MOST_PROBLEMS:] = [f"and {len(findings.problems) - MOST_PROBLEMS} more"]
+    return findings
+
+
+def _note(findings: Findings, step: Step, anchor: Anchor) -> None:
+    place = f"{step.line.path.name}, line {step.line.number}"
+    if step.problem:
+        findings.problems.append(f"{place}: {step.problem}")
+    elif step.is_torn and anchor.is_open:
+        findings.notes.append(f"{place}: the last line is unfinished; the server was killed while writing it")
+    elif step.is_torn:
+        findings.problems.append(f"{place}: the last line is unfinished, though the server was stopped in order")
+    else:
+        findings.records += 1
+
+
+def _compare_end(findings: Findings, last: Link, anchor: Anchor, *, is_anchored: bool) -> None:
+    if last.count < anchor.count:
+        findings.problems.append(f"the end is missing: the last record is {last.count}, the store knows {anchor.count}")
+    elif not is_anchored:
+        findings.problems.append(f"record {anchor.count} is not the one that the store knows of")
+    beyond = last.count - anchor.count
+    if beyond > 0 and anchor.is_open:
+        findings.notes.append(f"{beyond} records since the store was told last: the server runs, or was killed")
+    elif beyond > 0:
+        findings.problems.append(f"{beyond} records follow the last that the store knows of")
+
+
+def _require_vouched(torn: Line | None, after: Line, secret: bytes) -> None:
+    """A line is unfinished exactly where the one after it says so, and it is the one that is meant."""
+    vouched = ""
+    if _TORN in after.content:
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            vouched = _decode(after.content).torn
+    if torn is None and vouched:
+        raise BrokenChain("an unfinished line before it is missing")
+    if torn is not None and vouched != torn_digest(torn.content, secret):
+        raise BrokenChain(f"the line before it, {torn.path.name} line {torn.number}, is unfinished or was changed")
+
+
+def _said(content: bytes, before: Link) -> Link:
+    try:
+        return link_in(content)
+    except BrokenChain:
+        return before

@@ -1,0 +1,148 @@
+"""How audit records get from the workers to the keeper: over one socket, whole batches at a time.
+
+The supervisor holds both ends for as long as the server lives. So what a worker has sent is safe even if it is killed,
+or if the keeper is away for a while; a killed worker takes with it the batch that it is collecting, at most
+`BATCH_RECORDS` records or `BATCH_SECONDS` of them. While the keeper cannot take records workers keep them, and when
+they can keep no more they refuse requests.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from retinue.access.audit import Record
+
+BATCH_RECORDS = 100
+BATCH_SECONDS = 0.05
+MOST_KEPT = 50_000
+BATCH_BYTES = 128 * 1024  # below what the kernel takes as one message
+RETRY_SECONDS = 1.0
+LAST_SECONDS = 2.0  # so long a stopping worker waits for room for its last records
+_BATCHES_AT_ONCE = 16
+
+_LOGGER = logging.getLogger("retinue.audit")
+_encode = msgspec.json.Encoder().encode
+
+
+def audit_sockets() -> tuple[socket.socket, socket.socket]:
+    """The sending and the receiving end."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+class SocketOutbox:
+    """A worker's `Outbox`."""
+
+    def __init__(self, sender: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        self._sender = sender
+        self._sender.setblocking(False)
+        self._loop = loop
+        self._kept: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more can be kept."""
+        return len(self._kept) >= MOST_KEPT
+
+    def add(self, record: Record) -> None:
+        """Take a record."""
+        kept = self._kept
+        kept.append(_encode(record))
+        if self._timer is None:
+            self._timer = self._loop.call_later(BATCH_SECONDS, self._send_later)
+        if len(kept) % BATCH_RECORDS == 0:
+            self._send()
+
+    def close(self) -> None:
+        """Send what is left, and give the socket back."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._sender.settimeout(LAST_SECONDS)
+        self._send()
+        if self._kept:
+            _LOGGER.error("%d audit records are lost: the keeper did not take them", len(self._kept))
+        self._sender.close()
+
+    def _send_later(self) -> None:
+        self._timer = None
+        self._send()
+        if self._kept:
+            self._timer = self._loop.call_later(BATCH_SECONDS, self._send_later)
+
+    def _send(self) -> None:
+        """Send batch after batch, as long as there is room."""
+        try:
+            while self._kept:
+                batch, count = _batch_of(self._kept)
+                self._sender.send(batch)
+                del self._kept[:count]
+        except (BlockingIOError, TimeoutError):
+            return
+        except OSError:  # all other ends are gone, which ends the server
+            _LOGGER.exception("audit records cannot be sent")
+
+
+def _batch_of(records: Sequence[bytes]) -> tuple[bytes, int]:
+    size = 0
+    for count, record in enumerate(records[:BATCH_RECORDS]):
+        size += len(record) + 1
+        if size > BATCH_BYTES and count:
+            return b"\n".join(records[:count]), count
+    return b"\n".join(records[:BATCH_RECORDS]), min(len(records), BATCH_RECORDS)
+
+
+Take = Callable[[Sequence[bytes]], None]
+
+
+class SocketInbox:
+    """The keeper's end. `take` writes records, or raises `OSError` and keeps them; `retry` goes on with those."""
+
+    def __init__(self, receiver: socket.socket, take: Take, retry: Callable[[], None]) -> None:
+        self._receiver = receiver
+        self._receiver.setblocking(False)
+        self._take = take
+        self._retry = retry
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(receiver, self._receive)
+
+    def finish(self) -> None:
+        """Take what is still on its way."""
+        self._loop.remove_reader(self._receiver)
+        while self._receive_one():
+            pass
+
+    def _receive(self) -> None:
+        try:
+            for _ in range(_BATCHES_AT_ONCE):
+                if not self._receive_one():
+                    return
+        except OSError as error:
+            self._pause(error)
+
+    def _receive_one(self) -> bool:
+        try:
+            batch = self._receiver.recv(2 * BATCH_BYTES)
+        except BlockingIOError:
+            return False
+        if not batch:  # nobody is left who could send
+            self._loop.remove_reader(self._receiver)
+            return False
+        self._take(batch.split(b"\n"))
+        return True
+
+    def _pause(self, error: OSError) -> None:
+        """Leave records where they are until those at hand can be written."""
+        _LOGGER.error("the audit log cannot be written, which stops requests soon: %s", error)
+        self._loop.remove_reader(self._receiver)
+        self._loop.call_later(RETRY_SECONDS, self._try_again)
+
+    def _try_again(self) -> None:
+        try:
+            self._retry()
+        except OSError as error:
+            self._pause(error)
+            return
+        self._loop.add_reader(self._receiver, self._receive)

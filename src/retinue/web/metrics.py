@@ -1,0 +1,86 @@
+"""The server's sums and measures in the text form that Prometheus reads."""
+
+from collections.abc import Callable, Iterator
+
+from msgspec import Struct
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from retinue.access.tally import BUCKETS, Tally
+
+_QUOTA_CODES = ("daily_quota_limit_exceeded", "rate_limit_exceeded")
+
+
+class Measures(Struct, frozen=True):
+    """What is measured when somebody asks: bytes of each file of the store, and how far behind events were."""
+
+    store_bytes: dict[str, int]
+    apply_lag_seconds: int | None
+    audit_records: int
+
+
+def metrics_page(tally: Tally, measure: Callable[[], Measures]) -> Callable[[], bytes]:
+    """What `/metrics` answers."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Sums(tally, measure))
+    return lambda: generate_latest(registry)
+
+
+class _Sums(Collector):
+    """A collector over sums that are kept elsewhere, so that counting a request costs no more than an addition."""
+
+    def __init__(self, tally: Tally, measure: Callable[[], Measures]) -> None:
+        self._tally = tally
+        self._measure = measure
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics as they are now."""
+        yield from self._of_requests()
+        yield self._durations()
+        yield from _of_the_house(self._measure())
+
+    def _of_requests(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "retinue_requests", "Requests answered, by endpoint and error code.", labels=["endpoint", "code"]
+        )
+        refusals = CounterMetricFamily(
+            "retinue_quota_refusals", "Requests refused for a quota or rate.", labels=["endpoint", "code"]
+        )
+        for (endpoint, code), count in sorted(self._tally.requests.items()):
+            requests.add_metric([endpoint, code], count)
+            if code in _QUOTA_CODES:
+                refusals.add_metric([endpoint, code], count)
+        rows = CounterMetricFamily("retinue_rows", "Rows in answers.", labels=["endpoint"])
+        for endpoint, count in sorted(self._tally.rows.items()):
+            rows.add_metric([endpoint], count)
+        yield from (requests, refusals, rows)
+
+    def _durations(self) -> Metric:
+        durations = HistogramMetricFamily(
+            "retinue_request_duration_seconds", "From a whole request to its answer.", labels=["endpoint"]
+        )
+        for endpoint, counts in sorted(self._tally.durations.items()):
+            buckets: list[tuple[str, float]] = []
+            passed = 0
+            for bound, count in zip([*BUCKETS, None], counts, strict=True):
+                passed += count
+                buckets.append(("+Inf" if bound is None else repr(bound / 1e6), float(passed)))
+            durations.add_metric([endpoint], buckets, self._tally.microseconds[endpoint] / 1e6)
+        return durations
+
+
+def _of_the_house(measures: Measures) -> Iterator[Metric]:
+    size = GaugeMetricFamily("retinue_store_bytes", "Bytes of each file of the store.", labels=["file"])
+    for name, count in sorted(measures.store_bytes.items()):
+        size.add_metric([name], count)
+    yield size
+    yield GaugeMetricFamily("retinue_audit_records", "Records in the audit log.", value=measures.audit_records)
+    if measures.apply_lag_seconds is not None:
+        text = "How far the latest of the events received last lay behind the time of its receipt."
+        yield GaugeMetricFamily("retinue_apply_lag_seconds", text, value=measures.apply_lag_seconds)

@@ -1,0 +1,323 @@
+"""Whatever is done to clients, tokens and quotas in whatever order: the gate decides as a plain model does."""
+
+import asyncio
+import tempfile
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+
+from frozen_clock import FrozenClock
+from retinue import assemble
+from retinue.access.quotas import DAY_SECONDS, Quotas
+from retinue.errors import (
+    ClientInvalid,
+    InputError,
+    QuotaSpent,
+    RateExceeded,
+    Refusal,
+    SecretWrong,
+    TokenInvalid,
+    TokenUnknown,
+)
+from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Client, ClientChange, Grant, Meter, Pool, Quota, Rate, Used
+from retinue.store.ledger import FileLedger
+
+T = TypeVar("T")
+START = 1_700_000_000
+WORKERS = 3
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of an async call."""
+    return asyncio.run(coroutine)
+
+
+@dataclass
+class ModelClient:
+    """A client as plain as can be."""
+
+    key: str
+    secrets: dict[str, int | None]
+    not_before: int | None = None
+    not_after: int | None = None
+    is_suspended: bool = False
+    is_revoked: bool = False
+    tokens: dict[str, int] = field(default_factory=dict)
+
+    def is_open(self, now: int) -> bool:
+        """Whether it may ask at a second."""
+        is_early = self.not_before is not None and now < self.not_before
+        is_late = self.not_after is not None and now >= self.not_after
+        return not (self.is_suspended or self.is_revoked or is_early or is_late)
+
+    def knows(self, secret: str, now: int) -> bool:
+        """Whether a secret is one of its own now."""
+        until = self.secrets.get(secret, -1)
+        return until is None or now < until
+
+
+class Credentials(RuleBasedStateMachine):
+    """Several workers, one of them asked at a time; between two steps a second passes, so that none is behind."""
+
+    clients = Bundle("clients")
+    tokens = Bundle("tokens")
+    times = st.one_of(st.none(), st.integers(-50, 50))
+
+    @initialize()
+    def begin(self) -> None:
+        """An empty store."""
+        self.folder = tempfile.TemporaryDirectory()
+        self.clock = FrozenClock(START)
+        store = str(Path(self.folder.name) / "graph.db")
+        assemble.create_store(store)
+        self.accesses = [assemble.open_access(store) for _ in range(WORKERS)]
+        self.register = assemble.clients(self.accesses[0], self.clock)
+        self.workers = [assemble.credentials(access, self.clock) for access in self.accesses]
+
+    @rule(target=clients, not_before=times, length=st.one_of(st.none(), st.integers(1, 90)))
+    def create(self, not_before: int | None, length: int | None) -> ModelClient:
+        """Register a client, maybe with a window."""
+        first = None if not_before is None else self.clock.now() + not_before
+        last = None if length is None else (first or self.clock.now()) + length
+        registered = run(self.register.create(ClientChange(name="x", not_before=first, not_after=last)))
+        return ModelClient(registered.client.key, {registered.secret: None}, first, last)
+
+    @rule(client=clients, grace=st.integers(0, 60))
+    def rotate(self, client: ModelClient, grace: int) -> None:
+        """Give it another secret; of the earlier ones only the last is good for a while."""
+        try:
+            registered = run(self.register.rotate(client.key, grace))
+        except InputError:
+            assert client.is_revoked
+            return
+        (current,) = (secret for secret, until in client.secrets.items() if until is None)
+        client.secrets = {current: self.clock.now() + grace, registered.secret: None}
+
+    @rule(client=clients, act=st.sampled_from(["suspend", "resume", "revoke"]))
+    def stand(self, client: ModelClient, act: str) -> None:
+        """Suspend, resume or revoke it."""
+        try:
+            run(getattr(self.register, act)(client.key))
+        except InputError:
+            assert client.is_revoked
+            return
+        client.is_suspended = act == "suspend" if act != "revoke" else client.is_suspended
+        client.is_revoked = client.is_revoked or act == "revoke"
+
+    @rule(client=clients, last=times)
+    def move_end(self, client: ModelClient, last: int | None) -> None:
+        """Move the end of its window."""
+        second = None if last is None else self.clock.now() + last
+        try:
+            run(self.register.change(client.key, ClientChange(not_after=second)))
+        except InputError:
+            assert client.not_before is not None
+            assert second is not None
+            assert second <= client.not_before
+            return
+        client.not_after = second
+
+    @rule(target=tokens, client=clients, of=clients, worker=st.integers(0, WORKERS - 1), data=st.data())
+    def issue(self, client: ModelClient, of: ModelClient, worker: int, data: st.DataObject) -> tuple[ModelClient, str]:
+        """Ask for a token with any secret that ever was."""
+        gate, now = self.workers[worker], self.clock.now()
+        secret = data.draw(st.sampled_from(sorted(of.secrets)))
+        try:
+            token = run(gate.issue_token(run(gate.prove(client.key, secret))))
+        except SecretWrong:
+            assert not client.knows(secret, now)
+            return client, "clt.none"
+        except ClientInvalid:
+            assert client.knows(secret, now)
+            assert not client.is_open(now)
+            return client, "clt.none"
+        assert client.knows(secret, now)
+        assert client.is_open(now)
+        client.tokens[token] = now + TOKEN_SECONDS
+        return client, token
+
+    @rule(held=tokens, worker=st.integers(0, WORKERS - 1))
+    def authorize(self, held: tuple[ModelClient, str], worker: int) -> None:
+        """Ask with a token."""
+        client, token = held
+        now = self.clock.now()
+        is_good = client.is_open(now) and now < client.tokens.get(token, 0)
+        try:
+            grant = run(self.workers[worker].authorize(f"Bearer {token}".encode(), RESEARCH_SCOPE))
+        except TokenInvalid:
+            assert not is_good
+        else:
+            assert is_good
+            assert client.key == grant.client_key
+
+    @rule(held=tokens, client=clients, worker=st.integers(0, WORKERS - 1))
+    def revoke_token(self, held: tuple[ModelClient, str], client: ModelClient, worker: int) -> None:
+        """End a token, maybe another client's."""
+        _, token = held
+        known = run(self.register.get(client.key))
+        is_good = client.is_open(self.clock.now()) and self.clock.now() < client.tokens.get(token, 0)
+        if not client.is_open(self.clock.now()):
+            return  # it cannot prove itself
+        try:
+            run(self.workers[worker].revoke_token(known, token))
+        except TokenUnknown:
+            assert not is_good
+        else:
+            assert is_good
+        client.tokens.pop(token, None)
+
+    @rule(seconds=st.one_of(st.integers(0, 100), st.integers(0, 2 * TOKEN_SECONDS)))
+    def advance(self, seconds: int) -> None:
+        """Let time pass."""
+        self.clock.advance(seconds)
+
+    @invariant()
+    def a_second_passes(self) -> None:
+        """What is remembered is not older than the promise allows."""
+        if hasattr(self, "clock"):
+            self.clock.advance(1)
+
+    def teardown(self) -> None:
+        """Give the files back."""
+        for access in getattr(self, "accesses", []):
+            access.close()
+        if hasattr(self, "folder"):
+            self.folder.cleanup()
+
+
+CLIENTS = [Meter(1, 10), Meter(2, 20), Meter(63, 30), Meter(64, 40), Meter(500, 50), Meter(2, 21)]
+LIMITS = st.one_of(st.none(), st.integers(0, 6))
+
+
+class QuotaMachine(RuleBasedStateMachine):
+    """Several workers on one ledger; any of them may go and come back."""
+
+    @initialize()
+    def begin(self) -> None:
+        """A new ledger."""
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "graph.quotas"
+        self.clock = FrozenClock(START)
+        self.ledgers = [FileLedger(self.path) for _ in range(WORKERS)]
+        self.days: dict[Meter, tuple[int, Used]] = {}
+        self.admitted: dict[tuple[int, int, bool], list[int]] = {}
+
+    def _used(self, meter: Meter) -> Used:
+        day, used = self.days.get(meter, (0, Used()))
+        return used if day == self.clock.now() // DAY_SECONDS else Used()
+
+    @rule(meter=st.sampled_from(CLIENTS), worker=st.integers(0, WORKERS - 1), calls=LIMITS, rows=LIMITS, data=st.data())
+    def lists(self, meter: Meter, worker: int, calls: int | None, rows: int | None, data: st.DataObject) -> None:
+        """A page of a list, as long as what is left allows."""
+        quotas = Quotas(self.ledgers[worker], self.clock)
+        grant = _grant(meter, Quota(calls, rows))
+        used, wanted = self._used(meter), data.draw(st.integers(1, 9))
+        left = wanted if rows is None else min(wanted, rows - used.list_rows)
+        try:
+            found = quotas.rows_left(grant, Pool.LISTS, wanted)
+        except QuotaSpent as spent:
+            assert left <= 0 or (calls is not None and used.list_calls >= calls)
+            assert (calls, DAY_SECONDS - self.clock.now() % DAY_SECONDS) == (spent.limit, spent.reset)
+            return
+        assert left == found > 0
+        taken = data.draw(st.integers(0, found))
+        allowance = quotas.charge(grant, Pool.LISTS, taken)
+        assert allowance is not None
+        now = Used(used.list_calls + 1, used.list_rows + taken, used.other_calls)
+        self._count(meter, now)
+        assert (None if calls is None else calls - now.list_calls) == allowance.remaining
+
+    @rule(meter=st.sampled_from(CLIENTS), worker=st.integers(0, WORKERS - 1), calls=LIMITS)
+    def others(self, meter: Meter, worker: int, calls: int | None) -> None:
+        """A call of the other pool."""
+        quotas = Quotas(self.ledgers[worker], self.clock)
+        used = self._used(meter)
+        charged = quotas.charge(_grant(meter, Quota(other_calls=calls)), Pool.OTHERS, 1)
+        assert (charged is None) == (calls is not None and used.other_calls >= calls)
+        self._count(meter, Used(used.list_calls, used.list_rows, used.other_calls + (charged is not None)))
+
+    @rule(meter=st.sampled_from(CLIENTS), worker=st.integers(0, WORKERS - 1), rows=st.integers(0, 9), limit=LIMITS)
+    def too_many_rows(self, meter: Meter, worker: int, rows: int, limit: int | None) -> None:
+        """A page that others' pages have made too long is not charged."""
+        used = self._used(meter)
+        charged = Quotas(self.ledgers[worker], self.clock).charge(_grant(meter, Quota(None, limit)), Pool.LISTS, rows)
+        assert (charged is None) == (limit is not None and used.list_rows + rows > limit)
+        taken = 0 if charged is None else rows
+        self._count(meter, Used(used.list_calls + (charged is not None), used.list_rows + taken, used.other_calls))
+
+    @rule(
+        meter=st.sampled_from(CLIENTS[:5]),
+        worker=st.integers(0, WORKERS - 1),
+        rate=st.builds(Rate, st.integers(1, 5), st.integers(1, 60)),
+        for_token=st.booleans(),
+    )
+    def admit(self, meter: Meter, worker: int, rate: Rate, *, for_token: bool) -> None:
+        """A call under a short-term limit: at most so many in any stretch of so many seconds."""
+        now = self.clock.now()
+        key = (meter.id, meter.since, for_token)
+        recent = [at for at in self.admitted.get(key, []) if at > now - rate.seconds]
+        if any(other.id == meter.id and other != meter for other in self.days):
+            return  # the number changed hands meanwhile
+        wait = self.ledgers[worker].admit(meter, now, rate, for_token=for_token)
+        if len(recent) < rate.calls:
+            assert wait == 0
+            self.admitted.setdefault(key, []).append(now)
+        else:
+            blocking = sorted(recent)[len(recent) - rate.calls]
+            assert blocking + rate.seconds - now == wait
+
+    @rule(seconds=st.one_of(st.integers(0, 70), st.integers(0, 2 * DAY_SECONDS)))
+    def advance(self, seconds: int) -> None:
+        """Let time pass."""
+        self.clock.advance(seconds)
+
+    @rule(worker=st.integers(0, WORKERS - 1))
+    def restart(self, worker: int) -> None:
+        """A worker ends without a word, and another takes its place."""
+        self.ledgers[worker].close()
+        self.ledgers[worker] = FileLedger(self.path)
+
+    @invariant()
+    def all_see_the_same(self) -> None:
+        """Every worker knows what all have used."""
+        for meter in CLIENTS if hasattr(self, "ledgers") else ():
+            seen = [Quotas(ledger, self.clock).used_today(_client(meter)) for ledger in self.ledgers]
+            assert [self._used(meter)] * WORKERS == seen
+
+    def _count(self, meter: Meter, used: Used) -> None:
+        for other in [other for other in self.days if other.id == meter.id and other != meter]:
+            del self.days[other]  # the record is another client's now
+            self.admitted = {key: times for key, times in self.admitted.items() if key[0] != meter.id}
+        self.days[meter] = (self.clock.now() // DAY_SECONDS, used)
+
+    def teardown(self) -> None:
+        """Give the file back."""
+        for ledger in getattr(self, "ledgers", []):
+            ledger.close()
+        if hasattr(self, "folder"):
+            self.folder.cleanup()
+
+
+def _grant(meter: Meter, quota: Quota) -> Grant:
+    return Grant("k", frozenset(), 0, 2**40, meter, quota)
+
+
+def _client(meter: Meter) -> Client:
+    return Client("k", "x", frozenset(), meter.since, meter.id)
+
+
+def test_refusals_of_the_gate_are_refusals() -> None:
+    """What the machines expect to be raised is what the wire has words for."""
+    for error in (SecretWrong, ClientInvalid, TokenInvalid, TokenUnknown, QuotaSpent, RateExceeded):
+        assert issubclass(error, Refusal)
+
+
+TestCredentials = Credentials.TestCase
+TestCredentials.settings = settings(max_examples=60, stateful_step_count=50)
+TestQuotas = QuotaMachine.TestCase
+TestQuotas.settings = settings(max_examples=60, stateful_step_count=60)

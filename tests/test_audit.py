@@ -1,0 +1,389 @@
+"""The audit log: what is recorded, how records are bound to each other, what is found when somebody touched them."""
+
+import asyncio
+import json
+import random
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from frozen_clock import FrozenClock
+from retinue.access.audit import Record, name_hmac
+from retinue.access.chain import BEGINNING, BrokenChain, Link, line_of, next_link
+from retinue.access.trail import Keeping, Trail, without_oldest
+from retinue.access.verification import Findings, files_of, records_of, verify
+from retinue.errors import StoreError
+from retinue.model import ErasureEvent, Visibility
+from retinue.store.base import Anchor
+from service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
+
+if TYPE_CHECKING:
+    import httpx
+
+SECRET = bytes(range(32))
+BIG = Keeping(2**30, 2**30, 0)
+REVOKE = "/v2/oauth/revoke/"
+
+
+def record(number: int, time: int = 1_700_000_000) -> bytes:
+    """A record as JSON."""
+    return msgspec.json.encode(
+        Record(time, f"L{number:x}", "following", 200, "ok", 80 + number, "127.0.0.1", rows=number)
+    )
+
+
+def new_anchor() -> Anchor:
+    """What a store that was just made knows."""
+    return Anchor(SECRET, 0, BEGINNING.hash, 0, BEGINNING.hash, is_open=False)
+
+
+def anchored(anchor: Anchor, trail: Trail, *, is_open: bool = False) -> Anchor:
+    """What the store is told of a trail."""
+    return replace(anchor, count=trail.written.count, hash=trail.written.hash, is_open=is_open)
+
+
+def written(folder: Path, sizes: list[int], keeping: Keeping = BIG) -> Anchor:
+    """A log of several lives of a keeper, each with so many records; the anchor after the last."""
+    anchor, number = new_anchor(), 0
+    for size in sizes:
+        with closing(Trail(folder, anchor, keeping, lambda: 1_700_000_000)) as trail:
+            for _ in range(size):
+                number += 1
+                trail.write([record(number)])
+            anchor = anchored(anchor, trail)
+    return anchor
+
+
+# The chain
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), st.text(), min_size=1), max_size=8), st.data())
+def test_a_line_belongs_to_one_place(records: list[dict[str, str]], data: st.DataObject) -> None:
+    """Every line follows the one before it, and no other line and no other secret fits there."""
+    link, lines = BEGINNING, []
+    for each in records:
+        line, after = line_of(json.dumps(each).encode(), link, SECRET)
+        assert after == next_link(line.removesuffix(b"\n"), link, SECRET)
+        assert each.items() <= json.loads(line).items()
+        with pytest.raises(BrokenChain):
+            next_link(line.removesuffix(b"\n"), link, bytes(32))
+        lines.append((line, link))
+        link = after
+    if len(lines) > 1:
+        one, other = data.draw(st.permutations(range(len(lines))))[:2]
+        with pytest.raises(BrokenChain):
+            next_link(lines[one][0].removesuffix(b"\n"), lines[other][1], SECRET)
+
+
+# Verification
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Anchor]:
+    """A log of forty records in four files, closed in order."""
+    folder = tmp_path_factory.mktemp("log") / "audit"
+    anchor = written(folder, [10, 12, 1, 17])
+    assert Findings(40, [], []) == verify(folder, anchor)
+    assert 4 == len(files_of(folder))
+    return folder, anchor
+
+
+@contextmanager
+def touched(path: Path, content: bytes) -> Iterator[None]:
+    """A file with other content for a while."""
+    before = path.read_bytes()
+    path.write_bytes(content)
+    yield
+    path.write_bytes(before)
+
+
+def test_every_one_of_a_thousand_changes_is_found(log: tuple[Path, Anchor]) -> None:
+    """Any byte anywhere, changed to any other: newlines, numbers, hashes and all."""
+    folder, anchor = log
+    draw = random.Random(1)
+    for _ in range(1000):
+        path = draw.choice(files_of(folder))
+        content = bytearray(path.read_bytes())
+        place = draw.randrange(len(content))
+        content[place] = draw.choice([byte for byte in range(256) if byte != content[place]])
+        with touched(path, bytes(content)):
+            assert verify(folder, anchor).problems, (path.name, place)
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_every_removal_is_found(log: tuple[Path, Anchor], is_open: bool) -> None:
+    """Each record alone, each first and each last part, each whole file; also while a server runs."""
+    folder, anchor = log
+    anchor = replace(anchor, is_open=is_open)
+    for path in files_of(folder):
+        lines = path.read_bytes().splitlines(keepends=True)
+        for number in range(len(lines)):
+            for rest in (lines[:number] + lines[number + 1 :], lines[:number], lines[number + 1 :]):
+                with touched(path, b"".join(rest)):
+                    assert verify(folder, anchor).problems, (path.name, number)
+        content = path.read_bytes()
+        path.unlink()
+        assert verify(folder, anchor).problems
+        path.write_bytes(content)
+    assert [] == verify(folder, anchor).problems
+
+
+def test_every_one_of_a_thousand_swaps_is_found(log: tuple[Path, Anchor]) -> None:
+    """Any two records, in one file or in two, and any two files."""
+    folder, anchor = log
+    draw = random.Random(2)
+    paths = files_of(folder)
+    for _ in range(1000):
+        lines = [path.read_bytes().splitlines(keepends=True) for path in paths]
+        places = [(file, line) for file, of_file in enumerate(lines) for line in range(len(of_file))]
+        (file, line), (other_file, other_line) = draw.sample(places, 2)
+        lines[file][line], lines[other_file][other_line] = lines[other_file][other_line], lines[file][line]
+        before = [path.read_bytes() for path in paths]
+        for path, of_file in zip(paths, lines, strict=True):
+            path.write_bytes(b"".join(of_file))
+        assert verify(folder, anchor).problems
+        for path, content in zip(paths, before, strict=True):
+            path.write_bytes(content)
+    first, second = paths[0].read_bytes(), paths[1].read_bytes()
+    with touched(paths[0], second), touched(paths[1], first):
+        assert verify(folder, anchor).problems
+
+
+def test_additions_and_older_copies_are_found(log: tuple[Path, Anchor], tmp_path: Path) -> None:
+    """Records made with another secret, records after an orderly stop, and the log of an earlier day."""
+    folder, anchor = log
+    last = files_of(folder)[-1]
+    end = Link(anchor.count, anchor.hash)
+    for secret in (SECRET, bytes(32)):
+        forged, _ = line_of(record(41), end, secret)
+        with touched(last, last.read_bytes() + forged):
+            assert verify(folder, anchor).problems
+            assert bool(verify(folder, replace(anchor, is_open=True)).problems) == (secret != SECRET)
+    assert verify(folder, written(tmp_path / "other", [39])).problems
+    assert verify(tmp_path / "none", anchor).problems
+
+
+def test_problems_are_named_and_one_does_not_hide_the_next(log: tuple[Path, Anchor]) -> None:
+    """File, line, and what is wrong; records after a changed one are still compared with each other."""
+    folder, anchor = log
+    first, _, _, last = files_of(folder)
+    changed = first.read_bytes().replace(b'"rows":3', b'"rows":4')
+    lines = last.read_bytes().splitlines(keepends=True)
+    with touched(first, changed), touched(last, b"".join(lines[:5] + lines[6:])):
+        problems = verify(folder, anchor).problems
+
+    assert f"{first.name}, line 3: record 3 or what came before it was changed" == problems[0]
+    assert f"{last.name}, line 6: is record 30, but record 29 belongs here" in problems[1]
+    assert 2 == len(problems)
+
+
+# The writer
+
+
+def test_a_keeper_that_was_killed_is_followed_by_one_that_goes_on(tmp_path: Path) -> None:
+    """Records that the store did not hear of yet are kept, wherever the last line broke off, which is not hidden."""
+    anchor = written(tmp_path / "a", [5])
+    with closing(Trail(tmp_path / "a", anchor, BIG, lambda: 1)) as trail:
+        trail.write([record(6), record(7)])
+    path = files_of(tmp_path / "a")[-1]
+    whole = path.read_bytes()
+    end_of_first = whole.index(b"\n") + 1
+    for cut in range(end_of_first, len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        is_torn = end_of_first < cut < len(whole)
+        before = verify(tmp_path / "a", replace(anchor, is_open=True))
+        assert [] == before.problems
+        assert is_torn == any("unfinished" in note for note in before.notes)
+        with closing(Trail(tmp_path / "a", anchor, BIG, lambda: 1)) as trail:
+            assert trail.fault == ""
+            trail.write([record(8)])
+            after = anchored(anchor, trail)
+        found = verify(tmp_path / "a", after)
+        assert [] == found.problems
+        assert [1, 2, 3, 4, 5, 6][: found.records] == [each.rows for each in records_of(tmp_path / "a")][:6]
+        if is_torn:
+            with touched(path, whole[: cut - 1]):
+                assert verify(tmp_path / "a", after).problems  # what is left of the line is vouched for too
+        for extra in files_of(tmp_path / "a")[2:]:
+            extra.unlink()
+
+
+def test_a_log_that_was_touched_is_continued_and_stays_found(tmp_path: Path) -> None:
+    """The server goes on, from what the store knows, says so, and verification still finds the change."""
+    anchor = written(tmp_path, [5])
+    path = files_of(tmp_path)[0]
+    path.write_bytes(path.read_bytes() + line_of(record(6), Link(anchor.count, anchor.hash), bytes(32))[0])
+
+    with closing(Trail(tmp_path, replace(anchor, is_open=True), BIG, lambda: 1)) as trail:
+        assert "line 6: record 6 or what came before it was changed" in trail.fault
+        trail.write([record(6)])
+        anchor = anchored(anchor, trail)
+
+    assert verify(tmp_path, anchor).problems
+
+
+@pytest.mark.parametrize("begun", [1, 3])
+def test_files_are_rotated_by_size_and_by_age(tmp_path: Path, begun: int) -> None:
+    """Each file begins with a whole record and is named after its number."""
+    clock = FrozenClock()
+    small = Keeping(2 * len(record(1)), 100, 0) if begun == 3 else Keeping(2**30, 100, 0)
+    with closing(Trail(tmp_path, new_anchor(), small, clock.now)) as trail:
+        for number in range(6):
+            trail.write([record(number)])
+            clock.advance(40 if begun == 1 else 0)
+        anchor = anchored(new_anchor(), trail)
+
+    names = [path.name for path in files_of(tmp_path)]
+    assert ([1, 4] if begun == 1 else [1, 3, 5]) == [int(name[:15]) for name in names]
+    assert Findings(6, [], []) == verify(tmp_path, anchor)
+
+
+def test_old_files_go_and_the_rest_stays_whole(tmp_path: Path) -> None:
+    """A file goes when all of it is older than what is kept; without it nothing is missing, with one more there is."""
+    clock = FrozenClock()
+    keeping = Keeping(1, 2**30, 1000)
+    with closing(Trail(tmp_path, new_anchor(), keeping, clock.now)) as trail:
+        for number in range(5):
+            trail.write([record(number, clock.now())])
+            clock.advance(400)
+        anchor, gone, path, leftover = new_anchor(), 0, tmp_path, b""
+        while (expired := trail.expired()) is not None:
+            path, last = expired
+            assert last is not None
+            anchor = without_oldest(anchor, last)
+            leftover = path.read_bytes()
+            path.unlink()
+            gone += 1
+        anchor = anchored(anchor, trail)
+
+    assert 2 == gone
+    assert Findings(3, [], []) == verify(tmp_path, anchor)
+    path.write_bytes(leftover)  # a crash between the store and the folder
+    assert Findings(3, [], []) == verify(tmp_path, anchor)
+    path.unlink()
+    files_of(tmp_path)[0].unlink()
+    assert verify(tmp_path, anchor).problems
+
+
+def test_what_a_full_disk_does_not_take_is_written_later(tmp_path: Path) -> None:
+    """Not a byte is lost or doubled, wherever writing stopped."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with closing(Trail(tmp_path, new_anchor(), BIG, lambda: 1)) as trail:
+        trail.write([record(1)])
+        size = files_of(tmp_path)[0].stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
+        try:
+            for number in (2, 3):
+                with pytest.raises(OSError, match="too large"):
+                    trail.write([record(number)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert 1 == trail.written.count
+        trail.flush()
+        trail.write([record(4)])
+        anchor = anchored(new_anchor(), trail)
+
+    assert Findings(4, [], []) == verify(tmp_path, anchor)
+
+
+def test_one_process_writes(tmp_path: Path) -> None:
+    """Whoever comes second hears that another server is there; folder and files are their owner's alone."""
+    with closing(Trail(tmp_path / "a", new_anchor(), BIG, lambda: 1)) as trail:
+        trail.write([record(1)])
+        with pytest.raises(StoreError, match="another server"):
+            Trail(tmp_path / "a", new_anchor(), BIG, lambda: 1)
+
+    assert 0o700 == (tmp_path / "a").stat().st_mode & 0o777
+    assert {0o600} == {path.stat().st_mode & 0o777 for path in files_of(tmp_path / "a")}
+
+
+# What is recorded
+
+
+def said(service: Service) -> dict[str, Any]:
+    """The fields of the last record that say something."""
+    fields: dict[str, Any] = json.loads(msgspec.json.encode(service.records[-1]))
+    return fields
+
+
+def test_an_answered_page_is_recorded(service: Service) -> None:
+    """When, who, whom, up to which second, how many rows; the account by its number."""
+    service.follow("anna", ("b", 100), ("c", 200))
+    answer = service.ask({"username": "Anna", "max_count": 1, "cursor": 150, "as_of": 500})
+
+    assert {
+        "time": service.clock.now(),
+        "log_id": answer.headers["x-tt-logid"],
+        "endpoint": "following",
+        "status": 200,
+        "code": "ok",
+        "microseconds": 0,
+        "peer": "127.0.0.1",
+        "client": service.client_key,
+        "account": 1,
+        "bound": 150,
+        "as_of": 500,
+        "rows": 1,
+    } == said(service)
+    service.ask({"username": "anna"}, FOLLOWERS)
+    assert ("followers", service.clock.now()) == (said(service)["endpoint"], said(service)["bound"])
+    service.ask({"username": "anna"}, f"{INFO}?fields=display_name")
+    assert ("info", 1, 1) == (said(service)["endpoint"], said(service)["account"], said(service)["rows"])
+
+
+def test_every_refusal_is_recorded(service: Service) -> None:
+    """With its code, the client where it is known, and the account where there is one; a name only as an HMAC."""
+    service.add_account("hidden", visibility=Visibility.PRIVATE)
+    wrong = f"client_key={service.client_key}&client_secret=wrong&grant_type=client_credentials"
+    asks: list[tuple[Callable[[], httpx.Response], tuple[Any, ...]]] = [
+        (lambda: service.ask({"username": "hidden"}), ("following", 400, "invalid_params", service.client_key, 1)),
+        (lambda: service.ask({"username": "Nobody"}), ("following", 400, "invalid_params", service.client_key, None)),
+        (lambda: service.post(FOLLOWING, b"{}"), ("following", 401, "access_token_invalid", None, None)),
+        (lambda: service.post(TOKEN, wrong.encode()), ("token", 401, "invalid_client", None, None)),
+        (lambda: service.post(REVOKE, b""), ("revoke", 400, "invalid_request", None, None)),
+        (lambda: service.request("GET", "/x", b"", {}), ("none", 404, "unsupported_path", None, None)),
+        (lambda: service.request("GET", TOKEN, b"", {}), ("token", 405, "unsupported_path", None, None)),
+    ]
+    for ask, expected in asks:
+        count = len(service.records)
+        answer = ask()
+        assert count + 1 == len(service.records)
+        found = said(service)
+        assert answer.headers["x-tt-logid"] == found["log_id"]
+        assert expected == tuple(map(found.get, ("endpoint", "status", "code", "client", "account")))
+    nobody = next(each for each in service.records if each.name)
+    assert name_hmac(asyncio.run(service.access.audit_anchor()).secret, "@NOBODY") == nobody.name
+    assert "obody" not in repr(service.records)
+
+
+def test_erasure_reaches_the_log(service: Service) -> None:
+    """The number that is recorded leads to nobody any more."""
+    service.follow("anna", ("b", 100))
+    service.ask({"username": "anna"})
+    number = said(service)["account"]
+    service.apply(ErasureEvent("anna", service.clock.now()))
+    service.clock.advance(1)
+
+    assert asyncio.run(service.graph.profile(number)) is None
+    service.ask({"username": "anna"})
+    assert "account" not in said(service)
+
+
+def test_what_cannot_be_recorded_is_not_answered(service: Service) -> None:
+    """A full outbox means 503 before anything is done; when there is room again, answers come again."""
+    service.follow("a", ("b", 100))
+    service.records.is_full = True
+    answer = service.ask({"username": "a"})
+    assert (503, "1") == (answer.status_code, answer.headers["retry-after"])
+    assert 503 == service.post(TOKEN, b"").status_code
+
+    service.records.is_full = False
+    assert 200 == service.ask({"username": "a"}).status_code
