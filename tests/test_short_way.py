@@ -157,6 +157,24 @@ def test_other_methods_and_versions_are_answered_alike(ports: tuple[int, int], m
     assert spoken(ports[SHORT], sent + b"\0garbage\r\n\r\n") == spoken(ports[LONG], sent + b"\0garbage\r\n\r\n")
 
 
+@pytest.mark.parametrize("before", [0, 1, 3])
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_heads_that_are_too_long_are_refused_alike(
+    service: Service, ports: tuple[int, int], before: int, is_whole: bool
+) -> None:
+    """Whole or without an end, first on the connection or behind others, in one piece or several."""
+    ordinary = request(service.token, b'{"username":"p","max_count":1}')
+    head = b"POST %b HTTP/1.1\r\nX: " % FOLLOWING.encode() + b"x" * protocol.MAX_HEAD_BYTES
+    head += b"\r\nContent-Length: 0\r\n\r\n" * is_whole
+    sent = ordinary * before + head
+    for pieces in ([sent], [sent[:100], sent[100:9000], sent[9000:]], [*[ordinary] * before, head]):
+        short = spoken(ports[SHORT], *pieces)
+
+        assert short == spoken(ports[LONG], *pieces)
+        assert 1 == short.count(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+        assert short.endswith(b'"head: longer than 32768 bytes","log_id":"*"}}')
+
+
 def test_slow_clients_are_cut_off(service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Who sends nothing, half a head or half a body loses the connection; who is complete keeps it."""
     monkeypatch.setattr(protocol, "READ_SECONDS", 0.3)

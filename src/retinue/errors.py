@@ -14,7 +14,7 @@
         ├── TokenInvalid  ScopeMissing  RateExceeded  QuotaSpent
         ├── ParameterMissing  ParametersMalformed  GrantUnsupported  SecretWrong  ClientInvalid  TokenUnknown
         ├── PathUnsupported  EndpointNotServed  MethodNotAllowed
-        └── StoreUnavailable  Overloaded  NotHttp  InternalFault
+        └── StoreUnavailable  Overloaded  NotHttp  HeadTooLarge  InternalFault
 
 Domain code raises these; only `wire.py` turns a `Refusal` into bytes, only the CLI prints the others.
 """
@@ -164,6 +164,10 @@ class Overloaded(Refusal):
 
 class NotHttp(Refusal):
     """The bytes received are not HTTP."""
+
+
+class HeadTooLarge(Refusal):
+    """The request line and the headers are together longer than the limit in `detail`."""
 
 
 class InternalFault(Refusal):

@@ -41,6 +41,7 @@ WORDINGS: dict[type[errors.Refusal], Wording] = {
     errors.BadField: Wording(400, "invalid_params", "{detail}"),
     errors.BadCountOrCursor: Wording(400, "invalid_params", "Invalid count or cursor"),
     errors.BodyTooLarge: Wording(413, "invalid_params", "body: longer than {detail} bytes"),
+    errors.HeadTooLarge: Wording(431, "invalid_params", "head: longer than {detail} bytes"),
     errors.NotHttp: Wording(400, "invalid_params", "The bytes received are not a valid HTTP request."),
     # The three fragments after the name are matched by real clients, so their words must stay.
     errors.AccountNotFound: Wording(400, "invalid_params", "username {detail} is invalid: cannot find the user"),

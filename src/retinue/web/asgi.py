@@ -161,6 +161,10 @@ class Application:
         request = Request({**scope, "headers": []}, _receive_nothing, self._log_ids.fresh())
         return self._refused(errors.NotHttp(), None, request, self._clock.elapsed())
 
+    def head_too_large(self, limit: int) -> Reply:
+        """The reply to a request whose head is longer than so many bytes."""
+        return _refusal(errors.HeadTooLarge(str(limit)), None, self._log_ids.fresh())
+
     async def reply(self, scope: Scope, receive: Receive) -> Reply | None:
         """The reply to one request, whatever happens; None if the client went away."""
         started = self._clock.elapsed()
@@ -211,8 +215,8 @@ async def _receive_nothing() -> Message:
     return {"type": "http.disconnect"}
 
 
-# Without a place or without HTTP nothing more can follow.
-_ENDS_CONNECTION = (errors.Overloaded, errors.NotHttp)
+# Without a place or without HTTP nothing more can follow, nor after what was not read to its end.
+_ENDS_CONNECTION = (errors.Overloaded, errors.NotHttp, errors.HeadTooLarge)
 CLOSE = (b"connection", b"close")
 
 

@@ -1,10 +1,10 @@
 """uvicorn's HTTP protocol, with our words where it answers by itself, and a short way for the hot requests.
 
-Our words: bytes that are not HTTP, too many connections. The short way: a complete, ordinary request to a path that
-is answered at once gets its answer right where its last byte was read, without the task, events and messages of an
-ASGI cycle. Anything unusual goes the ASGI way; both give the same bytes. Beside that a client that is too slow is cut
-off, a wish to upgrade is not granted, and a stop gives what is on its way a moment to arrive. Everything else stays
-uvicorn's.
+Our words: bytes that are not HTTP, a head that is too long, too many connections. The short way: a complete, ordinary
+request to a path that is answered at once gets its answer right where its last byte was read, without the task, events
+and messages of an ASGI cycle. Anything unusual goes the ASGI way; both give the same bytes. Beside that a client that
+is too slow is cut off, a wish to upgrade is not granted, and a stop gives what is on its way a moment to arrive.
+Everything else stays uvicorn's.
 """
 
 import asyncio
@@ -13,11 +13,14 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from retinue.errors import HeadTooLarge
 from retinue.requests import MAX_BODY_BYTES
 from retinue.web.asgi import CLOSE, Application, Message, Reply
 
 READ_SECONDS = 30  # from its first byte to its last a request may take so long; a connection, to send the first
 GRACE_SECONDS = 0.2
+MAX_HEAD_BYTES = 32 * 1024  # request line and headers; so much may also stand between chunks and behind the last one
+LAST_WORDS_SECONDS = 2  # so long a client has to read why it is refused; what it still sends is dropped
 _OF_UPGRADES = (b"upgrade", b"http2-settings")
 
 
@@ -30,6 +33,12 @@ class Protocol(HttpToolsProtocol):
         # The body so far of a request on the short way; None while there is none.
         self._short_body: bytearray | None = None
         self._is_reading = False
+        self._is_in_head = False
+        # Bytes since nothing was being read: the head at hand has at most so many of them, and certainly not those of
+        # the settled ones, which belong to earlier requests, a finished head or a body.
+        self._received = 0
+        self._settled = 0
+        self._is_head_refused = False
         self._is_stopping = False
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -46,27 +55,35 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read on."""
         self._unset_keepalive_if_required()
+        if self._is_head_refused:
+            return
+        self._received += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._read_on_without_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            self.send_400_response("")
-        else:
-            if self._is_reading:
-                self._set_deadline()
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, HeadTooLarge):
+                self._refuse_head()
             else:
-                self._clear_deadline()
+                self.send_400_response("")
+        else:
+            self._watch(data)
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._is_reading = True
+        self._is_reading = self._is_in_head = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Choose the way."""
+        self._is_in_head = False
+        self._settled = self._received
+        if self._received > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
+            raise HeadTooLarge  # stops the parser, and comes back to `data_received`
         if self.parser.should_upgrade():
             return  # the head will be read again without that wish
+        self.headers = []  # the scope has them; what comes behind the body (trailers) are not headers
         if self.url in self._application.at_once_targets and self.is_ordinary():
             self._short_body = bytearray()
             return
@@ -76,6 +93,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Collect the body."""
+        self._settled = self._received
         if self._short_body is None:
             super().on_body(body)
             return
@@ -88,6 +106,7 @@ class Protocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._is_reading = False
+        self._settled = self._received
         if self._short_body is None:
             super().on_message_complete()
             return
@@ -113,6 +132,12 @@ class Protocol(HttpToolsProtocol):
             self._write(self._application.not_http({"client": self.client}))
         else:
             self.cycle.keep_alive = False  # the request before them gets its answer, and then nothing more
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request, or to the last words."""
+        super().on_response_complete()
+        if self._is_head_refused:
+            self._say_last_words()
 
     def is_ordinary(self) -> bool:
         """Whether the request is a POST on a connection that stays, and all before it is answered and read."""
@@ -161,6 +186,43 @@ class Protocol(HttpToolsProtocol):
         if self._is_idle() and not self.transport.is_closing():
             self.transport.close()
 
+    def _head_bytes(self) -> int:
+        """The length of a complete head, without white space that says nothing."""
+        line = b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)
+        return len(line) + sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers) + len(b"\r\n")
+
+    def _watch(self, data: bytes) -> None:
+        """After each packet: what has been begun must end, in time and within its length."""
+        if not self._is_reading:
+            self._received = self._settled = 0
+            self._clear_deadline()
+            return
+        self._set_deadline()
+        if self._is_in_head and self._settled == self._received and self.url:
+            # It began behind something else in this packet; its first line is the last such line there.
+            begin = data.rfind(b"%b %b" % (self.parser.get_method(), self.url))
+            self._settled -= len(data) - begin if begin >= 0 else 0
+        if self._received - self._settled > MAX_HEAD_BYTES:
+            if self._is_in_head:
+                self._refuse_head()
+            else:
+                self.transport.close()  # chunks of nothing: the request may have been answered already
+
+    def _refuse_head(self) -> None:
+        """Read no more. The requests before it get their answers first."""
+        self._is_head_refused = True
+        self._clear_deadline()
+        self._say_last_words()
+
+    def _say_last_words(self) -> None:
+        """Answer, and close in a while: closing while the client is still sending would take the answer from it."""
+        if not self._is_idle() or self.transport.is_closing():
+            return
+        self.transport.write(self._bytes_of(self._application.head_too_large(MAX_HEAD_BYTES)))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._deadline = self.loop.call_later(LAST_WORDS_SECONDS, self.transport.close)
+
     def _set_deadline(self) -> None:
         if self._deadline is None:
             self._deadline = self.loop.call_later(READ_SECONDS, self.transport.close)
@@ -170,10 +232,13 @@ class Protocol(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
 
-    def _write(self, reply: Reply) -> None:
+    def _bytes_of(self, reply: Reply) -> bytes:
         fields = [*self.server_state.default_headers, *reply.headers]
         lines = b"".join([b"%b: %b\r\n" % field for field in fields])
-        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[reply.status], lines, reply.body))
+        return b"%b%b\r\n%b" % (STATUS_LINE[reply.status], lines, reply.body)
+
+    def _write(self, reply: Reply) -> None:
+        self.transport.write(self._bytes_of(reply))
         if CLOSE in reply.headers:
             self.transport.close()
 
