@@ -197,7 +197,7 @@ def test_each_fault_is_found_with_its_place(broken: Path, damage: str, findings:
         ("broken.db", f"UPDATE account SET visibility = 7 WHERE id = {ENDED}"),
         (
             "broken.access.db",
-            "INSERT INTO client (key, name, contact, notes, scopes, created_at, secret) VALUES (1, 2, 3, 4, 5, 6, x'00')",
+            "INSERT INTO client (key, name, contact, notes, scopes, created_at, secret) VALUES (1, 2, 3, 4, 5, 6, x'')",
         ),
     ],
 )

@@ -388,6 +388,7 @@ def test_the_server_says_what_keeps_it_from_starting(graph: Path, tmp_path: Path
         (["--store", idle, "--audit-keep-days", "-1"], "--audit-keep-days -1: expected 0 to"),
         (["--store", idle, "--audit-folder", text], f"{text}: the audit log cannot be kept here: File exists"),
         (["--store", idle, "--log-level", "loud"], "--log-level loud: expected one of error, warning, info, debug"),
+        (["--store", idle, "--log-format", "xml"], "--log-format xml: expected one of text, json"),
         (["--store", idle, "--tls-cert", "x.pem"], "--tls-cert and --tls-key: give both or neither"),
         (["--store", idle, "--tls-cert", text, "--tls-key", text], "--tls-cert"),
     ]

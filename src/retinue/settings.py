@@ -8,6 +8,7 @@ from typing import Any
 
 ENVIRONMENT_PREFIX = "RETINUE_"
 LOG_LEVELS = ("error", "warning", "info", "debug")
+LOG_FORMATS = ("text", "json")
 
 
 def _setting(default: Any, text: str) -> Any:
@@ -35,6 +36,7 @@ class Settings:
     tls_cert: str = _setting("", "Certificate chain (PEM) for HTTPS on the public listener.")
     tls_key: str = _setting("", "Private key (PEM) that belongs to the certificate.")
     log_level: str = _setting("warning", f"What to log: {', '.join(LOG_LEVELS)}.")
+    log_format: str = _setting("text", f"How to log: {', '.join(LOG_FORMATS)}.")
 
 
 def environment_name(flag: str) -> str:

@@ -24,6 +24,7 @@ def serve(
     tls_cert: Annotated[str, setting("tls_cert")] = default_of("tls_cert"),
     tls_key: Annotated[str, setting("tls_key")] = default_of("tls_key"),
     log_level: Annotated[str, setting("log_level")] = default_of("log_level"),
+    log_format: Annotated[str, setting("log_format")] = default_of("log_format"),
 ) -> None:
     """Serve a store until SIGTERM or Ctrl-C; requests in flight are finished."""
     from retinue.serving import supervisor
@@ -47,5 +48,6 @@ def serve(
         tls_cert=tls_cert,
         tls_key=tls_key,
         log_level=log_level,
+        log_format=log_format,
     )
     supervisor.serve(settings, announce)

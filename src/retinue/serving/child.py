@@ -1,7 +1,6 @@
 """What workers and keeper have in common: how they get what they need, when they stop."""
 
 import asyncio
-import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -10,22 +9,19 @@ import uvicorn
 import uvloop
 from msgspec import json
 
+from retinue.serving import logs
 from retinue.serving.station import Station
 
 Life = Callable[[Station], Awaitable[None]]
 
 
-def live(life: Life) -> None:
+def live(life: Life, role: str) -> None:
     """Run a child process, which gets its station in the first line of stdin."""
     line = sys.stdin.buffer.readline()
     if not line:
         return  # the supervisor was gone before it could say anything
     station = json.decode(line, type=Station)
-    settings = station.settings
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    if settings.log_level == "warning":
-        # uvicorn warns of each request that is not HTTP or one too many; anybody could fill a disk with that.
-        logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    logs.set_up(station.settings, role)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn repeats a signal when it is done with it; what is open must be closed after that.
         signal.signal(number, lambda _number, _frame: None)

@@ -174,4 +174,4 @@ async def _tidy(graph: GraphThread, clock: Clock) -> None:
 
 
 if __name__ == "__main__":
-    live(keep)
+    live(keep, "keeper")

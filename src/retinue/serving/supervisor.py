@@ -20,10 +20,11 @@ from retinue import assemble
 from retinue.access.trail import lock_of
 from retinue.clock import SystemClock
 from retinue.errors import InputError
+from retinue.serving import logs
 from retinue.serving.audit_socket import audit_sockets
 from retinue.serving.station import Station, shared_clock_memory
 from retinue.serving.token import token_of
-from retinue.settings import LOG_LEVELS, Settings
+from retinue.settings import LOG_FORMATS, LOG_LEVELS, Settings
 from retinue.web.listener import STOP_SECONDS, bind
 
 MOST_WORKERS = 256
@@ -45,6 +46,7 @@ def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
     Raises `InputError` or `StoreError` before anything is started.
     """
     _require_usable(settings)
+    logs.set_up(settings, "supervisor")
     public = _bind(settings.host, settings.port, "port")
     management = _bind(_MANAGEMENT_HOST, settings.management_port, "management-port")
     scheme = "https" if settings.tls_cert else "http"
@@ -138,8 +140,12 @@ def _require_usable(settings: Settings) -> None:
         least = 0 if flag == "audit-keep-days" else 1
         if not least <= count <= most:
             raise InputError(f"--{flag} {count}: expected {least} to {most}")
-    if settings.log_level not in LOG_LEVELS:
-        raise InputError(f"--log-level {settings.log_level}: expected one of {', '.join(LOG_LEVELS)}")
+    for name, word, known in (
+        ("log-level", settings.log_level, LOG_LEVELS),
+        ("log-format", settings.log_format, LOG_FORMATS),
+    ):
+        if word not in known:
+            raise InputError(f"--{name} {word}: expected one of {', '.join(known)}")
     _allow_open_files(settings.max_connections)
     assemble.open_graph(settings.store, SystemClock()).close()
     assemble.open_access(settings.store).close()

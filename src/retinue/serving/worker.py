@@ -32,4 +32,4 @@ async def work(station: Station) -> None:
 
 
 if __name__ == "__main__":
-    live(work)
+    live(work, "worker")

@@ -24,6 +24,7 @@ Headers = list[tuple[bytes, bytes]]
 
 _Allowance = Allowance | errors.RateExceeded | errors.QuotaSpent
 _LOGGER = logging.getLogger("retinue.web")
+_MOST_OF_A_PATH = 200
 
 
 class ClientGone(Exception):
@@ -42,6 +43,18 @@ class Request:
         self.log_id = log_id
         self.entry = Entry()
         self.allowance: _Allowance | None = None
+
+    @property
+    def method(self) -> str:
+        """POST, usually."""
+        method: str = self._scope["method"]
+        return method
+
+    @property
+    def path(self) -> str:
+        """What was asked for, without the query string."""
+        path: str = self._scope["path"]
+        return path
 
     @property
     def query_string(self) -> bytes:
@@ -157,13 +170,12 @@ class Application:
         await _send(send, self._refused(errors.Overloaded(), self._routes.get(scope["path"]), request, started))
 
     def not_http(self, scope: Scope) -> Reply:
-        """The reply to bytes that are not HTTP."""
-        request = Request({**scope, "headers": []}, _receive_nothing, self._log_ids.fresh())
-        return self._refused(errors.NotHttp(), None, request, self._clock.elapsed())
+        """The reply to bytes that are not HTTP. Of the scope only who sent them is known."""
+        return self._unread(errors.NotHttp(), scope)
 
-    def head_too_large(self, limit: int) -> Reply:
-        """The reply to a request whose head is longer than so many bytes."""
-        return _refusal(errors.HeadTooLarge(str(limit)), None, self._log_ids.fresh())
+    def head_too_large(self, scope: Scope, limit: int) -> Reply:
+        """The reply to a request whose head is longer than so many bytes. Of the scope only who sent it is known."""
+        return self._unread(errors.HeadTooLarge(str(limit)), scope)
 
     async def reply(self, scope: Scope, receive: Receive) -> Reply | None:
         """The reply to one request, whatever happens; None if the client went away."""
@@ -192,6 +204,10 @@ class Application:
             raise errors.MethodNotAllowed("POST")
         return await route.handler(request)
 
+    def _unread(self, refusal: errors.Refusal, scope: Scope) -> Reply:
+        request = Request({"method": "-", "path": "-", "headers": [], **scope}, _receive_nothing, self._log_ids.fresh())
+        return self._refused(refusal, None, request, self._clock.elapsed())
+
     def _refused(self, refusal: errors.Refusal, route: Route | None, request: Request, started: float) -> Reply:
         """A refusal in the form of the route's errors; what is wrong before a route is asked is in the envelope."""
         wording = wire.WORDINGS[type(refusal)]
@@ -209,6 +225,10 @@ class Application:
         microseconds = int((self._clock.elapsed() - started) * 1e6)
         outcome = Outcome(request.log_id, endpoint, status, code, microseconds, request.peer())
         self._auditor.record(request.entry, outcome)
+        if _LOGGER.isEnabledFor(logging.INFO):
+            # Nothing of its query string, headers and body may be in it.
+            fields = (request.log_id, request.method, request.path[:_MOST_OF_A_PATH], status, microseconds / 1000)
+            _LOGGER.info("log_id=%s method=%s path=%a status=%d duration_ms=%.3f", *fields)
 
 
 async def _receive_nothing() -> Message:

@@ -218,7 +218,7 @@ class Protocol(HttpToolsProtocol):
         """Answer, and close in a while: closing while the client is still sending would take the answer from it."""
         if not self._is_idle() or self.transport.is_closing():
             return
-        self.transport.write(self._bytes_of(self._application.head_too_large(MAX_HEAD_BYTES)))
+        self.transport.write(self._bytes_of(self._application.head_too_large({"client": self.client}, MAX_HEAD_BYTES)))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._deadline = self.loop.call_later(LAST_WORDS_SECONDS, self.transport.close)

@@ -1,0 +1,181 @@
+"""What a running server logs, in which form, and what it never logs."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from retinue import assemble
+from retinue.web.protocol import MAX_HEAD_BYTES
+from running import Client, Server, command_of, create_client
+from service import FOLLOWING, TOKEN
+
+LOG_ID = re.compile(r"\d{14}[0-9A-F]{20}")
+REQUEST = re.compile(
+    r"log_id=(?P<log_id>\S+) method=(?P<method>\S+) path='(?P<path>[ -~]*)' status=(?P<status>\d+)"
+    r" duration_ms=(?P<duration>\d+\.\d{3})"
+)
+
+
+@pytest.fixture
+def store(store_path: Path) -> Path:
+    """An empty store."""
+    assemble.create_store(str(store_path))
+    return store_path
+
+
+@contextmanager
+def logging_server(store: Path, log: Path, *flags: str) -> Iterator[Server]:
+    """A running server that logs into a file, which is complete after the block."""
+    command = command_of("serve", "--store", store, "--port", "0", "--management-port", "0", *flags)
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            base_url, management_url = re.findall(r"http://[0-9.:]+", process.stdout.readline())
+            yield Server(base_url, management_url, process.pid)
+        finally:
+            process.terminate()
+
+
+def answered(server: Server, sent: bytes) -> str:
+    """All that raw bytes get until the server closes."""
+    address = urlsplit(server.base_url)
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=20) as connection:
+        connection.sendall(sent)
+        received = b""
+        while more := connection.recv(65536):
+            received += more
+    return received.decode()
+
+
+def post(target: str, body: str, *headers: str, last: bool = True) -> bytes:
+    """A POST, which ends its connection unless told."""
+    lines = [f"POST {target} HTTP/1.1", f"Content-Length: {len(body)}", *headers, *["Connection: close"] * last]
+    return "\r\n".join([*lines, "", body]).encode()
+
+
+def form_of(client: Client) -> str:
+    """The body of a token request."""
+    return f"client_key={client.key}&client_secret={client.secret}&grant_type=client_credentials"
+
+
+def asked_in_every_way(server: Server, client: Client) -> tuple[str, str]:
+    """All answers to requests of every kind, and the token that one of them gave."""
+    got_token = answered(server, post(TOKEN, form_of(client)))
+    token = re.findall(r"clt\.[\w-]+", got_token)[0]
+    bearer = f"Authorization: Bearer {token}"
+    page = post(FOLLOWING, '{"username":"nobody"}', bearer, last=False)
+    answers = [
+        got_token,
+        answered(server, page * 2 + post(FOLLOWING, "{}", bearer)),  # two of them go the short way
+        answered(server, post(f"/no%0a%1b[1m%e4%bd%a0{'x' * 300}?token={token}", token, bearer)),
+        answered(server, b"GET " + post(FOLLOWING, "", bearer).removeprefix(b"POST ")),
+        answered(server, f"nonsense {token}\r\n\r\n".encode()),
+        answered(server, post("/", "", f"X: {token}{'x' * MAX_HEAD_BYTES}")),
+    ]
+    with ExitStack() as idle:
+        address = urlsplit(server.base_url)
+        for _ in range(5):
+            idle.enter_context(socket.create_connection((address.hostname or "", address.port or 0), timeout=20))
+        time.sleep(0.2)  # the connections are accepted by the other side when it gets to it
+        answers.append(answered(server, post("/", "", bearer)))
+    return "".join(answers), token
+
+
+def test_each_answered_request_is_one_json_line(store: Path, tmp_path: Path) -> None:
+    """Whichever way the answer left; the line has its log_id, and nothing that the client sent but method and path."""
+    client = create_client(store)
+    log = tmp_path / "log"
+    flags = ("--log-format", "json", "--log-level", "info", "--max-connections", "5")
+    with logging_server(store, log, *flags) as server:
+        answers, token = asked_in_every_way(server, client)
+
+    text = log.read_text()
+    lines: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
+    found = [REQUEST.fullmatch(line["message"]) for line in lines if line["logger"] == "retinue.web"]
+    assert [*dict.fromkeys(LOG_ID.findall(answers))] == [match["log_id"] for match in found if match]
+    assert len(lines) == len(found)
+    assert [
+        ("POST", TOKEN, "200"),
+        ("POST", FOLLOWING, "400"),
+        ("POST", FOLLOWING, "400"),
+        ("POST", FOLLOWING, "400"),
+        ("POST", f"/no\\n\\x1b[1m\\u4f60{'x' * 191}", "404"),
+        ("GET", FOLLOWING, "405"),
+        ("-", "-", "400"),
+        ("-", "-", "431"),
+        ("POST", "/", "503"),
+    ] == [match.group("method", "path", "status") for match in found if match]
+    assert not any(word in text for word in (token, client.secret, client.key, "clt.", "Bearer", "nobody", "?"))
+
+
+def test_what_a_json_line_holds(store: Path, tmp_path: Path) -> None:
+    """Each of its fields, and no others where there is no traceback."""
+    log = tmp_path / "log"
+    with logging_server(store, log, "--log-format", "json", "--log-level", "info") as server:
+        answered(server, post(TOKEN, ""))
+        (worker,) = [pid for pid, role in server.processes().items() if role == "worker"]
+
+    (line,) = [json.loads(line) for line in log.read_text().splitlines()]
+    message = line.pop("message")
+    assert REQUEST.fullmatch(message)
+    moment = line.pop("time")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", moment)
+    second = datetime.strptime(message[7:21] + "+0000", "%Y%m%d%H%M%S%z")
+    assert abs(datetime.fromisoformat(moment) - second) < timedelta(seconds=2)
+    assert {"level": "info", "logger": "retinue.web", "process": "worker", "pid": worker} == line
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_failures_of_processes_are_logged_in_the_same_form(store: Path, tmp_path: Path, form: str) -> None:
+    """By the supervisor that sees a child end, and by a child that an error ends, with its traceback."""
+    log = tmp_path / "log"
+    away = store.with_suffix(".away")
+    with logging_server(store, log, "--log-format", form) as server:
+        answered(server, post(TOKEN, ""))
+        store.rename(away)
+        for pid, role in server.processes().items():
+            if role == "worker":
+                os.kill(pid, signal.SIGKILL)
+        for _ in range(500):
+            if log.read_text().count("worker ended after") > 1:
+                break
+            time.sleep(0.02)
+        away.rename(store)
+
+    text = log.read_text()
+    if form == "text":
+        assert re.search(r"^\S+ \S+ ERROR retinue\.serving worker ended after .* s; restarting$", text, re.MULTILINE)
+        assert re.search(r"^\S+ \S+ CRITICAL retinue this process ends by an error\nTraceback", text, re.MULTILINE)
+    else:
+        lines = [json.loads(line) for line in text.splitlines()]
+        assert {("supervisor", "error"), ("worker", "critical")} <= {(each["process"], each["level"]) for each in lines}
+        tracebacks = [each["traceback"] for each in lines if each["level"] == "critical"]
+        assert all(each.startswith("Traceback") and "StoreMissing" in each for each in tracebacks)
+
+
+def test_requests_are_logged_as_text_too(store: Path, tmp_path: Path) -> None:
+    """Text is the form unless told."""
+    log = tmp_path / "log"
+    with logging_server(store, log, "--log-level", "info") as server:
+        answers = answered(server, post(TOKEN, ""))
+
+    date, clock, level, logger, message = log.read_text().rstrip("\n").split(" ", 4)
+    found = REQUEST.fullmatch(message)
+    assert ("INFO", "retinue.web", 10, 12) == (level, logger, len(date), len(clock))
+    assert found is not None
+    assert found["log_id"] in answers
