@@ -28,6 +28,7 @@ from retinue.store.sqlite.migration import Migrated, migrate
 from retinue.store.sqlite.writer import SqliteGraphWriter
 from retinue.web.asgi import Application, LogIds
 from retinue.web.oauth import Gate, Pause
+from retinue.web.peers import NO_PROXIES, Peers
 from retinue.web.routes import Access, public_routes
 
 
@@ -128,6 +129,8 @@ def gated(access: AccessStore, ledger: Ledger, clock: Clock, pause: Pause = asyn
     return Access(known, quotas, Gate(known, quotas, pause))
 
 
-def public_application(graph: GraphReader[bytes], access: Access, auditor: Auditor, clock: Clock) -> Application:
+def public_application(
+    graph: GraphReader[bytes], access: Access, auditor: Auditor, clock: Clock, peers: Peers = NO_PROXIES
+) -> Application:
     """What the public listener serves."""
-    return Application(public_routes(Following(graph, clock), access), log_ids(clock), auditor, clock)
+    return Application(public_routes(Following(graph, clock), access), log_ids(clock), auditor, clock, peers)

@@ -35,6 +35,9 @@ class Settings:
     max_connections: int = _setting(4096, "Connections one worker holds at once; more get a quick 503.")
     tls_cert: str = _setting("", "Certificate chain (PEM) for HTTPS on the public listener.")
     tls_key: str = _setting("", "Private key (PEM) that belongs to the certificate.")
+    trusted_proxies: str = _setting(
+        "", "Proxies whose X-Forwarded-For is believed: addresses and networks, with commas between."
+    )
     log_level: str = _setting("warning", f"What to log: {', '.join(LOG_LEVELS)}.")
     log_format: str = _setting("text", f"How to log: {', '.join(LOG_FORMATS)}.")
 

@@ -23,6 +23,7 @@ def serve(
     max_connections: Annotated[int, setting("max_connections")] = default_of("max_connections"),
     tls_cert: Annotated[str, setting("tls_cert")] = default_of("tls_cert"),
     tls_key: Annotated[str, setting("tls_key")] = default_of("tls_key"),
+    trusted_proxies: Annotated[str, setting("trusted_proxies")] = default_of("trusted_proxies"),
     log_level: Annotated[str, setting("log_level")] = default_of("log_level"),
     log_format: Annotated[str, setting("log_format")] = default_of("log_format"),
 ) -> None:
@@ -47,6 +48,7 @@ def serve(
         max_connections=max_connections,
         tls_cert=tls_cert,
         tls_key=tls_key,
+        trusted_proxies=trusted_proxies,
         log_level=log_level,
         log_format=log_format,
     )

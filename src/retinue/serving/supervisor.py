@@ -26,6 +26,7 @@ from retinue.serving.station import Station, shared_clock_memory
 from retinue.serving.token import token_of
 from retinue.settings import LOG_FORMATS, LOG_LEVELS, Settings
 from retinue.web.listener import STOP_SECONDS, bind
+from retinue.web.peers import trusted_networks
 
 MOST_WORKERS = 256
 MOST_CONNECTIONS = 1_000_000
@@ -146,6 +147,7 @@ def _require_usable(settings: Settings) -> None:
     ):
         if word not in known:
             raise InputError(f"--{name} {word}: expected one of {', '.join(known)}")
+    trusted_networks(settings.trusted_proxies)
     _allow_open_files(settings.max_connections)
     assemble.open_graph(settings.store, SystemClock()).close()
     assemble.open_access(settings.store).close()

@@ -10,6 +10,7 @@ from retinue.serving.audit_socket import SocketOutbox
 from retinue.serving.child import live, serve_until_stopped
 from retinue.serving.station import Station
 from retinue.web.listener import public_server
+from retinue.web.peers import Peers, trusted_networks
 
 # A request leaves little for the garbage collector, but each of its rounds walks through all the remembered rows.
 GC_THRESHOLDS = (20_000, 50, 50)
@@ -27,7 +28,9 @@ async def work(station: Station) -> None:
         closing(SocketOutbox(station.open_audit(), asyncio.get_running_loop())) as outbox,
     ):
         auditor = Auditor(outbox, (await access.audit_anchor()).secret, clock)
-        application = assemble.public_application(graph, assemble.gated(access, ledger, clock), auditor, clock)
+        peers = Peers(trusted_networks(station.settings.trusted_proxies))
+        gated = assemble.gated(access, ledger, clock)
+        application = assemble.public_application(graph, gated, auditor, clock, peers)
         await serve_until_stopped(public_server(application, station.settings), station)
 
 

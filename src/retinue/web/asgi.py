@@ -15,6 +15,7 @@ from retinue.access.audit import Auditor, Entry, Outcome
 from retinue.access.quotas import Allowance
 from retinue.clock import Clock
 from retinue.requests import MAX_BODY_BYTES
+from retinue.web.peers import NO_PROXIES, Peers
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -34,11 +35,12 @@ class ClientGone(Exception):
 class Request:
     """What a handler may know of a request, and what it learns: `entry` is for the audit, `allowance` for headers."""
 
-    __slots__ = ("_receive", "_scope", "allowance", "entry", "headers", "log_id")
+    __slots__ = ("_peers", "_receive", "_scope", "allowance", "entry", "headers", "log_id")
 
-    def __init__(self, scope: Scope, receive: Receive, log_id: str) -> None:
+    def __init__(self, scope: Scope, receive: Receive, log_id: str, peers: Peers = NO_PROXIES) -> None:
         self._scope = scope
         self._receive = receive
+        self._peers = peers
         self.headers: Headers = scope["headers"]
         self.log_id = log_id
         self.entry = Entry()
@@ -70,9 +72,12 @@ class Request:
         return b""
 
     def peer(self) -> str:
-        """The address of whoever asks."""
+        """The address of the client, behind proxies that are trusted; empty where it is not known."""
         client = self._scope.get("client")
-        return client[0] if client else ""
+        proxies_said = (
+            [value for key, value in self.headers if key == b"x-forwarded-for"] if self._peers.networks else ()
+        )
+        return self._peers.address(client[0] if client else "", proxies_said)
 
     async def body(self) -> bytes:
         """The whole body. Raises `BodyTooLarge`, without reading on."""
@@ -149,12 +154,15 @@ class LogIds:
 class Application:
     """Answers HTTP requests by a table from path to route, and has each of them recorded."""
 
-    def __init__(self, routes: dict[str, Route], log_ids: LogIds, auditor: Auditor, clock: Clock) -> None:
+    def __init__(
+        self, routes: dict[str, Route], log_ids: LogIds, auditor: Auditor, clock: Clock, peers: Peers = NO_PROXIES
+    ) -> None:
         # Both spellings of each path are served: a redirect would turn a client's POST into a GET.
         self._routes = {spelling: route for path, route in routes.items() for spelling in (path, path.rstrip("/"))}
         self._log_ids = log_ids
         self._auditor = auditor
         self._clock = clock
+        self._peers = peers
         self.at_once_targets = frozenset(path.encode() for path, route in self._routes.items() if route.at_once)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -166,7 +174,7 @@ class Application:
     async def overloaded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse one request because there are too many connections, as an ASGI application."""
         started = self._clock.elapsed()
-        request = Request(scope, receive, self._log_ids.fresh())
+        request = Request(scope, receive, self._log_ids.fresh(), self._peers)
         await _send(send, self._refused(errors.Overloaded(), self._routes.get(scope["path"]), request, started))
 
     def not_http(self, scope: Scope) -> Reply:
@@ -180,7 +188,7 @@ class Application:
     async def reply(self, scope: Scope, receive: Receive) -> Reply | None:
         """The reply to one request, whatever happens; None if the client went away."""
         started = self._clock.elapsed()
-        request = Request(scope, receive, self._log_ids.fresh())
+        request = Request(scope, receive, self._log_ids.fresh(), self._peers)
         route = self._routes.get(scope["path"])
         try:
             answer = await self._answer(route, scope["method"], request)
@@ -205,7 +213,8 @@ class Application:
         return await route.handler(request)
 
     def _unread(self, refusal: errors.Refusal, scope: Scope) -> Reply:
-        request = Request({"method": "-", "path": "-", "headers": [], **scope}, _receive_nothing, self._log_ids.fresh())
+        unknown = {"method": "-", "path": "-", "headers": [], **scope}
+        request = Request(unknown, _receive_nothing, self._log_ids.fresh(), self._peers)
         return self._refused(refusal, None, request, self._clock.elapsed())
 
     def _refused(self, refusal: errors.Refusal, route: Route | None, request: Request, started: float) -> Reply:
