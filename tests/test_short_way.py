@@ -180,7 +180,7 @@ def test_slow_clients_are_cut_off(service: Service, ports: tuple[int, int], monk
     monkeypatch.setattr(protocol, "READ_SECONDS", 0.3)
     whole = request(service.token, b'{"username":"p"}')
     for port in ports:
-        for sent in (b"", whole[:20], whole[:-3]):
+        for sent in (b"", b"\r\n", b"\r\n" + whole[:20], whole[:20], whole[:-3]):
             with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
                 connection.sendall(sent)
                 assert b"" == connection.recv(100)
@@ -192,6 +192,8 @@ def test_slow_clients_are_cut_off(service: Service, ports: tuple[int, int], monk
                     answer += connection.recv(65536)
                 assert answer.startswith(b"HTTP/1.1 200 OK")
                 time.sleep(0.4)
+            connection.sendall(b"\r\n")
+            assert b"" == connection.recv(100)
 
 
 def test_ordinary_requests_really_go_the_short_way(

@@ -24,9 +24,12 @@ FIRST_RECORDS = 64
 _BUCKETS = 60  # one for each second; no short-term limit looks back further
 _DAY = Struct("<qq3q")  # whose, the day, list calls, list rows, other calls
 _COUNTS = Struct("<3q")
-_WINDOW = Struct(f"<q{_BUCKETS}I")  # the newest second, calls in each second by its remainder
+_SINCE = Struct("<q")
+_SUM = Struct("<qqq")  # the newest second of a window, how long it is, the calls in it
+_COUNT = Struct("<I")
+_WINDOW = Struct(f"<{_BUCKETS}I")  # after the sum: calls in each second, by its remainder
 _DATA_WINDOW = _DAY.size
-_TOKEN_WINDOW = _DATA_WINDOW + _WINDOW.size
+_TOKEN_WINDOW = _DATA_WINDOW + _SUM.size + _WINDOW.size
 _RECORD_BYTES = 576
 _LISTS = Pool.LISTS
 _NOTHING = Used()
@@ -81,17 +84,23 @@ class FileLedger:
 
     def admit(self, meter: Meter, second: int, rate: Rate, *, for_token: bool = False) -> int:
         """Count a call against a short-term limit: 0, or in how many seconds it is worth trying again."""
-        place = self._place(meter) + (_TOKEN_WINDOW if for_token else _DATA_WINDOW)
-        with self._locked():
-            if _DAY.unpack_from(self._map, self._place(meter))[0] != meter.since:
-                self._new_day(self._place(meter), meter, 0)
-            newest, *counts = _WINDOW.unpack_from(self._map, place)
-            second = _moved(newest, counts, second)
-            wait = _wait(counts, second, rate)
-            if not wait:
-                counts[second % _BUCKETS] += 1
-                _WINDOW.pack_into(self._map, place, second, *counts)
-            return wait
+        start = self._place(meter)
+        place = start + (_TOKEN_WINDOW if for_token else _DATA_WINDOW)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        try:
+            if _SINCE.unpack_from(self._map, start)[0] != meter.since:
+                self._new_day(start, meter, 0)
+            newest, seconds, total = _SUM.unpack_from(self._map, place)
+            if newest != second or seconds != rate.seconds:
+                newest, total = self._moved(place, second, rate.seconds)
+            if total >= rate.calls:
+                return _wait(self._counts(place), newest, total, rate)
+            _SUM.pack_into(self._map, place, newest, rate.seconds, total + 1)
+            bucket = place + _SUM.size + newest % _BUCKETS * _COUNT.size
+            _COUNT.pack_into(self._map, bucket, _COUNT.unpack_from(self._map, bucket)[0] + 1)
+            return 0
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def settle(self) -> None:
         """Make what was counted survive a power loss."""
@@ -101,6 +110,26 @@ class FileLedger:
         """Give the file back."""
         self._map.close()
         os.close(self._descriptor)
+
+    def _counts(self, place: int) -> list[int]:
+        return list(_WINDOW.unpack_from(self._map, place + _SUM.size))
+
+    def _moved(self, place: int, second: int, seconds: int) -> tuple[int, int]:
+        """Bring a window to a second and to another length; the second it is at then, and the calls in it.
+
+        It is never put back, but by more than it is long.
+        """
+        newest = _SUM.unpack_from(self._map, place)[0]
+        counts = self._counts(place)
+        if abs(newest - second) > _BUCKETS:
+            counts, newest = [0] * _BUCKETS, second
+        for passed in range(newest + 1, second + 1):
+            counts[passed % _BUCKETS] = 0
+        newest = max(newest, second)
+        total = sum(_in_window(counts, newest, seconds))
+        _WINDOW.pack_into(self._map, place + _SUM.size, *counts)
+        _SUM.pack_into(self._map, place, newest, seconds, total)
+        return newest, total
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -154,23 +183,15 @@ def _is_of(since: int, of_day: int, meter: Meter, day: int) -> bool:
     return since == meter.since and (of_day in (day, day + 1))
 
 
-def _moved(newest: int, counts: list[int], second: int) -> int:
-    """Bring a window to a second, forgetting what is too old; the second it is at then, which is never put back."""
-    if newest > second + _BUCKETS or newest < second - _BUCKETS:
-        counts[:] = [0] * _BUCKETS
-        return second
-    for passed in range(newest + 1, second + 1):
-        counts[passed % _BUCKETS] = 0
-    return max(newest, second)
+def _in_window(counts: list[int], newest: int, seconds: int) -> list[int]:
+    """The calls in each second of a window, oldest first."""
+    return [counts[second % _BUCKETS] for second in range(newest - seconds + 1, newest + 1)]
 
 
-def _wait(counts: list[int], second: int, rate: Rate) -> int:
-    """In how many seconds so many calls have left the window that another fits; 0 where it does now."""
-    first = second - rate.seconds + 1
-    in_window = [counts[each % _BUCKETS] for each in range(first, second + 1)]
-    surplus = sum(in_window) + 1 - rate.calls
-    for wait, leaving in enumerate(in_window, start=1):
-        if surplus <= 0:
-            return wait - 1
-        surplus -= leaving
+def _wait(counts: list[int], newest: int, total: int, rate: Rate) -> int:
+    """In how many seconds so many calls have left a window that is full that another fits."""
+    for wait, leaving in enumerate(_in_window(counts, newest, rate.seconds), start=1):
+        total -= leaving
+        if total < rate.calls:
+            return wait
     return rate.seconds

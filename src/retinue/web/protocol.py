@@ -195,7 +195,10 @@ class Protocol(HttpToolsProtocol):
         """After each packet: what has been begun must end, in time and within its length."""
         if not self._is_reading:
             self._received = self._settled = 0
-            self._clear_deadline()
+            if self._is_idle() and self.timeout_keep_alive_task is None:
+                self._set_deadline()  # there were nothing but empty lines
+            else:
+                self._clear_deadline()
             return
         self._set_deadline()
         if self._is_in_head and self._settled == self._received and self.url:
