@@ -11,25 +11,28 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
 import uvloop
 
 from retinue import assemble
 from retinue.access.audit import Auditor, Entry, Outcome
-from retinue.access.quotas import Allowance, Quotas
 from retinue.clock import SystemClock
 from retinue.model import Grant, Meter, Pool, Quota
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
+from retinue.store.base import Allowance
+from retinue.store.ledger import FileLedger
 from retinue.web.listener import bind, public_server
 from retinue.web.routes import Access
 
 if TYPE_CHECKING:
     from retinue.access.credentials import Credentials
+    from retinue.access.quotas import Quotas
 
 _GRANT = Grant("anybody", frozenset(), 0, 2**40, Meter(1, 0), Quota())
-_ALLOWANCE = Allowance(None, None, 0)
+_ALLOWANCE = Allowance(None, None, None, 0)
 
 
 class _NoCredentials:
@@ -38,9 +41,6 @@ class _NoCredentials:
 
 
 class _NoQuotas:
-    def admit(self, _grant: Grant) -> None:
-        pass
-
     def rows_left(self, _grant: Grant, _pool: Pool, wanted: int) -> int:
         return wanted
 
@@ -63,7 +63,8 @@ async def serve(store: str, parts: Sequence[str]) -> None:
     with (
         closing(assemble.open_wire_graph(store, clock)) as graph,
         closing(assemble.open_access(store)) as access_file,
-        closing(assemble.open_ledger(store)) as ledger,
+        TemporaryDirectory() as folder,
+        closing(FileLedger(Path(folder) / "graph.quotas", alone=True)) as ledger,
     ):
         access = assemble.gated(access_file, ledger, clock)
         credentials = access.credentials if "tokens" in parts else cast("Credentials", _NoCredentials())

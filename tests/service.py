@@ -1,7 +1,7 @@
 """Retinue in one process for tests: a real store, the real application, a clock that stands still."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ class Records(list[Record]):
         self.append(record)
 
 
+async def _at_once() -> None:
+    """No pause at all."""
+
+
 class Service:
     """A store with the application on top, asked without a socket."""
 
@@ -45,6 +49,7 @@ class Service:
         self.credentials = assemble.credentials(self.access, clock)
         self.records = Records()
         self.pauses: list[float] = []
+        self.pause: Callable[[], Awaitable[Any]] = _at_once
         self.application = self.application_on(self.graph)
         self.client_key, self.secret = self.register()
         self.token = self.fresh_token()
@@ -57,6 +62,7 @@ class Service:
 
     async def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
+        await self.pause()
 
     def register(self, **wanted: Any) -> tuple[str, str]:
         """A new client's key and secret."""

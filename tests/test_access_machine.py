@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from frozen_clock import FrozenClock
 from retinue import assemble
-from retinue.access.quotas import DAY_SECONDS, Quotas
+from retinue.access.quotas import Quotas
 from retinue.errors import (
     ClientInvalid,
     InputError,
@@ -25,6 +25,7 @@ from retinue.errors import (
     TokenUnknown,
 )
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Client, ClientChange, Grant, Meter, Pool, Quota, Rate, Used
+from retinue.store.base import DAY_SECONDS
 from retinue.store.ledger import FileLedger
 
 T = TypeVar("T")
@@ -205,7 +206,8 @@ class QuotaMachine(RuleBasedStateMachine):
         self.clock = FrozenClock(START)
         self.ledgers = [FileLedger(self.path) for _ in range(WORKERS)]
         self.days: dict[Meter, tuple[int, Used]] = {}
-        self.admitted: dict[tuple[int, int, bool], list[int]] = {}
+        self.admitted: dict[tuple[int, bool], list[int]] = {}
+        self.holders: dict[int, Meter] = {}
 
     def _used(self, meter: Meter) -> Used:
         day, used = self.days.get(meter, (0, Used()))
@@ -230,7 +232,7 @@ class QuotaMachine(RuleBasedStateMachine):
         assert allowance is not None
         now = Used(used.list_calls + 1, used.list_rows + taken, used.other_calls)
         self._count(meter, now)
-        assert (None if calls is None else calls - now.list_calls) == allowance.remaining
+        assert (None if calls is None else calls - now.list_calls) == allowance.calls
 
     @rule(meter=st.sampled_from(CLIENTS), worker=st.integers(0, WORKERS - 1), calls=LIMITS)
     def others(self, meter: Meter, worker: int, calls: int | None) -> None:
@@ -251,25 +253,31 @@ class QuotaMachine(RuleBasedStateMachine):
         self._count(meter, Used(used.list_calls + (charged is not None), used.list_rows + taken, used.other_calls))
 
     @rule(
-        meter=st.sampled_from(CLIENTS[:5]),
+        meter=st.sampled_from(CLIENTS),
         worker=st.integers(0, WORKERS - 1),
         rate=st.builds(Rate, st.integers(1, 5), st.integers(1, 60)),
         for_token=st.booleans(),
     )
-    def admit(self, meter: Meter, worker: int, rate: Rate, *, for_token: bool) -> None:
+    def under_a_rate(self, meter: Meter, worker: int, rate: Rate, *, for_token: bool) -> None:
         """A call under a short-term limit: at most so many in any stretch of so many seconds."""
-        now = self.clock.now()
-        key = (meter.id, meter.since, for_token)
-        recent = [at for at in self.admitted.get(key, []) if at > now - rate.seconds]
-        if any(other.id == meter.id and other != meter for other in self.days):
-            return  # the number changed hands meanwhile
-        wait = self.ledgers[worker].admit(meter, now, rate, for_token=for_token)
-        if len(recent) < rate.calls:
-            assert wait == 0
-            self.admitted.setdefault(key, []).append(now)
+        now, ledger = self.clock.now(), self.ledgers[worker]
+        self._take(meter)
+        used = self._used(meter)
+        times = self.admitted.setdefault((meter.id, for_token), [])
+        recent = sorted(at for at in times if at > now - rate.seconds)
+        wait = recent[len(recent) - rate.calls] + rate.seconds - now if len(recent) >= rate.calls else 0
+        if for_token:
+            assert wait == ledger.admit(meter, now, rate)
         else:
-            blocking = sorted(recent)[len(recent) - rate.calls]
-            assert blocking + rate.seconds - now == wait
+            quota = Quota(None, None, rate=rate)
+            left = ledger.left(meter, now, Pool.LISTS, quota)
+            assert wait == left.wait
+            assert (wait > 0) == (ledger.charge(meter, now, Pool.LISTS, 0, quota) is None)
+        if not wait:
+            times.append(now)
+            self._count(meter, Used(used.list_calls + (not for_token), used.list_rows, used.other_calls))
+        else:
+            self._count(meter, used)
 
     @rule(seconds=st.one_of(st.integers(0, 70), st.integers(0, 2 * DAY_SECONDS)))
     def advance(self, seconds: int) -> None:
@@ -290,10 +298,15 @@ class QuotaMachine(RuleBasedStateMachine):
             assert [self._used(meter)] * WORKERS == seen
 
     def _count(self, meter: Meter, used: Used) -> None:
-        for other in [other for other in self.days if other.id == meter.id and other != meter]:
-            del self.days[other]  # the record is another client's now
-            self.admitted = {key: times for key, times in self.admitted.items() if key[0] != meter.id}
+        self._take(meter)
         self.days[meter] = (self.clock.now() // DAY_SECONDS, used)
+
+    def _take(self, meter: Meter) -> None:
+        """The record is this client's now, whoever had its number before."""
+        if self.holders.get(meter.id, meter) != meter:
+            self.days = {other: used for other, used in self.days.items() if other.id != meter.id}
+            self.admitted = {key: times for key, times in self.admitted.items() if key[0] != meter.id}
+        self.holders[meter.id] = meter
 
     def teardown(self) -> None:
         """Give the file back."""

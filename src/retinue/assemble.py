@@ -92,9 +92,9 @@ def store_files(store: str) -> list[Path]:
     return [path for path in paths if path.exists()]
 
 
-def open_ledger(store: str) -> FileLedger:
-    """The counters of quotas, beside the store."""
-    return FileLedger(store_path(store).with_suffix(".quotas"))
+def open_ledger(store: str, *, alone: bool = False) -> FileLedger:
+    """The counters of quotas, beside the store. `alone`: nobody else will count there."""
+    return FileLedger(store_path(store).with_suffix(".quotas"), alone=alone)
 
 
 def audit_folder(store: str, named: str = "") -> Path:

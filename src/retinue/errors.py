@@ -126,19 +126,19 @@ class RateExceeded(Refusal):
     def __init__(self, limit: int | None, reset: int) -> None:
         super().__init__()
         self.limit = limit
-        self.remaining = 0
+        self.calls = 0
         self.reset = reset
 
 
 class QuotaSpent(Refusal):
-    """The calls or rows of a day are spent. Of `limit` calls (None: any number) `remaining` are left, up to midnight,
-    which is in `reset` seconds.
+    """The calls or rows of a day are spent. Of `limit` calls (None: any number) `calls` are left, up to midnight, which
+    is in `reset` seconds.
     """
 
-    def __init__(self, limit: int | None, remaining: int, reset: int) -> None:
+    def __init__(self, limit: int | None, calls: int, reset: int) -> None:
         super().__init__()
         self.limit = limit
-        self.remaining = remaining
+        self.calls = calls
         self.reset = reset
 
 

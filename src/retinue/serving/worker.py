@@ -24,7 +24,7 @@ async def work(station: Station) -> None:
     with (
         closing(assemble.open_wire_graph(store, clock)) as graph,
         closing(assemble.open_access(store)) as access,
-        closing(assemble.open_ledger(store)) as ledger,
+        closing(assemble.open_ledger(store, alone=station.settings.workers == 1)) as ledger,
         closing(SocketOutbox(station.open_audit(), asyncio.get_running_loop())) as outbox,
     ):
         auditor = Auditor(outbox, (await access.audit_anchor()).secret, clock)

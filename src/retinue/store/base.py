@@ -21,6 +21,7 @@ from retinue.model import (
     Meter,
     Pool,
     Profile,
+    Quota,
     Rate,
     Secrets,
     Shown_co,
@@ -28,6 +29,8 @@ from retinue.model import (
     Stretch,
     Used,
 )
+
+DAY_SECONDS = 86_400
 
 
 class Verdict(Enum):
@@ -200,32 +203,43 @@ class AuditStore(Protocol):
         ...
 
 
-class Limits(Struct, frozen=True, gc=False):
-    """How much of a pool may be used in a day."""
+class Allowance(Struct, frozen=True, gc=False):
+    """What is left of a client's quota in a pool. None: any number.
 
+    Of `limit` calls a day `calls` are left, and of its rows `rows`; in `reset` seconds all are there again. `wait` says
+    in how many seconds the short-term limit has room (0: now).
+    """
+
+    limit: int | None
     calls: int | None
-    rows: int | None = None
+    rows: int | None
+    reset: int
+    wait: int = 0
 
 
 class Ledger(Protocol):
     """What each client used, counted for all processes of a server together. Waits for other processes at most for
     the microseconds of their counting; what a killed process counted stays counted.
 
-    Days are numbered from 1970-01-01 (UTC). A day that begins starts from nothing.
+    A day that begins (UTC) starts from nothing. The short-term limit slides over the seconds before the present one.
     """
 
-    def used(self, meter: Meter, day: int) -> Used:
-        """What was used in a day up to now."""
+    def used(self, meter: Meter, second: int) -> Used:
+        """What was used up to now on a second's day."""
         ...
 
-    def charge(self, meter: Meter, day: int, pool: Pool, rows: int, limits: Limits) -> Used | None:
-        """Count one call of a pool and its rows; None, and nothing is counted, where that would pass a limit."""
+    def left(self, meter: Meter, second: int, pool: Pool, quota: Quota) -> Allowance:
+        """What is left of a quota. Counts nothing; a moment later it may be less."""
         ...
 
-    def admit(self, meter: Meter, second: int, rate: Rate, *, for_token: bool = False) -> int:
-        """Count a call against a short-term limit: 0, or in how many seconds it is worth trying again.
+    def charge(self, meter: Meter, second: int, pool: Pool, rows: int, quota: Quota) -> Allowance | None:
+        """Count one answer and its rows; what is left then. None, and nothing is counted, where it passes a limit."""
+        ...
 
-        What is not admitted is not counted. Calls for tokens are counted apart.
+    def admit(self, meter: Meter, second: int, rate: Rate) -> int:
+        """Count a call for a token, apart from all others: 0, or in how many seconds it is worth trying again.
+
+        What is not admitted is not counted.
         """
         ...
 

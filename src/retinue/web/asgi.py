@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from retinue import errors, wire
 from retinue.access.audit import Auditor, Entry, Outcome
-from retinue.access.quotas import Allowance
 from retinue.clock import Clock
 from retinue.requests import MAX_BODY_BYTES
+from retinue.store.base import Allowance
 from retinue.web.peers import NO_PROXIES, Peers
 
 Scope = MutableMapping[str, Any]
@@ -272,7 +272,7 @@ def _usual_headers(body: bytes, request: Request) -> Headers:
     if allowance is not None and allowance.limit is not None:
         headers += (
             (b"ratelimit-limit", b"%d" % allowance.limit),
-            (b"ratelimit-remaining", b"%d" % (allowance.remaining or 0)),
+            (b"ratelimit-remaining", b"%d" % (allowance.calls or 0)),
             (b"ratelimit-reset", b"%d" % allowance.reset),
         )
     return headers

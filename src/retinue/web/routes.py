@@ -66,7 +66,6 @@ def _list_handler(direction: Direction, following: Following[bytes], access: Acc
         entry.client = grant.client_key
         query = requests.read_query(await request.body())
         entry.is_list, entry.bound, entry.as_of = True, query.cursor, query.as_of
-        quotas.admit(grant)
         while True:
             rows = quotas.rows_left(grant, _LISTS, query.max_count)
             if rows < query.max_count:
@@ -92,7 +91,6 @@ def _profile_handler(following: Following[bytes], access: Access) -> Handler:
         grant = await authorize(request.header(b"authorization"), RESEARCH_SCOPE)
         request.entry.client = grant.client_key
         username, fields = requests.read_profile_query(await request.body(), request.query_string)
-        quotas.admit(grant)
         while True:
             quotas.rows_left(grant, Pool.OTHERS, 1)
             request.entry.name = username
