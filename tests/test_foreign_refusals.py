@@ -32,7 +32,10 @@ NOW = 1_700_000_000
 NAMES = [f"f{number}" for number in range(620)]
 PAGE, PAGES = 100, 7
 ALLOWED, ENOUGH, SECONDS = 2, 500, 30.0
+ANSWER = ("endpoint", "status", "code")
 SPENT, TOO_FAST, KEPT_OUT = "daily_quota_limit_exceeded", "rate_limit_exceeded", "access_token_invalid"
+NO_TOKEN = 'Exception: Failed to obtain access token: {"error":"invalid_client",'
+HTTP_401 = "requests.exceptions.HTTPError: 401 Client Error: Unauthorized for url: https://open.tiktokapis.com/"
 
 # The packages are as they are; the name resolution beneath them is ours, and each answer is noted on its way to them.
 PREAMBLE = """
@@ -41,12 +44,9 @@ from requests.adapters import HTTPAdapter
 port, key, secret = sys.argv[1:]
 def say(**facts):
     print(json.dumps(facts), flush=True)
-
 def getaddrinfo(host, service, *rest, real=socket.getaddrinfo, **named):
-    if host != "open.tiktokapis.com":
-        raise socket.gaierror(f"{host!r} is not to be asked")
+    assert host == "open.tiktokapis.com", f"{host!r} is not to be asked"
     return real("127.0.0.1", int(port), *rest, **named)
-
 def send(adapter, request, *rest, real=HTTPAdapter.send, **named):
     answer = real(adapter, request, *rest, **named)
     error = answer.json().get("error")
@@ -55,10 +55,9 @@ def send(adapter, request, *rest, real=HTTPAdapter.send, **named):
     wait = answer.headers.get("Retry-After")
     say(path=request.path_url, body=body, status=answer.status_code, code=code, wait=wait)
     return answer
-
 socket.getaddrinfo, HTTPAdapter.send = getaddrinfo, send
 """
-# Both collect a list for each line that comes.
+# ResearchTikPy collects a list for each line that comes, TikTok's wrapper one after the other until it gets none.
 RESEARCHTIKPY = """
 from researchtikpy import DIRECTION
 from researchtikpy.get_access_token import get_access_token
@@ -69,7 +68,6 @@ for _ in sys.stdin:
 """
 GET_FOLLOWERS = RESEARCHTIKPY.replace("DIRECTION", "get_followers")
 GET_FOLLOWING = RESEARCHTIKPY.replace("DIRECTION", "get_following")
-# Collects a list again and again until it gets none.
 WRAPPER = """
 from tiktok_research_api import QueryUserFollowingRequest, TikTokResearchAPI
 
@@ -86,7 +84,7 @@ class Child:
     """A process with a foreign client in it, and the files that it writes."""
 
     client: Client
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[str]
     output: Path
     errors: Path
 
@@ -117,21 +115,19 @@ class Child:
 
     def ask(self) -> None:
         """Have it collect a list."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(b"\n")
-        self.process.stdin.flush()
+        print(file=self.process.stdin, flush=True)
 
-    def collect(self) -> None:
-        """Have it collect a list, and wait until it is there."""
+    def collect(self) -> int:
+        """Have it collect a list, and wait until it is there; how many it has then."""
         before = len(self.lists())
         self.ask()
         self.wait_for(lambda: len(self.lists()) > before)
+        return len(self.lists())
 
     def ended(self) -> int:
         """Its exit code, when nothing more is asked of it."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        return self.process.wait(SECONDS)
+        self.process.communicate(timeout=SECONDS)
+        return self.process.returncode
 
 
 class Site:
@@ -162,13 +158,9 @@ class Site:
         made = json.loads(retinue("client", "create", "--store", self.store, "--name", "n", "--json", *quota))
         return Client(made["client_key"], made["client_secret"])
 
-    def manage(self, action: str, client: Client, *flags: str) -> str:
-        """Do something to a client: suspend, resume, change, show."""
-        return retinue("client", action, client.key, "--store", self.store, *flags)
-
     def used(self, client: Client) -> tuple[int, int]:
         """The calls for lists and the rows that a client has used today."""
-        used = json.loads(self.manage("show", client, "--json"))["used_today"]
+        used = json.loads(retinue("client", "show", client.key, "--store", self.store, "--json"))["used_today"]
         return used["list_calls"], used["list_rows"]
 
     @contextmanager
@@ -176,9 +168,9 @@ class Site:
         """A script runs as a client and collects a list; killed at the end of the block if it still does."""
         output, errors = (self.folder / f"{client.key}.{name}" for name in ("out", "err"))
         command = [sys.executable, "-c", PREAMBLE + script, str(self.port), client.key, client.secret]
-        environment = os.environ | {"REQUESTS_CA_BUNDLE": str(self.folder / "authority.pem"), "NO_PROXY": "*"}
+        env = os.environ | {"REQUESTS_CA_BUNDLE": str(self.folder / "authority.pem"), "NO_PROXY": "*"}
         with output.open("wb") as out, errors.open("wb") as err:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=err, env=environment)
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=err, env=env, text=True)
         with process:
             try:
                 child = Child(client, process, output, errors)
@@ -191,11 +183,7 @@ class Site:
         """Facts of each request in the audit log, but for those whose client was killed before the answer was there."""
         files = sorted(self.store.with_suffix(".audit").glob("*.jsonl"))
         records = [json.loads(line) for path in files for line in path.read_text().splitlines()]
-        return [tuple(map(record.get, facts)) for record in records if record["code"] != "client_gone"]
-
-    def answers(self) -> list[tuple[Any, ...]]:
-        """What was asked for and how it was answered, of each request in the audit log."""
-        return self.seen("endpoint", "status", "code")
+        return [tuple(map(record.get, facts or ANSWER)) for record in records if record["code"] != "client_gone"]
 
 
 @pytest.fixture
@@ -214,8 +202,7 @@ def hammering(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, Child, Ch
         with site.running(GET_FOLLOWERS, other) as calm:
             calm.collect()
             enough = len(hot.heard(SPENT)) + ENOUGH
-            while len(hot.heard(SPENT)) < enough:
-                calm.collect()
+            hot.wait_for(lambda: calm.collect() > 0 and len(hot.heard(SPENT)) >= enough)
             calm.collect()
             assert 0 == calm.ended()
         assert hot.process.poll() is None
@@ -279,17 +266,17 @@ def test_a_suspended_client_goes_on_when_it_is_resumed(site: Site) -> None:
     client = site.registered("--list-calls", str(ALLOWED))
     with site.served(), site.running(GET_FOLLOWERS, client) as child:
         child.wait_for(lambda: bool(child.heard(SPENT)))
-        site.manage("suspend", client)
+        retinue("client", "suspend", client.key, "--store", site.store)
         child.wait_for(lambda: len(child.heard(KEPT_OUT)) >= ENOUGH)
-        site.manage("change", client, "--list-calls", "none")
-        site.manage("resume", client)
+        retinue("client", "change", client.key, "--store", site.store, "--list-calls", "none")
+        retinue("client", "resume", client.key, "--store", site.store)
         assert 0 == child.ended()
 
     first, spent, kept_out, rest = child.runs()
     assert (("ok", ALLOWED), SPENT, KEPT_OUT, ("ok", PAGES - ALLOWED)) == (first, spent[0], kept_out[0], rest)
     assert [NAMES] == child.lists()
     assert {(401, None)} == {(line["status"], line["wait"]) for line in child.heard(KEPT_OUT)}
-    assert len(child.heard(KEPT_OUT)) == site.answers().count(("followers", 401, KEPT_OUT))
+    assert len(child.heard(KEPT_OUT)) == site.seen().count(("followers", 401, KEPT_OUT))
     assert (PAGES, len(NAMES)) == site.used(client)
 
 
@@ -301,7 +288,7 @@ def test_get_following_sleeps_when_it_is_refused(site: Site) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             child.process.wait(3)
 
-    assert [("token", 200, "ok"), *[("following", 200, "ok")] * ALLOWED, ("following", 429, SPENT)] == site.answers()
+    assert [("token", 200, "ok"), *[("following", 200, "ok")] * ALLOWED, ("following", 429, SPENT)] == site.seen()
 
 
 def test_the_short_term_limit_says_how_long_to_wait(site: Site) -> None:
@@ -310,21 +297,19 @@ def test_the_short_term_limit_says_how_long_to_wait(site: Site) -> None:
     with site.served(), site.running(GET_FOLLOWERS, client) as child:
         child.wait_for(lambda: len(child.heard(TOO_FAST)) >= 100)
 
-    (first, pages), (then, _) = child.runs()
-    assert ("ok", 5, TOO_FAST) == (first, pages, then)
-    assert {429} == {line["status"] for line in child.heard(TOO_FAST)}
-    assert all(1 <= int(line["wait"]) <= 60 for line in child.heard(TOO_FAST))
+    answered, (code, _) = child.runs()
+    assert (("ok", 5), TOO_FAST) == (answered, code)
+    assert all(line["status"] == 429 and 1 <= int(line["wait"]) <= 60 for line in child.heard(TOO_FAST))
     assert (5, 5 * PAGE) == site.used(client)
 
 
 def given_up(child: Child, code: str) -> None:
     """The wrapper got whole lists, then one refusal, for which it gave an empty result and logged the code."""
     assert 0 == child.ended()
-    *lists, nothing = child.said("rows")
-    assert [NAMES] * len(lists) == [line["rows"] for line in lists]
-    assert {"rows": [], "rest": [None, False]} == nothing
-    (first, pages), refused = child.runs()
-    assert ("ok", True, (code, 1)) == (first, pages >= PAGES, refused)
+    (answered, pages), refused = child.runs()
+    assert ("ok", (code, 1)) == (answered, refused)
+    assert [*[NAMES] * (pages // PAGES), []] == child.lists()
+    assert [None, False] == child.said("rows")[-1]["rest"]
     assert f"API call error: {code}: " in child.errors.read_text()
 
 
@@ -334,11 +319,7 @@ def test_tiktoks_wrapper_gives_up_when_the_quota_is_spent(site: Site) -> None:
     with site.served(), site.running(WRAPPER, client) as child:
         given_up(child, SPENT)
 
-    assert [
-        ("token", 200, "ok"),
-        *[("following", 200, "ok")] * (PAGES + 2),
-        ("following", 429, SPENT),
-    ] == site.answers()
+    assert [("token", 200, "ok"), *[("following", 200, "ok")] * (PAGES + 2), ("following", 429, SPENT)] == site.seen()
 
 
 def test_tiktoks_wrapper_gives_up_when_it_is_kept_out(site: Site) -> None:
@@ -346,22 +327,15 @@ def test_tiktoks_wrapper_gives_up_when_it_is_kept_out(site: Site) -> None:
     client = site.registered()
     with site.served(), site.running(WRAPPER, client) as child:
         child.wait_for(lambda: bool(child.said("rows")))
-        site.manage("suspend", client)
+        retinue("client", "suspend", client.key, "--store", site.store)
         given_up(child, KEPT_OUT)
 
-    token, *pages, last = site.answers()
+    token, *pages, last = site.seen()
     assert (("token", 200, "ok"), ("following", 401, KEPT_OUT)) == (token, last)
     assert {("following", 200, "ok")} == set(pages)
 
 
-@pytest.mark.parametrize(
-    ("script", "words"),
-    [
-        (GET_FOLLOWERS, 'Exception: Failed to obtain access token: {"error":"invalid_client",'),
-        (WRAPPER, "requests.exceptions.HTTPError: 401 Client Error: Unauthorized for url: https://open."),
-    ],
-    ids=["ResearchTikPy", "wrapper"],
-)
+@pytest.mark.parametrize(("script", "words"), [(GET_FOLLOWERS, NO_TOKEN), (WRAPPER, HTTP_401)], ids=["RTP", "wrapper"])
 def test_a_wrong_secret_ends_either_client(site: Site, script: str, words: str) -> None:
     """Both raise at the one token request that they make, ResearchTikPy with our words, the wrapper with the status."""
     client = site.registered()
@@ -369,4 +343,4 @@ def test_a_wrong_secret_ends_either_client(site: Site, script: str, words: str) 
         assert 1 == child.ended()
 
     assert child.errors.read_text().splitlines()[-1].startswith(words)
-    assert [("token", 401, "invalid_client")] == site.answers()
+    assert [("token", 401, "invalid_client")] == site.seen()

@@ -295,6 +295,23 @@ def test_counters_outlive_their_process(tmp_path: Path) -> None:
     assert 0o600 == path.stat().st_mode & 0o777
 
 
+def test_who_counts_alone_keeps_nobody_from_looking(tmp_path: Path) -> None:
+    """Others see what is counted, but nobody else may be alone; when that one is gone, the next may."""
+    path = tmp_path / "graph.quotas"
+    meter = Meter(900, 1)
+    alone = FileLedger(path, alone=True)
+    onlooker = FileLedger(path)
+    with pytest.raises(StoreError, match="another server counts here"):
+        FileLedger(path, alone=True)
+    assert alone.charge(meter, DAY_SECONDS, Pool.LISTS, 5, Quota()) is not None
+    assert 0 == alone.admit(meter, DAY_SECONDS, TOKEN_RATE)
+    assert 5 == onlooker.used(meter, DAY_SECONDS).list_rows
+    alone.close()
+    FileLedger(path, alone=True).close()
+    assert onlooker.charge(meter, DAY_SECONDS, Pool.LISTS, 5, Quota()) is not None
+    onlooker.close()
+
+
 def test_a_clock_that_is_put_back_over_midnight_gives_nothing_twice(tmp_path: Path) -> None:
     """The day that has begun goes on; a day further back is another."""
     ledger = FileLedger(tmp_path / "graph.quotas")

@@ -86,10 +86,15 @@ def change(
     as_json: AsJson = False,
 ) -> None:
     """Change what is said; the rest stays. A running server follows within a second."""
+    from retinue.errors import InputError
+    from retinue.model import ClientChange
+
     texts = {"name": name, "contact": contact, "notes": notes}
     limits = {"list-calls": list_calls, "list-rows": list_rows, "other-calls": other_calls, "rate": rate}
     times = {"not-before": not_before, "not-after": not_after}
     wanted = _change(texts, scope, times, limits, no_quota=no_quota)
+    if wanted == ClientChange():
+        raise InputError("client change: say what is to change")
     _act(store, client_key, lambda clients: clients.change(client_key, wanted), as_json=as_json)
 
 

@@ -59,6 +59,9 @@ class FileLedger:
 
     def used(self, meter: Meter, second: int) -> Used:
         """What was used on a second's day."""
+        place = meter.id * _RECORD_BYTES
+        if place + _RECORD_BYTES > os.fstat(self._descriptor).st_size:
+            return Used()
         place = self._place(meter)
         since, day, calls, rows, others = _DAY.unpack_from(self._map, place)
         return Used(calls, rows, others) if _is_of(since, day, meter, second) else Used()
@@ -161,19 +164,25 @@ class FileLedger:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def _begin(self, *, alone: bool) -> None:
-        """Make the file if it is new. Record 0 is no client's; its place is the head's."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if alone else 0))
-        except BlockingIOError:
-            raise StoreError(f"{self._path}: another server counts here; one server serves a store") from None
-        self._alone = alone
-        if os.fstat(self._descriptor).st_size == 0:
-            self._grow(FIRST_RECORDS)
-            os.pwrite(self._descriptor, MAGIC, 0)
+        """Make the file if it is new; who only looks needs no lock for it, and does not wait for who is alone."""
+        if alone:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StoreError(f"{self._path}: another server counts here; one server serves a store") from None
+            self._alone = True
+        if os.fstat(self._descriptor).st_size < FIRST_RECORDS * _RECORD_BYTES:
+            with self._locked():
+                self._make()
         if os.pread(self._descriptor, len(MAGIC), 0) != MAGIC:
             raise StoreError(f"{self._path}: holds no counters of quotas; remove it, and today's begin at nothing")
-        if not alone:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _make(self) -> None:
+        """Record 0 is no client's; its place is the head's."""
+        if os.fstat(self._descriptor).st_size == 0:
+            os.pwrite(self._descriptor, MAGIC, 0)
+        if os.pread(self._descriptor, len(MAGIC), 0) == MAGIC:
+            self._grow(FIRST_RECORDS)
 
     def _grow(self, records: int) -> None:
         # Room is taken now: writing through a map into a hole that no disk has room for would end the process.
@@ -188,8 +197,8 @@ class FileLedger:
 
     def _make_room(self, records: int) -> None:
         try:
-            with self._locked():
-                if os.fstat(self._descriptor).st_size < records * _RECORD_BYTES:
+            if os.fstat(self._descriptor).st_size < records * _RECORD_BYTES:
+                with self._locked():
                     self._grow(2 * records)
             self._map.close()
             self._map = mmap.mmap(self._descriptor, 0)
