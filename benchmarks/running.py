@@ -20,6 +20,7 @@ from urllib.parse import urlencode, urlsplit
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
+COMMAND_SECONDS = 3600.0
 ANSWER_SECONDS = 60.0
 
 _ANNOUNCEMENT = re.compile(r"Serving .* on (https?://\S+) \(management on (\S+)\)")
@@ -52,7 +53,12 @@ class Client:
 def retinue(*arguments: str | Path) -> str:
     """Run one command to its end; its standard output."""
     command = command_of(*arguments)
-    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            command, env=_environment(), capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{' '.join(command)}\nhas not ended after {COMMAND_SECONDS:.0f} s") from None
     if done.returncode:
         raise Failed(f"{' '.join(command)}\nended with exit code {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout

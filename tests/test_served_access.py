@@ -1,0 +1,366 @@
+"""Access of a running server: the audit log through kills and stops, clients, metrics and the clock of operators."""
+
+import http.client
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from retinue import assemble
+from running import Client, Server, Session, running_server
+from test_cli import retinue
+from test_management import asked, token_path
+from test_serve import exchange, waiting_for
+
+FOLLOWING = "/v2/research/user/following/"
+TOKEN = "/v2/oauth/token/"
+REVOKE = "/v2/oauth/revoke/"
+
+
+@pytest.fixture
+def store(store_path: Path, tmp_path: Path) -> Path:
+    """A store with one list."""
+    follows = tmp_path / "in" / "follows.csv"
+    follows.parent.mkdir()
+    follows.write_text("follower,followee,followed_at\n" + "".join(f"p,f{n},{1_000_000 + n}\n" for n in range(50)))
+    assert 0 == retinue("import", "--store", store_path, follows).returncode
+    return store_path
+
+
+@pytest.fixture
+def client(store: Path) -> Client:
+    """A registered client."""
+    made = json.loads(retinue("client", "create", "--store", store, "--name", "x", "--json").stdout)
+    return Client(made["client_key"], made["client_secret"])
+
+
+def token_of(server: Server, client: Client) -> str:
+    """A fresh token."""
+    with Session(server.base_url) as session:
+        return session.token(client)
+
+
+def posted(server: Server, path: str, body: str, token: str = "") -> tuple[int, dict[str, str], Any]:
+    """One answer of the public listener, on a connection of its own."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return exchange(server, (head + body).encode())
+
+
+def audit(store: Path, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of an audit command."""
+    done = retinue("audit", *arguments, "--store", store)
+    return done.returncode, done.stdout + done.stderr
+
+
+def records(store: Path) -> Iterator[dict[str, Any]]:
+    """Every record in the log."""
+    for path in sorted(store.with_suffix(".audit").iterdir()):
+        yield from map(json.loads, path.read_text().splitlines())
+
+
+def managed(server: Server, store: Path, path: str, body: Any = None, method: str = "POST") -> tuple[int, Any]:
+    """Status and JSON of an answer of the management listener, with the token."""
+    content = None if body is None else json.dumps(body)
+    status, _, answer = asked(server.management_url, path, content, token_path(store).read_text().strip(), method)
+    return status, answer
+
+
+# Audit
+
+
+def test_a_stop_loses_no_record(store: Path, client: Client) -> None:
+    """Every answer of every worker, up to the very last, is in the log; `show` finds each by its log_id."""
+    with running_server(store, "--workers", "3") as server:
+        token = token_of(server, client)
+        answers = [posted(server, FOLLOWING, '{"username":"p"}', token) for _ in range(300)]
+        answers += [exchange(server, b"nonsense\r\n\r\n"), exchange(server, b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")]
+
+    log_ids = {headers["x-tt-logid"] for _, headers, _ in answers}
+    assert log_ids <= {record["log_id"] for record in records(store)}
+    assert (0, "303 records, as they were written\n") == audit(store, "verify")
+    for _, headers, body in (answers[0], *answers[-2:]):
+        code, shown = audit(store, "show", headers["x-tt-logid"])
+        assert (0, body["error"]["code"]) == (code, json.loads(shown)["code"])
+    code, shown = audit(store, "usage", "--json")
+    assert [(client.key, 301, 301, 6000), ("", 2, 0, 0)] == sorted(
+        ((row["client"], row["requests"], row["answered"], row["rows"]) for row in json.loads(shown)), reverse=True
+    )
+
+
+def test_kills_lose_what_was_in_flight_and_hide_nothing(store: Path, client: Client) -> None:
+    """After kills of workers and keeper the chain is whole, and most records are there: all but the last batches."""
+    with running_server(store, "--workers", "2") as server:
+        token = token_of(server, client)
+        for _ in range(4):
+            for _ in range(60):
+                assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token)[0]
+            time.sleep(0.2)  # longer than a worker collects
+            for pid, role in server.processes().items():
+                if role != "supervisor":
+                    os.kill(pid, signal.SIGKILL)
+            waiting_for(lambda: sorted(server.processes().values()) == ["keeper", "supervisor", "worker", "worker"])
+        waiting_for(lambda: _answers(server, token))
+    code, told = audit(store, "verify")
+    assert (0, True) == (code, "as they were written" in told)
+    assert 240 <= sum(record.get("endpoint") == "following" for record in records(store))
+
+
+def _answers(server: Server, token: str) -> bool:
+    try:
+        return posted(server, FOLLOWING, '{"username":"p"}', token)[0] == 200
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def test_a_killed_server_is_no_tampering_and_the_next_goes_on(store: Path, client: Client) -> None:
+    """Killed as a whole, its log says so; a change is found all the same, and after the next stop nothing is open."""
+    with running_server(store) as server:
+        assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token_of(server, client))[0]
+        time.sleep(2)  # the store has heard of these
+        for pid in server.processes():
+            os.kill(pid, signal.SIGKILL)
+    path = next(iter(store.with_suffix(".audit").iterdir()))
+    torn = path.read_bytes() + b'{"n":3,"time":17'
+    path.write_bytes(torn)
+    code, told = audit(store, "verify")
+    assert (0, True) == (code, "the last line is unfinished; the server was killed while writing it" in told)
+    path.write_bytes(torn.replace(b'"rows":20', b'"rows":21'))
+    code, told = audit(store, "verify")
+    assert (1, True) == (code, f"PROBLEM  {path.name}, line 2: record 2 or what came before it was changed" in told)
+    path.write_bytes(torn)
+
+    with running_server(store) as server:
+        assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token_of(server, client))[0]
+    assert (0, "5 records, as they were written\n") == audit(store, "verify")
+    path.unlink()
+    assert 1 == audit(store, "verify")[0]
+
+
+def test_audit_commands_say_what_is_wrong(store: Path, tmp_path: Path) -> None:
+    """A log_id that is not there, a folder that is none, a store that is none."""
+    assert (0, "0 records, as they were written\n") == audit(store, "verify")
+    assert (2, f"retinue: log_id L: is not in the audit log of {store}\n") == audit(store, "show", "L")
+    assert (2, "retinue: --audit-folder /none: there is no such folder\n") == audit(
+        store, "verify", "--audit-folder", "/none"
+    )
+    assert 2 == audit(tmp_path / "none.db", "usage")[0]
+
+
+# Management
+
+
+def test_clients_live_over_the_management_api(store: Path) -> None:
+    """All that the command line does; the secret is in the answers to create and rotate alone."""
+    with running_server(store) as server:
+        status, made = managed(
+            server, store, "/clients", {"name": "Lab", "list_calls": 3, "rate": {"calls": 9, "seconds": 5}}
+        )
+        assert 201 == status
+        key, secret = made["client_key"], made.pop("client_secret")
+        assert (200, made) == managed(server, store, f"/clients/{key}", method="GET")
+        assert (200, [made]) == managed(server, store, "/clients", method="GET")
+        token = token_of(server, Client(key, secret))
+        assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token)[0]
+        _, usage = managed(server, store, "/usage", method="GET")
+        assert {key: {"list_calls": 1, "list_rows": 20, "other_calls": 0}} == usage["clients"]
+        status, changed = managed(server, store, f"/clients/{key}", {"contact": "c", "rate": None}, "PATCH")
+        assert (200, "c", None, 3) == (status, changed["contact"], changed["rate"], changed["list_calls"])
+        status, rotated = managed(server, store, f"/clients/{key}/rotate", {"grace_seconds": 0})
+        assert 200 == status
+        assert 401 == posted(server, TOKEN, f"client_key={key}&client_secret={secret}&grant_type=client_credentials")[0]
+        assert token_of(server, Client(key, rotated["client_secret"]))
+        for act, word in (("suspend", "suspended"), ("resume", "active"), ("revoke", "revoked")):
+            status, answer = managed(server, store, f"/clients/{key}/{act}", {})
+            assert (200, word) == (status, answer["status"])
+        time.sleep(1)  # the promise
+        assert 401 == posted(server, FOLLOWING, '{"username":"p"}', token)[0]
+    actions = [record["action"] for record in records(store) if record["endpoint"] == "management"]
+    assert ["POST /clients", f"PATCH /clients/{key}", f"POST /clients/{key}/rotate"] == actions[:3]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "words"),
+    [
+        ("POST", "/clients", {}, 400, "name: is missing"),
+        ("POST", "/clients", {"name": ""}, 400, "name: is empty"),
+        (
+            "POST",
+            "/clients",
+            {"name": "x", "list_calls": "many"},
+            400,
+            "got `str` - at `$.list_calls`",
+        ),
+        ("POST", "/clients", {"name": "x", "unknown": 1}, 400, "unknown field `unknown`"),
+        ("POST", "/clients", {"name": "x", "rate": {"calls": 0, "seconds": 1}}, 400, "rate: expected 1 to"),
+        ("GET", "/clients/nobody", None, 404, "client nobody: there is none with this key"),
+        ("PATCH", "/clients/nobody", {"name": "x"}, 404, "client nobody: there is none with this key"),
+        ("POST", "/clients/nobody/revoke", None, 404, "client nobody: there is none with this key"),
+        ("DELETE", "/clients", None, 405, "Method Not Allowed"),
+        ("POST", "/clock", {"advance": 5}, 404, "only `retinue serve --sandbox` has one to set"),
+    ],
+)
+def test_bad_input_to_the_management_api_is_named(
+    served: tuple[Server, Path], method: str, path: str, body: Any, status: int, words: str
+) -> None:
+    """In JSON, with a code."""
+    found, answer = managed(*served, path, body, method)
+
+    assert status == found
+    assert words in answer["error"]["message"]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+    """A running server and its store."""
+    store: Path = tmp_path_factory.mktemp("served") / "graph.db"
+    assemble.create_store(str(store))
+    with running_server(store) as server:
+        yield server, store
+
+
+@pytest.mark.parametrize("path", ["/clients", "/clients/x", "/usage", "/metrics", "/clock"])
+def test_without_the_token_nothing_is_shown(served: tuple[Server, Path], path: str) -> None:
+    """And nothing of it is on the public port, whoever asks."""
+    server, store = served
+    token = token_path(store).read_text().strip()
+
+    assert 401 == asked(server.management_url, path, method="GET")[0]
+    assert 401 == asked(server.management_url, path, token=token[:-1], method="GET")[0]
+    assert 404 == asked(server.base_url, path, token=token, method="GET")[0]
+
+
+def metrics(server: Server, store: Path) -> dict[str, float]:
+    """All samples of the metrics page."""
+    with closing(http.client.HTTPConnection(urlsplit(server.management_url).netloc, timeout=30)) as connection:
+        headers = {"Authorization": f"Bearer {token_path(store).read_text().strip()}"}
+        connection.request("GET", "/metrics", headers=headers)
+        lines = connection.getresponse().read().decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+
+def test_metrics_add_up_over_all_workers(store: Path) -> None:
+    """Requests by endpoint and code, durations, rows, refusals for quotas, the store's size, the lag of events."""
+    made = json.loads(
+        retinue("client", "create", "--store", store, "--name", "x", "--list-calls", "5", "--json").stdout
+    )
+    with running_server(store, "--workers", "2") as server:
+        token = token_of(server, Client(made["client_key"], made["client_secret"]))
+        for _ in range(8):
+            posted(server, FOLLOWING, '{"username":"p"}', token)
+        posted(server, FOLLOWING, "", "nonsense")
+        event = {"event": "follow", "follower": "x", "followee": "y", "at": int(time.time()) - 100}
+        managed(server, store, "/events", event)
+        spent = 'retinue_quota_refusals_total{code="daily_quota_limit_exceeded",endpoint="following"}'
+        waiting_for(lambda: metrics(server, store).get(spent) == 3)
+        found = metrics(server, store)
+    assert 5 == found['retinue_requests_total{code="ok",endpoint="following"}']
+    assert 1 == found['retinue_requests_total{code="access_token_invalid",endpoint="following"}']
+    assert 100 == found['retinue_rows_total{endpoint="following"}']
+    assert 9 == found['retinue_request_duration_seconds_count{endpoint="following"}']
+    assert 9 == found['retinue_request_duration_seconds_bucket{endpoint="following",le="+Inf"}']
+    assert 0 < found['retinue_request_duration_seconds_sum{endpoint="following"}'] < 5
+    assert found['retinue_store_bytes{file="graph.db"}'] == store.stat().st_size
+    assert 100 <= found["retinue_apply_lag_seconds"] < 110
+    assert 11 <= found["retinue_audit_records"]
+
+
+def test_ready_says_what_keeps_the_server_from_answering(store: Path) -> None:
+    """A store that cannot be read any more is not ready, though the keeper is healthy."""
+    with running_server(store) as server:
+        assert 200 == asked(server.management_url, "/ready", method="GET")[0]
+        hidden = store.rename(store.with_name("hidden.db"))
+        status, _, answer = asked(server.management_url, "/ready", method="GET")
+        assert (503, True) == (status, "there is no follow graph here" in answer["status"])
+        assert 200 == asked(server.management_url, "/health", method="GET")[0]
+        hidden.rename(store)
+        assert 200 == asked(server.management_url, "/ready", method="GET")[0]
+
+
+# The virtual clock
+
+
+def test_a_sandbox_puts_the_clock_forward_for_all(store: Path) -> None:
+    """Tokens expire, days begin, windows end, in every worker as soon as the call has returned."""
+    now = int(time.time())
+    flags = ["--list-calls", "2", "--not-after", str(now + 200_000)]
+    made = json.loads(retinue("client", "create", "--store", store, "--name", "x", *flags, "--json").stdout)
+    client = Client(made["client_key"], made["client_secret"])
+
+    def statuses(token: str) -> set[int]:
+        return {posted(server, FOLLOWING, '{"username":"p"}', token)[0] for _ in range(12)}
+
+    with running_server(store, "--workers", "3", "--sandbox") as server:
+        status, clock = managed(server, store, "/clock", method="GET")
+        assert (200, True) == (status, clock["is_virtual"])
+        token = token_of(server, client)
+        assert {200, 429} == statuses(token)
+        assert 200 == managed(server, store, "/clock", {"advance": 7200})[0]
+        assert {401} == statuses(token)
+        _, clock = managed(server, store, "/clock", method="GET")
+        midnight = clock["now"] - clock["now"] % 86_400 + 86_400
+        assert midnight <= managed(server, store, "/clock", {"now": midnight})[1]["now"] <= midnight + 2
+        token = token_of(server, client)
+        status, headers, _ = posted(server, FOLLOWING, '{"username":"p"}', token)
+        assert (200, time.strftime("%Y%m%d", time.gmtime(midnight))) == (status, headers["x-tt-logid"][:8])
+        managed(server, store, "/clock", {"now": now + 200_000})
+        assert {401} == statuses(token)
+        for body in ({"now": now}, {"advance": -1}, {}, {"now": 1, "advance": 1}, {"now": 10**15}, {"now": "x"}):
+            assert 400 == managed(server, store, "/clock", body)[0]
+    assert midnight <= max(record["time"] for record in records(store))
+
+
+# Secrets
+
+
+def test_nothing_secret_is_written_anywhere(store: Path, client: Client, tmp_path: Path) -> None:
+    """Secrets and tokens, right and wrong, in every place of a request, at the most talkative level: in no file."""
+    log = tmp_path / "log.txt"
+    wrong, misplaced = "wrong-secret-5f3a", "clt.misplaced-token-77"
+    proof = f"client_key={client.key}&client_secret={client.secret}"
+    with (
+        log.open("wb") as file,
+        errors_in(file),
+        running_server(store, "--workers", "2", "--log-level", "debug") as server,
+    ):
+        token = token_of(server, client)
+        management = token_path(store).read_text().strip()
+        posted(server, TOKEN, f"client_key={client.key}&client_secret={wrong}&grant_type=client_credentials")
+        posted(server, TOKEN, f"client_key={misplaced}&client_secret={wrong}")
+        posted(server, f"{FOLLOWING}?access_token={token}", '{"username":"p"}', token)
+        posted(server, FOLLOWING, '{"username":"' + misplaced + '"}', token)
+        posted(server, FOLLOWING, '{"username":"p"}', misplaced)
+        posted(server, REVOKE, f"{proof}&token={misplaced}")
+        exchange(server, f"{token} nonsense\r\n\r\n".encode())
+        _, rotated = managed(server, store, f"/clients/{client.key}/rotate", {})
+        asked(server.management_url, "/clients", token=management[:-1] + "x", method="GET")
+        page = json.dumps([metrics(server, store), managed(server, store, "/clients", method="GET")])
+        posted(server, REVOKE, f"{proof}&token={token}")
+    paths = [log, *store.parent.rglob("graph.*/*"), *store.parent.glob("graph.*")]
+    written = {path: path.read_bytes() for path in paths if path.is_file() and path != token_path(store)}
+    assert len(written) >= 5
+    secrets = (client.secret, rotated["client_secret"], token, wrong, misplaced, management)
+    found = [
+        (path.name, secret) for path, content in written.items() for secret in secrets if secret.encode() in content
+    ]
+    assert [] == found
+    assert [] == [secret for secret in secrets if secret in page]
+    assert b"log_id=" in written[log]
+
+
+@contextmanager
+def errors_in(file: IO[bytes]) -> Iterator[None]:
+    """Standard error of programs that are started meanwhile goes to a file."""
+    before = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
