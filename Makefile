@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # What tests draw at random is drawn from this; the seed of a run is in the command line that make prints.
 SEED ?= $(shell date +%s)
 
-.PHONY: demo test lint format docs walk changes crash bench-first bench-apply bench-hub bench-size bench-withheld clean help
+.PHONY: demo test lint format docs walk changes crash quotas bench-gate bench-first bench-apply bench-hub bench-size bench-withheld clean help
 
 help:            ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -32,6 +32,12 @@ walk: .venv/.server        ## Import a real graph and walk all its lists over HT
 
 changes: .venv/.server     ## Bring a real graph to a later date by events and by a dump, and compare (DATA=folder)
 	$(PY) benchmarks/changes.py $(DATA)
+
+quotas: .venv/.server      ## Ask with 64 connections and 8 workers until quotas are spent, also while processes are killed
+	$(PY) benchmarks/quotas.py
+
+bench-gate: .venv/.server  ## What tokens, quotas, audit and metrics cost
+	$(PY) benchmarks/gate.py
 
 crash: .venv/.server       ## Kill the writing process 300 times while pages are read, and look for anything lost
 	$(PY) benchmarks/crash.py

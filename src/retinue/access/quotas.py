@@ -23,13 +23,14 @@ class Quotas:
 
     def rows_left(self, grant: Grant, pool: Pool, wanted: int) -> int:
         """How many of the wanted rows there is quota for, at least one. Raises `RateExceeded` or `QuotaSpent`."""
-        left = self._ledger.left(grant.meter, self._clock.now(), pool, grant.quota)
+        now = self._clock.now()
+        rows = self._ledger.room(grant.meter, now, pool, grant.quota, wanted)
+        if rows:
+            return rows
+        left = self._ledger.left(grant.meter, now, pool, grant.quota)
         if left.wait:
             raise RateExceeded(None if grant.quota.rate is None else grant.quota.rate.calls, left.wait)
-        rows = left.rows
-        if (left.calls is not None and left.calls <= 0) or (rows is not None and rows <= 0):
-            raise QuotaSpent(left.limit, max(0, left.calls or 0), left.reset)
-        return wanted if rows is None or rows >= wanted else rows
+        raise QuotaSpent(left.limit, max(0, left.calls or 0), left.reset)
 
     def charge(self, grant: Grant, pool: Pool, rows: int) -> Allowance | None:
         """Count one call and its rows; what is left now. None, and nothing is counted, where they do not fit."""

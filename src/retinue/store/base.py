@@ -228,8 +228,15 @@ class Ledger(Protocol):
         """What was used up to now on a second's day."""
         ...
 
+    def room(self, meter: Meter, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
+        """How many of the wanted rows there is quota for; 0 where there is none for a call.
+
+        Counts nothing; a moment later it may be less.
+        """
+        ...
+
     def left(self, meter: Meter, second: int, pool: Pool, quota: Quota) -> Allowance:
-        """What is left of a quota. Counts nothing; a moment later it may be less."""
+        """What is left of a quota, in full."""
         ...
 
     def charge(self, meter: Meter, second: int, pool: Pool, rows: int, quota: Quota) -> Allowance | None:

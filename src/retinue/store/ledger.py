@@ -22,18 +22,19 @@ FILE_MODE = 0o600
 FIRST_RECORDS = 64
 
 _BUCKETS = 60  # one for each second; no short-term limit looks back further
-# A record: whose, the day, list calls, list rows, other calls; then two windows, of answers and of calls for tokens.
-_DAY = Struct("<5q")
-_COUNTS = Struct("<3q")
+# A record: whose it is, the day, its list calls, list rows, other calls; then the window of answers, and that of calls
+# for tokens. A window: its newest second, how long it is, the calls in it, those in its newest second; then the calls
+# in each second before, by its remainder.
+_HEAD = Struct("<9q")  # the record up to the seconds of the first window
+_COUNTS = Struct("<7q")  # its part that changes with each answer
+_DAILY = Struct("<3q")
 _COUNTS_AT = 16
-# A window: its newest second, how long it is, the calls in it; then the calls in each second, by its remainder.
-_SUM = Struct("<3q")
-_COUNT = Struct("<I")
+_DAY = Struct("<5q")
+_SUM = Struct("<4q")
 _WINDOW = Struct(f"<{_BUCKETS}I")
 _ANSWERS_AT = _DAY.size
 _TOKENS_AT = _ANSWERS_AT + _SUM.size + _WINDOW.size
-_HEAD = Struct("<8q")  # all before the buckets of answers, read at once
-_RECORD_BYTES = 576
+_RECORD_BYTES = 640
 _LISTS = Pool.LISTS
 
 
@@ -52,7 +53,7 @@ class FileLedger:
             raise StoreError(f"{path}: the counters of quotas cannot be kept here: {error.strerror}") from error
         try:
             self._begin(alone=alone)
-            self._map = mmap.mmap(self._descriptor, 0)
+            self._remap()
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -62,38 +63,56 @@ class FileLedger:
         place = meter.id * _RECORD_BYTES
         if place + _RECORD_BYTES > os.fstat(self._descriptor).st_size:
             return Used()
-        place = self._place(meter)
-        since, day, calls, rows, others = _DAY.unpack_from(self._map, place)
-        return Used(calls, rows, others) if _is_of(since, day, meter, second) else Used()
+        _, _, calls, rows, others, *_ = self._day(meter, second)
+        return Used(calls, rows, others)
+
+    def room(self, meter: Meter, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
+        """How many of the wanted rows there is quota for; 0 where there is none for a call."""
+        # This and `charge` are run for each answer: few calls, and few places in memory.
+        place = meter.id * _RECORD_BYTES
+        if place > self._last:
+            self._make_room(meter.id + 1)
+        since, day, calls, rows, others, _, seconds, total, _ = _HEAD.unpack_from(self._map, place)
+        if since != meter.since or not 0 <= day - second // DAY_SECONDS <= 1:
+            calls = rows = others = 0
+        rate = quota.rate
+        # An older total is never too small, since calls only leave a window as it moves on.
+        may_be_full = rate is not None and since == meter.since and (total >= rate.calls or seconds != rate.seconds)
+        if may_be_full and self.left(meter, second, pool, quota).wait:
+            return 0
+        if pool is not _LISTS:
+            return wanted if quota.other_calls is None or others < quota.other_calls else 0
+        if quota.list_calls is not None and calls >= quota.list_calls:
+            return 0
+        return wanted if quota.list_rows is None else max(0, min(wanted, quota.list_rows - rows))
 
     def left(self, meter: Meter, second: int, pool: Pool, quota: Quota) -> Allowance:
         """What is left of a quota."""
-        place = self._place(meter)
-        since, day, calls, rows, others, newest, seconds, total = _HEAD.unpack_from(self._map, place)
-        if not _is_of(since, day, meter, second):
-            calls = rows = others = 0
+        since, _, calls, rows, others, newest, *_ = self._day(meter, second)
         wait = 0
-        rate = quota.rate
-        if rate is not None and since == meter.since and (total >= rate.calls or seconds != rate.seconds):
-            # Only now does it matter how many of them have left the window meanwhile.
-            wait = _wait(*_moved(self._counts(place + _ANSWERS_AT), newest, second), rate)
+        if quota.rate is not None and since == meter.since:
+            wait = _wait(*_moved(self._counts(self._place(meter) + _ANSWERS_AT), newest, second), quota.rate)
         return _left(calls if pool is _LISTS else others, rows, pool, quota, second, wait)
 
     def charge(self, meter: Meter, second: int, pool: Pool, rows: int, quota: Quota) -> Allowance | None:
         """Count one answer and its rows, if that passes no limit."""
-        place = self._place(meter)
+        place = meter.id * _RECORD_BYTES
+        if place > self._last:
+            self._make_room(meter.id + 1)
         if not self._alone:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         try:
-            since, day, calls, all_rows, others, newest, seconds, total = _HEAD.unpack_from(self._map, place)
-            if not _is_of(since, day, meter, second):
+            since, day, calls, all_rows, others, newest, seconds, total, current = _HEAD.unpack_from(self._map, place)
+            if since != meter.since or not 0 <= day - second // DAY_SECONDS <= 1:
                 calls, all_rows, others = self._new_day(place, meter, second)
             rate = quota.rate
             if rate is not None:
                 if newest != second or seconds != rate.seconds or since != meter.since:
-                    newest, total = self._move(place + _ANSWERS_AT, second, rate.seconds)
+                    newest, total, current = self._move(place + _ANSWERS_AT, second, rate.seconds)
+                    seconds = rate.seconds
                 if total >= rate.calls:
                     return None
+                total, current = total + 1, current + 1
             if pool is _LISTS:
                 calls, all_rows = calls + 1, all_rows + rows
                 left = _left(calls, all_rows, pool, quota, second)
@@ -102,13 +121,12 @@ class FileLedger:
                 left = _left(others, 0, pool, quota, second)
             if (left.calls is not None and left.calls < 0) or (left.rows is not None and left.rows < 0):
                 return None
-            _COUNTS.pack_into(self._map, place + _COUNTS_AT, calls, all_rows, others)
-            if rate is not None:
-                self._count(place + _ANSWERS_AT, newest, rate.seconds, total)
-            return left
+            counts = (calls, all_rows, others, newest, seconds, total, current)
+            _COUNTS.pack_into(self._map, place + _COUNTS_AT, *counts)
         finally:
             if not self._alone:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        return left
 
     def admit(self, meter: Meter, second: int, rate: Rate) -> int:
         """Count a call for a token: 0, or in how many seconds it is worth trying again."""
@@ -117,10 +135,10 @@ class FileLedger:
         with self._locked():
             if _DAY.unpack_from(self._map, start)[0] != meter.since:
                 self._new_day(start, meter, second)
-            newest, total = self._move(place, second, rate.seconds)
+            newest, total, current = self._move(place, second, rate.seconds)
             if total >= rate.calls:
                 return _wait(self._counts(place), newest, rate)
-            self._count(place, newest, rate.seconds, total)
+            _SUM.pack_into(self._map, place, newest, rate.seconds, total + 1, current + 1)
             return 0
 
     def settle(self) -> None:
@@ -135,20 +153,20 @@ class FileLedger:
     # --- windows ----------------------------------------------------------------------------------------------------
 
     def _counts(self, place: int) -> list[int]:
-        return list(_WINDOW.unpack_from(self._map, place + _SUM.size))
+        """The calls in each second of a window, by its remainder."""
+        newest, _, _, current = _SUM.unpack_from(self._map, place)
+        counts = list(_WINDOW.unpack_from(self._map, place + _SUM.size))
+        counts[newest % _BUCKETS] = current
+        return counts
 
-    def _move(self, place: int, second: int, seconds: int) -> tuple[int, int]:
-        """Bring a window to a second and to a length; the second it is at then, and the calls in it."""
+    def _move(self, place: int, second: int, seconds: int) -> tuple[int, int, int]:
+        """Bring a window to a second and to a length; the second it is at then, the calls in it and in that second."""
         counts, newest = _moved(self._counts(place), _SUM.unpack_from(self._map, place)[0], second)
         total = sum(_in_window(counts, newest, seconds))
+        current = counts[newest % _BUCKETS]
         _WINDOW.pack_into(self._map, place + _SUM.size, *counts)
-        _SUM.pack_into(self._map, place, newest, seconds, total)
-        return newest, total
-
-    def _count(self, place: int, newest: int, seconds: int, total: int) -> None:
-        _SUM.pack_into(self._map, place, newest, seconds, total + 1)
-        bucket = place + _SUM.size + newest % _BUCKETS * _COUNT.size
-        _COUNT.pack_into(self._map, bucket, _COUNT.unpack_from(self._map, bucket)[0] + 1)
+        _SUM.pack_into(self._map, place, newest, seconds, total, current)
+        return newest, total, current
 
     # --- the file ---------------------------------------------------------------------------------------------------
 
@@ -188,12 +206,25 @@ class FileLedger:
         # Room is taken now: writing through a map into a hole that no disk has room for would end the process.
         os.posix_fallocate(self._descriptor, 0, records * _RECORD_BYTES)
 
+    def _day(self, meter: Meter, second: int) -> tuple[int, ...]:
+        """A record's head, with what it counts on a second's day."""
+        place = self._place(meter)
+        since, day, *counts = _HEAD.unpack_from(self._map, place)
+        # A clock that is put back over midnight begins no day again.
+        if since != meter.since or not 0 <= day - second // DAY_SECONDS <= 1:
+            counts[:3] = 0, 0, 0
+        return since, day, *counts
+
     def _place(self, meter: Meter) -> int:
         """Where a client's record begins; the file grows with the first that would not fit."""
         place = meter.id * _RECORD_BYTES
-        if place + _RECORD_BYTES > len(self._map):
+        if place > self._last:
             self._make_room(meter.id + 1)
         return place
+
+    def _remap(self) -> None:
+        self._map = mmap.mmap(self._descriptor, 0)
+        self._last = len(self._map) - _RECORD_BYTES
 
     def _make_room(self, records: int) -> None:
         try:
@@ -201,7 +232,7 @@ class FileLedger:
                 with self._locked():
                     self._grow(2 * records)
             self._map.close()
-            self._map = mmap.mmap(self._descriptor, 0)
+            self._remap()
         except OSError as error:
             raise StoreUnavailable(f"{self._path}: {error.strerror}") from error
 
@@ -209,14 +240,9 @@ class FileLedger:
         """Begin a second's day. Counters first: killed in between, they are nobody's yet."""
         if _DAY.unpack_from(self._map, place)[0] != meter.since:
             self._map[place + _ANSWERS_AT : place + _RECORD_BYTES] = bytes(_RECORD_BYTES - _ANSWERS_AT)
-        _COUNTS.pack_into(self._map, place + _COUNTS_AT, 0, 0, 0)
+        _DAILY.pack_into(self._map, place + _COUNTS_AT, 0, 0, 0)
         _DAY.pack_into(self._map, place, meter.since, second // DAY_SECONDS, 0, 0, 0)
         return 0, 0, 0
-
-
-def _is_of(since: int, of_day: int, meter: Meter, second: int) -> bool:
-    """Whether counters are this client's of this day. A clock that is put back over midnight begins no day again."""
-    return since == meter.since and 0 <= of_day - second // DAY_SECONDS <= 1
 
 
 def _left(calls: int, rows: int, pool: Pool, quota: Quota, second: int, wait: int = 0) -> Allowance:
