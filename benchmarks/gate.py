@@ -1,8 +1,9 @@
-"""What the gate costs: pages from a server with everything on, and from one with tokens, quotas and audit left out.
+"""What the gate costs: tokens, quotas with a short-term limit, audit and metrics.
 
-All take turns in one run, each with all its processes on one core while wrk asks from the other, so that their ratios
-count, not their numbers. With everything on there are a token, daily quotas, a short-term limit, an audit record and
-metrics for each page. .cache/bench/gate.json has every run.
+First one worker in which tokens and quotas are switched on and off every half second, so that the same process answers
+the same requests with and without: CPU a request. Then two servers in turns, each with all its processes on one core
+while wrk asks from the other: one with nothing checked and recorded, and `retinue serve` with everything on, keeper
+included. .cache/bench/gate.json has every figure.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from graphs import CACHE, Size, generated
+from open_server import PARTS
 from running import Client, Failed, Server, Session, retinue, running, running_server
 from traffic import BODIES, Traffic, draw_bodies, drive, require_wrk
 
@@ -24,18 +26,35 @@ WRK_CORE = 1
 QUOTA = ("--list-calls", "1000000000", "--list-rows", "100000000000", "--rate", "1000000/60")
 
 _OPEN = Path(__file__).with_name("open_server.py")
-_VARIANTS = {"nothing": [], "tokens": ["tokens"], "tokens and quotas": ["tokens", "quotas"]}
 _EVERYTHING = "everything"
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One measured run."""
+class Options:
+    """What to measure."""
 
-    variant: str
-    max_count: int
+    accounts: int
+    follows: int
+    seconds: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measured run of a server."""
+
+    server: str
     requests_per_second: float
     cpu_microseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """For pages of so many rows: CPU microseconds with each part switched on, and the runs of both servers."""
+
+    max_count: int
+    parts: dict[str, float]
+    runs: list[Run]
 
 
 def main() -> int:
@@ -43,40 +62,49 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--accounts", type=int, default=100_000)
     parser.add_argument("--follows", type=int, default=2_000_000)
-    parser.add_argument("--seconds", type=int, default=8)
+    parser.add_argument("--seconds", type=int, default=6, help="length of a run")
     parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    options = Options(**vars(parser.parse_args()))
     try:
         require_wrk()
         graph = generated(Size(options.accounts, options.follows))
-        runs = _measure(graph, options.seconds, options.rounds)
+        results = [_measure(graph, max_count, options) for max_count in MAX_COUNTS]
     except Failed as failure:
         sys.stderr.write(f"gate: {failure}\n")
         return 1
-    (CACHE / "gate.json").write_text(json.dumps([asdict(run) for run in runs], indent=2) + "\n")
-    _print(runs)
+    (CACHE / "gate.json").write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    _print(results)
     return 0
 
 
-def _measure(graph: Path, seconds: int, rounds: int) -> list[Run]:
-    store = graph / "graph.db"
-    runs = []
+def _measure(graph: Path, max_count: int, options: Options) -> Result:
+    store, report = graph / "graph.db", CACHE / "gate-parts.json"
+    report.unlink(missing_ok=True)
+    file = CACHE / f"bodies-{max_count}.jsonl"
+    file.write_bytes(b"\n".join(draw_bodies(graph / "accounts.csv", graph / "follows.csv", max_count)))
+    opened = [sys.executable, str(_OPEN), str(store), str(report)]
     with ExitStack() as stack:
         servers = {
-            name: stack.enter_context(running([sys.executable, str(_OPEN), str(store), *parts], core=SERVER_CORE))
-            for name, parts in _VARIANTS.items()
+            PARTS[0]: stack.enter_context(running(opened, core=SERVER_CORE)),
+            _EVERYTHING: stack.enter_context(running_server(store, "--workers", "1", core=SERVER_CORE)),
         }
-        servers[_EVERYTHING] = stack.enter_context(running_server(store, "--workers", "1", core=SERVER_CORE))
-        token = _token(servers[_EVERYTHING], store)
-        for max_count in MAX_COUNTS:
-            file = CACHE / f"bodies-{max_count}.jsonl"
-            file.write_bytes(b"\n".join(draw_bodies(graph / "accounts.csv", graph / "follows.csv", max_count)))
-            traffic = Traffic(file, token)
-            for server in servers.values():
-                drive(server, traffic, WARM_UP_SECONDS, core=WRK_CORE, first=BODIES // 2)
-            for _ in range(rounds):
-                runs += [_run(name, server, traffic, max_count, seconds) for name, server in servers.items()]
-    return runs
+        traffic = Traffic(file, _token(servers[_EVERYTHING], store))
+        drive(servers[PARTS[0]], traffic, 5 * options.seconds, core=WRK_CORE)
+        parts = json.loads(report.read_text())
+    with ExitStack() as stack:
+        servers = {
+            PARTS[0]: stack.enter_context(running([*opened, "still"], core=SERVER_CORE)),
+            _EVERYTHING: stack.enter_context(running_server(store, "--workers", "1", core=SERVER_CORE)),
+        }
+        traffic = Traffic(file, _token(servers[_EVERYTHING], store))
+        for server in servers.values():
+            drive(server, traffic, WARM_UP_SECONDS, core=WRK_CORE, first=BODIES // 2)
+        runs = [
+            _run(name, server, traffic, options.seconds)
+            for _ in range(options.rounds)
+            for name, server in servers.items()
+        ]
+    return Result(max_count, parts, runs)
 
 
 def _token(server: Server, store: Path) -> str:
@@ -85,32 +113,36 @@ def _token(server: Server, store: Path) -> str:
         return session.token(Client(created["client_key"], created["client_secret"]))
 
 
-def _run(name: str, server: Server, traffic: Traffic, max_count: int, seconds: int) -> Run:
+def _run(name: str, server: Server, traffic: Traffic, seconds: int) -> Run:
     before = server.cpu_seconds()
     outcome = drive(server, traffic, seconds, core=WRK_CORE)
     used = server.cpu_seconds() - before
-    return Run(name, max_count, outcome.requests / outcome.seconds, used / outcome.requests * 1e6)
+    return Run(name, outcome.requests / outcome.seconds, used / outcome.requests * 1e6)
 
 
-def _print(runs: list[Run]) -> None:
-    print(f"{'rows':>5} {'on':<18} {'requests/s (lowest-highest)':>32} {'CPU us':>8} {'of nothing':>11}")
-    for max_count in MAX_COUNTS:
-        for name in (*_VARIANTS, _EVERYTHING):
-            own = [run for run in runs if (run.variant, run.max_count) == (name, max_count)]
+def _print(results: list[Result]) -> None:
+    for result in results:
+        print(f"{result.max_count} rows")
+        before = None
+        for part, cost in result.parts.items():
+            more = (
+                "" if before is None else f"  {cost - before:+.1f} us, {before / cost:.3f} of the throughput without it"
+            )
+            print(f"  switched on: {part:<18} {cost:6.1f} us{more}")
+            before = cost
+        for name in (PARTS[0], _EVERYTHING):
+            own = [run for run in result.runs if run.server == name]
             speeds = [run.requests_per_second for run in own]
             cost = statistics.median(run.cpu_microseconds for run in own)
-            ratio = statistics.median(_ratios(runs, name, max_count))
-            shown = f"{statistics.median(speeds):,.0f} ({min(speeds):,.0f}-{max(speeds):,.0f})"
-            print(f"{max_count:>5} {name:<18} {shown:>32} {cost:>8.1f} {ratio:>11.3f}")
+            shown = f"{statistics.median(speeds):,.0f} ({min(speeds):,.0f}-{max(speeds):,.0f}) requests/s"
+            print(f"  server with {name:<12} {shown}, {cost:.1f} us")
+        print(f"  everything: {_ratio(result.runs):.3f} of the throughput with nothing")
 
 
-def _ratios(runs: list[Run], name: str, max_count: int) -> list[float]:
-    """Requests a second against those of the same round with nothing on."""
-    by_variant = {
-        variant: [run.requests_per_second for run in runs if (run.variant, run.max_count) == (variant, max_count)]
-        for variant in ("nothing", name)
-    }
-    return [ours / free for ours, free in zip(by_variant[name], by_variant["nothing"], strict=True)]
+def _ratio(runs: list[Run]) -> float:
+    """Requests a second with everything on, against those of the same round with nothing."""
+    free, full = ([run.requests_per_second for run in runs if run.server == name] for name in (PARTS[0], _EVERYTHING))
+    return statistics.median(ours / theirs for ours, theirs in zip(full, free, strict=True))
 
 
 if __name__ == "__main__":
