@@ -63,31 +63,32 @@ class Credentials:
         is_good = grant is not None and self._clock.now() < grant.expires_at
         if not await self._store.remove_token(digest, client.id) or not is_good:
             raise TokenUnknown
-        self._remembered.pop(digest, None)
+        self._remembered.clear()
 
     async def authorize(self, authorization: bytes, scope: str) -> Grant:
         """The grant of the token in an Authorization header. Raises `TokenInvalid` or `ScopeMissing`."""
-        digest = sha256(bearer_token(authorization)).digest()
-        remembered = self._remembered.get(digest)
+        # By the header as it came: parsing and hashing it would cost most of the check. Python hashes bytes under a
+        # secret of the process before it compares them, so how long that takes says nothing of what is remembered.
+        remembered = self._remembered.get(authorization)
         if remembered is not None and self._clock.elapsed() < remembered[1]:
             grant = remembered[0]
         else:
-            grant = await self._looked_up(digest)
+            grant = await self._looked_up(authorization)
         if not grant.begins_at <= self._clock.now() < grant.expires_at:
             raise TokenInvalid
         if scope not in grant.scopes:
             raise ScopeMissing(scope)
         return grant
 
-    async def _looked_up(self, digest: bytes) -> Grant:
+    async def _looked_up(self, authorization: bytes) -> Grant:
         instant = self._clock.elapsed()
-        grant = await self._store.find_grant(digest)
+        grant = await self._store.find_grant(sha256(bearer_token(authorization)).digest())
         if grant is None:
-            self._remembered.pop(digest, None)
+            self._remembered.pop(authorization, None)
             raise TokenInvalid
         if len(self._remembered) >= REMEMBER_AT_MOST:
             self._remembered.clear()
-        self._remembered[digest] = (grant, instant + REMEMBER_SECONDS)
+        self._remembered[authorization] = (grant, instant + REMEMBER_SECONDS)
         return grant
 
 
