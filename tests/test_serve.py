@@ -371,8 +371,9 @@ def test_the_server_says_what_keeps_it_from_starting(graph: Path, tmp_path: Path
     """One clear line for each reason, exit code 2."""
     text = tmp_path / "text.db"
     text.write_text("no database" * 1000)
-    idle = tmp_path / "idle.db"
-    assemble.create_store(str(idle))
+    idle, lone = tmp_path / "idle.db", tmp_path / "lone.db"
+    for store in (idle, lone):
+        assemble.create_store(str(store))
     taken = str(urlsplit(server.base_url).port)
     cases: list[tuple[list[str | Path], str]] = [
         (["--store", idle, "--port", taken], f"--port {taken}: cannot listen on 127.0.0.1:{taken}: Address already"),
@@ -384,6 +385,10 @@ def test_the_server_says_what_keeps_it_from_starting(graph: Path, tmp_path: Path
         (["--store", idle, "--workers", "0"], "--workers 0: expected 1 to 256"),
         (["--store", idle, "--max-connections", "0"], "--max-connections 0: expected 1 to 1000000"),
         (["--store", graph], f"{graph.with_suffix('.audit')}: another server writes this audit log; one server serves"),
+        (
+            ["--store", lone, "--audit-folder", tmp_path / "elsewhere"],
+            f"{lone.with_suffix('.quotas')}: another server counts here; one server serves a store",
+        ),
         (["--store", idle, "--audit-file-mib", "0"], "--audit-file-mib 0: expected 1 to"),
         (["--store", idle, "--audit-keep-days", "-1"], "--audit-keep-days -1: expected 0 to"),
         (["--store", idle, "--audit-folder", text], f"{text}: the audit log cannot be kept here: File exists"),
@@ -392,11 +397,12 @@ def test_the_server_says_what_keeps_it_from_starting(graph: Path, tmp_path: Path
         (["--store", idle, "--tls-cert", "x.pem"], "--tls-cert and --tls-key: give both or neither"),
         (["--store", idle, "--tls-cert", text, "--tls-key", text], "--tls-cert"),
     ]
-    for arguments, words in cases:
-        done = retinue("serve", *arguments)
-        assert 2 == done.returncode, arguments
-        assert words in done.stderr
-        assert 1 == done.stderr.count("\n")
+    with running_server(lone):
+        for arguments, words in cases:
+            done = retinue("serve", *arguments)
+            assert 2 == done.returncode, arguments
+            assert words in done.stderr
+            assert 1 == done.stderr.count("\n")
 
 
 def test_a_quiet_server_writes_one_line(graph: Path) -> None:

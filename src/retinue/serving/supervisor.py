@@ -151,7 +151,7 @@ def _require_usable(settings: Settings) -> None:
     _allow_open_files(settings.max_connections)
     assemble.open_graph(settings.store, SystemClock()).close()
     assemble.open_access(settings.store).close()
-    assemble.open_ledger(settings.store).close()
+    assemble.open_ledger(settings.store, alone=True).close()  # no other server may count there
     os.close(lock_of(assemble.audit_folder(settings.store, settings.audit_folder)))
     token_of(settings)
     if bool(settings.tls_cert) != bool(settings.tls_key):
