@@ -208,7 +208,7 @@ def test_a_keeper_that_was_killed_is_followed_by_one_that_goes_on(tmp_path: Path
             after = anchored(anchor, trail)
         found = verify(tmp_path / "a", after)
         assert [] == found.problems
-        assert [1, 2, 3, 4, 5, 6][: found.records] == [each.rows for each in records_of(tmp_path / "a")][:6]
+        assert [1, 2, 3, 4, 5, 6][: found.records] == [each.rows for each in records_of(tmp_path / "a", after)][:6]
         if is_torn:
             with touched(path, whole[: cut - 1]):
                 assert verify(tmp_path / "a", after).problems  # what is left of the line is vouched for too
@@ -387,3 +387,46 @@ def test_what_cannot_be_recorded_is_not_answered(service: Service) -> None:
 
     service.records.is_full = False
     assert 200 == service.ask({"username": "a"}).status_code
+
+
+# What a stranger, or a crash, leaves in the folder
+
+
+def test_what_is_not_in_the_chain_is_named_and_not_shown(log: tuple[Path, Anchor], tmp_path: Path) -> None:
+    """A file before the oldest, a name that is none of the log's, a whole record without its newline."""
+    folder, anchor = log
+    forged = record(77)
+    for name, words in (
+        ("000000000000000.000.jsonl", "is older than the oldest file that is kept"),
+        ("notes.txt", "is no file of the log"),
+        ("²²²²²²²²²²²²²²².000.jsonl", "is no file of the log"),
+    ):
+        (folder / name).write_bytes(forged + b"\n")
+        assert [f"{name}: {words}"] == verify(folder, anchor).problems
+        assert 40 == len(list(records_of(folder, anchor)))
+        (folder / name).unlink()
+    last = files_of(folder)[-1]
+    with touched(last, last.read_bytes() + forged):
+        assert verify(folder, anchor).problems
+        assert 40 == len(list(records_of(folder, replace(anchor, is_open=True))))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 40])
+def test_a_file_whose_first_line_is_torn_is_followed_by_the_next(tmp_path: Path, kept: int) -> None:
+    """However often that happens, verification stays quiet, and so it does when the torn files are removed."""
+    anchor = written(tmp_path, [2])
+    for number in range(3):
+        with closing(Trail(tmp_path, anchor, BIG, lambda: 1_700_000_000)) as trail:
+            trail.write([record(9)])
+        path = files_of(tmp_path)[-1]
+        path.write_bytes(path.read_bytes().splitlines(keepends=True)[0][:kept])
+        assert [] == verify(tmp_path, replace(anchor, is_open=True)).problems, number
+    with closing(Trail(tmp_path, anchor, Keeping(2**30, 2**30, 100), lambda: 1_700_000_500)) as trail:
+        trail.write([record(10, 1_700_000_500)])
+        anchor = anchored(anchor, trail)
+        assert [] == verify(tmp_path, anchor).problems
+        while (expired := trail.expired()) is not None:
+            gone, last = expired
+            anchor = anchor if last is None else without_oldest(anchor, last)
+            gone.unlink()
+            assert [] == verify(tmp_path, anchor).problems

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -209,6 +211,8 @@ def test_no_quota_means_none_at_all(store: Path) -> None:
             ["create", "--name", "x", "--list-calls", "many"],
             "--list-calls many: expected a number, or none for",
         ),
+        (["create", "--name", "x", "--list-calls", "9" * 5000], "--list-calls 999"),
+        (["create", "--name", "x", "--list-calls", "٣"], "--list-calls ٣: expected a number"),
         (["create", "--name", "x", "--list-calls", "5/6"], "--list-calls 5/6: expected a number"),
         (["create", "--name", "x", "--rate", "5"], "--rate 5: expected CALLS/SECONDS, such as 600/60, or none"),
         (["create", "--name", "x", "--rate", "5/61"], "rate: expected 1 to 1000000 calls within 1 to 60 seconds"),
@@ -231,6 +235,22 @@ def test_bad_input_is_named(store: Path, arguments: list[str], words: str) -> No
     assert (2, "", 1) == (done.returncode, done.stdout, done.stderr.count("\n"))
     assert done.stderr.startswith(f"retinue: {words}")
     assert "[]\n" == retinue("client", "list", "--store", store, "--json").stdout
+
+
+def test_a_secret_that_cannot_be_shown_is_no_secret_lost(store: Path) -> None:
+    """The error names the client, whose secret can be rotated."""
+    command = f"{sys.executable} -m retinue client create --store {store} --name x --json > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    (client,) = json.loads(retinue("client", "list", "--store", store, "--json").stdout)
+
+    assert (2, 1) == (done.returncode, done.stderr.count("\n"))
+    assert f"client {client['client_key']} has a new secret that could not be shown" in done.stderr
+
+
+def test_what_lies_beside_a_store_is_its_own() -> None:
+    """Two stores whose names differ in what stands behind the last dot share nothing."""
+    names = [assemble.beside(store, "quotas").name for store in ("g.db", "g.sqlite", "data.2024", "data.2025")]
+    assert ["g.quotas", "g.sqlite.quotas", "data.2024.quotas", "data.2025.quotas"] == names
 
 
 def test_names_have_no_say_over_the_terminal(store: Path) -> None:

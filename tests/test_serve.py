@@ -385,6 +385,7 @@ def test_the_server_says_what_keeps_it_from_starting(graph: Path, tmp_path: Path
         (["--store", idle, "--workers", "0"], "--workers 0: expected 1 to 256"),
         (["--store", idle, "--max-connections", "0"], "--max-connections 0: expected 1 to 1000000"),
         (["--store", graph], f"{graph.with_suffix('.audit')}: another server writes this audit log; one server serves"),
+        (["--store", graph, "--audit-folder", tmp_path / "there"], f"{graph}: another server serves this store"),
         (
             ["--store", lone, "--audit-folder", tmp_path / "elsewhere"],
             f"{lone.with_suffix('.quotas')}: another server counts here; one server serves a store",

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,7 +18,7 @@ from retinue import assemble
 from running import Client, Server, Session, running_server
 from test_cli import retinue
 from test_management import asked, token_path
-from test_serve import exchange, waiting_for
+from test_serve import connected, exchange, waiting_for
 
 FOLLOWING = "/v2/research/user/following/"
 TOKEN = "/v2/oauth/token/"
@@ -143,6 +144,55 @@ def test_a_killed_server_is_no_tampering_and_the_next_goes_on(store: Path, clien
     assert 1 == audit(store, "verify")[0]
 
 
+def test_answers_that_a_dying_server_gives_are_recorded(store: Path, client: Client) -> None:
+    """Its supervisor is killed while answers are on their way: the keeper stays until the workers are done."""
+    wrong = f"client_key={client.key}&client_secret=wrong&grant_type=client_credentials"
+    answers: list[tuple[int, dict[str, str], Any]] = []
+    with running_server(store, "--workers", "2") as server:
+        children = [pid for pid, role in server.processes().items() if role != "supervisor"]
+        asking = [threading.Thread(target=lambda: answers.append(posted(server, TOKEN, wrong))) for _ in range(10)]
+        for thread in asking:
+            thread.start()
+        time.sleep(0.2)  # less than a wrong secret waits
+        os.kill(server.pid, signal.SIGKILL)
+        for thread in asking:
+            thread.join()
+        waiting_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    assert [401] * 10 == [status for status, _, _ in answers]
+    assert {headers["x-tt-logid"] for _, headers, _ in answers} == {record["log_id"] for record in records(store)}
+    assert (0, "10 records, as they were written\n") == audit(store, "verify")
+
+
+def test_requests_that_do_not_end_are_recorded(store: Path, client: Client) -> None:
+    """A client that goes away, a body that breaks off, a stop before the body is there: each has one record or more."""
+    head = "POST {} HTTP/1.1\r\nHost: x\r\n{}\r\n\r\n"
+    whole = head.format("/nowhere", "Content-Length: 0").encode()
+    chunked = head.format(TOKEN, "Transfer-Encoding: chunked").encode() + b"zz\r\n"
+    with running_server(store) as server:
+        for path in (FOLLOWING, TOKEN):
+            with connected(server) as connection:
+                connection.sendall(head.format(path, "Content-Length: 50").encode() + b"x")
+                time.sleep(0.1)  # the head must be there before the end
+        with connected(server) as connection:
+            connection.sendall(whole)
+            first = b""
+            while not first.endswith(b"}}"):
+                first += connection.recv(65536)
+            connection.sendall(chunked)
+            second = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert (b"HTTP/1.1 404 ", b"HTTP/1.1 400 ") == (first[:13], second[:13])
+        with connected(server) as connection:
+            connection.sendall(head.format(TOKEN, "Content-Length: 50").encode() + b"x")
+            time.sleep(0.2)
+            os.kill(server.pid, signal.SIGTERM)
+            stopped = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert stopped.startswith(b"HTTP/1.1 503 ")
+    found = [(record["endpoint"], record["status"]) for record in records(store)]
+    assert [("following", 499), ("none", 400), ("none", 404), ("token", 499), ("token", 499), ("token", 503)] == sorted(
+        found
+    )
+
+
 def test_audit_commands_say_what_is_wrong(store: Path, tmp_path: Path) -> None:
     """A log_id that is not there, a folder that is none, a store that is none."""
     assert (0, "0 records, as they were written\n") == audit(store, "verify")
@@ -181,6 +231,8 @@ def test_clients_live_over_the_management_api(store: Path) -> None:
             assert (200, word) == (status, answer["status"])
         time.sleep(1)  # the promise
         assert 401 == posted(server, FOLLOWING, '{"username":"p"}', token)[0]
+        managed(server, store, f"/clients/{secret}/revoke")
+    assert not any(secret in json.dumps(record) for record in records(store))
     actions = [record["action"] for record in records(store) if record["endpoint"] == "management"]
     assert ["POST /clients", f"PATCH /clients/{key}", f"POST /clients/{key}/rotate"] == actions[:3]
 
@@ -199,6 +251,8 @@ def test_clients_live_over_the_management_api(store: Path) -> None:
         ),
         ("POST", "/clients", {"name": "x", "unknown": 1}, 400, "unknown field `unknown`"),
         ("POST", "/clients", {"name": "x", "rate": {"calls": 0, "seconds": 1}}, 400, "rate: expected 1 to"),
+        ("POST", "/clients", {"name": "x", "rate": {"calls": 1, "seconds": 1, "x": 1}}, 400, "unknown field `x`"),
+        ("GET", "/clients/", None, 404, "Not Found"),
         ("GET", "/clients/nobody", None, 404, "client nobody: there is none with this key"),
         ("PATCH", "/clients/nobody", {"name": "x"}, 404, "client nobody: there is none with this key"),
         ("POST", "/clients/nobody/revoke", None, 404, "client nobody: there is none with this key"),

@@ -42,6 +42,12 @@ def store_path(store: str) -> Path:
     return Path(store)
 
 
+def beside(store: str, ending: str) -> Path:
+    """What belongs to a store and lies beside it: `graph.db` has `graph.quotas`, `data.2024` has `data.2024.quotas`."""
+    path = store_path(store)
+    return path.with_name(f"{path.name.removesuffix('.db')}.{ending}")
+
+
 def rejects_path(store: str) -> Path:
     """Where import puts the rows it could not load: beside the store."""
     return store_path(store).with_suffix(".rejects.jsonl")
@@ -88,18 +94,18 @@ def store_files(store: str) -> list[Path]:
     """The files of a store that are there, without its audit log."""
     graph = store_path(store)
     mains = (graph, files.access_path(graph))
-    paths = [*mains, *(main.with_name(f"{main.name}-wal") for main in mains), graph.with_suffix(".quotas")]
+    paths = [*mains, *(main.with_name(f"{main.name}-wal") for main in mains), beside(store, "quotas")]
     return [path for path in paths if path.exists()]
 
 
 def open_ledger(store: str, *, alone: bool = False) -> FileLedger:
     """The counters of quotas, beside the store. `alone`: nobody else will count there."""
-    return FileLedger(store_path(store).with_suffix(".quotas"), alone=alone)
+    return FileLedger(beside(store, "quotas"), alone=alone)
 
 
 def audit_folder(store: str, named: str = "") -> Path:
     """Where the audit log of a store lies: where a setting says, else beside it."""
-    return Path(named) if named else store_path(store).with_suffix(".audit")
+    return Path(named) if named else beside(store, "audit")
 
 
 def open_checker(store: str) -> SqliteChecker:

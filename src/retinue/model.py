@@ -157,7 +157,7 @@ class ErasureEvent(Struct, frozen=True):
 Event = FollowEvent | AccountEvent | ErasureEvent
 
 
-class Rate(Struct, frozen=True, gc=False):
+class Rate(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """A short-term limit: at most `calls` within any `seconds` (1 to 60) seconds that follow each other."""
 
     calls: int

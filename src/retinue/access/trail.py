@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 
 from retinue.access.audit import Record
 from retinue.access.chain import BrokenChain, Link, line_of, link_in, torn_digest
-from retinue.access.verification import files_of, first_in, follow, lines_of
+from retinue.access.verification import files_of, first_in, follow, lines_of, name_of
 from retinue.errors import StoreError
 from retinue.store.base import Anchor
 
@@ -127,10 +127,9 @@ class Trail:
         self._close_file()
         first = _number_of(self._unwritten)
         for attempt in range(1000):
-            name = f"{first:015d}.jsonl" if attempt == 0 else f"{first:015d}.{attempt:03d}.jsonl"
             with contextlib.suppress(FileExistsError):
                 flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND
-                self._file = os.open(self._folder / name, flags, FILE_MODE)
+                self._file = os.open(self._folder / name_of(first, attempt), flags, FILE_MODE)
                 break
         else:
             raise OSError(f"too many files begin with record {first}")

@@ -4,6 +4,7 @@ The files of the log are read in their order and compared with its anchor in the
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from retinue.store.base import Anchor
 
 MOST_PROBLEMS = 20
 
-_SUFFIX = ".jsonl"
+_NAME = re.compile(r"[0-9]{15}\.[0-9]{3}\.jsonl")
 _TORN = b'"torn":"'
 _decode = msgspec.json.Decoder(Record).decode
 
@@ -50,17 +51,30 @@ class Findings(Struct):
 
 def files_of(folder: Path) -> list[Path]:
     """The files of the log, oldest first."""
+    return [path for path in _content_of(folder) if _is_of_log(path)]
+
+
+def name_of(first: int, attempt: int) -> str:
+    """A file is named after its first record; where a crash has left one without any, by its attempt."""
+    return f"{first:015d}.{attempt:03d}.jsonl"
+
+
+def first_in(path: Path) -> int:
+    """The number of the first record in a file of the log, by its name."""
+    return int(path.name[:15])
+
+
+def _content_of(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix == _SUFFIX and path.name[:15].isdigit())
+        return sorted(folder.iterdir())
     except FileNotFoundError:
         return []
     except OSError as error:
         raise StoreError(f"{folder}: the audit log cannot be read: {error.strerror}") from error
 
 
-def first_in(path: Path) -> int:
-    """The number of the first record in a file of the log, by its name."""
-    return int(path.name[:15])
+def _is_of_log(path: Path) -> bool:
+    return _NAME.fullmatch(path.name) is not None and path.is_file()
 
 
 def lines_of(paths: list[Path]) -> Iterator[Line]:
@@ -74,32 +88,37 @@ def lines_of(paths: list[Path]) -> Iterator[Line]:
             raise StoreError(f"{path}: the audit log cannot be read: {error.strerror}") from error
 
 
-def records_of(folder: Path) -> Iterator[Record]:
-    """All requests in the log that can be read, oldest first, whether or not the chain is whole."""
-    for line in lines_of(files_of(folder)):
-        try:
-            record = _decode(line.content)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue
-        if not record.torn:
-            yield record
+def records_of(folder: Path, anchor: Anchor) -> Iterator[Record]:
+    """All requests in the log, oldest first. What is not as it was written is left out; `verify` names it."""
+    before = Link(anchor.before_count, anchor.before_hash)
+    for step in follow(lines_of(_kept(folder, anchor)), before, anchor.secret):
+        if not step.problem and not step.is_torn:
+            record = _decode(step.line.content)
+            if not record.torn:
+                yield record
+
+
+def _kept(folder: Path, anchor: Anchor) -> list[Path]:
+    return [path for path in files_of(folder) if first_in(path) > anchor.before_count]
 
 
 def follow(lines: Iterator[Line], before: Link, secret: bytes) -> Iterator[Step]:
     """Follow the chain along lines. After a problem it goes on with what the line itself says of its place."""
     link = before
     torn: Line | None = None
+    is_first = True  # what the first one vouches for may have gone with its file
     for line in lines:
         if not line.is_whole:
             torn = line
             continue
         try:
-            _require_vouched(torn, line, secret)
-            torn = None
+            if torn is not None or not is_first:
+                _require_vouched(torn, line, secret)
+            torn, is_first = None, False
             link = next_link(line.content, link, secret)
             yield Step(line, link)
         except BrokenChain as broken:
-            torn = None
+            torn, is_first = None, False
             link = _said(line.content, link)
             yield Step(line, link, problem=str(broken))
     if torn is not None:
@@ -109,10 +128,10 @@ def follow(lines: Iterator[Line], before: Link, secret: bytes) -> Iterator[Step]
 def verify(folder: Path, anchor: Anchor) -> Findings:
     """Compare the log with its anchor. A change, removal, swap or addition anywhere is a problem."""
     findings = Findings(0, [], [])
-    paths = [path for path in files_of(folder) if first_in(path) > anchor.before_count]
+    findings.problems += _strangers(folder, anchor)
     last = Link(anchor.before_count, anchor.before_hash)
     is_anchored = anchor.count == anchor.before_count
-    for step in follow(lines_of(paths), last, anchor.secret):
+    for step in follow(lines_of(_kept(folder, anchor)), last, anchor.secret):
         last = step.link
         _note(findings, step, anchor)
         is_anchored = is_anchored or step.link == Link(anchor.count, anchor.hash)
@@ -120,6 +139,23 @@ def verify(folder: Path, anchor: Anchor) -> Findings:
     if len(findings.problems) > MOST_PROBLEMS:
         findings.problems[MOST_PROBLEMS:] = [f"and {len(findings.problems) - MOST_PROBLEMS} more"]
     return findings
+
+
+def _strangers(folder: Path, anchor: Anchor) -> Iterator[str]:
+    """What does not belong there. A file that was just being removed when the server was killed does."""
+    for path in _content_of(folder):
+        if not _is_of_log(path):
+            yield f"{path.name}: is no file of the log"
+        elif first_in(path) <= anchor.before_count and not _ends_with(path, anchor):
+            yield f"{path.name}: is older than the oldest file that is kept"
+
+
+def _ends_with(path: Path, anchor: Anchor) -> bool:
+    last: Link | None = None
+    with contextlib.suppress(BrokenChain):
+        for line in lines_of([path]):
+            last = link_in(line.content) if line.is_whole else last
+    return last == Link(anchor.before_count, anchor.before_hash)
 
 
 def _note(findings: Findings, step: Step, anchor: Anchor) -> None:

@@ -12,6 +12,7 @@ from retinue.settings import default_of
 
 if TYPE_CHECKING:
     from retinue.access.verification import Findings
+    from retinue.store.base import Anchor
 
 app = typer.Typer(help="Read the audit log and verify it.", no_args_is_help=True)
 
@@ -48,7 +49,8 @@ def show(
     from retinue.access.verification import records_of
     from retinue.errors import InputError
 
-    found = [record for record in records_of(_existing(store, audit_folder)) if record.log_id == log_id]
+    folder = _existing(store, audit_folder)
+    found = [record for record in records_of(folder, _anchor(store)) if record.log_id == log_id]
     if not found:
         raise InputError(f"log_id {log_id}: is not in the audit log of {store}")
     for record in found:
@@ -63,7 +65,8 @@ def usage(
     from retinue.access.usage import usage_of
     from retinue.access.verification import records_of
 
-    rows = usage_of(records_of(_existing(store, audit_folder)))
+    folder = _existing(store, audit_folder)
+    rows = usage_of(records_of(folder, _anchor(store)))
     if as_json:
         _print_json(rows)
         return
@@ -91,6 +94,16 @@ def _findings(store: str, folder: Path) -> "Findings":
                 if not findings.problems or anchor == await access.audit_anchor():
                     return findings
             return verify_log(folder, await access.audit_anchor())
+
+    return asyncio.run(main())
+
+
+def _anchor(store: str) -> "Anchor":
+    from retinue import assemble
+
+    async def main() -> "Anchor":
+        with closing(assemble.open_access(store)) as access:
+            return await access.audit_anchor()
 
     return asyncio.run(main())
 

@@ -1,6 +1,8 @@
 """`retinue client`: who may ask, from when to when, and how much."""
 
 import asyncio
+import re
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Register, show, change and revoke clients of the API.", no_args_is_help=True)
 
 NONE = "none"
+_DIGITS = re.compile("[0-9]{1,16}")
 
 _Result = TypeVar("_Result")
 
@@ -190,7 +193,7 @@ def _limit(name: str, text: str) -> "int | Rate | None":
         return None
     calls, separator, seconds = text.partition("/")
     is_rate = name == "rate"
-    if is_rate != bool(separator) or not (calls.isdecimal() and (seconds.isdecimal() or not is_rate)):
+    if is_rate != bool(separator) or not all(_DIGITS.fullmatch(part) for part in (calls, seconds or "0")):
         form = "CALLS/SECONDS, such as 600/60" if is_rate else "a number"
         raise InputError(f"--{name} {text}: expected {form}, or {NONE} for no limit")
     return Rate(int(calls), int(seconds)) if is_rate else int(calls)
@@ -240,11 +243,18 @@ def _shown(store: str, clients: "Sequence[Client]") -> "list[Shown]":
 
 
 def _show_secret(registered: "Registered", *, as_json: bool) -> None:
+    from retinue.errors import InputError
+
     key, secret = registered.client.key, registered.secret
-    if as_json:
-        _print_json({"client_key": key, "client_secret": secret})
-    else:
-        typer.echo(f"client_key     {key}\nclient_secret  {secret}\nKeep the secret: it is not shown again.")
+    try:
+        if as_json:
+            _print_json({"client_key": key, "client_secret": secret})
+        else:
+            typer.echo(f"client_key     {key}\nclient_secret  {secret}\nKeep the secret: it is not shown again.")
+        sys.stdout.flush()
+    except OSError as error:
+        fate = f"client {key} has a new secret that could not be shown ({error.strerror}); `retinue client rotate` it"
+        raise InputError(fate) from None
 
 
 def _print_json(value: Any) -> None:

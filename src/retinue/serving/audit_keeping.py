@@ -70,10 +70,10 @@ class AuditKeeping:
                 await self._store.move_audit_anchor(self._anchor)
             path.unlink(missing_ok=True)
 
-    async def finish(self) -> None:
-        """Close the log. Only if all is written does the store take what is there for the end."""
+    async def finish(self, *, is_complete: bool) -> None:
+        """Close the log. Only if all came and is written does the store take what is there for the end."""
         self._trail.flush()
-        await self._move(is_open=False)
+        await self._move(is_open=not is_complete)
         self._trail.close()
 
     async def _move(self, *, is_open: bool) -> None:

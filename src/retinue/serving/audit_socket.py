@@ -17,11 +17,14 @@ from retinue.access.audit import Record
 
 BATCH_RECORDS = 100
 BATCH_SECONDS = 0.05
-MOST_KEPT = 50_000
+MOST_KEPT = 10_000
+MOST_REFUSALS_KEPT = 10_000  # refusals while it is full are recorded too, but not without end
 BATCH_BYTES = 128 * 1024  # below what the kernel takes as one message
 RETRY_SECONDS = 1.0
+PATIENCE_SECONDS = 6.0  # so long the keeper waits for the last of workers that are stopping
 LAST_SECONDS = 2.0  # so long a stopping worker waits for room for its last records
 _BATCHES_AT_ONCE = 16
+_STEP_SECONDS = 0.05
 
 _LOGGER = logging.getLogger("retinue.audit")
 _encode = msgspec.json.Encoder().encode
@@ -41,6 +44,7 @@ class SocketOutbox:
         self._loop = loop
         self._kept: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._refusals_lost = 0
 
     @property
     def is_full(self) -> bool:
@@ -50,6 +54,9 @@ class SocketOutbox:
     def add(self, record: Record) -> None:
         """Take a record."""
         kept = self._kept
+        if len(kept) >= MOST_KEPT + MOST_REFUSALS_KEPT:
+            self._refusals_lost += 1
+            return
         kept.append(_encode(record))
         if self._timer is None:
             self._timer = self._loop.call_later(BATCH_SECONDS, self._send_later)
@@ -79,6 +86,9 @@ class SocketOutbox:
                 batch, count = _batch_of(self._kept)
                 self._sender.send(batch)
                 del self._kept[:count]
+                if self._refusals_lost:
+                    _LOGGER.error("%d refusals are not in the audit log, which was full", self._refusals_lost)
+                    self._refusals_lost = 0
         except (BlockingIOError, TimeoutError):
             return
         except OSError:  # all other ends are gone, which ends the server
@@ -105,14 +115,20 @@ class SocketInbox:
         self._receiver.setblocking(False)
         self._take = take
         self._retry = retry
+        self._has_ended = False
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(receiver, self._receive)
 
-    def finish(self) -> None:
-        """Take what is still on its way."""
+    async def finish(self) -> bool:
+        """Take all that is still on its way, until nobody is left who could send; whether that was so in time."""
         self._loop.remove_reader(self._receiver)
-        while self._receive_one():
-            pass
+        for _ in range(int(PATIENCE_SECONDS / _STEP_SECONDS)):
+            while self._receive_one():
+                pass
+            if self._has_ended:
+                return True
+            await asyncio.sleep(_STEP_SECONDS)
+        return False
 
     def _receive(self) -> None:
         try:
@@ -128,6 +144,7 @@ class SocketInbox:
         except BlockingIOError:
             return False
         if not batch:  # nobody is left who could send
+            self._has_ended = True
             self._loop.remove_reader(self._receiver)
             return False
         self._take(batch.split(b"\n"))

@@ -38,6 +38,8 @@ async def serve_until_stopped(server: uvicorn.Server, station: Station) -> None:
 
     asyncio.get_running_loop().add_reader(sys.stdin, supervisor_is_gone)
     await server.serve(sockets=[station.open_listener()])
+    # Requests that were cut off by the stop get their last word, and their record.
+    await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
 
 
 async def _coroutine(life: Life, station: Station) -> None:

@@ -59,8 +59,7 @@ async def keep(station: Station) -> None:
         for chore in chores:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
-        inbox.finish()
-        await audit.finish()
+        await audit.finish(is_complete=await inbox.finish())
 
 
 class AccessAndAudit(AccessStore, AuditStore, Protocol):
@@ -143,8 +142,10 @@ async def _settle(audit: AuditKeeping, ledger: FileLedger) -> None:
         try:
             await audit.settle()
             await asyncio.to_thread(ledger.settle)
-        except (OSError, StoreUnavailable) as error:
+        except (OSError, StoreError, StoreUnavailable) as error:
             _LOGGER.warning("audit and quotas are not safe from a power loss for now: %s", error)
+        except Exception:  # a chore that ended without a word would be missed too late
+            _LOGGER.exception("audit and quotas are not safe from a power loss for now")
         await asyncio.sleep(ANCHOR_SECONDS)
 
 

@@ -5,6 +5,7 @@ their settings over stdin, and its end as the end of that pipe, so none of them 
 """
 
 import asyncio
+import fcntl
 import logging
 import os
 import resource
@@ -13,6 +14,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from msgspec import json
 
@@ -47,12 +49,16 @@ def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
     Raises `InputError` or `StoreError` before anything is started.
     """
     _require_usable(settings)
+    store = _only_server_of(assemble.store_path(settings.store))
     logs.set_up(settings, "supervisor")
     public = _bind(settings.host, settings.port, "port")
     management = _bind(_MANAGEMENT_HOST, settings.management_port, "management-port")
     scheme = "https" if settings.tls_cert else "http"
     addresses = (f"{scheme}://{_address(public)}", f"http://{_address(management)}")
-    asyncio.run(_supervise(settings, public, management, lambda: announce(*addresses)))
+    try:
+        asyncio.run(_supervise(settings, public, management, lambda: announce(*addresses)))
+    finally:
+        os.close(store)
 
 
 async def _supervise(
@@ -70,10 +76,10 @@ async def _supervise(
     keeping = asyncio.create_task(keeper.run())
     station = Station(settings, public.fileno(), to_keeper.fileno(), clock)
     await asyncio.gather(*(_Child("worker", station, stopping).run() for _ in range(settings.workers)))
+    to_keeper.close()  # by which the keeper knows that nothing more will come
     without_workers.set()
     await keeping
-    for end in (to_keeper, from_workers):
-        end.close()
+    from_workers.close()
 
 
 class _Child:
@@ -161,6 +167,17 @@ def _require_usable(settings: Settings) -> None:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
         except (OSError, ssl.SSLError) as error:
             raise InputError(f"--tls-cert {settings.tls_cert}, --tls-key {settings.tls_key}: {error}") from error
+
+
+def _only_server_of(store: Path) -> int:
+    """A lock on the store, which the kernel gives back when the supervisor ends. Raises `InputError`."""
+    descriptor = os.open(store, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise InputError(f"{store}: another server serves this store") from None
+    return descriptor
 
 
 def _allow_open_files(connections: int) -> None:

@@ -11,5 +11,5 @@ from retinue.settings import Settings
 def token_of(settings: Settings) -> ManagementToken:
     """The management token of a server, made now if there is none. Raises `InputError`."""
     named = settings.management_token_file
-    path = Path(named) if named else assemble.store_path(settings.store).with_suffix(".management-token")
+    path = Path(named) if named else assemble.beside(settings.store, "management-token")
     return management_token(path, secrets.token_bytes)

@@ -4,6 +4,7 @@ Plain ASGI on purpose: around a call that takes microseconds a framework would c
 shape of requests and answers; what a path means is `routes.py`'s business.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
@@ -194,6 +195,8 @@ class Application:
             answer = await self._answer(route, scope["method"], request)
         except errors.Refusal as refusal:
             return self._refused(refusal, route, request, started)
+        except asyncio.CancelledError:  # the server stops, and has waited long enough for the rest of this one
+            return self._refused(errors.Overloaded(), route, request, started)
         except ClientGone:
             self._record(request, route, 499, "client_gone", started)
             return None
@@ -211,6 +214,11 @@ class Application:
         if method != "POST" and not route.any_method:
             raise errors.MethodNotAllowed("POST")
         return await route.handler(request)
+
+    def gone(self, scope: Scope) -> None:
+        """Record a request whose sender went away before its body was there."""
+        request = Request(scope, _receive_nothing, self._log_ids.fresh(), self._peers)
+        self._record(request, self._routes.get(scope["path"]), 499, "client_gone", self._clock.elapsed())
 
     def _unread(self, refusal: errors.Refusal, scope: Scope) -> Reply:
         unknown = {"method": "-", "path": "-", "headers": [], **scope}

@@ -33,6 +33,10 @@ _CODES = {401: "access_token_invalid", 404: "unsupported_path", 405: "unsupporte
 _NO_TOKEN = "The management token is absent or wrong."  # noqa: S105 - a message
 _TOO_LONG = f"The body is longer than {MAX_EVENTS_BYTES} bytes; send the events in parts."
 
+_FULL = "The audit log cannot be written, and nothing is done that is not recorded."
+_READS = frozenset({"GET", "HEAD"})
+_KINDS = frozenset({"clients", "clock", "events", "metrics", "usage"})
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -59,7 +63,7 @@ def management_application(house: Management, more_routes: Mapping[str, Mapping[
         "/clock": {"GET": _clock_handler(house), "POST": _clock_handler(house)},
         **more_routes,
     }
-    return Starlette(
+    application = Starlette(
         routes=[
             Route("/health", _health),
             Route("/ready", _ready_handler(house)),
@@ -69,6 +73,8 @@ def management_application(house: Management, more_routes: Mapping[str, Mapping[
         middleware=[Middleware(_Recorded, house=house)],
         exception_handlers=_HANDLERS,
     )
+    application.router.redirect_slashes = False
+    return application
 
 
 class _Recorded:
@@ -81,6 +87,12 @@ class _Recorded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as an ASGI application."""
         log_id = self._house.log_ids.fresh()
+        if self._house.auditor.is_full and scope["method"] not in _READS:
+            # What could not be recorded is not done.
+            await _failure(503, "internal_error", _FULL, {"Retry-After": "1", "x-tt-logid": log_id})(
+                scope, receive, send
+            )
+            return
         started = self._house.clock.elapsed()
         status = 500
 
@@ -94,17 +106,23 @@ class _Recorded:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            if scope["method"] not in {"GET", "HEAD"} or status == 401:  # noqa: PLR2004 - HTTP's own numbers
+            if scope["method"] not in _READS or status == 401:  # noqa: PLR2004 - HTTP's own numbers
                 self._record(scope, log_id, status, int((self._house.clock.elapsed() - started) * 1e6))
 
     def _record(self, scope: Scope, log_id: str, status: int, microseconds: int) -> None:
         entry = Entry()
-        entry.action = f"{scope['method']} {scope['path'][:200]}"
+        entry.action = _action(scope["method"], scope["path"], is_done=status < 400)  # noqa: PLR2004 - as above
         client = scope.get("client")
         code = "ok" if status < 400 else _CODES.get(status, "invalid_params")  # noqa: PLR2004 - as above
         self._house.auditor.record(
             entry, Outcome(log_id, "management", status, code, microseconds, client[0] if client else "")
         )
+
+
+def _action(method: str, path: str, *, is_done: bool) -> str:
+    """What was asked. Of what was refused only the kind: a path may hold anything, also what should be nowhere."""
+    kind = path.split("/")[1]
+    return f"{method} {path}" if is_done else f"{method} /{kind if kind in _KINDS else '...'}"
 
 
 async def body_of(request: Request) -> bytes:

@@ -50,6 +50,9 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._clear_deadline()
+        if self._short_body is not None:
+            self._short_body = None
+            self._application.gone(self._short_scope())
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -111,7 +114,7 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         body, self._short_body = bytes(self._short_body), None
-        self._write(_at_once(self._application, {**self.scope, "method": "POST", "path": self.url.decode()}, body))
+        self._write(_at_once(self._application, self._short_scope(), body))
         self._wait_for_next()
 
     def shutdown(self) -> None:
@@ -129,6 +132,10 @@ class Protocol(HttpToolsProtocol):
         _ = msg  # uvicorn's own sentence
         self._short_body = None
         if self._is_idle():
+            self._write(self._application.not_http({"client": self.client}))
+        elif self.cycle.more_body:  # it is the body of that request that is broken
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
             self._write(self._application.not_http({"client": self.client}))
         else:
             self.cycle.keep_alive = False  # the request before them gets its answer, and then nothing more
@@ -157,6 +164,9 @@ class Protocol(HttpToolsProtocol):
         # With too many connections uvicorn hands in its own plain-text application instead of ours.
         refuse: Any = self._application.overloaded
         super()._start_asgi_task(cycle, app if app is self.app else refuse)
+
+    def _short_scope(self) -> dict[str, Any]:
+        return {**self.scope, "method": "POST", "path": self.url.decode()}
 
     def _leave_short_way(self) -> None:
         body, self._short_body = bytes(self._short_body or b""), None
