@@ -230,6 +230,20 @@ def test_a_log_that_was_touched_is_continued_and_stays_found(tmp_path: Path) -> 
     assert verify(tmp_path, anchor).problems
 
 
+def test_a_file_that_is_removed_is_left_for_a_new_one(tmp_path: Path) -> None:
+    """What comes after is in the folder again, and the gap is found."""
+    with closing(Trail(tmp_path, new_anchor(), BIG, lambda: 1)) as trail:
+        trail.write([record(1)])
+        assert not trail.leave_removed_file()
+        files_of(tmp_path)[0].unlink()
+        assert trail.leave_removed_file()
+        trail.write([record(2)])
+        anchor = anchored(new_anchor(), trail)
+
+    assert [2] == [json.loads(path.read_text())["rows"] for path in files_of(tmp_path)]
+    assert 1 == len(verify(tmp_path, anchor).problems)
+
+
 @pytest.mark.parametrize("begun", [1, 3])
 def test_files_are_rotated_by_size_and_by_age(tmp_path: Path, begun: int) -> None:
     """Each file begins with a whole record and is named after its number."""

@@ -25,7 +25,7 @@ class Settings:
     workers: int = _setting(1, "Worker processes that answer requests.")
     management_port: int = _setting(8643, "Port of the management listener, always on 127.0.0.1.")
     management_token_file: str = _setting(
-        "", "File with the token that opens the management listener for events. Default: beside the store."
+        "", "File with the token that opens the management listener. Default: beside the store."
     )
     audit_folder: str = _setting("", "Folder of the audit log. Default: beside the store.")
     audit_file_mib: int = _setting(64, "A new file of the audit log is begun at this size, in MiB.")

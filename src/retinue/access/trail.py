@@ -57,6 +57,11 @@ class Trail:
         """The last record that is in the log as a whole."""
         return self._written
 
+    @property
+    def unwritten(self) -> int:
+        """How many records could not be written up to now."""
+        return self._link.count - self._written.count
+
     def write(self, records: Iterable[bytes]) -> None:
         """Write records, as JSON objects. Raises `OSError`; what is not written is kept for `flush`."""
         lines = []
@@ -86,6 +91,14 @@ class Trail:
             os.fsync(copy)
         finally:
             os.close(copy)
+
+    def leave_removed_file(self) -> bool:
+        """Go on in a new file where somebody has removed the one at hand; whether that was so."""
+        if self._file < 0 or os.fstat(self._file).st_nlink:
+            return False
+        if not self._unwritten:
+            self._close_file()
+        return True
 
     def expired(self) -> tuple[Path, Link | None] | None:
         """The oldest file, if all of it is older than what is kept, with its last record if it has one."""

@@ -60,6 +60,8 @@ class AuditKeeping:
 
     async def settle(self) -> None:
         """Make the log durable up to now, then let the store know; and let go what is too old."""
+        if self._trail.leave_removed_file():
+            _LOGGER.error("a file of the audit log was removed; see `retinue audit verify`")
         if self._trail.written.count != self._anchor.count:
             await self._move(is_open=True)
         expired = self._trail.expired()
@@ -72,7 +74,11 @@ class AuditKeeping:
 
     async def finish(self, *, is_complete: bool) -> None:
         """Close the log. Only if all came and is written does the store take what is there for the end."""
-        self._trail.flush()
+        try:
+            self._trail.flush()
+        except OSError as error:
+            _LOGGER.error("%d audit records are lost: they could not be written: %s", self._trail.unwritten, error)  # noqa: TRY400 - no fault of ours
+            is_complete = False
         await self._move(is_open=not is_complete)
         self._trail.close()
 
