@@ -49,6 +49,17 @@ def test_every_setting_is_in_the_reference() -> None:
     assert [] == [name for name in setting_names() if f"`--{name.replace('_', '-')}`" not in text]
 
 
+def test_tests_that_the_docs_name_exist() -> None:
+    """What is said to be shown by a test has that test, or that file of tests."""
+    named = {name for page in PAGES for name in re.findall(r"`(test_\w+(?:\.py)?)`", page.read_text())}
+    files = sorted((ROOT / "tests").glob("test_*.py"))
+    there = {path.name for path in files}
+    there |= {name for path in files for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)}
+
+    assert named
+    assert set() == named - there
+
+
 def test_make_targets_that_the_docs_name_exist() -> None:
     """Every `make x` in the docs is a target of the Makefile."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

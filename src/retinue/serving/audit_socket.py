@@ -2,8 +2,8 @@
 
 The supervisor holds both ends for as long as the server lives. So what a worker has sent is safe even if it is killed,
 or if the keeper is away for a while; a killed worker takes with it the batch that it is collecting, at most
-`BATCH_RECORDS` records or `BATCH_SECONDS` of them. While the keeper cannot take records workers keep them, and when
-they can keep no more they refuse requests.
+`BATCH_RECORDS` records or `BATCH_SECONDS` of them. While the keeper cannot take records workers keep them, and would
+lose them if they were killed then; when they can keep no more they refuse requests.
 """
 
 import asyncio
