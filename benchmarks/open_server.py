@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, cast
 import uvloop
 
 from retinue import assemble
-from retinue.access.audit import Auditor, Entry, Outcome
+from retinue.access.audit import Auditor, Entry, Outcome, Record
 from retinue.clock import SystemClock
 from retinue.model import Grant, Meter, Pool, Quota
 from retinue.serving.worker import GC_THRESHOLDS
@@ -53,8 +53,12 @@ class Switch:
 
     async def authorize(self, authorization: bytes, scope: str) -> Grant:
         """A checked grant, or anybody's."""
-        self.requests += 1
         return _GRANT if self.part == "nothing" else await self._access.credentials.authorize(authorization, scope)
+
+    def remembered(self, authorization: bytes, scope: str) -> Grant | None:
+        """The same, at once."""
+        self.requests += 1
+        return _GRANT if self.part == "nothing" else self._access.credentials.remembered(authorization, scope)
 
     def rows_left(self, grant: Grant, pool: Pool, wanted: int) -> int:
         """As many as there is quota for, or all."""
@@ -69,6 +73,9 @@ class _NoAuditor:
     is_full = False
 
     def record(self, entry: Entry, outcome: Outcome) -> None:
+        pass
+
+    def add(self, record: Record) -> None:
         pass
 
 
@@ -99,6 +106,7 @@ async def serve(store: str, report: Path, *, is_switching: bool) -> None:
     clock = SystemClock()
     with (
         closing(assemble.open_wire_graph(store, clock)) as graph,
+        closing(assemble.open_hot_graph(store, graph)) as hot_graph,
         closing(assemble.open_access(store)) as access_file,
         TemporaryDirectory() as folder,
         closing(FileLedger(Path(folder) / "graph.quotas", alone=True)) as ledger,
@@ -106,12 +114,13 @@ async def serve(store: str, report: Path, *, is_switching: bool) -> None:
         access = assemble.gated(access_file, ledger, clock)
         switch = Switch(access)
         switched = Access(cast("Credentials", switch), cast("Quotas", switch), access.gate)
-        application = assemble.public_application(graph, switched, cast("Auditor", _NoAuditor()), clock)
+        public = assemble.Public(switched, cast("Auditor", _NoAuditor()), clock, assemble.log_ids(clock))
+        application, hot = assemble.public_application(graph, public), assemble.hot_way(hot_graph, public)
         listener = bind("127.0.0.1", 0)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         print(f"Serving {Path(store).name} on {address} (management on {address}).", flush=True)
         turns = asyncio.create_task(take_turns(switch, report) if is_switching else asyncio.sleep(0))
-        await public_server(application, Settings(store=store)).serve(sockets=[listener])
+        await public_server(application, Settings(store=store), hot).serve(sockets=[listener])
         turns.cancel()
 
 

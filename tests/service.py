@@ -43,6 +43,7 @@ class Service:
         assemble.create_store(self.store)
         self.writer = assemble.open_graph_writer(self.store, clock)
         self.graph = assemble.open_wire_graph(self.store, clock)
+        self.hot_graph = assemble.open_hot_graph(self.store, self.graph)
         self.access = assemble.open_access(self.store)
         self.ledger = assemble.open_ledger(self.store)
         self.clients = assemble.clients(self.access, clock)
@@ -50,15 +51,20 @@ class Service:
         self.records = Records()
         self.pauses: list[float] = []
         self.pause: Callable[[], Awaitable[Any]] = _at_once
+        self.public = assemble.Public(
+            assemble.gated(self.access, self.ledger, clock, self._pause),
+            Auditor(self.records, asyncio.run(self.access.audit_anchor()).secret, clock),
+            clock,
+            assemble.log_ids(clock),
+        )
         self.application = self.application_on(self.graph)
+        self.hot = assemble.hot_way(self.hot_graph, self.public)
         self.client_key, self.secret = self.register()
         self.token = self.fresh_token()
 
     def application_on(self, graph: GraphReader[bytes]) -> Application:
         """The application, on a graph of the test's own."""
-        access = assemble.gated(self.access, self.ledger, self.clock, self._pause)
-        auditor = Auditor(self.records, asyncio.run(self.access.audit_anchor()).secret, self.clock)
-        return assemble.public_application(graph, access, auditor, self.clock)
+        return assemble.public_application(graph, self.public)
 
     async def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -118,7 +124,7 @@ class Service:
 
     def close(self) -> None:
         """Give the files back."""
-        for part in (self.writer, self.graph, self.access, self.ledger):
+        for part in (self.writer, self.hot_graph, self.graph, self.access, self.ledger):
             part.close()
 
 

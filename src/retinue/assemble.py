@@ -9,6 +9,8 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec import Struct
+
 from retinue import wire
 from retinue.access.audit import Auditor
 from retinue.access.clients import Clients
@@ -18,15 +20,17 @@ from retinue.clock import Clock
 from retinue.errors import InputError
 from retinue.following import Following
 from retinue.model import Row
-from retinue.store.base import AccessStore, GraphReader, Ledger
+from retinue.store.base import AccessStore, GraphReader, HotGraph, Ledger
 from retinue.store.ledger import FileLedger
 from retinue.store.sqlite import backup, files
 from retinue.store.sqlite.access import SqliteAccess
 from retinue.store.sqlite.check import SqliteChecker
 from retinue.store.sqlite.graph import SqliteGraph
+from retinue.store.sqlite.hot_graph import HotSqliteGraph
 from retinue.store.sqlite.migration import Migrated, migrate
 from retinue.store.sqlite.writer import SqliteGraphWriter
 from retinue.web.asgi import Application, LogIds
+from retinue.web.hot import Hot
 from retinue.web.oauth import Gate, Pause
 from retinue.web.peers import NO_PROXIES, Peers
 from retinue.web.routes import Access, public_routes
@@ -66,6 +70,11 @@ def open_graph(store: str, clock: Clock) -> SqliteGraph[Row]:
 def open_wire_graph(store: str, clock: Clock) -> SqliteGraph[bytes]:
     """The graph, for answering requests: its rows are ready for the wire."""
     return SqliteGraph(store_path(store), clock, wire.shown_row)
+
+
+def open_hot_graph(store: str, graph: SqliteGraph[bytes]) -> HotSqliteGraph:
+    """What the same graph can answer at once. Close it before the graph."""
+    return HotSqliteGraph(graph, store_path(store))
 
 
 def open_graph_writer(store: str, clock: Clock) -> SqliteGraphWriter:
@@ -135,8 +144,22 @@ def gated(access: AccessStore, ledger: Ledger, clock: Clock, pause: Pause = asyn
     return Access(known, quotas, Gate(known, quotas, pause))
 
 
-def public_application(
-    graph: GraphReader[bytes], access: Access, auditor: Auditor, clock: Clock, peers: Peers = NO_PROXIES
-) -> Application:
+class Public(Struct, frozen=True):
+    """What the public listener is made of, but for its graph."""
+
+    access: Access
+    auditor: Auditor
+    clock: Clock
+    log_ids: LogIds
+    peers: Peers = NO_PROXIES
+
+
+def public_application(graph: GraphReader[bytes], public: Public) -> Application:
     """What the public listener serves."""
-    return Application(public_routes(Following(graph, clock), access), log_ids(clock), auditor, clock, peers)
+    routes = public_routes(Following(graph, public.clock), public.access)
+    return Application(routes, public.log_ids, public.auditor, public.clock, public.peers)
+
+
+def hot_way(graph: HotGraph, public: Public) -> Hot:
+    """The quickest way to the same answers."""
+    return Hot(graph, public.access, public.auditor, public.clock, public.log_ids, public.peers)

@@ -40,14 +40,9 @@ class Following(Generic[Shown_co]):
         The next cursor is one second before the oldest row: no two rows of a list share a second, so nothing is
         repeated and nothing is lost. An empty page gives back the bound that was used.
         """
-        _require_open(account, query.username, _FOR_FOLLOWING if direction is _FOLLOWING else _FOR_THE_REST)
-        now = self._clock.now()
-        bound = now if query.cursor is None else min(query.cursor, now)
-        as_of = query.as_of
-        if as_of is not None and as_of >= now:
-            as_of = None  # the list of now is today's
-        found = await self._graph.read(Stretch(account.id, direction, bound, query.max_count, as_of))
-        return Page(found.rows, found.oldest - 1 if found.rows else bound, found.has_more)
+        stretch = stretch_of(account, query, direction, self._clock.now())
+        found = await self._graph.read(stretch)
+        return Page(found.rows, found.oldest - 1 if found.rows else stretch.bound, found.has_more)
 
     async def profile(self, account: Account, username: str) -> Profile:
         """The account as itself. It is shown to everybody who may see it as a row."""
@@ -56,6 +51,16 @@ class Following(Generic[Shown_co]):
         if profile is None:
             raise AccountNotFound(username)  # it went away between the two looks
         return profile
+
+
+def stretch_of(account: Account, query: Query, direction: Direction, now: int) -> Stretch:
+    """Which rows a query asks for at a second, pure. Raises `AccountPrivate` or `AccountWithheld`."""
+    _require_open(account, query.username, _FOR_FOLLOWING if direction is _FOLLOWING else _FOR_THE_REST)
+    bound = now if query.cursor is None else min(query.cursor, now)
+    as_of = query.as_of
+    if as_of is not None and as_of >= now:
+        as_of = None  # the list of now is today's
+    return Stretch(account.id, direction, bound, query.max_count, as_of)
 
 
 def _require_open(account: Account, username: str, most_hidden: Visibility) -> None:

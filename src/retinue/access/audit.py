@@ -90,6 +90,10 @@ class Auditor:
         """Whether requests have to be refused because they could not be recorded."""
         return self._outbox.is_full
 
+    def add(self, record: Record) -> None:
+        """Take a record that is complete."""
+        self._outbox.add(record)
+
     def record(self, entry: Entry, outcome: Outcome) -> None:
         """Record a request that has its answer."""
         now = self._clock.now()

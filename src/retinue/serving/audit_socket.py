@@ -42,7 +42,7 @@ class SocketOutbox:
         self._sender = sender
         self._sender.setblocking(False)
         self._loop = loop
-        self._kept: list[bytes] = []
+        self._kept: list[Record] = []
         self._timer: asyncio.TimerHandle | None = None
         self._refusals_lost = 0
 
@@ -57,7 +57,7 @@ class SocketOutbox:
         if len(kept) >= MOST_KEPT + MOST_REFUSALS_KEPT:
             self._refusals_lost += 1
             return
-        kept.append(_encode(record))
+        kept.append(record)  # encoded together with others, which is quicker
         if self._timer is None:
             self._timer = self._loop.call_later(BATCH_SECONDS, self._send_later)
         if len(kept) % BATCH_RECORDS == 0:
@@ -95,13 +95,16 @@ class SocketOutbox:
             _LOGGER.exception("audit records cannot be sent")
 
 
-def _batch_of(records: Sequence[bytes]) -> tuple[bytes, int]:
+def _batch_of(records: Sequence[Record]) -> tuple[bytes, int]:
     size = 0
-    for count, record in enumerate(records[:BATCH_RECORDS]):
-        size += len(record) + 1
-        if size > BATCH_BYTES and count:
-            return b"\n".join(records[:count]), count
-    return b"\n".join(records[:BATCH_RECORDS]), min(len(records), BATCH_RECORDS)
+    lines: list[bytes] = []
+    for record in records[:BATCH_RECORDS]:
+        line = _encode(record)
+        size += len(line) + 1
+        if size > BATCH_BYTES and lines:
+            break
+        lines.append(line)
+    return b"\n".join(lines), len(lines)
 
 
 Take = Callable[[Sequence[bytes]], None]

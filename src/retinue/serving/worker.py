@@ -23,15 +23,21 @@ async def work(station: Station) -> None:
     clock, store = station.open_clock(), station.settings.store
     with (
         closing(assemble.open_wire_graph(store, clock)) as graph,
+        closing(assemble.open_hot_graph(store, graph)) as hot_graph,
         closing(assemble.open_access(store)) as access,
         closing(assemble.open_ledger(store, alone=station.settings.workers == 1)) as ledger,
         closing(SocketOutbox(station.open_audit(), asyncio.get_running_loop())) as outbox,
     ):
         auditor = Auditor(outbox, (await access.audit_anchor()).secret, clock)
-        peers = Peers(trusted_networks(station.settings.trusted_proxies))
-        gated = assemble.gated(access, ledger, clock)
-        application = assemble.public_application(graph, gated, auditor, clock, peers)
-        await serve_until_stopped(public_server(application, station.settings), station)
+        public = assemble.Public(
+            assemble.gated(access, ledger, clock),
+            auditor,
+            clock,
+            assemble.log_ids(clock),
+            Peers(trusted_networks(station.settings.trusted_proxies)),
+        )
+        application, hot = assemble.public_application(graph, public), assemble.hot_way(hot_graph, public)
+        await serve_until_stopped(public_server(application, station.settings, hot), station)
 
 
 if __name__ == "__main__":

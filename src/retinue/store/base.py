@@ -65,6 +65,30 @@ class GraphReader(Protocol[Shown_co]):
         ...
 
 
+class Run(Struct, frozen=True, gc=False):
+    """What a stretch holds, as it stands on the wire: `count` rows, newest first, with commas between."""
+
+    text: bytes
+    count: int
+    oldest: int
+    has_more: bool
+
+
+class HotGraph(Protocol):
+    """What a graph can answer at once, without a coroutine, for the requests that come by the thousand.
+
+    The promises are those of `GraphReader`, whose answers these must equal. None: ask there.
+    """
+
+    def account_at_once(self, folded: str) -> Account | None:
+        """The live account with this folded username."""
+        ...
+
+    def run_at_once(self, stretch: Stretch) -> Run | None:
+        """The rows of a stretch of today's list."""
+        ...
+
+
 class GraphWriter(Protocol):
     """What import and events need of the graph. Every call is idempotent and survives `kill -9` when it returns.
 

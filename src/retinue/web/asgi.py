@@ -27,6 +27,8 @@ Headers = list[tuple[bytes, bytes]]
 _Allowance = Allowance | errors.RateExceeded | errors.QuotaSpent
 _LOGGER = logging.getLogger("retinue.web")
 _MOST_OF_A_PATH = 200
+_LOG_IDS_AT_ONCE = 100
+_RANDOM_DIGITS = 2 * wire.LOG_ID_RANDOM_BYTES
 
 
 class ClientGone(Exception):
@@ -143,13 +145,21 @@ class LogIds:
         self._random_bytes = random_bytes
         self._second = -1
         self._date = ""
+        self._random = ""  # upper-case hex for some log_ids; asking the kernel for each would cost a call
+        self._used = 0
 
     def fresh(self) -> str:
         """A new log_id."""
         now = self._clock.now()
         if now != self._second:
             self._second, self._date = now, wire.log_id_date(now)
-        return self._date + self._random_bytes(wire.LOG_ID_RANDOM_BYTES).hex().upper()
+        start = self._used
+        self._used = end = start + _RANDOM_DIGITS
+        digits = self._random[start:end]
+        if not digits:
+            self._random = self._random_bytes(_LOG_IDS_AT_ONCE * wire.LOG_ID_RANDOM_BYTES).hex().upper()
+            digits, self._used = self._random[:_RANDOM_DIGITS], _RANDOM_DIGITS
+        return self._date + digits
 
 
 class Application:

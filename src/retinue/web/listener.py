@@ -1,12 +1,14 @@
 """uvicorn as we run it: one place for its options, used by workers, keeper and tests."""
 
 import socket
+from functools import partial
 from typing import Any
 
 import uvicorn
 
 from retinue.settings import Settings
 from retinue.web.asgi import Application
+from retinue.web.hot import Hot
 from retinue.web.protocol import Protocol
 
 STOP_SECONDS = 3
@@ -27,8 +29,11 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def public_server(application: Application, settings: Settings, http: type[Protocol] = Protocol) -> uvicorn.Server:
-    """The server of the public application. Tests give another protocol."""
+def public_server(
+    application: Application, settings: Settings, hot: Hot | None = None, protocol: type[Protocol] = Protocol
+) -> uvicorn.Server:
+    """The server of the public application, with the hot way if that is given. Tests give another protocol."""
+    http: Any = partial(protocol, hot=hot)
     return uvicorn.Server(
         uvicorn.Config(
             application,

@@ -1,9 +1,10 @@
-"""uvicorn's HTTP protocol, with our words where it answers by itself, and a short way for the hot requests.
+"""uvicorn's HTTP protocol, with our words where it answers by itself, and two shorter ways for requests.
 
 Our words: bytes that are not HTTP, a head that is too long, too many connections. The short way: a complete, ordinary
 request to a path that is answered at once gets its answer right where its last byte was read, without the task, events
-and messages of an ASGI cycle. Anything unusual goes the ASGI way; both give the same bytes. Beside that a client that
-is too slow is cut off, a wish to upgrade is not granted, and a stop gives what is on its way a moment to arrive.
+and messages of an ASGI cycle. The hot way (`hot.py`): where such a request comes in one packet, and its head came
+before, it is not even parsed. Anything unusual goes the ASGI way; all three give the same bytes. Beside that a client
+that is too slow is cut off, a wish to upgrade is not granted, and a stop gives what is on its way a moment to arrive.
 Everything else stays uvicorn's.
 """
 
@@ -16,19 +17,26 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from retinue.errors import HeadTooLarge
 from retinue.requests import MAX_BODY_BYTES
 from retinue.web.asgi import CLOSE, Application, Message, Reply
+from retinue.web.hot import Hot
 
 READ_SECONDS = 30  # from its first byte to its last a request may take so long; a connection, to send the first
 GRACE_SECONDS = 0.2
 MAX_HEAD_BYTES = 32 * 1024  # request line and headers; so much may also stand between chunks and behind the last one
 LAST_WORDS_SECONDS = 2  # so long a client has to read why it is refused; what it still sends is dropped
+END_OF_HEAD = b"\r\n\r\n"
+OK = 200
 _OF_UPGRADES = (b"upgrade", b"http2-settings")
 
 
 class Protocol(HttpToolsProtocol):
     """uvicorn's protocol for the listener that serves an `Application`."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *arguments: Any, hot: Hot | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._hot = hot
+        self._host = ""
+        self._packet = b""  # what was just received, if it began a request
+        self._answered_at = 0.0  # when the hot way was gone last, by the loop's clock
         self._application: Application = self.config.app  # type: ignore[assignment]  # what `public_server` gave it
         # The body so far of a request on the short way; None while there is none.
         self._short_body: bytearray | None = None
@@ -45,6 +53,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there."""
         super().connection_made(transport)
+        self._host = self.client[0] if self.client else ""
         self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -57,9 +66,16 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
+        hot = self._hot
+        if hot is not None:
+            if not self._is_reading and self._answer_hot(hot, data):
+                return
+            if hot.waiting:  # maybe to this client, who must get its answers in order
+                hot.flush()
         self._unset_keepalive_if_required()
         if self._is_head_refused:
             return
+        self._packet = b"" if self._is_reading else data
         self._received += len(data)
         try:
             self.parser.feed_data(data)
@@ -114,8 +130,13 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         body, self._short_body = bytes(self._short_body), None
-        self._write(_at_once(self._application, self._short_scope(), body))
+        reply = _at_once(self._application, self._short_scope(), body)
+        self._write(reply)
         self._wait_for_next()
+        if self._hot is not None and reply.status == OK:
+            head, end, rest = self._packet.partition(END_OF_HEAD)
+            if end and rest == body:  # the packet was this request, and nothing else
+                self._hot.learn(head, self.url, list(self.scope["headers"]))
 
     def shutdown(self) -> None:
         """The server stops: what has begun to arrive is still answered, and what is just arriving too."""
@@ -148,14 +169,48 @@ class Protocol(HttpToolsProtocol):
 
     def is_ordinary(self) -> bool:
         """Whether the request is a POST on a connection that stays, and all before it is answered and read."""
+        return (
+            self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and self.parser.should_keep_alive()
+            and not self.expect_100_continue
+            and self._is_free()
+        )
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close, unless the hot way was gone since: it leaves this order as it is, and notes the time."""
+        left = self._answered_at + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _answer_hot(self, hot: Hot, data: bytes) -> bool:
+        """Answer a whole request whose head is known; whether that was one."""
+        head, _, body = data.partition(END_OF_HEAD)
+        known = hot.heads.get(head)
+        if known is None or len(body) != known.body_bytes or not self._is_free():
+            return False
+        answer = hot.answer(known, body, self._host, self.server_state.default_headers)
+        if answer is None:
+            return False
+        hot.send(self.transport, answer, self.loop)
+        self.server_state.total_requests += 1
+        self._answered_at = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._clear_deadline()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        return True
+
+    def _is_free(self) -> bool:
+        """Whether an answer may be written at once: all before it is out, and the server is not at its limits."""
         limit = self.limit_concurrency
         return (
             self._is_idle()
             and not self._is_stopping
-            and self.parser.get_method() == b"POST"
-            and self.parser.get_http_version() == "1.1"
-            and self.parser.should_keep_alive()
-            and not self.expect_100_continue
+            and not self._is_head_refused
             and not self.flow.write_paused
             and (limit is None or (len(self.connections) < limit and len(self.tasks) < limit))
         )

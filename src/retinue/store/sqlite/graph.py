@@ -18,7 +18,7 @@ from retinue.store.sqlite.profiles import read_profile
 from retinue.store.sqlite.sources import entries_of
 
 BLOCKS = {
-    direction: f"SELECT entries FROM {direction.value} WHERE block BETWEEN ? AND ? ORDER BY block DESC"
+    direction: f"SELECT entries, block FROM {direction.value} WHERE block BETWEEN ? AND ? ORDER BY block DESC"
     for direction in Direction  # their values are names of tables
 }
 
@@ -27,50 +27,55 @@ class SqliteGraph(Generic[Shown_co]):
     """A `GraphReader` on one connection. Answers without suspending. `show` makes a row of its two names."""
 
     def __init__(self, path: Path, clock: Clock, show: Callable[[str, str], Shown_co]) -> None:
-        self._connection = files.open_for_reading(path, files.GRAPH)
-        self._execute = self._connection.execute  # a cursor each, since several are read at once
-        self._known = Known(self._connection, clock, show)
+        self.connection = files.open_for_reading(path, files.GRAPH)
+        self._execute = self.connection.execute  # a cursor each, since several are read at once
+        self.known = Known(self.connection, clock, show)
 
     async def find_account(self, folded: str) -> Account | None:
         """The live account with this folded username."""
         with files.translated():
-            self._known.refresh()
-            return self._known.account(folded)
+            self.known.refresh()
+            return self.known.account(folded)
 
     async def read(self, stretch: Stretch) -> Slice[Shown_co]:
         """The rows of a stretch of a list."""
         with files.translated():
-            self._known.refresh()
-            if stretch.as_of is None and not self._known.must_merge:
-                return self._read_blocks(stretch)
-            with files.one_state(self._connection):
+            self.known.refresh()
+            if stretch.as_of is None and not self.known.must_merge:
+                return self.read_blocks(stretch)
+            with files.one_state(self.connection):
                 return self._read_merged(stretch)
 
     async def profile(self, account_id: int) -> Profile | None:
         """An account as itself, with exact counts."""
-        with files.translated(), files.one_state(self._connection):
+        with files.translated(), files.one_state(self.connection):
             return read_profile(self._execute, account_id)
 
     def close(self) -> None:
         """Give the file back."""
-        self._connection.close()
+        self.connection.close()
 
-    def _read_blocks(self, stretch: Stretch) -> Slice[Shown_co]:
-        """Read block by block until one row more than asked is found: it answers has_more."""
+    def read_blocks(self, stretch: Stretch, seen: list[tuple[int, bytes]] | None = None) -> Slice[Shown_co]:
+        """Read block by block until one row more than asked is found: it answers has_more.
+
+        Only for today's list, and while nothing has to be merged. Blocks that were read are added to `seen`.
+        """
         bound = min(stretch.bound, LAST_SECOND)
         wanted = stretch.limit + 1
         rows: list[Shown_co] = []
         positions: list[int] = []
         owner = stretch.account_id
-        blocks = self._connection.execute(BLOCKS[stretch.direction], (first_block(owner), block_at(owner, bound)))
+        blocks = self.connection.execute(BLOCKS[stretch.direction], (first_block(owner), block_at(owner, bound)))
         try:
-            for (entries,) in blocks:
+            for entries, block in blocks:
+                if seen is not None:
+                    seen.append((block, entries))
                 numbers = memoryview(entries).cast("I")
                 count = len(numbers) // 2
                 end = bisect_right(numbers, bound, 0, count)
                 while end and len(rows) < wanted:
                     start = max(0, end - (wanted - len(rows)))
-                    found, seconds = self._known.visible(
+                    found, seconds = self.known.visible(
                         numbers[count + start : count + end].tolist(), numbers[start:end].tolist()
                     )
                     rows += found
@@ -86,8 +91,8 @@ class SqliteGraph(Generic[Shown_co]):
         """Read entry by entry from all sources."""
         rows: list[Shown_co] = []
         oldest = 0
-        for position, account in entries_of(self._execute, stretch, with_aside=self._known.must_merge):
-            found, _ = self._known.visible([account], [position])
+        for position, account in entries_of(self._execute, stretch, with_aside=self.known.must_merge):
+            found, _ = self.known.visible([account], [position])
             if found and len(rows) == stretch.limit:
                 return Slice(rows, oldest, has_more=True)
             if found:

@@ -39,6 +39,7 @@ class Known(Generic[Shown_co]):
         self._old_rows: dict[int, Shown_co | None] = {}
         self._accounts: dict[str, Account] = {}
         self.must_merge = False
+        self.edition = 0  # another one after each change of a name or visibility
         self._revision = self._newest_revision()
         self._look_for_moves()
         self._fresh_until = clock.elapsed() + FRESH_SECONDS
@@ -98,6 +99,7 @@ class Known(Generic[Shown_co]):
         changed = self._execute(CHANGED, (self._revision, FORGET_ONE_BY_ONE)).fetchall()
         if not changed:
             return
+        self.edition += 1
         self._accounts.clear()
         self._revision = changed[-1][1]
         if len(changed) == FORGET_ONE_BY_ONE:

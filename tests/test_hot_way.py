@@ -1,0 +1,270 @@
+"""The hot way and its twins: what is answered from remembered heads and images is what the long way answers."""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowEvent, Stretch, Visibility
+from retinue.store.base import Run
+from retinue.store.sqlite import images
+from retinue.store.sqlite.wal_index import WalIndex
+from retinue.web import hot
+from retinue.web.protocol import Protocol
+from service import FOLLOWERS, FOLLOWING, Service
+from test_golden import golden
+from test_robustness import BODIES
+from test_short_way import CHANGING, LAST, LONG, SHORT, ports, request, spoken
+
+__all__ = ["ports"]  # a fixture
+
+PLAIN = b'{"username":"p"}'
+EARLY, NOW = 1_600_000_000, 1_700_000_000
+
+
+def asked(port: int, sent: bytes) -> bytes:
+    """The answer to one request, sent alone on a connection, without what changes from answer to answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(sent)
+        return CHANGING.sub(b"*", whole(connection))
+
+
+def whole(connection: socket.socket) -> bytes:
+    """One whole answer."""
+    answer = b""
+    while not answer.endswith(b'"}}'):
+        answer += connection.recv(65536)
+    return answer
+
+
+def test_ordinary_requests_really_go_the_hot_way(
+    service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the second request with a head on, from any connection, nothing is parsed; all is recorded and counted."""
+    parsed: list[Any] = []
+    with socket.create_connection(("127.0.0.1", ports[SHORT]), timeout=10) as connection:
+        connection.sendall(request(service.token, PLAIN))
+        first = whole(connection)
+        learned = dict(service.hot.heads)
+        monkeypatch.setattr(Protocol, "on_message_begin", parsed.append)
+        connection.sendall(request(service.token, PLAIN))
+        second = whole(connection)
+    with socket.create_connection(("127.0.0.1", ports[SHORT]), timeout=10) as connection:
+        connection.sendall(request(service.token, PLAIN))
+        third = whole(connection)
+
+    assert 1 == len(learned)
+    assert [] == parsed
+    rows = [json.loads(answer.partition(b"\r\n\r\n")[2])["data"] for answer in (first, second, third)]
+    assert rows[0] == rows[1] == rows[2]
+    changing = {"time": 0, "log_id": "", "microseconds": 0}
+    records = [structs.replace(record, **changing) for record in service.records[-3:]]
+    assert records[0] == records[1] == records[2]
+    left = [answer.partition(b"ratelimit-remaining: ")[2].partition(b"\r\n")[0] for answer in (first, second, third)]
+    assert [b"19999", b"19998", b"19997"] == left
+
+
+def make_known(service: Service, port: int, body: bytes, target: str = FOLLOWING) -> None:
+    """Get a page for the very head that a request with this body has, if the body is not too short for that."""
+    plain = PLAIN + b" " * (len(body) - len(PLAIN))
+    if len(plain) == len(body):
+        asked(port, request(service.token, plain, target=target))
+
+
+@pytest.mark.parametrize("target", [FOLLOWING, FOLLOWERS])
+def test_the_golden_bodies_are_answered_alike(service: Service, ports: tuple[int, int], target: str) -> None:
+    """Pages and refusals of the contract's exchanges, behind heads that are known."""
+    entries = [*golden("same", "group"), *golden("refusals", "refusal")]
+    bodies = [body for entry in entries for body in entry["bodies"]]
+    bodies += [
+        '{"username":"p","max_count":100}',
+        '{"username":"p","as_of":1640000000}',
+        '{"username":"P","cursor":null}',
+    ]
+    for body in bodies:
+        sent = request(service.token, body.encode(), target=target)
+        make_known(service, ports[SHORT], body.encode(), target)
+
+        assert asked(ports[SHORT], sent) == asked(ports[LONG], sent)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    body=BODIES,
+    cuts=st.lists(st.integers(1, 600), max_size=3),
+    targets=st.lists(st.sampled_from([FOLLOWING, FOLLOWERS]), min_size=1, max_size=4),
+)
+def test_any_body_in_any_pieces_is_answered_alike(
+    service: Service, ports: tuple[int, int], body: bytes, cuts: list[int], targets: list[str]
+) -> None:
+    """Alone, cut anywhere, and several in a row, behind heads that are known."""
+    for target in targets:
+        make_known(service, ports[SHORT], body, target)
+        alone = request(service.token, body, target=target)
+        assert asked(ports[SHORT], alone) == asked(ports[LONG], alone)
+    sent = b"".join(request(service.token, body, target=target) for target in targets)
+    sent += request(service.token, body, LAST)
+    places = [0, *sorted(cuts), len(sent)]
+    pieces = [sent[start:end] for start, end in pairwise(places)]
+
+    assert spoken(ports[SHORT], *pieces) == spoken(ports[LONG], *pieces)
+
+
+def test_a_head_is_remembered_only_where_it_says_all(service: Service, ports: tuple[int, int]) -> None:
+    """Not without one length, not where the request was refused, not without end, and never too many."""
+    chunked = b"POST %b HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\nTransfer-Encoding: chunked\r\n\r\n" % (
+        FOLLOWING.encode(),
+        service.token.encode(),
+    )
+    asked(ports[SHORT], chunked + b"10\r\n" + PLAIN + b"\r\n0\r\n\r\n")
+    asked(ports[SHORT], request("wrong", PLAIN))
+    asked(ports[SHORT], request(service.token, PLAIN, LAST))
+    asked(ports[SHORT], request(service.token, PLAIN, b"X: " + b"x" * hot.LONGEST_HEAD))
+    assert {} == service.hot.heads
+
+    service.hot.heads.update({b"%d" % n: hot.Head(Direction.FOLLOWING, "", b"", (), 0) for n in range(hot.MOST_HEADS)})
+    asked(ports[SHORT], request(service.token, PLAIN))
+    assert 1 == len(service.hot.heads)
+
+
+def test_whoever_loses_access_gets_no_hot_answer(service: Service, ports: tuple[int, int]) -> None:
+    """A revoked client is refused behind a head that is known within a second, as on any other way."""
+    with socket.create_connection(("127.0.0.1", ports[SHORT]), timeout=10) as connection:
+        for _ in range(3):
+            connection.sendall(request(service.token, PLAIN))
+            assert whole(connection).startswith(b"HTTP/1.1 200 OK")
+        asyncio.run(service.clients.revoke(service.client_key))
+        service.clock.advance(1)
+        connection.sendall(request(service.token, PLAIN))
+        assert whole(connection).startswith(b"HTTP/1.1 401 ")
+
+
+NAMES = [f"a{number}" for number in range(6)]
+EVENTS = st.one_of(
+    st.builds(
+        FollowEvent,
+        st.sampled_from(NAMES[:3]),
+        st.sampled_from(NAMES[3:]),
+        st.integers(EARLY, EARLY + 400),
+        st.booleans(),
+    ),
+    st.builds(
+        lambda key, name, shown, at: AccountEvent(AccountRecord(f"{key}x{name}", key, "n" * name, shown), at),
+        st.sampled_from(NAMES),
+        st.integers(0, 3),
+        st.sampled_from(Visibility),
+        st.integers(EARLY, EARLY + 9),
+    ),
+)
+STRETCHES = st.builds(
+    Stretch,
+    st.integers(1, 6),
+    st.sampled_from(Direction),
+    st.integers(EARLY - 1, NOW),
+    st.sampled_from([1, 2, 20, 100]),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(
+        st.tuples(st.lists(EVENTS, max_size=4), st.booleans(), st.lists(STRETCHES, min_size=1, max_size=4)), max_size=8
+    )
+)
+def test_images_show_what_the_file_holds(
+    service: Service, steps: list[tuple[list[Event], bool, list[Stretch]]]
+) -> None:
+    """For every stretch, after any events, with names refreshed or not: a run has the rows that reading gives."""
+    for events, is_later, stretches in steps:
+        service.apply(*events)
+        if is_later:
+            service.clock.advance(1)
+        for stretch in stretches:
+            for _ in range(3):  # not known, asked for once, imaged
+                run = service.hot_graph.run_at_once(stretch)
+                found = asyncio.run(service.graph.read(stretch))
+                assert run is None or run == Run(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
+
+
+@pytest.fixture
+def hub(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """A list of several blocks, while images of all of them would need more room than there is."""
+    monkeypatch.setattr(images, "MOST_BYTES", 20_000)
+    service.follow("hub", *((f"f{number}", EARLY + 2 * number) for number in range(700)))
+    return service
+
+
+def test_images_of_long_lists_join_at_their_seams(hub: Service) -> None:
+    """Every bound of a list of six blocks, while images come and go, while blocks split and while they merge."""
+    account = hub.hot_graph.account_at_once("hub")
+    assert account is not None
+    for change in range(4):
+        for bound in range(EARLY - 2, EARLY + 1402, 7):
+            for limit in (1, 20, 100):
+                stretch = Stretch(account.id, Direction.FOLLOWING, bound, limit)
+                runs = [hub.hot_graph.run_at_once(stretch) for _ in range(3)]
+                found = asyncio.run(hub.graph.read(stretch))
+                expected = Run(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
+                assert [expected] * 3 == runs
+        hub.follow("hub", *((f"g{change}{number}", EARLY + 301 + 2 * number) for number in range(90)))
+        gone = range(100 * change, 100 * change + 99)
+        hub.apply(*(FollowEvent("hub", f"f{number}", NOW, is_follow=False) for number in gone))
+
+
+def test_an_image_is_really_used(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the third time on nothing is read from the file, until something is written to it."""
+    service.follow("p", *((f"f{number}", EARLY + number) for number in range(30)))
+    reads: list[Stretch] = []
+    read_blocks = service.graph.read_blocks
+
+    def counted(stretch: Stretch, seen: list[tuple[int, bytes]] | None = None) -> Any:
+        reads.append(stretch)
+        return read_blocks(stretch, seen)
+
+    monkeypatch.setattr(service.graph, "read_blocks", counted)
+    account = service.hot_graph.account_at_once("p")
+    assert account is not None
+    stretch = Stretch(account.id, Direction.FOLLOWING, NOW, 20)
+
+    assert 1 == len({service.hot_graph.run_at_once(stretch) for _ in range(9)})
+    assert 2 == len(reads)
+    service.follow("p", ("new", EARLY + 500))
+    assert 1 == len({service.hot_graph.run_at_once(stretch) for _ in range(9)})
+    assert 3 == len(reads)
+
+
+def test_the_wal_index_tells_of_every_commit(service: Service) -> None:
+    """Also of those of other processes and of those that change nothing that is shown; reading changes nothing."""
+    index = WalIndex(Path(service.store))
+    assert index.is_known
+    before = index.state()
+    asyncio.run(service.graph.find_account("p"))
+    assert before == index.state()
+    states = {before}
+    for number in range(30):
+        service.follow("p", (f"f{number}", EARLY + number))
+        states.add(index.state())
+    lines = "".join(
+        json.dumps({"event": "follow", "follower": "p", "followee": f"g{n}", "at": EARLY + 100 + n}) + "\n"
+        for n in range(9)
+    )
+    command = [sys.executable, "-m", "retinue", "apply", "--store", service.store, "-"]
+    assert 31 == len(states)
+    subprocess.run(command, input=lines, text=True, check=True, capture_output=True)
+    assert index.state() not in states
+
+
+def test_where_the_index_is_not_found_the_file_is_asked(service: Service) -> None:
+    """Then there are no images, and nothing else is different."""
+    service.hot_graph.close()
+
+    assert service.hot_graph.run_at_once(Stretch(1, Direction.FOLLOWING, NOW, 20)) is None
