@@ -106,7 +106,7 @@ async def serve(store: str, report: Path, *, is_switching: bool) -> None:
     clock = SystemClock()
     with (
         closing(assemble.open_wire_graph(store, clock)) as graph,
-        closing(assemble.open_hot_graph(store, graph)) as hot_graph,
+        closing(assemble.open_hot_graph(store, graph, Settings().image_mib)) as hot_graph,
         closing(assemble.open_access(store)) as access_file,
         TemporaryDirectory() as folder,
         closing(FileLedger(Path(folder) / "graph.quotas", alone=True)) as ledger,

@@ -43,7 +43,7 @@ class Service:
         assemble.create_store(self.store)
         self.writer = assemble.open_graph_writer(self.store, clock)
         self.graph = assemble.open_wire_graph(self.store, clock)
-        self.hot_graph = assemble.open_hot_graph(self.store, self.graph)
+        self.hot_graph = assemble.open_hot_graph(self.store, self.graph, image_mib=8)
         self.access = assemble.open_access(self.store)
         self.ledger = assemble.open_ledger(self.store)
         self.clients = assemble.clients(self.access, clock)

@@ -72,9 +72,9 @@ def open_wire_graph(store: str, clock: Clock) -> SqliteGraph[bytes]:
     return SqliteGraph(store_path(store), clock, wire.shown_row)
 
 
-def open_hot_graph(store: str, graph: SqliteGraph[bytes]) -> HotSqliteGraph:
-    """What the same graph can answer at once. Close it before the graph."""
-    return HotSqliteGraph(graph, store_path(store))
+def open_hot_graph(store: str, graph: SqliteGraph[bytes], image_mib: int) -> HotSqliteGraph:
+    """What the same graph can answer at once, with so much memory for images. Close it before the graph."""
+    return HotSqliteGraph(graph, store_path(store), image_mib * 1024 * 1024)
 
 
 def open_graph_writer(store: str, clock: Clock) -> SqliteGraphWriter:

@@ -77,8 +77,8 @@ class Query(Struct, frozen=True, gc=False):
     """A request for one page. `username` is as sent; `cursor` is None for now, `as_of` for today's list."""
 
     username: str
-    max_count: int
-    cursor: int | None
+    max_count: int = 20
+    cursor: int | None = None
     as_of: int | None = None
 
 

@@ -21,7 +21,7 @@ def without_at(name: str) -> str:
 
 def fold(name: str) -> str:
     """The form in which usernames are compared: NFC(casefold(NFC(name))), without one leading `@`."""
-    bare = without_at(name)
+    bare = name.removeprefix("@")
     if bare.isascii():
         return bare.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", bare).casefold())

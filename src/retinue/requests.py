@@ -40,13 +40,17 @@ def read_plain_query(body: bytes) -> Query | None:
     try:
         if not body.isascii():
             body.decode()
-        plain = _decode_plain(body)
+        query = _decode_query(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    username, count, cursor = plain.username, plain.max_count, plain.cursor
-    if username in _NO_NAMES or not 1 <= count <= MAX_COUNT or not 0 <= cursor < _FIRST_MILLISECONDS:
-        return None
-    return Query(username, count, cursor or None)
+    cursor = query.cursor
+    is_plain = (
+        1 <= query.max_count <= MAX_COUNT
+        and (cursor is None or 0 < cursor < _FIRST_MILLISECONDS)
+        and query.as_of is None
+        and query.username not in _NO_NAMES
+    )
+    return query if is_plain else None
 
 
 def read_profile_query(body: bytes, query_string: bytes) -> tuple[str, list[str]]:
@@ -83,17 +87,8 @@ def read_revoke_request(body: bytes) -> tuple[Proof, str]:
 # --- fields of a body -----------------------------------------------------------------------------------------------
 
 
-class _Plain(Struct, gc=False):
-    """Fields as most clients spell them; unknown ones are skipped."""
-
-    username: str
-    max_count: int = DEFAULT_COUNT
-    cursor: int = 0
-    as_of: None = None
-
-
 _NO_NAMES = ("", "@")
-_decode_plain = msgspec.json.Decoder(_Plain).decode
+_decode_query = msgspec.json.Decoder(Query).decode
 
 _ABSENT = Raw(b"null")
 

@@ -32,6 +32,7 @@ from retinue.web.peers import trusted_networks
 
 MOST_WORKERS = 256
 MOST_CONNECTIONS = 1_000_000
+MOST_IMAGE_MIB = 1024 * 1024
 MOST_AUDIT_MIB = 1024 * 1024
 MOST_AUDIT_HOURS = 24 * 366
 MOST_AUDIT_DAYS = 100 * 366
@@ -139,12 +140,13 @@ class _Child:
 def _require_usable(settings: Settings) -> None:
     for flag, count, most in (
         ("workers", settings.workers, MOST_WORKERS),
+        ("image-mib", settings.image_mib, MOST_IMAGE_MIB),
         ("max-connections", settings.max_connections, MOST_CONNECTIONS),
         ("audit-file-mib", settings.audit_file_mib, MOST_AUDIT_MIB),
         ("audit-file-hours", settings.audit_file_hours, MOST_AUDIT_HOURS),
         ("audit-keep-days", settings.audit_keep_days, MOST_AUDIT_DAYS),
     ):
-        least = 0 if flag == "audit-keep-days" else 1
+        least = 0 if flag in {"audit-keep-days", "image-mib"} else 1
         if not least <= count <= most:
             raise InputError(f"--{flag} {count}: expected {least} to {most}")
     for name, word, known in (

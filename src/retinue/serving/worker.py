@@ -23,7 +23,7 @@ async def work(station: Station) -> None:
     clock, store = station.open_clock(), station.settings.store
     with (
         closing(assemble.open_wire_graph(store, clock)) as graph,
-        closing(assemble.open_hot_graph(store, graph)) as hot_graph,
+        closing(assemble.open_hot_graph(store, graph, station.settings.image_mib)) as hot_graph,
         closing(assemble.open_access(store)) as access,
         closing(assemble.open_ledger(store, alone=station.settings.workers == 1)) as ledger,
         closing(SocketOutbox(station.open_audit(), asyncio.get_running_loop())) as outbox,

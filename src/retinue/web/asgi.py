@@ -148,9 +148,10 @@ class LogIds:
         self._random = ""  # upper-case hex for some log_ids; asking the kernel for each would cost a call
         self._used = 0
 
-    def fresh(self) -> str:
-        """A new log_id."""
-        now = self._clock.now()
+    def fresh(self, now: int | None = None) -> str:
+        """A new log_id; `now` by who knows it already."""
+        if now is None:
+            now = self._clock.now()
         if now != self._second:
             self._second, self._date = now, wire.log_id_date(now)
         start = self._used

@@ -92,42 +92,29 @@ class Hot:
         query = requests.read_plain_query(body)
         if grant is None or query is None or self._auditor.is_full or _LOGGER.isEnabledFor(logging.INFO):
             return None
+        account = self._graph.account_at_once(names.fold(query.username))
+        if account is None:
+            return None
         now = self._clock.now()
         try:
-            account = self._graph.account_at_once(names.fold(query.username))
-            if account is None:
-                return None
             stretch = stretch_of(account, query, head.direction, now)
             run = self._graph.run_at_once(stretch)
+            allowance = None if run is None else self._charge(grant, _LISTS, run.count)
         except errors.Refusal:
             return None
-        allowance = None if run is None else self._charge(grant, _LISTS, run.count)
         if run is None or allowance is None:
             return None
-        log_id = self._log_ids.fresh()
-        cursor = run.oldest - 1 if run.count else stretch.bound
-        answer = wire.run_body(run.text, cursor, run.has_more, head.direction, log_id)
-        microseconds = int((self._clock.elapsed() - started) * 1e6)
+        log_id = self._log_ids.fresh(now)
+        bound, count = stretch.bound, run.count
+        page = wire.run_body(run.text, run.oldest - 1 if count else bound, run.has_more, head.direction, log_id)
         peer = self._peers.address(host, head.forwarded_for)
-        self._auditor.add(
-            Record(
-                now,
-                log_id,
-                head.endpoint,
-                200,
-                "ok",
-                microseconds,
-                peer,
-                grant.client_key,
-                account.id,
-                bound=stretch.bound,
-                rows=run.count,
-            )
-        )
+        took = int((self._clock.elapsed() - started) * 1e6)
+        known = (grant.client_key, account.id, "", bound, None, count)
+        self._auditor.add(Record(now, log_id, head.endpoint, 200, "ok", took, peer, *known))
         if default_headers is not self._default_headers:  # uvicorn makes another list each second
             self._default_headers = default_headers
             self._defaults = b"".join([b"%b: %b\r\n" % field for field in default_headers])
-        return _ANSWER % (self._defaults, len(answer), log_id.encode(), _headers_of(allowance), answer)
+        return _ANSWER % (self._defaults, len(page), log_id.encode(), _headers_of(allowance), page)
 
     def send(self, transport: Transport, answer: bytes, loop: AbstractEventLoop) -> None:
         """Send an answer as soon as all that has arrived is read.

@@ -9,6 +9,7 @@ Everything else stays uvicorn's.
 """
 
 import asyncio
+import logging
 from typing import Any
 
 import httptools
@@ -25,6 +26,7 @@ MAX_HEAD_BYTES = 32 * 1024  # request line and headers; so much may also stand b
 LAST_WORDS_SECONDS = 2  # so long a client has to read why it is refused; what it still sends is dropped
 END_OF_HEAD = b"\r\n\r\n"
 OK = 200
+_LOGGER = logging.getLogger("retinue.web")
 _OF_UPGRADES = (b"upgrade", b"http2-settings")
 
 
@@ -131,12 +133,12 @@ class Protocol(HttpToolsProtocol):
             return
         body, self._short_body = bytes(self._short_body), None
         reply = _at_once(self._application, self._short_scope(), body)
-        self._write(reply)
-        self._wait_for_next()
         if self._hot is not None and reply.status == OK:
             head, end, rest = self._packet.partition(END_OF_HEAD)
             if end and rest == body:  # the packet was this request, and nothing else
                 self._hot.learn(head, self.url, list(self.scope["headers"]))
+        self._write(reply)
+        self._wait_for_next()
 
     def shutdown(self) -> None:
         """The server stops: what has begun to arrive is still answered, and what is just arriving too."""
@@ -191,7 +193,11 @@ class Protocol(HttpToolsProtocol):
         known = hot.heads.get(head)
         if known is None or len(body) != known.body_bytes or not self._is_free():
             return False
-        answer = hot.answer(known, body, self._host, self.server_state.default_headers)
+        try:
+            answer = hot.answer(known, body, self._host, self.server_state.default_headers)
+        except Exception:
+            _LOGGER.exception("the hot way failed; another one is gone")
+            return False
         if answer is None:
             return False
         hot.send(self.transport, answer, self.loop)

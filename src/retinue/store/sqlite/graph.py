@@ -18,7 +18,7 @@ from retinue.store.sqlite.profiles import read_profile
 from retinue.store.sqlite.sources import entries_of
 
 BLOCKS = {
-    direction: f"SELECT entries, block FROM {direction.value} WHERE block BETWEEN ? AND ? ORDER BY block DESC"
+    direction: f"SELECT entries FROM {direction.value} WHERE block BETWEEN ? AND ? ORDER BY block DESC"
     for direction in Direction  # their values are names of tables
 }
 
@@ -55,10 +55,10 @@ class SqliteGraph(Generic[Shown_co]):
         """Give the file back."""
         self.connection.close()
 
-    def read_blocks(self, stretch: Stretch, seen: list[tuple[int, bytes]] | None = None) -> Slice[Shown_co]:
+    def read_blocks(self, stretch: Stretch) -> Slice[Shown_co]:
         """Read block by block until one row more than asked is found: it answers has_more.
 
-        Only for today's list, and while nothing has to be merged. Blocks that were read are added to `seen`.
+        Only for today's list, and while nothing has to be merged.
         """
         bound = min(stretch.bound, LAST_SECOND)
         wanted = stretch.limit + 1
@@ -67,9 +67,7 @@ class SqliteGraph(Generic[Shown_co]):
         owner = stretch.account_id
         blocks = self.connection.execute(BLOCKS[stretch.direction], (first_block(owner), block_at(owner, bound)))
         try:
-            for entries, block in blocks:
-                if seen is not None:
-                    seen.append((block, entries))
+            for (entries,) in blocks:
                 numbers = memoryview(entries).cast("I")
                 count = len(numbers) // 2
                 end = bisect_right(numbers, bound, 0, count)

@@ -1,73 +1,128 @@
 """Answers at once what can be: lists of today from images of their blocks, accounts from what is known by heart.
 
-Its slow twin is `SqliteGraph` on the same connection, from which it reads what it has no image of.
+What there is no image of is read with as few steps as can be. The slow twin is `SqliteGraph` on the same connection;
+what is not ordinary (a row that is not known yet, or not visible; blocks that are nearly empty) is left to it.
 """
 
+from bisect import bisect_right
 from pathlib import Path
+from typing import NamedTuple
+
+import apsw
 
 from retinue.model import Account, Direction, Stretch
 from retinue.store.base import Run
 from retinue.store.sqlite import files
-from retinue.store.sqlite.blocks import LAST_SECOND, block_at, owner_of, start_of
+from retinue.store.sqlite.blocks import LAST_SECOND, block_at, first_block, owner_of, start_of
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.store.sqlite.images import Images
 from retinue.store.sqlite.wal_index import WalIndex
 
-NEXT_BLOCK = {
-    direction: f"SELECT block FROM {direction.value} WHERE block > ? AND block <= ? ORDER BY block LIMIT 1"
-    for direction in Direction  # their values are names of tables
-}
+_FOLLOWING = Direction.FOLLOWING  # on Python 3.11 each look into an enum is dear
+
+
+class _Lists(NamedTuple):
+    """Those of one direction: their images, and how they are read."""
+
+    images: Images
+    read: str
+    next_block: str
+
+
+def _lists(direction: Direction, images: Images) -> _Lists:
+    table = f"{direction.value} WHERE block"
+    return _Lists(
+        images,
+        # Two blocks hold a page of any size, unless they are nearly empty.
+        f"SELECT block, entries FROM {table} BETWEEN ? AND ? ORDER BY block DESC LIMIT 2",
+        f"SELECT block FROM {table} > ? AND block <= ? ORDER BY block LIMIT 1",
+    )
 
 
 class HotSqliteGraph:
-    """A `HotGraph`. Close it before the graph that it belongs to."""
+    """A `HotGraph`, with so many bytes for images. Close it before the graph that it belongs to."""
 
-    def __init__(self, graph: SqliteGraph[bytes], path: Path) -> None:
+    def __init__(self, graph: SqliteGraph[bytes], path: Path, image_bytes: int) -> None:
         self._graph = graph
         self._known = graph.known
         self._execute = files.executor(graph.connection)
         self._index = WalIndex(path)
-        self._state = b""
-        self._images = {direction: Images(graph.known.visible) for direction in Direction}
+        self._state: bytes | None = None
+        self._following, self._followers = (
+            _lists(direction, Images(graph.known.loaded, image_bytes // 2)) for direction in Direction
+        )
 
     def account_at_once(self, folded: str) -> Account | None:
         """The live account with this folded username."""
-        with files.translated():
+        try:
             self._known.refresh()
             return self._known.account(folded)
+        except apsw.Error:
+            return None
 
     def run_at_once(self, stretch: Stretch) -> Run | None:
         """The rows of a stretch of today's list."""
         known = self._known
-        if stretch.as_of is not None or known.must_merge or not self._index.is_known:
-            return None
-        images = self._images[stretch.direction]
         # What is read from now on is of this state or a later one, so an image is never taken for newer than it is.
         state = self._index.state()
+        if stretch.as_of is not None or known.must_merge or state is None:
+            return None
         if state != self._state:
             self._state = state
-            for each in self._images.values():
-                each.state += 1
-        images.edition = known.edition
-        return images.run(stretch) or self._read(stretch, images)
+            self._following.images.state += 1
+            self._followers.images.state += 1
+        lists = self._following if stretch.direction is _FOLLOWING else self._followers
+        lists.images.edition = known.edition
+        return lists.images.run(stretch) or self._read(stretch, lists)
 
     def close(self) -> None:
         """Look at nothing any more."""
         self._index.forget()
 
-    def _read(self, stretch: Stretch, images: Images) -> Run:
+    def _read(self, stretch: Stretch, lists: _Lists) -> Run | None:
         """Read from the file, and let that be remembered which is asked for often."""
-        direction = stretch.direction
-        seen: list[tuple[int, bytes]] = []
-        with files.translated():
-            found = self._graph.read_blocks(stretch, seen)
-            for block, entries in seen:
-                images.offer(block, entries, lambda block: self._last_of(block, direction))
+        owner, bound, wanted = stretch.account_id, min(stretch.bound, LAST_SECOND), stretch.limit + 1
+        accounts: list[int] = []
+        positions: list[int] = []
+        try:
+            blocks = self._execute(lists.read, (first_block(owner), block_at(owner, bound))).fetchall()
+            for block, entries in blocks:
+                if len(accounts) < wanted:
+                    _take(entries, bound, wanted, accounts, positions)
+                    lists.images.offer(block, entries, lambda block: self._last_of(block, lists))
+            if len(accounts) < wanted and len(blocks) > 1 and start_of(blocks[-1][0]) > 1:
+                return self._read_slowly(stretch)
+            has_more = len(accounts) == wanted
+            if has_more:
+                accounts.pop()
+                positions.pop()
+            rows = self._known.rows_of(accounts)
+            if rows is None:
+                return self._read_slowly(stretch)
+        except apsw.Error:
+            return None
+        return Run(b",".join(rows), len(rows), positions[-1] if positions else 0, has_more)
+
+    def _read_slowly(self, stretch: Stretch) -> Run | None:
+        try:
+            found = self._graph.read_blocks(stretch)
+        except apsw.Error:
+            return None
         return Run(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
 
-    def _last_of(self, block: int, direction: Direction) -> int:
+    def _last_of(self, block: int, lists: _Lists) -> int:
         """The last second that a block may hold: one before the next block of its owner."""
         end = block_at(owner_of(block), LAST_SECOND)
-        for (following,) in self._execute(NEXT_BLOCK[direction], (block, end)).fetchall():
-            return start_of(int(following)) - 1
+        for (following,) in self._execute(lists.next_block, (block, end)).fetchall():
+            return start_of(following) - 1
         return LAST_SECOND
+
+
+def _take(entries: bytes, bound: int, wanted: int, accounts: list[int], positions: list[int]) -> None:
+    """Add a block's entries at or before a second to those of newer ones, newest first, until so many are wanted."""
+    numbers = memoryview(entries).cast("I")
+    count = len(numbers) // 2
+    end = bisect_right(numbers, bound, 0, count)
+    start = max(0, end - wanted + len(accounts))
+    accounts += numbers[count + start : count + end].tolist()[::-1]
+    positions += numbers[start:end].tolist()[::-1]

@@ -1,12 +1,14 @@
 """What a reading process knows by heart, at most one second behind the file: rows by id, accounts by name.
 
-Rows are kept in the form in which their user wants to see them, in two generations of a dict: when the young one is
-full the old one is dropped, and what is still asked for moves from old to young. Of accounts only those that were
-found are kept. Each change of a name or visibility has a revision, and by that it is noticed and forgotten.
+Rows are kept in the form in which their user wants to see them, in two generations: when the young one is full the old
+one is dropped, and what is still asked for moves from old to young. A generation is a list with a place for each id,
+since finding twenty to a hundred rows is most of a page's work, and a list is two steps shorter than a dict. Of
+accounts only those that were found are kept. Each change of a name or visibility has a revision, and by that it is
+noticed and forgotten.
 """
 
-from collections.abc import Callable
-from typing import Generic
+from collections.abc import Callable, Sequence
+from typing import Generic, Literal
 
 import apsw
 
@@ -19,6 +21,7 @@ ROWS_PER_GENERATION = 131_072
 ACCOUNTS = 32_768
 FRESH_SECONDS = 0.9
 FORGET_ONE_BY_ONE = 10_000
+ROOM = 10_000  # so many places more are made at once
 
 ACCOUNT = "SELECT id, visibility FROM account WHERE folded = ?"
 NEWEST_REVISION = "SELECT revision FROM account WHERE revision > 0 ORDER BY revision DESC LIMIT 1"
@@ -35,8 +38,10 @@ class Known(Generic[Shown_co]):
         self._execute = executor(connection)
         self._clock = clock
         self._show = show
-        self.rows: dict[int, Shown_co | None] = {}
-        self._old_rows: dict[int, Shown_co | None] = {}
+        # By id: the row, None where the account is no row, False where nothing is known. No longer than it has to be.
+        self.rows: list[Shown_co | Literal[False] | None] = []
+        self._old_rows: list[Shown_co | Literal[False] | None] = []
+        self._count = 0
         self._accounts: dict[str, Account] = {}
         self.must_merge = False
         self.edition = 0  # another one after each change of a name or visibility
@@ -72,20 +77,45 @@ class Known(Generic[Shown_co]):
         known = self.rows
         try:
             rows = [known[account] for account in accounts]
-        except KeyError:
-            rows = [known[account] if account in known else self.load(account) for account in accounts]
+        except IndexError:
+            rows = [self.load(account) for account in accounts]
+        if not all(rows):
+            rows = [self.load(account) if row is False else row for account, row in zip(accounts, rows, strict=True)]
         if all(rows):
-            return rows, positions  # type: ignore[return-value]  # no None is among them
-        shown = [(row, position) for row, position in zip(rows, positions, strict=True) if row is not None]
+            return rows, positions  # type: ignore[return-value]  # neither None nor False is among them
+        shown = [(row, position) for row, position in zip(rows, positions, strict=True) if row]
         return [row for row, _ in shown], [position for _, position in shown]
 
+    def rows_of(self, accounts: list[int]) -> list[Shown_co] | None:
+        """The rows of those accounts, in their order; None where some are not known or no rows."""
+        known = self.rows
+        try:
+            rows = [known[account] for account in accounts]
+        except IndexError:
+            return None
+        return rows if all(rows) else None  # type: ignore[return-value]  # neither None nor False is among them
+
+    def loaded(self, accounts: list[int]) -> list[Shown_co] | None:
+        """The same, but None only where some are no rows."""
+        rows = [self.load(account) for account in accounts]
+        return rows if all(rows) else None  # type: ignore[return-value]  # None is not among them
+
     def load(self, account_id: int) -> Shown_co | None:
-        """The row of an account that is not among `rows`, None if it is no row; adds it to them."""
-        if len(self.rows) >= ROWS_PER_GENERATION:
-            self._old_rows = dict(self.rows)
-            self.rows.clear()  # stays the same dict: a page is just being read with it
-        row = self._old_rows[account_id] if account_id in self._old_rows else self._read(account_id)
+        """The row of an account, None if it is no row; adds it to `rows` if it is not there."""
+        row = _at(self.rows, account_id)
+        if row is not False:
+            return row
+        if self._count >= ROWS_PER_GENERATION:
+            self._old_rows = self.rows.copy()
+            self.rows.clear()  # stays the same list: a page is just being read with it
+            self._count = 0
+        row = _at(self._old_rows, account_id)
+        if row is False:
+            row = self._read(account_id)
+        if account_id >= len(self.rows):
+            self.rows.extend([False] * (account_id + ROOM - len(self.rows)))
         self.rows[account_id] = row
+        self._count += 1
         return row
 
     def _read(self, account_id: int) -> Shown_co | None:
@@ -105,10 +135,12 @@ class Known(Generic[Shown_co]):
         if len(changed) == FORGET_ONE_BY_ONE:
             self.rows.clear()
             self._old_rows.clear()
+            self._count = 0
             self._revision = self._newest_revision()
         for account_id, _ in changed:
-            self.rows.pop(account_id, None)
-            self._old_rows.pop(account_id, None)
+            for rows in (self.rows, self._old_rows):
+                if account_id < len(rows):
+                    rows[account_id] = False
 
     def _look_for_moves(self) -> None:
         """Whether pages cannot be read from their range alone. After the revisions: a change brings both."""
@@ -117,3 +149,7 @@ class Known(Generic[Shown_co]):
     def _newest_revision(self) -> int:
         newest = self._execute(NEWEST_REVISION).fetchall()
         return int(newest[0][0]) if newest else 0
+
+
+def _at(rows: Sequence[Shown_co | Literal[False] | None], account_id: int) -> Shown_co | Literal[False] | None:
+    return rows[account_id] if account_id < len(rows) else False

@@ -23,15 +23,9 @@ class WalIndex:
     def __init__(self, path: Path) -> None:
         self._head = _head_of(path)
 
-    @property
-    def is_known(self) -> bool:
-        """Whether the head was found. Where it was not, nobody can tell without asking SQLite."""
-        return self._head is not None
-
-    def state(self) -> bytes:
-        """Different bytes after each commit."""
-        assert self._head is not None
-        return self._head.tobytes()
+    def state(self) -> bytes | None:
+        """Different bytes after each commit; None where the head was not found, and only SQLite can tell."""
+        return None if self._head is None else self._head.tobytes()
 
     def forget(self) -> None:
         """Call before the connection is closed: then the memory is given back."""
