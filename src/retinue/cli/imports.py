@@ -119,7 +119,7 @@ async def _load(plan: _Plan) -> None:
 
     clock, snapshot = SystemClock(), plan.snapshot
     with closing(assemble.open_graph_writer(plan.store, clock)) as writer, _progress() as progress:
-        run = Import(writer, snapshot.at if snapshot else clock.now(), plan.rejects, plan.tallies, snapshot)
+        run = Import(writer, snapshot.at if snapshot else clock.now(), plan.rejects, plan.tallies, snapshot, writer)
         for path, table in plan.accounts.items():
             await import_accounts(run, str(path), table, _bar(progress, path.name, table.size))
         for path, table in plan.follows.items():

@@ -1,5 +1,7 @@
 """Import: tables into the store, a batch at a time, with a tally. Order of the file is order of storing.
 
+Large tables of follows are loaded at once (`large.py`) as far as their rows are ordinary; of the rest the same is true.
+
 Safe to kill at any instant and to run again: every batch is stored whole or not at all, and what is there already
 is a duplicate.
 """
@@ -12,13 +14,14 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 
 from retinue.errors import InputError
-from retinue.ingest import records
+from retinue.ingest import large, records
 from retinue.ingest.rejects import Reject, RejectsFile
 from retinue.ingest.snapshot import Snapshot
 from retinue.ingest.tables import RawRow, Table
 from retinue.ingest.values import BadRecord
 from retinue.model import AccountRecord, FollowRecord
 from retinue.store.base import GraphWriter, Verdict
+from retinue.store.bulk import BulkWriter
 
 BATCH = 2_000
 
@@ -39,7 +42,8 @@ class Tally(Struct):
 class Import(Struct, frozen=True):
     """One run: the writer, the second at which everything in it was received, where rejects go, what came of it.
 
-    With a snapshot the files of follows are a full dump of their owners' lists.
+    With a snapshot the files of follows are a full dump of their owners' lists. With a bulk writer large ones go the
+    quick way.
     """
 
     writer: GraphWriter
@@ -47,6 +51,7 @@ class Import(Struct, frozen=True):
     rejects: RejectsFile
     tallies: dict[str, Tally]
     snapshot: Snapshot | None = None
+    bulk: BulkWriter | None = None
 
 
 async def import_accounts(run: Import, name: str, table: Table, on_progress: OnProgress) -> None:
@@ -66,6 +71,12 @@ async def import_accounts(run: Import, name: str, table: Table, on_progress: OnP
 async def import_follows(run: Import, name: str, table: Table, on_progress: OnProgress) -> None:
     """Load a table of follows. `on_progress` gets the table's position after each batch."""
     tally = run.tallies.setdefault(name, Tally())
+    big = large.large(table) if run.bulk is not None and run.snapshot is None else None
+    if run.bulk is not None and big is not None:
+        outcome = await large.load(big, run.bulk, run.received_at, on_progress)
+        if outcome is not None:
+            tally.accepted, tally.duplicate = outcome.accepted, outcome.duplicate
+            table = outcome.rest
     file = list(run.tallies).index(name)
 
     def read(row: RawRow) -> FollowRecord:

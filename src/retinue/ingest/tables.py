@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -71,14 +71,15 @@ class CsvTable:
     """Comma-separated values with a header line."""
 
     def __init__(self, path: Path, columns: Columns) -> None:
+        self.path = path
         self._lines = LineFile(path)
         self.size = self._lines.size
         self._csv = _CsvRecords(iter(self._lines))
         self._records = iter(self._csv)
         try:
-            self._names = self._header(path)
-            _check_columns(path, self._names, columns)
-            self._csv.width = len(self._names)
+            self.names = self._header(path)
+            _check_columns(path, self.names, columns)
+            self._csv.width = len(self.names)
         except InputError:
             self.close()
             raise
@@ -99,7 +100,7 @@ class CsvTable:
         return [name.strip() for name in header.fields]
 
     def __iter__(self) -> Iterator[RawRow]:
-        names = self._names
+        names = self.names
         for line, text, fields, fault in self._records:
             if fault:
                 yield RawRow(line, {}, text, fault)
@@ -107,6 +108,15 @@ class CsvTable:
                 yield RawRow(line, {}, text, f"expected {len(names)} columns, got {len(fields)}")
             else:
                 yield RawRow(line, dict(zip(names, fields, strict=True)), text)
+
+    def rows_at(self, numbers: Iterable[int]) -> Iterator[RawRow]:
+        """Rows by number, ascending, the first being 1; empty lines are none."""
+        wanted = iter(numbers)
+        following = next(wanted, None)
+        for number, row in enumerate(self, start=1):
+            if number == following:
+                yield row
+                following = next(wanted, None)
 
 
 class JsonLinesTable:
@@ -151,7 +161,7 @@ class ParquetTable:
         # DuckDB would take signs in a path for patterns; it gets to see a neutral name only.
         self._folder = tempfile.TemporaryDirectory(prefix="retinue-")
         self._connection = duckdb.connect()
-        self._path = path
+        self.path = path
         self.position = 0
         try:
             self._open(columns)
@@ -164,12 +174,29 @@ class ParquetTable:
 
     def __iter__(self) -> Iterator[RawRow]:
         try:
-            while batch := self._result.fetchmany(_PARQUET_BATCH):
+            self._connection.execute(f"SELECT {self._picked} FROM {self.source()}")  # noqa: S608 - known columns
+            while batch := self._connection.fetchmany(_PARQUET_BATCH):
                 for values in batch:
                     self.position += 1
                     yield RawRow(self.position, dict(zip(self._names, values, strict=True)), repr(values))
         except duckdb.Error as error:
-            raise InputError(f"{self._path}: damaged after row {self.position}: {error}") from error
+            raise InputError(f"{self.path}: damaged after row {self.position}: {error}") from error
+
+    def rows_at(self, numbers: Iterable[int]) -> Iterator[RawRow]:
+        """Rows by number, ascending, the first being 1."""
+        wanted = sorted(number - 1 for number in numbers)
+        query = f"SELECT file_row_number, {self._picked} FROM {self.source(numbered=True)}"  # noqa: S608 - known columns
+        for start in range(0, len(wanted), _PARQUET_BATCH):
+            some = wanted[start : start + _PARQUET_BATCH]
+            found = self._connection.execute(
+                f"{query} WHERE file_row_number IN (SELECT unnest(?)) ORDER BY file_row_number", (some,)
+            ).fetchall()
+            for number, *values in found:
+                yield RawRow(number + 1, dict(zip(self._names, values, strict=True)), repr(tuple(values)))
+
+    def source(self, *, numbered: bool = False) -> str:
+        """The file in SQL, if wanted with the column `file_row_number`."""
+        return f"read_parquet('{self._name}', hive_partitioning = false, file_row_number = {numbered})"
 
     def close(self) -> None:
         """Give the file back."""
@@ -177,21 +204,22 @@ class ParquetTable:
         self._folder.cleanup()
 
     def _open(self, columns: Columns) -> None:
-        source = f"read_parquet('{self._neutral_name()}', hive_partitioning = false)"
+        self._name = self._neutral_name()
+        source = self.source()
         described = self._connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()  # noqa: S608 - a name of ours
         self._names = [name for name, *_ in described]
-        _check_columns(self._path, self._names, columns)
+        _check_columns(self.path, self._names, columns)
         count = self._connection.execute(f"SELECT count(*) FROM {source}").fetchone()  # noqa: S608 - a name of ours
         self.size = int(count[0]) if count else 0
-        picked = ", ".join(_plain_column(name, kind) for name, kind, *_ in described)
-        self._result = self._connection.execute(f"SELECT {picked} FROM {source}")  # noqa: S608 - known columns
+        self.kinds = {name: kind for name, kind, *_ in described}
+        self._picked = ", ".join(_plain_column(name, kind) for name, kind in self.kinds.items())
 
     def _neutral_name(self) -> Path:
         name = Path(self._folder.name) / "table.parquet"
-        if self._path.suffix.lower() != ".gz":
-            name.symlink_to(self._path.resolve(strict=True))
+        if self.path.suffix.lower() != ".gz":
+            name.symlink_to(self.path.resolve(strict=True))
             return name
-        with gzip.open(self._path, "rb") as packed, name.open("wb") as unpacked:
+        with gzip.open(self.path, "rb") as packed, name.open("wb") as unpacked:
             shutil.copyfileobj(packed, unpacked)
         return name
 

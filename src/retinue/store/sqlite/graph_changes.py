@@ -21,6 +21,7 @@ from retinue.model import (
     Stretch,
 )
 from retinue.store.base import Verdict
+from retinue.store.bulk import NOBODY
 from retinue.store.sqlite.accounts import Accounts
 from retinue.store.sqlite.blocks import LAST_SECOND
 from retinue.store.sqlite.files import executor
@@ -72,6 +73,18 @@ class GraphChanges:
     def bring(self, record: AccountRecord, now: int) -> Verdict:
         """Create or change the account of an imported row."""
         return self._accounts.bring(record, _second(now))
+
+    def number_of(self, name: str) -> int:
+        """The number of the account that a name in an imported row means, made if there is none; maybe `NOBODY`."""
+        if self.is_refused(name):
+            return NOBODY
+        return self._resolver.find(name) or self._accounts.create(names.keys_of_name(name)[0], name)
+
+    def is_refused(self, name: str) -> bool:
+        """Whether no account can have a name in an imported row, or it means one that was erased."""
+        if names.fault_in_username(name) is not None:
+            return True
+        return self._tombstones.has_name(name) and self._resolver.find(name) is None
 
     def add_follow(self, record: FollowRecord, seen_at: int | None) -> Verdict:
         """Store an imported row; accounts by key or username."""

@@ -8,14 +8,17 @@ from typing import TypeVar
 from retinue.clock import Clock
 from retinue.model import AccountRecord, Event, FollowRecord
 from retinue.store.base import Verdict
+from retinue.store.bulk import Loaded, OnShare, Sorted
 from retinue.store.sqlite import files
 from retinue.store.sqlite.compaction import compact
 from retinue.store.sqlite.graph_changes import GraphChanges
+from retinue.store.sqlite.loading import Loading
 
 # The promise is 200 ms; the rest is room for the commit itself and for a slow disk.
 TRANSACTION_SECONDS = 0.12
 
 _Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class SqliteGraphWriter:
@@ -35,6 +38,27 @@ class SqliteGraphWriter:
     async def add_follows(self, records: Sequence[FollowRecord], seen_at: int | None = None) -> list[Verdict]:
         """Store follows in the given order; a verdict for each."""
         return self._in_short_transactions(records, lambda record: self._changes.add_follow(record, seen_at))
+
+    async def refused(self, names: Sequence[str]) -> list[str]:
+        """Those names that no account can have, and those of accounts that were erased."""
+        with self._one_state():
+            return [name for name in names if self._changes.is_refused(name)]
+
+    async def numbers(self, names: Sequence[str]) -> list[int]:
+        """The numbers of the accounts that names in an imported row mean, made where there are none; maybe `NOBODY`."""
+        return self._in_short_transactions(names, self._changes.number_of)
+
+    async def load(self, follows: Sorted, on_share: OnShare) -> Loaded:
+        """Store many follows, in one transaction."""
+        while True:
+            while await self.tidy():
+                pass
+            try:
+                with files.transaction(self._connection):
+                    if self._changes.is_tidy():
+                        return Loading(self._connection, follows, on_share).run()
+            finally:
+                self._changes.forget()
 
     async def keys_of(self, names: Sequence[str]) -> list[str | None]:
         """The keys of the accounts that names in an imported row mean now."""
@@ -90,15 +114,15 @@ class SqliteGraphWriter:
         """Whether each commit is to wait until the disk has it, or `settle` once, at the end."""
         self._connection.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
 
-    def _in_short_transactions(self, items: Iterable[_Item], store: Callable[[_Item], Verdict]) -> list[Verdict]:
-        verdicts: list[Verdict] = []
+    def _in_short_transactions(self, items: Iterable[_Item], store: Callable[[_Item], _Result]) -> list[_Result]:
+        verdicts: list[_Result] = []
         waiting = iter(items)
         for item in waiting:
             self._transaction(lambda first=item: self._store_some(first, waiting, store, verdicts))  # type: ignore[misc]
         return verdicts
 
     def _store_some(
-        self, first: _Item, waiting: Iterator[_Item], store: Callable[[_Item], Verdict], verdicts: list[Verdict]
+        self, first: _Item, waiting: Iterator[_Item], store: Callable[[_Item], _Result], verdicts: list[_Result]
     ) -> bool:
         """Store items until they or the time run out."""
         is_time_left = self._is_time_left()

@@ -1,0 +1,86 @@
+"""Import of a large table of follows: staged and sorted on disk, then loaded into the store in one go.
+
+All but the ordinary rows are left to the way that takes one row after the other (`bulk.py`), which is also what this
+one has to agree with.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+
+from retinue.ingest.staging import Staging
+from retinue.ingest.tables import CsvTable, ParquetTable, RawRow, Table
+from retinue.store.bulk import BulkWriter
+
+# Below that many rows the other way takes seconds; and each of its batches is there at once, and stays when stopped.
+LARGE_ROWS = 200_000
+_BYTES_PER_ROW = 40  # of CSV, about
+
+# What the steps take, as shares of the whole.
+_STAGED, _NUMBERED, _SORTED = 0.1, 0.25, 0.4
+
+
+class Outcome:
+    """What a load made of a table: rows that were accepted or said nothing new, and the rest of the table."""
+
+    def __init__(self, accepted: int, duplicate: int, rest: "Rest") -> None:
+        self.accepted = accepted
+        self.duplicate = duplicate
+        self.rest = rest
+
+
+class Rest:
+    """The rows of a table that a load has left, as a table."""
+
+    def __init__(self, table: CsvTable | ParquetTable, numbers: Iterable[int]) -> None:
+        self._table = table
+        self._numbers = list(numbers)
+        self.size = table.size
+
+    @property
+    def position(self) -> int:
+        """All of the table was looked at."""
+        return self.size
+
+    def __iter__(self) -> Iterator[RawRow]:
+        return self._table.rows_at(self._numbers) if self._numbers else iter(())
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def large(table: Table) -> CsvTable | ParquetTable | None:
+    """The table, if it is large and of a kind that can be loaded at once."""
+    if isinstance(table, ParquetTable):
+        return table if table.size >= LARGE_ROWS else None
+    if isinstance(table, CsvTable) and table.path.suffix.lower() == ".csv":
+        return table if table.size >= LARGE_ROWS * _BYTES_PER_ROW else None
+    return None
+
+
+async def load(
+    table: CsvTable | ParquetTable, writer: BulkWriter, received_at: int, on_progress: Callable[[int], None]
+) -> Outcome | None:
+    """Load a table; None where it is so unusual that all of it has to be taken row by row."""
+    rows = table.size if isinstance(table, ParquetTable) else table.size // _BYTES_PER_ROW
+
+    def report(share: float) -> None:
+        on_progress(int(share * table.size))
+
+    with closing(Staging(rows, received_at)) as staging:
+        if not staging.stage(table):
+            return None
+        report(_STAGED)
+        staging.leave_out([name for names in staging.names() for name in await writer.refused(names)])
+        numbers: list[int] = []
+        for names in staging.names():
+            numbers += await writer.numbers(names)
+            await asyncio.sleep(0)  # here an import may be interrupted
+        staging.number(numbers)
+        report(_NUMBERED)
+        staging.sort()
+        await asyncio.sleep(0)
+        report(_SORTED)
+        loaded = await writer.load(staging, lambda share: report(_SORTED + (1 - _SORTED) * share))
+        left = sorted({*staging.unusual().tolist(), *loaded.left.tolist()})
+        return Outcome(loaded.accepted, loaded.duplicate, Rest(table, left))

@@ -1,0 +1,228 @@
+"""A large table of follows, staged in DuckDB: read, numbered and sorted on disk, with little memory however long it is.
+
+What a row means is `values.py`'s business; here only those forms are taken that certainly mean the same to SQL. All
+other rows are `unusual`, and are read and stored one by one by whoever asked.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+import numpy as np
+
+from retinue.errors import InputError
+from retinue.ingest.tables import CsvTable, ParquetTable
+from retinue.model import Direction
+from retinue.store.bulk import NOBODY, Follows, Numbers
+
+MEMORY = "900MB"
+THREADS = 2
+NAMES_AT_ONCE = 50_000
+ROWS_AT_ONCE = 2_000_000
+BYTES_PER_ROW = 80  # on disk at most, in the temporary folder and in the store together
+
+_LEAST_SPILLED = 1_000_000_000
+
+_LIST_COLUMNS = {
+    Direction.FOLLOWING: ("follower", "followee"),
+    Direction.FOLLOWERS: ("followee", "follower"),
+}
+# Whole seconds; and ISO 8601 in UTC, down to the second.
+_TEXT_SECOND = """CASE
+    WHEN {at} IS NULL OR {at} = '' THEN 0
+    WHEN regexp_full_match({at}, '[1-9][0-9]{{0,9}}') THEN CAST({at} AS BIGINT)
+    WHEN regexp_full_match({at}, '[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(Z|[+]00:00)?')
+        THEN coalesce(CAST(epoch(TRY_CAST(left({at}, 19) AS TIMESTAMP)) AS BIGINT), -1)
+    ELSE -1 END"""
+_WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
+
+
+class Staging:
+    """A `Sorted` table. Use it from top to bottom; raises `InputError` where it cannot be staged at all."""
+
+    def __init__(self, rows: int, received_at: int, folder: Path | None = None) -> None:
+        self.received_at = received_at
+        self._folder = TemporaryDirectory(prefix="retinue-", dir=folder)
+        needed, free = rows * BYTES_PER_ROW, shutil.disk_usage(self._folder.name).free
+        if needed > free:
+            self._folder.cleanup()
+            raise InputError(
+                f"loading {rows:,} rows may need {needed / 1e9:.1f} GB of disk, and {free / 1e9:.1f} GB are free in"
+                f" {Path(self._folder.name).parent} (TMPDIR names another folder)"
+            )
+        self._usual = "is_usual"
+        self._duck = duckdb.connect(str(Path(self._folder.name) / "staging.duckdb"))
+        temporary = str(Path(self._folder.name) / "spilled")
+        for setting, value in (
+            ("memory_limit", MEMORY),
+            ("threads", THREADS),
+            ("temp_directory", temporary),
+            ("max_temp_directory_size", f"{max(needed, _LEAST_SPILLED)}B"),
+        ):
+            self._duck.execute(f"SET {setting} = '{value}'")
+        self._sorter = ThreadPoolExecutor(1)
+        self._sorting: dict[Direction, Future[None]] = {}
+
+    def close(self) -> None:
+        """Give the disk back."""
+        self._sorter.shutdown()
+        self._duck.close()
+        self._folder.cleanup()
+
+    def stage(self, table: CsvTable | ParquetTable) -> bool:
+        """Read a table; False where it is so unusual that all of it has to be read row by row."""
+        is_parquet = isinstance(table, ParquetTable)  # whose columns are quicker read again than kept
+        source = _parquet(table) if isinstance(table, ParquetTable) else _csv(table, self._neutral_name(table.path))
+        try:
+            self._duck.execute(
+                f"CREATE {'VIEW' if is_parquet else 'TABLE'} staged AS SELECT row, follower, followee,"
+                f" CASE WHEN second = 0 THEN {self.received_at} ELSE second END AS second,"
+                f" second BETWEEN 1 AND {self.received_at - 1} AND follower <> followee AS is_usual FROM ({source})"
+            )
+        except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.IOException):
+            return False
+        # A row for each line: then nothing was passed over or put together.
+        return is_parquet or self._number("SELECT count(*) FROM staged") == _lines_in(table.path) - 1
+
+    def _neutral_name(self, path: Path) -> Path:
+        """DuckDB would take signs in a path for patterns."""
+        name = Path(self._folder.name) / "table.csv"
+        name.symlink_to(path.resolve(strict=True))
+        return name
+
+    def names(self) -> Iterator[list[str]]:
+        """All names in usual rows, each once."""
+        self._duck.execute(
+            f"CREATE OR REPLACE TABLE name AS SELECT name FROM (SELECT follower AS name FROM staged WHERE {self._usual}"
+            f" UNION SELECT followee FROM staged WHERE {self._usual})"
+        )
+        reading = self._duck.cursor()
+        reading.execute("SELECT name FROM name ORDER BY rowid")
+        while batch := reading.fetchmany(NAMES_AT_ONCE):
+            yield [name for (name,) in batch]
+
+    def leave_out(self, names: Sequence[str]) -> None:
+        """Call rows with these names unusual, and all rows of pairs that have an unusual one.
+
+        The rows of a pair are stored in the order of the file. Names that are in no usual row now are gone.
+        """
+        self._duck.execute("CREATE TABLE refused AS SELECT unnest(?) AS name", (list(names),))
+        if names:
+            refused = "SELECT name FROM refused"
+            self._usual += f" AND follower NOT IN ({refused}) AND followee NOT IN ({refused})"
+        self._duck.execute(
+            f"CREATE TABLE odd AS SELECT DISTINCT follower, followee FROM staged WHERE ({self._usual}) IS NOT TRUE"
+            " AND follower IS NOT NULL AND followee IS NOT NULL"
+        )
+        if self._number("SELECT count(*) FROM odd"):
+            is_odd = "SELECT 1 FROM odd WHERE odd.follower = staged.follower AND odd.followee = staged.followee"
+            self._usual += f" AND NOT EXISTS ({is_odd})"
+
+    def number(self, numbers: Sequence[int]) -> None:
+        """Give names their accounts' numbers, in the same order, and sort by them."""
+        given = np.array(numbers, np.uint32)  # DuckDB finds it by this name
+        self._duck.execute("CREATE TABLE numbered AS SELECT name, column0 AS number FROM name POSITIONAL JOIN given")
+        del given
+        self._duck.execute(
+            "CREATE TABLE follow AS SELECT CAST(row AS UINTEGER) AS row, a.number AS follower, b.number AS followee,"
+            " CAST(second AS UINTEGER) AS second FROM staged JOIN numbered a ON a.name = follower"
+            f" JOIN numbered b ON b.name = followee WHERE {self._usual}"
+            f" AND a.number <> {NOBODY} AND b.number <> {NOBODY}"
+        )
+        self._count = self._number("SELECT count(*) FROM follow")
+
+    def unusual(self) -> Numbers:
+        """The numbers of all rows that are not in lists, ascending."""
+        if self._number("SELECT count(*) FROM staged") == self._count:
+            return np.empty(0, np.int64)
+        return self._column("SELECT row FROM staged ANTI JOIN follow USING (row) ORDER BY row")
+
+    def sort(self) -> None:
+        """Sort the lists of both directions, those of followers while the others are being read."""
+        for direction in Direction:
+            self._sorting[direction] = self._sorter.submit(self._sort, direction, self._duck.cursor())
+        self._sorting[Direction.FOLLOWING].result()
+
+    def owners(self, direction: Direction) -> tuple[Numbers, Numbers]:
+        """All owners of lists, ascending, and how many follows each has."""
+        owner, _ = _LIST_COLUMNS[direction]
+        found = self._duck.execute(
+            f"SELECT {owner} AS owner, count(*) AS size FROM follow GROUP BY ALL ORDER BY owner"
+        ).fetchnumpy()
+        return found["owner"].astype(np.int64), found["size"].astype(np.int64)
+
+    def follows(self, direction: Direction) -> Iterator[Follows]:
+        """All follows, some lists at a time."""
+        self._sorting[direction].result()
+        owners, sizes = self.owners(direction)
+        shares = np.cumsum(sizes) // ROWS_AT_ONCE
+        for share in np.unique(shares):
+            within = owners[shares == share]
+            found = self._duck.execute(
+                f"SELECT owner, second, account, row FROM {direction.value} WHERE owner BETWEEN ? AND ?",
+                (int(within[0]), int(within[-1])),
+            ).fetchnumpy()
+            yield Follows(*(found[name].astype(np.int64) for name in ("owner", "second", "account", "row")))
+
+    @staticmethod
+    def _sort(direction: Direction, duck: duckdb.DuckDBPyConnection) -> None:
+        owner, account = _LIST_COLUMNS[direction]
+        duck.execute(
+            f"CREATE TABLE {direction.value} AS SELECT {owner} AS owner, second, {account} AS account, row FROM follow"
+            " ORDER BY owner, second, row DESC"
+        )
+        duck.close()
+
+    def _number(self, query: str) -> int:
+        return int(self._duck.execute(query).fetchall()[0][0])
+
+    def _column(self, query: str) -> Numbers:
+        columns: dict[str, Numbers] = self._duck.execute(query).fetchnumpy()
+        (column,) = columns.values()
+        return column.astype(np.int64)
+
+
+# A source has four columns: row (counted from 1), follower, followee, and second: 0 for no time, -1 for an unusual one.
+
+
+def _parquet(table: ParquetTable) -> str:
+    at = _parquet_second(table.kinds.get("followed_at", ""))
+    names = ", ".join(_parquet_name(name, table.kinds[name]) for name in ("follower", "followee"))
+    return f"SELECT file_row_number + 1 AS row, {names}, {at} AS second FROM {table.source(numbered=True)}"
+
+
+def _csv(table: CsvTable, name: Path) -> str:
+    columns = ", ".join(f"'{name}': 'VARCHAR'" for name in table.names)
+    at = _TEXT_SECOND.format(at="followed_at") if "followed_at" in table.names else "0"
+    return (
+        f"SELECT row_number() OVER () AS row, follower, followee, {at} AS second FROM read_csv('{name}',"
+        f" auto_detect = false, columns = {{{columns}}}, header = true, delim = ',', quote = '\"', escape = '\"',"
+        " strict_mode = true, null_padding = false)"
+    )
+
+
+def _lines_in(path: Path) -> int:
+    """How many lines a file has, the last of which may have no end."""
+    lines, last = 0, b""
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            lines += chunk.count(b"\n")
+            last = chunk
+    return lines + (not last.endswith(b"\n"))
+
+
+def _parquet_name(name: str, kind: str) -> str:
+    return f"CAST({name} AS VARCHAR) AS {name}" if kind in _WHOLE else f"{name}"
+
+
+def _parquet_second(kind: str) -> str:
+    if not kind:
+        return "0"
+    if kind in _WHOLE:
+        return "CASE WHEN followed_at IS NULL THEN 0 WHEN followed_at = 0 THEN -1 ELSE CAST(followed_at AS BIGINT) END"
+    if kind.startswith("TIMESTAMP"):
+        return "coalesce(CAST(floor(epoch(followed_at)) AS BIGINT), 0)"
+    return _TEXT_SECOND.format(at="followed_at") if kind == "VARCHAR" else "-1"

@@ -1,0 +1,220 @@
+"""Loading many sorted follows: whole lists are read, merged in memory and written in the order of the store's file.
+
+What the row-by-row way (`pairs.py`) decides for one follow with a few looks into tables is decided here for millions
+with numpy. Only the ordinary follow is dealt with: a pair of which nothing is known yet. Runs inside one write
+transaction.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from retinue.model import Direction
+from retinue.store.bulk import Follows, Loaded, Numbers, OnShare, Sorted
+from retinue.store.sqlite.blocks import LAST_SECOND, block_at, first_block
+from retinue.store.sqlite.packing import Entries, blocks, counts, owners_of
+from retinue.store.sqlite.placing import keyed, place, stretches
+from retinue.store.sqlite.row_set import RowSet
+from retinue.store.sqlite.sides import IS_ROW
+from retinue.store.sqlite.standing import Standing, is_among
+
+# Lists shorter than this many seconds cannot run out of earlier ones, and there are no such long ones.
+EARLIEST = 100_000_000
+# A list that is so many times longer than what is new in it is not written anew for that.
+MUCH_LONGER = 50
+_LONG = 10_000  # shorter ones always are
+_MOST_WAITING = 16_000_000
+
+_GONE, _ASIDE, _ROW = 0, 1, 2
+_NOT_ROWS = f"SELECT id, key IS NULL FROM account WHERE NOT ({IS_ROW})"
+_PAIR = "INSERT INTO pair VALUES (?, ?, NULL, ?, ?, ?)"
+_PAIR_TOO = f"{_PAIR} ON CONFLICT DO UPDATE SET followers_position = excluded.followers_position"
+
+Chosen = NDArray[np.bool_]
+
+
+class Displaced(NamedTuple):
+    """Follows that do not stand on their own second, with the owner of the list and the position there."""
+
+    owners: Numbers
+    accounts: Numbers
+    seconds: Numbers
+    positions: Numbers
+
+
+class Loading:
+    """One load."""
+
+    def __init__(self, connection: apsw.Connection, follows: Sorted, on_share: OnShare) -> None:
+        self._connection = connection
+        self._follows = follows
+        self._on_share = on_share
+        self._kinds = self._kinds_of_accounts()
+        self._standing = Standing(connection)
+        self._hubs = {direction: self._much_longer(direction) for direction in Direction}
+        self._total = max(1, 2 * int(follows.owners(Direction.FOLLOWING)[1].sum()))
+        self._done = 0
+        self._waiting: list[Displaced] = []
+
+    def run(self) -> Loaded:
+        """Load everything."""
+        accepted, repeated, left = 0, 0, [np.empty(0, np.int64)]
+        passed_over = RowSet()
+        for follows in self._each(Direction.FOLLOWING):
+            is_repeated, is_left = self._sift(follows)
+            is_passed_over = is_repeated | is_left
+            kept = _where(follows, ~is_passed_over)
+            accepted += len(kept.rows)
+            repeated += int(is_repeated.sum())
+            left.append(follows.rows[is_left])
+            passed_over.add(follows.rows[is_passed_over])
+            displaced = self._load(Direction.FOLLOWING, kept)
+            self._save(_PAIR, displaced.owners, displaced.accounts, displaced, displaced.positions, displaced.seconds)
+        for follows in self._each(Direction.FOLLOWERS):
+            kept = _where(follows, ~passed_over.has(follows.rows))
+            self._wait(self._load(Direction.FOLLOWERS, kept))
+        self._flush()
+        return Loaded(accepted, repeated, np.sort(np.concatenate(left)))
+
+    def _each(self, direction: Direction) -> Iterator[Follows]:
+        for follows in self._follows.follows(direction):
+            yield follows
+            self._done += len(follows.rows)
+            self._on_share(self._done / self._total)
+
+    # --- what is not ordinary ---------------------------------------------------------------------------------------
+
+    def _kinds_of_accounts(self) -> NDArray[np.int8]:
+        """By number: whether an account is a row, stands aside or is gone."""
+        newest = self._connection.execute("SELECT ifnull(max(id), 0) FROM account").get
+        kinds = np.full(newest + 1, _ROW, np.int8)
+        kinds[0] = _GONE
+        for number, is_gone in self._connection.execute(_NOT_ROWS):
+            kinds[number] = _GONE if is_gone else _ASIDE
+        return kinds
+
+    def _much_longer(self, direction: Direction) -> Numbers:
+        """Owners of long lists in which little is new."""
+        query = f"SELECT owner, entries FROM {direction.value}_count WHERE entries > {_LONG} ORDER BY owner"
+        long = np.array(self._connection.execute(query).fetchall(), np.int64).reshape(-1, 2)
+        owners, new = self._follows.owners(direction)
+        found = is_among(long[:, 0], owners)
+        long = long[found]
+        hubs: Numbers = long[long[:, 1] > MUCH_LONGER * new[np.searchsorted(owners, long[:, 0])], 0]
+        return hubs
+
+    def _sift(self, follows: Follows) -> tuple[Chosen, Chosen]:
+        """Which follows say nothing new, and which are to be stored one by one."""
+        kinds = self._kinds
+        is_left = (kinds[follows.owners] == _GONE) | (kinds[follows.accounts] == _GONE) | (follows.seconds < EARLIEST)
+        is_left |= follows.owners == follows.accounts
+        is_left |= is_among(follows.owners, self._hubs[Direction.FOLLOWING])
+        is_left |= is_among(follows.accounts, self._hubs[Direction.FOLLOWERS])
+        pairs = (follows.owners << 32) + follows.accounts
+        is_repeated, is_unlike = _repeated(pairs, follows)
+        is_left |= is_unlike
+        known = self._standing.pairs_of(owners_of(follows.owners)[0])
+        if len(known.pairs):
+            place = np.minimum(np.searchsorted(known.pairs, pairs), len(known.pairs) - 1)
+            is_known = known.pairs[place] == pairs
+            is_same = known.is_plain[place] & (known.seconds[place] == follows.seconds)
+            is_same |= known.is_open[place] & (follows.seconds == self._follows.received_at)
+            is_repeated |= is_known & is_same
+            is_left |= is_known & ~is_same
+        return is_repeated & ~is_left, is_left
+
+    # --- lists ------------------------------------------------------------------------------------------------------
+
+    def _load(self, direction: Direction, follows: Follows) -> Displaced:
+        """Bring follows into the lists of one direction."""
+        owners, lists = owners_of(follows.owners)
+        main, aside, ended = self._standing.lists_of(direction, owners)
+        old = np.concatenate([main.positions, aside.positions, ended[1]])
+        old_lists = np.searchsorted(owners, np.concatenate([main.owners, aside.owners, ended[0]]))
+        positions = place(lists, follows.seconds, np.sort(keyed(old_lists, old)))
+        if len(positions) and positions.min() < 1:
+            raise OverflowError("a list has no earlier second left")
+        new = Entries(follows.owners, positions, follows.accounts, follows.seconds)
+        is_row = self._kinds[new.accounts] == _ROW
+        self._rewrite(direction.value, new.where(is_row), main)
+        self._rewrite(f"{direction.value}_aside", new.where(~is_row), aside)
+        seen = np.zeros(len(old), np.bool_)
+        seen[: len(main)] = True
+        self._note_taken(
+            direction, owners, (np.append(lists, old_lists), np.append(positions, old), np.append(is_row, seen))
+        )
+        moved = positions != follows.seconds
+        return Displaced(follows.owners[moved], follows.accounts[moved], follows.seconds[moved], positions[moved])
+
+    def _rewrite(self, table: str, new: Entries, old: Entries) -> None:
+        """Write lists that have new entries."""
+        if not len(new):
+            return
+        old = old.where(is_among(old.owners, owners_of(new.owners)[0]))
+        execute, executemany = self._connection.execute, self._connection.executemany
+        for owner in owners_of(old.owners)[0].tolist():
+            execute(
+                f"DELETE FROM {table} WHERE block BETWEEN ? AND ?", (first_block(owner), block_at(owner, LAST_SECOND))
+            )
+            execute(f"DELETE FROM {table}_count WHERE owner = ?", (owner,))
+        entries = new.merged(old)
+        executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", blocks(entries))
+        executemany(f"INSERT INTO {table}_count VALUES (?, ?)", counts(entries))
+
+    def _note_taken(self, direction: Direction, owners: Numbers, occupied: tuple[Numbers, Numbers, Chosen]) -> None:
+        """Store the stretches of lists of which these are all occupied seconds."""
+        lists, seconds, seen = occupied
+        if not self._standing.is_empty:
+            order = np.lexsort((seconds, lists))
+            lists, seconds, seen = lists[order], seconds[order], seen[order]
+            for owner in owners.tolist():
+                self._connection.execute(f"DELETE FROM {direction.value}_taken WHERE owner = ?", (owner,))
+        stretched, first, last = stretches(lists, seconds, seen)
+        rows = zip(owners[stretched].tolist(), first.tolist(), last.tolist(), strict=True)
+        self._connection.executemany(f"INSERT INTO {direction.value}_taken VALUES (?, ?, ?)", rows)
+
+    # --- pairs that are not plain -----------------------------------------------------------------------------------
+
+    def _wait(self, displaced: Displaced) -> None:
+        """Keep displaced followers until there are many: then writing their pairs goes through the table in order."""
+        self._waiting.append(displaced)
+        if sum(len(each.owners) for each in self._waiting) > _MOST_WAITING:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            found = Displaced(*(np.concatenate(column) for column in zip(*self._waiting, strict=True)))
+            self._waiting.clear()
+            self._save(_PAIR_TOO, found.accounts, found.owners, found, found.seconds, found.positions)
+
+    def _save(
+        self, query: str, followers: Numbers, followees: Numbers, found: Displaced, following: Numbers, back: Numbers
+    ) -> None:
+        order = np.lexsort((followees, followers))
+        columns = (followers, followees, found.seconds, following, back)
+        self._connection.executemany(query, zip(*(column[order].tolist() for column in columns), strict=True))
+
+
+def _where(follows: Follows, chosen: Chosen) -> Follows:
+    return follows if chosen.all() else Follows(*(column[chosen] for column in follows))
+
+
+def _repeated(pairs: Numbers, follows: Follows) -> tuple[Chosen, Chosen]:
+    """Which follows are in the file before, at the same second; and which are of pairs with several seconds."""
+    is_repeated, is_unlike = np.zeros(len(pairs), np.bool_), np.zeros(len(pairs), np.bool_)
+    ordered = np.sort(pairs)
+    several = np.flatnonzero(is_among(pairs, ordered[1:][ordered[1:] == ordered[:-1]]))
+    if not len(several):
+        return is_repeated, is_unlike
+    order = several[np.lexsort((follows.rows[several], pairs[several]))]
+    is_first = np.append(True, np.diff(pairs[order]) != 0)
+    begins = np.flatnonzero(is_first)
+    sizes = np.diff(np.append(begins, len(order)))
+    seconds = follows.seconds[order]
+    differs = seconds != np.repeat(seconds[begins], sizes)
+    is_repeated[order] = ~is_first
+    is_unlike[order] = np.repeat(np.logical_or.reduceat(differs, begins), sizes)
+    return is_repeated, is_unlike

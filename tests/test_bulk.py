@@ -1,0 +1,360 @@
+"""Large imports: loading at once and storing row by row are twins, whatever was there before."""
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from frozen_clock import FrozenClock
+from retinue import assemble
+from retinue.errors import InputError
+from retinue.ingest import large, staging
+from retinue.ingest.bulk import Import, Tally, import_accounts, import_follows
+from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS
+from retinue.ingest.rejects import RejectsFile
+from retinue.ingest.tables import open_table
+from retinue.model import ErasureEvent, FollowEvent
+from retinue.store.sqlite import check_lists, files, loading, placing
+from retinue.store.sqlite.check_lists import TABLES, entries_of
+from running import Refused, Session, fresh_token, running_server
+from service import problems_of
+
+NOW = 1_700_000_000
+EARLY = 1_600_000_000
+SECONDS = range(60, 100)
+
+Row = tuple[str, ...]
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.tuples(st.sets(st.sampled_from(SECONDS)), st.lists(st.sampled_from(SECONDS), max_size=20)), max_size=4)
+)
+def test_places_are_those_found_one_by_one(lists: list[tuple[set[int], list[int]]]) -> None:
+    """For every list with occupied seconds, and follows from newest to oldest."""
+    wanted, taken, expected = [], [], []
+    for number, (occupied, seconds) in enumerate(lists):
+        taken += [(number << 33) + second for second in sorted(occupied)]
+        found = set(occupied)
+        places = []
+        for second in sorted(seconds, reverse=True):
+            place = next(place for place in range(second, 0, -1) if place not in found)
+            found.add(place)
+            places.append(place)
+        wanted += [(number, second) for second in sorted(seconds)]
+        expected += places[::-1]
+    table = np.array(wanted, np.int64).reshape(-1, 2)
+
+    assert expected == placing.place(table[:, 0], table[:, 1], np.array(taken, np.int64)).tolist()
+
+
+@settings(max_examples=200)
+@given(st.lists(st.dictionaries(st.sampled_from(SECONDS), st.booleans()), max_size=4))
+def test_stretches_are_as_long_as_they_can_be(lists: list[dict[int, bool]]) -> None:
+    """For every set of occupied seconds, seen or not."""
+    rows = [(number, second, seen[second]) for number, seen in enumerate(lists) for second in sorted(seen)]
+    expected = []
+    for number, seen in enumerate(lists):
+        for first in sorted(second for second in seen if second - 1 not in seen):
+            last = next(second for second in count(first) if second + 1 not in seen)
+            if last > first or not seen[first]:
+                expected.append((number, first, last))
+    table = np.array(rows, np.int64).reshape(-1, 3)
+    found = placing.stretches(table[:, 0], table[:, 1], table[:, 2].astype(bool))
+
+    assert expected == list(zip(*(column.tolist() for column in found), strict=True))
+
+
+# --- whole imports --------------------------------------------------------------------------------------------------
+
+ACCOUNTS = [("a", "public"), ("b", "private"), ("c", "withheld"), ("d", "following_hidden"), ("e", "public")]
+NAMES = [name for name, _ in ACCOUNTS] + ["f", "g", "новое"]
+
+
+def write(path: Path, rows: Sequence[Row], columns: str) -> Path:
+    """A CSV file, or a Parquet file with the very same texts."""
+    text = "".join(",".join(row) + "\n" for row in [tuple(columns.split(",")), *rows])
+    table = path.with_suffix(".csv")
+    table.write_text(text)
+    if path.suffix == ".parquet":
+        names = "{" + ", ".join(f"'{name}': 'VARCHAR'" for name in columns.split(",")) + "}"
+        source = f"read_csv('{table}', auto_detect = false, header = true, columns = {names})"
+        duckdb.sql(f"COPY (FROM {source}) TO '{path}' (FORMAT parquet)")
+    return path
+
+
+class Site:
+    """A store that is filled one way or the other."""
+
+    def __init__(self, folder: Path, *, at_once: bool) -> None:
+        folder.mkdir()
+        self.store = str(folder / "graph.db")
+        self._at_once = at_once
+        assemble.create_store(self.store)
+        self._clock = FrozenClock(NOW)
+        self.writer = assemble.open_graph_writer(self.store, self._clock)
+        self.rejects = folder / "rejects.jsonl"
+
+    def load(self, path: Path, columns: Any = FOLLOW_COLUMNS) -> Tally:
+        """Import a file; what came of it."""
+        rejects = RejectsFile(self.rejects)
+        run = Import(self.writer, NOW, rejects, {}, None, self.writer if self._at_once else None)
+        importing = import_follows if columns is FOLLOW_COLUMNS else import_accounts
+        with closing(open_table(path, columns)) as table, closing(rejects):
+            asyncio.run(importing(run, "file", table, lambda _position: None))
+        return run.tallies["file"]
+
+    def rejected(self) -> list[str]:
+        """The lines of the rejects file, if there is one."""
+        return self.rejects.read_text().splitlines() if self.rejects.exists() else []
+
+    def contents(self) -> dict[str, list[Any]]:
+        """All that is said of follows, accounts by key."""
+        with closing(files.open_for_reading(Path(self.store), files.GRAPH)) as connection:
+            execute = files.executor(connection)
+            keys = dict(execute("SELECT id, ifnull(key, '') FROM account").fetchall())
+            found: dict[str, list[Any]] = {
+                table: sorted(
+                    (keys[owner], entry.position, keys[entry.account], entry.second)
+                    for owner, entry in entries_of(execute, table)
+                )
+                for table in TABLES
+            }
+            for table in ("pair", "ended"):
+                rows = execute(f"SELECT * FROM {table}").fetchall()
+                found[table] = sorted((keys[one], keys[other], *map(repr, rest)) for one, other, *rest in rows)
+            for table in ("following_taken", "followers_taken"):
+                rows = execute(f"SELECT * FROM {table}").fetchall()
+                found[table] = sorted((keys[owner], first, last) for owner, first, last in rows)
+            found["account"] = sorted(keys.values())
+        return found
+
+
+@pytest.fixture
+def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes two stores with the same accounts and history; every file is large for the second."""
+    monkeypatch.setattr(large, "LARGE_ROWS", 0)
+    monkeypatch.setattr(staging, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(staging, "NAMES_AT_ONCE", 3)
+    numbers = count()
+
+    def make(history: list[FollowEvent]) -> tuple[Site, Site, Path]:
+        folder = tmp_path / str(next(numbers))
+        folder.mkdir()
+        accounts = write(folder / "accounts.csv", ACCOUNTS, "username,visibility")
+        sites = []
+        for name, at_once in (("slow", False), ("quick", True)):
+            site = Site(folder / name, at_once=at_once)
+            site.load(accounts, ACCOUNT_COLUMNS)
+            asyncio.run(site.writer.apply(history, NOW))
+            sites.append(site)
+        return sites[0], sites[1], folder
+
+    return make
+
+
+PAIRS = st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES)).filter(lambda pair: pair[0] != pair[1])
+HISTORY = st.lists(
+    st.builds(
+        lambda pair, at, is_follow: FollowEvent(pair[0], pair[1], at, is_follow),
+        PAIRS,
+        st.integers(EARLY, EARLY + 12),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+USUAL = st.lists(st.tuples(PAIRS, st.integers(EARLY, EARLY + 12)), unique_by=lambda row: row[0], max_size=40).map(
+    lambda rows: [(*pair, str(at)) for pair, at in sorted(rows, key=lambda row: -row[1])]
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(history=HISTORY, rows=USUAL, kind=st.sampled_from([".csv", ".parquet"]), long=st.booleans())
+def test_ordinary_rows_are_stored_alike(
+    both: Any, monkeypatch: pytest.MonkeyPatch, history: list[FollowEvent], rows: list[Row], kind: str, long: bool
+) -> None:
+    """For every history, and rows from newest to oldest: the same lists, seconds, pairs, stretches and counts."""
+    monkeypatch.setattr(loading, "_LONG", 0 if long else 10_000)
+    monkeypatch.setattr(loading, "MUCH_LONGER", 1)
+    known = {(event.follower, event.followee) for event in history}
+    rows = [row for row in rows if row[:2] not in known]
+    slow, quick, folder = both(history)
+    path = write(folder / f"follows{kind}", rows, "follower,followee,followed_at")
+
+    assert slow.load(path) == quick.load(path)
+    assert slow.contents() == quick.contents()
+    assert [] == problems_of(quick.store)
+
+
+UNUSUAL = st.sampled_from(
+    [
+        ("a", "a", str(EARLY)),
+        ("", "a", str(EARLY)),
+        ("two words", "a", str(EARLY)),
+        ("@e", "E", ""),
+        ("a", "f", "yesterday"),
+        ("a", "f", "0"),
+        ("a", "f", "-5"),
+        ("a", "f", "1.6e9"),
+        ("a", "f", str(NOW + 5)),
+        ("a", "f", str(NOW)),
+        ("a", "g", "99999999999"),
+        ("erased", "g", str(EARLY)),
+        ("b", "новое", "7"),
+    ]
+)
+FORMS = st.sampled_from(["{}", "0{}", " {}", "", "iso", "iso+00:00", "isoZ"])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    history=HISTORY,
+    rows=st.lists(st.one_of(st.tuples(PAIRS, st.integers(0, 300), FORMS), UNUSUAL), max_size=40),
+    kind=st.sampled_from([".csv", ".parquet"]),
+    again=st.booleans(),
+)
+def test_any_rows_are_counted_alike(
+    both: Any, history: list[FollowEvent], rows: list[Any], kind: str, again: bool
+) -> None:
+    """For every mixture: the same tally and rejects, the same follows with the same history; also the second time."""
+    slow, quick, folder = both(history)
+    for site in (slow, quick):
+        site.load(write(folder / "erased.csv", [("erased", "public")], "username,visibility"), ACCOUNT_COLUMNS)
+        asyncio.run(site.writer.apply([ErasureEvent("erased", NOW)], NOW))
+    spelled = [row if len(row) == 3 and isinstance(row[0], str) else spell(*row) for row in rows]
+    path = write(folder / f"follows{kind}", spelled, "follower,followee,followed_at")
+    for _ in range(1 + again):
+        assert slow.load(path) == quick.load(path)
+        assert slow.rejected() == quick.rejected()
+        first, second = slow.contents(), quick.contents()
+        for table in ("following", "followers", "following_aside", "followers_aside"):
+            assert follows_in(first[table]) == follows_in(second[table])
+        assert [row[:3] for row in first["pair"] if row[2] != "None"] == [
+            row[:3] for row in second["pair"] if row[2] != "None"
+        ]
+        assert first["account"] == second["account"]
+        assert [] == problems_of(quick.store)
+
+
+def follows_in(entries: list[Any]) -> list[Any]:
+    """Entries without the positions, which may depend on the order of rows that claim one second."""
+    return sorted((owner, account, second) for owner, _, account, second in entries)
+
+
+def spell(pair: tuple[str, str], offset: int, form: str) -> Row:
+    """A row whose time is written in some form."""
+    at = EARLY + 1000 + offset
+    if form.startswith("iso"):
+        return (*pair, datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S") + form[3:])
+    return (*pair, form.format(at))
+
+
+# --- as a command ---------------------------------------------------------------------------------------------------
+
+MANY = 240_000
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Parquet file that is large by itself, with numbers for names and times."""
+    path = tmp_path_factory.mktemp("many") / "follows.parquet"
+    columns = f"n % 600 AS follower, 1000 + n // 600 AS followee, {EARLY} + n % 1000 AS followed_at"
+    duckdb.sql(f"COPY (SELECT {columns} FROM range({MANY}) r(n)) TO '{path}' (FORMAT parquet)")
+    return path
+
+
+def imported(store: Path, table: Path) -> subprocess.Popen[str]:
+    """A running import."""
+    command = [sys.executable, "-m", "retinue", "import", "--store", str(store), str(table), "--json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def follows_of(store: Path) -> int:
+    """How many follows a store has, after a look at all its invariants."""
+    assert [] == problems_of(store)
+    with closing(files.open_for_reading(store, files.GRAPH)) as connection:
+        return check_lists.follows(files.executor(connection))
+
+
+def test_a_killed_load_leaves_nothing_half_done(many: Path, tmp_path: Path) -> None:
+    """Killed at any instant: none or all of the file is there, lists are whole, and the same import completes it."""
+    store = tmp_path / "graph.db"
+    chance = random.Random(1)
+    for _ in range(3):
+        with imported(store, many) as importing:
+            time.sleep(chance.uniform(0.3, 3))
+            importing.kill()
+        if store.exists():
+            assert follows_of(store) in (0, MANY)
+    with imported(store, many) as importing:
+        output = importing.communicate()[0]
+    assert 0 == importing.returncode
+    assert MANY == sum(json.loads(output)[str(many)][kind] for kind in ("accepted", "duplicate"))
+    assert MANY == follows_of(store)
+
+
+def test_a_load_into_a_running_service_is_seen_whole(many: Path, tmp_path: Path) -> None:
+    """Readers see nothing of it, or all; a second load of the same is all duplicates."""
+    store = tmp_path / "graph.db"
+    assemble.create_store(str(store))
+    with running_server(store) as server, Session(server.base_url, fresh_token(server, store)) as session:
+        with imported(store, many) as importing:
+            seen = set()
+            while importing.poll() is None:
+                with suppress(Refused):  # the account is not there yet
+                    seen.add(len(session.following({"username": "7", "max_count": 100})["user_following"]))
+        assert 0 == importing.returncode
+        assert seen <= {0, 100}
+        assert 100 == len(session.following({"username": "7", "max_count": 100})["user_following"])
+        with imported(store, many) as importing:
+            tally = json.loads(importing.communicate()[0])[str(many)]
+    assert (0, MANY) == (tally["accepted"], tally["duplicate"])
+
+
+def test_what_does_not_fit_on_the_disk_is_not_begun(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says how much is needed and how much there is."""
+    monkeypatch.setattr(staging, "BYTES_PER_ROW", 1 << 40)
+
+    with closing(open_table(many, FOLLOW_COLUMNS)) as table, pytest.raises(InputError) as refusal:
+        staging.Staging(table.size, NOW)
+    assert str(refusal.value).startswith("loading 240,000 rows may need 263882790.7 GB of disk, and ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "follower,followee,followed_at\n" + "a,b,1600000000\n" * 3 + "\n\n" + "c,d,x\n",
+        "follower,followee,followed_at\r\n" + "a,b,1600000000\r\n" + "c,d,1600000001\r\n",
+        "follower,followee,followed_at\n" + '"a","b",1600000000\n' + '"c""x",d,\n' + 'e"e,f,\n',
+        "follower,followee,followed_at\n" + "a,b,1600000000\n" + "c,d\n" + "e,f,1600000000\n",
+        "follower,followee,followed_at\n" + '"a\nb",c,1600000000\n' + "e,f,yesterday\n",
+        "followee,follower\n" + "a,b\n" + "a,b\n" + "b,a\n",
+        "\ufefffollower,followee\na,b\n",
+        "follower,followee\n",
+        "follower,followee,followed_at\n" + '"never closed,b,1600000000\nc,d,\n',
+        "follower,followee,followed_at\na,b,1600000000\rc,d,\n",
+    ],
+)
+def test_whatever_a_csv_file_holds_is_read_alike(both: Any, text: str) -> None:
+    """Quotes, line ends, empty lines, missing columns: the same tally and lists, rejects with the same lines."""
+    slow, quick, folder = both([])
+    path = folder / "follows.csv"
+    path.write_bytes(text.encode())
+
+    assert slow.load(path) == quick.load(path)
+    assert slow.rejected() == quick.rejected()
+    assert slow.contents() == quick.contents()
