@@ -1,6 +1,5 @@
 """`retinue apply`."""
 
-import asyncio
 import os
 import signal
 import sys
@@ -41,6 +40,8 @@ def apply(
     if schema:
         _print_schema()
         return
+    import asyncio
+
     from retinue import assemble
     from retinue.ingest.stream import STANDARD_INPUT, open_stream
 

@@ -1,6 +1,5 @@
 """`retinue audit`: is the log what was written, what became of a request, who used how much."""
 
-import asyncio
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retinue.cli.flags import AsJson, Store, setting
+from retinue.cli.groups import group
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
     from retinue.access.verification import Findings
     from retinue.store.base import Anchor
 
-app = typer.Typer(help="Read the audit log and verify it.", no_args_is_help=True)
+app = group(help="Read the audit log and verify it.")
 
 _MOST_TRIES = 3
 
@@ -83,6 +83,8 @@ def usage(
 
 def _findings(store: str, folder: Path) -> "Findings":
     """What verification finds. The server may write, and let old files go, while they are read: then they are again."""
+    import asyncio
+
     from retinue import assemble
     from retinue.access.verification import verify as verify_log
 
@@ -99,6 +101,8 @@ def _findings(store: str, folder: Path) -> "Findings":
 
 
 def _anchor(store: str) -> "Anchor":
+    import asyncio
+
     from retinue import assemble
 
     async def main() -> "Anchor":

@@ -1,6 +1,5 @@
 """`retinue check`."""
 
-import asyncio
 from contextlib import closing
 
 import typer
@@ -13,6 +12,8 @@ BROKEN = 1
 
 def check(store: Store = default_of("store"), as_json: AsJson = False) -> None:
     """Verify every invariant of a store; exit code 1 where one is broken. Changes nothing."""
+    import asyncio
+
     problems, facts = asyncio.run(_examine(store))
     if as_json:
         from msgspec import json

@@ -1,6 +1,5 @@
 """`retinue client`: who may ask, from when to when, and how much."""
 
-import asyncio
 import re
 import sys
 from contextlib import closing
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from retinue.cli.flags import AsJson, Store, flag, second_of
-from retinue.model import RESEARCH_SCOPE
+from retinue.cli.groups import group
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from retinue.access.clients import Clients, Registered, Shown
     from retinue.model import Client, ClientChange, Rate
 
-app = typer.Typer(help="Register, show, change and revoke clients of the API.", no_args_is_help=True)
+app = group(help="Register, show, change and revoke clients of the API.")
 
 NONE = "none"
 _DIGITS = re.compile("[0-9]{1,16}")
@@ -28,7 +27,7 @@ _Result = TypeVar("_Result")
 Key = Annotated[str, typer.Argument(metavar="CLIENT_KEY", help="The key that `create` printed.")]
 Contact = Annotated[str | None, flag("contact", "Whom to ask, such as an e-mail address.")]
 Notes = Annotated[str | None, flag("notes", "Anything worth remembering.")]
-Scope = Annotated[list[str] | None, flag("scope", f"A scope; may be repeated. Default {RESEARCH_SCOPE}.")]
+Scope = Annotated[list[str] | None, flag("scope", "A scope; may be repeated. Default research.data.basic.")]
 NotBefore = Annotated[
     str | None, flag("not-before", "Begin of the access window: Unix seconds, ISO 8601, or `none`.", metavar="TIME")
 ]
@@ -203,6 +202,8 @@ def _limit(name: str, text: str) -> "int | Rate | None":
 
 
 def _with_clients(store: str, run: "Callable[[Clients], Awaitable[_Result]]") -> _Result:
+    import asyncio
+
     from retinue import assemble
     from retinue.clock import SystemClock
 

@@ -1,6 +1,5 @@
 """`retinue erase`."""
 
-import asyncio
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +31,8 @@ def erase(
     What stays is a hash of key and names under a secret of the store; by it, whatever comes for them later is
     rejected. Bytes of what was erased may linger in the files until --compact rewrites them.
     """
+    import asyncio
+
     from retinue.errors import InputError
 
     keys = keys or []

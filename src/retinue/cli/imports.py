@@ -1,6 +1,5 @@
 """`retinue import`."""
 
-import asyncio
 import sys
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -45,6 +44,8 @@ def import_(
     Rows that cannot be loaded go to a rejects file beside the store, with line number and reason; the rest is
     loaded, and the exit code is 1. Importing the same files again changes nothing.
     """
+    import asyncio
+
     from retinue import assemble
     from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS
     from retinue.ingest.rejects import RejectsFile

@@ -1,6 +1,5 @@
 """`retinue following`: an account's list, on the terminal or for other programs."""
 
-import asyncio
 import sys
 from contextlib import closing
 from enum import StrEnum
@@ -9,16 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retinue.cli.flags import Store, flag, second_of
-from retinue.model import Direction
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from retinue.model import Query, Row
+    from retinue.model import Direction, Query, Row
 
 NOT_SHOWN = 1
 PAGE_ROWS = 1000
+
+
+class Side(StrEnum):
+    """The values of `retinue.model.Direction`, which is only imported when a list is printed."""
+
+    FOLLOWING = "following"
+    FOLLOWERS = "followers"
 
 
 class Format(StrEnum):
@@ -37,7 +42,7 @@ _HELP_FORMAT = "A table for people; JSON lines or CSV for programs."
 def following(
     username: Annotated[str, typer.Argument(help="The account whose list is wanted.")],
     store: Store = default_of("store"),
-    direction: Annotated[Direction, flag("direction", _HELP_DIRECTION)] = Direction.FOLLOWING,
+    direction: Annotated[Side, flag("direction", _HELP_DIRECTION)] = Side.FOLLOWING,
     as_of: Annotated[str, flag("as-of", _HELP_AS_OF, metavar="TIME")] = "",
     form: Annotated[Format, flag("format", _HELP_FORMAT)] = Format.TABLE,
 ) -> None:
@@ -46,16 +51,18 @@ def following(
     It is what a client of the API would get: private and withheld accounts are no rows, and for an account that is
     unknown, private or withheld, or that hides the list, there is an error instead, with exit code 1.
     """
+    import asyncio
+
     from retinue.errors import AccountNotFound, AccountPrivate, AccountWithheld
-    from retinue.model import Query
+    from retinue.model import Direction, Query
 
     query = Query(username, PAGE_ROWS, None, second_of("--as-of", as_of))
     try:
-        asyncio.run(_print(store, query, direction, form))
+        asyncio.run(_print(store, query, Direction(direction), form))
     except AccountNotFound:
         reason = "there is no such account"
     except AccountPrivate:
-        reason = "is private" if direction is Direction.FOLLOWERS else "is private, or hides its following list"
+        reason = "is private" if direction is Side.FOLLOWERS else "is private, or hides its following list"
     except AccountWithheld:
         reason = "is withheld"
     else:
@@ -64,7 +71,7 @@ def following(
     raise typer.Exit(NOT_SHOWN)
 
 
-async def _print(store: str, query: "Query", direction: Direction, form: Format) -> None:
+async def _print(store: str, query: "Query", direction: "Direction", form: Format) -> None:
     """Print page after page, each as soon as it is read."""
     from retinue.errors import InputError
 
@@ -79,7 +86,7 @@ async def _print(store: str, query: "Query", direction: Direction, form: Format)
         raise InputError(f"the list cannot be written: {error.strerror}") from None
 
 
-async def _pages(store: str, query: "Query", direction: Direction) -> "AsyncIterator[Sequence[Row]]":
+async def _pages(store: str, query: "Query", direction: "Direction") -> "AsyncIterator[Sequence[Row]]":
     from msgspec.structs import replace
 
     from retinue import assemble

@@ -1,24 +1,22 @@
 """The command line: one file for each noun, put together here. Commands import what they need when they run."""
 
-from importlib import metadata
 from typing import Annotated
 
 import typer
 
 from retinue.cli import apply, audit, check, client, erase, imports, lists, maintenance, openapi, sample, serve
+from retinue.cli.groups import group
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata
+
         typer.echo(f"retinue {metadata.version('retinue')}")
         raise typer.Exit
 
 
-app = typer.Typer(
-    name="retinue",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = group()
 
 
 @app.callback()

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retinue.cli.flags import Store
+from retinue.cli.groups import group
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-app = typer.Typer(help="Look after a store.", no_args_is_help=True)
+app = group(help="Look after a store.")
 
 
 def backup(
