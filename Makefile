@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # What tests draw at random is drawn from this; the seed of a run is in the command line that make prints.
 SEED ?= $(shell date +%s)
 
-.PHONY: demo test lint format docs walk changes crash quotas bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-start clean help
+.PHONY: demo test lint format docs walk changes crash quotas bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-start clean help
 
 help:            ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -56,6 +56,9 @@ bench-withheld: .venv/.server ## Pages across a million rows that are withheld, 
 
 bench-first: .venv/.server ## Requests a second and CPU a request of one worker, driven by wrk
 	$(PY) benchmarks/first_look.py
+
+bench-workers: .venv/.server ## Requests a second with 1 to 4 workers, and beside 10,000 connections that wait
+	$(PY) benchmarks/workers.py
 
 bench-start: .venv/.server ## How long --help and a server's start take, beside the import of the libraries
 	$(PY) benchmarks/cold_start.py

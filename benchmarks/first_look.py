@@ -164,11 +164,12 @@ def _print(results: Sequence[Result]) -> None:
 
 
 def _print_row(head: str, runs: Sequence[Run]) -> None:
-    cells = (_cell([value(run) for run in runs], form) for _, form, value in _COLUMNS)
+    cells = (cell([value(run) for run in runs], form) for _, form, value in _COLUMNS)
     print(head + "".join(f"{cell:>{_WIDTH}}" for cell in cells))
 
 
-def _cell(values: Sequence[float], form: str) -> str:
+def cell(values: Sequence[float], form: str) -> str:
+    """The median of some values, with the lowest and the highest."""
     middle, low, high = (format(value, form) for value in (statistics.median(values), min(values), max(values)))
     return f"{middle} ({low}-{high})"
 

@@ -29,6 +29,10 @@ _LIST_PATH = "/v2/research/user/{}/"
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
+# One core, or several.
+Cores = int | tuple[int, ...]
+
+
 class Failed(Exception):
     """Something that a script needs did not work; the message is for its user."""
 
@@ -94,28 +98,42 @@ class Server:
         """Processor time that all its processes have used up to now, in user and kernel mode."""
         return sum(map(_cpu_seconds, self.processes()))
 
+    def memory(self) -> int:
+        """Resident bytes of all its processes."""
+        return sum(map(_resident_bytes, self.processes()))
+
     def worker_memory(self) -> int:
         """Resident bytes of the workers."""
-        return sum(_resident_bytes(pid) for pid, role in self.processes().items() if role == "worker")
+        return sum(map(_resident_bytes, self.workers()))
+
+    def workers(self) -> list[int]:
+        """The processes that answer requests."""
+        return [pid for pid, role in self.processes().items() if role == "worker"]
 
 
 @contextmanager
-def running_server(store: Path, *flags: str | Path, core: int | None = None) -> Iterator[Server]:
-    """A server on free ports, all of it on one core if wanted; stopped at the end of the block."""
+def running_server(store: Path, *flags: str | Path, core: Cores | None = None) -> Iterator[Server]:
+    """A server on free ports, all of it on some cores if wanted; stopped at the end of the block."""
     command = command_of("serve", "--store", store, "--port", "0", "--management-port", "0", *flags)
     with running(command, core=core) as server:
         yield server
 
 
 @contextmanager
-def running(command: list[str], *, core: int | None = None) -> Iterator[Server]:
+def running(command: list[str], *, core: Cores | None = None) -> Iterator[Server]:
     """Any program that announces itself as a server does; stopped at the end of the block."""
-    pinned = [] if core is None else ["taskset", "-c", str(core)]
-    process = subprocess.Popen([*pinned, *command], env=_environment(), stdout=subprocess.PIPE)
+    pinned = command if core is None else on_cores(core, command)
+    process = subprocess.Popen(pinned, env=_environment(), stdout=subprocess.PIPE)
     try:
         yield Server(*_announced(process), process.pid)
     finally:
         _stop(process)
+
+
+def on_cores(core: Cores, command: list[str]) -> list[str]:
+    """The command line that runs another one on one core or several."""
+    cores = [core] if isinstance(core, int) else core
+    return ["taskset", "-c", ",".join(map(str, cores)), *command]
 
 
 def command_of(*arguments: str | Path) -> list[str]:

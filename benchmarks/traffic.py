@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from running import Failed, Server
+from running import Cores, Failed, Server, on_cores
 
 BODIES = 100_000
 CONNECTIONS = 32
@@ -85,22 +85,15 @@ def require_wrk() -> None:
             raise Failed(f"wrk is missing, and `{' '.join(step)}` failed:\n{done.stdout}{done.stderr}")
 
 
-def drive(server: Server, traffic: Traffic, seconds: int, *, core: int, first: int = 0) -> Outcome:
-    """Send requests as fast as they are answered, from one core, beginning after the first so many bodies.
+def drive(server: Server, traffic: Traffic, seconds: int, *, core: Cores, first: int = 0) -> Outcome:
+    """Send requests as fast as they are answered, from one core or several, beginning after the first so many bodies.
 
     Raises `Failed` unless every one of them was answered with 200.
     """
-    wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(_SCRIPT)]
-    command = [
-        "taskset",
-        "-c",
-        str(core),
-        *wrk,
-        server.list_url(traffic.direction),
-        "--",
-        str(traffic.bodies),
-        str(first),
-    ]
+    threads = 1 if isinstance(core, int) else len(core)
+    wrk = ["wrk", f"-t{threads}", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(_SCRIPT)]
+    asked = [server.list_url(traffic.direction), "--", str(traffic.bodies), str(first)]
+    command = on_cores(core, [*wrk, *asked])
     environment = {**os.environ, "TOKEN": traffic.token}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     found = _FIGURES.search(done.stdout)
