@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+from loaded import Run, run
 from running import Cores, Failed, Server, on_cores, running_server
-from traffic import CONNECTIONS, Outcome, Traffic, drive
+from traffic import CONNECTIONS, Traffic
 
 KEEP_ALIVE_SECONDS = 75  # what the server promises, docs/operate.md
 OPENING_SECONDS = 120.0
@@ -38,12 +39,12 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Requests a second without and with waiting connections, and what those were and cost."""
+    """Runs without and with waiting connections, and what those were and cost."""
 
     workers: int
     held: int
-    without: tuple[float, ...]
-    beside: tuple[float, ...]
+    without: tuple[Run, ...]  # half of them before, half after the others
+    beside: tuple[Run, ...]
     opening_seconds: float
     waited_seconds: float  # the longest that a connection was silent
     bytes_before: int  # resident, of all processes of the server
@@ -71,7 +72,7 @@ def most_connections(count: int) -> int:
 
 
 def measure(store: Path, workers: int, count: int, core: Cores, load_of: Callable[[Server], Load]) -> Idle:
-    """Serve, first without waiting connections, then with."""
+    """Serve, without waiting connections, with them, and again without."""
     flags = ("--workers", str(workers), "--max-connections", str(most_connections(count)))
     with running_server(store, *flags, core=core) as server:
         load = load_of(server)
@@ -85,16 +86,12 @@ def measure(store: Path, workers: int, count: int, core: Cores, load_of: Callabl
             beside = _driven(server, load)
             waited = perf_counter() - opened
             end = holder.ask(count)
+        without += _driven(server, load)
     return Idle(workers, count, without, beside, opening["seconds"], waited, before, held, files, int(end["answered"]))
 
 
-def _driven(server: Server, load: Load) -> tuple[float, ...]:
-    outcomes = [drive(server, load.traffic, load.seconds, core=load.core) for _ in range(load.runs)]
-    return tuple(map(_speed, outcomes))
-
-
-def _speed(outcome: Outcome) -> float:
-    return outcome.requests / outcome.seconds
+def _driven(server: Server, load: Load) -> tuple[Run, ...]:
+    return tuple(run(server, load.traffic, load.seconds, load.core) for _ in range(load.runs))
 
 
 class _Holder:

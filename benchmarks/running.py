@@ -106,6 +106,10 @@ class Server:
         """Resident bytes of the workers."""
         return sum(map(_resident_bytes, self.workers()))
 
+    def worker_seconds(self) -> dict[int, float]:
+        """Processor time that each worker has used up to now."""
+        return {pid: _cpu_seconds(pid) for pid in self.workers()}
+
     def workers(self) -> list[int]:
         """The processes that answer requests."""
         return [pid for pid, role in self.processes().items() if role == "worker"]

@@ -3,7 +3,7 @@
 A generated graph (kept in .cache/bench/) is served with authentication on. First with 1, 2, 3 and 4 workers, the
 server on one core, on two, and so on, while wrk asks from cores of its own; on a machine with two cores the last
 placement has the server and wrk share both. Then with 1 and 2 workers, beside connections that wait (idle.py). Printed
-are medians with their ranges; .cache/bench/workers.json has every run.
+are medians with their ranges, beside what could have spoilt a run (loaded.py); .cache/bench/workers.json has every run.
 """
 
 import argparse
@@ -11,22 +11,22 @@ import json
 import os
 import platform
 import signal
-import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import idle
 from first_look import cell
 from graphs import CACHE, Size, generated
+from loaded import DISTURBED_CORES, Run, run
 from running import Failed, Server, fresh_token, running_server
 from traffic import BODIES, CONNECTIONS, Traffic, draw_bodies, drive, require_wrk
 
 MOST_WORKERS = 4
 IDLE_WORKERS = (1, 2)
 WARM_UP_SECONDS = 8  # workers that have just started read every name for the first time
-_WIDTH = 26
+_WIDTH = 23
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +51,6 @@ class Placement:
     def __str__(self) -> str:
         """As in the table."""
         return f"{len(self.server)}{', shared with wrk' if set(self.server) & set(self.wrk) else ''}"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One measured run."""
-
-    requests_per_second: float
-    cpu_microseconds_per_request: float
-    p99_milliseconds: float
-    cores_busy: float  # how many cores' worth of time the server used
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +123,7 @@ def _measure(store: Path, bodies: Path, wanted: Result, options: Options) -> Res
     placement = wanted.placement
     with running_server(store, "--workers", str(wanted.workers), core=placement.server) as server:
         traffic = _warmed(server, store, bodies, placement)
-        runs = tuple(_run(server, traffic, placement, options.seconds) for _ in range(options.runs))
+        runs = tuple(run(server, traffic, options.seconds, placement.wrk) for _ in range(options.runs))
     return Result(placement, wanted.workers, runs)
 
 
@@ -141,18 +131,6 @@ def _warmed(server: Server, store: Path, bodies: Path, placement: Placement) -> 
     traffic = Traffic(bodies, fresh_token(server, store))
     drive(server, traffic, WARM_UP_SECONDS, core=placement.wrk, first=BODIES // 2)
     return traffic
-
-
-def _run(server: Server, traffic: Traffic, placement: Placement, seconds: int) -> Run:
-    before = server.cpu_seconds()
-    outcome = drive(server, traffic, seconds, core=placement.wrk)
-    used = server.cpu_seconds() - before
-    return Run(
-        requests_per_second=outcome.requests / outcome.seconds,
-        cpu_microseconds_per_request=used / outcome.requests * 1e6,
-        p99_milliseconds=outcome.p99_milliseconds,
-        cores_busy=used / outcome.seconds,
-    )
 
 
 def _beside_idle(store: Path, bodies: Path, workers: int, placement: Placement, options: Options) -> idle.Idle:
@@ -165,42 +143,65 @@ def _beside_idle(store: Path, bodies: Path, workers: int, placement: Placement, 
 # --- reporting ------------------------------------------------------------------------------------------------------
 
 
+_COLUMNS: tuple[tuple[str, str, Callable[[Run], float]], ...] = (
+    ("requests/s", ",.0f", lambda run: run.requests_per_second),
+    ("CPU us/request", ".1f", lambda run: run.cpu_microseconds_per_request),
+    ("p99 ms", ".1f", lambda run: run.p99_milliseconds),
+    ("cores busy", ".2f", lambda run: run.server_cores),
+    ("others' cores", ".2f", lambda run: run.other_cores),
+    ("busiest worker %", ".0f", lambda run: run.busiest_percent),
+)
+_TWO_CORES = """This machine has two cores. On one of them more workers cannot gain anything: that shows what they cost.
+Where both are shared, wrk takes what the server then lacks, so two cores of its own would give more than is seen
+there. How it goes on with three cores and more cannot be seen here."""
+
+
 def _print(results: Sequence[Result], options: Options) -> None:
     print(f"pages of {options.rows} rows; median (lowest-highest) of {options.runs} runs of {options.seconds} s")
-    titles = ("requests/s", "CPU us/request", "p99 ms", "cores busy")
-    print(f"{'cores of the server':<22}{'workers':>8}" + "".join(f"{title:>{_WIDTH}}" for title in titles))
+    _print_titles("cores of the server", "workers")
     for result in results:
-        columns = (
-            ([run.requests_per_second for run in result.runs], ",.0f"),
-            ([run.cpu_microseconds_per_request for run in result.runs], ".1f"),
-            ([run.p99_milliseconds for run in result.runs], ".2f"),
-            ([run.cores_busy for run in result.runs], ".2f"),
-        )
-        cells = "".join(f"{cell(values, form):>{_WIDTH}}" for values, form in columns)
-        print(f"{result.placement!s:<22}{result.workers:>8}{cells}", flush=True)
+        _print_runs(f"{result.placement!s:<20}{result.workers:>8}", result.runs)
     if any(set(result.placement.server) & set(result.placement.wrk) for result in results):
-        print(
-            "This machine has two cores. On one of them more workers cannot gain anything: that shows what having them\n"
-            "costs. Where both are shared, wrk takes what the server then lacks, so two cores of its own would give\n"
-            "more than is seen there. How it goes on with three cores and more cannot be seen here."
-        )
+        print(_TWO_CORES)
+    _print_disturbed([run for result in results for run in result.runs])
 
 
 def _print_idle(results: Sequence[idle.Idle]) -> None:
+    print("\nbeside connections that wait, the server on one core")
+    _print_titles("waiting", "workers")
     for each in results:
-        ratio = statistics.median(each.beside) / statistics.median(each.without)
-        files = ", ".join(f"{count:,}" for count in each.files_of_workers)
-        print(
-            f"{each.held:,} connections waiting, {each.workers} worker{'s' if each.workers > 1 else ''}, one core\n"
-            f"  requests/s without     {cell(each.without, ',.0f')}\n"
-            f"  requests/s beside them {cell(each.beside, ',.0f')}, {ratio:.3f} of that\n"
-            f"  opened in {each.opening_seconds:.1f} s; silent for {each.waited_seconds:.1f} s, of the"
-            f" {idle.KEEP_ALIVE_SECONDS} s that the server waits; then {each.answered_at_the_end:,} answered again\n"
-            f"  bytes a connection {each.bytes_a_connection:,.0f} ({each.bytes_before:,} resident before,"
-            f" {each.bytes_held:,} with them)\n"
-            f"  open files of each worker {files}; --max-connections {idle.most_connections(each.held):,}, so the"
-            f" system must allow {idle.most_connections(each.held) + idle.OTHER_OPEN_FILES:,}"
-        )
+        _print_runs(f"{'0':<20}{each.workers:>8}", each.without)
+        _print_runs(f"{each.held:<20,}{each.workers:>8}", each.beside)
+        _print_held(each)
+    _print_disturbed([run for each in results for run in (*each.without, *each.beside)])
+
+
+def _print_held(each: idle.Idle) -> None:
+    files = ", ".join(f"{count:,}" for count in each.files_of_workers)
+    most = idle.most_connections(each.held)
+    print(
+        f"  opened in {each.opening_seconds:.1f} s; silent for up to {each.waited_seconds:.1f} s of the"
+        f" {idle.KEEP_ALIVE_SECONDS} s that the server waits; then {each.answered_at_the_end:,} answered again\n"
+        f"  bytes a connection {each.bytes_a_connection:,.0f} ({each.bytes_before:,} resident before,"
+        f" {each.bytes_held:,} with them)\n"
+        f"  open files of each worker {files}; --max-connections {most:,}, so `ulimit -Hn` must be"
+        f" {most + idle.OTHER_OPEN_FILES:,}"
+    )
+
+
+def _print_titles(first: str, second: str) -> None:
+    print(f"{first:<20}{second:>8}" + "".join(f"{title:>{_WIDTH}}" for title, *_ in _COLUMNS))
+
+
+def _print_runs(head: str, runs: Sequence[Run]) -> None:
+    cells = (cell([value(each) for each in runs], form) for _, form, value in _COLUMNS)
+    print(head + "".join(f"{each:>{_WIDTH}}" for each in cells))
+
+
+def _print_disturbed(runs: Sequence[Run]) -> None:
+    disturbed = sum(run.other_cores > DISTURBED_CORES for run in runs)
+    if disturbed:
+        print(f"NOT A QUIET MACHINE: in {disturbed} of {len(runs)} runs others took more than {DISTURBED_CORES} cores.")
 
 
 def _save(options: Options, cores: Sequence[int], results: Sequence[Result], waiting: Sequence[idle.Idle]) -> Path:
