@@ -28,10 +28,10 @@ _FIGURES = re.compile(r"^figures (\{.*\})$", re.MULTILINE)
 # Owners that are answered and whose lists hold a full page of visible rows: the name, the second of the page's newest
 # row when the page is the list's oldest, and the second of the newest row of all.
 _OWNERS = """
-    SELECT owner.username, list_sort(list(followed_at))[$max_count], max(followed_at)
-    FROM read_csv($follows, header = true) AS follow
-    JOIN read_csv($accounts, header = true, all_varchar = true) AS owner ON owner.username = follow.follower
-    JOIN read_csv($accounts, header = true, all_varchar = true) AS friend ON friend.username = follow.followee
+    SELECT owner.username, min(followed_at, $max_count)[$max_count], max(followed_at)
+    FROM follow
+    JOIN account AS owner ON owner.username = follow.follower
+    JOIN account AS friend ON friend.username = follow.followee
     WHERE owner.visibility = 'public' AND friend.visibility IN ('public', 'following_hidden')
     GROUP BY owner.username HAVING count(*) >= $max_count
     ORDER BY owner.username
@@ -59,8 +59,10 @@ class Outcome:
 
 def draw_bodies(accounts: Path, follows: Path, max_count: int) -> list[bytes]:
     """Request bodies whose pages are full; an owner's share of them falls with the rank it draws (Zipf)."""
-    values = {"accounts": str(accounts), "follows": str(follows), "max_count": max_count}
-    owners = duckdb.connect().execute(_OWNERS, values).fetchall()
+    with duckdb.connect() as connection:
+        for name, path in (("account", accounts), ("follow", follows)):
+            table_of(connection, path).create_view(name)
+        owners = connection.execute(_OWNERS, {"max_count": max_count}).fetchall()
     if not owners:
         raise Failed(f"no list has {max_count} visible rows; ask for more follows")
     random = np.random.default_rng(SEED)
@@ -71,6 +73,13 @@ def draw_bodies(accounts: Path, follows: Path, max_count: int) -> list[bytes]:
         json.dumps({"username": name, "max_count": max_count, "cursor": cursor}).encode()
         for (name, *_), cursor in zip(drawn, cursors.tolist(), strict=True)
     ]
+
+
+def table_of(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
+    """The rows of a generated file."""
+    if path.suffix == ".parquet":
+        return connection.read_parquet(str(path))
+    return connection.read_csv(str(path), header=True)
 
 
 def require_wrk() -> None:

@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "history": set[str](),
     "wire": {"errors", "model"},
     "requests": {"errors", "model"},
-    "sample": {"errors"},
+    "sample_files": {"errors"},
+    "sample": {"errors", "sample_files"},
     "store.base": {"model"},
     "store.bulk": {"model"},
     "store.ledger": WORDS | {"store.base"},
@@ -30,17 +31,20 @@ MAY_IMPORT = {
     "web": WORDS | {"wire", "requests", "store.base", "following", "access", "ingest"},
     "assemble": WORDS | {"wire", "store.base", "store.ledger", "store.sqlite", "access", "following", "web"},
     "serving": WORDS | {"store.base", "store.ledger", "access", "ingest", "assemble", "web"},
-    "cli": WORDS | {"store.base", "access", "ingest", "following", "web", "assemble", "serving", "sample"},
+    "cli": WORDS
+    | {"store.base", "access", "ingest", "following", "web", "assemble", "serving"}
+    | {"sample", "sample_files"},
     "__main__": {"errors", "cli"},
 }
 
 # Each library has its own place; msgspec is the language in which values are written.
 LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     "apsw": "store/sqlite/",
-    "duckdb": ("ingest/tables.py", "ingest/snapshot.py", "ingest/staging.py"),
+    "duckdb": ("ingest/tables.py", "ingest/snapshot.py", "ingest/staging.py", "sample_files.py"),
     "httptools": "web/protocol.py",
     "numpy": (
         "sample.py",
+        "sample_files.py",
         "ingest/staging.py",
         "store/bulk.py",
         "store/sqlite/loading.py",

@@ -2,14 +2,18 @@
 
 import csv
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
+import duckdb
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retinue.errors import InputError
-from retinue.sample import PAGE_OWNER, PAGE_ROWS, Size, write_sample
+from retinue.sample import PAGE_OWNER, PAGE_ROWS, Size, _shuffled, write_sample
+from retinue.sample_files import CsvFiles, ParquetFiles
 from test_cli import imported, list_of, retinue, tally
 
 
@@ -27,6 +31,34 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 
     assert made(7, "a") == made(7, "b")
     assert made(7, "a") != made(8, "c")
+
+
+def test_the_bytes_of_a_seed_stay_the_same_over_versions(tmp_path: Path) -> None:
+    """Figures that were measured on a sample can be compared with later ones."""
+    made = b"".join(path.read_bytes() for path in write_sample(Size(5_000, 100_000, 1), tmp_path))
+
+    assert "3c5184c9a05b1d491e2580b7cc556e0d5927f9678b5a3a4f9dd6d4a56c8baad4" == sha256(made).hexdigest()
+
+
+def test_parquet_holds_the_same_rows_in_the_same_order(tmp_path: Path) -> None:
+    """Only how they are written differs."""
+    size = Size(500, 5_000, 7)
+    tables = [
+        [duckdb.execute(f"FROM read_{kind}('{path}')").fetchall() for path in write_sample(size, tmp_path, files)]
+        for kind, files in (("parquet", ParquetFiles), ("csv", CsvFiles))
+    ]
+
+    text = [[[str(value or "").lower() for value in row] for table in kind for row in table] for kind in tables]
+    assert text[0] == text[1]
+    assert 5_500 == len(text[0])
+
+
+@pytest.mark.parametrize("luck", [[0.5, 0.25, 0.25, 0.125], [0.5, 0.2500000000000001, 0.25, 0.125]])
+def test_pairs_are_shuffled_by_all_digits_of_their_luck(luck: list[float]) -> None:
+    """Also where two are so close that the sort key cannot tell them apart."""
+    followers = np.array([3, 4, 4, 1 << 20])
+
+    assert np.lexsort((np.array(luck), followers)).tolist() == _shuffled(followers, np.array(luck)).tolist()
 
 
 @settings(max_examples=50)

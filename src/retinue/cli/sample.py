@@ -1,5 +1,6 @@
 """`retinue generate`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,14 +9,24 @@ import typer
 from retinue.cli.flags import flag
 
 
+class FileFormat(StrEnum):
+    """How tables are written."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
 def generate(
     accounts: Annotated[int, flag("accounts", "How many accounts.")] = 10_000,
     follows: Annotated[int, flag("follows", "How many follows.")] = 200_000,
     seed: Annotated[int, flag("seed", "The same seed gives the same bytes.", min=0)] = 1,
-    output: Annotated[Path, flag("output", "Folder for accounts.csv and follows.csv.", "-o")] = Path("sample"),
+    kind: Annotated[FileFormat, flag("format", "Kind of the files.")] = FileFormat.CSV,
+    output: Annotated[Path, flag("output", "Folder for the files accounts and follows.", "-o")] = Path("sample"),
 ) -> None:
     """Write a realistic sample graph as import files; it always holds `test_user`."""
     from retinue.sample import Size, write_sample
+    from retinue.sample_files import CsvFiles, ParquetFiles
 
-    for path in write_sample(Size(accounts, follows, seed), output):
+    files_of = ParquetFiles if kind is FileFormat.PARQUET else CsvFiles
+    for path in write_sample(Size(accounts, follows, seed), output, files_of):
         typer.echo(path)

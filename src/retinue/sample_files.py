@@ -1,0 +1,108 @@
+"""The files in which a made-up graph is written: CSV, or Parquet with the same rows in the same order.
+
+Follows come in chunks of columns, so that memory stays bounded. Knows nothing of how rows are made up.
+"""
+
+import csv
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from retinue.errors import InputError
+
+ACCOUNT_COLUMNS = ("id", "username", "display_name", "visibility", "bio_description", "is_verified", "likes_count")
+FOLLOW_COLUMNS = ("follower", "followee", "followed_at")
+
+Ints = NDArray[np.int64]
+
+
+class Follows(NamedTuple):
+    """Some follows, in columns: the numbers of both accounts, and when."""
+
+    followers: Ints
+    followees: Ints
+    times: Ints
+
+
+class SampleFiles(Protocol):
+    """Two files, one for accounts and one for follows."""
+
+    accounts: Path
+    follows: Path
+
+    def write_accounts(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Write all accounts; a row has the values of `ACCOUNT_COLUMNS`. Raises `OSError`."""
+
+    def write_follows(self, usernames: Sequence[str], chunks: Iterator[Follows]) -> None:
+        """Write all follows; an account's number is its place among the usernames. Raises `OSError`."""
+
+
+class CsvFiles:
+    """Comma-separated values with a header line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.accounts = folder / "accounts.csv"
+        self.follows = folder / "follows.csv"
+
+    def write_accounts(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Quotes stand where they are needed; truth values are in lower case."""
+        with self.accounts.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(ACCOUNT_COLUMNS)
+            writer.writerows(map(_in_lower_case, rows))
+
+    def write_follows(self, usernames: Sequence[str], chunks: Iterator[Follows]) -> None:
+        """No username of the sample needs a quote."""
+        with self.follows.open("w", encoding="utf-8", newline="") as file:
+            file.write(",".join(FOLLOW_COLUMNS) + "\n")
+            for chunk in chunks:
+                rows = zip(*(column.tolist() for column in chunk), strict=True)
+                file.writelines([f"{usernames[a]},{usernames[b]},{at}\n" for a, b, at in rows])
+
+
+class ParquetFiles:
+    """Parquet, by way of a table of DuckDB's beside it, which is as large as the file and gone afterwards."""
+
+    def __init__(self, folder: Path) -> None:
+        self.accounts = folder / "accounts.parquet"
+        self.follows = folder / "follows.parquet"
+
+    def write_accounts(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Ids are text, since the source's are."""
+        columns = zip(*((str(row[0]), *row[1:]) for row in rows), strict=True)
+        arrays = dict(zip(ACCOUNT_COLUMNS, map(_array, columns), strict=True))
+        _write(self.accounts, iter([arrays]))
+
+    def write_follows(self, usernames: Sequence[str], chunks: Iterator[Follows]) -> None:
+        """Times are whole seconds, not timestamps."""
+        names = np.array(usernames, dtype=object)
+        columns = ((names[chunk.followers], names[chunk.followees], chunk.times) for chunk in chunks)
+        _write(self.follows, (dict(zip(FOLLOW_COLUMNS, arrays, strict=True)) for arrays in columns))
+
+
+def _in_lower_case(row: Sequence[Any]) -> list[Any]:
+    return [str(value).lower() if isinstance(value, bool) else value for value in row]
+
+
+def _array(values: Sequence[Any]) -> NDArray[Any]:
+    return np.array(values, dtype=object if isinstance(values[0], str) else None)
+
+
+def _write(path: Path, chunks: Iterator[dict[str, NDArray[Any]]]) -> None:
+    with tempfile.TemporaryDirectory(prefix=".sample-", dir=path.parent) as folder:
+        connection = duckdb.connect(Path(folder) / "rows.db")
+        try:
+            for number, chunk in enumerate(chunks):
+                connection.register("chunk", chunk)
+                connection.execute("INSERT INTO made FROM chunk" if number else "CREATE TABLE made AS FROM chunk")
+            connection.execute(f"COPY made TO '{Path(folder) / 'made.parquet'}' (FORMAT parquet)")
+        except duckdb.Error as error:
+            raise InputError(f"{path}: cannot be written: {error}") from error
+        finally:
+            connection.close()
+        (Path(folder) / "made.parquet").replace(path)
