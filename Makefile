@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # What tests draw at random is drawn from this; the seed of a run is in the command line that make prints.
 SEED ?= $(shell date +%s)
 
-.PHONY: demo test lint format docs walk changes crash quotas bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-start clean help
+.PHONY: demo test lint format docs walk changes crash quotas bench bench-import bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-start clean help
 
 help:            ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -36,6 +36,12 @@ changes: .venv/.server     ## Bring a real graph to a later date by events and b
 quotas: .venv/.server      ## Ask with 64 connections and 8 workers until quotas are spent, also while processes are killed
 	$(PY) benchmarks/quotas.py
 
+bench: .venv/.bench         ## Retinue beside nginx and a hand-made service: speed, CPU, latency, memory (QUICK=1: a small one)
+	$(PY) benchmarks/bench.py $(if $(QUICK),--quick)
+
+bench-import: .venv/.bench  ## How fast follows are imported, beside PostgreSQL's COPY (QUICK=1: a small one)
+	$(PY) benchmarks/bulk_load.py $(if $(QUICK),--quick)
+
 bench-gate: .venv/.server  ## What tokens, quotas, audit and metrics cost
 	$(PY) benchmarks/gate.py
 
@@ -66,8 +72,11 @@ bench-start: .venv/.server ## How long --help and a server's start take, beside 
 .venv/.server: pyproject.toml constraints.txt scripts/install
 	scripts/install server
 
+.venv/.bench: pyproject.toml constraints.txt scripts/install
+	scripts/install server,bench
+
 .venv/.dev: pyproject.toml constraints.txt scripts/install
-	scripts/install server,dev
+	scripts/install server,bench,dev
 
 clean:           ## Remove what the other targets made
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/*.egg-info

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from graphs import CACHE, Size, generated
+from process_tree import require_cores
 from running import Failed, Server, Session, fresh_token, running, running_server
 from traffic import BODIES, CONNECTIONS, Traffic, draw_bodies, drive, require_wrk
 
@@ -83,7 +84,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is stopped then too
     options = _options()
     try:
-        _require_cores()
+        require_cores(SERVER_CORE, WRK_CORE)
         require_wrk()
         graph = generated(Size(options.accounts, options.follows))
         results = [_measure(graph, max_count, options) for max_count in MAX_COUNTS]
@@ -102,11 +103,6 @@ def _options() -> Options:
     parser.add_argument("--seconds", type=int, default=10, help="length of a run")
     parser.add_argument("--runs", type=int, default=3)
     return Options(**vars(parser.parse_args()))
-
-
-def _require_cores() -> None:
-    if missing := {SERVER_CORE, WRK_CORE} - os.sched_getaffinity(0):
-        raise Failed(f"needs two cores, one for the server and one for wrk; there is no core {min(missing)}")
 
 
 # --- measuring ------------------------------------------------------------------------------------------------------

@@ -1,14 +1,15 @@
--- Requests for wrk: POST each body of a file, one a line, over and over, beginning after a given number of them.
+-- Requests for wrk: POST each body of a file, or GET each path, one a line, over and over, beginning after a given number
+-- of them.
 -- wrk ... -s following.lua URL -- BODIES FIRST, with the access token in the environment as TOKEN.
 
 local requests = {}
 local place = 0
 
 function init(args)
-  wrk.headers["Authorization"] = "Bearer " .. os.getenv("TOKEN")
-  wrk.headers["Content-Type"] = "application/json"
-  for body in io.lines(args[1]) do
-    requests[#requests + 1] = wrk.format("POST", nil, nil, body)
+  local headers = {["Authorization"] = "Bearer " .. os.getenv("TOKEN"), ["Content-Type"] = "application/json"}
+  for line in io.lines(args[1]) do
+    local is_path = line:sub(1, 1) == "/"
+    requests[#requests + 1] = is_path and wrk.format("GET", line) or wrk.format("POST", nil, headers, line)
   end
   place = tonumber(args[2])
 end

@@ -16,14 +16,13 @@ from pathlib import Path
 
 from graphs import CACHE, Size, generated
 from open_server import PARTS
-from running import Client, Failed, Server, Session, retinue, running, running_server
+from running import AMPLE_LIMITS, Failed, Server, fresh_token, running, running_server
 from traffic import BODIES, Traffic, draw_bodies, drive, require_wrk
 
 MAX_COUNTS = (20, 100)
 WARM_UP_SECONDS = 6
 SERVER_CORE = 0
 WRK_CORE = 1
-QUOTA = ("--list-calls", "1000000000", "--list-rows", "100000000000", "--rate", "1000000/60")
 
 _OPEN = Path(__file__).with_name("open_server.py")
 _EVERYTHING = "everything"
@@ -88,7 +87,7 @@ def _measure(graph: Path, max_count: int, options: Options) -> Result:
             PARTS[0]: stack.enter_context(running(opened, core=SERVER_CORE)),
             _EVERYTHING: stack.enter_context(running_server(store, "--workers", "1", core=SERVER_CORE)),
         }
-        traffic = Traffic(file, _token(servers[_EVERYTHING], store))
+        traffic = Traffic(file, fresh_token(servers[_EVERYTHING], store, *AMPLE_LIMITS))
         drive(servers[PARTS[0]], traffic, 5 * options.seconds, core=WRK_CORE)
         parts = json.loads(report.read_text())
     with ExitStack() as stack:
@@ -96,7 +95,7 @@ def _measure(graph: Path, max_count: int, options: Options) -> Result:
             PARTS[0]: stack.enter_context(running([*opened, "still"], core=SERVER_CORE)),
             _EVERYTHING: stack.enter_context(running_server(store, "--workers", "1", core=SERVER_CORE)),
         }
-        traffic = Traffic(file, _token(servers[_EVERYTHING], store))
+        traffic = Traffic(file, fresh_token(servers[_EVERYTHING], store, *AMPLE_LIMITS))
         for server in servers.values():
             drive(server, traffic, WARM_UP_SECONDS, core=WRK_CORE, first=BODIES // 2)
         runs = [
@@ -105,12 +104,6 @@ def _measure(graph: Path, max_count: int, options: Options) -> Result:
             for name, server in servers.items()
         ]
     return Result(max_count, parts, runs)
-
-
-def _token(server: Server, store: Path) -> str:
-    created = json.loads(retinue("client", "create", "--store", store, "--name", "gate", *QUOTA, "--json"))
-    with Session(server.base_url) as session:
-        return session.token(Client(created["client_key"], created["client_secret"]))
 
 
 def _run(name: str, server: Server, traffic: Traffic, seconds: int) -> Run:

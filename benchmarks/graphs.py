@@ -23,20 +23,21 @@ class Size:
     seed: int = 1
 
 
-def generated(size: Size) -> Path:
-    """The folder of a generated graph: accounts.csv, follows.csv, and graph.db with both in it."""
+def generated(size: Size, kind: str = "csv") -> Path:
+    """The folder of a generated graph: its files accounts and follows, and graph.db with both in it."""
 
     def make(folder: Path) -> None:
-        generate(size, folder)
-        retinue("import", "--store", folder / "graph.db", "--accounts", folder / "accounts.csv", folder / "follows.csv")
+        generate(size, folder, kind)
+        files = folder / f"accounts.{kind}", folder / f"follows.{kind}"
+        retinue("import", "--store", folder / "graph.db", "--accounts", *files)
 
-    return kept(f"graph-{size.accounts}-{size.follows}-{size.seed}", make)
+    return kept(f"graph-{size.accounts}-{size.follows}-{size.seed}{'' if kind == 'csv' else f'-{kind}'}", make)
 
 
-def generate(size: Size, folder: Path) -> None:
-    """Write accounts.csv and follows.csv."""
+def generate(size: Size, folder: Path, kind: str = "csv") -> None:
+    """Write the files accounts and follows, as CSV or Parquet."""
     sizes = ("--accounts", str(size.accounts), "--follows", str(size.follows), "--seed", str(size.seed))
-    retinue("generate", *sizes, "-o", folder)
+    retinue("generate", *sizes, "--format", kind, "-o", folder)
 
 
 def kept(name: str, make: Callable[[Path], None]) -> Path:
@@ -57,5 +58,5 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
 
 def _fingerprint() -> str:
     """Changes with the code that decides what the sample is and how a store is laid out."""
-    files = [_SOURCE / "sample.py", *sorted((_SOURCE / "store" / "sqlite").glob("*.sql"))]
+    files = [_SOURCE / "sample.py", _SOURCE / "sample_files.py", *sorted((_SOURCE / "store" / "sqlite").glob("*.sql"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -22,6 +22,8 @@ START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 COMMAND_SECONDS = 3600.0
 ANSWER_SECONDS = 60.0
+# Limits that are checked and charged, and never reached.
+AMPLE_LIMITS = ("--list-calls", "1000000000", "--list-rows", "100000000000", "--rate", "1000000/60")
 
 _ANNOUNCEMENT = re.compile(r"Serving .* on (https?://\S+) \(management on (\S+)\)")
 _TOKEN_PATH = "/v2/oauth/token/"  # noqa: S105 - a path
@@ -68,9 +70,10 @@ def retinue(*arguments: str | Path) -> str:
     return done.stdout
 
 
-def create_client(store: Path) -> Client:
-    """Register a new client."""
-    answer = json.loads(retinue("client", "create", "--store", store, "--name", "benchmark", "--no-quota", "--json"))
+def create_client(store: Path, *limits: str) -> Client:
+    """Register a new client; without quota where no limits are given."""
+    flags = limits or ("--no-quota",)
+    answer = json.loads(retinue("client", "create", "--store", store, "--name", "benchmark", *flags, "--json"))
     return Client(answer["client_key"], answer["client_secret"])
 
 
@@ -194,15 +197,20 @@ class Session:
     def page(self, direction: str, query: Mapping[str, Any]) -> dict[str, Any]:
         """The same of either list: following or followers."""
         path = _LIST_PATH.format(direction)
-        data: dict[str, Any] = self._post(path, json.dumps(query), "application/json")["data"]
+        data: dict[str, Any] = json.loads(self._post(path, json.dumps(query), "application/json"))["data"]
         return data
 
     def token(self, client: Client) -> str:
         """A fresh token."""
         fields = {"client_key": client.key, "client_secret": client.secret, "grant_type": "client_credentials"}
-        return str(self._post(_TOKEN_PATH, urlencode(fields), "application/x-www-form-urlencoded")["access_token"])
+        answer = self._post(_TOKEN_PATH, urlencode(fields), "application/x-www-form-urlencoded")
+        return str(json.loads(answer)["access_token"])
 
-    def _post(self, path: str, body: str, content_type: str) -> dict[str, Any]:
+    def raw_page(self, body: bytes) -> bytes:
+        """The answer to a request for a following list, as it came."""
+        return self._post(_LIST_PATH.format("following"), body.decode(), "application/json")
+
+    def _post(self, path: str, body: str, content_type: str) -> bytes:
         headers = {"Content-Type": content_type, **self._authorization}
         try:
             self._connection.request("POST", path, body.encode(), headers)
@@ -213,8 +221,7 @@ class Session:
         if response.status != http.HTTPStatus.OK:
             message = f"POST {path} {body}\nwas answered with {response.status} {content.decode()}"
             raise Refused(message, response.status, content)
-        answer: dict[str, Any] = json.loads(content)
-        return answer
+        return content
 
     def __enter__(self) -> Self:
         return self
@@ -223,9 +230,9 @@ class Session:
         self._connection.close()
 
 
-def fresh_token(server: Server, store: Path) -> str:
+def fresh_token(server: Server, store: Path, *limits: str) -> str:
     """A token of a new client."""
-    client = create_client(store)
+    client = create_client(store, *limits)
     with Session(server.base_url) as session:
         return session.token(client)
 

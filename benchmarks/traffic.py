@@ -7,7 +7,6 @@ page before it. The same files give the same bodies. Nothing of the server is im
 import json
 import os
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
+from debian import WRK, require
 from running import Cores, Failed, Server, on_cores
 
 BODIES = 100_000
@@ -40,7 +40,7 @@ _OWNERS = """
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Requests to send: a file of bodies, the token for all of them, and which lists they ask for."""
+    """Requests to send: a file of bodies to POST or of paths to GET, the token for all, which lists they ask for."""
 
     bodies: Path
     token: str
@@ -84,14 +84,7 @@ def table_of(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDB
 
 def require_wrk() -> None:
     """Install wrk where it is missing and that is possible."""
-    if shutil.which("wrk"):
-        return
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise Failed("wrk is not on the PATH; install it, on Debian and Ubuntu with `apt-get install wrk`")
-    for step in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "wrk"]):
-        done = subprocess.run(step, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Failed(f"wrk is missing, and `{' '.join(step)}` failed:\n{done.stdout}{done.stderr}")
+    require(WRK)
 
 
 def drive(server: Server, traffic: Traffic, seconds: int, *, core: Cores, first: int = 0) -> Outcome:

@@ -1,0 +1,107 @@
+"""Programs from Debian's packages: found, or installed where we may, without leaving a service running.
+
+Also who runs them: PostgreSQL refuses to run as root, so the super-user hands it to somebody else.
+"""
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from running import Failed
+
+_NO_SERVICES = Path("/usr/sbin/policy-rc.d")  # asked by packages before they start a service; 101 means no
+_NO_CLUSTER = Path("/etc/postgresql-common/createcluster.conf")
+_SERVANTS = ("postgres", "nobody")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program, where it may be besides the PATH, and the package that brings it."""
+
+    name: str
+    package: str
+    folder: Path = Path("/usr/sbin")
+    service: str = ""
+
+    def path(self) -> str | None:
+        """Where it is, if it is."""
+        return shutil.which(str(self.folder / self.name)) or shutil.which(self.name)
+
+
+WRK = Program("wrk", "wrk", Path("/usr/bin"))
+NGINX = Program("nginx", "nginx", service="nginx")
+POSTGRES_BINARIES = Path("/usr/lib/postgresql/15/bin")
+POSTGRES = Program("postgres", "postgresql-15", POSTGRES_BINARIES, service="postgresql")
+
+
+def require(*programs: Program) -> None:
+    """Install what is missing. Raises `Failed` with what to do where that is not possible."""
+    missing = [program for program in programs if program.path() is None]
+    if not missing:
+        return
+    names = " ".join(program.package for program in missing)
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise Failed(f"missing: {names}; run this as root on Debian, or there: apt-get install {names}")
+    print(f"installing {names}", flush=True)
+    with _quiet_installation():
+        _apt("update")
+        _apt("install", *names.split())
+    for program in missing:
+        if program.service and shutil.which("systemctl"):
+            subprocess.run(["systemctl", "disable", program.service], capture_output=True, check=False)
+        if program.path() is None:
+            raise Failed(f"the package {program.package} was installed, but {program.name} is not there")
+
+
+def servant() -> str | None:
+    """Whose name programs run under that refuse to be root; None where we are not."""
+    if os.geteuid() != 0:
+        return None
+    known = {user.pw_name for user in pwd.getpwall()}
+    return next(name for name in _SERVANTS if name in known)
+
+
+def as_servant(command: list[str]) -> list[str]:
+    """The command line by which a program runs as that user; the process stays the same."""
+    name = servant()
+    if name is None:
+        return command
+    return ["setpriv", f"--reuid={name}", f"--regid={pwd.getpwnam(name).pw_gid}", "--clear-groups", *command]
+
+
+def give_to_servant(folder: Path) -> None:
+    """Let that user write into a folder, and reach it."""
+    name = servant()
+    if name is not None:
+        shutil.chown(folder, name, pwd.getpwnam(name).pw_gid)
+
+
+@contextmanager
+def _quiet_installation() -> Iterator[None]:
+    """While packages are installed none of them starts a service, and PostgreSQL's makes no cluster."""
+    made = [path for path in (_NO_SERVICES, _NO_CLUSTER) if not path.exists()]
+    try:
+        if _NO_SERVICES in made:
+            _NO_SERVICES.write_text("#!/bin/sh\nexit 101\n")
+            _NO_SERVICES.chmod(0o755)
+        if _NO_CLUSTER in made:
+            _NO_CLUSTER.parent.mkdir(exist_ok=True)
+            _NO_CLUSTER.write_text("create_main_cluster = false\n")
+        yield
+    finally:
+        for path in made:
+            path.unlink(missing_ok=True)
+
+
+def _apt(what: str, *packages: str) -> None:
+    keep = ["-o", "Dpkg::Options::=--force-confold"]
+    command = ["apt-get", what, "-y", "-qq", *(keep if packages else []), *packages]
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "UCF_FORCE_CONFFOLD": "1"}
+    done = subprocess.run(command, env=quiet, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failed(f"`{' '.join(command)}` failed; is there a network?\n{done.stdout}{done.stderr}")

@@ -1,0 +1,1 @@
+"""The hand-made service that Retinue is measured against."""
