@@ -137,6 +137,6 @@ def late_lines(runs: Iterable[Run]) -> list[str]:
     for run in late:
         counts[run.server, run.max_count] += 1
     return [
-        f"at half load of {server}, {max_count} rows, the sender could not keep its schedule in {count} of the rounds"
+        f"at half load of {server}, {max_count} rows, the sender could not keep its schedule in {count} rounds"
         for (server, max_count), count in counts.items()
     ]

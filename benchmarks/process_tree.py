@@ -3,7 +3,7 @@
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,7 @@ from pathlib import Path
 from running import Failed
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_WATCH_SECONDS = 0.05
+_WATCH_SECONDS = 0.1
 
 
 def tree(*roots: int) -> list[int]:
@@ -45,15 +44,23 @@ def shared_out_bytes(*roots: int) -> int:
 
 
 def resident_bytes(*roots: int) -> int:
-    """Resident memory (RSS): cheap to read, but counts shared memory once for each process."""
-    return sum(map(_rss, tree(*roots)))
+    """Resident memory (RSS), with shared memory counted once: cheaper to read than PSS, for watching."""
+    found = [_resident(pid) for pid in tree(*roots)]
+    return sum(own for own, _ in found) + max((shared for _, shared in found), default=0)
 
 
-def pin(core: int, *roots: int) -> None:
-    """Let all their threads run on one core only."""
-    for pid in tree(*roots):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            os.sched_setaffinity(int(task.name), {core})
+def unlinked_bytes(*roots: int) -> int:
+    """What files take on disk that have no name any more, but are open."""
+    links = (link for pid in tree(*roots) for link in Path(f"/proc/{pid}/fd").glob("*"))
+    sizes: dict[tuple[int, int], int] = {}
+    for link in links:
+        try:
+            if str(link.readlink()).endswith("(deleted)"):
+                status = link.stat()
+                sizes[status.st_dev, status.st_ino] = status.st_blocks * 512
+        except OSError:  # it has just been closed
+            continue
+    return sum(sizes.values())
 
 
 def require_cores(*cores: int) -> None:
@@ -89,9 +96,9 @@ def watched(*measures: Callable[[], int]) -> Iterator[tuple[Peak, ...]]:
         thread.join()
 
 
-def folder_bytes(folders: Iterable[Path]) -> int:
-    """What the files below some folders take on disk now."""
-    return sum(_blocks(path) for folder in folders for path in folder.rglob("*"))
+def folder_bytes(folder: Path) -> int:
+    """What the files below a folder take on disk now."""
+    return sum(_blocks(Path(place) / name) for place, _, names in os.walk(folder) for name in names)
 
 
 def _blocks(path: Path) -> int:
@@ -108,9 +115,11 @@ def _ticks(pid: int) -> int:
     return sum(map(int, fields[11:15]))
 
 
-def _rss(pid: int) -> int:
-    fields = _text(pid, "statm").split()
-    return int(fields[1]) * _PAGE_BYTES if fields else 0
+def _resident(pid: int) -> tuple[int, int]:
+    """Bytes of its own or of files, and bytes shared with other processes."""
+    found = dict(re.findall(r"^Rss(Anon|File|Shmem):\s+(\d+) kB$", _text(pid, "status"), re.MULTILINE))
+    own, files, shared = (int(found.get(name, 0)) * 1024 for name in ("Anon", "File", "Shmem"))
+    return own + files, shared
 
 
 def _pss(pid: int) -> int:
