@@ -69,13 +69,18 @@ class Switch:
         return _ALLOWANCE if self.part != PARTS[-1] else self._access.quotas.charge(grant, pool, rows)
 
 
-class _NoAuditor:
+class _NoOutbox:
     is_full = False
 
-    def record(self, entry: Entry, outcome: Outcome) -> None:
+    def add(self, record: Record) -> None:
         pass
 
-    def add(self, record: Record) -> None:
+
+class _NoAuditor:
+    is_full = False
+    outbox = _NoOutbox()
+
+    def record(self, entry: Entry, outcome: Outcome) -> None:
         pass
 
 

@@ -81,18 +81,14 @@ class Auditor:
     """Makes records and puts them into an outbox."""
 
     def __init__(self, outbox: Outbox, secret: bytes, clock: Clock) -> None:
-        self._outbox = outbox
+        self.outbox = outbox
         self._secret = secret
         self._clock = clock
 
     @property
     def is_full(self) -> bool:
         """Whether requests have to be refused because they could not be recorded."""
-        return self._outbox.is_full
-
-    def add(self, record: Record) -> None:
-        """Take a record that is complete."""
-        self._outbox.add(record)
+        return self.outbox.is_full
 
     def record(self, entry: Entry, outcome: Outcome) -> None:
         """Record a request that has its answer."""
@@ -103,7 +99,7 @@ class Auditor:
         name = ""
         if entry.account is None and entry.name:
             name = name_hmac(self._secret, entry.name)
-        self._outbox.add(
+        self.outbox.add(
             Record(
                 now,
                 outcome.log_id,

@@ -5,13 +5,22 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 import msgspec
-
-from retinue.access.audit import Record
+from msgspec import Struct
 
 # Upper bounds of the histogram, in microseconds.
 BUCKETS = (50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000)
 
-_decode = msgspec.json.Decoder(Record).decode
+
+class _Counted(Struct, gc=False):
+    """What is counted of a record; reading no more of it takes half the time."""
+
+    endpoint: str
+    code: str
+    microseconds: int
+    rows: int = 0
+
+
+_decode = msgspec.json.Decoder(_Counted).decode
 
 
 class Tally:

@@ -115,18 +115,23 @@ class FileLedger:
                 total, current = total + 1, current + 1
             if pool is _LISTS:
                 calls, all_rows = calls + 1, all_rows + rows
-                left = _left(calls, all_rows, pool, quota, second)
+                limit, used, most_rows = quota.list_calls, calls, quota.list_rows
             else:
                 others += 1
-                left = _left(others, 0, pool, quota, second)
-            if (left.calls is not None and left.calls < 0) or (left.rows is not None and left.rows < 0):
+                limit, used, most_rows = quota.other_calls, others, None
+            if (limit is not None and used > limit) or (most_rows is not None and all_rows > most_rows):
                 return None
             counts = (calls, all_rows, others, newest, seconds, total, current)
             _COUNTS.pack_into(self._map, place + _COUNTS_AT, *counts)
         finally:
             if not self._alone:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        return left
+        return Allowance(
+            limit,
+            None if limit is None else limit - used,
+            None if most_rows is None else most_rows - all_rows,
+            DAY_SECONDS - second % DAY_SECONDS,
+        )
 
     def admit(self, meter: Meter, second: int, rate: Rate) -> int:
         """Count a call for a token: 0, or in how many seconds it is worth trying again."""

@@ -51,7 +51,9 @@ class Hot:
         self._graph = graph
         self._remembered = access.credentials.remembered
         self._charge = access.quotas.charge
-        self._auditor = auditor
+        self._outbox = auditor.outbox
+        # Where each request is logged, that takes longer than answering it.
+        self._is_logging = _LOGGER.isEnabledFor(logging.INFO)
         self._clock = clock
         self._log_ids = log_ids
         self._peers = peers
@@ -90,7 +92,7 @@ class Hot:
         started = self._clock.elapsed()
         grant = self._remembered(head.authorization, RESEARCH_SCOPE)
         query = requests.read_plain_query(body)
-        if grant is None or query is None or self._auditor.is_full or _LOGGER.isEnabledFor(logging.INFO):
+        if grant is None or query is None or self._outbox.is_full or self._is_logging:
             return None
         account = self._graph.account_at_once(names.fold(query.username))
         if account is None:
@@ -110,7 +112,7 @@ class Hot:
         peer = self._peers.address(host, head.forwarded_for)
         took = int((self._clock.elapsed() - started) * 1e6)
         known = (grant.client_key, account.id, "", bound, None, count)
-        self._auditor.add(Record(now, log_id, head.endpoint, 200, "ok", took, peer, *known))
+        self._outbox.add(Record(now, log_id, head.endpoint, 200, "ok", took, peer, *known))
         if default_headers is not self._default_headers:  # uvicorn makes another list each second
             self._default_headers = default_headers
             self._defaults = b"".join([b"%b: %b\r\n" % field for field in default_headers])
