@@ -92,7 +92,8 @@ class HotGraph(Protocol):
 class GraphWriter(Protocol):
     """What import and events need of the graph. Every call is idempotent and survives `kill -9` when it returns.
 
-    One writer works at a time; others wait. The store holds its write lock for at most 200 ms at a stretch.
+    One writer works at a time; others wait. The store holds its write lock for at most 200 ms at a stretch, unless many
+    follows are loaded at once (`bulk.py`).
 
     Of a pair's follows and unfollows only the *set* counts (`history.py`): each interval stands on its own second in
     both lists, its true start or the nearest free earlier one, and keeps it while its true start stays the same.
