@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from figures import HANDMADE, LIMIT, OURS
-from handmade.load import load
+from handmade.load import load, warm
 from nginx import running_nginx, write_pages
 from postgres import Cluster, make_cluster, running_cluster
 from running import AMPLE_LIMITS, Client, Failed, Server, Session, fresh_token, running, running_server
@@ -88,6 +88,7 @@ def load_handmade(place: Place) -> Client:
 def handmade_contestant(place: Place, bodies: Bodies, client: Client) -> Iterator[Contestant]:
     """The hand-made service, uvicorn and PostgreSQL, both on the one core."""
     with running_cluster(place.part("postgres"), core=place.core) as cluster:
+        warm(cluster)
         command = [sys.executable, str(Path(__file__).with_name("handmade_server.py")), cluster.address]
         with running(command, core=place.core) as server:
             with Session(server.base_url) as session:
