@@ -91,7 +91,10 @@ def running_cluster(
     command = as_servant([str(POSTGRES_BINARIES / "postgres"), "-D", str(folder / "data"), *flags])
     log = folder / "postgres.log"
     with log.open("ab") as output:
-        process = subprocess.Popen([*pinned, *command], stdout=output, stderr=output, cwd=folder)
+        # In a session of its own, so that Ctrl-C stops who asks it first.
+        process = subprocess.Popen(
+            [*pinned, *command], stdout=output, stderr=output, cwd=folder, start_new_session=True
+        )
     try:
         cluster = Cluster(folder, process.pid)
         _await_start(cluster, process, log)
