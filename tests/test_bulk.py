@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import re
 import subprocess
 import sys
 import time
@@ -357,4 +358,26 @@ def test_whatever_a_csv_file_holds_is_read_alike(both: Any, text: str) -> None:
 
     assert slow.load(path) == quick.load(path)
     assert slow.rejected() == quick.rejected()
+    assert slow.contents() == quick.contents()
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+def test_a_damaged_parquet_file_is_read_as_far_as_it_goes(both: Any, kept: float) -> None:
+    """Where some of it cannot be read: the same error as row by row, and the same rows before it."""
+    slow, quick, folder = both([])
+    rows = [(f"x{n % 50}", f"y{n}", str(EARLY + n)) for n in range(30_000)]
+    path = write(folder / "follows.parquet", rows, "follower,followee,followed_at")
+    content = bytearray(path.read_bytes())
+    place = int(len(content) * kept)
+    content[place : place + 200] = bytes(200)
+    path.write_bytes(content)
+    errors = []
+    for site in (slow, quick):
+        try:
+            site.load(path)
+        except InputError as error:
+            errors.append(re.sub(r"/\S+/", "", str(error)))  # it names a temporary file
+
+    assert 2 == len(errors)
+    assert errors[0] == errors[1]
     assert slow.contents() == quick.contents()

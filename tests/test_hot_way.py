@@ -3,11 +3,15 @@
 import asyncio
 import json
 import socket
+import struct
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import apsw
 import pytest
@@ -21,6 +25,7 @@ from retinue.store.sqlite import images
 from retinue.store.sqlite.wal_index import WalIndex
 from retinue.web import hot
 from retinue.web.protocol import Protocol
+from running import running_server
 from service import FOLLOWERS, FOLLOWING, Service
 from test_golden import golden
 from test_robustness import BODIES
@@ -42,8 +47,8 @@ def asked(port: int, sent: bytes) -> bytes:
 def whole(connection: socket.socket) -> bytes:
     """One whole answer."""
     answer = b""
-    while not answer.endswith(b'"}}'):
-        answer += connection.recv(65536)
+    while not answer.endswith(b'"}}') and (more := connection.recv(65536)):
+        answer += more
     return answer
 
 
@@ -175,7 +180,7 @@ STRETCHES = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
         st.tuples(st.lists(EVENTS, max_size=4), st.booleans(), st.lists(STRETCHES, min_size=1, max_size=4)), max_size=8
@@ -269,3 +274,62 @@ def test_where_the_index_is_not_found_the_file_is_asked(service: Service) -> Non
     service.hot_graph.close()
 
     assert service.hot_graph.run_at_once(Stretch(1, Direction.FOLLOWING, NOW, 20)) is None
+
+
+def test_a_row_that_is_not_visible_makes_no_next_page(service: Service) -> None:
+    """An account that has just gone private may still stand behind the last row: nothing more is promised then."""
+    service.follow("p", ("old", EARLY), ("new", EARLY + 1))
+    service.apply(AccountEvent(AccountRecord(key="old", visibility=Visibility.PRIVATE), NOW))
+    service.clock.advance(1)
+    account = service.hot_graph.account_at_once("p")
+    assert account is not None
+    stretch = Stretch(account.id, Direction.FOLLOWING, NOW, 1)
+    asyncio.run(service.graph.read(stretch))  # now all names are known
+
+    run = service.hot_graph.run_at_once(stretch)
+
+    assert run is not None
+    assert (1, False) == (run.count, run.has_more)
+
+
+@pytest.fixture
+def running(service: Service) -> Iterator[int]:
+    """The port of a server as it really runs, on the service's store."""
+    with running_server(Path(service.store)) as server:
+        port = urlsplit(server.base_url).port
+        assert port is not None
+        asked(port, request(service.token, PLAIN))
+        yield port
+
+
+def test_who_ends_its_side_still_gets_the_answer(service: Service, running: int) -> None:
+    """Clients that send a request and close their sending half in one go, some at the same time."""
+    service.follow("p", ("f", EARLY))
+    sent = request(service.token, PLAIN)
+    expected = asked(running, sent)
+    for _ in range(20):
+        with ExitStack() as opened:
+            clients = [opened.enter_context(socket.create_connection(("127.0.0.1", running), 10)) for _ in range(8)]
+            for client in clients:
+                client.sendall(sent)
+                client.shutdown(socket.SHUT_WR)
+            assert [expected] * 8 == [CHANGING.sub(b"*", whole(client)) for client in clients]
+
+
+def test_who_is_gone_takes_no_answer_from_others(service: Service, running: int) -> None:
+    """Clients that break off right after asking do not hold up those that asked at the same time."""
+    service.follow("p", ("f", EARLY))
+    sent = request(service.token, PLAIN)
+    expected = asked(running, sent)
+    for _ in range(30):
+        with ExitStack() as opened:
+            leaving, staying = (
+                [opened.enter_context(socket.create_connection(("127.0.0.1", running), 10)) for _ in range(8)]
+                for _ in range(2)
+            )
+            for one, other in zip(leaving, staying, strict=True):
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                one.sendall(sent)
+                other.sendall(sent)
+                one.close()
+            assert [expected] * 8 == [CHANGING.sub(b"*", whole(client)) for client in staying]

@@ -11,6 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 RESEARCH_SCOPE = "research.data.basic"
 TOKEN_SECONDS = 7200
+DEFAULT_COUNT = 20
 
 
 # What a row is, is its user's choice: the server has them ready for the wire, others as `Row`.
@@ -77,7 +78,7 @@ class Query(Struct, frozen=True, gc=False):
     """A request for one page. `username` is as sent; `cursor` is None for now, `as_of` for today's list."""
 
     username: str
-    max_count: int = 20
+    max_count: int = DEFAULT_COUNT
     cursor: int | None = None
     as_of: int | None = None
 

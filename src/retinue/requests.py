@@ -12,9 +12,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from retinue import errors
-from retinue.model import Profile, Query
+from retinue.model import DEFAULT_COUNT, Profile, Query
 
-DEFAULT_COUNT = 20
 MAX_COUNT = 100
 MAX_BODY_BYTES = 64 * 1024
 PROFILE_FIELDS = Profile.__struct_fields__

@@ -8,9 +8,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
-from retinue.ingest.staging import Staging
+from retinue.ingest.staging import CannotStage, Staging, translated
 from retinue.ingest.tables import CsvTable, ParquetTable, RawRow, Table
-from retinue.store.bulk import BulkWriter
+from retinue.store.bulk import BulkWriter, OnShare
 
 # Below that many rows the other way takes seconds; and each of its batches is there at once, and stays when stopped.
 LARGE_ROWS = 200_000
@@ -63,24 +63,26 @@ async def load(
 ) -> Outcome | None:
     """Load a table; None where it is so unusual that all of it has to be taken row by row."""
     rows = table.size if isinstance(table, ParquetTable) else table.size // _BYTES_PER_ROW
+    try:
+        with closing(Staging(rows, received_at)) as staging, translated():
+            return await _load(table, writer, staging, lambda share: on_progress(int(share * table.size)))
+    except CannotStage:
+        return None
 
-    def report(share: float) -> None:
-        on_progress(int(share * table.size))
 
-    with closing(Staging(rows, received_at)) as staging:
-        if not staging.stage(table):
-            return None
-        report(_STAGED)
-        staging.leave_out([name for names in staging.names() for name in await writer.refused(names)])
-        numbers: list[int] = []
-        for names in staging.names():
-            numbers += await writer.numbers(names)
-            await asyncio.sleep(0)  # here an import may be interrupted
-        staging.number(numbers)
-        report(_NUMBERED)
-        staging.sort()
-        await asyncio.sleep(0)
-        report(_SORTED)
-        loaded = await writer.load(staging, lambda share: report(_SORTED + (1 - _SORTED) * share))
-        left = sorted({*staging.unusual().tolist(), *loaded.left.tolist()})
-        return Outcome(loaded.accepted, loaded.duplicate, Rest(table, left))
+async def _load(table: CsvTable | ParquetTable, writer: BulkWriter, staging: Staging, report: OnShare) -> Outcome:
+    staging.stage(table)
+    report(_STAGED)
+    staging.leave_out([name for names in staging.names() for name in await writer.refused(names)])
+    numbers: list[int] = []
+    for names in staging.names():
+        numbers += await writer.numbers(names)
+        await asyncio.sleep(0)  # here an import may be interrupted
+    staging.number(numbers)
+    report(_NUMBERED)
+    staging.sort()
+    await asyncio.sleep(0)
+    report(_SORTED)
+    loaded = await writer.load(staging, lambda share: report(_SORTED + (1 - _SORTED) * share))
+    left = sorted({*staging.unusual().tolist(), *loaded.left.tolist()})
+    return Outcome(loaded.accepted, loaded.duplicate, Rest(table, left))

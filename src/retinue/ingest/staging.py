@@ -7,6 +7,7 @@ other rows are `unusual`, and are read and stored one by one by whoever asked.
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -40,12 +41,25 @@ _TEXT_SECOND = """CASE
 _WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
 
 
-class Staging:
-    """A `Sorted` table. Use it from top to bottom; raises `InputError` where it cannot be staged at all."""
+class CannotStage(Exception):
+    """A table is damaged, or the disk is full: row by row more may come of it."""
 
-    def __init__(self, rows: int, received_at: int, folder: Path | None = None) -> None:
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn DuckDB's errors into ours; for all use of a `Staging`."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise CannotStage(str(error)) from error
+
+
+class Staging:
+    """A `Sorted` table. Use it from top to bottom; raises `InputError` where the disk has no room for it."""
+
+    def __init__(self, rows: int, received_at: int) -> None:
         self.received_at = received_at
-        self._folder = TemporaryDirectory(prefix="retinue-", dir=folder)
+        self._folder = TemporaryDirectory(prefix="retinue-")
         needed, free = rows * BYTES_PER_ROW, shutil.disk_usage(self._folder.name).free
         if needed > free:
             self._folder.cleanup()
@@ -54,6 +68,7 @@ class Staging:
                 f" {Path(self._folder.name).parent} (TMPDIR names another folder)"
             )
         self._usual = "is_usual"
+        self._named = ""  # the rows whose names are known: those that were usual then
         self._duck = duckdb.connect(str(Path(self._folder.name) / "staging.duckdb"))
         temporary = str(Path(self._folder.name) / "spilled")
         for setting, value in (
@@ -72,20 +87,18 @@ class Staging:
         self._duck.close()
         self._folder.cleanup()
 
-    def stage(self, table: CsvTable | ParquetTable) -> bool:
-        """Read a table; False where it is so unusual that all of it has to be read row by row."""
+    def stage(self, table: CsvTable | ParquetTable) -> None:
+        """Read a table."""
         is_parquet = isinstance(table, ParquetTable)  # whose columns are quicker read again than kept
         source = _parquet(table) if isinstance(table, ParquetTable) else _csv(table, self._neutral_name(table.path))
-        try:
-            self._duck.execute(
-                f"CREATE {'VIEW' if is_parquet else 'TABLE'} staged AS SELECT row, follower, followee,"
-                f" CASE WHEN second = 0 THEN {self.received_at} ELSE second END AS second,"
-                f" second BETWEEN 1 AND {self.received_at - 1} AND follower <> followee AS is_usual FROM ({source})"
-            )
-        except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.IOException):
-            return False
+        self._duck.execute(
+            f"CREATE {'VIEW' if is_parquet else 'TABLE'} staged AS SELECT row, follower, followee,"
+            f" CASE WHEN second = 0 THEN {self.received_at} ELSE second END AS second,"
+            f" second BETWEEN 1 AND {self.received_at - 1} AND follower <> followee AS is_usual FROM ({source})"
+        )
         # A row for each line: then nothing was passed over or put together.
-        return is_parquet or self._number("SELECT count(*) FROM staged") == _lines_in(table.path) - 1
+        if not is_parquet and self._number("SELECT count(*) FROM staged") != _lines_in(table.path) - 1:
+            raise CannotStage("not a row for each line")
 
     def _neutral_name(self, path: Path) -> Path:
         """DuckDB would take signs in a path for patterns."""
@@ -95,10 +108,13 @@ class Staging:
 
     def names(self) -> Iterator[list[str]]:
         """All names in usual rows, each once."""
-        self._duck.execute(
-            f"CREATE OR REPLACE TABLE name AS SELECT name FROM (SELECT follower AS name FROM staged WHERE {self._usual}"
-            f" UNION SELECT followee FROM staged WHERE {self._usual})"
-        )
+        if self._named != self._usual:
+            self._duck.execute(
+                "CREATE OR REPLACE TABLE name AS SELECT name FROM"
+                f" (SELECT follower AS name FROM staged WHERE {self._usual}"
+                f" UNION SELECT followee FROM staged WHERE {self._usual})"
+            )
+            self._named = self._usual
         reading = self._duck.cursor()
         reading.execute("SELECT name FROM name ORDER BY rowid")
         while batch := reading.fetchmany(NAMES_AT_ONCE):

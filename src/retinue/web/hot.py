@@ -131,7 +131,8 @@ class Hot:
         """Send what waits, now."""
         waiting, self.waiting = self.waiting, []
         for transport, answer in waiting:
-            transport.write(answer)
+            if not transport.is_closing():  # the client is gone; writing would raise, and others are still waiting
+                transport.write(answer)
 
 
 def _values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:

@@ -4,8 +4,8 @@ from importlib.metadata import version
 from typing import Any
 
 from retinue import wire
-from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Profile
-from retinue.requests import DEFAULT_COUNT, MAX_COUNT, PROFILE_FIELDS
+from retinue.model import DEFAULT_COUNT, RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Profile
+from retinue.requests import MAX_COUNT, PROFILE_FIELDS
 from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
 
 

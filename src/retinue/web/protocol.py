@@ -66,6 +66,11 @@ class Protocol(HttpToolsProtocol):
             self._application.gone(self._short_scope())
         super().connection_lost(exc)
 
+    def eof_received(self) -> None:
+        """The client sends no more, which ends the connection: first it gets what is ready for it."""
+        if self._hot is not None:
+            self._hot.flush()
+
     def data_received(self, data: bytes) -> None:
         """Read on."""
         hot = self._hot
@@ -90,6 +95,7 @@ class Protocol(HttpToolsProtocol):
                 self.send_400_response("")
         else:
             self._watch(data)
+        self._packet = b""  # thousands of connections may wait with it
 
     def on_message_begin(self) -> None:
         """A request begins."""

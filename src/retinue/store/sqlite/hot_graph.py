@@ -62,6 +62,17 @@ class HotSqliteGraph:
 
     def run_at_once(self, stretch: Stretch) -> Run | None:
         """The rows of a stretch of today's list."""
+        try:
+            self._known.refresh()
+            return self._run(stretch)
+        except apsw.Error:
+            return None
+
+    def close(self) -> None:
+        """Look at nothing any more."""
+        self._index.forget()
+
+    def _run(self, stretch: Stretch) -> Run | None:
         known = self._known
         # What is read from now on is of this state or a later one, so an image is never taken for newer than it is.
         state = self._index.state()
@@ -75,39 +86,28 @@ class HotSqliteGraph:
         lists.images.edition = known.edition
         return lists.images.run(stretch) or self._read(stretch, lists)
 
-    def close(self) -> None:
-        """Look at nothing any more."""
-        self._index.forget()
-
-    def _read(self, stretch: Stretch, lists: _Lists) -> Run | None:
+    def _read(self, stretch: Stretch, lists: _Lists) -> Run:
         """Read from the file, and let that be remembered which is asked for often."""
         owner, bound, wanted = stretch.account_id, min(stretch.bound, LAST_SECOND), stretch.limit + 1
         accounts: list[int] = []
         positions: list[int] = []
-        try:
-            blocks = self._execute(lists.read, (first_block(owner), block_at(owner, bound))).fetchall()
-            for block, entries in blocks:
-                if len(accounts) < wanted:
-                    _take(entries, bound, wanted, accounts, positions)
-                    lists.images.offer(block, entries, lambda block: self._last_of(block, lists))
-            if len(accounts) < wanted and len(blocks) > 1 and start_of(blocks[-1][0]) > 1:
-                return self._read_slowly(stretch)
-            has_more = len(accounts) == wanted
-            if has_more:
-                accounts.pop()
-                positions.pop()
-            rows = self._known.rows_of(accounts)
-            if rows is None:
-                return self._read_slowly(stretch)
-        except apsw.Error:
-            return None
+        blocks = self._execute(lists.read, (first_block(owner), block_at(owner, bound))).fetchall()
+        for block, entries in blocks:
+            if len(accounts) < wanted:
+                _take(entries, bound, wanted, accounts, positions)
+                lists.images.offer(block, entries, lambda block: self._last_of(block, lists))
+        is_whole = len(accounts) == wanted or len(blocks) < 2 or start_of(blocks[-1][0]) <= 1  # noqa: PLR2004 - the limit
+        rows = self._known.rows_of(accounts) if is_whole else None
+        if rows is None:
+            return self._read_slowly(stretch)
+        has_more = len(rows) == wanted
+        if has_more:  # only now, since a row that is not visible promises nothing
+            rows.pop()
+            positions.pop()
         return Run(b",".join(rows), len(rows), positions[-1] if positions else 0, has_more)
 
-    def _read_slowly(self, stretch: Stretch) -> Run | None:
-        try:
-            found = self._graph.read_blocks(stretch)
-        except apsw.Error:
-            return None
+    def _read_slowly(self, stretch: Stretch) -> Run:
+        found = self._graph.read_blocks(stretch)
         return Run(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
 
     def _last_of(self, block: int, lists: _Lists) -> int:
