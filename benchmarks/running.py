@@ -11,6 +11,7 @@ import re
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,10 +121,23 @@ class Server:
 
 @contextmanager
 def running_server(store: Path, *flags: str | Path, core: Cores | None = None) -> Iterator[Server]:
-    """A server on free ports, all of it on some cores if wanted; stopped at the end of the block."""
+    """A server on free ports, all of it on some cores if wanted; stopped at the end of the block.
+
+    It announces itself when it accepts connections; here its processes are all there too.
+    """
     command = command_of("serve", "--store", store, "--port", "0", "--management-port", "0", *flags)
+    workers = int(str(flags[flags.index("--workers") + 1])) if "--workers" in flags else 1
     with running(command, core=core) as server:
+        _await_processes(server, ["keeper", "supervisor", *["worker"] * workers])
         yield server
+
+
+def _await_processes(server: Server, roles: list[str]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while sorted(server.processes().values()) != roles:
+        if time.monotonic() > deadline:
+            raise Failed(f"after {START_SECONDS:.0f} s the server has the processes {server.processes()}")
+        time.sleep(0.005)
 
 
 @contextmanager
