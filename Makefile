@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # What tests draw at random is drawn from this; the seed of a run is in the command line that make prints.
 SEED ?= $(shell date +%s)
 
-.PHONY: demo test lint format docs walk changes crash quotas bench bench-import bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-start clean help
+.PHONY: demo test lint format docs walk changes crash quotas bench bench-steps bench-import bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-start clean help
 
 help:            ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -38,6 +38,9 @@ quotas: .venv/.server      ## Ask with 64 connections and 8 workers until quotas
 
 bench: .venv/.bench         ## Retinue beside nginx and a hand-made service: speed, CPU, latency, memory (QUICK=1: a small one)
 	$(PY) benchmarks/bench.py $(if $(QUICK),--quick)
+
+bench-steps: .venv/.bench   ## Where the microseconds of a request go, step by step
+	$(PY) benchmarks/steps.py
 
 bench-import: .venv/.bench  ## How fast follows are imported, beside PostgreSQL's COPY (QUICK=1: a small one)
 	$(PY) benchmarks/bulk_load.py $(if $(QUICK),--quick)

@@ -5,6 +5,7 @@ other rows are `unusual`, and are read and stored one by one by whoever asked.
 """
 
 import shutil
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from retinue.store.bulk import NOBODY, Follows, Numbers
 MEMORY = "900MB"
 THREADS = 2
 NAMES_AT_ONCE = 50_000
-ROWS_AT_ONCE = 2_000_000
+ROWS_AT_ONCE = 200_000  # arrays of so many numbers stay in the processor's caches
 BYTES_PER_ROW = 80  # on disk at most, in the temporary folder and in the store together
 
 _LEAST_SPILLED = 1_000_000_000
@@ -78,12 +79,14 @@ class Staging:
             ("max_temp_directory_size", f"{max(needed, _LEAST_SPILLED)}B"),
         ):
             self._duck.execute(f"SET {setting} = '{value}'")
-        self._sorter = ThreadPoolExecutor(1)
+        self._sorter, self._reader = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self._sorting: dict[Direction, Future[None]] = {}
+        self._owners: dict[Direction, tuple[Numbers, Numbers]] = {}
 
     def close(self) -> None:
         """Give the disk back."""
-        self._sorter.shutdown()
+        for executor in (self._sorter, self._reader):
+            executor.shutdown(cancel_futures=True)
         self._duck.close()
         self._folder.cleanup()
 
@@ -164,24 +167,37 @@ class Staging:
 
     def owners(self, direction: Direction) -> tuple[Numbers, Numbers]:
         """All owners of lists, ascending, and how many follows each has."""
-        owner, _ = _LIST_COLUMNS[direction]
-        found = self._duck.execute(
-            f"SELECT {owner} AS owner, count(*) AS size FROM follow GROUP BY ALL ORDER BY owner"
-        ).fetchnumpy()
-        return found["owner"].astype(np.int64), found["size"].astype(np.int64)
+        if direction not in self._owners:
+            owner, _ = _LIST_COLUMNS[direction]
+            found = self._duck.execute(
+                f"SELECT {owner} AS owner, count(*) AS size FROM follow GROUP BY ALL ORDER BY owner"
+            ).fetchnumpy()
+            self._owners[direction] = found["owner"].astype(np.int64), found["size"].astype(np.int64)
+        return self._owners[direction]
 
     def follows(self, direction: Direction) -> Iterator[Follows]:
-        """All follows, some lists at a time."""
+        """All follows, some lists at a time; while some are dealt with the next ones are read."""
         self._sorting[direction].result()
         owners, sizes = self.owners(direction)
         shares = np.cumsum(sizes) // ROWS_AT_ONCE
+        coming: deque[Future[Follows]] = deque()
         for share in np.unique(shares):
             within = owners[shares == share]
-            found = self._duck.execute(
-                f"SELECT owner, second, account, row FROM {direction.value} WHERE owner BETWEEN ? AND ?",
-                (int(within[0]), int(within[-1])),
-            ).fetchnumpy()
-            yield Follows(*(found[name].astype(np.int64) for name in ("owner", "second", "account", "row")))
+            first, last = int(within[0]), int(within[-1])
+            coming.append(self._reader.submit(self._read, direction, first, last, self._duck.cursor()))
+            if len(coming) > 1:
+                yield coming.popleft().result()
+        for rest in coming:
+            yield rest.result()
+
+    @staticmethod
+    def _read(direction: Direction, first: int, last: int, duck: duckdb.DuckDBPyConnection) -> Follows:
+        """The follows of the owners from a first to a last one."""
+        found = duck.execute(
+            f"SELECT owner, second, account, row FROM {direction.value} WHERE owner BETWEEN ? AND ?", (first, last)
+        ).fetchnumpy()
+        duck.close()
+        return Follows(*(found[name].astype(np.int64) for name in ("owner", "second", "account", "row")))
 
     @staticmethod
     def _sort(direction: Direction, duck: duckdb.DuckDBPyConnection) -> None:

@@ -80,10 +80,9 @@ class Accounts:
         if record.key is not None and record.key != before.key:
             self._take_key(account, record.key)
         self._change(account, record, at, is_new=is_new)
-        profiled = self._change_profile(account, record, at)
-        after = self.stored(account)
-        is_changed = is_new or before.seen != after.seen or before.key != after.key
-        return Verdict.ACCEPTED if is_changed or "value" in profiled else Verdict.DUPLICATE
+        profiled = self._change_profile(account, record, at, is_new=is_new)
+        is_changed = is_new or "value" in profiled or self._looks_changed(before)
+        return Verdict.ACCEPTED if is_changed else Verdict.DUPLICATE
 
     def apply(self, record: AccountRecord, at: int) -> Verdict:
         """Create or change the account of an event: DUPLICATE where nothing is new, not even a later time."""
@@ -123,6 +122,10 @@ class Accounts:
         self._sides.turn(account, is_row=False, is_erased=True)
         for folded in claimed:
             self._settle(folded, None)
+
+    def _looks_changed(self, before: Stored) -> bool:
+        after = self.stored(before.id)
+        return before.seen != after.seen or before.key != after.key
 
     def _add(self, key: str) -> int:
         return int(self._execute(_ADD, (key,)).fetchall()[0][0])
@@ -232,14 +235,14 @@ class Accounts:
         if wanted.is_row != stored.is_row:
             self._sides.turn(wanted.id, is_row=wanted.is_row)
 
-    def _change_profile(self, account: int, record: AccountRecord, at: int) -> set[str]:
+    def _change_profile(self, account: int, record: AccountRecord, at: int, *, is_new: bool = False) -> set[str]:
         """Take over what is later; says whether a "value" or at least a "time" is new."""
         changed = set()
         for field in PROFILE_FIELDS:
             value = getattr(record, field)
             if value is None:
                 continue
-            stored = self._execute(_PROFILE, (account, field)).fetchall()
+            stored = [] if is_new else self._execute(_PROFILE, (account, field)).fetchall()
             if not stored or (at, value) > tuple(stored[0]):
                 self._execute(_SAVE_PROFILE, (account, field, value, at))
                 before = stored[0][1] if stored else type(value)()  # where nothing was said: empty, false, zero

@@ -13,26 +13,27 @@ import apsw
 from retinue.model import Account, Direction, Stretch
 from retinue.store.base import Run
 from retinue.store.sqlite import files
-from retinue.store.sqlite.blocks import LAST_SECOND, block_at, first_block, owner_of, start_of
+from retinue.store.sqlite.blocks import LAST_SECOND, block_at, first_block, start_of
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.store.sqlite.images import Images
 from retinue.store.sqlite.wal_index import WalIndex
 
+_FOLLOWING_BIT, _FOLLOWERS_BIT = 0, 1
 _FOLLOWING = Direction.FOLLOWING  # on Python 3.11 each look into an enum is dear
 
 
 class _Lists(NamedTuple):
-    """Those of one direction: their images, and how they are read."""
+    """Those of one direction: the last bit of their numbers, and how they are read."""
 
-    images: Images
+    bit: int
     read: str
     next_block: str
 
 
-def _lists(direction: Direction, images: Images) -> _Lists:
+def _lists(direction: Direction, bit: int) -> _Lists:
     table = f"{direction.value} WHERE block"
     return _Lists(
-        images,
+        bit,
         # Two blocks hold a page of any size, unless they are nearly empty.
         f"SELECT block, entries FROM {table} BETWEEN ? AND ? ORDER BY block DESC LIMIT 2",
         f"SELECT block FROM {table} > ? AND block <= ? ORDER BY block LIMIT 1",
@@ -48,9 +49,9 @@ class HotSqliteGraph:
         self._execute = files.executor(graph.connection)
         self._index = WalIndex(path)
         self._state: bytes | None = None
-        self._following, self._followers = (
-            _lists(direction, Images(graph.known.loaded, image_bytes // 2)) for direction in Direction
-        )
+        self._images = Images(graph.known.loaded, image_bytes)
+        self._following = _lists(Direction.FOLLOWING, _FOLLOWING_BIT)
+        self._followers = _lists(Direction.FOLLOWERS, _FOLLOWERS_BIT)
 
     def account_at_once(self, folded: str) -> Account | None:
         """The live account with this folded username."""
@@ -78,15 +79,16 @@ class HotSqliteGraph:
         state = self._index.state()
         if stretch.as_of is not None or known.must_merge or state is None:
             return None
+        images = self._images
         if state != self._state:
             self._state = state
-            self._following.images.state += 1
-            self._followers.images.state += 1
+            images.state += 1
+        images.edition = known.edition
         lists = self._following if stretch.direction is _FOLLOWING else self._followers
-        lists.images.edition = known.edition
-        return lists.images.run(stretch) or self._read(stretch, lists)
+        number = stretch.account_id << 1 | lists.bit
+        return images.run(number, stretch) or self._read(number, stretch, lists)
 
-    def _read(self, stretch: Stretch, lists: _Lists) -> Run:
+    def _read(self, number: int, stretch: Stretch, lists: _Lists) -> Run:
         """Read from the file, and let that be remembered which is asked for often."""
         owner, bound, wanted = stretch.account_id, min(stretch.bound, LAST_SECOND), stretch.limit + 1
         accounts: list[int] = []
@@ -95,7 +97,7 @@ class HotSqliteGraph:
         for block, entries in blocks:
             if len(accounts) < wanted:
                 _take(entries, bound, wanted, accounts, positions)
-                lists.images.offer(block, entries, lambda block: self._last_of(block, lists))
+                self._images.offer(number, start_of(block), entries, lambda start: self._last_of(owner, start, lists))
         is_whole = len(accounts) == wanted or len(blocks) < 2 or start_of(blocks[-1][0]) <= 1  # noqa: PLR2004 - the limit
         rows = self._known.rows_of(accounts) if is_whole else None
         if rows is None:
@@ -110,10 +112,10 @@ class HotSqliteGraph:
         found = self._graph.read_blocks(stretch)
         return Run(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
 
-    def _last_of(self, block: int, lists: _Lists) -> int:
+    def _last_of(self, owner: int, start: int, lists: _Lists) -> int:
         """The last second that a block may hold: one before the next block of its owner."""
-        end = block_at(owner_of(block), LAST_SECOND)
-        for (following,) in self._execute(lists.next_block, (block, end)).fetchall():
+        within = block_at(owner, start), block_at(owner, LAST_SECOND)
+        for (following,) in self._execute(lists.next_block, within).fetchall():
             return start_of(following) - 1
         return LAST_SECOND
 

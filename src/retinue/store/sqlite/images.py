@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from retinue.model import Stretch
 from retinue.store.base import Run
-from retinue.store.sqlite.blocks import LAST_SECOND, owner_of, start_of
+from retinue.store.sqlite.blocks import LAST_SECOND
 
 _BYTES = 2_600  # what an image of a full block takes, about
 
@@ -23,9 +23,9 @@ class Image:
 
     __slots__ = ("edition", "entries", "last", "positions", "rows", "size", "start", "state")
 
-    def __init__(self, block: int, entries: bytes, rows: Sequence[bytes]) -> None:
-        self.start = start_of(block)
-        self.last = self.start
+    def __init__(self, start: int, entries: bytes, rows: Sequence[bytes]) -> None:
+        self.start = start
+        self.last = start
         self.entries = entries
         self.positions = memoryview(entries).cast("I")  # and behind them the accounts
         self.rows = rows
@@ -34,10 +34,12 @@ class Image:
 
 
 class Images:
-    """The images of one direction, in so many bytes. `state` and `edition` are what they have to be of.
+    """The images of all lists, in so many bytes. `state` and `edition` are what they have to be of.
 
-    They are kept in two generations: when the young one is full the old one goes, and what is still asked for moves
-    from old to young. `rows_of` gives the rows of accounts, None where some are not visible.
+    A list is a number of its own for each owner and direction. Images are kept in two generations. When the young one
+    is full no more are made for a while, since a few that stay help more than many that replace each other. Then the
+    old one goes and the young one gets old; what is still asked for moves back. `rows_of` gives the rows of accounts,
+    None where some are not visible.
     """
 
     def __init__(self, rows_of: Rows, most_bytes: int) -> None:
@@ -45,19 +47,20 @@ class Images:
         self._most = most_bytes // 2 // _BYTES
         self.state = 0
         self.edition = 0
-        # By owner: the starts of its images, ascending, and the images.
+        # By list: the starts of its images, ascending, and the images.
         self._young: dict[int, tuple[list[int], list[Image]]] = {}
         self._old: dict[int, tuple[list[int], list[Image]]] = {}
-        self._count = 0
-        # Blocks that were asked for once, since no more were than images fit.
-        self._once: set[int] = set()
+        self._count = 0  # of the young ones
+        self._turned_away = 0
+        # Blocks that were asked for, since no more were than images fit.
+        self._asked: set[int] = set()
 
-    def run(self, stretch: Stretch) -> Run | None:
+    def run(self, number: int, stretch: Stretch) -> Run | None:
         """The rows of a stretch of today's list; None where an image is missing or does not hold any more."""
-        of_owner = self._young.get(stretch.account_id) or self._old_of(stretch.account_id)
-        if of_owner is None:
+        of_list = self._young.get(number) or self._old_of(number)
+        if of_list is None:
             return None
-        starts, images = of_owner
+        starts, images = of_list
         bound, wanted = min(stretch.bound, LAST_SECOND), stretch.limit
         rows: list[bytes] = []
         oldest = 0
@@ -82,64 +85,69 @@ class Images:
                 return Run(b",".join(rows), len(rows), oldest, has_more=False)
             bound = image.start - 1
 
-    def offer(self, block: int, entries: bytes, last_of: LastOf) -> None:
-        """Show a block that was just read, at the present state; `last_of` tells the last second that it may hold."""
-        image = self._image_of(block)
+    def offer(self, number: int, start: int, entries: bytes, last_of: LastOf) -> None:
+        """Show a list's block that was just read, at the present state.
+
+        `last_of` tells the last second that the block with a start may hold.
+        """
+        block = number << 32 | start
+        if block not in self._asked:
+            if len(self._asked) >= 2 * self._most:
+                self._asked.clear()
+            self._asked.add(block)
+            return
+        image = self._image_of(number, start)
+        if image is None and self._count >= self._most:
+            self._turn_away()
+            return
         if image is None or image.edition != self.edition or image.entries != entries:
-            if image is None and block not in self._once:
-                self._note(block)
-                return
             numbers = memoryview(entries).cast("I")
             rows = self._rows_of(numbers[len(numbers) // 2 :].tolist())
             if rows is None:
                 return
-            image = Image(block, entries, rows)
-            self._keep(owner_of(block), image)
-        image.last = last_of(block)
+            image = Image(start, entries, rows)
+            self._keep(number, image)
+        image.last = last_of(start)
         image.state, image.edition = self.state, self.edition
-        self._drop_within(owner_of(block), image)
+        self._drop_within(number, image)
 
-    def _note(self, block: int) -> None:
-        if len(self._once) >= 2 * self._most:
-            self._once.clear()
-        self._once.add(block)
+    def _old_of(self, number: int) -> tuple[list[int], list[Image]] | None:
+        """The old images of a list, made young again where there is room."""
+        of_list = self._old.get(number)
+        if of_list is not None and self._count < self._most:
+            self._young[number] = self._old.pop(number)
+            self._count += len(of_list[1])
+        return of_list
 
-    def _old_of(self, owner: int) -> tuple[list[int], list[Image]] | None:
-        of_owner = self._old.pop(owner, None)
-        if of_owner is not None:
-            self._young[owner] = of_owner
-            self._grow(len(of_owner[1]))
-        return of_owner
+    def _turn_away(self) -> None:
+        self._turned_away += 1
+        if self._turned_away > self._most:
+            self._old, self._young = self._young, {}
+            self._count = self._turned_away = 0
 
-    def _image_of(self, block: int) -> Image | None:
-        of_owner = self._young.get(owner_of(block)) or self._old_of(owner_of(block))
-        if of_owner is None:
+    def _image_of(self, number: int, start: int) -> Image | None:
+        of_list = self._young.get(number) or self._old_of(number)
+        if of_list is None:
             return None
-        starts, images = of_owner
-        index = bisect_right(starts, start_of(block)) - 1
-        return images[index] if index >= 0 and starts[index] == start_of(block) else None
+        starts, images = of_list
+        index = bisect_right(starts, start) - 1
+        return images[index] if index >= 0 and starts[index] == start else None
 
-    def _keep(self, owner: int, image: Image) -> None:
-        starts, images = self._young.setdefault(owner, ([], []))
+    def _keep(self, number: int, image: Image) -> None:
+        starts, images = self._young.setdefault(number, ([], []))
         index = bisect_right(starts, image.start)
         if index and starts[index - 1] == image.start:
             images[index - 1] = image
         else:
             starts.insert(index, image.start)
             images.insert(index, image)
-            self._grow(1)
+            self._count += 1
 
-    def _drop_within(self, owner: int, image: Image) -> None:
+    def _drop_within(self, number: int, image: Image) -> None:
         """Blocks that began where this one now reaches are gone."""
-        of_owner = self._young.get(owner)
-        if of_owner is None:
+        of_list = self._young.get(number)
+        if of_list is None:
             return
-        starts, images = of_owner
+        starts, images = of_list
         first, last = bisect_right(starts, image.start), bisect_right(starts, image.last)
         del starts[first:last], images[first:last]
-
-    def _grow(self, count: int) -> None:
-        self._count += count
-        if self._count > self._most:
-            self._old, self._young = self._young, {}
-            self._count = 0

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from retinue.model import Direction
 from retinue.store.bulk import Follows, Loaded, Numbers, OnShare, Sorted
 from retinue.store.sqlite.blocks import LAST_SECOND, block_at, first_block
+from retinue.store.sqlite.inserting import insert
 from retinue.store.sqlite.packing import Entries, blocks, counts, owners_of
 from retinue.store.sqlite.placing import keyed, place, stretches
 from retinue.store.sqlite.row_set import RowSet
@@ -30,8 +31,8 @@ _MOST_WAITING = 16_000_000
 
 _GONE, _ASIDE, _ROW = 0, 1, 2
 _NOT_ROWS = f"SELECT id, key IS NULL FROM account WHERE NOT ({IS_ROW})"
-_PAIR = "INSERT INTO pair VALUES (?, ?, NULL, ?, ?, ?)"
-_PAIR_TOO = f"{_PAIR} ON CONFLICT DO UPDATE SET followers_position = excluded.followers_position"
+_PAIR = "(?, ?, NULL, ?, ?, ?)"
+_MOVED_TOO = "ON CONFLICT DO UPDATE SET followers_position = excluded.followers_position"
 
 Chosen = NDArray[np.bool_]
 
@@ -72,7 +73,7 @@ class Loading:
             left.append(follows.rows[is_left])
             passed_over.add(follows.rows[is_passed_over])
             displaced = self._load(Direction.FOLLOWING, kept)
-            self._save(_PAIR, displaced.owners, displaced.accounts, displaced, displaced.positions, displaced.seconds)
+            self._save(displaced.owners, displaced.accounts, displaced, displaced.positions, displaced.seconds)
         for follows in self._each(Direction.FOLLOWERS):
             kept = _where(follows, ~passed_over.has(follows.rows))
             self._wait(self._load(Direction.FOLLOWERS, kept))
@@ -143,9 +144,8 @@ class Loading:
         self._rewrite(f"{direction.value}_aside", new.where(~is_row), aside)
         seen = np.zeros(len(old), np.bool_)
         seen[: len(main)] = True
-        self._note_taken(
-            direction, owners, (np.append(lists, old_lists), np.append(positions, old), np.append(is_row, seen))
-        )
+        occupied = np.append(lists, old_lists), np.append(positions, old), np.append(is_row, seen)
+        self._note_taken(direction, owners, occupied)
         moved = positions != follows.seconds
         return Displaced(follows.owners[moved], follows.accounts[moved], follows.seconds[moved], positions[moved])
 
@@ -173,8 +173,7 @@ class Loading:
             for owner in owners.tolist():
                 self._connection.execute(f"DELETE FROM {direction.value}_taken WHERE owner = ?", (owner,))
         stretched, first, last = stretches(lists, seconds, seen)
-        rows = zip(owners[stretched].tolist(), first.tolist(), last.tolist(), strict=True)
-        self._connection.executemany(f"INSERT INTO {direction.value}_taken VALUES (?, ?, ?)", rows)
+        insert(self._connection, f"{direction.value}_taken", (owners[stretched], first, last))
 
     # --- pairs that are not plain -----------------------------------------------------------------------------------
 
@@ -188,14 +187,20 @@ class Loading:
         if self._waiting:
             found = Displaced(*(np.concatenate(column) for column in zip(*self._waiting, strict=True)))
             self._waiting.clear()
-            self._save(_PAIR_TOO, found.accounts, found.owners, found, found.seconds, found.positions)
+            self._save(found.accounts, found.owners, found, found.seconds, found.positions, _MOVED_TOO)
 
     def _save(
-        self, query: str, followers: Numbers, followees: Numbers, found: Displaced, following: Numbers, back: Numbers
+        self,
+        followers: Numbers,
+        followees: Numbers,
+        found: Displaced,
+        following: Numbers,
+        back: Numbers,
+        on_conflict: str = "",
     ) -> None:
         order = np.lexsort((followees, followers))
-        columns = (followers, followees, found.seconds, following, back)
-        self._connection.executemany(query, zip(*(column[order].tolist() for column in columns), strict=True))
+        columns = [column[order] for column in (followers, followees, found.seconds, following, back)]
+        insert(self._connection, "pair", columns, _PAIR, on_conflict)
 
 
 def _where(follows: Follows, chosen: Chosen) -> Follows:

@@ -1,0 +1,247 @@
+"""Where the microseconds of a request go: each step of the hot way by itself, in one process, without sockets.
+
+The same requests as in `bench.py`, through the parts that a worker is assembled of. Every step is done for all requests
+in their order, before the next one begins; so each finds the processor's caches warmer than in a server, and together
+they take less than the whole answer.
+"""
+
+import argparse
+import asyncio
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+import msgspec
+
+from graphs import Size, generated
+from retinue import assemble, names, requests, wire
+from retinue.access.audit import Auditor, Record
+from retinue.access.tally import Tally
+from retinue.access.trail import Keeping, Trail
+from retinue.clock import SystemClock
+from retinue.following import stretch_of
+from retinue.model import RESEARCH_SCOPE, Account, ClientChange, Direction, Pool, Query, Rate, Stretch
+from retinue.serving.worker import GC_THRESHOLDS
+from retinue.settings import Settings
+from retinue.store.base import Anchor, HotGraph, Run
+from retinue.web.hot import Head
+from running import Failed
+from traffic import draw_bodies
+
+MAX_COUNTS = (20, 100)
+ALL_IN_MEMORY_MIB = 16 * 1024
+BATCH = 100  # records that come to the keeper together
+
+_ASKED = (
+    b"POST /v2/research/user/following/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: %b\r\nContent-Length: %d\r\n\r\n"
+)
+_DEFAULTS = [(b"date", b"Sun, 01 Nov 2026 00:00:00 GMT"), (b"server", b"retinue")]
+_LOG_ID = "20261101000000" + 20 * "0"
+_AMPLE = ClientChange(name="steps", list_calls=10**9, list_rows=10**11, rate=Rate(1_000_000, 60))
+_KEEPING = Keeping(file_bytes=2**40, file_seconds=2**31, keep_seconds=0)
+_encode = msgspec.json.Encoder().encode
+_Item = TypeVar("_Item")
+
+
+class ListOutbox:
+    """Keeps records."""
+
+    def __init__(self) -> None:
+        self.is_full = False
+        self.records: list[Record] = []
+
+    def add(self, record: Record) -> None:
+        """Keep a record."""
+        self.records.append(record)
+
+
+@dataclass
+class Stopwatch:
+    """Times steps, each so many times; keeps the medians in microseconds a request."""
+
+    rounds: int
+    requests: int
+    costs: dict[str, float] = field(default_factory=dict)
+
+    def time(self, step: str, do: Callable[[_Item], object], items: Sequence[_Item]) -> None:
+        """Do a step with all items."""
+        seen = []
+        for _ in range(self.rounds):
+            started = time.process_time()
+            for item in items:
+                do(item)
+            seen.append(time.process_time() - started)
+        self.costs[step] = statistics.median(seen) / self.requests * 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The parts of a worker but for its graph, who asks, what for, of which store."""
+
+    public: assemble.Public
+    outbox: ListOutbox
+    authorization: bytes
+    bodies: Sequence[bytes]
+    store: Path
+    watch: Stopwatch
+
+    @contextmanager
+    def graph(self, image_mib: int) -> Iterator[HotGraph]:
+        """The graph, with so much memory for images."""
+        clock, store = self.public.clock, str(self.store)
+        with (
+            closing(assemble.open_wire_graph(store, clock)) as graph,
+            closing(assemble.open_hot_graph(store, graph, image_mib)) as hot_graph,
+        ):
+            yield hot_graph
+
+
+def main() -> int:
+    """Measure and print; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--accounts", type=int, default=100_000)
+    parser.add_argument("--follows", type=int, default=50_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    try:
+        folder = generated(Size(options.accounts, options.follows), "parquet")
+        columns = [_costs(folder, max_count, options.rounds) for max_count in MAX_COUNTS]
+        gc.unfreeze()  # otherwise DuckDB tells at the end what was never collected
+    except Failed as failure:
+        sys.stderr.write(f"steps: {failure}\n")
+        return 1
+    print(f"{options.accounts:,} accounts, {options.follows:,} follows; CPU microseconds, medians of {options.rounds}")
+    print("| step | 20 rows | 100 rows |\n| --- | ---: | ---: |")
+    for step in columns[0]:
+        print(f"| {step} | {' | '.join(f'{costs[step]:.1f}' for costs in columns)} |")
+    return 0
+
+
+def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
+    bodies = draw_bodies(folder / "accounts.parquet", folder / "follows.parquet", max_count)
+    watch, outbox, clock = Stopwatch(rounds, len(bodies)), ListOutbox(), SystemClock()
+    store = folder / "graph.db"
+    with (
+        closing(assemble.open_access(str(store))) as access,
+        TemporaryDirectory(prefix="retinue-bench-") as scratch,
+        closing(assemble.open_ledger(str(Path(scratch) / "graph.db"), alone=True)) as ledger,
+    ):
+        auditor, log_ids = Auditor(outbox, b"", clock), assemble.log_ids(clock)
+        public = assemble.Public(assemble.gated(access, ledger, clock), auditor, clock, log_ids)
+
+        async def issue() -> str:
+            client = (await assemble.clients(access, clock).create(_AMPLE)).client
+            return await public.access.credentials.issue_token(client)
+
+        bench = Bench(public, outbox, b"Bearer " + asyncio.run(issue()).encode(), bodies, store, watch)
+        _of_request(bench)
+        stretches = _of_graph(bench)
+        runs = _of_images(bench, stretches)
+        _of_answer(bench, runs)
+        _of_whole(bench)
+        _of_keeper(bench, Path(scratch))
+    return watch.costs
+
+
+# --- the steps, in the order in which a request goes through them ---------------------------------------------------
+
+
+def _of_request(bench: Bench) -> None:
+    packets = [_ASKED % (bench.authorization, len(body)) + body for body in bench.bodies]
+    remembered = bench.public.access.credentials.remembered
+    bench.watch.time("nothing", lambda _: None, packets)
+    bench.watch.time("find the end of the head", lambda packet: packet.partition(b"\r\n\r\n"), packets)
+    bench.watch.time("token", lambda _: remembered(bench.authorization, RESEARCH_SCOPE), packets)
+    bench.watch.time("body to query", requests.read_plain_query, bench.bodies)
+
+
+def _of_graph(bench: Bench) -> list[Stretch]:
+    queries = [requests.read_query(body) for body in bench.bodies]
+    now = bench.public.clock.now()
+    with bench.graph(0) as graph:
+        accounts = _accounts(graph, queries)
+        bench.watch.time("account by name", lambda query: graph.account_at_once(names.fold(query.username)), queries)
+        pairs = list(zip(accounts, queries, strict=True))
+        bench.watch.time("rules", lambda pair: stretch_of(*pair, Direction.FOLLOWING, now), pairs)
+        return [stretch_of(*pair, Direction.FOLLOWING, now) for pair in pairs]
+
+
+def _accounts(graph: HotGraph, queries: Sequence[Query]) -> list[Account]:
+    found = [graph.account_at_once(names.fold(query.username)) for query in queries]
+    return [account for account in found if account is not None]
+
+
+def _of_images(bench: Bench, stretches: Sequence[Stretch]) -> list[Run]:
+    found: list[Run | None] = []
+    for step, image_mib in (
+        ("rows, as served", Settings().image_mib),
+        ("rows, if all came from the file", 0),
+        ("rows, if all came from images", ALL_IN_MEMORY_MIB),
+    ):
+        with bench.graph(image_mib) as graph:
+            for _ in range(2):  # what is asked for twice gets an image
+                for stretch in stretches:
+                    graph.run_at_once(stretch)
+            found = [graph.run_at_once(stretch) for stretch in stretches]
+            bench.watch.time(step, graph.run_at_once, stretches)
+    return [run for run in found if run is not None]
+
+
+def _of_answer(bench: Bench, runs: Sequence[Run]) -> None:
+    charge, log_ids, now = bench.public.access.quotas.charge, bench.public.log_ids, bench.public.clock.now()
+    grant = asyncio.run(bench.public.access.credentials.authorize(bench.authorization, RESEARCH_SCOPE))
+    bench.watch.time("quota", lambda run: charge(grant, Pool.LISTS, run.count), runs)
+    bench.watch.time("log_id", lambda _: log_ids.fresh(now), runs)
+
+    def body(run: Run) -> bytes:
+        return wire.run_body(run.text, run.oldest, run.has_more, Direction.FOLLOWING, _LOG_ID)
+
+    bench.watch.time("put the body together", body, runs)
+
+
+def _of_whole(bench: Bench) -> None:
+    credentials = bench.public.access.credentials
+    heads = {
+        len(body): Head(Direction.FOLLOWING, "following", bench.authorization, (), len(body)) for body in bench.bodies
+    }
+    with bench.graph(Settings().image_mib) as graph:
+        _accounts(graph, [requests.read_query(body) for body in bench.bodies])
+        hot = assemble.hot_way(graph, bench.public)
+
+        def answer(body: bytes) -> bytes | None:
+            return hot.answer(heads[len(body)], body, "127.0.0.1", _DEFAULTS)
+
+        def round_of_answers(bodies: Sequence[bytes]) -> None:
+            asyncio.run(credentials.authorize(bench.authorization, RESEARCH_SCOPE))  # remembered for a second
+            bench.outbox.records.clear()
+            for body in bodies:
+                answer(body)
+
+        parts = [bench.bodies[start : start + 10_000] for start in range(0, len(bench.bodies), 10_000)]
+        bench.watch.time("the whole answer", round_of_answers, parts)
+        asyncio.run(credentials.authorize(bench.authorization, RESEARCH_SCOPE))
+        if not all(answer(body) for body in bench.bodies[:100]):
+            raise Failed("the hot way gave no answer")
+
+
+def _of_keeper(bench: Bench, scratch: Path) -> None:
+    records = [bench.outbox.records[number % len(bench.outbox.records)] for number in range(len(bench.bodies))]
+    bench.watch.time("worker: record to JSON", _encode, records)
+    encoded = [_encode(record) for record in records]
+    batches = [encoded[first : first + BATCH] for first in range(0, len(encoded), BATCH)]
+    trail = Trail(scratch / "audit", Anchor(b"secret", 0, bytes(20), 0, bytes(20), is_open=False), _KEEPING, lambda: 0)
+    bench.watch.time("keeper: count", Tally().add, batches)
+    bench.watch.time("keeper: chain and write", trail.write, batches)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
