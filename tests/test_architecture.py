@@ -47,6 +47,7 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
         "sample_files.py",
         "ingest/staging.py",
         "store/bulk.py",
+        "store/sqlite/inserting.py",
         "store/sqlite/loading.py",
         "store/sqlite/packing.py",
         "store/sqlite/placing.py",
