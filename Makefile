@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # What tests draw at random is drawn from this; the seed of a run is in the command line that make prints.
 SEED ?= $(shell date +%s)
 
-.PHONY: demo test lint format docs walk changes crash quotas bench bench-steps bench-import bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-start clean help
+.PHONY: demo test lint format docs walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-start clean help
 
 help:            ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -44,6 +44,12 @@ bench-steps: .venv/.bench   ## Where the microseconds of a request go, step by s
 
 bench-import: .venv/.bench  ## How fast follows are imported, beside PostgreSQL's COPY (QUICK=1: a small one)
 	$(PY) benchmarks/bulk_load.py $(if $(QUICK),--quick)
+
+bench-billion: .venv/.bench ## A billion follows, or as many as the disk has room for: load, start, pages warm and cold
+	$(PY) benchmarks/billion.py
+
+bench-accounts: .venv/.bench ## What a page costs in graphs of 10,000 to 10 million accounts
+	$(PY) benchmarks/accounts.py
 
 bench-gate: .venv/.server  ## What tokens, quotas, audit and metrics cost
 	$(PY) benchmarks/gate.py

@@ -14,7 +14,6 @@ import platform
 import re
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,16 +28,15 @@ from contestants import Bodies, Contestant, Place
 from debian import NGINX, POSTGRES, WRK, require
 from figures import Run, Verdict
 from graphs import CACHE, Size, generated
-from open_loop import Plan, Seen
+from open_loop import Plan
 from process_tree import cpu_seconds, require_cores, shared_out_bytes
 from running import Failed
-from traffic import BODIES, CONNECTIONS, draw_bodies, drive
+from traffic import BODIES, CONNECTIONS, draw_bodies, drive, pace
 
 MAX_COUNTS = (20, 100)
 SERVER_CORE = 0
 ASKING_CORE = 1
 
-_OPEN_LOOP = Path(__file__).with_name("open_loop.py")
 _MIB = 1024 * 1024
 
 
@@ -129,9 +127,10 @@ def _run(contestant: Contestant, max_count: int, speeds: list[float], options: O
     speed = outcome.requests / outcome.seconds
     rate = statistics.median([*speeds, speed]) / 2
     url = contestant.server.list_url("following")
-    seen = _at_half(
-        Plan(url, str(traffic.bodies), traffic.token, rate, options.seconds, CONNECTIONS, seed=len(speeds), first=first)
+    plan = Plan(
+        url, str(traffic.bodies), traffic.token, rate, options.seconds, CONNECTIONS, seed=len(speeds), first=first
     )
+    seen = pace(plan, core=ASKING_CORE)
     return Run(
         server=contestant.name,
         max_count=max_count,
@@ -145,17 +144,6 @@ def _run(contestant: Contestant, max_count: int, speeds: list[float], options: O
         late_milliseconds=seen.late_p99_milliseconds,
         kept_schedule=seen.kept_schedule,
     )
-
-
-def _at_half(plan: Plan) -> Seen:
-    command = ["taskset", "-c", str(ASKING_CORE), sys.executable, str(_OPEN_LOOP)]
-    done = subprocess.run(command, input=json.dumps(asdict(plan)), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Failed(f"the sender ended with exit code {done.returncode}\n{done.stderr}")
-    seen = Seen(**json.loads(done.stdout))
-    if seen.refused:
-        raise Failed(f"of {seen.answered} requests at half load {seen.refused} were refused")
-    return seen
 
 
 # --- reporting ------------------------------------------------------------------------------------------------------

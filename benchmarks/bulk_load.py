@@ -1,9 +1,10 @@
 """How fast follows are imported, in what memory and on how much disk, beside PostgreSQL on the same data.
 
 A graph of 1.2 times the follows is generated and cut in two by chance, so that the smaller part lies anywhere in all
-lists. Then, one after the other on all cores: `retinue import` of accounts and follows into an empty store, from
-Parquet and from CSV; of the smaller part into the store that is full already; and PostgreSQL 15: COPY of both tables,
-the follows as names into a staging table, their ids by a join, then the unique pair and an index for each direction.
+lists. Then, one after the other on all cores: `retinue import` of accounts, then of follows into a store that has none
+yet, from Parquet and from CSV; of the smaller part into the store that is full already; and PostgreSQL 15: COPY of both
+tables, the follows as names into a staging table, their ids by a join, then the unique pair and an index for each
+direction.
 PostgreSQL keeps times as they are: it does not find a second of its own for each follow in each list, as imports do.
 
 Memory is the peak of all processes together, shared memory counted once. Temporary disk is the peak of what the folder
@@ -13,15 +14,11 @@ holds beyond what stays. .cache/bench/import.json has all figures.
 import argparse
 import asyncio
 import json
-import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -30,9 +27,10 @@ from bench import machine
 from debian import POSTGRES, require
 from graphs import CACHE, Size, generate
 from import_figures import Load, lines
+from measured_import import Work, measured_import, measures
 from postgres import Cluster, make_cluster, running_cluster
-from process_tree import folder_bytes, resident_bytes, unlinked_bytes, watched
-from running import Failed, command_of, retinue
+from process_tree import folder_bytes, watched
+from running import Failed
 from traffic import table_of
 
 FULL = (100_000, 50_000_000)
@@ -113,18 +111,22 @@ def _size() -> Size:
 
 
 def _measure(folder: Path, size: Size) -> list[Load]:
-    data = folder / "data"
-    files = _files(data, size)
-    empty = _accounts_only(folder, files)
+    files = _files(folder / "data", size)
     loads = []
     for kind in ("parquet", "csv"):
-        start = _Work(folder / kind)
-        flags = ("--accounts", files.accounts[kind], files.follows[kind])
-        loads.append(_imported(f"retinue import, {kind}", start, flags, files.follow_count, empty))
-    full = _Work(folder / "parquet")
-    before = _store_bytes(full.store)
-    loads.insert(1, _imported("another 20 %, parquet", full, (files.more,), files.more_count, before))
+        work = Work(folder / kind)
+        loads += [
+            _imported(f"accounts, {kind}", work, ("--accounts", files.accounts[kind]), size.accounts),
+            _imported(f"follows, {kind}", work, (files.follows[kind],), files.follow_count),
+        ]
+        if kind == "parquet":
+            loads.append(_imported("another 20 %, parquet", work, (files.more,), files.more_count))
     return [*loads, _postgres(folder, files)]
+
+
+def _imported(name: str, work: Work, tables: tuple[str | Path, ...], count: int) -> Load:
+    _say(name)
+    return measured_import(name, work, tables, count)
 
 
 # --- the data -------------------------------------------------------------------------------------------------------
@@ -157,59 +159,6 @@ def _written(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> i
     return int(row[0])
 
 
-# --- Retinue --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """Where an import works: a folder with the store and with its temporary files."""
-
-    folder: Path
-
-    @property
-    def store(self) -> Path:
-        return self.folder / "graph.db"
-
-
-def _accounts_only(folder: Path, files: Files) -> int:
-    """How large a store is that has all accounts and no follows."""
-    work = _Work(folder / "accounts")
-    work.folder.mkdir()
-    retinue("import", "--store", work.store, "--accounts", files.accounts["parquet"])
-    return _store_bytes(work.store)
-
-
-def _imported(name: str, work: _Work, tables: tuple[str | Path, ...], count: int, before: int) -> Load:
-    """Import files into a store and watch; `before` is how large the store is without the new follows."""
-    _say(name)
-    work.folder.mkdir(exist_ok=True)
-    temporary = work.folder / "tmp"
-    temporary.mkdir(exist_ok=True)
-    command = command_of("import", "--store", work.store, "--json", *tables)
-    start = time.perf_counter()
-    with subprocess.Popen(
-        command, env={**os.environ, "TMPDIR": str(temporary)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        with watched(*_measures(process.pid, work.folder)) as (memory, disk):
-            told, said = process.communicate()
-        seconds = time.perf_counter() - start
-    if process.returncode:
-        raise Failed(f"{' '.join(command)}\nended with exit code {process.returncode}\n{said.decode()}")
-    accepted = {Path(path).name: tally["accepted"] for path, tally in json.loads(told).items()}
-    if accepted[Path(tables[-1]).name] != count:
-        raise Failed(f"{name}: of {count:,} follows these were accepted: {accepted}")
-    temporary_bytes = max(0, disk.value - folder_bytes(work.folder))
-    return Load(name, count, seconds, memory.value, temporary_bytes, _store_bytes(work.store) - before)
-
-
-def _measures(pid: int, folder: Path) -> tuple[Callable[[], int], Callable[[], int]]:
-    return partial(resident_bytes, pid), lambda: folder_bytes(folder) + unlinked_bytes(pid)
-
-
-def _store_bytes(store: Path) -> int:
-    return sum(path.stat().st_size for path in store.parent.glob(f"{store.name}*"))
-
-
 # --- PostgreSQL -----------------------------------------------------------------------------------------------------
 
 
@@ -219,7 +168,7 @@ def _postgres(folder: Path, files: Files) -> Load:
     work = folder / "postgres"
     work.mkdir()
     make_cluster(work)
-    with running_cluster(work) as cluster, watched(*_measures(cluster.pid, cluster.data)) as (memory, disk):
+    with running_cluster(work) as cluster, watched(*measures(cluster.pid, cluster.data)) as (memory, disk):
         start_bytes = folder_bytes(cluster.data)
         start = time.perf_counter()
         count, taken = asyncio.run(_fill(cluster, files))

@@ -1,32 +1,32 @@
-"""What loads of follows took, pure: one line each."""
+"""What loads of accounts or follows took, pure: one line each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 _MIB = 1024 * 1024
-_HEAD = ("", "follows", "seconds", "follows/s", "memory MiB", "temporary MiB", "bytes a follow")
+_HEAD = ("", "rows", "seconds", "rows/s", "memory MiB", "temporary MiB", "bytes a row")
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One load: how many follows, how long, peaks of memory and of temporary disk, and what they take on disk."""
+    """One load: how many rows, how long, peaks of memory and of temporary disk, and what they take on disk."""
 
     name: str
-    follows: int
+    rows: int
     seconds: float
     memory_bytes: int
     temporary_bytes: int
     stored_bytes: int
 
     @property
-    def follows_per_second(self) -> float:
+    def rows_per_second(self) -> float:
         """How fast it was."""
-        return self.follows / self.seconds
+        return self.rows / self.seconds
 
     @property
-    def bytes_a_follow(self) -> float:
-        """What a follow takes on disk, with both directions and all indexes."""
-        return self.stored_bytes / self.follows
+    def bytes_a_row(self) -> float:
+        """What a row takes on disk; of a follow, with both directions and all indexes."""
+        return self.stored_bytes / self.rows
 
 
 def lines(loads: Sequence[Load]) -> list[str]:
@@ -39,10 +39,10 @@ def lines(loads: Sequence[Load]) -> list[str]:
 def _cells(load: Load) -> tuple[str, ...]:
     return (
         load.name,
-        f"{load.follows:,}",
+        f"{load.rows:,}",
         f"{load.seconds:,.1f}",
-        f"{load.follows_per_second:,.0f}",
+        f"{load.rows_per_second:,.0f}",
         f"{load.memory_bytes / _MIB:,.0f}",
         f"{load.temporary_bytes / _MIB:,.0f}",
-        f"{load.bytes_a_follow:.1f}",
+        f"{load.bytes_a_row:.1f}",
     )

@@ -1,4 +1,4 @@
-"""What the server is asked in a measurement, and by whom: request bodies drawn from a graph's files, and wrk.
+"""What the server is asked in a measurement, and by whom: request bodies drawn from a graph's files; wrk and a sender.
 
 A few owners are asked for often and most seldom; a cursor is any second of the owner's list that still has a full
 page before it. The same files give the same bodies. Nothing of the server is imported.
@@ -8,7 +8,8 @@ import json
 import os
 import re
 import subprocess
-from dataclasses import dataclass
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ import duckdb
 import numpy as np
 
 from debian import WRK, require
+from open_loop import Plan, Seen
 from running import Cores, Failed, Server, on_cores
 
 BODIES = 100_000
 CONNECTIONS = 32
+PATIENCE_SECONDS = 10  # an answer that takes longer is none
 SEED = 1
 
 _SCRIPT = Path(__file__).with_name("following.lua")
+_OPEN_LOOP = Path(__file__).with_name("open_loop.py")
 _FIGURES = re.compile(r"^figures (\{.*\})$", re.MULTILINE)
 
 # Owners that are answered and whose lists hold a full page of visible rows: the name, the second of the page's newest
@@ -93,7 +97,8 @@ def drive(server: Server, traffic: Traffic, seconds: int, *, core: Cores, first:
     Raises `Failed` unless every one of them was answered with 200.
     """
     threads = 1 if isinstance(core, int) else len(core)
-    wrk = ["wrk", f"-t{threads}", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(_SCRIPT)]
+    wrk = ["wrk", f"-t{threads}", f"-c{CONNECTIONS}", f"-d{seconds}s", f"--timeout={PATIENCE_SECONDS}s"]
+    wrk += ["--latency", "-s", str(_SCRIPT)]
     asked = [server.list_url(traffic.direction), "--", str(traffic.bodies), str(first)]
     command = on_cores(core, [*wrk, *asked])
     environment = {**os.environ, "TOKEN": traffic.token}
@@ -102,6 +107,18 @@ def drive(server: Server, traffic: Traffic, seconds: int, *, core: Cores, first:
     if done.returncode or found is None:
         raise Failed(f"wrk ended with exit code {done.returncode}\n{done.stdout}{done.stderr}")
     return _outcome(json.loads(found[1]))
+
+
+def pace(plan: Plan, *, core: int) -> Seen:
+    """Send requests at a rate, from one core. Raises `Failed` unless every answer was 200."""
+    command = on_cores(core, [sys.executable, str(_OPEN_LOOP)])
+    done = subprocess.run(command, input=json.dumps(asdict(plan)), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failed(f"the sender ended with exit code {done.returncode}\n{done.stderr}")
+    seen = Seen(**json.loads(done.stdout))
+    if seen.refused:
+        raise Failed(f"of {seen.answered} requests {seen.refused} were refused")
+    return seen
 
 
 def _outcome(figures: dict[str, Any]) -> Outcome:

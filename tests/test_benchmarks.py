@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import open_loop
+from accounts import KINDS, Kind
+from billion import follows_that_fit
 from debian import Program, require
 from figures import HANDMADE, LIMIT, OURS, TARGETS, Run, judge, late_lines, spread, table, verdict_lines
 from import_figures import Load, lines
@@ -260,6 +262,29 @@ def test_a_spread_holds_all_figures(values: list[float]) -> None:
 
     assert (min(values), max(values)) == (found.low, found.high)
     assert found.low <= found.median <= found.high
+
+
+def test_as_many_follows_are_taken_as_the_disk_has_room_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """A billion, or the largest power of ten below it, which is said; a wish for more is refused."""
+    assert 10**9 == follows_that_fit(None, 1_000, 10**12)
+    assert 5_000 == follows_that_fit(5_000, 1_000, 10**9)
+    assert "" == capsys.readouterr().out
+    assert 10**8 == follows_that_fit(None, 10**7, 60 * 10**9)
+    assert "60.0 GB are free: taking 100,000,000" in capsys.readouterr().out
+    with pytest.raises(Failed, match=r"1,000,000,000 follows .* need 110\.0 GB .* --follows 100000000 would fit"):
+        follows_that_fit(10**9, 1_000, 60 * 10**9)
+    with pytest.raises(Failed, match="not even 1,000"):
+        follows_that_fit(None, 1_000, 10**5)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_pages_of_graphs_of_different_size_are_the_same_but_for_names(kind: Kind) -> None:
+    """The owners asked for lie at the same places among all accounts, and are asked for the same pages."""
+    small, large = ([json.loads(body) for body in kind.bodies(accounts)[:1000]] for accounts in (10_000, 10_000_000))
+
+    assert [query["cursor"] for query in small] == [query["cursor"] for query in large]
+    assert [int(query["username"][1:]) * 1_000 for query in small] == [int(query["username"][1:]) for query in large]
+    assert {kind.lists == "far"} == {bool(int(query["username"][1:]) % 2) for query in small}
 
 
 def test_loads_are_shown_by_follow_and_by_second() -> None:

@@ -21,7 +21,7 @@ from msgspec import structs
 
 from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowEvent, Stretch, Visibility
 from retinue.store.base import Run
-from retinue.store.sqlite import images
+from retinue.store.sqlite import images, known
 from retinue.store.sqlite.wal_index import WalIndex
 from retinue.web import hot
 from retinue.web.protocol import Protocol
@@ -246,6 +246,31 @@ def test_an_image_is_really_used(service: Service) -> None:
     reads.clear()
     assert 1 == len({service.hot_graph.run_at_once(stretch) for _ in range(9)})
     assert [] == reads
+
+
+def test_images_are_given_up_where_they_would_keep_more_rows_than_are_remembered(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then each page is read from the file, and is the same."""
+    monkeypatch.setattr(known, "ROWS_PER_GENERATION", 40)
+    for name in ("p", "q"):
+        service.follow(name, *((f"{name}{number}", EARLY + number) for number in range(30)))
+    reads: list[str] = []
+    service.graph.connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: reads.append(event["sql"]))
+    stretches = [
+        Stretch(account.id, Direction.FOLLOWING, NOW, 20)
+        for account in map(service.hot_graph.account_at_once, ("p", "q"))
+        if account is not None
+    ]
+
+    for stretch in 4 * stretches:
+        reads.clear()
+        run = service.hot_graph.run_at_once(stretch)
+        found = asyncio.run(service.graph.read(stretch))
+        assert Run(b",".join(found.rows), 20, found.oldest, has_more=True) == run
+    reads.clear()
+    assert service.hot_graph.run_at_once(stretches[0]) is not None
+    assert reads
 
 
 def test_the_wal_index_tells_of_every_commit(service: Service) -> None:

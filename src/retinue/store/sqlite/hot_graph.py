@@ -5,6 +5,7 @@ what is not ordinary (a row that is not known yet, or not visible; blocks that a
 """
 
 from bisect import bisect_right
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,6 +81,8 @@ class HotSqliteGraph:
         if stretch.as_of is not None or known.must_merge or state is None:
             return None
         images = self._images
+        if known.has_dropped:
+            images.clear()  # they would keep more rows than all that is remembered
         if state != self._state:
             self._state = state
             images.state += 1
@@ -97,9 +100,10 @@ class HotSqliteGraph:
         for block, entries in blocks:
             if len(accounts) < wanted:
                 _take(entries, bound, wanted, accounts, positions)
-                self._images.offer(number, start_of(block), entries, lambda start: self._last_of(owner, start, lists))
+                if not self._known.has_dropped:
+                    self._images.offer(number, start_of(block), entries, partial(self._last_of, owner, lists))
         is_whole = len(accounts) == wanted or len(blocks) < 2 or start_of(blocks[-1][0]) <= 1  # noqa: PLR2004 - the limit
-        rows = self._known.rows_of(accounts) if is_whole else None
+        rows = (self._known.rows_of(accounts) or self._known.loaded(accounts)) if is_whole else None
         if rows is None:
             return self._read_slowly(stretch)
         has_more = len(rows) == wanted
@@ -112,7 +116,7 @@ class HotSqliteGraph:
         found = self._graph.read_blocks(stretch)
         return Run(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
 
-    def _last_of(self, owner: int, start: int, lists: _Lists) -> int:
+    def _last_of(self, owner: int, lists: _Lists, start: int) -> int:
         """The last second that a block may hold: one before the next block of its owner."""
         within = block_at(owner, start), block_at(owner, LAST_SECOND)
         for (following,) in self._execute(lists.next_block, within).fetchall():

@@ -2,7 +2,8 @@
 
 Reading a page from an image is a search and a join, without SQLite and without looking up each row. An image holds for
 one state of the file and one edition of the names; when either has changed its block is read again, and where the
-entries are still the same only a changed name makes a new image necessary. What is not asked for twice gets none.
+entries are still the same only a changed name makes a new image necessary. What is not asked for twice gets none. The
+rows themselves are not counted here: they have to be remembered elsewhere anyway.
 """
 
 from bisect import bisect_right
@@ -84,6 +85,12 @@ class Images:
             if image.start <= 1:
                 return Run(b",".join(rows), len(rows), oldest, has_more=False)
             bound = image.start - 1
+
+    def clear(self) -> None:
+        """Forget all images."""
+        if self._asked:
+            self._young, self._old, self._asked = {}, {}, set()
+            self._count = 0
 
     def offer(self, number: int, start: int, entries: bytes, last_of: LastOf) -> None:
         """Show a list's block that was just read, at the present state.

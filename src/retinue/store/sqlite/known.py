@@ -44,6 +44,7 @@ class Known(Generic[Shown_co]):
         self._count = 0
         self._accounts: dict[str, Account] = {}
         self.must_merge = False
+        self.has_dropped = False  # whether there were ever more rows than are remembered
         self.edition = 0  # another one after each change of a name or visibility
         self._revision = self._newest_revision()
         self._look_for_moves()
@@ -109,6 +110,7 @@ class Known(Generic[Shown_co]):
             self._old_rows = self.rows.copy()
             self.rows.clear()  # stays the same list: a page is just being read with it
             self._count = 0
+            self.has_dropped = True
         row = _at(self._old_rows, account_id)
         if row is False:
             row = self._read(account_id)
