@@ -2,7 +2,7 @@
 
 The same requests as in `bench.py`, through the parts that a worker is assembled of. Every step is done for all requests
 in their order, before the next one begins; so each finds the processor's caches warmer than in a server, and together
-they take less than the whole answer.
+they take less than the whole answer. Last comes the least that can be a server in Python (fixed_answer.py).
 """
 
 import argparse
@@ -21,6 +21,7 @@ from typing import TypeVar
 import msgspec
 
 from graphs import Size, generated
+from process_tree import cpu_seconds, require_cores
 from retinue import assemble, names, requests, wire
 from retinue.access.audit import Auditor, Record
 from retinue.access.tally import Tally
@@ -32,17 +33,20 @@ from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
 from retinue.store.base import Anchor, HotGraph, Run
 from retinue.web.hot import Head
-from running import Failed
-from traffic import draw_bodies
+from running import Failed, running
+from traffic import Traffic, draw_bodies, drive, require_wrk
 
 MAX_COUNTS = (20, 100)
 ALL_IN_MEMORY_MIB = 16 * 1024
 BATCH = 100  # records that come to the keeper together
+FIXED_SECONDS = 2
+SERVER_CORE, WRK_CORE = 0, 1
 
 _ASKED = (
     b"POST /v2/research/user/following/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: %b\r\nContent-Length: %d\r\n\r\n"
 )
 _DEFAULTS = [(b"date", b"Sun, 01 Nov 2026 00:00:00 GMT"), (b"server", b"retinue")]
+_FIXED_ANSWER = Path(__file__).with_name("fixed_answer.py")
 _LOG_ID = "20261101000000" + 20 * "0"
 _AMPLE = ClientChange(name="steps", list_calls=10**9, list_rows=10**11, rate=Rate(1_000_000, 60))
 _KEEPING = Keeping(file_bytes=2**40, file_seconds=2**31, keep_seconds=0)
@@ -113,6 +117,8 @@ def main() -> int:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     try:
+        require_cores(SERVER_CORE, WRK_CORE)
+        require_wrk()
         folder = generated(Size(options.accounts, options.follows), "parquet")
         columns = [_costs(folder, max_count, options.rounds) for max_count in MAX_COUNTS]
         gc.unfreeze()  # otherwise DuckDB tells at the end what was never collected
@@ -149,6 +155,7 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
         _of_answer(bench, runs)
         _of_whole(bench)
         _of_keeper(bench, Path(scratch))
+        watch.costs["a fixed answer of this size over HTTP"] = _of_fixed_answer(bench, Path(scratch), runs)
     return watch.costs
 
 
@@ -241,6 +248,20 @@ def _of_keeper(bench: Bench, scratch: Path) -> None:
     trail = Trail(scratch / "audit", Anchor(b"secret", 0, bytes(20), 0, bytes(20), is_open=False), _KEEPING, lambda: 0)
     bench.watch.time("keeper: count", Tally().add, batches)
     bench.watch.time("keeper: chain and write", trail.write, batches)
+
+
+def _of_fixed_answer(bench: Bench, scratch: Path, runs: Sequence[Run]) -> float:
+    """What the least that can be a server takes, the kernel's part included."""
+    bodies = scratch / "bodies.jsonl"
+    bodies.write_bytes(b"\n".join(bench.bodies))
+    answer_bytes = statistics.median(len(run.text) for run in runs)
+    costs = []
+    with running([sys.executable, str(_FIXED_ANSWER), f"{answer_bytes:.0f}"], core=SERVER_CORE) as server:
+        for _ in range(bench.watch.rounds + 1):  # the first is to warm up
+            before = cpu_seconds(server.pid)
+            outcome = drive(server, Traffic(bodies, ""), FIXED_SECONDS, core=WRK_CORE)
+            costs.append((cpu_seconds(server.pid) - before) / outcome.requests * 1e6)
+    return statistics.median(costs[1:])
 
 
 if __name__ == "__main__":

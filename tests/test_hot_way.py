@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,21 @@ def test_whoever_loses_access_gets_no_hot_answer(service: Service, ports: tuple[
         assert whole(connection).startswith(b"HTTP/1.1 401 ")
 
 
+def test_an_empty_page_is_refused_too_where_no_row_is_left(service: Service, ports: tuple[int, int]) -> None:
+    """Behind a head that is known, as on any other way; and costs no call."""
+    service.client_key, service.secret = service.register(list_rows=2)
+    service.token = service.fresh_token()
+    service.add_account("q")
+    service.follow("p", ("a", EARLY), ("b", EARLY + 1))
+    full = request(service.token, b'{"username":"p","max_count":2}')
+    empty = request(service.token, b'{"username":"q","max_count":2}')
+
+    assert asked(ports[SHORT], full).startswith(b"HTTP/1.1 200 ")
+    assert asked(ports[SHORT], empty) == asked(ports[LONG], empty)
+    assert service.records[-1].code == "daily_quota_limit_exceeded"
+    assert [200, 429, 429] == [record.status for record in service.records[-3:]]
+
+
 NAMES = [f"a{number}" for number in range(6)]
 EVENTS = st.one_of(
     st.builds(
@@ -246,6 +262,22 @@ def test_an_image_is_really_used(service: Service) -> None:
     reads.clear()
     assert 1 == len({service.hot_graph.run_at_once(stretch) for _ in range(9)})
     assert [] == reads
+
+
+OFFERS = st.tuples(st.integers(0, 30), st.integers(0, 3), st.integers(0, 9), st.booleans())
+
+
+@settings(max_examples=500)
+@given(st.lists(OFFERS, max_size=300))
+def test_images_never_take_more_than_their_room(offers: list[tuple[int, int, int, bool]]) -> None:
+    """Whatever is offered, also while blocks grow into others and names change."""
+    few = images.Images(lambda accounts: [b"row"] * len(accounts), 2 * 5 * images._BYTES)
+    for number, place, reach, is_renamed in offers:
+        few.edition += is_renamed
+        few.offer(
+            number, 1 + 10 * place, struct.pack("2I", 1 + 10 * place, 7), partial(int, 1 + 10 * place + 3 * reach)
+        )
+        assert len(few) <= 10
 
 
 def test_images_are_given_up_where_they_would_keep_more_rows_than_are_remembered(

@@ -224,6 +224,28 @@ def test_settling_does_not_wait_for_readers(graph_file: Path) -> None:
     writer.close()
 
 
+def test_rows_that_change_again_and_again_fill_no_memory(
+    graph_file: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is forgotten for a change makes room: all rows are remembered after more changes than there is room."""
+    monkeypatch.setattr(known, "ROWS_PER_GENERATION", 5)
+    writer = assemble.open_graph_writer(str(graph_file), clock)
+    asyncio.run(writer.add_accounts([AccountRecord(f"n{n}") for n in range(4)], NOW))
+    connection = files.open_for_reading(graph_file, files.GRAPH)
+    memory = Known(connection, clock, Row)
+    ids = [row[0] for row in connection.execute("SELECT id FROM account")]
+    for turn in range(20):
+        assert all(memory.load(account_id) for account_id in ids)
+        asyncio.run(writer.add_accounts([AccountRecord("n0", display_name=f"name {turn}")], NOW + turn))
+        clock.advance(1)
+        memory.refresh()
+
+    assert memory.keeps_all
+    assert 3 == sum(map(bool, memory.rows))
+    connection.close()
+    writer.close()
+
+
 def test_remembered_rows_are_bounded_and_right(
     graph_file: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,11 +268,15 @@ def test_remembered_rows_are_bounded_and_right(
     assert [memory.load(ids[100])] == [row for row in rows if row]
     assert memory.load(ids[0]) is not None
     assert 2 == sum(map(bool, memory.rows))
+    before = memory.keeps_all
+    assert all(memory.load(account_id) for account_id in ids[:200])
+    assert (True, False) == (before, memory.keeps_all)
 
     asyncio.run(writer.add_accounts([AccountRecord(f"n{n}", display_name="after") for n in range(count)], NOW + 1))
     clock.advance(1)
     memory.refresh()
     assert [] == memory.rows
+    assert (True, 1) == (memory.keeps_all, memory.epoch)
     changed = memory.load(ids[0])
     assert changed is not None
     assert changed.display_name == "after"

@@ -119,7 +119,8 @@ class FileLedger:
             else:
                 others += 1
                 limit, used, most_rows = quota.other_calls, others, None
-            if (limit is not None and used > limit) or (most_rows is not None and all_rows > most_rows):
+            # An empty page too is given only to who has a row left: before it was read nobody knew that it is empty.
+            if (limit is not None and used > limit) or (most_rows is not None and all_rows + (not rows) > most_rows):
                 return None
             counts = (calls, all_rows, others, newest, seconds, total, current)
             _COUNTS.pack_into(self._map, place + _COUNTS_AT, *counts)

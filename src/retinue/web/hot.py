@@ -98,6 +98,8 @@ class Hot:
         if account is None:
             return None
         now = self._clock.now()
+        # What could fail comes before the charge: a request that goes another way is charged there.
+        log_id, peer = self._log_ids.fresh(now), self._peers.address(host, head.forwarded_for)
         try:
             stretch = stretch_of(account, query, head.direction, now)
             run = self._graph.run_at_once(stretch)
@@ -106,10 +108,8 @@ class Hot:
             return None
         if run is None or allowance is None:
             return None
-        log_id = self._log_ids.fresh(now)
         bound, count = stretch.bound, run.count
         page = wire.run_body(run.text, run.oldest - 1 if count else bound, run.has_more, head.direction, log_id)
-        peer = self._peers.address(host, head.forwarded_for)
         took = int((self._clock.elapsed() - started) * 1e6)
         known = (grant.client_key, account.id, "", bound, None, count)
         self._outbox.add(Record(now, log_id, head.endpoint, 200, "ok", took, peer, *known))

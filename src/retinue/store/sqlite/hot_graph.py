@@ -1,7 +1,7 @@
 """Answers at once what can be: lists of today from images of their blocks, accounts from what is known by heart.
 
 What there is no image of is read with as few steps as can be. The slow twin is `SqliteGraph` on the same connection;
-what is not ordinary (a row that is not known yet, or not visible; blocks that are nearly empty) is left to it.
+what is not ordinary (a row that is not visible; blocks that are nearly empty) is left to it.
 """
 
 from bisect import bisect_right
@@ -50,6 +50,7 @@ class HotSqliteGraph:
         self._execute = files.executor(graph.connection)
         self._index = WalIndex(path)
         self._state: bytes | None = None
+        self._epoch = graph.known.epoch
         self._images = Images(graph.known.loaded, image_bytes)
         self._following = _lists(Direction.FOLLOWING, _FOLLOWING_BIT)
         self._followers = _lists(Direction.FOLLOWERS, _FOLLOWERS_BIT)
@@ -81,8 +82,9 @@ class HotSqliteGraph:
         if stretch.as_of is not None or known.must_merge or state is None:
             return None
         images = self._images
-        if known.has_dropped:
-            images.clear()  # they would keep more rows than all that is remembered
+        if not known.keeps_all or known.epoch != self._epoch:
+            self._epoch = known.epoch
+            images.clear()  # they would keep rows that are not remembered any more
         if state != self._state:
             self._state = state
             images.state += 1
@@ -97,11 +99,14 @@ class HotSqliteGraph:
         accounts: list[int] = []
         positions: list[int] = []
         blocks = self._execute(lists.read, (first_block(owner), block_at(owner, bound))).fetchall()
+        last = partial(self._last_of, bound, owner, lists)
         for block, entries in blocks:
-            if len(accounts) < wanted:
-                _take(entries, bound, wanted, accounts, positions)
-                if not self._known.has_dropped:
-                    self._images.offer(number, start_of(block), entries, partial(self._last_of, owner, lists))
+            if len(accounts) == wanted:
+                break
+            _take(entries, bound, wanted, accounts, positions)
+            if self._known.keeps_all:
+                self._images.offer(number, start_of(block), entries, last)
+                last = partial(int, start_of(block) - 1)
         is_whole = len(accounts) == wanted or len(blocks) < 2 or start_of(blocks[-1][0]) <= 1  # noqa: PLR2004 - the limit
         rows = (self._known.rows_of(accounts) or self._known.loaded(accounts)) if is_whole else None
         if rows is None:
@@ -116,9 +121,9 @@ class HotSqliteGraph:
         found = self._graph.read_blocks(stretch)
         return Run(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
 
-    def _last_of(self, owner: int, lists: _Lists, start: int) -> int:
-        """The last second that a block may hold: one before the next block of its owner."""
-        within = block_at(owner, start), block_at(owner, LAST_SECOND)
+    def _last_of(self, bound: int, owner: int, lists: _Lists) -> int:
+        """The last second that the block with a bound may hold: one before the next block of its owner."""
+        within = block_at(owner, bound), block_at(owner, LAST_SECOND)
         for (following,) in self._execute(lists.next_block, within).fetchall():
             return start_of(following) - 1
         return LAST_SECOND

@@ -6,7 +6,7 @@ entries are still the same only a changed name makes a new image necessary. What
 rows themselves are not counted here: they have to be remembered elsewhere anyway.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 
 from retinue.model import Stretch
@@ -16,7 +16,7 @@ from retinue.store.sqlite.blocks import LAST_SECOND
 _BYTES = 2_600  # what an image of a full block takes, about
 
 Rows = Callable[[list[int]], Sequence[bytes] | None]
-LastOf = Callable[[int], int]
+Listed = tuple[list[int], list["Image"]]  # of one list: the starts of its images, ascending, and the images
 
 
 class Image:
@@ -48,13 +48,15 @@ class Images:
         self._most = most_bytes // 2 // _BYTES
         self.state = 0
         self.edition = 0
-        # By list: the starts of its images, ascending, and the images.
-        self._young: dict[int, tuple[list[int], list[Image]]] = {}
-        self._old: dict[int, tuple[list[int], list[Image]]] = {}
+        self._young: dict[int, Listed] = {}
+        self._old: dict[int, Listed] = {}
         self._count = 0  # of the young ones
         self._turned_away = 0
         # Blocks that were asked for, since no more were than images fit.
         self._asked: set[int] = set()
+
+    def __len__(self) -> int:
+        return sum(len(starts) for generation in (self._young, self._old) for starts, _ in generation.values())
 
     def run(self, number: int, stretch: Stretch) -> Run | None:
         """The rows of a stretch of today's list; None where an image is missing or does not hold any more."""
@@ -88,22 +90,19 @@ class Images:
 
     def clear(self) -> None:
         """Forget all images."""
-        if self._asked:
-            self._young, self._old, self._asked = {}, {}, set()
-            self._count = 0
+        if self._young or self._old:
+            self._young, self._old, self._count = {}, {}, 0
 
-    def offer(self, number: int, start: int, entries: bytes, last_of: LastOf) -> None:
-        """Show a list's block that was just read, at the present state.
-
-        `last_of` tells the last second that the block with a start may hold.
-        """
+    def offer(self, number: int, start: int, entries: bytes, last: Callable[[], int]) -> None:
+        """Show a list's block that was just read, at the present state; `last` tells the last second it may hold."""
         block = number << 32 | start
         if block not in self._asked:
             if len(self._asked) >= 2 * self._most:
                 self._asked.clear()
             self._asked.add(block)
             return
-        image = self._image_of(number, start)
+        of_list = self._young.get(number) or self._old_of(number)
+        image = _at(of_list, start)
         if image is None and self._count >= self._most:
             self._turn_away()
             return
@@ -113,17 +112,20 @@ class Images:
             if rows is None:
                 return
             image = Image(start, entries, rows)
-            self._keep(number, image)
-        image.last = last_of(start)
+        if of_list is None:
+            of_list = self._young[number] = ([], [])
+        image.last = last()
         image.state, image.edition = self.state, self.edition
-        self._drop_within(number, image)
+        grown = _put(of_list, image)
+        if self._young.get(number) is of_list:
+            self._count += grown
 
-    def _old_of(self, number: int) -> tuple[list[int], list[Image]] | None:
+    def _old_of(self, number: int) -> Listed | None:
         """The old images of a list, made young again where there is room."""
         of_list = self._old.get(number)
-        if of_list is not None and self._count < self._most:
+        if of_list is not None and self._count + len(of_list[0]) <= self._most:
             self._young[number] = self._old.pop(number)
-            self._count += len(of_list[1])
+            self._count += len(of_list[0])
         return of_list
 
     def _turn_away(self) -> None:
@@ -132,29 +134,19 @@ class Images:
             self._old, self._young = self._young, {}
             self._count = self._turned_away = 0
 
-    def _image_of(self, number: int, start: int) -> Image | None:
-        of_list = self._young.get(number) or self._old_of(number)
-        if of_list is None:
-            return None
-        starts, images = of_list
-        index = bisect_right(starts, start) - 1
-        return images[index] if index >= 0 and starts[index] == start else None
 
-    def _keep(self, number: int, image: Image) -> None:
-        starts, images = self._young.setdefault(number, ([], []))
-        index = bisect_right(starts, image.start)
-        if index and starts[index - 1] == image.start:
-            images[index - 1] = image
-        else:
-            starts.insert(index, image.start)
-            images.insert(index, image)
-            self._count += 1
+def _at(of_list: Listed | None, start: int) -> Image | None:
+    """The image that begins at a second."""
+    if of_list is None:
+        return None
+    starts, images = of_list
+    index = bisect_right(starts, start) - 1
+    return images[index] if index >= 0 and starts[index] == start else None
 
-    def _drop_within(self, number: int, image: Image) -> None:
-        """Blocks that began where this one now reaches are gone."""
-        of_list = self._young.get(number)
-        if of_list is None:
-            return
-        starts, images = of_list
-        first, last = bisect_right(starts, image.start), bisect_right(starts, image.last)
-        del starts[first:last], images[first:last]
+
+def _put(of_list: Listed, image: Image) -> int:
+    """Put an image in place of all that begin where it reaches: their blocks are gone. How many more there are now."""
+    starts, images = of_list
+    first, end = bisect_left(starts, image.start), bisect_right(starts, image.last)
+    starts[first:end], images[first:end] = [image.start], [image]
+    return 1 - (end - first)

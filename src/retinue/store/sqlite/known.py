@@ -44,7 +44,8 @@ class Known(Generic[Shown_co]):
         self._count = 0
         self._accounts: dict[str, Account] = {}
         self.must_merge = False
-        self.has_dropped = False  # whether there were ever more rows than are remembered
+        self.keeps_all = True  # no row that was read had to go for others
+        self.epoch = 0  # another one after all rows were forgotten
         self.edition = 0  # another one after each change of a name or visibility
         self._revision = self._newest_revision()
         self._look_for_moves()
@@ -107,10 +108,10 @@ class Known(Generic[Shown_co]):
         if row is not False:
             return row
         if self._count >= ROWS_PER_GENERATION:
+            self.keeps_all = self.keeps_all and not self._old_rows
             self._old_rows = self.rows.copy()
             self.rows.clear()  # stays the same list: a page is just being read with it
             self._count = 0
-            self.has_dropped = True
         row = _at(self._old_rows, account_id)
         if row is False:
             row = self._read(account_id)
@@ -138,8 +139,11 @@ class Known(Generic[Shown_co]):
             self.rows.clear()
             self._old_rows.clear()
             self._count = 0
+            self.keeps_all = True
+            self.epoch += 1
             self._revision = self._newest_revision()
         for account_id, _ in changed:
+            self._count -= _at(self.rows, account_id) is not False
             for rows in (self.rows, self._old_rows):
                 if account_id < len(rows):
                     rows[account_id] = False
