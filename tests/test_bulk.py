@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import re
 import subprocess
@@ -22,13 +23,14 @@ from hypothesis import strategies as st
 
 from frozen_clock import FrozenClock
 from retinue import assemble
+from retinue.clock import SystemClock
 from retinue.errors import InputError
 from retinue.ingest import large, staging
 from retinue.ingest.bulk import Import, Tally, import_accounts, import_follows
 from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS
 from retinue.ingest.rejects import RejectsFile
-from retinue.ingest.tables import open_table
-from retinue.model import ErasureEvent, FollowEvent
+from retinue.ingest.tables import ParquetTable, open_table
+from retinue.model import Direction, ErasureEvent, FollowEvent, Stretch
 from retinue.store.sqlite import check_lists, files, loading, placing
 from retinue.store.sqlite.check_lists import TABLES, entries_of
 from running import Refused, Session, fresh_token, running_server
@@ -178,8 +180,9 @@ HISTORY = st.lists(
     ),
     max_size=12,
 )
-USUAL = st.lists(st.tuples(PAIRS, st.integers(EARLY, EARLY + 12)), unique_by=lambda row: row[0], max_size=40).map(
-    lambda rows: [(*pair, str(at)) for pair, at in sorted(rows, key=lambda row: -row[1])]
+SECONDS_AND_NONE = st.one_of(st.integers(EARLY, EARLY + 12), st.just(NOW))
+USUAL = st.lists(st.tuples(PAIRS, SECONDS_AND_NONE), unique_by=lambda row: row[0], max_size=40).map(
+    lambda rows: [(*pair, "" if at == NOW else str(at)) for pair, at in sorted(rows, key=lambda row: -row[1])]
 )
 
 
@@ -324,6 +327,36 @@ def test_a_load_into_a_running_service_is_seen_whole(many: Path, tmp_path: Path)
         with imported(store, many) as importing:
             tally = json.loads(importing.communicate()[0])[str(many)]
     assert (0, MANY) == (tally["accepted"], tally["duplicate"])
+
+
+def test_rows_without_a_time_are_ordinary(tmp_path: Path) -> None:
+    """A large file that has no times is loaded at once, in a folder with any name; the first row is the newest."""
+    table, folder = tmp_path / "follows.parquet", tmp_path / "it's 'here'"
+    folder.mkdir()
+    columns = "n // 300 AS follower, 1000 + n % 300 AS followee"
+    duckdb.sql(f"COPY (SELECT {columns} FROM range({MANY}) r(n)) TO '{table}' (FORMAT parquet)")
+    command = [sys.executable, "-m", "retinue", "import", "--store", str(tmp_path / "graph.db"), str(table)]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "TMPDIR": str(folder)})
+
+    with closing(assemble.open_graph(str(tmp_path / "graph.db"), SystemClock())) as graph:
+        account = asyncio.run(graph.find_account("7"))
+        assert account is not None
+        page = asyncio.run(graph.read(Stretch(account.id, Direction.FOLLOWING, int(time.time()), 100)))
+    assert [str(1000 + n) for n in range(100)] == [row.username for row in page.rows]
+    assert [] == list(folder.iterdir())
+
+
+def test_a_file_of_unusual_rows_is_left_to_the_other_way(many: Path, tmp_path: Path) -> None:
+    """Where hardly a row is ordinary loading at once would take its time for nothing."""
+    table = tmp_path / "odd.parquet"
+    duckdb.sql(f"COPY (SELECT follower, '@' || followee AS followee FROM '{many}') TO '{table}' (FORMAT parquet)")
+    with closing(open_table(table, FOLLOW_COLUMNS)) as opened, closing(staging.Staging(MANY, NOW)) as staged:
+        assert isinstance(opened, ParquetTable)
+        staged.stage(opened)
+        staged.leave_out([name for names in staged.names() for name in names if name.startswith("@")])
+        assert [] == list(staged.names())
+        with pytest.raises(staging.CannotStage, match="usual"):
+            staged.number([])
 
 
 def test_what_does_not_fit_on_the_disk_is_not_begun(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:

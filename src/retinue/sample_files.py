@@ -100,7 +100,7 @@ def _write(path: Path, chunks: Iterator[dict[str, NDArray[Any]]]) -> None:
             for number, chunk in enumerate(chunks):
                 connection.register("chunk", chunk)
                 connection.execute("INSERT INTO made FROM chunk" if number else "CREATE TABLE made AS FROM chunk")
-            connection.execute(f"COPY made TO '{Path(folder) / 'made.parquet'}' (FORMAT parquet)")
+            connection.table("made").write_parquet(str(Path(folder) / "made.parquet"))
         except duckdb.Error as error:
             raise InputError(f"{path}: cannot be written: {error}") from error
         finally:

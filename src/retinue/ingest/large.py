@@ -64,7 +64,7 @@ async def load(
     """Load a table; None where it is so unusual that all of it has to be taken row by row."""
     rows = table.size if isinstance(table, ParquetTable) else table.size // _BYTES_PER_ROW
     try:
-        with closing(Staging(rows, received_at)) as staging, translated():
+        with translated(), closing(Staging(rows, received_at)) as staging:
             return await _load(table, writer, staging, lambda share: on_progress(int(share * table.size)))
     except CannotStage:
         return None
@@ -84,5 +84,5 @@ async def _load(table: CsvTable | ParquetTable, writer: BulkWriter, staging: Sta
     await asyncio.sleep(0)
     report(_SORTED)
     loaded = await writer.load(staging, lambda share: report(_SORTED + (1 - _SORTED) * share))
-    left = sorted({*staging.unusual().tolist(), *loaded.left.tolist()})
-    return Outcome(loaded.accepted, loaded.duplicate, Rest(table, left))
+    left = [*staging.unusual().tolist(), *loaded.left.tolist()]  # a row is in one of them
+    return Outcome(loaded.accepted, loaded.duplicate, Rest(table, sorted(left)))

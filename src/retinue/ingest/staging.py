@@ -16,7 +16,7 @@ import duckdb
 import numpy as np
 
 from retinue.errors import InputError
-from retinue.ingest.tables import CsvTable, ParquetTable
+from retinue.ingest.tables import CsvTable, ParquetTable, quoted
 from retinue.model import Direction
 from retinue.store.bulk import NOBODY, Follows, Numbers
 
@@ -24,6 +24,7 @@ MEMORY = "900MB"
 THREADS = 2
 NAMES_AT_ONCE = 50_000
 ROWS_AT_ONCE = 200_000  # arrays of so many numbers stay in the processor's caches
+MOST_UNUSUAL = 100_000  # and more if they are less than a tenth of the others
 BYTES_PER_ROW = 80  # on disk at most, in the temporary folder and in the store together
 
 _LEAST_SPILLED = 1_000_000_000
@@ -78,17 +79,22 @@ class Staging:
             ("temp_directory", temporary),
             ("max_temp_directory_size", f"{max(needed, _LEAST_SPILLED)}B"),
         ):
-            self._duck.execute(f"SET {setting} = '{value}'")
+            self._duck.execute(f"SET {setting} = {quoted(value)}")
         self._sorter, self._reader = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        self._sorts: list[duckdb.DuckDBPyConnection] = []
         self._sorting: dict[Direction, Future[None]] = {}
         self._owners: dict[Direction, tuple[Numbers, Numbers]] = {}
 
     def close(self) -> None:
         """Give the disk back."""
-        for executor in (self._sorter, self._reader):
-            executor.shutdown(cancel_futures=True)
-        self._duck.close()
-        self._folder.cleanup()
+        try:
+            for cursor in self._sorts:
+                cursor.interrupt()  # who stops an import does not want to wait for its sorting
+            for executor in (self._sorter, self._reader):
+                executor.shutdown(cancel_futures=True)
+            self._duck.close()
+        finally:
+            self._folder.cleanup()
 
     def stage(self, table: CsvTable | ParquetTable) -> None:
         """Read a table."""
@@ -97,7 +103,7 @@ class Staging:
         self._duck.execute(
             f"CREATE {'VIEW' if is_parquet else 'TABLE'} staged AS SELECT row, follower, followee,"
             f" CASE WHEN second = 0 THEN {self.received_at} ELSE second END AS second,"
-            f" second BETWEEN 1 AND {self.received_at - 1} AND follower <> followee AS is_usual FROM ({source})"
+            f" second BETWEEN 1 AND {self.received_at} AND follower <> followee AS is_usual FROM ({source})"
         )
         # A row for each line: then nothing was passed over or put together.
         if not is_parquet and self._number("SELECT count(*) FROM staged") != _lines_in(table.path) - 1:
@@ -152,6 +158,8 @@ class Staging:
             f" AND a.number <> {NOBODY} AND b.number <> {NOBODY}"
         )
         self._count = self._number("SELECT count(*) FROM follow")
+        if self._number("SELECT count(*) FROM staged") - self._count > max(MOST_UNUSUAL, self._count // 10):
+            raise CannotStage("too few usual rows")  # a load would take its time for nothing
 
     def unusual(self) -> Numbers:
         """The numbers of all rows that are not in lists, ascending."""
@@ -162,7 +170,8 @@ class Staging:
     def sort(self) -> None:
         """Sort the lists of both directions, those of followers while the others are being read."""
         for direction in Direction:
-            self._sorting[direction] = self._sorter.submit(self._sort, direction, self._duck.cursor())
+            self._sorts.append(self._duck.cursor())
+            self._sorting[direction] = self._sorter.submit(self._sort, direction, self._sorts[-1])
         self._sorting[Direction.FOLLOWING].result()
 
     def owners(self, direction: Direction) -> tuple[Numbers, Numbers]:
@@ -179,11 +188,10 @@ class Staging:
         """All follows, some lists at a time; while some are dealt with the next ones are read."""
         self._sorting[direction].result()
         owners, sizes = self.owners(direction)
-        shares = np.cumsum(sizes) // ROWS_AT_ONCE
+        ends = np.flatnonzero(np.append(np.diff(np.cumsum(sizes) // ROWS_AT_ONCE), 1)) if len(owners) else owners
+        begins = np.append(0, ends + 1)
         coming: deque[Future[Follows]] = deque()
-        for share in np.unique(shares):
-            within = owners[shares == share]
-            first, last = int(within[0]), int(within[-1])
+        for first, last in zip(owners[begins[:-1]].tolist(), owners[ends].tolist(), strict=True):
             coming.append(self._reader.submit(self._read, direction, first, last, self._duck.cursor()))
             if len(coming) > 1:
                 yield coming.popleft().result()
@@ -192,7 +200,7 @@ class Staging:
 
     @staticmethod
     def _read(direction: Direction, first: int, last: int, duck: duckdb.DuckDBPyConnection) -> Follows:
-        """The follows of the owners from a first to a last one."""
+        """The follows of the owners from a first to a last one. DuckDB gives rows in the order of their table."""
         found = duck.execute(
             f"SELECT owner, second, account, row FROM {direction.value} WHERE owner BETWEEN ? AND ?", (first, last)
         ).fetchnumpy()
@@ -206,7 +214,6 @@ class Staging:
             f"CREATE TABLE {direction.value} AS SELECT {owner} AS owner, second, {account} AS account, row FROM follow"
             " ORDER BY owner, second, row DESC"
         )
-        duck.close()
 
     def _number(self, query: str) -> int:
         return int(self._duck.execute(query).fetchall()[0][0])
@@ -230,7 +237,7 @@ def _csv(table: CsvTable, name: Path) -> str:
     columns = ", ".join(f"'{name}': 'VARCHAR'" for name in table.names)
     at = _TEXT_SECOND.format(at="followed_at") if "followed_at" in table.names else "0"
     return (
-        f"SELECT row_number() OVER () AS row, follower, followee, {at} AS second FROM read_csv('{name}',"
+        f"SELECT row_number() OVER () AS row, follower, followee, {at} AS second FROM read_csv({quoted(name)},"
         f" auto_detect = false, columns = {{{columns}}}, header = true, delim = ',', quote = '\"', escape = '\"',"
         " strict_mode = true, null_padding = false)"
     )

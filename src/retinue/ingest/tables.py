@@ -184,19 +184,19 @@ class ParquetTable:
 
     def rows_at(self, numbers: Iterable[int]) -> Iterator[RawRow]:
         """Rows by number, ascending, the first being 1."""
-        wanted = sorted(number - 1 for number in numbers)
-        query = f"SELECT file_row_number, {self._picked} FROM {self.source(numbered=True)}"  # noqa: S608 - known columns
-        for start in range(0, len(wanted), _PARQUET_BATCH):
-            some = wanted[start : start + _PARQUET_BATCH]
-            found = self._connection.execute(
-                f"{query} WHERE file_row_number IN (SELECT unnest(?)) ORDER BY file_row_number", (some,)
-            ).fetchall()
-            for number, *values in found:
+        wanted = [number - 1 for number in numbers]
+        self._connection.execute(
+            f"SELECT file_row_number, {self._picked} FROM {self.source(numbered=True)}"  # noqa: S608 - known columns
+            " WHERE file_row_number IN (SELECT unnest(?)) ORDER BY file_row_number",
+            (wanted,),
+        )
+        while batch := self._connection.fetchmany(_PARQUET_BATCH):
+            for number, *values in batch:
                 yield RawRow(number + 1, dict(zip(self._names, values, strict=True)), repr(tuple(values)))
 
     def source(self, *, numbered: bool = False) -> str:
         """The file in SQL, if wanted with the column `file_row_number`."""
-        return f"read_parquet('{self._name}', hive_partitioning = false, file_row_number = {numbered})"
+        return f"read_parquet({quoted(self._name)}, hive_partitioning = false, file_row_number = {numbered})"
 
     def close(self) -> None:
         """Give the file back."""
@@ -293,3 +293,8 @@ def _check_columns(path: Path, found: list[str], columns: Columns) -> None:
         if names:
             known = ", ".join(columns.required + columns.optional)
             raise InputError(f"{path}: {wrong} {names[0]!r}; columns are {known}; found: {', '.join(found)[:200]}")
+
+
+def quoted(text: object) -> str:
+    """A text as it stands in SQL."""
+    return "'" + str(text).replace("'", "''") + "'"
