@@ -43,7 +43,10 @@ MAX_COUNTS = (20, 100)
 CONNECTIONS = 32
 SERVER_CORE, SENDER_CORE = 0, 1
 
-_OF_ACCOUNTS = ("account", "claim", "profile", "sqlite_autoindex_account_1", "sqlite_autoindex_account_2")
+_OF_ACCOUNTS = (
+    *("account", "sqlite_autoindex_account_1", "sqlite_autoindex_account_2", "account_changed"),
+    *("claim", "claim_account", "profile"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def _options(free: int) -> Options:
     parser.add_argument("--accounts", type=int, default=ACCOUNTS)
     parser.add_argument("--follows", type=int, help="a billion, or the largest power of ten for which there is room")
     parser.add_argument("--rate", type=float, default=200, help="requests a second")
-    parser.add_argument("--seconds", type=int, default=20, help="length of a run")
+    parser.add_argument("--seconds", type=int, default=10, help="length of a run")
     parser.add_argument("--runs", type=int, default=5)
     given = vars(parser.parse_args())
     wanted = given.pop("follows")

@@ -42,8 +42,12 @@ def measured_import(name: str, work: Work, tables: tuple[str | Path, ...], count
     with subprocess.Popen(
         command, env={**os.environ, "TMPDIR": str(temporary)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        with watched(*measures(process.pid, work.folder)) as (memory, disk):
-            told, said = process.communicate()
+        try:
+            with watched(*measures(process.pid, work.folder)) as (memory, disk):
+                told, said = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
         seconds = time.perf_counter() - start
     if process.returncode:
         raise Failed(f"{' '.join(command)}\nended with exit code {process.returncode}\n{said.decode()}")

@@ -4,6 +4,7 @@ Heavy-tailed following and followers, bursts within one second, names in many sc
 withheld accounts. Always holds `test_user` with the list that TikTok's own page shows. Reads no clock.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ _MOST_FOLLOWED = 10_000
 _BURST_SHARE = 0.15
 _FOLLOWS_PER_CHUNK = 500_000
 _ROUNDS_BY_POPULARITY = 4
+_MOST_TURNS = 500  # among millions of accounts the last few follows would take thousands
 _LUCK_BITS = 62  # of a signed word, for a follower's number in its chunk and the front of a random fraction
 
 _HANDLES = ("anna", "ben", "chloe", "dario", "elif", "farid", "gia", "hugo", "ines", "juno", "kai", "lena", "mateo")
@@ -142,10 +144,11 @@ def _degrees(random: np.random.Generator, size: Size) -> Ints:
     weights = np.exp(random.normal(0.0, 1.4, size=size.accounts))
     weights[0] = 0.0  # the page owner's list is fixed
     degrees = np.zeros(size.accounts, dtype=np.int64)
+    turns = itertools.count()
     while (missing := wanted - int(degrees.sum())) > 0:
         room = np.where(degrees < cap, weights, 0.0)
         share = np.floor(room / room.sum() * missing).astype(np.int64)
-        if not share.any():
+        if not share.any() or next(turns) > _MOST_TURNS:
             share[np.argsort(-room, kind="stable")[: min(missing, int(np.count_nonzero(room)))]] = 1
         degrees = np.minimum(degrees + share, cap)
     return degrees
