@@ -28,7 +28,7 @@ from retinue.access.tally import Tally
 from retinue.access.trail import Keeping, Trail
 from retinue.clock import SystemClock
 from retinue.following import stretch_of
-from retinue.model import RESEARCH_SCOPE, Account, ClientChange, Direction, Pool, Query, Rate, Stretch
+from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Direction, Pool, Query, Rate, Stretch
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
 from retinue.store.base import Anchor, HotGraph, Run
@@ -92,17 +92,21 @@ class Bench:
 
     public: assemble.Public
     outbox: ListOutbox
-    authorization: bytes
+    client: Client
     bodies: Sequence[bytes]
     store: Path
     watch: Stopwatch
 
-    def remember_token(self) -> None:
-        """Let the token be known by heart, for not quite a second. Raises `Failed`."""
+    def fresh_token(self) -> bytes:
+        """A header with a token that is known by heart, which it is for not quite a second."""
         credentials = self.public.access.credentials
-        asyncio.run(credentials.authorize(self.authorization, RESEARCH_SCOPE))
-        if credentials.remembered(self.authorization, RESEARCH_SCOPE) is None:
-            raise Failed("the token is not remembered")
+
+        async def issue() -> bytes:
+            authorization = b"Bearer " + (await credentials.issue_token(self.client)).encode()
+            await credentials.authorize(authorization, RESEARCH_SCOPE)
+            return authorization
+
+        return asyncio.run(issue())
 
     @contextmanager
     def graph(self, image_mib: int) -> Iterator[HotGraph]:
@@ -153,11 +157,8 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
         auditor, log_ids = Auditor(outbox, b"", clock), assemble.log_ids(clock)
         public = assemble.Public(assemble.gated(access, ledger, clock), auditor, clock, log_ids)
 
-        async def issue() -> str:
-            client = (await assemble.clients(access, clock).create(_AMPLE)).client
-            return await public.access.credentials.issue_token(client)
-
-        bench = Bench(public, outbox, b"Bearer " + asyncio.run(issue()).encode(), bodies, store, watch)
+        client = asyncio.run(assemble.clients(access, clock).create(_AMPLE)).client
+        bench = Bench(public, outbox, client, bodies, store, watch)
         _of_request(bench)
         stretches = _of_graph(bench)
         runs = _of_images(bench, stretches)
@@ -172,15 +173,16 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
 
 
 def _of_request(bench: Bench) -> None:
-    packets = [_ASKED % (bench.authorization, len(body)) + body for body in bench.bodies]
+    authorization = bench.fresh_token()
+    packets = [_ASKED % (authorization, len(body)) + body for body in bench.bodies]
     remembered = bench.public.access.credentials.remembered
     bench.watch.time("nothing", lambda _: None, packets)
     bench.watch.time("find the end of the head", lambda packet: packet.partition(b"\r\n\r\n"), packets)
 
     def remember(part: Sequence[bytes]) -> None:
-        bench.remember_token()
+        authorization = bench.fresh_token()
         for _ in part:
-            remembered(bench.authorization, RESEARCH_SCOPE)
+            remembered(authorization, RESEARCH_SCOPE)
 
     bench.watch.time("token", remember, _parts(packets))
     bench.watch.time("body to query", requests.read_plain_query, bench.bodies)
@@ -220,7 +222,7 @@ def _of_images(bench: Bench, stretches: Sequence[Stretch]) -> list[Run]:
 
 def _of_answer(bench: Bench, runs: Sequence[Run]) -> None:
     charge, log_ids, now = bench.public.access.quotas.charge, bench.public.log_ids, bench.public.clock.now()
-    grant = asyncio.run(bench.public.access.credentials.authorize(bench.authorization, RESEARCH_SCOPE))
+    grant = asyncio.run(bench.public.access.credentials.authorize(bench.fresh_token(), RESEARCH_SCOPE))
     bench.watch.time("quota", lambda run: charge(grant, Pool.LISTS, run.count), runs)
     bench.watch.time("log_id", lambda _: log_ids.fresh(now), runs)
 
@@ -231,15 +233,14 @@ def _of_answer(bench: Bench, runs: Sequence[Run]) -> None:
 
 
 def _of_whole(bench: Bench) -> None:
-    heads = {
-        len(body): Head(Direction.FOLLOWING, "following", bench.authorization, (), len(body)) for body in bench.bodies
-    }
     with bench.graph(Settings().image_mib) as graph:
         _accounts(graph, [requests.read_query(body) for body in bench.bodies])
         hot = assemble.hot_way(graph, bench.public)
 
         def answer(part: Sequence[bytes]) -> None:
-            bench.remember_token()
+            authorization = bench.fresh_token()
+            lengths = {len(body) for body in part}
+            heads = {length: Head(Direction.FOLLOWING, "following", authorization, (), length) for length in lengths}
             bench.outbox.records.clear()
             for body in part:
                 hot.answer(heads[len(body)], body, "127.0.0.1", _DEFAULTS)
