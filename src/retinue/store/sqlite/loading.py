@@ -135,7 +135,7 @@ class Loading:
         main, aside, ended = self._standing.lists_of(direction, owners)
         old = np.concatenate([main.positions, aside.positions, ended[1]])
         old_lists = np.searchsorted(owners, np.concatenate([main.owners, aside.owners, ended[0]]))
-        positions = place(lists, follows.seconds, np.sort(keyed(old_lists, old)))
+        positions = place(lists, follows.seconds, np.sort(keyed(old_lists, old), kind="stable"))
         if len(positions) and positions.min() < 1:
             raise OverflowError("a list has no earlier second left")
         new = Entries(follows.owners, positions, follows.accounts, follows.seconds)
@@ -168,7 +168,7 @@ class Loading:
         """Store the stretches of lists of which these are all occupied seconds."""
         lists, seconds, seen = occupied
         if not self._standing.is_empty:
-            order = np.lexsort((seconds, lists))
+            order = np.argsort(keyed(lists, seconds), kind="stable")  # merges what is in order already
             lists, seconds, seen = lists[order], seconds[order], seen[order]
             for owner in owners.tolist():
                 self._connection.execute(f"DELETE FROM {direction.value}_taken WHERE owner = ?", (owner,))
@@ -198,7 +198,7 @@ class Loading:
         back: Numbers,
         on_conflict: str = "",
     ) -> None:
-        order = np.lexsort((followees, followers))
+        order = np.argsort((followers << 32) + followees)
         columns = [column[order] for column in (followers, followees, found.seconds, following, back)]
         insert(self._connection, "pair", columns, _PAIR, on_conflict)
 

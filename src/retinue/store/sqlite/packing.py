@@ -42,7 +42,7 @@ class Entries:
                 (self.seconds, other.seconds),
             )
         ]
-        order = np.lexsort((columns[1], columns[0]))
+        order = np.argsort((columns[0] << 32) + columns[1], kind="stable")  # merges what is in order already
         return Entries(*(column[order] for column in columns))
 
 
