@@ -116,12 +116,12 @@ class Staging:
         return name
 
     def names(self) -> Iterator[list[str]]:
-        """All names in usual rows, each once."""
+        """All names in usual rows, each once, in their order: then indexes of new accounts grow at one end."""
         if self._named != self._usual:
             self._duck.execute(
                 "CREATE OR REPLACE TABLE name AS SELECT name FROM"
                 f" (SELECT follower AS name FROM staged WHERE {self._usual}"
-                f" UNION SELECT followee FROM staged WHERE {self._usual})"
+                f" UNION SELECT followee FROM staged WHERE {self._usual}) ORDER BY name"
             )
             self._named = self._usual
         reading = self._duck.cursor()
