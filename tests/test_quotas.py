@@ -1,6 +1,7 @@
 """Quotas as a client meets them: what counts, what is left, what a refusal says, and when it is over."""
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -332,3 +333,13 @@ def test_another_file_is_not_taken_for_counters(tmp_path: Path, content: bytes) 
     with pytest.raises(StoreError, match="holds no counters of quotas; remove it"):
         FileLedger(path)
     assert content == path.read_bytes()
+
+
+def test_who_gets_a_number_that_was_anothers_begins_with_an_empty_window(tmp_path: Path) -> None:
+    """Also where its first calls are under no short-term limit."""
+    with closing(FileLedger(tmp_path / "graph.quotas")) as ledger:
+        limited = Quota(rate=Rate(1, 60))
+        assert ledger.charge(Meter(2, 20), 10 * DAY_SECONDS, Pool.LISTS, 1, limited) is not None
+        assert ledger.charge(Meter(2, 21), 10 * DAY_SECONDS, Pool.LISTS, 1, Quota()) is not None
+        assert ledger.charge(Meter(2, 21), 10 * DAY_SECONDS, Pool.LISTS, 1, limited) is not None
+        assert ledger.charge(Meter(2, 21), 10 * DAY_SECONDS, Pool.LISTS, 1, limited) is None

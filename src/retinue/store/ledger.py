@@ -104,10 +104,11 @@ class FileLedger:
         try:
             since, day, calls, all_rows, others, newest, seconds, total, current = _HEAD.unpack_from(self._map, place)
             if since != meter.since or not 0 <= day - second // DAY_SECONDS <= 1:
-                calls, all_rows, others = self._new_day(place, meter, second)
+                self._new_day(place, meter, second)
+                _, _, calls, all_rows, others, newest, seconds, total, current = _HEAD.unpack_from(self._map, place)
             rate = quota.rate
             if rate is not None:
-                if newest != second or seconds != rate.seconds or since != meter.since:
+                if newest != second or seconds != rate.seconds:
                     newest, total, current = self._move(place + _ANSWERS_AT, second, rate.seconds)
                     seconds = rate.seconds
                 if total >= rate.calls:
@@ -119,8 +120,7 @@ class FileLedger:
             else:
                 others += 1
                 limit, used, most_rows = quota.other_calls, others, None
-            # An empty page too is given only to who has a row left: before it was read nobody knew that it is empty.
-            if (limit is not None and used > limit) or (most_rows is not None and all_rows + (not rows) > most_rows):
+            if (limit is not None and used > limit) or (most_rows is not None and all_rows > most_rows):
                 return None
             counts = (calls, all_rows, others, newest, seconds, total, current)
             _COUNTS.pack_into(self._map, place + _COUNTS_AT, *counts)
@@ -242,13 +242,12 @@ class FileLedger:
         except OSError as error:
             raise StoreUnavailable(f"{self._path}: {error.strerror}") from error
 
-    def _new_day(self, place: int, meter: Meter, second: int) -> tuple[int, int, int]:
+    def _new_day(self, place: int, meter: Meter, second: int) -> None:
         """Begin a second's day. Counters first: killed in between, they are nobody's yet."""
         if _DAY.unpack_from(self._map, place)[0] != meter.since:
             self._map[place + _ANSWERS_AT : place + _RECORD_BYTES] = bytes(_RECORD_BYTES - _ANSWERS_AT)
         _DAILY.pack_into(self._map, place + _COUNTS_AT, 0, 0, 0)
         _DAY.pack_into(self._map, place, meter.since, second // DAY_SECONDS, 0, 0, 0)
-        return 0, 0, 0
 
 
 def _left(calls: int, rows: int, pool: Pool, quota: Quota, second: int, wait: int = 0) -> Allowance:

@@ -103,10 +103,12 @@ class Hot:
         try:
             stretch = stretch_of(account, query, head.direction, now)
             run = self._graph.run_at_once(stretch)
-            allowance = None if run is None else self._charge(grant, _LISTS, run.count)
+            if run is None or (not run.count and grant.quota.list_rows is not None):
+                return None  # an empty page would fit into a quota of which no row is left, and be given nevertheless
+            allowance = self._charge(grant, _LISTS, run.count)
         except errors.Refusal:
             return None
-        if run is None or allowance is None:
+        if allowance is None:
             return None
         bound, count = stretch.bound, run.count
         page = wire.run_body(run.text, run.oldest - 1 if count else bound, run.has_more, head.direction, log_id)
