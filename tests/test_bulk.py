@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import apsw
 import duckdb
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS
 from retinue.ingest.rejects import RejectsFile
 from retinue.ingest.tables import ParquetTable, open_table
 from retinue.model import Direction, ErasureEvent, FollowEvent, Stretch
-from retinue.store.sqlite import check_lists, files, loading, placing
+from retinue.store.sqlite import check_lists, files, inserting, loading, placing
 from retinue.store.sqlite.check_lists import TABLES, entries_of
 from running import Refused, Session, fresh_token, running_server
 from service import problems_of
@@ -80,6 +81,18 @@ def test_stretches_are_as_long_as_they_can_be(lists: list[dict[int, bool]]) -> N
     found = placing.stretches(table[:, 0], table[:, 1], table[:, 2].astype(bool))
 
     assert expected == list(zip(*(column.tolist() for column in found), strict=True))
+
+
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 33, inserting.ROWS_AT_ONCE + 1])
+def test_rows_are_inserted_whatever_their_number(count: int) -> None:
+    """Many in one statement, and the rest one by one, each with its constant."""
+    connection = apsw.Connection(":memory:")
+    connection.execute("CREATE TABLE made (one, constant, other)")
+    numbers = np.arange(count)
+    inserting.insert(connection, "made", (numbers, 2 * numbers), "(?, 'x', ?)")
+
+    assert [(n, "x", 2 * n) for n in range(count)] == connection.execute("SELECT * FROM made ORDER BY rowid").fetchall()
+    connection.close()
 
 
 # --- whole imports --------------------------------------------------------------------------------------------------
