@@ -14,9 +14,12 @@ from frozen_clock import FrozenClock, TickingClock
 from model_store import free_second
 from retinue import assemble, errors
 from retinue.model import AccountRecord, Direction, FollowRecord, Row, Stretch
-from retinue.store.sqlite import files, graph, known, sides, tidying
+from retinue.store.rules.seconds import Seconds
+from retinue.store.rules.values import Around
+from retinue.store.sqlite import files, graph, known, moving
 from retinue.store.sqlite.known import FORGET_ONE_BY_ONE, Known
-from retinue.store.sqlite.seconds import Around, Seconds
+from retinue.store.sqlite.taken import SqliteTaken
+
 from service import problems_of
 
 NOW = 1_700_000_000
@@ -54,7 +57,7 @@ def test_lookups_use_their_index(graph_file: Path, query: str, plan: str) -> Non
 
 @pytest.mark.parametrize(
     ("query", "moving"),
-    [(tidying.NEXT, "SCAN moving"), (sides.LEAVING, "SCAN moving USING INDEX moving_merge")],
+    [(moving.NEXT, "SCAN moving"), (moving.LEAVING, "SCAN moving USING INDEX moving_merge")],
 )
 def test_what_is_moving_is_looked_at_before_the_accounts(graph_file: Path, query: str, moving: str) -> None:
     """However many accounts there are, it takes as long as there are some on the move."""
@@ -74,7 +77,7 @@ class Standing:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
-        self.seconds = Seconds(connection, "following_taken", self.look)
+        self.seconds = Seconds(SqliteTaken(connection, Direction.FOLLOWING), self.look)
         self.seen: dict[int, bool] = {}
 
     def look(self, _owner: int, second: int) -> Around:

@@ -34,7 +34,7 @@ from retinue.model import (
     Visibility,
 )
 from retinue.store.base import GraphReader, GraphWriter, Verdict
-from retinue.store.sqlite.access import CLOCK_SKEW_SECONDS
+from retinue.store.client_rows import CLOCK_SKEW_SECONDS
 
 T = TypeVar("T")
 NOW = 1_700_000_000

@@ -1,35 +1,36 @@
 """Clients and tokens in their own SQLite file, so that a long import never blocks a token; and the audit's anchor."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
-from msgspec import UNSET, structs
+from msgspec import structs
 
 from retinue.errors import StoreUnavailable
-from retinue.model import TOKEN_SECONDS, Client, ClientChange, Grant, Meter, Quota, Rate, Secrets
+from retinue.model import Client, ClientChange, Grant, Secrets
 from retinue.store.base import Anchor
+from retinue.store.client_rows import (
+    CLIENT_COLUMNS,
+    GRANT_COLUMNS,
+    SECRET_COLUMNS,
+    VALUE_COLUMNS,
+    client_of,
+    columns_of,
+    grant_of,
+    values_of,
+)
 from retinue.store.sqlite import files
 
-# A token from further in the future was issued under another clock, such as a sandbox's, and is none.
-CLOCK_SKEW_SECONDS = 300
-
-_QUOTA = "list_calls, list_rows, other_calls, rate_calls, rate_seconds"
-_CLIENT = f"""
-    SELECT id, key, name, contact, notes, scopes, created_at, not_before, not_after, suspended_at, revoked_at,
-        {_QUOTA}, secret, former_secret, former_until
-    FROM client
-"""
+_CLIENT = f"SELECT {', '.join(CLIENT_COLUMNS + SECRET_COLUMNS)} FROM client"
 _ADD = f"""
-    INSERT INTO client (key, name, contact, notes, scopes, created_at, not_before, not_after, suspended_at, revoked_at,
-        {_QUOTA}, secret)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
+    INSERT INTO client ({", ".join(VALUE_COLUMNS)}, secret)
+    VALUES ({"?, " * len(VALUE_COLUMNS)} ?) RETURNING id
 """
 _GRANT = f"""
-    SELECT token.expires_at, not_before, not_after, key, scopes, id, created_at, {_QUOTA}
+    SELECT token.expires_at, {", ".join(GRANT_COLUMNS)}
     FROM token JOIN client ON client.id = token.client
     WHERE token.digest = ? AND revoked_at IS NULL AND suspended_at IS NULL
 """
@@ -53,28 +54,22 @@ class SqliteAccess:
 
     async def add_client(self, client: Client, secret: bytes) -> Client:
         """Store a new client with its secret's digest; the client with its number."""
-        values = (
-            *(client.key, client.name, client.contact, client.notes, _joined(client.scopes), client.created_at),
-            *(client.not_before, client.not_after, client.suspended_at, client.revoked_at),
-            *(client.quota.list_calls, client.quota.list_rows, client.quota.other_calls, *_rate(client.quota.rate)),
-            secret,
-        )
-        ((number,),) = await self._write(_ADD, values)
+        ((number,),) = await self._write(_ADD, (*values_of(client), secret))
         return structs.replace(client, id=number)
 
     async def find_client(self, key: str) -> tuple[Client, Secrets] | None:
         """A client and the digests of its secrets."""
         for row in self._read(f"{_CLIENT} WHERE key = ?", (key,)):
-            return _client(row), Secrets(*row[-3:])
+            return client_of(row), Secrets(*row[-3:])
         return None
 
     async def clients(self) -> list[Client]:
         """All clients, oldest first."""
-        return [_client(row) for row in self._read(f"{_CLIENT} ORDER BY id", ())]
+        return [client_of(row) for row in self._read(f"{_CLIENT} ORDER BY id", ())]
 
     async def change_client(self, key: str, change: ClientChange) -> bool:
         """Change what is named."""
-        columns = _columns(change)
+        columns = columns_of(change)
         assignments = "".join(f"{column} = ?, " for column in columns)
         found = await self._write(
             f"UPDATE client SET {assignments} key = key WHERE key = ? RETURNING id", (*columns.values(), key)
@@ -109,7 +104,7 @@ class SqliteAccess:
     async def find_grant(self, digest: bytes) -> Grant | None:
         """What a stored token allows."""
         for row in self._read(_GRANT, (digest,)):
-            return _grant(row)
+            return grant_of(row[0], row[1:])
         return None
 
     async def forget_tokens(self, expired_at: int) -> int:
@@ -148,47 +143,3 @@ class SqliteAccess:
 
     async def _in_thread(self, run: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, run)
-
-
-def _client(row: tuple[Any, ...]) -> Client:
-    number, key, name, contact, notes, scopes, created_at, *times = row[:11]
-    not_before, not_after, suspended_at, revoked_at = times
-    return Client(
-        *(key, name, frozenset(scopes.split()), created_at, number, contact, notes, not_before, not_after),
-        *(_quota(row[11:16]), suspended_at, revoked_at),
-    )
-
-
-def _grant(row: tuple[Any, ...]) -> Grant:
-    expires_at, not_before, not_after, key, scopes, number, created_at = row[:7]
-    return Grant(
-        key,
-        frozenset(scopes.split()),
-        begins_at=max(not_before or 0, expires_at - TOKEN_SECONDS - CLOCK_SKEW_SECONDS),
-        expires_at=expires_at if not_after is None else min(expires_at, not_after),
-        meter=Meter(number, created_at),
-        quota=_quota(row[7:]),
-    )
-
-
-def _quota(row: tuple[Any, ...]) -> Quota:
-    list_calls, list_rows, other_calls, calls, seconds = row
-    return Quota(list_calls, list_rows, other_calls, None if calls is None else Rate(calls, seconds))
-
-
-def _rate(rate: Rate | None) -> tuple[int | None, int | None]:
-    return (None, None) if rate is None else (rate.calls, rate.seconds)
-
-
-def _joined(scopes: frozenset[str]) -> str:
-    return " ".join(sorted(scopes))
-
-
-def _columns(change: ClientChange) -> Mapping[str, Any]:
-    """The columns that a change names, with their new values."""
-    columns = {name: value for name, value in structs.asdict(change).items() if value is not UNSET}
-    if "scopes" in columns:
-        columns["scopes"] = _joined(columns["scopes"])
-    if "rate" in columns:
-        columns["rate_calls"], columns["rate_seconds"] = _rate(columns.pop("rate"))
-    return columns

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 
 import apsw
 
-from retinue.store.sqlite.blocks import CAPACITY, LAST_SECOND, Block, Entry, block_at, first_block, start_of
+from retinue.store.rules.values import LAST_SECOND, NOTHING, Around, Entry
+from retinue.store.sqlite.blocks import CAPACITY, Block, block_at, first_block, start_of
 from retinue.store.sqlite.files import executor
-from retinue.store.sqlite.seconds import NOTHING, Around
 
 REMEMBERED = 200_000
 # A block that is emptier than the first joins its older neighbour if both together are no fuller than the second.

@@ -7,21 +7,13 @@
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from retinue.store.rules.values import LAST_SECOND, Entry
 
 CAPACITY = 120  # four full blocks fit on a page of 4 KiB
-LAST_SECOND = 0xFFFFFFFF
 
 _OWNER_SHIFT = 32
 _NUMBER_BYTES = 4
-
-
-class Entry(NamedTuple):
-    """One follow in a list: its own second there, the other account, its true second."""
-
-    position: int
-    account: int
-    second: int
 
 
 def first_block(owner: int) -> int:

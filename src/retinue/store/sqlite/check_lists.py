@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 
 from retinue.model import Direction
-from retinue.store.sqlite.blocks import CAPACITY, Block, Entry, owner_of, start_of
+from retinue.store.rules.values import Entry
+from retinue.store.sqlite.accounts import IS_ROW
+from retinue.store.sqlite.blocks import CAPACITY, Block, owner_of, start_of
 from retinue.store.sqlite.files import Execute
-from retinue.store.sqlite.sides import IS_ROW
 
 TABLES = tuple(f"{direction.value}{side}" for direction in Direction for side in ("", "_aside"))
 

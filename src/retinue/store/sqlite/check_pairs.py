@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 
 from retinue.history import Interval, intervals
 from retinue.model import Direction
+from retinue.store.rules.values import Pair
 from retinue.store.sqlite.check_lists import entries_of
 from retinue.store.sqlite.files import Execute
-from retinue.store.sqlite.pairs import Pair, PairRow, decoded, read_ended
+from retinue.store.sqlite.pair_table import PairRow, decoded, read_ended
 from retinue.store.sqlite.sources import read_list
 
 _PAIRS = "SELECT follower, followee, moments, started_at, following_position, followers_position FROM pair"

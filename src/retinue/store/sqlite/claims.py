@@ -1,8 +1,4 @@
-"""Who may carry a username: the account with the best claim that was ever made to it, while it has no later one.
-
-A claim is better when it is later, at one second when its account's key is smaller. Claims outlive a rename, so that
-an event that comes late finds the same winner as one in time. Runs inside the writer's transactions.
-"""
+"""The table of claims to usernames."""
 
 import apsw
 
@@ -15,8 +11,8 @@ _STAKE = (
 )
 
 
-class Claims:
-    """All claims to usernames; of each account and name the latest is kept."""
+class SqliteClaims:
+    """A `ClaimTable`."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._execute = executor(connection)

@@ -11,8 +11,9 @@ from typing import Generic
 
 from retinue.clock import Clock
 from retinue.model import Account, Direction, Profile, Shown_co, Slice, Stretch
+from retinue.store.rules.values import LAST_SECOND
 from retinue.store.sqlite import files
-from retinue.store.sqlite.blocks import LAST_SECOND, block_at, first_block
+from retinue.store.sqlite.blocks import block_at, first_block
 from retinue.store.sqlite.known import Known
 from retinue.store.sqlite.profiles import read_profile
 from retinue.store.sqlite.sources import entries_of

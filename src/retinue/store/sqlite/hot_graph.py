@@ -13,8 +13,9 @@ import apsw
 
 from retinue.model import Account, Direction, Stretch
 from retinue.store.base import Run
+from retinue.store.rules.values import LAST_SECOND
 from retinue.store.sqlite import files
-from retinue.store.sqlite.blocks import LAST_SECOND, block_at, first_block, start_of
+from retinue.store.sqlite.blocks import block_at, first_block, start_of
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.store.sqlite.images import Images
 from retinue.store.sqlite.wal_index import WalIndex

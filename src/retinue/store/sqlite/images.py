@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from retinue.model import Stretch
 from retinue.store.base import Run
-from retinue.store.sqlite.blocks import LAST_SECOND
+from retinue.store.rules.values import LAST_SECOND
 
 _BYTES = 2_600  # what an image of a full block takes, about
 

@@ -14,8 +14,8 @@ import apsw
 
 from retinue.clock import Clock
 from retinue.model import Account, Shown_co, Visibility
+from retinue.store.sqlite.accounts import IS_ROW
 from retinue.store.sqlite.files import executor
-from retinue.store.sqlite.sides import IS_ROW
 
 ROWS_PER_GENERATION = 131_072
 ACCOUNTS = 32_768

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from retinue.model import Direction
 from retinue.store.bulk import Follows, Loaded, Numbers, OnShare, Sorted
-from retinue.store.sqlite.blocks import LAST_SECOND, block_at, first_block
+from retinue.store.rules.values import LAST_SECOND
+from retinue.store.sqlite.accounts import IS_ROW
+from retinue.store.sqlite.blocks import block_at, first_block
 from retinue.store.sqlite.inserting import insert
 from retinue.store.sqlite.packing import Entries, blocks, counts, owners_of
 from retinue.store.sqlite.placing import keyed, place, stretches
 from retinue.store.sqlite.row_set import RowSet
-from retinue.store.sqlite.sides import IS_ROW
 from retinue.store.sqlite.standing import Standing, is_among
 
 # Lists shorter than this many seconds cannot run out of earlier ones, and there are no such long ones.

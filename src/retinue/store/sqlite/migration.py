@@ -17,11 +17,11 @@ import apsw
 from retinue import names
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.model import Quota
+from retinue.store.rules.accounts import PROFILE_FIELDS
+from retinue.store.rules.values import Pair
 from retinue.store.sqlite import files
-from retinue.store.sqlite.accounts import PROFILE_FIELDS
 from retinue.store.sqlite.files import Execute
-from retinue.store.sqlite.pairs import Pair, Pairs
-from retinue.store.sqlite.sides import Sides
+from retinue.store.sqlite.work import Work
 
 _ROWS_AT_ONCE = 20_000
 
@@ -146,12 +146,11 @@ def _move_claims(execute: Execute) -> None:
 def _move_follows(connection: apsw.Connection, on_progress: OnProgress) -> None:
     execute = files.executor(connection)
     total = execute("SELECT count(*) FROM old_following").fetchall()[0][0]
-    sides = Sides(connection)
-    sides.begin()
-    pairs = Pairs(connection, sides)
+    work = Work(connection)
+    work.begin()
     for done, (follower, position, followee, at) in enumerate(connection.execute(_FOLLOWS)):
-        pairs.restore(Pair(follower, followee), at, position)
+        work.pairs.restore(Pair(follower, followee), at, position)
         if done % _ROWS_AT_ONCE == 0:
-            pairs.flush()
+            work.flush()
             on_progress(done, total)
-    pairs.flush()
+    work.flush()

@@ -1,9 +1,10 @@
 """Reading an account as itself: profile fields, and how long its two lists are."""
 
 from retinue.model import Direction, Profile
-from retinue.store.sqlite.blocks import LAST_SECOND, block_at, first_block, start_of
+from retinue.store.rules.values import LAST_SECOND
+from retinue.store.sqlite.blocks import block_at, first_block, start_of
 from retinue.store.sqlite.files import Execute
-from retinue.store.sqlite.sides import LEAVING
+from retinue.store.sqlite.moving import LEAVING
 from retinue.store.sqlite.sources import read_list
 
 _NAME = "SELECT display_name FROM account WHERE id = ? AND key IS NOT NULL"

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from retinue.model import Direction, Stretch
-from retinue.store.sqlite.blocks import LAST_SECOND, Block, Entry, block_at, first_block
+from retinue.store.rules.values import LAST_SECOND, Entry
+from retinue.store.sqlite.blocks import Block, block_at, first_block
 from retinue.store.sqlite.files import Execute
 
 _ENDED = {

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinue.model import Direction
-from retinue.store.sqlite.blocks import LAST_SECOND, block_at, first_block
+from retinue.store.rules.values import LAST_SECOND
+from retinue.store.sqlite.blocks import block_at, first_block
 from retinue.store.sqlite.files import executor
 from retinue.store.sqlite.packing import Entries
 

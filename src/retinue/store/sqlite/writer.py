@@ -11,8 +11,8 @@ from retinue.store.base import Verdict
 from retinue.store.bulk import Loaded, OnShare, Sorted
 from retinue.store.sqlite import files
 from retinue.store.sqlite.compaction import compact
-from retinue.store.sqlite.graph_changes import GraphChanges
 from retinue.store.sqlite.loading import Loading
+from retinue.store.sqlite.work import Work
 
 # The promise is 200 ms; the rest is room for the commit itself and for a slow disk.
 TRANSACTION_SECONDS = 0.12
@@ -28,7 +28,8 @@ class SqliteGraphWriter:
         self._connection = files.open_for_writing(path, files.GRAPH)
         self._connection.execute(f"PRAGMA cache_size = -{2 * files.CACHE_KIB}")
         self._clock = clock
-        self._changes = GraphChanges(self._connection)
+        self._work = Work(self._connection)
+        self._changes = self._work.changes
         self._wait_for_disk(False)
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
@@ -58,7 +59,7 @@ class SqliteGraphWriter:
                     if self._changes.is_tidy():
                         return Loading(self._connection, follows, on_share).run()
             finally:
-                self._changes.forget()
+                self._work.forget()
 
     async def keys_of(self, names: Sequence[str]) -> list[str | None]:
         """The keys of the accounts that names in an imported row mean now."""
@@ -92,7 +93,7 @@ class SqliteGraphWriter:
             pass
         with files.translated():
             compact(self._connection)
-        self._changes.forget()
+        self._work.forget()
 
     async def settle(self) -> None:
         """Make everything written so far survive a power loss.
@@ -138,11 +139,11 @@ class SqliteGraphWriter:
         """Do some work in one transaction; nothing of it is remembered where that fails."""
         try:
             with files.transaction(self._connection):
-                self._changes.begin()
+                self._work.begin()
                 result = work()
-                self._changes.flush()
+                self._work.flush()
         except BaseException:
-            self._changes.forget()
+            self._work.forget()
             raise
         return result
 
@@ -150,7 +151,7 @@ class SqliteGraphWriter:
     def _one_state(self) -> Iterator[None]:
         """For looking at several things before anything is changed."""
         with files.translated(), files.one_state(self._connection):
-            self._changes.begin()
+            self._work.begin()
             yield
 
     def _is_time_left(self) -> Callable[[], bool]:

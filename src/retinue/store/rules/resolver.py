@@ -1,33 +1,29 @@
-"""Who is meant by a name or key in the input. Runs inside the writer's transactions.
+"""Who is meant by a name or key in the input.
 
 An event names accounts by key. An imported row may name them by key or username; a name means, in this order: the
 account with that key; the account with that username; the account whose key was made of that name. Otherwise it is
 new.
 """
 
-import apsw
-
 from retinue import names
-from retinue.store.sqlite.files import executor
-from retinue.store.sqlite.sides import IS_ROW, Sides
+from retinue.store.rules.sides import Sides
+from retinue.store.rules.tables import AccountTable
+from retinue.store.rules.values import Found
 
 REMEMBERED = 500_000
 
-_WITH_KEY = f"SELECT id, {IS_ROW} FROM account WHERE key = ?"
-_WITH_USERNAME = f"SELECT id, {IS_ROW} FROM account WHERE folded = ?"
-
 
 class Resolver:
-    """Finds accounts; remembers what it found until someone else changes the file."""
+    """Finds accounts; remembers what it found until someone else changes the store."""
 
-    def __init__(self, connection: apsw.Connection, sides: Sides) -> None:
-        self._execute = executor(connection)
+    def __init__(self, accounts: AccountTable, sides: Sides) -> None:
+        self._accounts = accounts
         self._sides = sides
         self._keys: dict[str, int] = {}
         self._names: dict[str, int] = {}
 
     def forget(self) -> None:
-        """Call when another connection may have changed the file, after an erasure and after a rollback."""
+        """Call when another writer may have changed the store, after an erasure and after a failure."""
         self._keys.clear()
         self._names.clear()
 
@@ -38,11 +34,11 @@ class Resolver:
     def with_key(self, key: str) -> int | None:
         """The account with a key."""
         found = self._keys.get(key)
-        return self._remember(self._keys, key, self._one(_WITH_KEY, key)) if found is None else found
+        return self._remember(self._keys, key, self._one(self._accounts.with_key(key))) if found is None else found
 
     def with_username(self, folded: str) -> int | None:
         """The account that has a username."""
-        return self._one(_WITH_USERNAME, folded)
+        return self._one(self._accounts.with_username(folded))
 
     def find(self, name: str) -> int | None:
         """The account that a name in an imported row means, if there is one."""
@@ -62,8 +58,8 @@ class Resolver:
             known[name] = account
         return account
 
-    def _one(self, query: str, text: str) -> int | None:
-        for account, is_row in self._execute(query, (text,)).fetchall():
-            self._sides.learn(account, is_row=bool(is_row))
-            return int(account)
-        return None
+    def _one(self, found: Found | None) -> int | None:
+        if found is None:
+            return None
+        self._sides.learn(found.account, is_row=found.is_row)
+        return found.account

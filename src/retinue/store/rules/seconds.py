@@ -5,22 +5,20 @@ so the nearest free earlier second is one before the stretch that holds the want
 no entry while it can be seen in the list itself; where it cannot, because what stands there was moved aside or has
 ended, it is a stretch of one. Knows only seconds; what stands on them is stored by the caller.
 
-Most lists have few stretches or none: those are kept in memory, until another connection changes the file.
+Most lists have few stretches or none: those are kept in memory, until another writer changes the store.
 """
 
 from bisect import bisect_right, insort
 from collections.abc import Callable
 from typing import NamedTuple
 
-import apsw
-
-from retinue.store.sqlite.files import executor
+from retinue.store.rules.tables import TakenTable
+from retinue.store.rules.values import NOTHING, Around
+from retinue.store.rules.values import Seconds as Stretch
 
 REMEMBERED = 200_000
 FEW = 32
 BEYOND = 1 << 33  # later than any second
-
-Stretch = tuple[int, int]
 
 
 class Place(NamedTuple):
@@ -32,31 +30,16 @@ class Place(NamedTuple):
     joined: tuple[Stretch, ...]
 
 
-class Around(NamedTuple):
-    """Whether entries can be seen in the list itself at a second and at its two neighbours."""
-
-    before: bool
-    here: bool
-    after: bool
-
-
-NOTHING = Around(before=False, here=False, after=False)
-
-
 class Seconds:
     """Gives out and takes back the seconds of all lists of one direction. `look` looks into a list."""
 
-    def __init__(self, connection: apsw.Connection, table: str, look: Callable[[int, int], Around]) -> None:
-        self._execute = executor(connection)
+    def __init__(self, table: TakenTable, look: Callable[[int, int], Around]) -> None:
+        self._table = table
         self._look = look
         self._few: dict[int, list[Stretch] | None] = {}  # all stretches of a list; None: more than a few
-        self._all = f"SELECT first, last FROM {table} WHERE owner = ? ORDER BY first LIMIT {FEW + 1}"
-        self._near = f"SELECT first, last FROM {table} WHERE owner = ? AND first <= ? ORDER BY first DESC LIMIT 2"
-        self._insert = f"INSERT INTO {table} (owner, first, last) VALUES (?, ?, ?)"
-        self._delete = f"DELETE FROM {table} WHERE owner = ? AND first = ?"
 
     def forget(self) -> None:
-        """Call when another connection may have changed the file, and after a rollback."""
+        """Call when another writer may have changed the store, and after a failure."""
         self._few.clear()
 
     def seek(self, owner: int, wanted: int, latest: int) -> Place | None:
@@ -65,7 +48,7 @@ class Seconds:
         Where no earlier one is left (seconds begin at 1), the nearest free later one up to `latest`, or up to the
         wanted one if that is later still; None if full.
         """
-        stretches = self._stretches(owner, wanted + 1)
+        stretches = self._stretches(owner, wanted)
         around = self._look(owner, wanted)
         if not stretches and around is NOTHING:
             return Place(wanted, wanted, wanted, ())
@@ -76,7 +59,7 @@ class Seconds:
         second = first - 1 if first > 1 else last + 1
         if second > max(wanted, latest):
             return None
-        return _place(second, self._stretches(owner, second + 1), self._look(owner, second))
+        return _place(second, self._stretches(owner, second), self._look(owner, second))
 
     def occupy(self, owner: int, place: Place, *, seen: bool = True) -> None:
         """Take a place that was just found. `seen`: what stands there can be seen in the list itself."""
@@ -106,24 +89,24 @@ class Seconds:
             self._remove(owner, (second, second))
 
     def _stretches(self, owner: int, second: int) -> list[Stretch]:
-        """The last two stored stretches that begin at or before a second, later one first."""
+        """The stored stretches that hold a second or one of its neighbours, later one first; maybe others."""
         few = self._few[owner] if owner in self._few else self._load(owner)
         if few is None:
-            return self._execute(self._near, (owner, second)).fetchall()
+            return self._table.near(owner, second)
         if not few:
             return few
-        end = bisect_right(few, (second, BEYOND))
+        end = bisect_right(few, (second + 1, BEYOND))
         return few[max(0, end - 2) : end][::-1]
 
     def _load(self, owner: int) -> list[Stretch] | None:
         if len(self._few) >= REMEMBERED:
             self._few.clear()
-        stretches: list[Stretch] = self._execute(self._all, (owner,)).fetchall()
+        stretches = self._table.all(owner, FEW + 1)
         few = self._few[owner] = stretches if len(stretches) <= FEW else None
         return few
 
     def _add(self, owner: int, stretch: Stretch) -> None:
-        self._execute(self._insert, (owner, *stretch))
+        self._table.add(owner, stretch)
         few = self._few.get(owner)
         if few is not None:
             insort(few, stretch)
@@ -131,7 +114,7 @@ class Seconds:
                 self._few[owner] = None
 
     def _remove(self, owner: int, stretch: Stretch) -> None:
-        self._execute(self._delete, (owner, stretch[0]))
+        self._table.remove(owner, stretch)
         few = self._few.get(owner)
         if few is not None:
             few.remove(stretch)

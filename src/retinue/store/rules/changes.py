@@ -1,74 +1,48 @@
 """What a record or an event changes, put together from accounts, pairs and tombstones.
 
-Runs inside the writer's transactions. Everything here remembers what it has read; `begin` forgets it when another
-connection has changed the file.
+Runs inside the writer's unit of work. Everything here remembers what it has read, until `begin` forgets it.
 """
 
 from collections.abc import Callable, Collection
 
-import apsw
-
 from retinue import names
 from retinue.history import Moment
-from retinue.model import (
-    AccountEvent,
-    AccountRecord,
-    Direction,
-    ErasureEvent,
-    Event,
-    FollowEvent,
-    FollowRecord,
-    Stretch,
-)
+from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, FollowEvent, FollowRecord
 from retinue.store.base import Verdict
 from retinue.store.bulk import NOBODY
-from retinue.store.sqlite.accounts import Accounts
-from retinue.store.sqlite.blocks import LAST_SECOND
-from retinue.store.sqlite.files import executor
-from retinue.store.sqlite.pairs import Pair, Pairs
-from retinue.store.sqlite.postdated import Claimed, Postdated, name_of
-from retinue.store.sqlite.resolver import Resolver
-from retinue.store.sqlite.sides import LEAVING, Sides
-from retinue.store.sqlite.sources import entries_of
-from retinue.store.sqlite.tidying import Tidying
-from retinue.store.sqlite.tombstones import Tombstones
+from retinue.store.rules.accounts import Accounts
+from retinue.store.rules.pairs import Pairs
+from retinue.store.rules.postdated import Postdated, name_of
+from retinue.store.rules.resolver import Resolver
+from retinue.store.rules.sides import Sides
+from retinue.store.rules.tables import Tables
+from retinue.store.rules.tidying import Tidying
+from retinue.store.rules.tombstones import Tombstones
+from retinue.store.rules.values import LAST_SECOND, Claimed, Pair
 
 _COUNTED = (Verdict.ACCEPTED, Verdict.DUPLICATE)
 
 
 class GraphChanges:
-    """Changes of one connection's graph."""
+    """Changes of one writer's graph."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
-        self._execute = executor(connection)
-        self._sides = Sides(connection)
-        self._resolver = Resolver(connection, self._sides)
-        self._tombstones = Tombstones(connection)
-        self._postdated = Postdated(connection)
-        self._accounts = Accounts(connection, self._resolver, self._sides, self._tombstones)
-        self._pairs = Pairs(connection, self._sides)
-        self._tidying = Tidying(connection, self._sides, self._pairs)
-        self._version: int | None = None
+    def __init__(self, tables: Tables, sides: Sides) -> None:
+        self._table = tables.pairs
+        self._sides = sides
+        self._resolver = Resolver(tables.accounts, self._sides)
+        self._tombstones = Tombstones(tables.tombstones)
+        self._postdated = Postdated(tables.postdated)
+        self._accounts = Accounts(tables, self._resolver, self._sides, self._tombstones)
+        self._pairs = Pairs(tables, self._sides)
+        self._tidying = Tidying(tables, self._sides, self._pairs)
 
     def begin(self) -> None:
-        """Call at the start of each transaction."""
-        version = self._execute("PRAGMA data_version").fetchall()[0][0]
-        if version != self._version:
-            self._resolver.forget()
-            self._pairs.forget()
-            self._sides.begin()
-            self._tombstones.begin()
-            self._postdated.begin()
-        self._version = version
-
-    def flush(self) -> None:
-        """Call before each commit."""
-        self._pairs.flush()
-
-    def forget(self) -> None:
-        """Call after a rollback."""
-        self._version = None
+        """Call before the first unit of work, when another writer may have changed the store, and after a failure."""
+        self._resolver.forget()
+        self._pairs.forget()
+        self._sides.begin()
+        self._tombstones.begin()
+        self._postdated.begin()
 
     def bring(self, record: AccountRecord, now: int) -> Verdict:
         """Create or change the account of an imported row."""
@@ -130,17 +104,15 @@ class GraphChanges:
         owner = self._resolver.find(follower)
         if owner is None:
             return []
-        others = {self._resolver.find(name) for name in followees} | {gone for (gone,) in self._execute(LEAVING)}
-        then = Stretch(owner, Direction.FOLLOWING, LAST_SECOND, 0, as_of=at)
-        everybody = entries_of(self._connection.execute, then, with_aside=True)
-        return [Pair(owner, account) for _, account in everybody if account not in others]
+        spared = {self._resolver.find(name) for name in followees}
+        return [Pair(owner, account) for account in self._table.followed_at(owner, at) if account not in spared]
 
     def end(self, pair: Pair, at: int) -> Verdict:
         """Unfollow at a second."""
         return self._pairs.learn(pair, self._pairs.state(pair), Moment(at, is_unfollow=True), at)
 
     def is_tidy(self) -> bool:
-        """Whether nothing is left to do. Needs no transaction."""
+        """Whether nothing is left to do."""
         return self._tidying.is_done()
 
     def tidy(self, is_time_left: Callable[[], bool]) -> bool:

@@ -1,0 +1,217 @@
+"""Creating and changing accounts, and who carries which username.
+
+Of each field the latest value counts, at one second the larger, so the order in which values come never matters. A
+change of name or visibility is made known to readers. A username belongs to the account with the best claim that was
+ever made to it, while that has no later one: a claim is better when it is later, at one second when its account's key
+is smaller. Claims outlive a rename, so that an event that comes late finds the same winner as one in time.
+"""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from retinue import names
+from retinue.model import AccountRecord
+from retinue.store.base import Verdict
+from retinue.store.rules.resolver import Resolver
+from retinue.store.rules.sides import Sides
+from retinue.store.rules.tables import AccountTable, ClaimTable, PostdatedTable, Tables
+from retinue.store.rules.tombstones import Tombstones
+from retinue.store.rules.values import Stored
+
+PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "likes_count", "video_count")
+
+
+class Accounts:
+    """Brings accounts into the state that records and events describe."""
+
+    def __init__(self, tables: Tables, resolver: Resolver, sides: Sides, tombstones: Tombstones) -> None:
+        self._table: AccountTable = tables.accounts
+        self._claims: ClaimTable = tables.claims
+        self._postdated: PostdatedTable = tables.postdated
+        self._resolver = resolver
+        self._sides = sides
+        self._tombstones = tombstones
+
+    def bring(self, record: AccountRecord, at: int) -> Verdict:
+        """Create or change the account of an imported row: DUPLICATE where nothing that can be seen is new."""
+        found = self._find(record)
+        if self._is_erased(record, found):
+            return Verdict.ERASED
+        account = found or self._new(record)
+        before = self.stored(account)
+        is_new = found is None
+        if record.key is not None and record.key != before.key:
+            self._take_key(account, record.key)
+        self._change(account, record, at, is_new=is_new)
+        profiled = self._change_profile(account, record, at, is_new=is_new)
+        is_changed = is_new or "value" in profiled or self._looks_changed(before)
+        return Verdict.ACCEPTED if is_changed else Verdict.DUPLICATE
+
+    def apply(self, record: AccountRecord, at: int) -> Verdict:
+        """Create or change the account of an event: DUPLICATE where nothing is new, not even a later time."""
+        assert record.key is not None
+        found = self._resolver.with_key(record.key)
+        if found is None and self._tombstones.has_key(record.key):
+            return Verdict.ERASED
+        account = found or self.create(record.key, record.key)
+        before = self.stored(account)
+        claimed = self._change(account, record, at)
+        profiled = self._change_profile(account, record, at)
+        is_new = found is None or claimed or profiled or before != self.stored(account)
+        return Verdict.ACCEPTED if is_new else Verdict.DUPLICATE
+
+    def create(self, key: str, name: str) -> int:
+        """A new account that a follow has named. Its claim to the name is the weakest: any source's beats it."""
+        account = self._table.add(key)
+        if names.fault_in_username(name) is None:
+            self._change(account, AccountRecord(name), 0, is_new=True)
+        return account
+
+    def stored(self, account: int) -> Stored:
+        """What is stored of an account."""
+        return self._table.load(account)
+
+    def wipe(self, account: int) -> None:
+        """Remove everything that an erased account's row says, and what else is stored of it but follows."""
+        stored = self.stored(account)
+        claimed = self._claims.names_of(account)
+        self._tombstones.add(stored.key, claimed)
+        self._claims.give_up(account)
+        self._postdated.forget(account)
+        self._table.wipe(account)
+        self._table.revise(account)
+        self._resolver.forget()
+        self._sides.turn(account, is_row=False, is_erased=True)
+        for folded in claimed:
+            self._settle(folded, None)
+
+    def _looks_changed(self, before: Stored) -> bool:
+        after = self.stored(before.id)
+        return before.seen != after.seen or before.key != after.key
+
+    def _new(self, record: AccountRecord) -> int:
+        if record.username is None:
+            assert record.key is not None, record
+            return self.create(record.key, record.key)
+        return self._table.add(record.key or self._free_key(record.username))
+
+    def _find(self, record: AccountRecord) -> int | None:
+        """The account a record speaks of. A source that begins to give ids takes over what it named before."""
+        username = record.username
+        if username is None:
+            return self._resolver.with_key(record.key or "")
+        folded = names.fold(username)
+        named = self._resolver.with_username(folded)
+        if record.key is None:
+            return named or self._without_its_name(username, folded)
+        found = self._resolver.with_key(record.key)
+        if found:
+            return found
+        return named if named and names.is_made_of(self.stored(named).key, folded) else None
+
+    def _without_its_name(self, username: str, folded: str) -> int | None:
+        """The account that was first known by a name, and lost it to another."""
+        for key in names.keys_of_name(username):
+            found = self._resolver.with_key(key)
+            if found and names.fold(self.stored(found).username) == folded:
+                return found
+        return None
+
+    def _is_erased(self, record: AccountRecord, found: int | None) -> bool:
+        if record.key is not None:
+            return self._tombstones.has_key(record.key)
+        return found is None and self._tombstones.has_name(record.username or "")
+
+    def _free_key(self, username: str) -> str:
+        """A key for a new account without an id; the name itself may be another account's id."""
+        key, hashed = names.keys_of_name(username)
+        while self._resolver.with_key(key):
+            key, hashed = hashed, names.next_key(hashed)
+        return key
+
+    def _take_key(self, account: int, key: str) -> None:
+        """Let an account have another key; of claims to one name at one second now another may be the best."""
+        holders = {folded: self._claims.best(folded) for folded in self._claims.names_of(account)}
+        self._table.save(replace(self.stored(account), key=key))
+        self._resolver.forget()
+        for folded, holder in holders.items():
+            self._settle(folded, holder)
+
+    def _change(self, account: int, record: AccountRecord, at: int, *, is_new: bool = False) -> bool:
+        """Take over what is later than what is stored; whether a claim to a username was new, won or not."""
+        stored = self.stored(account)
+        claimed = False
+        wanted = stored
+        if record.username is not None:
+            claimed = self._claim(stored, names.fold(record.username), at)
+            wanted = _later(wanted, "username", names.as_answered(record.username), at)
+        if record.display_name is not None:
+            wanted = _later(wanted, "display_name", record.display_name, at)
+        if record.visibility is not None:
+            wanted = _later(wanted, "visibility", record.visibility.value, at)
+        self._save(stored, self._with_its_name(wanted), is_new=is_new)
+        return claimed
+
+    def _claim(self, stored: Stored, folded: str, at: int) -> bool:
+        """Claim a username; its holder loses it where the claim is better."""
+        holder = self._claims.best(folded)
+        if not self._claims.stake(stored.id, folded, at):
+            return False
+        if holder is not None and holder != stored.id and self._claims.best(folded) == stored.id:
+            self._hold(holder)
+        return True
+
+    def _settle(self, folded: str, holder: int | None) -> None:
+        """After a change of claims: let a name go from the one that had the best claim to the one that has it now."""
+        best = self._claims.best(folded)
+        if best != holder:
+            for account in (holder, best):
+                if account is not None:
+                    self._hold(account)
+
+    def _hold(self, account: int) -> None:
+        """Let an account have its name, or lose it, as it has a right to it now."""
+        stored = self.stored(account)
+        self._save(stored, self._with_its_name(stored))
+
+    def _with_its_name(self, stored: Stored) -> Stored:
+        """The row with the username that the account has a right to."""
+        if not stored.username:
+            return stored
+        folded = names.fold(stored.username)
+        return replace(stored, folded=folded if self._claims.best(folded) == stored.id else None)
+
+    def _save(self, stored: Stored, wanted: Stored, *, is_new: bool = False) -> None:
+        if wanted == stored:
+            return
+        self._table.save(wanted)
+        if is_new:  # no reader remembers it, and it stands in no list
+            self._sides.learn(wanted.id, is_row=wanted.is_row)
+            return
+        if wanted.seen != stored.seen:
+            self._table.revise(wanted.id)
+            self._resolver.forget_names()
+        if wanted.is_row != stored.is_row:
+            self._sides.turn(wanted.id, is_row=wanted.is_row)
+
+    def _change_profile(self, account: int, record: AccountRecord, at: int, *, is_new: bool = False) -> set[str]:
+        """Take over what is later; says whether a "value" or at least a "time" is new."""
+        changed = set()
+        for field in PROFILE_FIELDS:
+            value = getattr(record, field)
+            if value is None:
+                continue
+            stored = None if is_new else self._table.said(account, field)
+            if stored is None or (at, value) > stored:
+                self._table.say(account, field, value, at)
+                before = stored[1] if stored else type(value)()  # where nothing was said: empty, false, zero
+                changed.add("time" if before == value else "value")
+        return changed
+
+
+def _later(stored: Stored, field: str, value: Any, at: int) -> Stored:
+    """The row with a field's value, if that is later than the one it has, or larger at the same second."""
+    if (at, value) <= (getattr(stored, f"{field}_at"), getattr(stored, field)):
+        return stored
+    return replace(stored, **{field: value, f"{field}_at": at})

@@ -1,0 +1,148 @@
+"""Follows and unfollows of pairs: the set of a pair's events becomes intervals, the intervals become entries.
+
+Each interval stands on a second of its own in both lists, and keeps it while its true start stays the same.
+"""
+
+from retinue.history import Interval, Moment, intervals
+from retinue.model import Direction
+from retinue.store.base import Verdict
+from retinue.store.rules.lists import Lists
+from retinue.store.rules.seconds import Place
+from retinue.store.rules.sides import Sides
+from retinue.store.rules.tables import Tables
+from retinue.store.rules.values import LAST_SECOND, UNKNOWN, Entry, Pair, Standing, State
+
+Places = tuple[Place, Place]
+
+
+class Pairs:
+    """Brings pairs into the state that their events describe."""
+
+    def __init__(self, tables: Tables, sides: Sides) -> None:
+        self._table = tables.pairs
+        self._sides = sides
+        self.following = Lists(tables.following)
+        self.followers = Lists(tables.followers)
+
+    def forget(self) -> None:
+        """Call when another writer may have changed the store, and after a failure."""
+        self.following.seconds.forget()
+        self.followers.seconds.forget()
+
+    def state(self, pair: Pair) -> State:
+        """What is stored of a pair."""
+        return self._table.state(pair)
+
+    def has_room(self, ids: tuple[int | None, int | None], second: int, latest: int) -> bool:
+        """Whether an account that is new, and so has empty lists, could get its place in the other one's list."""
+        follower, followee = ids
+        if follower is not None and followee is None:
+            return self.following.seconds.seek(follower, second, latest) is not None
+        if followee is not None and follower is None:
+            return self.followers.seconds.seek(followee, second, latest) is not None
+        return True
+
+    def learn(self, pair: Pair, state: State, moment: Moment, latest: int) -> Verdict:
+        """Add one event to what is known of a pair. `latest`: the last second on which an entry may be placed."""
+        if state is UNKNOWN and not moment.is_unfollow:
+            return self._begin(pair, moment.at, latest)
+        if moment in state.moments:
+            return Verdict.DUPLICATE
+        moments = state.moments | {moment}
+        wanted = intervals(moments)
+        starts = {interval.start for interval in wanted}
+        stored = {standing.interval.start: standing for standing in state.standings}
+        gone = [standing for start, standing in stored.items() if start not in starts]
+        new = next((interval for interval in wanted if interval.start not in stored), None)
+        # One event adds one interval at most; where one goes too, its seconds make room for that.
+        if gone:
+            latest = LAST_SECOND
+        elif new and self._seek(pair, new.start, latest) is None:
+            return Verdict.LIST_FULL
+        for standing in gone:
+            self._vanish(pair, standing)
+        standings = [self._change(pair, stored[each.start], each) for each in wanted if each.start in stored]
+        if new:
+            # Sought only now: the stretches around a place may just have changed.
+            places = self._seek(pair, new.start, latest)
+            assert places is not None, (pair, new)
+            standings.append(self._appear(pair, new, places))
+        self._table.save(pair, state, State(moments, tuple(standings), state.has_row))
+        return Verdict.ACCEPTED
+
+    def _begin(self, pair: Pair, at: int, latest: int) -> Verdict:
+        """The ordinary event: a follow of a pair of which nothing is known yet."""
+        places = self._seek(pair, at, latest)
+        if places is None:
+            return Verdict.LIST_FULL
+        self._stand(pair, at, places)
+        return Verdict.ACCEPTED
+
+    def restore(self, pair: Pair, at: int, following_position: int) -> None:
+        """Let a pair follow since a second, on a free position of the following list that it had before."""
+        places = self._seek(pair, at, LAST_SECOND)
+        following = self.following.seconds.seek(pair.follower, following_position, LAST_SECOND)
+        assert places is not None, pair
+        assert following is not None, pair
+        self._stand(pair, at, (following, places[1]))
+
+    def _stand(self, pair: Pair, at: int, places: Places) -> None:
+        standing = self._appear(pair, Interval(at, None), places)
+        self._table.save(pair, UNKNOWN, State(frozenset((Moment(at),)), (standing,)))
+
+    def remove(self, pair: Pair) -> None:
+        """Remove whatever is stored of a pair."""
+        state = self.state(pair)
+        for standing in state.standings:
+            self._vanish(pair, standing)
+        self._table.save(pair, state, UNKNOWN)
+
+    def _seek(self, pair: Pair, start: int, latest: int) -> Places | None:
+        following = self.following.seconds.seek(pair.follower, start, latest)
+        followers = self.followers.seconds.seek(pair.followee, start, latest)
+        return (following, followers) if following is not None and followers is not None else None
+
+    def _appear(self, pair: Pair, interval: Interval, places: Places) -> Standing:
+        """Let an interval stand on two places that were just found for it."""
+        following, followers = places
+        standing = Standing(interval, following.second, followers.second)
+        if following.second > interval.start:
+            self._table.note_late(pair.follower, Direction.FOLLOWING)
+        if followers.second > interval.start:
+            self._table.note_late(pair.followee, Direction.FOLLOWERS)
+        if interval.end is None:
+            forth, back = _entries(pair, standing)
+            self.following.add(pair.follower, following, forth, is_row=self._sides.is_row(pair.followee))
+            self.followers.add(pair.followee, followers, back, is_row=self._sides.is_row(pair.follower))
+        else:
+            self.following.seconds.occupy(pair.follower, following, seen=False)
+            self.followers.seconds.occupy(pair.followee, followers, seen=False)
+        return standing
+
+    def _vanish(self, pair: Pair, standing: Standing) -> None:
+        if standing.interval.end is None:
+            self.following.remove(pair.follower, standing.following)
+            self.followers.remove(pair.followee, standing.followers)
+        else:
+            self.following.seconds.give_back(pair.follower, standing.following)
+            self.followers.seconds.give_back(pair.followee, standing.followers)
+
+    def _change(self, pair: Pair, standing: Standing, wanted: Interval) -> Standing:
+        """Bring an interval to another end; it keeps its positions."""
+        changed = Standing(wanted, standing.following, standing.followers)
+        if standing.interval.end == wanted.end:
+            return changed
+        if wanted.end is None:
+            forth, back = _entries(pair, changed)
+            self.following.reopen(pair.follower, forth, is_row=self._sides.is_row(pair.followee))
+            self.followers.reopen(pair.followee, back, is_row=self._sides.is_row(pair.follower))
+        elif standing.interval.end is None:
+            self.following.end(pair.follower, standing.following)
+            self.followers.end(pair.followee, standing.followers)
+        return changed
+
+
+def _entries(pair: Pair, standing: Standing) -> tuple[Entry, Entry]:
+    """How an interval stands in the follower's following list and in the followee's followers list."""
+    start = standing.interval.start
+    return Entry(standing.following, pair.followee, start), Entry(standing.followers, pair.follower, start)

@@ -1,0 +1,75 @@
+"""What is left to do in the background: moving the entries of accounts that became rows, or ceased to be rows.
+
+An account's own two lists tell in whose lists its entries stand. They are walked from their newest entry down, as far
+as the time allows, and the place is kept. For an erased account entries are removed instead.
+"""
+
+from collections.abc import Callable
+from itertools import chain, islice
+
+from retinue.model import Direction
+from retinue.store.rules.lists import Lists
+from retinue.store.rules.pairs import Pairs
+from retinue.store.rules.sides import Sides
+from retinue.store.rules.tables import Tables
+from retinue.store.rules.values import LAST_SECOND, Moving, Pair
+
+_PIECE = 64
+
+
+class Tidying:
+    """The background work of one writer."""
+
+    def __init__(self, tables: Tables, sides: Sides, pairs: Pairs) -> None:
+        self._moving = tables.moving
+        self._table = tables.pairs
+        self._sides = sides
+        self._pairs = pairs
+
+    def is_done(self) -> bool:
+        """Whether nothing is left."""
+        return not self._moving.any()
+
+    def work(self, is_time_left: Callable[[], bool]) -> bool:
+        """Work until nothing or no time is left; whether something is."""
+        while moving := self._moving.next():
+            if moving.is_erased:
+                self._remove_some(moving.account)
+            else:
+                self._move_some(moving)
+            if not is_time_left():
+                return True
+        return False
+
+    def _move_some(self, moving: Moving) -> None:
+        """Move the account's entries in the lists of some of those who stand in its own."""
+        account, direction, position, _ = moving
+        is_row = self._sides.is_row(account)
+        own, others = self._lists(direction)
+        entries = list(islice(own.newest_first(account, position), _PIECE))
+        for entry in entries:
+            pair = Pair(entry.account, account) if direction is Direction.FOLLOWERS else Pair(account, entry.account)
+            following, followers = self._table.positions(pair, entry)
+            there = following if direction is Direction.FOLLOWERS else followers
+            others.move(entry.account, there, is_row=is_row)
+        if len(entries) == _PIECE and entries[-1].position > 1:
+            self._moving.go_on(account, direction, entries[-1].position - 1)
+        elif direction is Direction.FOLLOWERS:
+            self._moving.go_on(account, Direction.FOLLOWING, LAST_SECOND)
+        else:
+            self._moving.end(account)
+
+    def _lists(self, direction: Direction) -> tuple[Lists, Lists]:
+        """The lists of a direction, and those of the other one."""
+        both = self._pairs.following, self._pairs.followers
+        return both if direction is Direction.FOLLOWING else both[::-1]
+
+    def _remove_some(self, account: int) -> None:
+        """Remove some of an erased account's pairs; its row stays, so that its id is never another's."""
+        followers = (Pair(entry.account, account) for entry in self._pairs.followers.newest_first(account))
+        following = (Pair(account, entry.account) for entry in self._pairs.following.newest_first(account))
+        pairs = list(islice(chain(followers, following), _PIECE)) or self._table.over(account, _PIECE)
+        for pair in pairs:
+            self._pairs.remove(pair)
+        if not pairs:
+            self._moving.end(account)

@@ -1,0 +1,178 @@
+"""The history of pairs in the file.
+
+A *plain* pair has one follow that stands on its own second in both lists; it is stored in the lists alone. Every other
+pair that anything was ever said of has a row in the table `pair`, and each of its ended intervals one in `ended`.
+"""
+
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import apsw
+
+from retinue.history import Interval, Moment
+from retinue.model import Direction, Stretch
+from retinue.store.rules.sides import Sides
+from retinue.store.rules.values import LAST_SECOND, UNKNOWN, Entry, Pair, Standing, State
+from retinue.store.sqlite.block_table import BlockTable
+from retinue.store.sqlite.files import Execute, executor
+from retinue.store.sqlite.moving import LEAVING
+from retinue.store.sqlite.sources import entries_of
+
+_LOAD = (
+    "SELECT moments, started_at, following_position, followers_position FROM pair WHERE follower = ? AND followee = ?"
+)
+_SAVE = "INSERT OR REPLACE INTO pair VALUES (?, ?, ?, ?, ?, ?)"
+_DELETE = "DELETE FROM pair WHERE follower = ? AND followee = ?"
+_ENDED = (
+    "SELECT started_at, ended_at, following_position, followers_position FROM ended"
+    " WHERE follower = ? AND followee = ? ORDER BY started_at"
+)
+_SAVE_ENDED = "INSERT OR REPLACE INTO ended VALUES (?, ?, ?, ?, ?, ?)"
+_DELETE_ENDED = "DELETE FROM ended WHERE follower = ? AND followee = ? AND started_at = ?"
+_OVER = (
+    "SELECT follower, followee FROM ended WHERE follower = ?1"
+    " UNION SELECT follower, followee FROM ended WHERE followee = ?1"
+    " UNION SELECT follower, followee FROM pair WHERE follower = ?1"
+    " UNION SELECT follower, followee FROM pair WHERE followee = ?1 AND started_at IS NULL LIMIT ?2"
+)
+_LATE = "INSERT OR IGNORE INTO late (owner, direction) VALUES (?, ?)"
+
+
+class PairRow(NamedTuple):
+    """A row of the table `pair`."""
+
+    follower: int
+    followee: int
+    moments: bytes | None
+    started_at: int | None
+    following_position: int | None
+    followers_position: int | None
+
+
+class Blocks(NamedTuple):
+    """The blocks of the lists of one direction."""
+
+    main: BlockTable
+    aside: BlockTable
+
+
+class SqlitePairs:
+    """A `PairTable`. Where the lists alone tell of a pair, it looks into them."""
+
+    def __init__(self, connection: apsw.Connection, following: Blocks, followers: Blocks, sides: Sides) -> None:
+        self._connection = connection
+        self._execute = executor(connection)
+        self._following = following
+        self._followers = followers
+        self._sides = sides
+
+    def state(self, pair: Pair) -> State:
+        """What is stored of a pair."""
+        found = self._execute(_LOAD, (pair.follower, pair.followee)).fetchall()
+        if not found:
+            start = self._plain_position(pair)
+            if start is None:
+                return UNKNOWN
+            return State(frozenset((Moment(start),)), (Standing(Interval(start, None), start, start),))
+        row = PairRow(pair.follower, pair.followee, *found[0])
+        moments = decoded(row)
+        standings = read_ended(self._execute, pair) if any(moment.is_unfollow for moment in moments) else []
+        if row.started_at is not None:
+            assert row.following_position is not None, row
+            assert row.followers_position is not None, row
+            open_one = Interval(row.started_at, None)
+            standings.append(Standing(open_one, row.following_position, row.followers_position))
+        return State(moments, tuple(standings), has_row=True)
+
+    def save(self, pair: Pair, before: State, after: State) -> None:
+        """Store another state."""
+        ids = (pair.follower, pair.followee)
+        self._save_ended(ids, before, after)
+        if after.is_plain or not after.moments:
+            if before.has_row:
+                self._execute(_DELETE, ids)
+            return
+        standing = after.open
+        if standing is None:
+            self._execute(_SAVE, (*ids, _encoded(after.moments), None, None, None))
+            return
+        moments = None if len(after.moments) == 1 else _encoded(after.moments)
+        self._execute(_SAVE, (*ids, moments, standing.interval.start, standing.following, standing.followers))
+
+    def positions(self, pair: Pair, entry: Entry) -> tuple[int, int]:
+        """Where an open pair stands in both lists, given its entry in one of them."""
+        for _, _, following, followers in self._execute(_LOAD, (pair.follower, pair.followee)).fetchall():
+            return following, followers
+        return entry.position, entry.position  # a plain pair
+
+    def over(self, account: int, limit: int) -> list[Pair]:
+        """Some pairs of an account that stands in no list."""
+        return [Pair(follower, followee) for follower, followee in self._execute(_OVER, (account, limit)).fetchall()]
+
+    def followed_at(self, owner: int, second: int) -> Sequence[int]:
+        """Whom an account followed at a second, in the order of its list."""
+        erased = {account for (account,) in self._execute(LEAVING)}
+        then = Stretch(owner, Direction.FOLLOWING, LAST_SECOND, 0, as_of=second)
+        everybody = entries_of(self._connection.execute, then, with_aside=True)
+        return [account for _, account in everybody if account not in erased]
+
+    def note_late(self, owner: int, direction: Direction) -> None:
+        """Remember that something stands behind its true start in a list."""
+        self._execute(_LATE, (owner, direction.value))
+
+    def _save_ended(self, ids: tuple[int, int], before: State, after: State) -> None:
+        old = {standing for standing in before.standings if standing.interval.end is not None}
+        new = {standing for standing in after.standings if standing.interval.end is not None}
+        for standing in old - new:
+            self._execute(_DELETE_ENDED, (*ids, standing.interval.start))
+        for standing in new - old:
+            interval = standing.interval
+            values = (interval.start, interval.end, standing.following, standing.followers)
+            self._execute(_SAVE_ENDED, (*ids, *values))
+
+    def _plain_position(self, pair: Pair) -> int | None:
+        """Where a plain follow stands, in both lists; looks through the shorter one."""
+        forth = self._tables(self._following, pair.followee)
+        if len(forth) == 1 and forth[0].is_short(pair.follower):  # the ordinary case
+            return forth[0].position_of(pair.follower, pair.followee)
+        if not all(table.is_short(pair.follower) for table in forth):
+            back = self._tables(self._followers, pair.follower)
+            if _size(back, pair.followee) < _size(forth, pair.follower):
+                return _look(back, pair.followee, pair.follower)
+        return _look(forth, pair.follower, pair.followee)
+
+    def _tables(self, blocks: Blocks, account: int) -> Sequence[BlockTable]:
+        """Where the entries of an account stand."""
+        if self._sides.is_moving(account):
+            return blocks
+        return (blocks.main if self._sides.is_row(account) else blocks.aside,)
+
+
+def _size(tables: Sequence[BlockTable], owner: int) -> int:
+    return sum(table.count(owner) for table in tables)
+
+
+def _look(tables: Sequence[BlockTable], owner: int, account: int) -> int | None:
+    found = (table.position_of(owner, account) for table in tables)
+    return next((position for position in found if position is not None), None)
+
+
+def _encoded(moments: frozenset[Moment]) -> bytes:
+    """Each as a 64-bit number: the second, shifted by one bit that says whether it is an unfollow."""
+    return array("Q", sorted(moment.at << 1 | moment.is_unfollow for moment in moments)).tobytes()
+
+
+def decoded(row: PairRow) -> frozenset[Moment]:
+    """The set of events in a row."""
+    if row.moments is None:
+        if row.started_at is None:
+            raise ValueError(f"pair of accounts {row.follower} and {row.followee}: nothing is said of it")
+        return frozenset((Moment(row.started_at),))
+    return frozenset(Moment(number >> 1, bool(number & 1)) for number in array("Q", row.moments))
+
+
+def read_ended(execute: Execute, pair: Pair) -> list[Standing]:
+    """The ended intervals of a pair, oldest first."""
+    found = execute(_ENDED, (pair.follower, pair.followee)).fetchall()
+    return [Standing(Interval(start, end), following, followers) for start, end, following, followers in found]

@@ -1,0 +1,66 @@
+"""The rules (`store/rules`) on the tables of one connection. Runs inside the writer's transactions."""
+
+import apsw
+
+from retinue.model import Direction
+from retinue.store.rules.changes import GraphChanges
+from retinue.store.rules.pairs import Pairs
+from retinue.store.rules.sides import Sides
+from retinue.store.rules.tables import ListTables, Tables
+from retinue.store.sqlite.accounts import SqliteAccounts
+from retinue.store.sqlite.block_table import BlockTable
+from retinue.store.sqlite.claims import SqliteClaims
+from retinue.store.sqlite.files import executor
+from retinue.store.sqlite.moving import SqliteMoving
+from retinue.store.sqlite.pair_table import Blocks, SqlitePairs
+from retinue.store.sqlite.remembered import SqlitePostdated, SqliteTombstones
+from retinue.store.sqlite.taken import SqliteTaken
+
+
+class Work:
+    """What the writer changes, and what it remembers of what it has read."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._execute = executor(connection)
+        self._moving = SqliteMoving(connection)
+        accounts = SqliteAccounts(connection)
+        sides = Sides(accounts, self._moving)
+        blocks = {direction: _blocks(connection, direction) for direction in Direction}
+        self._blocks = [table for both in blocks.values() for table in both]
+        following, followers = blocks[Direction.FOLLOWING], blocks[Direction.FOLLOWERS]
+        tables = Tables(
+            accounts,
+            SqliteClaims(connection),
+            SqliteTombstones(connection),
+            SqlitePostdated(connection),
+            self._moving,
+            ListTables(*following, SqliteTaken(connection, Direction.FOLLOWING)),
+            ListTables(*followers, SqliteTaken(connection, Direction.FOLLOWERS)),
+            SqlitePairs(connection, following, followers, sides),
+        )
+        self.changes = GraphChanges(tables, sides)
+        self.pairs = Pairs(tables, sides)
+        self._version: int | None = None
+
+    def begin(self) -> None:
+        """Call at the start of each transaction; forgets everything when another connection has changed the file."""
+        version = self._execute("PRAGMA data_version").fetchall()[0][0]
+        if version != self._version:
+            for table in self._blocks:
+                table.forget()
+            self._moving.begin_anew()
+            self.changes.begin()
+        self._version = version
+
+    def flush(self) -> None:
+        """Call before each commit."""
+        for table in self._blocks:
+            table.flush()
+
+    def forget(self) -> None:
+        """Call after a rollback."""
+        self._version = None
+
+
+def _blocks(connection: apsw.Connection, direction: Direction) -> Blocks:
+    return Blocks(BlockTable(connection, direction.value), BlockTable(connection, f"{direction.value}_aside"))
