@@ -166,6 +166,8 @@ def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(large, "LARGE_ROWS", 0)
     monkeypatch.setattr(staging, "ROWS_AT_ONCE", 7)
     monkeypatch.setattr(staging, "NAMES_AT_ONCE", 3)
+    monkeypatch.setattr(staging, "NAMES_IN_MEMORY", 5)
+    monkeypatch.setattr(staging, "SAMPLED_ROWS", 4)
     numbers = count()
 
     def make(history: list[FollowEvent]) -> tuple[Site, Site, Path]:
@@ -370,6 +372,21 @@ def test_a_file_of_unusual_rows_is_left_to_the_other_way(many: Path, tmp_path: P
         assert [] == list(staged.names())
         with pytest.raises(staging.CannotStage, match="usual"):
             staged.number([])
+
+
+def test_who_imports_is_told_why_it_takes_long(many: Path, tmp_path: Path) -> None:
+    """Where a large file cannot be loaded at once the reason is said."""
+    table = tmp_path / "odd.parquet"
+    duckdb.sql(f"COPY (SELECT follower, '@@' || followee AS followee FROM '{many}') TO '{table}' (FORMAT parquet)")
+    done = subprocess.run(
+        [sys.executable, "-m", "retinue", "import", "--store", str(tmp_path / "graph.db"), str(table)],
+        capture_output=True,
+        text=True,
+        check=False,  # all rows are rejected
+    )
+
+    assert f"{table.name}: is loaded row by row" in done.stderr.replace("\n", "")
+    assert "too few usual rows" in done.stderr.replace("\n", " ")
 
 
 def test_what_does_not_fit_on_the_disk_is_not_begun(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,6 @@ from retinue.store.rules.values import Around
 from retinue.store.sqlite import files, graph, known, moving
 from retinue.store.sqlite.known import FORGET_ONE_BY_ONE, Known
 from retinue.store.sqlite.taken import SqliteTaken
-
 from service import problems_of
 
 NOW = 1_700_000_000

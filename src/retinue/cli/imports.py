@@ -3,6 +3,7 @@
 import sys
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,7 +121,8 @@ async def _load(plan: _Plan) -> None:
 
     clock, snapshot = SystemClock(), plan.snapshot
     with closing(assemble.open_graph_writer(plan.store, clock)) as writer, _progress() as progress:
-        run = Import(writer, snapshot.at if snapshot else clock.now(), plan.rejects, plan.tallies, snapshot, writer)
+        received_at, note = snapshot.at if snapshot else clock.now(), partial(progress.console.print, highlight=False)
+        run = Import(writer, received_at, plan.rejects, plan.tallies, snapshot, writer, note)
         for path, table in plan.accounts.items():
             await import_accounts(run, str(path), table, _bar(progress, path.name, table.size))
         for path, table in plan.follows.items():

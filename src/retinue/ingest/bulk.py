@@ -43,7 +43,7 @@ class Import(Struct, frozen=True):
     """One run: the writer, the second at which everything in it was received, where rejects go, what came of it.
 
     With a snapshot the files of follows are a full dump of their owners' lists. With a bulk writer large ones go the
-    quick way.
+    quick way; `on_notice` gets told which of them cannot, and why.
     """
 
     writer: GraphWriter
@@ -52,6 +52,7 @@ class Import(Struct, frozen=True):
     tallies: dict[str, Tally]
     snapshot: Snapshot | None = None
     bulk: BulkWriter | None = None
+    on_notice: Callable[[str], None] = lambda _: None
 
 
 async def import_accounts(run: Import, name: str, table: Table, on_progress: OnProgress) -> None:
@@ -74,7 +75,9 @@ async def import_follows(run: Import, name: str, table: Table, on_progress: OnPr
     big = large.large(table) if run.bulk is not None and run.snapshot is None else None
     if run.bulk is not None and big is not None:
         outcome = await large.load(big, run.bulk, run.received_at, on_progress)
-        if outcome is not None:
+        if isinstance(outcome, str):
+            run.on_notice(f"{name}: is loaded row by row, which takes much longer: {outcome}")
+        else:
             tally.accepted, tally.duplicate = outcome.accepted, outcome.duplicate
             table = outcome.rest
     file = list(run.tallies).index(name)

@@ -60,14 +60,14 @@ def large(table: Table) -> CsvTable | ParquetTable | None:
 
 async def load(
     table: CsvTable | ParquetTable, writer: BulkWriter, received_at: int, on_progress: Callable[[int], None]
-) -> Outcome | None:
-    """Load a table; None where it is so unusual that all of it has to be taken row by row."""
+) -> Outcome | str:
+    """Load a table; or say why all of it has to be taken row by row."""
     rows = table.size if isinstance(table, ParquetTable) else table.size // _BYTES_PER_ROW
     try:
         with translated(), closing(Staging(rows, received_at)) as staging:
             return await _load(table, writer, staging, lambda share: on_progress(int(share * table.size)))
-    except CannotStage:
-        return None
+    except CannotStage as reason:
+        return str(reason).splitlines()[0]
 
 
 async def _load(table: CsvTable | ParquetTable, writer: BulkWriter, staging: Staging, report: OnShare) -> Outcome:

@@ -23,6 +23,8 @@ from retinue.store.bulk import NOBODY, Follows, Numbers
 MEMORY = "900MB"
 THREADS = 2
 NAMES_AT_ONCE = 50_000
+NAMES_IN_MEMORY = 2_500_000
+SAMPLED_ROWS = 1_000_000
 ROWS_AT_ONCE = 200_000  # arrays of so many numbers stay in the processor's caches
 MOST_UNUSUAL = 100_000  # and more if they are less than a tenth of the others
 BYTES_PER_ROW = 80  # on disk at most, in the temporary folder and in the store together
@@ -118,16 +120,37 @@ class Staging:
     def names(self) -> Iterator[list[str]]:
         """All names in usual rows, each once, in their order: then indexes of new accounts grow at one end."""
         if self._named != self._usual:
-            self._duck.execute(
-                "CREATE OR REPLACE TABLE name AS SELECT name FROM"
-                f" (SELECT follower AS name FROM staged WHERE {self._usual}"
-                f" UNION SELECT followee FROM staged WHERE {self._usual}) ORDER BY name"
-            )
+            self._find_names()
             self._named = self._usual
         reading = self._duck.cursor()
         reading.execute("SELECT name FROM name ORDER BY rowid")
         while batch := reading.fetchmany(NAMES_AT_ONCE):
             yield [name for (name,) in batch]
+
+    def _find_names(self) -> None:
+        """All names in usual rows. Those that memory does not hold at once are found in parts, by their hashes."""
+        self._duck.execute("CREATE OR REPLACE TABLE found (name VARCHAR)")
+        parts = self._parts_of_names()
+        for part in range(parts):
+            chosen = [f"SELECT {side} FROM staged WHERE {self._usual}" for side in ("follower", "followee")]
+            if parts > 1:
+                chosen[0] += f" AND hash(follower) % {parts} = {part}"
+                chosen[1] += f" AND hash(followee) % {parts} = {part}"
+            self._duck.execute(f"INSERT INTO found {' UNION '.join(chosen)}")
+        self._duck.execute("CREATE OR REPLACE TABLE name AS SELECT name FROM found ORDER BY name")
+        self._duck.execute("DROP TABLE found")
+
+    def _parts_of_names(self) -> int:
+        """In how many parts to look for names. To count all takes long: some rows tell first whether it is worth it."""
+        sample = f"(SELECT follower, followee FROM staged LIMIT {SAMPLED_ROWS})"
+        if self._names_in(sample) <= SAMPLED_ROWS // 4:
+            return 1
+        return -(-self._names_in("staged") // NAMES_IN_MEMORY)
+
+    def _names_in(self, rows: str) -> int:
+        """About how many names some rows have."""
+        both = f"SELECT follower AS name FROM {rows} UNION ALL SELECT followee FROM {rows}"
+        return self._number(f"SELECT approx_count_distinct(name) FROM ({both})")
 
     def leave_out(self, names: Sequence[str]) -> None:
         """Call rows with these names unusual, and all rows of pairs that have an unusual one.
@@ -149,12 +172,17 @@ class Staging:
     def number(self, numbers: Sequence[int]) -> None:
         """Give names their accounts' numbers, in the same order, and sort by them."""
         given = np.array(numbers, np.uint32)  # DuckDB finds it by this name
-        self._duck.execute("CREATE TABLE numbered AS SELECT name, column0 AS number FROM name POSITIONAL JOIN given")
+        self._duck.execute(
+            "CREATE TABLE numbered AS SELECT hash(name) AS hash, column0 AS number FROM name POSITIONAL JOIN given"
+        )
         del given
+        # Rows are numbered by the hashes of their names, of which memory holds ten million. All names are among those.
+        if self._number("SELECT count(*) - count(DISTINCT hash) FROM numbered"):
+            raise CannotStage("two names with one hash")  # once in a million files of ten million names
         self._duck.execute(
             "CREATE TABLE follow AS SELECT CAST(row AS UINTEGER) AS row, a.number AS follower, b.number AS followee,"
-            " CAST(second AS UINTEGER) AS second FROM staged JOIN numbered a ON a.name = follower"
-            f" JOIN numbered b ON b.name = followee WHERE {self._usual}"
+            " CAST(second AS UINTEGER) AS second FROM staged JOIN numbered a ON a.hash = hash(follower)"
+            f" JOIN numbered b ON b.hash = hash(followee) WHERE {self._usual}"
             f" AND a.number <> {NOBODY} AND b.number <> {NOBODY}"
         )
         self._count = self._number("SELECT count(*) FROM follow")
