@@ -85,7 +85,7 @@ bench-start: .venv/.server ## How long --help and a server's start take, beside 
 	scripts/install server,bench
 
 .venv/.dev: pyproject.toml constraints.txt scripts/install
-	scripts/install server,bench,dev
+	scripts/install server,cassandra,bench,dev
 
 clean:           ## Remove what the other targets made
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/*.egg-info

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from cassandra_jars import missing
+from cassandra_node import free_port, running
 from frozen_clock import FrozenClock
 from service import Service, problems_of
+from sites import Begin, Keyspace, begin_of
 
 # No deadline: timings belong in benchmarks. A failure prints the seed that repeats it.
 settings.register_profile("retinue", deadline=None, max_examples=200, print_blob=True)
@@ -27,6 +30,31 @@ def store_path(tmp_path: Path) -> Iterator[Path]:
     yield path
     if path.exists():
         assert problems_of(path) == []
+
+
+@pytest.fixture(scope="session")
+def keyspace() -> Iterator[Keyspace]:
+    """A keyspace on a node of Cassandra that was started for the tests."""
+    if reason := missing():
+        pytest.skip(reason)
+    port = free_port()
+    with running(1, port):
+        keyspace = Keyspace(f"cassandra://127.0.0.1:{port}/retinue_tests")
+        yield keyspace
+        keyspace.close()
+
+
+@pytest.fixture
+def cassandra_keyspace(keyspace: Keyspace) -> str:
+    """The location of a store in a cluster, empty."""
+    keyspace.empty()
+    return keyspace.location
+
+
+@pytest.fixture(params=["folder", "cluster"])
+def begin(request: pytest.FixtureRequest) -> Begin:
+    """What makes an empty store, of each kind."""
+    return begin_of(request.param, request)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from retinue import assemble
 from retinue.access.audit import Auditor, Record
 from retinue.model import AccountRecord, ClientChange, Event, FollowRecord, Visibility
 from retinue.store.base import GraphReader, Verdict
+from retinue.store.sqlite.graph import SqliteGraph
 from retinue.web.asgi import Application
 
 FOLLOWING = "/v2/research/user/following/"
@@ -61,6 +62,12 @@ class Service:
         self.hot = assemble.hot_way(self.hot_graph, self.public)
         self.client_key, self.secret = self.register()
         self.token = self.fresh_token()
+
+    @property
+    def sqlite_connection(self) -> Any:
+        """The connection that reads the graph, for tests that look at statements."""
+        assert isinstance(self.graph, SqliteGraph)
+        return self.graph.connection
 
     def application_on(self, graph: GraphReader[bytes]) -> Application:
         """The application, on a graph of the test's own."""

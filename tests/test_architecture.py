@@ -25,14 +25,18 @@ MAY_IMPORT = {
     "store.bulk": {"model"},
     "store.ledger": WORDS | {"store.base"},
     "store.client_rows": WORDS | {"store.base"},
+    "store.opened": {"model", "store.base"},
+    "store.cassandra": WORDS | {"history", "store.base", "store.client_rows", "store.ledger", "store.rules"},
     "store.rules": WORDS | {"history", "store.base", "store.bulk"},
     "store.sqlite": WORDS | {"history", "store.base", "store.bulk", "store.client_rows", "store.rules"},
     "access": WORDS | {"store.base"},
     "following": WORDS | {"store.base"},
     "ingest": WORDS | {"store.base", "store.bulk"},
     "web": WORDS | {"wire", "requests", "store.base", "following", "access", "ingest"},
-    "assemble": WORDS | {"wire", "store.base", "store.ledger", "store.sqlite", "access", "following", "web"},
-    "serving": WORDS | {"store.base", "store.ledger", "access", "ingest", "assemble", "web"},
+    "assemble": WORDS
+    | {"wire", "store.base", "store.bulk", "store.opened", "store.ledger", "store.sqlite", "store.cassandra"}
+    | {"access", "following", "web"},
+    "serving": WORDS | {"store.base", "store.opened", "store.ledger", "access", "ingest", "assemble", "web"},
     "cli": WORDS
     | {"store.base", "access", "ingest", "following", "web", "assemble", "serving"}
     | {"sample", "sample_files"},
@@ -42,6 +46,7 @@ MAY_IMPORT = {
 # Each library has its own place; msgspec is the language in which values are written.
 LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     "apsw": "store/sqlite/",
+    "cassandra": "store/cassandra/session.py",
     "duckdb": ("ingest/tables.py", "ingest/snapshot.py", "ingest/staging.py", "sample_files.py"),
     "httptools": "web/protocol.py",
     "numpy": (

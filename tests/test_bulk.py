@@ -34,6 +34,7 @@ from retinue.ingest.tables import ParquetTable, open_table
 from retinue.model import Direction, ErasureEvent, FollowEvent, Stretch
 from retinue.store.sqlite import check_lists, files, inserting, loading, placing
 from retinue.store.sqlite.check_lists import TABLES, entries_of
+from retinue.store.sqlite.writer import SqliteGraphWriter
 from running import Refused, Session, fresh_token, running_server
 from service import problems_of
 
@@ -122,7 +123,7 @@ class Site:
         self._at_once = at_once
         assemble.create_store(self.store)
         self._clock = FrozenClock(NOW)
-        self.writer = assemble.open_graph_writer(self.store, self._clock)
+        self.writer = SqliteGraphWriter(Path(self.store), self._clock)
         self.rejects = folder / "rejects.jsonl"
 
     def load(self, path: Path, columns: Any = FOLLOW_COLUMNS) -> Tally:

@@ -15,6 +15,7 @@ from retinue.access.clients import Clients
 from retinue.access.credentials import Credentials
 from retinue.errors import ClientInvalid, SecretWrong, TokenInvalid
 from retinue.model import RESEARCH_SCOPE, ClientChange, Grant
+from retinue.store.sqlite import files
 from retinue.store.sqlite.access import SqliteAccess
 from service import Service
 
@@ -36,7 +37,7 @@ class Gate:
         def random_bytes(count: int) -> bytes:
             return next(numbers).to_bytes(4) * (count // 4) + b"\0" * (count % 4)
 
-        self.store: SqliteAccess = assemble.open_access(str(path))
+        self.store = SqliteAccess(files.access_path(path))
         self.clients = Clients(self.store, clock, random_bytes)
         self.credentials = Credentials(self.store, clock, random_bytes)
         self.lookups = 0

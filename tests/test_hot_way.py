@@ -246,7 +246,7 @@ def test_an_image_is_really_used(service: Service) -> None:
     """From the third time on nothing is read from the file, until something is written to it."""
     service.follow("p", *((f"f{number}", EARLY + number) for number in range(30)))
     reads: list[str] = []
-    service.graph.connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: reads.append(event["sql"]))
+    service.sqlite_connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: reads.append(event["sql"]))
     account = service.hot_graph.account_at_once("p")
     assert account is not None
     stretch = Stretch(account.id, Direction.FOLLOWING, NOW, 20)
@@ -288,7 +288,7 @@ def test_images_are_given_up_where_they_would_keep_more_rows_than_are_remembered
     for name in ("p", "q"):
         service.follow(name, *((f"{name}{number}", EARLY + number) for number in range(30)))
     reads: list[str] = []
-    service.graph.connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: reads.append(event["sql"]))
+    service.sqlite_connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: reads.append(event["sql"]))
     stretches = [
         Stretch(account.id, Direction.FOLLOWING, NOW, 20)
         for account in map(service.hot_graph.account_at_once, ("p", "q"))

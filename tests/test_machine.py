@@ -4,10 +4,8 @@ Few accounts, few names and a clock that begins at second 5, so that everything 
 """
 
 import asyncio
-import tempfile
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from hypothesis import Phase, given, settings
@@ -16,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from frozen_clock import FrozenClock
 from model_store import ModelGraph
-from retinue import assemble, names
+from retinue import names
 from retinue.model import (
     AccountEvent,
     AccountRecord,
@@ -31,7 +29,7 @@ from retinue.model import (
     Visibility,
 )
 from retinue.store.base import GraphReader, GraphWriter
-from service import problems_of
+from sites import Begin
 
 T = TypeVar("T")
 BEGIN = 5
@@ -78,9 +76,6 @@ ROWS = st.lists(st.tuples(SOME_NAMES, SOME_NAMES, st.none() | AGES), min_size=1,
 DIRECTIONS = st.sampled_from(Direction)
 
 
-# The embedded store finds its own kind by the location; another store comes with another location.
-GRAPH = "graph.db"
-
 # Without explaining what could vary in a failure, which takes minutes for stories.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
 
@@ -101,14 +96,12 @@ class Walk(NamedTuple):
 class Story(RuleBasedStateMachine):
     """Two writers that take turns and a reader, beside the model."""
 
-    def __init__(self) -> None:
+    def __init__(self, begin: Begin) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.location = str(Path(self.folder.name) / GRAPH)
+        self.site = begin()
         self.clock = FrozenClock(BEGIN)
-        assemble.create_store(self.location)
-        self.writers = [assemble.open_graph_writer(self.location, self.clock) for _ in range(2)]
-        self.graph = assemble.open_graph(self.location, self.clock)
+        self.writers = [self.site.open_writer(self.clock) for _ in range(2)]
+        self.graph = self.site.open_graph(self.clock)
         self.model = ModelGraph()
         self.ids: dict[int, int] = {}
         self.walk: Walk | None = None
@@ -174,13 +167,13 @@ class Story(RuleBasedStateMachine):
     def reopen_writer(self, number: int) -> None:
         """A writer is closed, another comes."""
         self.writers[number].close()
-        self.writers[number] = assemble.open_graph_writer(self.location, self.clock)
+        self.writers[number] = self.site.open_writer(self.clock)
 
     @rule()
     def reopen_reader(self) -> None:
         """The reader is closed, another comes."""
         self.graph.close()
-        self.graph = assemble.open_graph(self.location, self.clock)
+        self.graph = self.site.open_graph(self.clock)
 
     @precondition(lambda self: self.walk is None and self.model.people)
     @rule(data=st.data(), direction=DIRECTIONS, limit=st.integers(1, 3), age=st.none() | st.integers(0, 12))
@@ -219,8 +212,8 @@ class Story(RuleBasedStateMachine):
         self.graph.close()
         for writer in self.writers:
             writer.close()
-        problems = problems_of(self.location)
-        self.folder.cleanup()
+        problems = self.site.problems()
+        self.site.close()
         assert problems == []
 
     @property
@@ -274,9 +267,12 @@ async def pages(graph: GraphReader[Row], stretch: Stretch) -> list[Slice[Row]]:
     return found
 
 
-def test_a_store_does_what_the_model_does() -> None:
+def test_a_store_does_what_the_model_does(begin: Begin) -> None:
     """In thousands of steps, whatever happens in whatever order."""
-    run_state_machine_as_test(Story, settings=settings(max_examples=60, stateful_step_count=60, phases=PHASES))
+    run_state_machine_as_test(
+        lambda: Story(begin),  # type: ignore[arg-type]  # whatever makes a machine will do
+        settings=settings(max_examples=begin.times(60), stateful_step_count=60, phases=PHASES),
+    )
 
 
 # The same events in another order
@@ -288,22 +284,20 @@ SETS = st.lists(st.builds(Told, FOLLOWS | FOLLOWS | ACCOUNTS | ERASURES, st.inte
 
 
 @contextmanager
-def told_to_a_store(batches: Sequence[Sequence[Event]], *, is_tidied: bool) -> Iterator[GraphReader[Row]]:
+def told_to_a_store(begin: Begin, batches: Sequence[Sequence[Event]], *, is_tidied: bool) -> Iterator[GraphReader[Row]]:
     """A store that was told events in batches."""
-    clock = FrozenClock()
-    with tempfile.TemporaryDirectory() as folder:
-        location = str(Path(folder) / GRAPH)
-        assemble.create_store(location)
-        writer = assemble.open_graph_writer(location, clock)
-        for batch in batches:
-            run(writer.apply(batch, NOW))
-            while is_tidied and run(writer.tidy()):
-                pass
-        graph = assemble.open_graph(location, clock)
-        yield graph
-        graph.close()
-        writer.close()
-        assert problems_of(location) == []
+    clock, site = FrozenClock(), begin()
+    writer = site.open_writer(clock)
+    for batch in batches:
+        run(writer.apply(batch, NOW))
+        while is_tidied and run(writer.tidy()):
+            pass
+    graph = site.open_graph(clock)
+    yield graph
+    graph.close()
+    writer.close()
+    assert site.problems() == []
+    site.close()
 
 
 async def all_of(graph: GraphReader[Row]) -> dict[str, Any]:
@@ -321,19 +315,22 @@ async def all_of(graph: GraphReader[Row]) -> dict[str, Any]:
     return found
 
 
-@settings(max_examples=100)
-@given(data=st.data(), told=SETS)
-def test_neither_order_nor_repetition_nor_batches_change_what_is_shown(data: st.DataObject, told: list[Told]) -> None:
+def test_neither_order_nor_repetition_nor_batches_change_what_is_shown(begin: Begin) -> None:
     """Rows, true times, usernames, profiles and counts depend on the set of the events alone."""
-    events = [*BIRTHS, *(one.at(NOW) for one in told)]
-    model = ModelGraph()
-    run(model.apply(events, NOW))
-    expected = run(all_of(model))
 
-    for is_tidied in (False, True):
-        again = data.draw(st.lists(st.sampled_from(events), max_size=10))
-        shuffled = data.draw(st.permutations([*events, *again]))
-        size = data.draw(st.integers(1, 10))
-        batches = [shuffled[begin : begin + size] for begin in range(0, len(shuffled), size)]
-        with told_to_a_store(batches, is_tidied=is_tidied) as graph:
-            assert expected == run(all_of(graph))
+    @settings(max_examples=begin.times(100))
+    @given(data=st.data(), told=SETS)
+    def holds(data: st.DataObject, told: list[Told]) -> None:
+        events = [*BIRTHS, *(one.at(NOW) for one in told)]
+        model = ModelGraph()
+        run(model.apply(events, NOW))
+        expected = run(all_of(model))
+        for is_tidied in (False, True):
+            again = data.draw(st.lists(st.sampled_from(events), max_size=10))
+            shuffled = data.draw(st.permutations([*events, *again]))
+            size = data.draw(st.integers(1, 10))
+            batches = [shuffled[first : first + size] for first in range(0, len(shuffled), size)]
+            with told_to_a_store(begin, batches, is_tidied=is_tidied) as graph:
+                assert expected == run(all_of(graph))
+
+    holds()

@@ -70,9 +70,9 @@ class Twins:
         self.clock = FrozenClock(NOW)
         self.direction = direction
         assemble.create_store(str(path))
-        self.writer: SqliteGraphWriter = assemble.open_graph_writer(str(path), self.clock)
-        self.graph: SqliteGraph[Row] = assemble.open_graph(str(path), self.clock)
-        self.ready: SqliteGraph[bytes] = assemble.open_wire_graph(str(path), self.clock)
+        self.writer = SqliteGraphWriter(path, self.clock)
+        self.graph = SqliteGraph(path, self.clock, Row)
+        self.ready = assemble.open_wire_graph(str(path), self.clock)
         self.model = ModelGraph()
         self.apply(Change([], [(OWNER, Visibility.PUBLIC)]))
 

@@ -19,6 +19,7 @@ from retinue.store.rules.values import Around
 from retinue.store.sqlite import files, graph, known, moving
 from retinue.store.sqlite.known import FORGET_ONE_BY_ONE, Known
 from retinue.store.sqlite.taken import SqliteTaken
+from retinue.store.sqlite.writer import SqliteGraphWriter
 from service import problems_of
 
 NOW = 1_700_000_000
@@ -135,7 +136,7 @@ def test_seconds_are_found_as_by_walking(steps: list[Step]) -> None:
 
 def test_a_list_without_a_free_second_takes_no_more(graph_file: Path) -> None:
     """Where every second up to now is taken the follow is refused, and nothing is half stored."""
-    writer = assemble.open_graph_writer(str(graph_file), FrozenClock())
+    writer = SqliteGraphWriter(graph_file, FrozenClock())
     records = [FollowRecord("a", f"f{n}", 1, 3) for n in range(4)]
 
     verdicts = asyncio.run(writer.add_follows(records))
@@ -147,7 +148,7 @@ def test_a_list_without_a_free_second_takes_no_more(graph_file: Path) -> None:
 
 def test_write_transactions_are_cut_by_time(graph_file: Path) -> None:
     """A batch that would hold the write lock too long is committed in parts, in order and whole."""
-    writer = assemble.open_graph_writer(str(graph_file), TickingClock(step=0.03))
+    writer = SqliteGraphWriter(graph_file, TickingClock(step=0.03))
     commits: list[int] = []
 
     def counted() -> bool:
@@ -164,7 +165,7 @@ def test_write_transactions_are_cut_by_time(graph_file: Path) -> None:
 
 def test_an_error_inside_a_batch_leaves_nothing_half_done(graph_file: Path) -> None:
     """A failing transaction is rolled back, and the writer goes on afterwards as if it had not been."""
-    writer = assemble.open_graph_writer(str(graph_file), FrozenClock())
+    writer = SqliteGraphWriter(graph_file, FrozenClock())
     bad = FollowRecord("a", "c", 5, "soon")  # type: ignore[arg-type]  # a fault of a caller
 
     with pytest.raises(TypeError):
@@ -177,7 +178,7 @@ def test_an_error_inside_a_batch_leaves_nothing_half_done(graph_file: Path) -> N
 
 def test_waiting_for_another_writer_ends_in_a_clear_error(graph_file: Path) -> None:
     """A lock that is never given back is `StoreUnavailable`, not a foreign exception."""
-    writer = assemble.open_graph_writer(str(graph_file), FrozenClock())
+    writer = SqliteGraphWriter(graph_file, FrozenClock())
     writer._connection.set_busy_timeout(1)
     hog = apsw.Connection(str(graph_file))
     hog.execute("BEGIN IMMEDIATE")
@@ -191,7 +192,7 @@ def test_waiting_for_another_writer_ends_in_a_clear_error(graph_file: Path) -> N
 
 def test_pages_are_read_while_another_connection_writes(graph_file: Path, clock: FrozenClock) -> None:
     """A reader sees the state before an open write transaction, without waiting."""
-    writer = assemble.open_graph_writer(str(graph_file), clock)
+    writer = SqliteGraphWriter(graph_file, clock)
     asyncio.run(writer.add_follows([FollowRecord("a", "b", 5, NOW)]))
     reader = assemble.open_graph(str(graph_file), clock)
     writer._connection.execute("BEGIN IMMEDIATE")
@@ -216,7 +217,7 @@ def test_only_the_owner_may_read_a_store(graph_file: Path) -> None:
 
 def test_settling_does_not_wait_for_readers(graph_file: Path) -> None:
     """A reader that stays where it is holds up neither the end of an import nor what it promises."""
-    writer = assemble.open_graph_writer(str(graph_file), FrozenClock())
+    writer = SqliteGraphWriter(graph_file, FrozenClock())
     with closing(apsw.Connection(str(graph_file))) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM account").fetchall()
@@ -231,7 +232,7 @@ def test_rows_that_change_again_and_again_fill_no_memory(
 ) -> None:
     """What is forgotten for a change makes room: all rows are remembered after more changes than there is room."""
     monkeypatch.setattr(known, "ROWS_PER_GENERATION", 5)
-    writer = assemble.open_graph_writer(str(graph_file), clock)
+    writer = SqliteGraphWriter(graph_file, clock)
     asyncio.run(writer.add_accounts([AccountRecord(f"n{n}") for n in range(4)], NOW))
     connection = files.open_for_reading(graph_file, files.GRAPH)
     memory = Known(connection, clock, Row)
@@ -254,7 +255,7 @@ def test_remembered_rows_are_bounded_and_right(
     """Two generations hold what is asked for; what was dropped is read again; changes are noticed in bulk too."""
     monkeypatch.setattr(known, "ROWS_PER_GENERATION", 100)
     count = FORGET_ONE_BY_ONE + 10
-    writer = assemble.open_graph_writer(str(graph_file), clock)
+    writer = SqliteGraphWriter(graph_file, clock)
     records = [AccountRecord(f"n{n}", display_name="before") for n in range(count)]
     asyncio.run(writer.add_accounts(records, NOW))
     connection = files.open_for_reading(graph_file, files.GRAPH)

@@ -35,6 +35,7 @@ from retinue.model import (
 )
 from retinue.store.base import GraphReader, GraphWriter, Verdict
 from retinue.store.client_rows import CLOCK_SKEW_SECONDS
+from sites import Begin, Site, begin_of
 
 T = TypeVar("T")
 NOW = 1_700_000_000
@@ -137,13 +138,13 @@ def model_of(request: pytest.FixtureRequest, clock: FrozenClock) -> OpenStore:
     return opened
 
 
-def sqlite_of(request: pytest.FixtureRequest, clock: FrozenClock) -> OpenStore:
-    """An embedded store; whatever is opened is closed when the test is over."""
-    path = str(request.getfixturevalue("store_path"))
+def site_of(begin: Begin, request: pytest.FixtureRequest, clock: FrozenClock) -> OpenStore:
+    """A real store; whatever is opened is closed when the test is over, and then it must be sound."""
+    site = begin()
+    request.addfinalizer(lambda: _close(site))
 
     def opened() -> OpenStore:
-        assemble.create_store(path)
-        writer, graph = assemble.open_graph_writer(path, clock), assemble.open_graph(path, clock)
+        writer, graph = site.open_writer(clock), site.open_graph(clock)
         request.addfinalizer(writer.close)
         request.addfinalizer(graph.close)
         return OpenStore(writer, graph, clock, opened)
@@ -151,11 +152,18 @@ def sqlite_of(request: pytest.FixtureRequest, clock: FrozenClock) -> OpenStore:
     return opened()
 
 
-@pytest.fixture(params=[model_of, sqlite_of])
+def _close(site: Site) -> None:
+    problems = site.problems()
+    site.close()
+    assert problems == []
+
+
+@pytest.fixture(params=["model", "folder", "cluster"])
 def store(request: pytest.FixtureRequest, clock: FrozenClock) -> OpenStore:
     """An empty store of each kind."""
-    made: OpenStore = request.param(request, clock)
-    return made
+    if request.param == "model":
+        return model_of(request, clock)
+    return site_of(begin_of(request.param, request), request, clock)
 
 
 def followed(follower: str, followee: str, at: int) -> FollowEvent:

@@ -7,7 +7,9 @@ contract.
 import asyncio
 import secrets
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -19,9 +21,20 @@ from retinue.access.quotas import Quotas
 from retinue.clock import Clock
 from retinue.errors import InputError
 from retinue.following import Following
-from retinue.model import Row
+from retinue.model import Row, Shown_co
 from retinue.store.base import AccessStore, GraphReader, HotGraph, Ledger
+from retinue.store.bulk import BulkWriter
+from retinue.store.cassandra.location import SCHEME, is_location, parse
 from retinue.store.ledger import FileLedger
+from retinue.store.opened import (
+    ColdGraph,
+    OpenAccess,
+    OpenChecker,
+    OpenGraph,
+    OpenHotGraph,
+    OpenLedger,
+    OpenWriter,
+)
 from retinue.store.sqlite import backup, files
 from retinue.store.sqlite.access import SqliteAccess
 from retinue.store.sqlite.check import SqliteChecker
@@ -35,10 +48,14 @@ from retinue.web.oauth import Gate, Pause
 from retinue.web.peers import NO_PROXIES, Peers
 from retinue.web.routes import Access, public_routes
 
+# --- which store ------------------------------------------------------------------------------------------------------
+
 
 def store_path(store: str) -> Path:
-    """The file a `--store` value names. Raises `InputError` for what this program cannot open."""
+    """The file a `--store` value names. Raises `InputError` for what is no file."""
     scheme, separator, _ = store.partition("://")
+    if is_location(store):
+        raise InputError(f"--store {scheme}://...: this is for a store in a SQLite file; give its path")
     if separator:
         raise InputError(f"--store {store}: there is no store of the kind {scheme!r}; give the path of a SQLite file")
     if not store:
@@ -46,40 +63,111 @@ def store_path(store: str) -> Path:
     return Path(store)
 
 
+def local_path(store: str) -> Path:
+    """Beside what this machine's own files of a store lie: the store itself, or for a cluster a name in this folder."""
+    return Path(f"{parse(store).keyspace}.db") if is_location(store) else store_path(store)
+
+
 def beside(store: str, ending: str) -> Path:
     """What belongs to a store and lies beside it: `graph.db` has `graph.quotas`, `data.2024` has `data.2024.quotas`."""
-    path = store_path(store)
+    path = local_path(store)
     return path.with_name(f"{path.name.removesuffix('.db')}.{ending}")
+
+
+def lock_path(store: str) -> Path:
+    """The file that the one server of a store on this machine locks."""
+    return beside(store, "node") if is_location(store) else store_path(store)
 
 
 def rejects_path(store: str) -> Path:
     """Where import puts the rows it could not load: beside the store."""
-    return store_path(store).with_suffix(".rejects.jsonl")
+    return local_path(store).with_suffix(".rejects.jsonl")
 
 
-def create_store(store: str) -> None:
-    """Make an empty store where there is none."""
+def audit_folder(store: str, named: str = "") -> Path:
+    """Where the audit log of a store lies: where a setting says, else beside it."""
+    return Path(named) if named else beside(store, "audit")
+
+
+def store_files(store: str) -> list[Path]:
+    """The files of a store that are here, without its audit log."""
+    paths = [beside(store, "quotas")]
+    if not is_location(store):
+        graph = store_path(store)
+        mains = (graph, files.access_path(graph))
+        paths = [*mains, *(main.with_name(f"{main.name}-wal") for main in mains), *paths]
+    return [path for path in paths if path.exists()]
+
+
+def _cluster() -> Any:
+    """The module that opens stores in clusters. Raises `InputError` where its driver is not installed."""
+    try:
+        return import_module("retinue.store.cassandra.opening")
+    except ModuleNotFoundError as error:
+        raise InputError(f"--store {SCHEME}://...: needs {error.name}; pip install 'retinue[cassandra]'") from error
+
+
+def _node(store: str) -> str:
+    """The name of this machine among those that serve a cluster, made when it is first asked for."""
+    name: str = _cluster().node_in(beside(store, "node"))
+    return name
+
+
+# --- its parts --------------------------------------------------------------------------------------------------------
+
+
+def create_store(store: str) -> bool:
+    """Make an empty store where there is none; whether it was made. One in a cluster has to be there."""
+    if is_location(store):
+        _cluster().require(store)
+        return False
+    is_new = not store_path(store).exists()
     files.create_store(store_path(store))
+    return is_new
 
 
-def open_graph(store: str, clock: Clock) -> SqliteGraph[Row]:
+def create_in_cluster(store: str, replication: int) -> None:
+    """Make a keyspace with its tables, each row on so many nodes."""
+    if not is_location(store):
+        raise InputError(f"--store {store}: is a file; the commands that write to it make it")
+    _cluster().create(store, replication)
+
+
+def open_graph(store: str, clock: Clock) -> OpenGraph[Row]:
     """The graph, for reading in this process."""
-    return SqliteGraph(store_path(store), clock, Row)
+    return _open_graph(store, clock, Row)
 
 
-def open_wire_graph(store: str, clock: Clock) -> SqliteGraph[bytes]:
+def open_wire_graph(store: str, clock: Clock) -> OpenGraph[bytes]:
     """The graph, for answering requests: its rows are ready for the wire."""
-    return SqliteGraph(store_path(store), clock, wire.shown_row)
+    return _open_graph(store, clock, wire.shown_row)
 
 
-def open_hot_graph(store: str, graph: SqliteGraph[bytes], image_mib: int) -> HotSqliteGraph:
+def _open_graph(store: str, clock: Clock, show: Callable[[str, str], Shown_co]) -> OpenGraph[Shown_co]:
+    if is_location(store):
+        graph: OpenGraph[Shown_co] = _cluster().open_graph(store, clock, show)
+        return graph
+    return SqliteGraph(store_path(store), clock, show)
+
+
+def open_hot_graph(store: str, graph: OpenGraph[bytes], image_mib: int) -> OpenHotGraph:
     """What the same graph can answer at once, with so much memory for images. Close it before the graph."""
-    return HotSqliteGraph(graph, store_path(store), image_mib * 1024 * 1024)
+    if isinstance(graph, SqliteGraph):
+        return HotSqliteGraph(graph, store_path(store), image_mib * 1024 * 1024)
+    return ColdGraph()
 
 
-def open_graph_writer(store: str, clock: Clock) -> SqliteGraphWriter:
+def open_graph_writer(store: str, clock: Clock) -> OpenWriter:
     """The graph, for writing."""
+    if is_location(store):
+        writer: OpenWriter = _cluster().open_graph_writer(store, clock)
+        return writer
     return SqliteGraphWriter(store_path(store), clock)
+
+
+def bulk_writer(writer: OpenWriter) -> BulkWriter | None:
+    """What can load many follows at once with the same connection, if this store has it."""
+    return writer if isinstance(writer, SqliteGraphWriter) else None
 
 
 def back_up(store: str, target: Path, on_progress: Callable[[int, int], None]) -> None:
@@ -92,35 +180,35 @@ def migrate_store(store: str, on_progress: Callable[[int, int], None]) -> list[M
     return migrate(store_path(store), on_progress)
 
 
-def open_access(store: str) -> SqliteAccess:
+def open_access(store: str) -> OpenAccess:
     """Clients and tokens, and the anchor of the audit log."""
+    if is_location(store):
+        access: OpenAccess = _cluster().open_access(store, _node(store))
+        return access
     path = store_path(store)
     files.open_for_reading(path, files.GRAPH).close()  # what is named is the graph, and so are its faults
     return SqliteAccess(files.access_path(path))
 
 
-def store_files(store: str) -> list[Path]:
-    """The files of a store that are there, without its audit log."""
-    graph = store_path(store)
-    mains = (graph, files.access_path(graph))
-    paths = [*mains, *(main.with_name(f"{main.name}-wal") for main in mains), beside(store, "quotas")]
-    return [path for path in paths if path.exists()]
-
-
-def open_ledger(store: str, *, alone: bool = False) -> FileLedger:
+def open_ledger(store: str, *, alone: bool = False) -> OpenLedger:
     """The counters of quotas, beside the store. `alone`: nobody else will count there."""
-    return FileLedger(beside(store, "quotas"), alone=alone)
+    file = FileLedger(beside(store, "quotas"), alone=alone)
+    if is_location(store):
+        ledger: OpenLedger = _cluster().open_ledger(store, file, _node(store))
+        return ledger
+    return file
 
 
-def audit_folder(store: str, named: str = "") -> Path:
-    """Where the audit log of a store lies: where a setting says, else beside it."""
-    return Path(named) if named else beside(store, "audit")
-
-
-def open_checker(store: str) -> SqliteChecker:
+def open_checker(store: str) -> OpenChecker:
     """The store's consistency check."""
+    if is_location(store):
+        checker: OpenChecker = _cluster().open_checker(store)
+        return checker
     path = store_path(store)
     return SqliteChecker(path, files.access_path(path))
+
+
+# --- who asks, and what is served -------------------------------------------------------------------------------------
 
 
 def clients(access: AccessStore, clock: Clock) -> Clients:

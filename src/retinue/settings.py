@@ -19,7 +19,9 @@ def _setting(default: Any, text: str) -> Any:
 class Settings:
     """How one server is to run."""
 
-    store: str = _setting("retinue.db", "Store: the path of a SQLite file.")
+    store: str = _setting(
+        "retinue.db", "Store: the path of a SQLite file, or cassandra://host[:port][,host...]/keyspace."
+    )
     host: str = _setting("127.0.0.1", "Address the public listener binds to.")
     port: int = _setting(8642, "Port of the public listener.")
     workers: int = _setting(1, "Worker processes that answer requests.")

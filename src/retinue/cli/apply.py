@@ -49,8 +49,7 @@ def apply(
         # All files are opened before the store is touched, so that a wrong name costs nothing.
         names = files or [STANDARD_INPUT]
         streams = {name: opened.enter_context(closing(open_stream(name, stopping.descriptor))) for name in names}
-        if not assemble.store_path(store).exists():
-            assemble.create_store(store)
+        if assemble.create_store(store):
             sys.stderr.write(f"retinue: made the store {store}\n")
         report = _Report()
         asyncio.run(_apply(store, streams, report))

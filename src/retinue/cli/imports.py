@@ -122,7 +122,7 @@ async def _load(plan: _Plan) -> None:
     clock, snapshot = SystemClock(), plan.snapshot
     with closing(assemble.open_graph_writer(plan.store, clock)) as writer, _progress() as progress:
         received_at, note = snapshot.at if snapshot else clock.now(), partial(progress.console.print, highlight=False)
-        run = Import(writer, received_at, plan.rejects, plan.tallies, snapshot, writer, note)
+        run = Import(writer, received_at, plan.rejects, plan.tallies, snapshot, assemble.bulk_writer(writer), note)
         for path, table in plan.accounts.items():
             await import_accounts(run, str(path), table, _bar(progress, path.name, table.size))
         for path, table in plan.follows.items():

@@ -1,4 +1,4 @@
-"""`retinue backup` and `retinue store migrate`."""
+"""`retinue backup`, `retinue store init` and `retinue store migrate`."""
 
 from contextlib import contextmanager
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinue.cli.flags import Store
+from retinue.cli.flags import Store, flag
 from retinue.cli.groups import group
 from retinue.settings import default_of
 
@@ -26,6 +26,18 @@ def backup(
     with _bar(f"copying {store}") as on_progress:
         assemble.back_up(store, target, on_progress)
     typer.echo(f"Copied {store} to {target}.")
+
+
+@app.command("init")
+def init(
+    store: Store = default_of("store"),
+    replication: Annotated[int, flag("replication", "On how many nodes each row is kept.", min=1)] = 3,
+) -> None:
+    """Make a store in a cluster: a keyspace with its tables. What is there stays as it is."""
+    from retinue import assemble
+
+    assemble.create_in_cluster(store, replication)
+    typer.echo("The store is there.")
 
 
 @app.command()

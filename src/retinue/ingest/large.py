@@ -5,6 +5,7 @@ one has to agree with.
 """
 
 import asyncio
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
@@ -74,9 +75,9 @@ async def _load(table: CsvTable | ParquetTable, writer: BulkWriter, staging: Sta
     staging.stage(table)
     report(_STAGED)
     staging.leave_out([name for names in staging.names() for name in await writer.refused(names)])
-    numbers: list[int] = []
+    numbers = array("I")  # of ten million names: 40 MB instead of 400
     for names in staging.names():
-        numbers += await writer.numbers(names)
+        numbers.extend(await writer.numbers(names))
         await asyncio.sleep(0)  # here an import may be interrupted
     staging.number(numbers)
     report(_NUMBERED)

@@ -6,30 +6,23 @@ So whoever waits for the write lock waits there, and the keeper's event loop goe
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.store.base import GraphWriter
+from retinue.store.opened import OpenWriter
 
 MOST_WAITING = 16
 
 _Result = TypeVar("_Result")
 
 
-class OwnWriter(GraphWriter, Protocol):
-    """A writer that whoever opened it also closes."""
-
-    def close(self) -> None:
-        """Give the store back."""
-        ...
-
-
 class GraphThread:
     """Runs pieces of work with a graph writer, which is opened when the first one comes."""
 
-    def __init__(self, open_writer: Callable[[], OwnWriter]) -> None:
+    def __init__(self, open_writer: Callable[[], OpenWriter]) -> None:
         self._open_writer = open_writer
-        self._writer: OwnWriter | None = None
+        self._writer: OpenWriter | None = None
         self._waiting = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="graph-writer")
 

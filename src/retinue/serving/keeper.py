@@ -24,7 +24,7 @@ from retinue.serving.station import Station
 from retinue.serving.token import token_of
 from retinue.settings import Settings
 from retinue.store.base import AccessStore, AuditStore
-from retinue.store.ledger import FileLedger
+from retinue.store.opened import OpenLedger
 from retinue.web.listener import management_server
 from retinue.web.management import Management, management_application
 from retinue.web.management_clients import client_routes
@@ -136,7 +136,7 @@ async def _begun_audit(settings: Settings, access: AuditStore, clock: Clock, tal
     return audit
 
 
-async def _settle(audit: AuditKeeping, ledger: FileLedger) -> None:
+async def _settle(audit: AuditKeeping, ledger: OpenLedger) -> None:
     """Bring what was written to where it survives a power loss."""
     while True:
         try:

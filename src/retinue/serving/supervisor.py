@@ -50,7 +50,7 @@ def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
     Raises `InputError` or `StoreError` before anything is started.
     """
     _require_usable(settings)
-    store = _only_server_of(assemble.store_path(settings.store))
+    store = _only_server_of(assemble.lock_path(settings.store), settings.store)
     logs.set_up(settings, "supervisor")
     public = _bind(settings.host, settings.port, "port")
     management = _bind(_MANAGEMENT_HOST, settings.management_port, "management-port")
@@ -171,9 +171,9 @@ def _require_usable(settings: Settings) -> None:
             raise InputError(f"--tls-cert {settings.tls_cert}, --tls-key {settings.tls_key}: {error}") from error
 
 
-def _only_server_of(store: Path) -> int:
+def _only_server_of(file: Path, store: str) -> int:
     """A lock on the store, which the kernel gives back when the supervisor ends. Raises `InputError`."""
-    descriptor = os.open(store, os.O_RDONLY)
+    descriptor = os.open(file, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

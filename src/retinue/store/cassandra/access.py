@@ -1,0 +1,183 @@
+"""Clients, tokens, and the anchor of this machine's audit log, in the keyspace.
+
+Clients and anchors are written by lightweight transactions only, so that whoever writes at the same time loses nothing.
+Tokens are plain writes, of which each token sees two at most: its timestamps are not times, but say that whoever
+removes it comes after whoever stored it, however their clocks differ.
+"""
+
+import asyncio
+import secrets
+from typing import Any
+
+from msgspec import structs
+
+from retinue.errors import StoreError, StoreUnavailable
+from retinue.model import Client, ClientChange, Grant, Secrets
+from retinue.store.base import Anchor
+from retinue.store.cassandra.session import Session, Statement
+from retinue.store.client_rows import (
+    CLIENT_COLUMNS,
+    GRANT_COLUMNS,
+    SECRET_COLUMNS,
+    VALUE_COLUMNS,
+    client_of,
+    columns_of,
+    grant_of,
+    values_of,
+)
+
+_AUDIT_SECRET_BYTES = 32
+_NO_HASH = bytes(20)
+
+_CLIENT = f"SELECT {', '.join(CLIENT_COLUMNS + SECRET_COLUMNS)} FROM client"
+_NUMBERS = "SELECT id FROM client"
+_NUMBER = "SELECT client FROM client_key WHERE key = ?"
+_NAME = "INSERT INTO client_key (key, client) VALUES (?, ?)"
+_ADD = f"""
+    INSERT INTO client (id, {", ".join(VALUE_COLUMNS)}, secret, former_until)
+    VALUES (?, {"?, " * len(VALUE_COLUMNS)} ?, 0) IF NOT EXISTS
+"""
+_ROTATE = "UPDATE client SET former_secret = ?, former_until = ?, secret = ? WHERE id = ? IF key = ? AND secret = ?"
+_REVOKE = "UPDATE client SET revoked_at = ? WHERE id = ? IF key = ? AND revoked_at = NULL"
+
+_TOKEN = "SELECT client, expires_at FROM access_token WHERE digest = ?"
+_GRANT = f"SELECT suspended_at, revoked_at, {', '.join(GRANT_COLUMNS)} FROM client WHERE id = ?"
+_ADD_TOKEN = "INSERT INTO access_token (digest, client, expires_at) VALUES (?, ?, ?) USING TIMESTAMP 1"
+_REMOVE_TOKEN = "DELETE FROM access_token USING TIMESTAMP 2 WHERE digest = ?"
+_EXPIRED = "SELECT digest FROM access_token WHERE expires_at <= ? ALLOW FILTERING"
+
+_ANCHOR = "SELECT secret, count, hash, before_count, before_hash, is_open FROM audit WHERE node = ?"
+_BEGIN = """
+    INSERT INTO audit (node, secret, count, hash, before_count, before_hash, is_open)
+    VALUES (?, ?, 0, ?, 0, ?, false) IF NOT EXISTS
+"""
+_MOVE_ANCHOR = """
+    UPDATE audit SET count = ?, hash = ?, before_count = ?, before_hash = ?, is_open = ? WHERE node = ? IF secret = ?
+"""
+
+
+class CassandraAccess:
+    """An `AccessStore`, and the `AuditStore` of one machine, the `node`. Writes run in threads."""
+
+    def __init__(self, session: Session, node: str) -> None:
+        self._session = session
+        self._node = node
+
+    async def add_client(self, client: Client, secret: bytes) -> Client:
+        """Store a new client with its secret's digest; the client with its number. Raises `StoreError`."""
+        return await asyncio.to_thread(self._add, client, secret)
+
+    async def find_client(self, key: str) -> tuple[Client, Secrets] | None:
+        """A client and the digests of its secrets."""
+        for (number,) in await self._session.fetch(_NUMBER, (key,)):
+            for row in await self._session.fetch(f"{_CLIENT} WHERE id = ?", (number,)):
+                client = client_of(row)
+                return (client, Secrets(*row[-3:])) if client.key == key else None
+        return None
+
+    async def clients(self) -> list[Client]:
+        """All clients, oldest first."""
+        rows = await asyncio.to_thread(self._session.rows, _CLIENT)
+        return [client_of(row) for row in sorted(rows)]
+
+    async def change_client(self, key: str, change: ClientChange) -> bool:
+        """Change what is named."""
+        columns = columns_of(change)
+        if not columns:
+            return await self.find_client(key) is not None
+        assignments = ", ".join(f"{column} = ?" for column in columns)
+        return await self._update(
+            f"UPDATE client SET {assignments} WHERE id = ? IF key = ?", *columns.values(), key=key
+        )
+
+    async def rotate_secret(self, key: str, secret: bytes, former_until: int) -> bool:
+        """Give a client another secret; the one it had is good up to a second."""
+        while (found := await self.find_client(key)) is not None:
+            number, former = found[0].id, found[1].current
+            if former == secret:  # an earlier try of ours was applied, though nobody said so
+                return True
+            if await self._set(_ROTATE, former, former_until, secret, number, key, former):
+                return True
+        return False
+
+    async def suspend_client(self, key: str, at: int | None) -> bool:
+        """Suspend a client, or (None) let it in again."""
+        return await self._update("UPDATE client SET suspended_at = ? WHERE id = ? IF key = ?", at, key=key)
+
+    async def revoke_client(self, key: str, at: int) -> bool:
+        """End a client and with it its tokens. It stays ended since the first time."""
+        return await self._update(_REVOKE, at, key=key) or await self.find_client(key) is not None
+
+    async def add_token(self, digest: bytes, client_id: int, expires_at: int) -> None:
+        """Store a token."""
+        await asyncio.to_thread(self._session.write, _ADD_TOKEN, (digest, client_id, expires_at))
+
+    async def remove_token(self, digest: bytes, client_id: int) -> bool:
+        """Remove a token of a client."""
+        found = any(number == client_id for number, _ in await self._session.fetch(_TOKEN, (digest,)))
+        if found:
+            await asyncio.to_thread(self._session.write, _REMOVE_TOKEN, (digest,))
+        return found
+
+    async def find_grant(self, digest: bytes) -> Grant | None:
+        """What a stored token allows."""
+        for number, expires_at in await self._session.fetch(_TOKEN, (digest,)):
+            for suspended_at, revoked_at, *row in await self._session.fetch(_GRANT, (number,)):
+                return grant_of(expires_at, row) if suspended_at is None and revoked_at is None else None
+        return None
+
+    async def forget_tokens(self, expired_at: int) -> int:
+        """Remove tokens that expired at or before a second; those that nobody removes go by themselves in a day."""
+        return await asyncio.to_thread(self._forget, expired_at)
+
+    async def audit_anchor(self) -> Anchor:
+        """Where the audit log of this machine is anchored."""
+        rows = await self._session.fetch(_ANCHOR, (self._node,))
+        if not rows:
+            await self._set(_BEGIN, self._node, secrets.token_bytes(_AUDIT_SECRET_BYTES), _NO_HASH, _NO_HASH)
+            rows = await self._session.fetch(_ANCHOR, (self._node,))
+        return Anchor(*rows[0])
+
+    async def move_audit_anchor(self, anchor: Anchor) -> None:
+        """Write the anchor anew."""
+        places = (anchor.count, anchor.hash, anchor.before_count, anchor.before_hash)
+        if not await self._set(_MOVE_ANCHOR, *places, anchor.is_open, self._node, anchor.secret):
+            raise StoreUnavailable(f"the audit log of {self._node} has another secret")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._session.close()
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    async def _set(self, query: str, *values: Any) -> bool:
+        """Run a lightweight transaction; whether it was applied."""
+        applied, _ = await asyncio.to_thread(self._session.compare_and_set, query, values)
+        return applied
+
+    async def _update(self, query: str, *values: Any, key: str) -> bool:
+        """Change the client with a key by a statement that ends with its number and its key; whether it was applied."""
+        for (number,) in await self._session.fetch(_NUMBER, (key,)):
+            return await self._set(query, *values, number, key)
+        return False
+
+    def _add(self, client: Client, secret: bytes) -> Client:
+        """Take the first number behind all others that nobody else takes at the same time.
+
+        The key comes first: whoever ends in between leaves nothing that could be seen.
+        """
+        if self._session.rows(_NUMBER, (client.key,)):
+            raise StoreError(f"client {client.key}: there is one with this key")
+        number = max((number for (number,) in self._session.rows(_NUMBERS)), default=0)
+        is_added = False
+        while not is_added:
+            number += 1
+            self._session.write(_NAME, (client.key, number))
+            is_added, found = self._session.compare_and_set(_ADD, (number, *values_of(client), secret))
+            is_added = is_added or client.key in found  # by an earlier try of ours, though nobody said so
+        return structs.replace(client, id=number)
+
+    def _forget(self, expired_at: int) -> int:
+        removals = [Statement(_REMOVE_TOKEN, row) for row in self._session.stream(_EXPIRED, (expired_at,))]
+        self._session.write_all(removals)
+        return len(removals)

@@ -1,0 +1,125 @@
+"""Every invariant of a keyspace, verified account by account. Changes nothing.
+
+Writers may work meanwhile: what looks like a fault counts only if it looks the same a moment later.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import islice
+
+from retinue import names
+from retinue.model import Direction
+from retinue.store.cassandra import check_lists
+from retinue.store.cassandra.accounts import AccountRow
+from retinue.store.cassandra.check_lists import lists_of
+from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.shapes import ACCOUNT, ACCOUNT_KEY, USERNAME
+
+_LISTED = 100
+_AGAIN_AFTER_SECONDS = 0.5
+_ACCOUNTS = "SELECT id FROM account"
+_PAIRS = "SELECT follower, followee FROM pair"
+_USERNAMES = "SELECT folded, holder, claims FROM username"
+
+
+class CassandraChecker:
+    """A `Checker`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def problems(self) -> AsyncIterator[str]:
+        """Every broken invariant as a sentence; after a hundred it is enough."""
+        found = 0
+        for find in self._places():
+            for problem in await self._lasting(find):
+                yield f"{self._session.location}: {problem}"
+                found += 1
+            if found >= _LISTED:
+                yield f"{self._session.location}: ... and maybe more"
+                return
+
+    async def facts(self) -> dict[str, int]:
+        """Counts worth knowing."""
+        accounts = follows = ended = displacement = 0
+        for (account,) in self._session.stream(_ACCOUNTS):
+            accounts += self._account(account).key is not None
+            lists = lists_of(self._session, account, Direction.FOLLOWING)
+            follows += len(lists.main) + len(lists.aside)
+            ended += len(lists.ended)
+            both = (lists, lists_of(self._session, account, Direction.FOLLOWERS))
+            moved = [abs(entry.position - entry.second) for each in both for entry in each.all()]
+            displacement = max([displacement, *moved])
+        return {
+            "accounts": accounts,
+            "follows": follows,
+            "ended_follows": ended,
+            "largest_displacement": displacement,
+            "clients": len(self._session.rows("SELECT id FROM client")),
+            "tokens": len(self._session.rows("SELECT digest FROM access_token")),
+        }
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    async def _lasting(self, find: Callable[[], Iterator[str]]) -> list[str]:
+        """Problems that are there now and a moment later."""
+        first = list(islice(find(), _LISTED))
+        if not first:
+            return []
+        await asyncio.sleep(_AGAIN_AFTER_SECONDS)
+        again = set(find())
+        return [problem for problem in first if problem in again]
+
+    def _places(self) -> Iterator[Callable[[], Iterator[str]]]:
+        """Where to look, one after the other."""
+        for (account,) in self._session.stream(_ACCOUNTS):
+            yield lambda account=account: self._wrong_account(account)  # type: ignore[misc]
+        for follower, followee in self._session.stream(_PAIRS):
+            yield lambda pair=(follower, followee): check_lists.wrong_pair(self._session, *pair)  # type: ignore[misc]
+        for folded, *_ in self._session.stream(_USERNAMES):
+            yield lambda folded=folded: self._wrong_username(folded)  # type: ignore[misc]
+
+    def _account(self, account: int) -> AccountRow:
+        return AccountRow(*self._session.rows(ACCOUNT.select, (account,))[0])
+
+    def _wrong_account(self, account: int) -> Iterator[str]:
+        row = self._account(account)
+        for problem in _wrong_names(row) if row.key is not None else _left_of(row):
+            yield f"account {account}: {problem}"
+        if row.key is not None and self._session.rows(ACCOUNT_KEY.select, (row.key,)) != [(account,)]:
+            yield f"account {account}: is not found by its key {row.key!r}"
+        if row.folded is not None and not self._is_holder(account, row.folded):
+            yield f"account {account}: is not found by its username {row.username!r}"
+        for direction in Direction:
+            yield from check_lists.wrong_list(self._session, account, row, direction)
+
+    def _is_holder(self, account: int, folded: str) -> bool:
+        found = self._session.rows(USERNAME.select, (folded,))
+        return bool(found) and found[0][0] == account
+
+    def _wrong_username(self, folded: str) -> Iterator[str]:
+        for holder, claims in self._session.rows(USERNAME.select, (folded,)):
+            rows = {account: self._account(account) for account in claims or {}}
+            best = min(rows, key=lambda account: (-claims[account], rows[account].key or ""), default=None)
+            carries = best is not None and names.fold(rows[best].username) == folded
+            if holder != (best if carries else None):
+                yield f"username {folded!r}: belongs to account {holder}, but the best claim is that of {best}"
+
+
+def _wrong_names(row: AccountRow) -> Iterator[str]:
+    fault = names.fault_in_username(row.username) if row.username else None
+    if fault:
+        yield f"username {row.username!r} {fault}"
+    if row.username != names.as_answered(row.username):
+        yield f"username {row.username!r} is not as answers carry it"
+    if row.folded is not None and row.folded != names.fold(row.username):
+        yield f"found as {row.folded!r}, which is not its username {row.username!r} folded"
+    if key_fault := names.fault_in_key(row.key or ""):
+        yield f"key {row.key!r} {key_fault}"
+
+
+def _left_of(row: AccountRow) -> Iterator[str]:
+    if row.folded or row.username or row.display_name or row.said or row.claimed:
+        yield "is erased, but something is still said of it"

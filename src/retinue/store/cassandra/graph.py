@@ -1,0 +1,119 @@
+"""Reading the follow graph from its keyspace: accounts by name, lists by range, an account as itself.
+
+The ordinary page is one range of one partition, two at the seam of buckets. While some entries are being moved, and for
+the list of an earlier second, several kinds of lists are merged instead (`sources.py`).
+"""
+
+from collections.abc import Callable
+from typing import Generic
+
+from msgspec import json
+
+from retinue.clock import Clock
+from retinue.model import Account, Direction, Profile, Shown_co, Slice, Stretch
+from retinue.store.cassandra.buckets import cut_of
+from retinue.store.cassandra.known import Known, Person
+from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.shapes import LIST
+from retinue.store.cassandra.sources import places_of
+from retinue.store.rules.values import LAST_SECOND
+
+_PAGE = (
+    "SELECT position, account FROM entry"
+    " WHERE owner = ? AND kind = ? AND bucket = ? AND position >= ? AND position <= ? LIMIT ?"
+)
+_PROFILE = "SELECT key, display_name, said FROM account WHERE id = ?"
+
+
+class CassandraGraph(Generic[Shown_co]):
+    """A `GraphReader`. `show` makes a row of its two names."""
+
+    def __init__(self, session: Session, clock: Clock, show: Callable[[str, str], Shown_co]) -> None:
+        self._session = session
+        self._known = Known(session, clock, show)
+
+    async def find_account(self, folded: str) -> Account | None:
+        """The live account with this folded username."""
+        await self._known.refresh()
+        return await self._known.account(folded)
+
+    async def read(self, stretch: Stretch) -> Slice[Shown_co]:
+        """The rows of a stretch of a list."""
+        await self._known.refresh()
+        owner = await self._known.person(stretch.account_id)
+        if owner is None or owner.is_erased:
+            return Slice([], 0, has_more=False)
+        if stretch.as_of is None and not self._known.standing.merging:
+            return await self._read_range(stretch, owner)
+        return await self._read_merged(stretch, owner)
+
+    async def profile(self, account_id: int) -> Profile | None:
+        """An account as itself, with exact counts."""
+        await self._known.refresh()
+        found = await self._session.fetch(_PROFILE, (account_id,))
+        if not found or found[0][0] is None:
+            return None
+        said = {field: value for field, (_, value) in json.decode(found[0][2] or "{}").items()}
+        cuts = {row[0]: cut_of(row[1:]) for row in await self._session.fetch(LIST.all_within, (account_id,))}
+        counts = {
+            direction: sum(cuts[kind].rows for kind in (direction.value, f"{direction.value}_aside") if kind in cuts)
+            - await self._leaving_in(account_id, direction)
+            for direction in Direction
+        }
+        return Profile(
+            display_name=str(found[0][1]),
+            bio_description=str(said.get("bio_description", "")),
+            avatar_url=str(said.get("avatar_url", "")),
+            bio_url=str(said.get("bio_url", "")),
+            is_verified=bool(said.get("is_verified", False)),
+            likes_count=int(said.get("likes_count", 0)),
+            video_count=int(said.get("video_count", 0)),
+            following_count=counts[Direction.FOLLOWING],
+            follower_count=counts[Direction.FOLLOWERS],
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    async def _read_range(self, stretch: Stretch, owner: Person[Shown_co]) -> Slice[Shown_co]:
+        """Read bucket by bucket until one row more than asked is found: it answers has_more."""
+        wanted = stretch.limit + 1
+        rows: list[tuple[int, Shown_co]] = []
+        kind, bound = stretch.direction.value, min(stretch.bound, LAST_SECOND)
+        for bucket in owner.cut(kind).reaching(bound):
+            while len(rows) < wanted and bound >= bucket.lowest:
+                limit = wanted - len(rows)
+                values = (stretch.account_id, kind, bucket.number, bucket.lowest, bound, limit)
+                found = await self._session.fetch(_PAGE, values)
+                people = await self._known.people([account for _, account in found])
+                for (position, _), person in zip(found, people, strict=True):
+                    if person is not None and person.shown is not None:
+                        rows.append((position, person.shown))
+                bound = found[-1][0] - 1 if len(found) == limit else bucket.lowest - 1
+        return _slice(rows, stretch.limit)
+
+    async def _read_merged(self, stretch: Stretch, owner: Person[Shown_co]) -> Slice[Shown_co]:
+        """Read entry by entry from all kinds of lists."""
+        rows: list[tuple[int, Shown_co]] = []
+        async for position, account in places_of(self._session, stretch, owner.cut):
+            person = await self._known.person(account)
+            if person is not None and person.shown is not None:
+                rows.append((position, person.shown))
+                if len(rows) > stretch.limit:
+                    break
+        return _slice(rows, stretch.limit)
+
+    async def _leaving_in(self, account: int, direction: Direction) -> int:
+        """How many entries of a list belong to erased accounts that are still being removed from it."""
+        leaving = self._known.standing.leaving
+        owner = await self._known.person(account)
+        if not leaving or owner is None:
+            return 0
+        everything = Stretch(account, direction, LAST_SECOND, 0)
+        return sum([other in leaving async for _, other in places_of(self._session, everything, owner.cut)])
+
+
+def _slice(rows: list[tuple[int, Shown_co]], limit: int) -> Slice[Shown_co]:
+    page = rows[:limit]
+    return Slice([shown for _, shown in page], page[-1][0] if page else 0, has_more=len(rows) > limit)

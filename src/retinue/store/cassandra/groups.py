@@ -1,0 +1,58 @@
+"""Writing a group of changes as one: all of it is done, or (after a crash) done by whoever writes next.
+
+First the whole group is written into one row, the redo; only when a quorum has that, the changes themselves follow. New
+rows come before deleted ones, so that what moves from one place to another is never in neither; where the graph stands
+comes last, so that readers who take notice of it find everything else. A group may be done again, as long as no later
+one was begun: every change carries the group's timestamp.
+"""
+
+from collections.abc import Iterable
+
+from msgspec import msgpack
+
+from retinue.store.cassandra.session import UNSET, Session, Statement
+from retinue.store.cassandra.shapes import GRAPH, SHAPES
+from retinue.store.cassandra.unit import Change
+
+_NAME = "graph"
+_SAVE = "INSERT INTO redo (name, writing, body) VALUES (?, ?, ?) USING TIMESTAMP ?"
+_LOAD = "SELECT writing, body FROM redo WHERE name = ?"
+
+
+class Groups:
+    """The groups of one keyspace. Only who holds the lease may call this."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._decoder = msgpack.Decoder(list[Change])
+
+    def write(self, changes: list[Change], timestamp: int) -> None:
+        """Write a group. When this returns, a quorum has it; where it raises, `redo` finishes it or undoes nothing."""
+        self._session.write(_SAVE, (_NAME, timestamp, msgpack.encode(changes), timestamp))
+        self._apply(changes, timestamp)
+
+    def redo(self) -> None:
+        """Do the last group once more: whoever began it may not have come to its end."""
+        for timestamp, body in self._session.rows(_LOAD, (_NAME,)):
+            self._apply(self._decoder.decode(body), timestamp)
+
+    def _apply(self, changes: Iterable[Change], timestamp: int) -> None:
+        kept, deleted, last = [], [], []
+        for change in changes:
+            if change.columns is None:
+                deleted.append(_statement(change, timestamp))
+            elif change.table == GRAPH.table:
+                last.append(_statement(change, timestamp))
+            else:
+                kept.append(_statement(change, timestamp))
+        for statements in (kept, deleted, last):
+            if statements:
+                self._session.write_all(statements)
+
+
+def _statement(change: Change, timestamp: int) -> Statement:
+    shape = SHAPES[change.table]
+    if change.columns is None:
+        return Statement(shape.delete, (timestamp, *change.key))
+    values = (change.columns.get(name, UNSET) for name in shape.columns)
+    return Statement(shape.insert, (*change.key, *values, timestamp))

@@ -1,0 +1,145 @@
+"""The entries of lists, for the writer: in the range of pages, aside, and ended; and how the lists are cut.
+
+What was read of a list stays known: single positions, since a follow needs the neighbourhood of its second only.
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator
+
+from retinue.store.cassandra.buckets import Bucket, Cut, cut_of, row_of
+from retinue.store.cassandra.session import Statement
+from retinue.store.cassandra.shapes import ENTRY, LIST, Row
+from retinue.store.cassandra.unit import Unit
+from retinue.store.rules.values import LAST_SECOND, NOTHING, Around, Entry
+
+_RANGE = " AND position >= ? AND position <= ?"
+_PIECE = 500
+_NEWEST_FIRST = f"{ENTRY.all_within}{_RANGE} LIMIT {_PIECE}"
+
+
+class CassandraEntries:
+    """An `EntryTable` of one kind of list."""
+
+    def __init__(self, unit: Unit, kind: str) -> None:
+        self.kind = kind
+        self._unit = unit
+        self._known: dict[tuple[int, int], Entry | None] = {}  # by owner and position; None: nothing stands there
+
+    def forget(self) -> None:
+        """Call when another writer may have written, and after a failure."""
+        self._known.clear()
+
+    def cut(self, owner: int) -> Cut:
+        """How a list is cut."""
+        return cut_of(self._unit.get(LIST, (owner, self.kind)))
+
+    def has(self, owner: int, position: int) -> bool:
+        """Whether an entry stands at a second."""
+        self.fetch([(owner, position, position)])
+        return self._known.get((owner, position)) is not None
+
+    def look(self, owner: int, second: int) -> Around:
+        """Whether entries stand at a second and at its neighbours."""
+        if not self.cut(owner).rows:
+            return NOTHING
+        self.fetch([(owner, second - 1, second + 1)])
+        here = [self._known[owner, position] is not None for position in (second - 1, second, second + 1)]
+        return Around(*here)
+
+    def count(self, owner: int) -> int:
+        """How many entries a list has."""
+        return self.cut(owner).rows
+
+    def newest_first(self, owner: int, bound: int = LAST_SECOND) -> Iterator[Entry]:
+        """The entries of a list at or before a second."""
+        for bucket, highest in _ranges(self.cut(owner), bound):
+            yield from self._newest_first(owner, bucket, highest)
+
+    def insert(self, owner: int, entry: Entry, ended_at: int | None = None) -> None:
+        """Put an entry on a free second of a list."""
+        cut = self.cut(owner)
+        started_at = None if entry.second == entry.position else entry.second
+        self._unit.put(ENTRY, self._key(owner, cut, entry), (started_at, ended_at))
+        self._count(owner, cut.counted(entry.position, rows=1, removed=0))
+        self._known[owner, entry.position] = entry
+
+    def remove(self, owner: int, position: int) -> Entry:
+        """Take an entry away that is there."""
+        self.fetch([(owner, position, position)])
+        entry = self._known[owner, position]
+        assert entry is not None, (owner, self.kind, position)
+        self.drop(owner, entry)
+        return entry
+
+    def drop(self, owner: int, entry: Entry) -> None:
+        """Take a known entry away."""
+        cut = self.cut(owner)
+        self._unit.put(ENTRY, self._key(owner, cut, entry), None)
+        self._count(owner, cut.counted(entry.position, rows=-1, removed=1))
+        self._known[owner, entry.position] = None
+
+    def fetch(self, ranges: Iterable[tuple[int, int, int]]) -> None:
+        """Read what stands from one position of an owner's list to another, of all that are not known, at once."""
+        missing = [one for one in dict.fromkeys(ranges) if not self._knows(*one)]
+        places = [
+            (owner, bucket, low, high)
+            for owner, low, high in missing
+            for bucket, high in _ranges(self.cut(owner), high, low)
+        ]
+        found = self._unit.session.rows_of_all(
+            Statement(ENTRY.all_within + _RANGE, (owner, self.kind, bucket.number, max(low, bucket.lowest), high))
+            for owner, bucket, low, high in places
+        )
+        for owner, low, high in missing:
+            for position in range(low, high + 1):
+                self._known.setdefault((owner, position), None)
+        for (owner, bucket, _, _), rows in zip(places, found, strict=True):
+            changed = self._unit.changed_within(ENTRY, (owner, self.kind, bucket.number))
+            for row in rows:
+                if row[:2] not in changed:
+                    self._known[owner, row[0]] = entry_of(row)
+
+    def _knows(self, owner: int, low: int, high: int) -> bool:
+        if not self.cut(owner).rows:
+            for position in range(low, high + 1):
+                self._known.setdefault((owner, position), None)
+            return True
+        return all((owner, position) in self._known for position in range(low, high + 1))
+
+    def _newest_first(self, owner: int, bucket: Bucket, highest: int) -> Iterator[Entry]:
+        """The entries of one bucket, read piece by piece, together with what was changed of it."""
+        changed = self._unit.changed_within(ENTRY, (owner, self.kind, bucket.number))
+        added = sorted(
+            (entry_of((*key, *row)) for key, row in changed.items() if row is not None and key[0] <= highest),
+            reverse=True,
+        )
+        stored = self._stored(owner, bucket, highest)
+        yield from heapq.merge(added, (entry_of(row) for row in stored if row[:2] not in changed), reverse=True)
+
+    def _stored(self, owner: int, bucket: Bucket, highest: int) -> Iterator[Row]:
+        while highest >= bucket.lowest:
+            rows = self._unit.session.rows(_NEWEST_FIRST, (owner, self.kind, bucket.number, bucket.lowest, highest))
+            yield from rows
+            if len(rows) < _PIECE:
+                return
+            highest = rows[-1][0] - 1
+
+    def _key(self, owner: int, cut: Cut, entry: Entry) -> tuple[int, str, int, int, int]:
+        return owner, self.kind, cut.holding(entry.position).number, entry.position, entry.account
+
+    def _count(self, owner: int, cut: Cut) -> None:
+        self._unit.put(LIST, (owner, self.kind), row_of(cut))
+
+
+def entry_of(row: Row) -> Entry:
+    """The entry in a row that begins with position, account and true start."""
+    return Entry(row[0], row[1], row[0] if row[2] is None else row[2])
+
+
+def _ranges(cut: Cut, high: int, low: int = 0) -> Iterator[tuple[Bucket, int]]:
+    """The buckets that hold positions between two, newest first, each with the highest position wanted of it."""
+    for bucket in cut.reaching(high):
+        yield bucket, high
+        if bucket.lowest <= low:
+            return
+        high = bucket.lowest - 1

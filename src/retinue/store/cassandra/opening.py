@@ -1,0 +1,68 @@
+"""Opening the parts of a store in a cluster, by what stands in `--store`."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+from threading import Event
+
+from retinue.clock import Clock
+from retinue.model import Shown_co
+from retinue.store.cassandra import store
+from retinue.store.cassandra.access import CassandraAccess
+from retinue.store.cassandra.check import CassandraChecker
+from retinue.store.cassandra.graph import CassandraGraph
+from retinue.store.cassandra.ledger import LeasedLedger
+from retinue.store.cassandra.location import parse
+from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.writer import CassandraGraphWriter
+from retinue.store.ledger import FileLedger
+
+
+def open_graph(location: str, clock: Clock, show: Callable[[str, str], Shown_co]) -> CassandraGraph[Shown_co]:
+    """The graph, for reading."""
+    return CassandraGraph(_session(location), clock, show)
+
+
+def open_graph_writer(location: str, clock: Clock) -> CassandraGraphWriter:
+    """The graph, for writing."""
+    return CassandraGraphWriter(_session(location), clock.elapsed, Event().wait)  # which nobody ever sets: a pause
+
+
+def open_access(location: str, node: str) -> CassandraAccess:
+    """Clients and tokens, and the anchor of this machine's audit log."""
+    return CassandraAccess(_session(location), node)
+
+
+def open_ledger(location: str, file: FileLedger, node: str) -> LeasedLedger:
+    """The counters of quotas of this machine."""
+    return LeasedLedger(file, _session(location), node)
+
+
+def open_checker(location: str) -> CassandraChecker:
+    """The store's consistency check."""
+    return CassandraChecker(_session(location))
+
+
+def create(location: str, replication: int) -> None:
+    """Make a store where there is none."""
+    store.create(parse(location), replication)
+
+
+def node_in(path: Path) -> str:
+    """The name in a file, which is made with a new one if it is not there."""
+    with suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(token_hex(8))
+    return path.read_text()
+
+
+def require(location: str) -> None:
+    """Raise a `StoreError` where there is no store."""
+    _session(location).close()
+
+
+def _session(location: str) -> Session:
+    return store.open_session(parse(location))

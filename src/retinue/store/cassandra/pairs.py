@@ -1,0 +1,121 @@
+"""The history of pairs, for the writer: one row for each pair that anything was ever said of."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from retinue.history import Interval, Moment
+from retinue.model import Direction
+from retinue.store.cassandra import progress
+from retinue.store.cassandra.lists import CassandraEntries, entry_of
+from retinue.store.cassandra.shapes import ENTRY, LATE, OVER, PAIR, Row
+from retinue.store.cassandra.unit import Unit
+from retinue.store.rules.values import UNKNOWN, Entry, Pair, Standing, State
+
+
+class Kinds(NamedTuple):
+    """The lists of one direction: in the range of pages, aside, and what has ended."""
+
+    main: CassandraEntries
+    aside: CassandraEntries
+    ended: CassandraEntries
+
+
+class CassandraPairs:
+    """A `PairTable`."""
+
+    def __init__(self, unit: Unit, following: Kinds, followers: Kinds) -> None:
+        self._unit = unit
+        self._following = following
+        self._followers = followers
+
+    def state(self, pair: Pair) -> State:
+        """What is stored of a pair."""
+        return state_of(self._unit.get(PAIR, (pair.follower, pair.followee)))
+
+    def save(self, pair: Pair, before: State, after: State) -> None:
+        """Store another state."""
+        self._unit.put(PAIR, (pair.follower, pair.followee), _row_of(after))
+        old, new = _ended(before), _ended(after)
+        for standing in old - new:
+            self._following.ended.drop(pair.follower, _entry(standing.following, pair.followee, standing))
+            self._followers.ended.drop(pair.followee, _entry(standing.followers, pair.follower, standing))
+        for standing in new - old:
+            end = standing.interval.end
+            self._following.ended.insert(pair.follower, _entry(standing.following, pair.followee, standing), end)
+            self._followers.ended.insert(pair.followee, _entry(standing.followers, pair.follower, standing), end)
+        was_over, is_over = _is_over(before), _is_over(after)
+        if was_over != is_over:
+            row = () if is_over else None
+            self._unit.put(OVER, (pair.follower, Direction.FOLLOWING.value, pair.followee), row)
+            self._unit.put(OVER, (pair.followee, Direction.FOLLOWERS.value, pair.follower), row)
+
+    def positions(self, pair: Pair, entry: Entry) -> tuple[int, int]:
+        """Where an open pair stands in both lists."""
+        standing = self.state(pair).open
+        assert standing is not None, (pair, entry)
+        return standing.following, standing.followers
+
+    def over(self, account: int, limit: int) -> list[Pair]:
+        """Some pairs of an account that stand in no list."""
+        found: list[Pair] = []
+        for direction in Direction:
+            key = (account, direction.value)
+            for other, *_ in self._unit.rows_within(
+                OVER, key, f" LIMIT {limit + len(self._unit.changed_within(OVER, key))}"
+            ):
+                found.append(Pair(account, other) if direction is Direction.FOLLOWING else Pair(other, account))
+        return found[:limit]
+
+    def followed_at(self, owner: int, second: int) -> Sequence[int]:
+        """Whom an account followed at a second, in the order of its list."""
+        leaving = progress.read(self._unit).leaving
+        open_ones = (entry for table in self._following[:2] for entry in table.newest_first(owner))
+        found = [(entry.position, entry.account) for entry in open_ones if entry.second <= second]
+        found += self._ended_at(owner, second)
+        return [account for _, account in sorted(found, reverse=True) if account not in leaving]
+
+    def note_late(self, owner: int, direction: Direction) -> None:
+        """Remember that something stands behind its true start in a list."""
+        self._unit.put(LATE, (owner, direction.value), ())
+
+    def _ended_at(self, owner: int, second: int) -> Iterator[tuple[int, int]]:
+        """Position and account of intervals that have ended, but stood at a second."""
+        table = self._following.ended
+        for bucket in table.cut(owner).buckets:
+            for row in self._unit.rows_within(ENTRY, (owner, table.kind, bucket.number)):
+                if entry_of(row).second <= second < row[3]:
+                    yield row[0], row[1]
+
+
+def state_of(row: Row | None) -> State:
+    """The state in a row of the table `pair`."""
+    if row is None or not row[0]:
+        return UNKNOWN
+    moments, standings = row
+    return State(
+        frozenset(Moment(number >> 1, bool(number & 1)) for number in moments),
+        tuple(Standing(Interval(start, end or None), *positions) for start, end, *positions in standings or ()),
+    )
+
+
+def _row_of(state: State) -> Row | None:
+    if not state.moments:
+        return None
+    moments = sorted(moment.at << 1 | moment.is_unfollow for moment in state.moments)
+    standings = [
+        (each.interval.start, each.interval.end or 0, each.following, each.followers) for each in state.standings
+    ]
+    return moments, standings
+
+
+def _ended(state: State) -> set[Standing]:
+    return {standing for standing in state.standings if standing.interval.end is not None}
+
+
+def _is_over(state: State) -> bool:
+    """Whether something is stored, and no list leads to it."""
+    return bool(state.moments) and state.open is None
+
+
+def _entry(position: int, account: int, standing: Standing) -> Entry:
+    return Entry(position, account, standing.interval.start)

@@ -1,0 +1,52 @@
+"""Where the graph stands after a group of writes: what is said once for the whole graph. Readers look at it, too."""
+
+from typing import Any
+
+from msgspec import Struct, json
+from msgspec.structs import replace
+
+from retinue.store.cassandra.shapes import GRAPH, Row
+from retinue.store.cassandra.unit import Unit
+
+_KEY = ("graph",)
+
+
+class Standing(Struct, frozen=True, omit_defaults=True):
+    """The graph's own row.
+
+    `accounts` is the newest account's number, `revision` the newest change of a name or visibility. Of the queue of
+    accounts that are moving, `first` is the oldest number that may be waiting, `next` the next to be given out; while
+    `merging` is not 0 readers cannot go by the range of pages alone. `leaving` are erased accounts that may still stand
+    in others' lists. `writer` wrote the group with this `timestamp`.
+    """
+
+    accounts: int = 0
+    revision: int = 0
+    first: int = 0
+    next: int = 0
+    merging: int = 0
+    leaving: tuple[int, ...] = ()
+    has_tombstones: bool = False
+    has_postdated: bool = False
+    writer: str = ""
+    timestamp: int = 0
+
+
+def decoded(row: Row | None) -> Standing:
+    """What the row says; a graph that is new has none."""
+    return Standing() if row is None or row[0] is None else json.decode(row[0], type=Standing)
+
+
+def read(unit: Unit) -> Standing:
+    """Where the graph stands."""
+    return decoded(unit.get(GRAPH, _KEY))
+
+
+def write(unit: Unit, standing: Standing) -> None:
+    """Let it stand elsewhere after this group."""
+    unit.put(GRAPH, _KEY, (json.encode(standing).decode(),))
+
+
+def change(unit: Unit, **fields: Any) -> None:
+    """Let some of it be otherwise after this group."""
+    write(unit, replace(read(unit), **fields))

@@ -1,0 +1,94 @@
+"""Writing buckets anew that hold too many rows or tombstones, and removing those that nobody reads any more.
+
+The rows are copied into buckets that were never used, then the list is said to be cut anew, then everybody gets the
+time to notice, and only then the old bucket goes. Killed in between, nothing is lost but room on the disks, which
+`remove_unused` gives back.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from retinue.store.cassandra.accounts import revise, row_of, save_row
+from retinue.store.cassandra.buckets import Bucket, Cut, cut_of
+from retinue.store.cassandra.buckets import row_of as row_of_cut
+from retinue.store.cassandra.session import Statement
+from retinue.store.cassandra.shapes import ENTRY, LIST
+from retinue.store.cassandra.unit import Unit
+
+# Readers look once a second at what has changed, and a page takes less than one.
+NOTICE_SECONDS = 2.0
+_COPY = ENTRY.insert
+_ROWS = ENTRY.all_within
+_REMOVE = "DELETE FROM entry USING TIMESTAMP ? WHERE owner = ? AND kind = ? AND bucket = ?"
+_LISTS = "SELECT owner, kind, buckets, next_bucket FROM list"
+
+
+class _Due(NamedTuple):
+    owner: int
+    kind: str
+    bucket: Bucket
+
+
+class Rewriting:
+    """Runs between the groups of a writer, with its lease. `commit` writes what was changed as a group, with
+    `timestamp`, the next one.
+    """
+
+    def __init__(
+        self, unit: Unit, commit: Callable[[], None], timestamp: Callable[[], int], pause: Callable[[float], object]
+    ) -> None:
+        self._unit = unit
+        self._commit = commit
+        self._timestamp = timestamp
+        self._pause = pause
+
+    def run(self) -> None:
+        """Write all buckets anew that are due and were changed in the last group."""
+        due = [
+            _Due(owner, kind, bucket)
+            for owner, kind in self._unit.last_changed(LIST)
+            for bucket in self._cut(owner, kind).buckets
+            if bucket.is_due
+        ]
+        if not due:
+            return
+        for each in due:
+            self._copy(each)
+        self._commit()
+        self._pause(NOTICE_SECONDS)
+        self._remove([(each.owner, each.kind, each.bucket.number) for each in due], self._timestamp())
+
+    def remove_unused(self) -> None:
+        """Remove buckets that were used once and are no more."""
+        for owner, kind, *row in self._unit.session.stream(_LISTS):
+            cut = cut_of(tuple(row))
+            used = {bucket.number for bucket in cut.buckets}
+            self._remove(
+                [(owner, kind, number) for number in range(cut.next_bucket) if number not in used], self._timestamp()
+            )
+
+    def _copy(self, due: _Due) -> None:
+        """Copy a bucket's rows into new ones, and say so in the next group.
+
+        Somebody may have been killed in the middle of it: what he has left in the new ones goes first.
+        """
+        unit = self._unit
+        owner, kind, old = due
+        rows = list(unit.rows_within(ENTRY, (owner, kind, old.number)))
+        before = self._cut(owner, kind)
+        cut = before.rewritten(old, [row[0] for row in rows])
+        timestamp = self._timestamp()
+        new = {bucket.number for bucket in cut.buckets} - {bucket.number for bucket in before.buckets}
+        self._remove([(owner, kind, number) for number in new], timestamp - 1)
+        unit.session.write_all(
+            Statement(_COPY, (owner, kind, cut.holding(row[0]).number, *row, timestamp)) for row in rows
+        )
+        unit.put(LIST, (owner, kind), row_of_cut(cut))
+        save_row(unit, owner, row_of(unit, owner)._replace(is_cut=True))
+        revise(unit, owner)
+
+    def _cut(self, owner: int, kind: str) -> Cut:
+        return cut_of(self._unit.get(LIST, (owner, kind)))
+
+    def _remove(self, buckets: list[tuple[int, str, int]], timestamp: int) -> None:
+        self._unit.session.write_all(Statement(_REMOVE, (timestamp, *bucket)) for bucket in buckets)

@@ -1,0 +1,234 @@
+"""Talking to the cluster: the only file that knows the driver. Its errors are translated here, once.
+
+Every statement is prepared on first use and may be repeated: reads change nothing, writes carry their own timestamps.
+So the driver sends a read that is slow to a second node as well, and both are tried again elsewhere.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from threading import Lock
+from typing import Any, NamedTuple
+
+from cassandra import ConsistencyLevel, DriverException
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
+from cassandra.policies import (
+    ConstantReconnectionPolicy,
+    ConstantSpeculativeExecutionPolicy,
+    DCAwareRoundRobinPolicy,
+    TokenAwarePolicy,
+)
+from cassandra.query import UNSET_VALUE, tuple_factory
+
+from retinue.errors import StoreError, StoreUnavailable
+from retinue.store.cassandra.location import Location
+
+# A page is answered in milliseconds or not at all: a client that waits asks again, a refusal tells it to.
+READ_SECONDS = 0.8
+WRITE_SECONDS = 5.0
+CONNECT_SECONDS = 3.0
+# What a node has not answered by then is asked of another one too; far beyond an ordinary answer's time.
+SPECULATE_AFTER_SECONDS = 0.1
+RECONNECT_SECONDS = 0.5
+AT_ONCE = 128  # statements on their way; more would only wait in the nodes' queues
+
+Row = tuple[Any, ...]
+UNSET = UNSET_VALUE  # a column that is to stay as it is
+
+
+class Statement(NamedTuple):
+    """A query with the values for its marks."""
+
+    query: str
+    values: Sequence[Any] = ()
+
+
+class Session:
+    """A connection pool. Blocking calls are for writers, `fetch` is for event loops. Tables need `enter` first."""
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        self.counts = {"reads": 0, "writes": 0}
+        self._prepared: dict[str, Any] = {}
+        self._preparing = Lock()
+        self._cluster = _cluster(location)
+        try:
+            self._session = self._cluster.connect()
+        except NoHostAvailable as error:
+            self._cluster.shutdown()
+            raise StoreError(f"{location}: no node can be reached: {_first(error)}") from error
+        except DriverException as error:
+            self._cluster.shutdown()
+            raise StoreError(f"{location}: {error}") from error
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Run one read to its end, however many pages of the driver it has."""
+        self.counts["reads"] += 1
+        with _translated():
+            return list(self._session.execute(self._bound(query, values), execution_profile="read"))
+
+    def stream(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]:
+        """Run one long read, in bounded memory."""
+        self.counts["reads"] += 1
+        with _translated():
+            yield from self._session.execute(self._bound(query, values), execution_profile="scan")
+
+    async def fetch(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Run one short read without blocking."""
+        self.counts["reads"] += 1
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[Row]] = loop.create_future()
+        with _translated():
+            future = self._session.execute_async(self._bound(query, values), execution_profile="read")
+            future.add_callbacks(
+                lambda rows: _tell(loop, answer, rows or [], None),
+                lambda error: _tell(loop, answer, [], error),
+            )
+            return await answer
+
+    def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]:
+        """Run many short reads at once; their rows in the order of the statements."""
+        return [list(rows or ()) for rows in self._run_all(statements, "reads", "read")]
+
+    def write(self, query: str, values: Sequence[Any] = ()) -> None:
+        """Run one write; it is stored by a quorum when this returns."""
+        self.write_all([Statement(query, values)])
+
+    def write_all(self, statements: Iterable[Statement]) -> None:
+        """Run many writes at once, in no order; all are stored by a quorum when this returns."""
+        self._run_all(statements, "writes", "write")
+
+    def compare_and_set(self, query: str, values: Sequence[Any] = ()) -> tuple[bool, Row]:
+        """Run a lightweight transaction: whether it was applied, and what the row holds that stood in its way."""
+        self.counts["writes"] += 1
+        with _translated():
+            found = self._session.execute(self._bound(query, values), execution_profile="write").one()
+        return bool(found[0]), tuple(found[1:])
+
+    def run_as_is(self, query: str) -> list[Row]:
+        """Run a statement that cannot be prepared, such as a change of the schema."""
+        with _translated():
+            return list(self._session.execute(query, execution_profile="scan", timeout=60))
+
+    def run_as_is_all(self, queries: Iterable[str]) -> None:
+        """Run several such statements at once."""
+        with _translated():
+            for future in [self._session.execute_async(query, execution_profile="scan") for query in queries]:
+                future.result()
+
+    def enter(self) -> None:
+        """Use the location's keyspace from now on."""
+        self._session.set_keyspace(self.location.keyspace)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._cluster.shutdown()
+
+    def _bound(self, query: str, values: Sequence[Any]) -> Any:
+        statement = self._prepared.get(query)
+        if statement is None:
+            with self._preparing:
+                statement = self._prepared[query] = self._session.prepare(query)
+                statement.is_idempotent = True
+        return statement.bind(values)
+
+    def _run_all(self, statements: Iterable[Statement], kind: str, profile: str) -> list[Any]:
+        """Keep a bounded number on their way. All are waited for, also where one fails: none may come in later."""
+        results: list[Any] = []
+        failed: Exception | None = None
+        with _translated():
+            waiting = iter([self._bound(*statement) for statement in statements])
+            while some := list(islice(waiting, AT_ONCE)):
+                self.counts[kind] += len(some)
+                futures = [self._session.execute_async(each, execution_profile=profile) for each in some]
+                for future in futures:
+                    try:
+                        results.append(future.result())
+                    except Exception as error:  # noqa: BLE001 -- raised below, when all have ended
+                        failed = failed or error
+                if failed:
+                    raise failed
+        return results
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop, answer: asyncio.Future[list[Row]], rows: list[Row], error: Exception | None
+) -> None:
+    """Bring a result from the driver's thread to the one that waits; who gave up waiting is not told."""
+
+    def settle() -> None:
+        if answer.done():
+            return
+        if error is None:
+            answer.set_result(rows)
+        else:
+            answer.set_exception(error)
+
+    with suppress(RuntimeError):  # the loop has ended
+        loop.call_soon_threadsafe(settle)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (DriverException, NoHostAvailable) as error:
+        raise StoreUnavailable(f"{type(error).__name__}: {_first(error)}") from error
+
+
+def _first(error: Exception) -> str:
+    """What the first node said, where each said something."""
+    said = getattr(error, "errors", None)
+    if isinstance(said, dict) and said:
+        node, reason = next(iter(said.items()))
+        return f"{node}: {reason}"
+    return str(error)
+
+
+def _cluster(location: Location) -> Any:
+    consistency = getattr(ConsistencyLevel, location.consistency)
+    local = location.consistency.startswith("LOCAL")
+
+    def profile(seconds: float, **more: Any) -> ExecutionProfile:
+        return ExecutionProfile(
+            load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(local_dc=location.datacenter)),
+            consistency_level=consistency,
+            serial_consistency_level=ConsistencyLevel.LOCAL_SERIAL if local else ConsistencyLevel.SERIAL,
+            request_timeout=seconds,
+            row_factory=tuple_factory,
+            **more,
+        )
+
+    speculative = ConstantSpeculativeExecutionPolicy(SPECULATE_AFTER_SECONDS, 2)
+    return Cluster(
+        location.hosts,
+        port=location.port,
+        execution_profiles={
+            EXEC_PROFILE_DEFAULT: profile(CONNECT_SECONDS),
+            "read": profile(READ_SECONDS, speculative_execution_policy=speculative),
+            "scan": profile(60.0),
+            "write": profile(WRITE_SECONDS),
+        },
+        auth_provider=PlainTextAuthProvider(location.user, location.password) if location.user else None,
+        ssl_context=_tls(location),
+        connect_timeout=CONNECT_SECONDS,
+        control_connection_timeout=CONNECT_SECONDS,
+        reconnection_policy=ConstantReconnectionPolicy(RECONNECT_SECONDS, None),
+        compression=False,
+        protocol_version=4,  # spoken by ScyllaDB too
+    )
+
+
+def _tls(location: Location) -> ssl.SSLContext | None:
+    if not location.tls_ca:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=location.tls_ca)
+        if location.tls_cert:
+            context.load_cert_chain(location.tls_cert, location.tls_key)
+    except OSError as error:
+        raise StoreError(f"{location}: the certificates cannot be read: {error}") from error
+    return context

@@ -1,0 +1,122 @@
+"""What one machine may give out of a client's quota of a day, where several machines give of it. Pure.
+
+Amounts are three numbers: list calls, list rows, other calls. What a machine was granted of them is not taken back on
+that day, and all that was granted is never more than the quota under which it was.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from retinue.model import Meter, Pool, Quota, Rate, Used
+from retinue.store.base import DAY_SECONDS, Allowance
+
+Amounts = tuple[int, int, int]
+
+NOTHING: Amounts = (0, 0, 0)
+# A grant takes this part of what nobody was granted yet: few grants a day, and little that is lost with a machine.
+_PARTS = 16
+
+
+class Share(Struct, frozen=True):
+    """A machine's share, as far as it is known: what it was granted as its `own`, and what is in the hands of others.
+
+    `held` may be given out without asking. `ceiling` is all that there may ever be, `spare` more than that; it only
+    sinks, so what does not fit below it never will.
+    """
+
+    meter: Meter
+    day: int
+    quota: Quota
+    own: Amounts
+    held: Quota
+    ceiling: Quota
+    spare: Amounts
+
+    def is_of(self, meter: Meter, second: int, quota: Quota) -> bool:
+        """Whether it can be gone by. A clock that is put back over midnight begins no day again."""
+        return self.meter == meter and 0 <= self.day - second // DAY_SECONDS <= 1 and self.quota == quota
+
+    def fits(self, used: Used, asked: Amounts) -> bool:
+        """Whether there may be so much more, when so much is used."""
+        columns = zip(amounts_of(used), asked, _limits(self.ceiling), strict=True)
+        return all(most is None or before + more <= most for before, more, most in columns)
+
+    def stretched(self, used: Used, asked: Amounts) -> Amounts:
+        """What it should have as its own, having used so much, to give out so much more.
+
+        At least what is used already: that may have been while there was no limit. No more, where it does not fit.
+        """
+        if not self.fits(used, asked):
+            asked = NOTHING
+        columns = zip(self.own, amounts_of(used), asked, _limits(self.ceiling), strict=True)
+        calls, rows, others = (_stretched(*column) for column in columns)
+        return calls, rows, others
+
+    def shown(self, left: Allowance, pool: Pool, spare: Amounts = NOTHING) -> Allowance:
+        """What is left of the quota, by what is left of the ceiling, or of what lies below it by so much."""
+        is_list = pool is Pool.LISTS
+        calls, rows = (spare[0], spare[1]) if is_list else (spare[2], 0)
+        return Allowance(
+            self.quota.list_calls if is_list else self.quota.other_calls,
+            None if left.calls is None else left.calls + calls,
+            None if left.rows is None else left.rows + rows,
+            left.reset,
+            left.wait,
+        )
+
+
+def share_of(meter: Meter, day: int, quota: Quota, granted: Mapping[str, Amounts], node: str) -> Share:
+    """A machine's share, by what all machines were granted."""
+    own = granted.get(node, NOTHING)
+    others = total(amounts for name, amounts in granted.items() if name != node)
+    ceiling = [None if limit is None else limit - taken for limit, taken in zip(_limits(quota), others, strict=True)]
+    held = [None if most is None else min(mine, most) for mine, most in zip(own, ceiling, strict=True)]
+    calls, rows, other_calls = (
+        0 if most is None or now is None else most - now for most, now in zip(ceiling, held, strict=True)
+    )
+    return Share(
+        *(meter, day, quota, own, _quota(held, quota.rate), _quota(ceiling, quota.rate)),
+        spare=(calls, rows, other_calls),
+    )
+
+
+def is_limited(quota: Quota, pool: Pool) -> bool:
+    """Whether calls of a pool have a limit for the day."""
+    if pool is Pool.LISTS:
+        return quota.list_calls is not None or quota.list_rows is not None
+    return quota.other_calls is not None
+
+
+def asked_of(pool: Pool, rows: int) -> Amounts:
+    """What one answer takes."""
+    return (1, rows, 0) if pool is Pool.LISTS else (0, 0, 1)
+
+
+def amounts_of(used: Used) -> Amounts:
+    """What is used."""
+    return used.list_calls, used.list_rows, used.other_calls
+
+
+def total(many: Iterable[Amounts]) -> Amounts:
+    """All together."""
+    calls, rows, others = map(sum, zip(NOTHING, *many, strict=True))
+    return calls, rows, others
+
+
+def _limits(quota: Quota) -> tuple[int | None, int | None, int | None]:
+    return quota.list_calls, quota.list_rows, quota.other_calls
+
+
+def _stretched(own: int, used: int, asked: int, most: int | None) -> int:
+    if most is None:
+        return own
+    needed = used + asked
+    if not asked or needed <= own:
+        return max(own, used)
+    return needed + (most - needed) // _PARTS
+
+
+def _quota(limits: Sequence[int | None], rate: Rate | None) -> Quota:
+    list_calls, list_rows, other_calls = limits
+    return Quota(list_calls, list_rows, other_calls, rate)

@@ -1,0 +1,104 @@
+"""Where the entries of a stretch may stand: in the list, aside, and (as of an earlier second) among ended intervals.
+
+The slow, plain way to read a list, newest first, for the cases that need it. An entry that comes back from aside is put
+into the list before it is taken from there: so what is aside is read first, and nothing slips through.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from retinue.model import Stretch
+from retinue.store.cassandra.buckets import Cut
+from retinue.store.cassandra.session import Row, Session
+from retinue.store.rules.values import LAST_SECOND
+
+_PIECE = 200
+_ENTRIES = (
+    "SELECT position, account, started_at, ended_at FROM entry"
+    f" WHERE owner = ? AND kind = ? AND bucket = ? AND position >= ? AND position <= ? LIMIT {_PIECE}"
+)
+_IS_LATE = "SELECT direction FROM late WHERE owner = ? AND direction = ?"
+
+Place = tuple[int, int]
+
+
+class List(NamedTuple):
+    """A list to be read: whose, of which kind, and how it is cut."""
+
+    owner: int
+    kind: str
+    cut: Cut
+
+
+async def places_of(session: Session, stretch: Stretch, cut: Callable[[str], Cut]) -> AsyncIterator[Place]:
+    """Position and account of everything that may be a row of a stretch, newest first."""
+    stretch = await _within(session, stretch)
+    name, as_of = stretch.direction.value, stretch.as_of
+    bound = min(stretch.bound, LAST_SECOND)
+    while bound > 0:
+        aside = await _piece(session, List(stretch.account_id, f"{name}_aside", cut(f"{name}_aside")), bound)
+        lowest = aside[-1][0] if len(aside) >= _PIECE else 0
+        others = [name] if as_of is None else [name, f"{name}_ended"]
+        sources = [_entries(session, List(stretch.account_id, kind, cut(kind)), bound, lowest) for kind in others]
+        async for row in _merged(aside, sources):
+            if _stood(row, as_of):
+                yield row[0], row[1]
+        bound = lowest - 1
+
+
+async def _merged(first: list[Row], sources: list[AsyncIterator[Row]]) -> AsyncIterator[Row]:
+    """Rows of all, newest first; of those that stand in several the first."""
+    waiting = iter(first)
+    heads = [next(waiting, None), *[await anext(source, None) for source in sources]]
+    last: Place | None = None
+    while any(heads):
+        at = max((index for index, head in enumerate(heads) if head), key=lambda index: (heads[index] or ())[:2])
+        row = heads[at]
+        assert row is not None
+        heads[at] = next(waiting, None) if at == 0 else await anext(sources[at - 1], None)
+        if (row[0], row[1]) != last:
+            last = (row[0], row[1])
+            yield row
+
+
+def _stood(row: Row, as_of: int | None) -> bool:
+    position, _, started_at, ended_at = row
+    if as_of is None:
+        return True
+    start = position if started_at is None else started_at
+    return start <= as_of and (ended_at is None or as_of < ended_at)
+
+
+async def _within(session: Session, stretch: Stretch) -> Stretch:
+    """The stretch without what is later than its second: that, too, may be millions of entries."""
+    if stretch.as_of is None or stretch.as_of >= stretch.bound:
+        return stretch
+    if await session.fetch(_IS_LATE, (stretch.account_id, stretch.direction.value)):
+        return stretch
+    return replace(stretch, bound=stretch.as_of)
+
+
+async def _piece(session: Session, wanted: List, bound: int) -> list[Row]:
+    """The first entries of a list at or before a bound; fewer than `_PIECE` where it ends."""
+    found: list[Row] = []
+    async for row in _entries(session, wanted, bound):
+        found.append(row)
+        if len(found) == _PIECE:
+            break
+    return found
+
+
+async def _entries(session: Session, wanted: List, bound: int, lowest: int = 0) -> AsyncIterator[Row]:
+    """The entries of a list between two positions, read piece by piece."""
+    owner, kind, cut = wanted
+    for bucket in cut.reaching(bound):
+        end = max(bucket.lowest, lowest)
+        while bound >= end:
+            rows = await session.fetch(_ENTRIES, (owner, kind, bucket.number, end, bound))
+            for row in rows:
+                yield row
+            bound = rows[-1][0] - 1 if len(rows) == _PIECE else end - 1
+        if end == lowest:
+            return

@@ -1,0 +1,64 @@
+"""Making a store in a cluster, and opening what is there."""
+
+from contextlib import closing
+from importlib.resources import files
+from secrets import token_bytes
+
+from retinue.errors import NotAStore, StoreMissing, StoreTooNew
+from retinue.store.cassandra.location import Location
+from retinue.store.cassandra.session import Session
+
+VERSION = 1
+_SECRET_BYTES = 32
+_REPLICATED = "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication}"
+_TABLES = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?"
+_BEGIN = "INSERT INTO store (name, version, secret) VALUES ('store', ?, ?) IF NOT EXISTS"
+
+
+def create(location: Location, replication: int) -> None:
+    """Make the keyspace, with so many replicas of each row, and its tables; what is there stays as it is."""
+    with closing(Session(location)) as session:
+        options = f"{{'class': 'NetworkTopologyStrategy', '{_datacenter(location, session)}': {replication}}}"
+        session.run_as_is(_REPLICATED.format(keyspace=location.keyspace, replication=options))
+        session.enter()
+        for statement in statements():
+            session.run_as_is(statement)
+        session.compare_and_set(_BEGIN, (VERSION, token_bytes(_SECRET_BYTES)))
+
+
+def open_session(location: Location) -> Session:
+    """Connections to a store that is there."""
+    session = Session(location)
+    try:
+        _require_store(location, session)
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def _require_store(location: Location, session: Session) -> None:
+    tables = {table for (table,) in session.rows(_TABLES, (location.keyspace,))}
+    if not tables:
+        raise StoreMissing(f"{location}: there is no store here; `retinue store init` makes one")
+    if "store" not in tables:
+        raise NotAStore(f"{location}: not a Retinue store (the keyspace has other tables)")
+    session.enter()
+    found = session.rows("SELECT version FROM store WHERE name = 'store'")
+    if not found:
+        raise StoreMissing(f"{location}: the store was not finished; run `retinue store init` again")
+    if found[0][0] > VERSION:
+        raise StoreTooNew(f"{location}: was made by a newer Retinue (schema {found[0][0]}, this one knows {VERSION})")
+
+
+def statements() -> list[str]:
+    """The statements of the schema."""
+    text = files("retinue.store.cassandra").joinpath("schema.cql").read_text()
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("--")]
+    return [statement.strip() for statement in "\n".join(lines).split(";") if statement.strip()]
+
+
+def _datacenter(location: Location, session: Session) -> str:
+    if location.datacenter:
+        return location.datacenter
+    return str(session.run_as_is("SELECT data_center FROM system.local")[0][0])

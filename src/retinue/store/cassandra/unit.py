@@ -1,0 +1,127 @@
+"""A unit of work: rows as the writer sees them, read once, changed in memory, and written together.
+
+What was changed is seen at once by whoever reads here. `changes` tells what is to be written, `settle` that it was.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from msgspec import Struct
+
+from retinue.store.cassandra.session import Session, Statement
+from retinue.store.cassandra.shapes import SHAPES, Key, Row, Shape
+
+REMEMBERED = 1_000_000
+
+
+class Change(Struct, frozen=True, array_like=True):
+    """One row to be written: what becomes of its columns (those not named stay), or None where the row is deleted."""
+
+    table: str
+    key: tuple[Any, ...]
+    columns: dict[str, Any] | None
+
+
+class Unit:
+    """What one writer has read and changed."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._stored: dict[tuple[str, Key], Row | None] = {}
+        self._changed: dict[tuple[str, Key], Row | None] = {}
+        self._changed_within: dict[tuple[str, Key], dict[Key, Row | None]] = {}
+        self._last: list[tuple[str, Key]] = []
+
+    def forget(self) -> None:
+        """Call when another writer may have written, and after a failure."""
+        self._stored.clear()
+        self._drop_changes()
+
+    def get(self, shape: Shape, key: Key) -> Row | None:
+        """A row's columns; None where there is no such row."""
+        place = (shape.table, key)
+        if place in self._changed:
+            return self._changed[place]
+        if place not in self._stored:
+            self.fetch(shape, [key])
+        return self._stored[place]
+
+    def put(self, shape: Shape, key: Key, row: Row | None) -> None:
+        """Give a row other columns; None deletes it."""
+        self._changed[shape.table, key] = row
+        self._changed_within.setdefault((shape.table, key[: shape.within]), {})[key[shape.within :]] = row
+
+    def learn(self, shape: Shape, key: Key, row: Row | None) -> None:
+        """Take notice of a row that was read elsewhere."""
+        self._stored[shape.table, key] = row
+
+    def knows(self, shape: Shape, key: Key) -> bool:
+        """Whether a row need not be read any more."""
+        place = (shape.table, key)
+        return place in self._changed or place in self._stored
+
+    def fetch(self, shape: Shape, keys: Iterable[Key]) -> None:
+        """Read rows that are not known, all at once."""
+        missing = list(dict.fromkeys(key for key in keys if not self.knows(shape, key)))
+        if len(missing) == 1:
+            found = [self.session.rows(shape.select, missing[0])]
+        else:
+            found = self.session.rows_of_all(Statement(shape.select, key) for key in missing)
+        for key, rows in zip(missing, found, strict=True):
+            row = None if not rows else rows[0][: len(shape.columns)]
+            self._stored[shape.table, key] = row
+
+    def changed_within(self, shape: Shape, prefix: Key) -> dict[Key, Row | None]:
+        """What was changed of the rows that share the first part of the key, by the rest of it."""
+        return self._changed_within.get((shape.table, prefix), {})
+
+    def rows_within(self, shape: Shape, prefix: Key, more: str = "", values: Key = ()) -> Iterator[Row]:
+        """The rows that share the first part of the key, each with the rest of it in front: stored ones first.
+
+        `more` may narrow what is read of the stored ones.
+        """
+        changed = self.changed_within(shape, prefix)
+        rest = len(shape.key) - shape.within
+        for row in self.session.rows(shape.all_within + more, (*prefix, *values)):
+            if row[:rest] not in changed:
+                yield row
+        for key, columns in changed.items():
+            if columns is not None:
+                yield (*key, *columns)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether there is something to be written."""
+        return bool(self._changed)
+
+    def last_changed(self, shape: Shape) -> list[Key]:
+        """Which rows of a table the last group has written."""
+        return [key for table, key in self._last if table == shape.table]
+
+    def changes(self) -> list[Change]:
+        """What is to be written."""
+        return [self._change(SHAPES[table], key, row) for (table, key), row in self._changed.items()]
+
+    def settle(self) -> None:
+        """All changes were written."""
+        if len(self._stored) > REMEMBERED:
+            self._stored.clear()
+        self._stored.update(self._changed)
+        self._last = list(self._changed)
+        self._drop_changes()
+
+    def _drop_changes(self) -> None:
+        self._changed.clear()
+        self._changed_within.clear()
+
+    def _change(self, shape: Shape, key: Key, row: Row | None) -> Change:
+        """Nothing is written where there is nothing and was nothing: that would be one more tombstone."""
+        if row is None:
+            return Change(shape.table, key, None)
+        before = self._stored.get((shape.table, key)) or (None,) * len(row)
+        columns = {
+            name: value
+            for name, value, old in zip(shape.columns, row, before, strict=True)
+            if value is not None or old is not None
+        }
+        return Change(shape.table, key, columns)

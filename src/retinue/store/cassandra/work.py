@@ -1,0 +1,128 @@
+"""The rules (`store/rules`) on the tables of one keyspace, and reading ahead what a batch will need."""
+
+from collections.abc import Iterable, Sequence
+
+from retinue import names
+from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowEvent, FollowRecord
+from retinue.store.cassandra import progress
+from retinue.store.cassandra.accounts import CassandraAccounts, CassandraClaims
+from retinue.store.cassandra.lists import CassandraEntries
+from retinue.store.cassandra.moving import CassandraMoving
+from retinue.store.cassandra.pairs import CassandraPairs, Kinds
+from retinue.store.cassandra.remembered import CassandraPostdated, CassandraTombstones
+from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.shapes import ACCOUNT, ACCOUNT_KEY, LIST, PAIR, USERNAME, Shape
+from retinue.store.cassandra.taken import CassandraTaken
+from retinue.store.cassandra.unit import Unit
+from retinue.store.rules.changes import GraphChanges
+from retinue.store.rules.sides import Sides
+from retinue.store.rules.tables import ListTables, Tables
+
+Follow = tuple[int, int, int]  # follower, followee, second
+
+
+class Work:
+    """What a writer changes, and what it remembers of what it has read."""
+
+    def __init__(self, session: Session, secret: bytes) -> None:
+        self.unit = unit = Unit(session)
+        accounts, moving = CassandraAccounts(unit), CassandraMoving(unit)
+        self.lists = {direction: _kinds(unit, direction) for direction in Direction}
+        self._taken = {direction: CassandraTaken(unit, direction) for direction in Direction}
+        following, followers = self.lists[Direction.FOLLOWING], self.lists[Direction.FOLLOWERS]
+        tables = Tables(
+            accounts,
+            CassandraClaims(unit),
+            CassandraTombstones(unit, secret),
+            CassandraPostdated(unit),
+            moving,
+            ListTables(following.main, following.aside, self._taken[Direction.FOLLOWING]),
+            ListTables(followers.main, followers.aside, self._taken[Direction.FOLLOWERS]),
+            CassandraPairs(unit, following, followers),
+        )
+        self.changes = GraphChanges(tables, Sides(accounts, moving))
+
+    def forget(self) -> None:
+        """Call when another writer may have written, and after a failure."""
+        self.unit.forget()
+        for direction in Direction:
+            self._taken[direction].forget()
+            for table in self.lists[direction]:
+                table.forget()
+
+    def begin(self) -> None:
+        """Call when all was forgotten, before the next unit of work."""
+        progress.read(self.unit)
+        self.changes.begin()
+
+    # --- reading ahead ----------------------------------------------------------------------------------------------
+
+    def expect_events(self, events: Sequence[Event]) -> None:
+        """Read what events need, in a few rounds instead of row by row."""
+        keys: list[str] = []
+        for event in events:
+            keys += [event.follower, event.followee] if isinstance(event, FollowEvent) else [_key_of(event)]
+        accounts = self._accounts(ACCOUNT_KEY, keys)
+        self._expect(
+            (accounts.get(event.follower), accounts.get(event.followee), event.at)
+            for event in events
+            if isinstance(event, FollowEvent)
+        )
+
+    def expect_rows(self, records: Sequence[FollowRecord]) -> None:
+        """Read what imported rows need."""
+        said = [name for record in records for name in (record.follower, record.followee)]
+        accounts = self._meant(said)
+        self._expect(
+            (accounts.get(record.follower), accounts.get(record.followee), record.followed_at or record.received_at)
+            for record in records
+        )
+
+    def expect_accounts(self, records: Sequence[AccountRecord]) -> None:
+        """Read what imported accounts need."""
+        self._accounts(ACCOUNT_KEY, [record.key for record in records if record.key is not None])
+        self._meant([record.username for record in records if record.username is not None])
+
+    def _meant(self, said: Sequence[str]) -> dict[str, int]:
+        by_key = self._accounts(ACCOUNT_KEY, [*said, *(names.keys_of_name(name)[0] for name in said)])
+        by_name = self._accounts(USERNAME, [names.fold(name) for name in said])
+        return {
+            name: found
+            for name in said
+            if (found := by_key.get(name) or by_name.get(names.fold(name)) or by_key.get(names.keys_of_name(name)[0]))
+        }
+
+    def _accounts(self, shape: Shape, said: Iterable[str]) -> dict[str, int]:
+        """The accounts that are found in a table by one of these; their rows are known then."""
+        unique = list(dict.fromkeys(said))
+        self.unit.fetch(shape, ((one,) for one in unique))
+        rows = {one: self.unit.get(shape, (one,)) for one in unique}
+        found = {one: int(row[0]) for one, row in rows.items() if row is not None and row[0] is not None}
+        self.unit.fetch(ACCOUNT, ((account,) for account in found.values()))
+        return found
+
+    def _expect(self, follows: Iterable[tuple[int | None, int | None, int]]) -> None:
+        """Read pairs, and what stands around the seconds of follows in both lists."""
+        known: list[Follow] = [(a, b, at) for a, b, at in follows if a is not None and b is not None]
+        self.unit.fetch(PAIR, ((a, b) for a, b, _ in known))
+        for direction, owned in (
+            (Direction.FOLLOWING, [(a, at) for a, _, at in known]),
+            (Direction.FOLLOWERS, [(b, at) for _, b, at in known]),
+        ):
+            kinds = self.lists[direction]
+            self.unit.fetch(LIST, ((owner, table.kind) for owner, _ in owned for table in kinds))
+            old = [(owner, at) for owner, at in owned if any(table.cut(owner).rows for table in kinds)]
+            self._taken[direction].fetch(owner for owner, _ in old)
+            kinds.main.fetch((owner, at - 1, at + 1) for owner, at in old)
+
+
+def _key_of(event: Event) -> str:
+    if isinstance(event, AccountEvent):
+        return event.record.key or ""
+    assert not isinstance(event, FollowEvent)
+    return event.key
+
+
+def _kinds(unit: Unit, direction: Direction) -> Kinds:
+    name = direction.value
+    return Kinds(*(CassandraEntries(unit, f"{name}{side}") for side in ("", "_aside", "_ended")))

@@ -1,0 +1,154 @@
+"""Writing the follow graph in the keyspace: one writer at a time, in groups that are written as one."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from secrets import token_hex
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from retinue.model import AccountRecord, Event, FollowRecord
+from retinue.store.base import Verdict
+from retinue.store.cassandra import progress
+from retinue.store.cassandra.groups import Groups
+from retinue.store.cassandra.lease import Lease
+from retinue.store.cassandra.rewriting import Rewriting
+from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.work import Work
+
+GROUP = 400  # items; what they change fits easily into the one row that is written first
+_SECRET = "SELECT secret FROM store WHERE name = 'store'"
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+class CassandraGraphWriter:
+    """A `GraphWriter`. Blocks while it works: for processes that have nothing else to do.
+
+    `elapsed` and `pause` are in seconds. Between its calls others may write.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        elapsed: Callable[[], float],
+        pause: Callable[[float], object],
+    ) -> None:
+        self._session = session
+        self._name = token_hex(8)
+        self._lease = Lease(session, self._name, elapsed, pause)
+        self._groups = Groups(session)
+        self._work = Work(session, session.rows(_SECRET)[0][0])
+        self._rewriting = Rewriting(self._work.unit, self._commit, self._next_timestamp, pause)
+        self._fence = 0
+        self._timestamp = 0  # of our last group, while nobody can have written since; else 0
+
+    async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
+        """Create or change accounts; a verdict for each record."""
+        changes = self._work.changes
+        return self._in_groups(records, self._work.expect_accounts, lambda record: changes.bring(record, now))
+
+    async def add_follows(self, records: Sequence[FollowRecord], seen_at: int | None = None) -> list[Verdict]:
+        """Store follows in the given order; a verdict for each."""
+        changes = self._work.changes
+        return self._in_groups(records, self._work.expect_rows, lambda record: changes.add_follow(record, seen_at))
+
+    async def keys_of(self, names: Sequence[str]) -> list[str | None]:
+        """The keys of the accounts that names in an imported row mean now."""
+        with self._lease_held():
+            return [self._work.changes.key_of(name) for name in names]
+
+    async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
+        """Unfollow everybody whom an account followed at a second, but for those named; returns how many."""
+        with self._lease_held():
+            missing = self._work.changes.missing(follower, followees, at)
+        verdicts = self._in_groups(missing, lambda _: None, lambda pair: self._work.changes.end(pair, at))
+        return sum(verdict is Verdict.ACCEPTED for verdict in verdicts)
+
+    async def apply(self, events: Sequence[Event], received_at: int) -> list[Verdict]:
+        """Apply events in the given order; a verdict for each."""
+        changes = self._work.changes
+        return self._in_groups(events, self._work.expect_events, lambda event: changes.apply(event, received_at))
+
+    async def tidy(self) -> bool:
+        """Do a short piece of what is left to do in the background; whether there is more."""
+        with self._lease_held():
+            if self._work.changes.is_tidy():
+                return False
+            is_more = self._work.changes.tidy(lambda: False)
+            self._commit()
+            return is_more
+
+    async def compact(self) -> None:
+        """Finish what is left to do, and leave no bucket that nobody reads.
+
+        What was deleted leaves the nodes' disks when they compact after the table's `gc_grace_seconds`.
+        """
+        while await self.tidy():
+            pass
+        with self._lease_held():
+            self._rewriting.remove_unused()
+
+    async def settle(self) -> None:
+        """Nothing to wait for: a quorum has all that was written."""
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def _in_groups(
+        self, items: Sequence[_Item], expect: Callable[[Sequence[_Item]], object], store: Callable[[_Item], _Result]
+    ) -> list[_Result]:
+        results: list[_Result] = []
+        waiting = iter(items)
+        while some := list(islice(waiting, GROUP)):
+            with self._lease_held():
+                expect(some)
+                results += [store(item) for item in some]
+                self._commit()
+                self._rewriting.run()
+        return results
+
+    @contextmanager
+    def _lease_held(self) -> Iterator[None]:
+        """Hold the lease; what is remembered is right in it. Nothing is remembered where something failed."""
+        self._fence = self._lease.take()
+        try:
+            self._begin()
+            yield
+        except BaseException:
+            self._timestamp = 0
+            self._work.forget()
+            raise
+        finally:
+            self._lease.give_back()
+
+    def _begin(self) -> None:
+        found = self._session.rows("SELECT body FROM graph WHERE name = 'graph'")
+        standing = progress.decoded(found[0] if found else None)
+        if self._timestamp and (standing.writer, standing.timestamp) == (self._name, self._timestamp):
+            return
+        self._work.forget()
+        self._groups.redo()
+        self._work.begin()
+        self._timestamp = progress.read(self._work.unit).timestamp
+
+    def _commit(self) -> None:
+        """Write what was changed as one group."""
+        unit = self._work.unit
+        if not unit.is_changed:
+            return
+        standing = progress.read(unit)
+        timestamp = self._next_timestamp()
+        progress.write(unit, replace(standing, writer=self._name, timestamp=timestamp))
+        self._lease.keep()
+        self._lease.require()
+        self._groups.write(unit.changes(), timestamp)
+        unit.settle()
+        self._timestamp = timestamp
+
+    def _next_timestamp(self) -> int:
+        """That of the next group: later than all others, also than those of earlier holders of the lease."""
+        return max(self._fence, progress.read(self._work.unit).timestamp + 1)

@@ -1,0 +1,196 @@
+"""Nodes of Apache Cassandra for tests: node 1 listens on 127.0.0.1, node 2 on 127.0.0.2, and so on.
+
+Each has a folder of its own, which goes with it. Small heaps, no waiting for neighbours, and a low limit for
+tombstones: what would only be slow on a large cluster fails here.
+"""
+
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cassandra_jars import jars
+
+START_SECONDS = 180
+STOP_SECONDS = 20
+TOMBSTONE_LIMIT = 5_000
+_RANGE = 2**64
+
+# What Cassandra 5 opens of Java 17.
+_OPENED = """
+    java.base/java.io java.base/java.lang java.base/java.lang.ref java.base/java.lang.reflect java.base/java.net
+    java.base/java.nio java.base/java.util java.base/java.util.concurrent java.base/java.util.concurrent.atomic
+    java.base/jdk.internal.loader java.base/jdk.internal.math java.base/jdk.internal.misc
+    java.base/jdk.internal.module java.base/jdk.internal.ref java.base/jdk.internal.reflect java.base/jdk.internal.vm
+    java.base/sun.nio.ch java.management.rmi/com.sun.jmx.remote.internal.rmi
+    java.management/com.sun.jmx.remote.security java.management/sun.management java.rmi/sun.rmi.registry
+    java.rmi/sun.rmi.server java.rmi/sun.rmi.transport java.rmi/sun.rmi.transport.tcp java.sql/java.sql
+    jdk.management/com.sun.management.internal
+"""
+
+_CONFIGURATION = """
+cluster_name: retinue-tests
+num_tokens: 1
+initial_token: "{token}"
+auto_bootstrap: false
+partitioner: org.apache.cassandra.dht.Murmur3Partitioner
+data_file_directories: [{folder}/data]
+commitlog_directory: {folder}/commitlog
+cdc_raw_directory: {folder}/cdc
+hints_directory: {folder}/hints
+saved_caches_directory: {folder}/caches
+# Enough against kill -9: what was written is with the kernel then.
+commitlog_sync: periodic
+commitlog_sync_period: 1000ms
+listen_address: {address}
+rpc_address: {address}
+storage_port: {storage_port}
+native_transport_port: {port}
+endpoint_snitch: SimpleSnitch
+auto_snapshot: false
+read_request_timeout: 2000ms
+write_request_timeout: 2000ms
+tombstone_warn_threshold: {warn}
+tombstone_failure_threshold: {limit}
+seed_provider:
+  - class_name: org.apache.cassandra.locator.SimpleSeedProvider
+    parameters: [{{seeds: "127.0.0.1:{storage_port}"}}]
+"""
+_LOGGING = """
+<configuration>
+  <appender name="FILE" class="ch.qos.logback.core.FileAppender">
+    <file>{folder}/node.log</file>
+    <encoder><pattern>%-5level %d{{HH:mm:ss}} %logger{{0}} %msg%n</pattern></encoder>
+  </appender>
+  <root level="WARN"><appender-ref ref="FILE"/></root>
+</configuration>
+"""
+
+
+@dataclass
+class Node:
+    """One node. `number` begins at 1, of `count`; it keeps its data in a folder."""
+
+    number: int
+    count: int
+    folder: Path
+    port: int
+    heap_mib: int = 640
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.{self.number}"
+
+    def begin(self) -> None:
+        """Start it; `wait` until it answers."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        values = {
+            "folder": self.folder,
+            "address": self.address,
+            "port": self.port,
+            "storage_port": self.port + 1,
+            "token": -(_RANGE // 2) + _RANGE // self.count * (self.number - 1),
+            "warn": TOMBSTONE_LIMIT // 2,
+            "limit": TOMBSTONE_LIMIT,
+        }
+        (self.folder / "cassandra.yaml").write_text(_CONFIGURATION.format(**values))
+        (self.folder / "logback.xml").write_text(_LOGGING.format(**values))
+        with (self.folder / "out.log").open("ab") as log:
+            self.process = subprocess.Popen(self._command(), stdout=log, stderr=log, cwd=self.folder)
+
+    def wait(self) -> None:
+        """Return when it answers."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if self.process is None or self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"node {self.number} does not start: {self._last_words()}")
+            time.sleep(0.2)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, such as SIGSTOP."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.signal(signal.SIGKILL)
+        self._wait_for_end()
+
+    def stop(self) -> None:
+        """End it as an operator would."""
+        if self.process is not None and self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+            self._wait_for_end()
+
+    def _wait_for_end(self) -> None:
+        assert self.process is not None
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _command(self) -> list[str]:
+        lib = jars()
+        agent = next(lib.glob("jamm-*.jar"))
+        opened = [f"--add-{what}={name}=ALL-UNNAMED" for name in _OPENED.split() for what in ("opens", "exports")]
+        options = {
+            "cassandra.config": (self.folder / "cassandra.yaml").as_uri(),
+            "logback.configurationFile": self.folder / "logback.xml",
+            "cassandra.storagedir": self.folder,
+            "cassandra.skip_wait_for_gossip_to_settle": 0,
+            "cassandra.ring_delay_ms": 1000,
+            "io.netty.tryReflectionSetAccessible": "true",
+        }
+        heap = [f"-Xms{self.heap_mib}m", f"-Xmx{self.heap_mib}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4"]
+        defined = [f"-D{name}={value}" for name, value in options.items()]
+        classes = ["-cp", f"{self.folder}:{lib}/*", "org.apache.cassandra.service.CassandraDaemon"]
+        return ["java", *heap, *opened, f"-javaagent:{agent}", *defined, *classes]
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex((self.address, self.port)) == 0
+
+    def _last_words(self) -> str:
+        logs = [self.folder / name for name in ("node.log", "out.log")]
+        return "\n".join(log.read_text(errors="replace")[-2000:] for log in logs if log.exists())
+
+
+@contextmanager
+def running(count: int, port: int) -> Iterator[list[Node]]:
+    """So many nodes, which answer; they and their data go at the end."""
+    with tempfile.TemporaryDirectory(prefix="retinue-cassandra-", ignore_cleanup_errors=True) as folder:
+        nodes = [Node(number, count, Path(folder) / str(number), port) for number in range(1, count + 1)]
+        try:
+            for node in nodes:
+                node.begin()
+                if node.number == 1:
+                    node.wait()  # the others ask it who is there
+            for node in nodes:
+                node.wait()
+            yield nodes
+        finally:
+            for node in nodes:
+                if node.process is not None and node.process.poll() is None:
+                    node.kill()
+
+
+def free_port() -> int:
+    """A port that nobody listens on, and the next one neither."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port

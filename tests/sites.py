@@ -1,0 +1,144 @@
+"""Where a test's store is: in a folder or in a cluster. The tests that run on every store do not ask which."""
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import pytest
+
+from frozen_clock import FrozenClock
+from retinue import assemble
+from retinue.model import Row
+from retinue.store.cassandra import store as cluster
+from retinue.store.cassandra.check import CassandraChecker
+from retinue.store.cassandra.graph import CassandraGraph
+from retinue.store.cassandra.location import parse
+from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.writer import CassandraGraphWriter
+from retinue.store.opened import OpenGraph, OpenWriter
+from service import problems_of
+
+
+class Site(Protocol):
+    """An empty store, to be opened as often as one likes."""
+
+    def open_writer(self, clock: FrozenClock) -> OpenWriter:
+        """The graph, for writing."""
+        ...
+
+    def open_graph(self, clock: FrozenClock) -> OpenGraph[Row]:
+        """The graph, for reading."""
+        ...
+
+    def problems(self) -> list[str]:
+        """What `check` finds."""
+        ...
+
+    def close(self) -> None:
+        """Remove it."""
+        ...
+
+
+class Begin(NamedTuple):
+    """Makes empty stores. `pace`: how much can be done with one in the time in which the quickest does 1."""
+
+    make: Callable[[], Site]
+    pace: float = 1.0
+
+    def __call__(self) -> Site:
+        """An empty store; of a cluster there is one at a time."""
+        return self.make()
+
+    def times(self, count: int) -> int:
+        """As many repetitions as take the time that so many take with the quickest."""
+        return max(1, round(self.pace * count))
+
+
+class FolderSite:
+    """An embedded store in a folder of its own."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._path = str(Path(self._folder.name) / "graph.db")
+        assemble.create_store(self._path)
+
+    def open_writer(self, clock: FrozenClock) -> OpenWriter:
+        """The graph, for writing."""
+        return assemble.open_graph_writer(self._path, clock)
+
+    def open_graph(self, clock: FrozenClock) -> OpenGraph[Row]:
+        """The graph, for reading."""
+        return assemble.open_graph(self._path, clock)
+
+    def problems(self) -> list[str]:
+        """What `check` finds."""
+        return problems_of(self._path)
+
+    def close(self) -> None:
+        """Remove the folder."""
+        self._folder.cleanup()
+
+
+class Lent(Session):
+    """The connections of another session, which whoever borrowed them cannot close."""
+
+    def __init__(self, session: Session) -> None:
+        self.__dict__ = session.__dict__
+
+    def close(self) -> None:
+        """The lender does that."""
+
+
+class Keyspace:
+    """One keyspace for all tests, emptied between them: to make tables takes seconds. Its connections are lent."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        cluster.create(parse(location), replication=1)
+        self.session = cluster.open_session(parse(location))
+        self._tables = [statement.split()[5] for statement in cluster.statements() if "EXISTS store (" not in statement]
+
+    def empty(self) -> None:
+        """Remove all rows."""
+        self.session.run_as_is_all(f"TRUNCATE {table}" for table in self._tables)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.session.close()
+
+
+class KeyspaceSite:
+    """A store in a cluster."""
+
+    def __init__(self, keyspace: Keyspace) -> None:
+        keyspace.empty()
+        self._session = Lent(keyspace.session)
+
+    def open_writer(self, clock: FrozenClock) -> OpenWriter:
+        """The graph, for writing."""
+        return CassandraGraphWriter(self._session, clock.elapsed, lambda _: clock.advance(1))
+
+    def open_graph(self, clock: FrozenClock) -> OpenGraph[Row]:
+        """The graph, for reading."""
+        return CassandraGraph(self._session, clock, Row)
+
+    def problems(self) -> list[str]:
+        """What `check` finds."""
+
+        async def examine() -> list[str]:
+            return [problem async for problem in CassandraChecker(self._session).problems()]
+
+        return asyncio.run(examine())
+
+    def close(self) -> None:
+        """The next one empties it."""
+
+
+def begin_of(kind: str, request: pytest.FixtureRequest) -> Begin:
+    """What makes an empty store of a kind."""
+    if kind == "folder":
+        return Begin(FolderSite)
+    keyspace: Keyspace = request.getfixturevalue("keyspace")
+    return Begin(lambda: KeyspaceSite(keyspace), 0.1)

@@ -1,0 +1,240 @@
+"""What is promised of the store in a cluster in particular: queries, buckets, broken groups and leases, locations."""
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
+
+import pytest
+
+from frozen_clock import FrozenClock
+from retinue import assemble, errors
+from retinue.model import Direction, FollowEvent, FollowRecord, Row, Stretch
+from retinue.store.base import Verdict
+from retinue.store.cassandra import buckets
+from retinue.store.cassandra.graph import CassandraGraph
+from retinue.store.cassandra.lease import STOP_AFTER_SECONDS, Lease
+from retinue.store.cassandra.location import Location, parse
+from retinue.store.cassandra.session import Statement
+from retinue.store.cassandra.writer import CassandraGraphWriter
+from sites import Keyspace, KeyspaceSite, Lent
+
+T = TypeVar("T")
+NOW = 1_700_000_000
+INSERT = "INSERT INTO entry (owner, kind, bucket, position, account) VALUES (?, ?, ?, ?, ?)"
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a store's method."""
+    return asyncio.run(coroutine)
+
+
+class Site:
+    """An empty store in the cluster with a writer and a reader."""
+
+    def __init__(self, keyspace: Keyspace, clock: FrozenClock) -> None:
+        self.site = KeyspaceSite(keyspace)
+        self.session = Lent(keyspace.session)
+        self.clock = clock
+        self.writer = CassandraGraphWriter(self.session, clock.elapsed, lambda _: clock.advance(1))
+        self.graph = CassandraGraph(self.session, clock, Row)
+
+    def follow(self, *follows: tuple[str, str, int]) -> list[Verdict]:
+        """Store follows."""
+        return run(self.writer.add_follows([FollowRecord(a, b, at, NOW) for a, b, at in follows]))
+
+    def unfollow(self, *pairs: tuple[str, str]) -> list[Verdict]:
+        """Somebody unfollows somebody, today."""
+        return run(self.writer.apply([FollowEvent(a, b, NOW, is_follow=False) for a, b in pairs], NOW))
+
+    def id(self, name: str) -> int:
+        """The number of an account."""
+        account = run(self.graph.find_account(name))
+        assert account is not None
+        return account.id
+
+    def walked(self, name: str, limit: int) -> list[str]:
+        """All names of a following list, in pages of a size."""
+        found: list[str] = []
+        stretch = Stretch(self.id(name), Direction.FOLLOWING, NOW, limit)
+        while True:
+            page = run(self.graph.read(stretch))
+            found += [row.username for row in page.rows]
+            if not page.has_more:
+                return found
+            stretch = Stretch(stretch.account_id, stretch.direction, page.oldest - 1, limit)
+
+
+@pytest.fixture
+def site(keyspace: Keyspace, clock: FrozenClock) -> Site:
+    """An empty store."""
+    return Site(keyspace, clock)
+
+
+@pytest.fixture
+def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buckets are written anew at once."""
+    monkeypatch.setattr(buckets, "MOST_ROWS", 20)
+    monkeypatch.setattr(buckets, "MOST_REMOVED", 5)
+
+
+def names(numbers: Iterable[int]) -> list[str]:
+    """Names of those whom somebody follows."""
+    return [f"f{number}" for number in numbers]
+
+
+def test_a_page_is_one_query(site: Site) -> None:
+    """When names are known, reading any page of a list asks the cluster once."""
+    site.follow(*(("a", f"f{n}", 1000 + n) for n in range(100)))
+    site.walked("a", 100)
+    owner = site.id("a")
+
+    for bound in (NOW, 1080, 1020):
+        before = site.session.counts["reads"]
+        page = run(site.graph.read(Stretch(owner, Direction.FOLLOWING, bound, 10)))
+        assert (1, 10) == (site.session.counts["reads"] - before, len(page.rows))
+
+
+def test_a_page_across_a_seam_is_two_queries(site: Site, small_buckets: None) -> None:
+    """A list that was cut is walked exactly, and no page needs more than the two buckets that it lies in."""
+    site.follow(*(("a", f"f{n}", 1000 + n) for n in range(50)))
+    assert names(range(49, -1, -1)) == site.walked("a", 7)
+    owner = site.id("a")
+    counts = []
+    for bound in range(1049, 1005, -1):
+        before = site.session.counts["reads"]
+        run(site.graph.read(Stretch(owner, Direction.FOLLOWING, bound, 5)))
+        counts.append(site.session.counts["reads"] - before)
+
+    assert {1, 2} == set(counts)
+    assert site.site.problems() == []
+
+
+def test_unfollows_leave_nothing_in_front_of_a_page(site: Site, small_buckets: None) -> None:
+    """A bucket from which many were deleted is written anew: no deleted row is met on the way, and none comes back."""
+    site.follow(*(("a", f"f{n}", 1000 + n) for n in range(60)))
+    site.unfollow(*(("a", f"f{n}") for n in range(20, 60)))
+
+    assert names(range(19, -1, -1)) == site.walked("a", 6)
+    site.follow(("a", "g", 1100))
+    assert ["g", *names(range(19, -1, -1))] == site.walked("a", 6)
+    cut = {
+        row[0]: row[1] for row in site.session.rows("SELECT kind, buckets FROM list WHERE owner = ?", (site.id("a"),))
+    }
+    assert all(rows and removed <= 5 for _, _, rows, removed in cut["following"])
+    assert site.site.problems() == []
+    run(site.writer.compact())
+    assert ["g", *names(range(19, -1, -1))] == site.walked("a", 6)
+
+
+@pytest.mark.parametrize("survivors", range(6))
+def test_a_group_that_was_broken_off_is_finished_by_the_next_writer(
+    site: Site, monkeypatch: pytest.MonkeyPatch, survivors: int
+) -> None:
+    """However far it came: either nothing of it was done, or after the next one all of it is."""
+    site.follow(("a", "b", 100))
+    sent = 0
+    whole = type(site.session).write_all
+
+    def broken(session: Any, statements: Iterable[Statement]) -> None:
+        nonlocal sent
+        for statement in statements:
+            if sent == survivors:
+                raise errors.StoreUnavailable("killed")
+            sent += 1
+            whole(session, [statement])
+
+    monkeypatch.setattr(type(site.session), "write_all", broken)
+    with pytest.raises(errors.StoreUnavailable, match="killed"):
+        site.follow(("a", "c", 100), ("a", "d", 100))
+    monkeypatch.undo()
+    next_one = Site.__new__(Site)
+    next_one.__dict__.update(site.__dict__)
+    next_one.writer = CassandraGraphWriter(site.session, site.clock.elapsed, lambda _: site.clock.advance(1))
+
+    expected = Verdict.DUPLICATE if survivors else Verdict.ACCEPTED
+    assert [expected, expected] == next_one.follow(("a", "c", 100), ("a", "d", 100))
+    assert ["b", "c", "d"] == next_one.walked("a", 2)
+    assert site.site.problems() == []
+
+
+def test_who_lost_the_lease_writes_nothing(site: Site) -> None:
+    """A writer that was stopped for too long does not go on as if nothing had happened."""
+    times = [0.0]
+    stopped = Lease(site.session, "stopped", lambda: times[0], lambda _: None)
+    stopped.take()
+    times[0] = STOP_AFTER_SECONDS + 1
+    with pytest.raises(errors.StoreUnavailable, match="not renewed in time"):
+        stopped.require()
+
+    site.session.run_as_is("TRUNCATE lease")  # its time is over
+    assert [Verdict.ACCEPTED] == site.follow(("a", "b", 100))
+    with pytest.raises(errors.StoreUnavailable, match="taken over"):
+        stopped.keep()
+
+
+def test_a_later_holder_has_later_timestamps(site: Site) -> None:
+    """So what an earlier one sends too late changes nothing."""
+    fences = []
+    for name in ("one", "two", "one"):
+        lease = Lease(site.session, name, lambda: 0.0, lambda _: None)
+        fences.append(lease.take())
+        lease.give_back()
+
+    assert sorted(set(fences)) == fences
+
+
+def test_a_tie_is_a_fault_but_no_lost_row(site: Site) -> None:
+    """Two accounts on one second, as a broken lease would leave them: `check` says so, and both are there."""
+    site.follow(("a", "b", 100), ("x", "c", 500))
+    site.session.write(INSERT, (site.id("a"), "following", 0, 100, site.id("c")))
+
+    assert ["b", "c"] == sorted(site.walked("a", 10))
+    assert any("2 intervals stand on second 100" in problem for problem in site.site.problems())
+    site.session.run_as_is("TRUNCATE entry")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cassandra://h/k", Location(("h",), 9042, "k")),
+        ("cassandra://h:1,i:1,j/k_2", Location(("h", "i", "j"), 1, "k_2")),
+        ("cassandra://[::1]:9/k", Location(("::1",), 9, "k")),
+        ("cassandra://me:p%40ss@h/k", Location(("h",), 9042, "k", "me", "p@ss")),
+        ("cassandra://h/k?consistency=quorum", Location(("h",), 9042, "k", consistency="QUORUM")),
+    ],
+)
+def test_locations_are_read(text: str, expected: Location) -> None:
+    """Hosts, port, keyspace, user and options."""
+    assert expected == parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cassandra:///k", "no host"),
+        ("cassandra://h", "keyspace"),
+        ("cassandra://h/K", "keyspace"),
+        ("cassandra://h/k; DROP", "keyspace"),
+        ("cassandra://h:x/k", "no port"),
+        ("cassandra://h:1,i:2/k", "one port"),
+        ("cassandra://h/k?color=red", "color"),
+        ("cassandra://h/k?consistency=maybe", "consistency"),
+        ("cassandra://h/k?tls_cert=x", "belong together"),
+    ],
+)
+def test_wrong_locations_are_refused(text: str, words: str) -> None:
+    """Each with what is wrong, and never with the password."""
+    with pytest.raises(errors.InputError, match=words) as caught:
+        parse(text.replace("://", "://me:hidden@") if text.startswith("cassandra://h") else text)
+    assert "hidden" not in str(caught.value)
+
+
+def test_what_is_no_store_is_not_opened(keyspace: Keyspace, clock: FrozenClock) -> None:
+    """Where nothing is, where something else is, and where nobody answers."""
+    base = keyspace.location.rpartition("/")[0]
+    with pytest.raises(errors.StoreMissing, match="store init"):
+        assemble.open_graph(f"{base}/nothing", clock)
+    with pytest.raises(errors.NotAStore, match="other tables"):
+        assemble.open_graph(f"{base}/system", clock)
+    with pytest.raises(errors.StoreError, match="no node can be reached"):
+        assemble.open_graph("cassandra://127.0.0.1:1/nothing", clock)

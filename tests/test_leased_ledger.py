@@ -1,0 +1,318 @@
+"""Quotas of several machines that serve one keyspace: together they give what one would, and never more."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import cycle
+from pathlib import Path
+from secrets import randbelow
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from retinue.errors import StoreUnavailable
+from retinue.model import Meter, Pool, Quota, Rate, Used
+from retinue.store.base import DAY_SECONDS
+from retinue.store.cassandra import location
+from retinue.store.cassandra.ledger import LeasedLedger
+from retinue.store.cassandra.session import Row, Session
+from retinue.store.ledger import FileLedger
+
+NODES = ("ape", "bee", "cat")
+WORKERS = 2
+NOW = 20_000 * DAY_SECONDS + 100
+PAGE = 9
+LISTS, OTHERS = Pool.LISTS, Pool.OTHERS
+UNLIMITED = Quota(None, None, None)
+
+
+class Line(Session):
+    """A connection that can be cut: before anything is done, or when it is done, before the answer arrives."""
+
+    is_cut = False
+    is_deaf = False
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
+        """A read."""
+        if self.is_cut:
+            raise StoreUnavailable("cut")
+        return super().rows(query, values)
+
+    def compare_and_set(self, query: str, values: Sequence[Any] = ()) -> tuple[bool, Row]:
+        """A lightweight transaction."""
+        if self.is_cut:
+            raise StoreUnavailable("cut")
+        answer = super().compare_and_set(query, values)
+        if self.is_deaf:
+            raise StoreUnavailable("no answer")
+        return answer
+
+
+class Machine:
+    """Some processes on one file. They come and go; what they counted stays."""
+
+    def __init__(self, folder: Path, line: Line, node: str) -> None:
+        self._line = line
+        self._node = node
+        self._files = [FileLedger(folder / f"{node}.quotas") for _ in range(WORKERS)]
+        self.workers = [LeasedLedger(file, line, node) for file in self._files]
+
+    def restart(self, worker: int) -> None:
+        """Another process takes a process's place, and knows nothing."""
+        self.workers[worker] = LeasedLedger(self._files[worker], self._line, self._node)
+
+    def used(self, meter: Meter) -> Used:
+        """What was counted here."""
+        return self._files[0].used(meter, NOW)
+
+    def close(self) -> None:
+        """Give the file back."""
+        for file in self._files:
+            file.close()
+
+
+@pytest.fixture
+def line(cassandra_keyspace: str) -> Iterator[Line]:
+    """A connection to the keyspace."""
+    with closing(Line(location.parse(cassandra_keyspace))) as line:
+        line.enter()
+        yield line
+
+
+@pytest.fixture
+def machines(tmp_path: Path, line: Line) -> Iterator[list[Machine]]:
+    """Machines that have nothing in common but the keyspace."""
+    machines = [Machine(tmp_path, line, node) for node in NODES]
+    yield machines
+    for machine in machines:
+        machine.close()
+
+
+def fresh() -> Meter:
+    """A client of whom nothing was counted yet, wherever."""
+    return Meter(1 + randbelow(50), randbelow(2**60))
+
+
+def take(ledger: LeasedLedger, meter: Meter, quota: Quota, wanted: int = 1, pool: Pool = LISTS) -> int:
+    """One answer with as many of the wanted rows as there may be; how many, 0 where it is refused."""
+    while rows := ledger.room(meter, NOW, pool, quota, wanted):
+        if ledger.charge(meter, NOW, pool, rows, quota) is not None:
+            return rows
+    return 0
+
+
+def exhaust(machines: Sequence[Machine], meter: Meter, quota: Quota, wanted: int = 1, pool: Pool = LISTS) -> None:
+    """Ask all in turn until all refuse."""
+    asked = [worker for machine in machines for worker in machine.workers]
+    while asked:
+        asked = [worker for worker in asked if take(worker, meter, quota, wanted, pool)]
+
+
+def used_by(machines: Sequence[Machine], meter: Meter) -> Used:
+    """What was counted on all machines together."""
+    each = [machine.used(meter) for machine in machines]
+    return Used(*(sum(getattr(used, kind) for used in each) for kind in Used.__struct_fields__))
+
+
+LIMITS: dict[str, Callable[[int], tuple[Quota, Pool, Callable[[Used], int]]]] = {
+    "list_calls": lambda most: (Quota(most, None), LISTS, lambda used: used.list_calls),
+    "list_rows": lambda most: (Quota(None, most), LISTS, lambda used: used.list_rows),
+    "other_calls": lambda most: (Quota(other_calls=most), OTHERS, lambda used: used.other_calls),
+}
+ASKED = st.tuples(st.integers(0, len(NODES) - 1), st.integers(0, WORKERS - 1), st.integers(1, PAGE), st.booleans())
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+def test_all_machines_together_give_exactly_a_quota(machines: list[Machine], kind: str) -> None:
+    """Whoever is asked for whatever in whatever order, with processes that come and go: never more, in the end all."""
+
+    @settings(max_examples=30)
+    @given(most=st.one_of(st.integers(0, 60), st.integers(0, 2000)), steps=st.lists(ASKED, max_size=40))
+    def story(most: int, steps: list[tuple[int, int, int, bool]]) -> None:
+        quota, pool, counted = LIMITS[kind](most)
+        meter, page = fresh(), PAGE if most < 100 else 300
+        for number, worker, wanted, is_new in steps:
+            if is_new:
+                machines[number].restart(worker)
+            take(machines[number].workers[worker], meter, quota, wanted * page // PAGE, pool)
+            assert counted(used_by(machines, meter)) <= most
+        exhaust(machines, meter, quota, page, pool)
+        assert most == counted(used_by(machines, meter))
+
+    story()
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+def test_a_dead_machine_takes_at_most_one_block_with_it(machines: list[Machine], kind: str) -> None:
+    """A block is what was wanted and a sixteenth of what was left; the others give all the rest."""
+
+    @settings(max_examples=20)
+    @given(most=st.integers(0, 1000), before=st.integers(0, 40), wanted=st.integers(1, 50))
+    def story(most: int, before: int, wanted: int) -> None:
+        quota, pool, counted = LIMITS[kind](most)
+        meter = fresh()
+        for machine, _ in zip(cycle(machines), range(before), strict=False):
+            take(machine.workers[0], meter, quota, wanted, pool)
+        exhaust(machines[1:], meter, quota, wanted, pool)
+        lost = most - counted(used_by(machines, meter))
+        assert 0 <= lost <= wanted + most // 16
+
+    story()
+
+
+@pytest.mark.parametrize("quota", [Quota(200, None), Quota(None, 1500), Quota(130, 1100), Quota(300, 1100)])
+def test_one_machine_gives_exactly_a_quota(machines: list[Machine], quota: Quota) -> None:
+    """Of calls or of rows, whichever is spent first, and nothing of it is out of reach."""
+    meter = fresh()
+    exhaust(machines[:1], meter, quota, PAGE)
+
+    used = machines[0].used(meter)
+    assert quota.list_calls == used.list_calls or quota.list_rows == used.list_rows
+    assert quota.list_calls is None or used.list_calls <= quota.list_calls
+    assert quota.list_rows is None or used.list_rows <= quota.list_rows
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+def test_all_processes_may_ask_at_once(machines: list[Machine], kind: str) -> None:
+    """Grants are exchanged, never overwritten."""
+    quota, pool, counted = LIMITS[kind](500)
+    meter = fresh()
+    workers = [worker for machine in machines for worker in machine.workers]
+
+    def ask_all(worker: LeasedLedger) -> int:
+        calls = 0
+        while take(worker, meter, quota, 3, pool):
+            calls += 1
+        return calls
+
+    with ThreadPoolExecutor(len(workers)) as threads:
+        calls = sum(threads.map(ask_all, workers))
+
+    used = used_by(machines, meter)
+    assert 500 == counted(used)
+    assert calls == used.list_calls + used.other_calls
+
+
+def test_what_is_left_is_what_no_other_was_granted(machines: list[Machine]) -> None:
+    """Limit and rows are the client's own; what others hold is counted as used."""
+    ape, bee = machines[0].workers[0], machines[1].workers[0]
+    meter, quota = fresh(), Quota(100, 1000, 7)
+    left = ape.charge(meter, NOW, LISTS, 40, quota)
+    assert left is not None
+    assert (100, 99, 960) == (left.limit, left.calls, left.rows)
+    assert left == ape.left(meter, NOW, LISTS, quota)
+    assert Used(1, 40) == ape.used(meter, NOW)
+
+    left = bee.left(meter, NOW, LISTS, quota)
+    assert (100, 100 - 1 - 99 // 16, 1000 - 40 - 960 // 16) == (left.limit, left.calls, left.rows)
+    assert Used(1 + 99 // 16, 40 + 960 // 16) == bee.used(meter, NOW)
+    assert (7, 7) == ((left := bee.left(meter, NOW, OTHERS, quota)).limit, left.calls)
+    assert 900 == bee.room(meter, NOW, LISTS, quota, 2000)
+    assert bee.charge(meter, NOW, LISTS, 901, quota) is None
+    left = bee.charge(meter, NOW, LISTS, 900, quota)
+    assert left is not None
+    assert (92, 0) == (left.calls, left.rows)
+    assert ape.charge(meter, NOW, LISTS, 60, quota) is not None
+    assert [0, 0] == [take(worker, meter, quota) for worker in (ape, bee)]
+
+
+def test_a_quota_may_change_during_the_day(machines: list[Machine]) -> None:
+    """Lowered under what was granted, it refuses; raised, it gives exactly what has come to it."""
+    meter = fresh()
+    exhaust(machines, meter, Quota(40, None))
+    for quota in (Quota(30, None), Quota(40, None), Quota(0, None)):
+        exhaust(machines, meter, quota)
+        assert 40 == used_by(machines, meter).list_calls
+    exhaust(machines, meter, Quota(70, None))
+    assert 70 == used_by(machines, meter).list_calls
+    exhaust(machines, meter, Quota(70, 100), wanted=5)
+    exhaust(machines, meter, Quota(None, 100), wanted=5)
+    assert 100 == used_by(machines, meter).list_rows
+
+    meter = fresh()
+    for machine in machines:
+        take(machine.workers[0], meter, Quota(1000, None))
+    for machine in machines:
+        exhaust([machine], meter, Quota(100, None))
+    assert used_by(machines, meter).list_calls <= 100
+
+
+def test_what_was_used_without_a_limit_counts_when_there_is_one(machines: list[Machine]) -> None:
+    """As soon as a machine is asked it says what it has given out."""
+    meter, limited = fresh(), Quota(10, None)
+    for number, calls in enumerate((6, 3)):
+        for _ in range(calls):
+            assert 1 == take(machines[number].workers[0], meter, UNLIMITED)
+    for machine in machines[:2]:
+        machine.workers[1].room(meter, NOW, LISTS, limited, 1)
+    exhaust(machines, meter, limited)
+
+    assert 10 == used_by(machines, meter).list_calls
+
+
+def test_each_day_begins_anew(machines: list[Machine]) -> None:
+    """And a clock that is put back over midnight gives nothing twice."""
+    ape, bee = machines[0].workers[0], machines[1].workers[0]
+    meter, quota = fresh(), Quota(other_calls=3)
+    for day in (0, 1):
+        given_calls = [ape.charge(meter, NOW + day * DAY_SECONDS, OTHERS, 1, quota) for _ in range(4)]
+        assert [2, 1, 0] == [left.calls for left in given_calls if left is not None]
+        assert bee.charge(meter, NOW + day * DAY_SECONDS, OTHERS, 1, quota) is None
+    assert ape.charge(meter, NOW, OTHERS, 1, quota) is None
+
+
+def test_the_short_term_limit_is_each_machines_own(machines: list[Machine]) -> None:
+    """It asks nothing of the keyspace, nor does a refusal count."""
+    meter, quota = fresh(), Quota(10, None, rate=Rate(2, 60))
+    for worker in (machines[0].workers[0], machines[1].workers[0]):
+        assert [1, 1, 0] == [take(worker, meter, quota) for _ in range(3)]
+        assert worker.charge(meter, NOW, LISTS, 1, quota) is None
+        assert worker.left(meter, NOW, LISTS, quota).wait
+        assert [0, 0, 60] == [worker.admit(meter, NOW, Rate(2, 60)) for _ in range(3)]
+    assert 4 == used_by(machines, meter).list_calls
+
+
+def test_without_a_limit_the_keyspace_is_not_asked(machines: list[Machine], line: Line) -> None:
+    """Neither for a pool that has none."""
+    line.is_cut = True
+    worker, meter = machines[0].workers[0], fresh()
+    assert PAGE == take(worker, meter, UNLIMITED, PAGE)
+    assert PAGE == take(worker, meter, Quota(None, None, 5), PAGE)
+    assert 1 == take(worker, meter, Quota(5, 5, None), 1, OTHERS)
+    assert (None, None) == ((left := worker.left(meter, NOW, LISTS, UNLIMITED)).calls, left.rows)
+
+
+def test_what_cannot_be_had_is_not_given(machines: list[Machine], line: Line) -> None:
+    """Out of reach of the keyspace, a machine gives what it holds; then it says so, and fails never open."""
+    worker, quota, meter = machines[0].workers[0], Quota(64, None), fresh()
+    assert 1 == take(worker, meter, quota)
+    line.is_cut = True
+    for _ in range(63 // 16):
+        assert 1 == take(worker, meter, quota)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            take(worker, meter, quota)
+    with pytest.raises(StoreUnavailable):
+        take(machines[1].workers[0], meter, quota)
+    with pytest.raises(StoreUnavailable):
+        worker.used(meter, NOW)
+    line.is_cut = False
+    exhaust(machines, meter, quota)
+
+    assert 64 == used_by(machines, meter).list_calls
+
+
+def test_a_grant_of_which_no_answer_came_is_not_lost(machines: list[Machine], line: Line) -> None:
+    """It stands in the keyspace under the machine's name, and is found there."""
+    quota, meter = Quota(200, None), fresh()
+    for _ in range(5):
+        line.is_deaf = True
+        with pytest.raises(StoreUnavailable):
+            exhaust(machines[:1], meter, quota)
+        line.is_deaf = False
+        assert 1 == take(machines[0].workers[0], meter, quota)
+    exhaust(machines[:1], meter, quota)
+
+    assert 200 == machines[0].used(meter).list_calls
