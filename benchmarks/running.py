@@ -71,7 +71,7 @@ def retinue(*arguments: str | Path) -> str:
     return done.stdout
 
 
-def create_client(store: Path, *limits: str) -> Client:
+def create_client(store: str | Path, *limits: str) -> Client:
     """Register a new client; without quota where no limits are given."""
     flags = limits or ("--no-quota",)
     answer = json.loads(retinue("client", "create", "--store", store, "--name", "benchmark", *flags, "--json"))
@@ -120,7 +120,7 @@ class Server:
 
 
 @contextmanager
-def running_server(store: Path, *flags: str | Path, core: Cores | None = None) -> Iterator[Server]:
+def running_server(store: str | Path, *flags: str | Path, core: Cores | None = None) -> Iterator[Server]:
     """A server on free ports, all of it on some cores if wanted; stopped at the end of the block.
 
     It announces itself when it accepts connections; here its processes are all there too.
@@ -244,7 +244,7 @@ class Session:
         self._connection.close()
 
 
-def fresh_token(server: Server, store: Path, *limits: str) -> str:
+def fresh_token(server: Server, store: str | Path, *limits: str) -> str:
     """A token of a new client."""
     client = create_client(store, *limits)
     with Session(server.base_url) as session:

@@ -12,12 +12,15 @@ from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.model import Row
 from retinue.store.cassandra import store as cluster
+from retinue.store.cassandra.access import CassandraAccess
 from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.graph import CassandraGraph
+from retinue.store.cassandra.ledger import LeasedLedger
 from retinue.store.cassandra.location import parse
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.writer import CassandraGraphWriter
-from retinue.store.opened import OpenGraph, OpenWriter
+from retinue.store.ledger import FileLedger
+from retinue.store.opened import OpenAccess, OpenGraph, OpenLedger, OpenWriter
 from service import problems_of
 
 
@@ -30,6 +33,14 @@ class Site(Protocol):
 
     def open_graph(self, clock: FrozenClock) -> OpenGraph[Row]:
         """The graph, for reading."""
+        ...
+
+    def open_access(self) -> OpenAccess:
+        """Clients and tokens."""
+        ...
+
+    def open_ledger(self) -> OpenLedger:
+        """The counters of quotas."""
         ...
 
     def problems(self) -> list[str]:
@@ -71,6 +82,14 @@ class FolderSite:
     def open_graph(self, clock: FrozenClock) -> OpenGraph[Row]:
         """The graph, for reading."""
         return assemble.open_graph(self._path, clock)
+
+    def open_access(self) -> OpenAccess:
+        """Clients and tokens."""
+        return assemble.open_access(self._path)
+
+    def open_ledger(self) -> OpenLedger:
+        """The counters of quotas."""
+        return assemble.open_ledger(self._path)
 
     def problems(self) -> list[str]:
         """What `check` finds."""
@@ -115,6 +134,7 @@ class KeyspaceSite:
     def __init__(self, keyspace: Keyspace) -> None:
         keyspace.empty()
         self._session = Lent(keyspace.session)
+        self._folder = tempfile.TemporaryDirectory()
 
     def open_writer(self, clock: FrozenClock) -> OpenWriter:
         """The graph, for writing."""
@@ -123,6 +143,14 @@ class KeyspaceSite:
     def open_graph(self, clock: FrozenClock) -> OpenGraph[Row]:
         """The graph, for reading."""
         return CassandraGraph(self._session, clock, Row)
+
+    def open_access(self) -> OpenAccess:
+        """Clients and tokens."""
+        return CassandraAccess(self._session, "here")
+
+    def open_ledger(self) -> OpenLedger:
+        """The counters of quotas, of one machine."""
+        return LeasedLedger(FileLedger(Path(self._folder.name) / "quotas"), self._session, "here")
 
     def problems(self) -> list[str]:
         """What `check` finds."""
@@ -133,7 +161,8 @@ class KeyspaceSite:
         return asyncio.run(examine())
 
     def close(self) -> None:
-        """The next one empties it."""
+        """Remove the machine's own file; the next store empties the keyspace."""
+        self._folder.cleanup()
 
 
 def begin_of(kind: str, request: pytest.FixtureRequest) -> Begin:

@@ -1,15 +1,13 @@
 """Whatever is done to clients, tokens and quotas in whatever order: the gate decides as a plain model does."""
 
 import asyncio
-import tempfile
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import hypothesis.strategies as st
 from hypothesis import settings
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from frozen_clock import FrozenClock
 from retinue import assemble
@@ -26,7 +24,7 @@ from retinue.errors import (
 )
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Client, ClientChange, Grant, Meter, Pool, Quota, Rate, Used
 from retinue.store.base import DAY_SECONDS
-from retinue.store.ledger import FileLedger
+from sites import Begin
 
 T = TypeVar("T")
 START = 1_700_000_000
@@ -69,14 +67,11 @@ class Credentials(RuleBasedStateMachine):
     tokens = Bundle("tokens")
     times = st.one_of(st.none(), st.integers(-50, 50))
 
-    @initialize()
-    def begin(self) -> None:
-        """An empty store."""
-        self.folder = tempfile.TemporaryDirectory()
+    def __init__(self, begin: Begin) -> None:
+        super().__init__()
+        self.site = begin()
         self.clock = FrozenClock(START)
-        store = str(Path(self.folder.name) / "graph.db")
-        assemble.create_store(store)
-        self.accesses = [assemble.open_access(store) for _ in range(WORKERS)]
+        self.accesses = [self.site.open_access() for _ in range(WORKERS)]
         self.register = assemble.clients(self.accesses[0], self.clock)
         self.workers = [assemble.credentials(access, self.clock) for access in self.accesses]
 
@@ -185,10 +180,9 @@ class Credentials(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Give the files back."""
-        for access in getattr(self, "accesses", []):
+        for access in self.accesses:
             access.close()
-        if hasattr(self, "folder"):
-            self.folder.cleanup()
+        self.site.close()
 
 
 CLIENTS = [Meter(1, 10), Meter(2, 20), Meter(63, 30), Meter(64, 40), Meter(500, 50), Meter(2, 21)]
@@ -198,13 +192,11 @@ LIMITS = st.one_of(st.none(), st.integers(0, 6))
 class QuotaMachine(RuleBasedStateMachine):
     """Several workers on one ledger; any of them may go and come back."""
 
-    @initialize()
-    def begin(self) -> None:
-        """A new ledger."""
-        self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name) / "graph.quotas"
+    def __init__(self, begin: Begin) -> None:
+        super().__init__()
+        self.site = begin()
         self.clock = FrozenClock(START)
-        self.ledgers = [FileLedger(self.path) for _ in range(WORKERS)]
+        self.ledgers = [self.site.open_ledger() for _ in range(WORKERS)]
         self.days: dict[Meter, tuple[int, Used]] = {}
         self.admitted: dict[tuple[int, bool], list[int]] = {}
         self.holders: dict[int, Meter] = {}
@@ -288,12 +280,12 @@ class QuotaMachine(RuleBasedStateMachine):
     def restart(self, worker: int) -> None:
         """A worker ends without a word, and another takes its place."""
         self.ledgers[worker].close()
-        self.ledgers[worker] = FileLedger(self.path)
+        self.ledgers[worker] = self.site.open_ledger()
 
     @invariant()
     def all_see_the_same(self) -> None:
         """Every worker knows what all have used."""
-        for meter in CLIENTS if hasattr(self, "ledgers") else ():
+        for meter in CLIENTS:
             seen = [Quotas(ledger, self.clock).used_today(_client(meter)) for ledger in self.ledgers]
             assert [self._used(meter)] * WORKERS == seen
 
@@ -310,10 +302,9 @@ class QuotaMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Give the file back."""
-        for ledger in getattr(self, "ledgers", []):
+        for ledger in self.ledgers:
             ledger.close()
-        if hasattr(self, "folder"):
-            self.folder.cleanup()
+        self.site.close()
 
 
 def _grant(meter: Meter, quota: Quota) -> Grant:
@@ -330,7 +321,17 @@ def test_refusals_of_the_gate_are_refusals() -> None:
         assert issubclass(error, Refusal)
 
 
-TestCredentials = Credentials.TestCase
-TestCredentials.settings = settings(max_examples=60, stateful_step_count=50)
-TestQuotas = QuotaMachine.TestCase
-TestQuotas.settings = settings(max_examples=60, stateful_step_count=60)
+def test_the_gate_lets_in_whom_the_model_lets_in(begin: Begin) -> None:
+    """Whatever is done to clients and tokens."""
+    run_state_machine_as_test(
+        lambda: Credentials(begin),  # type: ignore[arg-type]  # whatever makes a machine will do
+        settings=settings(max_examples=begin.times(60), stateful_step_count=50),
+    )
+
+
+def test_quotas_are_what_the_model_counts(begin: Begin) -> None:
+    """Whoever asks, and whatever the quota is at that moment."""
+    run_state_machine_as_test(
+        lambda: QuotaMachine(begin),  # type: ignore[arg-type]  # whatever makes a machine will do
+        settings=settings(max_examples=begin.times(60), stateful_step_count=60),
+    )

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Coroutine, Iterable
+from contextlib import closing
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -16,6 +18,7 @@ from retinue.store.cassandra.lease import STOP_AFTER_SECONDS, Lease
 from retinue.store.cassandra.location import Location, parse
 from retinue.store.cassandra.session import Statement
 from retinue.store.cassandra.writer import CassandraGraphWriter
+from running import Session, fresh_token, retinue, running_server
 from sites import Keyspace, KeyspaceSite, Lent
 
 T = TypeVar("T")
@@ -238,3 +241,20 @@ def test_what_is_no_store_is_not_opened(keyspace: Keyspace, clock: FrozenClock) 
         assemble.open_graph(f"{base}/system", clock)
     with pytest.raises(errors.StoreError, match="no node can be reached"):
         assemble.open_graph("cassandra://127.0.0.1:1/nothing", clock)
+
+
+def test_a_connection_that_stays_is_answered(
+    cassandra_keyspace: str, clock: FrozenClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server on a cluster waits for it, also where the embedded store would answer at once."""
+    monkeypatch.chdir(tmp_path)
+    with closing(assemble.open_graph_writer(cassandra_keyspace, clock)) as writer:
+        run(writer.add_follows([FollowRecord("a", f"f{n}", 1000 + n, NOW) for n in range(30)]))
+    with running_server(cassandra_keyspace) as server:
+        with Session(server.base_url, fresh_token(server, cassandra_keyspace)) as session:
+            pages = [session.following({"username": "a", "max_count": 10}) for _ in range(3)]
+
+    assert [[f"f{n}" for n in range(29, 19, -1)]] * 3 == [
+        [row["username"] for row in page["user_following"]] for page in pages
+    ]
+    assert "every invariant holds" in retinue("check", "--store", cassandra_keyspace)

@@ -231,12 +231,17 @@ def test_a_quota_may_change_during_the_day(machines: list[Machine]) -> None:
     exhaust(machines, meter, Quota(None, 100), wanted=5)
     assert 100 == used_by(machines, meter).list_rows
 
-    meter = fresh()
+
+def test_a_quota_lowered_under_what_was_granted_refuses(machines: list[Machine]) -> None:
+    """What a machine holds of a larger quota is worth no more than what the others' grants leave of the smaller one."""
+    meter, lowered = fresh(), Quota(100, None)
     for machine in machines:
         take(machine.workers[0], meter, Quota(1000, None))
     for machine in machines:
-        exhaust([machine], meter, Quota(100, None))
-    assert used_by(machines, meter).list_calls <= 100
+        assert machine.workers[0].charge(meter, NOW, LISTS, 1, lowered) is None
+        assert machine.workers[1].charge(meter, NOW, LISTS, 1, lowered) is None
+
+    assert Used(3, 3) == used_by(machines, meter)
 
 
 def test_what_was_used_without_a_limit_counts_when_there_is_one(machines: list[Machine]) -> None:
@@ -256,11 +261,13 @@ def test_each_day_begins_anew(machines: list[Machine]) -> None:
     """And a clock that is put back over midnight gives nothing twice."""
     ape, bee = machines[0].workers[0], machines[1].workers[0]
     meter, quota = fresh(), Quota(other_calls=3)
-    for day in (0, 1):
-        given_calls = [ape.charge(meter, NOW + day * DAY_SECONDS, OTHERS, 1, quota) for _ in range(4)]
-        assert [2, 1, 0] == [left.calls for left in given_calls if left is not None]
-        assert bee.charge(meter, NOW + day * DAY_SECONDS, OTHERS, 1, quota) is None
-    assert ape.charge(meter, NOW, OTHERS, 1, quota) is None
+    for day, first, second in ((0, ape, bee), (1, bee, ape)):
+        now = NOW + day * DAY_SECONDS
+        answers = [first.charge(meter, now, OTHERS, 1, quota) for _ in range(4)]
+        assert [2, 1, 0] == [left.calls for left in answers if left is not None]
+        assert second.charge(meter, now, OTHERS, 1, quota) is None
+
+    assert [None, None] == [worker.charge(meter, NOW, OTHERS, 1, quota) for worker in (ape, bee)]
 
 
 def test_the_short_term_limit_is_each_machines_own(machines: list[Machine]) -> None:

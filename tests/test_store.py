@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -10,7 +9,7 @@ from msgspec.structs import replace
 
 from frozen_clock import FrozenClock
 from model_store import ModelGraph
-from retinue import assemble, names
+from retinue import names
 from retinue.model import (
     TOKEN_SECONDS,
     AccountEvent,
@@ -1141,10 +1140,10 @@ def test_an_empty_batch_is_nothing(store: OpenStore) -> None:
     assert store.follow() == store.accounts() == store.apply() == []
 
 
-def test_clients_and_tokens(store_path: Path) -> None:
+def test_clients_and_tokens(begin: Begin) -> None:
     """Clients are kept, listed and changed; tokens are found until they are forgotten or their client may not ask."""
-    assemble.create_store(str(store_path))
-    access = assemble.open_access(str(store_path))
+    site = begin()
+    access = site.open_access()
     window = {"not_before": 50, "not_after": 1500}
     quota = Quota(7, None, 9, Rate(3, 60))
     one = Client("k1", "One", frozenset({"s", "t"}), 100, contact="c", notes="n", quota=quota, **window)
@@ -1191,3 +1190,4 @@ def test_clients_and_tokens(store_path: Path) -> None:
 
     run(story())
     access.close()
+    site.close()

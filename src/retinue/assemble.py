@@ -170,6 +170,11 @@ def bulk_writer(writer: OpenWriter) -> BulkWriter | None:
     return writer if isinstance(writer, SqliteGraphWriter) else None
 
 
+def answers_at_once(store: str) -> bool:
+    """Whether the parts of a store answer without waiting, when they only read."""
+    return not is_location(store)
+
+
 def back_up(store: str, target: Path, on_progress: Callable[[int, int], None]) -> None:
     """Copy a store while it is in use."""
     backup.back_up(store_path(store), target, on_progress)
@@ -242,9 +247,9 @@ class Public(Struct, frozen=True):
     peers: Peers = NO_PROXIES
 
 
-def public_application(graph: GraphReader[bytes], public: Public) -> Application:
-    """What the public listener serves."""
-    routes = public_routes(Following(graph, public.clock), public.access)
+def public_application(graph: GraphReader[bytes], public: Public, *, at_once: bool = True) -> Application:
+    """What the public listener serves. `at_once`: the store never has to be waited for."""
+    routes = public_routes(Following(graph, public.clock), public.access, at_once=at_once)
     return Application(routes, public.log_ids, public.auditor, public.clock, public.peers)
 
 

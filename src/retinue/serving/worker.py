@@ -36,7 +36,8 @@ async def work(station: Station) -> None:
             assemble.log_ids(clock),
             Peers(trusted_networks(station.settings.trusted_proxies)),
         )
-        application, hot = assemble.public_application(graph, public), assemble.hot_way(hot_graph, public)
+        application = assemble.public_application(graph, public, at_once=assemble.answers_at_once(store))
+        hot = assemble.hot_way(hot_graph, public)
         await serve_until_stopped(public_server(application, station.settings, hot), station)
 
 

@@ -39,12 +39,12 @@ class Access(Struct, frozen=True):
     gate: Gate
 
 
-def public_routes(following: Following[bytes], access: Access) -> dict[str, Route]:
-    """Everything the public listener serves."""
+def public_routes(following: Following[bytes], access: Access, *, at_once: bool) -> dict[str, Route]:
+    """Everything the public listener serves. `at_once`: the store never has to be waited for."""
     return {
         **{path: _not_served(path) for path in NOT_SERVED},
         **{
-            path: Route(_list_handler(direction, following, access), direction.value, at_once=True)
+            path: Route(_list_handler(direction, following, access), direction.value, at_once=at_once)
             for direction, path in LIST_PATHS.items()
         },
         PROFILE_PATH: Route(_profile_handler(following, access), "info"),

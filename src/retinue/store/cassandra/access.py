@@ -1,8 +1,8 @@
 """Clients, tokens, and the anchor of this machine's audit log, in the keyspace.
 
 Clients and anchors are written by lightweight transactions only, so that whoever writes at the same time loses nothing.
-Tokens are plain writes, of which each token sees two at most: its timestamps are not times, but say that whoever
-removes it comes after whoever stored it, however their clocks differ.
+Tokens are plain writes, two at most for each. Their timestamps are no times: they say that whoever removes a token
+comes after whoever stored it, however far apart their clocks are.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from msgspec import structs
 
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.model import Client, ClientChange, Grant, Secrets
-from retinue.store.base import Anchor
+from retinue.store.base import DAY_SECONDS, Anchor
 from retinue.store.cassandra.session import Session, Statement
 from retinue.store.client_rows import (
     CLIENT_COLUMNS,
@@ -26,6 +26,7 @@ from retinue.store.client_rows import (
     values_of,
 )
 
+_HOUR_SECONDS = 3600
 _AUDIT_SECRET_BYTES = 32
 _NO_HASH = bytes(20)
 
@@ -44,7 +45,10 @@ _TOKEN = "SELECT client, expires_at FROM access_token WHERE digest = ?"
 _GRANT = f"SELECT suspended_at, revoked_at, {', '.join(GRANT_COLUMNS)} FROM client WHERE id = ?"
 _ADD_TOKEN = "INSERT INTO access_token (digest, client, expires_at) VALUES (?, ?, ?) USING TIMESTAMP 1"
 _REMOVE_TOKEN = "DELETE FROM access_token USING TIMESTAMP 2 WHERE digest = ?"
-_EXPIRED = "SELECT digest FROM access_token WHERE expires_at <= ? ALLOW FILTERING"
+_ADD_END = "INSERT INTO token_end (hour, expires_at, digest) VALUES (?, ?, ?) USING TIMESTAMP 1"
+_REMOVE_END = "DELETE FROM token_end USING TIMESTAMP 2 WHERE hour = ? AND expires_at = ? AND digest = ?"
+_REMOVE_HOUR = "DELETE FROM token_end USING TIMESTAMP 2 WHERE hour = ?"
+_ENDED = "SELECT digest FROM token_end WHERE hour = ? AND expires_at > ? AND expires_at <= ?"
 
 _ANCHOR = "SELECT secret, count, hash, before_count, before_hash, is_open FROM audit WHERE node = ?"
 _BEGIN = """
@@ -62,6 +66,7 @@ class CassandraAccess:
     def __init__(self, session: Session, node: str) -> None:
         self._session = session
         self._node = node
+        self._forgotten = 0  # up to this second, by this process
 
     async def add_client(self, client: Client, secret: bytes) -> Client:
         """Store a new client with its secret's digest; the client with its number. Raises `StoreError`."""
@@ -110,14 +115,17 @@ class CassandraAccess:
 
     async def add_token(self, digest: bytes, client_id: int, expires_at: int) -> None:
         """Store a token."""
-        await asyncio.to_thread(self._session.write, _ADD_TOKEN, (digest, client_id, expires_at))
+        end = Statement(_ADD_END, (expires_at // _HOUR_SECONDS, expires_at, digest))
+        await self._write(Statement(_ADD_TOKEN, (digest, client_id, expires_at)), end)
 
     async def remove_token(self, digest: bytes, client_id: int) -> bool:
         """Remove a token of a client."""
-        found = any(number == client_id for number, _ in await self._session.fetch(_TOKEN, (digest,)))
-        if found:
-            await asyncio.to_thread(self._session.write, _REMOVE_TOKEN, (digest,))
-        return found
+        for number, expires_at in await self._session.fetch(_TOKEN, (digest,)):
+            if number == client_id:
+                end = Statement(_REMOVE_END, (expires_at // _HOUR_SECONDS, expires_at, digest))
+                await self._write(Statement(_REMOVE_TOKEN, (digest,)), end)
+                return True
+        return False
 
     async def find_grant(self, digest: bytes) -> Grant | None:
         """What a stored token allows."""
@@ -127,7 +135,7 @@ class CassandraAccess:
         return None
 
     async def forget_tokens(self, expired_at: int) -> int:
-        """Remove tokens that expired at or before a second; those that nobody removes go by themselves in a day."""
+        """Remove tokens that expired at or before a second, within a day: after that they are gone by themselves."""
         return await asyncio.to_thread(self._forget, expired_at)
 
     async def audit_anchor(self) -> Anchor:
@@ -149,6 +157,9 @@ class CassandraAccess:
         self._session.close()
 
     # --- writing ----------------------------------------------------------------------------------------------------
+
+    async def _write(self, *statements: Statement) -> None:
+        await asyncio.to_thread(self._session.write_all, statements)
 
     async def _set(self, query: str, *values: Any) -> bool:
         """Run a lightweight transaction; whether it was applied."""
@@ -178,6 +189,15 @@ class CassandraAccess:
         return structs.replace(client, id=number)
 
     def _forget(self, expired_at: int) -> int:
-        removals = [Statement(_REMOVE_TOKEN, row) for row in self._session.stream(_EXPIRED, (expired_at,))]
-        self._session.write_all(removals)
-        return len(removals)
+        """Go through the hours since the last time. The last of them may not be over."""
+        after = max(self._forgotten, expired_at - DAY_SECONDS)
+        last = expired_at // _HOUR_SECONDS
+        count = 0
+        for hour in range(after // _HOUR_SECONDS, last + 1):
+            ended = self._session.rows(_ENDED, (hour, after, expired_at))
+            self._session.write_all(Statement(_REMOVE_TOKEN, row) for row in ended)
+            if hour < last:
+                self._session.write(_REMOVE_HOUR, (hour,))
+            count += len(ended)
+        self._forgotten = max(after, expired_at)
+        return count
