@@ -170,4 +170,4 @@ def begin_of(kind: str, request: pytest.FixtureRequest) -> Begin:
     if kind == "folder":
         return Begin(FolderSite)
     keyspace: Keyspace = request.getfixturevalue("keyspace")
-    return Begin(lambda: KeyspaceSite(keyspace), 0.1)
+    return Begin(lambda: KeyspaceSite(keyspace), 0.05)

@@ -354,7 +354,9 @@ def test_a_store_is_not_made_over_something_else(tmp_path: Path) -> None:
 
 def test_a_location_of_an_unknown_kind_is_refused() -> None:
     """A URL is no path."""
-    with pytest.raises(errors.InputError, match="cassandra"):
-        assemble.create_store("cassandra://127.0.0.1/retinue")
+    with pytest.raises(errors.InputError, match="oracle"):
+        assemble.create_store("oracle://127.0.0.1/retinue")
+    with pytest.raises(errors.InputError, match="SQLite"):
+        assemble.back_up("cassandra://127.0.0.1/retinue", Path("x"), lambda _done, _total: None)
     with pytest.raises(errors.InputError, match="empty"):
         assemble.create_store("")

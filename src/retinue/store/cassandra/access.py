@@ -47,7 +47,7 @@ _ADD_TOKEN = "INSERT INTO access_token (digest, client, expires_at) VALUES (?, ?
 _REMOVE_TOKEN = "DELETE FROM access_token USING TIMESTAMP 2 WHERE digest = ?"
 _ADD_END = "INSERT INTO token_end (hour, expires_at, digest) VALUES (?, ?, ?) USING TIMESTAMP 1"
 _REMOVE_END = "DELETE FROM token_end USING TIMESTAMP 2 WHERE hour = ? AND expires_at = ? AND digest = ?"
-_REMOVE_HOUR = "DELETE FROM token_end USING TIMESTAMP 2 WHERE hour = ?"
+_REMOVE_ENDS = "DELETE FROM token_end USING TIMESTAMP 2 WHERE hour = ? AND expires_at <= ?"
 _ENDED = "SELECT digest FROM token_end WHERE hour = ? AND expires_at > ? AND expires_at <= ?"
 
 _ANCHOR = "SELECT secret, count, hash, before_count, before_hash, is_open FROM audit WHERE node = ?"
@@ -189,15 +189,13 @@ class CassandraAccess:
         return structs.replace(client, id=number)
 
     def _forget(self, expired_at: int) -> int:
-        """Go through the hours since the last time. The last of them may not be over."""
-        after = max(self._forgotten, expired_at - DAY_SECONDS)
-        last = expired_at // _HOUR_SECONDS
-        count = 0
-        for hour in range(after // _HOUR_SECONDS, last + 1):
+        """Go through the hours since the last time."""
+        after, count = max(self._forgotten, expired_at - DAY_SECONDS), 0
+        for hour in range(after // _HOUR_SECONDS, expired_at // _HOUR_SECONDS + 1):
             ended = self._session.rows(_ENDED, (hour, after, expired_at))
-            self._session.write_all(Statement(_REMOVE_TOKEN, row) for row in ended)
-            if hour < last:
-                self._session.write(_REMOVE_HOUR, (hour,))
+            if ended:
+                self._session.write_all(Statement(_REMOVE_TOKEN, row) for row in ended)
+                self._session.write(_REMOVE_ENDS, (hour, expired_at))
             count += len(ended)
         self._forgotten = max(after, expired_at)
         return count

@@ -51,11 +51,14 @@ def create(location: str, replication: int) -> None:
 
 
 def node_in(path: Path) -> str:
-    """The name in a file, which is made with a new one if it is not there."""
-    with suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(token_hex(8))
+    """The name in a file, which is made with a new one if it is not there: whole or not at all."""
+    if not path.exists():
+        name = token_hex(8)
+        unfinished = path.with_name(f"{path.name}.{name}.new")
+        unfinished.write_text(name)
+        with suppress(FileExistsError):  # somebody else was quicker
+            os.link(unfinished, path)
+        unfinished.unlink()
     return path.read_text()
 
 
