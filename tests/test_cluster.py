@@ -1,7 +1,7 @@
 """What is promised of the store in a cluster in particular: queries, buckets, broken groups and leases, locations."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,9 +68,11 @@ class Site:
 
 
 @pytest.fixture
-def site(keyspace: Keyspace, clock: FrozenClock) -> Site:
+def site(keyspace: Keyspace, clock: FrozenClock) -> Iterator[Site]:
     """An empty store."""
-    return Site(keyspace, clock)
+    site = Site(keyspace, clock)
+    yield site
+    site.site.close()
 
 
 @pytest.fixture
