@@ -26,9 +26,12 @@ MAY_IMPORT = {
     "store.ledger": WORDS | {"store.base"},
     "store.client_rows": WORDS | {"store.base"},
     "store.opened": {"model", "store.base"},
-    "store.cassandra": WORDS | {"history", "store.base", "store.client_rows", "store.ledger", "store.rules"},
+    "store.profiles": {"model"},
+    "store.cassandra": WORDS
+    | {"history", "store.base", "store.client_rows", "store.ledger", "store.profiles", "store.rules"},
     "store.rules": WORDS | {"history", "store.base", "store.bulk"},
-    "store.sqlite": WORDS | {"history", "store.base", "store.bulk", "store.client_rows", "store.rules"},
+    "store.sqlite": WORDS
+    | {"history", "store.base", "store.bulk", "store.client_rows", "store.profiles", "store.rules"},
     "access": WORDS | {"store.base"},
     "following": WORDS | {"store.base"},
     "ingest": WORDS | {"store.base", "store.bulk"},

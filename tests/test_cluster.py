@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from frozen_clock import FrozenClock
 from retinue import assemble, errors
 from retinue.model import Direction, FollowEvent, FollowRecord, Row, Stretch
 from retinue.store.base import Verdict
-from retinue.store.cassandra import buckets
+from retinue.store.cassandra import buckets, known, session
 from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.cassandra.lease import STOP_AFTER_SECONDS, Lease
 from retinue.store.cassandra.location import Location, parse
@@ -140,7 +141,7 @@ def test_a_group_that_was_broken_off_is_finished_by_the_next_writer(
     sent = 0
     whole = type(site.session).write_all
 
-    def broken(session: Any, statements: Iterable[Statement]) -> None:
+    def broken(session: Any, statements: Iterable[Statement], before_each: Any = None) -> None:
         nonlocal sent
         for statement in statements:
             if sent == survivors:
@@ -164,17 +165,60 @@ def test_a_group_that_was_broken_off_is_finished_by_the_next_writer(
 
 def test_who_lost_the_lease_writes_nothing(site: Site) -> None:
     """A writer that was stopped for too long does not go on as if nothing had happened."""
-    times = [0.0]
-    stopped = Lease(site.session, "stopped", lambda: times[0], lambda _: None)
+    times = iter([0.0, 3.0, 3.0 + STOP_AFTER_SECONDS + 1, 100.0])
+    stopped = Lease(site.session, "stopped", lambda: next(times), lambda _: None)
     stopped.take()
-    times[0] = STOP_AFTER_SECONDS + 1
     with pytest.raises(errors.StoreUnavailable, match="not renewed in time"):
-        stopped.require()
+        stopped.keep()  # at second 3, which took too long
 
     site.session.run_as_is("TRUNCATE lease")  # its time is over
     assert [Verdict.ACCEPTED] == site.follow(("a", "b", 100))
     with pytest.raises(errors.StoreUnavailable, match="taken over"):
         stopped.keep()
+
+
+def test_a_long_copy_keeps_the_lease(site: Site, small_buckets: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a bucket is written anew the lease is renewed between the pieces, however many there are."""
+    monkeypatch.setattr(session, "AT_ONCE", 2)
+    ticks = count()
+    renewed = []
+    whole = type(site.session).compare_and_set
+
+    def seen(one: Any, query: str, values: Any = ()) -> tuple[bool, Any]:
+        renewed.append(query.startswith("UPDATE lease"))
+        return whole(one, query, values)
+
+    monkeypatch.setattr(type(site.session), "compare_and_set", seen)
+    site.writer = CassandraGraphWriter(site.session, lambda: float(next(ticks)), lambda _: site.clock.advance(1))
+    site.follow(*(("a", f"f{n}", 1000 + n) for n in range(30)))
+
+    assert sum(renewed) > 30  # of two seconds each: more than one lease would have lasted
+    assert names(range(29, -1, -1)) == site.walked("a", 7)
+    assert site.site.problems() == []
+
+
+def test_who_has_nothing_to_tidy_leaves_the_cluster_alone(site: Site) -> None:
+    """An idle server looks, and writes nothing, whoever wrote last; a group that was broken off it finishes."""
+    site.follow(("a", "b", 100))
+    keeper = CassandraGraphWriter(site.session, site.clock.elapsed, lambda _: None)
+    before = site.session.counts["writes"]
+    assert not run(keeper.tidy())
+    assert before == site.session.counts["writes"]
+
+    ((timestamp, body),) = site.session.rows("SELECT writing, body FROM redo WHERE name = 'graph'")
+    site.session.run_as_is("TRUNCATE entry")
+    site.session.write("UPDATE redo SET writing = ?, body = ? WHERE name = 'graph'", (timestamp + 1, body))
+    assert not run(keeper.tidy())
+    assert ["b"] == site.walked("a", 1)
+
+
+def test_a_reader_knows_more_than_it_remembers(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of accounts that are partly remembered, when there is no room for the rest."""
+    monkeypatch.setattr(known, "PER_GENERATION", 10)
+    site.follow(*(("a", f"f{n}", 1000 + n) for n in range(30)))
+
+    for limit in (7, 3, 30, 1, 8):
+        assert names(range(29, -1, -1)) == site.walked("a", limit)
 
 
 def test_a_later_holder_has_later_timestamps(site: Site) -> None:

@@ -75,7 +75,7 @@ async def _load(table: CsvTable | ParquetTable, writer: BulkWriter, staging: Sta
     staging.stage(table)
     report(_STAGED)
     staging.leave_out([name for names in staging.names() for name in await writer.refused(names)])
-    numbers = array("I")  # of ten million names: 40 MB instead of 400
+    numbers = array("I")  # four bytes a name, of which there may be ten million
     for names in staging.names():
         numbers.extend(await writer.numbers(names))
         await asyncio.sleep(0)  # here an import may be interrupted

@@ -6,20 +6,40 @@ from retinue.model import Account, Shown_co, Stretch
 from retinue.store.base import AccessStore, AuditStore, Checker, GraphReader, GraphWriter, HotGraph, Ledger, Run
 
 
-class OpenGraph(GraphReader[Shown_co], Protocol[Shown_co]):
+class Closing(Protocol):
+    """What holds something as long as it is open."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
+
+class OpenGraph(GraphReader[Shown_co], Closing, Protocol[Shown_co]):
     """A graph for reading."""
 
-    def close(self) -> None:
-        """Give back what it holds."""
-        ...
 
-
-class OpenHotGraph(HotGraph, Protocol):
+class OpenHotGraph(HotGraph, Closing, Protocol):
     """What a graph can answer at once."""
 
-    def close(self) -> None:
-        """Give back what it holds."""
+
+class OpenWriter(GraphWriter, Closing, Protocol):
+    """A graph for writing."""
+
+
+class OpenAccess(AccessStore, AuditStore, Closing, Protocol):
+    """Clients, tokens and the audit's anchor."""
+
+
+class OpenLedger(Ledger, Closing, Protocol):
+    """The counters of quotas."""
+
+    def settle(self) -> None:
+        """Make what was counted survive a power loss."""
         ...
+
+
+class OpenChecker(Checker, Closing, Protocol):
+    """A consistency check."""
 
 
 class ColdGraph:
@@ -33,39 +53,3 @@ class ColdGraph:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-class OpenWriter(GraphWriter, Protocol):
-    """A graph for writing."""
-
-    def close(self) -> None:
-        """Give back what it holds."""
-        ...
-
-
-class OpenAccess(AccessStore, AuditStore, Protocol):
-    """Clients, tokens and the audit's anchor."""
-
-    def close(self) -> None:
-        """Give back what it holds."""
-        ...
-
-
-class OpenLedger(Ledger, Protocol):
-    """The counters of quotas."""
-
-    def settle(self) -> None:
-        """Make what was counted survive a power loss."""
-        ...
-
-    def close(self) -> None:
-        """Give back what it holds."""
-        ...
-
-
-class OpenChecker(Checker, Protocol):
-    """A consistency check."""
-
-    def close(self) -> None:
-        """Give back what it holds."""
-        ...

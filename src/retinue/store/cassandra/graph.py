@@ -16,6 +16,7 @@ from retinue.store.cassandra.known import Known, Person
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.shapes import LIST
 from retinue.store.cassandra.sources import places_of
+from retinue.store.profiles import profile_of
 from retinue.store.rules.values import LAST_SECOND
 
 _PAGE = (
@@ -60,17 +61,7 @@ class CassandraGraph(Generic[Shown_co]):
             - await self._leaving_in(account_id, direction)
             for direction in Direction
         }
-        return Profile(
-            display_name=str(found[0][1]),
-            bio_description=str(said.get("bio_description", "")),
-            avatar_url=str(said.get("avatar_url", "")),
-            bio_url=str(said.get("bio_url", "")),
-            is_verified=bool(said.get("is_verified", False)),
-            likes_count=int(said.get("likes_count", 0)),
-            video_count=int(said.get("video_count", 0)),
-            following_count=counts[Direction.FOLLOWING],
-            follower_count=counts[Direction.FOLLOWERS],
-        )
+        return profile_of(str(found[0][1]), said, counts)
 
     def close(self) -> None:
         """Close the connections."""

@@ -6,7 +6,7 @@ comes last, so that readers who take notice of it find everything else. A group 
 one was begun: every change carries the group's timestamp.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from msgspec import msgpack
 
@@ -20,19 +20,26 @@ _LOAD = "SELECT writing, body FROM redo WHERE name = ?"
 
 
 class Groups:
-    """The groups of one keyspace. Only who holds the lease may call this."""
+    """The groups of one keyspace. Only who holds the lease may call this; `keep` is its `Lease.keep`."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, keep: Callable[[], None]) -> None:
         self._session = session
+        self._keep = keep
         self._decoder = msgpack.Decoder(list[Change])
 
     def write(self, changes: list[Change], timestamp: int) -> None:
         """Write a group. When this returns, a quorum has it; where it raises, `redo` finishes it or undoes nothing."""
-        self._session.write(_SAVE, (_NAME, timestamp, msgpack.encode(changes), timestamp))
+        body = msgpack.encode(changes)
+        self._session.write_all([Statement(_SAVE, (_NAME, timestamp, body, timestamp))], self._keep)
         self._apply(changes, timestamp)
 
+    def begun(self) -> int:
+        """The timestamp of the last group that was begun; 0 if none was."""
+        found = self._session.rows("SELECT writing FROM redo WHERE name = ?", (_NAME,))
+        return int(found[0][0]) if found else 0
+
     def redo(self) -> None:
-        """Do the last group once more: whoever began it may not have come to its end."""
+        """Do the last group once more, to its end."""
         for timestamp, body in self._session.rows(_LOAD, (_NAME,)):
             self._apply(self._decoder.decode(body), timestamp)
 
@@ -46,8 +53,7 @@ class Groups:
             else:
                 kept.append(_statement(change, timestamp))
         for statements in (kept, deleted, last):
-            if statements:
-                self._session.write_all(statements)
+            self._session.write_all(statements, self._keep)
 
 
 def _statement(change: Change, timestamp: int) -> Statement:

@@ -93,15 +93,17 @@ class Known(Generic[Shown_co]):
 
     async def people(self, numbers: Sequence[int]) -> list[Person[Shown_co] | None]:
         """Accounts, in the order of their numbers; those that are not known are read all at once."""
-        missing = [number for number in dict.fromkeys(numbers) if number not in self._young]
-        read = [number for number in missing if number not in self._old]
+        people = {number: self._young[number] for number in numbers if number in self._young}
+        missing = [number for number in dict.fromkeys(numbers) if number not in people]
+        found = {number: self._old[number] for number in missing if number in self._old}
+        read = [number for number in missing if number not in found]
         edition = self._edition
-        found = dict(zip(read, await asyncio.gather(*map(self._read, read)), strict=True)) if read else {}
-        if edition != self._edition:  # something was forgotten meanwhile: use what was read, but do not keep it
-            known = {**self._old, **self._young, **found}
-            return [known[number] if number in known else await self._read(number) for number in numbers]
-        self._keep({number: found[number] if number in found else self._old[number] for number in missing})
-        return [self._young[number] for number in numbers]
+        if read:
+            found |= zip(read, await asyncio.gather(*map(self._read, read)), strict=True)
+        if edition == self._edition:  # else something was forgotten meanwhile: use what was read, but do not keep it
+            self._keep(found)
+        people |= found
+        return [people[number] for number in numbers]
 
     def _keep(self, people: dict[int, Person[Shown_co] | None]) -> None:
         if len(self._young) + len(people) > PER_GENERATION:

@@ -5,20 +5,21 @@ stopped in between, its timestamps lose against those of the next holder.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from retinue.errors import StoreUnavailable
 from retinue.store.cassandra.session import Session
 
 LEASE_SECONDS = 10
 RENEW_AFTER_SECONDS = 2.0
-# A write that is sent by then has ended, one way or the other, before the lease has.
+# A piece of writes that is sent by then has ended, one way or the other, before the lease has.
 STOP_AFTER_SECONDS = 4.5
 _TRY_AGAIN_SECONDS = 0.01
 
 _TAKE = "INSERT INTO lease (name, holder) VALUES (?, ?) IF NOT EXISTS USING TTL ?"
 _RENEW = "UPDATE lease USING TTL ? SET holder = ? WHERE name = ? IF holder = ?"
 _GIVE_BACK = "DELETE FROM lease WHERE name = ? IF holder = ?"
-_FENCE = "SELECT writetime(holder) FROM lease WHERE name = ? "
+_FENCE = "SELECT writetime(holder) FROM lease WHERE name = ?"
 
 
 class Lease:
@@ -41,7 +42,7 @@ class Lease:
         return int(self._session.rows(_FENCE, (self._name,))[0][0])
 
     def keep(self) -> None:
-        """Call before each group of writes. Raises `StoreUnavailable` where the lease was lost."""
+        """Call before each piece of writes. Raises `StoreUnavailable` where the lease was lost, or may end too soon."""
         now = self._elapsed()
         if now - self._renewed_at < RENEW_AFTER_SECONDS:
             return
@@ -49,15 +50,13 @@ class Lease:
         if not applied:
             raise StoreUnavailable("another writer has taken over")
         self._renewed_at = now
-
-    def require(self) -> None:
-        """Call right before writes are sent. Raises `StoreUnavailable` where the lease may end too soon."""
-        if self._elapsed() - self._renewed_at > STOP_AFTER_SECONDS:
+        if self._elapsed() - now > STOP_AFTER_SECONDS:
             raise StoreUnavailable("the lease for writing was not renewed in time")
 
     def give_back(self) -> None:
-        """Let others write."""
-        self._session.compare_and_set(_GIVE_BACK, (self._name, self._holder))
+        """Let others write. Where nobody can be told it ends by itself."""
+        with suppress(StoreUnavailable):
+            self._session.compare_and_set(_GIVE_BACK, (self._name, self._holder))
 
     def _try_to_take(self) -> bool:
         now = self._elapsed()

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from retinue.store.cassandra.buckets import Bucket, Cut, cut_of, row_of
 from retinue.store.cassandra.session import Statement
 from retinue.store.cassandra.shapes import ENTRY, LIST, Row
-from retinue.store.cassandra.unit import Unit
+from retinue.store.cassandra.unit import REMEMBERED, Unit
 from retinue.store.rules.values import LAST_SECOND, NOTHING, Around, Entry
 
 _RANGE = " AND position >= ? AND position <= ?"
@@ -28,6 +28,11 @@ class CassandraEntries:
     def forget(self) -> None:
         """Call when another writer may have written, and after a failure."""
         self._known.clear()
+
+    def settle(self) -> None:
+        """Call when all changes were written."""
+        if len(self._known) > REMEMBERED:
+            self.forget()
 
     def cut(self, owner: int) -> Cut:
         """How a list is cut."""

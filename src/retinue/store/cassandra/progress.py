@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from retinue.store.cassandra.shapes import GRAPH, Row
 from retinue.store.cassandra.unit import Unit
 
-_KEY = ("graph",)
+KEY = ("graph",)
 
 
 class Standing(Struct, frozen=True, omit_defaults=True):
@@ -17,7 +17,7 @@ class Standing(Struct, frozen=True, omit_defaults=True):
     `accounts` is the newest account's number, `revision` the newest change of a name or visibility. Of the queue of
     accounts that are moving, `first` is the oldest number that may be waiting, `next` the next to be given out; while
     `merging` is not 0 readers cannot go by the range of pages alone. `leaving` are erased accounts that may still stand
-    in others' lists. `writer` wrote the group with this `timestamp`.
+    in others' lists. `timestamp` is the last group's.
     """
 
     accounts: int = 0
@@ -28,7 +28,6 @@ class Standing(Struct, frozen=True, omit_defaults=True):
     leaving: tuple[int, ...] = ()
     has_tombstones: bool = False
     has_postdated: bool = False
-    writer: str = ""
     timestamp: int = 0
 
 
@@ -39,12 +38,12 @@ def decoded(row: Row | None) -> Standing:
 
 def read(unit: Unit) -> Standing:
     """Where the graph stands."""
-    return decoded(unit.get(GRAPH, _KEY))
+    return decoded(unit.get(GRAPH, KEY))
 
 
 def write(unit: Unit, standing: Standing) -> None:
     """Let it stand elsewhere after this group."""
-    unit.put(GRAPH, _KEY, (json.encode(standing).decode(),))
+    unit.put(GRAPH, KEY, (json.encode(standing).decode(),))
 
 
 def change(unit: Unit, **fields: Any) -> None:

@@ -17,8 +17,6 @@ from retinue.store.cassandra.unit import Unit
 
 # Readers look once a second at what has changed, and a page takes less than one.
 NOTICE_SECONDS = 2.0
-_COPY = ENTRY.insert
-_ROWS = ENTRY.all_within
 _REMOVE = "DELETE FROM entry USING TIMESTAMP ? WHERE owner = ? AND kind = ? AND bucket = ?"
 _LISTS = "SELECT owner, kind, buckets, next_bucket FROM list"
 
@@ -30,14 +28,20 @@ class _Due(NamedTuple):
 
 
 class Rewriting:
-    """Runs between the groups of a writer, with its lease. `commit` writes what was changed as a group, with
-    `timestamp`, the next one.
+    """Runs between the groups of a writer, with its lease, which `keep` keeps. `commit` writes what was changed as a
+    group, with `timestamp`, the next one.
     """
 
     def __init__(
-        self, unit: Unit, commit: Callable[[], None], timestamp: Callable[[], int], pause: Callable[[float], object]
+        self,
+        unit: Unit,
+        keep: Callable[[], None],
+        commit: Callable[[], None],
+        timestamp: Callable[[], int],
+        pause: Callable[[float], object],
     ) -> None:
         self._unit = unit
+        self._keep = keep
         self._commit = commit
         self._timestamp = timestamp
         self._pause = pause
@@ -80,9 +84,8 @@ class Rewriting:
         timestamp = self._timestamp()
         new = {bucket.number for bucket in cut.buckets} - {bucket.number for bucket in before.buckets}
         self._remove([(owner, kind, number) for number in new], timestamp - 1)
-        unit.session.write_all(
-            Statement(_COPY, (owner, kind, cut.holding(row[0]).number, *row, timestamp)) for row in rows
-        )
+        copies = (Statement(ENTRY.insert, (owner, kind, cut.holding(row[0]).number, *row, timestamp)) for row in rows)
+        unit.session.write_all(copies, self._keep)
         unit.put(LIST, (owner, kind), row_of_cut(cut))
         save_row(unit, owner, row_of(unit, owner)._replace(is_cut=True))
         revise(unit, owner)
@@ -91,4 +94,4 @@ class Rewriting:
         return cut_of(self._unit.get(LIST, (owner, kind)))
 
     def _remove(self, buckets: list[tuple[int, str, int]], timestamp: int) -> None:
-        self._unit.session.write_all(Statement(_REMOVE, (timestamp, *bucket)) for bucket in buckets)
+        self._unit.session.write_all((Statement(_REMOVE, (timestamp, *bucket)) for bucket in buckets), self._keep)

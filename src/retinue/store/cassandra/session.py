@@ -6,19 +6,20 @@ So the driver sends a read that is slow to a second node as well, and both are t
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from threading import Lock
 from typing import Any, NamedTuple
 
-from cassandra import ConsistencyLevel, DriverException
+from cassandra import ConsistencyLevel, DriverException, WriteType
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
 from cassandra.policies import (
     ConstantReconnectionPolicy,
     ConstantSpeculativeExecutionPolicy,
     DCAwareRoundRobinPolicy,
+    RetryPolicy,
     TokenAwarePolicy,
 )
 from cassandra.query import UNSET_VALUE, tuple_factory
@@ -33,6 +34,7 @@ CONNECT_SECONDS = 3.0
 # What a node has not answered by then is asked of another one too; far beyond an ordinary answer's time.
 SPECULATE_AFTER_SECONDS = 0.1
 RECONNECT_SECONDS = 0.5
+MOST_CROSSINGS = 10
 AT_ONCE = 128  # statements on their way; more would only wait in the nodes' queues
 
 Row = tuple[Any, ...]
@@ -97,9 +99,12 @@ class Session:
         """Run one write; it is stored by a quorum when this returns."""
         self.write_all([Statement(query, values)])
 
-    def write_all(self, statements: Iterable[Statement]) -> None:
-        """Run many writes at once, in no order; all are stored by a quorum when this returns."""
-        self._run_all(statements, "writes", "write")
+    def write_all(self, statements: Iterable[Statement], before_each: Callable[[], object] = lambda: None) -> None:
+        """Run many writes, in no order; all are stored by a quorum when this returns.
+
+        They go out in pieces, each of which takes a write's time at most; `before_each` may stop them.
+        """
+        self._run_all(statements, "writes", "write", before_each)
 
     def compare_and_set(self, query: str, values: Sequence[Any] = ()) -> tuple[bool, Row]:
         """Run a lightweight transaction: whether it was applied, and what the row holds that stood in its way."""
@@ -135,13 +140,16 @@ class Session:
                 statement.is_idempotent = True
         return statement.bind(values)
 
-    def _run_all(self, statements: Iterable[Statement], kind: str, profile: str) -> list[Any]:
-        """Keep a bounded number on their way. All are waited for, also where one fails: none may come in later."""
+    def _run_all(
+        self, statements: Iterable[Statement], kind: str, profile: str, before_each: Callable[[], object] = lambda: None
+    ) -> list[Any]:
+        """Send piece after piece. All are waited for, also where one fails: none may come in later."""
         results: list[Any] = []
         failed: Exception | None = None
         with _translated():
-            waiting = iter([self._bound(*statement) for statement in statements])
+            waiting = (self._bound(*statement) for statement in statements)
             while some := list(islice(waiting, AT_ONCE)):
+                before_each()
                 self.counts[kind] += len(some)
                 futures = [self._session.execute_async(each, execution_profile=profile) for each in some]
                 for future in futures:
@@ -188,6 +196,20 @@ def _first(error: Exception) -> str:
     return str(error)
 
 
+class _TryAgain(RetryPolicy):  # type: ignore[misc]  # the driver ships no types
+    """What the driver does by itself, and: a lightweight transaction that others crossed is run again.
+
+    Nobody knows then whether it was applied. The cluster says so by a timeout, though it may come at once; whatever was
+    begun is finished by the next one on the same row.
+    """
+
+    def on_write_timeout(self, query: Any, *, write_type: int, retry_num: int, **said: Any) -> Any:
+        """Up to a few times, and not beyond the statement's own time."""
+        if write_type == WriteType.CAS and retry_num < MOST_CROSSINGS:
+            return self.RETRY, None  # at the same consistency
+        return super().on_write_timeout(query, write_type=write_type, retry_num=retry_num, **said)
+
+
 def _cluster(location: Location) -> Any:
     consistency = getattr(ConsistencyLevel, location.consistency)
     local = location.consistency.startswith("LOCAL")
@@ -199,6 +221,7 @@ def _cluster(location: Location) -> Any:
             serial_consistency_level=ConsistencyLevel.LOCAL_SERIAL if local else ConsistencyLevel.SERIAL,
             request_timeout=seconds,
             row_factory=tuple_factory,
+            retry_policy=_TryAgain(),
             **more,
         )
 

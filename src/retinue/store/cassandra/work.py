@@ -50,6 +50,14 @@ class Work:
             for table in self.lists[direction]:
                 table.forget()
 
+    def settle(self) -> None:
+        """Call when a group was written. What is remembered stays bounded."""
+        self.unit.settle()
+        for direction in Direction:
+            self._taken[direction].forget()
+            for table in self.lists[direction]:
+                table.settle()
+
     def begin(self) -> None:
         """Call when all was forgotten, before the next unit of work."""
         progress.read(self.unit)

@@ -15,6 +15,7 @@ from retinue.store.cassandra.groups import Groups
 from retinue.store.cassandra.lease import Lease
 from retinue.store.cassandra.rewriting import Rewriting
 from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.shapes import GRAPH
 from retinue.store.cassandra.work import Work
 
 GROUP = 400  # items; what they change fits easily into the one row that is written first
@@ -37,13 +38,12 @@ class CassandraGraphWriter:
         pause: Callable[[float], object],
     ) -> None:
         self._session = session
-        self._name = token_hex(8)
-        self._lease = Lease(session, self._name, elapsed, pause)
-        self._groups = Groups(session)
+        self._lease = Lease(session, token_hex(8), elapsed, pause)
+        self._groups = Groups(session, self._lease.keep)
         self._work = Work(session, session.rows(_SECRET)[0][0])
-        self._rewriting = Rewriting(self._work.unit, self._commit, self._next_timestamp, pause)
+        self._rewriting = Rewriting(self._work.unit, self._lease.keep, self._commit, self._next_timestamp, pause)
         self._fence = 0
-        self._timestamp = 0  # of our last group, while nobody can have written since; else 0
+        self._seen = 0  # the timestamp of the last group that what is remembered knows of; 0 if nothing is remembered
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
         """Create or change accounts; a verdict for each record."""
@@ -73,10 +73,14 @@ class CassandraGraphWriter:
         return self._in_groups(events, self._work.expect_events, lambda event: changes.apply(event, received_at))
 
     async def tidy(self) -> bool:
-        """Do a short piece of what is left to do in the background; whether there is more."""
+        """Do a short piece of what is left to do in the background; whether there is more.
+
+        To see that there is nothing takes no lease, so that idle servers cost the cluster nothing.
+        """
+        standing = self._standing()
+        if standing.first == standing.next and standing.timestamp == self._groups.begun():
+            return False
         with self._lease_held():
-            if self._work.changes.is_tidy():
-                return False
             is_more = self._work.changes.tidy(lambda: False)
             self._commit()
             return is_more
@@ -119,21 +123,26 @@ class CassandraGraphWriter:
             self._begin()
             yield
         except BaseException:
-            self._timestamp = 0
+            self._seen = 0
             self._work.forget()
             raise
         finally:
             self._lease.give_back()
 
     def _begin(self) -> None:
-        found = self._session.rows("SELECT body FROM graph WHERE name = 'graph'")
-        standing = progress.decoded(found[0] if found else None)
-        if self._timestamp and (standing.writer, standing.timestamp) == (self._name, self._timestamp):
-            return
-        self._work.forget()
-        self._groups.redo()
-        self._work.begin()
-        self._timestamp = progress.read(self._work.unit).timestamp
+        """Finish what another writer has begun, and forget what may have changed since we looked last."""
+        begun = self._groups.begun()
+        if begun != self._standing().timestamp:
+            self._groups.redo()
+        if self._seen == 0 or self._seen != begun:
+            self._work.forget()
+            self._work.begin()
+        self._seen = begun
+
+    def _standing(self) -> progress.Standing:
+        """Where the graph stands, whatever is remembered of it."""
+        found = self._session.rows(GRAPH.select, progress.KEY)
+        return progress.decoded(found[0] if found else None)
 
     def _commit(self) -> None:
         """Write what was changed as one group."""
@@ -142,12 +151,10 @@ class CassandraGraphWriter:
             return
         standing = progress.read(unit)
         timestamp = self._next_timestamp()
-        progress.write(unit, replace(standing, writer=self._name, timestamp=timestamp))
-        self._lease.keep()
-        self._lease.require()
+        progress.write(unit, replace(standing, timestamp=timestamp))
         self._groups.write(unit.changes(), timestamp)
-        unit.settle()
-        self._timestamp = timestamp
+        self._work.settle()
+        self._seen = timestamp
 
     def _next_timestamp(self) -> int:
         """That of the next group: later than all others, also than those of earlier holders of the lease."""

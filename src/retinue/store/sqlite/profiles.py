@@ -1,6 +1,7 @@
 """Reading an account as itself: profile fields, and how long its two lists are."""
 
 from retinue.model import Direction, Profile
+from retinue.store.profiles import profile_of
 from retinue.store.rules.values import LAST_SECOND
 from retinue.store.sqlite.blocks import block_at, first_block, start_of
 from retinue.store.sqlite.files import Execute
@@ -18,17 +19,8 @@ def read_profile(execute: Execute, account: int) -> Profile | None:
         return None
     said = dict(execute(_FIELDS, (account,)).fetchall())
     erased = {other for (other,) in execute(LEAVING)}
-    return Profile(
-        display_name=str(names[0][0]),
-        bio_description=str(said.get("bio_description", "")),
-        avatar_url=str(said.get("avatar_url", "")),
-        bio_url=str(said.get("bio_url", "")),
-        is_verified=bool(said.get("is_verified", False)),
-        likes_count=int(said.get("likes_count", 0)),
-        video_count=int(said.get("video_count", 0)),
-        following_count=_count(execute, Direction.FOLLOWING, account, erased),
-        follower_count=_count(execute, Direction.FOLLOWERS, account, erased),
-    )
+    counts = {direction: _count(execute, direction, account, erased) for direction in Direction}
+    return profile_of(str(names[0][0]), said, counts)
 
 
 def _count(execute: Execute, direction: Direction, account: int, erased: set[int]) -> int:
