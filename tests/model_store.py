@@ -1,13 +1,14 @@
 """The plain-dict model of the graph contract: slow, obvious, and what every store must agree with.
 
 Where the contract leaves a choice, this is what the model takes. A username is compared as it is answered. Whoever is
-created by key alone claims that key as username at second 0, and so does whoever is only erased. A follow of oneself is
+created by key alone claims that key as username at second 0, and so does whoever is only erased; but for a row of an
+accounts file that has no username. A follow of oneself is
 refused as such also where the account is erased. An import name means somebody erased only where it means nobody alive.
 What an erased account leaves in others' lists keeps its seconds until `tidy`. An event that claimed a time in the
 future is a duplicate whenever it comes again.
 """
 
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,8 @@ UNSAID: dict[str, Any] = {
 
 # Of each position in a list: the other account's id, and the true start of the interval that stands there.
 Entries = dict[int, tuple[int, int]]
+# The seconds that an interval should have in the following list and in the followers list.
+Places = Sequence[int | None]
 
 
 @dataclass(eq=False)
@@ -294,7 +297,7 @@ class ModelGraph:
     def _create_for(self, record: AccountRecord) -> Person:
         """A new account for a row; without an id its key is made of its name, which may be another's id."""
         if record.key is not None:
-            return self._create(record.key, record.username or record.key)
+            return self._create(record.key, record.username or "")
         name = record.username or ""
         key, hashed = names.keys_of_name(name)
         while self.with_key(key):
@@ -363,14 +366,30 @@ class ModelGraph:
         before = self.born
         follower, followee = (self._found_or_created(name) for name in (record.follower, record.followee))
         now, verdict = record.received_at, Verdict.DUPLICATE
+        places = [
+            None if place is None or place > now else place
+            for place in (record.following_position, record.followers_position)
+        ]
         has_time = record.followed_at is not None and record.followed_at <= now
         at = min(record.followed_at or now, now)
         if has_time or not self._follows(follower, followee):
-            verdict = self._learn_or_forget(before, follower, followee, Moment(at), now)
+            verdict = self._learn_row(before, (follower, followee), record, at, places)
         seen = None if seen_at is None else min(seen_at, now)
         if verdict is Verdict.LIST_FULL or seen is None or followee in self._followed_at(follower, seen):
             return verdict
         return self._learn(follower, followee, Moment(seen), now)
+
+    def _learn_row(
+        self, before: int, pair: tuple[Person, Person], record: FollowRecord, at: int, places: Places
+    ) -> Verdict:
+        """A row's two statements, its end first; accepted where one of them is new."""
+        now, verdicts = record.received_at, []
+        if record.ended_at is not None:
+            verdicts.append(self._learn_or_forget(before, *pair, Moment(record.ended_at, is_unfollow=True), now))
+        if Verdict.LIST_FULL not in verdicts:
+            verdicts.append(self._learn_or_forget(before, *pair, Moment(at), now, places))
+        told = {Verdict.LIST_FULL, Verdict.ACCEPTED, Verdict.DUPLICATE} & set(verdicts)
+        return next(one for one in (Verdict.LIST_FULL, Verdict.ACCEPTED, Verdict.DUPLICATE) if one in told)
 
     def _is_one(self, name: str, other: str) -> bool:
         """Whether two names mean one account, be it known or not."""
@@ -397,22 +416,37 @@ class ModelGraph:
             if other in self.people and stands(self._interval(then, other, start), second)
         ]
 
-    def _learn_or_forget(self, before: int, follower: Person, followee: Person, moment: Moment, latest: int) -> Verdict:
-        """Add a moment to a pair's history; where there is no room for it, all is as before, also who there is."""
-        verdict = self._learn(follower, followee, moment, latest)
+    def _learn_or_forget(
+        self,
+        before: int,
+        follower: Person,
+        followee: Person,
+        moment: Moment,
+        latest: int,
+        places: Places = (None, None),
+    ) -> Verdict:
+        """Add a moment to a pair's history; where there is no room for it, who is new is forgotten again."""
+        verdict = self._learn(follower, followee, moment, latest, places)
         if verdict is Verdict.LIST_FULL:
             for fresh in range(before + 1, self.born + 1):
                 self._forget(self.people[fresh])
+                self.moments.pop((follower.id, followee.id), None)
         return verdict
 
-    def _learn(self, follower: Person, followee: Person, moment: Moment, latest: int) -> Verdict:
+    def _learn(
+        self, follower: Person, followee: Person, moment: Moment, latest: int, places: Places = (None, None)
+    ) -> Verdict:
         """Add a moment to a pair's history, and place the intervals that it has now in both lists."""
         known = self.moments.get((follower.id, followee.id), frozenset())
         if moment in known:
             return Verdict.DUPLICATE
         starts = {interval.start for interval in intervals(known | {moment})}
-        following = placed(self.entries(follower.id, Direction.FOLLOWING), followee.id, starts, latest)
-        followers = placed(self.entries(followee.id, Direction.FOLLOWERS), follower.id, starts, latest)
+        following = placed(
+            self.entries(follower.id, Direction.FOLLOWING), followee.id, starts, latest, {moment.at: places[0]}
+        )
+        followers = placed(
+            self.entries(followee.id, Direction.FOLLOWERS), follower.id, starts, latest, {moment.at: places[1]}
+        )
         if following is None or followers is None:
             return Verdict.LIST_FULL
         self.moments[follower.id, followee.id] = known | {moment}
@@ -428,17 +462,20 @@ def stands(interval: Interval, as_of: int | None) -> bool:
     return interval.holds(as_of)
 
 
-def placed(entries: Entries, other: int, starts: Iterable[int], latest: int) -> Entries | None:
+def placed(
+    entries: Entries, other: int, starts: Iterable[int], latest: int, places: Mapping[int, int | None]
+) -> Entries | None:
     """A list in which an account's intervals have these true starts; None where no second is free.
 
     What keeps its start keeps its position. Starts that vanished give theirs back first, then the new ones are
-    placed, oldest first.
+    placed, oldest first, where they are wanted if that is free.
     """
     wanted = set(starts)
     after = {position: (one, start) for position, (one, start) in entries.items() if one != other or start in wanted}
     kept = {start for one, start in after.values() if one == other}
     for start in sorted(wanted - kept):
-        position = free_second(after, start)
+        place = places.get(start)
+        position = free_second(after, start) if place is None or place in after else place
         if position > max(latest, start):
             return None
         after[position] = (other, start)

@@ -18,9 +18,10 @@ from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.cassandra.ledger import LeasedLedger
 from retinue.store.cassandra.location import parse
 from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.whole import WholeCassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.ledger import FileLedger
-from retinue.store.opened import OpenAccess, OpenGraph, OpenLedger, OpenWriter
+from retinue.store.opened import OpenAccess, OpenGraph, OpenLedger, OpenWhole, OpenWriter
 from service import problems_of
 
 
@@ -33,6 +34,10 @@ class Site(Protocol):
 
     def open_graph(self, clock: FrozenClock) -> OpenGraph[Row]:
         """The graph, for reading."""
+        ...
+
+    def open_whole(self) -> OpenWhole:
+        """The graph, for reading from one end to the other."""
         ...
 
     def open_access(self) -> OpenAccess:
@@ -82,6 +87,10 @@ class FolderSite:
     def open_graph(self, clock: FrozenClock) -> OpenGraph[Row]:
         """The graph, for reading."""
         return assemble.open_graph(self._path, clock)
+
+    def open_whole(self) -> OpenWhole:
+        """The graph, for reading from one end to the other."""
+        return assemble.open_whole(self._path)
 
     def open_access(self) -> OpenAccess:
         """Clients and tokens."""
@@ -143,6 +152,10 @@ class KeyspaceSite:
     def open_graph(self, clock: FrozenClock) -> OpenGraph[Row]:
         """The graph, for reading."""
         return CassandraGraph(self._session, clock, Row)
+
+    def open_whole(self) -> OpenWhole:
+        """The graph, for reading from one end to the other."""
+        return WholeCassandraGraph(self._session)
 
     def open_access(self) -> OpenAccess:
         """Clients and tokens."""

@@ -23,18 +23,21 @@ MAY_IMPORT = {
     "sample": {"errors", "sample_files"},
     "store.base": {"model"},
     "store.bulk": {"model"},
+    "store.whole": {"model"},
     "store.ledger": WORDS | {"store.base"},
     "store.client_rows": WORDS | {"store.base"},
-    "store.opened": {"model", "store.base"},
+    "store.opened": {"model", "store.base", "store.whole"},
     "store.profiles": {"model"},
     "store.cassandra": WORDS
-    | {"history", "store.base", "store.client_rows", "store.ledger", "store.profiles", "store.rules"},
+    | {"history", "store.base", "store.client_rows", "store.ledger", "store.profiles", "store.rules"}
+    | {"store.whole"},
     "store.rules": WORDS | {"history", "store.base", "store.bulk"},
     "store.sqlite": WORDS
-    | {"history", "store.base", "store.bulk", "store.client_rows", "store.profiles", "store.rules"},
+    | {"history", "store.base", "store.bulk", "store.client_rows", "store.profiles", "store.rules", "store.whole"},
     "access": WORDS | {"store.base"},
     "following": WORDS | {"store.base"},
     "ingest": WORDS | {"store.base", "store.bulk"},
+    "export": WORDS | {"store.whole"},
     "web": WORDS | {"wire", "requests", "store.base", "following", "access", "ingest"},
     "assemble": WORDS
     | {"wire", "store.base", "store.bulk", "store.opened", "store.ledger", "store.sqlite", "store.cassandra"}
@@ -42,7 +45,7 @@ MAY_IMPORT = {
     "serving": WORDS | {"store.base", "store.opened", "store.ledger", "access", "ingest", "assemble", "web"},
     "cli": WORDS
     | {"store.base", "access", "ingest", "following", "web", "assemble", "serving"}
-    | {"sample", "sample_files"},
+    | {"export", "sample", "sample_files"},
     "__main__": {"errors", "cli"},
 }
 
@@ -50,19 +53,23 @@ MAY_IMPORT = {
 LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     "apsw": "store/sqlite/",
     "cassandra": "store/cassandra/session.py",
-    "duckdb": ("ingest/tables.py", "ingest/snapshot.py", "ingest/staging.py", "sample_files.py"),
+    "duckdb": ("ingest/tables.py", "ingest/snapshot.py", "ingest/staging.py", "export/gathered.py", "sample_files.py"),
     "httptools": "web/protocol.py",
     "numpy": (
         "sample.py",
         "sample_files.py",
         "ingest/staging.py",
+        "export/gathered.py",
         "store/bulk.py",
+        "store/whole.py",
+        "store/cassandra/whole.py",
         "store/sqlite/inserting.py",
         "store/sqlite/loading.py",
         "store/sqlite/packing.py",
         "store/sqlite/placing.py",
         "store/sqlite/row_set.py",
         "store/sqlite/standing.py",
+        "store/sqlite/whole.py",
     ),
     "rich": "cli/",
     "prometheus_client": "web/metrics.py",

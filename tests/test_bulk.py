@@ -26,6 +26,7 @@ from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.clock import SystemClock
 from retinue.errors import InputError
+from retinue.export.files import export
 from retinue.ingest import large, staging
 from retinue.ingest.bulk import Import, Tally, import_accounts, import_follows
 from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS
@@ -268,6 +269,58 @@ def test_any_rows_are_counted_alike(
         ]
         assert first["account"] == second["account"]
         assert [] == problems_of(quick.store)
+
+
+MORE = st.sampled_from(["", "", "same", str(EARLY + 4), str(EARLY + 1001), str(NOW), str(NOW + 1), "x"])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    rows=st.lists(st.tuples(PAIRS, st.integers(0, 5), FORMS, MORE, MORE, MORE), max_size=40),
+    kind=st.sampled_from([".csv", ".parquet"]),
+    columns=st.sets(st.integers(0, 2)),
+)
+def test_rows_with_ends_and_positions_are_counted_alike(
+    both: Any, rows: list[Any], kind: str, columns: set[int]
+) -> None:
+    """For every mixture, whichever of these columns a file has."""
+    slow, quick, folder = both([])
+    names = ["ended_at", "following_position", "followers_position"]
+    head = ",".join(["follower", "followee", "followed_at", *(names[column] for column in sorted(columns))])
+    spelled = []
+    for *row, end, following, followers in rows:
+        first = spell(*row)
+        more = [first[2] if text == "same" else text for text in (end, following, followers)]
+        spelled.append((*first, *(more[column] for column in sorted(columns))))
+    path = write(folder / f"follows{kind}", spelled, head)
+
+    assert slow.load(path) == quick.load(path)
+    assert slow.rejected() == quick.rejected()
+    first, second = slow.contents(), quick.contents()
+    for table in ("following", "followers", "following_aside", "followers_aside"):
+        assert follows_in(first[table]) == follows_in(second[table])
+    assert [row[:4] for row in first["ended"]] == [row[:4] for row in second["ended"]]
+    assert [] == problems_of(quick.store)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(history=HISTORY, rows=USUAL, kind=st.sampled_from(["csv", "parquet"]))
+def test_an_export_is_loaded_alike(both: Any, history: list[FollowEvent], rows: list[Row], kind: str) -> None:
+    """For every graph: each follow gets the places that it had, whichever way its row goes."""
+    original, _, folder = both(history)
+    original.load(write(folder / "follows.csv", rows, "follower,followee,followed_at"))
+    with closing(assemble.open_whole(original.store)) as graph:
+        export(graph, folder / "exported", kind, lambda _rows: None, with_ended=True)
+    slow, quick, _ = both([])
+    for site in (slow, quick):
+        site.load(folder / "exported" / f"accounts.{kind}", ACCOUNT_COLUMNS)
+
+    path = folder / "exported" / f"follows.{kind}"
+    assert slow.load(path) == quick.load(path)
+    assert slow.contents() == quick.contents()
+    for table in (*TABLES, "following_taken", "followers_taken"):
+        assert original.contents()[table] == quick.contents()[table]
+    assert [] == problems_of(quick.store)
 
 
 def follows_in(entries: list[Any]) -> list[Any]:

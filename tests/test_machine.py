@@ -72,7 +72,12 @@ EVENTS = st.lists(st.builds(Told, FOLLOWS | ACCOUNTS, AGES), min_size=1, max_siz
 RECORDS = st.builds(AccountRecord, key=st.none() | st.sampled_from(KEYS), username=USERNAMES, **FIELDS).filter(
     lambda record: record.key is not None or record.username is not None
 )
-ROWS = st.lists(st.tuples(SOME_NAMES, SOME_NAMES, st.none() | AGES), min_size=1, max_size=8)
+SOMETIMES = st.none() | st.none() | AGES
+ROWS = st.lists(
+    st.tuples(SOME_NAMES, SOME_NAMES, st.none() | AGES, SOMETIMES, st.tuples(SOMETIMES, SOMETIMES)),
+    min_size=1,
+    max_size=8,
+)
 DIRECTIONS = st.sampled_from(Direction)
 
 
@@ -131,11 +136,22 @@ class Story(RuleBasedStateMachine):
         self.both("add_accounts", records, self.now)
 
     @rule(rows=ROWS, seen=st.none() | st.integers(0, 6))
-    def rows(self, rows: list[tuple[str, str, int | None]], seen: int | None) -> None:
-        """Rows of a follows file, or of a list as it was seen."""
-        now = self.now
-        records = [FollowRecord(a, b, None if age is None else max(1, now - age), now) for a, b, age in rows]
-        self.both("add_follows", records, None if seen is None else max(1, now - seen))
+    def rows(self, rows: list[Any], seen: int | None) -> None:
+        """Rows of a follows file, maybe with ends and positions, or of a list as it was seen."""
+        self.both("add_follows", [self.row(*row) for row in rows], self.ago(seen))
+
+    def row(
+        self, follower: str, followee: str, age: int | None, end: int | None, places: tuple[int | None, int | None]
+    ) -> FollowRecord:
+        """A row of a follows file. What has ended has begun before."""
+        at, ended_at = self.ago(age), self.ago(end)
+        if at is None or ended_at is None or not at < ended_at <= self.now:
+            ended_at = None
+        return FollowRecord(follower, followee, at, self.now, ended_at, *map(self.ago, places))
+
+    def ago(self, age: int | None) -> int | None:
+        """The second so long ago."""
+        return None if age is None else max(1, self.now - age)
 
     @rule(follower=SOME_NAMES, spared=st.lists(SOME_NAMES, max_size=3), age=st.integers(0, 4))
     def missing(self, follower: str, spared: list[str], age: int) -> None:

@@ -88,6 +88,36 @@ def test_bad_names(values: dict[str, Any], reason: str) -> None:
         follow_record(values, NOW)
 
 
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"ended_at": 9}, "ended_at: is there, but followed_at is missing"),
+        ({"followed_at": 9, "ended_at": 9}, "ended_at: 9 is not later than followed_at"),
+        ({"followed_at": 9, "ended_at": NOW + 1}, f"ended_at: {NOW + 1} is in the future"),
+        ({"followed_at": 9, "ended_at": "soon"}, "ended_at: expected Unix seconds"),
+        ({"following_position": 0}, "following_position: 0 is not a Unix second"),
+        ({"followers_position": "x"}, "followers_position: expected Unix seconds"),
+    ],
+)
+def test_bad_ends_and_positions(values: dict[str, Any], reason: str) -> None:
+    """The reason names the field and says what is wrong with it."""
+    with pytest.raises(BadRecord, match=reason):
+        follow_record({"follower": "a", "followee": "b", **values}, NOW)
+
+
+def test_an_end_and_positions() -> None:
+    """In the forms that every time may have."""
+    values = {"followed_at": 5, "ended_at": "1970-01-01T00:00:09Z", "following_position": "4", "followers_position": 3}
+
+    assert FollowRecord("a", "b", 5, NOW, 9, 4, 3) == follow_record({"follower": "a", "followee": "b", **values}, NOW)
+
+
+@pytest.mark.parametrize("values", [{"id": "7"}, {"id": 7, "username": ""}, {"id": "7", "username": None}])
+def test_an_account_with_an_id_needs_no_username(values: dict[str, Any]) -> None:
+    """It says nothing of the username then."""
+    assert AccountRecord(key="7") == account_record(values)
+
+
 def test_numbers_are_names_too() -> None:
     """Ids often come as integers."""
     assert FollowRecord("17", "18", None, NOW) == follow_record({"follower": 17, "followee": 18}, NOW)

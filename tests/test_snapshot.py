@@ -107,6 +107,23 @@ def test_whoever_is_in_the_dump_is_followed_at_its_time(service: Service, tmp_pa
     assert {"before", "after", "new"} == set(names_of(service, "a", T)) == set(names_of(service, "a"))
 
 
+def test_a_dump_holds_nothing_that_has_ended(service: Service, tmp_path: Path) -> None:
+    """Such a row is rejected, and then nobody can say what else its owner's rows mean."""
+    service.apply(FollowEvent("a", "b", T - 50), FollowEvent("x", "b", T - 50))
+    rows = [
+        {"follower": "a", "followee": "c", "followed_at": T - 9, "ended_at": T - 1},
+        {"follower": "x", "followee": "c", "followed_at": T - 9},
+    ]
+    dump = tmp_path / "d.jsonl"
+    dump.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    outcome = loaded(service.store, service.writer, T, dump)
+
+    assert (1, 1, 1) == (outcome.tallies[0].rejected, outcome.tallies[0].ended, outcome.left_alone)
+    assert ["b"] == names_of(service, "a")
+    assert ["c"] == names_of(service, "x")
+
+
 def test_events_after_the_dump_stay(service: Service, tmp_path: Path) -> None:
     """Whoever was followed or unfollowed later is so today; the dump only speaks of its own time."""
     service.apply(

@@ -33,6 +33,7 @@ from retinue.store.opened import (
     OpenGraph,
     OpenHotGraph,
     OpenLedger,
+    OpenWhole,
     OpenWriter,
 )
 from retinue.store.sqlite import backup, files
@@ -41,6 +42,7 @@ from retinue.store.sqlite.check import SqliteChecker
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.store.sqlite.hot_graph import HotSqliteGraph
 from retinue.store.sqlite.migration import Migrated, migrate
+from retinue.store.sqlite.whole import WholeSqliteGraph
 from retinue.store.sqlite.writer import SqliteGraphWriter
 from retinue.web.asgi import Application, LogIds
 from retinue.web.hot import Hot
@@ -168,6 +170,14 @@ def open_graph_writer(store: str, clock: Clock) -> OpenWriter:
 def bulk_writer(writer: OpenWriter) -> BulkWriter | None:
     """What can load many follows at once with the same connection, if this store has it."""
     return writer if isinstance(writer, SqliteGraphWriter) else None
+
+
+def open_whole(store: str) -> OpenWhole:
+    """The graph, for reading from one end to the other."""
+    if is_location(store):
+        whole: OpenWhole = _cluster().open_whole(store)
+        return whole
+    return WholeSqliteGraph(store_path(store))
 
 
 def answers_at_once(store: str) -> bool:

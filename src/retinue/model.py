@@ -108,7 +108,7 @@ class Profile(Struct, frozen=True):
 class AccountRecord(Struct, frozen=True):
     """What a source says of an account. A None says nothing: the store keeps what it has.
 
-    An import names accounts by username and maybe key, an event by key and maybe username.
+    An import names accounts by username, key or both, an event by key and maybe username.
     """
 
     username: str | None = None
@@ -124,12 +124,18 @@ class AccountRecord(Struct, frozen=True):
 
 
 class FollowRecord(Struct, frozen=True, gc=False):
-    """What a source says of a follow; accounts by key or username. Without a time it is `received_at`'s."""
+    """What a source says of a follow; accounts by key or username. Without a time it is `received_at`'s.
+
+    It may also say when the follow ended, and on which seconds it stood in both lists of another store.
+    """
 
     follower: str
     followee: str
     followed_at: int | None
     received_at: int
+    ended_at: int | None = None
+    following_position: int | None = None
+    followers_position: int | None = None
 
 
 class FollowEvent(Struct, frozen=True, gc=False):

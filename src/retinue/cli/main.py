@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from retinue.cli import apply, audit, check, client, erase, imports, lists, maintenance, openapi, sample, serve
+from retinue.cli import apply, audit, check, client, erase, export, imports, lists, maintenance, openapi, sample, serve
 from retinue.cli.groups import group
 
 
@@ -31,6 +31,7 @@ def main(
 
 app.command("serve")(serve.serve)
 app.command("import")(imports.import_)
+app.command("export")(export.export)
 app.command("apply")(apply.apply)
 app.command("erase")(erase.erase)
 app.command("generate")(sample.generate)

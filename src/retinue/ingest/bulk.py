@@ -83,7 +83,10 @@ async def import_follows(run: Import, name: str, table: Table, on_progress: OnPr
     file = list(run.tallies).index(name)
 
     def read(row: RawRow) -> FollowRecord:
-        return records.follow_record(row.values, run.received_at)
+        record = records.follow_record(row.values, run.received_at)
+        if run.snapshot is not None and record.ended_at is not None:
+            raise BadRecord("ended_at: is there, but a full dump holds what stands")
+        return record
 
     async def store(batch: Sequence[FollowRecord]) -> list[Verdict]:
         if run.snapshot is None:

@@ -16,11 +16,12 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Line(NamedTuple):
-    """A line without its end. `fault` says why its text cannot be trusted, empty where it can."""
+    """A line, its end apart. `fault` says why its text cannot be trusted, empty where it can."""
 
     number: int
     text: str
     fault: str = ""
+    end: str = "\n"
 
 
 class LineFile:
@@ -65,7 +66,9 @@ class LineFile:
 
 def _decoded(number: int, line: bytes) -> Line:
     try:
-        return Line(number, line.decode().rstrip("\r\n"))
+        whole = line.decode()
+        text = whole.rstrip("\r\n")
+        return Line(number, text, end=whole[len(text) :])
     except UnicodeDecodeError:
         return Line(number, _escaped(line).rstrip("\r\n"), "broken UTF-8")
 

@@ -6,7 +6,7 @@ A raw row is a mapping from column to whatever the file held; `values.py` knows 
 from msgspec import Struct
 
 from retinue.ingest import values as read
-from retinue.ingest.values import Values
+from retinue.ingest.values import BadRecord, Values
 from retinue.model import AccountRecord, FollowRecord
 
 
@@ -23,19 +23,36 @@ class Columns(Struct, frozen=True):
 
 
 PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "likes_count", "video_count")
-FOLLOW_COLUMNS = Columns(("follower", "followee"), ("followed_at",))
+FOLLOW_COLUMNS = Columns(
+    ("follower", "followee"), ("followed_at", "ended_at", "following_position", "followers_position")
+)
 ACCOUNT_COLUMNS = Columns(("username",), ("display_name", "id", "visibility", *PROFILE_FIELDS))
 
 
 def follow_record(values: Values, received_at: int) -> FollowRecord:
     """A follow; without a time it is one of now. Raises `BadRecord`."""
     follower, followee = read.name(values, "follower"), read.name(values, "followee")
-    return FollowRecord(follower, followee, read.second(values, "followed_at"), received_at)
+    followed_at, ended_at = read.second(values, "followed_at"), read.second(values, "ended_at")
+    if ended_at is not None:
+        _check_end(followed_at, ended_at, received_at)
+    positions = read.second(values, "following_position"), read.second(values, "followers_position")
+    return FollowRecord(follower, followee, followed_at, received_at, ended_at, *positions)
+
+
+def _check_end(followed_at: int | None, ended_at: int, received_at: int) -> None:
+    if followed_at is None:
+        raise BadRecord("ended_at: is there, but followed_at is missing")
+    if ended_at <= followed_at:
+        raise BadRecord(f"ended_at: {ended_at} is not later than followed_at")
+    if ended_at > received_at:
+        raise BadRecord(f"ended_at: {ended_at} is in the future")
 
 
 def account_record(values: Values) -> AccountRecord:
-    """What a row says of an account. Raises `BadRecord`."""
-    return described(values, read.name(values, "username"), read.key(values, "id"))
+    """What a row says of an account; with an id it may be without a username. Raises `BadRecord`."""
+    key = read.key(values, "id")
+    is_nameless = key is not None and values.get("username") in (None, "")
+    return described(values, None if is_nameless else read.name(values, "username"), key)
 
 
 def described(values: Values, username: str | None, key: str | None) -> AccountRecord:

@@ -6,7 +6,7 @@ other rows are `unusual`, and are read and stored one by one by whoever asked.
 
 import shutil
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +42,7 @@ _TEXT_SECOND = """CASE
     WHEN regexp_full_match({at}, '[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(Z|[+]00:00)?')
         THEN coalesce(CAST(epoch(TRY_CAST(left({at}, 19) AS TIMESTAMP)) AS BIGINT), -1)
     ELSE -1 END"""
+_SAYING = ("ended_at", "followed_at", "following_position", "followers_position")
 _WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
 
 
@@ -105,7 +106,8 @@ class Staging:
         self._duck.execute(
             f"CREATE {'VIEW' if is_parquet else 'TABLE'} staged AS SELECT row, follower, followee,"
             f" CASE WHEN second = 0 THEN {self.received_at} ELSE second END AS second,"
-            f" second BETWEEN 1 AND {self.received_at} AND follower <> followee AS is_usual FROM ({source})"
+            f" second BETWEEN 1 AND {self.received_at} AND follower <> followee AND NOT says_more AS is_usual"
+            f" FROM ({source})"
         )
         # A row for each line: then nothing was passed over or put together.
         if not is_parquet and self._number("SELECT count(*) FROM staged") != _lines_in(table.path) - 1:
@@ -252,23 +254,34 @@ class Staging:
         return column.astype(np.int64)
 
 
-# A source has four columns: row (counted from 1), follower, followee, and second: 0 for no time, -1 for an unusual one.
+# A source has five columns: row (counted from 1), follower, followee, second (0 for no time, -1 for an unusual one),
+# and says_more: whether the row has an end, or a position that is not its time.
 
 
 def _parquet(table: ParquetTable) -> str:
     at = _parquet_second(table.kinds.get("followed_at", ""))
     names = ", ".join(_parquet_name(name, table.kinds[name]) for name in ("follower", "followee"))
-    return f"SELECT file_row_number + 1 AS row, {names}, {at} AS second FROM {table.source(numbered=True)}"
+    return (
+        f"SELECT file_row_number + 1 AS row, {names}, {at} AS second, {_says_more(table.kinds)} AS says_more"
+        f" FROM {table.source(numbered=True)}"
+    )
 
 
 def _csv(table: CsvTable, name: Path) -> str:
     columns = ", ".join(f"'{name}': 'VARCHAR'" for name in table.names)
     at = _TEXT_SECOND.format(at="followed_at") if "followed_at" in table.names else "0"
     return (
-        f"SELECT row_number() OVER () AS row, follower, followee, {at} AS second FROM read_csv({quoted(name)},"
+        f"SELECT row_number() OVER () AS row, follower, followee, {at} AS second,"
+        f" {_says_more(table.names)} AS says_more FROM read_csv({quoted(name)},"
         f" auto_detect = false, columns = {{{columns}}}, header = true, delim = ',', quote = '\"', escape = '\"',"
         " strict_mode = true, null_padding = false)"
     )
+
+
+def _says_more(columns: Collection[str]) -> str:
+    said = {name: f"coalesce(CAST({name} AS VARCHAR), '')" if name in columns else "''" for name in _SAYING}
+    end, start, *positions = said.values()
+    return " OR ".join([f"{end} <> ''", *(f"{position} NOT IN ('', {start})" for position in positions)])
 
 
 def _lines_in(path: Path) -> int:

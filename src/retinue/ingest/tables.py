@@ -276,7 +276,7 @@ class _CsvRecords:
 
 
 def _parsed(lines: list[Line]) -> _Record:
-    text = "\n".join(line.text for line in lines)
+    text = "".join(line.text + line.end for line in lines).removesuffix(lines[-1].end)
     fault = next((line.fault for line in lines if line.fault), "")
     try:
         return _Record(lines[0].number, text, next(csv.reader([text], strict=True)), fault)

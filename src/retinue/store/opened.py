@@ -4,6 +4,7 @@ from typing import Protocol
 
 from retinue.model import Account, Shown_co, Stretch
 from retinue.store.base import AccessStore, AuditStore, Checker, GraphReader, GraphWriter, HotGraph, Ledger, Run
+from retinue.store.whole import WholeGraph
 
 
 class Closing(Protocol):
@@ -24,6 +25,10 @@ class OpenHotGraph(HotGraph, Closing, Protocol):
 
 class OpenWriter(GraphWriter, Closing, Protocol):
     """A graph for writing."""
+
+
+class OpenWhole(WholeGraph, Closing, Protocol):
+    """A graph for reading from one end to the other."""
 
 
 class OpenAccess(AccessStore, AuditStore, Closing, Protocol):

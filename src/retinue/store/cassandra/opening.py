@@ -16,6 +16,7 @@ from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.cassandra.ledger import LeasedLedger
 from retinue.store.cassandra.location import parse
 from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.whole import WholeCassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.ledger import FileLedger
 
@@ -28,6 +29,11 @@ def open_graph(location: str, clock: Clock, show: Callable[[str, str], Shown_co]
 def open_graph_writer(location: str, clock: Clock) -> CassandraGraphWriter:
     """The graph, for writing."""
     return CassandraGraphWriter(_session(location), clock.elapsed, Event().wait)  # which nobody ever sets: a pause
+
+
+def open_whole(location: str) -> WholeCassandraGraph:
+    """The graph, for reading from one end to the other."""
+    return WholeCassandraGraph(_session(location))
 
 
 def open_access(location: str, node: str) -> CassandraAccess:

@@ -91,10 +91,7 @@ class Accounts:
         return before.seen != after.seen or before.key != after.key
 
     def _new(self, record: AccountRecord) -> int:
-        if record.username is None:
-            assert record.key is not None, record
-            return self.create(record.key, record.key)
-        return self._table.add(record.key or self._free_key(record.username))
+        return self._table.add(record.key or self._free_key(record.username or ""))
 
     def _find(self, record: AccountRecord) -> int | None:
         """The account a record speaks of. A source that begins to give ids takes over what it named before."""

@@ -18,7 +18,7 @@ from retinue.store.rules.sides import Sides
 from retinue.store.rules.tables import Tables
 from retinue.store.rules.tidying import Tidying
 from retinue.store.rules.tombstones import Tombstones
-from retinue.store.rules.values import LAST_SECOND, Claimed, Pair
+from retinue.store.rules.values import LAST_SECOND, Claimed, Pair, State, Wanted
 
 _COUNTED = (Verdict.ACCEPTED, Verdict.DUPLICATE)
 
@@ -80,10 +80,24 @@ class GraphChanges:
         state = self._pairs.state(pair)
         verdict = Verdict.DUPLICATE
         if followed_at is not None or state.open is None:
-            verdict = self._pairs.learn(pair, state, Moment(at), received_at)
+            verdict = self._learn(pair, state, record, at)
         if seen_at is None or verdict is Verdict.LIST_FULL:
             return verdict
         return self._see(pair, min(seen_at, received_at), received_at) or verdict
+
+    def _learn(self, pair: Pair, state: State, record: FollowRecord, at: int) -> Verdict:
+        """Add what an imported row says of a pair: a follow at a second, and maybe its end."""
+        latest = _second(record.received_at)
+        positions = (record.following_position, record.followers_position)
+        wanted = Wanted(*(None if position is None or position > latest else position for position in positions))
+        if record.ended_at is None:
+            return self._pairs.learn(pair, state, Moment(at), latest, wanted)
+        # The end first: a follow without it might swallow a later interval, which would lose its places.
+        ended = self._pairs.learn(pair, state, Moment(record.ended_at, is_unfollow=True), latest)
+        if ended is Verdict.LIST_FULL:
+            return ended
+        followed = self._pairs.learn(pair, self._pairs.state(pair), Moment(at), latest, wanted)
+        return ended if followed is Verdict.DUPLICATE else followed
 
     def apply(self, event: Event, received_at: int) -> Verdict:
         """Apply one event; accounts by key."""

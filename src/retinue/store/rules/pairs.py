@@ -7,10 +7,10 @@ from retinue.history import Interval, Moment, intervals
 from retinue.model import Direction
 from retinue.store.base import Verdict
 from retinue.store.rules.lists import Lists
-from retinue.store.rules.seconds import Place
+from retinue.store.rules.seconds import Place, Seconds
 from retinue.store.rules.sides import Sides
 from retinue.store.rules.tables import Tables
-from retinue.store.rules.values import LAST_SECOND, UNKNOWN, Entry, Pair, Standing, State
+from retinue.store.rules.values import ANYWHERE, LAST_SECOND, UNKNOWN, Entry, Pair, Standing, State, Wanted
 
 Places = tuple[Place, Place]
 
@@ -42,10 +42,13 @@ class Pairs:
             return self.followers.seconds.seek(followee, second, latest) is not None
         return True
 
-    def learn(self, pair: Pair, state: State, moment: Moment, latest: int) -> Verdict:
-        """Add one event to what is known of a pair. `latest`: the last second on which an entry may be placed."""
+    def learn(self, pair: Pair, state: State, moment: Moment, latest: int, wanted_places: Wanted = ANYWHERE) -> Verdict:
+        """Add one event to what is known of a pair. `latest`: the last second on which an entry may be placed.
+
+        The places are wanted for the interval that a follow begins.
+        """
         if state is UNKNOWN and not moment.is_unfollow:
-            return self._begin(pair, moment.at, latest)
+            return self._begin(pair, moment.at, latest, wanted_places)
         if moment in state.moments:
             return Verdict.DUPLICATE
         moments = state.moments | {moment}
@@ -64,31 +67,20 @@ class Pairs:
         standings = [self._change(pair, stored[each.start], each) for each in wanted if each.start in stored]
         if new:
             # Sought only now: the stretches around a place may just have changed.
-            places = self._seek(pair, new.start, latest)
+            places = self._seek(pair, new.start, latest, wanted_places)
             assert places is not None, (pair, new)
             standings.append(self._appear(pair, new, places))
         self._table.save(pair, state, State(moments, tuple(standings), state.has_row))
         return Verdict.ACCEPTED
 
-    def _begin(self, pair: Pair, at: int, latest: int) -> Verdict:
+    def _begin(self, pair: Pair, at: int, latest: int, wanted: Wanted) -> Verdict:
         """The ordinary event: a follow of a pair of which nothing is known yet."""
-        places = self._seek(pair, at, latest)
+        places = self._seek(pair, at, latest, wanted)
         if places is None:
             return Verdict.LIST_FULL
-        self._stand(pair, at, places)
-        return Verdict.ACCEPTED
-
-    def restore(self, pair: Pair, at: int, following_position: int) -> None:
-        """Let a pair follow since a second, on a free position of the following list that it had before."""
-        places = self._seek(pair, at, LAST_SECOND)
-        following = self.following.seconds.seek(pair.follower, following_position, LAST_SECOND)
-        assert places is not None, pair
-        assert following is not None, pair
-        self._stand(pair, at, (following, places[1]))
-
-    def _stand(self, pair: Pair, at: int, places: Places) -> None:
         standing = self._appear(pair, Interval(at, None), places)
         self._table.save(pair, UNKNOWN, State(frozenset((Moment(at),)), (standing,)))
+        return Verdict.ACCEPTED
 
     def remove(self, pair: Pair) -> None:
         """Remove whatever is stored of a pair."""
@@ -97,9 +89,9 @@ class Pairs:
             self._vanish(pair, standing)
         self._table.save(pair, state, UNKNOWN)
 
-    def _seek(self, pair: Pair, start: int, latest: int) -> Places | None:
-        following = self.following.seconds.seek(pair.follower, start, latest)
-        followers = self.followers.seconds.seek(pair.followee, start, latest)
+    def _seek(self, pair: Pair, start: int, latest: int, wanted: Wanted = ANYWHERE) -> Places | None:
+        following = _sought(self.following.seconds, pair.follower, start, latest, wanted.following)
+        followers = _sought(self.followers.seconds, pair.followee, start, latest, wanted.followers)
         return (following, followers) if following is not None and followers is not None else None
 
     def _appear(self, pair: Pair, interval: Interval, places: Places) -> Standing:
@@ -140,6 +132,15 @@ class Pairs:
             self.following.end(pair.follower, standing.following)
             self.followers.end(pair.followee, standing.followers)
         return changed
+
+
+def _sought(seconds: Seconds, owner: int, start: int, latest: int, wanted: int | None) -> Place | None:
+    """The wanted second, where it is free; else the one that is due to the start."""
+    if wanted is not None and wanted != start:
+        place = seconds.seek(owner, wanted, wanted)
+        if place is not None and place.second == wanted:
+            return place
+    return seconds.seek(owner, start, latest)
 
 
 def _entries(pair: Pair, standing: Standing) -> tuple[Entry, Entry]:

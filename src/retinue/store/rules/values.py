@@ -116,4 +116,12 @@ class State(Struct, frozen=True):
         return only.interval.start == only.following == only.followers
 
 
+class Wanted(NamedTuple):
+    """Positions that a new interval should have in the two lists, where they are free; None: any."""
+
+    following: int | None = None
+    followers: int | None = None
+
+
+ANYWHERE = Wanted()
 UNKNOWN = State(frozenset(), ())

@@ -16,9 +16,10 @@ import apsw
 
 from retinue import names
 from retinue.errors import StoreError, StoreUnavailable
+from retinue.history import Moment
 from retinue.model import Quota
 from retinue.store.rules.accounts import PROFILE_FIELDS
-from retinue.store.rules.values import Pair
+from retinue.store.rules.values import LAST_SECOND, UNKNOWN, Pair, Wanted
 from retinue.store.sqlite import files
 from retinue.store.sqlite.files import Execute
 from retinue.store.sqlite.work import Work
@@ -149,7 +150,8 @@ def _move_follows(connection: apsw.Connection, on_progress: OnProgress) -> None:
     work = Work(connection)
     work.begin()
     for done, (follower, position, followee, at) in enumerate(connection.execute(_FOLLOWS)):
-        work.pairs.restore(Pair(follower, followee), at, position)
+        pair, wanted = Pair(follower, followee), Wanted(following=position)
+        work.pairs.learn(pair, UNKNOWN, Moment(at), LAST_SECOND, wanted)
         if done % _ROWS_AT_ONCE == 0:
             work.flush()
             on_progress(done, total)

@@ -47,7 +47,7 @@ class Standing:
     def lists_of(self, direction: Direction, owners: Numbers) -> tuple[Entries, Entries, tuple[Numbers, Numbers]]:
         """The entries of lists in the range of pages, those aside, and owners and seconds of ended follows."""
         if self.is_empty:
-            return _entries([]), _entries([]), (_NOTHING, _NOTHING)
+            return entries_in([]), entries_in([]), (_NOTHING, _NOTHING)
         main = self._entries_of(direction.value, owners)
         aside = self._entries_of(f"{direction.value}_aside", owners)
         ended = [
@@ -87,7 +87,7 @@ class Standing:
 
     def _entries_of(self, table: str, owners: Numbers) -> Entries:
         query = f"SELECT block, entries, displaced FROM {table} WHERE block BETWEEN ? AND ? ORDER BY block"
-        return _entries(
+        return entries_in(
             row
             for owner in owners.tolist()
             for row in self._execute(query, (first_block(owner), block_at(owner, LAST_SECOND))).fetchall()
@@ -103,8 +103,8 @@ def is_among(numbers: Numbers, ascending: Numbers) -> NDArray[np.bool_]:
     return found
 
 
-def _entries(rows: Iterable[tuple[Any, ...]]) -> Entries:
-    """The entries of blocks, in their order."""
+def entries_in(rows: Iterable[tuple[Any, ...]]) -> Entries:
+    """The entries of rows of a table of blocks, in their order."""
     owners, sizes, positions, accounts, displaced = [], [], [], [], []
     for block, entries, pairs in rows:
         half = len(entries) // 2

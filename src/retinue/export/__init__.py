@@ -1,0 +1,1 @@
+"""Writing a whole graph into files."""

@@ -1,0 +1,50 @@
+"""Reading a whole graph from its keyspace. Writers may work meanwhile: each row is as it was when it was read."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+from msgspec import json
+
+from retinue.model import AccountRecord, Visibility
+from retinue.store.cassandra.session import Row, Session
+from retinue.store.whole import Standings
+
+_ROWS_AT_ONCE = 5_000
+_ACCOUNTS = "SELECT id, key, folded, username, display_name, visibility, said FROM account"
+_PAIRS = "SELECT follower, followee, standings FROM pair"
+
+
+class WholeCassandraGraph:
+    """A `WholeGraph`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def accounts(self) -> Iterator[list[tuple[int, AccountRecord]]]:
+        """All accounts that were not erased."""
+        rows = self._session.stream(_ACCOUNTS)
+        while part := list(islice(rows, _ROWS_AT_ONCE)):
+            yield [(row[0], _record(row)) for row in part if row[1] is not None]
+
+    def standings(self, *, with_ended: bool) -> Iterator[Standings]:
+        """All intervals."""
+        rows = self._session.stream(_PAIRS)
+        while part := list(islice(rows, _ROWS_AT_ONCE)):
+            found = [
+                (follower, followee, *standing)
+                for follower, followee, standings in part
+                for standing in standings or ()
+                if with_ended or standing[1] == 0
+            ]
+            yield Standings(*np.array(found, np.int64).reshape(-1, len(Standings._fields)).T)
+
+
+def _record(row: Row) -> AccountRecord:
+    _, key, folded, username, display_name, visibility, said = row
+    fields = {field: value for field, (_, value) in json.decode(said or "{}").items()}
+    return AccountRecord(username if folded else None, key, display_name or "", Visibility(visibility), **fields)
