@@ -363,6 +363,9 @@ class ModelGraph:
             return Verdict.SELF_FOLLOW
         if self._means_somebody_erased(record.follower) or self._means_somebody_erased(record.followee):
             return Verdict.ERASED
+        for name in (record.follower, record.followee):
+            if names.fault_in_username(name) and self.meant_by(name) is None:
+                return Verdict.NO_ACCOUNT
         before = self.born
         follower, followee = (self._found_or_created(name) for name in (record.follower, record.followee))
         now, verdict = record.received_at, Verdict.DUPLICATE

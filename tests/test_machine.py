@@ -34,8 +34,8 @@ from sites import Begin
 T = TypeVar("T")
 BEGIN = 5
 
-# Keys that are names, names that are keys, spellings of one name, and one that is too long for a key.
-KEYS = ("1", "2", "3", "ann", "Ann")
+# Keys that are names, and one that cannot be; names that are keys, spellings of one name, and one too long for a key.
+KEYS = ("1", "2", "3 3", "ann", "Ann")
 NAMES = ("ann", "bob", "cy", "1", "Ærø", "ærø", "x" * 65)
 ALL_NAMES = sorted({names.fold(name) for name in (*KEYS, *NAMES)})
 

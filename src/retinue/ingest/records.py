@@ -31,7 +31,7 @@ ACCOUNT_COLUMNS = Columns(("username",), ("display_name", "id", "visibility", *P
 
 def follow_record(values: Values, received_at: int) -> FollowRecord:
     """A follow; without a time it is one of now. Raises `BadRecord`."""
-    follower, followee = read.name(values, "follower"), read.name(values, "followee")
+    follower, followee = read.name_or_key(values, "follower"), read.name_or_key(values, "followee")
     followed_at, ended_at = read.second(values, "followed_at"), read.second(values, "ended_at")
     if ended_at is not None:
         _check_end(followed_at, ended_at, received_at)

@@ -25,6 +25,7 @@ from retinue.model import FollowRecord
 from retinue.store.base import GraphWriter, Verdict
 
 _BATCH = 2_000
+_LOST = (Verdict.LIST_FULL, Verdict.NO_ACCOUNT)
 _COLUMNS = {"owner": "VARCHAR", "file": "INTEGER", "followee": "VARCHAR"}
 
 
@@ -62,13 +63,15 @@ class Snapshot:
         owners = await writer.keys_of([record.follower for record in records])
         followees = await writer.keys_of([record.followee for record in records])
         for owner, followee, verdict in zip(owners, followees, verdicts, strict=True):
-            if owner is not None:
-                self._write(owner, file, "" if verdict is Verdict.LIST_FULL else followee or owner)
+            if owner is None:
+                self.nameless += verdict is Verdict.NO_ACCOUNT
+            else:
+                self._write(owner, file, "" if verdict in _LOST else followee or owner)
 
     def miss(self, file: int, row: RawRow) -> None:
         """A row of a file that was rejected unread."""
         try:
-            self._missed.add((read.name(row.values, "follower"), file))
+            self._missed.add((read.name_or_key(row.values, "follower"), file))
         except BadRecord:
             self.nameless += 1
 

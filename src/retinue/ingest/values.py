@@ -36,6 +36,14 @@ def name(values: Values, field: str) -> str:
     return found
 
 
+def name_or_key(values: Values, field: str) -> str:
+    """A username, or an account's key, which may be no username; required."""
+    found = _word(values.get(field), field)
+    if found and names.fault_in_key(found) is None:
+        return found
+    return name(values, field)
+
+
 def key(values: Values, field: str) -> str | None:
     """An account's key."""
     found = _word(values.get(field), field)

@@ -57,7 +57,7 @@ class GraphChanges:
     def is_refused(self, name: str) -> bool:
         """Whether no account can have a name in an imported row, or it means one that was erased."""
         if names.fault_in_username(name) is not None:
-            return True
+            return self._resolver.find(name) is None
         return self._tombstones.has_name(name) and self._resolver.find(name) is None
 
     def add_follow(self, record: FollowRecord, seen_at: int | None) -> Verdict:
@@ -68,6 +68,8 @@ class GraphChanges:
         for account, name in zip(found, (record.follower, record.followee), strict=True):
             if account is None and self._tombstones.has_name(name):
                 return Verdict.ERASED
+            if account is None and names.fault_in_username(name) is not None:
+                return Verdict.NO_ACCOUNT
         received_at = _second(record.received_at)
         # What has not begun yet has no time: otherwise each import would bring it a new one.
         followed_at = None if record.followed_at is None or record.followed_at > received_at else record.followed_at
