@@ -179,7 +179,8 @@ def test_who_lost_the_lease_writes_nothing(site: Site) -> None:
 
 def test_a_long_copy_keeps_the_lease(site: Site, small_buckets: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a bucket is written anew the lease is renewed between the pieces, however many there are."""
-    monkeypatch.setattr(session, "AT_ONCE", 2)
+    monkeypatch.setattr(session, "BATCHES_AT_ONCE", 1)
+    monkeypatch.setattr(session, "BATCH_BYTES", 1)
     ticks = count()
     renewed = []
     whole = type(site.session).compare_and_set

@@ -22,20 +22,23 @@ from cassandra.policies import (
     RetryPolicy,
     TokenAwarePolicy,
 )
-from cassandra.query import UNSET_VALUE, tuple_factory
+from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, tuple_factory
 
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.store.cassandra.location import Location
 
 # A page is answered in milliseconds or not at all: a client that waits asks again, a refusal tells it to.
 READ_SECONDS = 0.8
-WRITE_SECONDS = 5.0
+BULK_SECONDS = 5.0  # of writers, whose statements wait behind each other
 CONNECT_SECONDS = 3.0
 # What a node has not answered by then is asked of another one too; far beyond an ordinary answer's time.
 SPECULATE_AFTER_SECONDS = 0.1
 RECONNECT_SECONDS = 0.5
 MOST_CROSSINGS = 10
-AT_ONCE = 128  # statements on their way; more would only wait in the nodes' queues
+# On their way; more would only wait in the nodes' queues.
+READS_AT_ONCE = 128
+BATCHES_AT_ONCE = 32
+BATCH_BYTES = 4_000  # of values; nodes complain of batches of more than 5 KiB
 
 Row = tuple[Any, ...]
 UNSET = UNSET_VALUE  # a column that is to stay as it is
@@ -92,8 +95,9 @@ class Session:
             return await answer
 
     def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]:
-        """Run many short reads at once; their rows in the order of the statements."""
-        return [list(rows or ()) for rows in self._run_all(statements, "reads", "read")]
+        """Run many short reads at once; their rows in the order of the statements. For writers."""
+        bound = self._counted(statements, "reads")
+        return [list(rows or ()) for rows in self._run_all(bound, "bulk", READS_AT_ONCE)]
 
     def write(self, query: str, values: Sequence[Any] = ()) -> None:
         """Run one write; it is stored by a quorum when this returns."""
@@ -104,13 +108,13 @@ class Session:
 
         They go out in pieces, each of which takes a write's time at most; `before_each` may stop them.
         """
-        self._run_all(statements, "writes", "write", before_each)
+        self._run_all(_batched(self._counted(statements, "writes")), "bulk", BATCHES_AT_ONCE, before_each)
 
     def compare_and_set(self, query: str, values: Sequence[Any] = ()) -> tuple[bool, Row]:
         """Run a lightweight transaction: whether it was applied, and what the row holds that stood in its way."""
         self.counts["writes"] += 1
         with _translated():
-            found = self._session.execute(self._bound(query, values), execution_profile="write").one()
+            found = self._session.execute(self._bound(query, values), execution_profile="bulk").one()
         return bool(found[0]), tuple(found[1:])
 
     def run_as_is(self, query: str) -> list[Row]:
@@ -141,16 +145,14 @@ class Session:
         return statement.bind(values)
 
     def _run_all(
-        self, statements: Iterable[Statement], kind: str, profile: str, before_each: Callable[[], object] = lambda: None
+        self, waiting: Iterator[Any], profile: str, at_once: int, before_each: Callable[[], object] = lambda: None
     ) -> list[Any]:
         """Send piece after piece. All are waited for, also where one fails: none may come in later."""
         results: list[Any] = []
         failed: Exception | None = None
         with _translated():
-            waiting = (self._bound(*statement) for statement in statements)
-            while some := list(islice(waiting, AT_ONCE)):
+            while some := list(islice(waiting, at_once)):
                 before_each()
-                self.counts[kind] += len(some)
                 futures = [self._session.execute_async(each, execution_profile=profile) for each in some]
                 for future in futures:
                     try:
@@ -160,6 +162,26 @@ class Session:
                 if failed:
                     raise failed
         return results
+
+    def _counted(self, statements: Iterable[Statement], kind: str) -> Iterator[Any]:
+        for statement in statements:
+            self.counts[kind] += 1
+            yield self._bound(*statement)
+
+
+def _batched(waiting: Iterator[Any]) -> Iterator[Any]:
+    """Bound statements put together: most of what a write costs here is to send it. Each row is still on its own."""
+    batch, size = BatchStatement(BatchType.UNLOGGED), 0
+    for bound in waiting:
+        length = sum(len(value) for value in bound.values if isinstance(value, bytes))
+        if size and size + length > BATCH_BYTES:
+            yield batch
+            batch, size = BatchStatement(BatchType.UNLOGGED), 0
+        batch.add(bound)
+        batch.is_idempotent = True
+        size += length or 1
+    if size:
+        yield batch
 
 
 def _tell(
@@ -233,7 +255,7 @@ def _cluster(location: Location) -> Any:
             EXEC_PROFILE_DEFAULT: profile(CONNECT_SECONDS),
             "read": profile(READ_SECONDS, speculative_execution_policy=speculative),
             "scan": profile(60.0),
-            "write": profile(WRITE_SECONDS),
+            "bulk": profile(BULK_SECONDS),
         },
         auth_provider=PlainTextAuthProvider(location.user, location.password) if location.user else None,
         ssl_context=_tls(location),

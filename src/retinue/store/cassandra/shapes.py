@@ -9,9 +9,15 @@ Row = tuple[Any, ...]
 
 
 class Shape:
-    """A table. Of the key's columns the first `within` are said when several rows are read at once."""
+    """A table. Of the key's columns the first `within` are said when several rows are read at once.
 
-    def __init__(self, table: str, key: Sequence[str], columns: Sequence[str], *, within: int = 0) -> None:
+    `is_wide`: those are all but the last one, and rows that share them are asked for together.
+    """
+
+    def __init__(
+        self, table: str, key: Sequence[str], columns: Sequence[str], *, within: int = 0, is_wide: bool = False
+    ) -> None:
+        self.is_wide = is_wide
         self.table = table
         self.key = tuple(key)
         self.columns = tuple(columns)
@@ -39,6 +45,12 @@ class Shape:
         """The rows that share the first part of the key, with the rest of the key in front."""
         rest = (*self.key[self.within :], *self.columns)
         return f"SELECT {', '.join(rest)} FROM {self.table} WHERE {_equal(self.key[: self.within])}"
+
+    @cached_property
+    def some_within(self) -> str:
+        """Several rows that share all of the key but its last column, with that in front; its values come as a list."""
+        *same, last = self.key
+        return f"SELECT {', '.join((last, *self.columns))} FROM {self.table} WHERE {_equal(same)} AND {last} IN ?"
 
     def _or_key(self, columns: Sequence[str]) -> str:
         return ", ".join(columns) or self.key[0]
@@ -69,9 +81,9 @@ ACCOUNT = Shape(
 ACCOUNT_KEY = Shape("account_key", ["key"], ["account"])
 USERNAME = Shape("username", ["folded"], ["holder", "claims"])
 ENTRY = Shape("entry", ["owner", "kind", "bucket", "position", "account"], ["started_at", "ended_at"], within=3)
-LIST = Shape("list", ["owner", "kind"], ["buckets", "next_bucket"], within=1)
+LIST = Shape("list", ["owner", "kind"], ["buckets", "next_bucket"], within=1, is_wide=True)
 TAKEN = Shape("taken", ["owner", "direction", "last"], ["first"], within=2)
-PAIR = Shape("pair", ["follower", "followee"], ["moments", "standings"])
+PAIR = Shape("pair", ["follower", "followee"], ["moments", "standings"], is_wide=True)
 LATE = Shape("late", ["owner", "direction"], [])
 OVER = Shape("over", ["owner", "direction", "other"], [], within=2)
 POSTDATED = Shape("postdated", ["account", "mirrored", "other", "event", "claimed_at"], ["at"], within=1)

@@ -24,6 +24,10 @@ class CassandraTaken:
         """Call when another writer may have written, and after a failure."""
         self._read.clear()
 
+    def learn_empty(self, owners: Iterable[int]) -> None:
+        """Take notice of lists in which nothing stands."""
+        self._read.update((owner, []) for owner in owners)
+
     def fetch(self, owners: Iterable[int]) -> None:
         """Read the first stretches of several lists at once."""
         missing = list(dict.fromkeys(owner for owner in owners if owner not in self._read))

@@ -61,15 +61,19 @@ class Unit:
         return place in self._changed or place in self._stored
 
     def fetch(self, shape: Shape, keys: Iterable[Key]) -> None:
-        """Read rows that are not known, all at once."""
-        missing = list(dict.fromkeys(key for key in keys if not self.knows(shape, key)))
-        if len(missing) == 1:
-            found = [self.session.rows(shape.select, missing[0])]
+        """Read rows that are not known, all at once; those that share all of the key but its last column together."""
+        missing: dict[Key, list[Any]] = {}
+        for key in dict.fromkeys(key for key in keys if not self.knows(shape, key)):
+            missing.setdefault(key[:-1] if shape.is_wide else key, []).append(key[-1])
+            self._stored[shape.table, key] = None
+        if len(missing) == 1:  # the ordinary case of a single look
+            found = [self.session.rows(*_asked(shape, *one)) for one in missing.items()]
         else:
-            found = self.session.rows_of_all(Statement(shape.select, key) for key in missing)
-        for key, rows in zip(missing, found, strict=True):
-            row = None if not rows else rows[0][: len(shape.columns)]
-            self._stored[shape.table, key] = row
+            found = self.session.rows_of_all(Statement(*_asked(shape, *one)) for one in missing.items())
+        for prefix, rows in zip(missing, found, strict=True):
+            for row in rows:
+                key, columns = ((*prefix, row[0]), row[1:]) if shape.is_wide else (prefix, row[: len(shape.columns)])
+                self._stored[shape.table, key] = columns
 
     def changed_within(self, shape: Shape, prefix: Key) -> dict[Key, Row | None]:
         """What was changed of the rows that share the first part of the key, by the rest of it."""
@@ -125,3 +129,8 @@ class Unit:
             if value is not None or old is not None
         }
         return Change(shape.table, key, columns)
+
+
+def _asked(shape: Shape, prefix: Key, last: list[Any]) -> tuple[str, Key]:
+    """The query for rows with keys that begin alike."""
+    return (shape.some_within, (*prefix, last)) if shape.is_wide else (shape.select, prefix)

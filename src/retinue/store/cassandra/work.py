@@ -113,15 +113,18 @@ class Work:
         """Read pairs, and what stands around the seconds of follows in both lists."""
         known: list[Follow] = [(a, b, at) for a, b, at in follows if a is not None and b is not None]
         self.unit.fetch(PAIR, ((a, b) for a, b, _ in known))
-        for direction, owned in (
-            (Direction.FOLLOWING, [(a, at) for a, _, at in known]),
-            (Direction.FOLLOWERS, [(b, at) for _, b, at in known]),
-        ):
-            kinds = self.lists[direction]
-            self.unit.fetch(LIST, ((owner, table.kind) for owner, _ in owned for table in kinds))
-            old = [(owner, at) for owner, at in owned if any(table.cut(owner).rows for table in kinds)]
-            self._taken[direction].fetch(owner for owner, _ in old)
-            kinds.main.fetch((owner, at - 1, at + 1) for owner, at in old)
+        owned = {
+            Direction.FOLLOWING: [(a, at) for a, _, at in known],
+            Direction.FOLLOWERS: [(b, at) for _, b, at in known],
+        }
+        kinds = {table.kind for tables in self.lists.values() for table in tables}
+        self.unit.fetch(LIST, ((owner, kind) for of in owned.values() for owner, _ in of for kind in kinds))
+        for direction, places in owned.items():
+            lists = self.lists[direction]
+            old = {owner for owner, _ in places if any(table.cut(owner).rows for table in lists)}
+            self._taken[direction].learn_empty(owner for owner, _ in places if owner not in old)
+            self._taken[direction].fetch(sorted(old))
+            lists.main.fetch((owner, at - 1, at + 1) for owner, at in places if owner in old)
 
 
 def _key_of(event: Event) -> str:

@@ -18,7 +18,7 @@ from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.shapes import GRAPH
 from retinue.store.cassandra.work import Work
 
-GROUP = 400  # items; what they change fits easily into the one row that is written first
+GROUP = 2_000  # items; what they change fits easily into the one row that is written first
 _SECRET = "SELECT secret FROM store WHERE name = 'store'"
 
 _Item = TypeVar("_Item")
