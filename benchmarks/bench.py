@@ -157,7 +157,7 @@ def _report(options: Options, runs: list[Run]) -> None:
     verdicts = [figures.judge(runs, target) for target in figures.TARGETS]
     print(f"{options.accounts:,} accounts, {options.follows:,} follows; medians of {options.rounds} (lowest-highest)")
     print("\n".join(figures.table(runs)))
-    print("\n".join([*figures.late_lines(runs), *figures.verdict_lines(verdicts)]))
+    print("\n".join([*figures.disturbed_lines(runs), *figures.late_lines(runs), *figures.verdict_lines(verdicts)]))
     print(f"every run is in {_save(options, runs, verdicts)}")
 
 

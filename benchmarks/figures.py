@@ -5,8 +5,11 @@ them, and a ratio is taken within each round before its median is.
 """
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+FULL_PERCENT = 90  # of its core a server uses when nothing else does
 
 LIMIT = "nginx"
 HANDMADE = "hand-made"
@@ -67,6 +70,12 @@ class Verdict:
     ratio: Spread
     is_met: bool
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether every round says the same."""
+        ends = (Spread(end, end, end) for end in (self.ratio.low, self.ratio.high))
+        return all(self.target.is_met(end) == self.is_met for end in ends)
+
 
 _CPU = "cpu_microseconds"
 _SPEED = "requests_per_second"
@@ -125,17 +134,23 @@ def verdict_lines(verdicts: Iterable[Verdict]) -> list[str]:
     return [
         f"{verdict.target.title} at {verdict.target.max_count} rows: {verdict.ratio:.2f};"
         f" target {'at most' if verdict.target.is_most else 'at least'} {verdict.target.bound:g}:"
-        f" {'met' if verdict.is_met else 'MISSED'}"
+        f" {'met' if verdict.is_met else 'MISSED'}{'' if verdict.is_clear else ', though not in every round'}"
         for verdict in verdicts
+    ]
+
+
+def disturbed_lines(runs: Iterable[Run]) -> list[str]:
+    """A sentence for each server and size of pages at which something else ran on its core: its speed says little."""
+    counts = Counter((run.server, run.max_count) for run in runs if run.core_percent < FULL_PERCENT)
+    return [
+        f"NOT A QUIET MACHINE: {server}, {max_count} rows, had less than {FULL_PERCENT} % of its core in {count} rounds"
+        for (server, max_count), count in counts.items()
     ]
 
 
 def late_lines(runs: Iterable[Run]) -> list[str]:
     """A sentence for each server and size of pages at which the sender could not keep its schedule."""
-    late = [run for run in runs if not run.kept_schedule]
-    counts = {(run.server, run.max_count): 0 for run in late}
-    for run in late:
-        counts[run.server, run.max_count] += 1
+    counts = Counter((run.server, run.max_count) for run in runs if not run.kept_schedule)
     return [
         f"at half load of {server}, {max_count} rows, the sender could not keep its schedule in {count} rounds"
         for (server, max_count), count in counts.items()

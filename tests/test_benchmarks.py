@@ -19,7 +19,19 @@ import open_loop
 from accounts import KINDS, Kind
 from billion import follows_that_fit
 from debian import Program, require
-from figures import HANDMADE, LIMIT, OURS, TARGETS, Run, judge, late_lines, spread, table, verdict_lines
+from figures import (
+    HANDMADE,
+    LIMIT,
+    OURS,
+    TARGETS,
+    Run,
+    disturbed_lines,
+    judge,
+    late_lines,
+    spread,
+    table,
+    verdict_lines,
+)
 from import_figures import Load, lines
 from open_loop import Plan, requests_of, schedule, summary
 from process_tree import cpu_seconds, folder_bytes, require_cores, resident_bytes, shared_out_bytes, tree, watched
@@ -214,7 +226,7 @@ def test_targets_are_judged_by_medians_of_ratios_within_rounds() -> None:
     assert [1.95, 1.95, 26, 26] == [each.ratio.median for each in verdicts]
     assert [True] * 4 == [each.is_met for each in verdicts]
     assert (
-        f"CPU of {OURS} / CPU of {LIMIT} at 20 rows: 1.95 (1.90-2.10); target at most 2: met"
+        f"CPU of {OURS} / CPU of {LIMIT} at 20 rows: 1.95 (1.90-2.10); target at most 2: met, though not in every round"
         == verdict_lines(verdicts)[0]
     )
 
@@ -235,7 +247,7 @@ def test_targets_that_are_missed(factor: float, expected: list[bool]) -> None:
 
     verdicts = [judge(runs, target) for target in TARGETS]
     assert expected == [each.is_met for each in verdicts]
-    assert expected == [line.endswith(": met") for line in verdict_lines(verdicts)]
+    assert expected == [": met" in line for line in verdict_lines(verdicts)]
 
 
 def test_the_table_has_a_line_for_each_server_and_size() -> None:
@@ -253,6 +265,16 @@ def test_a_sender_that_was_late_is_named() -> None:
 
     assert [] == late_lines(FAST)
     assert [f"at half load of {OURS}, 20 rows, the sender could not keep its schedule in 3 rounds"] == late_lines(late)
+
+
+def test_a_core_that_was_shared_is_named() -> None:
+    """By server and size, with how often."""
+    shared = [replace(run, core_percent=21 if run.server != OURS and run.max_count == 100 else 99) for run in FAST]
+
+    assert [
+        f"NOT A QUIET MACHINE: {server}, 100 rows, had less than 90 % of its core in 3 rounds"
+        for server in (LIMIT, HANDMADE)
+    ] == disturbed_lines(shared)
 
 
 @given(st.lists(st.floats(0, 1e9), min_size=1))
