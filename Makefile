@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # What tests draw at random is drawn from this; the seed of a run is in the command line that make prints.
 SEED ?= $(shell date +%s)
 
-.PHONY: demo test lint format docs walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-start clean help
+.PHONY: demo test test-cluster lint format docs walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-start clean help
 
 help:            ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -14,6 +14,9 @@ demo: .venv/.server        ## Make a sample graph, serve it, show a first answer
 
 test: .venv/.dev lint      ## Lint, type check and run every test (SEED=number repeats a run)
 	$(PY) -m pytest --hypothesis-seed=$(SEED)
+
+test-cluster: .venv/.dev   ## Three nodes of Cassandra: one, then two, are killed and come back (SECONDS=60; beside it few others)
+	$(PY) -m pytest -rP tests/three_nodes.py
 
 lint: .venv/.dev           ## Ruff and mypy
 	.venv/bin/ruff check .

@@ -100,6 +100,18 @@ def test_a_page_is_one_query(site: Site) -> None:
         assert (1, 10) == (site.session.counts["reads"] - before, len(page.rows))
 
 
+def test_an_entry_may_be_seen_before_its_account(site: Site) -> None:
+    """While a group is being written: what the reader did not find then it looks for again."""
+    site.follow(("a", "b", 100))
+    site.session.write(INSERT, (site.id("a"), "following", 0, 200, 99))
+    assert ["b"] == site.walked("a", 5)
+
+    site.session.run_as_is(
+        "INSERT INTO account (id, key, folded, username, display_name, visibility) VALUES (99, 'c', 'c', 'c', '', 0)"
+    )
+    assert ["c", "b"] == site.walked("a", 5)
+
+
 def test_a_page_across_a_seam_is_two_queries(site: Site, small_buckets: None) -> None:
     """A list that was cut is walked exactly, and no page needs more than the two buckets that it lies in."""
     site.follow(*(("a", f"f{n}", 1000 + n) for n in range(50)))
@@ -180,7 +192,7 @@ def test_who_lost_the_lease_writes_nothing(site: Site) -> None:
 def test_a_long_copy_keeps_the_lease(site: Site, small_buckets: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a bucket is written anew the lease is renewed between the pieces, however many there are."""
     monkeypatch.setattr(session, "BATCHES_AT_ONCE", 1)
-    monkeypatch.setattr(session, "BATCH_BYTES", 1)
+    monkeypatch.setattr(session, "BATCH_ROWS", 1)
     ticks = count()
     renewed = []
     whole = type(site.session).compare_and_set

@@ -4,6 +4,7 @@ Each has a folder of its own, which goes with it. Small heaps, no waiting for ne
 tombstones: what would only be slow on a large cluster fails here.
 """
 
+import secrets
 import signal
 import socket
 import subprocess
@@ -151,7 +152,8 @@ class Node:
         heap = [f"-Xms{self.heap_mib}m", f"-Xmx{self.heap_mib}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4"]
         defined = [f"-D{name}={value}" for name, value in options.items()]
         classes = ["-cp", f"{self.folder}:{lib}/*", "org.apache.cassandra.service.CassandraDaemon"]
-        return ["java", *heap, *opened, f"-javaagent:{agent}", *defined, *classes]
+        tied = ["setpriv", "--pdeathsig", "KILL"]  # whatever ends the tests ends it too
+        return [*tied, "java", *heap, *opened, f"-javaagent:{agent}", *defined, *classes]
 
     def _answers(self) -> bool:
         with socket.socket() as probe:
@@ -183,12 +185,12 @@ def running(count: int, port: int) -> Iterator[list[Node]]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and the next one neither."""
+    """A port that nobody listens on, and the next one neither; below those that the system gives out by itself."""
     while True:
+        port = 20_000 + 2 * secrets.randbelow(6_000)
         with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
             try:
+                first.bind(("127.0.0.1", port))
                 second.bind(("127.0.0.1", port + 1))
             except OSError:
                 continue

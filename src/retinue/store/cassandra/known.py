@@ -47,8 +47,8 @@ class Known(Generic[Shown_co]):
         self._session = session
         self._clock = clock
         self._show = show
-        self._young: dict[int, Person[Shown_co] | None] = {}
-        self._old: dict[int, Person[Shown_co] | None] = {}
+        self._young: dict[int, Person[Shown_co]] = {}
+        self._old: dict[int, Person[Shown_co]] = {}
         self._names: dict[str, int] = {}
         self._edition = 0  # another one whenever something was forgotten: what was read before is not kept then
         self._revision: int | None = None
@@ -93,19 +93,24 @@ class Known(Generic[Shown_co]):
 
     async def people(self, numbers: Sequence[int]) -> list[Person[Shown_co] | None]:
         """Accounts, in the order of their numbers; those that are not known are read all at once."""
-        people = {number: self._young[number] for number in numbers if number in self._young}
+        people: dict[int, Person[Shown_co] | None] = {
+            number: self._young[number] for number in numbers if number in self._young
+        }
         missing = [number for number in dict.fromkeys(numbers) if number not in people]
-        found = {number: self._old[number] for number in missing if number in self._old}
+        found: dict[int, Person[Shown_co] | None] = {
+            number: self._old[number] for number in missing if number in self._old
+        }
         read = [number for number in missing if number not in found]
         edition = self._edition
         if read:
             found |= zip(read, await asyncio.gather(*map(self._read, read)), strict=True)
         if edition == self._edition:  # else something was forgotten meanwhile: use what was read, but do not keep it
-            self._keep(found)
+            # Nor is kept that there is nobody: a new account may become visible after an entry that names it.
+            self._keep({number: person for number, person in found.items() if person is not None})
         people |= found
         return [people[number] for number in numbers]
 
-    def _keep(self, people: dict[int, Person[Shown_co] | None]) -> None:
+    def _keep(self, people: dict[int, Person[Shown_co]]) -> None:
         if len(self._young) + len(people) > PER_GENERATION:
             self._old, self._young = self._young, {}
         self._young.update(people)

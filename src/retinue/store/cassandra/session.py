@@ -30,7 +30,7 @@ from retinue.store.cassandra.location import Location
 # A page is answered in milliseconds or not at all: a client that waits asks again, a refusal tells it to.
 READ_SECONDS = 0.8
 BULK_SECONDS = 5.0  # of writers, whose statements wait behind each other
-CONNECT_SECONDS = 3.0
+CONNECT_SECONDS = 10.0  # busy nodes and clients take their time
 # What a node has not answered by then is asked of another one too; far beyond an ordinary answer's time.
 SPECULATE_AFTER_SECONDS = 0.1
 RECONNECT_SECONDS = 0.5
@@ -38,7 +38,8 @@ MOST_CROSSINGS = 10
 # On their way; more would only wait in the nodes' queues.
 READS_AT_ONCE = 128
 BATCHES_AT_ONCE = 32
-BATCH_BYTES = 4_000  # of values; nodes complain of batches of more than 5 KiB
+# Nodes complain of batches of more than ten partitions, and of more than 5 KiB with all that goes with the values.
+BATCH_ROWS, BATCH_BYTES = 10, 2_500
 
 Row = tuple[Any, ...]
 UNSET = UNSET_VALUE  # a column that is to stay as it is
@@ -171,17 +172,22 @@ class Session:
 
 def _batched(waiting: Iterator[Any]) -> Iterator[Any]:
     """Bound statements put together: most of what a write costs here is to send it. Each row is still on its own."""
-    batch, size = BatchStatement(BatchType.UNLOGGED), 0
+    batch, rows, size = _batch(), 0, 0
     for bound in waiting:
         length = sum(len(value) for value in bound.values if isinstance(value, bytes))
-        if size and size + length > BATCH_BYTES:
+        if rows == BATCH_ROWS or (rows and size + length > BATCH_BYTES):
             yield batch
-            batch, size = BatchStatement(BatchType.UNLOGGED), 0
+            batch, rows, size = _batch(), 0, 0
         batch.add(bound)
-        batch.is_idempotent = True
-        size += length or 1
-    if size:
+        rows, size = rows + 1, size + length
+    if rows:
         yield batch
+
+
+def _batch() -> Any:
+    batch = BatchStatement(BatchType.UNLOGGED)
+    batch.is_idempotent = True
+    return batch
 
 
 def _tell(
