@@ -132,6 +132,15 @@ def test_what_is_remembered_is_bounded(gate: Gate, monkeypatch: pytest.MonkeyPat
     assert 24 == gate.lookups
 
 
+def test_a_header_that_is_filled_up_is_not_remembered(gate: Gate) -> None:
+    """It is good, but one client could fill the memory with thousands of them."""
+    header = gate.token(*gate.create())
+    for blanks in (600, 601):
+        gate.authorize(header.replace(b" ", b" " * blanks))
+
+    assert {} == gate.credentials._remembered
+
+
 def test_an_unknown_client_is_refused_like_a_wrong_secret(gate: Gate) -> None:
     """Nothing tells whether the key or the secret was wrong, nor anything of a client whose secret is not known."""
     key, secret = gate.create()

@@ -22,7 +22,7 @@ import pytest
 from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.model import FollowRecord
-from running import Server, Session, fresh_token, running_server
+from running import Refused, Server, Session, fresh_token, running_server
 from test_cli import retinue
 
 NOW = 1_700_000_000
@@ -108,6 +108,61 @@ def test_too_many_connections_are_answered_in_our_form(graph: Path) -> None:
         assert (503, "temporarily_unavailable") == (flat[0], flat[2]["error"])
         idle.close()
         waiting_for(lambda: exchange(server, b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")[0] == 404)
+
+
+def test_who_is_there_stays_when_too_many_come(graph: Path) -> None:
+    """Idle strangers take no connection from anybody: who came beyond the limit is refused, until there is room."""
+    with running_server(graph, "--max-connections", "3") as server, ExitStack() as opened:
+        token = fresh_token(server, graph)
+        old = [opened.enter_context(Session(server.base_url, token)) for _ in range(3)]
+        for session in old:
+            session.following({"username": "p"})
+        strangers = [opened.enter_context(connected(server)) for _ in range(3)]
+        late = opened.enter_context(Session(server.base_url, token))
+        with pytest.raises(Refused, match="503"):
+            late.following({"username": "p"})
+        for _ in range(2):
+            for session in old:
+                session.following({"username": "p"})
+        for stranger in strangers:
+            stranger.close()
+        again = opened.enter_context(connected(server))
+        old[0].__exit__(None, None, None)
+        time.sleep(0.2)
+        again.sendall(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        assert again.recv(100).startswith(b"HTTP/1.1 404")
+
+
+def test_a_body_that_is_announced_too_long_is_refused_at_once(server: Server, graph: Path) -> None:
+    """Nobody has to send it first."""
+    head = b"POST /v2/research/user/following/ HTTP/1.1\r\nAuthorization: Bearer %b\r\nContent-Length: %d\r\n\r\n"
+    token = fresh_token(server, graph).encode()
+    for length in (65_537, 1_000_000, 2**63 - 1):
+        assert 413 == exchange(server, head % (token, length))[0]
+
+
+def test_a_half_closed_connection_gets_its_answers(server: Server, graph: Path) -> None:
+    """Also those that take a while, and several in a row."""
+    token = fresh_token(server, graph).encode()
+    body = b'{"username":"p"}'
+    asking = b"POST %b HTTP/1.1\r\nAuthorization: Bearer %b\r\nContent-Length: %d\r\n\r\n%b"
+    form = b"grant_type=client_credentials&client_key=x&client_secret=y"
+    info = asking % (b"/v2/research/user/info/?fields=follower_count", token, len(body), body)
+    listed = asking % (b"/v2/research/user/following/", token, len(body), body)
+    tokens = asking.replace(b"\r\n\r\n", b"\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n") % (
+        b"/v2/oauth/token/",
+        token,
+        len(form),
+        form,
+    )
+    for sent, count in ((tokens, 1), (info + listed, 2), (listed + tokens + info + listed, 4), (tokens + info[:-3], 1)):
+        with connected(server) as connection:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            received = b""
+            while more := connection.recv(65536):
+                received += more
+            assert count == received.count(b"HTTP/1.1 ")
 
 
 def test_a_body_in_pieces_and_in_chunks(server: Server, graph: Path) -> None:

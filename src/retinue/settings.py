@@ -35,7 +35,9 @@ class Settings:
     audit_keep_days: int = _setting(365, "Files of the audit log are removed after so many days; 0 keeps all.")
     sandbox: bool = _setting(False, "Let the management API put the server's clock forward, for tests of clients.")
     image_mib: int = _setting(128, "Memory for rows that are asked for often, in each worker, in MiB; 0 keeps none.")
-    max_connections: int = _setting(4096, "Connections one worker holds at once; more get a quick 503.")
+    max_connections: int = _setting(
+        4096, "Connections one worker serves at once; who comes beyond that gets a quick 503."
+    )
     tls_cert: str = _setting("", "Certificate chain (PEM) for HTTPS on the public listener.")
     tls_key: str = _setting("", "Private key (PEM) that belongs to the certificate.")
     trusted_proxies: str = _setting(

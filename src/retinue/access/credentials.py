@@ -18,6 +18,7 @@ from retinue.store.base import AccessStore
 MAX_TOKEN_BYTES = 512
 REMEMBER_SECONDS = 0.9
 REMEMBER_AT_MOST = 10_000
+LONGEST_REMEMBERED = MAX_TOKEN_BYTES + 50  # of a header, which may be filled up with blanks
 
 _NOBODY = Secrets(b"")
 
@@ -94,9 +95,10 @@ class Credentials:
         if grant is None:
             self._remembered.pop(authorization, None)
             raise TokenInvalid
-        if len(self._remembered) >= REMEMBER_AT_MOST:
-            self._remembered.clear()
-        self._remembered[authorization] = (grant, instant + REMEMBER_SECONDS)
+        if len(authorization) <= LONGEST_REMEMBERED:
+            if len(self._remembered) >= REMEMBER_AT_MOST:
+                self._remembered.clear()
+            self._remembered[authorization] = (grant, instant + REMEMBER_SECONDS)
         return grant
 
 

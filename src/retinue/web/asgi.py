@@ -197,6 +197,19 @@ class Application:
         """The reply to a request whose head is longer than so many bytes. Of the scope only who sent it is known."""
         return self._unread(errors.HeadTooLarge(str(limit)), scope)
 
+    def reply_at_once(self, scope: Scope, body: bytes) -> Reply:
+        """The reply to a whole request to one of `at_once_targets`, in one step."""
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        try:
+            self.reply(scope, receive).send(None)
+        except StopIteration as end:
+            reply: Reply = end.value
+            return reply
+        raise RuntimeError("a handler that waits cannot answer at once")
+
     async def reply(self, scope: Scope, receive: Receive) -> Reply | None:
         """The reply to one request, whatever happens; None if the client went away."""
         started = self._clock.elapsed()

@@ -1,11 +1,10 @@
 """uvicorn's HTTP protocol, with our words where it answers by itself, and two shorter ways for requests.
 
 Our words: bytes that are not HTTP, a head that is too long, too many connections. The short way: a complete, ordinary
-request to a path that is answered at once gets its answer right where its last byte was read, without the task, events
-and messages of an ASGI cycle. The hot way (`hot.py`): where such a request comes in one packet, and its head came
-before, it is not even parsed. Anything unusual goes the ASGI way; all three give the same bytes. Beside that a client
-that is too slow is cut off, a wish to upgrade is not granted, and a stop gives what is on its way a moment to arrive.
-Everything else stays uvicorn's.
+request gets its answer right where its last byte was read, without the task, events and messages of an ASGI cycle. The
+hot way (`hot.py`): where such a request comes in one packet, and its head came before, it is not even parsed. Anything
+unusual goes the ASGI way; all three give the same bytes. Beside that who is too slow is cut off, a wish to upgrade is
+not granted, and a stop gives what is on its way a moment to arrive. All else stays uvicorn's.
 """
 
 import asyncio
@@ -17,17 +16,17 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from retinue.errors import HeadTooLarge
 from retinue.requests import MAX_BODY_BYTES
-from retinue.web.asgi import CLOSE, Application, Message, Reply
+from retinue.web import heads
+from retinue.web.asgi import CLOSE, Application, Reply
 from retinue.web.hot import Hot
 
-READ_SECONDS = 30  # from its first byte to its last a request may take so long; a connection, to send the first
+READ_SECONDS = 30  # for a request, from its first byte to its last; for a connection, to send the first
 GRACE_SECONDS = 0.2
 MAX_HEAD_BYTES = 32 * 1024  # request line and headers; so much may also stand between chunks and behind the last one
 LAST_WORDS_SECONDS = 2  # so long a client has to read why it is refused; what it still sends is dropped
 END_OF_HEAD = b"\r\n\r\n"
 OK = 200
 _LOGGER = logging.getLogger("retinue.web")
-_OF_UPGRADES = (b"upgrade", b"http2-settings")
 
 
 class Protocol(HttpToolsProtocol):
@@ -44,18 +43,21 @@ class Protocol(HttpToolsProtocol):
         self._short_body: bytearray | None = None
         self._is_reading = False
         self._is_in_head = False
-        # Bytes since nothing was being read: the head at hand has at most so many of them, and certainly not those of
-        # the settled ones, which belong to earlier requests, a finished head or a body.
+        # Bytes since nothing was being read: the head at hand has at most so many, and none of the settled ones, which
+        # belong to earlier requests, a finished head or a body.
         self._received = 0
         self._settled = 0
         self._is_head_refused = False
         self._is_stopping = False
+        self._is_surplus = False  # it came when the limit was reached, and is refused until there is room
+        self._is_half_closed = False
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there."""
         super().connection_made(transport)
         self._host = self.client[0] if self.client else ""
+        self._is_surplus = self._is_over_limit()
         self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -66,10 +68,14 @@ class Protocol(HttpToolsProtocol):
             self._application.gone(self._short_scope())
         super().connection_lost(exc)
 
-    def eof_received(self) -> None:
-        """The client sends no more, which ends the connection: first it gets what is ready for it."""
+    def eof_received(self) -> bool:  # type: ignore[override]  # what asyncio expects; uvicorn's is always None
+        """The client sends no more: it gets the answers to what it has sent, and then the connection ends."""
         if self._hot is not None:
             self._hot.flush()
+        is_answering = bool(self.pipeline) or not self._is_idle()
+        # TLS has no half of a connection.
+        self._is_half_closed = is_answering + self._waiting() > 0 and self.scheme == "http"
+        return self._is_half_closed
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
@@ -106,11 +112,15 @@ class Protocol(HttpToolsProtocol):
         """Choose the way."""
         self._is_in_head = False
         self._settled = self._received
-        if self._received > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
+        method = self.parser.get_method()
+        if self._received > MAX_HEAD_BYTES and heads.length_of(method, self.url, self.headers) > MAX_HEAD_BYTES:
             raise HeadTooLarge  # stops the parser, and comes back to `data_received`
         if self.parser.should_upgrade():
             return  # the head will be read again without that wish
         self.headers = []  # the scope has them; what comes behind the body (trailers) are not headers
+        self._is_surplus = self._is_surplus and self._is_over_limit()
+        # uvicorn would refuse whoever asks first, also those who were there before.
+        self.limit_concurrency = 0 if self._is_surplus else None
         if self.url in self._application.at_once_targets and self.is_ordinary():
             self._short_body = bytearray()
             return
@@ -138,7 +148,7 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         body, self._short_body = bytes(self._short_body), None
-        reply = _at_once(self._application, self._short_scope(), body)
+        reply = self._application.reply_at_once(self._short_scope(), body)
         if self._hot is not None and reply.status == OK:
             head, end, rest = self._packet.partition(END_OF_HEAD)
             if end and rest == body:  # the packet was this request, and nothing else
@@ -171,6 +181,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on to the next request, or to the last words."""
+        if self._is_half_closed and not self._waiting():
+            self.transport.close()
         super().on_response_complete()
         if self._is_head_refused:
             self._say_last_words()
@@ -182,6 +194,7 @@ class Protocol(HttpToolsProtocol):
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
             and not self.expect_100_continue
+            and not heads.announces_too_much(self.scope["headers"])  # that is said before it comes
             and self._is_free()
         )
 
@@ -218,14 +231,22 @@ class Protocol(HttpToolsProtocol):
 
     def _is_free(self) -> bool:
         """Whether an answer may be written at once: all before it is out, and the server is not at its limits."""
-        limit = self.limit_concurrency
         return (
             self._is_idle()
             and not self._is_stopping
             and not self._is_head_refused
             and not self.flow.write_paused
-            and (limit is None or (len(self.connections) < limit and len(self.tasks) < limit))
+            and not (self._is_surplus and self._is_over_limit())
         )
+
+    def _waiting(self) -> int:
+        """How many whole requests wait behind the one that is being answered."""
+        is_last_broken_off = self._is_reading and not self._is_in_head
+        return len(self.pipeline) - is_last_broken_off
+
+    def _is_over_limit(self) -> bool:
+        limit = self.config.limit_concurrency
+        return limit is not None and len(self.connections) >= limit
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         # With too many connections uvicorn hands in its own plain-text application instead of ours.
@@ -246,14 +267,8 @@ class Protocol(HttpToolsProtocol):
         if method == b"CONNECT":
             self.send_400_response("")
             return
-        lines = [b"%b %b HTTP/%b" % (method, self.url, version.encode())]
-        for name, value in self.headers:
-            tokens = [token.strip() for token in value.split(b",")] if name == b"connection" else [value]
-            kept = b", ".join(token for token in tokens if token.lower() not in _OF_UPGRADES)
-            if name not in _OF_UPGRADES and (kept or name != b"connection"):
-                lines.append(name + b": " + kept)
         self.parser = httptools.HttpRequestParser(self)
-        self.data_received(b"\r\n".join([*lines, b"", b""]) + rest)
+        self.data_received(heads.without_upgrade(method, self.url, version, self.headers) + rest)
 
     def _is_idle(self) -> bool:
         """Whether nothing waits for its answer."""
@@ -262,11 +277,6 @@ class Protocol(HttpToolsProtocol):
     def _close_if_idle(self) -> None:
         if self._is_idle() and not self.transport.is_closing():
             self.transport.close()
-
-    def _head_bytes(self) -> int:
-        """The length of a complete head, without white space that says nothing."""
-        line = b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)
-        return len(line) + sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers) + len(b"\r\n")
 
     def _watch(self, data: bytes) -> None:
         """After each packet: what has been begun must end, in time and within its length."""
@@ -305,7 +315,15 @@ class Protocol(HttpToolsProtocol):
 
     def _set_deadline(self) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(READ_SECONDS, self.transport.close)
+            self._deadline = self.loop.call_later(READ_SECONDS, self._cut_off)
+
+    def _cut_off(self) -> None:
+        """Close, unless it is we who do not read at the moment: then the client has its time anew."""
+        self._deadline = None
+        if self.flow.read_paused:
+            self._set_deadline()
+        else:
+            self.transport.close()
 
     def _clear_deadline(self) -> None:
         if self._deadline is not None:
@@ -323,24 +341,10 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def _wait_for_next(self) -> None:
-        """What uvicorn does when a cycle has ended: count, and give the client so long for its next request."""
+        """What uvicorn does when a cycle has ended."""
         self.server_state.total_requests += 1
         self._unset_keepalive_if_required()
         if not self.transport.is_closing():
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
-
-
-def _at_once(application: Application, scope: Any, body: bytes) -> Reply:
-    """Run the application to its reply in one step."""
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    try:
-        application.reply(scope, receive).send(None)
-    except StopIteration as end:
-        reply: Reply = end.value
-        return reply
-    raise RuntimeError("a handler that waits cannot answer at once")

@@ -112,9 +112,9 @@ class Images:
             if rows is None:
                 return
             image = Image(start, entries, rows)
+        image.last = last()  # it may raise: a list without images must not stay behind
         if of_list is None:
             of_list = self._young[number] = ([], [])
-        image.last = last()
         image.state, image.edition = self.state, self.edition
         grown = _put(of_list, image)
         if self._young.get(number) is of_list:
