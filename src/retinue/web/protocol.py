@@ -41,16 +41,14 @@ class Protocol(HttpToolsProtocol):
         self._application: Application = self.config.app  # type: ignore[assignment]  # what `public_server` gave it
         # The body so far of a request on the short way; None while there is none.
         self._short_body: bytearray | None = None
-        self._is_reading = False
-        self._is_in_head = False
+        self._is_reading = self._is_in_head = False
         # Bytes since nothing was being read: the head at hand has at most so many, and none of the settled ones, which
         # belong to earlier requests, a finished head or a body.
         self._received = 0
         self._settled = 0
         self._is_head_refused = False
-        self._is_stopping = False
+        self._is_stopping = self._is_half_closed = False
         self._is_surplus = False  # it came when the limit was reached, and is refused until there is room
-        self._is_half_closed = False
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
