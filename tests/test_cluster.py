@@ -19,8 +19,10 @@ from retinue.store.cassandra.lease import STOP_AFTER_SECONDS, Lease
 from retinue.store.cassandra.location import Location, parse
 from retinue.store.cassandra.session import Statement
 from retinue.store.cassandra.writer import CassandraGraphWriter
-from running import Session, fresh_token, retinue, running_server
+from running import Server, Session, fresh_token, retinue, running_server
 from sites import Keyspace, KeyspaceSite, Lent
+from test_serve import waiting_for
+from test_served_access import metrics
 
 T = TypeVar("T")
 NOW = 1_700_000_000
@@ -302,17 +304,32 @@ def test_what_is_no_store_is_not_opened(keyspace: Keyspace, clock: FrozenClock) 
         assemble.open_graph("cassandra://127.0.0.1:1/nothing", clock)
 
 
+def statements(server: Server, store: Path, pages: int) -> float:
+    """How many statements a server has sent to the cluster, by its metrics, when it has counted so many pages."""
+    waiting_for(lambda: metrics(server, store).get('retinue_requests_total{code="ok",endpoint="following"}') == pages)
+    return metrics(server, store)["retinue_store_statements_total"]
+
+
 def test_a_connection_that_stays_is_answered(
     cassandra_keyspace: str, clock: FrozenClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server on a cluster waits for it, also where the embedded store would answer at once."""
+    """A server on a cluster waits for it, also where the embedded store would answer at once.
+
+    Its metrics count what it asks: a page is one statement, and once in a while it looks for changes and for the token.
+    """
     monkeypatch.chdir(tmp_path)
     with closing(assemble.open_graph_writer(cassandra_keyspace, clock)) as writer:
         run(writer.add_follows([FollowRecord("a", f"f{n}", 1000 + n, NOW) for n in range(30)]))
+    local = assemble.local_path(cassandra_keyspace)
     with running_server(cassandra_keyspace) as server:
         with Session(server.base_url, fresh_token(server, cassandra_keyspace)) as session:
             pages = [session.following({"username": "a", "max_count": 10}) for _ in range(3)]
+            before = statements(server, local, 3)
+            for _ in range(50):
+                session.following({"username": "a", "max_count": 10})
+            asked = statements(server, local, 53) - before
 
+    assert 50 <= asked <= 60
     assert [[f"f{n}" for n in range(29, 19, -1)]] * 3 == [
         [row["username"] for row in page["user_following"]] for page in pages
     ]

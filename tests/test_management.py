@@ -41,7 +41,7 @@ def server(store_path: Path) -> Iterator[Server]:
 
 def token_path(store: Path) -> Path:
     """Where the management token of a store lies."""
-    return store.with_name("graph.management-token")
+    return store.with_name(f"{store.stem}.management-token")
 
 
 def asked(

@@ -27,6 +27,7 @@ from retinue.store.bulk import BulkWriter
 from retinue.store.cassandra.location import SCHEME, is_location, parse
 from retinue.store.ledger import FileLedger
 from retinue.store.opened import (
+    Asking,
     ColdGraph,
     OpenAccess,
     OpenChecker,
@@ -178,6 +179,12 @@ def open_whole(store: str) -> OpenWhole:
         whole: OpenWhole = _cluster().open_whole(store)
         return whole
     return WholeSqliteGraph(store_path(store))
+
+
+def statements_sent(*parts: Any) -> Callable[[], int]:
+    """How many statements some parts of a store have sent to a cluster; none where it is a file."""
+    asking = [part for part in parts if isinstance(part, Asking)]
+    return lambda: sum(part.statements_sent() for part in asking)
 
 
 def answers_at_once(store: str) -> bool:

@@ -5,6 +5,7 @@ that no account has, by an HMAC under a secret of the store. Where records go is
 """
 
 import hmac
+from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
@@ -15,7 +16,7 @@ from retinue.clock import Clock
 
 class Record(Struct, frozen=True, gc=False, omit_defaults=True):
     """One request. `time` and `bound` are Unix seconds, `name` is an HMAC in hex, `client` a client key;
-    `action` is what was asked of the management listener.
+    `action` is what was asked of the management listener; `statements` were sent to a cluster since the record before.
 
     With `torn` it is no request: the log goes on after a crash that left a line unfinished (`chain.torn_digest`).
     """
@@ -35,6 +36,7 @@ class Record(Struct, frozen=True, gc=False, omit_defaults=True):
     rows: int = 0
     action: str = ""
     torn: str = ""
+    statements: int = 0
 
 
 class Entry:
@@ -78,12 +80,14 @@ class Outbox(Protocol):
 
 
 class Auditor:
-    """Makes records and puts them into an outbox."""
+    """Makes records and puts them into an outbox. `statements`: how many this process has sent to a cluster."""
 
-    def __init__(self, outbox: Outbox, secret: bytes, clock: Clock) -> None:
+    def __init__(self, outbox: Outbox, secret: bytes, clock: Clock, statements: Callable[[], int] = lambda: 0) -> None:
         self.outbox = outbox
         self._secret = secret
         self._clock = clock
+        self._statements = statements
+        self._recorded = 0  # of these
 
     @property
     def is_full(self) -> bool:
@@ -99,6 +103,8 @@ class Auditor:
         name = ""
         if entry.account is None and entry.name:
             name = name_hmac(self._secret, entry.name)
+        statements = self._statements()
+        before, self._recorded = self._recorded, statements
         self.outbox.add(
             Record(
                 now,
@@ -115,6 +121,7 @@ class Auditor:
                 entry.as_of,
                 entry.rows,
                 entry.action,
+                statements=statements - before,
             )
         )
 

@@ -18,6 +18,7 @@ class _Counted(Struct, gc=False):
     code: str
     microseconds: int
     rows: int = 0
+    statements: int = 0
 
 
 _decode = msgspec.json.Decoder(_Counted).decode
@@ -29,6 +30,7 @@ class Tally:
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, str]] = Counter()
         self.rows: Counter[str] = Counter()
+        self.statements = 0
         self.microseconds: Counter[str] = Counter()
         self.durations: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(BUCKETS) + 1))
 
@@ -40,5 +42,6 @@ class Tally:
             self.requests[endpoint, record.code] += 1
             self.microseconds[endpoint] += record.microseconds
             self.durations[endpoint][bisect_left(BUCKETS, record.microseconds)] += 1
+            self.statements += record.statements
             if record.rows:
                 self.rows[endpoint] += record.rows

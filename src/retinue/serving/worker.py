@@ -28,7 +28,8 @@ async def work(station: Station) -> None:
         closing(assemble.open_ledger(store, alone=station.settings.workers == 1)) as ledger,
         closing(SocketOutbox(station.open_audit(), asyncio.get_running_loop())) as outbox,
     ):
-        auditor = Auditor(outbox, (await access.audit_anchor()).secret, clock)
+        statements = assemble.statements_sent(graph, access, ledger)
+        auditor = Auditor(outbox, (await access.audit_anchor()).secret, clock, statements)
         public = assemble.Public(
             assemble.gated(access, ledger, clock),
             auditor,

@@ -1,6 +1,6 @@
 """Parts of a store as `assemble.py` gives them out: each of the contract's Protocols, to be closed by its user."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from retinue.model import Account, Shown_co, Stretch
 from retinue.store.base import AccessStore, AuditStore, Checker, GraphReader, GraphWriter, HotGraph, Ledger, Run
@@ -12,6 +12,15 @@ class Closing(Protocol):
 
     def close(self) -> None:
         """Give back what it holds."""
+        ...
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """A part that has to ask over the network."""
+
+    def statements_sent(self) -> int:
+        """How many statements it has sent."""
         ...
 
 

@@ -59,7 +59,9 @@ class _Sums(Collector):
         rows = CounterMetricFamily("retinue_rows", "Rows in answers.", labels=["endpoint"])
         for endpoint, count in sorted(self._tally.rows.items()):
             rows.add_metric([endpoint], count)
-        yield from (requests, refusals, rows)
+        text = "Statements sent to the cluster, if the store is in one, to answer requests."
+        statements = CounterMetricFamily("retinue_store_statements", text, value=self._tally.statements)
+        yield from (requests, refusals, rows, statements)
 
     def _durations(self) -> Metric:
         durations = HistogramMetricFamily(

@@ -152,6 +152,10 @@ class CassandraAccess:
         if not await self._set(_MOVE_ANCHOR, *places, anchor.is_open, self._node, anchor.secret):
             raise StoreUnavailable(f"the audit log of {self._node} has another secret")
 
+    def statements_sent(self) -> int:
+        """How many statements it has sent to the cluster."""
+        return self._session.statements_sent()
+
     def close(self) -> None:
         """Close all connections."""
         self._session.close()

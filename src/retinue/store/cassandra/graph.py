@@ -63,6 +63,10 @@ class CassandraGraph(Generic[Shown_co]):
         }
         return profile_of(str(found[0][1]), said, counts)
 
+    def statements_sent(self) -> int:
+        """How many statements it has sent to the cluster."""
+        return self._session.statements_sent()
+
     def close(self) -> None:
         """Close the connections."""
         self._session.close()

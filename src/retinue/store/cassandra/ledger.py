@@ -68,6 +68,10 @@ class LeasedLedger:
         """Make what was counted here survive a power loss."""
         self._file.settle()
 
+    def statements_sent(self) -> int:
+        """How many statements it has sent to the cluster."""
+        return self._session.statements_sent()
+
     def close(self) -> None:
         """Give the file back and close all connections."""
         self._file.close()

@@ -5,6 +5,7 @@ So the driver sends a read that is slow to a second node as well, and both are t
 """
 
 import asyncio
+import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -40,6 +41,8 @@ READS_AT_ONCE = 128
 BATCHES_AT_ONCE = 32
 # Nodes complain of batches of more than ten partitions, and of more than 5 KiB with all that goes with the values.
 BATCH_ROWS, BATCH_BYTES = 10, 2_500
+
+_TABLE = re.compile(r"\b(FROM|INTO|UPDATE) (\w+)\b(?!\.)")
 
 Row = tuple[Any, ...]
 UNSET = UNSET_VALUE  # a column that is to stay as it is
@@ -133,6 +136,10 @@ class Session:
         """Use the location's keyspace from now on."""
         self._session.set_keyspace(self.location.keyspace)
 
+    def statements_sent(self) -> int:
+        """How many statements were sent."""
+        return sum(self.counts.values())
+
     def close(self) -> None:
         """Close all connections."""
         self._cluster.shutdown()
@@ -141,7 +148,9 @@ class Session:
         statement = self._prepared.get(query)
         if statement is None:
             with self._preparing:
-                statement = self._prepared[query] = self._session.prepare(query)
+                # Nodes complain of prepared statements that do not name the keyspace.
+                named = _TABLE.sub(rf"\1 {self.location.keyspace}.\2", query)
+                statement = self._prepared[query] = self._session.prepare(named)
                 statement.is_idempotent = True
         return statement.bind(values)
 
