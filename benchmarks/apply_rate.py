@@ -49,7 +49,7 @@ def main() -> int:
             store = Path(folder) / "graph.db"
             for name in ("graph.db", "graph.access.db"):
                 shutil.copy(graph / name, store.with_name(name))
-            events = b"".join(_events(graph, options.events))
+            events = b"".join(drawn_events(graph, options.events))
             _measure(store, graph, events)
     except Failed as failure:
         sys.stderr.write(f"apply_rate: {failure}\n")
@@ -60,7 +60,7 @@ def main() -> int:
 # --- the events -----------------------------------------------------------------------------------------------------
 
 
-def _events(graph: Path, count: int) -> Iterator[bytes]:
+def drawn_events(graph: Path, count: int) -> Iterator[bytes]:
     """Seven in ten are new follows, one each an unfollow, a follow once more, and a new display name."""
     draw = random.Random(SEED)
     keys = {row["username"]: row["id"] for row in _rows(graph / "accounts.csv")}

@@ -154,11 +154,12 @@ def main() -> int:
         if not (options.data / name).is_file():
             sys.stderr.write(f"walk: {options.data / name} is not there; give the folder that holds it\n")
             return 2
-    try:
-        return _run(options.data, options.max_count or MAX_COUNTS)
-    except Failed as failure:
-        sys.stderr.write(f"walk: {failure}\n")
-        return 1
+    with tempfile.TemporaryDirectory(prefix="retinue-walk-") as folder:
+        try:
+            return run(options.data, options.max_count or MAX_COUNTS, Path(folder) / "graph.db")
+        except Failed as failure:
+            sys.stderr.write(f"walk: {failure}\n")
+            return 1
 
 
 def _options() -> argparse.Namespace:
@@ -168,20 +169,19 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(data: Path, max_counts: Sequence[int]) -> int:
+def run(data: Path, max_counts: Sequence[int], store: str | Path) -> int:
+    """Import a network's files into an empty store, and walk all lists with each size of pages; the exit code."""
     expected = expected_lists(data)
-    with tempfile.TemporaryDirectory(prefix="retinue-walk-") as folder:
-        store = Path(folder) / "graph.db"
-        start = time.perf_counter()
-        retinue("import", "--store", store, "--accounts", data / ACCOUNTS, data / FOLLOWS)
-        print(f"imported in {time.perf_counter() - start:.1f} s")
-        with running_server(store, "--workers", "1") as server:
-            token = fresh_token(server, store)
-            differences = _print_walks(walk_lists(server.base_url, token, expected, count) for count in max_counts)
-        for difference in differences[:SHOWN_DIFFERENCES]:
-            print(difference)
-        print(f"{len(differences)} lists differ" if differences else "every list is exact")
-        print(retinue("check", "--store", store).strip())
+    start = time.perf_counter()
+    retinue("import", "--store", store, "--accounts", data / ACCOUNTS, data / FOLLOWS)
+    print(f"imported in {time.perf_counter() - start:.1f} s")
+    with running_server(store, "--workers", "1") as server:
+        token = fresh_token(server, store)
+        differences = _print_walks(walk_lists(server.base_url, token, expected, count) for count in max_counts)
+    for difference in differences[:SHOWN_DIFFERENCES]:
+        print(difference)
+    print(f"{len(differences)} lists differ" if differences else "every list is exact")
+    print(retinue("check", "--store", store).strip())
     return 1 if differences else 0
 
 

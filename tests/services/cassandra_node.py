@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,8 +45,7 @@ commitlog_directory: {folder}/commitlog
 cdc_raw_directory: {folder}/cdc
 hints_directory: {folder}/hints
 saved_caches_directory: {folder}/caches
-# With `periodic` a killed node loses the last tenth of a second that it has acknowledged: its log is read up to a mark.
-commitlog_sync: batch
+commitlog_sync: {sync}
 listen_address: {address}
 rpc_address: {address}
 storage_port: {storage_port}
@@ -72,6 +71,20 @@ _LOGGING = """
 """
 
 
+# With `periodic` a killed node loses the last tenth of a second that it has acknowledged: its log is read up to a mark.
+SYNC_AT_ONCE = "batch"
+SYNC_AS_USUAL = "periodic\ncommitlog_sync_period: 10000ms"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How nodes run. `core`: the only one that they may use."""
+
+    heap_mib: int = 640
+    sync: str = SYNC_AT_ONCE
+    core: int | None = None
+
+
 @dataclass
 class Node:
     """One node. `number` begins at 1, of `count`; it keeps its data in a folder."""
@@ -80,7 +93,7 @@ class Node:
     count: int
     folder: Path
     port: int
-    heap_mib: int = 640
+    setting: Setting
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -99,6 +112,7 @@ class Node:
             "token": -(_RANGE // 2) + _RANGE // self.count * (self.number - 1),
             "warn": TOMBSTONE_LIMIT // 2,
             "limit": TOMBSTONE_LIMIT,
+            "sync": self.setting.sync,
         }
         (self.folder / "cassandra.yaml").write_text(_CONFIGURATION.format(**values))
         (self.folder / "logback.xml").write_text(_LOGGING.format(**values))
@@ -112,6 +126,12 @@ class Node:
             if self.process is None or self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"node {self.number} does not start: {self._last_words()}")
             time.sleep(0.2)
+
+    def tool(self, *words: str) -> str:
+        """Run `nodetool`; what it printed."""
+        classes = ["-cp", f"{jars()}/*", "org.apache.cassandra.tools.NodeTool"]
+        command = ["java", *_opened(), *classes, "-h", "127.0.0.1", "-p", str(self.port + 2), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def signal(self, number: int) -> None:
         """Send it a signal, such as SIGSTOP."""
@@ -140,20 +160,23 @@ class Node:
     def _command(self) -> list[str]:
         lib = jars()
         agent = next(lib.glob("jamm-*.jar"))
-        opened = [f"--add-{what}={name}=ALL-UNNAMED" for name in _OPENED.split() for what in ("opens", "exports")]
         options = {
             "cassandra.config": (self.folder / "cassandra.yaml").as_uri(),
             "logback.configurationFile": self.folder / "logback.xml",
             "cassandra.storagedir": self.folder,
             "cassandra.skip_wait_for_gossip_to_settle": 0,
             "cassandra.ring_delay_ms": 1000,
+            "cassandra.jmx.local.port": self.port + 2,
             "io.netty.tryReflectionSetAccessible": "true",
         }
-        heap = [f"-Xms{self.heap_mib}m", f"-Xmx{self.heap_mib}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4"]
+        size = self.setting.heap_mib
+        heap = [f"-Xms{size}m", f"-Xmx{size}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4"]
         defined = [f"-D{name}={value}" for name, value in options.items()]
         classes = ["-cp", f"{self.folder}:{lib}/*", "org.apache.cassandra.service.CassandraDaemon"]
         tied = ["setpriv", "--pdeathsig", "KILL"]  # whatever ends the tests ends it too
-        return [*tied, "java", *heap, *opened, f"-javaagent:{agent}", *defined, *classes]
+        if self.setting.core is not None:
+            tied = ["taskset", "-c", str(self.setting.core), *tied]
+        return [*tied, "java", *heap, *_opened(), f"-javaagent:{agent}", *defined, *classes]
 
     def _answers(self) -> bool:
         with socket.socket() as probe:
@@ -165,11 +188,15 @@ class Node:
         return "\n".join(log.read_text(errors="replace")[-2000:] for log in logs if log.exists())
 
 
+def _opened() -> list[str]:
+    return [f"--add-{what}={name}=ALL-UNNAMED" for name in _OPENED.split() for what in ("opens", "exports")]
+
+
 @contextmanager
-def running(count: int, port: int) -> Iterator[list[Node]]:
+def running(count: int, port: int, setting: Setting = Setting()) -> Iterator[list[Node]]:
     """So many nodes, which answer; they and their data go at the end."""
     with tempfile.TemporaryDirectory(prefix="retinue-cassandra-", ignore_cleanup_errors=True) as folder:
-        nodes = [Node(number, count, Path(folder) / str(number), port) for number in range(1, count + 1)]
+        nodes = [Node(number, count, Path(folder) / str(number), port, setting) for number in range(1, count + 1)]
         try:
             for node in nodes:
                 node.begin()
@@ -185,13 +212,13 @@ def running(count: int, port: int) -> Iterator[list[Node]]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and the next one neither; below those that the system gives out by itself."""
+    """The first of three ports that nobody listens on; below those that the system gives out by itself."""
     while True:
-        port = 20_000 + 2 * secrets.randbelow(6_000)
-        with socket.socket() as first, socket.socket() as second:
+        port = 20_000 + 3 * secrets.randbelow(4_000)
+        with ExitStack() as opened:
             try:
-                first.bind(("127.0.0.1", port))
-                second.bind(("127.0.0.1", port + 1))
+                for each in range(port, port + 3):
+                    opened.enter_context(socket.socket()).bind(("127.0.0.1", each))
             except OSError:
                 continue
             return port
