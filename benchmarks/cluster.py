@@ -127,7 +127,6 @@ def _measure(node: Node, folder: Path, options: Options) -> None:
     reads = _read(node, store, folder, options)
     written.append(_written(node, "events", options.events, "apply", "--store", store, sent=events))
     _report(options, written, reads, sizes)
-    print(retinue("check", "--store", store).strip())
 
 
 def _written(node: Node, what: str, rows: int, *command: str | Path, sent: bytes = b"") -> Written:

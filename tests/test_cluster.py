@@ -114,6 +114,38 @@ def test_an_entry_may_be_seen_before_its_account(site: Site) -> None:
     assert ["c", "b"] == site.walked("a", 5)
 
 
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (
+            "DELETE FROM entry WHERE owner = {b} AND kind = 'followers' AND bucket = 0",
+            "of the followers list of account {b}",
+        ),
+        (
+            "DELETE FROM entry WHERE owner = {a} AND kind = 'following' AND bucket = 0",
+            "of the following list of account {a}",
+        ),
+        ("DELETE FROM pair WHERE follower = {a}", "what stands on second 100 is no interval"),
+        ("DELETE FROM over WHERE owner = {a} AND direction = 'following'", "is not among those that no list leads to"),
+        ("DELETE FROM list WHERE owner = {b}", "has 1 entries, but 0 are counted"),
+        ("DELETE FROM account WHERE id = {b}", "account {b} is in it, which there is not"),
+        ("UPDATE account SET visibility = 2 WHERE id = {b}", "stands in the range of pages, where it does not belong"),
+        ("INSERT INTO late (owner, direction) VALUES ({a}, 'following')", ""),
+    ],
+)
+def test_damage_is_found(site: Site, damage: str, found: str) -> None:
+    """Whatever is missing or wrong in one table, others tell; what only makes readers look twice is no fault."""
+    site.follow(("a", "b", 100), ("a", "c", 90))
+    site.unfollow(("a", "c"))
+    numbers = {name: site.id(name) for name in ("a", "b", "c")}
+    assert [] == site.site.problems()
+
+    site.session.run_as_is(damage.format(**numbers))
+    problems = site.site.problems()
+    assert bool(found) == any(found.format(**numbers) in problem for problem in problems if found)
+    assert bool(found) == bool(problems)
+
+
 def test_a_page_across_a_seam_is_two_queries(site: Site, small_buckets: None) -> None:
     """A list that was cut is walked exactly, and no page needs more than the two buckets that it lies in."""
     site.follow(*(("a", f"f{n}", 1000 + n) for n in range(50)))

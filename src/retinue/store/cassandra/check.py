@@ -5,20 +5,21 @@ Writers may work meanwhile: what looks like a fault counts only if it looks the 
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from retinue import names
 from retinue.model import Direction
 from retinue.store.cassandra import check_lists
-from retinue.store.cassandra.accounts import AccountRow
-from retinue.store.cassandra.check_lists import lists_of
+from retinue.store.cassandra.accounts import NEW, AccountRow
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.shapes import ACCOUNT, ACCOUNT_KEY, USERNAME
 
 _LISTED = 100
+_AT_ONCE = 16
 _AGAIN_AFTER_SECONDS = 0.5
 _ACCOUNTS = "SELECT id FROM account"
-_PAIRS = "SELECT follower, followee FROM pair"
+_FOLLOWERS = "SELECT DISTINCT follower FROM pair"
 _USERNAMES = "SELECT folded, holder, claims FROM username"
 
 
@@ -30,26 +31,26 @@ class CassandraChecker:
 
     async def problems(self) -> AsyncIterator[str]:
         """Every broken invariant as a sentence; after a hundred it is enough."""
-        found = 0
-        for find in self._places():
-            for problem in await self._lasting(find):
-                yield f"{self._session.location}: {problem}"
-                found += 1
-            if found >= _LISTED:
-                yield f"{self._session.location}: ... and maybe more"
-                return
+        found, places = 0, self._places()
+        with ThreadPoolExecutor(_AT_ONCE) as threads:  # most of the time is waiting for answers
+            while some := list(islice(places, 8 * _AT_ONCE)):
+                for find, first in zip(some, threads.map(_first_of, some), strict=True):
+                    for problem in await self._lasting(find, first):
+                        yield f"{self._session.location}: {problem}"
+                        found += 1
+                    if found >= _LISTED:
+                        yield f"{self._session.location}: ... and maybe more"
+                        return
 
     async def facts(self) -> dict[str, int]:
         """Counts worth knowing."""
-        accounts = follows = ended = displacement = 0
-        for (account,) in self._session.stream(_ACCOUNTS):
-            accounts += self._account(account).key is not None
-            lists = lists_of(self._session, account, Direction.FOLLOWING)
-            follows += len(lists.main) + len(lists.aside)
-            ended += len(lists.ended)
-            both = (lists, lists_of(self._session, account, Direction.FOLLOWERS))
-            moved = [abs(entry.position - entry.second) for each in both for entry in each.all()]
-            displacement = max([displacement, *moved])
+        accounts = sum(key is not None for (key,) in self._session.stream("SELECT key FROM account"))
+        follows = ended = displacement = 0
+        for (standings,) in self._session.stream("SELECT standings FROM pair"):
+            for start, end, following, followers in standings or ():
+                ended += end != 0
+                follows += end == 0
+                displacement = max(displacement, abs(following - start), abs(followers - start))
         return {
             "accounts": accounts,
             "follows": follows,
@@ -63,9 +64,8 @@ class CassandraChecker:
         """Close the connections."""
         self._session.close()
 
-    async def _lasting(self, find: Callable[[], Iterator[str]]) -> list[str]:
-        """Problems that are there now and a moment later."""
-        first = list(islice(find(), _LISTED))
+    async def _lasting(self, find: Callable[[], Iterator[str]], first: list[str]) -> list[str]:
+        """Problems that were there first and are there a moment later."""
         if not first:
             return []
         await asyncio.sleep(_AGAIN_AFTER_SECONDS)
@@ -76,13 +76,15 @@ class CassandraChecker:
         """Where to look, one after the other."""
         for (account,) in self._session.stream(_ACCOUNTS):
             yield lambda account=account: self._wrong_account(account)  # type: ignore[misc]
-        for follower, followee in self._session.stream(_PAIRS):
-            yield lambda pair=(follower, followee): check_lists.wrong_pair(self._session, *pair)  # type: ignore[misc]
+        for (follower,) in self._session.stream(_FOLLOWERS):
+            yield lambda follower=follower: check_lists.wrong_pairs(self._session, follower)  # type: ignore[misc]
         for folded, *_ in self._session.stream(_USERNAMES):
             yield lambda folded=folded: self._wrong_username(folded)  # type: ignore[misc]
 
     def _account(self, account: int) -> AccountRow:
-        return AccountRow(*self._session.rows(ACCOUNT.select, (account,))[0])
+        """An account; an empty row where there is none."""
+        found = self._session.rows(ACCOUNT.select, (account,))
+        return AccountRow(*found[0]) if found else NEW
 
     def _wrong_account(self, account: int) -> Iterator[str]:
         row = self._account(account)
@@ -102,10 +104,16 @@ class CassandraChecker:
     def _wrong_username(self, folded: str) -> Iterator[str]:
         for holder, claims in self._session.rows(USERNAME.select, (folded,)):
             rows = {account: self._account(account) for account in claims or {}}
+            if missing := [account for account, row in rows.items() if row.key is None]:
+                yield f"username {folded!r}: is claimed by accounts that are not there: {missing}"
             best = min(rows, key=lambda account: (-claims[account], rows[account].key or ""), default=None)
             carries = best is not None and names.fold(rows[best].username) == folded
             if holder != (best if carries else None):
                 yield f"username {folded!r}: belongs to account {holder}, but the best claim is that of {best}"
+
+
+def _first_of(find: Callable[[], Iterator[str]]) -> list[str]:
+    return list(islice(find(), _LISTED))
 
 
 def _wrong_names(row: AccountRow) -> Iterator[str]:

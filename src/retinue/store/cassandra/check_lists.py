@@ -1,7 +1,8 @@
 """What the lists and pairs of a keyspace must be: both directions agree, and each interval has a second of its own."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from retinue.history import intervals
@@ -10,9 +11,13 @@ from retinue.store.cassandra.accounts import AccountRow
 from retinue.store.cassandra.buckets import Cut, cut_of
 from retinue.store.cassandra.lists import entry_of
 from retinue.store.cassandra.pairs import state_of
-from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.session import Row, Session, Statement
 from retinue.store.cassandra.shapes import ACCOUNT, ENTRY, LATE, LIST, OVER, PAIR, TAKEN
 from retinue.store.rules.values import Entry, Seconds, State
+
+_AT_ONCE = 5_000
+_PAIRS_OF = "SELECT followee, moments, standings FROM pair WHERE follower = ?"
+_AT = f"{ENTRY.all_within} AND position = ? AND account = ?"
 
 
 class Entries(NamedTuple):
@@ -29,22 +34,13 @@ class Entries(NamedTuple):
 
 def lists_of(session: Session, account: int, direction: Direction) -> Entries:
     """Read a list of all kinds."""
-    cuts = _cuts(session, account)
-    return Entries(
-        *(
-            [
-                entry_of(row)
-                for bucket in cuts.get(kind, Cut()).buckets
-                for row in session.stream(ENTRY.all_within, (account, kind, bucket.number))
-            ]
-            for kind in _kinds(direction)
-        )
-    )
+    return _lists(session, account, direction, _cuts(session, account))
 
 
 def wrong_list(session: Session, account: int, row: AccountRow, direction: Direction) -> Iterator[str]:
     """What is wrong with one of an account's lists."""
-    lists, cuts = lists_of(session, account, direction), _cuts(session, account)
+    cuts = _cuts(session, account)
+    lists = _lists(session, account, direction, cuts)
     name = f"{direction.value} of account {account}"
     for entries, kind in zip(lists, _kinds(direction), strict=True):
         cut = cuts.get(kind, Cut())
@@ -65,46 +61,73 @@ def wrong_list(session: Session, account: int, row: AccountRow, direction: Direc
         yield f"{name}: something stands later than it began, which is not noted"
 
 
-def wrong_pair(session: Session, follower: int, followee: int) -> Iterator[str]:
-    """What is wrong with a pair: its events make its intervals, and both lists have them."""
-    found = session.rows(PAIR.select, (follower, followee))
-    if not found:
-        return
-    state, name = state_of(found[0]), f"pair of accounts {follower} and {followee}"
+def wrong_pairs(session: Session, follower: int) -> Iterator[str]:
+    """What is wrong with an account's pairs as a follower: events make intervals, and both lists have them."""
+    lists = lists_of(session, follower, Direction.FOLLOWING)
+    following = {(entry.position, entry.account) for entry in lists.all()}
+    over = {other for other, *_ in session.stream(OVER.all_within, (follower, Direction.FOLLOWING.value))}
+    rows = session.stream(_PAIRS_OF, (follower,))
+    while some := list(islice(rows, _AT_ONCE)):
+        states = {row[0]: state_of(row[1:]) for row in some}
+        followers = _followers_places(session, follower, states)
+        for followee, state in states.items():
+            for problem in _wrong_state(state, is_over=followee in over):
+                yield f"pair of accounts {follower} and {followee}: {problem}"
+            for standing in state.standings:
+                for owner, direction, position, is_there in (
+                    (follower, "following", standing.following, (standing.following, followee) in following),
+                    (followee, "followers", standing.followers, (followee, standing.followers) in followers),
+                ):
+                    if not is_there:
+                        place = f"second {position} of the {direction} list of account {owner}"
+                        yield f"pair of accounts {follower} and {followee}: does not stand on {place}"
+
+
+def _wrong_state(state: State, *, is_over: bool) -> Iterator[str]:
     stored = [standing.interval for standing in state.standings]
     if sorted(stored, key=lambda interval: interval.start) != intervals(state.moments):
-        yield f"{name}: its events make {intervals(state.moments)}, but stored is {stored}"
-    for standing in state.standings:
-        for owner, other, position, direction in (
-            (follower, followee, standing.following, Direction.FOLLOWING),
-            (followee, follower, standing.followers, Direction.FOLLOWERS),
-        ):
-            if not _stands(session, owner, direction, (position, other)):
-                yield f"{name}: does not stand on second {position} of the {direction.value} list of account {owner}"
-    is_over = bool(session.rows(OVER.select, (follower, Direction.FOLLOWING.value, followee)))
+        yield f"its events make {intervals(state.moments)}, but stored is {stored}"
     if is_over != (state.open is None):
-        yield f"{name}: is {'' if is_over else 'not '}among those that no list leads to"
+        yield f"is {'' if is_over else 'not '}among those that no list leads to"
+
+
+def _followers_places(session: Session, follower: int, states: Mapping[int, State]) -> set[tuple[int, int]]:
+    """Of some pairs of a follower: where it stands in the followees' lists, by owner and position."""
+    found = session.rows_of_all(Statement(LIST.all_within, (followee,)) for followee in states)
+    cuts = {followee: _cuts_in(rows) for followee, rows in zip(states, found, strict=True)}
+    wanted = [
+        (followee, kind, cuts[followee].get(kind, Cut()).holding(standing.followers).number, standing.followers)
+        for followee, state in states.items()
+        for standing in state.standings
+        for kind in _kinds(Direction.FOLLOWERS)
+        if kind in cuts[followee]
+    ]
+    entries = session.rows_of_all(Statement(_AT, (*place, follower)) for place in wanted)
+    return {(owner, position) for (owner, _, _, position), rows in zip(wanted, entries, strict=True) if rows}
 
 
 def _wrong_sides(session: Session, lists: Entries, name: str) -> Iterator[str]:
     for entries, is_main in ((lists.main, True), (lists.aside, False)):
-        for entry in entries:
-            rows = session.rows(ACCOUNT.select, (entry.account,))
-            if not rows:
-                yield f"{name}: account {entry.account} is in it, which there is not"
-            elif (other := AccountRow(*rows[0])).is_row != is_main and other.moving is None:
-                side = "in the range of pages" if is_main else "aside"
-                yield f"{name}: account {entry.account} stands {side}, where it does not belong"
+        for some in _in_parts(entries):
+            found = session.rows_of_all(Statement(ACCOUNT.select, (entry.account,)) for entry in some)
+            for entry, rows in zip(some, found, strict=True):
+                if not rows:
+                    yield f"{name}: account {entry.account} is in it, which there is not"
+                elif (other := AccountRow(*rows[0])).is_row != is_main and other.moving is None:
+                    side = "in the range of pages" if is_main else "aside"
+                    yield f"{name}: account {entry.account} stands {side}, where it does not belong"
 
 
 def _wrong_entries(session: Session, owner: int, lists: Entries, direction: Direction) -> Iterator[str]:
     """Each entry is an interval of its pair."""
     for entries, is_open in ((lists.main, True), (lists.aside, True), (lists.ended, False)):
-        for entry in entries:
-            key = (owner, entry.account) if direction is Direction.FOLLOWING else (entry.account, owner)
-            found = session.rows(PAIR.select, key)
-            if not _has(state_of(found[0] if found else None), entry, direction, is_open=is_open):
-                yield f"{direction.value} of account {owner}: what stands on second {entry.position} is no interval"
+        for some in _in_parts(entries):
+            others = (entry.account for entry in some)
+            keys = ((owner, other) if direction is Direction.FOLLOWING else (other, owner) for other in others)
+            found = session.rows_of_all(Statement(PAIR.select, key) for key in keys)
+            for entry, rows in zip(some, found, strict=True):
+                if not _has(state_of(rows[0] if rows else None), entry, direction, is_open=is_open):
+                    yield f"{direction.value} of account {owner}: what stands on second {entry.position} is no interval"
 
 
 def _has(state: State, entry: Entry, direction: Direction, *, is_open: bool) -> bool:
@@ -113,16 +136,6 @@ def _has(state: State, entry: Entry, direction: Direction, *, is_open: bool) -> 
         and (standing.interval.end is None) == is_open
         for standing in state.standings
     )
-
-
-def _stands(session: Session, owner: int, direction: Direction, place: tuple[int, int]) -> bool:
-    cuts = _cuts(session, owner)
-    for kind in _kinds(direction):
-        bucket = cuts.get(kind, Cut()).holding(place[0])
-        more = " AND position = ? AND account = ?"
-        if session.rows(ENTRY.all_within + more, (owner, kind, bucket.number, *place)):
-            return True
-    return False
 
 
 def _stretches(lists: Entries) -> list[Seconds]:
@@ -137,9 +150,30 @@ def _stretches(lists: Entries) -> list[Seconds]:
     return [(first, last) for first, last in found if first < last or first not in seen]
 
 
+def _lists(session: Session, account: int, direction: Direction, cuts: Mapping[str, Cut]) -> Entries:
+    return Entries(
+        *(
+            [
+                entry_of(row)
+                for bucket in cuts.get(kind, Cut()).buckets
+                for row in session.stream(ENTRY.all_within, (account, kind, bucket.number))
+            ]
+            for kind in _kinds(direction)
+        )
+    )
+
+
 def _cuts(session: Session, account: int) -> dict[str, Cut]:
-    return {kind: cut_of(tuple(row)) for kind, *row in session.rows(LIST.all_within, (account,))}
+    return _cuts_in(session.rows(LIST.all_within, (account,)))
+
+
+def _cuts_in(rows: Iterable[Row]) -> dict[str, Cut]:
+    return {kind: cut_of(tuple(row)) for kind, *row in rows}
 
 
 def _kinds(direction: Direction) -> tuple[str, str, str]:
     return direction.value, f"{direction.value}_aside", f"{direction.value}_ended"
+
+
+def _in_parts(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    return (entries[begin : begin + _AT_ONCE] for begin in range(0, len(entries), _AT_ONCE))
