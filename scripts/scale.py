@@ -1,0 +1,124 @@
+"""How large a cluster a graph needs: nodes, disk, servers, cost; from what was measured and what is assumed.
+
+    python scripts/scale.py --follows 300e9 --accounts 1.5e9 --pages 100000
+
+Every figure below is a flag. The last table says what becomes of the cost where one of them is twice as large: so it
+shows which assumption is worth a measurement.
+"""
+
+import argparse
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+GIGA, TERA = 1e9, 1e12
+_HOURS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is wanted, what was measured (`make bench-cluster`), and what is assumed."""
+
+    # Wanted
+    accounts: float = 1.5e9
+    follows: float = 300e9
+    pages: float = 100_000  # a second, of 20 rows
+    events: float = 10_000  # a second
+    # Measured on one node, one core each, all names known; one replica, compacted
+    bytes_a_follow: float = 69.3
+    bytes_an_account: float = 184
+    node_us_a_page: float = 148  # of CPU
+    retinue_us_a_page: float = 325
+    imported: float = 1_379  # rows a second
+    applied: float = 596  # events a second, by one writer
+    # Assumed
+    replication: float = 3
+    replicas_asked: float = 2  # by a read at LOCAL_QUORUM
+    names_missed: float = 5  # of the 20 of a page, by the memory of a worker; each is one more query
+    query_of_page: float = 0.7  # what a query for a name costs both sides, of what a page costs
+    disk_a_node: float = 4e12
+    disk_used: float = 0.5  # at most, so that there is room to compact
+    cores_a_node: float = 16
+    cores_a_server: float = 16
+    busy: float = 0.5  # cores on average, so that there is room for a node that is gone and for peaks
+    node_price: float = 900  # a month
+    server_price: float = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is needed. Cores are busy ones."""
+
+    disk: float  # bytes, all replicas
+    node_cores: float
+    server_cores: float
+    nodes_for_disk: int
+    nodes_for_cpu: int
+    servers: int
+    hours_of_import: float
+    cost: float  # a month
+
+    @property
+    def nodes(self) -> int:
+        """As many as disk and CPU need, whichever needs more."""
+        return max(self.nodes_for_disk, self.nodes_for_cpu)
+
+
+def plan_of(figures: Figures) -> Plan:
+    """What a graph needs."""
+    one_replica = figures.follows * figures.bytes_a_follow + figures.accounts * figures.bytes_an_account
+    disk = one_replica * figures.replication
+    queries = 1 + figures.names_missed * figures.query_of_page  # in pages
+    node_cores = figures.pages * queries * figures.node_us_a_page * figures.replicas_asked / 1e6
+    server_cores = figures.pages * queries * figures.retinue_us_a_page / 1e6
+    for_disk = math.ceil(disk / (figures.disk_a_node * figures.disk_used))
+    for_cpu = math.ceil(node_cores / (figures.cores_a_node * figures.busy))
+    servers = math.ceil(server_cores / (figures.cores_a_server * figures.busy))
+    nodes = max(for_disk, for_cpu, int(figures.replication))
+    cost = nodes * figures.node_price + servers * figures.server_price
+    hours = figures.follows / figures.imported / _HOURS
+    return Plan(disk, node_cores, server_cores, for_disk, for_cpu, servers, hours, cost)
+
+
+def doubled(figures: Figures) -> list[tuple[str, float]]:
+    """What the cost is multiplied by where one figure is twice as large, the largest change first."""
+    cost = plan_of(figures).cost
+    changes = [
+        (each.name, plan_of(replace(figures, **{each.name: 2 * getattr(figures, each.name)})).cost / cost)
+        for each in fields(figures)
+    ]
+    return sorted(changes, key=lambda change: -abs(math.log(change[1])))
+
+
+def report(figures: Figures) -> Iterator[str]:
+    """The plan in words, and the table of changes."""
+    plan = plan_of(figures)
+    yield f"{figures.accounts:,.0f} accounts, {figures.follows:,.0f} follows, {figures.pages:,.0f} pages a second"
+    yield f"disk      {plan.disk / TERA:,.1f} TB in {figures.replication:.0f} replicas: {plan.nodes_for_disk:,} nodes"
+    yield f"CPU       {plan.node_cores:,.0f} busy cores of Cassandra: {plan.nodes_for_cpu:,} nodes"
+    yield f"          {plan.server_cores:,.0f} busy cores of Retinue: {plan.servers:,} servers"
+    yield f"cost      {plan.cost:,.0f} a month, {plan.cost / (figures.follows / GIGA):,.0f} for each billion follows"
+    is_enough = "enough" if figures.applied >= figures.events else "NOT ENOUGH"
+    yield f"events    {figures.events:,.0f} a second are wanted, one writer applies {figures.applied:,.0f}: {is_enough}"
+    yield f"import    {plan.hours_of_import:,.0f} hours by `retinue import`"
+    yield "twice as large       cost times"
+    for name, factor in doubled(figures):
+        if abs(factor - 1) > 0.005:  # noqa: PLR2004 - what would be printed as 1.00
+            yield f"{name:<20} {factor:>10.2f}"
+
+
+def main() -> None:
+    """Print what the flags ask for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for each in fields(Figures):
+        parser.add_argument(f"--{each.name.replace('_', '-')}", type=float, default=each.default, metavar="N")
+    figures = Figures(**vars(parser.parse_args()))
+    for each in fields(figures):
+        value = getattr(figures, each.name)
+        if not 0 < value < math.inf and (each.name, value) != ("names_missed", 0):
+            parser.error(f"--{each.name.replace('_', '-')}: expected a number above 0")
+    print("\n".join(report(figures)))
+
+
+if __name__ == "__main__":
+    main()
