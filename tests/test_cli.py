@@ -75,11 +75,11 @@ def test_import_reports_and_repeats_without_change(store_path: Path, files: tupl
 
 
 def test_the_report_for_people_is_a_table(store_path: Path, files: tuple[Path, Path]) -> None:
-    """Without --json the closing report names file, accepted, duplicate and rejected."""
+    """Without --json the closing report names file, accepted, duplicate, rejected and the rate."""
     done = retinue("import", "--store", store_path, files[1], COLUMNS="200")
 
     assert 0 == done.returncode
-    for word in ("follows.csv", "accepted", "duplicate", "rejected", "3"):
+    for word in ("follows.csv", "accepted", "duplicate", "rejected", "rows/s", "3"):
         assert word in done.stdout
 
 
