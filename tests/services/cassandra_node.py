@@ -78,11 +78,12 @@ SYNC_AS_USUAL = "periodic\ncommitlog_sync_period: 10000ms"
 
 @dataclass(frozen=True)
 class Setting:
-    """How nodes run. `core`: the only one that they may use."""
+    """How nodes run. `core`: the only one that they may use; `more`: what stands in their configuration beside it."""
 
     heap_mib: int = 640
     sync: str = SYNC_AT_ONCE
     core: int | None = None
+    more: str = ""
 
 
 @dataclass
@@ -114,7 +115,7 @@ class Node:
             "limit": TOMBSTONE_LIMIT,
             "sync": self.setting.sync,
         }
-        (self.folder / "cassandra.yaml").write_text(_CONFIGURATION.format(**values))
+        (self.folder / "cassandra.yaml").write_text(_CONFIGURATION.format(**values) + self.setting.more)
         (self.folder / "logback.xml").write_text(_LOGGING.format(**values))
         with (self.folder / "out.log").open("ab") as log:
             self.process = subprocess.Popen(self._command(), stdout=log, stderr=log, cwd=self.folder)
@@ -166,6 +167,7 @@ class Node:
             "cassandra.storagedir": self.folder,
             "cassandra.skip_wait_for_gossip_to_settle": 0,
             "cassandra.ring_delay_ms": 1000,
+            "cassandra.superuser_setup_delay_ms": 0,
             "cassandra.jmx.local.port": self.port + 2,
             "io.netty.tryReflectionSetAccessible": "true",
         }
