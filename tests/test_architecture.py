@@ -42,6 +42,8 @@ MAY_IMPORT = {
     "assemble": WORDS
     | {"wire", "store.base", "store.bulk", "store.opened", "store.ledger", "store.sqlite", "store.cassandra"}
     | {"access", "following", "web"},
+    "local": WORDS | {"store.base", "access", "assemble", "ingest", "web"},
+    "pytest_plugin": {"local", "sample"},
     "serving": WORDS | {"store.base", "store.opened", "store.ledger", "access", "ingest", "assemble", "web"},
     "cli": WORDS
     | {"store.base", "access", "ingest", "following", "web", "assemble", "serving"}
@@ -73,6 +75,7 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     ),
     "rich": "cli/",
     "prometheus_client": "web/metrics.py",
+    "pytest": "pytest_plugin.py",
     "starlette": ("web/management.py", "web/management_clients.py"),
     "typer": "cli/",
     "uvicorn": ("web/listener.py", "web/protocol.py", "serving/child.py"),

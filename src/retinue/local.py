@@ -1,0 +1,128 @@
+"""A server inside this process, for other people's tests: a graph in a folder, answered by a thread.
+
+It is the public listener of `retinue serve` as it is, on a clock that can be put forward. What belongs to other
+processes is not there: no management listener, no audit log on disk.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from retinue import assemble
+from retinue.access.audit import Auditor, Record
+from retinue.clock import VirtualClock
+from retinue.errors import InputError
+from retinue.ingest import records
+from retinue.ingest.values import BadRecord
+from retinue.model import AccountRecord, ClientChange, FollowRecord
+from retinue.settings import Settings
+from retinue.store.base import Verdict
+from retinue.web.listener import bind, public_server
+
+_HOST = "127.0.0.1"
+_MOST_RECORDS = 100_000
+
+_Record = TypeVar("_Record", AccountRecord, FollowRecord)
+Row = Mapping[str, Any]
+Follow = Row | Sequence[Any]  # a row of a table, or (follower, followee) and maybe the second
+
+
+class Requests(deque[Record]):
+    """What was asked, oldest first: an `Outbox` that is never full, since old records make room for new ones."""
+
+    is_full = False
+
+    def add(self, record: Record) -> None:
+        """Take a record."""
+        self.append(record)
+
+
+class LocalServer:
+    """A running server: where it answers, who may ask it, what it was asked, and its graph to be filled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = str(folder / "graph.db")
+        self.clock = VirtualClock(memoryview(bytearray(8)))
+        self.requests = Requests(maxlen=_MOST_RECORDS)
+        assemble.create_store(self.store)
+        self._listener = bind(_HOST, 0)
+        self.url = f"http://{_HOST}:{self._listener.getsockname()[1]}"
+        with closing(assemble.open_access(self.store)) as access:
+            registered = asyncio.run(assemble.clients(access, self.clock).create(ClientChange(name="test")))
+        self.client_key, self.client_secret = registered.client.key, registered.secret
+
+    def token(self) -> str:
+        """A fresh token of the client, without a request."""
+        with closing(assemble.open_access(self.store)) as access:
+            credentials = assemble.credentials(access, self.clock)
+
+            async def issue() -> str:
+                return await credentials.issue_token(await credentials.prove(self.client_key, self.client_secret))
+
+            return asyncio.run(issue())
+
+    def load(self, *, accounts: Iterable[Row] = (), follows: Iterable[Follow] = ()) -> None:
+        """Add accounts, then follows, as `retinue import` would: rows with the same columns. Raises `InputError`."""
+        now = self.clock.now()
+        people = [_read(records.account_record, row) for row in _known("accounts", accounts, records.ACCOUNT_COLUMNS)]
+        rows = _known("follows", map(_as_row, follows), records.FOLLOW_COLUMNS)
+        links = [_read(lambda row: records.follow_record(row, now), row) for row in rows]
+        with closing(assemble.open_graph_writer(self.store, self.clock)) as writer:
+            verdicts = asyncio.run(writer.add_accounts(people, now)), asyncio.run(writer.add_follows(links))
+        for row, verdict in zip(rows, verdicts[1], strict=True):
+            if verdict not in (Verdict.ACCEPTED, Verdict.DUPLICATE):
+                raise InputError(f"follows: {dict(row)}: {verdict.value}")
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Answer requests, in a thread, as long as the block lasts."""
+        with ExitStack() as opened:
+            graph = opened.enter_context(closing(assemble.open_wire_graph(self.store, self.clock)))
+            hot_graph = opened.enter_context(closing(assemble.open_hot_graph(self.store, graph, image_mib=1)))
+            access = opened.enter_context(closing(assemble.open_access(self.store)))
+            ledger = opened.enter_context(closing(assemble.open_ledger(self.store)))
+            auditor = Auditor(self.requests, bytes(32), self.clock)
+            gate = assemble.gated(access, ledger, self.clock)
+            public = assemble.Public(gate, auditor, self.clock, assemble.log_ids(self.clock))
+            application = assemble.public_application(graph, public)
+            server = public_server(application, Settings(), assemble.hot_way(hot_graph, public))
+            thread = threading.Thread(target=asyncio.run, args=(server.serve(sockets=[self._listener]),))
+            thread.start()
+            try:
+                yield
+            finally:
+                server.should_exit = True
+                thread.join()
+
+
+@contextmanager
+def local_server(folder: Path) -> Iterator[LocalServer]:
+    """A server on an empty graph in a folder, on a free port of this machine's loopback."""
+    server = LocalServer(folder)
+    with server.answering():
+        yield server
+
+
+def _as_row(follow: Follow) -> Row:
+    if isinstance(follow, Mapping):
+        return follow
+    return dict(zip((*records.FOLLOW_COLUMNS.required, "followed_at"), follow, strict=False))
+
+
+def _known(what: str, rows: Iterable[Row], columns: records.Columns) -> list[Row]:
+    found = list(rows)
+    for row in found:
+        if unknown := sorted(set(row) - columns.known):
+            raise InputError(f"{what}: {dict(row)}: there is no column {unknown[0]!r}")
+    return found
+
+
+def _read(read: Callable[[Row], _Record], row: Row) -> _Record:
+    try:
+        return read(row)
+    except BadRecord as bad:
+        raise InputError(f"{dict(row)}: {bad}") from None

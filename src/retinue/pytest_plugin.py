@@ -1,0 +1,59 @@
+"""For pytest: the fixture `retinue_server`, a server of the test's own with a graph.
+
+Light on purpose: pytest imports it in every run where Retinue is installed. The server comes with the first test that
+asks for it.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from retinue.local import LocalServer
+
+# Without data of its own a test gets this graph, the same each time.
+SAMPLE_ACCOUNTS = 100
+SAMPLE_FOLLOWS = 1_000
+SAMPLE_SEED = 1
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest know the marker."""
+    config.addinivalue_line(
+        "markers", "retinue(accounts=(), follows=()): the graph of `retinue_server`, as rows of import tables"
+    )
+
+
+@pytest.fixture
+def retinue_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[LocalServer]":
+    """A running server on a free port: `url`, `client_key`, `client_secret`, `token()`, `clock`, `load()`, `requests`.
+
+    Its graph is what the marker `retinue` says, or a made-up one.
+    """
+    try:
+        from retinue.local import local_server
+    except ModuleNotFoundError as error:
+        raise pytest.UsageError(f"retinue_server needs {error.name}; pip install 'retinue[server]'") from error
+    marker = request.node.get_closest_marker("retinue")
+    folder = tmp_path_factory.mktemp("retinue")
+    with local_server(folder) as server:
+        if marker is None:
+            _load_sample(server, folder)
+        else:
+            server.load(*marker.args, **marker.kwargs)
+        yield server
+
+
+def _load_sample(server: "LocalServer", folder: Path) -> None:
+    import csv
+
+    from retinue.sample import Size, write_sample
+
+    tables = []
+    for path in write_sample(Size(SAMPLE_ACCOUNTS, SAMPLE_FOLLOWS, SAMPLE_SEED), folder / "sample"):
+        with path.open(encoding="utf-8", newline="") as file:
+            tables.append(list(csv.DictReader(file)))
+    server.load(accounts=tables[0], follows=tables[1])
