@@ -13,6 +13,9 @@ from dataclasses import dataclass, fields, replace
 
 GIGA, TERA = 1e9, 1e12
 _HOURS = 3600
+# What a figure may be; beyond that somebody has mistyped.
+_ANY = (1e-6, 1e15)
+_BOUNDS = {"names_missed": (0, 1000), "busy": (0.01, 1), "disk_used": (0.01, 1), "replication": (1, 100)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Figures:
     replicas_asked: float = 2  # by a read at LOCAL_QUORUM
     names_missed: float = 5  # of the 20 of a page, by the memory of a worker; each is one more query
     query_of_page: float = 0.7  # what a query for a name costs both sides, of what a page costs
-    disk_a_node: float = 4e12
+    disk_a_node: float = 4e12  # bytes
     disk_used: float = 0.5  # at most, so that there is room to compact
     cores_a_node: float = 16
     cores_a_server: float = 16
@@ -71,10 +74,10 @@ def plan_of(figures: Figures) -> Plan:
     queries = 1 + figures.names_missed * figures.query_of_page  # in pages
     node_cores = figures.pages * queries * figures.node_us_a_page * figures.replicas_asked / 1e6
     server_cores = figures.pages * queries * figures.retinue_us_a_page / 1e6
-    for_disk = math.ceil(disk / (figures.disk_a_node * figures.disk_used))
+    for_disk = max(math.ceil(disk / (figures.disk_a_node * figures.disk_used)), int(figures.replication))
     for_cpu = math.ceil(node_cores / (figures.cores_a_node * figures.busy))
     servers = math.ceil(server_cores / (figures.cores_a_server * figures.busy))
-    nodes = max(for_disk, for_cpu, int(figures.replication))
+    nodes = max(for_disk, for_cpu)
     cost = nodes * figures.node_price + servers * figures.server_price
     hours = figures.follows / figures.imported / _HOURS
     return Plan(disk, node_cores, server_cores, for_disk, for_cpu, servers, hours, cost)
@@ -109,14 +112,20 @@ def report(figures: Figures) -> Iterator[str]:
 
 def main() -> None:
     """Print what the flags ask for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     for each in fields(Figures):
-        parser.add_argument(f"--{each.name.replace('_', '-')}", type=float, default=each.default, metavar="N")
+        text = f"{each.default:g} unless given; the comments in this file say what it is"
+        parser.add_argument(
+            f"--{each.name.replace('_', '-')}", type=float, default=each.default, metavar="N", help=text
+        )
     figures = Figures(**vars(parser.parse_args()))
-    for each in fields(figures):
-        value = getattr(figures, each.name)
-        if not 0 < value < math.inf and (each.name, value) != ("names_missed", 0):
-            parser.error(f"--{each.name.replace('_', '-')}: expected a number above 0")
+    for name, (least, most) in {each.name: _BOUNDS.get(each.name, _ANY) for each in fields(figures)}.items():
+        if not least <= getattr(figures, name) <= most:
+            parser.error(f"--{name.replace('_', '-')}: expected {least:g} to {most:g}")
+    if figures.replication % 1:
+        parser.error("--replication: expected a whole number")
     print("\n".join(report(figures)))
 
 

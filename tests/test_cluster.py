@@ -14,6 +14,7 @@ from retinue import assemble, errors
 from retinue.model import Direction, FollowEvent, FollowRecord, Row, Stretch
 from retinue.store.base import Verdict
 from retinue.store.cassandra import buckets, known, session
+from retinue.store.cassandra import store as cluster
 from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.cassandra.lease import STOP_AFTER_SECONDS, Lease
 from retinue.store.cassandra.location import Location, parse
@@ -366,3 +367,15 @@ def test_a_connection_that_stays_is_answered(
         [row["username"] for row in page["user_following"]] for page in pages
     ]
     assert "every invariant holds" in retinue("check", "--store", cassandra_keyspace)
+
+
+def test_replicas_that_cannot_be_are_refused(keyspace: Keyspace, cassandra_keyspace: str) -> None:
+    """Before anything is made; what is there keeps the replicas that it has."""
+    elsewhere = cassandra_keyspace.replace("retinue_tests", "retinue_others")
+    with pytest.raises(errors.InputError, match="has 1 nodes, and a replica needs its own"):
+        cluster.create(parse(elsewhere), replication=3)
+    with pytest.raises(errors.StoreMissing):
+        cluster.open_session(parse(elsewhere))
+    with pytest.raises(errors.InputError, match="with other replicas than 3 \\(datacenter1: 1\\)"):
+        cluster.create(parse(cassandra_keyspace), replication=3)
+    assert not cluster.create(parse(cassandra_keyspace), replication=1)

@@ -11,6 +11,7 @@ import pytest
 import reference
 from retinue import wire
 from retinue.settings import setting_names
+from running import retinue
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -98,3 +99,14 @@ def test_messages_in_the_docs_are_the_ones_on_the_wire() -> None:
 
     assert 4 == len(set(quoted))
     assert set(quoted) <= messages
+
+
+def test_the_python_of_the_page_on_events_works(tmp_path: Path) -> None:
+    """As written, on a store that has the list it asks for."""
+    page = (ROOT / "docs" / "events.md").read_text()
+    (tmp_path / "follows.csv").write_text("follower,followee,followed_at\nanna,ben,1700000000\nanna,carla,1740000000\n")
+    retinue("import", "--store", tmp_path / "graph.db", tmp_path / "follows.csv")
+    code = page.split("```python\n")[1].split("```")[0]
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[Row(display_name='', username='ben')] 1699999999 False\n"

@@ -187,7 +187,7 @@ def test_what_has_ended_is_only_in_the_history(begin: Begin) -> None:
 def test_every_text_survives_every_format(begin: Begin) -> None:
     """For every display name: quotes, line ends, commas and whatever else there is."""
 
-    @settings(max_examples=begin.times(100))
+    @settings(max_examples=begin.times(40))
     @given(name=st.text(), kind=st.sampled_from(TABLES))
     @example(name='a "b", c\r\nd\n\r e', kind="csv")
     @example(name="NULL", kind="csv")
@@ -213,7 +213,7 @@ def test_graphml_is_read_by_others(begin: Begin) -> None:
     told(
         site,
         [
-            AccountEvent(AccountRecord(key="1", display_name="<a&b>\x01", is_verified=True, likes_count=7), 1),
+            AccountEvent(AccountRecord(key="1", display_name="<a&b>\x01\r\n", is_verified=True, likes_count=7), 1),
             FollowEvent("1", "2", 5),
             FollowEvent("1", "2", 7, is_follow=False),
             FollowEvent("1", "2", 9),
@@ -226,7 +226,7 @@ def test_graphml_is_read_by_others(begin: Begin) -> None:
     assert graph.is_directed()
     assert graph.nodes["1"] == {
         "username": "1",
-        "display_name": "<a&b>\ufffd",
+        "display_name": "<a&b>\ufffd\r\n",
         "visibility": "public",
         "is_verified": True,
         "likes_count": 7,

@@ -43,7 +43,7 @@ def test_a_small_graph_by_hand() -> None:
     )
     plan = plan_of(figures)
 
-    assert (300_000_003, 1, 1, 1) == (plan.disk, plan.nodes_for_disk, plan.nodes_for_cpu, plan.servers)
+    assert (300_000_003, 3, 1, 1) == (plan.disk, plan.nodes_for_disk, plan.nodes_for_cpu, plan.servers)
     assert pytest.approx((0.006, 0.0015)) == (plan.node_cores, plan.server_cores)
     assert 31 == plan.cost  # as many nodes as replicas
 
@@ -58,11 +58,13 @@ def test_more_never_costs_less(factor: float, name: str) -> None:
     assert all(change > 0 for _, change in doubled(larger))
 
 
-@pytest.mark.parametrize("flag", ["--follows=0", "--busy=-1", "--pages=inf", "--disk-a-node=nan", "--names-missed=-1"])
+@pytest.mark.parametrize(
+    "flag", ["--follows=0", "--busy=2", "--pages=inf", "--disk-a-node=nan", "--names-missed=-1", "--replication=2.5"]
+)
 def test_what_cannot_be_is_refused(flag: str) -> None:
     """The error names the flag."""
     done = scale(flag)
 
     assert done.returncode == 2
-    assert f"{flag.partition('=')[0]}: expected a number above 0" in done.stderr
+    assert f"{flag.partition('=')[0]}: expected " in done.stderr
     assert 0 == scale("--names-missed=0").returncode

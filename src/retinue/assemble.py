@@ -129,11 +129,12 @@ def create_store(store: str) -> bool:
     return is_new
 
 
-def create_in_cluster(store: str, replication: int) -> None:
-    """Make a keyspace with its tables, each row on so many nodes."""
+def create_in_cluster(store: str, replication: int) -> bool:
+    """Make a keyspace with its tables, each row on so many nodes; whether there was none."""
     if not is_location(store):
         raise InputError(f"--store {store}: is a file; the commands that write to it make it")
-    _cluster().create(store, replication)
+    is_made: bool = _cluster().create(store, replication)
+    return is_made
 
 
 def open_graph(store: str, clock: Clock) -> OpenGraph[Row]:

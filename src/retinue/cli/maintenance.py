@@ -33,8 +33,8 @@ def init(
     """Make a store in a cluster: a keyspace with its tables. What is there stays as it is."""
     from retinue import assemble
 
-    assemble.create_in_cluster(store, replication)
-    typer.echo("The store is there.")
+    is_made = assemble.create_in_cluster(store, replication)
+    typer.echo(f"The store {'was made' if is_made else 'is there already'}; replicas of each row: {replication}.")
 
 
 @app.command()

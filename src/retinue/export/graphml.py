@@ -62,7 +62,11 @@ def _write(xml: XMLGenerator, name: str, attributes: dict[str, str], fields: Ite
 
 def _element(xml: XMLGenerator, name: str, attributes: dict[str, str], text: str = "") -> None:
     xml.startElement(name, AttributesImpl(attributes))
-    xml.characters(text)
+    lines = text.split("\r")
+    xml.characters(lines[0])
+    for line in lines[1:]:
+        xml.ignorableWhitespace("&#13;")  # written as it is; readers would take a bare carriage return for a line end
+        xml.characters(line)
     xml.endElement(name)
 
 

@@ -51,9 +51,9 @@ def open_checker(location: str) -> CassandraChecker:
     return CassandraChecker(_session(location))
 
 
-def create(location: str, replication: int) -> None:
-    """Make a store where there is none."""
-    store.create(parse(location), replication)
+def create(location: str, replication: int) -> bool:
+    """Make a store where there is none; whether it was made."""
+    return store.create(parse(location), replication)
 
 
 def node_in(path: Path) -> str:

@@ -4,26 +4,53 @@ from contextlib import closing
 from importlib.resources import files
 from secrets import token_bytes
 
-from retinue.errors import NotAStore, StoreMissing, StoreTooNew
+from retinue.errors import InputError, NotAStore, StoreMissing, StoreTooNew
 from retinue.store.cassandra.location import Location
 from retinue.store.cassandra.session import Session
 
 VERSION = 1
 _SECRET_BYTES = 32
 _REPLICATED = "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication}"
+_REPLICATION = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?"
 _TABLES = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?"
 _BEGIN = "INSERT INTO store (name, version, secret) VALUES ('store', ?, ?) IF NOT EXISTS"
 
 
-def create(location: Location, replication: int) -> None:
-    """Make the keyspace, with so many replicas of each row, and its tables; what is there stays as it is."""
+def create(location: Location, replication: int) -> bool:
+    """Make the keyspace, with so many replicas of each row, and its tables; whether it was made, all or in part.
+
+    What is there stays as it is. Raises `InputError` where the keyspace has, or could only have, another replication.
+    """
     with closing(Session(location)) as session:
-        options = f"{{'class': 'NetworkTopologyStrategy', '{_datacenter(location, session)}': {replication}}}"
+        datacenter = _datacenter(location, session)
+        _require_replication(location, session, datacenter, replication)
+        options = f"{{'class': 'NetworkTopologyStrategy', '{datacenter}': {replication}}}"
         session.run_as_is(_REPLICATED.format(keyspace=location.keyspace, replication=options))
         session.enter()
         for statement in statements():
             session.run_as_is(statement)
-        session.compare_and_set(_BEGIN, (VERSION, token_bytes(_SECRET_BYTES)))
+        is_made, _ = session.compare_and_set(_BEGIN, (VERSION, token_bytes(_SECRET_BYTES)))
+        return is_made
+
+
+def _require_replication(location: Location, session: Session, datacenter: str, replication: int) -> None:
+    for (options,) in session.rows(_REPLICATION, (location.keyspace,)):
+        found = {name: value for name, value in options.items() if name != "class"}
+        if found.get(datacenter, found.get("replication_factor")) != str(replication):
+            shown = ", ".join(f"{name}: {value}" for name, value in sorted(found.items()))
+            raise InputError(f"{location}: the keyspace is there, with other replicas than {replication} ({shown})")
+        return
+    nodes = sum(place == datacenter for (place,) in _datacenters(session))
+    if replication > nodes:
+        raise InputError(
+            f"--replication {replication}: the datacenter {datacenter} has {nodes} nodes, and a replica needs its own"
+        )
+
+
+def _datacenters(session: Session) -> list[tuple[str]]:
+    """That of each node."""
+    local, peers = (session.run_as_is(f"SELECT data_center FROM system.{table}") for table in ("local", "peers"))
+    return [(str(row[0]),) for row in (*local, *peers)]
 
 
 def open_session(location: Location) -> Session:
