@@ -102,6 +102,11 @@ class Node:
         """Where it listens."""
         return f"127.0.0.{self.number}"
 
+    @property
+    def _tool_port(self) -> int:
+        """For `nodetool`, which knows all nodes by one address."""
+        return self.port + 1 + self.number
+
     def begin(self) -> None:
         """Start it; `wait` until it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +136,7 @@ class Node:
     def tool(self, *words: str) -> str:
         """Run `nodetool`; what it printed."""
         classes = ["-cp", f"{jars()}/*", "org.apache.cassandra.tools.NodeTool"]
-        command = ["java", *_opened(), *classes, "-h", "127.0.0.1", "-p", str(self.port + 2), *words]
+        command = ["java", *_opened(), *classes, "-h", "127.0.0.1", "-p", str(self._tool_port), *words]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def signal(self, number: int) -> None:
@@ -168,7 +173,7 @@ class Node:
             "cassandra.skip_wait_for_gossip_to_settle": 0,
             "cassandra.ring_delay_ms": 1000,
             "cassandra.superuser_setup_delay_ms": 0,
-            "cassandra.jmx.local.port": self.port + 2,
+            "cassandra.jmx.local.port": self._tool_port,
             "io.netty.tryReflectionSetAccessible": "true",
         }
         size = self.setting.heap_mib
@@ -214,12 +219,12 @@ def running(count: int, port: int, setting: Setting = Setting()) -> Iterator[lis
 
 
 def free_port() -> int:
-    """The first of three ports that nobody listens on; below those that the system gives out by itself."""
+    """The first of five ports that nobody listens on; below those that the system gives out by itself."""
     while True:
-        port = 20_000 + 3 * secrets.randbelow(4_000)
+        port = 20_000 + 5 * secrets.randbelow(2_400)
         with ExitStack() as opened:
             try:
-                for each in range(port, port + 3):
+                for each in range(port, port + 5):
                     opened.enter_context(socket.socket()).bind(("127.0.0.1", each))
             except OSError:
                 continue
