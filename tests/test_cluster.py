@@ -379,3 +379,14 @@ def test_replicas_that_cannot_be_are_refused(keyspace: Keyspace, cassandra_keysp
     with pytest.raises(errors.InputError, match="with other replicas than 3 \\(datacenter1: 1\\)"):
         cluster.create(parse(cassandra_keyspace), replication=3)
     assert not cluster.create(parse(cassandra_keyspace), replication=1)
+
+
+def test_nothing_of_an_entry_is_left_in_the_one_that_takes_its_place(site: Site) -> None:
+    """A follow that turns out to have begun on the very second to which it was moved stands there by right."""
+    site.follow(("a", "b", 100), ("a", "c", 100))
+    site.writer = CassandraGraphWriter(site.session, site.clock.elapsed, lambda _: site.clock.advance(1))
+    site.follow(("a", "c", 99))
+
+    assert site.site.problems() == []
+    then = Stretch(site.id("a"), Direction.FOLLOWING, NOW, 10, as_of=99)
+    assert ["c"] == [row.username for row in run(site.graph.read(then)).rows]

@@ -83,7 +83,11 @@ class CassandraEntries:
     def drop(self, owner: int, entry: Entry) -> None:
         """Take a known entry away."""
         cut = self.cut(owner)
-        self._unit.put(ENTRY, self._key(owner, cut, entry), None)
+        key = self._key(owner, cut, entry)
+        if not self._unit.knows(ENTRY, key):
+            # Something may be put in its place within the same group: then no column of it may be left standing.
+            self._unit.learn(ENTRY, key, (entry.second, entry.second))
+        self._unit.put(ENTRY, key, None)
         self._count(owner, cut.counted(entry.position, rows=-1, removed=1))
         self._known[owner, entry.position] = None
 
