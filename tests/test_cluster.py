@@ -11,7 +11,7 @@ import pytest
 
 from frozen_clock import FrozenClock
 from retinue import assemble, errors
-from retinue.model import Direction, FollowEvent, FollowRecord, Row, Stretch
+from retinue.model import AccountRecord, Direction, FollowEvent, FollowRecord, Row, Stretch
 from retinue.store.base import Verdict
 from retinue.store.cassandra import buckets, known, session
 from retinue.store.cassandra import store as cluster
@@ -19,7 +19,7 @@ from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.cassandra.lease import STOP_AFTER_SECONDS, Lease
 from retinue.store.cassandra.location import Location, parse
 from retinue.store.cassandra.session import Statement
-from retinue.store.cassandra.writer import CassandraGraphWriter
+from retinue.store.cassandra.writer import GROUP, CassandraGraphWriter
 from running import Server, Session, fresh_token, retinue, running_server
 from sites import Keyspace, KeyspaceSite, Lent
 from test_serve import waiting_for
@@ -127,7 +127,11 @@ def test_an_entry_may_be_seen_before_its_account(site: Site) -> None:
             "of the following list of account {a}",
         ),
         ("DELETE FROM pair WHERE follower = {a}", "what stands on second 100 is no interval"),
-        ("DELETE FROM over WHERE owner = {a} AND direction = 'following'", "is not among those that no list leads to"),
+        (
+            "DELETE FROM entry WHERE owner = {d} AND kind = 'following_unbegun' AND bucket = 0",
+            "never began of the following list of account {d}",
+        ),
+        ("DELETE FROM pair WHERE follower = {d}", "account {a} is among what never began"),
         ("DELETE FROM list WHERE owner = {b}", "has 1 entries, but 0 are counted"),
         ("DELETE FROM account WHERE id = {b}", "account {b} is in it, which there is not"),
         ("UPDATE account SET visibility = 2 WHERE id = {b}", "stands in the range of pages, where it does not belong"),
@@ -137,8 +141,8 @@ def test_an_entry_may_be_seen_before_its_account(site: Site) -> None:
 def test_damage_is_found(site: Site, damage: str, found: str) -> None:
     """Whatever is missing or wrong in one table, others tell; what only makes readers look twice is no fault."""
     site.follow(("a", "b", 100), ("a", "c", 90))
-    site.unfollow(("a", "c"))
-    numbers = {name: site.id(name) for name in ("a", "b", "c")}
+    site.unfollow(("a", "c"), ("d", "a"))
+    numbers = {name: site.id(name) for name in ("a", "b", "c", "d")}
     assert [] == site.site.problems()
 
     site.session.run_as_is(damage.format(**numbers))
@@ -381,6 +385,15 @@ def test_replicas_that_cannot_be_are_refused(keyspace: Keyspace, cassandra_keysp
     assert not cluster.create(parse(cassandra_keyspace), replication=1)
 
 
+def test_a_keyspace_may_be_called_like_a_word_of_the_language(cassandra_keyspace: str) -> None:
+    """As `asc`, which CQL keeps for itself."""
+    location = parse(cassandra_keyspace.replace("retinue_tests", "asc"))
+    cluster.create(location, replication=1)
+    with closing(cluster.open_session(location)) as opened:
+        assert len(opened.rows("SELECT secret FROM store")) == 1
+        opened.run_as_is('DROP KEYSPACE "asc"')
+
+
 def test_nothing_of_an_entry_is_left_in_the_one_that_takes_its_place(site: Site) -> None:
     """A follow that turns out to have begun on the very second to which it was moved stands there by right."""
     site.follow(("a", "b", 100), ("a", "c", 100))
@@ -390,3 +403,12 @@ def test_nothing_of_an_entry_is_left_in_the_one_that_takes_its_place(site: Site)
     assert site.site.problems() == []
     then = Stretch(site.id("a"), Direction.FOLLOWING, NOW, 10, as_of=99)
     assert ["c"] == [row.username for row in run(site.graph.read(then)).rows]
+
+
+def test_a_group_is_no_larger_than_a_row_may_be(site: Site) -> None:
+    """Accounts with as much text as they may have, as many as are written at once: 18 MB, where a row takes 16 MiB."""
+    bio = "x" * 9_000
+    accounts = [AccountRecord(f"u{n}", bio_description=bio) for n in range(GROUP)]
+
+    assert {Verdict.ACCEPTED} == set(run(site.writer.add_accounts(accounts, NOW)))
+    assert [(GROUP,)] == site.session.rows("SELECT count(*) FROM account")

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -38,6 +41,7 @@ from retinue.store.base import GraphReader
 from running import retinue
 from sites import Begin, FolderSite, Site, begin_of
 from test_machine import ACCOUNTS, ALL_NAMES, FOLLOWS, Told, pages
+from test_serve import waiting_for
 
 NOW = 100
 TABLES = ("parquet", "csv", "jsonl")
@@ -190,6 +194,7 @@ def test_every_text_survives_every_format(begin: Begin) -> None:
     @settings(max_examples=begin.times(40))
     @given(name=st.text(), kind=st.sampled_from(TABLES))
     @example(name='a "b", c\r\nd\n\r e', kind="csv")
+    @example(name="\n" * 1_000, kind="csv")
     @example(name="NULL", kind="csv")
     @example(name="\\N", kind="csv")
     def holds(name: str, kind: str) -> None:
@@ -290,3 +295,18 @@ def test_a_stopped_export_leaves_nothing(sample: Path, tmp_path: Path) -> None:
     with closing(assemble.open_whole(str(sample))) as graph, pytest.raises(KeyboardInterrupt):
         files.export(graph, tmp_path / "exported", "csv", stop, with_ended=False)
     assert sorted(path for path in tmp_path.iterdir() if ".db-" not in path.name) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    """The command removes what it has begun, and says by its exit code what stopped it."""
+    retinue("generate", "--accounts", "5000", "--follows", "200000", "-o", tmp_path / "sample")
+    retinue("import", "--store", str(tmp_path / "graph.db"), str(tmp_path / "sample" / "follows.csv"))
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    command = [sys.executable, "-m", "retinue", "export", str(folder / "x"), "--store", str(tmp_path / "graph.db")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        waiting_for(lambda: list(folder.iterdir()))
+        process.send_signal(number)
+
+    assert (process.returncode, list(folder.iterdir())) == (128 + number, [])

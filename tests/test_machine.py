@@ -158,6 +158,11 @@ class Story(RuleBasedStateMachine):
         """A whole list was seen."""
         self.both("end_missing", follower, spared, max(1, self.now - age))
 
+    @rule(said=st.lists(SOME_NAMES, min_size=1, max_size=3))
+    def keys(self, said: list[str]) -> None:
+        """Who is meant by names in a file."""
+        self.both("keys_of", said)
+
     @precondition(lambda self: len(self.model.erased_keys) < 2)
     @rule(key=st.sampled_from(KEYS), is_late=st.booleans())
     def erase(self, key: str, is_late: bool) -> None:

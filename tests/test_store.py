@@ -515,6 +515,15 @@ def test_two_names_that_make_one_key_are_one_account(store: OpenStore) -> None:
     assert not store.knows(long)
 
 
+def test_a_new_key_is_meant_before_an_old_name(store: OpenStore) -> None:
+    """A writer that has looked for a name looks again when an account comes whose key it is."""
+    store.accounts(AccountRecord("2", "6", "x"))
+    assert run(store.writer.keys_of(["2"])) == ["6"]
+
+    store.apply(followed("7", "2", 100))
+    assert run(store.writer.keys_of(["2"])) == ["2"]
+
+
 def test_a_name_may_come_to_ever_new_accounts(store: OpenStore) -> None:
     """Without ids each account of a name needs a key of its own, also when those made of the name are taken."""
     hashed = names.keys_of_name("x")[1]

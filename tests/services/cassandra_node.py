@@ -19,7 +19,7 @@ from cassandra_jars import jars
 
 START_SECONDS = 180
 STOP_SECONDS = 20
-TOMBSTONE_LIMIT = 5_000
+TOMBSTONE_LIMIT = 1_400
 _RANGE = 2**64
 
 # What Cassandra 5 opens of Java 17.

@@ -22,7 +22,7 @@ from retinue.ingest.lines import Line, LineFile
 from retinue.ingest.records import Columns
 
 # A quoted CSV field may hold line breaks, but a quote that is never closed must not swallow the file.
-MAX_RECORD_LINES = 100
+MAX_RECORD_LINES = 10_000
 _PARQUET_BATCH = 10_000
 
 

@@ -12,15 +12,13 @@ from retinue import names
 from retinue.model import Direction
 from retinue.store.cassandra import check_lists
 from retinue.store.cassandra.accounts import NEW, AccountRow
+from retinue.store.cassandra.scanning import scan, scan_partitions
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.shapes import ACCOUNT, ACCOUNT_KEY, USERNAME
 
 _LISTED = 100
 _AT_ONCE = 16
 _AGAIN_AFTER_SECONDS = 0.5
-_ACCOUNTS = "SELECT id FROM account"
-_FOLLOWERS = "SELECT DISTINCT follower FROM pair"
-_USERNAMES = "SELECT folded, holder, claims FROM username"
 
 
 class CassandraChecker:
@@ -44,9 +42,9 @@ class CassandraChecker:
 
     async def facts(self) -> dict[str, int]:
         """Counts worth knowing."""
-        accounts = sum(key is not None for (key,) in self._session.stream("SELECT key FROM account"))
+        accounts = sum(key is not None for (key,) in scan(self._session, "key", "account", "id"))
         follows = ended = displacement = 0
-        for (standings,) in self._session.stream("SELECT standings FROM pair"):
+        for (standings,) in scan(self._session, "standings", "pair", "follower"):
             for start, end, following, followers in standings or ():
                 ended += end != 0
                 follows += end == 0
@@ -57,7 +55,7 @@ class CassandraChecker:
             "ended_follows": ended,
             "largest_displacement": displacement,
             "clients": len(self._session.rows("SELECT id FROM client")),
-            "tokens": len(self._session.rows("SELECT digest FROM access_token")),
+            "tokens": sum(1 for _ in scan(self._session, "digest", "access_token", "digest")),
         }
 
     def close(self) -> None:
@@ -74,11 +72,11 @@ class CassandraChecker:
 
     def _places(self) -> Iterator[Callable[[], Iterator[str]]]:
         """Where to look, one after the other."""
-        for (account,) in self._session.stream(_ACCOUNTS):
+        for (account,) in scan(self._session, "id", "account", "id"):
             yield lambda account=account: self._wrong_account(account)  # type: ignore[misc]
-        for (follower,) in self._session.stream(_FOLLOWERS):
+        for (follower,) in scan_partitions(self._session, "pair", "follower"):
             yield lambda follower=follower: check_lists.wrong_pairs(self._session, follower)  # type: ignore[misc]
-        for folded, *_ in self._session.stream(_USERNAMES):
+        for (folded,) in scan(self._session, "folded", "username", "folded"):
             yield lambda folded=folded: self._wrong_username(folded)  # type: ignore[misc]
 
     def _account(self, account: int) -> AccountRow:

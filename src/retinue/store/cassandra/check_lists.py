@@ -10,9 +10,10 @@ from retinue.model import Direction
 from retinue.store.cassandra.accounts import AccountRow
 from retinue.store.cassandra.buckets import Cut, cut_of
 from retinue.store.cassandra.lists import entry_of
-from retinue.store.cassandra.pairs import state_of
+from retinue.store.cassandra.pairs import is_unbegun, state_of
 from retinue.store.cassandra.session import Row, Session, Statement
-from retinue.store.cassandra.shapes import ACCOUNT, ENTRY, LATE, LIST, OVER, PAIR, TAKEN
+from retinue.store.cassandra.shapes import ACCOUNT, ENTRY, LATE, LIST, PAIR, TAKEN
+from retinue.store.cassandra.taken import block_of, stretches_in
 from retinue.store.rules.values import Entry, Seconds, State
 
 _AT_ONCE = 5_000
@@ -26,9 +27,10 @@ class Entries(NamedTuple):
     main: list[Entry]
     aside: list[Entry]
     ended: list[Entry]
+    unbegun: list[Entry]
 
     def all(self) -> list[Entry]:
-        """Of all kinds."""
+        """All intervals."""
         return [*self.main, *self.aside, *self.ended]
 
 
@@ -53,9 +55,14 @@ def wrong_list(session: Session, account: int, row: AccountRow, direction: Direc
             yield f"{name}: {count} intervals stand on second {position}"
     yield from _wrong_sides(session, lists, name)
     yield from _wrong_entries(session, account, lists, direction)
-    stored = sorted((first, last) for last, first in session.rows(TAKEN.all_within, (account, direction.value)))
+    yield from _wrong_unbegun(session, account, lists, direction)
+    blocks = session.rows(TAKEN.all_within, (account, direction.value))
+    stored = sorted(stretches_in(blocks))
     if stored != _stretches(lists):
         yield f"{name}: the stretches of taken seconds are {stored}, and should be {_stretches(lists)}"
+    for block, stretches in blocks:
+        if not stretches or any(block_of(last) != block for _, last in stretches):
+            yield f"{name}: block {block} of taken seconds has {stretches}, which do not end there"
     is_noted = bool(session.rows(LATE.select, (account, direction.value)))
     if not is_noted and any(entry.position > entry.second for entry in lists.all()):
         yield f"{name}: something stands later than it began, which is not noted"
@@ -64,31 +71,41 @@ def wrong_list(session: Session, account: int, row: AccountRow, direction: Direc
 def wrong_pairs(session: Session, follower: int) -> Iterator[str]:
     """What is wrong with an account's pairs as a follower: events make intervals, and both lists have them."""
     lists = lists_of(session, follower, Direction.FOLLOWING)
-    following = {(entry.position, entry.account) for entry in lists.all()}
-    over = {other for other, *_ in session.stream(OVER.all_within, (follower, Direction.FOLLOWING.value))}
+    following = {(entry.position, entry.account) for entry in (*lists.all(), *lists.unbegun)}
     rows = session.stream(_PAIRS_OF, (follower,))
     while some := list(islice(rows, _AT_ONCE)):
         states = {row[0]: state_of(row[1:]) for row in some}
         followers = _followers_places(session, follower, states)
         for followee, state in states.items():
-            for problem in _wrong_state(state, is_over=followee in over):
+            for problem in _wrong_state(state):
                 yield f"pair of accounts {follower} and {followee}: {problem}"
-            for standing in state.standings:
-                for owner, direction, position, is_there in (
-                    (follower, "following", standing.following, (standing.following, followee) in following),
-                    (followee, "followers", standing.followers, (followee, standing.followers) in followers),
+            for position, other_position in _places(follower, followee, state):
+                for owner, direction, place, is_there in (
+                    (follower, "following", position, (position, followee) in following),
+                    (followee, "followers", other_position, (followee, other_position) in followers),
                 ):
                     if not is_there:
-                        place = f"second {position} of the {direction} list of account {owner}"
-                        yield f"pair of accounts {follower} and {followee}: does not stand on {place}"
+                        where = _where(direction, place, owner, is_unbegun(state))
+                        yield f"pair of accounts {follower} and {followee}: does not stand {where}"
 
 
-def _wrong_state(state: State, *, is_over: bool) -> Iterator[str]:
+def _where(direction: str, position: int, owner: int, unbegun: bool) -> str:
+    if unbegun:
+        return f"among what never began of the {direction} list of account {owner}"
+    return f"on second {position} of the {direction} list of account {owner}"
+
+
+def _places(follower: int, followee: int, state: State) -> list[tuple[int, int]]:
+    """The positions in both lists where a pair has to stand."""
+    if is_unbegun(state):
+        return [(followee, follower)]
+    return [(standing.following, standing.followers) for standing in state.standings]
+
+
+def _wrong_state(state: State) -> Iterator[str]:
     stored = [standing.interval for standing in state.standings]
     if sorted(stored, key=lambda interval: interval.start) != intervals(state.moments):
         yield f"its events make {intervals(state.moments)}, but stored is {stored}"
-    if is_over != (state.open is None):
-        yield f"is {'' if is_over else 'not '}among those that no list leads to"
 
 
 def _followers_places(session: Session, follower: int, states: Mapping[int, State]) -> set[tuple[int, int]]:
@@ -96,9 +113,9 @@ def _followers_places(session: Session, follower: int, states: Mapping[int, Stat
     found = session.rows_of_all(Statement(LIST.all_within, (followee,)) for followee in states)
     cuts = {followee: _cuts_in(rows) for followee, rows in zip(states, found, strict=True)}
     wanted = [
-        (followee, kind, cuts[followee].get(kind, Cut()).holding(standing.followers).number, standing.followers)
+        (followee, kind, cuts[followee][kind].holding(position).number, position)
         for followee, state in states.items()
-        for standing in state.standings
+        for _, position in _places(follower, followee, state)
         for kind in _kinds(Direction.FOLLOWERS)
         if kind in cuts[followee]
     ]
@@ -122,12 +139,25 @@ def _wrong_entries(session: Session, owner: int, lists: Entries, direction: Dire
     """Each entry is an interval of its pair."""
     for entries, is_open in ((lists.main, True), (lists.aside, True), (lists.ended, False)):
         for some in _in_parts(entries):
-            others = (entry.account for entry in some)
-            keys = ((owner, other) if direction is Direction.FOLLOWING else (other, owner) for other in others)
-            found = session.rows_of_all(Statement(PAIR.select, key) for key in keys)
+            found = session.rows_of_all(
+                Statement(PAIR.select, _pair_of(owner, entry.account, direction)) for entry in some
+            )
             for entry, rows in zip(some, found, strict=True):
                 if not _has(state_of(rows[0] if rows else None), entry, direction, is_open=is_open):
                     yield f"{direction.value} of account {owner}: what stands on second {entry.position} is no interval"
+
+
+def _wrong_unbegun(session: Session, owner: int, lists: Entries, direction: Direction) -> Iterator[str]:
+    """Each entry is a pair of which only unfollows were said."""
+    for some in _in_parts(lists.unbegun):
+        found = session.rows_of_all(Statement(PAIR.select, _pair_of(owner, entry.account, direction)) for entry in some)
+        for entry, rows in zip(some, found, strict=True):
+            if not is_unbegun(state_of(rows[0] if rows else None)):
+                yield f"{direction.value} of account {owner}: account {entry.account} is among what never began"
+
+
+def _pair_of(owner: int, other: int, direction: Direction) -> tuple[int, int]:
+    return (owner, other) if direction is Direction.FOLLOWING else (other, owner)
 
 
 def _has(state: State, entry: Entry, direction: Direction, *, is_open: bool) -> bool:
@@ -171,8 +201,9 @@ def _cuts_in(rows: Iterable[Row]) -> dict[str, Cut]:
     return {kind: cut_of(tuple(row)) for kind, *row in rows}
 
 
-def _kinds(direction: Direction) -> tuple[str, str, str]:
-    return direction.value, f"{direction.value}_aside", f"{direction.value}_ended"
+def _kinds(direction: Direction) -> list[str]:
+    """In the order of `Entries`."""
+    return [f"{direction.value}{side}" for side in ("", "_aside", "_ended", "_unbegun")]
 
 
 def _in_parts(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:

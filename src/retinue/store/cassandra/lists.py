@@ -13,6 +13,7 @@ from retinue.store.cassandra.shapes import ENTRY, LIST, Row
 from retinue.store.cassandra.unit import REMEMBERED, Unit
 from retinue.store.rules.values import LAST_SECOND, NOTHING, Around, Entry
 
+_LAST = 1 << 62  # later than any second, and larger than any account's number
 _RANGE = " AND position >= ? AND position <= ?"
 _PIECE = 500
 _SHORT = 200  # entries: about as quickly read as three of them
@@ -59,7 +60,7 @@ class CassandraEntries:
         """How many entries a list has."""
         return self.cut(owner).rows
 
-    def newest_first(self, owner: int, bound: int = LAST_SECOND) -> Iterator[Entry]:
+    def newest_first(self, owner: int, bound: int = _LAST) -> Iterator[Entry]:
         """The entries of a list at or before a second."""
         for bucket, highest in _ranges(self.cut(owner), bound):
             yield from self._newest_first(owner, bucket, highest)

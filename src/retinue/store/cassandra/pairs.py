@@ -1,23 +1,28 @@
 """The history of pairs, for the writer: one row for each pair that anything was ever said of."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from typing import NamedTuple
 
 from retinue.history import Interval, Moment
 from retinue.model import Direction
 from retinue.store.cassandra import progress
 from retinue.store.cassandra.lists import CassandraEntries, entry_of
-from retinue.store.cassandra.shapes import ENTRY, LATE, OVER, PAIR, Row
+from retinue.store.cassandra.shapes import ENTRY, LATE, PAIR, Row
 from retinue.store.cassandra.unit import Unit
 from retinue.store.rules.values import UNKNOWN, Entry, Pair, Standing, State
 
 
 class Kinds(NamedTuple):
-    """The lists of one direction: in the range of pages, aside, and what has ended."""
+    """The lists of one direction: in the range of pages, aside, what has ended, and what never began.
+
+    Pairs of which only unfollows were said have no second in the lists: there the position is the other's number.
+    """
 
     main: CassandraEntries
     aside: CassandraEntries
     ended: CassandraEntries
+    unbegun: CassandraEntries
 
 
 class CassandraPairs:
@@ -43,11 +48,13 @@ class CassandraPairs:
             end = standing.interval.end
             self._following.ended.insert(pair.follower, _entry(standing.following, pair.followee, standing), end)
             self._followers.ended.insert(pair.followee, _entry(standing.followers, pair.follower, standing), end)
-        was_over, is_over = _is_over(before), _is_over(after)
-        if was_over != is_over:
-            row = () if is_over else None
-            self._unit.put(OVER, (pair.follower, Direction.FOLLOWING.value, pair.followee), row)
-            self._unit.put(OVER, (pair.followee, Direction.FOLLOWERS.value, pair.follower), row)
+        if is_unbegun(before) != is_unbegun(after):
+            for lists, owner, other in (
+                (self._following, pair.follower, pair.followee),
+                (self._followers, pair.followee, pair.follower),
+            ):
+                change = lists.unbegun.insert if is_unbegun(after) else lists.unbegun.drop
+                change(owner, Entry(other, other, other))
 
     def positions(self, pair: Pair, entry: Entry) -> tuple[int, int]:
         """Where an open pair stands in both lists."""
@@ -56,15 +63,14 @@ class CassandraPairs:
         return standing.following, standing.followers
 
     def over(self, account: int, limit: int) -> list[Pair]:
-        """Some pairs of an account that stand in no list."""
-        found: list[Pair] = []
-        for direction in Direction:
-            key = (account, direction.value)
-            for other, *_ in self._unit.rows_within(
-                OVER, key, f" LIMIT {limit + len(self._unit.changed_within(OVER, key))}"
-            ):
-                found.append(Pair(account, other) if direction is Direction.FOLLOWING else Pair(other, account))
-        return found[:limit]
+        """Some pairs of an account that stand in no list: those that have ended, and those that never began."""
+        following = chain(self._following.ended.newest_first(account), self._following.unbegun.newest_first(account))
+        followers = chain(self._followers.ended.newest_first(account), self._followers.unbegun.newest_first(account))
+        pairs = chain(
+            (Pair(account, entry.account) for entry in following),
+            (Pair(entry.account, account) for entry in followers),
+        )
+        return list(dict.fromkeys(islice(pairs, limit)))
 
     def followed_at(self, owner: int, second: int) -> Sequence[int]:
         """Whom an account followed at a second, in the order of its list."""
@@ -112,9 +118,9 @@ def _ended(state: State) -> set[Standing]:
     return {standing for standing in state.standings if standing.interval.end is not None}
 
 
-def _is_over(state: State) -> bool:
-    """Whether something is stored, and no list leads to it."""
-    return bool(state.moments) and state.open is None
+def is_unbegun(state: State) -> bool:
+    """Whether only unfollows were said."""
+    return bool(state.moments) and not state.standings
 
 
 def _entry(position: int, account: int, standing: Standing) -> Entry:

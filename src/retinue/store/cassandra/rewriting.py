@@ -11,14 +11,15 @@ from typing import NamedTuple
 from retinue.store.cassandra.accounts import revise, row_of, save_row
 from retinue.store.cassandra.buckets import Bucket, Cut, cut_of
 from retinue.store.cassandra.buckets import row_of as row_of_cut
-from retinue.store.cassandra.session import Statement
-from retinue.store.cassandra.shapes import ENTRY, LIST
+from retinue.store.cassandra.scanning import scan
+from retinue.store.cassandra.session import UNSET, Statement
+from retinue.store.cassandra.shapes import ENTRY, LIST, Row
 from retinue.store.cassandra.unit import Unit
 
 # Readers look once a second at what has changed, and a page takes less than one.
 NOTICE_SECONDS = 2.0
 _REMOVE = "DELETE FROM entry USING TIMESTAMP ? WHERE owner = ? AND kind = ? AND bucket = ?"
-_LISTS = "SELECT owner, kind, buckets, next_bucket FROM list"
+_LIST = "owner, kind, buckets, next_bucket"
 
 
 class _Due(NamedTuple):
@@ -64,7 +65,7 @@ class Rewriting:
 
     def remove_unused(self) -> None:
         """Remove buckets that were used once and are no more."""
-        for owner, kind, *row in self._unit.session.stream(_LISTS):
+        for owner, kind, *row in scan(self._unit.session, _LIST, "list", "owner"):
             cut = cut_of(tuple(row))
             used = {bucket.number for bucket in cut.buckets}
             self._remove(
@@ -84,7 +85,9 @@ class Rewriting:
         timestamp = self._timestamp()
         new = {bucket.number for bucket in cut.buckets} - {bucket.number for bucket in before.buckets}
         self._remove([(owner, kind, number) for number in new], timestamp - 1)
-        copies = (Statement(ENTRY.insert, (owner, kind, cut.holding(row[0]).number, *row, timestamp)) for row in rows)
+        copies = (
+            Statement(ENTRY.insert, (owner, kind, cut.holding(row[0]).number, *_as_is(row), timestamp)) for row in rows
+        )
         unit.session.write_all(copies, self._keep)
         unit.put(LIST, (owner, kind), row_of_cut(cut))
         save_row(unit, owner, row_of(unit, owner)._replace(is_cut=True))
@@ -95,3 +98,8 @@ class Rewriting:
 
     def _remove(self, buckets: list[tuple[int, str, int]], timestamp: int) -> None:
         self._unit.session.write_all((Statement(_REMOVE, (timestamp, *bucket)) for bucket in buckets), self._keep)
+
+
+def _as_is(row: Row) -> Row:
+    """A row for a place where nothing is yet: writing nothing into a column would be one more tombstone."""
+    return tuple(UNSET if value is None else value for value in row)

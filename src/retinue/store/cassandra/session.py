@@ -13,7 +13,7 @@ from itertools import islice
 from threading import Lock
 from typing import Any, NamedTuple
 
-from cassandra import ConsistencyLevel, DriverException, WriteType
+from cassandra import ConsistencyLevel, DriverException, ReadFailure, WriteType
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
 from cassandra.policies import (
@@ -53,6 +53,10 @@ class Statement(NamedTuple):
 
     query: str
     values: Sequence[Any] = ()
+
+
+class ReadRefused(StoreUnavailable):
+    """Nodes would have had to pass over too many deleted rows."""
 
 
 class Session:
@@ -149,7 +153,7 @@ class Session:
         if statement is None:
             with self._preparing:
                 # Nodes complain of prepared statements that do not name the keyspace.
-                named = _TABLE.sub(rf"\1 {self.location.keyspace}.\2", query)
+                named = _TABLE.sub(rf'\1 "{self.location.keyspace}".\2', query)
                 statement = self._prepared[query] = self._session.prepare(named)
                 statement.is_idempotent = True
         return statement.bind(values)
@@ -220,6 +224,8 @@ def _tell(
 def _translated() -> Iterator[None]:
     try:
         yield
+    except ReadFailure as error:
+        raise ReadRefused(f"{type(error).__name__}: {_first(error)}") from error
     except (DriverException, NoHostAvailable) as error:
         raise StoreUnavailable(f"{type(error).__name__}: {_first(error)}") from error
 

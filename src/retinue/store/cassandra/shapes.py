@@ -82,16 +82,15 @@ ACCOUNT_KEY = Shape("account_key", ["key"], ["account"])
 USERNAME = Shape("username", ["folded"], ["holder", "claims"])
 ENTRY = Shape("entry", ["owner", "kind", "bucket", "position", "account"], ["started_at", "ended_at"], within=3)
 LIST = Shape("list", ["owner", "kind"], ["buckets", "next_bucket"], within=1, is_wide=True)
-TAKEN = Shape("taken", ["owner", "direction", "last"], ["first"], within=2)
+TAKEN = Shape("taken", ["owner", "direction", "block"], ["stretches"], within=2)
 PAIR = Shape("pair", ["follower", "followee"], ["moments", "standings"], is_wide=True)
 LATE = Shape("late", ["owner", "direction"], [])
-OVER = Shape("over", ["owner", "direction", "other"], [], within=2)
 POSTDATED = Shape("postdated", ["account", "mirrored", "other", "event", "claimed_at"], ["at"], within=1)
 MOVING = Shape("moving", ["slot", "number"], ["account", "merge", "direction", "position"])
 CHANGE = Shape("change", ["slot", "revision"], ["account"])
 TOMBSTONE = Shape("tombstone", ["mac"], [])
 GRAPH = Shape("graph", ["name"], ["body"])
 _ALL = (
-    ACCOUNT, ACCOUNT_KEY, USERNAME, ENTRY, LIST, TAKEN, PAIR, LATE, OVER, POSTDATED, MOVING, CHANGE, TOMBSTONE, GRAPH,
+    ACCOUNT, ACCOUNT_KEY, USERNAME, ENTRY, LIST, TAKEN, PAIR, LATE, POSTDATED, MOVING, CHANGE, TOMBSTONE, GRAPH,
 )  # fmt: skip
 SHAPES = {shape.table: shape for shape in _ALL}

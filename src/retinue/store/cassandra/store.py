@@ -10,7 +10,7 @@ from retinue.store.cassandra.session import Session
 
 VERSION = 1
 _SECRET_BYTES = 32
-_REPLICATED = "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication}"
+_REPLICATED = 'CREATE KEYSPACE IF NOT EXISTS "{keyspace}" WITH replication = {replication}'
 _REPLICATION = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?"
 _TABLES = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?"
 _BEGIN = "INSERT INTO store (name, version, secret) VALUES ('store', ?, ?) IF NOT EXISTS"

@@ -1,14 +1,19 @@
-"""Stretches of occupied seconds, for the writer: found by their last second, since most grow at their first."""
+"""Stretches of occupied seconds, for the writer: one row for all whose last second is in the same block of seconds.
 
-from collections.abc import Iterable
+A list that grows second by second so writes one row over and over. A row for each stretch would be a deleted row for
+each follow, and nodes refuse to read past too many of those.
+"""
+
+from collections.abc import Iterable, Iterator
 
 from retinue.model import Direction
 from retinue.store.cassandra.session import Statement
-from retinue.store.cassandra.shapes import TAKEN, Row
+from retinue.store.cassandra.shapes import TAKEN, Key, Row
 from retinue.store.cassandra.unit import Unit
 from retinue.store.rules.seconds import FEW
 from retinue.store.rules.values import Seconds
 
+BLOCK_SECONDS = 4_096  # a year has 7,699 blocks; a row has at most 2,048 stretches, some 57 kB
 _FIRST_OF = f"{TAKEN.all_within} LIMIT {FEW + 1}"
 
 
@@ -18,10 +23,10 @@ class CassandraTaken:
     def __init__(self, unit: Unit, direction: Direction) -> None:
         self._unit = unit
         self._direction = direction.value
-        self._read: dict[int, list[Row]] = {}  # what `fetch` has read, until it is asked for
+        self._read: dict[int, list[Row]] = {}  # the first rows of lists, as they were before the group
 
     def forget(self) -> None:
-        """Call when another writer may have written, and after a failure."""
+        """Call when a group was written, when another writer may have written, and after a failure."""
         self._read.clear()
 
     def learn_empty(self, owners: Iterable[int]) -> None:
@@ -29,7 +34,7 @@ class CassandraTaken:
         self._read.update((owner, []) for owner in owners)
 
     def fetch(self, owners: Iterable[int]) -> None:
-        """Read the first stretches of several lists at once."""
+        """Read the first rows of several lists at once."""
         missing = list(dict.fromkeys(owner for owner in owners if owner not in self._read))
         found = self._unit.session.rows_of_all(Statement(_FIRST_OF, (owner, self._direction)) for owner in missing)
         self._read.update(zip(missing, found, strict=True))
@@ -37,27 +42,55 @@ class CassandraTaken:
     def all(self, owner: int, limit: int) -> list[Seconds]:
         """The first stretches of a list, at most so many."""
         self.fetch([owner])
-        stored = self._read.pop(owner)
-        if len(stored) >= limit:  # whatever was changed since, there are many
-            return [(first, last) for last, first in stored]
-        changed = self._unit.changed_within(TAKEN, (owner, self._direction))
-        found = [(first, last) for last, first in stored if (last,) not in changed]
-        found += [(row[0], key[0]) for key, row in changed.items() if row is not None]
-        return sorted(found)[:limit]
+        stored = self._read[owner]
+        if len(stored) > FEW:  # whatever was changed since, there are many
+            return sorted(stretches_in(stored))[:limit]
+        changed = self._changed(owner)
+        rows = [row for row in stored if (row[0],) not in changed]
+        rows += [(*key, *row) for key, row in changed.items() if row is not None]
+        return sorted(stretches_in(rows))[:limit]
 
     def near(self, owner: int, second: int) -> list[Seconds]:
         """Those that hold a second or one of its neighbours, the later one first."""
-        changed = self._unit.changed_within(TAKEN, (owner, self._direction))
-        more = f" AND last >= ? LIMIT {2 + len(changed)}"
-        rows = self._unit.rows_within(TAKEN, (owner, self._direction), more, (second - 1,))
-        return sorted(((row[1], row[0]) for row in rows if row[1] <= second + 1 and row[0] >= second - 1), reverse=True)
+        # No row is empty, so the first two that reach so far have the first two stretches that do.
+        more = f" AND block >= ? LIMIT {2 + len(self._changed(owner))}"
+        rows = self._unit.rows_within(TAKEN, (owner, self._direction), more, (block_of(second - 1),))
+        return sorted(
+            (stretch for stretch in stretches_in(rows) if stretch[0] <= second + 1 and stretch[1] >= second - 1),
+            reverse=True,
+        )
 
     def add(self, owner: int, stretch: Seconds) -> None:
         """Store a stretch that touches no other."""
-        self._read.pop(owner, None)
-        self._unit.put(TAKEN, (owner, self._direction, stretch[1]), (stretch[0],))
+        block = block_of(stretch[1])
+        self._put(owner, block, sorted([*self._stored(owner, block), stretch]))
 
     def remove(self, owner: int, stretch: Seconds) -> None:
         """Remove a stretch that is there."""
-        self._read.pop(owner, None)
-        self._unit.put(TAKEN, (owner, self._direction, stretch[1]), None)
+        block = block_of(stretch[1])
+        self._put(owner, block, [other for other in self._stored(owner, block) if other != stretch])
+
+    def _stored(self, owner: int, block: int) -> list[Seconds]:
+        """The stretches that end in a block."""
+        key = (owner, self._direction, block)
+        read = self._read.get(owner)
+        if read is not None and len(read) <= FEW and not self._unit.knows(TAKEN, key):
+            self._unit.learn(TAKEN, key, next((row[1:] for row in read if row[0] == block), None))
+        row = self._unit.get(TAKEN, key)
+        return [] if row is None else list(stretches_in([(block, *row)]))
+
+    def _put(self, owner: int, block: int, stretches: list[Seconds]) -> None:
+        self._unit.put(TAKEN, (owner, self._direction, block), (stretches,) if stretches else None)
+
+    def _changed(self, owner: int) -> dict[Key, Row | None]:
+        return self._unit.changed_within(TAKEN, (owner, self._direction))
+
+
+def block_of(second: int) -> int:
+    """The block of a stretch that ends at a second."""
+    return second // BLOCK_SECONDS
+
+
+def stretches_in(rows: Iterable[Row]) -> Iterator[Seconds]:
+    """The stretches in rows that begin with their block."""
+    return ((first, last) for _, stretches in rows for first, last in stretches)

@@ -6,7 +6,7 @@ What was changed is seen at once by whoever reads here. `changes` tells what is 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, msgpack
 
 from retinue.store.cassandra.session import Session, Statement
 from retinue.store.cassandra.shapes import SHAPES, Key, Row, Shape
@@ -31,6 +31,8 @@ class Unit:
         self._changed: dict[tuple[str, Key], Row | None] = {}
         self._changed_within: dict[tuple[str, Key], dict[Key, Row | None]] = {}
         self._last: list[tuple[str, Key]] = []
+        self._bytes: dict[tuple[str, Key], int] = {}
+        self.changed_bytes = 0  # about how large what is to be written is
 
     def forget(self) -> None:
         """Call when another writer may have written, and after a failure."""
@@ -48,7 +50,11 @@ class Unit:
 
     def put(self, shape: Shape, key: Key, row: Row | None) -> None:
         """Give a row other columns; None deletes it."""
-        self._changed[shape.table, key] = row
+        place = (shape.table, key)
+        self._changed[place] = row
+        size = len(msgpack.encode((key, row)))
+        self.changed_bytes += size - self._bytes.get(place, 0)
+        self._bytes[place] = size
         self._changed_within.setdefault((shape.table, key[: shape.within]), {})[key[shape.within :]] = row
 
     def learn(self, shape: Shape, key: Key, row: Row | None) -> None:
@@ -117,6 +123,8 @@ class Unit:
     def _drop_changes(self) -> None:
         self._changed.clear()
         self._changed_within.clear()
+        self._bytes.clear()
+        self.changed_bytes = 0
 
     def _change(self, shape: Shape, key: Key, row: Row | None) -> Change:
         """Nothing is written where there is nothing and was nothing: that would be one more tombstone."""

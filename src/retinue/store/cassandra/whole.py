@@ -7,12 +7,13 @@ import numpy as np
 from msgspec import json
 
 from retinue.model import AccountRecord, Visibility
+from retinue.store.cassandra.scanning import scan
 from retinue.store.cassandra.session import Row, Session
 from retinue.store.whole import Standings
 
 _ROWS_AT_ONCE = 5_000
-_ACCOUNTS = "SELECT id, key, folded, username, display_name, visibility, said FROM account"
-_PAIRS = "SELECT follower, followee, standings FROM pair"
+_ACCOUNT = "id, key, folded, username, display_name, visibility, said"
+_PAIR = "follower, followee, standings"
 
 
 class WholeCassandraGraph:
@@ -27,13 +28,13 @@ class WholeCassandraGraph:
 
     def accounts(self) -> Iterator[list[tuple[int, AccountRecord]]]:
         """All accounts that were not erased."""
-        rows = self._session.stream(_ACCOUNTS)
+        rows = scan(self._session, _ACCOUNT, "account", "id")
         while part := list(islice(rows, _ROWS_AT_ONCE)):
             yield [(row[0], _record(row)) for row in part if row[1] is not None]
 
     def standings(self, *, with_ended: bool) -> Iterator[Standings]:
         """All intervals."""
-        rows = self._session.stream(_PAIRS)
+        rows = scan(self._session, _PAIR, "pair", "follower")
         while part := list(islice(rows, _ROWS_AT_ONCE)):
             found = [
                 (follower, followee, *standing)

@@ -136,4 +136,4 @@ def _key_of(event: Event) -> str:
 
 def _kinds(unit: Unit, direction: Direction) -> Kinds:
     name = direction.value
-    return Kinds(*(CassandraEntries(unit, f"{name}{side}") for side in ("", "_aside", "_ended")))
+    return Kinds(*(CassandraEntries(unit, f"{name}{side}") for side in ("", "_aside", "_ended", "_unbegun")))

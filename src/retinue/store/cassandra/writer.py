@@ -18,7 +18,9 @@ from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.shapes import GRAPH
 from retinue.store.cassandra.work import Work
 
-GROUP = 2_000  # items; what they change fits easily into the one row that is written first
+GROUP = 2_000  # items
+# What they change is first written into one row, of which nodes take at most 16 MiB.
+MOST_BYTES = 4 << 20
 _SECRET = "SELECT secret FROM store WHERE name = 'store'"
 
 _Item = TypeVar("_Item")
@@ -82,7 +84,7 @@ class CassandraGraphWriter:
             return False
         with self._lease_held():
             is_more = self._work.changes.tidy(lambda: False)
-            self._commit()
+            self._end_group()
             return is_more
 
     async def compact(self) -> None:
@@ -110,10 +112,16 @@ class CassandraGraphWriter:
         while some := list(islice(waiting, GROUP)):
             with self._lease_held():
                 expect(some)
-                results += [store(item) for item in some]
-                self._commit()
-                self._rewriting.run()
+                for item in some:
+                    results.append(store(item))
+                    if self._work.unit.changed_bytes > MOST_BYTES:
+                        self._end_group()
+                self._end_group()
         return results
+
+    def _end_group(self) -> None:
+        self._commit()
+        self._rewriting.run()
 
     @contextmanager
     def _lease_held(self) -> Iterator[None]:

@@ -63,7 +63,7 @@ class Accounts:
 
     def create(self, key: str, name: str) -> int:
         """A new account that a follow has named. Its claim to the name is the weakest: any source's beats it."""
-        account = self._table.add(key)
+        account = self._add(key)
         if names.fault_in_username(name) is None:
             self._change(account, AccountRecord(name), 0, is_new=True)
         return account
@@ -91,7 +91,11 @@ class Accounts:
         return before.seen != after.seen or before.key != after.key
 
     def _new(self, record: AccountRecord) -> int:
-        return self._table.add(record.key or self._free_key(record.username or ""))
+        return self._add(record.key or self._free_key(record.username or ""))
+
+    def _add(self, key: str) -> int:
+        self._resolver.forget_name(key)
+        return self._table.add(key)
 
     def _find(self, record: AccountRecord) -> int | None:
         """The account a record speaks of. A source that begins to give ids takes over what it named before."""

@@ -31,6 +31,10 @@ class Resolver:
         """Call after a rename."""
         self._names.clear()
 
+    def forget_name(self, name: str) -> None:
+        """Call before an account is made whose key is this name."""
+        self._names.pop(name, None)
+
     def with_key(self, key: str) -> int | None:
         """The account with a key."""
         found = self._keys.get(key)
@@ -44,12 +48,10 @@ class Resolver:
         """The account that a name in an imported row means, if there is one."""
         found = self._names.get(name)
         if found is None:
-            found = self.with_key(name) or self.with_username(names.fold(name)) or self._with_made_key(name)
+            found = self.with_key(name) or self.with_username(names.fold(name))
             self._remember(self._names, name, found)
-        return found
-
-    def _with_made_key(self, name: str) -> int | None:
-        return self.with_key(names.keys_of_name(name)[0])
+        # The rest is not remembered: it ends as soon as somebody else gets the name.
+        return found or self.with_key(names.keys_of_name(name)[0])
 
     def _remember(self, known: dict[str, int], name: str, account: int | None) -> int | None:
         if account is not None:

@@ -1,0 +1,39 @@
+"""Reading a whole table, however much was deleted of it.
+
+Nodes refuse a read that has to pass over too many deleted rows. These are spread over the ring as the others are, so
+what was refused is asked for again in halves. A row is never told twice, and no partition in parts.
+"""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from retinue.store.cassandra.session import ReadRefused, Row, Session
+
+_LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1  # tokens; no partition has the lowest
+
+
+def scan(session: Session, columns: str, table: str, key: str) -> Iterator[Row]:
+    """These columns of all rows, by the table's partition key. In memory is one partition."""
+    return _scan(session, f"SELECT token({key}), {columns} FROM {table}", key)
+
+
+def scan_partitions(session: Session, table: str, key: str) -> Iterator[Row]:
+    """The key of each partition."""
+    return _scan(session, f"SELECT DISTINCT token({key}), {key} FROM {table}", key)
+
+
+def _scan(session: Session, query: str, key: str) -> Iterator[Row]:
+    query = f"{query} WHERE token({key}) > ? AND token({key}) <= ?"
+    ranges = [(_LOWEST, _HIGHEST)]
+    while ranges:
+        done, last = ranges.pop()
+        try:
+            for token, rows in groupby(session.stream(query, (done, last)), lambda row: row[0]):
+                partition = [row[1:] for row in rows]
+                done = token
+                yield from partition
+        except ReadRefused:
+            if last == done + 1:  # one partition alone is too much
+                raise
+            middle = (done + last) // 2
+            ranges += [(middle, last), (done, middle)]
