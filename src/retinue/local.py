@@ -65,6 +65,12 @@ class LocalServer:
 
             return asyncio.run(issue())
 
+    def limit(self, *, list_calls: int | None = None, list_rows: int | None = None) -> None:
+        """Give the client a daily quota of calls and rows of lists; None: as many as it likes."""
+        change = ClientChange(list_calls=list_calls, list_rows=list_rows)
+        with closing(assemble.open_access(self.store)) as access:
+            asyncio.run(assemble.clients(access, self.clock).change(self.client_key, change))
+
     def load(self, *, accounts: Iterable[Row] = (), follows: Iterable[Follow] = ()) -> None:
         """Add accounts, then follows, as `retinue import` would: rows with the same columns. Raises `InputError`."""
         now = self.clock.now()

@@ -1,0 +1,33 @@
+"""A client of TikTok's Research API and of Retinue that loses no page: the lists, and user info.
+
+from retinue.client import Client
+
+with Client("key", "secret", "http://127.0.0.1:8642") as client:
+    for person in client.following("somebody"):
+        print(person.username)
+"""
+
+from retinue.client.answers import Page, Person, Profile
+from retinue.client.clients import TIKTOK, AsyncClient, Client, Outside
+from retinue.client.errors import AccountUnavailable, BrokenList, ClientError, GaveUp, QuotaSpent, Refused
+from retinue.client.listing import AsyncListing, Listing
+from retinue.client.protocol import Policy
+
+__all__ = [
+    "TIKTOK",
+    "AccountUnavailable",
+    "AsyncClient",
+    "AsyncListing",
+    "BrokenList",
+    "Client",
+    "ClientError",
+    "GaveUp",
+    "Listing",
+    "Outside",
+    "Page",
+    "Person",
+    "Policy",
+    "Profile",
+    "QuotaSpent",
+    "Refused",
+]

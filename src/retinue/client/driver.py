@@ -1,0 +1,99 @@
+"""The only file that knows the HTTP library: does what the protocol's generators say, on an event loop.
+
+Proxies and authorities are taken from the environment, as most programs do.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+from msgspec import Struct
+
+from retinue.client.answers import Answer
+from retinue.client.protocol import Ask, Broken, NeedToken, Protocol, Steps
+from retinue.errors import InputError
+
+MOST_BYTES = 64 << 20  # of an answer
+_FORM = "application/x-www-form-urlencoded"
+_JSON = "application/json"
+
+_T = TypeVar("_T")
+
+
+class Target(Struct, frozen=True):
+    """Whom to ask, over how many connections at most, and how long to wait for one answer."""
+
+    url: str
+    connections: int = 32
+    timeout_seconds: float = 60.0
+
+
+class Driver:
+    """Runs generators, any number at once. `sleep` takes seconds."""
+
+    def __init__(
+        self, protocol: Protocol, target: Target, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        parts = urlsplit(target.url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise InputError(f"{target.url!r} is no address of a service; expected https://host[:port]")
+        self._protocol = protocol
+        self._target = target
+        self._url = target.url.rstrip("/")
+        self._sleep = sleep
+        self._session: aiohttp.ClientSession | None = None
+        self._renewing = asyncio.Lock()
+
+    async def run(self, steps: Steps[_T]) -> _T:
+        """What a generator returns in the end."""
+        said: Any = None
+        try:
+            while True:
+                effect = steps.send(said)
+                if isinstance(effect, Ask):
+                    said = await self._send(effect)
+                elif isinstance(effect, NeedToken):
+                    said = await self._token(effect.refused)
+                else:
+                    said = None
+                    await self._sleep(effect.seconds)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]  # a generator's result has no type
+        finally:
+            steps.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _token(self, refused: str | None) -> str:
+        """A good token; one is fetched, however many wait for it."""
+        async with self._renewing:
+            known = self._protocol.known_token(refused)
+            return await self.run(self._protocol.fetch_token()) if known is None else known
+
+    async def _send(self, ask: Ask) -> Answer | Broken:
+        headers = {"Content-Type": _FORM if ask.token is None else _JSON}
+        if ask.token is not None:
+            headers["Authorization"] = f"Bearer {ask.token}"
+        try:
+            async with self._opened().post(
+                self._url + ask.path, data=ask.body, headers=headers, allow_redirects=False
+            ) as response:
+                body = await response.read()
+                return Answer(response.status, body, {name.lower(): value for name, value in response.headers.items()})
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return Broken(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._target.connections),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self._target.timeout_seconds),
+                trust_env=True,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session

@@ -1,0 +1,91 @@
+"""A list as it is read by a program: rows one by one, or page by page, for event loops and for blocking code."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+from retinue.client.answers import Page, Person
+from retinue.client.driver import Driver
+from retinue.client.errors import ClientError
+from retinue.client.walk import Walk
+
+_T = TypeVar("_T")
+Run = Callable[[Coroutine[Any, Any, _T]], _T]
+
+
+class AsyncListing:
+    """One list, read once: `async for person in listing`, or `async for page in listing.pages()`.
+
+    Rows that were read stay in `collected`, also when an error ends the reading; then what is asked for next goes on
+    at `cursor`.
+    """
+
+    def __init__(self, walk: Walk, driver: Driver) -> None:
+        self._walk = walk
+        self._driver = driver
+        self.collected: list[Person] = []
+
+    @property
+    def cursor(self) -> int | None:
+        """What the next page is asked with; None: now."""
+        return self._walk.cursor
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the end of the list was reached."""
+        return self._walk.is_over
+
+    async def next_page(self) -> Page | None:
+        """The next page; None at the end."""
+        try:
+            page = await self._driver.run(self._walk.next_page())
+        except ClientError as error:
+            error.collected, error.cursor = tuple(self.collected), self.cursor
+            raise
+        self.collected += page.rows if page else ()
+        return page
+
+    async def pages(self) -> AsyncIterator[Page]:
+        """Page by page, to the end."""
+        while page := await self.next_page():
+            yield page
+
+    async def __aiter__(self) -> AsyncIterator[Person]:
+        async for page in self.pages():
+            for person in page.rows:
+                yield person
+
+
+class Listing:
+    """One list, read once: `for person in listing`, or `for page in listing.pages()`. As `AsyncListing`."""
+
+    def __init__(self, listing: AsyncListing, run: "Run[Page | None]") -> None:
+        self._listing = listing
+        self._run = run
+
+    @property
+    def collected(self) -> list[Person]:
+        """The rows that were read."""
+        return self._listing.collected
+
+    @property
+    def cursor(self) -> int | None:
+        """What the next page is asked with; None: now."""
+        return self._listing.cursor
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the end of the list was reached."""
+        return self._listing.is_over
+
+    def next_page(self) -> Page | None:
+        """The next page; None at the end."""
+        return self._run(self._listing.next_page())
+
+    def pages(self) -> Iterator[Page]:
+        """Page by page, to the end."""
+        while page := self.next_page():
+            yield page
+
+    def __iter__(self) -> Iterator[Person]:
+        for page in self.pages():
+            yield from page.rows

@@ -1,0 +1,201 @@
+"""How to ask so that nothing is lost, without asking: generators that say what to do next and are told what came of it.
+
+They yield an `Ask` and are sent an `Answer` or `Broken`; a `Sleep`; or a `NeedToken`, for which one token is fetched
+however many are waiting (`fetch_token`). Knows no HTTP library; time and chance are passed in.
+"""
+
+from collections.abc import Callable, Generator
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+from msgspec import Struct
+
+from retinue.client import answers
+from retinue.client.answers import Answer, Fault, Page, Profile, Token
+from retinue.client.errors import AccountUnavailable, BrokenList, GaveUp, QuotaSpent, Refused
+from retinue.clock import Clock
+from retinue.errors import InputError
+
+TOKEN_PATH = "/v2/oauth/token/"  # noqa: S105 - a path
+LIST_PATH = "/v2/research/user/{}/"
+INFO_PATH = "/v2/research/user/info/?fields={}"
+
+BROKEN_LIST = "broken_list"  # a code of our own
+_DAY_SECONDS = 86_400
+_YOUNG_SECONDS = 30  # a token that is refused this early is tried once more: services may not know it everywhere yet
+_RENEW_BEFORE_SECONDS = 60
+_TRIES_OF_A_TOKEN = 3
+_AFTER_MIDNIGHT_SECONDS = 5
+
+_T = TypeVar("_T")
+
+
+class Ask(Struct, frozen=True):
+    """Send this as POST. Without a token the body is a form, else JSON."""
+
+    path: str
+    body: bytes
+    token: str | None = None
+
+
+class Broken(Struct, frozen=True):
+    """No answer came: why."""
+
+    reason: str
+
+
+class Sleep(Struct, frozen=True):
+    """Do nothing for so long."""
+
+    seconds: float
+    reason: str
+
+
+class NeedToken(Struct, frozen=True):
+    """Say a token that is good. `refused` is one that is not."""
+
+    refused: str | None
+
+
+Effect = Ask | Sleep | NeedToken
+Steps = Generator[Effect, Any, _T]
+
+
+class Policy(Struct, frozen=True):
+    """How patient to be. Waits double from the first to the longest, each shortened by chance by up to a half.
+
+    `attempts`: how often one thing is asked for before giving up. `quota`: what to do when the day's is spent.
+    """
+
+    attempts: int = 20
+    first_wait_seconds: float = 0.5
+    longest_wait_seconds: float = 60.0
+    quota: Literal["raise", "wait"] = "raise"
+
+    def __post_init__(self) -> None:
+        """Raises `InputError`."""
+        if self.attempts < 1 or not 0 <= self.first_wait_seconds <= self.longest_wait_seconds:
+            raise InputError(f"{self}: at least one attempt, and the first wait is the shortest")
+
+
+class Protocol:
+    """Asks in the name of one client. `chance` gives numbers from 0 to 1."""
+
+    def __init__(self, key: str, secret: str, policy: Policy, clock: Clock, chance: Callable[[], float]) -> None:
+        self._login = urlencode({"client_key": key, "client_secret": secret, "grant_type": "client_credentials"})
+        self._policy = policy
+        self._clock = clock
+        self._chance = chance
+        self._token: Token | None = None
+        self._token_since = 0
+
+    # --- tokens -----------------------------------------------------------------------------------------------------
+
+    def known_token(self, refused: str | None) -> str | None:
+        """The token that is good as far as we know; None if one has to be fetched."""
+        token = self._token
+        if token is None or token.access_token == refused:
+            return None
+        age = self._clock.now() - self._token_since
+        return None if age > token.expires_in - min(_RENEW_BEFORE_SECONDS, token.expires_in / 2) else token.access_token
+
+    def fetch_token(self) -> Steps[str]:
+        """Get a new token."""
+        asked = Ask(TOKEN_PATH, self._login.encode())
+        reason = ""
+        for attempt in range(self._policy.attempts):
+            since = self._clock.now()
+            answer = yield asked
+            found = _read(answers.token, answer)
+            if isinstance(found, Token):
+                self._token, self._token_since = found, since
+                return found.access_token
+            if found.kind == "refused":
+                raise Refused(answer.status, found.code, found.message, found.log_id)
+            reason = found.message
+            yield self._wait(attempt, reason, answer)
+        raise GaveUp(self._asked_in_vain(TOKEN_PATH, reason))
+
+    # --- what is asked for ------------------------------------------------------------------------------------------
+
+    def profile(self, username: str) -> Steps[Profile]:
+        """An account's profile."""
+        path = INFO_PATH.format(",".join(Profile.__struct_fields__))
+        return self._ask(path, {"username": username}, answers.profile)
+
+    def page(self, direction: str, body: dict[str, Any], is_sound: Callable[[Page], str]) -> Steps[Page]:
+        """A page of a list. `is_sound` says what is wrong with one; it is asked for again then."""
+        bound = body.get("cursor")
+
+        def read(answer: Answer) -> Page | Fault:
+            found = answers.page(answer, direction, bound, self._clock.now())
+            wrong = is_sound(found) if isinstance(found, Page) else ""
+            return Fault("unusable", wrong, BROKEN_LIST) if wrong else found
+
+        return self._ask(LIST_PATH.format(direction), body, read)
+
+    def _ask(self, path: str, body: dict[str, Any], read: Callable[[Answer], _T | Fault]) -> Steps[_T]:
+        """Ask until there is an answer that can be read, or one that is final."""
+        content = msgspec.json.encode(body)
+        refused: str | None = None
+        refusals = 0
+        last = Fault("unusable", "")
+        for attempt in range(self._policy.attempts):
+            token = yield NeedToken(refused)
+            answer = yield Ask(path, content, token)
+            found = _read(read, answer)
+            if not isinstance(found, Fault):
+                return found
+            last = found
+            if found.kind in ("account", "refused"):
+                raise _final(found, answer.status)
+            if found.kind == "token":
+                refusals += 1
+                refused = token if self._is_to_be_renewed(refusals) else refused
+            is_quota = found.kind == "quota"
+            yield self._quota(found, answer) if is_quota else self._wait(attempt, found.message, answer)
+        kind = BrokenList if last.code == BROKEN_LIST else GaveUp
+        raise kind(self._asked_in_vain(path, last.message))
+
+    # --- waiting ----------------------------------------------------------------------------------------------------
+
+    def _wait(self, attempt: int, reason: str, answer: Answer | Broken) -> Sleep:
+        """How long to wait: as long as the service says, within reason, else longer each time."""
+        policy = self._policy
+        seconds = min(policy.first_wait_seconds * 2**attempt, policy.longest_wait_seconds)
+        seconds *= 1 - self._chance() / 2
+        said = _seconds(answer, "retry-after") or 0
+        return Sleep(max(seconds, min(said, policy.longest_wait_seconds)), reason)
+
+    def _quota(self, fault: Fault, answer: Answer) -> Sleep:
+        """Until midnight, where that is wanted."""
+        now = self._clock.now()
+        said = _seconds(answer, "ratelimit-reset")
+        resets_at = now + (_DAY_SECONDS - now % _DAY_SECONDS if said is None else said)
+        if self._policy.quota == "raise":
+            raise QuotaSpent(resets_at, answer.status, fault.code, fault.message, fault.log_id)
+        return Sleep(resets_at - now + _AFTER_MIDNIGHT_SECONDS, "the day's quota is spent")
+
+    def _is_to_be_renewed(self, refusals: int) -> bool:
+        age = self._clock.now() - self._token_since
+        return age > _YOUNG_SECONDS or refusals % _TRIES_OF_A_TOKEN == 0
+
+    def _asked_in_vain(self, path: str, reason: str) -> str:
+        return f"{path}: asked {self._policy.attempts} times; at last: {reason}"
+
+
+def _read(read: Callable[[Answer], _T | Fault], answer: Answer | Broken) -> _T | Fault:
+    return Fault("unusable", answer.reason) if isinstance(answer, Broken) else read(answer)
+
+
+def _seconds(answer: Answer | Broken, header: str) -> int | None:
+    """What a header says in seconds, as far as it does."""
+    said = answer.headers.get(header, "") if isinstance(answer, Answer) else ""
+    return int(said) if said.isascii() and said.isdigit() else None
+
+
+def _final(fault: Fault, status: int) -> Refused:
+    if fault.kind == "account":
+        return AccountUnavailable(answers.reason_of(fault.message), status, fault.code, fault.message, fault.log_id)
+    return Refused(status, fault.code, fault.message, fault.log_id)

@@ -1,0 +1,283 @@
+"""The client's protocol without I/O: a service that is odd in every way there is, and no row is lost."""
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frozen_clock import FrozenClock
+from retinue.client import AccountUnavailable, BrokenList, ClientError, GaveUp, Policy, QuotaSpent, Refused
+from retinue.client.answers import Answer
+from retinue.client.protocol import Ask, Broken, NeedToken, Protocol, Sleep, Steps
+from retinue.client.walk import Walk
+
+LOG_ID = "20260101000000AAAAAAAAAAAAAAAAAAAA"
+Reply = Answer | Broken
+
+
+def envelope(status: int, code: str, message: str = "", data: Any = None, **headers: str) -> Answer:
+    """An answer in the contract's form."""
+    error = {"code": code, "message": message, "log_id": LOG_ID}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status, json.dumps({"data": data or {}, "error": error}).encode(), named)
+
+
+class Service:
+    """A list, answered exactly; before each good answer `odd` may say another one."""
+
+    def __init__(self, seconds: list[int], odd: Callable[[dict[str, Any], Answer], Reply | None]) -> None:
+        self.seconds = sorted(seconds, reverse=True)
+        self.odd = odd
+        self.slept = 0.0
+        self.tokens = 0
+        self.clock = FrozenClock()
+
+    def answer(self, ask: Ask) -> Reply:
+        """What an HTTP server would send."""
+        if ask.token is None:
+            self.tokens += 1
+            token = {"access_token": f"clt.{self.tokens}", "expires_in": 7200, "token_type": "Bearer"}
+            return self.odd({}, good := Answer(200, json.dumps(token).encode())) or good
+        body = json.loads(ask.body)
+        good = self.page(body.get("cursor"), body["max_count"])
+        return self.odd(body, good) or good
+
+    def page(self, bound: int | None, limit: int) -> Answer:
+        """The page at or before a bound."""
+        bound = bound or self.clock.now()
+        left = [second for second in self.seconds if second <= bound]
+        rows = [{"username": f"u{second}", "display_name": ""} for second in left[:limit]]
+        cursor = left[:limit][-1] - 1 if rows else bound
+        data = {"user_following": rows, "cursor": cursor, "has_more": len(left) > limit}
+        return envelope(200, "ok", data=data)
+
+    def run(self, protocol: Protocol, steps: Steps[Any]) -> Any:
+        """Do what a generator says; its result."""
+        said: Any = None
+        try:
+            while True:
+                effect = steps.send(said)
+                if isinstance(effect, Ask):
+                    said = self.answer(effect)
+                elif isinstance(effect, NeedToken):
+                    said = protocol.known_token(effect.refused) or self.run(protocol, protocol.fetch_token())
+                else:
+                    self.slept += effect.seconds
+                    self.clock.advance(int(effect.seconds) + 1)
+                    said = None
+        except StopIteration as stop:
+            return stop.value
+
+
+def refusing(message: str) -> Callable[[dict[str, Any], Answer], Reply | None]:
+    """Each page is refused."""
+    return lambda body, good: envelope(400, "invalid_params", message) if body else None
+
+
+def spent(days: int, headers: dict[str, str]) -> Callable[[dict[str, Any], Answer], Reply | None]:
+    """The quota is spent, so often."""
+    refusals = iter([envelope(429, "daily_quota_limit_exceeded", **headers)] * days)
+    return lambda body, good: next(refusals, None) if body else None
+
+
+def walked(service: Service, policy: Policy, max_count: int = 3) -> list[str]:
+    """All usernames that a client gets."""
+    protocol = Protocol("key", "secret", policy, service.clock, random.Random(1).random)
+    walk = Walk(protocol, "following", {"username": "a", "max_count": max_count})
+    found: list[str] = []
+    while page := service.run(protocol, walk.next_page()):
+        found += [person.username for person in page.rows]
+    return found
+
+
+def later(answer: Answer, by: int) -> Answer:
+    """A page whose cursor does not move, or goes back up."""
+    read = json.loads(answer.body)
+    if "cursor" in read["data"]:
+        read["data"]["cursor"] += by
+    return Answer(answer.status, json.dumps(read).encode())
+
+
+def changed(answer: Answer, **data: Any) -> Answer:
+    """A page with other data; None leaves a key out."""
+    read = json.loads(answer.body)
+    read["data"] = {name: value for name, value in (read["data"] | data).items() if value is not None}
+    return Answer(answer.status, json.dumps(read).encode())
+
+
+# What may come instead of a page, each by what was asked and the good answer.
+ODD: dict[str, Callable[[dict[str, Any], Answer], Reply]] = {
+    "500": lambda body, good: envelope(500, "internal_error"),
+    "HTML": lambda body, good: Answer(504, b"<html>Gateway Time-out</html>"),
+    "empty": lambda body, good: Answer(200, b""),
+    "cut": lambda body, good: Answer(200, good.body[:-5]),
+    "broken": lambda body, good: Broken("ServerDisconnectedError"),
+    "too fast": lambda body, good: envelope(429, "rate_limit_exceeded", retry_after="7"),
+    "token refused": lambda body, good: envelope(401, "access_token_invalid"),
+    "error null": lambda body, good: Answer(200, b'{"data":{},"error":null}'),
+    "no cursor": lambda body, good: changed(good, cursor=None, has_more=None),
+    "nothing, though more": lambda body, good: changed(good, user_following=[], has_more=True),
+    "cursor 0": lambda body, good: changed(good, cursor=0, has_more=True),
+    "error as 200": lambda body, good: envelope(200, "internal_error", "timeout"),
+}
+
+
+@given(
+    seconds=st.lists(st.integers(1, 60), unique=True, max_size=20),
+    max_count=st.integers(1, 5),
+    draws=st.lists(st.sampled_from([None, *ODD]), max_size=60),
+)
+def test_whatever_comes_in_between_no_row_is_lost_or_doubled(
+    seconds: list[int], max_count: int, draws: list[str | None]
+) -> None:
+    """For every list, and every order of odd answers that ends: all rows, once, newest first."""
+    waiting = iter(draws)
+
+    def odd(body: dict[str, Any], good: Answer) -> Reply | None:
+        name = next(waiting, None)
+        return None if name is None or not body else ODD[name](body, good)
+
+    service = Service(seconds, odd)
+    expected = [f"u{second}" for second in sorted(seconds, reverse=True)]
+    assert expected == walked(service, Policy(attempts=100), max_count)
+
+
+def test_a_short_page_is_a_page() -> None:
+    """Rows may be left out by the service as long as the cursor moves and says that there are more."""
+    service = Service(list(range(1, 30)), lambda body, good: None)
+    full = service.page
+    service.page = lambda bound, limit: full(bound, 1)  # type: ignore[method-assign]
+
+    assert [f"u{second}" for second in range(29, 0, -1)] == walked(service, Policy(), 3)
+
+
+def test_a_list_key_that_is_missing_is_an_empty_list() -> None:
+    """TikTok leaves it out where there is nothing."""
+    assert [] == walked(Service([], lambda body, good: changed(good, user_following=None) if body else None), Policy())
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        (lambda body, good: later(good, body.get("cursor", 9) - 6), "the cursor does not move|not the page"),
+        (lambda body, good: changed(good, user_following=[]) if body.get("cursor") else None, "no rows, though"),
+        (lambda body, good: changed(good, cursor=0) if body.get("cursor") else None, "with the cursor 0"),
+    ],
+)
+def test_pages_that_make_no_list_are_an_error_in_the_end(odd: Any, words: str) -> None:
+    """Asked for again as often as allowed; the error says what was wrong."""
+    service = Service(list(range(1, 30)), lambda body, good: odd(body, good) if body else None)
+    with pytest.raises(BrokenList, match=words):
+        walked(service, Policy(attempts=3))
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (envelope(400, "invalid_params", "username x is private"), AccountUnavailable, "private"),
+        (envelope(400, "invalid_params", "username x is invalid: cannot find the user"), AccountUnavailable, "find"),
+        (envelope(400, "invalid_params", "API cannot return this user's information"), AccountUnavailable, "API"),
+        (envelope(400, "invalid_params", "Invalid count or cursor"), Refused, "count or cursor"),
+        (envelope(401, "scope_not_authorized", "research.data.basic"), Refused, LOG_ID),
+        (envelope(429, "daily_quota_limit_exceeded"), QuotaSpent, "daily"),
+        (Answer(404, b"Unsupported path(Janus)"), Refused, "Janus"),
+        (envelope(500, "internal_error"), GaveUp, "asked 4 times"),
+        (Broken("ConnectionResetError"), GaveUp, "ConnectionResetError"),
+        (envelope(401, "access_token_invalid", "no"), GaveUp, "no"),
+    ],
+)
+def test_what_is_final_is_an_error(answer: Reply, kind: type[ClientError], words: str) -> None:
+    """At once where asking again is no use, else after as many attempts as allowed."""
+    service = Service([5], lambda body, good: answer if body else None)
+    with pytest.raises(kind, match=words):
+        walked(service, Policy(attempts=4))
+    assert bool(service.slept) == (kind is GaveUp)
+
+
+def test_the_reasons_of_an_unavailable_account() -> None:
+    """Unknown, private, withheld."""
+    reasons = []
+    for message in ("x is invalid: cannot find the user", "x is private", "API cannot return this user's information"):
+        with pytest.raises(AccountUnavailable) as caught:
+            walked(Service([], refusing(message)), Policy())
+        reasons.append(caught.value.reason)
+    assert ["unknown", "private", "withheld"] == reasons
+
+
+def test_a_spent_quota_is_waited_for_if_that_is_wanted() -> None:
+    """Until midnight by our own clock, or as long as the service says; else the error says until when."""
+    for headers, expected in ({"ratelimit_reset": "600"}, 600), ({}, 86_400 - FrozenClock().now() % 86_400):
+        service = Service([5], spent(1, headers))
+        before = service.clock.now()
+        assert ["u5"] == walked(service, Policy(quota="wait"))
+        assert expected <= service.slept <= expected + 10
+
+        service = Service([5], spent(1, headers))
+        with pytest.raises(QuotaSpent) as caught:
+            walked(service, Policy())
+        assert caught.value.resets_at == before + expected
+
+
+def test_a_token_is_used_again_and_renewed_in_time() -> None:
+    """One token for all pages; another one shortly before its end, and when it is refused though it is not young."""
+    service = Service(list(range(1, 30)), lambda body, good: None)
+    protocol = Protocol("key", "secret", Policy(), service.clock, lambda: 0.0)
+
+    def page() -> Any:
+        walk = Walk(protocol, "following", {"username": "a", "max_count": 3})
+        return service.run(protocol, walk.next_page())
+
+    page()
+    page()
+    assert service.tokens == 1
+    service.clock.advance(7200 - 59)
+    page()
+    assert service.tokens == 2
+
+    service.clock.advance(100)
+    refusals = iter([envelope(401, "access_token_invalid")])
+    service.odd = lambda body, good: next(refusals, None) if body else None
+    page()
+    assert service.tokens == 3
+
+
+def test_a_fresh_token_that_is_refused_is_tried_again() -> None:
+    """Services may not know a token everywhere at once; fetching ever new ones would not help."""
+    service = Service([5], lambda body, good: None)
+    refusals = iter([envelope(401, "access_token_invalid")] * 2)
+    service.odd = lambda body, good: next(refusals, None) if body else None
+    assert ["u5"] == walked(service, Policy())
+    assert service.tokens == 1
+
+
+@pytest.mark.parametrize("status", [200, 400, 401])
+def test_wrong_credentials_are_final(status: int) -> None:
+    """Whatever status the token endpoint sends with its error."""
+    said = {"error": "invalid_client", "error_description": "Client key or secret is incorrect.", "log_id": LOG_ID}
+    service = Service([5], lambda body, good: None if body else Answer(status, json.dumps(said).encode()))
+    with pytest.raises(Refused, match="Client key or secret is incorrect"):
+        walked(service, Policy())
+    assert not service.slept
+
+
+def test_waits_grow_up_to_the_longest_and_obey_the_service() -> None:
+    """Twice as long each time, never longer than allowed; at least what Retry-After says."""
+    protocol = Protocol("key", "secret", Policy(attempts=8), FrozenClock(), lambda: 0.0)
+    busy = envelope(503, "internal_error", retry_after="3")
+    waits: list[float] = []
+
+    def ask() -> None:
+        steps = protocol.profile("a")
+        said: Any = None
+        while True:
+            effect = steps.send(said)
+            said = "clt.x" if isinstance(effect, NeedToken) else busy if isinstance(effect, Ask) else None
+            waits.extend([effect.seconds] if isinstance(effect, Sleep) else [])
+
+    with pytest.raises(GaveUp):
+        ask()
+    assert [3, 3, 3, 4, 8, 16, 32, 60] == waits
