@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "ingest": WORDS | {"store.base", "store.bulk"},
     "export": WORDS | {"store.whole"},
     "client": {"errors", "clock"},
+    "collect": {"errors", "clock", "client", "export"},
     "web": WORDS | {"wire", "requests", "store.base", "following", "access", "ingest"},
     "assemble": WORDS
     | {"wire", "store.base", "store.bulk", "store.opened", "store.ledger", "store.sqlite", "store.cassandra"}
@@ -48,7 +49,7 @@ MAY_IMPORT = {
     "serving": WORDS | {"store.base", "store.opened", "store.ledger", "access", "ingest", "assemble", "web"},
     "cli": WORDS
     | {"store.base", "access", "ingest", "following", "web", "assemble", "serving"}
-    | {"export", "sample", "sample_files"},
+    | {"export", "sample", "sample_files", "client", "collect"},
     "__main__": {"errors", "cli"},
 }
 
@@ -57,9 +58,17 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     "aiohttp": "client/driver.py",
     "apsw": "store/sqlite/",
     "cassandra": "store/cassandra/session.py",
-    "duckdb": ("ingest/tables.py", "ingest/snapshot.py", "ingest/staging.py", "export/gathered.py", "sample_files.py"),
+    "duckdb": (
+        "collect/",
+        "ingest/tables.py",
+        "ingest/snapshot.py",
+        "ingest/staging.py",
+        "export/gathered.py",
+        "sample_files.py",
+    ),
     "httptools": "web/protocol.py",
     "numpy": (
+        "collect/tables.py",
         "sample.py",
         "sample_files.py",
         "ingest/staging.py",

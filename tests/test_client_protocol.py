@@ -271,7 +271,7 @@ def test_waits_grow_up_to_the_longest_and_obey_the_service() -> None:
     waits: list[float] = []
 
     def ask() -> None:
-        steps = protocol.profile("a")
+        steps = protocol.info("a")
         said: Any = None
         while True:
             effect = steps.send(said)

@@ -4,7 +4,21 @@ from typing import Annotated
 
 import typer
 
-from retinue.cli import apply, audit, check, client, erase, export, imports, lists, maintenance, openapi, sample, serve
+from retinue.cli import (
+    apply,
+    audit,
+    check,
+    client,
+    collect,
+    erase,
+    export,
+    imports,
+    lists,
+    maintenance,
+    openapi,
+    sample,
+    serve,
+)
 from retinue.cli.groups import group
 
 
@@ -39,6 +53,7 @@ app.command("following")(lists.following)
 app.command("check")(check.check)
 app.command("openapi")(openapi.openapi)
 app.command("backup")(maintenance.backup)
+app.add_typer(collect.app, name="collect")
 app.add_typer(maintenance.app, name="store")
 app.add_typer(client.app, name="client")
 app.add_typer(audit.app, name="audit")

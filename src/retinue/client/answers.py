@@ -42,6 +42,20 @@ class Profile(Struct, frozen=True, kw_only=True):
     video_count: int | None = None
 
 
+class Info(Struct, frozen=True):
+    """A profile as it came."""
+
+    profile: Profile
+    answered_at: int
+    log_id: str
+    body: bytes
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the raw bytes."""
+        return hashlib.sha256(self.body).hexdigest()
+
+
 class Token(Struct, frozen=True):
     """A bearer string, and for how many seconds it is good."""
 
@@ -153,10 +167,10 @@ def page(answer: Answer, direction: str, bound: int | None, answered_at: int) ->
     return Page(rows, data.cursor, data.has_more, bound, answered_at, log_id, answer.body)
 
 
-def profile(answer: Answer) -> Profile | Fault:
+def info(answer: Answer, answered_at: int) -> Info | Fault:
     """The profile in an answer."""
     found = _data(answer, Profile)
-    return found if isinstance(found, Fault) else found[0]
+    return found if isinstance(found, Fault) else Info(found[0], answered_at, found[1], answer.body)
 
 
 def token(answer: Answer) -> Token | Fault:

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from msgspec import Struct
 
-from retinue.client.answers import Profile
+from retinue.client.answers import Info, Profile
 from retinue.client.driver import Driver, Target
 from retinue.client.listing import AsyncListing, Listing
 from retinue.client.protocol import Policy, Protocol
@@ -70,7 +70,11 @@ class AsyncClient:
 
     async def user_info(self, username: str) -> Profile:
         """An account's profile."""
-        return await self._driver.run(self._protocol.profile(username))
+        return (await self.raw_user_info(username)).profile
+
+    async def raw_user_info(self, username: str) -> Info:
+        """An account's profile as it came: when, under which log_id, in which bytes."""
+        return await self._driver.run(self._protocol.info(username))
 
     async def close(self) -> None:
         """Close all connections."""

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from retinue.client import answers
-from retinue.client.answers import Answer, Fault, Page, Profile, Token
+from retinue.client.answers import Answer, Fault, Info, Page, Profile, Token
 from retinue.client.errors import AccountUnavailable, BrokenList, GaveUp, QuotaSpent, Refused
 from retinue.clock import Clock
 from retinue.errors import InputError
@@ -119,10 +119,10 @@ class Protocol:
 
     # --- what is asked for ------------------------------------------------------------------------------------------
 
-    def profile(self, username: str) -> Steps[Profile]:
+    def info(self, username: str) -> Steps[Info]:
         """An account's profile."""
         path = INFO_PATH.format(",".join(Profile.__struct_fields__))
-        return self._ask(path, {"username": username}, answers.profile)
+        return self._ask(path, {"username": username}, lambda answer: answers.info(answer, self._clock.now()))
 
     def page(self, direction: str, body: dict[str, Any], is_sound: Callable[[Page], str]) -> Steps[Page]:
         """A page of a list. `is_sound` says what is wrong with one; it is asked for again then."""

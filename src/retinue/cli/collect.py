@@ -1,0 +1,210 @@
+"""`retinue collect`: collecting lists from TikTok or from a server of the same contract, and looking at what was."""
+
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retinue.cli.flags import flag
+from retinue.cli.groups import group
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from retinue.collect.collector import Outcome, Plan
+    from retinue.collect.progress import Place, Progress
+
+INCOMPLETE = 1
+INTERRUPTED = 130
+LISTS = ("following", "followers", "info")
+FORMATS = ("parquet", "csv", "jsonl", "graphml")
+
+_HELP_USERNAMES = "A text file with one username a line; lines that begin with # are left out."
+_HELP_FOLDER = "The folder of the collection. It is made if it is not there; else the collection in it goes on."
+_HELP_SERVER = "Whom to ask."
+_HELP_KEY = "The client key."
+_HELP_SECRET = "The client secret. Other users of the machine can see it in a command line, not in the environment."  # noqa: S105
+_HELP_LISTS = f"What to collect, separated by commas: {', '.join(LISTS)}."
+_HELP_FORMAT = f"Kinds of files to write, separated by commas: {', '.join(FORMATS)}."
+_HELP_INTO = "A store to load the collected graph into; `retinue serve` then serves it."
+_HELP_CALLS = "How many calls may be answered a day (UTC), as your quota has it."
+_HELP_AT_ONCE = "How many lists are read at a time."
+_HELP_WAIT = "When the day's calls are spent, go on after 00:00 UTC instead of stopping."
+
+app = group(invoke_without_command=True)
+
+
+@app.callback()
+def collect(
+    context: typer.Context,
+    usernames: Annotated[Path | None, flag("usernames", _HELP_USERNAMES)] = None,
+    folder: Annotated[Path | None, flag("output", _HELP_FOLDER, "-o")] = None,
+    server: Annotated[str, flag("server", _HELP_SERVER)] = "https://open.tiktokapis.com",
+    client_key: Annotated[str, flag("client-key", _HELP_KEY)] = "",
+    client_secret: Annotated[str, flag("client-secret", _HELP_SECRET)] = "",
+    lists: Annotated[str, flag("lists", _HELP_LISTS)] = "following",
+    kinds: Annotated[str, flag("format", _HELP_FORMAT)] = "parquet",
+    into: Annotated[str, flag("into", _HELP_INTO)] = "",
+    calls_per_day: Annotated[int, flag("calls-per-day", _HELP_CALLS, min=1)] = 20_000,
+    at_once: Annotated[int, flag("at-once", _HELP_AT_ONCE, min=1, max=1_000)] = 16,
+    wait: Annotated[bool, flag("wait", _HELP_WAIT)] = False,
+) -> None:
+    """Collect the lists of many accounts, page by page, into a folder.
+
+    Each page is written down before the next one is asked for: stopped or killed at any instant, the same command
+    goes on where it was. Ends with 1 where something is missing yet.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from retinue.clock import SystemClock
+    from retinue.collect import collection
+    from retinue.collect.collector import Plan
+    from retinue.errors import InputError
+
+    if usernames is None or folder is None:
+        raise InputError("collect: give --usernames with a file of them, and --output with a folder")
+    if not client_key or not client_secret:
+        raise InputError("collect: give --client-key and --client-secret, best in the environment (--help names both)")
+    chosen, formats = _chosen("--lists", lists, LISTS), _chosen("--format", kinds, FORMATS)
+    wanted = _places(_names_in(usernames), chosen)
+    clock = SystemClock()
+    progress = collection.opened(folder, server, clock.now())
+    plan = Plan(wanted, calls_per_day, at_once, "wait" if wait else "stop")
+    try:
+        outcome = _run(plan, folder, progress, (server, client_key, client_secret))
+    except KeyboardInterrupt:
+        sys.stderr.write("retinue: stopped; the same command goes on from here\n")
+        raise typer.Exit(INTERRUPTED) from None
+    _write(folder, formats, wanted, into)
+    _report(wanted, progress, outcome)
+    if progress.waiting(wanted):
+        raise typer.Exit(INCOMPLETE)
+
+
+@app.command()
+def verify(folder: Annotated[Path, typer.Argument(help="The folder of a collection.")]) -> None:
+    """Check a collection against its manifest: every file, every page, every list's order."""
+    from retinue.collect import verifying
+
+    manifest = verifying.manifest_of(folder)
+    found = list(verifying.problems(folder))
+    for problem in found:
+        sys.stderr.write(f"{folder}: {problem}\n")
+    if found:
+        raise typer.Exit(1)
+    state = "complete" if manifest.is_complete else "not complete"
+    typer.echo(f"{folder}: {manifest.pages:,} pages with {manifest.rows:,} rows are as they came; {state}.")
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(help="The folder of an earlier collection.")],
+    new: Annotated[Path, typer.Argument(help="The folder of a later one, of the same accounts.")],
+) -> None:
+    """Print who was followed and unfollowed between two collections, as CSV.
+
+    Compared are lists that are complete in both. An account that was renamed looks like two.
+    """
+    import csv
+
+    from retinue.collect import difference
+
+    compared = difference.comparable(old, new)
+    out = csv.writer(sys.stdout, lineterminator="\n")
+    out.writerow(difference.Change._fields)
+    out.writerows(difference.changes(old, new, compared.lists))
+    if compared.left_out:
+        some = ", ".join(f"{place.list} of {place.name}" for place in compared.left_out[:3])
+        sys.stderr.write(f"retinue: left out, since not complete in both: {len(compared.left_out):,} lists ({some})\n")
+
+
+def _run(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, str, str]) -> "Outcome":
+    """Collect, with a live view."""
+    import asyncio
+
+    from retinue.cli.collect_view import view
+    from retinue.client import AsyncClient, Outside, Policy
+    from retinue.collect.collection import PAGES
+    from retinue.collect.collector import Collector
+    from retinue.collect.journal import Journal
+
+    server, key, secret = access
+    outside = Outside()
+
+    async def collect(on_change: "Callable[[], None]") -> "Outcome":
+        policy = Policy(quota="wait" if plan.quota == "wait" else "raise")
+        async with AsyncClient(key, secret, server, policy=policy, connections=plan.at_once) as client:
+            with closing(Journal(folder / PAGES)) as journal:
+                return await Collector(client, journal, progress, outside, on_change).run(plan)
+
+    with view(plan, progress, outside.clock) as on_change:
+        return asyncio.run(collect(on_change))
+
+
+def _write(folder: Path, formats: list[str], wanted: "list[Place]", into: str) -> None:
+    """The tables, the manifest, and the mirror if one is wanted."""
+    from retinue.cli.imports import import_
+    from retinue.cli.progress import bar
+    from retinue.clock import SystemClock
+    from retinue.collect import collection
+
+    kinds = [*formats, "parquet"] if into and "parquet" not in formats else formats
+    with bar(f"writing {folder}") as on_progress:
+        collection.write(folder, kinds, wanted, SystemClock().now(), lambda rows: on_progress(rows, None))
+    if into:
+        import_([folder / "follows.parquet"], into, [folder / "accounts.parquet"])
+
+
+def _report(wanted: "list[Place]", progress: "Progress", outcome: "Outcome") -> None:
+    from datetime import UTC, datetime
+
+    for name in LISTS:
+        if places := [place for place in wanted if place.list == name]:
+            states = ", ".join(f"{count:,} {state}" for state, count in progress.states(places).items())
+            typer.echo(f"{name}: {states}")
+    typer.echo(f"{progress.pages:,} pages, {progress.rows:,} rows")
+    for place, reason in sorted(outcome.failed.items()):
+        sys.stderr.write(f"retinue: {place.list} of {place.name}: {reason}\n")
+    if outcome.resets_at is not None:
+        at = datetime.fromtimestamp(outcome.resets_at, UTC).isoformat()
+        sys.stderr.write(f"retinue: the day's calls are spent; the same command goes on from {at}\n")
+
+
+def _chosen(name: str, text: str, known: tuple[str, ...]) -> list[str]:
+    from retinue.errors import InputError
+
+    found = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    for part in found:
+        if part not in known:
+            raise InputError(f"{name}: {part!r} is none of {', '.join(known)}")
+    return found
+
+
+def _names_in(path: Path) -> list[str]:
+    """The usernames in a file, each once."""
+    from retinue import names
+    from retinue.errors import InputError
+
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        name = names.without_at(line.strip())
+        if not name or name.startswith("#"):
+            continue
+        if fault := names.fault_in_username(name):
+            raise InputError(f"{path}: line {number}: a username that {fault}")
+        found.setdefault(names.fold(name), name)
+    if not found:
+        raise InputError(f"{path}: has no usernames")
+    return list(found.values())
+
+
+def _places(names: list[str], lists: list[str]) -> "list[Place]":
+    from retinue.collect.progress import Place
+
+    return [Place(name, kind) for name in names for kind in lists]  # type: ignore[arg-type]  # they were checked

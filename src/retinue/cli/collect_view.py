@@ -1,0 +1,65 @@
+"""What a person sees while lists are being collected: on standard error, where somebody is watching."""
+
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+    from retinue.clock import Clock
+    from retinue.collect.collector import Plan
+    from retinue.collect.progress import Progress
+
+_DAY_SECONDS = 86_400
+_SHOWN_EVERY_SECONDS = 0.2
+
+
+@contextmanager
+def view(plan: "Plan", progress: "Progress", clock: "Clock") -> "Iterator[Callable[[], None]]":
+    """A bar of lists, with rows, calls left today and the time that is left; call what it gives after each answer."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    with Bar(*_columns(), console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("collecting", total=len(plan.wanted), said="")
+        yield _Shown(bar, task, plan, progress, clock).show
+
+
+class _Shown:
+    """Brings the bar up to date, not more often than a person can see."""
+
+    def __init__(self, bar: "Bar", task: "TaskID", plan: "Plan", progress: "Progress", clock: "Clock") -> None:
+        self._bar, self._task, self._plan, self._progress, self._clock = bar, task, plan, progress, clock
+        self._began = self._next = clock.elapsed()
+        self._finished_before = self._finished()
+
+    def show(self) -> None:
+        """Show how far it is."""
+        now = self._clock.elapsed()
+        if now < self._next or self._bar.disable:
+            return
+        self._next = now + _SHOWN_EVERY_SECONDS
+        finished = self._finished()
+        left = self._plan.calls_per_day - self._progress.calls_on(self._clock.now() // _DAY_SECONDS)
+        said = f"{self._progress.rows:,} rows, {left:,} calls left today{self._time_left(finished, now)}"
+        self._bar.update(self._task, completed=finished, said=said)
+
+    def _finished(self) -> int:
+        return sum(standing.state != "incomplete" for standing in self._progress.standings.values())
+
+    def _time_left(self, finished: int, now: float) -> str:
+        """By the pace of this run; nothing before the first list is finished."""
+        done = finished - self._finished_before
+        if not done:
+            return ""
+        seconds = (len(self._plan.wanted) - finished) * (now - self._began) / done
+        return f", {timedelta(seconds=int(seconds))} left"
+
+
+def _columns() -> list[str]:
+    return ["{task.description}", "{task.completed:,.0f} of {task.total:,.0f} lists", "{task.fields[said]}"]

@@ -1,0 +1,1 @@
+"""Collecting many lists from a service of this contract, and keeping them."""

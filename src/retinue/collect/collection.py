@@ -1,0 +1,157 @@
+"""The folder of a collection: its journal, its tables as files, and a manifest of what is in them.
+
+The journal is the truth; the other files are made of it anew after each run, all or none of a kind.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from secrets import token_hex
+
+import duckdb
+import msgspec
+from msgspec import Struct
+
+from retinue.collect import journal
+from retinue.collect.journal import Begun
+from retinue.collect.progress import Place, Progress
+from retinue.collect.tables import EDGES, NODES, QUERIES, Tables
+from retinue.errors import InputError, StoreError
+from retinue.export import graphml
+
+PAGES = "pages.jsonl"
+MANIFEST = "manifest.json"
+FORMATS = {
+    "parquet": "FORMAT parquet, COMPRESSION zstd",
+    "csv": "FORMAT csv, HEADER true",
+    "jsonl": "FORMAT json",
+}
+GRAPHML = "graph.graphml"
+_HASHED_AT_ONCE = 1 << 20
+
+
+class FileFacts(Struct, frozen=True):
+    """A file as it was written; `rows` where it is a table."""
+
+    sha256: str
+    bytes: int
+    rows: int | None = None
+
+
+class Manifest(Struct, frozen=True):
+    """What a collection has. `lists`: how many of each kind are in which state; `files` by name."""
+
+    server: str
+    begun_at: int
+    written_at: int
+    is_complete: bool
+    lists: dict[str, dict[str, int]]
+    pages: int
+    rows: int
+    files: dict[str, FileFacts]
+
+
+def opened(folder: Path, server: str, now: int) -> Progress:
+    """How far the collection in a folder is, which is made if there is none. Raises `InputError`."""
+    pages = folder / PAGES
+    if folder.exists() and not pages.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder}: has other things in it, and no {PAGES}")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    progress = replayed(folder) if pages.exists() else Progress()
+    if progress.begun is None:
+        with closing(journal.Journal(pages)) as writing:
+            writing.add(begun := Begun(server, now))
+        progress.take(begun)
+    elif progress.begun.server != server:
+        raise InputError(f"{folder}: was collected from {progress.begun.server}, not from {server}")
+    return progress
+
+
+def replayed(folder: Path) -> Progress:
+    """How far a collection is, by its journal. Raises `InputError`."""
+    if not (folder / PAGES).is_file():
+        raise InputError(f"{folder}: no collection (there is no {PAGES})")
+    progress = Progress()
+    for record in journal.records(folder / PAGES):
+        progress.take(record)
+    return progress
+
+
+def write(
+    folder: Path, kinds: Sequence[str], wanted: Sequence[Place], now: int, on_rows: Callable[[int], None]
+) -> Manifest:
+    """Make the files of these kinds of the journal, and the manifest. Raises `StoreError`."""
+    progress = replayed(folder)
+    working = folder / f"{token_hex(8)}.new"
+    working.mkdir()
+    try:
+        with closing(Tables(working)) as tables:
+            tables.fill(journal.records(folder / PAGES), sorted(progress.standings.items()), on_rows)
+            facts = {name: fact for kind in kinds for name, fact in _write_kind(tables, working, kind).items()}
+        for name in facts:
+            (working / name).rename(folder / name)
+    except (OSError, duckdb.Error) as error:
+        raise StoreError(f"{folder}: cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+    manifest = _manifest(folder, progress, wanted, now, facts)
+    _write_manifest(folder, manifest)
+    return manifest
+
+
+def hashed(path: Path) -> FileFacts:
+    """The facts of a file."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(_HASHED_AT_ONCE):
+            digest.update(block)
+            size += len(block)
+    return FileFacts(digest.hexdigest(), size)
+
+
+def _write_kind(tables: Tables, folder: Path, kind: str) -> dict[str, FileFacts]:
+    if kind == "graphml":
+        graphml.write(folder / GRAPHML, tables.rows(NODES), tables.rows(EDGES))
+        return {GRAPHML: hashed(folder / GRAPHML)}
+    found = {}
+    for table in QUERIES:
+        name = f"{table}.{kind}"
+        tables.copy(table, folder / name, FORMATS[kind])
+        found[name] = msgspec.structs.replace(hashed(folder / name), rows=tables.count(table))
+    return found
+
+
+def _manifest(
+    folder: Path, progress: Progress, wanted: Sequence[Place], now: int, facts: dict[str, FileFacts]
+) -> Manifest:
+    assert progress.begun is not None
+    lists: dict[str, dict[str, int]] = {
+        name: progress.states([place for place in wanted if place.list == name])
+        for name in sorted({place.list for place in wanted})
+    }
+    is_complete = not progress.waiting(wanted)
+    files = {PAGES: hashed(folder / PAGES)} | facts
+    begun = progress.begun
+    return Manifest(begun.server, begun.at, now, is_complete, lists, progress.pages, progress.rows, files)
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    """All of it or nothing, after everything that it speaks of."""
+    for name in manifest.files:
+        _sync(folder / name)
+    path = folder / f"{MANIFEST}.new"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    _sync(path)
+    path.rename(folder / MANIFEST)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,126 @@
+"""Collecting many lists at once: asks, writes down, asks again, until everything is there or the day's calls are spent.
+
+Knows no output format and no screen.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Literal, TypeVar
+
+from msgspec import Struct
+
+from retinue.client import AccountUnavailable, AsyncClient, BrokenList, GaveUp, QuotaSpent
+from retinue.client.clients import Outside
+from retinue.collect.journal import InfoRead, Journal, PageRead, Record, Unavailable
+from retinue.collect.progress import DAY_SECONDS, Place, Progress, Standing
+
+_AFTER_MIDNIGHT_SECONDS = 5
+
+_T = TypeVar("_T")
+
+
+class Plan(Struct, frozen=True):
+    """What to collect, and how many calls may be answered a day. `at_once` is how many lists are read at a time."""
+
+    wanted: Sequence[Place]
+    calls_per_day: int
+    at_once: int = 16
+    quota: Literal["stop", "wait"] = "stop"
+
+
+class Outcome(Struct):
+    """How it ended: `failed` has why the list of a place could not be read to its end, `resets_at` when to go on."""
+
+    failed: dict[Place, str]
+    resets_at: int | None = None
+
+
+class Collector:
+    """Collects into a journal. `on_change` is called after each answer that was written down."""
+
+    def __init__(
+        self, client: AsyncClient, journal: Journal, progress: Progress, outside: Outside, on_change: Callable[[], None]
+    ) -> None:
+        self._client = client
+        self._journal = journal
+        self._progress = progress
+        self._outside = outside
+        self._on_change = on_change
+        self._asking = 0
+
+    async def run(self, plan: Plan) -> Outcome:
+        """Collect what is not there yet. Raises `Refused` where the client itself is not welcome."""
+        outcome = Outcome({})
+        waiting = iter(self._progress.waiting(plan.wanted))
+        tasks = [asyncio.create_task(self._work(plan, waiting, outcome)) for _ in range(plan.at_once)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return outcome
+
+    async def _work(self, plan: Plan, waiting: Iterator[Place], outcome: Outcome) -> None:
+        for place in waiting:
+            try:
+                await self._collect(plan, place)
+            except AccountUnavailable as error:
+                now = self._outside.clock.now()
+                self._write(Unavailable(*place, now, error.reason, error.message, error.log_id))
+            except (GaveUp, BrokenList) as error:
+                outcome.failed[place] = str(error)
+            except QuotaSpent as error:
+                outcome.resets_at = error.resets_at
+            except _CallsSpent as spent:
+                outcome.resets_at = spent.resets_at
+            if outcome.resets_at is not None:
+                return
+
+    async def _collect(self, plan: Plan, place: Place) -> None:
+        if place.list == "info":
+            found = await self._within_calls(plan, lambda: self._client.raw_user_info(place.name))
+            body = found.body.decode()
+            self._write(InfoRead(place.name, found.answered_at, found.log_id, found.sha256, body))
+            return
+        standing = self._progress.standings.get(place, Standing())
+        ask = self._client.following if place.list == "following" else self._client.followers
+        listing = ask(place.name, cursor=standing.cursor)
+        before = standing.rows
+        while not listing.is_over:
+            page = await self._within_calls(plan, listing.next_page)
+            assert page is not None, place
+            read = PageRead(*place, before, page.bound, page.answered_at, page.log_id, page.sha256, page.body.decode())
+            before += len(page.rows)
+            listing.collected.clear()  # it is all written down
+            self._write(read)
+
+    def _write(self, record: Record) -> None:
+        self._journal.add(record)
+        self._progress.take(record)
+        self._on_change()
+
+    async def _within_calls(self, plan: Plan, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask, if one more answer is allowed today."""
+        while self._calls_today() + self._asking >= plan.calls_per_day:
+            now = self._outside.clock.now()
+            resets_at = now - now % DAY_SECONDS + DAY_SECONDS
+            if plan.quota == "stop":
+                raise _CallsSpent(resets_at)
+            await self._outside.sleep(resets_at - now + _AFTER_MIDNIGHT_SECONDS)
+        self._asking += 1
+        try:
+            return await ask()
+        finally:
+            self._asking -= 1
+
+    def _calls_today(self) -> int:
+        return self._progress.calls_on(self._outside.clock.now() // DAY_SECONDS)
+
+
+class _CallsSpent(Exception):
+    """As many calls were answered today as were allowed."""
+
+    def __init__(self, resets_at: int) -> None:
+        super().__init__(resets_at)
+        self.resets_at = resets_at

@@ -1,0 +1,137 @@
+"""The journal of a collection: every page as it came, one line each, before the next one is asked for.
+
+A kill at any instant loses at most a page that had not been written down, which is asked for again. Whatever a
+collection knows can be told from its journal alone. Knows no HTTP.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from retinue.client import answers
+from retinue.client.answers import Answer, Fault, Page, Person, Profile
+from retinue.errors import InputError
+
+ListName = Literal["following", "followers", "info"]
+SYNC_EVERY_PAGES = 1_000
+
+
+class Begun(Struct, frozen=True, tag="begun"):
+    """The first line: whom is asked, and since when."""
+
+    server: str
+    at: int
+
+
+class PageRead(Struct, frozen=True, tag="page"):
+    """A page of a list. `before` is how many rows of the list came before it; `bound` is what was asked with."""
+
+    name: str
+    list: ListName
+    before: int
+    bound: int | None
+    at: int
+    log_id: str
+    sha256: str
+    body: str
+
+    def page(self) -> Page:
+        """The page in it. Raises `InputError`."""
+        found = answers.page(Answer(answers.OK, self.body.encode()), self.list, self.bound, self.at)
+        if isinstance(found, Fault):
+            raise InputError(f"a page of {self.list} of {self.name}: {found.message}")
+        return found
+
+    def rows(self) -> tuple[Person, ...]:
+        """The rows in it."""
+        return self.page().rows
+
+
+class InfoRead(Struct, frozen=True, tag="info"):
+    """What was said of an account."""
+
+    name: str
+    at: int
+    log_id: str
+    sha256: str
+    body: str
+
+    def profile(self) -> Profile:
+        """The profile in it. Raises `InputError`."""
+        found = answers.info(Answer(answers.OK, self.body.encode()), self.at)
+        if isinstance(found, Fault):
+            raise InputError(f"user info of {self.name}: {found.message}")
+        return found.profile
+
+
+class Unavailable(Struct, frozen=True, tag="unavailable"):
+    """The service will not tell. `reason` is unknown, private or withheld."""
+
+    name: str
+    list: ListName
+    at: int
+    reason: str
+    message: str
+    log_id: str
+
+
+Record = Begun | PageRead | InfoRead | Unavailable
+
+
+class Journal:
+    """A journal that is written to. Lines are whole or not there: what a kill has cut off is removed on opening."""
+
+    def __init__(self, path: Path) -> None:
+        self._encode = msgspec.json.Encoder().encode
+        self._file = path.open("ab")
+        self._unsynced = 0
+        self._file.truncate(_whole_bytes(path))
+
+    def add(self, record: Record) -> None:
+        """Write a record down; a kill of the process does not lose it any more."""
+        self._file.write(self._encode(record) + b"\n")
+        self._file.flush()
+        self._unsynced += 1
+        if self._unsynced >= SYNC_EVERY_PAGES:
+            self.sync()
+
+    def sync(self) -> None:
+        """Make what was written last an outage of the machine, too."""
+        os.fsync(self._file.fileno())
+        self._unsynced = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        self.sync()
+        self._file.close()
+
+
+def records(path: Path) -> Iterator[Record]:
+    """Everything in a journal, oldest first. Raises `InputError` where a line is none of ours."""
+    decoder = msgspec.json.Decoder(Record)
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return  # cut off by a kill
+            try:
+                yield decoder.decode(line)
+            except msgspec.MsgspecError as error:
+                raise InputError(f"{path}: line {number}: {error}") from None
+
+
+def _whole_bytes(path: Path) -> int:
+    """Up to the end of the last whole line."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for start in range(max(0, size - (1 << 16)), -1, -(1 << 16)):
+            file.seek(start)
+            end = file.read(1 << 16).rfind(b"\n")
+            if end >= 0:
+                return start + end + 1
+            if start == 0:
+                break
+    return 0

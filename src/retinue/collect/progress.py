@@ -1,0 +1,86 @@
+"""How far a collection is, told from its journal. Pure."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from retinue.collect.journal import Begun, InfoRead, ListName, PageRead, Record, Unavailable
+
+DAY_SECONDS = 86_400
+
+
+class Place(NamedTuple):
+    """One thing to be collected: a list or the user info of an account."""
+
+    name: str
+    list: ListName
+
+
+class Standing(Struct):
+    """How far one list is. `state` is incomplete, complete, or why the service will not tell."""
+
+    state: str = "incomplete"
+    cursor: int | None = None
+    pages: int = 0
+    rows: int = 0
+    first_at: int = 0
+    last_at: int = 0
+
+
+class Progress:
+    """How far all lists are, and how many calls were answered on the latest day."""
+
+    def __init__(self) -> None:
+        self.begun: Begun | None = None
+        self.standings: dict[Place, Standing] = {}
+        self.pages = 0
+        self.rows = 0
+        self._day = 0
+        self._calls = 0
+
+    def take(self, record: Record) -> None:
+        """Take notice of a record."""
+        if isinstance(record, Begun):
+            self.begun = record
+            return
+        standing = self._standing(record)
+        standing.first_at = standing.first_at or record.at
+        standing.last_at = record.at
+        if isinstance(record, Unavailable):
+            standing.state = record.reason
+            return
+        self._count(record.at)
+        if isinstance(record, InfoRead):
+            standing.state = "complete"
+            return
+        page = record.page()
+        standing.pages += 1
+        standing.rows = record.before + len(page.rows)
+        standing.cursor = page.cursor
+        standing.state = "incomplete" if page.has_more else "complete"
+        self.pages += 1
+        self.rows += len(page.rows)
+
+    def waiting(self, wanted: Iterable[Place]) -> list[Place]:
+        """What of these is not finished."""
+        return [place for place in wanted if self.standings.get(place, Standing()).state == "incomplete"]
+
+    def calls_on(self, day: int) -> int:
+        """How many calls were answered on a day (since 1970, UTC)."""
+        return self._calls if day == self._day else 0
+
+    def states(self, wanted: Sequence[Place]) -> dict[str, int]:
+        """How many of these are in which state."""
+        found = [self.standings.get(place, Standing()).state for place in wanted]
+        return {state: found.count(state) for state in sorted(set(found))}
+
+    def _standing(self, record: PageRead | InfoRead | Unavailable) -> Standing:
+        place = Place(record.name, "info" if isinstance(record, InfoRead) else record.list)
+        return self.standings.setdefault(place, Standing())
+
+    def _count(self, at: int) -> None:
+        day = at // DAY_SECONDS
+        if day != self._day:
+            self._day, self._calls = day, 0
+        self._calls += 1

@@ -1,0 +1,204 @@
+"""The tables of a collection, made of its journal by DuckDB: what was read, with its provenance, and the graph in it.
+
+    rows      every row of every list, in order: when it came, under which log_id, in which page, when it may have begun
+    profiles  what was said of accounts
+    lists     how far each list is, or why there is none
+    accounts, follows   the graph, as `retinue import` takes it
+
+When a follow began is not in the answers. It was not after what its page was asked with, and not before the page's
+own cursor, except on the last page, whose cursor says nothing. A list keeps its order: each of its follows gets a
+second of its own, as late as it can have been.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from retinue.client.answers import Profile
+from retinue.collect.journal import InfoRead, PageRead, Record
+from retinue.collect.progress import Place, Standing
+
+_MEMORY = "700MB"
+_THREADS = 2
+_RECORDS_AT_ONCE = 200
+
+_PROFILE = dict.fromkeys(Profile.__struct_fields__, "VARCHAR") | {
+    "is_verified": "BOOLEAN",
+    "follower_count": "BIGINT",
+    "following_count": "BIGINT",
+    "likes_count": "BIGINT",
+    "video_count": "BIGINT",
+}
+_COLUMNS = {
+    "row_": {
+        "owner": "VARCHAR",
+        "list": "VARCHAR",
+        "rank": "BIGINT",
+        "username": "VARCHAR",
+        "display_name": "VARCHAR",
+        "collected_at": "BIGINT",
+        "not_after": "BIGINT",
+        "not_before": "BIGINT",
+        "log_id": "VARCHAR",
+        "page_sha256": "VARCHAR",
+    },
+    "profile": {"username": "VARCHAR", **_PROFILE}
+    | {"collected_at": "BIGINT", "log_id": "VARCHAR", "page_sha256": "VARCHAR"},
+    "list_": {
+        "owner": "VARCHAR",
+        "list": "VARCHAR",
+        "state": "VARCHAR",
+        "pages": "BIGINT",
+        "rows": "BIGINT",
+        "first_at": "BIGINT",
+        "last_at": "BIGINT",
+    },
+}
+
+# Rows with a blank name, as TikTok sends some, are nobody. A second of its own for each row of a list: as late as the
+# page allows, but before that of the row before.
+_STANDING = """
+CREATE TABLE standing AS
+SELECT owner, list, username, not_after, not_before,
+       greatest(min(not_after + rank) OVER (PARTITION BY owner, list ORDER BY rank) - rank, 1) AS position
+FROM row_ WHERE username <> ''
+"""
+_FOLLOW = """
+CREATE TABLE follow AS
+SELECT follower, followee, min(not_after) AS followed_at,
+       max(following_position) AS following_position, max(followers_position) AS followers_position
+FROM (
+    SELECT owner AS follower, username AS followee, not_after, position AS following_position,
+           NULL AS followers_position FROM standing WHERE list = 'following'
+    UNION ALL
+    SELECT username, owner, not_after, NULL, position FROM standing WHERE list = 'followers'
+)
+GROUP BY follower, followee
+"""
+# Of an account that will not tell: what it hides. What others' lists show is public.
+_ACCOUNT = """
+CREATE TABLE account AS
+WITH shown AS (
+    SELECT username, arg_max(display_name, collected_at) AS display_name FROM row_ WHERE username <> ''
+    GROUP BY username
+),
+hidden AS (
+    SELECT owner AS username, CASE
+        WHEN bool_or(state = 'withheld') THEN 'withheld'
+        WHEN bool_or(state = 'private' AND list <> 'following') THEN 'private'
+        WHEN bool_or(state = 'private') THEN 'following_hidden'
+    END AS visibility
+    FROM list_ GROUP BY owner HAVING bool_or(state IN ('private', 'withheld'))
+)
+SELECT username, coalesce(profile.display_name, shown.display_name, '') AS display_name,
+       coalesce(hidden.visibility, 'public') AS visibility, bio_description, avatar_url, bio_url, is_verified,
+       likes_count, video_count
+FROM (SELECT username FROM shown UNION SELECT username FROM profile UNION SELECT username FROM hidden
+      UNION SELECT owner FROM list_ WHERE state = 'complete')
+LEFT JOIN shown USING (username) LEFT JOIN profile USING (username) LEFT JOIN hidden USING (username)
+"""
+
+QUERIES = {
+    "rows": "SELECT * FROM row_ ORDER BY owner, list, rank",
+    "profiles": "SELECT * FROM profile ORDER BY username",
+    "lists": "SELECT * FROM list_ ORDER BY owner, list",
+    "accounts": "SELECT * FROM account ORDER BY username",
+    # Those that have a place in both lists come first: no other may take it.
+    "follows": "SELECT * FROM follow ORDER BY following_position IS NULL, followers_position IS NULL, follower,"
+    " following_position DESC, followee",
+}
+NODES = "SELECT username AS id, * FROM account ORDER BY username"
+EDGES = (
+    "SELECT follower, followee, followed_at, NULL AS ended_at, following_position, followers_position FROM follow"
+    " ORDER BY follower, following_position DESC, followee"
+)
+
+
+class Tables:
+    """The tables, in a folder of which nothing else is expected to stay."""
+
+    def __init__(self, folder: Path) -> None:
+        self._duck = duckdb.connect(folder / "tables.duckdb")
+        for setting, value in (
+            ("memory_limit", _MEMORY),
+            ("threads", _THREADS),
+            ("temp_directory", folder / "spilled"),
+        ):
+            self._duck.execute(f"SET {setting} = {_quoted(value)}")
+        for table, columns in _COLUMNS.items():
+            named = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+            self._duck.execute(f"CREATE TABLE {table} ({named})")
+
+    def close(self) -> None:
+        """Close the tables."""
+        self._duck.close()
+
+    def fill(
+        self, records: Iterable[Record], standings: Iterable[tuple[Place, Standing]], on_rows: Callable[[int], None]
+    ) -> None:
+        """Read a journal to its end. `on_rows` gets how many rows there are so far."""
+        waiting, count = iter(records), 0
+        while some := list(islice(waiting, _RECORDS_AT_ONCE)):
+            rows = [row for record in some if isinstance(record, PageRead) for row in _rows(record)]
+            self._add("row_", rows)
+            self._add("profile", [_profile(record) for record in some if isinstance(record, InfoRead)])
+            on_rows(count := count + len(rows))
+        self._add("list_", [_standing(place, standing) for place, standing in standings])
+        for statement in (_STANDING, _FOLLOW, _ACCOUNT):
+            self._duck.execute(statement)
+
+    def count(self, table: str) -> int:
+        """How many rows one of `QUERIES` has."""
+        return int(self._duck.execute(f"SELECT count(*) FROM ({QUERIES[table]})").fetchall()[0][0])  # noqa: S608 - ours
+
+    def rows(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query."""
+        reading = self._duck.cursor()
+        reading.execute(query)
+        while batch := reading.fetchmany(10_000):
+            yield from batch
+
+    def copy(self, table: str, path: Path, options: str) -> None:
+        """Write a table into a file, with the options of SQL's COPY."""
+        self._duck.execute(f"COPY ({QUERIES[table]}) TO {_quoted(path)} ({options})")
+
+    def _add(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        if not rows:
+            return
+        kinds = _COLUMNS[table].values()
+        values = zip(*rows, strict=True)
+        chunk = {f"column{number:02}": np.array(column, object) for number, column in enumerate(values)}
+        casts = ", ".join(f"CAST({name} AS {kind})" for name, kind in zip(chunk, kinds, strict=True))
+        self._duck.register("chunk", chunk)
+        self._duck.execute(f"INSERT INTO {table} SELECT {casts} FROM chunk")  # noqa: S608 - names of ours
+        self._duck.unregister("chunk")
+
+
+def _rows(record: PageRead) -> Iterator[tuple[Any, ...]]:
+    page = record.page()
+    not_after = record.at if record.bound is None else record.bound
+    not_before = page.cursor if page.has_more else None
+    for rank, person in enumerate(page.rows, record.before):
+        names = person.username, person.display_name.replace("\0", "")
+        yield (
+            *(record.name, record.list, rank, *names),
+            *(record.at, not_after, not_before, record.log_id, record.sha256),
+        )
+
+
+def _profile(record: InfoRead) -> tuple[Any, ...]:
+    profile = record.profile()
+    said = (getattr(profile, name) for name in Profile.__struct_fields__)
+    return (record.name, *said, record.at, record.log_id, record.sha256)
+
+
+def _standing(place: Place, standing: Standing) -> tuple[Any, ...]:
+    return (*place, standing.state, standing.pages, standing.rows, standing.first_at, standing.last_at)
+
+
+def _quoted(text: object) -> str:
+    return "'" + str(text).replace("'", "''") + "'"

@@ -1,0 +1,319 @@
+"""`retinue collect`: whole lists, once each, whatever is killed in between; mirrors, manifests, differences."""
+
+import asyncio
+import csv
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import networkx as nx
+import pytest
+
+from retinue.client import AccountUnavailable, AsyncClient, Client, Outside, Policy
+from retinue.collect import collection, journal
+from retinue.collect.collector import Collector, Outcome, Plan
+from retinue.collect.journal import PageRead
+from retinue.collect.progress import Place
+from retinue.local import LocalServer
+from running import create_client, retinue, running_server
+
+LONG = [("anna", f"f{n}", 1_600_000_000 + n) for n in range(450)]
+SHORT = [(f"f{n}", "anna", 1_650_000_000 + 3 * n) for n in range(120)] + [("ben", "anna", 1_600_000_000)]
+PEOPLE = [
+    {"username": "anna", "display_name": "Anna", "bio_description": "hello", "likes_count": 7},
+    {"username": "secret", "visibility": "private"},
+    {"username": "shy", "visibility": "following_hidden"},
+    {"username": "gone", "visibility": "withheld"},
+]
+GRAPH = pytest.mark.retinue(accounts=PEOPLE, follows=LONG + SHORT)
+NAMES = ("anna", "ben", "shy", "secret", "gone", "nobody")
+
+
+def command(server: LocalServer, folder: Path, *more: str, names: Sequence[str] = NAMES) -> list[str]:
+    """A `retinue collect` of these accounts."""
+    file = folder.with_suffix(".txt")
+    file.write_text("# accounts\n" + "\n".join(names) + "\n")
+    access = ("--client-key", server.client_key, "--client-secret", server.client_secret, "--server", server.url)
+    return [*("collect", "--usernames", str(file), "-o", str(folder)), *access, *more]
+
+
+def rows_in(folder: Path, query: str) -> list[Any]:
+    """The result of a query on a folder's tables."""
+    with closing(duckdb.connect()) as duck:
+        return duck.execute(query.format(f"'{folder}/")).fetchall()
+
+
+def lists_of(server: LocalServer, names: Sequence[str], direction: str = "following") -> dict[str, list[str]]:
+    """What a server answers."""
+    with Client(server.client_key, server.client_secret, server.url) as client:
+        ask = client.following if direction == "following" else client.followers
+        return {name: [person.username for person in ask(name)] for name in names}
+
+
+@GRAPH
+def test_a_collection_is_what_the_server_has(retinue_server: LocalServer, tmp_path: Path) -> None:
+    """Every row in order, profiles, and why there is nothing of the others; done again, nothing is asked again."""
+    folder = tmp_path / "found"
+    wanted = command(retinue_server, folder, "--lists", "following,followers,info", "--format", "csv,parquet")
+    said = retinue(*wanted)
+    assert said.splitlines() == [
+        "following: 2 complete, 2 private, 1 unknown, 1 withheld",
+        "followers: 3 complete, 1 private, 1 unknown, 1 withheld",
+        "info: 3 complete, 1 private, 1 unknown, 1 withheld",
+        "10 pages, 572 rows",
+    ]
+    for direction in ("following", "followers"):
+        query = f"SELECT owner, username FROM {{}}rows.csv' WHERE list = '{direction}' ORDER BY owner, rank"
+        found = rows_in(folder, query)
+        expected = lists_of(retinue_server, ["anna", "ben"], direction)
+        assert [(owner, name) for owner in ("anna", "ben") for name in expected[owner]] == found
+    ((owner, bio, likes, followers),) = rows_in(
+        folder, "SELECT username, bio_description, likes_count, follower_count FROM {}profiles.parquet' LIMIT 1"
+    )
+    assert (owner, bio, likes, followers) == ("anna", "hello", 7, 121)
+
+    asked = len(retinue_server.requests)
+    assert retinue(*wanted) == said
+    assert len(retinue_server.requests) == asked
+    assert (
+        retinue("collect", "verify", str(folder)) == f"{folder}: 10 pages with 572 rows are as they came; complete.\n"
+    )
+    assert retinue("collect", "diff", str(folder), str(folder)) == "change,follower,followee,list\n"
+
+
+@GRAPH
+def test_each_row_tells_where_it_is_from(retinue_server: LocalServer, tmp_path: Path) -> None:
+    """When its page came, under which log_id, with which hash, and between which seconds the follow began."""
+    folder = tmp_path / "found"
+    retinue(*command(retinue_server, folder, names=["anna"]))
+    pages = {read.sha256: read for read in journal.records(folder / "pages.jsonl") if isinstance(read, PageRead)}
+    rows = rows_in(
+        folder, "SELECT username, rank, not_before, not_after, log_id, page_sha256, collected_at FROM {}rows.parquet'"
+    )
+    assert len(rows) == 450
+    seconds = {followee: second for _, followee, second in LONG}
+    for username, _, not_before, not_after, log_id, page, collected_at in rows:
+        assert (not_before or 0) <= seconds[username] <= not_after
+        assert (pages[page].log_id, pages[page].at) == (log_id, collected_at)
+    assert {record.log_id for record in retinue_server.requests} >= {read.log_id for read in pages.values()}
+
+
+@GRAPH
+def test_killed_at_any_instant_nothing_is_lost_or_asked_again(retinue_server: LocalServer, tmp_path: Path) -> None:
+    """However often it is killed: each page is in the journal once, and the lists are whole."""
+    folder = tmp_path / "found"
+    names = ["anna", *(f"f{n}" for n in range(120))]
+    arguments = command(retinue_server, folder, "--lists", "following,followers", "--at-once", "3", names=names)
+    kills = 0
+    for number in range(200):
+        with subprocess.Popen([sys.executable, "-m", "retinue", *arguments], stderr=subprocess.DEVNULL) as process:
+            if number % 2 == 0:
+                before = len(retinue_server.requests)
+                while process.poll() is None and len(retinue_server.requests) < before + 3 + number:
+                    time.sleep(0.001)
+                process.send_signal(signal.SIGKILL)
+        if process.returncode == 0:
+            break
+        kills += process.returncode == -signal.SIGKILL
+    assert kills > 0
+
+    assert "are as they came; complete" in retinue("collect", "verify", str(folder))
+    found: dict[str, list[str]] = {}
+    for owner, name in rows_in(folder, "SELECT owner, username FROM {}rows.parquet' WHERE list = 'following'"):
+        found.setdefault(owner, []).append(name)
+    assert found == {name: rows for name, rows in lists_of(retinue_server, names).items() if rows}
+    pages = sum(record.endpoint in ("following", "followers") for record in retinue_server.requests)
+    written = sum(isinstance(record, PageRead) for record in journal.records(folder / "pages.jsonl"))
+    assert written <= pages <= written + 3 * kills + len(names) + 5  # the last are those that the test has asked for
+
+
+def collected(server: LocalServer, folder: Path, plan: Plan, policy: Policy, slept: list[float]) -> Outcome:
+    """Collect in this process, on the server's clock, which jumps where the collector sleeps."""
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        server.clock.advance(int(seconds) + 1)
+
+    outside = Outside(clock=server.clock, sleep=sleep)
+
+    async def run() -> Outcome:
+        progress = collection.opened(folder, server.url, server.clock.now())
+        key, secret = server.client_key, server.client_secret
+        with closing(journal.Journal(folder / "pages.jsonl")) as writing:
+            async with AsyncClient(key, secret, server.url, policy=policy, outside=outside) as client:
+                return await Collector(client, writing, progress, outside, lambda: None).run(plan)
+
+    return asyncio.run(run())
+
+
+@GRAPH
+@pytest.mark.parametrize("limit", ["ours", "the server's"])
+def test_the_days_calls_are_spent_and_come_again(retinue_server: LocalServer, tmp_path: Path, limit: str) -> None:
+    """It stops, and says until when; or goes on after midnight, if that is wanted. No call is lost."""
+    folder = tmp_path / "found"
+    wanted = [Place(name, "followers") for name in ("anna", *(f"f{n}" for n in range(40)))]
+    calls = 10 if limit == "ours" else 1_000
+    if limit != "ours":
+        retinue_server.limit(list_calls=10)
+    slept: list[float] = []
+    outcome = collected(retinue_server, folder, Plan(wanted, calls, 4), Policy(), slept)
+    assert outcome.resets_at is not None
+    assert outcome.resets_at % 86_400 in (0, 1)
+    assert not slept
+    assert 10 == collection.replayed(folder).pages
+
+    outcome = collected(retinue_server, folder, Plan(wanted, calls, 4, "wait"), Policy(quota="wait"), slept)
+    assert outcome == Outcome({})
+    assert not collection.replayed(folder).waiting(wanted)
+    assert 42 == collection.replayed(folder).pages
+
+
+@GRAPH
+def test_a_mirror_serves_the_same_lists(retinue_server: LocalServer, tmp_path: Path) -> None:
+    """Both directions, in the same order, with the same refusals."""
+    names = ["anna", "ben", "shy", "secret", "gone", *(f"f{n}" for n in range(0, 450, 7))]
+    folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
+    retinue(*command(retinue_server, folder, "--lists", "following,followers,info", "--into", str(mirror), names=names))
+    assert "every invariant holds" in retinue("check", "--store", str(mirror))
+    everybody = ["anna", *names[5:]]
+    for direction in ("following", "followers"):
+        expected = lists_of(retinue_server, everybody, direction)
+        with served(mirror) as client:
+            ask = client.following if direction == "following" else client.followers
+            assert expected == {name: [person.username for person in ask(name)] for name in everybody}
+    with served(mirror) as client:
+        for name, reason in (("secret", "private"), ("shy", "private"), ("gone", "withheld")):
+            with pytest.raises(AccountUnavailable) as caught:
+                list(client.following(name))
+            assert caught.value.reason == reason
+
+
+@contextmanager
+def served(store: Path) -> Iterator[Client]:
+    """A client of a store that is served."""
+    access = create_client(store)
+    with running_server(store) as server, Client(access.key, access.secret, server.base_url) as client:
+        yield client
+
+
+@GRAPH
+def test_graphml_of_a_collection(retinue_server: LocalServer, tmp_path: Path) -> None:
+    """Nodes with what is known of them, an edge for each follow."""
+    folder = tmp_path / "found"
+    retinue(*command(retinue_server, folder, "--lists", "following,info", "--format", "graphml", names=["anna", "ben"]))
+    graph = nx.read_graphml(folder / "graph.graphml")
+
+    assert (graph.number_of_nodes(), graph.number_of_edges()) == (452, 451)
+    assert graph.nodes["anna"]["likes_count"] == 7
+    assert graph.edges["ben", "anna"]["followed_at"] >= 1_600_000_000
+
+
+@GRAPH
+def test_who_was_followed_and_unfollowed_between(retinue_server: LocalServer, tmp_path: Path) -> None:
+    """Names in one collection and not in the other; lists that are not whole in both are left out."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    retinue(*command(retinue_server, old, "--lists", "following,followers", names=["ben", "anna"]))
+    over = {"follower": "ben", "followee": "anna", "followed_at": 1_600_000_000, "ended_at": 1_700_000_000}
+    retinue_server.load(follows=[("ben", "dora", 1_650_000_000), over])
+    retinue(*command(retinue_server, new, "--lists", "following,followers", names=["ben"]))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "retinue", "collect", "diff", str(old), str(new)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert list(csv.reader(done.stdout.splitlines()))[1:] == [
+        ["followed", "ben", "dora", "following"],
+        ["unfollowed", "ben", "anna", "following"],
+    ]
+    assert "not complete in both: 2 lists" in done.stderr
+
+
+@GRAPH
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: (folder / "rows.parquet").unlink(), "rows.parquet: is missing"),
+        (lambda folder: (folder / "follows.parquet").write_bytes(b"x"), "follows.parquet: has 1 bytes"),
+        (lambda folder: edit(folder, '\\"f449\\"', '\\"f999\\"'), "has another hash than it had"),
+        (lambda folder: drop_line(folder, 2), "do not go on with cursor"),
+        (lambda folder: drop_line(folder, -1), "not 7 with 571"),
+    ],
+)
+def test_damage_to_a_collection_is_found(retinue_server: LocalServer, tmp_path: Path, damage: Any, words: str) -> None:
+    """Whatever was changed since it was written."""
+    folder = tmp_path / "found"
+    retinue(
+        *command(
+            retinue_server,
+            folder,
+            "--lists",
+            "following,followers",
+            names=["anna"],
+        )
+    )
+    damage(folder)
+    done = subprocess.run(
+        [sys.executable, "-m", "retinue", "collect", "verify", str(folder)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert words in done.stderr
+
+
+def edit(folder: Path, old: str, new: str) -> None:
+    """Change the journal."""
+    text = (folder / "pages.jsonl").read_text()
+    assert old in text
+    (folder / "pages.jsonl").write_text(text.replace(old, new))
+
+
+def drop_line(folder: Path, number: int) -> None:
+    """Remove a line of the journal."""
+    lines = (folder / "pages.jsonl").read_text().splitlines(keepends=True)
+    del lines[number]
+    (folder / "pages.jsonl").write_text("".join(lines))
+
+
+@GRAPH
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--lists", "friends"), "--lists: 'friends' is none of following, followers, info"),
+        (("--format", "xlsx"), "--format: 'xlsx' is none of"),
+        (("--server", "example"), "'example' is no address"),
+        (("--client-secret", "wrong"), "invalid_client"),
+        (("--usernames", "/nowhere"), "/nowhere: cannot be read"),
+        (("--client-key", ""), "give --client-key"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    retinue_server: LocalServer, tmp_path: Path, more: tuple[str, ...], words: str
+) -> None:
+    """With what is wrong, and exit code 2."""
+    done = subprocess.run(
+        [sys.executable, "-m", "retinue", *command(retinue_server, tmp_path / "found"), *more],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, words in done.stderr, done.stderr.count("\n")) == (2, True, 1), done.stderr
+
+
+@GRAPH
+def test_a_collection_is_of_one_server(retinue_server: LocalServer, tmp_path: Path) -> None:
+    """Another one does not go on in its folder, and no folder with other things is used."""
+    folder = tmp_path / "found"
+    retinue(*command(retinue_server, folder, names=["ben"]))
+    other = [*command(retinue_server, folder, names=["ben"]), "--server", "http://127.0.0.1:9"]
+    done = subprocess.run([sys.executable, "-m", "retinue", *other], capture_output=True, text=True, check=False)
+    assert "was collected from http://127.0.0.1" in done.stderr
+
+    taken = command(retinue_server, tmp_path / "taken", names=["ben"])
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.txt").write_text("precious")
+    done = subprocess.run([sys.executable, "-m", "retinue", *taken], capture_output=True, text=True, check=False)
+    assert "has other things in it" in done.stderr
