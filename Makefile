@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # What tests draw at random is drawn from this; the seed of a run is in the command line that make prints.
 SEED ?= $(shell date +%s)
 
-.PHONY: demo test test-cluster lint format docs walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-cluster bench-start clean help
+.PHONY: demo test test-cluster lint format docs walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-cluster bench-collect bench-start collect clean help
 
 help:            ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -36,6 +36,9 @@ walk: .venv/.server        ## Import a real graph and walk all its lists over HT
 changes: .venv/.server     ## Bring a real graph to a later date by events and by a dump, and compare (DATA=folder)
 	$(PY) benchmarks/changes.py $(DATA)
 
+collect: .venv/.server     ## Collect a real graph over HTTP into mirrors, over days of quota, and compare them (DATA=folder)
+	$(PY) benchmarks/collect_network.py $(DATA)
+
 quotas: .venv/.server      ## Ask with 64 connections and 8 workers until quotas are spent, also while processes are killed
 	$(PY) benchmarks/quotas.py
 
@@ -65,6 +68,9 @@ bench-apply: .venv/.server ## Events a second that become durable while pages ar
 
 bench-hub: .venv/.server   ## A page of a list with ten million followers beside one with a hundred
 	$(PY) benchmarks/hub.py
+
+bench-collect: .venv/.server ## Pages a second that retinue collect reads: 1,000 lists of 100 pages, on one core
+	$(PY) benchmarks/collect_rate.py
 
 bench-size: .venv/.server  ## Bytes a follow on disk, for ten million follows
 	$(PY) benchmarks/size.py

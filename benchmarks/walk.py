@@ -72,6 +72,21 @@ def expected_lists(data: Path, follows: str = FOLLOWS) -> Lists:
     return lists
 
 
+def expected_followers(data: Path, follows: str = FOLLOWS) -> Lists:
+    """The follower lists that an import of the files gives.
+
+    Follows that share a second are moved to the nearest free earlier one, in the order of the file.
+    """
+    names = display_names(data)
+    lists: dict[str, dict[int, Row]] = {}
+    for line in lines_of(data / follows):
+        entries, second = lists.setdefault(line["followee"], {}), int(line["followed_at"])
+        while second in entries:
+            second -= 1
+        entries[second] = (line["follower"], names.get(line["follower"], ""))
+    return {owner: [entries[second] for second in sorted(entries, reverse=True)] for owner, entries in lists.items()}
+
+
 def display_names(data: Path) -> dict[str, str]:
     """Each account's display name by its username."""
     return {line["username"]: line["display_name"] for line in lines_of(data / ACCOUNTS)}

@@ -1,6 +1,5 @@
 """The real graph that lies beside the checkout, for tests that want real input."""
 
-from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
@@ -20,20 +19,8 @@ def expected_lists() -> walk.Lists:
 
 @cache
 def expected_followers() -> walk.Lists:
-    """The follower lists that an import of the files gives; none where there are no files.
-
-    Follows that share a second are moved to the nearest free earlier one, in the order of the file.
-    """
-    if not walk.DATA.is_dir():
-        return {}
-    display_names = walk.display_names(walk.DATA)
-    lists: dict[str, dict[int, walk.Row]] = defaultdict(dict)
-    for line in walk.lines_of(walk.DATA / walk.FOLLOWS):
-        entries, second = lists[line["followee"]], int(line["followed_at"])
-        while second in entries:
-            second -= 1
-        entries[second] = (line["follower"], display_names.get(line["follower"], ""))
-    return {owner: [entries[second] for second in sorted(entries, reverse=True)] for owner, entries in lists.items()}
+    """The follower lists that an import of the files gives; none where there are no files."""
+    return walk.expected_followers(walk.DATA) if walk.DATA.is_dir() else {}
 
 
 def imported(folder: Path) -> Path:

@@ -61,7 +61,8 @@ def test_a_collection_is_what_the_server_has(retinue_server: LocalServer, tmp_pa
     """Every row in order, profiles, and why there is nothing of the others; done again, nothing is asked again."""
     folder = tmp_path / "found"
     wanted = command(retinue_server, folder, "--lists", "following,followers,info", "--format", "csv,parquet")
-    said = retinue(*wanted)
+    pace, _, said = retinue(*wanted).partition("\n")
+    assert pace.startswith("read 10 pages in ")
     assert said.splitlines() == [
         "following: 2 complete, 2 private, 1 unknown, 1 withheld",
         "followers: 3 complete, 1 private, 1 unknown, 1 withheld",

@@ -5,6 +5,7 @@ processes is not there: no management listener, no audit log on disk.
 """
 
 import asyncio
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -44,9 +45,9 @@ class Requests(deque[Record]):
 class LocalServer:
     """A running server: where it answers, who may ask it, what it was asked, and its graph to be filled."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, seconds_ahead: int = 0) -> None:
         self.store = str(folder / "graph.db")
-        self.clock = VirtualClock(memoryview(bytearray(8)))
+        self.clock = VirtualClock(memoryview(bytearray(seconds_ahead.to_bytes(8, sys.byteorder, signed=True))))
         self.requests = Requests(maxlen=_MOST_RECORDS)
         assemble.create_store(self.store)
         self._listener = bind(_HOST, 0)
@@ -106,9 +107,12 @@ class LocalServer:
 
 
 @contextmanager
-def local_server(folder: Path) -> Iterator[LocalServer]:
-    """A server on an empty graph in a folder, on a free port of this machine's loopback."""
-    server = LocalServer(folder)
+def local_server(folder: Path, *, seconds_ahead: int = 0) -> Iterator[LocalServer]:
+    """A server on an empty graph in a folder, on a free port of this machine's loopback.
+
+    Its clock begins so far ahead of the machine's, or behind it.
+    """
+    server = LocalServer(folder, seconds_ahead=seconds_ahead)
     with server.answering():
         yield server
 

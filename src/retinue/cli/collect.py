@@ -72,12 +72,16 @@ def collect(
     clock = SystemClock()
     progress = collection.opened(folder, server, clock.now())
     plan = Plan(wanted, calls_per_day, at_once, "wait" if wait else "stop")
+    began, before = clock.elapsed(), progress.pages
     try:
         outcome = _run(plan, folder, progress, (server, client_key, client_secret))
     except KeyboardInterrupt:
         sys.stderr.write("retinue: stopped; the same command goes on from here\n")
         raise typer.Exit(INTERRUPTED) from None
+    seconds, pages = clock.elapsed() - began, progress.pages - before
     _write(folder, formats, wanted, into)
+    if pages:
+        typer.echo(f"read {pages:,} pages in {seconds:,.1f} s ({pages / seconds:,.0f} a second)")
     _report(wanted, progress, outcome)
     if progress.waiting(wanted):
         raise typer.Exit(INCOMPLETE)
