@@ -51,9 +51,8 @@ def _collect(graph: Path, server: Server, environment: dict[str, str], at_once: 
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise Failed(f"retinue collect ended with exit code {process.returncode}")
-    print(
-        f"processor time {used.ru_utime + used.ru_stime:.1f} s, most memory {used.ru_maxrss / 1024:.0f} MiB, tables included"
-    )
+    seconds, mebibytes = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    print(f"processor time {seconds:.1f} s, most memory {mebibytes:.0f} MiB, tables included")
     print(retinue("collect", "verify", folder), end="")
 
 
