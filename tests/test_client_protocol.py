@@ -16,6 +16,7 @@ from retinue.client.protocol import Ask, Broken, NeedToken, Protocol, Sleep, Ste
 from retinue.client.walk import Walk
 
 LOG_ID = "20260101000000AAAAAAAAAAAAAAAAAAAA"
+NOW = 1_767_225_600  # what the log_id says
 Reply = Answer | Broken
 
 
@@ -109,6 +110,7 @@ def changed(answer: Answer, **data: Any) -> Answer:
     return Answer(answer.status, json.dumps(read).encode())
 
 
+AGAIN = "page 1 again"
 # What may come instead of a page, each by what was asked and the good answer.
 ODD: dict[str, Callable[[dict[str, Any], Answer], Reply]] = {
     "500": lambda body, good: envelope(500, "internal_error"),
@@ -122,6 +124,7 @@ ODD: dict[str, Callable[[dict[str, Any], Answer], Reply]] = {
     "no cursor": lambda body, good: changed(good, cursor=None, has_more=None),
     "nothing, though more": lambda body, good: changed(good, user_following=[], has_more=True),
     "cursor 0": lambda body, good: changed(good, cursor=0, has_more=True),
+    "the cursor does not move": lambda body, good: changed(good, cursor=body.get("cursor", NOW), has_more=True),
     "error as 200": lambda body, good: envelope(200, "internal_error", "timeout"),
 }
 
@@ -129,7 +132,7 @@ ODD: dict[str, Callable[[dict[str, Any], Answer], Reply]] = {
 @given(
     seconds=st.lists(st.integers(1, 60), unique=True, max_size=20),
     max_count=st.integers(1, 5),
-    draws=st.lists(st.sampled_from([None, *ODD]), max_size=60),
+    draws=st.lists(st.sampled_from([None, AGAIN, *ODD]), max_size=60),
 )
 def test_whatever_comes_in_between_no_row_is_lost_or_doubled(
     seconds: list[int], max_count: int, draws: list[str | None]
@@ -139,6 +142,8 @@ def test_whatever_comes_in_between_no_row_is_lost_or_doubled(
 
     def odd(body: dict[str, Any], good: Answer) -> Reply | None:
         name = next(waiting, None)
+        if name == AGAIN:
+            return service.page(None, max_count) if body else None
         return None if name is None or not body else ODD[name](body, good)
 
     service = Service(seconds, odd)

@@ -1,9 +1,14 @@
 """A list from its newest row to its end, page by page, and what pages must be to make a list. Without I/O."""
 
+from datetime import UTC, datetime
 from typing import Any
 
-from retinue.client.answers import Page
+from retinue.client.answers import Page, Person
 from retinue.client.protocol import Protocol, Steps
+
+# The cursor of a first page that is as good as now has not moved. Of a list that is just growing this may be true as
+# well; it is not any more when the page is asked for again.
+_NOW_SECONDS = 2
 
 
 class Walk:
@@ -18,28 +23,45 @@ class Walk:
         self._protocol = protocol
         self._direction = direction
         self._body = body
+        self._newest: Person | None = None
 
     def next_page(self) -> Steps[Page | None]:
         """The next page; None at the end. After an error the same page is asked for again."""
         if self.is_over:
             return None
         body = self._body if self.cursor is None else self._body | {"cursor": self.cursor}
-        page = yield from self._protocol.page(self._direction, body, wrong)
+        page = yield from self._protocol.page(self._direction, body, lambda page: wrong(page, self._newest))
         self.cursor = page.cursor
         self.is_over = not page.has_more
+        self._newest = page.rows[0] if len(page.rows) > 1 else None
         return page
 
 
-def wrong(page: Page) -> str:
-    """Why the pages asked for with a page's cursor would not go on where it has ended; empty if they do."""
+def wrong(page: Page, newest: Person | None) -> str:
+    """Why the pages asked for with a page's cursor would not go on where it has ended; empty if they do.
+
+    `newest` is the first row of the page before, which cannot be the first of this one as well.
+    """
     if page.bound is not None and page.cursor > page.bound:
         return f"not the page that was asked for: with {page.bound}, answered with {page.cursor}"
-    if not page.has_more:
-        return ""
+    if newest is not None and page.rows and page.rows[0] == newest:
+        return f"the page before once more, from {newest.username!r} on"
+    return _no_way_on(page) if page.has_more else ""
+
+
+def _no_way_on(page: Page) -> str:
     if not page.rows:
         return "no rows, though there are more"
     if page.cursor < 1:  # which would mean now
         return f"there are more rows, but with the cursor {page.cursor}"
-    if page.bound is not None and page.cursor == page.bound:
-        return f"the cursor does not move: asked with {page.bound}, answered with {page.cursor}"
+    if page.cursor == page.bound or (page.bound is None and page.cursor >= answered_at(page) - _NOW_SECONDS):
+        return f"the cursor does not move: asked with {page.bound or 'none'}, answered with {page.cursor}"
     return ""
+
+
+def answered_at(page: Page) -> int:
+    """When the service has answered, by its own clock, which is in its log_id; else by ours."""
+    try:
+        return int(datetime.strptime(page.log_id[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return page.answered_at
