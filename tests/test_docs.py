@@ -1,6 +1,5 @@
 """What the documentation says is so: generated pages, links, commands, messages."""
 
-import os
 import re
 import subprocess
 import sys
@@ -67,27 +66,6 @@ def test_make_targets_that_the_docs_name_exist() -> None:
     named = {name for page in PAGES for name in re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text(), re.MULTILINE)}
 
     assert {"demo", "test"} <= named <= targets
-
-
-def test_the_tutorials_commands_work(tmp_path: Path) -> None:
-    """Each command of the tutorial that starts no server does what it says, one after the other."""
-    blocks = re.findall(r"```\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL)
-    scripts = [block for block in blocks if block.startswith(("retinue ", "echo ")) and "retinue serve" not in block]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    outputs = []
-    for script in scripts:
-        command = ["bash", "-e", "-c", script]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert 0 == done.returncode, (script, done.stderr)
-        outputs.append(done.stdout)
-
-    _generated, imported, created, applied, lists = outputs
-    assert "every invariant holds" in imported
-    assert "client_secret" in created
-    assert '"applied":1' in applied
-    now, before = lists.split("username        display name\n")[1:]
-    assert "test_username " not in now
-    assert "test_username " in before
 
 
 def test_messages_in_the_docs_are_the_ones_on_the_wire() -> None:

@@ -1,0 +1,124 @@
+"""The tutorials, done as written: every command in order, every file saved, what is to be put in put in."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from cassandra_node import free_port
+
+DOCS = Path(__file__).parent.parent / "docs"
+BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+# What a reader sees of an answer, and puts in where the text has these words.
+SEEN = {"KEY": r"client_key\W+(\w+)", "SECRET": r"client_secret\W+([\w-]+)", "TOKEN": r'access_token":"([^"]+)'}
+COMMANDS = ("retinue ", "curl ", "echo ", "export ", "python ", "tail ", "ls ")
+VENV = 'export PATH="$PWD/.venv/bin:$PATH"'
+
+
+class Reader:
+    """Somebody who does what a tutorial says, in a folder, and leaves servers running in other terminals."""
+
+    def __init__(self, folder: Path, opened: ExitStack) -> None:
+        self._folder = folder
+        self._opened = opened
+        self._port, management = str(free_port()), str(free_port())
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self._environment = os.environ | {
+            "PATH": path, "RETINUE_PORT": self._port, "RETINUE_MANAGEMENT_PORT": management,
+        }  # fmt: skip
+        self._seen: dict[str, str] = {}
+
+    def read(self, page: str) -> list[str]:
+        """Do all of it; what each command has printed."""
+        printed = []
+        for language, block in BLOCK.findall((DOCS / page).read_text()):
+            _, _, name = language.partition(" ")
+            text = self._with_what_was_seen(block)
+            if name:
+                (self._folder / name).write_text(text)
+            elif text.startswith(COMMANDS) and text.strip() != VENV:
+                printed.append(self._do(text))
+                self._see(printed[-1])
+        return printed
+
+    def _with_what_was_seen(self, text: str) -> str:
+        for word, value in self._seen.items():
+            text = re.sub(rf"\b{word}\b", value, text)
+        return text.replace("8642", self._port)
+
+    def _see(self, printed: str) -> None:
+        for word, pattern in SEEN.items():
+            if found := re.search(pattern, printed):
+                self._seen[word] = found[1]
+
+    def _do(self, text: str) -> str:
+        if text.startswith("export "):
+            self._environment |= dict(word.split("=", 1) for word in text.split()[1:])
+            return ""
+        if text.startswith("retinue serve "):
+            self._opened.enter_context(served(text, self._folder, self._environment))
+            return ""
+        done = subprocess.run(
+            ["bash", "-e", "-c", text],
+            cwd=self._folder, env=self._environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (text, done.stdout, done.stderr)
+        return done.stdout
+
+
+@contextmanager
+def served(text: str, folder: Path, environment: dict[str, str]) -> Iterator[None]:
+    """A server in a terminal of its own."""
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {text}"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        assert select.select([process.stdout], [], [], 30)[0]
+        assert "Serving" in process.stdout.readline()
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+
+
+def done(page: str, folder: Path) -> list[str]:
+    """What the commands of a tutorial have printed."""
+    with ExitStack() as opened:
+        return Reader(folder, opened).read(page)
+
+
+def test_your_first_following_list(tmp_path: Path) -> None:
+    """From nothing to a list, over HTTP and from a program; who was unfollowed is gone, and is there as of earlier."""
+    printed = done("tutorial.md", tmp_path)
+
+    _, imported, _, _, token, page, applied, lists, program = printed
+    assert "every invariant holds" in imported
+    assert "access_token" in token
+    assert '"username":"test_username"' in page
+    assert '"applied":1' in applied
+    now, before = lists.split("username        display name\n")[1:]
+    assert "test_username " not in now
+    assert "test_username " in before
+    assert "test_username2 - test user 2\n" in program
+    assert "test_username -" not in program
+
+
+def test_collect_a_network_and_keep_it(tmp_path: Path) -> None:
+    """Collected, verified, compared with a later one, and served from a mirror."""
+    printed = done("tutorial-collect.md", tmp_path)
+
+    collected, again, looked_at, hubs, later, mirror = printed[-6:]
+    assert re.search(r"following: \d+ complete(, \d+ private)?, 1 unknown", collected)
+    assert again == collected.partition("\n")[2]
+    assert "are as they came; complete." in looked_at
+    assert "manifest.json" in looked_at
+    assert "followers_here" in hubs
+    assert "unfollowed,test_user,test_username,following" in later
+    assert "test_username2" in mirror
+    assert "every invariant holds" in mirror
