@@ -2,6 +2,9 @@
 
 import http.client
 import json
+import socket
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from retinue.faults import PROFILES, profile
 from running import Client, Session, running_server
 from test_cli import retinue
 from test_management import asked, token_path
+from test_serve import connected
 
 FOLLOWING = "/v2/research/user/following/"
 
@@ -102,9 +106,33 @@ def test_a_connection_closed_on_purpose_is_no_error(
             for _ in range(3):
                 with pytest.raises((http.client.RemoteDisconnected, http.client.IncompleteRead)):
                     asked(server.base_url, FOLLOWING, '{"username":"p"}', token)
+            one = f"POST {FOLLOWING} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 16\r\n\r\n"
+            with connected(server) as both_at_once:
+                both_at_once.sendall((one + '{"username":"p"}').encode() * 2)
+                assert (fault == "broken_bodies") == received(both_at_once).count(b"HTTP/1.1 ")
         asked(server.management_url, "/faults", "{}", secret, "PUT")
         assert 200 == asked(server.base_url, FOLLOWING, '{"username":"p"}', token)[0]
     assert "" == capfd.readouterr().err
+
+
+def received(connection: socket.socket) -> bytes:
+    """All that comes until the connection is closed."""
+    found = b""
+    while packet := connection.recv(65536):
+        found += packet
+    return found
+
+
+def test_nobody_waits_for_a_delay_when_the_server_stops(store: Path) -> None:
+    """Whoever was to wait gets the last word at once."""
+    with ExitStack() as opened:
+        with running_server(store, "--sandbox") as server:
+            secret = token_path(store).read_text().strip()
+            asked(server.management_url, "/faults", '{"delay_seconds": 600}', secret, "PUT")
+            waiting = opened.enter_context(connected(server))
+            waiting.sendall(f"POST {FOLLOWING} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+            time.sleep(0.3)  # until it is there
+        assert b"HTTP/1.1 503 " == received(waiting)[:13]
 
 
 @pytest.mark.parametrize(

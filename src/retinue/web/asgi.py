@@ -31,8 +31,6 @@ _MOST_OF_A_PATH = 200
 _LOG_IDS_AT_ONCE = 100
 _RANDOM_DIGITS = 2 * wire.LOG_ID_RANDOM_BYTES
 
-HANG_UP = "retinue.hang_up"  # an extension of the scope: its `call` closes the connection, whatever was sent
-
 
 class ClientGone(Exception):
     """The client went away before its body was read."""

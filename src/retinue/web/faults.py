@@ -17,7 +17,8 @@ from retinue.clock import Clock
 from retinue.faults import Failure, Fate, Fates
 from retinue.following import Following
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Query, Row
-from retinue.web.asgi import HANG_UP, Application, Headers, Message, Receive, Reply, Scope, Send, send_reply
+from retinue.web.asgi import Application, Headers, Message, Receive, Reply, Scope, Send, send_reply
+from retinue.web.hang_up import hang_up
 from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
 
 _OK = 200
@@ -44,13 +45,20 @@ class Ground(Struct, frozen=True):
 
 
 class _Call(Struct, frozen=True):
-    """A call that is to suffer something. `direction` is there for lists, `is_flat` for the OAuth endpoints."""
+    """A call that is to suffer something, with its body in one message.
+
+    `direction` is there for lists, `is_flat` for the OAuth endpoints.
+    """
 
     scope: Scope
-    receive: Receive
+    message: Message
     fate: Fate
     direction: Direction | None
     is_flat: bool
+
+    async def receive(self) -> Message:
+        """The body, as ASGI has it."""
+        return self.message
 
 
 class FaultyApplication:
@@ -66,18 +74,18 @@ class FaultyApplication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as an ASGI application."""
-        path = scope["path"].rstrip("/") + "/"
+        path = scope["path"].removesuffix("/") + "/"
         fate = self._fates.next() if scope["method"] == "POST" and path in _SUFFERING else None
         if fate is None:
             await self.application(scope, receive, send)
             return
-        call = _Call(scope, receive, fate, _DIRECTIONS.get(path), path in _FLAT)
+        # A connection that is closed before all was read would be reset, and might take with it what was sent.
+        call = _Call(scope, await _whole_body(receive), fate, _DIRECTIONS.get(path), path in _FLAT)
         try:
             await self._pause(fate.faults.delay_seconds)
-        except asyncio.CancelledError:  # the server stops, and nobody waits for a delay then
-            await send_reply(send, self.application.refuse(scope, receive, errors.Overloaded()))
-            return
-        reply = await self._reply(call)
+            reply = await self._reply(call)
+        except asyncio.CancelledError:  # the server stops, and waits for no delays
+            reply = self._refused(call, errors.Overloaded())
         if reply is not None:
             await _send_what_arrives(call, reply, send)
 
@@ -130,16 +138,13 @@ class FaultyApplication:
         """What the application answers, to another question maybe, and maybe changed."""
         if call.direction is None:
             return await self.application.reply(call.scope, call.receive)
-        message = await _whole_body(call.receive)
-        query = _query_in(message)
-        if query is not None:
-            message = {**message, "body": json.encode(_asked_instead(query, call.fate))}
-
-        async def receive() -> Message:
-            return message
-
-        reply = await self.application.reply(call.scope, receive)
-        if reply is None or reply.status != _OK or query is None:
+        query = _query_in(call.message)
+        if query is None:
+            return await self.application.reply(call.scope, call.receive)
+        body = json.encode(_asked_instead(query, call.fate))
+        instead = structs.replace(call, message={**call.message, "body": body})
+        reply = await self.application.reply(call.scope, instead.receive)
+        if reply is None or reply.status != _OK:
             return reply
         try:
             return await self._changed(reply, query, call.direction, call.fate)
@@ -182,9 +187,7 @@ async def _send_what_arrives(call: _Call, reply: Reply, send: Send) -> None:
     elif failure is not Failure.CLOSED_CONNECTION:
         await send_reply(send, reply)
         return
-    call.scope["extensions"][HANG_UP]["call"]()
-    while (await call.receive())["type"] != "http.disconnect":  # until then the server would miss an answer
-        pass
+    hang_up(call.scope)
 
 
 # --- requests -------------------------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from retinue.errors import HeadTooLarge
 from retinue.requests import MAX_BODY_BYTES
 from retinue.web import heads
-from retinue.web.asgi import CLOSE, HANG_UP, Application, Reply
+from retinue.web.asgi import CLOSE, Application, Reply
+from retinue.web.hang_up import extensions_of
 from retinue.web.hot import Hot
 
 READ_SECONDS = 30  # for a request, from its first byte to its last; for a connection, to send the first
@@ -239,8 +240,7 @@ class Protocol(HttpToolsProtocol):
 
     def _waiting(self) -> int:
         """How many whole requests wait behind the one that is being answered."""
-        is_last_broken_off = self._is_reading and not self._is_in_head
-        return len(self.pipeline) - is_last_broken_off
+        return len(self.pipeline) - (self._is_reading and not self._is_in_head)  # without one that is broken off
 
     def _is_over_limit(self) -> bool:
         limit = self.config.limit_concurrency
@@ -249,7 +249,7 @@ class Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         # With too many connections uvicorn hands in its own plain-text application instead of ours.
         refuse: Any = self._application.overloaded
-        cycle.scope["extensions"] = {HANG_UP: {"call": self.transport.close}}
+        cycle.scope["extensions"] = extensions_of(cycle)
         super()._start_asgi_task(cycle, app if app is self.app else refuse)
 
     def _short_scope(self) -> dict[str, Any]:
