@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "model": {"errors"},
     "settings": {"errors"},
     "history": set[str](),
+    "faults": {"errors"},
     "wire": {"errors", "model"},
     "requests": {"errors", "model"},
     "sample_files": {"errors"},
@@ -40,13 +41,13 @@ MAY_IMPORT = {
     "export": WORDS | {"store.whole"},
     "client": {"errors", "clock"},
     "collect": {"errors", "clock", "client", "export"},
-    "web": WORDS | {"wire", "requests", "store.base", "following", "access", "ingest"},
+    "web": WORDS | {"wire", "requests", "faults", "store.base", "following", "access", "ingest"},
     "assemble": WORDS
     | {"wire", "store.base", "store.bulk", "store.opened", "store.ledger", "store.sqlite", "store.cassandra"}
-    | {"access", "following", "web"},
-    "local": WORDS | {"store.base", "access", "assemble", "ingest", "web"},
+    | {"access", "faults", "following", "web"},
+    "local": WORDS | {"faults", "store.base", "access", "assemble", "ingest", "web"},
     "pytest_plugin": {"local", "sample"},
-    "serving": WORDS | {"store.base", "store.opened", "store.ledger", "access", "ingest", "assemble", "web"},
+    "serving": WORDS | {"faults", "store.base", "store.opened", "store.ledger", "access", "ingest", "assemble", "web"},
     "cli": WORDS
     | {"store.base", "access", "ingest", "following", "web", "assemble", "serving"}
     | {"export", "sample", "sample_files", "client", "collect"},
@@ -87,7 +88,7 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     "rich": "cli/",
     "prometheus_client": "web/metrics.py",
     "pytest": "pytest_plugin.py",
-    "starlette": ("web/management.py", "web/management_clients.py"),
+    "starlette": ("web/management.py", "web/management_clients.py", "web/management_faults.py"),
     "typer": "cli/",
     "uvicorn": ("web/listener.py", "web/protocol.py", "serving/child.py"),
     "uvloop": "serving/child.py",

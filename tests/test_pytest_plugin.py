@@ -12,6 +12,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from retinue.errors import InputError
+from retinue.faults import Faults, profile
 from retinue.local import LocalServer
 
 FOLLOWING = "/v2/research/user/following/"
@@ -84,10 +85,38 @@ def test_wrong_data_is_refused(retinue_server: LocalServer, data: dict[str, Any]
         retinue_server.load(**data)
 
 
+@pytest.mark.retinue(follows=[("a", f"b{n}", 1_600_000_000 + n) for n in range(50)])
+def test_faults_are_at_hand(retinue_server: LocalServer) -> None:
+    """The same calls meet the same with the same seed; and they end when they are taken back."""
+    token = retinue_server.token()
+
+    def statuses() -> list[int]:
+        retinue_server.faults = Faults(server_errors=0.5, seed=7)
+        return [status_of(retinue_server, token) for _ in range(20)]
+
+    assert Faults() == retinue_server.faults
+    first = statuses()
+    assert first == statuses()
+    assert {200, 500} == set(first)
+    retinue_server.faults = profile("documented")
+    assert {200} == {status_of(retinue_server, token) for _ in range(20)}
+
+
+def status_of(server: LocalServer, token: str) -> int:
+    """The status of a page."""
+    try:
+        following(server, token, username="a")
+    except HTTPError as error:
+        with error:
+            return error.code
+    return 200
+
+
 def test_the_five_lines_of_the_page(tmp_path: Path) -> None:
     """What docs/testing.md shows works as written, in a folder of somebody else's."""
     page = (Path(__file__).parent.parent / "docs" / "testing.md").read_text()
-    (tmp_path / "test_mine.py").write_text(page.split("```python\n")[1].split("```")[0])
+    for number, block in enumerate(page.split("```python\n")[1:]):
+        (tmp_path / f"test_{number}.py").write_text(block.split("```")[0])
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--strict-markers"],
         cwd=tmp_path,
@@ -96,4 +125,4 @@ def test_the_five_lines_of_the_page(tmp_path: Path) -> None:
         check=False,
     )
 
-    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert "3 passed" in done.stdout, done.stdout + done.stderr

@@ -20,6 +20,7 @@ from retinue.access.credentials import Credentials
 from retinue.access.quotas import Quotas
 from retinue.clock import Clock
 from retinue.errors import InputError
+from retinue.faults import Fates, SharedFaults
 from retinue.following import Following
 from retinue.model import Row, Shown_co
 from retinue.store.base import AccessStore, GraphReader, HotGraph, Ledger
@@ -46,6 +47,7 @@ from retinue.store.sqlite.migration import Migrated, migrate
 from retinue.store.sqlite.whole import WholeSqliteGraph
 from retinue.store.sqlite.writer import SqliteGraphWriter
 from retinue.web.asgi import Application, LogIds
+from retinue.web.faults import FaultyApplication, Ground
 from retinue.web.hot import Hot
 from retinue.web.oauth import Gate, Pause
 from retinue.web.peers import NO_PROXIES, Peers
@@ -269,6 +271,19 @@ def public_application(graph: GraphReader[bytes], public: Public, *, at_once: bo
     """What the public listener serves. `at_once`: the store never has to be waited for."""
     routes = public_routes(Following(graph, public.clock), public.access, at_once=at_once)
     return Application(routes, public.log_ids, public.auditor, public.clock, public.peers)
+
+
+def faulty_application(
+    graph: GraphReader[bytes], public: Public, faults: SharedFaults, pause: Pause = asyncio.sleep
+) -> FaultyApplication:
+    """What the public listener serves in a sandbox: the same behind faults, and nothing past them."""
+    ground = Ground(
+        public_application(graph, public, at_once=False),
+        Following(graph, public.clock),
+        public.access.credentials,
+        public.clock,
+    )
+    return FaultyApplication(ground, Fates(faults), pause)
 
 
 def hot_way(graph: HotGraph, public: Public) -> Hot:

@@ -17,6 +17,7 @@ from retinue import assemble
 from retinue.access.audit import Auditor, Record
 from retinue.clock import VirtualClock
 from retinue.errors import InputError
+from retinue.faults import SHARED_BYTES, Faults, SharedFaults
 from retinue.ingest import records
 from retinue.ingest.values import BadRecord
 from retinue.model import AccountRecord, ClientChange, FollowRecord
@@ -48,6 +49,7 @@ class LocalServer:
     def __init__(self, folder: Path, *, seconds_ahead: int = 0) -> None:
         self.store = str(folder / "graph.db")
         self.clock = VirtualClock(memoryview(bytearray(seconds_ahead.to_bytes(8, sys.byteorder, signed=True))))
+        self._faults = SharedFaults(memoryview(bytearray(SHARED_BYTES)))
         self.requests = Requests(maxlen=_MOST_RECORDS)
         assemble.create_store(self.store)
         self._listener = bind(_HOST, 0)
@@ -55,6 +57,15 @@ class LocalServer:
         with closing(assemble.open_access(self.store)) as access:
             registered = asyncio.run(assemble.clients(access, self.clock).create(ClientChange(name="test")))
         self.client_key, self.client_secret = registered.client.key, registered.secret
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong on purpose: nothing, until it is set. What is drawn begins anew each time it is."""
+        return self._faults.standing.faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._faults.put(faults)
 
     def token(self) -> str:
         """A fresh token of the client, without a request."""
@@ -89,14 +100,13 @@ class LocalServer:
         """Answer requests, in a thread, as long as the block lasts."""
         with ExitStack() as opened:
             graph = opened.enter_context(closing(assemble.open_wire_graph(self.store, self.clock)))
-            hot_graph = opened.enter_context(closing(assemble.open_hot_graph(self.store, graph, image_mib=1)))
             access = opened.enter_context(closing(assemble.open_access(self.store)))
             ledger = opened.enter_context(closing(assemble.open_ledger(self.store)))
             auditor = Auditor(self.requests, bytes(32), self.clock)
             gate = assemble.gated(access, ledger, self.clock)
             public = assemble.Public(gate, auditor, self.clock, assemble.log_ids(self.clock))
-            application = assemble.public_application(graph, public)
-            server = public_server(application, Settings(), assemble.hot_way(hot_graph, public))
+            front = assemble.faulty_application(graph, public, self._faults)
+            server = public_server(front.application, Settings(), front=front)
             thread = threading.Thread(target=asyncio.run, args=(server.serve(sockets=[self._listener]),))
             thread.start()
             try:

@@ -33,7 +33,13 @@ class Settings:
     audit_file_mib: int = _setting(64, "A new file of the audit log is begun at this size, in MiB.")
     audit_file_hours: int = _setting(24, "A new file of the audit log is begun after so many hours.")
     audit_keep_days: int = _setting(365, "Files of the audit log are removed after so many days; 0 keeps all.")
-    sandbox: bool = _setting(False, "Let the management API put the server's clock forward, for tests of clients.")
+    sandbox: bool = _setting(
+        False, "For tests of clients: let the management API put the server's clock forward and set faults."
+    )
+    faults: str = _setting(
+        "", "Faults on purpose, in a sandbox: documented, tiktok-2024 or hostile, and name=value, with commas between."
+    )
+    fault_seed: int = _setting(0, "Seed of what is drawn of the faults.")
     image_mib: int = _setting(128, "Memory for rows that are asked for often, in each worker, in MiB; 0 keeps none.")
     max_connections: int = _setting(
         4096, "Connections one worker serves at once; who comes beyond that gets a quick 503."

@@ -20,6 +20,8 @@ def serve(
     audit_file_hours: Annotated[int, setting("audit_file_hours")] = default_of("audit_file_hours"),
     audit_keep_days: Annotated[int, setting("audit_keep_days")] = default_of("audit_keep_days"),
     sandbox: Annotated[bool, setting("sandbox")] = default_of("sandbox"),
+    faults: Annotated[str, setting("faults")] = default_of("faults"),
+    fault_seed: Annotated[int, setting("fault_seed")] = default_of("fault_seed"),
     image_mib: Annotated[int, setting("image_mib")] = default_of("image_mib"),
     max_connections: Annotated[int, setting("max_connections")] = default_of("max_connections"),
     tls_cert: Annotated[str, setting("tls_cert")] = default_of("tls_cert"),
@@ -29,29 +31,10 @@ def serve(
     log_format: Annotated[str, setting("log_format")] = default_of("log_format"),
 ) -> None:
     """Serve a store until SIGTERM or Ctrl-C; requests in flight are finished."""
+    settings = Settings(**locals())  # the parameters are its fields, by the same names
     from retinue.serving import supervisor
 
     def announce(public: str, management: str) -> None:
         typer.echo(f"Serving {store} on {public} (management on {management}). Ctrl-C stops.")
 
-    settings = Settings(
-        store=store,
-        host=host,
-        port=port,
-        workers=workers,
-        management_port=management_port,
-        management_token_file=management_token_file,
-        audit_folder=audit_folder,
-        audit_file_mib=audit_file_mib,
-        audit_file_hours=audit_file_hours,
-        audit_keep_days=audit_keep_days,
-        sandbox=sandbox,
-        image_mib=image_mib,
-        max_connections=max_connections,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        trusted_proxies=trusted_proxies,
-        log_level=log_level,
-        log_format=log_format,
-    )
     supervisor.serve(settings, announce)

@@ -15,6 +15,7 @@ from retinue.access.tally import Tally
 from retinue.access.trail import Keeping, Trail
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
+from retinue.faults import SharedFaults
 from retinue.ingest.live import Outcome, apply_body
 from retinue.serving.audit_keeping import ANCHOR_SECONDS, AuditKeeping
 from retinue.serving.audit_socket import SocketInbox
@@ -28,6 +29,7 @@ from retinue.store.opened import OpenLedger
 from retinue.web.listener import management_server
 from retinue.web.management import Management, management_application
 from retinue.web.management_clients import client_routes
+from retinue.web.management_faults import fault_routes
 from retinue.web.metrics import Measures, metrics_page
 
 FORGET_SECONDS = 60
@@ -55,7 +57,8 @@ async def keep(station: Station) -> None:
             asyncio.create_task(_settle(audit, ledger)),
         ]
         house = _House(settings, clock, access, graph, audit, tally)
-        await serve_until_stopped(management_server(await house.application(Quotas(ledger, clock))), station)
+        application = await house.application(Quotas(ledger, clock), station.open_faults())
+        await serve_until_stopped(management_server(application), station)
         for chore in chores:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
@@ -86,7 +89,7 @@ class _House:
         self._tally = tally
         self._apply_lag: int | None = None
 
-    async def application(self, quotas: Quotas) -> Any:
+    async def application(self, quotas: Quotas, faults: SharedFaults | None) -> Any:
         """The management application."""
         secret = (await self._access.audit_anchor()).secret
         house = Management(
@@ -101,7 +104,7 @@ class _House:
             self._ready,
             metrics_page(self._tally, self._measure),
         )
-        return management_application(house, client_routes(house))
+        return management_application(house, {**client_routes(house), **fault_routes(faults)})
 
     async def _apply_events(self, body: bytes) -> Outcome:
         received_at = self._clock.now()

@@ -7,23 +7,31 @@ import socket
 from msgspec import Struct
 
 from retinue.clock import Clock, SystemClock, VirtualClock
+from retinue.faults import SHARED_BYTES, Faults, SharedFaults
 from retinue.settings import Settings
 
 _CLOCK_BYTES = 8
 
 
+class Sandbox(Struct, frozen=True):
+    """What all processes of a sandbox share: the memory of its clock and that of its faults, as file descriptors."""
+
+    clock: int
+    faults: int
+
+
 class Station(Struct, frozen=True):
-    """Settings, and file descriptors that the child inherits. `clock` is there in a sandbox only."""
+    """Settings, and file descriptors that the child inherits."""
 
     settings: Settings
     listener: int
     audit: int
-    clock: int | None = None
+    sandbox: Sandbox | None = None
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All that the child must inherit."""
-        shared = () if self.clock is None else (self.clock,)
+        shared = () if self.sandbox is None else (self.sandbox.clock, self.sandbox.faults)
         return (self.listener, self.audit, *shared)
 
     def open_listener(self) -> socket.socket:
@@ -36,13 +44,30 @@ class Station(Struct, frozen=True):
 
     def open_clock(self) -> Clock:
         """The server's clock."""
-        if self.clock is None:
+        if self.sandbox is None:
             return SystemClock()
-        return VirtualClock(memoryview(mmap.mmap(self.clock, _CLOCK_BYTES)))
+        return VirtualClock(_shared_memory(self.sandbox.clock, _CLOCK_BYTES))
+
+    def open_faults(self) -> SharedFaults | None:
+        """The faults of a sandbox; None where there is none."""
+        if self.sandbox is None:
+            return None
+        return SharedFaults(_shared_memory(self.sandbox.faults, SHARED_BYTES))
 
 
-def shared_clock_memory() -> int:
-    """Eight bytes of zeros that processes can share, as a file descriptor."""
-    descriptor = os.memfd_create("retinue-clock")
-    os.truncate(descriptor, _CLOCK_BYTES)
+def new_sandbox(faults: Faults) -> Sandbox:
+    """A sandbox whose clock is the machine's so far, with these faults."""
+    sandbox = Sandbox(_zeros("retinue-clock", _CLOCK_BYTES), _zeros("retinue-faults", SHARED_BYTES))
+    SharedFaults(_shared_memory(sandbox.faults, SHARED_BYTES)).put(faults)
+    return sandbox
+
+
+def _zeros(name: str, count: int) -> int:
+    """So many bytes of zeros that processes can share, as a file descriptor."""
+    descriptor = os.memfd_create(name)
+    os.truncate(descriptor, count)
     return descriptor
+
+
+def _shared_memory(descriptor: int, count: int) -> memoryview:
+    return memoryview(mmap.mmap(descriptor, count))

@@ -22,9 +22,10 @@ from retinue import assemble
 from retinue.access.trail import lock_of
 from retinue.clock import SystemClock
 from retinue.errors import InputError
+from retinue.faults import Faults, parsed
 from retinue.serving import logs
 from retinue.serving.audit_socket import audit_sockets
-from retinue.serving.station import Station, shared_clock_memory
+from retinue.serving.station import Sandbox, Station, new_sandbox
 from retinue.serving.token import token_of
 from retinue.settings import LOG_FORMATS, LOG_LEVELS, Settings
 from retinue.web.listener import STOP_SECONDS, bind
@@ -71,11 +72,11 @@ async def _supervise(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     to_keeper, from_workers = audit_sockets()
-    clock = shared_clock_memory() if settings.sandbox else None
+    sandbox = _sandbox_of(settings)
     announce()
-    keeper = _Child("keeper", Station(settings, management.fileno(), from_workers.fileno(), clock), without_workers)
+    keeper = _Child("keeper", Station(settings, management.fileno(), from_workers.fileno(), sandbox), without_workers)
     keeping = asyncio.create_task(keeper.run())
-    station = Station(settings, public.fileno(), to_keeper.fileno(), clock)
+    station = Station(settings, public.fileno(), to_keeper.fileno(), sandbox)
     await asyncio.gather(*(_Child("worker", station, stopping).run() for _ in range(settings.workers)))
     to_keeper.close()  # by which the keeper knows that nothing more will come
     without_workers.set()
@@ -137,6 +138,17 @@ class _Child:
             return
 
 
+def _sandbox_of(settings: Settings) -> Sandbox | None:
+    return new_sandbox(_faults_of(settings)) if settings.sandbox else None
+
+
+def _faults_of(settings: Settings) -> Faults:
+    """The faults that hold at the start. Raises `InputError`."""
+    if not settings.sandbox and (settings.faults or settings.fault_seed):
+        raise InputError("--faults, --fault-seed: only with --sandbox; who is served otherwise counts on right answers")
+    return parsed(settings.faults, seed=settings.fault_seed)
+
+
 def _require_usable(settings: Settings) -> None:
     for flag, count, most in (
         ("workers", settings.workers, MOST_WORKERS),
@@ -156,6 +168,7 @@ def _require_usable(settings: Settings) -> None:
         if word not in known:
             raise InputError(f"--{name} {word}: expected one of {', '.join(known)}")
     trusted_networks(settings.trusted_proxies)
+    _faults_of(settings)
     _allow_open_files(settings.max_connections)
     assemble.open_graph(settings.store, SystemClock()).close()
     assemble.open_access(settings.store).close()

@@ -37,9 +37,14 @@ async def work(station: Station) -> None:
             assemble.log_ids(clock),
             Peers(trusted_networks(station.settings.trusted_proxies)),
         )
-        application = assemble.public_application(graph, public, at_once=assemble.answers_at_once(store))
-        hot = assemble.hot_way(hot_graph, public)
-        await serve_until_stopped(public_server(application, station.settings, hot), station)
+        faults = station.open_faults()
+        if faults is None:
+            application = assemble.public_application(graph, public, at_once=assemble.answers_at_once(store))
+            server = public_server(application, station.settings, assemble.hot_way(hot_graph, public))
+        else:
+            front = assemble.faulty_application(graph, public, faults)
+            server = public_server(front.application, station.settings, front=front)
+        await serve_until_stopped(server, station)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _Allowance = Allowance | errors.RateExceeded | errors.QuotaSpent
 _LOGGER = logging.getLogger("retinue.web")
@@ -181,13 +182,17 @@ class Application:
         """Answer one request, as an ASGI application."""
         reply = await self.reply(scope, receive)
         if reply is not None:
-            await _send(send, reply)
+            await send_reply(send, reply)
 
     async def overloaded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse one request because there are too many connections, as an ASGI application."""
+        await send_reply(send, self.refuse(scope, receive, errors.Overloaded()))
+
+    def refuse(self, scope: Scope, receive: Receive, refusal: errors.Refusal) -> Reply:
+        """The reply to a request that is refused before its route is asked."""
         started = self._clock.elapsed()
         request = Request(scope, receive, self._log_ids.fresh(), self._peers)
-        await _send(send, self._refused(errors.Overloaded(), self._routes.get(scope["path"]), request, started))
+        return self._refused(refusal, self._routes.get(scope["path"]), request, started)
 
     def not_http(self, scope: Scope) -> Reply:
         """The reply to bytes that are not HTTP. Of the scope only who sent them is known."""
@@ -310,6 +315,7 @@ def _usual_headers(body: bytes, request: Request) -> Headers:
     return headers
 
 
-async def _send(send: Send, reply: Reply) -> None:
+async def send_reply(send: Send, reply: Reply) -> None:
+    """Send a whole reply, in ASGI's messages."""
     await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
     await send({"type": "http.response.body", "body": reply.body})

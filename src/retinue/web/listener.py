@@ -7,7 +7,7 @@ from typing import Any
 import uvicorn
 
 from retinue.settings import Settings
-from retinue.web.asgi import Application
+from retinue.web.asgi import Application, Asgi
 from retinue.web.hot import Hot
 from retinue.web.protocol import Protocol
 
@@ -30,13 +30,21 @@ _OPTIONS: dict[str, Any] = {
 
 
 def public_server(
-    application: Application, settings: Settings, hot: Hot | None = None, protocol: type[Protocol] = Protocol
+    application: Application,
+    settings: Settings,
+    hot: Hot | None = None,
+    protocol: type[Protocol] = Protocol,
+    front: Asgi | None = None,
 ) -> uvicorn.Server:
-    """The server of the public application, with the hot way if that is given. Tests give another protocol."""
-    http: Any = partial(protocol, hot=hot)
+    """The server of the public application, with the hot way if that is given. Tests give another protocol.
+
+    What stands in front of the application gets what goes neither the short way nor the hot one.
+    """
+    http: Any = partial(protocol, application=application, hot=hot)
+    served: Any = front or application
     return uvicorn.Server(
         uvicorn.Config(
-            application,
+            served,
             http=http,
             # uvicorn refuses when the limit is reached, we when it is passed.
             limit_concurrency=settings.max_connections + 1,

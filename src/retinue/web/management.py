@@ -35,7 +35,7 @@ _TOO_LONG = f"The body is longer than {MAX_EVENTS_BYTES} bytes; send the events 
 
 _FULL = "The audit log cannot be written, and nothing is done that is not recorded."
 _READS = frozenset({"GET", "HEAD"})
-_KINDS = frozenset({"clients", "clock", "events", "metrics", "usage"})
+_KINDS = frozenset({"clients", "clock", "events", "faults", "metrics", "usage"})
 
 Handler = Callable[[Request], Awaitable[Response]]
 

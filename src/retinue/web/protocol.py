@@ -18,6 +18,7 @@ from retinue.errors import HeadTooLarge
 from retinue.requests import MAX_BODY_BYTES
 from retinue.web import heads
 from retinue.web.asgi import CLOSE, Application, Reply
+from retinue.web.hang_up import extensions_of
 from retinue.web.hot import Hot
 
 READ_SECONDS = 30  # for a request, from its first byte to its last; for a connection, to send the first
@@ -32,13 +33,13 @@ _LOGGER = logging.getLogger("retinue.web")
 class Protocol(HttpToolsProtocol):
     """uvicorn's protocol for the listener that serves an `Application`."""
 
-    def __init__(self, *arguments: Any, hot: Hot | None = None, **named: Any) -> None:
+    def __init__(self, *arguments: Any, application: Application, hot: Hot | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._application = application
         self._hot = hot
         self._host = ""
         self._packet = b""  # what was just received, if it began a request
         self._answered_at = 0.0  # when the hot way was gone last, by the loop's clock
-        self._application: Application = self.config.app  # type: ignore[assignment]  # what `public_server` gave it
         # The body so far of a request on the short way; None while there is none.
         self._short_body: bytearray | None = None
         self._is_reading = self._is_in_head = False
@@ -239,8 +240,7 @@ class Protocol(HttpToolsProtocol):
 
     def _waiting(self) -> int:
         """How many whole requests wait behind the one that is being answered."""
-        is_last_broken_off = self._is_reading and not self._is_in_head
-        return len(self.pipeline) - is_last_broken_off
+        return len(self.pipeline) - (self._is_reading and not self._is_in_head)  # without one that is broken off
 
     def _is_over_limit(self) -> bool:
         limit = self.config.limit_concurrency
@@ -249,6 +249,7 @@ class Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         # With too many connections uvicorn hands in its own plain-text application instead of ours.
         refuse: Any = self._application.overloaded
+        cycle.scope["extensions"] = extensions_of(cycle)
         super()._start_asgi_task(cycle, app if app is self.app else refuse)
 
     def _short_scope(self) -> dict[str, Any]:

@@ -1,0 +1,239 @@
+"""Faults on purpose, applied to answers: an ASGI application in front of the public one, which knows nothing of them.
+
+What a call is to suffer is drawn in `retinue/faults.py`. A fault that costs quota lets the real application answer and
+spoils the answer; one that costs none does not ask it. So the audit log has a spoiled call as what was charged for it,
+and nothing of a call that a gateway or a closed connection swallowed for free.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from msgspec import Struct, json, structs
+
+from retinue import errors, requests, wire
+from retinue.access.credentials import Credentials
+from retinue.clock import Clock
+from retinue.faults import Failure, Fate, Fates
+from retinue.following import Following
+from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Query, Row
+from retinue.web.asgi import Application, Headers, Message, Receive, Reply, Scope, Send, send_reply
+from retinue.web.hang_up import hang_up
+from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
+
+_OK = 200
+_FIRST_ERROR = 400
+_LIST_KEYS = {Direction.FOLLOWING: "user_following", Direction.FOLLOWERS: "user_followers"}
+_DIRECTIONS = {path: direction for direction, path in LIST_PATHS.items()}
+_FLAT = frozenset({TOKEN_PATH, REVOKE_PATH})
+_SUFFERING = _FLAT | {PROFILE_PATH, *_DIRECTIONS}
+
+_SWALLOWED = (Failure.GATEWAY_TIMEOUT, Failure.CLOSED_CONNECTION)
+_HTML = (
+    b"<html>\r\n<head><title>504 Gateway Time-out</title></head>\r\n<body>504 Gateway Time-out</body>\r\n</html>\r\n"
+)
+_GATEWAY_TIMEOUT = Reply(504, [(b"content-type", b"text/html"), (b"content-length", b"%d" % len(_HTML))], _HTML)
+
+
+class Ground(Struct, frozen=True):
+    """What the faults stand on: the real application, and what they have to know beside its answers."""
+
+    application: Application
+    following: Following[bytes]
+    credentials: Credentials
+    clock: Clock
+
+
+class _Call(Struct, frozen=True):
+    """A call that is to suffer something, with its body in one message.
+
+    `direction` is there for lists, `is_flat` for the OAuth endpoints.
+    """
+
+    scope: Scope
+    message: Message
+    fate: Fate
+    direction: Direction | None
+    is_flat: bool
+
+    async def receive(self) -> Message:
+        """The body, as ASGI has it."""
+        return self.message
+
+
+class FaultyApplication:
+    """Answers as the public application does, as long as nothing else is drawn."""
+
+    def __init__(self, ground: Ground, fates: Fates, pause: Callable[[float], Awaitable[None]]) -> None:
+        self.application = ground.application
+        self._following = ground.following
+        self._credentials = ground.credentials
+        self._clock = ground.clock
+        self._fates = fates
+        self._pause = pause
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as an ASGI application."""
+        path = scope["path"].removesuffix("/") + "/"
+        fate = self._fates.next() if scope["method"] == "POST" and path in _SUFFERING else None
+        if fate is None:
+            await self.application(scope, receive, send)
+            return
+        # A connection that is closed before all was read would be reset, and might take with it what was sent.
+        call = _Call(scope, await _whole_body(receive), fate, _DIRECTIONS.get(path), path in _FLAT)
+        try:
+            await self._pause(fate.faults.delay_seconds)
+            reply = await self._reply(call)
+        except asyncio.CancelledError:  # the server stops, and waits for no delays
+            reply = self._refused(call, errors.Overloaded())
+        if reply is not None:
+            await _send_what_arrives(call, reply, send)
+
+    async def _reply(self, call: _Call) -> Reply | None:
+        """What is answered; None if the client went away."""
+        failure = call.fate.failure
+        if failure in _SWALLOWED:
+            if call.fate.faults.failures_cost_quota:
+                await self._answer(call)
+            return _GATEWAY_TIMEOUT
+        refusal = await self._refusal(call)
+        reply = await self._answer(call) if refusal is None else self._refused(call, refusal)
+        if reply is None:
+            return None
+        if failure is Failure.SERVER_ERROR:
+            reply = _server_error(reply, is_flat=call.is_flat)
+        if call.is_flat and reply.status >= _FIRST_ERROR and call.fate.faults.token_errors_with_200:
+            reply = Reply(_OK, reply.headers, reply.body)
+        return reply
+
+    async def _refusal(self, call: _Call) -> errors.Refusal | None:
+        """Why a call is refused before the application is asked, if it is."""
+        faults, failure = call.fate.faults, call.fate.failure
+        if failure is Failure.SERVER_ERROR and not faults.failures_cost_quota:
+            return errors.InternalFault()
+        if call.is_flat:
+            return None
+        try:
+            age = await self._age_of_token(call.scope["headers"])
+        except errors.Refusal:
+            return None  # the application knows the words for it
+        if failure is Failure.REFUSED_TOKEN or age < faults.fresh_token_seconds:
+            return errors.TokenInvalid()
+        if failure is Failure.RATE_LIMIT:
+            return errors.RateExceeded(None, faults.retry_after_seconds)
+        return errors.QuotaSpent(None, 0, 0) if faults.quota_spent else None
+
+    async def _age_of_token(self, headers: Headers) -> int:
+        authorization = next((value for name, value in headers if name == b"authorization"), b"")
+        grant = await self._credentials.authorize(authorization, RESEARCH_SCOPE)
+        return self._clock.now() - (grant.expires_at - TOKEN_SECONDS)
+
+    def _refused(self, call: _Call, refusal: errors.Refusal) -> Reply:
+        reply = self.application.refuse(call.scope, call.receive, refusal)
+        if isinstance(refusal, errors.RateExceeded) and not refusal.reset:
+            return structs.replace(reply, headers=_without(reply.headers, b"retry-after"))
+        return reply
+
+    async def _answer(self, call: _Call) -> Reply | None:
+        """What the application answers, to another question maybe, and maybe changed."""
+        if call.direction is None:
+            return await self.application.reply(call.scope, call.receive)
+        query = _query_in(call.message)
+        if query is None:
+            return await self.application.reply(call.scope, call.receive)
+        body = json.encode(_asked_instead(query, call.fate))
+        instead = structs.replace(call, message={**call.message, "body": body})
+        reply = await self.application.reply(call.scope, instead.receive)
+        if reply is None or reply.status != _OK:
+            return reply
+        try:
+            return await self._changed(reply, query, call.direction, call.fate)
+        except errors.Refusal as refusal:  # the account went away between two looks
+            return self._refused(call, refusal)
+
+    async def _changed(self, reply: Reply, query: Query, direction: Direction, fate: Fate) -> Reply:
+        """A page with what is drawn for it."""
+        content, key = json.decode(reply.body), _LIST_KEYS[direction]
+        data: dict[str, Any] = content["data"]
+        if fate.faults.list_end_rows:
+            left = await self._rows_before_end(data[key], query, direction, fate.faults.list_end_rows)
+            if left <= len(data[key]):
+                data[key], data["has_more"] = data[key][:left], False
+        if fate.is_stuck and data["has_more"]:
+            now = self._clock.now()
+            data["cursor"] = now if query.cursor is None else min(query.cursor, now)
+        if fate.faults.missing_empty_lists and not data[key]:
+            del data[key]
+        return _with_body(reply, json.encode(content))
+
+    async def _rows_before_end(self, rows: list[Any], query: Query, direction: Direction, end: int) -> int:
+        """How many rows, from the first of a page on, belong to the newest so many of the list."""
+        if not rows:
+            return 0
+        account = await self._following.account(query.username)
+        first_page = structs.replace(query, max_count=end, cursor=None)
+        shown = (await self._following.page(account, first_page, direction)).rows
+        newest = [row.username for row in json.decode(b"[%b]" % b",".join(shown), type=list[Row])]
+        first = rows[0]["username"]
+        return end - newest.index(first) if first in newest else 0
+
+
+async def _send_what_arrives(call: _Call, reply: Reply, send: Send) -> None:
+    failure = call.fate.failure
+    if failure is Failure.BROKEN_BODY:
+        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+        half = reply.body[: len(reply.body) // 2]
+        await send({"type": "http.response.body", "body": half, "more_body": True})
+    elif failure is not Failure.CLOSED_CONNECTION:
+        await send_reply(send, reply)
+        return
+    hang_up(call.scope)
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+async def _whole_body(receive: Receive) -> Message:
+    """The whole body in one message, or as much of it as is too much, or that the client is gone."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body", False) and len(body) <= requests.MAX_BODY_BYTES:
+        message = await receive()
+        body += message.get("body", b"")
+    return {**message, "body": body}
+
+
+def _query_in(message: Message) -> Query | None:
+    """What is asked; None where the application will refuse it."""
+    if message["type"] == "http.disconnect" or message.get("more_body", False):
+        return None
+    try:
+        return requests.read_query(message["body"])
+    except errors.Refusal:
+        return None
+
+
+def _asked_instead(query: Query, fate: Fate) -> Query:
+    """The question whose right answer is the wrong one to this: so its cursor is exact, and no row is lost."""
+    max_count = max(1, int(query.max_count * fate.fullness))
+    return structs.replace(query, max_count=max_count, cursor=None if fate.is_repeated else query.cursor)
+
+
+# --- replies --------------------------------------------------------------------------------------------------------
+
+
+def _server_error(reply: Reply, *, is_flat: bool) -> Reply:
+    """An internal error with the log_id of the answer whose place it takes."""
+    log_id = next(value.decode() for name, value in reply.headers if name == b"x-tt-logid")
+    body = (wire.flat_refusal_body if is_flat else wire.refusal_body)(errors.InternalFault(), log_id)
+    kept = [field for field in reply.headers if field[0] in {b"content-type", b"content-length", b"x-tt-logid"}]
+    return _with_body(Reply(wire.WORDINGS[errors.InternalFault].status, kept, body), body)
+
+
+def _with_body(reply: Reply, body: bytes) -> Reply:
+    length = (b"content-length", b"%d" % len(body))
+    return Reply(reply.status, [*_without(reply.headers, b"content-length"), length], body)
+
+
+def _without(headers: Headers, name: bytes) -> Headers:
+    return [field for field in headers if field[0] != name]

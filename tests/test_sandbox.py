@@ -1,0 +1,211 @@
+"""A sandbox of several processes: faults from its start on or over the management listener, and what is recorded."""
+
+import http.client
+import json
+import socket
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retinue import assemble
+from retinue.faults import PROFILES, profile
+from running import Client, Session, running_server
+from test_cli import retinue
+from test_management import asked, token_path
+from test_serve import connected
+
+FOLLOWING = "/v2/research/user/following/"
+
+
+@pytest.fixture
+def store(store_path: Path, tmp_path: Path) -> Path:
+    """A store with one list."""
+    follows = tmp_path / "in" / "follows.csv"
+    follows.parent.mkdir()
+    follows.write_text("follower,followee,followed_at\n" + "".join(f"p,f{n},{1_000_000 + n}\n" for n in range(50)))
+    assert 0 == retinue("import", "--store", store_path, follows).returncode
+    return store_path
+
+
+@pytest.fixture
+def client(store: Path) -> Client:
+    """A registered client."""
+    made = json.loads(retinue("client", "create", "--store", store, "--name", "x", "--json").stdout)
+    return Client(made["client_key"], made["client_secret"])
+
+
+def test_faults_are_set_for_all_workers_at_once(store: Path, client: Client) -> None:
+    """As soon as the call has returned, and they go when they are taken back."""
+    with running_server(store, "--workers", "3", "--sandbox") as server:
+        secret = token_path(store).read_text().strip()
+        with Session(server.base_url) as session:
+            token = session.token(client)
+
+        def statuses() -> set[int]:
+            return {asked(server.base_url, FOLLOWING, '{"username":"p"}', token)[0] for _ in range(40)}
+
+        def put(**values: Any) -> Any:
+            status, _, answer = asked(server.management_url, "/faults", json.dumps(values), secret, "PUT")
+            assert 200 == status
+            return answer
+
+        assert {200} == statuses()
+        assert (None, 1, 0) == tuple(put(server_errors=1)[key] for key in ("profile", "server_errors", "seed"))
+        assert {500} == statuses()
+        assert "hostile" == put(profile="hostile", seed=7)["profile"]
+        shown = asked(server.management_url, "/faults", token=secret, method="GET")[2]
+        assert (0.1, 7, "hostile") == (shown["server_errors"], shown["seed"], shown["profile"])
+        assert 7 == put(profile="documented", rate_limits=1)["seed"]
+        assert {429} == statuses()
+        assert "documented" == put()["profile"]
+        assert {200} == statuses()
+
+
+def test_faults_may_be_there_from_the_start(store: Path, client: Client) -> None:
+    """As flags say; and those that cost quota are in the audit log as what they cost."""
+    flags = ["--workers", "2", "--sandbox", "--fault-seed", "7"]
+    with running_server(store, *flags, "--faults", "server_errors=1,failures_cost_quota=true") as server:
+        secret = token_path(store).read_text().strip()
+        shown = asked(server.management_url, "/faults", token=secret, method="GET")[2]
+        assert (1, True, 7) == (shown["server_errors"], shown["failures_cost_quota"], shown["seed"])
+        # Tokens are not to be had there, whatever the client does.
+        form = f"client_key={client.key}&client_secret={client.secret}&grant_type=client_credentials"
+        assert (500, "server_error") == of_token(server.base_url, form)
+        asked(server.management_url, "/faults", "{}", secret, "PUT")
+        with Session(server.base_url) as session:
+            token = session.token(client)
+        values = {"server_errors": 1, "failures_cost_quota": True}
+        asked(server.management_url, "/faults", json.dumps(values), secret, "PUT")
+        status, headers, _ = asked(server.base_url, FOLLOWING, '{"username":"p"}', token)
+        assert 500 == status
+        used = asked(server.management_url, "/usage", token=secret, method="GET")[2]["clients"][client.key]
+        assert (1, 20) == (used["list_calls"], used["list_rows"])
+    record = json.loads(retinue("audit", "show", headers["x-tt-logid"], "--store", store).stdout)
+    assert (200, "ok", 20) == (record["status"], record["code"], record["rows"])
+
+
+def of_token(url: str, form: str) -> tuple[int, str]:
+    """Status and error of an answer of the token endpoint."""
+    status, _, answer = asked(url, "/v2/oauth/token/", form)
+    return status, answer["error"]
+
+
+def test_a_connection_closed_on_purpose_is_no_error(
+    store: Path, client: Client, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is logged, and the next connection is served."""
+    with running_server(store, "--sandbox") as server:
+        secret = token_path(store).read_text().strip()
+        with Session(server.base_url) as session:
+            token = session.token(client)
+        for fault in ("closed_connections", "broken_bodies"):
+            asked(server.management_url, "/faults", json.dumps({fault: 1}), secret, "PUT")
+            for _ in range(3):
+                with pytest.raises((http.client.RemoteDisconnected, http.client.IncompleteRead)):
+                    asked(server.base_url, FOLLOWING, '{"username":"p"}', token)
+            one = f"POST {FOLLOWING} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 16\r\n\r\n"
+            with connected(server) as both_at_once:
+                both_at_once.sendall((one + '{"username":"p"}').encode() * 2)
+                assert (fault == "broken_bodies") == received(both_at_once).count(b"HTTP/1.1 ")
+        asked(server.management_url, "/faults", "{}", secret, "PUT")
+        assert 200 == asked(server.base_url, FOLLOWING, '{"username":"p"}', token)[0]
+    assert "" == capfd.readouterr().err
+
+
+def received(connection: socket.socket) -> bytes:
+    """All that comes until the connection is closed."""
+    found = b""
+    while packet := connection.recv(65536):
+        found += packet
+    return found
+
+
+def test_nobody_waits_for_a_delay_when_the_server_stops(store: Path) -> None:
+    """Whoever was to wait gets the last word at once."""
+    with ExitStack() as opened:
+        with running_server(store, "--sandbox") as server:
+            secret = token_path(store).read_text().strip()
+            asked(server.management_url, "/faults", '{"delay_seconds": 600}', secret, "PUT")
+            waiting = opened.enter_context(connected(server))
+            waiting.sendall(f"POST {FOLLOWING} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+            time.sleep(0.3)  # until it is there
+        assert b"HTTP/1.1 503 " == received(waiting)[:13]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("[]", "faults: expected a JSON object"),
+        ("{", "faults: expected a JSON object"),
+        ('{"profile":"x"}', "there is no profile 'x'"),
+        ('{"profile":7}', "there is no profile '7'"),
+        ('{"server_errors":"0.1"}', "server_errors: expected a share from 0 to 1, not 0.1"),
+        ('{"server_errors":2}', "server_errors: expected a share from 0 to 1, not 2"),
+        ('{"delay":1}', "there is no 'delay'"),
+        ('{"server_errors":1,"rate_limits":1}', "expected shares of at most 1 together"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_changes_nothing(store: Path, body: str, reason: str) -> None:
+    """400 with the fault and what was expected."""
+    with running_server(store, "--sandbox", "--faults", "hostile") as server:
+        secret = token_path(store).read_text().strip()
+        status, _, answer = asked(server.management_url, "/faults", body, secret, "PUT")
+        assert (400, "invalid_params") == (status, answer["error"]["code"])
+        assert reason in answer["error"]["message"]
+        assert "hostile" == asked(server.management_url, "/faults", token=secret, method="GET")[2]["profile"]
+
+
+def test_only_a_sandbox_has_faults(store: Path) -> None:
+    """Elsewhere there is nothing to set, and nobody without the token may look."""
+    with running_server(store) as server:
+        secret = token_path(store).read_text().strip()
+        for method in ("GET", "PUT"):
+            status, _, answer = asked(server.management_url, "/faults", "{}", secret, method)
+            assert (404, True) == (status, "only `retinue serve --sandbox` has them" in answer["error"]["message"])
+            assert 401 == asked(server.management_url, "/faults", "{}", None, method)[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--faults", "hostile"], "--faults, --fault-seed: only with --sandbox"),
+        (["--fault-seed", "7"], "--faults, --fault-seed: only with --sandbox"),
+        (["--sandbox", "--faults", "wild"], "faults: there is no profile 'wild'"),
+        (["--sandbox", "--faults", "server_errors=7"], "faults: server_errors: expected a share from 0 to 1"),
+        (["--sandbox", "--fault-seed", "-1"], "faults: seed: expected a number from 0"),
+    ],
+)
+def test_bad_flags_are_refused_before_anything_runs(store_path: Path, flags: list[str], reason: str) -> None:
+    """With one line that says why."""
+    assemble.create_store(str(store_path))
+    done = retinue("serve", "--store", store_path, "--port", "0", "--management-port", "0", *flags)
+
+    assert (2, 1) == (done.returncode, done.stderr.count("\n"))
+    assert reason in done.stderr
+
+
+def test_the_page_has_every_fault_with_its_values() -> None:
+    """The table of docs/sandbox.md is what the profiles are."""
+    text = (Path(__file__).parent.parent / "docs" / "sandbox.md").read_text()
+    rows = [
+        [cell.strip(" `") for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")
+    ]
+    told = {row[0]: row[2:5] for row in rows if len(row) == 5}
+    faults = [name for name in PROFILES["hostile"].__struct_fields__ if name != "seed"]
+
+    assert faults == list(told)
+    for column, name in enumerate(PROFILES):
+        values = {fault: getattr(profile(name), fault) for fault in faults}
+        assert {fault: shown(value) for fault, value in values.items()} == {
+            fault: cells[column] for fault, cells in told.items()
+        }
+
+
+def shown(value: Any) -> str:
+    """A value of a fault as the table has it: nothing where it is off."""
+    if value is True:
+        return "true"
+    return f"{value:g}" if value else ""
