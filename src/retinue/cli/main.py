@@ -4,7 +4,21 @@ from typing import Annotated
 
 import typer
 
-from retinue.cli import apply, audit, check, client, erase, export, imports, lists, maintenance, openapi, sample, serve
+from retinue.cli import (
+    apply,
+    audit,
+    check,
+    client,
+    erase,
+    export,
+    imports,
+    lists,
+    maintenance,
+    openapi,
+    run,
+    sample,
+    serve,
+)
 from retinue.cli.groups import group
 
 
@@ -36,6 +50,7 @@ app.command("apply")(apply.apply)
 app.command("erase")(erase.erase)
 app.command("generate")(sample.generate)
 app.command("following")(lists.following)
+app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 app.command("check")(check.check)
 app.command("openapi")(openapi.openapi)
 app.command("backup")(maintenance.backup)
