@@ -5,6 +5,7 @@ processes is not there: no management listener, no audit log on disk.
 """
 
 import asyncio
+import csv
 import sys
 import threading
 from collections import deque
@@ -95,6 +96,10 @@ class LocalServer:
             if verdict not in (Verdict.ACCEPTED, Verdict.DUPLICATE):
                 raise InputError(f"follows: {dict(row)}: {verdict.value}")
 
+    def load_files(self, accounts: Path, follows: Path) -> None:
+        """Add what two import files in CSV hold. Raises `InputError`."""
+        self.load(accounts=_table(accounts), follows=_table(follows))
+
     @contextmanager
     def answering(self) -> Iterator[None]:
         """Answer requests, in a thread, as long as the block lasts."""
@@ -125,6 +130,11 @@ def local_server(folder: Path, *, seconds_ahead: int = 0) -> Iterator[LocalServe
     server = LocalServer(folder, seconds_ahead=seconds_ahead)
     with server.answering():
         yield server
+
+
+def _table(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)
 
 
 def _as_row(follow: Follow) -> Row:

@@ -48,12 +48,6 @@ def retinue_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 
 
 def _load_sample(server: "LocalServer", folder: Path) -> None:
-    import csv
-
     from retinue.sample import Size, write_sample
 
-    tables = []
-    for path in write_sample(Size(SAMPLE_ACCOUNTS, SAMPLE_FOLLOWS, SAMPLE_SEED), folder / "sample"):
-        with path.open(encoding="utf-8", newline="") as file:
-            tables.append(list(csv.DictReader(file)))
-    server.load(accounts=tables[0], follows=tables[1])
+    server.load_files(*write_sample(Size(SAMPLE_ACCOUNTS, SAMPLE_FOLLOWS, SAMPLE_SEED), folder / "sample"))

@@ -16,6 +16,7 @@ from retinue.cli import (
     lists,
     maintenance,
     openapi,
+    run,
     sample,
     serve,
 )
@@ -50,6 +51,7 @@ app.command("apply")(apply.apply)
 app.command("erase")(erase.erase)
 app.command("generate")(sample.generate)
 app.command("following")(lists.following)
+app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 app.command("check")(check.check)
 app.command("openapi")(openapi.openapi)
 app.command("backup")(maintenance.backup)

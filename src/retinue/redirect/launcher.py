@@ -1,0 +1,82 @@
+"""The program that becomes the command: it makes a network of its own if it can, and waits for a word to begin.
+
+It is run by itself (`launching.py` does), in a fresh interpreter without our packages, and imports nothing of ours. In
+its network there is only a loopback; the sockets that listen there are handed out, so what connects to them is answered
+from outside.
+"""
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+_NEW_MOUNTS, _NEW_USER, _NEW_NETWORK = 0x00020000, 0x10000000, 0x40000000  # sched.h
+_BIND, _RECURSIVE, _PRIVATE = 0x1000, 0x4000, 0x40000  # sys/mount.h
+_GET_FLAGS, _SET_FLAGS = 0x8913, 0x8914  # linux/sockios.h
+_UP = 0x1  # net/if.h
+_NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+
+
+def main(control: socket.socket, plan: dict[str, Any], command: list[str]) -> None:
+    """Say what there is, or why not; with the answer become the command, without one end."""
+    control.set_inheritable(False)
+    try:
+        listeners = isolate(plan["hosts_file"], plan["ports"]) if plan["isolated"] else []
+    except OSError as error:
+        control.sendall(str(error).encode())
+        return
+    socket.send_fds(control, [b"\0"], [listener.fileno() for listener in listeners])
+    if control.recv(1):
+        become(command)
+
+
+def isolate(hosts_file: str, ports: list[int]) -> list[socket.socket]:
+    """Leave the machine's network for an empty one; what listens on its loopback. Raises `OSError`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    user, group = os.geteuid(), os.getegid()
+    # Root keeps all users; somebody else may do this only as the one user of a namespace.
+    if user or libc.unshare(_NEW_NETWORK | _NEW_MOUNTS):
+        _require(libc.unshare(_NEW_USER | _NEW_NETWORK | _NEW_MOUNTS), "no namespace of its own")
+        Path("/proc/self/setgroups").write_text("deny", "ascii")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1", "ascii")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1", "ascii")
+    _raise_loopback()
+    # For programs that obey no proxy and have no hook: the names lead to the loopback's port 443.
+    _require(libc.mount(None, b"/", None, _RECURSIVE | _PRIVATE, None), "no mounts of its own")
+    _require(libc.mount(hosts_file.encode(), b"/etc/hosts", None, _BIND, None), "no /etc/hosts of its own")
+    return [socket.create_server(("127.0.0.1", port), backlog=2048) for port in ports]
+
+
+def become(command: list[str]) -> None:
+    """Run the command in this process, as if it had been started directly."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored_by_python, signal.SIG_DFL)
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - this is what the user asked for
+    except OSError as error:
+        sys.stderr.write(f"retinue run: {command[0]}: cannot be run: {error.strerror}\n")
+        sys.exit(_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE)
+
+
+def _raise_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = struct.pack("16sh14x", b"lo", 0)
+        name, flags = struct.unpack("16sh14x", fcntl.ioctl(any_socket, _GET_FLAGS, request))
+        fcntl.ioctl(any_socket, _SET_FLAGS, struct.pack("16sh14x", name, flags | _UP))
+
+
+def _require(failed: int, what: str) -> None:
+    if failed:
+        raise OSError(f"{what}: {errno.errorcode[ctypes.get_errno()]}")
+
+
+if __name__ == "__main__":
+    main(socket.socket(fileno=int(sys.argv[1])), json.loads(sys.argv[2]), sys.argv[3:])

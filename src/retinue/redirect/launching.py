@@ -1,0 +1,86 @@
+"""Starting the command and waiting for its end, as a shell would: its signals, its exit code.
+
+The launcher is started first, and says what network it has; so what answers there can be ready before the command is.
+"""
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from msgspec import Struct, json
+
+_FORWARDED = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+_LAUNCHER = Path(__file__).parent / "launcher.py"
+_MOST_LISTENERS = 8
+_LONGEST_REASON = 1024
+_KILLED = 128
+
+
+class Plan(Struct, frozen=True):
+    """What the launcher is told: whether to make a network, with which `/etc/hosts`, and where to listen in it."""
+
+    isolated: bool
+    hosts_file: str
+    ports: list[int]
+
+
+class Launched(Struct, frozen=True):
+    """A launcher that waits, with the sockets that listen in its network if it has one of its own."""
+
+    process: "subprocess.Popen[bytes]"
+    control: socket.socket
+    listeners: list[socket.socket]
+    why_not: str = ""  # it has ended, because there is no network of its own to be had
+
+    def run(self) -> int:
+        """Let it become the command, and wait for the end of that; the exit code that a shell would see."""
+        self.control.send(b"\0")
+        self.control.close()
+        return _end_of(self.process)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Hold signals back, to be passed on. Threads have to be started inside, or signals would find them."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some parents leave it, ends would not be told
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def take_signals() -> None:
+    """Let signals that were held up to now do what they always do."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+
+
+def launch(command: list[str], environment: Mapping[str, str], plan: Plan) -> Launched:
+    """Start a launcher for a command, and hear what it has to say."""
+    ours, its = socket.socketpair()
+    its.set_inheritable(True)
+    arguments = [sys.executable, "-I", "-S", str(_LAUNCHER), str(its.fileno()), json.encode(plan).decode(), *command]
+    with its:
+        # What the shell has opened for the command, such as /dev/fd/63, is left open.
+        process = subprocess.Popen(arguments, env=environment, close_fds=False)  # noqa: S603 - what the user asked for
+    said, descriptors, _, _ = socket.recv_fds(ours, _LONGEST_REASON, _MOST_LISTENERS)
+    if said != b"\0":
+        process.wait()
+        ours.close()
+    listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    return Launched(process, ours, listeners, "" if said == b"\0" else said.decode() or "the launcher failed")
+
+
+def _end_of(process: "subprocess.Popen[bytes]") -> int:
+    while True:
+        told = signal.sigwaitinfo({*_FORWARDED, signal.SIGCHLD})
+        if told.si_signo == signal.SIGCHLD:
+            if (code := process.poll()) is not None:
+                return code if code >= 0 else _KILLED - code
+        elif told.si_code <= 0:  # somebody sent it; what the terminal sends, the command has got too
+            process.send_signal(told.si_signo)

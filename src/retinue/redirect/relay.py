@@ -1,0 +1,217 @@
+"""The relay: a forward proxy and a TLS endpoint that lead TikTok's hosts to a server, and everybody else nowhere.
+
+Some clients obey a proxy, others are made to connect to the endpoint; behind TLS both get the server's own answers,
+byte for byte. It does not know who connects, nor how they came to.
+"""
+
+import asyncio
+import re
+import ssl
+import threading
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager, suppress
+from socket import socket
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from retinue.errors import InputError
+from retinue.redirect.hosts import is_tiktok
+from retinue.redirect.traffic import AnswerCounter, Traffic
+
+_CHUNK = 64 * 1024
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_CONNECT = re.compile(rb"CONNECT \[?([^ /]+?)\]?:(\d{1,5}) HTTP/1\.[01]\r\n")
+_ABSOLUTE = re.compile(rb"([A-Z]+) (https?)://([^ /:]+)(?::(\d{1,5}))?(/[^ ]*)? (HTTP/1\.[01])\r\n")
+_CONNECTION = re.compile(rb"^(?:proxy-)?connection:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
+
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Server(Struct, frozen=True):
+    """Where requests are led."""
+
+    host: str
+    port: int
+    tls: bool = False
+
+    async def connect(self) -> _Streams:
+        """A connection to it."""
+        return await asyncio.open_connection(self.host, self.port, ssl=self.tls or None)
+
+
+def server_at(url: str) -> Server:
+    """The server that a URL names. Raises `InputError`."""
+    expected = InputError(f"--server {url}: expected http://HOST:PORT or https://HOST:PORT")
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    except (ValueError, KeyError):
+        raise expected from None
+    if not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
+        raise expected
+    return Server(parts.hostname, port, parts.scheme == "https")
+
+
+class Listeners(Struct, frozen=True):
+    """Listening sockets: some where proxy requests come in, others where TLS does."""
+
+    proxy: list[socket]
+    tls: list[socket]
+
+
+class Relay:
+    """What is done with connections. `others`: hosts that are not TikTok's may be reached too."""
+
+    def __init__(self, server: Server, tls: ssl.SSLContext, traffic: Traffic, *, others: bool) -> None:
+        self._server = server
+        self._tls = tls
+        self._traffic = traffic
+        self._others = others
+
+    @contextmanager
+    def answering(self, listeners: Listeners) -> Iterator[None]:
+        """Serve, in a thread, as long as the block lasts."""
+        loop = asyncio.new_event_loop()
+        stop = asyncio.Event()
+        thread = threading.Thread(target=loop.run_until_complete, args=(self._serve(listeners, stop),))
+        thread.start()
+        try:
+            yield
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            thread.join()
+            loop.close()
+
+    async def _serve(self, listeners: Listeners, stop: asyncio.Event) -> None:
+        servers = [await asyncio.start_server(self._proxied, sock=each) for each in listeners.proxy]
+        servers += [await asyncio.start_server(self._direct, sock=each, ssl=self._tls) for each in listeners.tls]
+        await stop.wait()
+        for server in servers:
+            server.close()
+        ours = asyncio.current_task()
+        running = [task for task in asyncio.all_tasks() if task is not ours]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _direct(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Somebody who was led to the TLS endpoint."""
+        await _ending(self._to_server((reader, writer)), writer)
+
+    async def _proxied(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Somebody who asks a proxy."""
+        await _ending(self._answer_proxied((reader, writer)), writer)
+
+    async def _answer_proxied(self, client: _Streams) -> None:
+        head = await client[0].readuntil(b"\r\n\r\n")
+        if tunnel := _CONNECT.match(head):
+            await self._tunnel(client, tunnel[1].decode("latin-1"), int(tunnel[2]))
+        elif (plain := _ABSOLUTE.match(head)) and _is_ours(plain):
+            await self._to_server(client, _origin_form(plain, head))
+        else:
+            await self._block(client, plain[3].decode("latin-1") if plain else "what was asked")
+
+    async def _tunnel(self, client: _Streams, host: str, port: int) -> None:
+        if is_tiktok(host, port):
+            await _established(client)
+            try:
+                await client[1].start_tls(self._tls)
+            except OSError:
+                self._traffic.distrusted += 1
+                return
+            await self._to_server(client)
+        elif self._others:
+            await self._to_other(client, host, port)
+        else:
+            await self._block(client, host)
+
+    async def _to_server(self, client: _Streams, head: bytes = b"") -> None:
+        """Let a client speak with the server; `head` is what it has said already."""
+        try:
+            server = await self._server.connect()
+        except OSError as error:
+            await _refuse(client, "502 Server not reached", f"retinue run: the server cannot be reached: {error}")
+            return
+        server[1].write(head)
+        await _exchange(client, server, AnswerCounter(self._traffic))
+
+    async def _to_other(self, client: _Streams, host: str, port: int) -> None:
+        try:
+            other = await asyncio.open_connection(host, port)
+        except OSError as error:
+            await _refuse(client, "502 Host not reached", f"retinue run: {host} cannot be reached: {error}")
+            return
+        await _established(client)
+        await _exchange(client, other)
+
+    async def _block(self, client: _Streams, host: str) -> None:
+        self._traffic.blocked[host] += 1
+        text = f"{host} is blocked by retinue run; --allow-network lets it through"
+        await _refuse(client, f"403 Blocked by retinue run: {host}", text)
+
+
+# --- on a connection --------------------------------------------------------------------------------------------------
+
+
+async def _ending(answer: Awaitable[None], writer: asyncio.StreamWriter) -> None:
+    """Answer, whatever the other side does, and close."""
+    try:
+        with suppress(OSError, EOFError, asyncio.LimitOverrunError):
+            await answer
+    finally:
+        writer.close()
+
+
+async def _exchange(client: _Streams, server: _Streams, counter: AnswerCounter | None = None) -> None:
+    """Carry bytes both ways until the server has said its last."""
+    upward = asyncio.create_task(_carry(client[0], server[1]))
+    try:
+        await _carry(server[0], client[1], counter)
+    finally:
+        upward.cancel()
+        server[1].close()
+
+
+async def _carry(
+    source: asyncio.StreamReader, sink: asyncio.StreamWriter, counter: AnswerCounter | None = None
+) -> None:
+    with suppress(OSError):
+        while data := await source.read(_CHUNK):
+            if counter is not None:
+                counter.see(data)
+            sink.write(data)
+            await sink.drain()
+    # The other side may still have to answer; TLS knows no half of a connection.
+    if sink.can_write_eof():
+        sink.write_eof()
+    else:
+        sink.close()
+
+
+async def _established(client: _Streams) -> None:
+    client[1].write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+    await client[1].drain()
+
+
+async def _refuse(client: _Streams, status: str, text: str) -> None:
+    """Say why not, in the status line too: many clients show nothing else."""
+    body = f"{text}\n".encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
+    client[1].write(f"{head}Connection: close\r\n\r\n".encode() + body)
+    await client[1].drain()
+
+
+# --- proxy requests without a tunnel ----------------------------------------------------------------------------------
+
+
+def _is_ours(request: re.Match[bytes]) -> bool:
+    """Whether a request to a proxy is for TikTok: some clients (axios) ask so for https too, instead of a tunnel."""
+    port = int(request[4] or _DEFAULT_PORTS[request[2].decode()])
+    return request[2] == b"https" and is_tiktok(request[3].decode("latin-1"), port)
+
+
+def _origin_form(request: re.Match[bytes], head: bytes) -> bytes:
+    """The head as a server gets it; the only one on its connection, since the next could be for somebody else."""
+    headers = _CONNECTION.sub(b"", head[request.end() :])
+    return b"%b %b %b\r\nConnection: close\r\n%b" % (request[1], request[5] or b"/", request[6], headers)

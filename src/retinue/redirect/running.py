@@ -1,0 +1,139 @@
+"""One run from its beginning to its end: server, authority, relay and command are put together here.
+
+What it has to say it gives to `say`, line by line; it does not know where that is shown.
+"""
+
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from msgspec import Struct
+
+from retinue.errors import InputError
+from retinue.redirect.authority import Authority, make_authority
+from retinue.redirect.environment import Way, environment_of, write_hooks
+from retinue.redirect.hosts import HOSTS, HTTPS
+from retinue.redirect.launching import Launched, Plan, launch, signals_held, take_signals
+from retinue.redirect.relay import Listeners, Relay, Server, server_at
+from retinue.redirect.sandbox import sandbox
+from retinue.redirect.traffic import Traffic
+from retinue.settings import environment_name
+
+_REACH_SECONDS = 5.0
+_BACKLOG = 2048
+
+Say = Callable[[str], None]
+
+
+class Order(Struct, frozen=True):
+    """What is to be run. `server`: the URL of one, or empty for a sandbox; `others`: other hosts may be reached."""
+
+    command: list[str]
+    environment: Mapping[str, str]
+    server: str = ""
+    others: bool = False
+
+
+class _Served(Struct, frozen=True):
+    server: Server
+    variables: dict[str, str]  # what the command is told of it
+
+
+def run(order: Order, say: Say) -> int:
+    """Run a command to its end; its exit code. Raises `InputError`."""
+    traffic = Traffic()
+    with signals_held(), TemporaryDirectory(prefix="retinue-run-") as name, ExitStack() as opened:
+        folder = Path(name)
+        served = opened.enter_context(_served(order.server, folder, say))
+        authority = make_authority(folder, trust_others=order.others)
+        outside = opened.enter_context(_outside())
+        way = _way(authority, outside, others=order.others)
+        write_hooks(way)
+        environment = environment_of({**order.environment, **served.variables}, way)
+        take_signals()
+        launched = _launched(order, environment, _plan(way, folder), say)
+        relay = Relay(served.server, authority.tls, traffic, others=order.others)
+        with relay.answering(_inside(launched) if launched.listeners else outside):
+            code = launched.run()
+    say(str(traffic))
+    return code
+
+
+# --- the server -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _served(url: str, folder: Path, say: Say) -> Iterator[_Served]:
+    """The server that was given, or a sandbox."""
+    if url:
+        yield _Served(_reachable(url), {})
+        return
+    place = folder / "sandbox"
+    place.mkdir()
+    with sandbox(place) as made:
+        names = ("client_key", "client_secret", "sample_username")
+        values = (made.client_key, made.client_secret, made.username)
+        variables = dict(zip(map(environment_name, names), values, strict=True))
+        say("a sandbox with a sample graph answers in TikTok's place; the command is told")
+        for name, value in variables.items():
+            say(f"  {name}={value}")
+        yield _Served(server_at(made.url), variables)
+
+
+def _reachable(url: str) -> Server:
+    server = server_at(url)
+    try:
+        socket.create_connection((server.host, server.port), _REACH_SECONDS).close()
+    except OSError as error:
+        raise InputError(f"--server {url}: cannot be reached: {error.strerror or error}") from None
+    return server
+
+
+# --- the way to it ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _outside() -> Iterator[Listeners]:
+    """Listeners on this machine's loopback."""
+    with closing(_listener()) as proxy, closing(_listener()) as tls:
+        yield Listeners([proxy], [tls])
+
+
+def _listener() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+
+
+def _way(authority: Authority, outside: Listeners, *, others: bool) -> Way:
+    proxy, tls = (listener.getsockname()[1] for (listener,) in (outside.proxy, outside.tls))
+    hooks = authority.bundle.parent / "hooks"
+    hooks.mkdir()
+    return Way(proxy, tls, authority.bundle, authority.certificate, hooks, others)
+
+
+def _plan(way: Way, folder: Path) -> Plan:
+    """A network in which the same ports lead to the relay, and the port of HTTPS under TikTok's names too."""
+    hosts = folder / "hosts"
+    known = Path("/etc/hosts")
+    lines = known.read_text("utf-8", "surrogateescape") if known.exists() else "127.0.0.1 localhost\n"
+    hosts.write_text(f"127.0.0.1 {' '.join(HOSTS)}\n{lines}", "utf-8", "surrogateescape")
+    return Plan(not way.others, str(hosts), [way.proxy_port, way.tls_port, HTTPS])
+
+
+def _inside(launched: Launched) -> Listeners:
+    proxy, *tls = launched.listeners
+    return Listeners([proxy], tls)
+
+
+def _launched(order: Order, environment: Mapping[str, str], plan: Plan, say: Say) -> Launched:
+    """A launcher in a network of its own, where the system allows one."""
+    launched = launch(order.command, environment, plan)
+    if order.others:
+        say("other hosts may be reached")
+    elif launched.listeners:
+        say("other hosts are blocked: the command has a network of its own")
+    else:
+        say(f"blocking other hosts is best effort here ({launched.why_not})")
+        launched = launch(order.command, environment, Plan(isolated=False, hosts_file="", ports=[]))
+    return launched
