@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # What tests draw at random is drawn from this; the seed of a run is in the command line that make prints.
 SEED ?= $(shell date +%s)
 
-.PHONY: demo test test-cluster lint format docs walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-cluster bench-collect bench-http bench-start collect clean help
+.PHONY: demo test test-cluster lint format docs walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-cluster bench-collect bench-http bench-start collect hostile clean help
 
 help:            ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -68,6 +68,9 @@ bench-apply: .venv/.server ## Events a second that become durable while pages ar
 
 bench-hub: .venv/.server   ## A page of a list with ten million followers beside one with a hundred
 	$(PY) benchmarks/hub.py
+
+hostile: .venv/.dev        ## What clients lose to a server that misbehaves on purpose: ours, killed on the way, and two others
+	$(PY) benchmarks/hostile_runs.py
 
 bench-http: .venv/.dev       ## What a page costs a client, by HTTP library
 	$(PY) benchmarks/http_clients.py
