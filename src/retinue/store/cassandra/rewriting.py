@@ -66,6 +66,7 @@ class Rewriting:
     def remove_unused(self) -> None:
         """Remove buckets that were used once and are no more."""
         for owner, kind, *row in scan(self._unit.session, _LIST, "list", "owner"):
+            self._keep()  # most lists have none
             cut = cut_of(tuple(row))
             used = {bucket.number for bucket in cut.buckets}
             self._remove(

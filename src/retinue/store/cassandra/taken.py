@@ -5,6 +5,7 @@ each follow, and nodes refuse to read past too many of those.
 """
 
 from collections.abc import Iterable, Iterator
+from heapq import nsmallest
 
 from retinue.model import Direction
 from retinue.store.cassandra.session import Statement
@@ -13,7 +14,7 @@ from retinue.store.cassandra.unit import Unit
 from retinue.store.rules.seconds import FEW
 from retinue.store.rules.values import Seconds
 
-BLOCK_SECONDS = 4_096  # a year has 7,699 blocks; a row has at most 2,048 stretches, some 57 kB
+BLOCK_SECONDS = 8_192  # a year has 3,850 blocks; a row has at most 4,096 stretches, some 114 kB
 _FIRST_OF = f"{TAKEN.all_within} LIMIT {FEW + 1}"
 
 
@@ -53,10 +54,20 @@ class CassandraTaken:
     def near(self, owner: int, second: int) -> list[Seconds]:
         """Those that hold a second or one of its neighbours, the later one first."""
         # No row is empty, so the first two that reach so far have the first two stretches that do.
-        more = f" AND block >= ? LIMIT {2 + len(self._changed(owner))}"
-        rows = self._unit.rows_within(TAKEN, (owner, self._direction), more, (block_of(second - 1),))
+        block, changed = block_of(second - 1), self._changed(owner)
+        later = {key[0]: row for key, row in changed.items() if key[0] >= block}
+        gone = sum(row is None for row in later.values())
+        found = {number: row for number, row in later.items() if row is not None}
+        key = (owner, self._direction)
+        for number, *row in self._unit.session.rows(
+            f"{TAKEN.all_within} AND block >= ? LIMIT {2 + gone}", (*key, block)
+        ):
+            if number not in later:
+                found[number] = tuple(row)
+                self._unit.learn(TAKEN, (*key, number), tuple(row))
+        first_two = ((number, *found[number]) for number in nsmallest(2, found))
         return sorted(
-            (stretch for stretch in stretches_in(rows) if stretch[0] <= second + 1 and stretch[1] >= second - 1),
+            (stretch for stretch in stretches_in(first_two) if stretch[0] <= second + 1 and stretch[1] >= second - 1),
             reverse=True,
         )
 

@@ -113,6 +113,7 @@ class CassandraGraphWriter:
             with self._lease_held():
                 expect(some)
                 for item in some:
+                    self._lease.keep()
                     results.append(store(item))
                     if self._work.unit.changed_bytes > MOST_BYTES:
                         self._end_group()

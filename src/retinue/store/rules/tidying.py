@@ -15,6 +15,7 @@ from retinue.store.rules.tables import Tables
 from retinue.store.rules.values import LAST_SECOND, Moving, Pair
 
 _PIECE = 64
+_MOST_INTERVALS = 200  # that are removed at once: of some pairs there are many
 
 
 class Tidying:
@@ -69,7 +70,11 @@ class Tidying:
         followers = (Pair(entry.account, account) for entry in self._pairs.followers.newest_first(account))
         following = (Pair(account, entry.account) for entry in self._pairs.following.newest_first(account))
         pairs = list(islice(chain(followers, following), _PIECE)) or self._table.over(account, _PIECE)
+        intervals = 0
         for pair in pairs:
+            intervals += len(self._table.state(pair).standings)
             self._pairs.remove(pair)
+            if intervals > _MOST_INTERVALS:
+                break
         if not pairs:
             self._moving.end(account)
