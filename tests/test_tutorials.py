@@ -109,6 +109,18 @@ def test_your_first_following_list(tmp_path: Path) -> None:
     assert "test_username -" not in program
 
 
+def test_test_your_script_without_tiktok(tmp_path: Path) -> None:
+    """The script gets its list from a sandbox, and loses it to `hostile`; the mended one does not."""
+    printed = done("tutorial-script.md", tmp_path)
+
+    whole, _, _, _, broken, mended = printed
+    count = re.fullmatch(r"(\d+) names, \1 different\n", whole)
+    assert count is not None
+    assert int(count[1]) > 100
+    assert "the script has failed" in broken or "stopped:" in broken
+    assert re.fullmatch(r"(\d+) names, \1 different, to the end: True\n", mended)
+
+
 def test_collect_a_network_and_keep_it(tmp_path: Path) -> None:
     """Collected, verified, compared with a later one, and served from a mirror."""
     printed = done("tutorial-collect.md", tmp_path)

@@ -34,5 +34,7 @@ def make_authority(folder: Path, *, trust_others: bool) -> Authority:
 
 
 def _trusted_here() -> str:
-    """The authorities that this machine trusts, also by its `SSL_CERT_FILE`."""
-    return "".join(map(ssl.DER_cert_to_PEM_cert, ssl.create_default_context().get_ca_certs(binary_form=True)))
+    """The authorities that this machine trusts, in one file or in a folder with one for each."""
+    paths = ssl.get_default_verify_paths()
+    files = [Path(paths.cafile)] if paths.cafile else sorted(Path(paths.capath or "/dev/null").glob("*.0"))
+    return "\n" + "\n".join(file.read_text("utf-8", "replace") for file in files)

@@ -109,8 +109,10 @@ class Relay:
             await self._tunnel(client, tunnel[1].decode("latin-1"), int(tunnel[2]))
         elif (plain := _ABSOLUTE.match(head)) and _is_ours(plain):
             await self._to_server(client, _origin_form(plain, head))
+        elif plain:
+            await self._block(client, plain[3].decode("latin-1"))
         else:
-            await self._block(client, plain[3].decode("latin-1") if plain else "what was asked")
+            await _refuse(client, "400 Not asked as a proxy", "retinue run: this is a proxy; it was asked as a server")
 
     async def _tunnel(self, client: _Streams, host: str, port: int) -> None:
         if is_tiktok(host, port):
