@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from frozen_clock import FrozenClock
 from retinue.client import AccountUnavailable, BrokenList, ClientError, GaveUp, Policy, QuotaSpent, Refused
-from retinue.client.answers import Answer
+from retinue.client.answers import Answer, Person
 from retinue.client.protocol import Ask, Broken, NeedToken, Protocol, Sleep, Steps
 from retinue.client.walk import Walk
 
@@ -158,6 +158,18 @@ def test_a_short_page_is_a_page() -> None:
     service.page = lambda bound, limit: full(bound, 1)  # type: ignore[method-assign]
 
     assert [f"u{second}" for second in range(29, 0, -1)] == walked(service, Policy(), 3)
+
+
+def test_whoever_goes_on_after_a_short_page_is_not_given_it_again() -> None:
+    """Page 1 again, but longer than it was: its cursor has moved, and only its first row tells."""
+    service = Service(list(range(1, 30)), lambda body, good: None)
+    again = iter([service.page(None, 9)])
+    service.odd = lambda body, good: next(again, None) if body else None
+    protocol = Protocol("key", "secret", Policy(), service.clock, lambda: 0.0)
+    walk = Walk(protocol, "following", {"username": "a", "max_count": 9, "cursor": 26}, Person("u29"))
+
+    page = service.run(protocol, walk.next_page())
+    assert [f"u{second}" for second in range(26, 17, -1)] == [person.username for person in page.rows]
 
 
 def test_a_list_key_that_is_missing_is_an_empty_list() -> None:

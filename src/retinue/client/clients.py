@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from msgspec import Struct
 
-from retinue.client.answers import Info, Profile
+from retinue.client.answers import Info, Person, Profile
 from retinue.client.driver import Driver, Target
 from retinue.client.listing import AsyncListing, Listing
 from retinue.client.protocol import Policy, Protocol
@@ -54,19 +54,32 @@ class AsyncClient:
         self._driver = Driver(self._protocol, Target(url, connections, timeout_seconds), outside.sleep)
 
     def following(
-        self, username: str, *, cursor: int | None = None, max_count: int = MOST_ROWS, as_of: int | None = None
+        self,
+        username: str,
+        *,
+        cursor: int | None = None,
+        newest: Person | None = None,
+        max_count: int = MOST_ROWS,
+        as_of: int | None = None,
     ) -> AsyncListing:
         """The accounts that an account follows, newest first; from a cursor on, where one is given.
 
+        `newest` is the first row of the page before that cursor, if it is known: by it a page that comes twice is told.
         `as_of` is a second in the past, for servers that know it (Retinue does, TikTok does not).
         """
-        return self._listing("following", _body(username, cursor, max_count, as_of))
+        return self._listing("following", _body(username, cursor, max_count, as_of), newest)
 
     def followers(
-        self, username: str, *, cursor: int | None = None, max_count: int = MOST_ROWS, as_of: int | None = None
+        self,
+        username: str,
+        *,
+        cursor: int | None = None,
+        newest: Person | None = None,
+        max_count: int = MOST_ROWS,
+        as_of: int | None = None,
     ) -> AsyncListing:
         """The accounts that follow an account, newest first; otherwise as `following`."""
-        return self._listing("followers", _body(username, cursor, max_count, as_of))
+        return self._listing("followers", _body(username, cursor, max_count, as_of), newest)
 
     async def user_info(self, username: str) -> Profile:
         """An account's profile."""
@@ -88,8 +101,8 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    def _listing(self, direction: str, body: dict[str, Any]) -> AsyncListing:
-        return AsyncListing(Walk(self._protocol, direction, body), self._driver)
+    def _listing(self, direction: str, body: dict[str, Any], newest: Person | None) -> AsyncListing:
+        return AsyncListing(Walk(self._protocol, direction, body, newest), self._driver)
 
 
 class Client:
@@ -105,19 +118,36 @@ class Client:
         threading.Thread(target=self._serve, name="retinue-client", daemon=True).start()
 
     def following(
-        self, username: str, *, cursor: int | None = None, max_count: int = MOST_ROWS, as_of: int | None = None
+        self,
+        username: str,
+        *,
+        cursor: int | None = None,
+        newest: Person | None = None,
+        max_count: int = MOST_ROWS,
+        as_of: int | None = None,
     ) -> Listing:
         """The accounts that an account follows, newest first; from a cursor on, where one is given.
 
+        `newest` is the first row of the page before that cursor, if it is known: by it a page that comes twice is told.
         `as_of` is a second in the past, for servers that know it (Retinue does, TikTok does not).
         """
-        return self._listing(self._client.following(username, cursor=cursor, max_count=max_count, as_of=as_of))
+        return self._listing(
+            self._client.following(username, cursor=cursor, newest=newest, max_count=max_count, as_of=as_of)
+        )
 
     def followers(
-        self, username: str, *, cursor: int | None = None, max_count: int = MOST_ROWS, as_of: int | None = None
+        self,
+        username: str,
+        *,
+        cursor: int | None = None,
+        newest: Person | None = None,
+        max_count: int = MOST_ROWS,
+        as_of: int | None = None,
     ) -> Listing:
         """The accounts that follow an account, newest first; otherwise as `following`."""
-        return self._listing(self._client.followers(username, cursor=cursor, max_count=max_count, as_of=as_of))
+        return self._listing(
+            self._client.followers(username, cursor=cursor, newest=newest, max_count=max_count, as_of=as_of)
+        )
 
     def user_info(self, username: str) -> Profile:
         """An account's profile."""

@@ -17,12 +17,13 @@ from retinue.errors import RetinueError
 class ClientError(RetinueError):
     """Root of the client's errors.
 
-    Of a list that was being read: `collected` are the rows up to here, and `cursor` is what to go on with (None: from
-    the beginning). Nothing that was collected is lost by an error.
+    Of a list that was being read: `collected` are the rows up to here, and `cursor` with `newest` is what to go on
+    with (None: from the beginning). Nothing that was collected is lost by an error.
     """
 
     collected: Sequence[Person] = ()
     cursor: int | None = None
+    newest: Person | None = None
 
 
 class Refused(ClientError):

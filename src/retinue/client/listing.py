@@ -30,6 +30,11 @@ class AsyncListing:
         return self._walk.cursor
 
     @property
+    def newest(self) -> Person | None:
+        """The first row of the page before the cursor: whoever goes on there later says it too."""
+        return self._walk.newest
+
+    @property
     def is_over(self) -> bool:
         """Whether the end of the list was reached."""
         return self._walk.is_over
@@ -39,7 +44,7 @@ class AsyncListing:
         try:
             page = await self._driver.run(self._walk.next_page())
         except ClientError as error:
-            error.collected, error.cursor = tuple(self.collected), self.cursor
+            error.collected, error.cursor, error.newest = tuple(self.collected), self.cursor, self.newest
             raise
         self.collected += page.rows if page else ()
         return page
@@ -71,6 +76,11 @@ class Listing:
     def cursor(self) -> int | None:
         """What the next page is asked with; None: now."""
         return self._listing.cursor
+
+    @property
+    def newest(self) -> Person | None:
+        """The first row of the page before the cursor: whoever goes on there later says it too."""
+        return self._listing.newest
 
     @property
     def is_over(self) -> bool:

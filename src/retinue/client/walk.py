@@ -17,23 +17,23 @@ class Walk:
     A page counts only when it goes on where the one before has ended: otherwise rows might be missing, or come twice.
     """
 
-    def __init__(self, protocol: Protocol, direction: str, body: dict[str, Any]) -> None:
+    def __init__(self, protocol: Protocol, direction: str, body: dict[str, Any], newest: Person | None = None) -> None:
         self.cursor: int | None = body.pop("cursor", None) or None  # 0 means now
         self.is_over = False
         self._protocol = protocol
         self._direction = direction
         self._body = body
-        self._newest: Person | None = None
+        self.newest = newest if self.cursor is not None else None  # the first row of the page before
 
     def next_page(self) -> Steps[Page | None]:
         """The next page; None at the end. After an error the same page is asked for again."""
         if self.is_over:
             return None
         body = self._body if self.cursor is None else self._body | {"cursor": self.cursor}
-        page = yield from self._protocol.page(self._direction, body, lambda page: wrong(page, self._newest))
+        page = yield from self._protocol.page(self._direction, body, lambda page: wrong(page, self.newest))
         self.cursor = page.cursor
         self.is_over = not page.has_more
-        self._newest = page.rows[0] if len(page.rows) > 1 else None
+        self.newest = page.rows[0] if len(page.rows) > 1 else None
         return page
 
 

@@ -85,7 +85,7 @@ class Collector:
             return
         standing = self._progress.standings.get(place, Standing())
         ask = self._client.following if place.list == "following" else self._client.followers
-        listing = ask(place.name, cursor=standing.cursor)
+        listing = ask(place.name, cursor=standing.cursor, newest=standing.newest)
         before = standing.rows
         while not listing.is_over:
             page = await self._within_calls(plan, listing.next_page)

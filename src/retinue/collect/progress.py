@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from retinue.client.answers import Person
 from retinue.collect.journal import Begun, InfoRead, ListName, PageRead, Record, Unavailable
 
 DAY_SECONDS = 86_400
@@ -18,10 +19,14 @@ class Place(NamedTuple):
 
 
 class Standing(Struct):
-    """How far one list is. `state` is incomplete, complete, or why the service will not tell."""
+    """How far one list is; it goes on with `cursor` and `newest`.
+
+    `state` is incomplete, complete, or why the service will not tell.
+    """
 
     state: str = "incomplete"
     cursor: int | None = None
+    newest: Person | None = None
     pages: int = 0
     rows: int = 0
     first_at: int = 0
@@ -57,7 +62,7 @@ class Progress:
         page = record.page()
         standing.pages += 1
         standing.rows = record.before + len(page.rows)
-        standing.cursor = page.cursor
+        standing.cursor, standing.newest = page.cursor, page.rows[0] if len(page.rows) > 1 else None
         standing.state = "incomplete" if page.has_more else "complete"
         self.pages += 1
         self.rows += len(page.rows)
