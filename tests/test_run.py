@@ -425,11 +425,12 @@ def test_signals_are_passed_on(given: Given, sent: signal.Signals) -> None:
 
 def test_no_thread_of_the_runner_takes_signals() -> None:
     """One that did, of whatever library, would now and then end the runner in the command's place."""
-    script = "for thread in /proc/$PPID/task/*; do grep SigBlk $thread/status; done"
+    # The first thread waits for them, and so does not count.
+    script = "for each in /proc/$PPID/task/*; do [ ${each##*/} = $PPID ] || grep SigBlk $each/status; done"
     masks = [int(line.split()[1], 16) for line in run("--", "sh", "-c", script).stdout.splitlines()]
 
     held = sum(1 << each - 1 for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1))
-    assert len(masks) > 2
+    assert masks
     assert {held} == {mask & held for mask in masks}
 
 
