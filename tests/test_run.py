@@ -423,6 +423,17 @@ def test_signals_are_passed_on(given: Given, sent: signal.Signals) -> None:
     assert 3 == process.returncode
 
 
+def test_no_thread_of_the_runner_takes_signals() -> None:
+    """One that did, of whatever library, would now and then end the runner in the command's place."""
+    # The first thread waits for them, and so does not count.
+    script = "for each in /proc/$PPID/task/*; do [ ${each##*/} = $PPID ] || grep SigBlk $each/status; done"
+    masks = [int(line.split()[1], 16) for line in run("--", "sh", "-c", script).stdout.splitlines()]
+
+    held = sum(1 << each - 1 for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1))
+    assert masks
+    assert {held} == {mask & held for mask in masks}
+
+
 def test_what_the_terminal_sends_comes_once(given: Given) -> None:
     """Ctrl-C goes to the command and to its runner; only the first counts."""
     script = "trap 'echo heard' INT; echo ready; for _ in 1 2 3 4 5 6 7 8 9 10; do sleep 0.1; done; echo done"

@@ -19,8 +19,11 @@ def run(
     """Run a command that finds a Retinue server where it looks for TikTok's; the exit code is the command's own."""
     import os
 
-    from retinue.redirect import running
+    from retinue.redirect.launching import signals_held
 
-    order = running.Order(command, dict(os.environ), server, allow_network)
-    code = running.run(order, lambda line: typer.echo(f"retinue run: {line}", err=True))
+    with signals_held():
+        from retinue.redirect import running  # only now: libraries that it brings start threads while they are imported
+
+        order = running.Order(command, dict(os.environ), server, allow_network)
+        code = running.run(order, lambda line: typer.echo(f"retinue run: {line}", err=True))
     raise typer.Exit(code)

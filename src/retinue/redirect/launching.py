@@ -45,7 +45,7 @@ class Launched(Struct, frozen=True):
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Hold signals back, to be passed on. Threads have to be started inside, or signals would find them."""
+    """Hold signals back, to be passed on. Threads have to be started inside, or a signal would find one."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some parents leave it, ends would not be told
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
     try:

@@ -15,7 +15,7 @@ from retinue.errors import InputError
 from retinue.redirect.authority import Authority, make_authority
 from retinue.redirect.environment import Way, environment_of, write_hooks
 from retinue.redirect.hosts import HOSTS, HTTPS
-from retinue.redirect.launching import Launched, Plan, launch, signals_held, take_signals
+from retinue.redirect.launching import Launched, Plan, launch, take_signals
 from retinue.redirect.relay import Listeners, Relay, Server, server_at
 from retinue.redirect.sandbox import sandbox
 from retinue.redirect.traffic import Traffic
@@ -42,9 +42,9 @@ class _Served(Struct, frozen=True):
 
 
 def run(order: Order, say: Say) -> int:
-    """Run a command to its end; its exit code. Raises `InputError`."""
+    """Run a command to its end, while signals are held; its exit code. Raises `InputError`."""
     traffic = Traffic()
-    with signals_held(), TemporaryDirectory(prefix="retinue-run-") as name, ExitStack() as opened:
+    with TemporaryDirectory(prefix="retinue-run-") as name, ExitStack() as opened:
         folder = Path(name)
         served = opened.enter_context(_served(order.server, folder, say))
         authority = make_authority(folder, trust_others=order.others)
