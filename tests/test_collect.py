@@ -19,7 +19,7 @@ from retinue.client import AccountUnavailable, AsyncClient, Client, Outside, Pol
 from retinue.collect import collection, journal
 from retinue.collect.collector import Collector, Outcome, Plan
 from retinue.collect.journal import PageRead
-from retinue.collect.progress import Place
+from retinue.collect.progress import Place, Pool
 from retinue.local import LocalServer
 from running import create_client, retinue, running_server
 
@@ -159,20 +159,32 @@ def test_the_days_calls_are_spent_and_come_again(retinue_server: LocalServer, tm
     """It stops, and says until when; or goes on after midnight, if that is wanted. No call is lost."""
     folder = tmp_path / "found"
     wanted = [Place(name, "followers") for name in ("anna", *(f"f{n}" for n in range(40)))]
-    calls = 10 if limit == "ours" else 1_000
+    limits: dict[Pool, int] = {"lists": 10 if limit == "ours" else 1_000, "info": 1_000}
     if limit != "ours":
         retinue_server.limit(list_calls=10)
     slept: list[float] = []
-    outcome = collected(retinue_server, folder, Plan(wanted, calls, 4), Policy(), slept)
-    assert outcome.resets_at is not None
-    assert outcome.resets_at % 86_400 in (0, 1)
+    outcome = collected(retinue_server, folder, Plan(wanted, limits, 4), Policy(), slept)
+    assert outcome.resets_at["lists"] % 86_400 in (0, 1)
     assert not slept
     assert 10 == collection.replayed(folder).pages
 
-    outcome = collected(retinue_server, folder, Plan(wanted, calls, 4, "wait"), Policy(quota="wait"), slept)
-    assert outcome == Outcome({})
+    outcome = collected(retinue_server, folder, Plan(wanted, limits, 4, "wait"), Policy(quota="wait"), slept)
+    assert outcome == Outcome({}, {})
     assert not collection.replayed(folder).waiting(wanted)
     assert 42 == collection.replayed(folder).pages
+
+
+@GRAPH
+def test_lists_go_on_when_the_calls_for_user_info_are_spent(retinue_server: LocalServer, tmp_path: Path) -> None:
+    """Each has its own quota; what was not asked for is said to be missing."""
+    folder = tmp_path / "found"
+    arguments = command(retinue_server, folder, "--lists", "following,info", "--info-calls-per-day", "2")
+    done = subprocess.run([sys.executable, "-m", "retinue", *arguments], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "following: 2 complete, 2 private, 1 unknown, 1 withheld\n" in done.stdout
+    assert "info: 2 complete, " in done.stdout
+    assert "the day's calls for info are spent; the same command goes on from" in done.stderr
 
 
 @GRAPH

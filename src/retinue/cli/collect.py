@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from retinue.collect.collector import Outcome, Plan
-    from retinue.collect.progress import Place, Progress
+    from retinue.collect.progress import Place, Pool, Progress
 
 INCOMPLETE = 1
 INTERRUPTED = 130
@@ -29,7 +29,8 @@ _HELP_SECRET = "The client secret. Other users of the machine can see it in a co
 _HELP_LISTS = f"What to collect, separated by commas: {', '.join(LISTS)}."
 _HELP_FORMAT = f"Kinds of files to write, separated by commas: {', '.join(FORMATS)}."
 _HELP_INTO = "A store to load the collected graph into; `retinue serve` then serves it."
-_HELP_CALLS = "How many calls may be answered a day (UTC), as your quota has it."
+_HELP_CALLS = "How many calls for lists may be answered a day (UTC), as your quota has it."
+_HELP_INFO_CALLS = "How many calls for user info may be answered a day (UTC)."
 _HELP_AT_ONCE = "How many lists are read at a time."
 _HELP_WAIT = "When the day's calls are spent, go on after 00:00 UTC instead of stopping."
 
@@ -48,6 +49,7 @@ def collect(
     kinds: Annotated[str, flag("format", _HELP_FORMAT)] = "parquet",
     into: Annotated[str, flag("into", _HELP_INTO)] = "",
     calls_per_day: Annotated[int, flag("calls-per-day", _HELP_CALLS, min=1)] = 20_000,
+    info_calls_per_day: Annotated[int, flag("info-calls-per-day", _HELP_INFO_CALLS, min=1)] = 1_000,
     at_once: Annotated[int, flag("at-once", _HELP_AT_ONCE, min=1, max=1_000)] = 16,
     wait: Annotated[bool, flag("wait", _HELP_WAIT)] = False,
 ) -> None:
@@ -71,7 +73,8 @@ def collect(
     wanted = _places(_names_in(usernames), chosen)
     clock = SystemClock()
     progress = collection.opened(folder, server, clock.now())
-    plan = Plan(wanted, calls_per_day, at_once, "wait" if wait else "stop")
+    calls: dict[Pool, int] = {"lists": calls_per_day, "info": info_calls_per_day}
+    plan = Plan(wanted, calls, at_once, "wait" if wait else "stop")
     began, before = clock.elapsed(), progress.pages
     try:
         outcome = _run(plan, folder, progress, (server, client_key, client_secret))
@@ -171,9 +174,9 @@ def _report(wanted: "list[Place]", progress: "Progress", outcome: "Outcome") -> 
     typer.echo(f"{progress.pages:,} pages, {progress.rows:,} rows")
     for place, reason in sorted(outcome.failed.items()):
         sys.stderr.write(f"retinue: {place.list} of {place.name}: {reason}\n")
-    if outcome.resets_at is not None:
-        at = datetime.fromtimestamp(outcome.resets_at, UTC).isoformat()
-        sys.stderr.write(f"retinue: the day's calls are spent; the same command goes on from {at}\n")
+    for pool, second in outcome.resets_at.items():
+        at = datetime.fromtimestamp(second, UTC).isoformat()
+        sys.stderr.write(f"retinue: the day's calls for {pool} are spent; the same command goes on from {at}\n")
 
 
 def _chosen(name: str, text: str, known: tuple[str, ...]) -> list[str]:
@@ -211,4 +214,6 @@ def _names_in(path: Path) -> list[str]:
 def _places(names: list[str], lists: list[str]) -> "list[Place]":
     from retinue.collect.progress import Place
 
-    return [Place(name, kind) for name in names for kind in lists]  # type: ignore[arg-type]  # they were checked
+    # User info comes last: its quota is the smaller one, and lists need not wait for it.
+    kinds = [kind for kind in LISTS if kind in lists]
+    return [Place(name, kind) for kind in kinds for name in names]  # type: ignore[arg-type]  # they were checked

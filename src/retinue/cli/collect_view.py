@@ -45,7 +45,8 @@ class _Shown:
             return
         self._next = now + _SHOWN_EVERY_SECONDS
         finished = self._finished()
-        left = self._plan.calls_per_day - self._progress.calls_on(self._clock.now() // _DAY_SECONDS)
+        day = self._clock.now() // _DAY_SECONDS
+        left = self._plan.calls_per_day["lists"] - self._progress.calls_on(day, "lists")
         said = f"{self._progress.rows:,} rows, {left:,} calls left today{self._time_left(finished, now)}"
         self._bar.update(self._task, completed=finished, said=said)
 

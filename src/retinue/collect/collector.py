@@ -4,7 +4,8 @@ Knows no output format and no screen.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Literal, TypeVar
 
 from msgspec import Struct
@@ -12,7 +13,7 @@ from msgspec import Struct
 from retinue.client import AccountUnavailable, AsyncClient, BrokenList, GaveUp, QuotaSpent
 from retinue.client.clients import Outside
 from retinue.collect.journal import InfoRead, Journal, PageRead, Record, Unavailable
-from retinue.collect.progress import DAY_SECONDS, Place, Progress, Standing
+from retinue.collect.progress import DAY_SECONDS, Place, Pool, Progress, Standing
 
 _AFTER_MIDNIGHT_SECONDS = 5
 
@@ -20,19 +21,22 @@ _T = TypeVar("_T")
 
 
 class Plan(Struct, frozen=True):
-    """What to collect, and how many calls may be answered a day. `at_once` is how many lists are read at a time."""
+    """What to collect, in this order, and how many calls of each pool may be answered a day.
+
+    `at_once` is how many lists are read at a time.
+    """
 
     wanted: Sequence[Place]
-    calls_per_day: int
+    calls_per_day: Mapping[Pool, int]
     at_once: int = 16
     quota: Literal["stop", "wait"] = "stop"
 
 
 class Outcome(Struct):
-    """How it ended: `failed` has why the list of a place could not be read to its end, `resets_at` when to go on."""
+    """How it ended: `failed` has why a place could not be read to its end, `resets_at` when to go on with a pool."""
 
     failed: dict[Place, str]
-    resets_at: int | None = None
+    resets_at: dict[Pool, int]
 
 
 class Collector:
@@ -46,11 +50,11 @@ class Collector:
         self._progress = progress
         self._outside = outside
         self._on_change = on_change
-        self._asking = 0
+        self._asking = Counter[Pool]()
 
     async def run(self, plan: Plan) -> Outcome:
         """Collect what is not there yet. Raises `Refused` where the client itself is not welcome."""
-        outcome = Outcome({})
+        outcome = Outcome({}, {})
         waiting = iter(self._progress.waiting(plan.wanted))
         tasks = [asyncio.create_task(self._work(plan, waiting, outcome)) for _ in range(plan.at_once)]
         try:
@@ -63,6 +67,8 @@ class Collector:
 
     async def _work(self, plan: Plan, waiting: Iterator[Place], outcome: Outcome) -> None:
         for place in waiting:
+            if place.pool in outcome.resets_at:
+                continue
             try:
                 await self._collect(plan, place)
             except AccountUnavailable as error:
@@ -70,16 +76,12 @@ class Collector:
                 self._write(Unavailable(*place, now, error.reason, error.message, error.log_id))
             except (GaveUp, BrokenList) as error:
                 outcome.failed[place] = str(error)
-            except QuotaSpent as error:
-                outcome.resets_at = error.resets_at
-            except _CallsSpent as spent:
-                outcome.resets_at = spent.resets_at
-            if outcome.resets_at is not None:
-                return
+            except (QuotaSpent, _CallsSpent) as spent:
+                outcome.resets_at[place.pool] = spent.resets_at
 
     async def _collect(self, plan: Plan, place: Place) -> None:
         if place.list == "info":
-            found = await self._within_calls(plan, lambda: self._client.raw_user_info(place.name))
+            found = await self._within_calls(plan, place.pool, lambda: self._client.raw_user_info(place.name))
             body = found.body.decode()
             self._write(InfoRead(place.name, found.answered_at, found.log_id, found.sha256, body))
             return
@@ -88,7 +90,7 @@ class Collector:
         listing = ask(place.name, cursor=standing.cursor, newest=standing.newest)
         before = standing.rows
         while not listing.is_over:
-            page = await self._within_calls(plan, listing.next_page)
+            page = await self._within_calls(plan, place.pool, listing.next_page)
             assert page is not None, place
             read = PageRead(*place, before, page.bound, page.answered_at, page.log_id, page.sha256, page.body.decode())
             before += len(page.rows)
@@ -100,22 +102,22 @@ class Collector:
         self._progress.take(record)
         self._on_change()
 
-    async def _within_calls(self, plan: Plan, ask: Callable[[], Awaitable[_T]]) -> _T:
+    async def _within_calls(self, plan: Plan, pool: Pool, ask: Callable[[], Awaitable[_T]]) -> _T:
         """Ask, if one more answer is allowed today."""
-        while self._calls_today() + self._asking >= plan.calls_per_day:
+        while self._calls_today(pool) + self._asking[pool] >= plan.calls_per_day[pool]:
             now = self._outside.clock.now()
             resets_at = now - now % DAY_SECONDS + DAY_SECONDS
             if plan.quota == "stop":
                 raise _CallsSpent(resets_at)
             await self._outside.sleep(resets_at - now + _AFTER_MIDNIGHT_SECONDS)
-        self._asking += 1
+        self._asking[pool] += 1
         try:
             return await ask()
         finally:
-            self._asking -= 1
+            self._asking[pool] -= 1
 
-    def _calls_today(self) -> int:
-        return self._progress.calls_on(self._outside.clock.now() // DAY_SECONDS)
+    def _calls_today(self, pool: Pool) -> int:
+        return self._progress.calls_on(self._outside.clock.now() // DAY_SECONDS, pool)
 
 
 class _CallsSpent(Exception):

@@ -1,7 +1,8 @@
 """How far a collection is, told from its journal. Pure."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -10,12 +11,19 @@ from retinue.collect.journal import Begun, InfoRead, ListName, PageRead, Record,
 
 DAY_SECONDS = 86_400
 
+Pool = Literal["lists", "info"]  # what has a daily quota of its own
+
 
 class Place(NamedTuple):
     """One thing to be collected: a list or the user info of an account."""
 
     name: str
     list: ListName
+
+    @property
+    def pool(self) -> Pool:
+        """Whose quota it needs."""
+        return "info" if self.list == "info" else "lists"
 
 
 class Standing(Struct):
@@ -42,7 +50,7 @@ class Progress:
         self.pages = 0
         self.rows = 0
         self._day = 0
-        self._calls = 0
+        self._calls = Counter[Pool]()
 
     def take(self, record: Record) -> None:
         """Take notice of a record."""
@@ -55,7 +63,7 @@ class Progress:
         if isinstance(record, Unavailable):
             standing.state = record.reason
             return
-        self._count(record.at)
+        self._count(record.at, "info" if isinstance(record, InfoRead) else "lists")
         if isinstance(record, InfoRead):
             standing.state = "complete"
             return
@@ -71,9 +79,9 @@ class Progress:
         """What of these is not finished."""
         return [place for place in wanted if self.standings.get(place, Standing()).state == "incomplete"]
 
-    def calls_on(self, day: int) -> int:
+    def calls_on(self, day: int, pool: Pool) -> int:
         """How many calls were answered on a day (since 1970, UTC)."""
-        return self._calls if day == self._day else 0
+        return self._calls[pool] if day == self._day else 0
 
     def states(self, wanted: Sequence[Place]) -> dict[str, int]:
         """How many of these are in which state."""
@@ -84,8 +92,9 @@ class Progress:
         place = Place(record.name, "info" if isinstance(record, InfoRead) else record.list)
         return self.standings.setdefault(place, Standing())
 
-    def _count(self, at: int) -> None:
+    def _count(self, at: int, pool: Pool) -> None:
         day = at // DAY_SECONDS
         if day != self._day:
-            self._day, self._calls = day, 0
-        self._calls += 1
+            self._day = day
+            self._calls.clear()
+        self._calls[pool] += 1
