@@ -15,7 +15,11 @@ from cassandra_node import free_port
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # What a reader sees of an answer, and puts in where the text has these words.
-SEEN = {"KEY": r"client_key\W+(\w+)", "SECRET": r"client_secret\W+([\w-]+)", "TOKEN": r'access_token":"([^"]+)'}
+SEEN = {
+    "KEY": r'client_key[\s":]+([\w-]+)',
+    "SECRET": r'client_secret[\s":]+([\w-]+)',
+    "TOKEN": r'access_token":"([^"]+)',
+}
 COMMANDS = ("retinue ", "curl ", "echo ", "export ", "python ", "tail ", "ls ")
 VENV = 'export PATH="$PWD/.venv/bin:$PATH"'
 
