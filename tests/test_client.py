@@ -160,10 +160,20 @@ def test_a_spent_quota(retinue_server: LocalServer) -> None:
     assert 1 == len(slept)
 
 
+@GRAPH
+def test_a_closed_client_says_so(client: Client) -> None:
+    """It may be closed twice, and is of no use then."""
+    client.close()
+    client.close()
+    with pytest.raises(InputError, match="is closed"):
+        client.user_info("anna")
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: Client("k", "s", "localhost:8642"), "is no address of a service"),
+        (lambda: Client("k", "s", "http://me:hidden@localhost"), "'http://localhost' is no address of a service"),
         (lambda: Client("k", "s").following("a", max_count=101), "max_count: expected an integer from 1 to 100"),
         (lambda: Client("k", "s").following("a", cursor=-1), "cursor: expected a Unix second"),
         (lambda: Policy(attempts=0), "at least one attempt"),

@@ -125,6 +125,9 @@ ODD: dict[str, Callable[[dict[str, Any], Answer], Reply]] = {
     "nothing, though more": lambda body, good: changed(good, user_following=[], has_more=True),
     "cursor 0": lambda body, good: changed(good, cursor=0, has_more=True),
     "the cursor does not move": lambda body, good: changed(good, cursor=body.get("cursor", NOW), has_more=True),
+    "a gateway's 403": lambda body, good: Answer(403, b"<html>Forbidden</html>"),
+    "data null": lambda body, good: Answer(500, b'{"data":null,"error":{"code":"internal_error","message":""}}'),
+    "no UTF-8": lambda body, good: Answer(200, good.body.replace(b"user", b"\xff")),
     "error as 200": lambda body, good: envelope(200, "internal_error", "timeout"),
 }
 
@@ -237,6 +240,13 @@ def test_a_spent_quota_is_waited_for_if_that_is_wanted() -> None:
         with pytest.raises(QuotaSpent) as caught:
             walked(service, Policy())
         assert caught.value.resets_at == before + expected
+
+
+def test_a_quota_that_is_still_spent_after_midnight_is_asked_for_again_soon() -> None:
+    """Not a whole day later: the service's clock, or its bookkeeping, may be behind."""
+    service = Service([5], spent(4, {}))
+    assert ["u5"] == walked(service, Policy(quota="wait"))
+    assert service.slept < 86_400 + 3 * 400
 
 
 def test_a_token_is_used_again_and_renewed_in_time() -> None:

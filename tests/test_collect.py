@@ -15,7 +15,8 @@ import duckdb
 import networkx as nx
 import pytest
 
-from retinue.client import AccountUnavailable, AsyncClient, Client, Outside, Policy
+from retinue.client import AccountUnavailable, AsyncClient, Client, Outside, Policy, Profile, Refused
+from retinue.client.answers import Info
 from retinue.collect import collection, journal
 from retinue.collect.collector import Collector, Outcome, Plan
 from retinue.collect.journal import PageRead
@@ -330,3 +331,62 @@ def test_a_collection_is_of_one_server(retinue_server: LocalServer, tmp_path: Pa
     (tmp_path / "taken" / "thesis.txt").write_text("precious")
     done = subprocess.run([sys.executable, "-m", "retinue", *taken], capture_output=True, text=True, check=False)
     assert "has other things in it" in done.stderr
+
+
+@GRAPH
+def test_a_folder_is_for_one_process_at_a_time(retinue_server: LocalServer, tmp_path: Path) -> None:
+    """A second collector is refused while the first one works; so is a mirror that is there already."""
+    folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
+    arguments = command(retinue_server, folder, names=["ben"])
+    with collection.held(folder):
+        done = subprocess.run(
+            [sys.executable, "-m", "retinue", *arguments], capture_output=True, text=True, check=False
+        )
+    assert (done.returncode, "another process is collecting into it" in done.stderr) == (2, True)
+
+    mirror.write_text("precious")
+    arguments += ["--into", str(mirror)]
+    done = subprocess.run([sys.executable, "-m", "retinue", *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, "is there already" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("sizes", [(67, 25_222, 95_339), (10, 65_535), (1, 65_536, 3), (200_000,)])
+def test_of_a_journal_only_the_line_that_was_cut_is_removed(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+    """However long the lines are, and wherever it was cut."""
+    path = tmp_path / "pages.jsonl"
+    whole = b"".join(b"x" * size + b"\n" for size in sizes[:-1])
+    path.write_bytes(whole + b"x" * sizes[-1])
+    journal.Journal(path).close()
+    assert path.read_bytes() == whole
+
+
+def test_a_refused_name_does_not_stop_the_others(tmp_path: Path) -> None:
+    """What is wrong with one name is told; what is wrong with the client ends it all."""
+    for code, expected in (("invalid_params", True), ("scope_not_authorized", False)):
+        refused = Refused(400, code, "no", "")
+
+        class Picky(AsyncClient):
+            """Refuses one name."""
+
+            async def raw_user_info(self, username: str) -> Info:
+                if username == "odd":
+                    raise refused  # noqa: B023 - it runs in this round
+                return Info(Profile(), 1, "", b"{}")
+
+        folder = tmp_path / code
+        progress = collection.opened(folder, "x", 1)
+        wanted = [Place(name, "info") for name in ("odd", "fine")]
+
+        async def run() -> Outcome:
+            outside = Outside()
+            with closing(journal.Journal(folder / "pages.jsonl")) as writing:  # noqa: B023 - the same
+                async with Picky("k", "s", outside=outside) as client:
+                    collector = Collector(client, writing, progress, outside, lambda: None)  # noqa: B023 - the same
+                    return await collector.run(Plan(wanted, {"lists": 9, "info": 9}, 1))  # noqa: B023 - the same
+
+        if expected:
+            assert list(asyncio.run(run()).failed) == [wanted[0]]
+            assert not progress.waiting(wanted[1:])
+        else:
+            with pytest.raises(Refused):
+                asyncio.run(run())

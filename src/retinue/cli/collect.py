@@ -28,7 +28,7 @@ _HELP_KEY = "The client key."
 _HELP_SECRET = "The client secret. Other users of the machine can see it in a command line, not in the environment."  # noqa: S105
 _HELP_LISTS = f"What to collect, separated by commas: {', '.join(LISTS)}."
 _HELP_FORMAT = f"Kinds of files to write, separated by commas: {', '.join(FORMATS)}."
-_HELP_INTO = "A store to load the collected graph into; `retinue serve` then serves it."
+_HELP_INTO = "A new store to load the collected graph into; `retinue serve` then serves it."
 _HELP_CALLS = "How many calls for lists may be answered a day (UTC), as your quota has it."
 _HELP_INFO_CALLS = "How many calls for user info may be answered a day (UTC)."
 _HELP_AT_ONCE = "How many lists are read at a time."
@@ -70,22 +70,18 @@ def collect(
     if not client_key or not client_secret:
         raise InputError("collect: give --client-key and --client-secret, best in the environment (--help names both)")
     chosen, formats = _chosen("--lists", lists, LISTS), _chosen("--format", kinds, FORMATS)
+    if into and Path(into).exists():
+        raise InputError(
+            f"--into {into}: is there already; a mirror is made new each time, so that its order is the lists'"
+        )
     wanted = _places(_names_in(usernames), chosen)
-    clock = SystemClock()
-    progress = collection.opened(folder, server, clock.now())
     calls: dict[Pool, int] = {"lists": calls_per_day, "info": info_calls_per_day}
     plan = Plan(wanted, calls, at_once, "wait" if wait else "stop")
-    began, before = clock.elapsed(), progress.pages
-    try:
-        outcome = _run(plan, folder, progress, (server, client_key, client_secret))
-    except KeyboardInterrupt:
-        sys.stderr.write("retinue: stopped; the same command goes on from here\n")
-        raise typer.Exit(INTERRUPTED) from None
-    seconds, pages = clock.elapsed() - began, progress.pages - before
-    _write(folder, formats, wanted, into)
-    if pages:
-        typer.echo(f"read {pages:,} pages in {seconds:,.1f} s ({pages / seconds:,.0f} a second)")
-    _report(wanted, progress, outcome)
+    with collection.held(folder):
+        progress = collection.opened(folder, server.rstrip("/"), SystemClock().now())
+        outcome = _timed(plan, folder, progress, (server, client_key, client_secret))
+        _write(folder, formats, wanted, into)
+        _report(wanted, progress, outcome)
     if progress.waiting(wanted):
         raise typer.Exit(INCOMPLETE)
 
@@ -125,6 +121,23 @@ def diff(
     if compared.left_out:
         some = ", ".join(f"{place.list} of {place.name}" for place in compared.left_out[:3])
         sys.stderr.write(f"retinue: left out, since not complete in both: {len(compared.left_out):,} lists ({some})\n")
+
+
+def _timed(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, str, str]) -> "Outcome":
+    """Collect, and say at which pace."""
+    from retinue.clock import SystemClock
+
+    clock = SystemClock()
+    began, before = clock.elapsed(), progress.pages
+    try:
+        outcome = _run(plan, folder, progress, access)
+    except KeyboardInterrupt:
+        sys.stderr.write("retinue: stopped; the same command goes on from here\n")
+        raise typer.Exit(INTERRUPTED) from None
+    seconds, pages = clock.elapsed() - began, progress.pages - before
+    if pages:
+        typer.echo(f"read {pages:,} pages in {seconds:,.1f} s ({pages / seconds:,.0f} a second)")
+    return outcome
 
 
 def _run(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, str, str]) -> "Outcome":
@@ -195,7 +208,7 @@ def _names_in(path: Path) -> list[str]:
     from retinue.errors import InputError
 
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     found: dict[str, str] = {}
@@ -205,7 +218,7 @@ def _names_in(path: Path) -> list[str]:
             continue
         if fault := names.fault_in_username(name):
             raise InputError(f"{path}: line {number}: a username that {fault}")
-        found.setdefault(names.fold(name), name)
+        found.setdefault(names.fold(name), names.as_answered(name))
     if not found:
         raise InputError(f"{path}: has no usernames")
     return list(found.values())

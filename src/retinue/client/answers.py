@@ -139,7 +139,7 @@ class _Error(Struct):
 
 class _Envelope(Struct):
     error: _Error
-    data: dict[str, Any] = {}
+    data: dict[str, Any] | None = None
 
 
 class _List(Struct):
@@ -193,15 +193,17 @@ def reason_of(message: str) -> str:
 def _data(answer: Answer, kind: type[_T]) -> tuple[_T, str] | Fault:
     """The data of a good answer with its log_id."""
     try:
-        envelope = msgspec.json.decode(answer.body, type=_Envelope, strict=False)
-    except msgspec.MsgspecError:
-        return Fault(_KINDS_BY_STATUS.get(answer.status, "unusable"), _summary(answer), log_id=answer.log_id)
+        envelope = msgspec.json.decode(answer.body.decode(), type=_Envelope, strict=False)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        # A page of HTML is a gateway's, and says nothing of the account.
+        why = _KINDS_BY_STATUS.get(answer.status, "unusable")
+        return Fault("unusable" if why == "account" else why, _summary(answer), log_id=answer.log_id)
     error = envelope.error
     log_id = error.log_id or answer.log_id
     if answer.status != OK or error.code != "ok":
         return _fault(answer, error, log_id)
     try:
-        return msgspec.convert(envelope.data, kind, strict=False), log_id
+        return msgspec.convert(envelope.data or {}, kind, strict=False), log_id
     except msgspec.ValidationError as wrong:
         return Fault("unusable", f"an answer without what was asked for: {wrong}", log_id=log_id)
 

@@ -114,6 +114,7 @@ class Client:
     def __init__(self, client_key: str, client_secret: str, url: str = TIKTOK, **options: Any) -> None:
         """Options are those of `AsyncClient`."""
         self._client = AsyncClient(client_key, client_secret, url, **options)
+        self._is_closed = False
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._serve, name="retinue-client", daemon=True).start()
 
@@ -155,8 +156,9 @@ class Client:
 
     def close(self) -> None:
         """Close all connections."""
-        if not self._loop.is_closed():
+        if not self._is_closed:
             self._run(self._client.close())
+            self._is_closed = True
             self._loop.call_soon_threadsafe(self._loop.stop)
 
     def __enter__(self) -> Self:
@@ -175,6 +177,9 @@ class Client:
         return Listing(listing, self._run)
 
     def _run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        if self._is_closed:
+            coroutine.close()
+            raise InputError("the client is closed")
         waiting = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return waiting.result()

@@ -37,8 +37,9 @@ class Driver:
         self, protocol: Protocol, target: Target, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:
         parts = urlsplit(target.url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise InputError(f"{target.url!r} is no address of a service; expected https://host[:port]")
+        if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
+            address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else target.url
+            raise InputError(f"{address!r} is no address of a service; expected https://host[:port]")
         self._protocol = protocol
         self._target = target
         self._url = target.url.rstrip("/")
@@ -83,9 +84,10 @@ class Driver:
             async with self._opened().post(
                 self._url + ask.path, data=ask.body, headers=headers, allow_redirects=False
             ) as response:
-                body = await response.read()
+                async with asyncio.timeout(self._target.timeout_seconds):
+                    body = await _whole(response.content)
                 return Answer(response.status, body, {name.lower(): value for name, value in response.headers.items()})
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return Broken(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -97,3 +99,13 @@ class Driver:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+
+async def _whole(content: aiohttp.StreamReader) -> bytes:
+    """A body to its end. Raises `ValueError` where it is larger than any answer of the contract."""
+    body = bytearray()
+    async for piece in content.iter_any():
+        body += piece
+        if len(body) > MOST_BYTES:
+            raise ValueError(f"an answer of more than {MOST_BYTES} bytes")
+    return bytes(body)

@@ -27,6 +27,7 @@ _YOUNG_SECONDS = 30  # a token that is refused this early is tried once more: se
 _RENEW_BEFORE_SECONDS = 60
 _TRIES_OF_A_TOKEN = 3
 _AFTER_MIDNIGHT_SECONDS = 5
+_STILL_SPENT_SECONDS = 300
 
 _T = TypeVar("_T")
 
@@ -139,7 +140,7 @@ class Protocol:
         """Ask until there is an answer that can be read, or one that is final."""
         content = msgspec.json.encode(body)
         refused: str | None = None
-        refusals = 0
+        refusals = spent = 0
         last = Fault("unusable", "")
         for attempt in range(self._policy.attempts):
             token = yield NeedToken(refused)
@@ -153,8 +154,11 @@ class Protocol:
             if found.kind == "token":
                 refusals += 1
                 refused = token if self._is_to_be_renewed(refusals) else refused
-            is_quota = found.kind == "quota"
-            yield self._quota(found, answer) if is_quota else self._wait(attempt, found.message, answer)
+            if found.kind == "quota":
+                spent += 1
+                yield self._quota(found, answer, spent)
+            else:
+                yield self._wait(attempt, found.message, answer)
         kind = BrokenList if last.code == BROKEN_LIST else GaveUp
         raise kind(self._asked_in_vain(path, last.message))
 
@@ -168,14 +172,15 @@ class Protocol:
         said = _seconds(answer, "retry-after") or 0
         return Sleep(max(seconds, min(said, policy.longest_wait_seconds)), reason)
 
-    def _quota(self, fault: Fault, answer: Answer) -> Sleep:
-        """Until midnight, where that is wanted."""
+    def _quota(self, fault: Fault, answer: Answer, times: int) -> Sleep:
+        """Until midnight, where that is wanted; if it is still spent then, a short while: clocks differ."""
         now = self._clock.now()
         said = _seconds(answer, "ratelimit-reset")
         resets_at = now + (_DAY_SECONDS - now % _DAY_SECONDS if said is None else said)
         if self._policy.quota == "raise":
             raise QuotaSpent(resets_at, answer.status, fault.code, fault.message, fault.log_id)
-        return Sleep(resets_at - now + _AFTER_MIDNIGHT_SECONDS, "the day's quota is spent")
+        seconds = resets_at - now + _AFTER_MIDNIGHT_SECONDS if times == 1 else _STILL_SPENT_SECONDS
+        return Sleep(seconds, "the day's quota is spent")
 
     def _is_to_be_renewed(self, refusals: int) -> bool:
         age = self._clock.now() - self._token_since

@@ -33,8 +33,13 @@ class Walk:
         page = yield from self._protocol.page(self._direction, body, lambda page: wrong(page, self.newest))
         self.cursor = page.cursor
         self.is_over = not page.has_more
-        self.newest = page.rows[0] if len(page.rows) > 1 else None
+        self.newest = newest_of(page)
         return page
+
+
+def newest_of(page: Page) -> Person | None:
+    """The row by which a page is known again; None where it has too few, or that one has no name."""
+    return page.rows[0] if len(page.rows) > 1 and page.rows[0].username else None
 
 
 def wrong(page: Page, newest: Person | None) -> str:

@@ -3,11 +3,12 @@
 The journal is the truth; the other files are made of it anew after each run, all or none of a kind.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from secrets import token_hex
 
@@ -54,12 +55,29 @@ class Manifest(Struct, frozen=True):
     files: dict[str, FileFacts]
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """A folder, made if it is not there, for this process alone. Raises `InputError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be used: {error}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError(f"{folder}: another process is collecting into it") from None
+    finally:
+        os.close(descriptor)  # which ends the lock, as does the end of the process
+
+
 def opened(folder: Path, server: str, now: int) -> Progress:
-    """How far the collection in a folder is, which is made if there is none. Raises `InputError`."""
+    """How far the collection in a folder is, which is begun if there is none. Raises `InputError`."""
     pages = folder / PAGES
-    if folder.exists() and not pages.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder}: has other things in it, and no {PAGES}")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not pages.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder}: has other things in it, and no {PAGES}")
     progress = replayed(folder) if pages.exists() else Progress()
     if progress.begun is None:
         with closing(journal.Journal(pages)) as writing:

@@ -10,12 +10,13 @@ from typing import Literal, TypeVar
 
 from msgspec import Struct
 
-from retinue.client import AccountUnavailable, AsyncClient, BrokenList, GaveUp, QuotaSpent
+from retinue.client import AccountUnavailable, AsyncClient, BrokenList, GaveUp, QuotaSpent, Refused
 from retinue.client.clients import Outside
 from retinue.collect.journal import InfoRead, Journal, PageRead, Record, Unavailable
 from retinue.collect.progress import DAY_SECONDS, Place, Pool, Progress, Standing
 
 _AFTER_MIDNIGHT_SECONDS = 5
+_ABOUT_THE_NAME = ("invalid_params", "invalid_param")  # of one account; all else is refused to the client itself
 
 _T = TypeVar("_T")
 
@@ -74,10 +75,14 @@ class Collector:
             except AccountUnavailable as error:
                 now = self._outside.clock.now()
                 self._write(Unavailable(*place, now, error.reason, error.message, error.log_id))
-            except (GaveUp, BrokenList) as error:
-                outcome.failed[place] = str(error)
             except (QuotaSpent, _CallsSpent) as spent:
                 outcome.resets_at[place.pool] = spent.resets_at
+            except Refused as error:
+                if error.code not in _ABOUT_THE_NAME:
+                    raise
+                outcome.failed[place] = str(error)
+            except (GaveUp, BrokenList) as error:
+                outcome.failed[place] = str(error)
 
     async def _collect(self, plan: Plan, place: Place) -> None:
         if place.list == "info":

@@ -18,6 +18,7 @@ from retinue.errors import InputError
 
 ListName = Literal["following", "followers", "info"]
 SYNC_EVERY_PAGES = 1_000
+_READ_AT_ONCE = 1 << 16
 
 
 class Begun(Struct, frozen=True, tag="begun"):
@@ -125,13 +126,13 @@ def records(path: Path) -> Iterator[Record]:
 
 def _whole_bytes(path: Path) -> int:
     """Up to the end of the last whole line."""
-    size = path.stat().st_size
+    end = path.stat().st_size
     with path.open("rb") as file:
-        for start in range(max(0, size - (1 << 16)), -1, -(1 << 16)):
+        while end:
+            start = max(0, end - _READ_AT_ONCE)
             file.seek(start)
-            end = file.read(1 << 16).rfind(b"\n")
-            if end >= 0:
-                return start + end + 1
-            if start == 0:
-                break
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
     return 0

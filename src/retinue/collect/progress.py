@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 
 from retinue.client.answers import Person
+from retinue.client.walk import newest_of
 from retinue.collect.journal import Begun, InfoRead, ListName, PageRead, Record, Unavailable
 
 DAY_SECONDS = 86_400
@@ -70,7 +71,7 @@ class Progress:
         page = record.page()
         standing.pages += 1
         standing.rows = record.before + len(page.rows)
-        standing.cursor, standing.newest = page.cursor, page.rows[0] if len(page.rows) > 1 else None
+        standing.cursor, standing.newest = page.cursor, newest_of(page)
         standing.state = "incomplete" if page.has_more else "complete"
         self.pages += 1
         self.rows += len(page.rows)
