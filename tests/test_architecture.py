@@ -62,11 +62,10 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     "apsw": "store/sqlite/",
     "cassandra": "store/cassandra/session.py",
     "duckdb": (
-        "collect/",
+        "export/duck.py",
         "ingest/tables.py",
         "ingest/snapshot.py",
         "ingest/staging.py",
-        "export/gathered.py",
         "sample_files.py",
     ),
     "certifi": "redirect/hooks/sitecustomize.py",

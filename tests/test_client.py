@@ -1,9 +1,13 @@
 """`retinue.client` against a real server: whole lists, both clients, resuming, errors that keep what was collected."""
 
 import asyncio
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -17,6 +21,7 @@ from retinue.client import (
     Policy,
     QuotaSpent,
     Refused,
+    driver,
 )
 from retinue.errors import InputError
 from retinue.local import LocalServer
@@ -158,6 +163,48 @@ def test_a_spent_quota(retinue_server: LocalServer) -> None:
         rest = client.following("anna", cursor=caught.value.cursor, max_count=50)
         assert NEWEST_FIRST[150:] == [person.username for person in rest]
     assert 1 == len(slept)
+
+
+@contextmanager
+def dripping(piece: bytes, pause: float) -> Iterator[str]:
+    """A server whose answers never end."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+                with suppress(OSError):
+                    while True:
+                        connection.sendall(piece)
+                        time.sleep(pause)
+                connection.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("piece", "pause", "timeout", "reason"),
+    [(b" ", 0.05, 0.5, "TimeoutError"), (b" " * 60_000, 0, 30, "an answer of more than 1000000 bytes")],
+)
+def test_an_answer_without_an_end_is_none(
+    monkeypatch: pytest.MonkeyPatch, piece: bytes, pause: float, timeout: float, reason: str
+) -> None:
+    """Neither one that comes byte by byte is waited for, nor one that is too large kept."""
+    monkeypatch.setattr(driver, "MOST_BYTES", 1_000_000)
+    policy = Policy(attempts=1, first_wait_seconds=0, longest_wait_seconds=0)
+    with dripping(piece, pause) as url, Client("k", "s", url, policy=policy, timeout_seconds=timeout) as client:
+        with pytest.raises(GaveUp, match=reason):
+            client.user_info("anna")
 
 
 @GRAPH

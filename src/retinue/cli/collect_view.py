@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from retinue.collect.collector import Plan
     from retinue.collect.progress import Progress
 
-_DAY_SECONDS = 86_400
 _SHOWN_EVERY_SECONDS = 0.2
 
 
@@ -45,7 +44,9 @@ class _Shown:
             return
         self._next = now + _SHOWN_EVERY_SECONDS
         finished = self._finished()
-        day = self._clock.now() // _DAY_SECONDS
+        from retinue.collect.progress import DAY_SECONDS
+
+        day = self._clock.now() // DAY_SECONDS
         left = self._plan.calls_per_day["lists"] - self._progress.calls_on(day, "lists")
         said = f"{self._progress.rows:,} rows, {left:,} calls left today{self._time_left(finished, now)}"
         self._bar.update(self._task, completed=finished, said=said)

@@ -5,7 +5,7 @@ import random
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 from msgspec import Struct
 
@@ -31,6 +31,29 @@ class Outside(Struct, frozen=True):
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
+class Options(TypedDict, total=False):
+    """How to ask: how patiently (`Policy`), over how many connections (32), how long to wait for an answer (60 s)."""
+
+    policy: Policy
+    connections: int
+    timeout_seconds: float
+    outside: Outside
+
+
+class Start(TypedDict, total=False):
+    """Where a list begins: now, unless there is a cursor.
+
+    `newest` is the first row of the page before that cursor, if it is known: by it a page that comes twice is told.
+    `max_count` is how many rows a page has, from 1 to 100 (100). `as_of` is a second in the past, for servers that know
+    it (Retinue does, TikTok does not).
+    """
+
+    cursor: int | None
+    newest: Person | None
+    max_count: int
+    as_of: int | None
+
+
 class AsyncClient:
     """Asks TikTok's Research API, or whatever speaks its contract, in the name of one registered client.
 
@@ -43,43 +66,21 @@ class AsyncClient:
         client_key: str,
         client_secret: str,
         url: str = TIKTOK,
-        *,
-        policy: Policy | None = None,
-        connections: int = 32,
-        timeout_seconds: float = 60.0,
-        outside: Outside | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        outside = outside or Outside()
-        self._protocol = Protocol(client_key, client_secret, policy or Policy(), outside.clock, outside.chance)
-        self._driver = Driver(self._protocol, Target(url, connections, timeout_seconds), outside.sleep)
+        outside = options.get("outside") or Outside()
+        policy = options.get("policy") or Policy()
+        target = Target(url, options.get("connections", 32), options.get("timeout_seconds", 60.0))
+        self._protocol = Protocol(client_key, client_secret, policy, outside.clock, outside.chance)
+        self._driver = Driver(self._protocol, target, outside.sleep)
 
-    def following(
-        self,
-        username: str,
-        *,
-        cursor: int | None = None,
-        newest: Person | None = None,
-        max_count: int = MOST_ROWS,
-        as_of: int | None = None,
-    ) -> AsyncListing:
-        """The accounts that an account follows, newest first; from a cursor on, where one is given.
+    def following(self, username: str, **start: Unpack[Start]) -> AsyncListing:
+        """The accounts that an account follows, newest first. Raises `InputError` where `Start` makes no sense."""
+        return self._listing("following", username, start)
 
-        `newest` is the first row of the page before that cursor, if it is known: by it a page that comes twice is told.
-        `as_of` is a second in the past, for servers that know it (Retinue does, TikTok does not).
-        """
-        return self._listing("following", _body(username, cursor, max_count, as_of), newest)
-
-    def followers(
-        self,
-        username: str,
-        *,
-        cursor: int | None = None,
-        newest: Person | None = None,
-        max_count: int = MOST_ROWS,
-        as_of: int | None = None,
-    ) -> AsyncListing:
-        """The accounts that follow an account, newest first; otherwise as `following`."""
-        return self._listing("followers", _body(username, cursor, max_count, as_of), newest)
+    def followers(self, username: str, **start: Unpack[Start]) -> AsyncListing:
+        """The accounts that follow an account, newest first. Raises `InputError` where `Start` makes no sense."""
+        return self._listing("followers", username, start)
 
     async def user_info(self, username: str) -> Profile:
         """An account's profile."""
@@ -101,8 +102,9 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    def _listing(self, direction: str, body: dict[str, Any], newest: Person | None) -> AsyncListing:
-        return AsyncListing(Walk(self._protocol, direction, body, newest), self._driver)
+    def _listing(self, direction: str, username: str, start: Start) -> AsyncListing:
+        walk = Walk(self._protocol, direction, _body(username, start), start.get("newest"))
+        return AsyncListing(walk, self._driver)
 
 
 class Client:
@@ -111,44 +113,19 @@ class Client:
     May be used by many threads at once. Close it, or use it in `with`.
     """
 
-    def __init__(self, client_key: str, client_secret: str, url: str = TIKTOK, **options: Any) -> None:
-        """Options are those of `AsyncClient`."""
+    def __init__(self, client_key: str, client_secret: str, url: str = TIKTOK, **options: Unpack[Options]) -> None:
         self._client = AsyncClient(client_key, client_secret, url, **options)
         self._is_closed = False
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._serve, name="retinue-client", daemon=True).start()
 
-    def following(
-        self,
-        username: str,
-        *,
-        cursor: int | None = None,
-        newest: Person | None = None,
-        max_count: int = MOST_ROWS,
-        as_of: int | None = None,
-    ) -> Listing:
-        """The accounts that an account follows, newest first; from a cursor on, where one is given.
+    def following(self, username: str, **start: Unpack[Start]) -> Listing:
+        """The accounts that an account follows, newest first. Raises `InputError` where `Start` makes no sense."""
+        return Listing(self._client.following(username, **start), self._run)
 
-        `newest` is the first row of the page before that cursor, if it is known: by it a page that comes twice is told.
-        `as_of` is a second in the past, for servers that know it (Retinue does, TikTok does not).
-        """
-        return self._listing(
-            self._client.following(username, cursor=cursor, newest=newest, max_count=max_count, as_of=as_of)
-        )
-
-    def followers(
-        self,
-        username: str,
-        *,
-        cursor: int | None = None,
-        newest: Person | None = None,
-        max_count: int = MOST_ROWS,
-        as_of: int | None = None,
-    ) -> Listing:
-        """The accounts that follow an account, newest first; otherwise as `following`."""
-        return self._listing(
-            self._client.followers(username, cursor=cursor, newest=newest, max_count=max_count, as_of=as_of)
-        )
+    def followers(self, username: str, **start: Unpack[Start]) -> Listing:
+        """The accounts that follow an account, newest first. Raises `InputError` where `Start` makes no sense."""
+        return Listing(self._client.followers(username, **start), self._run)
 
     def user_info(self, username: str) -> Profile:
         """An account's profile."""
@@ -173,9 +150,6 @@ class Client:
         self._loop.run_forever()
         self._loop.close()
 
-    def _listing(self, listing: AsyncListing) -> Listing:
-        return Listing(listing, self._run)
-
     def _run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         if self._is_closed:
             coroutine.close()
@@ -188,11 +162,12 @@ class Client:
             raise
 
 
-def _body(username: str, cursor: int | None, max_count: int, as_of: int | None) -> dict[str, Any]:
+def _body(username: str, start: Start) -> dict[str, Any]:
     """What to ask with. Raises `InputError`, before anything is asked."""
+    max_count, cursor = start.get("max_count", MOST_ROWS), start.get("cursor")
     if not 1 <= max_count <= MOST_ROWS:
         raise InputError(f"max_count: expected an integer from 1 to {MOST_ROWS}, not {max_count}")
     if cursor is not None and cursor < 0:
         raise InputError(f"cursor: expected a Unix second, not {cursor}")
-    said = {"username": username, "max_count": max_count, "cursor": cursor, "as_of": as_of}
+    said = {"username": username, "max_count": max_count, "cursor": cursor, "as_of": start.get("as_of")}
     return {name: value for name, value in said.items() if value is not None}

@@ -12,24 +12,20 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from secrets import token_hex
 
-import duckdb
 import msgspec
 from msgspec import Struct
 
 from retinue.collect import journal
 from retinue.collect.journal import Begun
 from retinue.collect.progress import Place, Progress
-from retinue.collect.tables import EDGES, NODES, QUERIES, Tables
-from retinue.errors import InputError, StoreError
+from retinue.collect.tables import EDGES, MEMORY, NODES, QUERIES, fill
+from retinue.errors import InputError
 from retinue.export import graphml
+from retinue.export.duck import Duck, translated
+from retinue.export.durable import sync
 
 PAGES = "pages.jsonl"
 MANIFEST = "manifest.json"
-FORMATS = {
-    "parquet": "FORMAT parquet, COMPRESSION zstd",
-    "csv": "FORMAT csv, HEADER true",
-    "jsonl": "FORMAT json",
-}
 GRAPHML = "graph.graphml"
 _HASHED_AT_ONCE = 1 << 20
 
@@ -104,15 +100,14 @@ def write(
     """Make the files of these kinds of the journal, and the manifest. Raises `StoreError`."""
     progress = replayed(folder)
     working = folder / f"{token_hex(8)}.new"
-    working.mkdir()
     try:
-        with closing(Tables(working)) as tables:
-            tables.fill(journal.records(folder / PAGES), sorted(progress.standings.items()), on_rows)
-            facts = {name: fact for kind in kinds for name, fact in _write_kind(tables, working, kind).items()}
-        for name in facts:
-            (working / name).rename(folder / name)
-    except (OSError, duckdb.Error) as error:
-        raise StoreError(f"{folder}: cannot be written: {error}") from error
+        with translated(folder):
+            working.mkdir()
+            with closing(Duck(working, MEMORY)) as duck:
+                fill(duck, journal.records(folder / PAGES), sorted(progress.standings.items()), on_rows)
+                facts = {name: fact for kind in kinds for name, fact in _write_kind(duck, working, kind).items()}
+            for name in facts:
+                (working / name).rename(folder / name)
     finally:
         shutil.rmtree(working, ignore_errors=True)
     manifest = _manifest(folder, progress, wanted, now, facts)
@@ -130,15 +125,15 @@ def hashed(path: Path) -> FileFacts:
     return FileFacts(digest.hexdigest(), size)
 
 
-def _write_kind(tables: Tables, folder: Path, kind: str) -> dict[str, FileFacts]:
+def _write_kind(duck: Duck, folder: Path, kind: str) -> dict[str, FileFacts]:
     if kind == "graphml":
-        graphml.write(folder / GRAPHML, tables.rows(NODES), tables.rows(EDGES))
+        graphml.write(folder / GRAPHML, duck.rows(NODES), duck.rows(EDGES))
         return {GRAPHML: hashed(folder / GRAPHML)}
     found = {}
-    for table in QUERIES:
+    for table, query in QUERIES.items():
         name = f"{table}.{kind}"
-        tables.copy(table, folder / name, FORMATS[kind])
-        found[name] = msgspec.structs.replace(hashed(folder / name), rows=tables.count(table))
+        duck.copy(query, folder / name, kind)
+        found[name] = msgspec.structs.replace(hashed(folder / name), rows=duck.count(query))
     return found
 
 
@@ -159,17 +154,9 @@ def _manifest(
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
     """All of it or nothing, after everything that it speaks of."""
     for name in manifest.files:
-        _sync(folder / name)
+        sync(folder / name)
     path = folder / f"{MANIFEST}.new"
     path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-    _sync(path)
+    sync(path)
     path.rename(folder / MANIFEST)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder)

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 from msgspec import Struct
 
 from retinue.client import AccountUnavailable, AsyncClient, BrokenList, GaveUp, QuotaSpent, Refused
+from retinue.client.answers import Page
 from retinue.client.clients import Outside
 from retinue.collect.journal import InfoRead, Journal, PageRead, Record, Unavailable
 from retinue.collect.progress import DAY_SECONDS, Place, Pool, Progress, Standing
@@ -100,11 +101,11 @@ class Collector:
             read = PageRead(*place, before, page.bound, page.answered_at, page.log_id, page.sha256, page.body.decode())
             before += len(page.rows)
             listing.collected.clear()  # it is all written down
-            self._write(read)
+            self._write(read, page)
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: Record, page: Page | None = None) -> None:
         self._journal.add(record)
-        self._progress.take(record)
+        self._progress.take(record, page)
         self._on_change()
 
     async def _within_calls(self, plan: Plan, pool: Pool, ask: Callable[[], Awaitable[_T]]) -> _T:

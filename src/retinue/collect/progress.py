@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from retinue.client.answers import Person
+from retinue.client.answers import Page, Person
 from retinue.client.walk import newest_of
 from retinue.collect.journal import Begun, InfoRead, ListName, PageRead, Record, Unavailable
 
@@ -53,8 +53,8 @@ class Progress:
         self._day = 0
         self._calls = Counter[Pool]()
 
-    def take(self, record: Record) -> None:
-        """Take notice of a record."""
+    def take(self, record: Record, page: Page | None = None) -> None:
+        """Take notice of a record; of a page that is at hand it need not be read again."""
         if isinstance(record, Begun):
             self.begun = record
             return
@@ -68,7 +68,7 @@ class Progress:
         if isinstance(record, InfoRead):
             standing.state = "complete"
             return
-        page = record.page()
+        page = page or record.page()
         standing.pages += 1
         standing.rows = record.before + len(page.rows)
         standing.cursor, standing.newest = page.cursor, newest_of(page)

@@ -12,18 +12,16 @@ second of its own, as late as it can have been.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 
 from retinue.client.answers import Profile
 from retinue.collect.journal import InfoRead, PageRead, Record
 from retinue.collect.progress import Place, Standing
+from retinue.export.duck import Duck, numbered
 
-_MEMORY = "700MB"
-_THREADS = 2
+MEMORY = "700MB"
 _RECORDS_AT_ONCE = 200
 
 _PROFILE = dict.fromkeys(Profile.__struct_fields__, "VARCHAR") | {
@@ -118,64 +116,32 @@ EDGES = (
 )
 
 
-class Tables:
-    """The tables, in a folder of which nothing else is expected to stay."""
+def fill(
+    duck: Duck,
+    records: Iterable[Record],
+    standings: Iterable[tuple[Place, Standing]],
+    on_rows: Callable[[int], None],
+) -> None:
+    """Read a journal to its end into a database. `on_rows` gets how many rows there are so far."""
+    for table, columns in _COLUMNS.items():
+        duck.run(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind in columns.items())})")
+    waiting, count = iter(records), 0
+    while some := list(islice(waiting, _RECORDS_AT_ONCE)):
+        rows = [row for record in some if isinstance(record, PageRead) for row in _rows(record)]
+        _add(duck, "row_", rows)
+        _add(duck, "profile", [_profile(record) for record in some if isinstance(record, InfoRead)])
+        on_rows(count := count + len(rows))
+    _add(duck, "list_", [_standing(place, standing) for place, standing in standings])
+    for statement in (_STANDING, _FOLLOW, _ACCOUNT):
+        duck.run(statement)
 
-    def __init__(self, folder: Path) -> None:
-        self._duck = duckdb.connect(folder / "tables.duckdb")
-        for setting, value in (
-            ("memory_limit", _MEMORY),
-            ("threads", _THREADS),
-            ("temp_directory", folder / "spilled"),
-        ):
-            self._duck.execute(f"SET {setting} = {_quoted(value)}")
-        for table, columns in _COLUMNS.items():
-            named = ", ".join(f"{name} {kind}" for name, kind in columns.items())
-            self._duck.execute(f"CREATE TABLE {table} ({named})")
 
-    def close(self) -> None:
-        """Close the tables."""
-        self._duck.close()
-
-    def fill(
-        self, records: Iterable[Record], standings: Iterable[tuple[Place, Standing]], on_rows: Callable[[int], None]
-    ) -> None:
-        """Read a journal to its end. `on_rows` gets how many rows there are so far."""
-        waiting, count = iter(records), 0
-        while some := list(islice(waiting, _RECORDS_AT_ONCE)):
-            rows = [row for record in some if isinstance(record, PageRead) for row in _rows(record)]
-            self._add("row_", rows)
-            self._add("profile", [_profile(record) for record in some if isinstance(record, InfoRead)])
-            on_rows(count := count + len(rows))
-        self._add("list_", [_standing(place, standing) for place, standing in standings])
-        for statement in (_STANDING, _FOLLOW, _ACCOUNT):
-            self._duck.execute(statement)
-
-    def count(self, table: str) -> int:
-        """How many rows one of `QUERIES` has."""
-        return int(self._duck.execute(f"SELECT count(*) FROM ({QUERIES[table]})").fetchall()[0][0])  # noqa: S608 - ours
-
-    def rows(self, query: str) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query."""
-        reading = self._duck.cursor()
-        reading.execute(query)
-        while batch := reading.fetchmany(10_000):
-            yield from batch
-
-    def copy(self, table: str, path: Path, options: str) -> None:
-        """Write a table into a file, with the options of SQL's COPY."""
-        self._duck.execute(f"COPY ({QUERIES[table]}) TO {_quoted(path)} ({options})")
-
-    def _add(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
-        if not rows:
-            return
-        kinds = _COLUMNS[table].values()
+def _add(duck: Duck, table: str, rows: Sequence[Sequence[Any]]) -> None:
+    if rows:
         values = zip(*rows, strict=True)
-        chunk = {f"column{number:02}": np.array(column, object) for number, column in enumerate(values)}
-        casts = ", ".join(f"CAST({name} AS {kind})" for name, kind in zip(chunk, kinds, strict=True))
-        self._duck.register("chunk", chunk)
-        self._duck.execute(f"INSERT INTO {table} SELECT {casts} FROM chunk")  # noqa: S608 - names of ours
-        self._duck.unregister("chunk")
+        chunk = {numbered(number): np.array(column, object) for number, column in enumerate(values)}
+        kinds = zip(chunk, _COLUMNS[table].values(), strict=True)
+        duck.add(table, chunk, ", ".join(f"CAST({name} AS {kind})" for name, kind in kinds))
 
 
 def _rows(record: PageRead) -> Iterator[tuple[Any, ...]]:
@@ -198,7 +164,3 @@ def _profile(record: InfoRead) -> tuple[Any, ...]:
 
 def _standing(place: Place, standing: Standing) -> tuple[Any, ...]:
     return (*place, standing.state, standing.pages, standing.rows, standing.first_at, standing.last_at)
-
-
-def _quoted(text: object) -> str:
-    return "'" + str(text).replace("'", "''") + "'"

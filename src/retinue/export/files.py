@@ -1,8 +1,6 @@
 """The files of an export: a new folder with all of them, or none."""
 
-import os
 import shutil
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from secrets import token_hex
@@ -11,7 +9,9 @@ from msgspec import Struct
 
 from retinue.errors import InputError
 from retinue.export import graphml
-from retinue.export.gathered import ACCOUNTS, FOLLOWS, Gathered, OnRows, translated
+from retinue.export.duck import Duck, translated
+from retinue.export.durable import sync
+from retinue.export.gathered import ACCOUNTS, FOLLOWS, MEMORY, OnRows, gather
 from retinue.store.whole import WholeGraph
 
 _PRIVATE = 0o700  # names of private accounts are in it
@@ -25,33 +25,12 @@ class Exported(Struct, frozen=True):
     files: list[Path]
 
 
-def _write_parquet(gathered: Gathered, folder: Path) -> None:
-    _write_tables(gathered, folder, "parquet", "FORMAT parquet, COMPRESSION zstd")
-
-
-def _write_csv(gathered: Gathered, folder: Path) -> None:
-    _write_tables(gathered, folder, "csv", "FORMAT csv, HEADER true")
-
-
-def _write_json_lines(gathered: Gathered, folder: Path) -> None:
-    _write_tables(gathered, folder, "jsonl", "FORMAT json")
-
-
-def _write_graphml(gathered: Gathered, folder: Path) -> None:
-    graphml.write(folder / "graph.graphml", gathered.rows(ACCOUNTS), gathered.rows(FOLLOWS))
-
-
-def _write_tables(gathered: Gathered, folder: Path, ending: str, options: str) -> None:
-    gathered.copy(ACCOUNTS, folder / f"accounts.{ending}", options)
-    gathered.copy(FOLLOWS, folder / f"follows.{ending}", options)
-
-
-FORMATS: dict[str, Callable[[Gathered, Path], None]] = {
-    "parquet": _write_parquet,
-    "csv": _write_csv,
-    "jsonl": _write_json_lines,
-    "graphml": _write_graphml,
-}
+def _write(duck: Duck, folder: Path, kind: str) -> None:
+    if kind == "graphml":
+        graphml.write(folder / "graph.graphml", duck.rows(ACCOUNTS), duck.rows(FOLLOWS))
+        return
+    duck.copy(ACCOUNTS, folder / f"accounts.{kind}", kind)
+    duck.copy(FOLLOWS, folder / f"follows.{kind}", kind)
 
 
 def export(graph: WholeGraph, folder: Path, kind: str, on_rows: OnRows, *, with_ended: bool) -> Exported:
@@ -65,7 +44,7 @@ def export(graph: WholeGraph, folder: Path, kind: str, on_rows: OnRows, *, with_
         with translated(folder):
             exported = _export_into(unfinished, graph, kind, on_rows, with_ended=with_ended)
             unfinished.rename(folder)
-            _sync(folder.parent)
+            sync(folder.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return Exported(exported.accounts, exported.follows, [folder / path.name for path in exported.files])
@@ -75,20 +54,12 @@ def _export_into(folder: Path, graph: WholeGraph, kind: str, on_rows: OnRows, *,
     working = folder / "working"
     folder.mkdir(mode=_PRIVATE)
     working.mkdir()
-    with closing(Gathered(working)) as gathered:
-        gathered.gather(graph, on_rows, with_ended=with_ended)
-        FORMATS[kind](gathered, folder)
-        counts = gathered.count(ACCOUNTS), gathered.count(FOLLOWS)
+    with closing(Duck(working, MEMORY)) as duck:
+        gather(duck, graph, on_rows, with_ended=with_ended)
+        _write(duck, folder, kind)
+        counts = duck.count(ACCOUNTS), duck.count(FOLLOWS)
     shutil.rmtree(working)
     files = sorted(folder.iterdir())
     for path in files:
-        _sync(path)
+        sync(path)
     return Exported(*counts, files)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

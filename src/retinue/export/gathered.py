@@ -3,21 +3,16 @@
 What is written does not depend on the store, its numbers or its order: equal graphs give equal tables.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import duckdb
 import numpy as np
 
-from retinue.errors import StoreError
+from retinue.export.duck import Duck, numbered
 from retinue.model import AccountRecord
 from retinue.store.whole import WholeGraph
 
 MEMORY = "900MB"
-THREADS = 2
-_ROWS_AT_ONCE = 10_000
 
 OnRows = Callable[[int], None]
 
@@ -43,60 +38,22 @@ CREATE TABLE standing (
 """
 
 
-class Gathered:
-    """The tables, in a folder of which nothing else is expected to stay."""
-
-    def __init__(self, folder: Path) -> None:
-        self._duck = duckdb.connect(folder / "gathered.duckdb")
-        for setting, value in (("memory_limit", MEMORY), ("threads", THREADS), ("temp_directory", folder / "spilled")):
-            self._duck.execute(f"SET {setting} = '{str(value).replace(chr(39), chr(39) * 2)}'")
-        self._duck.execute(_TABLES)
-
-    def close(self) -> None:
-        """Close the tables."""
-        self._duck.close()
-
-    def gather(self, graph: WholeGraph, on_rows: OnRows, *, with_ended: bool) -> None:
-        """Read a graph to its end. `on_rows` gets how many rows there are so far."""
-        rows = 0
-        for accounts in graph.accounts():
-            columns = zip(*(_account_row(number, record) for number, record in accounts), strict=True)
-            self._add("account", [np.array(column, object) for column in columns])
-            on_rows(rows := rows + len(accounts))
-        for standings in graph.standings(with_ended=with_ended):
-            if len(standings.starts):
-                self._add("standing", standings)
-                on_rows(rows := rows + len(standings.starts))
-
-    def count(self, query: str) -> int:
-        """How many rows a query has."""
-        return int(self._duck.execute(f"SELECT count(*) FROM ({query})").fetchall()[0][0])  # noqa: S608 - queries of ours
-
-    def rows(self, query: str) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query."""
-        reading = self._duck.cursor()
-        reading.execute(query)
-        while batch := reading.fetchmany(_ROWS_AT_ONCE):
-            yield from batch
-
-    def copy(self, query: str, path: Path, options: str) -> None:
-        """Write the rows of a query into a file of a neutral name, with the options of SQL's COPY."""
-        self._duck.execute(f"COPY ({query}) TO '{str(path).replace(chr(39), chr(39) * 2)}' ({options})")
-
-    def _add(self, table: str, columns: Sequence[Any]) -> None:
-        chunk = {f"column{number:02}": column for number, column in enumerate(columns)}
-        self._duck.register("chunk", chunk)
-        self._duck.execute(f"INSERT INTO {table} FROM chunk")
-        self._duck.unregister("chunk")
+def gather(duck: Duck, graph: WholeGraph, on_rows: OnRows, *, with_ended: bool) -> None:
+    """Read a graph to its end. `on_rows` gets how many rows there are so far."""
+    duck.run(_TABLES)
+    rows = 0
+    for accounts in graph.accounts():
+        columns = zip(*(_account_row(number, record) for number, record in accounts), strict=True)
+        duck.add("account", _numbered(np.array(column, object) for column in columns))
+        on_rows(rows := rows + len(accounts))
+    for standings in graph.standings(with_ended=with_ended):
+        if len(standings.starts):
+            duck.add("standing", _numbered(standings))
+            on_rows(rows := rows + len(standings.starts))
 
 
-@contextmanager
-def translated(what: Path) -> Iterator[None]:
-    """Turn errors of DuckDB and of the disk into ours."""
-    try:
-        yield
-    except (OSError, duckdb.Error) as error:
-        raise StoreError(f"{what}: cannot be written: {error}") from error
+def _numbered(columns: Iterable[Any]) -> dict[str, Any]:
+    return {numbered(number): column for number, column in enumerate(columns)}
 
 
 def _account_row(number: int, record: AccountRecord) -> tuple[Any, ...]:

@@ -1,0 +1,75 @@
+"""Tables of DuckDB on disk: filled by columns, read by rows, copied into files. It knows no table by name."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from retinue.errors import StoreError
+
+THREADS = 2
+# Kinds of tables by the endings of their files, as options of SQL's COPY.
+FORMATS = {
+    "parquet": "FORMAT parquet, COMPRESSION zstd",
+    "csv": "FORMAT csv, HEADER true",
+    "jsonl": "FORMAT json",
+}
+_ROWS_AT_ONCE = 10_000
+
+
+class Duck:
+    """A database in a folder of which nothing else is expected to stay. `memory` is as DuckDB writes it: 900MB."""
+
+    def __init__(self, folder: Path, memory: str) -> None:
+        self._duck = duckdb.connect(folder / "tables.duckdb")
+        for setting, value in (("memory_limit", memory), ("threads", THREADS), ("temp_directory", folder / "spilled")):
+            self.run(f"SET {setting} = {_quoted(value)}")
+
+    def close(self) -> None:
+        """Close the database."""
+        self._duck.close()
+
+    def run(self, statement: str) -> None:
+        """Run a statement that has no result."""
+        self._duck.execute(statement)
+
+    def add(self, table: str, columns: Mapping[str, Any], casts: str = "*") -> None:
+        """Add rows to a table; `columns` are arrays by name, in the table's order, `casts` what SQL makes of them."""
+        self._duck.register("chunk", columns)
+        self._duck.execute(f"INSERT INTO {table} SELECT {casts} FROM chunk")  # noqa: S608 - names of ours
+        self._duck.unregister("chunk")
+
+    def count(self, query: str) -> int:
+        """How many rows a query has."""
+        return int(self._duck.execute(f"SELECT count(*) FROM ({query})").fetchall()[0][0])  # noqa: S608 - queries of ours
+
+    def rows(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query."""
+        reading = self._duck.cursor()
+        reading.execute(query)
+        while batch := reading.fetchmany(_ROWS_AT_ONCE):
+            yield from batch
+
+    def copy(self, query: str, path: Path, kind: str) -> None:
+        """Write the rows of a query into a file, in one of `FORMATS`."""
+        self._duck.execute(f"COPY ({query}) TO {_quoted(path)} ({FORMATS[kind]})")
+
+
+@contextmanager
+def translated(what: Path) -> Iterator[None]:
+    """Turn errors of DuckDB and of the disk into ours."""
+    try:
+        yield
+    except (OSError, duckdb.Error) as error:
+        raise StoreError(f"{what}: cannot be written: {error}") from error
+
+
+def numbered(number: int) -> str:
+    """A name for a column that has none, by its place."""
+    return f"column{number:02}"
+
+
+def _quoted(text: object) -> str:
+    return "'" + str(text).replace("'", "''") + "'"
