@@ -97,7 +97,7 @@ def _collected(server: LocalServer, folder: Path, wanted: Sequence[Place], days:
             async with AsyncClient(
                 server.client_key, server.client_secret, server.url, policy=policy, outside=outside
             ) as client:
-                collector = Collector(client, journal, progress, outside, lambda: None)
+                collector = Collector(client, journal, progress, outside)
                 return await collector.run(Plan(wanted, {"lists": sys.maxsize, "info": 0}, AT_ONCE, "wait"))
 
     progress = collection.opened(folder, server.url, server.clock.now())

@@ -110,7 +110,7 @@ def _collect(folder: Path, name: str, seed: int, instant: float | None) -> None:
             with closing(Journal(target / collection.PAGES)) as journal:
                 key, secret = server.client_key, server.client_secret
                 async with AsyncClient(key, secret, server.url, outside=around) as client:
-                    outcome = await Collector(client, journal, progress, around, lambda: None).run(
+                    outcome = await Collector(client, journal, progress, around).run(
                         Plan(wanted, {"lists": 20_000, "info": 0})
                     )
             if outcome.failed:

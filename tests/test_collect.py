@@ -149,7 +149,7 @@ def collected(server: LocalServer, folder: Path, plan: Plan, policy: Policy, sle
         key, secret = server.client_key, server.client_secret
         with closing(journal.Journal(folder / "pages.jsonl")) as writing:
             async with AsyncClient(key, secret, server.url, policy=policy, outside=outside) as client:
-                return await Collector(client, writing, progress, outside, lambda: None).run(plan)
+                return await Collector(client, writing, progress, outside).run(plan)
 
     return asyncio.run(run())
 
@@ -256,7 +256,7 @@ def test_who_was_followed_and_unfollowed_between(retinue_server: LocalServer, tm
         (lambda folder: (folder / "follows.parquet").write_bytes(b"x"), "follows.parquet: has 1 bytes"),
         (lambda folder: edit(folder, '\\"f449\\"', '\\"f999\\"'), "has another hash than it had"),
         (lambda folder: drop_line(folder, 2), "do not go on with cursor"),
-        (lambda folder: drop_line(folder, -1), "not 7 with 571"),
+        (lambda folder: drop_line(folder, -1), "has 6 pages, not 7"),
     ],
 )
 def test_damage_to_a_collection_is_found(retinue_server: LocalServer, tmp_path: Path, damage: Any, words: str) -> None:
@@ -368,6 +368,9 @@ def test_a_refused_name_does_not_stop_the_others(tmp_path: Path) -> None:
         class Picky(AsyncClient):
             """Refuses one name."""
 
+            async def log_in(self, *, anew: bool = False) -> None:
+                """Nobody is asked."""
+
             async def raw_user_info(self, username: str) -> Info:
                 if username == "odd":
                     raise refused  # noqa: B023 - it runs in this round
@@ -381,7 +384,7 @@ def test_a_refused_name_does_not_stop_the_others(tmp_path: Path) -> None:
             outside = Outside()
             with closing(journal.Journal(folder / "pages.jsonl")) as writing:  # noqa: B023 - the same
                 async with Picky("k", "s", outside=outside) as client:
-                    collector = Collector(client, writing, progress, outside, lambda: None)  # noqa: B023 - the same
+                    collector = Collector(client, writing, progress, outside)  # noqa: B023 - the same
                     return await collector.run(Plan(wanted, {"lists": 9, "info": 9}, 1))  # noqa: B023 - the same
 
         if expected:

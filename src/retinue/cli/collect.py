@@ -1,19 +1,22 @@
 """`retinue collect`: collecting lists from TikTok or from a server of the same contract, and looking at what was."""
 
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retinue.cli import collect_mirror
 from retinue.cli.flags import flag
 from retinue.cli.groups import group
+from retinue.cli.signals import ending_in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
-    from retinue.collect.collector import Outcome, Plan
+    from retinue.client.clients import Options
+    from retinue.collect.collector import Outcome, Plan, Watching
     from retinue.collect.progress import Place, Pool, Progress
 
 INCOMPLETE = 1
@@ -28,7 +31,7 @@ _HELP_KEY = "The client key."
 _HELP_SECRET = "The client secret. Other users of the machine can see it in a command line, not in the environment."  # noqa: S105
 _HELP_LISTS = f"What to collect, separated by commas: {', '.join(LISTS)}."
 _HELP_FORMAT = f"Kinds of files to write, separated by commas: {', '.join(FORMATS)}."
-_HELP_INTO = "A new store to load the collected graph into; `retinue serve` then serves it."
+_HELP_INTO = "A new store to load the graph into when all of it is there; `retinue serve` then serves it."
 _HELP_CALLS = "How many calls for lists may be answered a day (UTC), as your quota has it."
 _HELP_INFO_CALLS = "How many calls for user info may be answered a day (UTC)."
 _HELP_AT_ONCE = "How many lists are read at a time."
@@ -70,20 +73,22 @@ def collect(
     if not client_key or not client_secret:
         raise InputError("collect: give --client-key and --client-secret, best in the environment (--help names both)")
     chosen, formats = _chosen("--lists", lists, LISTS), _chosen("--format", kinds, FORMATS)
-    if into and Path(into).exists():
-        raise InputError(
-            f"--into {into}: is there already; a mirror is made new each time, so that its order is the lists'"
-        )
+    if into:
+        collect_mirror.check_place(into)
     wanted = _places(_names_in(usernames), chosen)
     calls: dict[Pool, int] = {"lists": calls_per_day, "info": info_calls_per_day}
     plan = Plan(wanted, calls, at_once, "wait" if wait else "stop")
-    with collection.held(folder):
+    with ending_in_order(), collection.held(folder), _going_on():
         progress = collection.opened(folder, server.rstrip("/"), SystemClock().now())
         outcome = _timed(plan, folder, progress, (server, client_key, client_secret))
-        _write(folder, formats, wanted, into)
+        _write(folder, [*formats, "parquet"] if into else formats, wanted)
         _report(wanted, progress, outcome)
-    if progress.waiting(wanted):
-        raise typer.Exit(INCOMPLETE)
+        if progress.waiting(wanted):
+            if into:
+                sys.stderr.write(f"retinue: --into {into}: is made when everything is there\n")
+            raise typer.Exit(INCOMPLETE)
+        if into:
+            collect_mirror.make(folder, into)
 
 
 @app.command()
@@ -91,14 +96,18 @@ def verify(folder: Annotated[Path, typer.Argument(help="The folder of a collecti
     """Check a collection against its manifest: every file, every page, every list's order."""
     from retinue.collect import verifying
 
-    manifest = verifying.manifest_of(folder)
-    found = list(verifying.problems(folder))
-    for problem in found:
+    found = verifying.verify(folder)
+    for problem in found.problems:
         sys.stderr.write(f"{folder}: {problem}\n")
-    if found:
+    if found.problems:
         raise typer.Exit(1)
-    state = "complete" if manifest.is_complete else "not complete"
-    typer.echo(f"{folder}: {manifest.pages:,} pages with {manifest.rows:,} rows are as they came; {state}.")
+    if found.manifest is None:
+        state = "no tables were written yet"
+    elif found.newer:
+        state = f"{found.newer:,} pages came after the tables were written"
+    else:
+        state = "complete" if found.manifest.is_complete else "not complete"
+    typer.echo(f"{folder}: {found.pages:,} pages with {found.rows:,} rows are as they came; {state}.")
 
 
 @app.command()
@@ -123,17 +132,27 @@ def diff(
         sys.stderr.write(f"retinue: left out, since not complete in both: {len(compared.left_out):,} lists ({some})\n")
 
 
+@contextmanager
+def _going_on() -> "Iterator[None]":
+    """Whatever ends it early: what was collected is kept."""
+    from retinue.errors import StoreError
+
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"stopped: {error}; the same command goes on from here") from error
+    except (KeyboardInterrupt, SystemExit) as stop:
+        sys.stderr.write("retinue: stopped; the same command goes on from here\n")
+        raise typer.Exit(INTERRUPTED if isinstance(stop, KeyboardInterrupt) else int(stop.code or 0)) from None
+
+
 def _timed(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, str, str]) -> "Outcome":
     """Collect, and say at which pace."""
     from retinue.clock import SystemClock
 
     clock = SystemClock()
     began, before = clock.elapsed(), progress.pages
-    try:
-        outcome = _run(plan, folder, progress, access)
-    except KeyboardInterrupt:
-        sys.stderr.write("retinue: stopped; the same command goes on from here\n")
-        raise typer.Exit(INTERRUPTED) from None
+    outcome = _run(plan, folder, progress, access)
     seconds, pages = clock.elapsed() - began, progress.pages - before
     if pages:
         typer.echo(f"read {pages:,} pages in {seconds:,.1f} s ({pages / seconds:,.0f} a second)")
@@ -153,28 +172,25 @@ def _run(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, st
     server, key, secret = access
     outside = Outside()
 
-    async def collect(on_change: "Callable[[], None]") -> "Outcome":
+    async def collect(watching: "Watching") -> "Outcome":
         policy = Policy(quota="wait" if plan.quota == "wait" else "raise")
-        async with AsyncClient(key, secret, server, policy=policy, connections=plan.at_once) as client:
+        options: Options = {"policy": policy, "connections": plan.at_once, "on_wait": watching.waits}
+        async with AsyncClient(key, secret, server, **options) as client:
             with closing(Journal(folder / PAGES)) as journal:
-                return await Collector(client, journal, progress, outside, on_change).run(plan)
+                return await Collector(client, journal, progress, outside, watching).run(plan)
 
-    with view(plan, progress, outside.clock) as on_change:
-        return asyncio.run(collect(on_change))
+    with view(plan, progress, outside.clock) as watching:
+        return asyncio.run(collect(watching))
 
 
-def _write(folder: Path, formats: list[str], wanted: "list[Place]", into: str) -> None:
-    """The tables, the manifest, and the mirror if one is wanted."""
-    from retinue.cli.imports import import_
+def _write(folder: Path, kinds: list[str], wanted: "list[Place]") -> None:
+    """The tables and the manifest."""
     from retinue.cli.progress import bar
     from retinue.clock import SystemClock
     from retinue.collect import collection
 
-    kinds = [*formats, "parquet"] if into and "parquet" not in formats else formats
     with bar(f"writing {folder}") as on_progress:
         collection.write(folder, kinds, wanted, SystemClock().now(), lambda rows: on_progress(rows, None))
-    if into:
-        import_([folder / "follows.parquet"], into, [folder / "accounts.parquet"])
 
 
 def _report(wanted: "list[Place]", progress: "Progress", outcome: "Outcome") -> None:
@@ -187,6 +203,8 @@ def _report(wanted: "list[Place]", progress: "Progress", outcome: "Outcome") -> 
     typer.echo(f"{progress.pages:,} pages, {progress.rows:,} rows")
     for place, reason in sorted(outcome.failed.items()):
         sys.stderr.write(f"retinue: {place.list} of {place.name}: {reason}\n")
+    if outcome.unreachable:
+        sys.stderr.write(f"retinue: stopped, since the service does not answer: {outcome.unreachable}\n")
     for pool, second in outcome.resets_at.items():
         at = datetime.fromtimestamp(second, UTC).isoformat()
         sys.stderr.write(f"retinue: the day's calls for {pool} are spent; the same command goes on from {at}\n")

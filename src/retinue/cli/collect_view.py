@@ -1,32 +1,35 @@
-"""What a person sees while lists are being collected: on standard error, where somebody is watching."""
+"""What a person sees while lists are being collected: on standard error, a bar where somebody is watching."""
 
+import sys
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
     from retinue.clock import Clock
-    from retinue.collect.collector import Plan
+    from retinue.collect.collector import Plan, Watching
     from retinue.collect.progress import Progress
 
 _SHOWN_EVERY_SECONDS = 0.2
+_LONG_SECONDS = 5  # shorter waits are nothing to speak of
+_TOLD_EVERY_SECONDS = 60  # where there is no bar
 
 
 @contextmanager
-def view(plan: "Plan", progress: "Progress", clock: "Clock") -> "Iterator[Callable[[], None]]":
-    """A bar of lists, with rows, calls left today and the time that is left; call what it gives after each answer."""
+def view(plan: "Plan", progress: "Progress", clock: "Clock") -> "Iterator[Watching]":
+    """A bar of lists, with rows, calls left today and the time that is left; and why it waits, if it does for long."""
     from rich.console import Console
     from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
     with Bar(*_columns(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("collecting", total=len(plan.wanted), said="")
-        yield _Shown(bar, task, plan, progress, clock).show
+        yield _Shown(bar, task, plan, progress, clock)
 
 
 class _Shown:
@@ -34,10 +37,10 @@ class _Shown:
 
     def __init__(self, bar: "Bar", task: "TaskID", plan: "Plan", progress: "Progress", clock: "Clock") -> None:
         self._bar, self._task, self._plan, self._progress, self._clock = bar, task, plan, progress, clock
-        self._began = self._next = clock.elapsed()
+        self._began = self._next = self._told = clock.elapsed()
         self._finished_before = self._finished()
 
-    def show(self) -> None:
+    def changed(self) -> None:
         """Show how far it is."""
         now = self._clock.elapsed()
         if now < self._next or self._bar.disable:
@@ -50,6 +53,18 @@ class _Shown:
         left = self._plan.calls_per_day["lists"] - self._progress.calls_on(day, "lists")
         said = f"{self._progress.rows:,} rows, {left:,} calls left today{self._time_left(finished, now)}"
         self._bar.update(self._task, completed=finished, said=said)
+
+    def waits(self, seconds: float, reason: str) -> None:
+        """Say why."""
+        if seconds < _LONG_SECONDS:
+            return
+        said = f"waiting for {timedelta(seconds=int(seconds))}: {reason}"
+        now = self._clock.elapsed()
+        if not self._bar.disable:
+            self._bar.update(self._task, said=said)
+        elif now >= self._told:
+            self._told = now + _TOLD_EVERY_SECONDS
+            sys.stderr.write(f"retinue: {said}\n")
 
     def _finished(self) -> int:
         return sum(standing.state != "incomplete" for standing in self._progress.standings.values())

@@ -1,9 +1,6 @@
 """`retinue export`."""
 
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +8,7 @@ from typing import Annotated
 import typer
 
 from retinue.cli.flags import Store, flag
+from retinue.cli.signals import ending_in_order
 from retinue.settings import default_of
 
 
@@ -43,17 +41,7 @@ def export(
     from retinue.cli.progress import bar
     from retinue.export import files
 
-    with _leaving_nothing(), closing(assemble.open_whole(store)) as graph, bar(f"reading {store}") as on_progress:
+    with ending_in_order(), closing(assemble.open_whole(store)) as graph, bar(f"reading {store}") as on_progress:
         exported = files.export(graph, folder, kind.value, lambda rows: on_progress(rows, None), with_ended=history)
     names = ", ".join(path.name for path in exported.files)
     typer.echo(f"Exported {exported.accounts:,} accounts and {exported.follows:,} follows to {folder} ({names}).")
-
-
-@contextmanager
-def _leaving_nothing() -> Iterator[None]:
-    """Signals that would end the program at once let it remove what it has begun; Ctrl-C does so by itself."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, lambda found, _: sys.exit(128 + found)) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)

@@ -1,10 +1,11 @@
 """What a service of this contract answers: bytes to pages, profiles and tokens, or to the reason why not. Pure.
 
 Forgiving where TikTok's own answers are known to vary (docs/client.md): a list that is missing is empty, numbers may
-be strings, an error may come with status 200. Knows nothing of asking again.
+be strings, a null is as if it were not there, an error may come with status 200. Knows nothing of asking again.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
@@ -73,7 +74,7 @@ class Answer(Struct, frozen=True):
     @property
     def log_id(self) -> str:
         """By which the service can find the request again; empty where it has said none."""
-        return self.headers.get("x-tt-logid", "")
+        return self.headers.get("x-tt-logid", "").encode("ascii", "replace").decode()
 
 
 class Page(Struct, frozen=True):
@@ -180,6 +181,8 @@ def token(answer: Answer) -> Token | Fault:
     except msgspec.MsgspecError:
         return Fault("unusable", _summary(answer))
     if read.access_token and read.expires_in > 0:
+        if not (read.access_token.isascii() and read.access_token.isprintable()):
+            return Fault("unusable", "a token that cannot be sent in a header", log_id=read.log_id)
         return Token(read.access_token, read.expires_in)
     message = read.error_description or _summary(answer)
     return Fault("refused" if read.error in _FINAL_TOKEN_ERRORS else "unusable", message, read.error, read.log_id)
@@ -192,9 +195,8 @@ def reason_of(message: str) -> str:
 
 def _data(answer: Answer, kind: type[_T]) -> tuple[_T, str] | Fault:
     """The data of a good answer with its log_id."""
-    try:
-        envelope = msgspec.json.decode(answer.body.decode(), type=_Envelope, strict=False)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    envelope = _envelope(answer.body)
+    if envelope is None:
         # A page of HTML is a gateway's, and says nothing of the account.
         why = _KINDS_BY_STATUS.get(answer.status, "unusable")
         return Fault("unusable" if why == "account" else why, _summary(answer), log_id=answer.log_id)
@@ -203,9 +205,39 @@ def _data(answer: Answer, kind: type[_T]) -> tuple[_T, str] | Fault:
     if answer.status != OK or error.code != "ok":
         return _fault(answer, error, log_id)
     try:
-        return msgspec.convert(envelope.data or {}, kind, strict=False), log_id
+        return _converted(envelope.data or {}, kind), log_id
     except msgspec.ValidationError as wrong:
         return Fault("unusable", f"an answer without what was asked for: {wrong}", log_id=log_id)
+
+
+def _envelope(body: bytes) -> _Envelope | None:
+    """What every answer of the service is; None where it is none of them."""
+    try:
+        return msgspec.json.decode(body.decode(), type=_Envelope, strict=False)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
+    try:  # once more, with a reader that takes halves of characters
+        return msgspec.convert(_mended(json.loads(body)), _Envelope, strict=False)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def _converted(data: dict[str, Any], kind: type[_T]) -> _T:
+    try:
+        return msgspec.convert(data, kind, strict=False)
+    except msgspec.ValidationError:
+        return msgspec.convert(_mended(data), kind, strict=False)
+
+
+def _mended(value: Any) -> Any:
+    """JSON without nulls, and with U+FFFD for halves of characters: names that were cut in the middle of an emoji."""
+    if isinstance(value, dict):
+        return {_mended(name): _mended(part) for name, part in value.items() if part is not None}
+    if isinstance(value, list):
+        return [{} if part is None else _mended(part) for part in value]
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value
 
 
 def _fault(answer: Answer, error: _Error, log_id: str) -> Fault:

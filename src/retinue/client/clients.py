@@ -10,7 +10,7 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack
 from msgspec import Struct
 
 from retinue.client.answers import Info, Person, Profile
-from retinue.client.driver import Driver, Target
+from retinue.client.driver import Driver, OnWait, Target
 from retinue.client.listing import AsyncListing, Listing
 from retinue.client.protocol import Policy, Protocol
 from retinue.client.walk import Walk
@@ -32,11 +32,15 @@ class Outside(Struct, frozen=True):
 
 
 class Options(TypedDict, total=False):
-    """How to ask: how patiently (`Policy`), over how many connections (32), how long to wait for an answer (60 s)."""
+    """How to ask: how patiently (`Policy`), over how many connections (32), how long to wait for an answer (60 s).
+
+    `on_wait` is called whenever the client is going to wait, with the seconds and the reason.
+    """
 
     policy: Policy
     connections: int
     timeout_seconds: float
+    on_wait: OnWait
     outside: Outside
 
 
@@ -72,7 +76,7 @@ class AsyncClient:
         policy = options.get("policy") or Policy()
         target = Target(url, options.get("connections", 32), options.get("timeout_seconds", 60.0))
         self._protocol = Protocol(client_key, client_secret, policy, outside.clock, outside.chance)
-        self._driver = Driver(self._protocol, target, outside.sleep)
+        self._driver = Driver(self._protocol, target, outside.sleep, options.get("on_wait", _in_silence))
 
     def following(self, username: str, **start: Unpack[Start]) -> AsyncListing:
         """The accounts that an account follows, newest first. Raises `InputError` where `Start` makes no sense."""
@@ -89,6 +93,13 @@ class AsyncClient:
     async def raw_user_info(self, username: str) -> Info:
         """An account's profile as it came: when, under which log_id, in which bytes."""
         return await self._driver.run(self._protocol.info(username))
+
+    async def log_in(self, *, anew: bool = False) -> None:
+        """Make sure that there is a token, as all else does by itself; `anew`: another one.
+
+        Raises `Refused`, `GaveUp`.
+        """
+        await self._driver.token(self._protocol.known_token(None) if anew else None)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -160,6 +171,10 @@ class Client:
         except BaseException:  # such as Ctrl-C, while we wait
             waiting.cancel()
             raise
+
+
+def _in_silence(_seconds: float, _reason: str) -> None:
+    """Who waits tells nobody."""
 
 
 def _body(username: str, start: Start) -> dict[str, Any]:

@@ -1,17 +1,22 @@
 """The only file that knows the HTTP library: does what the protocol's generators say, on an event loop.
 
-Proxies and authorities are taken from the environment, as most programs do.
+Proxies and authorities are taken from the environment, as most programs do; passwords from `.netrc` are not, since a
+token stands where they would.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from copy import copy
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from msgspec import Struct
 
 from retinue.client.answers import Answer
+from retinue.client.errors import ClientError
 from retinue.client.protocol import Ask, Broken, NeedToken, Protocol, Steps
 from retinue.errors import InputError
 
@@ -20,6 +25,8 @@ _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
 
 _T = TypeVar("_T")
+
+OnWait = Callable[[float, str], None]  # for how many seconds, and why
 
 
 class Target(Struct, frozen=True):
@@ -31,10 +38,10 @@ class Target(Struct, frozen=True):
 
 
 class Driver:
-    """Runs generators, any number at once. `sleep` takes seconds."""
+    """Runs generators, any number at once. `sleep` takes seconds; `on_wait` is told before each."""
 
     def __init__(
-        self, protocol: Protocol, target: Target, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self, protocol: Protocol, target: Target, sleep: Callable[[float], Awaitable[None]], on_wait: OnWait
     ) -> None:
         parts = urlsplit(target.url)
         if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
@@ -44,8 +51,9 @@ class Driver:
         self._target = target
         self._url = target.url.rstrip("/")
         self._sleep = sleep
+        self._on_wait = on_wait
         self._session: aiohttp.ClientSession | None = None
-        self._renewing = asyncio.Lock()
+        self._fetching: asyncio.Task[str] | None = None
 
     async def run(self, steps: Steps[_T]) -> _T:
         """What a generator returns in the end."""
@@ -56,9 +64,10 @@ class Driver:
                 if isinstance(effect, Ask):
                     said = await self._send(effect)
                 elif isinstance(effect, NeedToken):
-                    said = await self._token(effect.refused)
+                    said = await self.token(effect.refused)
                 else:
                     said = None
+                    self._on_wait(effect.seconds, effect.reason)
                     await self._sleep(effect.seconds)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]  # a generator's result has no type
@@ -67,14 +76,30 @@ class Driver:
 
     async def close(self) -> None:
         """Close all connections."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            with suppress(asyncio.CancelledError, ClientError):
+                await self._fetching
         if self._session is not None:
             await self._session.close()
 
-    async def _token(self, refused: str | None) -> str:
-        """A good token; one is fetched, however many wait for it."""
-        async with self._renewing:
-            known = self._protocol.known_token(refused)
-            return await self.run(self._protocol.fetch_token()) if known is None else known
+    async def token(self, refused: str | None) -> str:
+        """A good token. However many wait for one, it is fetched once; where that fails, it has failed for all."""
+        known = self._protocol.known_token(refused)
+        if known is not None:
+            return known
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch())
+        try:
+            return await asyncio.shield(self._fetching)
+        except ClientError as error:
+            raise copy(error) from None  # one for each: what it says of a list is filled in by who reads that
+
+    async def _fetch(self) -> str:
+        try:
+            return await self.run(self._protocol.fetch_token())
+        finally:
+            self._fetching = None
 
     async def _send(self, ask: Ask) -> Answer | Broken:
         headers = {"Content-Type": _FORM if ask.token is None else _JSON}
@@ -95,10 +120,16 @@ class Driver:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._target.connections),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self._target.timeout_seconds),
-                trust_env=True,
+                proxy=_proxy_of(self._url),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+
+def _proxy_of(url: str) -> str | None:
+    """The proxy that the environment names for a URL."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
 async def _whole(content: aiohttp.StreamReader) -> bytes:

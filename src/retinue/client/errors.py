@@ -30,11 +30,14 @@ class Refused(ClientError):
     """An answer that says no. `code`, `message` and `log_id` are the service's own."""
 
     def __init__(self, status: int, code: str, message: str, log_id: str) -> None:
-        super().__init__(f"{code}: {message} (status {status}, log_id {log_id or 'none'})")
+        super().__init__(status, code, message, log_id)
         self.status = status
         self.code = code
         self.message = message
         self.log_id = log_id
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message} (status {self.status}, log_id {self.log_id or 'none'})"
 
 
 class AccountUnavailable(Refused):
@@ -42,6 +45,7 @@ class AccountUnavailable(Refused):
 
     def __init__(self, reason: str, status: int, code: str, message: str, log_id: str) -> None:
         super().__init__(status, code, message, log_id)
+        self.args = (reason, *self.args)  # so that it can be copied, and sent to another process
         self.reason = reason
 
 
@@ -50,6 +54,7 @@ class QuotaSpent(Refused):
 
     def __init__(self, resets_at: int, status: int, code: str, message: str, log_id: str) -> None:
         super().__init__(status, code, message, log_id)
+        self.args = (resets_at, *self.args)
         self.resets_at = resets_at
 
 

@@ -28,6 +28,7 @@ _RENEW_BEFORE_SECONDS = 60
 _TRIES_OF_A_TOKEN = 3
 _AFTER_MIDNIGHT_SECONDS = 5
 _STILL_SPENT_SECONDS = 300
+_MOST_DIGITS = 9  # of seconds in a header
 
 _T = TypeVar("_T")
 
@@ -176,7 +177,9 @@ class Protocol:
         """Until midnight, where that is wanted; if it is still spent then, a short while: clocks differ."""
         now = self._clock.now()
         said = _seconds(answer, "ratelimit-reset")
-        resets_at = now + (_DAY_SECONDS - now % _DAY_SECONDS if said is None else said)
+        if said is None or said > _DAY_SECONDS:
+            said = _DAY_SECONDS - now % _DAY_SECONDS
+        resets_at = now + said
         if self._policy.quota == "raise":
             raise QuotaSpent(resets_at, answer.status, fault.code, fault.message, fault.log_id)
         seconds = resets_at - now + _AFTER_MIDNIGHT_SECONDS if times == 1 else _STILL_SPENT_SECONDS
@@ -197,7 +200,7 @@ def _read(read: Callable[[Answer], _T | Fault], answer: Answer | Broken) -> _T |
 def _seconds(answer: Answer | Broken, header: str) -> int | None:
     """What a header says in seconds, as far as it does."""
     said = answer.headers.get(header, "") if isinstance(answer, Answer) else ""
-    return int(said) if said.isascii() and said.isdigit() else None
+    return int(said) if said.isascii() and said.isdigit() and len(said) <= _MOST_DIGITS else None
 
 
 def _final(fault: Fault, status: int) -> Refused:

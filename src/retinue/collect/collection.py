@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from secrets import token_hex
 
 import msgspec
 from msgspec import Struct
@@ -21,12 +20,13 @@ from retinue.collect.progress import Place, Progress
 from retinue.collect.tables import EDGES, MEMORY, NODES, QUERIES, fill
 from retinue.errors import InputError
 from retinue.export import graphml
-from retinue.export.duck import Duck, translated
+from retinue.export.duck import FORMATS, Duck, translated
 from retinue.export.durable import sync
 
 PAGES = "pages.jsonl"
 MANIFEST = "manifest.json"
 GRAPHML = "graph.graphml"
+_WORKING = "tables.new"  # what a kill leaves of it is removed by the next run
 _HASHED_AT_ONCE = 1 << 20
 
 
@@ -97,32 +97,42 @@ def replayed(folder: Path) -> Progress:
 def write(
     folder: Path, kinds: Sequence[str], wanted: Sequence[Place], now: int, on_rows: Callable[[int], None]
 ) -> Manifest:
-    """Make the files of these kinds of the journal, and the manifest. Raises `StoreError`."""
+    """Make the files of these kinds of the journal, and the manifest. Raises `StoreError`.
+
+    Those of other kinds that an earlier run has made are made anew as well: none is older than the manifest.
+    """
     progress = replayed(folder)
-    working = folder / f"{token_hex(8)}.new"
+    working = folder / _WORKING
+    kinds = list(dict.fromkeys([*kinds, *_kinds_in(folder)]))
     try:
         with translated(folder):
+            shutil.rmtree(working, ignore_errors=True)
             working.mkdir()
             with closing(Duck(working, MEMORY)) as duck:
                 fill(duck, journal.records(folder / PAGES), sorted(progress.standings.items()), on_rows)
                 facts = {name: fact for kind in kinds for name, fact in _write_kind(duck, working, kind).items()}
             for name in facts:
                 (working / name).rename(folder / name)
+            manifest = _manifest(folder, progress, wanted, now, facts)
+            _write_manifest(folder, manifest)
     finally:
         shutil.rmtree(working, ignore_errors=True)
-    manifest = _manifest(folder, progress, wanted, now, facts)
-    _write_manifest(folder, manifest)
     return manifest
 
 
-def hashed(path: Path) -> FileFacts:
-    """The facts of a file."""
+def hashed(path: Path, most: int | None = None) -> FileFacts:
+    """The facts of a file, or of its first bytes."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
-        while block := file.read(_HASHED_AT_ONCE):
+        while block := file.read(_HASHED_AT_ONCE if most is None else min(_HASHED_AT_ONCE, most - size)):
             digest.update(block)
             size += len(block)
     return FileFacts(digest.hexdigest(), size)
+
+
+def _kinds_in(folder: Path) -> list[str]:
+    found = [kind for kind in FORMATS if (folder / f"rows.{kind}").exists()]
+    return [*found, "graphml"] if (folder / GRAPHML).exists() else found
 
 
 def _write_kind(duck: Duck, folder: Path, kind: str) -> dict[str, FileFacts]:

@@ -4,9 +4,9 @@ Knows no output format and no screen.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -35,29 +35,74 @@ class Plan(Struct, frozen=True):
 
 
 class Outcome(Struct):
-    """How it ended: `failed` has why a place could not be read to its end, `resets_at` when to go on with a pool."""
+    """How it ended: `failed` has why a place could not be read to its end, `resets_at` when to go on with a pool.
+
+    `unreachable` is not empty where the service did not even give a token any more.
+    """
 
     failed: dict[Place, str]
     resets_at: dict[Pool, int]
+    unreachable: str = ""
+
+
+class Watching(Protocol):
+    """Somebody who wants to know how it goes."""
+
+    def changed(self) -> None:
+        """An answer was written down."""
+        ...
+
+    def waits(self, seconds: float, reason: str) -> None:
+        """One of the lists waits for so long."""
+        ...
+
+
+class Unwatched:
+    """Nobody does."""
+
+    def changed(self) -> None:
+        """Nothing."""
+
+    def waits(self, _seconds: float, _reason: str) -> None:
+        """Nothing."""
 
 
 class Collector:
-    """Collects into a journal. `on_change` is called after each answer that was written down."""
+    """Collects into a journal."""
 
     def __init__(
-        self, client: AsyncClient, journal: Journal, progress: Progress, outside: Outside, on_change: Callable[[], None]
+        self,
+        client: AsyncClient,
+        journal: Journal,
+        progress: Progress,
+        outside: Outside,
+        watching: Watching = Unwatched(),  # noqa: B008 - it has no state
     ) -> None:
         self._client = client
         self._journal = journal
         self._progress = progress
         self._outside = outside
-        self._on_change = on_change
+        self._watching = watching
         self._asking = Counter[Pool]()
+        self._settled = defaultdict[Pool, asyncio.Event](asyncio.Event)  # when the next call comes to its end
 
     async def run(self, plan: Plan) -> Outcome:
-        """Collect what is not there yet. Raises `Refused` where the client itself is not welcome."""
+        """Collect what is not there yet.
+
+        Raises `Refused` where the client itself is not welcome, `GaveUp` where the service is not there from the start.
+        """
         outcome = Outcome({}, {})
-        waiting = iter(self._progress.waiting(plan.wanted))
+        if not (waiting := self._progress.waiting(plan.wanted)):
+            return outcome
+        await self._client.log_in()
+        try:
+            await self._work_on(plan, iter(waiting), outcome)
+        except GaveUp as error:
+            outcome.unreachable = str(error)
+        return outcome
+
+    async def _work_on(self, plan: Plan, waiting: Iterator[Place], outcome: Outcome) -> None:
+        """Several places at a time."""
         tasks = [asyncio.create_task(self._work(plan, waiting, outcome)) for _ in range(plan.at_once)]
         try:
             await asyncio.gather(*tasks)
@@ -65,7 +110,6 @@ class Collector:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return outcome
 
     async def _work(self, plan: Plan, waiting: Iterator[Place], outcome: Outcome) -> None:
         for place in waiting:
@@ -82,8 +126,11 @@ class Collector:
                 if error.code not in _ABOUT_THE_NAME:
                     raise
                 outcome.failed[place] = str(error)
-            except (GaveUp, BrokenList) as error:
+            except BrokenList as error:
                 outcome.failed[place] = str(error)
+            except GaveUp as error:
+                outcome.failed[place] = str(error)
+                await self._client.log_in(anew=True)  # or is it not about this place?
 
     async def _collect(self, plan: Plan, place: Place) -> None:
         if place.list == "info":
@@ -106,21 +153,32 @@ class Collector:
     def _write(self, record: Record, page: Page | None = None) -> None:
         self._journal.add(record)
         self._progress.take(record, page)
-        self._on_change()
+        self._watching.changed()
 
     async def _within_calls(self, plan: Plan, pool: Pool, ask: Callable[[], Awaitable[_T]]) -> _T:
         """Ask, if one more answer is allowed today."""
         while self._calls_today(pool) + self._asking[pool] >= plan.calls_per_day[pool]:
-            now = self._outside.clock.now()
-            resets_at = now - now % DAY_SECONDS + DAY_SECONDS
-            if plan.quota == "stop":
-                raise _CallsSpent(resets_at)
-            await self._outside.sleep(resets_at - now + _AFTER_MIDNIGHT_SECONDS)
+            if self._calls_today(pool) >= plan.calls_per_day[pool]:
+                await self._next_day(plan)
+            else:  # of the calls that are on their way some may come back without an answer that counts
+                await self._settled[pool].wait()
         self._asking[pool] += 1
         try:
             return await ask()
         finally:
             self._asking[pool] -= 1
+            if settled := self._settled.pop(pool, None):
+                settled.set()
+
+    async def _next_day(self, plan: Plan) -> None:
+        """Wait for it, if that is wanted."""
+        now = self._outside.clock.now()
+        resets_at = now - now % DAY_SECONDS + DAY_SECONDS
+        if plan.quota == "stop":
+            raise _CallsSpent(resets_at)
+        seconds = resets_at - now + _AFTER_MIDNIGHT_SECONDS
+        self._watching.waits(seconds, "the day's calls are spent")
+        await self._outside.sleep(seconds)
 
     def _calls_today(self, pool: Pool) -> int:
         return self._progress.calls_on(self._outside.clock.now() // DAY_SECONDS, pool)

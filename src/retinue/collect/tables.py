@@ -8,6 +8,9 @@
 When a follow began is not in the answers. It was not after what its page was asked with, and not before the page's
 own cursor, except on the last page, whose cursor says nothing. A list keeps its order: each of its follows gets a
 second of its own, as late as it can have been.
+
+Who is who is told by folded names, since a name may be there in two spellings; the graph has the latest. A name that is
+blank or no username is in `rows`, and is nobody in the graph.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from retinue import names
 from retinue.client.answers import Profile
 from retinue.collect.journal import InfoRead, PageRead, Record
 from retinue.collect.progress import Place, Standing
@@ -33,6 +37,8 @@ _PROFILE = dict.fromkeys(Profile.__struct_fields__, "VARCHAR") | {
 }
 _COLUMNS = {
     "row_": {
+        "owner_folded": "VARCHAR",
+        "folded": "VARCHAR",
         "owner": "VARCHAR",
         "list": "VARCHAR",
         "rank": "BIGINT",
@@ -44,9 +50,10 @@ _COLUMNS = {
         "log_id": "VARCHAR",
         "page_sha256": "VARCHAR",
     },
-    "profile": {"username": "VARCHAR", **_PROFILE}
+    "profile": {"folded": "VARCHAR", "username": "VARCHAR", **_PROFILE}
     | {"collected_at": "BIGINT", "log_id": "VARCHAR", "page_sha256": "VARCHAR"},
     "list_": {
+        "folded": "VARCHAR",
         "owner": "VARCHAR",
         "list": "VARCHAR",
         "state": "VARCHAR",
@@ -57,59 +64,66 @@ _COLUMNS = {
     },
 }
 
-# Rows with a blank name, as TikTok sends some, are nobody. A second of its own for each row of a list: as late as the
-# page allows, but before that of the row before.
+# A second of its own for each row of a list: as late as the page allows, but before that of the row before.
 _STANDING = """
 CREATE TABLE standing AS
-SELECT owner, list, username, not_after, not_before,
-       greatest(min(not_after + rank) OVER (PARTITION BY owner, list ORDER BY rank) - rank, 1) AS position
-FROM row_ WHERE username <> ''
-"""
-_FOLLOW = """
-CREATE TABLE follow AS
-SELECT follower, followee, min(not_after) AS followed_at,
-       max(following_position) AS following_position, max(followers_position) AS followers_position
-FROM (
-    SELECT owner AS follower, username AS followee, not_after, position AS following_position,
-           NULL AS followers_position FROM standing WHERE list = 'following'
-    UNION ALL
-    SELECT username, owner, not_after, NULL, position FROM standing WHERE list = 'followers'
-)
-GROUP BY follower, followee
+SELECT owner_folded AS owner, list, folded, not_after,
+       greatest(min(not_after + rank) OVER (PARTITION BY owner_folded, list ORDER BY rank) - rank, 1) AS position
+FROM row_ WHERE folded NOT IN ('', owner_folded)
 """
 # Of an account that will not tell: what it hides. What others' lists show is public.
 _ACCOUNT = """
 CREATE TABLE account AS
 WITH shown AS (
-    SELECT username, arg_max(display_name, collected_at) AS display_name FROM row_ WHERE username <> ''
-    GROUP BY username
+    SELECT folded, arg_max(username, collected_at) AS username, arg_max(display_name, collected_at) AS display_name
+    FROM row_ WHERE folded <> '' GROUP BY folded
 ),
-hidden AS (
-    SELECT owner AS username, CASE
+asked AS (
+    SELECT folded, any_value(owner) AS username, bool_or(state = 'complete' OR rows > 0) AS is_there, CASE
         WHEN bool_or(state = 'withheld') THEN 'withheld'
         WHEN bool_or(state = 'private' AND list <> 'following') THEN 'private'
         WHEN bool_or(state = 'private') THEN 'following_hidden'
     END AS visibility
-    FROM list_ GROUP BY owner HAVING bool_or(state IN ('private', 'withheld'))
+    FROM list_ GROUP BY folded
 )
-SELECT username, coalesce(profile.display_name, shown.display_name, '') AS display_name,
-       coalesce(hidden.visibility, 'public') AS visibility, bio_description, avatar_url, bio_url, is_verified,
-       likes_count, video_count
-FROM (SELECT username FROM shown UNION SELECT username FROM profile UNION SELECT username FROM hidden
-      UNION SELECT owner FROM list_ WHERE state = 'complete')
-LEFT JOIN shown USING (username) LEFT JOIN profile USING (username) LEFT JOIN hidden USING (username)
+SELECT folded, coalesce(shown.username, asked.username) AS username,
+       coalesce(profile.display_name, shown.display_name, '') AS display_name,
+       coalesce(asked.visibility, 'public') AS visibility, bio_description, avatar_url, bio_url, is_verified,
+       CASE WHEN likes_count >= 0 THEN likes_count END AS likes_count,
+       CASE WHEN video_count >= 0 THEN video_count END AS video_count
+FROM shown FULL JOIN asked USING (folded) LEFT JOIN (
+    SELECT * EXCLUDE (username) FROM profile
+    QUALIFY row_number() OVER (PARTITION BY folded ORDER BY collected_at DESC) = 1
+) AS profile USING (folded)
+WHERE shown.username IS NOT NULL OR asked.is_there OR asked.visibility IS NOT NULL
+"""
+_FOLLOW = """
+CREATE TABLE follow AS
+WITH pair AS (
+    SELECT follower, followee, min(not_after) AS followed_at,
+           max(following_position) AS following_position, max(followers_position) AS followers_position
+    FROM (
+        SELECT owner AS follower, folded AS followee, not_after, position AS following_position,
+               NULL AS followers_position FROM standing WHERE list = 'following'
+        UNION ALL
+        SELECT folded, owner, not_after, NULL, position FROM standing WHERE list = 'followers'
+    )
+    GROUP BY follower, followee
+)
+SELECT a.username AS follower, b.username AS followee, followed_at, following_position, followers_position
+FROM pair JOIN account a ON a.folded = pair.follower JOIN account b ON b.folded = pair.followee
 """
 
 QUERIES = {
-    "rows": "SELECT * FROM row_ ORDER BY owner, list, rank",
-    "profiles": "SELECT * FROM profile ORDER BY username",
-    "lists": "SELECT * FROM list_ ORDER BY owner, list",
-    "accounts": "SELECT * FROM account ORDER BY username",
+    "rows": "SELECT * EXCLUDE (owner_folded, folded) FROM row_ ORDER BY owner, list, rank",
+    "profiles": "SELECT * EXCLUDE (folded) FROM profile ORDER BY username",
+    "lists": "SELECT * EXCLUDE (folded) FROM list_ ORDER BY owner, list",
+    "accounts": "SELECT * EXCLUDE (folded) FROM account ORDER BY username",
     # Those that have a place in both lists come first: no other may take it.
     "follows": "SELECT * FROM follow ORDER BY following_position IS NULL, followers_position IS NULL, follower,"
     " following_position DESC, followee",
 }
-NODES = "SELECT username AS id, * FROM account ORDER BY username"
+NODES = "SELECT username AS id, * EXCLUDE (folded) FROM account ORDER BY username"
 EDGES = (
     "SELECT follower, followee, followed_at, NULL AS ended_at, following_position, followers_position FROM follow"
     " ORDER BY follower, following_position DESC, followee"
@@ -132,7 +146,7 @@ def fill(
         _add(duck, "profile", [_profile(record) for record in some if isinstance(record, InfoRead)])
         on_rows(count := count + len(rows))
     _add(duck, "list_", [_standing(place, standing) for place, standing in standings])
-    for statement in (_STANDING, _FOLLOW, _ACCOUNT):
+    for statement in (_STANDING, _ACCOUNT, _FOLLOW):
         duck.run(statement)
 
 
@@ -141,17 +155,20 @@ def _add(duck: Duck, table: str, rows: Sequence[Sequence[Any]]) -> None:
         values = zip(*rows, strict=True)
         chunk = {numbered(number): np.array(column, object) for number, column in enumerate(values)}
         kinds = zip(chunk, _COLUMNS[table].values(), strict=True)
-        duck.add(table, chunk, ", ".join(f"CAST({name} AS {kind})" for name, kind in kinds))
+        # A number that no column can hold is as if it had not been said; the journal has it.
+        duck.add(table, chunk, ", ".join(f"TRY_CAST({name} AS {kind})" for name, kind in kinds))
 
 
 def _rows(record: PageRead) -> Iterator[tuple[Any, ...]]:
     page = record.page()
+    owner = names.fold(record.name)
     not_after = record.at if record.bound is None else record.bound
     not_before = page.cursor if page.has_more else None
     for rank, person in enumerate(page.rows, record.before):
-        names = person.username, person.display_name.replace("\0", "")
+        folded = "" if names.fault_in_username(person.username) else names.fold(person.username)
+        said = person.username.replace("\0", ""), person.display_name.replace("\0", "")
         yield (
-            *(record.name, record.list, rank, *names),
+            *(owner, folded, record.name, record.list, rank, *said),
             *(record.at, not_after, not_before, record.log_id, record.sha256),
         )
 
@@ -159,8 +176,9 @@ def _rows(record: PageRead) -> Iterator[tuple[Any, ...]]:
 def _profile(record: InfoRead) -> tuple[Any, ...]:
     profile = record.profile()
     said = (getattr(profile, name) for name in Profile.__struct_fields__)
-    return (record.name, *said, record.at, record.log_id, record.sha256)
+    return (names.fold(record.name), record.name, *said, record.at, record.log_id, record.sha256)
 
 
 def _standing(place: Place, standing: Standing) -> tuple[Any, ...]:
-    return (*place, standing.state, standing.pages, standing.rows, standing.first_at, standing.last_at)
+    facts = standing.state, standing.pages, standing.rows, standing.first_at, standing.last_at
+    return (names.fold(place.name), *place, *facts)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from retinue.collect import journal
 from retinue.collect.collection import MANIFEST, PAGES, Manifest, hashed, replayed
@@ -13,33 +14,55 @@ from retinue.collect.progress import Place
 from retinue.errors import InputError
 
 
-def manifest_of(folder: Path) -> Manifest:
-    """The manifest in a folder. Raises `InputError`."""
+class Verified(Struct):
+    """What was found: `problems` as sentences, and of what is well: how much there is, `newer` than the manifest."""
+
+    problems: list[str]
+    pages: int = 0
+    rows: int = 0
+    newer: int = 0
+    manifest: Manifest | None = None
+
+
+def verify(folder: Path) -> Verified:
+    """Look at everything. A journal that went on since its manifest is well. Raises `InputError` without a journal."""
+    found = Verified([], manifest=_manifest_of(folder))
+    if found.manifest is not None:
+        found.problems += _wrong_files(folder, found.manifest)
+    try:
+        found.problems += _wrong_pages(folder)
+        progress = replayed(folder)
+    except InputError as error:
+        found.problems.append(str(error))
+        return found
+    found.pages, found.rows = progress.pages, progress.rows
+    if found.manifest is not None:
+        found.newer = progress.pages - found.manifest.pages
+        if found.newer < 0:
+            found.problems.append(f"{PAGES}: has {progress.pages} pages, not {found.manifest.pages}")
+    return found
+
+
+def _manifest_of(folder: Path) -> Manifest | None:
+    """The manifest in a folder; None if the tables were not written yet. Raises `InputError`."""
     path = folder / MANIFEST
+    if not path.exists() and (folder / PAGES).exists():
+        return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=Manifest)
     except (OSError, msgspec.MsgspecError) as error:
         raise InputError(f"{path}: {error}") from None
 
 
-def problems(folder: Path) -> Iterator[str]:
-    """Everything that is not as it should be, as sentences. Raises `InputError` where there is no collection."""
-    manifest = manifest_of(folder)
+def _wrong_files(folder: Path, manifest: Manifest) -> Iterator[str]:
     for name, facts in manifest.files.items():
         path = folder / name
         if not path.is_file():
             yield f"{name}: is missing"
-        elif (found := hashed(path)).sha256 != facts.sha256:
+            continue
+        found = hashed(path, facts.bytes if name == PAGES else None)
+        if found.sha256 != facts.sha256:
             yield f"{name}: has {found.bytes} bytes and the SHA-256 {found.sha256}, not {facts.sha256}"
-    try:
-        yield from _wrong_pages(folder)
-        progress = replayed(folder)
-    except InputError as error:
-        yield str(error)
-        return
-    if (progress.pages, progress.rows) != (manifest.pages, manifest.rows):
-        counted = f"{progress.pages} pages with {progress.rows} rows"
-        yield f"{PAGES}: has {counted}, not {manifest.pages} with {manifest.rows}"
 
 
 def _wrong_pages(folder: Path) -> Iterator[str]:

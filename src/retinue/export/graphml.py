@@ -52,7 +52,7 @@ def write(path: Path, nodes: Rows, edges: Rows) -> None:
 
 
 def _write(xml: XMLGenerator, name: str, attributes: dict[str, str], fields: Iterable[Sequence[Any]]) -> None:
-    xml.startElement(name, AttributesImpl(attributes))
+    xml.startElement(name, AttributesImpl({field: _text(value) for field, value in attributes.items()}))
     for field, value in fields:
         if value is not None:
             _element(xml, "data", {"key": field}, _text(value))
