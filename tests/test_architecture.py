@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "ingest": WORDS | {"store.base", "store.bulk"},
     "export": WORDS | {"store.whole"},
     "client": {"errors", "clock"},
-    "collect": {"errors", "clock", "client", "export"},
+    "collect": {"errors", "names", "clock", "client", "export"},
     "web": WORDS | {"wire", "requests", "faults", "store.base", "following", "access", "ingest"},
     "assemble": WORDS
     | {"wire", "store.base", "store.bulk", "store.opened", "store.ledger", "store.sqlite", "store.cassandra"}

@@ -75,7 +75,7 @@ def opened(folder: Path, server: str, now: int) -> Progress:
     if not pages.exists() and any(folder.iterdir()):
         raise InputError(f"{folder}: has other things in it, and no {PAGES}")
     progress = replayed(folder) if pages.exists() else Progress()
-    if progress.begun is None:
+    if progress.begun is None or (progress.begun.server != server and not progress.standings):
         with closing(journal.Journal(pages)) as writing:
             writing.add(begun := Begun(server, now))
         progress.take(begun)

@@ -1,0 +1,358 @@
+"""`retinue collect` and its client where services, names, disks and surroundings are odd: nothing is lost."""
+
+import asyncio
+import json
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import networkx as nx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retinue.client import AccountUnavailable, AsyncClient, Client, GaveUp, Outside, Policy, QuotaSpent, Refused, driver
+from retinue.collect import collection, journal
+from retinue.collect.collector import Collector, Outcome, Plan
+from retinue.collect.progress import Place, Pool
+from running import retinue
+from scripted_service import TOKEN, Said, enveloped, page, scripted
+
+SHORT = Policy(attempts=3, first_wait_seconds=0, longest_wait_seconds=0)
+MANY: dict[Pool, int] = {"lists": 1_000, "info": 1_000}
+ALL_FORMATS = ("parquet", "csv", "jsonl", "graphml")
+
+
+def asked(url: str, folder: Path, names: list[str], *more: str) -> subprocess.CompletedProcess[str]:
+    """What `retinue collect` says."""
+    arguments = arguments_of(url, folder, names, *more)
+    return subprocess.run([sys.executable, "-m", "retinue", *arguments], capture_output=True, text=True, check=False)
+
+
+def arguments_of(url: str, folder: Path, names: list[str], *more: str) -> list[str]:
+    """A `retinue collect` of these names."""
+    file = folder.with_suffix(".txt")
+    file.write_text("\n".join(names))
+    access = ("--client-key", "k", "--client-secret", "s", "--server", url)
+    return ["collect", "--usernames", str(file), "-o", str(folder), *access, *more]
+
+
+def collected(url: str, folder: Path, plan: Plan) -> Outcome:
+    """Collect in this process, without patience."""
+    folder.mkdir(exist_ok=True)
+
+    async def run() -> Outcome:
+        progress = collection.opened(folder, url, 1)
+        with closing(journal.Journal(folder / "pages.jsonl")) as writing:
+            async with AsyncClient("k", "s", url, policy=SHORT) as client:
+                return await Collector(client, writing, progress, Outside()).run(plan)
+
+    return asyncio.run(run())
+
+
+def tables(folder: Path, query: str) -> list[Any]:
+    """The result of a query on a folder's tables."""
+    with closing(duckdb.connect()) as duck:
+        return duck.execute(query.format(f"'{folder}/")).fetchall()
+
+
+def places(count: int) -> list[Place]:
+    """The following of so many accounts."""
+    return [Place(f"a{number}", "following") for number in range(count)]
+
+
+# --- a service that is not there -----------------------------------------------------------------------------------
+
+
+def test_without_a_token_nothing_is_begun(tmp_path: Path) -> None:
+    """However many lists wait for one, it is asked for as often as the policy says, and no more."""
+    asked_for = Counter[str]()
+
+    def no_token() -> Said:
+        asked_for["token"] += 1
+        return Said(b"", 503)
+
+    with scripted(lambda _path, _body: page([]), no_token) as url:
+        with pytest.raises(GaveUp, match="asked 3 times; at last: status 503"):
+            collected(url, tmp_path / "found", Plan(places(8), MANY, 8))
+    assert asked_for["token"] == 3
+
+
+def test_a_service_that_is_gone_ends_the_collecting(tmp_path: Path) -> None:
+    """Lists that were read stay; the others are not each waited for."""
+    gone: list[bool] = []
+
+    def answer(_path: str, body: dict[str, Any]) -> Said:
+        if body["username"] == "a3":
+            gone.append(True)
+        return Said(b"", 502) if gone else page([{"username": "b"}])
+
+    with scripted(answer, lambda: Said(b"", 502) if gone else TOKEN) as url:
+        outcome = collected(url, tmp_path / "found", Plan(places(500), MANY, 1))
+    assert "asked 3 times" in outcome.unreachable
+    assert [place.name for place in outcome.failed] == ["a3"]
+    assert collection.replayed(tmp_path / "found").pages == 3
+
+
+def test_an_account_that_cannot_be_read_does_not_end_it(tmp_path: Path) -> None:
+    """While there are tokens, it is that account; the others are read."""
+    with scripted(lambda _path, body: Said(b"", 502) if body["username"] in ("a0", "a1", "a2") else page([])) as url:
+        outcome = collected(url, tmp_path / "found", Plan(places(6), MANY, 1))
+    assert ("", 3) == (outcome.unreachable, len(outcome.failed))
+    assert collection.replayed(tmp_path / "found").pages == 3
+
+
+def test_long_waits_are_told(tmp_path: Path) -> None:
+    """Whoever looks sees why nothing happens, and Ctrl-C or SIGTERM end it at once."""
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        arguments = arguments_of(url, tmp_path / "found", ["anna"])  # another server, but nothing is there yet
+        with subprocess.Popen(
+            [sys.executable, "-m", "retinue", *arguments], stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            process.send_signal(number)
+            rest = process.stderr.read()
+        assert line.startswith("retinue: waiting for 0:00:0")
+        assert "ClientConnectorError" in line
+        assert (process.returncode, rest) == (code, "retinue: stopped; the same command goes on from here\n")
+
+
+def test_calls_on_their_way_are_not_spent(tmp_path: Path) -> None:
+    """Accounts that are not there cost no call of ours; as many pages are read as the day allows."""
+
+    def answer(_path: str, body: dict[str, Any]) -> Said:
+        is_there = int(body["username"][1:]) >= 30
+        return page([]) if is_there else enveloped({}, "invalid_params", "cannot find the user", 400)
+
+    with scripted(answer) as url:
+        outcome = collected(url, tmp_path / "found", Plan(places(60), {"lists": 5, "info": 1}, 16))
+    assert collection.replayed(tmp_path / "found").pages == 5
+    assert list(outcome.resets_at) == ["lists"]
+
+
+# --- odd answers ---------------------------------------------------------------------------------------------------
+
+
+ODD_ROWS = [
+    '{"username":null,"display_name":"no name"}',
+    '{"username":"ben","display_name":null}',
+    "null",
+    '{"username":"cut","display_name":"half an emoji \\ud83d"}',
+    '{"username":"dora","display_name":"\\u0000\\u0001\\ufffe"}',
+    '{"username":"with space","display_name":"x"}',
+    '{"username":"anna","display_name":"herself"}',
+    '{"username":"nul\\u0000byte","display_name":"x"}',
+    '{"username":"@eve","display_name":"at"}',
+]
+
+
+def odd(path: str, _body: dict[str, Any]) -> Said:
+    """A list of odd rows, and odd numbers."""
+    if "/info/" in path:
+        return enveloped({"likes_count": 2**64, "video_count": -5, "follower_count": 3, "bio_description": None})
+    error = '"error":{"code":"ok","message":"","log_id":"x"}'
+    return Said(f'{{"data":{{"cursor":1,"has_more":false,"user_following":[{",".join(ODD_ROWS)}]}},{error}}}'.encode())
+
+
+def test_odd_rows_and_numbers_are_taken_as_they_are(tmp_path: Path) -> None:
+    """In every format and in a mirror, with nothing rejected; who has no possible name is nobody in the graph."""
+    folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
+    more = ("--lists", "following,info", "--format", ",".join(ALL_FORMATS), "--into", str(mirror))
+    with scripted(odd) as url:
+        done = asked(url, folder, ["anna"], *more)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [(len(ODD_ROWS),)] == tables(folder, "SELECT count(*) FROM {}rows.parquet'")
+    counts = "SELECT likes_count, video_count FROM {}%s.parquet' WHERE username = 'anna'"
+    assert [(None, None)] == tables(folder, counts % "accounts")
+    assert [(None, -5)] == tables(folder, counts % "profiles")
+    graph = nx.read_graphml(folder / "graph.graphml")
+    assert {"anna", "ben", "cut", "dora", "@eve"} == set(graph.nodes)
+    assert graph.nodes["cut"]["display_name"] == "half an emoji \ufffd"
+    assert "every invariant holds" in retinue("check", "--store", str(mirror))
+    assert "complete" in retinue("collect", "verify", str(folder))
+
+
+@settings(max_examples=60)
+@given(names=st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8)), min_size=1, max_size=8))
+def test_whatever_names_there_are_the_tables_can_be_read(
+    tmp_path_factory: pytest.TempPathFactory, names: list[tuple[str, str]]
+) -> None:
+    """For every text: all rows are there, GraphML is well-formed, and its nodes are the accounts of the tables."""
+    folder = tmp_path_factory.mktemp("names")
+    rows = [{"username": username, "display_name": display_name} for username, display_name in names]
+    progress = collection.opened(folder, "x", 1)
+    read = journal.PageRead("anna", "following", 0, None, 5, "", "", page(rows).body.decode())
+    with closing(journal.Journal(folder / "pages.jsonl")) as writing:
+        writing.add(read)
+    progress.take(read)
+    collection.write(folder, ALL_FORMATS, [Place("anna", "following")], 9, lambda _: None)
+
+    assert [(len(names),)] == tables(folder, "SELECT count(*) FROM {}rows.parquet'")
+    accounts = {name for (name,) in tables(folder, "SELECT username FROM {}accounts.parquet'")}
+    assert accounts == set(nx.read_graphml(folder / "graph.graphml").nodes)
+    follows = tables(folder, "SELECT follower, followee FROM {}follows.jsonl'") if len(accounts) > 1 else []
+    assert {name for pair in follows for name in pair} == (accounts if follows else set())
+
+
+def test_two_spellings_of_a_name_are_one_account(tmp_path: Path) -> None:
+    """As asked for and as answered, in two lists: one account in the graph, with the spelling that came last."""
+    folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
+
+    def answer(_path: str, body: dict[str, Any]) -> Said:
+        return page([{"username": "ÉMILE" if body["username"] == "anna" else "anna", "display_name": "x"}])
+
+    with scripted(answer) as url:
+        done = asked(url, folder, ["émile", "anna"], "--into", str(mirror), "--at-once", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [("ÉMILE", "anna"), ("anna", "ÉMILE")] == sorted(
+        tables(folder, "SELECT follower, followee FROM {}follows.parquet'"), reverse=False
+    )[::-1]
+
+
+@pytest.mark.parametrize("header", ["9" * 5_000, "99999999999999999999", "-5", "soon", "90000"])
+def test_a_quota_that_ends_in_no_time_ends_at_midnight(header: str) -> None:
+    """What a service says of it is not believed where it cannot be."""
+    spent = Said(
+        enveloped({}, "daily_quota_limit_exceeded", "spent", 429).body, 429, (("RateLimit-Reset", header),)
+    )  # fmt: skip
+    with scripted(lambda _path, _body: spent) as url, Client("k", "s", url) as client:
+        with pytest.raises(QuotaSpent) as caught:
+            client.user_info("anna")
+    assert caught.value.resets_at % 86_400 == 0
+
+
+def test_a_token_that_no_header_can_carry_is_none() -> None:
+    """It is asked for again, and said in the end."""
+    token = json.dumps({"access_token": "clt.a\nb", "expires_in": 7200}).encode()
+    with scripted(odd, lambda: Said(token)) as url, Client("k", "s", url, policy=SHORT) as client:
+        with pytest.raises(GaveUp, match="a token that cannot be sent in a header"):
+            client.user_info("anna")
+
+
+# --- odd surroundings ----------------------------------------------------------------------------------------------
+
+
+def test_passwords_of_other_programs_are_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry for the host in `.netrc` changes nothing."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password hidden\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with scripted(odd) as url, Client("k", "s", url, policy=SHORT) as client:
+        assert client.user_info("anna").follower_count == 3
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But not for hosts that it leaves out."""
+    with scripted(odd) as url:
+        monkeypatch.setenv("http_proxy", url)
+        with Client("k", "s", "http://service.invalid", policy=SHORT) as client, pytest.raises(GaveUp):
+            client.user_info("anna")  # the proxy was asked for a whole URL, and had no token there
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        with Client("k", "s", url, policy=SHORT) as client:
+            assert client.user_info("anna").follower_count == 3
+
+
+def test_errors_can_be_sent_to_other_processes() -> None:
+    """With everything that is in them."""
+    for error in (
+        Refused(403, "scope_not_authorized", "no", "log"),
+        AccountUnavailable("private", 403, "c", "m", "log"),
+        QuotaSpent(86_400, 429, "c", "m", "log"),
+        GaveUp("asked 3 times"),
+    ):
+        error.cursor = 5
+        copied = pickle.loads(pickle.dumps(error))  # noqa: S301 - it is ours
+        assert (type(copied), str(copied), vars(copied)) == (type(error), str(error), vars(error))
+
+
+@pytest.mark.parametrize("kilobytes", [1, 40])
+def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path, kilobytes: int) -> None:
+    """Whether in the middle of a page or while tables are written; afterwards the same command goes on."""
+    folder = tmp_path / "found"
+
+    def answer(_path: str, body: dict[str, Any]) -> Said:
+        below = body.get("cursor") or 9
+        rows = [{"username": f"u{below}.{number}", "display_name": ""} for number in range(100)]
+        return page(rows, below - 1, has_more=below > 2)
+
+    with scripted(answer) as url:
+        arguments = arguments_of(url, folder, ["a", "b"])
+        limited = ["bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "-", sys.executable, "-m", "retinue", *arguments]
+        done = subprocess.run(limited, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "File too large" in done.stderr
+        assert asked(url, folder, ["a", "b"]).returncode == 0
+    assert "complete" in retinue("collect", "verify", str(folder))
+    assert [(1_600,)] == tables(folder, "SELECT count(*) FROM {}rows.parquet'")
+
+
+# --- the folder ----------------------------------------------------------------------------------------------------
+
+
+def test_verify_knows_a_collection_that_is_not_finished(tmp_path: Path) -> None:
+    """Before its tables were written, and when it went on since."""
+    folder = tmp_path / "found"
+    with scripted(odd) as url:
+        collected(url, folder, Plan([Place("anna", "following")], MANY, 1))
+        assert "no tables were written yet" in retinue("collect", "verify", str(folder))
+        assert asked(url, folder, ["anna"]).returncode == 0
+        collected(url, folder, Plan([Place("ben", "following")], MANY, 1))
+    assert "1 pages came after the tables were written" in retinue("collect", "verify", str(folder))
+
+
+def test_no_table_is_older_than_the_manifest(tmp_path: Path) -> None:
+    """Kinds that a later run does not name are made anew; what a kill has left of tables is removed."""
+    folder = tmp_path / "found"
+    with scripted(odd) as url:
+        asked(url, folder, ["anna"], "--format", "csv,graphml")
+        (folder / "tables.new").mkdir()
+        (folder / "tables.new" / "tables.duckdb").write_text("half")
+        asked(url, folder, ["anna", "ben"])
+    assert not (folder / "tables.new").exists()
+    assert "complete" in retinue("collect", "verify", str(folder))
+    assert [(2,)] == tables(folder, "SELECT count(DISTINCT owner) FROM {}rows.csv'")
+    assert "ben" in nx.read_graphml(folder / "graph.graphml")
+    assert {"rows.csv", "rows.parquet", "graph.graphml"} <= set(
+        json.loads((folder / "manifest.json").read_text())["files"]
+    )
+
+
+def test_a_mirror_is_made_when_everything_is_there(tmp_path: Path) -> None:
+    """Until then the same command goes on; what a kill has left of it is no hindrance."""
+    folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
+    with scripted(odd) as url:
+        done = asked(url, folder, ["anna", "ben"], "--into", str(mirror), "--calls-per-day", "1", "--at-once", "1")
+        assert (done.returncode, mirror.exists()) == (1, False)
+        assert f"--into {mirror}: is made when everything is there" in done.stderr
+        (tmp_path / ".mirror.db.unfinished").mkdir()
+        (tmp_path / ".mirror.db.unfinished" / "mirror.db").write_text("half")
+        assert asked(url, folder, ["anna", "ben"], "--into", str(mirror)).returncode == 0
+    assert "every invariant holds" in retinue("check", "--store", str(mirror))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_where_no_mirror_can_be_made_nothing_is_asked(tmp_path: Path) -> None:
+    """A folder that is not there, and what is no file, are said at once."""
+    for into, words in (
+        (str(tmp_path / "no" / "m.db"), "there is no folder"),
+        ("cassandra://h/k", "a mirror is a file"),
+    ):
+        done = asked("http://127.0.0.1:9", tmp_path / "found", ["anna"], "--into", into)
+        assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+
+
+def test_the_proxy_of_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its scheme."""
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    assert driver._proxy_of("https://open.tiktokapis.com") == "http://proxy:3128"
+    assert driver._proxy_of("http://127.0.0.1:8642") is None
