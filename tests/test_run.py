@@ -222,6 +222,15 @@ def test_the_curl_script_of_the_page(given: Given, curl: str, within: tuple[str,
     assert given.rows == [row for page in pages for row in page["data"]["user_following"]]
 
 
+@pytest.mark.skipif(not is_allowed("unshare", "-Urn", "true"), reason="the system allows no network namespace")
+def test_programs_that_trust_what_the_system_trusts(given: Given) -> None:
+    """In a network of its own the system's file of authorities has the one of this run, as R and wget need it."""
+    if reason := missing("wget"):
+        pytest.skip(reason)
+    script = "wget -qO- --content-on-error --post-data=x=1 https://open.tiktokapis.com/v2/oauth/token/"
+    assert '{"error":"invalid_request"' in given.run("sh", "-c", script).stdout
+
+
 def test_the_node_script_of_the_page(given: Given, tmp_path: Path, within: tuple[str, ...]) -> None:
     """Node's fetch, which obeys no proxy, gets the whole list too."""
     (tmp_path / "pages.mjs").write_text(in_the_page("js"))

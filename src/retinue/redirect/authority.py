@@ -11,6 +11,14 @@ from msgspec import Struct
 
 from retinue.redirect.hosts import HOSTS
 
+# Where the distributions of Linux keep the authorities that they trust.
+_SYSTEM_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Arch
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  # Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+    "/etc/ssl/cert.pem",  # Alpine
+)
+
 
 class Authority(Struct, frozen=True):
     """The authority's certificate, alone and behind those that this machine trusts; and how its hosts speak TLS."""
@@ -31,6 +39,11 @@ def make_authority(folder: Path, *, trust_others: bool) -> Authority:
     tls.set_alpn_protocols(["http/1.1"])
     made.issue_cert(*HOSTS).configure_cert(tls)
     return Authority(certificate, bundle, tls)
+
+
+def system_bundles() -> list[str]:
+    """The files with authorities that this machine has, each once."""
+    return sorted({str(Path(name).resolve()) for name in _SYSTEM_BUNDLES if Path(name).is_file()})
 
 
 def _trusted_here() -> str:

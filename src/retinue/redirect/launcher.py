@@ -28,7 +28,7 @@ def main(control: socket.socket, plan: dict[str, Any], command: list[str]) -> No
     """Say what there is, or why not; with the answer become the command, without one end."""
     control.set_inheritable(False)
     try:
-        listeners = isolate(plan["hosts_file"], plan["ports"]) if plan["isolated"] else []
+        listeners = isolate(plan["files"], plan["ports"]) if plan["isolated"] else []
     except OSError as error:
         control.sendall(str(error).encode())
         return
@@ -37,7 +37,7 @@ def main(control: socket.socket, plan: dict[str, Any], command: list[str]) -> No
         become(command)
 
 
-def isolate(hosts_file: str, ports: list[int]) -> list[socket.socket]:
+def isolate(files: dict[str, str], ports: list[int]) -> list[socket.socket]:
     """Leave the machine's network for an empty one; what listens on its loopback. Raises `OSError`."""
     libc = ctypes.CDLL(None, use_errno=True)
     user, group = os.geteuid(), os.getegid()
@@ -48,9 +48,9 @@ def isolate(hosts_file: str, ports: list[int]) -> list[socket.socket]:
         Path("/proc/self/uid_map").write_text(f"{user} {user} 1", "ascii")
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1", "ascii")
     _raise_loopback()
-    # For programs that obey no proxy and have no hook: the names lead to the loopback's port 443.
     _require(libc.mount(None, b"/", None, _RECURSIVE | _PRIVATE, None), "no mounts of its own")
-    _require(libc.mount(hosts_file.encode(), b"/etc/hosts", None, _BIND, None), "no /etc/hosts of its own")
+    for path, ours in files.items():
+        _require(libc.mount(ours.encode(), path.encode(), None, _BIND, None), f"no {path} of its own")
     return [socket.create_server(("127.0.0.1", port), backlog=2048) for port in ports]
 
 

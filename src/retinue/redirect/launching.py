@@ -21,10 +21,13 @@ _KILLED = 128
 
 
 class Plan(Struct, frozen=True):
-    """What the launcher is told: whether to make a network, with which `/etc/hosts`, and where to listen in it."""
+    """What the launcher is told: whether to make a network, where to listen in it, and what is seen there.
+
+    `files` are paths of the system, and the file that the command finds in the place of each.
+    """
 
     isolated: bool
-    hosts_file: str
+    files: dict[str, str]
     ports: list[int]
 
 

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from msgspec import Struct
 
 from retinue.errors import InputError
-from retinue.redirect.authority import Authority, make_authority
+from retinue.redirect.authority import Authority, make_authority, system_bundles
 from retinue.redirect.environment import Way, environment_of, write_hooks
 from retinue.redirect.hosts import HOSTS, HTTPS
 from retinue.redirect.launching import Launched, Plan, launch, take_signals
@@ -118,7 +118,9 @@ def _plan(way: Way, folder: Path) -> Plan:
     known = Path("/etc/hosts")
     lines = known.read_text("utf-8", "surrogateescape") if known.exists() else "127.0.0.1 localhost\n"
     hosts.write_text(f"127.0.0.1 {' '.join(HOSTS)}\n{lines}", "utf-8", "surrogateescape")
-    return Plan(not way.others, str(hosts), [way.proxy_port, way.tls_port, HTTPS])
+    # For programs that obey no proxy and have no hook, and for libraries that look for authorities nowhere else.
+    files = {"/etc/hosts": str(hosts), **dict.fromkeys(system_bundles(), str(way.bundle))}
+    return Plan(not way.others, files, [way.proxy_port, way.tls_port, HTTPS])
 
 
 def _inside(launched: Launched) -> Listeners:
@@ -135,5 +137,5 @@ def _launched(order: Order, environment: Mapping[str, str], plan: Plan, say: Say
         say("other hosts are blocked: the command has a network of its own")
     else:
         say(f"blocking other hosts is best effort here ({launched.why_not})")
-        launched = launch(order.command, environment, Plan(isolated=False, hosts_file="", ports=[]))
+        launched = launch(order.command, environment, Plan(isolated=False, files={}, ports=[]))
     return launched
