@@ -223,7 +223,10 @@ def test_a_closed_client_says_so(client: Client) -> None:
         (lambda: Client("k", "s", "http://me:hidden@localhost"), "'http://localhost' is no address of a service"),
         (lambda: Client("k", "s").following("a", max_count=101), "max_count: expected an integer from 1 to 100"),
         (lambda: Client("k", "s").following("a", cursor=-1), "cursor: expected a Unix second"),
+        (lambda: Client("k", "s").following("a", cursor="x"), "cursor: expected a Unix second, not 'x'"),  # type: ignore[arg-type]
+        (lambda: Client("k", ""), "a key and a secret, and one of them is empty"),
         (lambda: Policy(attempts=0), "at least one attempt"),
+        (lambda: Policy(quota="never"), "quota is raise or wait"),  # type: ignore[arg-type]
     ],
 )
 def test_what_makes_no_sense_is_refused_at_once(make: Any, words: str) -> None:

@@ -307,4 +307,4 @@ def test_waits_grow_up_to_the_longest_and_obey_the_service() -> None:
 
     with pytest.raises(GaveUp):
         ask()
-    assert [3, 3, 3, 4, 8, 16, 32, 60] == waits
+    assert [3, 3, 3, 4, 8, 16, 32] == waits  # and none after the last attempt

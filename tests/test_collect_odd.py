@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +122,37 @@ def test_long_waits_are_told(tmp_path: Path) -> None:
             line = process.stderr.readline()
             process.send_signal(number)
             rest = process.stderr.read()
-        assert line.startswith("retinue: waiting for 0:00:0")
+        assert line.startswith("retinue: waiting for 0:00:")
         assert "ClientConnectorError" in line
         assert (process.returncode, rest) == (code, "retinue: stopped; the same command goes on from here\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_whenever_it_is_stopped_it_says_so_in_a_line(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """While pages are read, while tables are written: never with a traceback, and the same command goes on."""
+    folder = tmp_path / "found"
+
+    def answer(_path: str, body: dict[str, Any]) -> Said:
+        below = body.get("cursor") or 100
+        rows = [{"username": f"u{below}.{number}", "display_name": ""} for number in range(100)]
+        return page(rows, below - 1, has_more=below > 2)
+
+    stopped = 0
+    with scripted(answer) as url:
+        command = [sys.executable, "-m", "retinue", *arguments_of(url, folder, list("abcdefgh"))]
+        for instant in range(200):
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.9 + instant / 20)
+                process.send_signal(number)
+                said = process.communicate()[1]
+            if process.returncode == 0:
+                break
+            stopped += 1
+            assert (process.returncode, said) == (code, "retinue: stopped; the same command goes on from here\n")
+    assert stopped > 0
+    assert not (folder / "tables.new").exists()
+    assert "complete" in retinue("collect", "verify", str(folder))
 
 
 def test_calls_on_their_way_are_not_spent(tmp_path: Path) -> None:

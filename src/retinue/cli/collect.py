@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from retinue.collect.progress import Place, Pool, Progress
 
 INCOMPLETE = 1
-INTERRUPTED = 130
 LISTS = ("following", "followers", "info")
 FORMATS = ("parquet", "csv", "jsonl", "graphml")
 
@@ -141,9 +140,9 @@ def _going_on() -> "Iterator[None]":
         yield
     except OSError as error:
         raise StoreError(f"stopped: {error}; the same command goes on from here") from error
-    except (KeyboardInterrupt, SystemExit) as stop:
+    except KeyboardInterrupt:
         sys.stderr.write("retinue: stopped; the same command goes on from here\n")
-        raise typer.Exit(INTERRUPTED if isinstance(stop, KeyboardInterrupt) else int(stop.code or 0)) from None
+        raise
 
 
 def _timed(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, str, str]) -> "Outcome":

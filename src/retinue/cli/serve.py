@@ -36,5 +36,7 @@ def serve(
 
     def announce(public: str, management: str) -> None:
         typer.echo(f"Serving {store} on {public} (management on {management}). Ctrl-C stops.")
+        if faults:
+            typer.echo(f"Things go wrong on purpose: {faults}.")
 
     supervisor.serve(settings, announce)

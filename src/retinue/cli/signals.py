@@ -1,18 +1,36 @@
 """Signals that would end a program at once, for commands that have something to put away first."""
 
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+
+import typer
+
+_ENDED = 128  # and the signal's number
+
+
+class _Ending:
+    """Which signal it was."""
+
+    def __init__(self) -> None:
+        self.number = signal.SIGINT
+
+    def end(self, number: int, _frame: FrameType | None) -> None:
+        """End as Ctrl-C does, for which all libraries are prepared."""
+        self.number = signal.Signals(number)
+        signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the program as Ctrl-C does by itself: what was begun is put away."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, lambda found, _: sys.exit(128 + found)) for number in numbers]
+    """SIGTERM and SIGHUP end the block as Ctrl-C does: what was begun is put away. The exit code tells which it was."""
+    ending = _Ending()
+    before = {number: signal.signal(number, ending.end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
+    except KeyboardInterrupt:
+        raise typer.Exit(_ENDED + ending.number) from None
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)

@@ -12,6 +12,7 @@ from retinue.client.clients import TIKTOK, AsyncClient, Client, Outside
 from retinue.client.errors import AccountUnavailable, BrokenList, ClientError, GaveUp, QuotaSpent, Refused
 from retinue.client.listing import AsyncListing, Listing
 from retinue.client.protocol import Policy
+from retinue.errors import InputError
 
 __all__ = [
     "TIKTOK",
@@ -22,6 +23,7 @@ __all__ = [
     "Client",
     "ClientError",
     "GaveUp",
+    "InputError",
     "Listing",
     "Outside",
     "Page",

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar, Unpack
 
@@ -40,7 +40,7 @@ class Options(TypedDict, total=False):
     policy: Policy
     connections: int
     timeout_seconds: float
-    on_wait: OnWait
+    on_wait: OnWait | None
     outside: Outside
 
 
@@ -72,11 +72,13 @@ class AsyncClient:
         url: str = TIKTOK,
         **options: Unpack[Options],
     ) -> None:
+        if not client_key or not client_secret:
+            raise InputError("a client has a key and a secret, and one of them is empty")
         outside = options.get("outside") or Outside()
         policy = options.get("policy") or Policy()
         target = Target(url, options.get("connections", 32), options.get("timeout_seconds", 60.0))
         self._protocol = Protocol(client_key, client_secret, policy, outside.clock, outside.chance)
-        self._driver = Driver(self._protocol, target, outside.sleep, options.get("on_wait", _in_silence))
+        self._driver = Driver(self._protocol, target, outside.sleep, options.get("on_wait") or _in_silence)
 
     def following(self, username: str, **start: Unpack[Start]) -> AsyncListing:
         """The accounts that an account follows, newest first. Raises `InputError` where `Start` makes no sense."""
@@ -179,10 +181,11 @@ def _in_silence(_seconds: float, _reason: str) -> None:
 
 def _body(username: str, start: Start) -> dict[str, Any]:
     """What to ask with. Raises `InputError`, before anything is asked."""
-    max_count, cursor = start.get("max_count", MOST_ROWS), start.get("cursor")
-    if not 1 <= max_count <= MOST_ROWS:
-        raise InputError(f"max_count: expected an integer from 1 to {MOST_ROWS}, not {max_count}")
-    if cursor is not None and cursor < 0:
-        raise InputError(f"cursor: expected a Unix second, not {cursor}")
+    given: Mapping[str, Any] = start  # whose types not every caller has checked
+    max_count, cursor = given.get("max_count", MOST_ROWS), given.get("cursor")
+    if not isinstance(max_count, int) or not 1 <= max_count <= MOST_ROWS:
+        raise InputError(f"max_count: expected an integer from 1 to {MOST_ROWS}, not {max_count!r}")
+    if cursor is not None and (not isinstance(cursor, int) or cursor < 0):
+        raise InputError(f"cursor: expected a Unix second, not {cursor!r}")
     said = {"username": username, "max_count": max_count, "cursor": cursor, "as_of": start.get("as_of")}
     return {name: value for name, value in said.items() if value is not None}

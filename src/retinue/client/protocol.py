@@ -79,6 +79,8 @@ class Policy(Struct, frozen=True):
         """Raises `InputError`."""
         if self.attempts < 1 or not 0 <= self.first_wait_seconds <= self.longest_wait_seconds:
             raise InputError(f"{self}: at least one attempt, and the first wait is the shortest")
+        if self.quota not in ("raise", "wait"):
+            raise InputError(f"{self}: quota is raise or wait")
 
 
 class Protocol:
@@ -116,7 +118,8 @@ class Protocol:
             if found.kind == "refused":
                 raise Refused(answer.status, found.code, found.message, found.log_id)
             reason = found.message
-            yield self._wait(attempt, reason, answer)
+            if not self._is_last(attempt):
+                yield self._wait(attempt, reason, answer)
         raise GaveUp(self._asked_in_vain(TOKEN_PATH, reason))
 
     # --- what is asked for ------------------------------------------------------------------------------------------
@@ -155,11 +158,11 @@ class Protocol:
             if found.kind == "token":
                 refusals += 1
                 refused = token if self._is_to_be_renewed(refusals) else refused
-            if found.kind == "quota":
-                spent += 1
-                yield self._quota(found, answer, spent)
-            else:
-                yield self._wait(attempt, found.message, answer)
+            is_spent = found.kind == "quota"
+            spent += is_spent
+            wait = self._quota(found, answer, spent) if is_spent else self._wait(attempt, found.message, answer)
+            if not self._is_last(attempt):
+                yield wait
         kind = BrokenList if last.code == BROKEN_LIST else GaveUp
         raise kind(self._asked_in_vain(path, last.message))
 
@@ -188,6 +191,9 @@ class Protocol:
     def _is_to_be_renewed(self, refusals: int) -> bool:
         age = self._clock.now() - self._token_since
         return age > _YOUNG_SECONDS or refusals % _TRIES_OF_A_TOKEN == 0
+
+    def _is_last(self, attempt: int) -> bool:
+        return attempt == self._policy.attempts - 1
 
     def _asked_in_vain(self, path: str, reason: str) -> str:
         return f"{path}: asked {self._policy.attempts} times; at last: {reason}"

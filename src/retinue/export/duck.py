@@ -17,6 +17,7 @@ FORMATS = {
     "jsonl": "FORMAT json",
 }
 _ROWS_AT_ONCE = 10_000
+_INTERRUPTED = "Query interrupted"
 
 
 class Duck:
@@ -59,9 +60,13 @@ class Duck:
 
 @contextmanager
 def translated(what: Path) -> Iterator[None]:
-    """Turn errors of DuckDB and of the disk into ours."""
+    """Turn errors of DuckDB and of the disk into ours, and what DuckDB makes of Ctrl-C into that again."""
     try:
         yield
+    except RuntimeError as error:
+        if str(error) != _INTERRUPTED:
+            raise
+        raise KeyboardInterrupt from error
     except (OSError, duckdb.Error) as error:
         raise StoreError(f"{what}: cannot be written: {error}") from error
 

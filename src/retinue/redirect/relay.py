@@ -85,7 +85,7 @@ class Relay:
 
     async def _serve(self, listeners: Listeners, stop: asyncio.Event) -> None:
         servers = [await asyncio.start_server(self._proxied, sock=each) for each in listeners.proxy]
-        servers += [await asyncio.start_server(self._direct, sock=each, ssl=self._tls) for each in listeners.tls]
+        servers += [await asyncio.start_server(self._direct, sock=each) for each in listeners.tls]
         await stop.wait()
         for server in servers:
             server.close()
@@ -97,7 +97,7 @@ class Relay:
 
     async def _direct(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Somebody who was led to the TLS endpoint."""
-        await _ending(self._to_server((reader, writer)), writer)
+        await _ending(self._over_tls((reader, writer)), writer)
 
     async def _proxied(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Somebody who asks a proxy."""
@@ -117,16 +117,19 @@ class Relay:
     async def _tunnel(self, client: _Streams, host: str, port: int) -> None:
         if is_tiktok(host, port):
             await _established(client)
-            try:
-                await client[1].start_tls(self._tls)
-            except OSError:
-                self._traffic.distrusted += 1
-                return
-            await self._to_server(client)
+            await self._over_tls(client)
         elif self._others:
             await self._to_other(client, host, port)
         else:
             await self._block(client, host)
+
+    async def _over_tls(self, client: _Streams) -> None:
+        try:
+            await client[1].start_tls(self._tls)
+        except OSError:
+            self._traffic.distrusted += 1
+            return
+        await self._to_server(client)
 
     async def _to_server(self, client: _Streams, head: bytes = b"") -> None:
         """Let a client speak with the server; `head` is what it has said already."""
@@ -157,9 +160,12 @@ class Relay:
 
 
 async def _ending(answer: Awaitable[None], writer: asyncio.StreamWriter) -> None:
-    """Answer, whatever the other side does, and close."""
+    """Answer, whatever the other side does, and close.
+
+    Cancelled is only what is still open at the end of the run; Python 3.11 would complain of a task that ends so.
+    """
     try:
-        with suppress(OSError, EOFError, asyncio.LimitOverrunError):
+        with suppress(OSError, EOFError, asyncio.LimitOverrunError, asyncio.CancelledError):
             await answer
     finally:
         writer.close()

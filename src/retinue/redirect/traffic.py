@@ -24,10 +24,10 @@ class Traffic:
         self.distrusted = 0  # connections that were given up because of our certificate
         self.blocked: Counter[str] = Counter()  # by host
 
-    def add(self, status: int, rows: int) -> None:
+    def add(self, *, is_refusal: bool, rows: int) -> None:
         """Count an answer."""
         self.requests += 1
-        self.refusals += status >= HTTPStatus.BAD_REQUEST
+        self.refusals += is_refusal
         self.rows += rows
 
     def __str__(self) -> str:
@@ -40,16 +40,25 @@ class Traffic:
         return said
 
 
-class _Lists(Struct):
+class _Lists(Struct, frozen=True):
     user_following: list[msgspec.Raw] = []
     user_followers: list[msgspec.Raw] = []
 
 
-class _Page(Struct):
-    data: _Lists
+class _Error(Struct, frozen=True):
+    code: str = ""
 
 
-_decoder = msgspec.json.Decoder(_Page)
+class _Answer(Struct, frozen=True):
+    data: _Lists = _Lists()
+    error: _Error | str = ""  # of the token endpoint: a word, also with status 200
+
+    @property
+    def is_refusal(self) -> bool:
+        return bool(self.error) if isinstance(self.error, str) else self.error.code not in ("", "ok")
+
+
+_decoder = msgspec.json.Decoder(_Answer)
 
 
 class AnswerCounter:
@@ -82,12 +91,14 @@ class AnswerCounter:
         """For the parser: the answer is whole."""
         status = self._parser.get_status_code()
         if status >= HTTPStatus.OK:  # what is below only announces an answer
-            self._traffic.add(status, _rows(self._body))
+            answer = _read(self._body)
+            rows = len(answer.data.user_following) + len(answer.data.user_followers)
+            self._traffic.add(is_refusal=status >= HTTPStatus.BAD_REQUEST or answer.is_refusal, rows=rows)
 
 
-def _rows(body: bytes | bytearray) -> int:
+def _read(body: bytes | bytearray) -> _Answer:
+    """What counts in a body; nothing where it is no answer of the service."""
     try:
-        lists = _decoder.decode(body).data
+        return _decoder.decode(body)
     except msgspec.DecodeError:
-        return 0
-    return len(lists.user_following) + len(lists.user_followers)
+        return _Answer()
