@@ -13,13 +13,14 @@ from retinue.cli.groups import group
 from retinue.cli.signals import ending_in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from retinue.client.clients import Options
     from retinue.collect.collector import Outcome, Plan, Watching
     from retinue.collect.progress import Place, Pool, Progress
 
 INCOMPLETE = 1
+_MOST_NAME_BYTES = 200  # of the 255 of file systems, since endings are added
 LISTS = ("following", "followers", "info")
 FORMATS = ("parquet", "csv", "jsonl", "graphml")
 
@@ -72,6 +73,8 @@ def collect(
     if not client_key or not client_secret:
         raise InputError("collect: give --client-key and --client-secret, best in the environment (--help names both)")
     chosen, formats = _chosen("--lists", lists, LISTS), _chosen("--format", kinds, FORMATS)
+    for name, path in (("--output", folder), ("--into", Path(into))):
+        _check_path(name, path)
     if into:
         collect_mirror.check_place(into)
     wanted = _places(_names_in(usernames), chosen)
@@ -79,10 +82,11 @@ def collect(
     plan = Plan(wanted, calls, at_once, "wait" if wait else "stop")
     with ending_in_order(), collection.held(folder), _going_on():
         progress = collection.opened(folder, server.rstrip("/"), SystemClock().now())
-        outcome = _timed(plan, folder, progress, (server, client_key, client_secret))
-        _write(folder, [*formats, "parquet"] if into else formats, wanted)
-        _report(wanted, progress, outcome)
-        if progress.waiting(wanted):
+        plan = _as_spelled(plan, progress)
+        outcome, pace = _timed(plan, folder, progress, (server, client_key, client_secret))
+        _write(folder, [*formats, "parquet"] if into else formats, plan.wanted)
+        _report(plan.wanted, progress, outcome, pace)
+        if progress.waiting(plan.wanted):
             if into:
                 sys.stderr.write(f"retinue: --into {into}: is made when everything is there\n")
             raise typer.Exit(INCOMPLETE)
@@ -145,17 +149,27 @@ def _going_on() -> "Iterator[None]":
         raise
 
 
-def _timed(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, str, str]) -> "Outcome":
-    """Collect, and say at which pace."""
+def _as_spelled(plan: "Plan", progress: "Progress") -> "Plan":
+    """A plan with names as the collection has them: in another spelling they would be collected twice."""
+    from msgspec.structs import replace
+
+    from retinue import names
+
+    known = {names.fold(place.name): place.name for place in progress.standings}
+    return replace(
+        plan, wanted=[place._replace(name=known.get(names.fold(place.name), place.name)) for place in plan.wanted]
+    )
+
+
+def _timed(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, str, str]) -> "tuple[Outcome, str]":
+    """Collect; how that ended, and at which pace, in a sentence."""
     from retinue.clock import SystemClock
 
     clock = SystemClock()
     began, before = clock.elapsed(), progress.pages
     outcome = _run(plan, folder, progress, access)
     seconds, pages = clock.elapsed() - began, progress.pages - before
-    if pages:
-        typer.echo(f"read {pages:,} pages in {seconds:,.1f} s ({pages / seconds:,.0f} a second)")
-    return outcome
+    return outcome, f"read {pages:,} pages in {seconds:,.1f} s ({pages / seconds:,.0f} a second)" if pages else ""
 
 
 def _run(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, str, str]) -> "Outcome":
@@ -182,7 +196,7 @@ def _run(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, st
         return asyncio.run(collect(watching))
 
 
-def _write(folder: Path, kinds: list[str], wanted: "list[Place]") -> None:
+def _write(folder: Path, kinds: list[str], wanted: "Sequence[Place]") -> None:
     """The tables and the manifest."""
     from retinue.cli.progress import bar
     from retinue.clock import SystemClock
@@ -192,9 +206,11 @@ def _write(folder: Path, kinds: list[str], wanted: "list[Place]") -> None:
         collection.write(folder, kinds, wanted, SystemClock().now(), lambda rows: on_progress(rows, None))
 
 
-def _report(wanted: "list[Place]", progress: "Progress", outcome: "Outcome") -> None:
+def _report(wanted: "Sequence[Place]", progress: "Progress", outcome: "Outcome", pace: str) -> None:
     from datetime import UTC, datetime
 
+    if pace:
+        typer.echo(pace)
     for name in LISTS:
         if places := [place for place in wanted if place.list == name]:
             states = ", ".join(f"{count:,} {state}" for state, count in progress.states(places).items())
@@ -202,11 +218,23 @@ def _report(wanted: "list[Place]", progress: "Progress", outcome: "Outcome") -> 
     typer.echo(f"{progress.pages:,} pages, {progress.rows:,} rows")
     for place, reason in sorted(outcome.failed.items()):
         sys.stderr.write(f"retinue: {place.list} of {place.name}: {reason}\n")
-    if outcome.unreachable:
-        sys.stderr.write(f"retinue: stopped, since the service does not answer: {outcome.unreachable}\n")
+    if outcome.stopped:
+        sys.stderr.write(f"retinue: stopped early; the same command goes on: {outcome.stopped}\n")
     for pool, second in outcome.resets_at.items():
         at = datetime.fromtimestamp(second, UTC).isoformat()
         sys.stderr.write(f"retinue: the day's calls for {pool} are spent; the same command goes on from {at}\n")
+
+
+def _check_path(flag_name: str, path: Path) -> None:
+    """Raises `InputError` for names that DuckDB or the file system would refuse after hours."""
+    from retinue.errors import InputError
+
+    try:
+        is_long = len(path.name.encode()) > _MOST_NAME_BYTES
+    except UnicodeEncodeError:
+        raise InputError(f"{flag_name}: {str(path).encode(errors='replace').decode()} is not text in UTF-8") from None
+    if is_long:
+        raise InputError(f"{flag_name}: the name {path.name} has more than {_MOST_NAME_BYTES} bytes")
 
 
 def _chosen(name: str, text: str, known: tuple[str, ...]) -> list[str]:

@@ -1,14 +1,17 @@
 """The mirror of a collection: a store that is made of its tables, all of it or nothing."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
 
 import typer
 
+_ENDING = ".unfinished"
+
 
 def check_place(into: str) -> None:
-    """Raises `InputError` where a mirror cannot be made there."""
+    """Raises `InputError` where a mirror cannot be made."""
     from retinue import assemble
     from retinue.errors import InputError
 
@@ -18,29 +21,44 @@ def check_place(into: str) -> None:
         raise InputError(
             f"--into {into}: a mirror is a file; `retinue import` loads the tables into other stores"
         ) from None
-    if place.exists():
-        raise InputError(
-            f"--into {into}: is there already; a mirror is made new each time, so that its order is the lists'"
-        )
     if not place.parent.is_dir():
         raise InputError(f"--into {into}: there is no folder {place.parent}")
+    for path in (place, *assemble.store_files(into)):
+        if os.path.lexists(path):
+            raise InputError(
+                f"--into {into}: {path} is there already; a mirror is made new each time, to have its lists' order"
+            )
 
 
 def make(folder: Path, into: str) -> None:
-    """Load a collection's graph into a new store."""
-    from retinue.cli.imports import REJECTED, import_
+    """Load a collection's graph into a new store. Raises `InputError` where there is one by now."""
+    from retinue.collect.collection import held
 
     place = Path(into)
-    unfinished = place.with_name(f".{place.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)  # what a kill has left
-    unfinished.mkdir(mode=0o700)
+    unfinished = place.with_name(f".{place.name}{_ENDING}")
+    with held(unfinished):
+        for left in unfinished.iterdir():  # by a kill
+            left.unlink()
+        try:
+            _load(folder, unfinished / place.name)
+            _move(unfinished, place)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _load(folder: Path, store: Path) -> None:
+    from retinue.cli.imports import REJECTED, import_
+
     try:
-        import_([folder / "follows.parquet"], str(unfinished / place.name), [folder / "accounts.parquet"])
+        import_([folder / "follows.parquet"], str(store), [folder / "accounts.parquet"])
     except typer.Exit as ended:
         if ended.exit_code != REJECTED:
-            shutil.rmtree(unfinished, ignore_errors=True)
             raise
-        sys.stderr.write(f"retinue: the file of rejected rows is beside {into}\n")
-    for path in sorted(unfinished.iterdir(), key=lambda path: path.name == place.name):  # the store itself comes last
-        path.rename(place.with_name(path.name))
-    unfinished.rmdir()
+        sys.stderr.write("retinue: the file of rejected rows will be beside the mirror\n")
+
+
+def _move(unfinished: Path, place: Path) -> None:
+    """The store itself comes last. Nothing is replaced: a link is not made where something is."""
+    check_place(str(place))
+    for path in sorted(unfinished.iterdir(), key=lambda path: path.name == place.name):
+        os.link(path, place.with_name(path.name))

@@ -121,14 +121,18 @@ _KINDS: dict[str, Kind] = {
     "invalid_request": "refused",
     "unsupported_path": "refused",
 }
+# Not 403: who stands in between, such as a firewall, says that too, and no account may be given up for it.
 _KINDS_BY_STATUS: dict[int, Kind] = {
     401: "token",
-    403: "account",
     404: "refused",
     405: "refused",
     413: "refused",
     429: "slow",
 }
+_WITHOUT_A_WORD: dict[int, Kind] = {401: "token", 429: "slow"}  # answers of somebody else, such as a gateway
+_LONGEST_TOKEN_SECONDS = 86_400  # after which there is another one
+_LONGEST_MESSAGE = 500
+_NO_PATH = b"Unsupported path"  # TikTok's service says it without an envelope
 _FINAL_TOKEN_ERRORS = {"invalid_client", "invalid_request", "unsupported_grant_type", "invalid_scope"}
 
 
@@ -177,14 +181,14 @@ def info(answer: Answer, answered_at: int) -> Info | Fault:
 def token(answer: Answer) -> Token | Fault:
     """The token in an answer of the token endpoint, whose errors are flat and may come with any status."""
     try:
-        read = msgspec.json.decode(answer.body, type=_TokenAnswer, strict=False)
-    except msgspec.MsgspecError:
+        read = msgspec.json.decode(answer.body.decode(), type=_TokenAnswer, strict=False)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Fault("unusable", _summary(answer))
     if read.access_token and read.expires_in > 0:
         if not (read.access_token.isascii() and read.access_token.isprintable()):
             return Fault("unusable", "a token that cannot be sent in a header", log_id=read.log_id)
-        return Token(read.access_token, read.expires_in)
-    message = read.error_description or _summary(answer)
+        return Token(read.access_token, min(read.expires_in, _LONGEST_TOKEN_SECONDS))
+    message = _in_a_line(read.error_description) or _summary(answer)
     return Fault("refused" if read.error in _FINAL_TOKEN_ERRORS else "unusable", message, read.error, read.log_id)
 
 
@@ -197,9 +201,8 @@ def _data(answer: Answer, kind: type[_T]) -> tuple[_T, str] | Fault:
     """The data of a good answer with its log_id."""
     envelope = _envelope(answer.body)
     if envelope is None:
-        # A page of HTML is a gateway's, and says nothing of the account.
-        why = _KINDS_BY_STATUS.get(answer.status, "unusable")
-        return Fault("unusable" if why == "account" else why, _summary(answer), log_id=answer.log_id)
+        why: Kind = "refused" if _NO_PATH in answer.body else _WITHOUT_A_WORD.get(answer.status, "unusable")
+        return Fault(why, _summary(answer), log_id=answer.log_id)
     error = envelope.error
     log_id = error.log_id or answer.log_id
     if answer.status != OK or error.code != "ok":
@@ -213,11 +216,15 @@ def _data(answer: Answer, kind: type[_T]) -> tuple[_T, str] | Fault:
 def _envelope(body: bytes) -> _Envelope | None:
     """What every answer of the service is; None where it is none of them."""
     try:
-        return msgspec.json.decode(body.decode(), type=_Envelope, strict=False)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        text = body.decode()
+    except UnicodeDecodeError:
+        return None
+    try:
+        return msgspec.json.decode(text, type=_Envelope, strict=False)
+    except (msgspec.MsgspecError, RecursionError):
         pass
     try:  # once more, with a reader that takes halves of characters
-        return msgspec.convert(_mended(json.loads(body)), _Envelope, strict=False)
+        return msgspec.convert(_mended(json.loads(text)), _Envelope, strict=False)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
@@ -243,9 +250,14 @@ def _mended(value: Any) -> Any:
 def _fault(answer: Answer, error: _Error, log_id: str) -> Fault:
     code = error.code
     if any(fragment in error.message for fragment in _ACCOUNT_MESSAGES):
-        return Fault("account", error.message, code, log_id)
+        return Fault("account", _in_a_line(error.message), code, log_id)
     kind = _KINDS.get(code) or _KINDS_BY_STATUS.get(answer.status, "unusable")
-    return Fault(kind, error.message or _summary(answer), code, log_id)
+    return Fault(kind, _in_a_line(error.message) or _summary(answer), code, log_id)
+
+
+def _in_a_line(message: str) -> str:
+    """What a service says, as it may be shown on a terminal."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in message[:_LONGEST_MESSAGE])
 
 
 def _summary(answer: Answer) -> str:

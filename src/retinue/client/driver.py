@@ -43,15 +43,14 @@ class Driver:
     def __init__(
         self, protocol: Protocol, target: Target, sleep: Callable[[float], Awaitable[None]], on_wait: OnWait
     ) -> None:
-        parts = urlsplit(target.url)
-        if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
-            address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else target.url
-            raise InputError(f"{address!r} is no address of a service; expected https://host[:port]")
+        _check_address(target.url)
         self._protocol = protocol
         self._target = target
         self._url = target.url.rstrip("/")
         self._sleep = sleep
         self._on_wait = on_wait
+        self._proxy = _proxy_of(self._url)
+        self._free = asyncio.Semaphore(target.connections)
         self._session: aiohttp.ClientSession | None = None
         self._fetching: asyncio.Task[str] | None = None
 
@@ -106,24 +105,41 @@ class Driver:
         if ask.token is not None:
             headers["Authorization"] = f"Bearer {ask.token}"
         try:
-            async with self._opened().post(
-                self._url + ask.path, data=ask.body, headers=headers, allow_redirects=False
-            ) as response:
-                async with asyncio.timeout(self._target.timeout_seconds):
-                    body = await _whole(response.content)
+            # All of it has to be over in time: name, connection, proxy, headers, body.
+            async with (
+                self._free,
+                asyncio.timeout(self._target.timeout_seconds),
+                self._opened().post(
+                    self._url + ask.path, data=ask.body, headers=headers, allow_redirects=False
+                ) as response,
+            ):
+                body = await _whole(response.content)
                 return Answer(response.status, body, {name.lower(): value for name, value in response.headers.items()})
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            return Broken(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+            said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            return Broken(said.replace(self._proxy, "the proxy") if self._proxy else said)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._target.connections),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self._target.timeout_seconds),
-                proxy=_proxy_of(self._url),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+                proxy=self._proxy,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+
+def _check_address(url: str) -> None:
+    """Raises `InputError` for what is no address of a service."""
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise InputError(f"{url!r} is no address of a service; expected https://host[:port]") from None
+    if not is_one or "@" in parts.netloc or any(each.isspace() for each in url):
+        address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else url
+        raise InputError(f"{address!r} is no address of a service; expected https://host[:port]")
 
 
 def _proxy_of(url: str) -> str | None:

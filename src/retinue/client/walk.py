@@ -60,7 +60,8 @@ def _no_way_on(page: Page) -> str:
     if page.cursor < 1:  # which would mean now
         return f"there are more rows, but with the cursor {page.cursor}"
     if page.cursor == page.bound or (page.bound is None and page.cursor >= answered_at(page) - _NOW_SECONDS):
-        return f"the cursor does not move: asked with {page.bound or 'none'}, answered with {page.cursor}"
+        said = f"the cursor does not move: asked with {page.bound or 'none'}, answered with {page.cursor}"
+        return said if page.bound is not None else f"{said} (or this machine's clock is behind)"
     return ""
 
 

@@ -37,12 +37,12 @@ class Plan(Struct, frozen=True):
 class Outcome(Struct):
     """How it ended: `failed` has why a place could not be read to its end, `resets_at` when to go on with a pool.
 
-    `unreachable` is not empty where the service did not even give a token any more.
+    `stopped` has why everything ended early: the service was not there any more, or refused the client itself.
     """
 
     failed: dict[Place, str]
     resets_at: dict[Pool, int]
-    unreachable: str = ""
+    stopped: str = ""
 
 
 class Watching(Protocol):
@@ -89,7 +89,7 @@ class Collector:
     async def run(self, plan: Plan) -> Outcome:
         """Collect what is not there yet.
 
-        Raises `Refused` where the client itself is not welcome, `GaveUp` where the service is not there from the start.
+        Raises `Refused` and `GaveUp` where there is no token from the start.
         """
         outcome = Outcome({}, {})
         if not (waiting := self._progress.waiting(plan.wanted)):
@@ -97,8 +97,8 @@ class Collector:
         await self._client.log_in()
         try:
             await self._work_on(plan, iter(waiting), outcome)
-        except GaveUp as error:
-            outcome.unreachable = str(error)
+        except (GaveUp, Refused) as error:
+            outcome.stopped = str(error)
         return outcome
 
     async def _work_on(self, plan: Plan, waiting: Iterator[Place], outcome: Outcome) -> None:

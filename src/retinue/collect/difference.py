@@ -33,8 +33,8 @@ def comparable(old: Path, new: Path) -> Compared:
         for folder in (old, new)
     ]
     places = sorted(both[0].keys() | both[1].keys())
-    whole = [place for place in places if all(states.get(place) == "complete" for states in both)]
-    return Compared(whole, [place for place in places if place not in set(whole)])
+    is_whole = {place: all(states.get(place) == "complete" for states in both) for place in places}
+    return Compared(*([place for place in places if is_whole[place] is wanted] for wanted in (True, False)))
 
 
 def changes(old: Path, new: Path, lists: list[Place]) -> Iterator[Change]:

@@ -120,7 +120,7 @@ def records(path: Path) -> Iterator[Record]:
                 return  # cut off by a kill
             try:
                 yield decoder.decode(line)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise InputError(f"{path}: line {number}: {error}") from None
 
 

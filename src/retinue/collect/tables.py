@@ -97,6 +97,8 @@ FROM shown FULL JOIN asked USING (folded) LEFT JOIN (
 ) AS profile USING (folded)
 WHERE shown.username IS NOT NULL OR asked.is_there OR asked.visibility IS NOT NULL
 """
+# What only one of two collected lists has gets a place in the other one as well, so that whoever loads the tables need
+# not look for one, and moves nothing: among those of its second it comes last.
 _FOLLOW = """
 CREATE TABLE follow AS
 WITH pair AS (
@@ -109,9 +111,28 @@ WITH pair AS (
         SELECT folded, owner, not_after, NULL, position FROM standing WHERE list = 'followers'
     )
     GROUP BY follower, followee
+),
+ranked AS (
+    SELECT follower, followee, followed_at,
+           coalesce(following_position, followed_at) AS following,
+           coalesce(followers_position, followed_at) AS followers,
+           row_number() OVER (PARTITION BY follower ORDER BY following DESC, following_position IS NULL, followee)
+               AS following_rank,
+           row_number() OVER (PARTITION BY followee ORDER BY followers DESC, followers_position IS NULL, follower)
+               AS followers_rank
+    FROM pair
+),
+placed AS (
+    SELECT follower, followee, followed_at,
+           min(following + following_rank) OVER (PARTITION BY follower ORDER BY following_rank) - following_rank
+               AS following_position,
+           min(followers + followers_rank) OVER (PARTITION BY followee ORDER BY followers_rank) - followers_rank
+               AS followers_position
+    FROM ranked
 )
-SELECT a.username AS follower, b.username AS followee, followed_at, following_position, followers_position
-FROM pair JOIN account a ON a.folded = pair.follower JOIN account b ON b.folded = pair.followee
+SELECT a.username AS follower, b.username AS followee, followed_at,
+       greatest(following_position, 1) AS following_position, greatest(followers_position, 1) AS followers_position
+FROM placed JOIN account a ON a.folded = placed.follower JOIN account b ON b.folded = placed.followee
 """
 
 QUERIES = {
@@ -119,9 +140,7 @@ QUERIES = {
     "profiles": "SELECT * EXCLUDE (folded) FROM profile ORDER BY username",
     "lists": "SELECT * EXCLUDE (folded) FROM list_ ORDER BY owner, list",
     "accounts": "SELECT * EXCLUDE (folded) FROM account ORDER BY username",
-    # Those that have a place in both lists come first: no other may take it.
-    "follows": "SELECT * FROM follow ORDER BY following_position IS NULL, followers_position IS NULL, follower,"
-    " following_position DESC, followee",
+    "follows": "SELECT * FROM follow ORDER BY follower, following_position DESC, followee",
 }
 NODES = "SELECT username AS id, * EXCLUDE (folded) FROM account ORDER BY username"
 EDGES = (
@@ -162,7 +181,7 @@ def _add(duck: Duck, table: str, rows: Sequence[Sequence[Any]]) -> None:
 def _rows(record: PageRead) -> Iterator[tuple[Any, ...]]:
     page = record.page()
     owner = names.fold(record.name)
-    not_after = record.at if record.bound is None else record.bound
+    not_after = max(record.at, page.cursor) if record.bound is None else record.bound
     not_before = page.cursor if page.has_more else None
     for rank, person in enumerate(page.rows, record.before):
         folded = "" if names.fault_in_username(person.username) else names.fold(person.username)

@@ -47,6 +47,8 @@ def _manifest_of(folder: Path) -> Manifest | None:
     """The manifest in a folder; None if the tables were not written yet. Raises `InputError`."""
     path = folder / MANIFEST
     if not path.exists() and (folder / PAGES).exists():
+        if any(folder.glob("rows.*")):
+            raise InputError(f"{path}: is missing, though there are tables")
         return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=Manifest)
