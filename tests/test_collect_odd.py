@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from contextlib import closing, suppress
 from pathlib import Path
@@ -22,7 +24,7 @@ from retinue.client import AccountUnavailable, AsyncClient, Client, GaveUp, Outs
 from retinue.collect import collection, journal
 from retinue.collect.collector import Collector, Outcome, Plan
 from retinue.collect.progress import Place, Pool
-from running import retinue
+from running import create_client, retinue, running_server
 from scripted_service import TOKEN, Said, enveloped, page, scripted
 
 SHORT = Policy(attempts=3, first_wait_seconds=0, longest_wait_seconds=0)
@@ -250,6 +252,91 @@ def test_two_spellings_of_a_name_are_one_account(tmp_path: Path) -> None:
     )[::-1]
 
 
+ODD_BODIES = {
+    "in another encoding": '{"data":{"cursor":1,"has_more":false},"error":{"code":"ok"}}'.encode("utf-16"),
+    "with half a character": b'{"data":{"cursor":1,"has_more":false,"x":"\xed\xa0\xbd"},"error":{"code":"ok"}}',
+    "too deep": b"[" * 100_000,
+    "of a firewall": b'{"error":{"code":"access_denied","message":"Your address has been blocked"}}',
+    "of nothing": b"",
+}
+
+
+@pytest.mark.parametrize("body", ODD_BODIES.values(), ids=ODD_BODIES)
+@pytest.mark.parametrize("status", [200, 403, 404])
+def test_what_is_no_answer_is_asked_for_again(tmp_path: Path, body: bytes, status: int) -> None:
+    """Whatever it is; no account is given up for it, and the others are collected."""
+    with scripted(lambda _path, sent: Said(body, status) if sent["username"] == "a0" else page([])) as url:
+        outcome = collected(url, tmp_path / "found", Plan(places(2), MANY, 1))
+    assert [place.name for place in outcome.failed] == ["a0"]
+    assert collection.replayed(tmp_path / "found").waiting(places(2)) == places(1)
+
+
+ODD_TOKENS = {
+    "in another encoding": '{"error":"invalid_client","error_description":"cl\u00e9"}'.encode("latin-1"),
+    "too deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("body", ODD_TOKENS.values(), ids=ODD_TOKENS)
+def test_what_is_no_token_is_asked_for_again(body: bytes) -> None:
+    """And said in the end."""
+    with scripted(odd, lambda: Said(body)) as url, Client("k", "s", url, policy=SHORT) as client:
+        with pytest.raises(GaveUp, match="asked 3 times"):
+            client.user_info("anna")
+
+
+def test_a_token_may_live_for_ever() -> None:
+    """It is renewed after a day."""
+    token = b'{"access_token":"clt.good","expires_in":' + b"9" * 400 + b"}"
+    with scripted(odd, lambda: Said(token)) as url, Client("k", "s", url, policy=SHORT) as client:
+        assert client.user_info("anna").follower_count == client.user_info("anna").follower_count == 3
+
+
+def test_what_a_service_says_is_a_line(tmp_path: Path) -> None:
+    """It cannot write on a terminal what it likes."""
+    with scripted(lambda _path, _body: enveloped({}, "invalid_params", "no\n\x1b[31mred", 400)) as url:
+        done = asked(url, tmp_path / "found", ["anna"])
+    assert (done.returncode, "no\ufffd\ufffd[31mred" in done.stderr) == (1, True)
+
+
+def test_who_is_refused_in_the_middle_keeps_what_there_is(tmp_path: Path) -> None:
+    """A revoked secret, a scope that is gone: tables are written, and it is said why it stopped."""
+
+    def answer(_path: str, body: dict[str, Any]) -> Said:
+        is_gone = body["username"] == "ben"
+        return enveloped({}, "scope_not_authorized", "gone", 401) if is_gone else page([{"username": "dora"}])
+
+    with scripted(answer) as url:
+        done = asked(url, tmp_path / "found", ["anna", "ben", "carl"], "--at-once", "1")
+    assert (done.returncode, "stopped early; the same command goes on: scope_not_authorized" in done.stderr) == (
+        1,
+        True,
+    )
+    assert [("anna", "dora")] == tables(tmp_path / "found", "SELECT follower, followee FROM {}follows.parquet'")
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 100 Continue\r\n\r\n", b"\r\n", b"HTTP/1.1 200 OK\r\nX: y\r\n"])
+def test_an_answer_that_does_not_begin_is_not_waited_for(said: bytes) -> None:
+    """However busily a service says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                connection, _ = listener.accept()
+                with connection:
+                    while True:
+                        connection.sendall(said)
+                        time.sleep(0.1)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        policy = Policy(attempts=1)
+        with Client("k", "s", url, policy=policy, timeout_seconds=1) as client, pytest.raises(GaveUp):
+            client.user_info("anna")
+    thread.join(10)
+
+
 @pytest.mark.parametrize("header", ["9" * 5_000, "99999999999999999999", "-5", "soon", "90000"])
 def test_a_quota_that_ends_in_no_time_ends_at_midnight(header: str) -> None:
     """What a service says of it is not believed where it cannot be."""
@@ -268,6 +355,76 @@ def test_a_token_that_no_header_can_carry_is_none() -> None:
     with scripted(odd, lambda: Said(token)) as url, Client("k", "s", url, policy=SHORT) as client:
         with pytest.raises(GaveUp, match="a token that cannot be sent in a header"):
             client.user_info("anna")
+
+
+# --- mirrors -------------------------------------------------------------------------------------------------------
+
+NAMES = st.sampled_from([f"p{number}" for number in range(8)])
+READ = st.tuples(
+    NAMES, st.sampled_from(["following", "followers"]), st.lists(NAMES, unique=True, max_size=6), st.booleans()
+)
+
+
+@settings(max_examples=60)
+@given(lists=st.lists(READ, min_size=1, max_size=8, unique_by=lambda read: read[:2]))
+def test_in_the_graph_every_list_has_its_order(tmp_path_factory: pytest.TempPathFactory, lists: list[Any]) -> None:
+    """For all lists, also such as contradict each other: whoever stands in one keeps its place among the others."""
+    folder = tmp_path_factory.mktemp("lists")
+    collection.opened(folder, "x", 1)
+    with closing(journal.Journal(folder / "pages.jsonl")) as writing:
+        for owner, direction, people, is_later in lists:
+            data = {"cursor": 1, "has_more": False, f"user_{direction}": [{"username": name} for name in people]}
+            body = enveloped(data).body.decode()
+            writing.add(journal.PageRead(owner, direction, 0, None, 1_000 + is_later, "", "", body))
+    collection.write(folder, ["parquet"], [], 2_000, lambda _: None)
+
+    for owner, direction, people, _ in lists:
+        ours, theirs = ("follower", "followee") if direction == "following" else ("followee", "follower")
+        query = (
+            f"SELECT {theirs}, {direction}_position FROM {{}}follows.parquet' WHERE {ours} = '{owner}' ORDER BY 2 DESC"
+        )
+        found = tables(folder, query)
+        assert len({place for _, place in found}) == len(found)
+        assert [name for name, _ in found if name in people] == [name for name in people if name != owner]
+
+
+def test_a_mirror_keeps_the_order_of_lists_that_contradict_each_other(tmp_path: Path) -> None:
+    """Somebody is in one list only: unfollowed in between, in the same second."""
+    folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
+
+    def answer(path: str, body: dict[str, Any]) -> Said:
+        followers = [{"username": name} for name in ("p4", "p20", "p6")] if body["username"] == "p0" else []
+        following = [{"username": "p0"}] if body["username"] == "p19" else []
+        key, rows = ("user_followers", followers) if "followers" in path else ("user_following", following)
+        return enveloped({key: rows, "cursor": 1, "has_more": False})
+
+    with scripted(answer) as url:
+        done = asked(url, folder, ["p0", "p19"], "--lists", "following,followers", "--into", str(mirror))
+    assert done.returncode == 0
+    access = create_client(mirror)
+    with running_server(mirror) as server, Client(access.key, access.secret, server.base_url) as client:
+        found = [person.username for person in client.followers("p0")]
+    assert [name for name in found if name != "p19"] == ["p4", "p20", "p6"]
+
+
+def test_no_store_is_replaced_by_a_mirror(tmp_path: Path) -> None:
+    """Neither one that appeared while lists were read, nor its other files; one mirror is made at a time."""
+    folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
+    for name in ("mirror.db", "mirror.access.db"):
+        precious = tmp_path / name
+
+        def answer(_path: str, _body: dict[str, Any]) -> Said:
+            precious.write_text("precious")  # noqa: B023 - it runs in this round
+            return page([{"username": "ben"}])
+
+        with scripted(answer) as url:
+            done = asked(url, tmp_path / f"{name}-found", ["anna"], "--into", str(mirror))
+            assert (done.returncode, f"{precious} is there already" in done.stderr) == (2, True), done.stderr
+            assert precious.read_text() == "precious"
+        precious.unlink()
+    with scripted(odd) as url, collection.held(tmp_path / ".mirror.db.unfinished"):
+        done = asked(url, folder, ["anna"], "--into", str(mirror))
+    assert (done.returncode, "another process" in done.stderr) == (2, True), done.stderr
 
 
 # --- odd surroundings ----------------------------------------------------------------------------------------------
@@ -291,6 +448,15 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         with Client("k", "s", url, policy=SHORT) as client:
             assert client.user_info("anna").follower_count == 3
+
+
+def test_the_password_of_a_proxy_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it answers."""
+    with scripted(odd, lambda: Said(b"", 407)) as url:
+        monkeypatch.setenv("https_proxy", url.replace("http://", "http://user:hidden@"))
+        with Client("k", "s", "https://service.invalid", policy=SHORT) as client, pytest.raises(GaveUp) as caught:
+            client.user_info("anna")
+    assert "hidden" not in str(caught.value)
 
 
 def test_errors_can_be_sent_to_other_processes() -> None:
@@ -339,6 +505,44 @@ def test_verify_knows_a_collection_that_is_not_finished(tmp_path: Path) -> None:
         assert asked(url, folder, ["anna"]).returncode == 0
         collected(url, folder, Plan([Place("ben", "following")], MANY, 1))
     assert "1 pages came after the tables were written" in retinue("collect", "verify", str(folder))
+
+
+def test_damage_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    """Bytes that are no text, a manifest that is gone."""
+    folder = tmp_path / "found"
+    with scripted(odd) as url:
+        asked(url, folder, ["anna"])
+    pages = folder / "pages.jsonl"
+    good = pages.read_bytes()
+    pages.write_bytes(good.replace(b'"anna"', b'"ann\xff"'))
+    done = subprocess.run(
+        [sys.executable, "-m", "retinue", "collect", "verify", str(folder)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "pages.jsonl: line 2: " in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+    pages.write_bytes(good)
+    (folder / "manifest.json").unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "retinue", "collect", "verify", str(folder)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "manifest.json: is missing, though there are tables" in done.stderr) == (2, True)
+
+
+def test_another_spelling_goes_on_with_the_same_list(tmp_path: Path) -> None:
+    """A second run that spells a name differently asks nothing again."""
+    folder = tmp_path / "found"
+    with scripted(odd) as url:
+        asked(url, folder, ["émile"])
+        asked(url, folder, ["ÉMILE"])
+    assert [(len(ODD_ROWS),)] == tables(folder, "SELECT count(*) FROM {}rows.parquet'")
+
+
+def test_nobody_who_listens_is_no_hindrance(tmp_path: Path) -> None:
+    """Where standard output is closed the tables are written all the same."""
+    folder = tmp_path / "found"
+    with scripted(odd) as url:
+        command = [sys.executable, "-m", "retinue", *arguments_of(url, folder, ["anna"])]
+        subprocess.run(["bash", "-c", '"$@" > /dev/full', "-", *command], capture_output=True, check=False)
+    assert "complete" in retinue("collect", "verify", str(folder))
 
 
 def test_no_table_is_older_than_the_manifest(tmp_path: Path) -> None:

@@ -120,6 +120,25 @@ def _answers(server: Server, token: str) -> bool:
         return False
 
 
+SLOW_KEEPER = """
+import sys, time
+if "retinue.serving.keeper" in sys.orig_argv:
+    time.sleep(2)
+"""
+
+
+def test_a_stop_while_the_keeper_starts_loses_no_record(
+    store: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take longer to start than the server lives; then it takes the records and ends."""
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(SLOW_KEEPER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hook"))
+    with running_server(store) as server:
+        assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token_of(server, client))[0]
+    assert (0, "2 records, as they were written\n") == audit(store, "verify")
+
+
 def test_a_killed_server_is_no_tampering_and_the_next_goes_on(store: Path, client: Client) -> None:
     """Killed as a whole, its log says so; a change is found all the same, and after the next stop nothing is open."""
     with running_server(store) as server:

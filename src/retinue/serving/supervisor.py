@@ -1,7 +1,8 @@
 """The parent of a running server: binds the ports, starts workers and keeper, restarts what dies, stops them all.
 
 It answers nothing itself and opens the store only to say early and clearly if that cannot work. Its children get
-their settings over stdin, and its end as the end of that pipe, so none of them outlives it.
+their settings over stdin; the end of that pipe is the word to stop, and comes too when it is gone itself, so none of
+them outlives it.
 """
 
 import asyncio
@@ -39,7 +40,8 @@ MOST_AUDIT_HOURS = 24 * 366
 MOST_AUDIT_DAYS = 100 * 366
 
 _LOGGER = logging.getLogger("retinue.serving")
-_PATIENCE_SECONDS = STOP_SECONDS + 1.5  # after that a child is killed; together below the promised 5 s
+_PATIENCE_SECONDS = STOP_SECONDS + 1.5  # after that a worker is killed; with an idle keeper that is below 5 s
+_KEEPER_PATIENCE_SECONDS = 30.0  # it may have to start first, and then has the last records to write
 _LONGEST_PAUSE_SECONDS = 5.0
 _MANAGEMENT_HOST = "127.0.0.1"
 _OTHER_OPEN_FILES = 64
@@ -74,10 +76,12 @@ async def _supervise(
     to_keeper, from_workers = audit_sockets()
     sandbox = _sandbox_of(settings)
     announce()
-    keeper = _Child("keeper", Station(settings, management.fileno(), from_workers.fileno(), sandbox), without_workers)
-    keeping = asyncio.create_task(keeper.run())
+    house = Station(settings, management.fileno(), from_workers.fileno(), sandbox)
+    keeping = asyncio.create_task(_Child("keeper", house, without_workers, _KEEPER_PATIENCE_SECONDS).run())
     station = Station(settings, public.fileno(), to_keeper.fileno(), sandbox)
-    await asyncio.gather(*(_Child("worker", station, stopping).run() for _ in range(settings.workers)))
+    await asyncio.gather(
+        *(_Child("worker", station, stopping, _PATIENCE_SECONDS).run() for _ in range(settings.workers))
+    )
     to_keeper.close()  # by which the keeper knows that nothing more will come
     without_workers.set()
     await keeping
@@ -87,8 +91,9 @@ async def _supervise(
 class _Child:
     """One child process and its successors."""
 
-    def __init__(self, role: str, station: Station, stopping: asyncio.Event) -> None:
+    def __init__(self, role: str, station: Station, stopping: asyncio.Event, patience: float) -> None:
         self._role = role
+        self._patience = patience  # in seconds, after the word to stop
         self._station = station
         self._stopping = stopping
 
@@ -112,8 +117,10 @@ class _Child:
         await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if not ended.done():
-            process.terminate()
-            done, _ = await asyncio.wait({ended}, timeout=_PATIENCE_SECONDS)
+            # Its word to stop. A signal would end a child that has only begun to start, and what waits for it.
+            assert process.stdin is not None
+            process.stdin.close()
+            done, _ = await asyncio.wait({ended}, timeout=self._patience)
             if not done:
                 process.kill()
         await ended
