@@ -262,7 +262,7 @@ ODD_BODIES = {
 
 
 @pytest.mark.parametrize("body", ODD_BODIES.values(), ids=ODD_BODIES)
-@pytest.mark.parametrize("status", [200, 403, 404])
+@pytest.mark.parametrize("status", [200, 403, 502])
 def test_what_is_no_answer_is_asked_for_again(tmp_path: Path, body: bytes, status: int) -> None:
     """Whatever it is; no account is given up for it, and the others are collected."""
     with scripted(lambda _path, sent: Said(body, status) if sent["username"] == "a0" else page([])) as url:
