@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,8 +64,6 @@ def collect(
     """
     if context.invoked_subcommand is not None:
         return
-    from retinue.clock import SystemClock
-    from retinue.collect import collection
     from retinue.collect.collector import Plan
     from retinue.errors import InputError
 
@@ -80,18 +79,7 @@ def collect(
     wanted = _places(_names_in(usernames), chosen)
     calls: dict[Pool, int] = {"lists": calls_per_day, "info": info_calls_per_day}
     plan = Plan(wanted, calls, at_once, "wait" if wait else "stop")
-    with ending_in_order(), collection.held(folder), _going_on():
-        progress = collection.opened(folder, server.rstrip("/"), SystemClock().now())
-        plan = _as_spelled(plan, progress)
-        outcome, pace = _timed(plan, folder, progress, (server, client_key, client_secret))
-        _write(folder, [*formats, "parquet"] if into else formats, plan.wanted)
-        _report(plan.wanted, progress, outcome, pace)
-        if progress.waiting(plan.wanted):
-            if into:
-                sys.stderr.write(f"retinue: --into {into}: is made when everything is there\n")
-            raise typer.Exit(INCOMPLETE)
-        if into:
-            collect_mirror.make(folder, into)
+    _collect(plan, folder, _Wish(formats, into), (server, client_key, client_secret))
 
 
 @app.command()
@@ -133,6 +121,33 @@ def diff(
     if compared.left_out:
         some = ", ".join(f"{place.list} of {place.name}" for place in compared.left_out[:3])
         sys.stderr.write(f"retinue: left out, since not complete in both: {len(compared.left_out):,} lists ({some})\n")
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What is to be made of a collection."""
+
+    kinds: list[str]
+    into: str
+
+
+def _collect(plan: "Plan", folder: Path, wish: _Wish, access: tuple[str, str, str]) -> None:
+    """Collect, write, report, and make the mirror when everything is there."""
+    from retinue.clock import SystemClock
+    from retinue.collect import collection
+
+    with ending_in_order(), collection.held(folder), _going_on():
+        progress = collection.opened(folder, access[0].rstrip("/"), SystemClock().now())
+        plan = _as_spelled(plan, progress)
+        outcome, pace = _timed(plan, folder, progress, access)
+        _write(folder, [*wish.kinds, "parquet"] if wish.into else wish.kinds, plan.wanted)
+        _report(plan.wanted, progress, outcome, pace)
+        if progress.waiting(plan.wanted):
+            if wish.into:
+                sys.stderr.write(f"retinue: --into {wish.into}: is made when everything is there\n")
+            raise typer.Exit(INCOMPLETE)
+        if wish.into:
+            collect_mirror.make(folder, wish.into)
 
 
 @contextmanager

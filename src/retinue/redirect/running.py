@@ -87,7 +87,9 @@ def _reachable(url: str) -> Server:
     try:
         socket.create_connection((server.host, server.port), _REACH_SECONDS).close()
     except OSError as error:
-        raise InputError(f"--server (or RETINUE_SERVER) {url}: cannot be reached: {error.strerror or error}") from None
+        raise InputError(
+            f"--server (or {environment_name('server')}) {url}: cannot be reached: {error.strerror or error}"
+        ) from None
     return server
 
 
