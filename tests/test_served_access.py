@@ -139,6 +139,20 @@ def test_a_stop_while_the_keeper_starts_loses_no_record(
     assert (0, "2 records, as they were written\n") == audit(store, "verify")
 
 
+def test_a_stop_while_the_keeper_is_away_loses_no_record(store: Path, client: Client) -> None:
+    """One that ended a few times is waited for a while; there is one at the end all the same."""
+    with running_server(store) as server:
+        token = token_of(server, client)
+        for _ in range(5):
+            while not (keepers := [pid for pid, role in server.processes().items() if role == "keeper"]):
+                time.sleep(0.01)
+            os.kill(keepers[0], signal.SIGKILL)
+            while keepers[0] in server.processes():
+                time.sleep(0.01)
+        assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token)[0]
+    assert (0, "2 records, as they were written\n") == audit(store, "verify")
+
+
 def test_a_killed_server_is_no_tampering_and_the_next_goes_on(store: Path, client: Client) -> None:
     """Killed as a whole, its log says so; a change is found all the same, and after the next stop nothing is open."""
     with running_server(store) as server:

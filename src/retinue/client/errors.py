@@ -37,7 +37,8 @@ class Refused(ClientError):
         self.log_id = log_id
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.message} (status {self.status}, log_id {self.log_id or 'none'})"
+        said = f"{self.code}: {self.message}" if self.code else self.message
+        return f"{said} (status {self.status}, log_id {self.log_id or 'none'})"
 
 
 class AccountUnavailable(Refused):

@@ -77,11 +77,9 @@ async def _supervise(
     sandbox = _sandbox_of(settings)
     announce()
     house = Station(settings, management.fileno(), from_workers.fileno(), sandbox)
-    keeping = asyncio.create_task(_Child("keeper", house, without_workers, _KEEPER_PATIENCE_SECONDS).run())
+    keeping = asyncio.create_task(_Child("keeper", house, without_workers).run())
     station = Station(settings, public.fileno(), to_keeper.fileno(), sandbox)
-    await asyncio.gather(
-        *(_Child("worker", station, stopping, _PATIENCE_SECONDS).run() for _ in range(settings.workers))
-    )
+    await asyncio.gather(*(_Child("worker", station, stopping).run() for _ in range(settings.workers)))
     to_keeper.close()  # by which the keeper knows that nothing more will come
     without_workers.set()
     await keeping
@@ -91,9 +89,9 @@ async def _supervise(
 class _Child:
     """One child process and its successors."""
 
-    def __init__(self, role: str, station: Station, stopping: asyncio.Event, patience: float) -> None:
+    def __init__(self, role: str, station: Station, stopping: asyncio.Event) -> None:
         self._role = role
-        self._patience = patience  # in seconds, after the word to stop
+        self._is_last = role == "keeper"  # there has to be one to the end, to take the last records
         self._station = station
         self._stopping = stopping
 
@@ -101,14 +99,17 @@ class _Child:
         """Keep a process of this role running until the server stops."""
         clock = SystemClock()
         pause = 0.1
-        while not self._stopping.is_set():
+        while True:
             started = clock.elapsed()
             await self._one_life()
+            if self._stopping.is_set():
+                return
             lived = clock.elapsed() - started
             pause = 0.1 if lived > _LONGEST_PAUSE_SECONDS else min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            if not self._stopping.is_set():
-                _LOGGER.error("%s ended after %.1f s; restarting", self._role, lived)
-                await self._stops_within(pause)
+            _LOGGER.error("%s ended after %.1f s; restarting", self._role, lived)
+            await self._stops_within(pause)
+            if self._stopping.is_set() and not self._is_last:
+                return
 
     async def _one_life(self) -> None:
         process = await self._start()
@@ -120,7 +121,9 @@ class _Child:
             # Its word to stop. A signal would end a child that has only begun to start, and what waits for it.
             assert process.stdin is not None
             process.stdin.close()
-            done, _ = await asyncio.wait({ended}, timeout=self._patience)
+            done, _ = await asyncio.wait(
+                {ended}, timeout=_KEEPER_PATIENCE_SECONDS if self._is_last else _PATIENCE_SECONDS
+            )
             if not done:
                 process.kill()
         await ended
