@@ -135,17 +135,17 @@ def test_whenever_it_is_stopped_it_says_so_in_a_line(tmp_path: Path, number: sig
     folder = tmp_path / "found"
 
     def answer(_path: str, body: dict[str, Any]) -> Said:
-        below = body.get("cursor") or 100
+        below = body.get("cursor") or 60
         rows = [{"username": f"u{below}.{number}", "display_name": ""} for number in range(100)]
         return page(rows, below - 1, has_more=below > 2)
 
     stopped = 0
     with scripted(answer) as url:
-        command = [sys.executable, "-m", "retinue", *arguments_of(url, folder, list("abcdefgh"))]
+        command = [sys.executable, "-m", "retinue", *arguments_of(url, folder, list("abcd"))]
         for instant in range(200):
             with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(0.9 + instant / 20)
+                    process.wait(0.8 + instant / 12)
                 process.send_signal(number)
                 said = process.communicate()[1]
             if process.returncode == 0:
@@ -158,6 +158,14 @@ def test_whenever_it_is_stopped_it_says_so_in_a_line(tmp_path: Path, number: sig
     assert stopped > 0
     assert not (folder / "tables.new").exists()
     assert "complete" in retinue("collect", "verify", str(folder))
+
+
+def test_who_is_told_not_to_heed_a_hangup_does_not(tmp_path: Path) -> None:
+    """As `nohup` does it."""
+    with scripted(odd) as url:
+        command = [sys.executable, "-m", "retinue", *arguments_of(url, tmp_path / "found", ["anna"])]
+        script = 'trap "" HUP; "$@" & sleep 0.8; kill -HUP $!; wait $!'
+        assert subprocess.run(["bash", "-c", script, "-", *command], capture_output=True, check=False).returncode == 0
 
 
 def test_calls_on_their_way_are_not_spent(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import typer
 from retinue.cli import collect_mirror
 from retinue.cli.flags import flag
 from retinue.cli.groups import group
-from retinue.cli.signals import ending_in_order
+from retinue.cli.signals import ending_in_order, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -189,8 +189,6 @@ def _timed(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, 
 
 def _run(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, str, str]) -> "Outcome":
     """Collect, with a live view."""
-    import asyncio
-
     from retinue.cli.collect_view import view
     from retinue.client import AsyncClient, Outside, Policy
     from retinue.collect.collection import PAGES
@@ -208,7 +206,7 @@ def _run(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, st
                 return await Collector(client, journal, progress, outside, watching).run(plan)
 
     with view(plan, progress, outside.clock) as watching:
-        return asyncio.run(collect(watching))
+        return run(collect(watching))
 
 
 def _write(folder: Path, kinds: list[str], wanted: "Sequence[Place]") -> None:
