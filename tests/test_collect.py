@@ -268,6 +268,8 @@ def test_damage_to_a_collection_is_found(retinue_server: LocalServer, tmp_path: 
             folder,
             "--lists",
             "following,followers",
+            "--at-once",
+            "1",  # so that it is known which line is which page
             names=["anna"],
         )
     )
