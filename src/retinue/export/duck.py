@@ -63,6 +63,8 @@ def translated(what: Path) -> Iterator[None]:
     """Turn errors of DuckDB and of the disk into ours, and what DuckDB makes of Ctrl-C into that again."""
     try:
         yield
+    except duckdb.InterruptException as error:
+        raise KeyboardInterrupt from error
     except RuntimeError as error:
         if str(error) != _INTERRUPTED:
             raise
