@@ -220,7 +220,7 @@ def test_a_closed_client_says_so(client: Client) -> None:
     ("make", "words"),
     [
         (lambda: Client("k", "s", "localhost:8642"), "is no address of a service"),
-        (lambda: Client("k", "s", "http://[::1"), "is no address of a service"),
+        (lambda: Client("k", "s", "http://me:hidden@[::1"), r"^'http://\[::1' is no address of a service"),
         (lambda: Client("k", "s", "http://h:99999"), "is no address of a service"),
         (lambda: Client("k", "s", "http://me:hidden@localhost"), "'http://localhost' is no address of a service"),
         (lambda: Client("k", "s").following("a", max_count=101), "max_count: expected an integer from 1 to 100"),

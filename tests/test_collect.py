@@ -17,7 +17,7 @@ import pytest
 
 from retinue.client import AccountUnavailable, AsyncClient, Client, Outside, Policy, Profile, Refused
 from retinue.client.answers import Info
-from retinue.collect import collection, journal
+from retinue.collect import collection, journal, verifying
 from retinue.collect.collector import Collector, Outcome, Plan
 from retinue.collect.journal import PageRead
 from retinue.collect.progress import Place, Pool
@@ -256,7 +256,7 @@ def test_who_was_followed_and_unfollowed_between(retinue_server: LocalServer, tm
         (lambda folder: (folder / "follows.parquet").write_bytes(b"x"), "follows.parquet: has 1 bytes"),
         (lambda folder: edit(folder, '\\"f449\\"', '\\"f999\\"'), "has another hash than it had"),
         (lambda folder: drop_line(folder, 2), "do not go on with cursor"),
-        (lambda folder: drop_line(folder, -1), "has 6 pages, not 7"),
+        (lambda folder: drop_line(folder, -1), "not 7 with 571"),
     ],
 )
 def test_damage_to_a_collection_is_found(retinue_server: LocalServer, tmp_path: Path, damage: Any, words: str) -> None:
@@ -280,6 +280,16 @@ def test_damage_to_a_collection_is_found(retinue_server: LocalServer, tmp_path: 
     )  # fmt: skip
     assert done.returncode == 1
     assert words in done.stderr
+
+
+@GRAPH
+def test_counts_that_were_changed_are_found(retinue_server: LocalServer, tmp_path: Path) -> None:
+    """In the manifest itself, which no hash protects."""
+    folder = tmp_path / "found"
+    retinue(*command(retinue_server, folder, names=["anna"]))
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"rows": 450,', '"rows": 449,'))
+    assert any("450 rows, not 5 with 449" in problem for problem in verifying.verify(folder).problems)
 
 
 def edit(folder: Path, old: str, new: str) -> None:

@@ -100,9 +100,20 @@ def missing(program: str) -> str:
 @pytest.fixture
 def curl() -> str:
     """The program curl."""
-    if reason := missing("curl"):
+    return installed("curl")
+
+
+@pytest.fixture
+def wget() -> str:
+    """The program wget."""
+    return installed("wget")
+
+
+def installed(program: str) -> str:
+    """A program that is there; else the test is skipped."""
+    if reason := missing(program):
         pytest.skip(reason)
-    return "curl"
+    return program
 
 
 def is_allowed(*command: str) -> bool:
@@ -225,11 +236,9 @@ def test_the_curl_script_of_the_page(given: Given, curl: str, within: tuple[str,
 
 
 @pytest.mark.skipif(not is_allowed("unshare", "-Urn", "true"), reason="the system allows no network namespace")
-def test_programs_that_trust_what_the_system_trusts(given: Given) -> None:
+def test_programs_that_trust_what_the_system_trusts(given: Given, wget: str) -> None:
     """In a network of its own the system's file of authorities has the one of this run, as R and wget need it."""
-    if reason := missing("wget"):
-        pytest.skip(reason)
-    script = "wget -qO- --content-on-error --post-data=x=1 https://open.tiktokapis.com/v2/oauth/token/"
+    script = f"{wget} -qO- --content-on-error --post-data=x=1 https://open.tiktokapis.com/v2/oauth/token/"
     assert '{"error":"invalid_request"' in given.run("sh", "-c", script).stdout
 
 

@@ -47,11 +47,13 @@ def make(folder: Path, into: str) -> None:
 
 
 def _load(folder: Path, store: Path) -> None:
-    from retinue.cli.imports import REJECTED, import_
+    from retinue.cli.imports import INTERRUPTED, REJECTED, import_
 
     try:
         import_([folder / "follows.parquet"], str(store), [folder / "accounts.parquet"])
     except typer.Exit as ended:
+        if ended.exit_code == INTERRUPTED:
+            raise KeyboardInterrupt from None  # it was not an import that was asked for, and SIGTERM has its own code
         if ended.exit_code != REJECTED:
             raise
         sys.stderr.write("retinue: the file of rejected rows will be beside the mirror\n")

@@ -131,15 +131,16 @@ class Driver:
 
 
 def _check_address(url: str) -> None:
-    """Raises `InputError` for what is no address of a service."""
+    """Raises `InputError` for what is no address of a service; a password in it is not shown."""
+    scheme, separator, place = url.partition("://")
     try:
         parts = urlsplit(url)
         is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        raise InputError(f"{url!r} is no address of a service; expected https://host[:port]") from None
-    if not is_one or "@" in parts.netloc or any(each.isspace() for each in url):
-        address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else url
-        raise InputError(f"{address!r} is no address of a service; expected https://host[:port]")
+    except ValueError:  # such as a port that is no number
+        is_one = False
+    if not is_one or "@" in place or any(each.isspace() for each in url):
+        shown = f"{scheme}{separator}{place.rpartition('@')[2]}"
+        raise InputError(f"{shown!r} is no address of a service; expected https://host[:port]")
 
 
 def _proxy_of(url: str) -> str | None:

@@ -36,10 +36,11 @@ def verify(folder: Path) -> Verified:
         found.problems.append(str(error))
         return found
     found.pages, found.rows = progress.pages, progress.rows
-    if found.manifest is not None:
-        found.newer = progress.pages - found.manifest.pages
-        if found.newer < 0:
-            found.problems.append(f"{PAGES}: has {progress.pages} pages, not {found.manifest.pages}")
+    if (manifest := found.manifest) is not None:
+        found.newer = progress.pages - manifest.pages
+        if found.newer < 0 or (found.newer == 0 and progress.rows != manifest.rows):
+            counted = f"{progress.pages} pages with {progress.rows} rows"
+            found.problems.append(f"{PAGES}: has {counted}, not {manifest.pages} with {manifest.rows}")
     return found
 
 
