@@ -1,6 +1,5 @@
 """Signals that would end a program at once, for commands that have something to put away first."""
 
-import asyncio
 import signal
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -44,6 +43,8 @@ def run(coroutine: Coroutine[Any, Any, _T]) -> _T:
 
     By itself asyncio cancels from within the handler of Ctrl-C, so in the middle of whatever is being done.
     """
+    import asyncio
+
     before = {number: signal.getsignal(number) for number in _heeded(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     came: list[int] = []
 
