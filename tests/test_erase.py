@@ -28,6 +28,7 @@ from retinue.store.sqlite import files
 from retinue.store.sqlite.compaction import compact
 from running import Server, fresh_token, running_server
 from service import FOLLOWING, problems_of
+from sites import Begin
 from test_cli import list_of, retinue
 from test_serve import exchange, waiting_for
 
@@ -209,6 +210,15 @@ def test_who_is_erased_unknown_stays_so_under_any_spelling(store_path: Path) -> 
     with closing(assemble.open_graph_writer(str(store_path), FrozenClock(NOW))) as writer:
         assert [Verdict.ERASED] * 3 == asyncio.run(writer.add_follows(rows))
         assert [Verdict.ERASED] == asyncio.run(writer.add_accounts([AccountRecord("zed")], NOW))
+
+
+def test_a_row_with_an_erased_account_is_no_less_so_beside_an_odd_name(begin: Begin) -> None:
+    """Or the rejected rows that an import keeps would say who was erased."""
+    rows = [FollowRecord("no name", "zed", NOW, NOW), FollowRecord("zed", "no name", NOW, NOW)]
+
+    with closing(begin()) as site, closing(site.open_writer(FrozenClock(NOW))) as writer:
+        asyncio.run(writer.apply([ErasureEvent("zed", NOW)], NOW))
+        assert [Verdict.ERASED] * 2 == asyncio.run(writer.add_follows(rows))
 
 
 @pytest.mark.parametrize(

@@ -65,11 +65,11 @@ class GraphChanges:
         found = self._resolver.find(record.follower), self._resolver.find(record.followee)
         if _is_one(found, record.follower, record.followee):
             return Verdict.SELF_FOLLOW
-        for account, name in zip(found, (record.follower, record.followee), strict=True):
-            if account is None and self._tombstones.has_name(name):
-                return Verdict.ERASED
-            if account is None and names.fault_in_username(name) is not None:
-                return Verdict.NO_ACCOUNT
+        unknown = [name for name, account in zip((record.follower, record.followee), found, strict=True) if not account]
+        if any(map(self._tombstones.has_name, unknown)):
+            return Verdict.ERASED  # before any other fault, since the row is not kept then
+        if any(map(names.fault_in_username, unknown)):
+            return Verdict.NO_ACCOUNT
         received_at = _second(record.received_at)
         # What has not begun yet has no time: otherwise each import would bring it a new one.
         followed_at = None if record.followed_at is None or record.followed_at > received_at else record.followed_at
