@@ -13,7 +13,7 @@ demo: .venv/.server        ## Make a sample graph, serve it, show a first answer
 	@$(PY) scripts/demo.py
 
 test: .venv/.dev lint      ## Lint, type check and run every test (SEED=number repeats a run)
-	$(PY) -m pytest --hypothesis-seed=$(SEED)
+	$(PY) -m pytest --numprocesses auto --dist worksteal --hypothesis-seed=$(SEED)
 
 test-cluster: .venv/.dev   ## Three nodes of Cassandra: one, then two, are killed and come back (SECONDS=60; beside it few others)
 	$(PY) -m pytest -rP tests/three_nodes.py

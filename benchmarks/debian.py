@@ -3,6 +3,7 @@
 Also who runs them: PostgreSQL refuses to run as root, so the super-user hands it to somebody else.
 """
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -17,6 +18,7 @@ from running import Failed
 _NO_SERVICES = Path("/usr/sbin/policy-rc.d")  # asked by packages before they start a service; 101 means no
 _NO_CLUSTER = Path("/etc/postgresql-common/createcluster.conf")
 _SERVANTS = ("postgres", "nobody")
+_INSTALLED = Path("/var/lib/dpkg")  # also what is locked: apt's own locks are not waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,24 @@ def require(*programs: Program) -> None:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise Failed(f"missing: {names}; run this as root on Debian, or there: apt-get install {names}")
     print(f"installing {names}", flush=True)
-    with _quiet_installation():
-        _apt("update")
-        _apt("install", *names.split())
+    install(*names.split())
     for program in missing:
         if program.service and shutil.which("systemctl"):
             subprocess.run(["systemctl", "disable", program.service], capture_output=True, check=False)
         if program.path() is None:
             raise Failed(f"the package {program.package} was installed, but {program.name} is not there")
+
+
+def install(*packages: str) -> None:
+    """Install packages of Debian's, one process at a time. Raises `Failed`."""
+    lock = os.open(_INSTALLED, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with _quiet_installation():
+            _apt("update")
+            _apt("install", "--no-install-recommends", *packages)
+    finally:
+        os.close(lock)
 
 
 def servant() -> str | None:

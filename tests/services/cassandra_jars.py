@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import debian
+
 OLDEST_JAVA = 17
 PACKAGES = ("openjdk-17-jre-headless", "maven")
 POM = Path(__file__).parent / "pom.xml"
@@ -23,8 +25,7 @@ def missing() -> str:
     """Why no node can be started here; empty where one can. Where CI=true, what is missing is installed."""
     reason = _reason()
     if reason and os.environ.get("CI") == "true":
-        subprocess.run(["apt-get", "update", "-qq"], check=True)
-        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES], check=True)
+        debian.install(*PACKAGES)
         reason = _reason()
     return reason
 
