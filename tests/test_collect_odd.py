@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import networkx as nx
@@ -24,6 +24,7 @@ from retinue.client import AccountUnavailable, AsyncClient, Client, GaveUp, Outs
 from retinue.collect import collection, journal
 from retinue.collect.collector import Collector, Outcome, Plan
 from retinue.collect.progress import Place, Pool
+from retinue.errors import InputError
 from running import create_client, retinue, running_server
 from scripted_service import TOKEN, Said, enveloped, page, scripted
 
@@ -460,10 +461,12 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_password_of_a_proxy_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it answers."""
     with scripted(odd, lambda: Said(b"", 407)) as url:
-        monkeypatch.setenv("https_proxy", url.replace("http://", "http://user:hidden@"))
-        with Client("k", "s", "https://service.invalid", policy=SHORT) as client, pytest.raises(GaveUp) as caught:
-            client.user_info("anna")
-    assert "hidden" not in str(caught.value)
+        for spelled in ("http://user:hidden@127.0.0.1", "HTTP://user:hidden@LOCALHOST"):
+            monkeypatch.setenv("https_proxy", url.replace("http://127.0.0.1", spelled))
+            with Client("k", "s", "https://service.invalid", policy=SHORT) as client, pytest.raises(GaveUp) as caught:
+                client.user_info("anna")
+            assert "ClientHttpProxyError" in str(caught.value)
+            assert "hidden" not in str(caught.value)
 
 
 def test_errors_can_be_sent_to_other_processes() -> None:
@@ -511,7 +514,7 @@ def test_verify_knows_a_collection_that_is_not_finished(tmp_path: Path) -> None:
         assert "no tables were written yet" in retinue("collect", "verify", str(folder))
         assert asked(url, folder, ["anna"]).returncode == 0
         collected(url, folder, Plan([Place("ben", "following")], MANY, 1))
-    assert "1 pages came after the tables were written" in retinue("collect", "verify", str(folder))
+    assert "1 answers came after the tables were written" in retinue("collect", "verify", str(folder))
 
 
 def test_damage_that_cannot_be_read_is_said(tmp_path: Path) -> None:
@@ -598,3 +601,61 @@ def test_the_proxy_of_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
     assert driver._proxy_of("https://open.tiktokapis.com") == "http://proxy:3128"
     assert driver._proxy_of("http://127.0.0.1:8642") is None
+
+
+def test_what_is_no_proxy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not shown, since a password may be in it; a scheme may be missing."""
+    monkeypatch.setenv("https_proxy", "me:hid%40den@proxy:3128")
+    assert driver._proxy_of("https://open.tiktokapis.com") == "http://me:hid%40den@proxy:3128"
+    monkeypatch.setenv("https_proxy", "http://me:hid#den@proxy:3128")
+    with pytest.raises(InputError, match="what https_proxy in the environment names is no address of a proxy"):
+        Client("k", "s")
+
+
+@pytest.mark.parametrize("slow", ["token", "page"])
+def test_whoever_waits_when_a_client_is_closed_is_told(slow: str) -> None:
+    """In other threads, while a token or a page is fetched; and whoever asks later."""
+    let_go, came, ended = threading.Event(), threading.Event(), list[str]()
+
+    def late(said: Said) -> Said:
+        came.set()
+        let_go.wait(30)
+        return said
+
+    def ask(client: Client) -> None:
+        with pytest.raises(InputError) as caught:
+            list(client.following("anna"))
+        ended.append(str(caught.value))
+
+    token = (lambda: late(TOKEN)) if slow == "token" else (lambda: TOKEN)
+    with scripted(lambda _path, _body: late(page([])), token) as url:
+        client = Client("k", "s", url)
+        waiting = threading.Thread(target=ask, args=(client,))
+        waiting.start()
+        assert came.wait(30)
+        client.close()
+        waiting.join(30)
+        let_go.set()
+        ask(client)
+    assert ended == ["the client is closed"] * 2
+
+
+def test_a_closed_asynchronous_client_says_so() -> None:
+    """As the other one does."""
+
+    async def ask() -> None:
+        client = AsyncClient("k", "s", "http://127.0.0.1:9")
+        await client.close()
+        await client.user_info("anna")
+
+    with pytest.raises(InputError, match="the client is closed"):
+        asyncio.run(ask())
+
+
+def test_a_username_that_no_request_can_carry_is_refused() -> None:
+    """Before anything is asked."""
+    with Client("k", "s", "http://127.0.0.1:9") as client:
+        for username in ("\ud800", "", None, b"anna"):
+            for ask in (client.following, client.user_info):
+                with pytest.raises(InputError, match="username: expected text, not"):
+                    ask(cast("str", username))

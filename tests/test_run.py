@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -433,6 +434,35 @@ def test_commands_that_cannot_be_run(given: Given, tmp_path: Path) -> None:
     assert (127, 126) == (absent.returncode, text.returncode)
     assert "retinue run: no-such-command: cannot be run: No such file or directory\n" in absent.stderr
     assert f"retinue run: {tmp_path}/text: cannot be run: Permission denied\n" in text.stderr
+    nameless = given.run("")
+    assert (127, "Traceback" in nameless.stderr) == (nameless.returncode, False)
+    assert "retinue run: : cannot be run: a program has a name\n" in nameless.stderr
+
+
+@pytest.mark.parametrize("errors", ["2>/dev/full", "2> >(head -c 1 >/dev/null)", "2>&-"])
+def test_nobody_need_read_what_the_runner_says(given: Given, errors: str) -> None:
+    """The command runs, and its exit code is passed on."""
+    shown = " ".join(running.command_of("run", "--server", given.server.url, "--", "sh", "-c", "'sleep 0.5; exit 7'"))
+    done = subprocess.run(["bash", "-c", f"{shown} {errors}"], env=environment(), check=False)
+
+    assert 7 == done.returncode
+
+
+def test_ctrl_c_before_the_command_begins_is_no_traceback(given: Given) -> None:
+    """Whenever it comes: to the launcher and to the runner."""
+    for step in range(12):
+        command = running.command_of("run", "--server", given.server.url, "--", "sleep", "5")
+        with subprocess.Popen(
+            command, env=environment(), stderr=subprocess.PIPE, text=True, process_group=0
+        ) as process:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            while not children.read_text():
+                time.sleep(0.001)
+            time.sleep(0.008 * step)
+            os.killpg(process.pid, signal.SIGINT)
+            assert process.stderr is not None
+            said = process.stderr.read()
+        assert (130, "") == (process.returncode, said if "Traceback" in said else "")
 
 
 @pytest.mark.parametrize(

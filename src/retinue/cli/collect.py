@@ -95,7 +95,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="The folder of a collecti
     if found.manifest is None:
         state = "no tables were written yet"
     elif found.newer:
-        state = f"{found.newer:,} pages came after the tables were written"
+        state = f"{found.newer:,} answers came after the tables were written"
     else:
         state = "complete" if found.manifest.is_complete else "not complete"
     typer.echo(f"{folder}: {found.pages:,} pages with {found.rows:,} rows are as they came; {state}.")

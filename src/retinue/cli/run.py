@@ -6,6 +6,8 @@ import typer
 
 from retinue.cli.flags import flag
 
+_STDERR = 2
+
 
 def run(
     command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="What to run, with its arguments.")],
@@ -25,5 +27,14 @@ def run(
         from retinue.redirect import running  # only now: libraries that it brings start threads while they are imported
 
         order = running.Order(command, dict(os.environ), server, allow_network)
-        code = running.run(order, lambda line: typer.echo(f"retinue run: {line}", err=True))
+        code = running.run(order, _say)
     raise typer.Exit(code)
+
+
+def _say(line: str) -> None:
+    """Not by way of a file object: where nobody reads it any more, neither the run nor its exit code changes."""
+    import os
+    from contextlib import suppress
+
+    with suppress(OSError):
+        os.write(_STDERR, f"retinue run: {line}\n".encode(errors="surrogateescape"))

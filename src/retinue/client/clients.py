@@ -4,6 +4,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar, Unpack
 
@@ -19,6 +20,8 @@ from retinue.errors import InputError
 
 TIKTOK = "https://open.tiktokapis.com"
 MOST_ROWS = 100
+
+_CLOSED = "the client is closed"
 
 _T = TypeVar("_T")
 
@@ -94,6 +97,7 @@ class AsyncClient:
 
     async def raw_user_info(self, username: str) -> Info:
         """An account's profile as it came: when, under which log_id, in which bytes."""
+        _check_username(username)
         return await self._driver.run(self._protocol.info(username))
 
     async def log_in(self, *, anew: bool = False) -> None:
@@ -129,6 +133,7 @@ class Client:
     def __init__(self, client_key: str, client_secret: str, url: str = TIKTOK, **options: Unpack[Options]) -> None:
         self._client = AsyncClient(client_key, client_secret, url, **options)
         self._is_closed = False
+        self._closing = threading.Lock()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._serve, name="retinue-client", daemon=True).start()
 
@@ -145,11 +150,13 @@ class Client:
         return self._run(self._client.user_info(username))
 
     def close(self) -> None:
-        """Close all connections."""
-        if not self._is_closed:
-            self._run(self._client.close())
+        """Close all connections. Whoever waits for something in another thread gets an `InputError`."""
+        with self._closing:
+            if self._is_closed:
+                return
             self._is_closed = True
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
 
     def __enter__(self) -> Self:
         return self
@@ -159,17 +166,27 @@ class Client:
     ) -> None:
         self.close()
 
+    async def _end(self) -> None:
+        waited_for = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in waited_for:
+            task.cancel()
+        await asyncio.gather(*waited_for, return_exceptions=True)
+        await self._client.close()
+
     def _serve(self) -> None:
         self._loop.run_forever()
         self._loop.close()
 
     def _run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        if self._is_closed:
-            coroutine.close()
-            raise InputError("the client is closed")
-        waiting = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with self._closing:
+            if self._is_closed:
+                coroutine.close()
+                raise InputError(_CLOSED)
+            waiting = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return waiting.result()
+        except CancelledError:
+            raise InputError(_CLOSED) from None
         except BaseException:  # such as Ctrl-C, while we wait
             waiting.cancel()
             raise
@@ -179,8 +196,19 @@ def _in_silence(_seconds: float, _reason: str) -> None:
     """Who waits tells nobody."""
 
 
+def _check_username(username: object) -> None:
+    """Raises `InputError` for what cannot be sent."""
+    try:
+        is_text = isinstance(username, str) and bool(username.encode())
+    except UnicodeEncodeError:  # half a character
+        is_text = False
+    if not is_text:
+        raise InputError(f"username: expected text, not {username!r}")
+
+
 def _body(username: str, start: Start) -> dict[str, Any]:
     """What to ask with. Raises `InputError`, before anything is asked."""
+    _check_username(username)
     given: Mapping[str, Any] = start  # whose types not every caller has checked
     max_count, cursor = given.get("max_count", MOST_ROWS), given.get("cursor")
     if not isinstance(max_count, int) or not 1 <= max_count <= MOST_ROWS:

@@ -5,11 +5,12 @@ token stands where they would.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from copy import copy
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -23,6 +24,7 @@ from retinue.errors import InputError
 MOST_BYTES = 64 << 20  # of an answer
 _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
+_LOGIN = re.compile(r"(?<=//)[^/\s]*@")  # of a proxy, whose URL is in the library's errors
 
 _T = TypeVar("_T")
 
@@ -50,6 +52,7 @@ class Driver:
         self._sleep = sleep
         self._on_wait = on_wait
         self._proxy = _proxy_of(self._url)
+        self._is_closed = False
         self._free = asyncio.Semaphore(target.connections)
         self._session: aiohttp.ClientSession | None = None
         self._fetching: asyncio.Task[str] | None = None
@@ -74,7 +77,8 @@ class Driver:
             steps.close()
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, for good."""
+        self._is_closed = True
         if self._fetching is not None:
             self._fetching.cancel()
             with suppress(asyncio.CancelledError, ClientError):
@@ -117,9 +121,11 @@ class Driver:
                 return Answer(response.status, body, {name.lower(): value for name, value in response.headers.items()})
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return Broken(said.replace(self._proxy, "the proxy") if self._proxy else said)
+            return Broken(_LOGIN.sub("", said))
 
     def _opened(self) -> aiohttp.ClientSession:
+        if self._is_closed:
+            raise InputError("the client is closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._target.connections),
@@ -133,20 +139,32 @@ class Driver:
 def _check_address(url: str) -> None:
     """Raises `InputError` for what is no address of a service; a password in it is not shown."""
     scheme, separator, place = url.partition("://")
-    try:
-        parts = urlsplit(url)
-        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # such as a port that is no number
-        is_one = False
-    if not is_one or "@" in place or any(each.isspace() for each in url):
+    parts = _parts_of(url)
+    if parts is None or parts.scheme not in ("http", "https") or "@" in place or any(each.isspace() for each in url):
         shown = f"{scheme}{separator}{place.rpartition('@')[2]}"
         raise InputError(f"{shown!r} is no address of a service; expected https://host[:port]")
 
 
+def _parts_of(url: str) -> SplitResult | None:
+    """The parts of a URL that names a host."""
+    try:
+        parts = urlsplit(url)
+        is_one = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # such as a port that is no number
+        return None
+    return parts if is_one else None
+
+
 def _proxy_of(url: str) -> str | None:
-    """The proxy that the environment names for a URL."""
+    """The proxy that the environment names for a URL. Raises `InputError`, without showing it."""
     parts = urlsplit(url)
-    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
+    named = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
+    if named is None:
+        return None
+    proxy = named if "://" in named else f"http://{named}"
+    if _parts_of(proxy) is None:
+        raise InputError(f"what {parts.scheme}_proxy in the environment names is no address of a proxy")
+    return proxy
 
 
 async def _whole(content: aiohttp.StreamReader) -> bytes:

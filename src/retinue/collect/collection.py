@@ -7,16 +7,17 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from retinue.collect import journal
 from retinue.collect.journal import Begun
-from retinue.collect.progress import Place, Progress
+from retinue.collect.progress import Place, Progress, Standing
 from retinue.collect.tables import EDGES, MEMORY, NODES, QUERIES, fill
 from retinue.errors import InputError
 from retinue.export import graphml
@@ -26,6 +27,7 @@ from retinue.export.durable import sync
 PAGES = "pages.jsonl"
 MANIFEST = "manifest.json"
 GRAPHML = "graph.graphml"
+TABLES = (*(f"{table}.{kind}" for table in QUERIES for kind in FORMATS), GRAPHML)
 _WORKING = "tables.new"  # what a kill leaves of it is removed by the next run
 _HASHED_AT_ONCE = 1 << 20
 
@@ -34,12 +36,12 @@ class FileFacts(Struct, frozen=True):
     """A file as it was written; `rows` where it is a table."""
 
     sha256: str
-    bytes: int
+    bytes: Annotated[int, Meta(ge=0)]
     rows: int | None = None
 
 
 class Manifest(Struct, frozen=True):
-    """What a collection has. `lists`: how many of each kind are in which state; `files` by name."""
+    """What a collection has, whatever the last run wanted. `lists`: how many of a kind are in which state."""
 
     server: str
     begun_at: int
@@ -84,12 +86,12 @@ def opened(folder: Path, server: str, now: int) -> Progress:
     return progress
 
 
-def replayed(folder: Path) -> Progress:
-    """How far a collection is, by its journal. Raises `InputError`."""
+def replayed(folder: Path, most: int | None = None) -> Progress:
+    """How far a collection is, by its journal or the first bytes of that. Raises `InputError`."""
     if not (folder / PAGES).is_file():
         raise InputError(f"{folder}: no collection (there is no {PAGES})")
     progress = Progress()
-    for record in journal.records(folder / PAGES):
+    for record in journal.records(folder / PAGES, most):
         progress.take(record)
     return progress
 
@@ -102,6 +104,7 @@ def write(
     Those of other kinds that an earlier run has made are made anew as well: none is older than the manifest.
     """
     progress = replayed(folder)
+    standings = {place: Standing() for place in wanted} | progress.standings
     working = folder / _WORKING
     kinds = list(dict.fromkeys([*kinds, *_kinds_in(folder)]))
     try:
@@ -109,15 +112,25 @@ def write(
             shutil.rmtree(working, ignore_errors=True)
             working.mkdir()
             with closing(Duck(working, MEMORY)) as duck:
-                fill(duck, journal.records(folder / PAGES), sorted(progress.standings.items()), on_rows)
+                fill(duck, journal.records(folder / PAGES), sorted(standings.items()), on_rows)
                 facts = {name: fact for kind in kinds for name, fact in _write_kind(duck, working, kind).items()}
+            (folder / MANIFEST).unlink(missing_ok=True)  # it speaks of tables that go away now, one by one
             for name in facts:
                 (working / name).rename(folder / name)
-            manifest = _manifest(folder, progress, wanted, now, facts)
+            manifest = _manifest(folder, progress, standings, now, facts)
             _write_manifest(folder, manifest)
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return manifest
+
+
+def counted(standings: Mapping[Place, Standing]) -> dict[str, dict[str, int]]:
+    """How many lists of each kind are in which state."""
+    lists: dict[str, dict[str, int]] = {}
+    for (_, name), standing in sorted(standings.items(), key=lambda one: (one[0].list, one[1].state)):
+        states = lists.setdefault(name, {})
+        states[standing.state] = states.get(standing.state, 0) + 1
+    return lists
 
 
 def hashed(path: Path, most: int | None = None) -> FileFacts:
@@ -148,14 +161,11 @@ def _write_kind(duck: Duck, folder: Path, kind: str) -> dict[str, FileFacts]:
 
 
 def _manifest(
-    folder: Path, progress: Progress, wanted: Sequence[Place], now: int, facts: dict[str, FileFacts]
+    folder: Path, progress: Progress, standings: Mapping[Place, Standing], now: int, facts: dict[str, FileFacts]
 ) -> Manifest:
     assert progress.begun is not None
-    lists: dict[str, dict[str, int]] = {
-        name: progress.states([place for place in wanted if place.list == name])
-        for name in sorted({place.list for place in wanted})
-    }
-    is_complete = not progress.waiting(wanted)
+    lists = counted(standings)
+    is_complete = not any("incomplete" in states for states in lists.values())
     files = {PAGES: hashed(folder / PAGES)} | facts
     begun = progress.begun
     return Manifest(begun.server, begun.at, now, is_complete, lists, progress.pages, progress.rows, files)

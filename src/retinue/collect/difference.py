@@ -1,9 +1,10 @@
-"""Who was followed and unfollowed between two collections: sets of names, list by list."""
+"""Who was followed and unfollowed between two collections: sets of names, list by list, in any spelling."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from retinue import names
 from retinue.collect import journal
 from retinue.collect.collection import PAGES, replayed
 from retinue.collect.journal import PageRead
@@ -27,30 +28,37 @@ class Compared(NamedTuple):
 
 
 def comparable(old: Path, new: Path) -> Compared:
-    """Which lists both collections have to their ends. Raises `InputError`."""
-    both = [
-        {place: standing.state for place, standing in replayed(folder).standings.items() if place.list != "info"}
-        for folder in (old, new)
-    ]
-    places = sorted(both[0].keys() | both[1].keys())
-    is_whole = {place: all(states.get(place) == "complete" for states in both) for place in places}
-    return Compared(*([place for place in places if is_whole[place] is wanted] for wanted in (True, False)))
+    """Which lists both collections have to their ends, as the later one spells them. Raises `InputError`."""
+    states: list[dict[Place, str]] = []
+    spelled: dict[Place, Place] = {}
+    for folder in (old, new):
+        lists = {place: at.state for place, at in replayed(folder).standings.items() if place.list != "info"}
+        spelled |= {_folded(place): place for place in lists}
+        states.append({_folded(place): state for place, state in lists.items()})
+    is_whole = {place: all(known.get(place) == "complete" for known in states) for place in sorted(spelled)}
+    return Compared(*([spelled[place] for place in is_whole if is_whole[place] is wanted] for wanted in (True, False)))
 
 
 def changes(old: Path, new: Path, lists: list[Place]) -> Iterator[Change]:
     """What has changed, list by list. In memory are the names of both collections."""
-    before, after = (_names(folder, set(lists)) for folder in (old, new))
+    before, after = (_names(folder, {_folded(place) for place in lists}) for folder in (old, new))
     for place in lists:
-        was, now = before.get(place, set()), after.get(place, set())
-        for change, names in (("followed", now - was), ("unfollowed", was - now)):
-            for name in sorted(names):
+        was, now = before.get(_folded(place), {}), after.get(_folded(place), {})
+        for change, known, others in (("followed", now, was), ("unfollowed", was, now)):
+            for name in sorted(known[folded] for folded in known.keys() - others.keys()):
                 pair = (place.name, name) if place.list == "following" else (name, place.name)
                 yield Change(change, *pair, place.list)
 
 
-def _names(folder: Path, wanted: set[Place]) -> dict[Place, set[str]]:
-    found: dict[Place, set[str]] = {}
+def _names(folder: Path, wanted: set[Place]) -> dict[Place, dict[str, str]]:
+    """Of each list: its names, by what is the same in all their spellings."""
+    found: dict[Place, dict[str, str]] = {}
     for record in journal.records(folder / PAGES):
-        if isinstance(record, PageRead) and (place := Place(record.name, record.list)) in wanted:
-            found.setdefault(place, set()).update(person.username for person in record.rows() if person.username)
+        if isinstance(record, PageRead) and (place := _folded(Place(record.name, record.list))) in wanted:
+            said = (person.username for person in record.rows() if person.username)
+            found.setdefault(place, {}).update((names.fold(name), name) for name in said)
     return found
+
+
+def _folded(place: Place) -> Place:
+    return place._replace(name=names.fold(place.name))

@@ -111,12 +111,13 @@ class Journal:
         self._file.close()
 
 
-def records(path: Path) -> Iterator[Record]:
-    """Everything in a journal, oldest first. Raises `InputError` where a line is none of ours."""
-    decoder = msgspec.json.Decoder(Record)
+def records(path: Path, most: int | None = None) -> Iterator[Record]:
+    """What is in a journal or in its first bytes, oldest first. Raises `InputError` where a line is none of ours."""
+    decoder, size = msgspec.json.Decoder(Record), 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
+            size += len(line)
+            if not line.endswith(b"\n") or (most is not None and size > most):
                 return  # cut off by a kill
             try:
                 yield decoder.decode(line)

@@ -42,6 +42,11 @@ class Standing(Struct):
     last_at: int = 0
 
 
+def place_of(record: PageRead | InfoRead | Unavailable) -> Place:
+    """What a record is about."""
+    return Place(record.name, "info" if isinstance(record, InfoRead) else record.list)
+
+
 class Progress:
     """How far all lists are, and how many calls were answered on the latest day."""
 
@@ -50,6 +55,7 @@ class Progress:
         self.standings: dict[Place, Standing] = {}
         self.pages = 0
         self.rows = 0
+        self.answers = 0
         self._day = 0
         self._calls = Counter[Pool]()
 
@@ -58,7 +64,8 @@ class Progress:
         if isinstance(record, Begun):
             self.begun = record
             return
-        standing = self._standing(record)
+        self.answers += 1
+        standing = self.standings.setdefault(place_of(record), Standing())
         standing.first_at = standing.first_at or record.at
         standing.last_at = record.at
         if isinstance(record, Unavailable):
@@ -88,10 +95,6 @@ class Progress:
         """How many of these are in which state."""
         found = [self.standings.get(place, Standing()).state for place in wanted]
         return {state: found.count(state) for state in sorted(set(found))}
-
-    def _standing(self, record: PageRead | InfoRead | Unavailable) -> Standing:
-        place = Place(record.name, "info" if isinstance(record, InfoRead) else record.list)
-        return self.standings.setdefault(place, Standing())
 
     def _count(self, at: int, pool: Pool) -> None:
         day = at // DAY_SECONDS

@@ -199,5 +199,5 @@ def _profile(record: InfoRead) -> tuple[Any, ...]:
 
 
 def _standing(place: Place, standing: Standing) -> tuple[Any, ...]:
-    facts = standing.state, standing.pages, standing.rows, standing.first_at, standing.last_at
+    facts = standing.state, standing.pages, standing.rows, standing.first_at or None, standing.last_at or None
     return (names.fold(place.name), *place, *facts)

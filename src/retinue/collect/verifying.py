@@ -8,14 +8,17 @@ import msgspec
 from msgspec import Struct
 
 from retinue.collect import journal
-from retinue.collect.collection import MANIFEST, PAGES, Manifest, hashed, replayed
-from retinue.collect.journal import InfoRead, PageRead
-from retinue.collect.progress import Place
+from retinue.collect.collection import MANIFEST, PAGES, TABLES, Manifest, counted, hashed, replayed
+from retinue.collect.journal import Begun, PageRead, Unavailable
+from retinue.collect.progress import Progress, Standing, place_of
 from retinue.errors import InputError
 
 
 class Verified(Struct):
-    """What was found: `problems` as sentences, and of what is well: how much there is, `newer` than the manifest."""
+    """What was found: `problems` as sentences, and of what is well: how much there is.
+
+    `newer` is how many answers came after the manifest was written.
+    """
 
     problems: list[str]
     pages: int = 0
@@ -27,20 +30,19 @@ class Verified(Struct):
 def verify(folder: Path) -> Verified:
     """Look at everything. A journal that went on since its manifest is well. Raises `InputError` without a journal."""
     found = Verified([], manifest=_manifest_of(folder))
-    if found.manifest is not None:
-        found.problems += _wrong_files(folder, found.manifest)
     try:
-        found.problems += _wrong_pages(folder)
-        progress = replayed(folder)
-    except InputError as error:
+        if found.manifest is not None:
+            found.problems += _wrong_files(folder, found.manifest)
+        progress = Progress()
+        found.problems += _wrong_pages(folder, progress)
+        found.pages, found.rows = progress.pages, progress.rows
+        if found.manifest is not None:
+            written = found.manifest.files[PAGES].bytes
+            then = replayed(folder, written) if written < (folder / PAGES).stat().st_size else progress
+            found.problems += _wrong_counts(then, found.manifest)
+            found.newer = progress.answers - then.answers
+    except (InputError, OSError) as error:
         found.problems.append(str(error))
-        return found
-    found.pages, found.rows = progress.pages, progress.rows
-    if (manifest := found.manifest) is not None:
-        found.newer = progress.pages - manifest.pages
-        if found.newer < 0 or (found.newer == 0 and progress.rows != manifest.rows):
-            counted = f"{progress.pages} pages with {progress.rows} rows"
-            found.problems.append(f"{PAGES}: has {counted}, not {manifest.pages} with {manifest.rows}")
     return found
 
 
@@ -49,12 +51,18 @@ def _manifest_of(folder: Path) -> Manifest | None:
     path = folder / MANIFEST
     if not path.exists() and (folder / PAGES).exists():
         if any(folder.glob("rows.*")):
-            raise InputError(f"{path}: is missing, though there are tables")
+            raise InputError(
+                f"{path}: is missing, though there are tables: it was removed, or writing them was cut off;"
+                " the same command writes all anew"
+            )
         return None
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except (OSError, msgspec.MsgspecError) as error:
         raise InputError(f"{path}: {error}") from None
+    if PAGES not in manifest.files:
+        raise InputError(f"{path}: says nothing of {PAGES}")
+    return manifest
 
 
 def _wrong_files(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -64,24 +72,49 @@ def _wrong_files(folder: Path, manifest: Manifest) -> Iterator[str]:
             yield f"{name}: is missing"
             continue
         found = hashed(path, facts.bytes if name == PAGES else None)
-        if found.sha256 != facts.sha256:
-            yield f"{name}: has {found.bytes} bytes and the SHA-256 {found.sha256}, not {facts.sha256}"
+        if (found.bytes, found.sha256) != (facts.bytes, facts.sha256):
+            is_so = f"{found.bytes} bytes and the SHA-256 {found.sha256}"
+            yield f"{name}: has {is_so}, not {facts.bytes} and {facts.sha256}"
+    for name in TABLES:
+        if name not in manifest.files and (folder / name).exists():
+            yield f"{name}: is not in the manifest"
 
 
-def _wrong_pages(folder: Path) -> Iterator[str]:
-    """Each page has its hash, and goes on where the one before has ended."""
-    ends: dict[Place, tuple[int, int | None, bool]] = {}  # rows up to here, the cursor to go on with, whether it may
+def _wrong_counts(progress: Progress, manifest: Manifest) -> Iterator[str]:
+    """The manifest says of the journal up to its time what can be told from it."""
+    begun = progress.begun
+    if begun is None or (begun.server, begun.at) != (manifest.server, manifest.begun_at):
+        yield f"{MANIFEST}: says {manifest.server} since {manifest.begun_at}, and {PAGES} does not"
+    if (progress.pages, progress.rows) != (manifest.pages, manifest.rows):
+        has = f"{progress.pages} pages with {progress.rows} rows"
+        yield f"{PAGES}: has {has}, not {manifest.pages} with {manifest.rows}"
+    # Lists of which nothing had come are in no journal, and are incomplete.
+    said, known = (
+        {(name, state): number for name, states in lists.items() for state, number in states.items()}
+        for lists in (manifest.lists, counted(progress.standings))
+    )
+    for name, state in sorted(said.keys() | known.keys()):
+        numbers = known.get((name, state), 0), said.get((name, state), 0)
+        if numbers[0] > numbers[1] or (state != "incomplete" and numbers[0] != numbers[1]):
+            yield f"{PAGES}: has {numbers[0]} of {name} that are {state}, not {numbers[1]}"
+    if manifest.is_complete == any(state == "incomplete" for _, state in said):
+        yield f"{MANIFEST}: says that it is {'' if manifest.is_complete else 'not '}complete, and its lists do not"
+
+
+def _wrong_pages(folder: Path, progress: Progress) -> Iterator[str]:
+    """Each page has its hash, and goes on where the one before has ended; nothing comes after an end."""
     for record in journal.records(folder / PAGES):
-        if (
-            isinstance(record, PageRead | InfoRead)
-            and hashlib.sha256(record.body.encode()).hexdigest() != record.sha256
-        ):
-            yield f"{PAGES}: a page of {record.name} ({record.log_id}) has another hash than it had"
-        if not isinstance(record, PageRead):
+        if isinstance(record, Begun):
+            if progress.standings:
+                yield f"{PAGES}: begins a second time"
+            progress.take(record)
             continue
-        page, place = record.page(), Place(record.name, record.list)
-        rows, cursor, may_go_on = ends.get(place, (0, None, True))
-        if (record.before, record.bound, True) != (rows, cursor, may_go_on):
+        if not isinstance(record, Unavailable) and hashlib.sha256(record.body.encode()).hexdigest() != record.sha256:
+            yield f"{PAGES}: a page of {record.name} ({record.log_id}) has another hash than it had"
+        before = progress.standings.get(place_of(record), Standing())
+        if before.state != "incomplete":
+            yield f"{PAGES}: the {place_of(record).list} of {record.name} go on after their end"
+        elif isinstance(record, PageRead) and (record.before, record.bound) != (before.rows, before.cursor):
             where = f"with cursor {record.bound} at row {record.before}"
             yield f"{PAGES}: the {record.list} of {record.name} do not go on {where}"
-        ends[place] = record.before + len(page.rows), page.cursor, page.has_more
+        progress.take(record)

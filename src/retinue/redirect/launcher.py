@@ -56,14 +56,19 @@ def isolate(files: dict[str, str], ports: list[int]) -> list[socket.socket]:
 
 def become(command: list[str]) -> None:
     """Run the command in this process, as if it had been started directly."""
+    pythons_own = [signal.SIGPIPE, signal.SIGXFSZ]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        pythons_own.append(signal.SIGINT)  # else whoever started us has it ignored
+    for number in pythons_own:
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(ignored_by_python, signal.SIG_DFL)
     try:
         os.execvp(command[0], command)  # noqa: S606 - this is what the user asked for
-    except OSError as error:
-        sys.stderr.write(f"retinue run: {command[0]}: cannot be run: {error.strerror}\n")
-        sys.exit(_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE)
+    except (OSError, ValueError) as error:
+        is_there = command[0] and not isinstance(error, FileNotFoundError)  # ValueError: an empty name
+        why = getattr(error, "strerror", "a program has a name")
+        sys.stderr.write(f"retinue run: {command[0]}: cannot be run: {why}\n")
+        sys.exit(_NOT_EXECUTABLE if is_there else _NOT_FOUND)
 
 
 def _raise_loopback() -> None:

@@ -1,0 +1,170 @@
+"""`retinue collect verify` and what it looks at: a manifest says what the journal has, and nothing was altered."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retinue.collect import verifying
+from scripted_service import Said, enveloped, page, scripted
+from test_collect_odd import asked
+
+ROWS = [{"username": "z", "display_name": ""}]
+KILLED_AT_THE_THIRD = """
+import os, signal
+from pathlib import Path
+from retinue.collect import collection
+
+rename, left = Path.rename, [3]
+
+def counted(path, target):
+    left[0] -= 1
+    return rename(path, target) if left[0] else os.kill(os.getpid(), signal.SIGKILL)
+
+Path.rename = counted
+collection.write(Path({folder!r}), ["csv"], [], 1, lambda rows: None)
+"""
+Change = Callable[[dict[str, Any]], object]
+
+
+def service(path: str, body: dict[str, Any]) -> Said:
+    """One row and a profile each; gone is unknown; q's followers, and r's lists after a page, are refused."""
+    if body["username"] == "gone":
+        return enveloped({}, "invalid_params", "cannot find the user", 400)
+    if "info" in path:
+        return enveloped({"display_name": "A"})
+    direction = path.rstrip("/").rpartition("/")[2]
+    if (body["username"], direction) == ("q", "followers") or (body["username"] == "r" and "cursor" in body):
+        return enveloped({}, "invalid_params", "something odd", 400)
+    return enveloped({f"user_{direction}": ROWS, "cursor": 1_600_000_000, "has_more": body["username"] == "r"})
+
+
+def changed_manifest(folder: Path, change: Change) -> None:
+    """Edit the manifest by hand."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def verified(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What `retinue collect verify` says."""
+    command = [sys.executable, "-m", "retinue", "collect", "verify", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """A collection that is complete."""
+    with scripted(service) as url:
+        done = asked(url, tmp_path / "found", ["p", "gone"], "--lists", "following,info", "--format", "csv")
+    assert (done.returncode, verifying.verify(tmp_path / "found").problems) == (0, []), done.stderr
+    return tmp_path / "found"
+
+
+def test_a_narrower_wish_completes_nothing(tmp_path: Path) -> None:
+    """What is missing in a collection is missing, whatever the last run wanted; the table of lists has all of them."""
+    folder = tmp_path / "found"
+    with scripted(service) as url:
+        wide = asked(url, folder, ["p", "q", "r"], "--lists", "following,followers", "--format", "csv")
+        assert wide.returncode == 1, wide.stderr
+        assert "q,followers,incomplete,0,0,," in (folder / "lists.csv").read_text()
+        narrow = asked(url, folder, ["p"], "--lists", "following", "--format", "csv")
+    assert narrow.returncode == 0, narrow.stderr
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["is_complete"], manifest["lists"]["following"]) == (False, {"complete": 2, "incomplete": 1})
+    assert verified(folder).stdout.endswith("are as they came; not complete.\n")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest.update(is_complete=False),
+        lambda manifest: manifest.update(lists={"following": {"complete": 2}, "info": {"complete": 2}}),
+        lambda manifest: manifest.update(lists={}),
+        lambda manifest: manifest.update(server="https://open.tiktokapis.com"),
+        lambda manifest: manifest.update(begun_at=1),
+        lambda manifest: manifest.update(pages=0),
+        lambda manifest: manifest.update(rows=5),
+        lambda manifest: manifest["files"].pop("rows.csv"),
+        lambda manifest: manifest["files"]["rows.csv"].update(bytes=1),
+        lambda manifest: manifest["files"]["pages.jsonl"].update(bytes=0, sha256="0" * 64),
+    ],
+)
+def test_what_a_manifest_says_is_compared_with_the_journal(whole: Path, change: Change) -> None:
+    """Where it does not follow from that, it was altered."""
+    changed_manifest(whole, change)
+
+    assert [] != verifying.verify(whole).problems
+    assert 1 == verified(whole).returncode
+
+
+@pytest.mark.parametrize(
+    "change", [lambda m: m["files"].pop("pages.jsonl"), lambda m: m["files"]["rows.csv"].update(bytes=-1)]
+)
+def test_what_is_no_manifest_is_said(whole: Path, change: Change) -> None:
+    """In a line, with exit code 2."""
+    changed_manifest(whole, change)
+
+    done = verified(whole)
+    assert (2, 1) == (done.returncode, done.stderr.count("\n"))
+
+
+@pytest.mark.parametrize("kind", ["begun", "page", "info", "unavailable"])
+def test_nothing_comes_after_the_end_of_a_list(whole: Path, kind: str) -> None:
+    """A line of the journal that is there twice was added by somebody else."""
+    pages = whole / "pages.jsonl"
+    (line,) = [line for line in pages.read_text().splitlines() if f'"type":"{kind}"' in line][:1]
+    pages.write_text(pages.read_text() + line + "\n")
+
+    assert 1 == len(verifying.verify(whole).problems)
+
+
+def test_answers_of_all_kinds_may_be_newer_than_the_tables(whole: Path) -> None:
+    """A run that was killed before it wrote tables has left them."""
+    with scripted(service) as url:
+        asked(url, whole.with_name("other"), ["q"], "--lists", "info")
+    line = whole.with_name("other").joinpath("pages.jsonl").read_text().splitlines()[1]
+    pages = whole / "pages.jsonl"
+    pages.write_text(pages.read_text() + line + "\n")
+
+    assert verified(whole).stdout.endswith("1 answers came after the tables were written.\n")
+
+
+def test_a_journal_that_cannot_be_read_is_said(whole: Path) -> None:
+    """In lines, with exit code 1."""
+    (whole / "pages.jsonl").unlink()
+    (whole / "pages.jsonl").mkdir()
+
+    done = verified(whole)
+    assert (1, False) == (done.returncode, "Traceback" in done.stderr)
+
+
+def test_tables_without_a_manifest_were_cut_off_or_tampered_with(whole: Path) -> None:
+    """No manifest speaks of tables that a kill has left half replaced; the same command writes all anew."""
+    killed = KILLED_AT_THE_THIRD.format(folder=str(whole))
+    done = subprocess.run([sys.executable, "-c", killed], check=False)
+    assert -signal.SIGKILL == done.returncode
+
+    found = verified(whole)
+    assert (2, True) == (found.returncode, "the same command writes all anew" in found.stderr)
+
+
+def test_a_name_may_be_spelled_otherwise_in_the_other_collection(tmp_path: Path) -> None:
+    """Whose list it is, and who is in it."""
+    for folder, owner, row in (("old", "Foo", "\u00dcnal"), ("new", "foo", "\u00fcnal")):
+        rows = [{"username": row, "display_name": ""}, {"username": folder, "display_name": ""}]
+        with scripted(lambda _path, _body, rows=rows: page(rows)) as url:  # type: ignore[misc]  # bound now
+            asked(url, tmp_path / folder, [owner])
+    command = [sys.executable, "-m", "retinue", "collect", "diff", str(tmp_path / "old"), str(tmp_path / "new")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert ("followed,foo,new,following\nunfollowed,foo,old,following\n", "") == (
+        done.stdout.partition("\n")[2],
+        done.stderr,
+    )
