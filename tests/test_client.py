@@ -52,6 +52,41 @@ def test_a_list_row_by_row(client: Client, retinue_server: LocalServer) -> None:
 
 
 @GRAPH
+def test_who_leaves_a_loop_goes_on_with_the_next_row(client: Client) -> None:
+    """In the middle of a page, at its end, and after a page that was read as one."""
+    listing = client.following("anna")
+    seen = []
+    for stop in (0, 1, 60, 99, 100, 180):
+        for person in listing:
+            seen.append(person.username)
+            if len(seen) > stop:
+                break
+    assert NEWEST_FIRST[:181] == seen
+    page = listing.next_page()
+    assert page is not None
+    assert NEWEST_FIRST[200:] == [person.username for person in page.rows]
+    assert [] == list(listing)
+    assert NEWEST_FIRST == [person.username for person in listing.collected]
+
+
+@GRAPH
+def test_a_loop_of_an_event_loop_goes_on_too(retinue_server: LocalServer) -> None:
+    """With the row after the last one."""
+
+    async def collect() -> list[str]:
+        key, secret, url = retinue_server.client_key, retinue_server.client_secret, retinue_server.url
+        async with AsyncClient(key, secret, url) as client:
+            listing, seen = client.following("anna"), list[str]()
+            async for person in listing:
+                seen.append(person.username)
+                if len(seen) == 30:
+                    break
+            return seen + [person.username async for person in listing]
+
+    assert NEWEST_FIRST == asyncio.run(collect())
+
+
+@GRAPH
 def test_a_list_page_by_page_and_from_a_cursor(client: Client) -> None:
     """Each page says with what to go on, and whoever has that goes on there."""
     first, second, *_ = client.following("anna", max_count=40).pages()

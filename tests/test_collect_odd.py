@@ -578,7 +578,7 @@ def test_a_mirror_is_made_when_everything_is_there(tmp_path: Path) -> None:
     with scripted(odd) as url:
         done = asked(url, folder, ["anna", "ben"], "--into", str(mirror), "--calls-per-day", "1", "--at-once", "1")
         assert (done.returncode, mirror.exists()) == (1, False)
-        assert f"--into {mirror}: is made when everything is there" in done.stderr
+        assert f"--into {mirror}: is made when everything in {folder} is there" in done.stderr
         (tmp_path / ".mirror.db.unfinished").mkdir()
         (tmp_path / ".mirror.db.unfinished" / "mirror.db").write_text("half")
         assert asked(url, folder, ["anna", "ben"], "--into", str(mirror)).returncode == 0

@@ -81,6 +81,36 @@ def test_a_narrower_wish_completes_nothing(tmp_path: Path) -> None:
     assert verified(folder).stdout.endswith("are as they came; not complete.\n")
 
 
+def test_a_narrower_wish_makes_no_mirror_of_what_is_missing(tmp_path: Path) -> None:
+    """All of the folder is in a mirror, so all of it has to be there."""
+    folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
+    with scripted(service) as url:
+        assert asked(url, folder, ["r"]).returncode == 1
+        done = asked(url, folder, ["p"], "--into", str(mirror))
+    assert (done.returncode, mirror.exists()) == (1, False)
+    assert "following: 1 complete, 1 incomplete\n2 pages, 2 rows\n" in done.stdout
+    assert f"--into {mirror}: is made when everything in {folder} is there" in done.stderr
+
+
+def test_nothing_goes_on_from_an_altered_journal(whole: Path) -> None:
+    """It would be taken for what the service has said; and nothing is asked or written."""
+    pages = whole / "pages.jsonl"
+    pages.write_text(pages.read_text().replace('"p"', '"x"'))
+    before = {path: path.read_bytes() for path in whole.iterdir()}
+    done = asked("http://127.0.0.1:9", whole, ["p"])
+
+    assert (2, 1) == (done.returncode, done.stderr.count("\n"))
+    assert "pages.jsonl: is not what was written" in done.stderr
+    assert before == {path: path.read_bytes() for path in whole.iterdir()}
+
+
+def test_an_address_is_no_username(tmp_path: Path) -> None:
+    """Nobody would be found by it, for good."""
+    done = asked("http://127.0.0.1:9", tmp_path / "found", ["p", "https://www.tiktok.com/@p"])
+
+    assert (2, True) == (done.returncode, "line 2: an address; only the username of it is wanted" in done.stderr)
+
+
 @pytest.mark.parametrize(
     "change",
     [

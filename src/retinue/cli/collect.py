@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from retinue.client.clients import Options
+    from retinue.collect.collection import Manifest
     from retinue.collect.collector import Outcome, Plan, Watching
     from retinue.collect.progress import Place, Pool, Progress
 
@@ -140,11 +141,11 @@ def _collect(plan: "Plan", folder: Path, wish: _Wish, access: tuple[str, str, st
         progress = collection.opened(folder, access[0].rstrip("/"), SystemClock().now())
         plan = _as_spelled(plan, progress)
         outcome, pace = _timed(plan, folder, progress, access)
-        _write(folder, [*wish.kinds, "parquet"] if wish.into else wish.kinds, plan.wanted)
-        _report(plan.wanted, progress, outcome, pace)
-        if progress.waiting(plan.wanted):
-            if wish.into:
-                sys.stderr.write(f"retinue: --into {wish.into}: is made when everything is there\n")
+        manifest = _write(folder, [*wish.kinds, "parquet"] if wish.into else wish.kinds, plan.wanted)
+        _report(manifest, outcome, pace)
+        if wish.into and not manifest.is_complete:
+            sys.stderr.write(f"retinue: --into {wish.into}: is made when everything in {folder} is there\n")
+        if progress.waiting(plan.wanted) or (wish.into and not manifest.is_complete):
             raise typer.Exit(INCOMPLETE)
         if wish.into:
             collect_mirror.make(folder, wish.into)
@@ -209,26 +210,26 @@ def _run(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, st
         return run(collect(watching))
 
 
-def _write(folder: Path, kinds: list[str], wanted: "Sequence[Place]") -> None:
+def _write(folder: Path, kinds: list[str], wanted: "Sequence[Place]") -> "Manifest":
     """The tables and the manifest."""
     from retinue.cli.progress import bar
     from retinue.clock import SystemClock
     from retinue.collect import collection
 
     with bar(f"writing {folder}") as on_progress:
-        collection.write(folder, kinds, wanted, SystemClock().now(), lambda rows: on_progress(rows, None))
+        return collection.write(folder, kinds, wanted, SystemClock().now(), lambda rows: on_progress(rows, None))
 
 
-def _report(wanted: "Sequence[Place]", progress: "Progress", outcome: "Outcome", pace: str) -> None:
+def _report(manifest: "Manifest", outcome: "Outcome", pace: str) -> None:
+    """What the folder has by now, and what went wrong in this run."""
     from datetime import UTC, datetime
 
     if pace:
         typer.echo(pace)
     for name in LISTS:
-        if places := [place for place in wanted if place.list == name]:
-            states = ", ".join(f"{count:,} {state}" for state, count in progress.states(places).items())
-            typer.echo(f"{name}: {states}")
-    typer.echo(f"{progress.pages:,} pages, {progress.rows:,} rows")
+        if states := manifest.lists.get(name):
+            typer.echo(f"{name}: {', '.join(f'{count:,} {state}' for state, count in states.items())}")
+    typer.echo(f"{manifest.pages:,} pages, {manifest.rows:,} rows")
     for place, reason in sorted(outcome.failed.items()):
         sys.stderr.write(f"retinue: {place.list} of {place.name}: {reason}\n")
     if outcome.stopped:
@@ -267,13 +268,17 @@ def _names_in(path: Path) -> list[str]:
 
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is no text in UTF-8") from None
     found: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         name = names.without_at(line.strip())
         if not name or name.startswith("#"):
             continue
+        if "://" in name:
+            raise InputError(f"{path}: line {number}: an address; only the username of it is wanted")
         if fault := names.fault_in_username(name):
             raise InputError(f"{path}: line {number}: a username that {fault}")
         found.setdefault(names.fold(name), names.as_answered(name))

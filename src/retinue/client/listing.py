@@ -16,13 +16,14 @@ class AsyncListing:
     """One list, read once: `async for person in listing`, or `async for page in listing.pages()`.
 
     Rows that were read stay in `collected`, also when an error ends the reading; then what is asked for next goes on
-    at `cursor`.
+    at `cursor`. Who leaves a loop over rows in the middle of a page goes on in a second one with the next row.
     """
 
     def __init__(self, walk: Walk, driver: Driver) -> None:
         self._walk = walk
         self._driver = driver
         self.collected: list[Person] = []
+        self._given = 0  # how many of these somebody has got
 
     @property
     def cursor(self) -> int | None:
@@ -41,6 +42,18 @@ class AsyncListing:
 
     async def next_page(self) -> Page | None:
         """The next page; None at the end."""
+        page = await self.read()
+        self._given = len(self.collected)
+        return page
+
+    def left(self) -> Iterator[Person]:
+        """The rows that were read and nobody has got yet."""
+        while self._given < len(self.collected):
+            self._given += 1
+            yield self.collected[self._given - 1]
+
+    async def read(self) -> Page | None:
+        """Read the next page, whose rows are left then."""
         try:
             page = await self._driver.run(self._walk.next_page())
         except ClientError as error:
@@ -55,9 +68,11 @@ class AsyncListing:
             yield page
 
     async def __aiter__(self) -> AsyncIterator[Person]:
-        async for page in self.pages():
-            for person in page.rows:
+        while True:
+            for person in self.left():
                 yield person
+            if await self.read() is None:
+                return
 
 
 class Listing:
@@ -97,5 +112,7 @@ class Listing:
             yield page
 
     def __iter__(self) -> Iterator[Person]:
-        for page in self.pages():
-            yield from page.rows
+        while True:
+            yield from self._listing.left()
+            if self._run(self._listing.read()) is None:
+                return

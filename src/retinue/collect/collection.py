@@ -60,7 +60,7 @@ def held(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be used: {error}") from None
+        raise InputError(f"{folder}: cannot be used: {error.strerror or error}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
@@ -76,6 +76,7 @@ def opened(folder: Path, server: str, now: int) -> Progress:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not pages.exists() and any(folder.iterdir()):
         raise InputError(f"{folder}: has other things in it, and no {PAGES}")
+    _check_pages(folder)
     progress = replayed(folder) if pages.exists() else Progress()
     if progress.begun is None or (progress.begun.server != server and not progress.standings):
         with closing(journal.Journal(pages)) as writing:
@@ -84,6 +85,30 @@ def opened(folder: Path, server: str, now: int) -> Progress:
     elif progress.begun.server != server:
         raise InputError(f"{folder}: was collected from {progress.begun.server}, not from {server}")
     return progress
+
+
+def manifest_of(folder: Path) -> Manifest:
+    """The manifest in a folder. Raises `InputError`."""
+    path = folder / MANIFEST
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise InputError(f"{path}: {error}") from None
+    if PAGES not in manifest.files:
+        raise InputError(f"{path}: says nothing of {PAGES}")
+    return manifest
+
+
+def _check_pages(folder: Path) -> None:
+    """Nothing goes on from a journal that was altered: its manifest would be made anew, and say that all is well."""
+    if not (folder / MANIFEST).exists():
+        return
+    facts = manifest_of(folder).files[PAGES]
+    if not (folder / PAGES).is_file() or hashed(folder / PAGES, facts.bytes) != facts:
+        raise InputError(
+            f"{folder / PAGES}: is not what was written (`retinue collect verify` says more);"
+            f" to go on with it as it is, remove {MANIFEST}"
+        )
 
 
 def replayed(folder: Path, most: int | None = None) -> Progress:

@@ -1,7 +1,7 @@
 """How far a collection is, told from its journal. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
@@ -90,11 +90,6 @@ class Progress:
     def calls_on(self, day: int, pool: Pool) -> int:
         """How many calls were answered on a day (since 1970, UTC)."""
         return self._calls[pool] if day == self._day else 0
-
-    def states(self, wanted: Sequence[Place]) -> dict[str, int]:
-        """How many of these are in which state."""
-        found = [self.standings.get(place, Standing()).state for place in wanted]
-        return {state: found.count(state) for state in sorted(set(found))}
 
     def _count(self, at: int, pool: Pool) -> None:
         day = at // DAY_SECONDS

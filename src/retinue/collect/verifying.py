@@ -4,11 +4,10 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
 from retinue.collect import journal
-from retinue.collect.collection import MANIFEST, PAGES, TABLES, Manifest, counted, hashed, replayed
+from retinue.collect.collection import MANIFEST, PAGES, TABLES, Manifest, counted, hashed, manifest_of, replayed
 from retinue.collect.journal import Begun, PageRead, Unavailable
 from retinue.collect.progress import Progress, Standing, place_of
 from retinue.errors import InputError
@@ -56,13 +55,9 @@ def _manifest_of(folder: Path) -> Manifest | None:
                 " the same command writes all anew"
             )
         return None
-    try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise InputError(f"{path}: {error}") from None
-    if PAGES not in manifest.files:
-        raise InputError(f"{path}: says nothing of {PAGES}")
-    return manifest
+    if not path.exists():
+        raise InputError(f"{folder}: no collection (there is no {PAGES})")
+    return manifest_of(folder)
 
 
 def _wrong_files(folder: Path, manifest: Manifest) -> Iterator[str]:

@@ -68,7 +68,9 @@ def run(order: Order, say: Say) -> int:
 def _served(url: str, folder: Path, say: Say) -> Iterator[_Served]:
     """The server that was given, or a sandbox."""
     if url:
-        yield _Served(_reachable(url), {})
+        server = _reachable(url)
+        say(f"{url} answers in TikTok's place")
+        yield _Served(server, {})
         return
     place = folder / "sandbox"
     place.mkdir()
