@@ -1,9 +1,10 @@
 """Tables of DuckDB on disk: filled by columns, read by rows, copied into files. It knows no table by name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -17,58 +18,73 @@ FORMATS = {
     "jsonl": "FORMAT json",
 }
 _ROWS_AT_ONCE = 10_000
-_INTERRUPTED = "Query interrupted"
+
+_T = TypeVar("_T")
 
 
 class Duck:
-    """A database in a folder of which nothing else is expected to stay. `memory` is as DuckDB writes it: 900MB."""
+    """A database in a folder of which nothing else is expected to stay. `memory` is as DuckDB writes it: 900MB.
+
+    Its calls are made in a thread of their own, where no signal comes: in the middle of one, what Python makes of
+    Ctrl-C ends the process. Here it ends the call.
+    """
 
     def __init__(self, folder: Path, memory: str) -> None:
+        self._calls = ThreadPoolExecutor(1, "duckdb")
         self._duck = duckdb.connect(folder / "tables.duckdb")
         for setting, value in (("memory_limit", memory), ("threads", THREADS), ("temp_directory", folder / "spilled")):
             self.run(f"SET {setting} = {_quoted(value)}")
 
     def close(self) -> None:
         """Close the database."""
+        self._calls.shutdown()
         self._duck.close()
 
     def run(self, statement: str) -> None:
         """Run a statement that has no result."""
-        self._duck.execute(statement)
+        self._call(self._duck, lambda: self._duck.execute(statement))
 
     def add(self, table: str, columns: Mapping[str, Any], casts: str = "*") -> None:
         """Add rows to a table; `columns` are arrays by name, in the table's order, `casts` what SQL makes of them."""
-        self._duck.register("chunk", columns)
-        self._duck.execute(f"INSERT INTO {table} SELECT {casts} FROM chunk")  # noqa: S608 - names of ours
-        self._duck.unregister("chunk")
+
+        def add() -> None:
+            self._duck.register("chunk", columns)
+            self._duck.execute(f"INSERT INTO {table} SELECT {casts} FROM chunk")  # noqa: S608 - names of ours
+            self._duck.unregister("chunk")
+
+        self._call(self._duck, add)
 
     def count(self, query: str) -> int:
         """How many rows a query has."""
-        return int(self._duck.execute(f"SELECT count(*) FROM ({query})").fetchall()[0][0])  # noqa: S608 - queries of ours
+        counting = f"SELECT count(*) FROM ({query})"  # noqa: S608 - queries of ours
+        return int(self._call(self._duck, lambda: self._duck.execute(counting).fetchall())[0][0])
 
     def rows(self, query: str) -> Iterator[tuple[Any, ...]]:
         """The rows of a query."""
         reading = self._duck.cursor()
-        reading.execute(query)
-        while batch := reading.fetchmany(_ROWS_AT_ONCE):
+        self._call(reading, lambda: reading.execute(query))
+        while batch := self._call(reading, lambda: reading.fetchmany(_ROWS_AT_ONCE)):
             yield from batch
 
     def copy(self, query: str, path: Path, kind: str) -> None:
         """Write the rows of a query into a file, in one of `FORMATS`."""
-        self._duck.execute(f"COPY ({query}) TO {_quoted(path)} ({FORMATS[kind]})")
+        self.run(f"COPY ({query}) TO {_quoted(path)} ({FORMATS[kind]})")
+
+    def _call(self, connection: duckdb.DuckDBPyConnection, call: Callable[[], _T]) -> _T:
+        calling = self._calls.submit(call)
+        try:
+            return calling.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            wait([calling])
+            raise
 
 
 @contextmanager
 def translated(what: Path) -> Iterator[None]:
-    """Turn errors of DuckDB and of the disk into ours, and what DuckDB makes of Ctrl-C into that again."""
+    """Turn errors of DuckDB and of the disk into ours."""
     try:
         yield
-    except duckdb.InterruptException as error:
-        raise KeyboardInterrupt from error
-    except RuntimeError as error:
-        if str(error) != _INTERRUPTED:
-            raise
-        raise KeyboardInterrupt from error
     except (OSError, duckdb.Error) as error:
         raise StoreError(f"{what}: cannot be written: {error}") from error
 
