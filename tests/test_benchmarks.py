@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -118,13 +119,14 @@ def test_bodies_are_posted_and_paths_are_got(tmp_path: Path) -> None:
 # --- what is measured -----------------------------------------------------------------------------------------------
 
 
-def answer_slowly(listener: socket.socket, pause: threading.Event) -> None:
-    """One connection's server, which does not answer before it may, and then in two pieces each."""
+def answer_slowly(listener: socket.socket) -> None:
+    """One connection's server, which stands still when the first request comes, and answers in two pieces each."""
+    pause = iter([0.8])
     connection, _ = listener.accept()
     with connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while connection.recv(65_536):
-            pause.wait()
+            time.sleep(next(pause, 0))
             connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab")
             connection.sendall(b"cd")
 
@@ -133,12 +135,10 @@ def test_waiting_for_a_server_that_stands_still_is_its_latency(tmp_path: Path) -
     """Requests that were due meanwhile are charged for, though the only connection was taken."""
     targets = tmp_path / "targets"
     targets.write_text("/page\n")
-    pause = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        thread = threading.Thread(target=answer_slowly, args=(listener, pause))
+        thread = threading.Thread(target=answer_slowly, args=(listener,))
         thread.start()
-        threading.Timer(0.8, pause.set).start()
         seen = open_loop.run(Plan(address, str(targets), "", rate=200, seconds=0.3, connections=1, seed=1))
         thread.join()
 

@@ -360,6 +360,13 @@ def test_other_hosts_are_refused(given: Given, curl: str, client: str, within: t
     assert re.search("response 403|Tunnel connection failed: 403|is blocked by retinue run", done.stderr)
 
 
+def test_who_asks_tiktok_by_http_is_told_to_use_https(given: Given, curl: str) -> None:
+    """And not to let the command reach TikTok itself, which would get the secret in clear text."""
+    done = given.run(curl, "-sS", "http://open.tiktokapis.com/v2/oauth/token/", "-d", "client_secret=x")
+
+    assert "open.tiktokapis.com is blocked by retinue run; only https leads to the server" in done.stdout
+
+
 @pytest.mark.skipif(not is_allowed("unshare", "-Urn", "true"), reason="the system allows no network namespace")
 def test_a_network_of_its_own(given: Given, curl: str) -> None:
     """Without variables and hooks nothing is reached either, but for TikTok's names; the user is the same."""

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from retinue.errors import InputError
-from retinue.redirect.hosts import is_tiktok
+from retinue.redirect.hosts import HTTPS, is_tiktok
 from retinue.redirect.traffic import AnswerCounter, Traffic
 
 _CHUNK = 64 * 1024
@@ -152,7 +152,8 @@ class Relay:
 
     async def _block(self, client: _Streams, host: str) -> None:
         self._traffic.blocked[host] += 1
-        text = f"{host} is blocked by retinue run; --allow-network lets it through"
+        way = "only https leads to the server" if is_tiktok(host, HTTPS) else "--allow-network lets it through"
+        text = f"{host} is blocked by retinue run; {way}"
         await _refuse(client, f"403 Blocked by retinue run: {host}", text)
 
 
