@@ -269,7 +269,9 @@ class ModelGraph:
         person = person or self._create_for(record)
         person.key = record.key or person.key
         self._tell(person, record, now)
-        return Verdict.DUPLICATE if before == self._seen(person) else Verdict.ACCEPTED
+        if before is None:
+            return Verdict.ACCEPTED
+        return Verdict.DUPLICATE if before == self._seen(person) else Verdict.UPDATED
 
     def _seen(self, person: Person) -> tuple[Any, ...]:
         return person.key, self.username(person), *(person.value(of) for of in UNSAID)
@@ -368,6 +370,7 @@ class ModelGraph:
                 return Verdict.NO_ACCOUNT
         before = self.born
         follower, followee = (self._found_or_created(name) for name in (record.follower, record.followee))
+        is_known = self._follows(follower, followee)
         now, verdict = record.received_at, Verdict.DUPLICATE
         places = [
             None if place is None or place > now else place
@@ -375,12 +378,12 @@ class ModelGraph:
         ]
         has_time = record.followed_at is not None and record.followed_at <= now
         at = min(record.followed_at or now, now)
-        if has_time or not self._follows(follower, followee):
+        if has_time or not is_known:
             verdict = self._learn_row(before, (follower, followee), record, at, places)
         seen = None if seen_at is None else min(seen_at, now)
-        if verdict is Verdict.LIST_FULL or seen is None or followee in self._followed_at(follower, seen):
-            return verdict
-        return self._learn(follower, followee, Moment(seen), now)
+        if verdict is not Verdict.LIST_FULL and seen is not None and followee not in self._followed_at(follower, seen):
+            verdict = self._learn(follower, followee, Moment(seen), now)
+        return Verdict.UPDATED if verdict is Verdict.ACCEPTED and is_known else verdict
 
     def _learn_row(
         self, before: int, pair: tuple[Person, Person], record: FollowRecord, at: int, places: Places

@@ -63,7 +63,7 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     "cassandra": "store/cassandra/session.py",
     "duckdb": (
         "export/duck.py",
-        "ingest/tables.py",
+        "ingest/parquet.py",
         "ingest/snapshot.py",
         "ingest/staging.py",
         "sample_files.py",

@@ -1,6 +1,9 @@
 """Large imports: loading at once and storing row by row are twins, whatever was there before."""
 
 import asyncio
+import csv
+import gzip
+import io
 import json
 import os
 import random
@@ -29,10 +32,12 @@ from retinue.errors import InputError
 from retinue.export.files import export
 from retinue.ingest import large, staging
 from retinue.ingest.bulk import Import, Tally, import_accounts, import_follows
+from retinue.ingest.parquet import ParquetTable
 from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS
 from retinue.ingest.rejects import RejectsFile
-from retinue.ingest.tables import ParquetTable, open_table
+from retinue.ingest.tables import open_table
 from retinue.model import Direction, ErasureEvent, FollowEvent, Stretch
+from retinue.names import fault_in_username
 from retinue.store.sqlite import check_lists, files, inserting, loading, placing
 from retinue.store.sqlite.check_lists import TABLES, entries_of
 from retinue.store.sqlite.writer import SqliteGraphWriter
@@ -138,7 +143,7 @@ class Site:
 
     def rejected(self) -> list[str]:
         """The lines of the rejects file, if there is one."""
-        return self.rejects.read_text().splitlines() if self.rejects.exists() else []
+        return self.rejects.read_text().split("\n")[:-1] if self.rejects.exists() else []
 
     def contents(self) -> dict[str, list[Any]]:
         """All that is said of follows, accounts by key."""
@@ -234,11 +239,18 @@ UNUSUAL = st.sampled_from(
         ("a", "f", str(NOW + 5)),
         ("a", "f", str(NOW)),
         ("a", "g", "99999999999"),
+        ("a", "g", "1600000000000"),
+        ("a", "g", "9999-12-31T00:00:00Z"),
+        ("a", "g", "1970-01-01T00:00:00Z"),
+        (" a", "g ", f" {EARLY} "),
+        ("\ta", "\u00a0g", f"{EARLY}\t"),
+        (" ", "g", " "),
+        ("a", "f", " "),
         ("erased", "g", str(EARLY)),
         ("b", "новое", "7"),
     ]
 )
-FORMS = st.sampled_from(["{}", "0{}", " {}", "", "iso", "iso+00:00", "isoZ"])
+FORMS = st.sampled_from(["{}", "{}.0", "{}.", "0{}", " {}", "", "iso", "iso+00:00", "isoZ"])
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -321,6 +333,94 @@ def test_an_export_is_loaded_alike(both: Any, history: list[FollowEvent], rows: 
     for table in (*TABLES, "following_taken", "followers_taken"):
         assert original.contents()[table] == quick.contents()[table]
     assert [] == problems_of(quick.store)
+
+
+ANY_NAME = st.one_of(
+    st.text(max_size=5),
+    st.text(st.sampled_from("aA@ \t\u00a0\u3000\x1f\x85\u0131İßé\u0301"), max_size=5),
+    st.sampled_from(["x" * 255, "x" * 256, "ä" * 40, " " + "x" * 255, "a,b", '"a"']),
+).filter(lambda name: not set(name) & set("\r\n\0"))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(rows=st.lists(st.tuples(ANY_NAME, ANY_NAME), max_size=30), kind=st.sampled_from([".csv", ".parquet", ".csv.gz"]))
+def test_any_names_are_taken_or_rejected_alike(both: Any, rows: list[Row], kind: str) -> None:
+    """For every text as a name: the rule of names decides, whichever way a row goes."""
+    slow, quick, folder = both([])
+    path = write_quoted(folder / f"follows{kind}", rows)
+
+    tallies = slow.load(path), quick.load(path)
+
+    assert tallies[0] == tallies[1]
+    assert slow.rejected() == quick.rejected()
+    assert slow.contents()["account"] == quick.contents()["account"]
+    refused = sum(any(fault_in_username(name.strip()) for name in row) for row in rows)
+    reasons = [json.loads(line)["reason"] for line in quick.rejected()]
+    assert refused == sum("is the follower" not in reason for reason in reasons)
+    for reason in reasons:
+        assert reason.startswith(("follower", "followee"))
+
+
+@pytest.mark.parametrize("kind", [".csv", ".csv.gz"])
+def test_spaces_around_cells_are_ignored_alike(both: Any, kind: str) -> None:
+    """Padded names and times are ordinary in a large file, too; a quote after a space is a quote."""
+    slow, quick, folder = both([])
+    lines = [f"p{n}, q{n} , {EARLY + n} " for n in range(50)] + [
+        f'r,"s" ,{EARLY}',
+        f'a, "b", "{EARLY}"',
+        f'a, "b,c",{EARLY}',
+    ]
+    text = "follower, followee,followed_at\n" + "".join(f"{line}\n" for line in lines)
+    path = folder / f"follows{kind}"
+    path.write_bytes(gzip.compress(text.encode()) if kind.endswith(".gz") else text.encode())
+
+    assert slow.load(path) == quick.load(path)
+    assert slow.contents() == quick.contents()
+    assert {"a", "b", "p0", "q0", "q49"} <= set(quick.contents()["account"])
+    assert not any('"' in key or " " in key.strip('"') for key in quick.contents()["account"] if key != "b,c")
+
+
+def test_times_of_a_parquet_file_are_read_alike(both: Any) -> None:
+    """Far futures, infinities, the first second, none at all: as text and as every type that holds a time."""
+    slow, quick, folder = both([])
+    values = [
+        "'9999-12-31'",
+        "'infinity'",
+        "'-infinity'",
+        "'1970-01-01'",
+        "'1969-12-31'",
+        "'2020-09-13 12:26:40'",
+        "NULL",
+    ]
+    for kind in ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMPTZ", "DATE"):
+        rows = ", ".join(f"('a', '{kind}{n}', {value}::{kind})" for n, value in enumerate(values))
+        path = folder / f"{kind}.parquet"
+        duckdb.sql(f"COPY (SELECT * FROM (VALUES {rows}) t(follower, followee, followed_at)) TO '{path}'")
+
+        tallies = slow.load(path), quick.load(path)
+
+        assert tallies[0] == tallies[1]
+        assert (4, 3) == (tallies[0].accepted, tallies[0].rejected)
+        assert slow.rejected() == quick.rejected()
+        assert slow.contents() == quick.contents()
+
+
+def write_quoted(path: Path, rows: Sequence[Row]) -> Path:
+    """A file of follows whose names may be any text."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerows([("follower", "followee"), *rows])
+    content = text.getvalue().encode()
+    if path.suffix == ".parquet":
+        connection = duckdb.connect()
+        connection.execute("CREATE TABLE follows (follower VARCHAR, followee VARCHAR)")
+        if rows:
+            connection.executemany("INSERT INTO follows VALUES (?, ?)", rows)
+        connection.execute(f"COPY follows TO '{path}' (FORMAT parquet)")
+        connection.close()
+    else:
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
 
 
 def follows_in(entries: list[Any]) -> list[Any]:

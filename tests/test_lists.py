@@ -116,7 +116,7 @@ def test_what_the_api_would_refuse_is_refused(store: str, username: str, directi
     [
         ("then", "expected Unix seconds or an ISO 8601 time, got 'then'"),
         ("-5", "'-5' is not a Unix second of 1 or later"),
-        ("1682942799000", "is not a Unix second of 1 or later (milliseconds?)"),
+        ("1682942799000", "is too large for a Unix second (milliseconds?)"),
         ("20230501", "would be a Unix second of 1970; for the date write 2023-05-01"),
     ],
 )

@@ -31,8 +31,14 @@ NOW = 1_700_000_000
         (datetime(2024, 9, 26, 9, 39, 53, tzinfo=timezone(timedelta(hours=2))), 1727336393),
         (datetime(2024, 9, 26, 7, 39, 53), 1727336393),  # noqa: DTZ001 - naive on purpose
         (date(2024, 9, 26), 1727308800),
+        ("1727336393.0", 1727336393),
+        ("1727336393.", 1727336393),
+        ("9999-12-31", 253402214400),
+        (date(9999, 12, 31), 253402214400),
+        (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), 253402300799),
         (None, None),
         ("", None),
+        ("  ", None),
     ],
 )
 def test_times(value: Any, second: int | None) -> None:
@@ -54,7 +60,7 @@ def test_times(value: Any, second: int | None) -> None:
         (0, "0 is not a Unix second of 1 or later"),
         (-5, "-5 is not a Unix second"),
         ("1969-12-31", "is not a Unix second"),
-        (1727336393000, "1727336393000 is not a Unix second of 1 or later (milliseconds?)"),
+        (1727336393000, "1727336393000 is too large for a Unix second (milliseconds?)"),
         ("9" * 19, "(milliseconds?)"),
         ("9" * 30, "expected Unix seconds"),
         (datetime.min, "is not a Unix second"),  # noqa: DTZ901 - the earliest there is
@@ -76,8 +82,11 @@ def test_bad_times(value: Any, reason: str) -> None:
         ({"follower": None, "followee": "b"}, "follower: is missing"),
         ({"follower": "", "followee": "b"}, "follower: is empty"),
         ({"follower": "a"}, "followee: is missing"),
-        ({"follower": "a", "followee": "b\tc"}, "followee: has whitespace or characters that cannot be printed"),
-        ({"follower": "x" * 256, "followee": "b"}, "follower: is longer than 255 characters"),
+        (
+            {"follower": "a", "followee": "b\tc"},
+            r"followee: 'b\\tc' has whitespace or characters that cannot be printed",
+        ),
+        ({"follower": "x" * 256, "followee": "b"}, "follower: 'x{56}... is longer than 255 characters"),
         ({"follower": 1.5, "followee": "b"}, "follower: expected text, got 1.5"),
     ],
 )
@@ -90,9 +99,9 @@ def test_bad_names(values: dict[str, Any], reason: str) -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"ended_at": 9}, "ended_at: is there, but followed_at is missing"),
-        ({"followed_at": 9, "ended_at": 9}, "ended_at: 9 is not later than followed_at"),
-        ({"followed_at": 9, "ended_at": NOW + 1}, f"ended_at: {NOW + 1} is in the future"),
+        ({"ended_at": 9}, "ended_at: 9 is there, but followed_at is missing"),
+        ({"followed_at": 9, "ended_at": 9}, "ended_at: 9 is not later than followed_at, 9"),
+        ({"followed_at": "9999-12-31", "ended_at": 9}, "ended_at: 9 is not later than followed_at, '9999-12-31'"),
         ({"followed_at": 9, "ended_at": "soon"}, "ended_at: expected Unix seconds"),
         ({"following_position": 0}, "following_position: 0 is not a Unix second"),
         ({"followers_position": "x"}, "followers_position: expected Unix seconds"),
@@ -109,6 +118,43 @@ def test_an_end_and_positions() -> None:
     values = {"followed_at": 5, "ended_at": "1970-01-01T00:00:09Z", "following_position": "4", "followers_position": 3}
 
     assert FollowRecord("a", "b", 5, NOW, 9, 4, 3) == follow_record({"follower": "a", "followee": "b", **values}, NOW)
+
+
+@pytest.mark.parametrize("end", [NOW + 1, "9999-12-31", "9999-12-31T00:00:00Z", date(9999, 12, 31)])
+def test_an_end_that_has_not_come_is_no_end(end: Any) -> None:
+    """Also the last day that a calendar has, with which databases say "never"."""
+    row = {"follower": "a", "followee": "b", "followed_at": 5, "ended_at": end}
+
+    assert FollowRecord("a", "b", 5, NOW) == follow_record(row, NOW)
+    assert FollowRecord("a", "b", None, NOW) == follow_record(row | {"followed_at": None}, NOW)
+
+
+@given(st.sampled_from(" \t\u00a0\u2003\u3000"), st.sampled_from(" \n"))
+def test_whitespace_around_a_value_is_ignored(before: str, after: str) -> None:
+    """Of names, keys, times, numbers and choices; texts are kept as they are."""
+    plain = {
+        "username": "Anna",
+        "id": "1 7",
+        "visibility": "private",
+        "is_verified": "yes",
+        "likes_count": "12",
+    }
+    padded = {column: f"{before}{value}{after}" for column, value in plain.items()}
+    follow = {"follower": "1 7", "followee": "ben", "followed_at": "2024-09-26", "ended_at": "1727336393"}
+
+    assert account_record(plain) == account_record(padded)
+    assert follow_record(follow, NOW) == follow_record(
+        {column: f"{before}{value}{after}" for column, value in follow.items()}, NOW
+    )
+    assert f"{before}A{after}" == account_record({"username": "a", "display_name": f"{before}A{after}"}).display_name
+    assert AccountRecord(key="7") == account_record({"id": "7", "username": before + after})
+
+
+def test_half_a_character_is_replaced() -> None:
+    """In names and texts that a program hands on; a whole one stays."""
+    record = account_record({"username": "anna\ud83d", "display_name": "\udc00🎉\ud83d", "id": "7\ud800"})
+
+    assert AccountRecord("anna\ufffd", "7\ufffd", "\ufffd🎉\ufffd") == record
 
 
 @pytest.mark.parametrize("values", [{"id": "7"}, {"id": 7, "username": ""}, {"id": "7", "username": None}])
@@ -177,7 +223,7 @@ def test_an_account_of_which_little_is_said() -> None:
         ("video_count", "many", "video_count: expected a whole number"),
         ("video_count", 2**63, "video_count: expected a whole number"),
         ("likes_count", True, "likes_count: expected a whole number"),
-        ("id", "ä" * 40, "id: is longer than 64 bytes"),
+        ("id", "ä" * 40, "' is longer than 64 bytes"),
         ("id", 1.5, "id: expected text, got 1.5"),
         ("display_name", 7, "display_name: expected text, got 7"),
     ],

@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
     """What came of a dump: of each file, and the owners and rows for which nothing was ended."""
 
     tallies: list[Tally]
-    left_alone: int
+    withheld: int
     nameless: int
 
 
@@ -46,7 +46,7 @@ def loaded(store: str, writer: GraphWriter, at: int, *files: Path) -> Outcome:
             with closing(open_table(path, FOLLOW_COLUMNS)) as table:
                 asyncio.run(import_follows(run, str(path), table, lambda _position: None))
         asyncio.run(end_missing(run, snapshot, lambda _rows: None))
-        return Outcome(list(run.tallies.values()), snapshot.left_alone, snapshot.nameless)
+        return Outcome(list(run.tallies.values()), len(snapshot.withheld), snapshot.nameless)
 
 
 def csv(path: Path, *rows: str) -> Path:
@@ -119,7 +119,7 @@ def test_a_dump_holds_nothing_that_has_ended(service: Service, tmp_path: Path) -
 
     outcome = loaded(service.store, service.writer, T, dump)
 
-    assert (1, 1, 1) == (outcome.tallies[0].rejected, outcome.tallies[0].ended, outcome.left_alone)
+    assert (1, 1, 1) == (outcome.tallies[0].rejected, outcome.tallies[0].ended, outcome.withheld)
     assert ["b"] == names_of(service, "a")
     assert ["c"] == names_of(service, "x")
 
@@ -205,14 +205,14 @@ def test_names_of_any_kind_come_through(service: Service, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("row", ["a,c,soon", "A,c,0", "@a,,", 'a,"x y",5'])
-def test_an_owner_of_a_row_that_cannot_be_read_is_left_alone(service: Service, tmp_path: Path, row: str) -> None:
+def test_an_owner_of_a_row_that_cannot_be_read_is_withheld(service: Service, tmp_path: Path, row: str) -> None:
     """What the row said is lost, and so its owner's list is not complete; other owners' lists are."""
     service.add_follows(("a", "b", T - 50), ("x", "y", T - 50))
 
     outcome = loaded(service.store, service.writer, T, csv(tmp_path / "d.csv", "a,d,", "x,z,", row))
 
-    assert (1, 0) == (outcome.left_alone, outcome.nameless)
-    assert [Tally(accepted=2, rejected=1, ended=1)] == outcome.tallies
+    assert (1, 0) == (outcome.withheld, outcome.nameless)
+    assert [Tally(accepted=2, rejected=1, ended=1, withheld=1)] == outcome.tallies
     assert {"b", "d"} == set(names_of(service, "a"))
     assert ["z"] == names_of(service, "x")
 
@@ -224,8 +224,8 @@ def test_where_nobody_knows_whose_a_row_was_nothing_is_ended(service: Service, t
 
     outcome = loaded(service.store, service.writer, T, csv(tmp_path / "d.csv", "a,d,", "x,z,", row))
 
-    assert (0, 1) == (outcome.left_alone, outcome.nameless)
-    assert [Tally(accepted=2, rejected=1)] == outcome.tallies
+    assert (0, 1) == (outcome.withheld, outcome.nameless)
+    assert [Tally(accepted=2, rejected=1, withheld=2)] == outcome.tallies
     assert {"b", "d"} == set(names_of(service, "a"))
 
 
@@ -235,7 +235,7 @@ def test_a_row_that_a_full_list_refused_leaves_its_owner_alone(service: Service,
 
     outcome = loaded(service.store, service.writer, 2, csv(tmp_path / "d.csv", "a,c,", "a,d,"))
 
-    assert (1, [Tally(duplicate=1, rejected=1)]) == (outcome.left_alone, outcome.tallies)
+    assert (1, [Tally(duplicate=1, rejected=1, withheld=1)]) == (outcome.withheld, outcome.tallies)
     assert ["c", "b"] == names_of(service, "a")
 
 
@@ -246,7 +246,7 @@ def test_rows_that_say_nothing_of_others_leave_nobody_alone(service: Service, tm
 
     outcome = loaded(service.store, service.writer, T, csv(tmp_path / "d.csv", "a,a,", "a,gone,", "gone,a,", "a,d,"))
 
-    assert (0, 0, [Tally(accepted=1, rejected=3, ended=1)]) == (outcome.left_alone, outcome.nameless, outcome.tallies)
+    assert (0, 0, [Tally(accepted=1, rejected=3, ended=1)]) == (outcome.withheld, outcome.nameless, outcome.tallies)
     assert ["d"] == names_of(service, "a")
 
 
@@ -266,11 +266,23 @@ def test_a_dump_that_was_cut_off_is_completed_by_the_next_run(service: Service, 
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ("a,c,soon", "accounts whose follows were not ended, since rows were rejected: 1\n"),
-        ("a,c", "nobody's follows were ended, since of 1 rejected rows it cannot be told whose they are; mend them"),
+        (
+            "a,c,soon",
+            (
+                "lists from which no follow was ended, since rows of them were rejected: 1\n"
+                "retinue:   of a: followed_at: expected Unix seconds or an ISO 8601 time, got 'soon'\n"
+            ),
+        ),
+        (
+            "a,c",
+            (
+                "no follows were ended: it is not known whose lists 1 of the rejected rows belong to, the first"
+                " because of expected 3 columns, got 2; correct them and import the dump again\n"
+            ),
+        ),
     ],
 )
-def test_the_command_says_what_was_left_alone(store_path: Path, tmp_path: Path, row: str, words: str) -> None:
+def test_the_command_says_what_was_withheld(store_path: Path, tmp_path: Path, row: str, words: str) -> None:
     """On standard error, after the table of what was ended, and the exit code is 1."""
     imported(store_path, csv(tmp_path / "old.csv", f"a,b,{T - 30}"))
     rejects = tmp_path / "graph.rejects.jsonl"
@@ -278,7 +290,8 @@ def test_the_command_says_what_was_left_alone(store_path: Path, tmp_path: Path, 
     done = retinue("import", "--store", store_path, "--snapshot-at", str(T), csv(tmp_path / "d.csv", row))
 
     assert (1, True) == (done.returncode, "ended" in done.stdout)
-    assert f"retinue: rows that were rejected: 1; see {rejects}\nretinue: {words}" in done.stderr
+    assert f"retinue: rejected rows: 1; all are in {rejects}\nretinue:   1 like d.csv line 2: " in done.stderr
+    assert f"retinue: {words}" in done.stderr
     assert [("b", "")] == list_of(store_path, "a")
 
 
@@ -289,7 +302,10 @@ def test_the_command_says_what_was_left_alone(store_path: Path, tmp_path: Path, 
         (["--snapshot-at", "2023-01-01", "--accounts", "a.csv"], "--snapshot-at: give the tables of follows"),
         (["--snapshot-at", "2999-01-01", "f.csv"], "--snapshot-at: 2999-01-01 is in the future"),
         (["--snapshot-at", "then", "f.csv"], "--snapshot-at: expected Unix seconds or an ISO 8601 time, got 'then'"),
-        (["--snapshot-at", "1690000000000", "f.csv"], "is not a Unix second of 1 or later (milliseconds?)"),
+        (
+            ["--snapshot-at", "1690000000000", "f.csv"],
+            "--snapshot-at: '1690000000000' is too large for a Unix second (milliseconds?)",
+        ),
         (["--snapshot-at", "2023-01-01", "f.csv", "none.csv"], "none.csv: cannot be read"),
     ],
 )

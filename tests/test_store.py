@@ -40,7 +40,8 @@ T = TypeVar("T")
 NOW = 1_700_000_000
 FOLLOWING, FOLLOWERS = Direction.FOLLOWING, Direction.FOLLOWERS
 PUBLIC, FOLLOWING_HIDDEN, PRIVATE, WITHHELD = Visibility
-A, D, S, E = Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.SELF_FOLLOW, Verdict.ERASED
+A, U, D = Verdict.ACCEPTED, Verdict.UPDATED, Verdict.DUPLICATE
+S, E = Verdict.SELF_FOLLOW, Verdict.ERASED
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -271,7 +272,7 @@ def test_follows_are_idempotent(store: OpenStore) -> None:
     before = store.positions("a")
 
     assert store.follow(("a", "b", 100), ("a", "b", None), ("a", "c", 100)) == [D, D, D]
-    assert store.follow(("a", "b", 500), ("a", "b", 500)) == [A, D]
+    assert store.follow(("a", "b", 500), ("a", "b", 500)) == [U, D]
     assert before == store.positions("a")
     assert store.names("a") == ["b", "c"]
 
@@ -280,7 +281,7 @@ def test_an_earlier_time_moves_a_follow_and_frees_its_second(store: OpenStore) -
     """A follow that began earlier stands earlier; the second it leaves can be taken again."""
     store.follow(("a", "b", 300), ("a", "c", 300), ("a", "d", 300))
 
-    assert store.follow(("a", "c", 100)) == [A]
+    assert store.follow(("a", "c", 100)) == [U]
     assert store.positions("a") == [300, 298, 100]
     assert store.names("a") == ["b", "d", "c"]
     store.follow(("a", "e", 300))
@@ -293,7 +294,7 @@ def test_a_follow_that_moves_may_take_the_second_it_leaves(store: OpenStore) -> 
     store.follow(("a", "b", 3), ("a", "c", 3), ("a", "d", 3), now=3)
     assert store.positions("a") == [3, 2, 1]
 
-    assert store.follow(("a", "c", 1), ("a", "b", 2), now=3) == [A, A]
+    assert store.follow(("a", "c", 1), ("a", "b", 2), now=3) == [U, U]
     assert store.positions("a") == [3, 2, 1]
     assert store.names("a") == ["b", "c", "d"]
 
@@ -479,7 +480,7 @@ def test_an_imported_row_is_a_follow_event(store: OpenStore) -> None:
 
     assert store.follow(("a", "b", None), now=300) == [A]
     assert store.follow(("a", "b", None), now=400) == [D]
-    assert store.follow(("a", "b", 50)) == [A]
+    assert store.follow(("a", "b", 50)) == [U]
     assert store.positions("a") == [300]
     assert store.positions("a", as_of=100) == [50]
 
@@ -616,12 +617,12 @@ def test_an_account_known_by_key_alone_has_it_as_its_name(store: OpenStore) -> N
 def test_records_change_only_what_they_say(store: OpenStore) -> None:
     """A repeated record is a duplicate; a new display name reaches lists within a second."""
     store.follow(("fan", "anna", 100))
-    assert store.accounts(*[AccountRecord("anna", display_name="Anna", likes_count=3)] * 2) == [A, D]
+    assert store.accounts(*[AccountRecord("anna", display_name="Anna", likes_count=3)] * 2) == [U, D]
     assert store.rows("fan") == [Row("Anna", "anna")]
 
     assert store.accounts(AccountRecord("ANNA")) == [D]
-    assert store.accounts(AccountRecord("anna", likes_count=4), now=NOW + 1) == [A]
-    assert store.accounts(AccountRecord("anna", display_name="Anna 2"), now=NOW + 1) == [A]
+    assert store.accounts(AccountRecord("anna", likes_count=4), now=NOW + 1) == [U]
+    assert store.accounts(AccountRecord("anna", display_name="Anna 2"), now=NOW + 1) == [U]
     assert store.rows("fan") == [Row("Anna 2", "anna")]
     assert store.profile("anna").likes_count == 4
 
@@ -705,7 +706,7 @@ def test_a_rename_keeps_the_account(store: OpenStore) -> None:
     store.follow(("fan", "anna", 100), ("anna", "b", 100))
     assert store.names("fan") == ["anna"]
 
-    assert store.accounts(AccountRecord("annika", key="17"), now=101) == [A]
+    assert store.accounts(AccountRecord("annika", key="17"), now=101) == [U]
     assert store.names("fan") == ["annika"]
     assert store.names("annika") == ["b"]
     assert not store.knows("anna")
@@ -737,7 +738,7 @@ def test_names_are_answered_as_claimed(store: OpenStore) -> None:
 def test_a_source_that_begins_to_give_ids_takes_over_its_accounts(store: OpenStore) -> None:
     """Accounts first known by name alone keep their follows when a source names their id."""
     store.follow(("anna", "ben", 100))
-    assert store.accounts(AccountRecord("anna", key="17"), AccountRecord("ben", key="18", display_name="Ben")) == [A, A]
+    assert store.accounts(AccountRecord("anna", key="17"), AccountRecord("ben", key="18", display_name="Ben")) == [U, U]
 
     store.follow(("17", "18", 100), ("17", "carla", 200))
 
@@ -802,14 +803,14 @@ def test_a_username_belongs_to_its_latest_claim(store: OpenStore) -> None:
     """The loser has no username and is no row, until it claims that one again or another."""
     store.accounts(AccountRecord("anna", key="17"), now=100)
     store.follow(("fan", "17", 100), ("fan", "18", 200), ("17", "x", 100))
-    assert store.accounts(AccountRecord("anna", key="18"), now=101) == [A]
+    assert store.accounts(AccountRecord("anna", key="18"), now=101) == [U]
     assert store.names("fan") == ["anna"]
     assert store.names("anna") == []
 
-    assert store.accounts(AccountRecord("anna", key="17"), now=102) == [A]
+    assert store.accounts(AccountRecord("anna", key="17"), now=102) == [U]
     assert store.names("anna") == ["x"]
     assert store.names("fan") == ["anna"]
-    assert store.accounts(AccountRecord("bea", key="18"), now=103) == [A]
+    assert store.accounts(AccountRecord("bea", key="18"), now=103) == [U]
     assert store.names("fan") == ["bea", "anna"]
 
 
@@ -1046,8 +1047,8 @@ def test_another_account_may_claim_an_erased_ones_name(store: OpenStore) -> None
     assert store.knows("anna")
     assert store.follow(("fan", "anna", 300)) == [A]
     assert store.names("fan") == ["anna"]
-    assert store.accounts(AccountRecord("anna", display_name="Anna")) == [A]
-    assert store.accounts(AccountRecord("annika", key="18"), now=NOW + 1) == [A]
+    assert store.accounts(AccountRecord("anna", display_name="Anna")) == [U]
+    assert store.accounts(AccountRecord("annika", key="18"), now=NOW + 1) == [U]
     assert store.follow(("fan", "anna", 300)) == [E]
     assert store.accounts(AccountRecord("anna", key="19"), now=NOW + 2) == [A]
     assert store.follow(("fan", "anna", 300)) == [A]

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from retinue.errors import InputError
 from retinue.ingest.lines import MAX_LINE_BYTES
 from retinue.ingest.records import FOLLOW_COLUMNS, follow_record
-from retinue.ingest.tables import RawRow, open_table
+from retinue.ingest.rows import RawRow
+from retinue.ingest.tables import open_table
 
 ROWS = [("a", "b", "5"), ("ä", "名前", "6")]
 
@@ -192,7 +194,36 @@ def test_a_parquet_file_damaged_further_back_is_read_up_to_there(tmp_path: Path)
     assert f"damaged after row {len(rows)}:" in str(caught.value)
 
 
-CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), max_size=8)
+def damaged(whole: bytes) -> Iterator[bytes]:
+    """A Parquet file cut off, and with some bytes of it replaced."""
+    yield from (whole[:length] for length in range(0, len(whole), 37))
+    yield from (whole[:place] + b"\x0e\xff'\n" + whole[place + 4 :] for place in range(0, len(whole), 29))
+    yield b"PAR1" + b"x" * 500 + b"PAR1"
+
+
+def test_any_damage_to_a_parquet_file_is_told_in_one_line(tmp_path: Path) -> None:
+    """Nothing of SQL, of temporary names or of lines is in the error, wherever the damage is."""
+    path = tmp_path / "f.parquet"
+    errors = []
+    for content in damaged(parquet(tmp_path)):
+        try:
+            read(path, content)
+        except InputError as error:
+            errors.append(str(error))
+
+    assert len(errors) > 20
+    for told in errors:
+        assert told.startswith(f"{path}: ")
+        assert told.isprintable()
+        assert not any(word in told for word in ("SELECT", "LINE 1", "read_parquet", "table.parquet", "retinue-"))
+    assert any("its end is missing; it was cut off" in told for told in errors)
+    assert any("it does not begin as such a file does" in told for told in errors)
+
+
+CELLS = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), max_size=8),
+    st.text(st.sampled_from(' ",a\n'), max_size=8),
+)
 
 
 @given(st.lists(st.lists(CELLS, min_size=3, max_size=3), max_size=20))

@@ -93,7 +93,7 @@ class LocalServer:
         with closing(assemble.open_graph_writer(self.store, self.clock)) as writer:
             verdicts = asyncio.run(writer.add_accounts(people, now)), asyncio.run(writer.add_follows(links))
         for row, verdict in zip(rows, verdicts[1], strict=True):
-            if verdict not in (Verdict.ACCEPTED, Verdict.DUPLICATE):
+            if verdict not in (Verdict.ACCEPTED, Verdict.UPDATED, Verdict.DUPLICATE):
                 raise InputError(f"follows: {dict(row)}: {verdict.value}")
 
     def load_files(self, accounts: Path, follows: Path) -> None:

@@ -97,14 +97,13 @@ class _Report:
 
     def tell(self, stream: "LineStream", file: str | None, line: int, outcome: "Outcome") -> None:
         """Print a line on a group that is durable. Raises `InputError` where nobody reads it any more."""
-        from msgspec import json, to_builtins
+        from msgspec import json
 
         from retinue.errors import InputError
 
         self.place = f"line {line} of {stream.name}"
         self.has_rejected |= bool(outcome.rejected)
-        counts = {name: to_builtins(getattr(outcome, name)) for name in ("applied", "duplicate", "rejected")}
-        said = ({"file": file} if file else {}) | {"line": line} | counts
+        said = ({"file": file} if file else {}) | {"line": line} | outcome.report()
         try:
             typer.echo(json.encode(said))
         except BrokenPipeError:

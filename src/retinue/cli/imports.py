@@ -2,7 +2,7 @@
 
 import sys
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from retinue.ingest.bulk import OnProgress, Tally
-    from retinue.ingest.rejects import RejectsFile
-    from retinue.ingest.snapshot import Snapshot
-    from retinue.ingest.tables import Table
+    from retinue.cli.import_report import Report
+    from retinue.ingest.bulk import OnProgress
+    from retinue.ingest.rows import Table
 
 REJECTED = 1
 INTERRUPTED = 130
 
-_HELP_FOLLOWS = "Tables of follows (follower, followee, followed_at): .csv .jsonl .parquet, each also with .gz."
+_HELP_FOLLOWS = (
+    "Tables of follows (follower, followee, followed_at): .csv .jsonl .parquet, each also with .gz; or pipes, - for"
+    " standard input."
+)
 _HELP_ACCOUNTS = "A table of accounts (username, display_name, ...), loaded before the follows. May be repeated."
 _HELP_SNAPSHOT = (
     "The follows are a full dump as of this time (Unix second or ISO 8601): whoever is a follower in it follows nobody"
@@ -48,6 +50,7 @@ def import_(
     import asyncio
 
     from retinue import assemble
+    from retinue.cli.import_report import Report
     from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS
     from retinue.ingest.rejects import RejectsFile
     from retinue.ingest.snapshot import Snapshot
@@ -60,22 +63,34 @@ def import_(
             {path: opened.enter_context(closing(open_table(path, columns))) for path in paths or []}
             for paths, columns in ((accounts, ACCOUNT_COLUMNS), (follows, FOLLOW_COLUMNS))
         ]
+        _check_beginnings(*tables)
         assemble.create_store(store)
         rejects = opened.enter_context(closing(RejectsFile(assemble.rejects_path(store))))
         snapshot = None if at is None else opened.enter_context(closing(Snapshot(at)))
-        plan = _Plan(store, tables[0], tables[1], rejects, snapshot)
+        report = Report(rejects, snapshot)
         try:
-            asyncio.run(_load(plan))
+            asyncio.run(_load(_Plan(store, tables[0], tables[1], report)))
         except KeyboardInterrupt:
             sys.stderr.write("retinue: stopped; the same import again goes on from here\n")
             raise typer.Exit(INTERRUPTED) from None
         finally:
-            _report(plan, as_json=as_json)
+            typer.echo(report.as_json() if as_json else report.as_table(), nl=as_json)
+            sys.stderr.write(report.notes())
     if rejects.count:
-        sys.stderr.write(f"retinue: rows that were rejected: {rejects.count:,}; see {rejects.path}\n")
-        if snapshot is not None:
-            sys.stderr.write(_left_alone(snapshot))
         raise typer.Exit(REJECTED)
+
+
+def _check_beginnings(accounts: "dict[Path, Table]", follows: "dict[Path, Table]") -> None:
+    """Refuse files whose first rows are all rejected for one reason, before anything is loaded."""
+    from retinue.clock import SystemClock
+    from retinue.ingest.alike import check_beginning
+    from retinue.ingest.records import account_record, follow_record
+
+    now = SystemClock().now()
+    for path, table in accounts.items():
+        check_beginning(str(path), table, lambda row: account_record(row.values))
+    for path, table in follows.items():
+        check_beginning(str(path), table, lambda row: follow_record(row.values, now))
 
 
 def _snapshot_second(accounts: list[Path] | None, follows: list[Path] | None, snapshot_at: str) -> int | None:
@@ -92,27 +107,14 @@ def _snapshot_second(accounts: list[Path] | None, follows: list[Path] | None, sn
     return at
 
 
-def _left_alone(snapshot: "Snapshot") -> str:
-    """What the rejected rows of a dump mean for those that are not in it."""
-    if snapshot.nameless:
-        reason = f"of {snapshot.nameless:,} rejected rows it cannot be told whose they are"
-        return f"retinue: nobody's follows were ended, since {reason}; mend them and import the dump again\n"
-    if not snapshot.left_alone:
-        return ""
-    return f"retinue: accounts whose follows were not ended, since rows were rejected: {snapshot.left_alone:,}\n"
-
-
 @dataclass
 class _Plan:
-    """What is to be loaded, and what came of it."""
+    """What is to be loaded, and what comes of it."""
 
     store: str
     accounts: "dict[Path, Table]"
     follows: "dict[Path, Table]"
-    rejects: "RejectsFile"
-    snapshot: "Snapshot | None"
-    tallies: "dict[str, Tally]" = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    report: "Report"
 
 
 async def _load(plan: _Plan) -> None:
@@ -120,18 +122,21 @@ async def _load(plan: _Plan) -> None:
     from retinue.clock import SystemClock
     from retinue.ingest.bulk import Import, end_missing, import_accounts, import_follows
 
-    clock, snapshot = SystemClock(), plan.snapshot
+    clock, report, snapshot = SystemClock(), plan.report, plan.report.snapshot
+    began = clock.elapsed()
     with closing(assemble.open_graph_writer(plan.store, clock)) as writer, _progress() as progress:
         received_at, note = snapshot.at if snapshot else clock.now(), partial(progress.console.print, highlight=False)
-        run = Import(writer, received_at, plan.rejects, plan.tallies, snapshot, assemble.bulk_writer(writer), note)
+        bulk = assemble.bulk_writer(writer)
+        run = Import(writer, received_at, report.rejects, report.tallies, snapshot, bulk, note)
         for importing, tables in ((import_accounts, plan.accounts), (import_follows, plan.follows)):
             for path, table in tables.items():
-                began = clock.elapsed()
+                file_began = clock.elapsed()
                 await importing(run, str(path), table, _bar(progress, path.name, table.size))
-                plan.seconds[str(path)] = clock.elapsed() - began
+                report.seconds[str(path)] = clock.elapsed() - file_began
         if snapshot:
             await end_missing(run, snapshot, _bar(progress, "comparing", snapshot.rows))
         await writer.settle()
+    report.total_seconds = clock.elapsed() - began
 
 
 def _bar(progress: "Progress", what: str, size: int) -> "OnProgress":
@@ -148,24 +153,3 @@ def _progress() -> "Iterator[Progress]":
     console = Console(stderr=True)  # stdout is for the report
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         yield progress
-
-
-def _report(plan: _Plan, *, as_json: bool) -> None:
-    """What came of each file; for people also how many rows a second it took, if it was read to its end."""
-    if as_json:
-        from msgspec import json
-
-        typer.echo(json.encode(plan.tallies).decode())
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("file", title="Import")
-    for heading in ("accepted", "duplicate", "rejected", "NULs", "ended", "rows/s"):
-        table.add_column(heading, justify="right")
-    for name, tally in plan.tallies.items():
-        counts = (tally.accepted, tally.duplicate, tally.rejected, tally.nuls_removed, tally.ended)
-        rows, seconds = tally.accepted + tally.duplicate + tally.rejected, plan.seconds.get(name)
-        rate = f"{rows / seconds:,.0f}" if seconds else ""
-        table.add_row(Path(name).name, *(f"{count:,}" for count in counts), rate)
-    Console().print(table)

@@ -8,17 +8,18 @@ is a duplicate.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from functools import partial
 from typing import Generic, TypeVar
 
 from msgspec import Struct
 
 from retinue.errors import InputError
 from retinue.ingest import large, records
+from retinue.ingest.alike import Alike, fault_of
+from retinue.ingest.reasons import reason_of
 from retinue.ingest.rejects import Reject, RejectsFile
+from retinue.ingest.rows import RawRow, Table
 from retinue.ingest.snapshot import Snapshot
-from retinue.ingest.tables import RawRow, Table
-from retinue.ingest.values import BadRecord
+from retinue.ingest.values import BadRecord, unfit
 from retinue.model import AccountRecord, FollowRecord
 from retinue.store.base import GraphWriter, Verdict
 from retinue.store.bulk import BulkWriter
@@ -30,13 +31,24 @@ OnProgress = Callable[[int], None]
 
 
 class Tally(Struct):
-    """What became of a table's rows."""
+    """What became of a table's rows: what was new, what was known but told more, what told nothing new.
+
+    Of a dump also how many follows were ended, and from how many lists that was withheld.
+    """
 
     accepted: int = 0
+    updated: int = 0
     duplicate: int = 0
     rejected: int = 0
     nuls_removed: int = 0
+    surrogates_replaced: int = 0
     ended: int = 0
+    withheld: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows were read."""
+        return self.accepted + self.updated + self.duplicate + self.rejected
 
 
 class Import(Struct, frozen=True):
@@ -66,7 +78,7 @@ async def import_accounts(run: Import, name: str, table: Table, on_progress: OnP
     async def store(batch: Sequence[AccountRecord]) -> list[Verdict]:
         return await run.writer.add_accounts(batch, run.received_at)
 
-    await _load(_Load(run.rejects, name, table, tally, read, store), on_progress)
+    await _load(_Load(run.rejects, name, table, tally, read, store, Alike(name)), on_progress)
 
 
 async def import_follows(run: Import, name: str, table: Table, on_progress: OnProgress) -> None:
@@ -85,7 +97,7 @@ async def import_follows(run: Import, name: str, table: Table, on_progress: OnPr
     def read(row: RawRow) -> FollowRecord:
         record = records.follow_record(row.values, run.received_at)
         if run.snapshot is not None and record.ended_at is not None:
-            raise BadRecord("ended_at: is there, but a full dump holds what stands")
+            raise unfit("ended_at", row.values["ended_at"], "is there, but a full dump holds what stands")
         return record
 
     async def store(batch: Sequence[FollowRecord]) -> list[Verdict]:
@@ -95,9 +107,12 @@ async def import_follows(run: Import, name: str, table: Table, on_progress: OnPr
         await run.snapshot.keep(run.writer, file, batch, verdicts)
         return verdicts
 
-    load = _Load(run.rejects, name, table, tally, read, store)
+    load = _Load(run.rejects, name, table, tally, read, store, Alike(name))
+    if tally.rows:
+        load.alike.stop()
     if run.snapshot is not None:
-        load.on_unread = partial(run.snapshot.miss, file)
+        snapshot = run.snapshot
+        load.on_unread = lambda row, bad: snapshot.miss(file, row, str(bad))
     await _load(load, on_progress)
 
 
@@ -107,6 +122,7 @@ async def end_missing(run: Import, snapshot: Snapshot, on_progress: OnProgress) 
     rows = 0
     async for ended in snapshot.end_missing(run.writer):
         tallies[ended.file].ended += ended.count
+        tallies[ended.file].withheld += ended.is_withheld
         rows += ended.rows
         on_progress(rows)
         await asyncio.sleep(0)  # here, too, an import may be interrupted
@@ -119,25 +135,27 @@ class _Load(Struct, Generic[_Record]):
     tally: Tally
     read: Callable[[RawRow], _Record]
     store: Callable[[Sequence[_Record]], Awaitable[list[Verdict]]]
-    on_unread: Callable[[RawRow], None] = lambda _row: None
+    alike: Alike
+    on_unread: Callable[[RawRow, BadRecord], None] = lambda _row, _bad: None
 
-    def reject(self, row: RawRow, reason: str) -> None:
+    def reject(self, row: RawRow, bad: BadRecord) -> None:
         """Count and keep a row that is not loaded."""
         self.tally.rejected += 1
-        self.rejects.add(Reject(self.name, row.line, reason, row.text))
+        self.rejects.add(Reject(self.name, row.line, str(bad), row.text), bad.kind)
+        self.alike.reject(bad)
 
-    def reject_unread(self, row: RawRow, reason: str) -> None:
+    def reject_unread(self, row: RawRow, bad: BadRecord) -> None:
         """Count and keep a row that is no record."""
-        self.on_unread(row)
-        self.reject(row, reason)
+        self.on_unread(row, bad)
+        self.reject(row, bad)
 
 
 async def _load(load: _Load[_Record], on_progress: OnProgress) -> None:
     for batch in _batches(load.table):
         readable = list(_readable(load, batch))
         verdicts = await load.store([record for _, record in readable])
-        for (row, _), verdict in zip(readable, verdicts, strict=True):
-            _count(load, row, verdict)
+        for (row, record), verdict in zip(readable, verdicts, strict=True):
+            _count(load, row, record, verdict)
         load.rejects.flush()
         on_progress(load.table.position)
         await asyncio.sleep(0)  # between batches an import may be interrupted
@@ -161,22 +179,28 @@ def _batches(table: Table) -> Iterator[list[RawRow]]:
 def _readable(load: _Load[_Record], batch: Sequence[RawRow]) -> Iterator[tuple[RawRow, _Record]]:
     for row in batch:
         if row.fault:
-            load.reject_unread(row, row.fault)
+            load.reject_unread(row, fault_of(row))
             continue
         try:
             record = load.read(row)
         except BadRecord as bad:
-            load.reject_unread(row, str(bad))
+            load.reject_unread(row, bad)
         else:
+            load.tally.surrogates_replaced += row.replaced
             yield row, record
 
 
-def _count(load: _Load[_Record], row: RawRow, verdict: Verdict) -> None:
+def _count(load: _Load[_Record], row: RawRow, record: _Record, verdict: Verdict) -> None:
+    tally = load.tally
     if verdict is Verdict.ACCEPTED:
-        load.tally.accepted += 1
+        tally.accepted += 1
+    elif verdict is Verdict.UPDATED:
+        tally.updated += 1
     elif verdict is Verdict.DUPLICATE:
-        load.tally.duplicate += 1
-    elif verdict is Verdict.ERASED:
-        load.reject(row._replace(text=""), verdict.value)  # what was erased must not come back in this file either
+        tally.duplicate += 1
     else:
-        load.reject(row, verdict.value)
+        # The text of an erased account's row must not come back in the rejects file either.
+        kept = row._replace(text="") if verdict is Verdict.ERASED else row
+        load.reject(kept, reason_of(verdict, record))
+        return
+    load.alike.stop()

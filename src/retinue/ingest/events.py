@@ -26,10 +26,14 @@ def event_of(line: bytes) -> Event:
     except (ValueError, RecursionError):
         return closely(line)
     follower, followee, at = form.follower, form.followee, form.at
-    is_plain = type(follower) is str and type(followee) is str and type(at) is int
-    if not is_plain or fault_in_key(cast("str", follower)) or fault_in_key(cast("str", followee)):
-        return closely(line)
-    return FollowEvent(cast("str", follower), cast("str", followee), cast("int", at), type(form) is forms.Follow)
+    if _is_plain(follower) and _is_plain(followee) and type(at) is int:
+        return FollowEvent(cast("str", follower), cast("str", followee), at, type(form) is forms.Follow)
+    return closely(line)
+
+
+def _is_plain(key: object) -> bool:
+    """Whether a key means itself."""
+    return type(key) is str and key == key.strip() and not fault_in_key(key)
 
 
 def closely(line: bytes) -> Event:
@@ -39,16 +43,16 @@ def closely(line: bytes) -> Event:
     except UnicodeDecodeError:
         raise BadRecord("broken UTF-8") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise BadRecord(f"expected a JSON object: {error}") from None
+        raise BadRecord("expected a JSON object", f"expected a JSON object: {error}") from None
     kind = values.get("event")
     if kind is None:
         raise BadRecord("event: is missing")
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise BadRecord(f"event: expected one of {', '.join(_KINDS)}, got {read.shown(kind)}")
+        raise read.unexpected("event", f"one of {', '.join(_KINDS)}", kind)
     fields, event = _KINDS[kind]
     unknown = values.keys() - fields
     if unknown:
-        raise BadRecord(f"unknown field {read.shown(min(unknown))} in an event of the kind {kind}")
+        raise BadRecord("unknown field", f"unknown field {read.shown(min(unknown))} in an event of the kind {kind}")
     return event(values)
 
 

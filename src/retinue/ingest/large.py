@@ -9,13 +9,16 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
+from retinue.ingest.parquet import ParquetTable
+from retinue.ingest.rows import RawRow, Table
 from retinue.ingest.staging import CannotStage, Staging, translated
-from retinue.ingest.tables import CsvTable, ParquetTable, RawRow, Table
+from retinue.ingest.tables import CsvTable
 from retinue.store.bulk import BulkWriter, OnShare
 
 # Below that many rows the other way takes seconds; and each of its batches is there at once, and stays when stopped.
 LARGE_ROWS = 200_000
 _BYTES_PER_ROW = 40  # of CSV, about
+_PACKED_BYTES_PER_ROW = 10
 
 # What the steps take, as shares of the whole.
 _STAGED, _NUMBERED, _SORTED = 0.1, 0.25, 0.4
@@ -54,18 +57,24 @@ def large(table: Table) -> CsvTable | ParquetTable | None:
     """The table, if it is large and of a kind that can be loaded at once."""
     if isinstance(table, ParquetTable):
         return table if table.size >= LARGE_ROWS else None
-    if isinstance(table, CsvTable) and table.path.suffix.lower() == ".csv":
-        return table if table.size >= LARGE_ROWS * _BYTES_PER_ROW else None
+    if isinstance(table, CsvTable):
+        return table if _rows_in(table) >= LARGE_ROWS else None
     return None
+
+
+def _rows_in(table: CsvTable | ParquetTable) -> int:
+    """How many rows a table has, about."""
+    if isinstance(table, ParquetTable):
+        return table.size
+    return table.size // (_PACKED_BYTES_PER_ROW if table.source.is_packed else _BYTES_PER_ROW)
 
 
 async def load(
     table: CsvTable | ParquetTable, writer: BulkWriter, received_at: int, on_progress: Callable[[int], None]
 ) -> Outcome | str:
     """Load a table; or say why all of it has to be taken row by row."""
-    rows = table.size if isinstance(table, ParquetTable) else table.size // _BYTES_PER_ROW
     try:
-        with translated(), closing(Staging(rows, received_at)) as staging:
+        with translated(), closing(Staging(_rows_in(table), received_at)) as staging:
             return await _load(table, writer, staging, lambda share: on_progress(int(share * table.size)))
     except CannotStage as reason:
         return str(reason).splitlines()[0]

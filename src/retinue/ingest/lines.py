@@ -6,10 +6,10 @@ A line that is no UTF-8 or far too long comes out as a fault with its number, an
 import gzip
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 from retinue.errors import InputError
+from retinue.ingest.sources import Source
 
 MAX_LINE_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -25,17 +25,16 @@ class Line(NamedTuple):
 
 
 class LineFile:
-    """A text file that is read once, and that knows how far it is."""
+    """A text file that knows how far it has been read. Each iteration begins at its first line."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: Source) -> None:
         try:
-            self._raw = path.open("rb")
-            self.size = path.stat().st_size
+            self._raw = source.path.open("rb")
+            self.size = source.path.stat().st_size
         except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-        self._path = path
-        packed = path.suffix.lower() == ".gz"
-        self._bytes = cast("BinaryIO", gzip.GzipFile(fileobj=self._raw)) if packed else self._raw
+            raise InputError(f"{source.name}: cannot be read: {error.strerror}") from error
+        self._source = source
+        self._bytes: BinaryIO = self._raw
 
     @property
     def position(self) -> int:
@@ -45,9 +44,12 @@ class LineFile:
     def close(self) -> None:
         """Give the file back."""
         self._raw.close()
+        self._source.close()
 
     def __iter__(self) -> Iterator[Line]:
         number = 0
+        self._raw.seek(0)
+        self._bytes = cast("BinaryIO", gzip.GzipFile(fileobj=self._raw)) if self._source.is_packed else self._raw
         try:
             while line := self._bytes.readline(MAX_LINE_BYTES):
                 number += 1
@@ -55,7 +57,7 @@ class LineFile:
                     line = line.removeprefix(_BOM)
                 yield self._too_long(number, line) if len(line) >= MAX_LINE_BYTES else _decoded(number, line)
         except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{self._path}: damaged after line {number}: {error}") from error
+            raise InputError(f"{self._source.name}: damaged after line {number}: {error}") from error
 
     def _too_long(self, number: int, beginning: bytes) -> Line:
         rest = beginning

@@ -1,9 +1,11 @@
 """Events into the store: a group of lines at a time, each line with what became of it."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from msgspec import Struct, field
 
+from retinue.ingest import surrogates
 from retinue.ingest.events import event_of
 from retinue.ingest.stream import RawLine, Splitter
 from retinue.ingest.values import BadRecord
@@ -20,13 +22,20 @@ class Rejection(Struct, frozen=True):
 class Outcome(Struct):
     """What became of a group of lines, empty ones left out. Duplicates were known already.
 
+    `replaced` counts the lone surrogates in the lines, each of which became U+FFFD.
     `latest` is the greatest time that an event claimed; None without events.
     """
 
     applied: int = 0
     duplicate: int = 0
     rejected: list[Rejection] = field(default_factory=list)
+    replaced: int = 0
     latest: int | None = None
+
+    def report(self) -> dict[str, Any]:
+        """What the sender is told. `replaced` is in it only if it is not 0."""
+        counts = {"applied": self.applied, "duplicate": self.duplicate, "rejected": self.rejected}
+        return counts | ({"replaced": self.replaced} if self.replaced else {})
 
 
 async def apply_lines(writer: GraphWriter, lines: Iterable[RawLine], received_at: int) -> Outcome:
@@ -38,8 +47,10 @@ async def apply_lines(writer: GraphWriter, lines: Iterable[RawLine], received_at
         if line.fault:
             outcome.rejected.append(Rejection(line.number, line.fault))
         elif line.content.strip():
+            content, lone = surrogates.replaced(line.content)
+            outcome.replaced += lone
             try:
-                events.append(event_of(line.content))
+                events.append(event_of(content))
                 numbers.append(line.number)
             except BadRecord as bad:
                 outcome.rejected.append(Rejection(line.number, str(bad)))

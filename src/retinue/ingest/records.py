@@ -33,25 +33,27 @@ def follow_record(values: Values, received_at: int) -> FollowRecord:
     """A follow; without a time it is one of now. Raises `BadRecord`."""
     follower, followee = read.name_or_key(values, "follower"), read.name_or_key(values, "followee")
     followed_at, ended_at = read.second(values, "followed_at"), read.second(values, "ended_at")
+    if ended_at is not None and ended_at > received_at:
+        ended_at = None  # it has not come yet: so the follow stands
     if ended_at is not None:
-        _check_end(followed_at, ended_at, received_at)
+        _check_end(values, followed_at, ended_at)
     positions = read.second(values, "following_position"), read.second(values, "followers_position")
     return FollowRecord(follower, followee, followed_at, received_at, ended_at, *positions)
 
 
-def _check_end(followed_at: int | None, ended_at: int, received_at: int) -> None:
+def _check_end(values: Values, followed_at: int | None, ended_at: int) -> None:
     if followed_at is None:
-        raise BadRecord("ended_at: is there, but followed_at is missing")
+        raise read.unfit("ended_at", values["ended_at"], "is there, but followed_at is missing")
     if ended_at <= followed_at:
-        raise BadRecord(f"ended_at: {ended_at} is not later than followed_at")
-    if ended_at > received_at:
-        raise BadRecord(f"ended_at: {ended_at} is in the future")
+        kind = "ended_at: is not later than followed_at"
+        end, start = read.shown(values["ended_at"]), read.shown(values["followed_at"])
+        raise BadRecord(kind, f"ended_at: {end} is not later than followed_at, {start}")
 
 
 def account_record(values: Values) -> AccountRecord:
     """What a row says of an account; with an id it may be without a username. Raises `BadRecord`."""
     key = read.key(values, "id")
-    is_nameless = key is not None and values.get("username") in (None, "")
+    is_nameless = key is not None and read.is_empty(values, "username")
     return described(values, None if is_nameless else read.name(values, "username"), key)
 
 

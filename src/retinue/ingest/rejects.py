@@ -19,6 +19,13 @@ class Reject(Struct, frozen=True):
     text: str
 
 
+class Group(Struct):
+    """The rejects of a file with the same fault: how many they are, and the first one."""
+
+    first: Reject
+    count: int = 0
+
+
 class RejectsFile:
     """Replaces the rejects of earlier imports when it is closed, if there are any; several imports may run at once.
 
@@ -28,15 +35,17 @@ class RejectsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.count = 0
+        self.groups: dict[tuple[str, str], Group] = {}
         self._unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
         self._file: IO[bytes] | None = None
 
-    def add(self, reject: Reject) -> None:
-        """Keep one row."""
+    def add(self, reject: Reject, kind: str) -> None:
+        """Keep one row. `kind` is its reason without values."""
         if self._file is None:
             self._file = os.fdopen(os.open(self._unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
         self._file.write(msgspec.json.encode(reject) + b"\n")
         self.count += 1
+        self.groups.setdefault((reject.file, kind), Group(reject)).count += 1
 
     def flush(self) -> None:
         """Hand everything to the operating system, so that a killed import keeps it."""

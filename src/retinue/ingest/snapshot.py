@@ -19,7 +19,8 @@ from msgspec import Struct
 
 from retinue.errors import InputError
 from retinue.ingest import values as read
-from retinue.ingest.tables import RawRow
+from retinue.ingest.reasons import reason_of
+from retinue.ingest.rows import RawRow
 from retinue.ingest.values import BadRecord
 from retinue.model import FollowRecord
 from retinue.store.base import GraphWriter, Verdict
@@ -30,28 +31,34 @@ _COLUMNS = {"owner": "VARCHAR", "file": "INTEGER", "followee": "VARCHAR"}
 
 
 class Ended(Struct, frozen=True):
-    """An owner: how many follows were ended, in which file the dump first names it, how many rows it has."""
+    """An owner: how many follows were ended, in which file the dump first names it, how many rows it has.
+
+    `is_withheld`: nothing was ended, since what the dump says of it is not complete.
+    """
 
     count: int
     file: int
     rows: int
+    is_withheld: bool
 
 
 class Snapshot:
     """The rows of a dump, all of which stood at the second `at`.
 
-    `left_alone` counts owners with rejected rows, `nameless` the rejected rows of which nobody knows whose they were.
+    `withheld` has the owners with rejected rows, and the reason of the first one. `nameless` counts the rejected rows
+    whose owner is not known, `first_nameless` is the reason of the first.
     """
 
     def __init__(self, at: int) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="retinue-")
         self._path = Path(self._folder.name) / "said"
         self._file = self._path.open("w", encoding="utf-8", newline="\n")
-        self._missed: set[tuple[str, int]] = set()  # owners, by whatever name, of rows that were rejected unread
+        self._missed: dict[tuple[str, int], str] = {}  # owners, by whatever name, of rows that were rejected unread
         self.at = at
         self.rows = 0
-        self.left_alone = 0
+        self.withheld: dict[str, str] = {}
         self.nameless = 0
+        self.first_nameless = ""
 
     async def keep(
         self, writer: GraphWriter, file: int, records: Sequence[FollowRecord], verdicts: Sequence[Verdict]
@@ -62,23 +69,29 @@ class Snapshot:
         """
         owners = await writer.keys_of([record.follower for record in records])
         followees = await writer.keys_of([record.followee for record in records])
-        for owner, followee, verdict in zip(owners, followees, verdicts, strict=True):
-            if owner is None:
-                self.nameless += verdict is Verdict.NO_ACCOUNT
-            else:
-                self._write(owner, file, "" if verdict in _LOST else followee or owner)
+        for owner, followee, verdict, record in zip(owners, followees, verdicts, records, strict=True):
+            is_lost = verdict in _LOST
+            if owner is not None:
+                self._write(owner, file, "" if is_lost else followee or owner)
+            if is_lost:
+                self._lose(owner, str(reason_of(verdict, record)))
 
-    def miss(self, file: int, row: RawRow) -> None:
+    def miss(self, file: int, row: RawRow, reason: str) -> None:
         """A row of a file that was rejected unread."""
         try:
-            self._missed.add((read.name_or_key(row.values, "follower"), file))
+            self._missed.setdefault((read.name_or_key(row.values, "follower"), file), reason)
         except BadRecord:
-            self.nameless += 1
+            self._lose(None, reason)
+
+    def _lose(self, owner: str | None, reason: str) -> None:
+        if owner is not None:
+            self.withheld.setdefault(owner, reason)
+            return
+        self.nameless += 1
+        self.first_nameless = self.first_nameless or reason
 
     async def end_missing(self, writer: GraphWriter) -> AsyncIterator[Ended]:
         """End what is missing, owner by owner. Call it once, at the end."""
-        if self.nameless:
-            return
         await self._keep_missed(writer)
         with _translated(), duckdb.connect() as sorter:
             self._file.close()
@@ -95,9 +108,10 @@ class Snapshot:
 
     async def _keep_missed(self, writer: GraphWriter) -> None:
         missed = sorted(self._missed)
-        for (_, file), owner in zip(missed, await writer.keys_of([name for name, _ in missed]), strict=True):
+        for (name, file), owner in zip(missed, await writer.keys_of([name for name, _ in missed]), strict=True):
             if owner is not None:
                 self._write(owner, file, "")
+                self._lose(owner, self._missed[name, file])
 
     def _write(self, owner: str, file: int, followee: str) -> None:
         """Without a followee: a row of the owner's was lost. Keys are printable: no tabs or line ends are in them."""
@@ -108,11 +122,11 @@ class Snapshot:
         self.rows += 1
 
     async def _end(self, writer: GraphWriter, owner: str, rows: list[tuple[int, str | None]]) -> Ended:
+        if self.nameless or owner in self.withheld:
+            return Ended(0, rows[0][0], len(rows), is_withheld=True)
         followees = {followee for _, followee in rows if followee is not None}
-        if any(followee is None for _, followee in rows):
-            self.left_alone += 1
-            return Ended(0, rows[0][0], len(rows))
-        return Ended(await writer.end_missing(owner, followees, self.at), rows[0][0], len(rows))
+        ended = await writer.end_missing(owner, followees, self.at)
+        return Ended(ended, rows[0][0], len(rows), is_withheld=False)
 
 
 def _sorted(sorter: duckdb.DuckDBPyConnection, path: Path) -> Iterator[tuple[Any, ...]]:
@@ -135,4 +149,5 @@ def _translated() -> Iterator[None]:
 
 
 def _no_room(error: Exception) -> InputError:
-    return InputError(f"the snapshot's temporary file: {error} (TMPDIR says where they are)")
+    cause = str(error).partition("\n")[0]
+    return InputError(f"the snapshot's temporary file: {cause} (TMPDIR says where they are)")

@@ -4,7 +4,9 @@ What a row means is `values.py`'s business; here only those forms are taken that
 other rows are `unusual`, and are read and stored one by one by whoever asked.
 """
 
+import gzip
 import shutil
+import zlib
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +18,9 @@ import duckdb
 import numpy as np
 
 from retinue.errors import InputError
-from retinue.ingest.tables import CsvTable, ParquetTable, quoted
+from retinue.ingest.parquet import ParquetTable, plain_time, quoted
+from retinue.ingest.sources import Source
+from retinue.ingest.tables import CsvTable
 from retinue.model import Direction
 from retinue.store.bulk import NOBODY, Follows, Numbers
 
@@ -38,10 +42,11 @@ _LIST_COLUMNS = {
 # Whole seconds; and ISO 8601 in UTC, down to the second.
 _TEXT_SECOND = """CASE
     WHEN {at} IS NULL OR {at} = '' THEN 0
-    WHEN regexp_full_match({at}, '[1-9][0-9]{{0,9}}') THEN CAST({at} AS BIGINT)
+    WHEN regexp_full_match({at}, '[1-9][0-9]{{0,9}}([.]0*)?') THEN CAST(split_part({at}, '.', 1) AS BIGINT)
     WHEN regexp_full_match({at}, '[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(Z|[+]00:00)?')
-        THEN coalesce(CAST(epoch(TRY_CAST(left({at}, 19) AS TIMESTAMP)) AS BIGINT), -1)
+        THEN coalesce(nullif(CAST(epoch(TRY_CAST(left({at}, 19) AS TIMESTAMP)) AS BIGINT), 0), -1)
     ELSE -1 END"""
+_NAMES = ("follower", "followee")
 _SAYING = ("ended_at", "followed_at", "following_position", "followers_position")
 _WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
 
@@ -57,6 +62,8 @@ def translated() -> Iterator[None]:
         yield
     except duckdb.Error as error:
         raise CannotStage(str(error)) from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise CannotStage(f"damaged: {error}") from error
 
 
 class Staging:
@@ -102,7 +109,7 @@ class Staging:
     def stage(self, table: CsvTable | ParquetTable) -> None:
         """Read a table."""
         is_parquet = isinstance(table, ParquetTable)  # whose columns are quicker read again than kept
-        source = _parquet(table) if isinstance(table, ParquetTable) else _csv(table, self._neutral_name(table.path))
+        source = _csv(table, self._neutral_name(table.source)) if isinstance(table, CsvTable) else _parquet(table)
         self._duck.execute(
             f"CREATE {'VIEW' if is_parquet else 'TABLE'} staged AS SELECT row, follower, followee,"
             f" CASE WHEN second = 0 THEN {self.received_at} ELSE second END AS second,"
@@ -110,13 +117,13 @@ class Staging:
             f" FROM ({source})"
         )
         # A row for each line: then nothing was passed over or put together.
-        if not is_parquet and self._number("SELECT count(*) FROM staged") != _lines_in(table.path) - 1:
+        if isinstance(table, CsvTable) and self._number("SELECT count(*) FROM staged") != _lines_in(table.source) - 1:
             raise CannotStage("not a row for each line")
 
-    def _neutral_name(self, path: Path) -> Path:
+    def _neutral_name(self, source: Source) -> Path:
         """DuckDB would take signs in a path for patterns."""
-        name = Path(self._folder.name) / "table.csv"
-        name.symlink_to(path.resolve(strict=True))
+        name = Path(self._folder.name) / f"table.csv{'.gz' if source.is_packed else ''}"
+        name.symlink_to(source.path.resolve(strict=True))
         return name
 
     def names(self) -> Iterator[list[str]]:
@@ -255,24 +262,28 @@ class Staging:
 
 
 # A source has five columns: row (counted from 1), follower, followee, second (0 for no time, -1 for an unusual one),
-# and says_more: whether the row has an end, or a position that is not its time.
+# and says_more: whether the row has an end, or a position that is not its time. Spaces around names and times are
+# ignored; a name with other whitespace around it is refused, and so its row is left over.
 
 
 def _parquet(table: ParquetTable) -> str:
     at = _parquet_second(table.kinds.get("followed_at", ""))
-    names = ", ".join(_parquet_name(name, table.kinds[name]) for name in ("follower", "followee"))
+    names = ", ".join(_name(name, table.kinds[name]) for name in _NAMES)
     return (
         f"SELECT file_row_number + 1 AS row, {names}, {at} AS second, {_says_more(table.kinds)} AS says_more"
-        f" FROM {table.source(numbered=True)}"
+        f" FROM {table.rows(numbered=True)}"
     )
 
 
 def _csv(table: CsvTable, name: Path) -> str:
     columns = ", ".join(f"'{name}': 'VARCHAR'" for name in table.names)
-    at = _TEXT_SECOND.format(at="followed_at") if "followed_at" in table.names else "0"
+    at = _TEXT_SECOND.format(at="trim(followed_at)") if "followed_at" in table.names else "0"
+    names = ", ".join(_name(name) for name in _NAMES)
+    # After a space a quote may be no quote for DuckDB.
+    is_quoted = " OR ".join(f"starts_with(trim({name}), '\"')" for name in _NAMES)
     return (
-        f"SELECT row_number() OVER () AS row, follower, followee, {at} AS second,"
-        f" {_says_more(table.names)} AS says_more FROM read_csv({quoted(name)},"
+        f"SELECT row_number() OVER () AS row, {names}, {at} AS second,"
+        f" {_says_more(table.names)} OR {is_quoted} AS says_more FROM read_csv({quoted(name)},"
         f" auto_detect = false, columns = {{{columns}}}, header = true, delim = ',', quote = '\"', escape = '\"',"
         " strict_mode = true, null_padding = false)"
     )
@@ -284,18 +295,20 @@ def _says_more(columns: Collection[str]) -> str:
     return " OR ".join([f"{end} <> ''", *(f"{position} NOT IN ('', {start})" for position in positions)])
 
 
-def _lines_in(path: Path) -> int:
+def _lines_in(source: Source) -> int:
     """How many lines a file has, the last of which may have no end."""
     lines, last = 0, b""
-    with path.open("rb") as file:
+    with source.open() as file:
         while chunk := file.read(1 << 20):
             lines += chunk.count(b"\n")
             last = chunk
     return lines + (not last.endswith(b"\n"))
 
 
-def _parquet_name(name: str, kind: str) -> str:
-    return f"CAST({name} AS VARCHAR) AS {name}" if kind in _WHOLE else f"{name}"
+def _name(name: str, kind: str = "VARCHAR") -> str:
+    if kind == "VARCHAR":
+        return f"trim({name}) AS {name}"
+    return f"CAST({name} AS VARCHAR) AS {name}" if kind in _WHOLE else name
 
 
 def _parquet_second(kind: str) -> str:
@@ -304,5 +317,7 @@ def _parquet_second(kind: str) -> str:
     if kind in _WHOLE:
         return "CASE WHEN followed_at IS NULL THEN 0 WHEN followed_at = 0 THEN -1 ELSE CAST(followed_at AS BIGINT) END"
     if kind.startswith("TIMESTAMP"):
-        return "coalesce(CAST(floor(epoch(followed_at)) AS BIGINT), 0)"
-    return _TEXT_SECOND.format(at="followed_at") if kind == "VARCHAR" else "-1"
+        return (
+            f"CASE WHEN followed_at IS NULL THEN 0 ELSE coalesce(nullif({plain_time('followed_at', kind)}, 0), -1) END"
+        )
+    return _TEXT_SECOND.format(at="trim(followed_at)") if kind == "VARCHAR" else "-1"

@@ -1,9 +1,11 @@
 """One value of a row or event to what it means, pure: the accepted forms, and the reason why a value is refused.
 
-A value is whatever the source held: text from CSV, any JSON scalar, any Parquet value. Every reason begins with the
-name of the field. None says nothing; so does empty text, but for texts and names.
+A value is whatever the source held: text from CSV, any JSON scalar, any Parquet value. Whitespace around it is ignored,
+except in texts such as a display name. Every reason names the field and the value. None says nothing; so does empty
+text, but for texts and names.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any
@@ -16,13 +18,35 @@ MAX_COUNT = 2**63 - 1
 
 VISIBILITIES = {visibility.name.lower(): visibility for visibility in Visibility}
 
-_BOOLEANS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+_BOOLEANS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False, "yes": True, "no": False}
+_WHOLE = re.compile(r"(-?[0-9]{1,20})(?:\.0*)?")
 
 Values = Mapping[str, Any]
 
 
+_SHOWN_CHARACTERS = 60  # of a value in a reason, which is one line
+
+
 class BadRecord(ValueError):
-    """A row or event that is rejected; the message says why."""
+    """A row or event that is rejected; the message says why.
+
+    `kind` is the message without the value: equal for all rows with the same fault.
+    """
+
+    def __init__(self, kind: str, message: str = "") -> None:
+        super().__init__(message or kind)
+        self.kind = kind
+
+
+def unexpected(field: str, expected: str, value: Any) -> BadRecord:
+    """Return the error for a value of the wrong form."""
+    kind = f"{field}: expected {expected}"
+    return BadRecord(kind, f"{kind}, got {shown(value)}")
+
+
+def unfit(field: str, value: Any, fault: str) -> BadRecord:
+    """Return the error for a value of the right form that has a fault."""
+    return BadRecord(f"{field}: {fault}", "" if value == "" else f"{field}: {shown(value)} {fault}")
 
 
 def name(values: Values, field: str) -> str:
@@ -32,7 +56,7 @@ def name(values: Values, field: str) -> str:
         raise BadRecord(f"{field}: is missing")
     fault = names.fault_in_username(found)
     if fault:
-        raise BadRecord(f"{field}: {fault}")
+        raise unfit(field, found, fault)
     return found
 
 
@@ -47,11 +71,11 @@ def name_or_key(values: Values, field: str) -> str:
 def key(values: Values, field: str) -> str | None:
     """An account's key."""
     found = _word(values.get(field), field)
-    if found is None or found == "":
+    if not found:
         return None
     fault = names.fault_in_key(found)
     if fault:
-        raise BadRecord(f"{field}: {fault}")
+        raise unfit(field, found, fault)
     return found
 
 
@@ -61,77 +85,99 @@ def text(values: Values, field: str) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise BadRecord(f"{field}: expected text, got {shown(value)}")
-    return value.replace("\0", "") if "\0" in value else value
+        raise unexpected(field, "text", value)
+    return whole_characters(value.replace("\0", "") if "\0" in value else value)
 
 
 def visibility(values: Values, field: str) -> Visibility | None:
     """One of the four, by name."""
-    value = values.get(field)
-    if value is None or value == "":
+    value = _bare(values.get(field))
+    if value is None:
         return None
     found = VISIBILITIES.get(value.lower()) if isinstance(value, str) else None
     if found is None:
-        raise BadRecord(f"{field}: expected one of {', '.join(VISIBILITIES)}, got {shown(value)}")
+        raise unexpected(field, f"one of {', '.join(VISIBILITIES)}", value)
     return found
 
 
 def boolean(values: Values, field: str) -> bool | None:
     """True or false, also as the words and digits that tables have for them."""
-    value = values.get(field)
-    if value is None or value == "":
+    value = _bare(values.get(field))
+    if value is None:
         return None
     truth = _BOOLEANS.get(str(value).lower())
     if truth is None:
-        raise BadRecord(f"{field}: expected true or false, got {shown(value)}")
+        raise unexpected(field, "true or false", value)
     return truth
 
 
 def count(values: Values, field: str) -> int | None:
     """A whole number of 0 or more."""
-    value = values.get(field)
-    if value is None or value == "":
+    value = _bare(values.get(field))
+    if value is None:
         return None
     number = _whole(value)
     if number is None or not 0 <= number <= MAX_COUNT:
-        raise BadRecord(f"{field}: expected a whole number of 0 or more, got {shown(value)}")
+        raise unexpected(field, "a whole number of 0 or more", value)
     return number
 
 
 def second(values: Values, field: str) -> int | None:
-    """A Unix second or an ISO 8601 time; a time without zone is UTC, a fraction is cut off."""
-    value = values.get(field)
-    if value is None or value == "":
+    """A Unix second or an ISO 8601 time; a time without zone is UTC, a fraction is cut off.
+
+    Times of the far future are times like others: only whole numbers may be milliseconds.
+    """
+    value = _bare(values.get(field))
+    if value is None:
         return None
-    found = _whole(value)
+    number = _whole(value)
+    found = _moment(value) if number is None else number
     if found is None:
-        found = _moment(value)
-    if found is None:
-        raise BadRecord(f"{field}: expected Unix seconds or an ISO 8601 time, got {shown(value)}")
-    if not 1 <= found < FIRST_MILLISECONDS:
-        hint = " (milliseconds?)" if found >= FIRST_MILLISECONDS else ""
-        raise BadRecord(f"{field}: {shown(value)} is not a Unix second of 1 or later{hint}")
+        raise unexpected(field, "Unix seconds or an ISO 8601 time", value)
+    if found < 1:
+        raise unfit(field, value, "is not a Unix second of 1 or later")
+    if number is not None and number >= FIRST_MILLISECONDS:
+        raise unfit(field, value, "is too large for a Unix second (milliseconds?)")
     return found
+
+
+def is_empty(values: Values, field: str) -> bool:
+    """Whether there is no value, or only whitespace."""
+    return _bare(values.get(field)) is None
 
 
 def shown(value: Any) -> str:
     """A value as a reason quotes it: short enough for a line."""
     quoted = repr(value)
-    return quoted if len(quoted) <= 60 else f"{quoted[:57]}..."  # noqa: PLR2004 - fits a line
+    return quoted if len(quoted) <= _SHOWN_CHARACTERS else f"{quoted[: _SHOWN_CHARACTERS - 3]}..."
+
+
+def whole_characters(value: str) -> str:
+    """Return the text with U+FFFD in place of each lone surrogate, which no store can hold."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value
+
+
+def _bare(value: Any) -> Any:
+    """Return the value without whitespace around it; None if nothing is left."""
+    return (value.strip() or None) if isinstance(value, str) else value
 
 
 def _word(value: Any, field: str) -> str | None:
     """Text, or a number that stands for a name: ids often come as integers."""
-    if value is None or isinstance(value, str):
-        return value
-    if type(value) is int:
-        return str(value)
-    raise BadRecord(f"{field}: expected text, got {shown(value)}")
+    if isinstance(value, str):
+        return whole_characters(value.strip())
+    if value is None or type(value) is int:
+        return None if value is None else str(value)
+    raise unexpected(field, "text", value)
 
 
 def _moment(value: Any) -> int | None:
     try:
-        moment = datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
         if isinstance(moment, date) and not isinstance(moment, datetime):
             moment = datetime.combine(moment, time())
         if not isinstance(moment, datetime):
@@ -142,11 +188,11 @@ def _moment(value: Any) -> int | None:
 
 
 def _whole(value: Any) -> int | None:
+    """A whole number; also text such as `12.0`, which tables have where other rows of the column are empty."""
     if type(value) is int:
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, str):
-        digits = value.strip().removeprefix("-")
-        return int(value) if digits.isascii() and digits.isdigit() and len(digits) <= 20 else None  # noqa: PLR2004
+    if isinstance(value, str) and (digits := _WHOLE.fullmatch(value)):
+        return int(digits[1])
     return None

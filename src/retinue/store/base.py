@@ -34,9 +34,13 @@ DAY_SECONDS = 86_400
 
 
 class Verdict(Enum):
-    """What became of a record or event; the value of a rejection is its reason."""
+    """What became of a record or event; the value of a rejection is its reason.
+
+    An imported record is accepted if its account or follow is new, and an update if it only told more of a known one.
+    """
 
     ACCEPTED = "accepted"
+    UPDATED = "updated"
     DUPLICATE = "duplicate"
     SELF_FOLLOW = "an account cannot follow itself"
     LIST_FULL = "no second from 1 to now is free in this list"

@@ -177,7 +177,7 @@ def _version_handler(house: Management) -> Handler:
 def _events_handler(house: Management) -> Handler:
     async def handler(request: Request) -> Response:
         outcome = await house.apply_events(await body_of(request))
-        return answer({"applied": outcome.applied, "duplicate": outcome.duplicate, "rejected": outcome.rejected})
+        return answer(outcome.report())
 
     return handler
 

@@ -45,8 +45,10 @@ class Accounts:
             self._take_key(account, record.key)
         self._change(account, record, at, is_new=is_new)
         profiled = self._change_profile(account, record, at, is_new=is_new)
-        is_changed = is_new or "value" in profiled or self._looks_changed(before)
-        return Verdict.ACCEPTED if is_changed else Verdict.DUPLICATE
+        if is_new:
+            return Verdict.ACCEPTED
+        is_changed = "value" in profiled or self._looks_changed(before)
+        return Verdict.UPDATED if is_changed else Verdict.DUPLICATE
 
     def apply(self, record: AccountRecord, at: int) -> Verdict:
         """Create or change the account of an event: DUPLICATE where nothing is new, not even a later time."""

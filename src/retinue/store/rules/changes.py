@@ -83,9 +83,9 @@ class GraphChanges:
         verdict = Verdict.DUPLICATE
         if followed_at is not None or state.open is None:
             verdict = self._learn(pair, state, record, at)
-        if seen_at is None or verdict is Verdict.LIST_FULL:
-            return verdict
-        return self._see(pair, min(seen_at, received_at), received_at) or verdict
+        if seen_at is not None and verdict is not Verdict.LIST_FULL:
+            verdict = self._see(pair, min(seen_at, received_at), received_at) or verdict
+        return Verdict.UPDATED if verdict is Verdict.ACCEPTED and state.open is not None else verdict
 
     def _learn(self, pair: Pair, state: State, record: FollowRecord, at: int) -> Verdict:
         """Add what an imported row says of a pair: a follow at a second, and maybe its end."""

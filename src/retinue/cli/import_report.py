@@ -1,0 +1,122 @@
+"""What an import says when it ends: a table, and notes on what needs attention; or JSON for programs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from retinue.ingest.bulk import Tally
+    from retinue.ingest.rejects import Group, RejectsFile
+    from retinue.ingest.snapshot import Snapshot
+
+_SHOWN_GROUPS = 8
+_SHOWN_LISTS = 5
+
+
+@dataclass
+class Report:
+    """What came of each file. Seconds are missing for files that were not read to their end."""
+
+    rejects: "RejectsFile"
+    snapshot: "Snapshot | None"
+    tallies: "dict[str, Tally]" = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    total_seconds: float | None = None
+
+    def as_json(self) -> str:
+        """The tallies by file, with the reasons of rejected rows."""
+        from msgspec import json, to_builtins
+
+        files = {name: to_builtins(tally) | {"reasons": []} for name, tally in self.tallies.items()}
+        for (file, kind), group in self.rejects.groups.items():
+            first = {"line": group.first.line, "reason": group.first.reason}
+            files[file]["reasons"].append({"reason": kind, "rows": group.count, "first": first})
+        return json.encode(files).decode()
+
+    def as_table(self) -> str:
+        """The tallies for people, with the rows a second of each file and the time of all."""
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("file", title="Import", caption=self._time(), caption_justify="left")
+        headings = ["new", "updated", "known", "rejected", *(["ended", "withheld"] if self.snapshot else []), "rows/s"]
+        for heading in headings:
+            table.add_column(heading, justify="right")
+        names = told_apart(list(self.tallies))
+        for name, tally in self.tallies.items():
+            counts = [tally.accepted, tally.updated, tally.duplicate, tally.rejected]
+            counts += [tally.ended, tally.withheld] if self.snapshot else []
+            seconds = self.seconds.get(name)
+            rate = f"{tally.rows / seconds:,.0f}" if seconds else ""
+            table.add_row(names[name], *(f"{count:,}" for count in counts), rate)
+        output = StringIO()
+        console = Console()
+        Console(file=output, width=console.width, force_terminal=console.is_terminal).print(table)
+        return output.getvalue()
+
+    def notes(self) -> str:
+        """What needs attention, a line each."""
+        return "".join(f"retinue: {note}\n" for note in self._notes())
+
+    def _time(self) -> str | None:
+        return None if self.total_seconds is None else f"in {self.total_seconds:,.1f} s"
+
+    def _notes(self) -> Iterator[str]:
+        tallies = self.tallies.values()
+        if nuls := sum(tally.nuls_removed for tally in tallies):
+            yield f"NUL characters that were removed: {nuls:,}"
+        if halves := sum(tally.surrogates_replaced for tally in tallies):
+            yield f"halves of characters (lone surrogates) that were replaced by U+FFFD: {halves:,}"
+        if self.rejects.count:
+            yield from self._rejected()
+        if self.snapshot and self.snapshot.nameless:
+            yield (
+                "no follows were ended: it is not known whose lists"
+                f" {self.snapshot.nameless:,} of the rejected rows belong to, the first because of"
+                f" {self.snapshot.first_nameless}; correct them and import the dump again"
+            )
+        elif self.snapshot and self.snapshot.withheld:
+            yield from _withheld(self.snapshot.withheld)
+
+    def _rejected(self) -> Iterator[str]:
+        """The reasons of rejected rows, most frequent first, each with its first row."""
+        yield f"rejected rows: {self.rejects.count:,}; all are in {self.rejects.path}"
+        names = told_apart(list(self.tallies))
+        groups = sorted(self.rejects.groups.values(), key=lambda group: -group.count)
+        for group in groups[:_SHOWN_GROUPS]:
+            yield f"  {group.count:,} like {_place(group, names)}: {group.first.reason}"
+        if others := groups[_SHOWN_GROUPS:]:
+            yield f"  {sum(group.count for group in others):,} for {len(others):,} other reasons"
+
+
+def _place(group: "Group", names: dict[str, str]) -> str:
+    return f"{names[group.first.file]} line {group.first.line:,}"
+
+
+def _withheld(lists: dict[str, str]) -> Iterator[str]:
+    yield f"lists from which no follow was ended, since rows of them were rejected: {len(lists):,}"
+    for owner, reason in list(lists.items())[:_SHOWN_LISTS]:
+        yield f"  of {owner}: {reason}"
+    if len(lists) > _SHOWN_LISTS:
+        yield f"  and {len(lists) - _SHOWN_LISTS:,} more; the rows are in the rejects file"
+
+
+def told_apart(paths: list[str]) -> dict[str, str]:
+    """Return for each path its shortest end that no other one has; devices keep their names."""
+    found = {}
+    for path in paths:
+        if path.startswith("/dev/"):
+            found[path] = path
+            continue
+        parts = PurePath(path).parts
+        ends = [str(Path(*parts[-length:])) for length in range(1, len(parts) + 1)]
+        others = [PurePath(other) for other in paths if other != path]
+        is_own = [not any(_ends_with(other, PurePath(end)) for other in others) for end in ends]
+        found[path] = next((end for end, own in zip(ends, is_own, strict=True) if own), path)
+    return found
+
+
+def _ends_with(path: PurePath, end: PurePath) -> bool:
+    return path.parts[-len(end.parts) :] == end.parts

@@ -1,0 +1,132 @@
+"""Parquet files to raw rows, by way of DuckDB."""
+
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import duckdb
+
+from retinue.errors import InputError
+from retinue.ingest.records import Columns
+from retinue.ingest.rows import RawRow, check_columns
+from retinue.ingest.sources import PARQUET_MAGIC, Source
+from retinue.ingest.values import FIRST_MILLISECONDS
+
+_BATCH = 10_000
+_TIMES = ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE")
+
+
+class ParquetTable:
+    """A Parquet file, read a batch at a time. A packed one is unpacked into a temporary file first."""
+
+    def __init__(self, source: Source, columns: Columns) -> None:
+        # DuckDB would take signs in a path for patterns; it gets to see a neutral name only.
+        self._folder = tempfile.TemporaryDirectory(prefix="retinue-")
+        self._connection = duckdb.connect()
+        self._source = source
+        self.position = 0
+        try:
+            self._open(columns)
+        except (OSError, EOFError, zlib.error, duckdb.Error) as error:
+            self.close()
+            raise InputError(f"{source.name}: cannot be read as Parquet: {self._cause(error)}") from error
+        except InputError:
+            self.close()
+            raise
+
+    def __iter__(self) -> Iterator[RawRow]:
+        self.position = 0
+        try:
+            self._connection.execute(f"SELECT {self._picked} FROM {self.rows()}")  # noqa: S608 - known columns
+            while batch := self._connection.fetchmany(_BATCH):
+                for values in batch:
+                    self.position += 1
+                    yield RawRow(self.position, dict(zip(self._names, values, strict=True)), repr(values))
+        except duckdb.Error as error:
+            raise InputError(f"{self._source.name}: damaged after row {self.position}: {self._cause(error)}") from error
+
+    def rows_at(self, numbers: Iterable[int]) -> Iterator[RawRow]:
+        """Rows by number, ascending, the first being 1."""
+        wanted = [number - 1 for number in numbers]
+        self._connection.execute(
+            f"SELECT file_row_number, {self._picked} FROM {self.rows(numbered=True)}"  # noqa: S608 - known columns
+            " WHERE file_row_number IN (SELECT unnest(?)) ORDER BY file_row_number",
+            (wanted,),
+        )
+        while batch := self._connection.fetchmany(_BATCH):
+            for number, *values in batch:
+                yield RawRow(number + 1, dict(zip(self._names, values, strict=True)), repr(tuple(values)))
+
+    def rows(self, *, numbered: bool = False) -> str:
+        """The file in SQL, if wanted with the column `file_row_number`."""
+        return f"read_parquet({quoted(self._name)}, hive_partitioning = false, file_row_number = {numbered})"
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._connection.close()
+        self._folder.cleanup()
+        self._source.close()
+
+    def _open(self, columns: Columns) -> None:
+        self._name = self._neutral_name()
+        self._check_ends()
+        rows = self.rows()
+        described = self._connection.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()  # noqa: S608 - a name of ours
+        self._names = [name for name, *_ in described]
+        check_columns(self._source.name, self._names, columns)
+        count = self._connection.execute(f"SELECT count(*) FROM {rows}").fetchone()  # noqa: S608 - a name of ours
+        self.size = int(count[0]) if count else 0
+        self.kinds = {name: kind for name, kind, *_ in described}
+        self._picked = ", ".join(_plain_column(name, kind) for name, kind in self.kinds.items())
+
+    def _neutral_name(self) -> Path:
+        name = Path(self._folder.name) / "table.parquet"
+        if not self._source.is_packed:
+            name.symlink_to(self._source.path.resolve(strict=True))
+            return name
+        with self._source.open() as packed, name.open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked)
+        return name
+
+    def _check_ends(self) -> None:
+        """Refuse what is no Parquet file, or not a whole one, in words of its own."""
+        with self._name.open("rb") as file:
+            beginning = file.read(len(PARQUET_MAGIC))
+            file.seek(-min(len(PARQUET_MAGIC), len(beginning)), os.SEEK_END)
+            end = file.read()
+        if beginning != PARQUET_MAGIC:
+            raise InputError(f"{self._source.name}: cannot be read as Parquet: it does not begin as such a file does")
+        if end != PARQUET_MAGIC:
+            raise InputError(f"{self._source.name}: cannot be read as Parquet: its end is missing; it was cut off")
+
+    def _cause(self, error: Exception) -> str:
+        """The first line of an error, which has neither SQL nor our name of the file in it."""
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        line = line.replace(str(self._folder.name) + "/table.parquet", Path(self._source.name).name)
+        return "".join(each if each.isprintable() else "\ufffd" for each in line)
+
+
+def plain_time(name: str, kind: str) -> str:
+    """A time as SQL: its Unix second, at most the last one that is none of milliseconds; no time is NULL."""
+    if kind not in _TIMES:
+        return name
+    second, last = f"CAST(floor(epoch({name})) AS BIGINT)", FIRST_MILLISECONDS - 1
+    return (
+        f"CASE WHEN {name} IS NULL THEN NULL WHEN {name} < TIMESTAMP '1970-01-01' THEN coalesce({second}, -1)"
+        f" ELSE least({second}, {last}) END"  # of infinity, which has no second, it is the last one
+    )
+
+
+def _plain_column(name: str, kind: str) -> str:
+    """A column as SQL, times as Unix seconds and decimals as text: types that need no library to be read."""
+    if kind in _TIMES:
+        return plain_time(name, kind)
+    return f"CAST({name} AS VARCHAR)" if kind.startswith(("DECIMAL", "HUGEINT", "UHUGEINT")) else name
+
+
+def quoted(text: object) -> str:
+    """A text as it stands in SQL."""
+    return "'" + str(text).replace("'", "''") + "'"
