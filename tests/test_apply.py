@@ -22,7 +22,7 @@ from test_cli import list_of, retinue
 AT = 1_700_000_000
 
 
-def follow(follower: str, followee: str, at: int = AT, event: str = "follow") -> dict[str, Any]:
+def follow(follower: str, followee: str, at: int | str = AT, event: str = "follow") -> dict[str, Any]:
     """A follow as an event."""
     return {"event": event, "follower": follower, "followee": followee, "at": at}
 
@@ -81,6 +81,20 @@ def applied(store: Path, content: bytes, *arguments: str | Path) -> tuple[int, l
 def names_of(store: Path, name: str, direction: Direction = Direction.FOLLOWING) -> list[str]:
     """The usernames of a list."""
     return [username for username, _ in list_of(store, name, direction)]
+
+
+def test_events_of_a_far_future_count_as_now(store_path: Path) -> None:
+    """Up to the last day of a calendar, as text; applied again they are known. Milliseconds are still refused."""
+    far: list[int | str] = ["2090-01-01", "9999-12-31T23:59:59Z", "9999-12-31", 99_999_999_999]
+    body = lines(*(follow("a", f"b{n}", at) for n, at in enumerate(far)), follow("a", "c", 1_700_000_000_000))
+    reason = "at: 1700000000000 is too large for a Unix second (milliseconds?)"
+    rejected = [{"line": 5, "reason": reason}]
+
+    first, second = applied(store_path, body), applied(store_path, body)
+
+    assert [{"line": 5, "applied": 4, "duplicate": 0, "rejected": rejected}] == first[1]
+    assert [{"line": 5, "applied": 0, "duplicate": 4, "rejected": rejected}] == second[1]
+    assert {"b0", "b1", "b2", "b3"} == set(names_of(store_path, "a"))
 
 
 def test_all_kinds_of_events_reach_the_graph(store_path: Path) -> None:

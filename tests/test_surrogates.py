@@ -2,13 +2,17 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from retinue.ingest.surrogates import replaced
+from running import running_server
 from test_cli import imported, list_of, retinue, tally
+from test_management import posted
 
 LONE = "\ud83d"
 PIECES = st.lists(st.sampled_from(["a", "é", "\\", '"', "\\ud83d", "\ud83d", "\ude00", "\udc00", "🎉", "\n", "/"]))
@@ -58,7 +62,19 @@ def test_events_with_half_an_emoji_are_applied_and_counted(store_path: Path, tmp
     ]
     events.write_text("".join(json.dumps(value) + "\n" for value in values))
 
+    body = events.read_bytes()
+
     done = retinue("apply", "--store", store_path, events)
+    piped = subprocess.run(
+        [sys.executable, "-m", "retinue", "apply", "--store", str(store_path)],
+        input=body,
+        capture_output=True,
+        check=True,
+    )
+    with running_server(store_path) as server:
+        posted_again = posted(server, store_path, body)
 
     assert (0, 3) == (done.returncode, json.loads(done.stdout)["replaced"])
+    assert {"line": 2, "applied": 0, "duplicate": 2, "rejected": [], "replaced": 3} == json.loads(piped.stdout)
+    assert (200, {"applied": 0, "duplicate": 2, "rejected": [], "replaced": 3}) == posted_again
     assert [("f\ufffd", "\ufffdF")] == list_of(store_path, "a")
