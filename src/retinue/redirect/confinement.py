@@ -16,6 +16,7 @@ _HOSTS_FILE = Path("/etc/hosts")
 _NAME_SERVICES = Path("/etc/nsswitch.conf")
 _NAME_CACHE = Path("/run/nscd/socket")
 _EPHEMERAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_DEFAULT_EPHEMERAL_PORTS = (32768, 60999)
 
 
 class Plan(Struct, frozen=True):
@@ -80,5 +81,8 @@ def _hosts(address: str) -> str:
 
 def _ephemeral_ports() -> tuple[int, int]:
     """Return the range of ports that servers get if they ask for any; the command's own servers are reached there."""
-    first, last = map(int, _EPHEMERAL_PORTS.read_text("ascii").split())
+    try:
+        first, last = map(int, _EPHEMERAL_PORTS.read_text("ascii").split())
+    except OSError:  # some containers do not show it
+        return _DEFAULT_EPHEMERAL_PORTS
     return first, last
