@@ -13,10 +13,11 @@ local({
   })
 })
 
-for (retinue_profile in c(Sys.getenv("RETINUE_R_PROFILE_USER"), ".Rprofile", "~/.Rprofile")) {
-  if (nzchar(retinue_profile) && file.exists(retinue_profile)) {
-    sys.source(retinue_profile, globalenv())
-    break
+local({
+  for (profile in c(Sys.getenv("RETINUE_R_PROFILE_USER"), ".Rprofile", "~/.Rprofile")) {
+    if (nzchar(profile) && file.exists(profile)) {
+      sys.source(profile, globalenv())
+      break
+    }
   }
-}
-rm(retinue_profile)
+})
