@@ -69,6 +69,7 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
         "sample_files.py",
     ),
     "certifi": "redirect/hooks/sitecustomize.py",
+    "cryptography": "redirect/authority.py",
     "httptools": ("web/protocol.py", "redirect/traffic.py"),
     "numpy": (
         "collect/tables.py",

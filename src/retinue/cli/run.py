@@ -17,6 +17,13 @@ def run(
     allow_network: Annotated[
         bool, flag("allow-network", "Let the command reach other hosts too; else they are blocked.")
     ] = False,
+    best_effort: Annotated[
+        bool,
+        flag(
+            "best-effort",
+            "Run it even if nothing here prevents that its requests reach TikTok with your real key.",
+        ),
+    ] = False,
 ) -> None:
     """Run a command that finds a Retinue server where it looks for TikTok's; the exit code is the command's own."""
     import os
@@ -26,7 +33,7 @@ def run(
     with signals_held():
         from retinue.redirect import running  # only now: libraries that it brings start threads while they are imported
 
-        order = running.Order(command, dict(os.environ), server, allow_network)
+        order = running.Order(command, dict(os.environ), server, allow_network, best_effort)
         code = running.run(order, _say)
     raise typer.Exit(code)
 

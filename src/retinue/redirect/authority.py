@@ -3,10 +3,17 @@
 The authority's key is never written down, and nobody is asked to trust it but the command that is run.
 """
 
+import re
 import ssl
+from contextlib import suppress
 from pathlib import Path
+from warnings import catch_warnings, simplefilter
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import PrivateFormat, pkcs12
+from cryptography.utils import CryptographyDeprecationWarning
 from msgspec import Struct
 
 from retinue.redirect.hosts import HOSTS
@@ -20,25 +27,38 @@ _SYSTEM_BUNDLES = (
 )
 
 
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+HTTP2 = "h2"
+TRUSTSTORE_PASSWORD = "changeit"  # noqa: S105 - Java's own default; there is nothing secret in certificates
+
+
 class Authority(Struct, frozen=True):
-    """The authority's certificate, alone and behind those that this machine trusts; and how its hosts speak TLS."""
+    """The files that make a program trust the hosts of this run, and how these speak TLS.
+
+    `bundle` has the `certificate` and maybe those that this machine trusts; `truststore` is the same for Java.
+    """
 
     certificate: Path
     bundle: Path
+    truststore: Path
     tls: ssl.SSLContext
 
 
 def make_authority(folder: Path, *, trust_others: bool) -> Authority:
     """A new authority, with its files in a folder. `trust_others`: its bundle has this machine's authorities too."""
     made = trustme.CA(organization_name="Retinue, for one run")
-    certificate, bundle = folder / "authority.pem", folder / "bundle.pem"
+    certificate, bundle, truststore = folder / "authority.pem", folder / "bundle.pem", folder / "truststore.p12"
     pem = made.cert_pem.bytes().decode()
+    trusted = pem + (_trusted_here() if trust_others else "")
     certificate.write_text(pem)
-    bundle.write_text(pem + (_trusted_here() if trust_others else ""))
+    bundle.write_text(trusted)
+    truststore.write_bytes(_truststore(trusted))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.set_alpn_protocols(["http/1.1"])
+    # HTTP/2 is chosen only if a client offers nothing else, and the relay then refuses it with a reason.
+    tls.set_alpn_protocols(["http/1.1", HTTP2])
     made.issue_cert(*HOSTS).configure_cert(tls)
-    return Authority(certificate, bundle, tls)
+    return Authority(certificate, bundle, truststore, tls)
 
 
 def system_bundles() -> list[str]:
@@ -51,3 +71,22 @@ def _trusted_here() -> str:
     paths = ssl.get_default_verify_paths()
     files = [Path(paths.cafile)] if paths.cafile else sorted(Path(paths.capath or "/dev/null").glob("*.0"))
     return "\n" + "\n".join(file.read_text("utf-8", "replace") for file in files)
+
+
+def _truststore(bundle: str) -> bytes:
+    """Return the authorities of a bundle in a form that every Java reads."""
+    authorities = []
+    with catch_warnings():
+        simplefilter("ignore", CryptographyDeprecationWarning)  # a few old authorities are not as the standard has it
+        for number, pem in enumerate(_CERTIFICATE.findall(bundle)):
+            with suppress(ValueError):
+                certificate = x509.load_pem_x509_certificate(pem.encode())
+                authorities.append(pkcs12.PKCS12Certificate(certificate, f"authority-{number}".encode()))
+    # Java 8 knows no newer algorithms.
+    encryption = (
+        PrivateFormat.PKCS12.encryption_builder()
+        .key_cert_algorithm(pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC)
+        .hmac_hash(hashes.SHA1())  # noqa: S303 - certificates are public
+        .build(TRUSTSTORE_PASSWORD.encode())
+    )
+    return pkcs12.serialize_java_truststore(authorities, encryption)

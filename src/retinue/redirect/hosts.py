@@ -5,5 +5,10 @@ HTTPS = 443
 
 
 def is_tiktok(host: str, port: int) -> bool:
-    """Whether somebody who connects there wants TikTok's Research API."""
-    return port == HTTPS and host.lower().rstrip(".") in HOSTS
+    """Return whether a connection there is one to TikTok's Research API."""
+    return port == HTTPS and is_tiktoks_name(host)
+
+
+def is_tiktoks_name(host: str) -> bool:
+    """Return whether a host is TikTok's, on whatever port."""
+    return host.lower().rstrip(".") in HOSTS

@@ -1,8 +1,8 @@
-"""The program that becomes the command: it makes a network of its own if it can, and waits for a word to begin.
+"""The program that becomes the command: it confines itself as its plan says, and waits for a word to begin.
 
 It is run by itself (`launching.py` does), in a fresh interpreter without our packages, and imports nothing of ours. In
-its network there is only a loopback; the sockets that listen there are handed out, so what connects to them is answered
-from outside.
+a network of its own there is only a loopback; the sockets that listen there are handed out, so what connects to them is
+answered from outside.
 """
 
 import ctypes
@@ -21,14 +21,18 @@ _NEW_MOUNTS, _NEW_USER, _NEW_NETWORK = 0x00020000, 0x10000000, 0x40000000  # sch
 _BIND, _RECURSIVE, _PRIVATE = 0x1000, 0x4000, 0x40000  # sys/mount.h
 _GET_FLAGS, _SET_FLAGS = 0x8913, 0x8914  # linux/sockios.h
 _UP = 0x1  # net/if.h
+_NO_NEW_PRIVILEGES = 38  # linux/prctl.h
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # asm-generic/unistd.h
+_GET_VERSION, _PORT_RULE, _CONNECT_TCP = 1, 2, 2  # linux/landlock.h
+_FIRST_LANDLOCK_WITH_PORTS = 4
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 
 
 def main(control: socket.socket, plan: dict[str, Any], command: list[str]) -> None:
-    """Say what there is, or why not; with the answer become the command, without one end."""
+    """Report the listeners, or why there are none; become the command when told to, end without an answer."""
     control.set_inheritable(False)
     try:
-        listeners = isolate(plan["files"], plan["ports"]) if plan["isolated"] else []
+        listeners = confine(plan)
     except OSError as error:
         control.sendall(str(error).encode())
         return
@@ -37,21 +41,51 @@ def main(control: socket.socket, plan: dict[str, Any], command: list[str]) -> No
         become(command)
 
 
-def isolate(files: dict[str, str], ports: list[int]) -> list[socket.socket]:
-    """Leave the machine's network for an empty one; what listens on its loopback. Raises `OSError`."""
+def confine(plan: dict[str, Any]) -> list[socket.socket]:
+    """Apply a plan to this process and all that it starts. Returns its listeners. Raises `OSError`."""
     libc = ctypes.CDLL(None, use_errno=True)
+    if plan["network"] or plan["files"]:
+        _leave_namespaces(libc, _NEW_MOUNTS | (_NEW_NETWORK if plan["network"] else 0))
+        _replace_files(libc, plan["files"])
+    if plan["network"]:
+        _raise_loopback()
+    if plan["ports"]:
+        _restrict_ports(libc, plan["ports"])
+    return [socket.create_server((host, port), backlog=2048) for host, port in plan["listens"]]
+
+
+def _leave_namespaces(libc: ctypes.CDLL, kinds: int) -> None:
     user, group = os.geteuid(), os.getegid()
-    # Root keeps all users; somebody else may do this only as the one user of a namespace.
-    if user or libc.unshare(_NEW_NETWORK | _NEW_MOUNTS):
-        _require(libc.unshare(_NEW_USER | _NEW_NETWORK | _NEW_MOUNTS), "no namespace of its own")
+    # Root keeps all users; other users may do this only as the one user of a namespace.
+    if user or libc.unshare(kinds):
+        _require(libc.unshare(_NEW_USER | kinds), "no namespace of its own")
         Path("/proc/self/setgroups").write_text("deny", "ascii")
         Path("/proc/self/uid_map").write_text(f"{user} {user} 1", "ascii")
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1", "ascii")
-    _raise_loopback()
+
+
+def _replace_files(libc: ctypes.CDLL, files: dict[str, str]) -> None:
     _require(libc.mount(None, b"/", None, _RECURSIVE | _PRIVATE, None), "no mounts of its own")
     for path, ours in files.items():
         _require(libc.mount(ours.encode(), path.encode(), None, _BIND, None), f"no {path} of its own")
-    return [socket.create_server(("127.0.0.1", port), backlog=2048) for port in ports]
+
+
+def _restrict_ports(libc: ctypes.CDLL, ports: list[list[int]]) -> None:
+    """Refuse TCP connections to all ports but these ranges, by Landlock."""
+    version = libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _GET_VERSION)
+    _require(version < 0, "no Landlock")
+    if version < _FIRST_LANDLOCK_WITH_PORTS:
+        raise OSError(f"Landlock without network rules: ABI {version}, they need {_FIRST_LANDLOCK_WITH_PORTS}")
+    handled = struct.pack("QQ", 0, _CONNECT_TCP)
+    ruleset = libc.syscall(_CREATE_RULESET, handled, ctypes.c_size_t(len(handled)), 0)
+    _require(ruleset < 0, "no Landlock")
+    for first, last in ports:
+        for port in range(first, last + 1):
+            rule = struct.pack("QQ", _CONNECT_TCP, port)
+            _require(libc.syscall(_ADD_RULE, ruleset, _PORT_RULE, rule, 0), "no Landlock")
+    _require(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "no Landlock")
+    _require(libc.syscall(_RESTRICT_SELF, ruleset, 0), "no Landlock")
+    os.close(ruleset)
 
 
 def become(command: list[str]) -> None:

@@ -1,6 +1,6 @@
 """Starting the command and waiting for its end, as a shell would: its signals, its exit code.
 
-The launcher is started first, and says what network it has; so what answers there can be ready before the command is.
+The launcher is started first, and reports its listeners; so what answers there can be ready before the command is.
 """
 
 import signal
@@ -13,6 +13,8 @@ from pathlib import Path
 
 from msgspec import Struct, json
 
+from retinue.redirect.confinement import Plan
+
 _FORWARDED = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 _LAUNCHER = Path(__file__).parent / "launcher.py"
 _MOST_LISTENERS = 8
@@ -20,24 +22,14 @@ _LONGEST_REASON = 1024
 _KILLED = 128
 
 
-class Plan(Struct, frozen=True):
-    """What the launcher is told: whether to make a network, where to listen in it, and what is seen there.
-
-    `files` are paths of the system, and the file that the command finds in the place of each.
-    """
-
-    isolated: bool
-    files: dict[str, str]
-    ports: list[int]
-
-
 class Launched(Struct, frozen=True):
-    """A launcher that waits, with the sockets that listen in its network if it has one of its own."""
+    """A launcher that waits, with its listeners if it has a network of its own."""
 
     process: "subprocess.Popen[bytes]"
     control: socket.socket
     listeners: list[socket.socket]
-    why_not: str = ""  # it has ended, because there is no network of its own to be had
+    plan: Plan
+    why_not: str = ""  # it has ended, because the system does not allow its plan
 
     def run(self) -> int:
         """Let it become the command, and wait for the end of that; the exit code that a shell would see."""
@@ -76,7 +68,7 @@ def launch(command: list[str], environment: Mapping[str, str], plan: Plan) -> La
         process.wait()
         ours.close()
     listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-    return Launched(process, ours, listeners, "" if said == b"\0" else said.decode() or "the launcher failed")
+    return Launched(process, ours, listeners, plan, "" if said == b"\0" else said.decode() or "the launcher failed")
 
 
 def _end_of(process: "subprocess.Popen[bytes]") -> int:

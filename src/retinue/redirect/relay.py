@@ -7,6 +7,7 @@ byte for byte. It does not know who connects, nor how they came to.
 import asyncio
 import re
 import ssl
+import struct
 import threading
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,8 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from retinue.errors import InputError
-from retinue.redirect.hosts import HTTPS, is_tiktok
+from retinue.redirect.authority import HTTP2
+from retinue.redirect.hosts import is_tiktok, is_tiktoks_name
 from retinue.redirect.traffic import AnswerCounter, Traffic
 
 _CHUNK = 64 * 1024
@@ -24,6 +26,9 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _CONNECT = re.compile(rb"CONNECT \[?([^ /]+?)\]?:(\d{1,5}) HTTP/1\.[01]\r\n")
 _ABSOLUTE = re.compile(rb"([A-Z]+) (https?)://([^ /:]+)(?::(\d{1,5}))?(/[^ ]*)? (HTTP/1\.[01])\r\n")
 _CONNECTION = re.compile(rb"^(?:proxy-)?connection:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
+
+_SETTINGS, _GOAWAY, _HTTP_1_1_REQUIRED = 0x4, 0x7, 0xD  # RFC 9113
+_FAREWELL_SECONDS = 2.0
 
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -118,7 +123,7 @@ class Relay:
         if is_tiktok(host, port):
             await _established(client)
             await self._over_tls(client)
-        elif self._others:
+        elif self._others and not is_tiktoks_name(host):
             await self._to_other(client, host, port)
         else:
             await self._block(client, host)
@@ -129,7 +134,11 @@ class Relay:
         except OSError:
             self._traffic.distrusted += 1
             return
-        await self._to_server(client)
+        if client[1].get_extra_info("ssl_object").selected_alpn_protocol() == HTTP2:
+            self._traffic.http2_only += 1
+            await _refuse_http2(client)
+        else:
+            await self._to_server(client)
 
     async def _to_server(self, client: _Streams, head: bytes = b"") -> None:
         """Let a client speak with the server; `head` is what it has said already."""
@@ -152,7 +161,7 @@ class Relay:
 
     async def _block(self, client: _Streams, host: str) -> None:
         self._traffic.blocked[host] += 1
-        way = "only https leads to the server" if is_tiktok(host, HTTPS) else "--allow-network lets it through"
+        way = "only https leads to the server" if is_tiktoks_name(host) else "--allow-network lets it through"
         text = f"{host} is blocked by retinue run; {way}"
         await _refuse(client, f"403 Blocked by retinue run: {host}", text)
 
@@ -209,6 +218,17 @@ async def _refuse(client: _Streams, status: str, text: str) -> None:
     head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
     client[1].write(f"{head}Connection: close\r\n\r\n".encode() + body)
     await client[1].drain()
+
+
+async def _refuse_http2(client: _Streams) -> None:
+    """Say why not in frames of HTTP/2: no settings, and a farewell."""
+    text = b"retinue run: only HTTP/1.1 is spoken here"
+    farewell = struct.pack(">II", 0, _HTTP_1_1_REQUIRED) + text
+    for kind, payload in ((_SETTINGS, b""), (_GOAWAY, farewell)):
+        client[1].write(len(payload).to_bytes(3) + bytes([kind]) + bytes(5) + payload)
+    await client[1].drain()
+    async with asyncio.timeout(_FAREWELL_SECONDS):  # unread bytes would have the farewell thrown away
+        await client[0].read()
 
 
 # --- proxy requests without a tunnel ----------------------------------------------------------------------------------

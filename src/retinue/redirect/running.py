@@ -12,10 +12,11 @@ from tempfile import TemporaryDirectory
 from msgspec import Struct
 
 from retinue.errors import InputError
-from retinue.redirect.authority import Authority, make_authority, system_bundles
-from retinue.redirect.environment import Way, environment_of, write_hooks
-from retinue.redirect.hosts import HOSTS, HTTPS
-from retinue.redirect.launching import Launched, Plan, launch, take_signals
+from retinue.redirect.authority import Authority, make_authority
+from retinue.redirect.confinement import Confinement, Plan, confinements
+from retinue.redirect.environment import LOOPBACK, MARK, Way, environment_of, write_hooks
+from retinue.redirect.hosts import HTTPS
+from retinue.redirect.launching import Launched, launch, take_signals
 from retinue.redirect.relay import Listeners, Relay, Server, server_at
 from retinue.redirect.sandbox import sandbox
 from retinue.redirect.traffic import Traffic
@@ -28,12 +29,16 @@ Say = Callable[[str], None]
 
 
 class Order(Struct, frozen=True):
-    """What is to be run. `server`: the URL of one, or empty for a sandbox; `others`: other hosts may be reached."""
+    """What is to be run. `server`: the URL of one, or empty for a sandbox; `others`: other hosts may be reached.
+
+    `best_effort`: it is run even if nothing keeps its requests from TikTok.
+    """
 
     command: list[str]
     environment: Mapping[str, str]
     server: str = ""
     others: bool = False
+    best_effort: bool = False
 
 
 class _Served(Struct, frozen=True):
@@ -43,6 +48,8 @@ class _Served(Struct, frozen=True):
 
 def run(order: Order, say: Say) -> int:
     """Run a command to its end, while signals are held; its exit code. Raises `InputError`."""
+    if MARK in order.environment:
+        raise InputError("already inside of a `retinue run`: leave out the inner one")
     traffic = Traffic()
     with TemporaryDirectory(prefix="retinue-run-") as name, ExitStack() as opened:
         folder = Path(name)
@@ -53,11 +60,15 @@ def run(order: Order, say: Say) -> int:
         write_hooks(way)
         environment = environment_of({**order.environment, **served.variables}, way)
         take_signals()
-        launched = _launched(order, environment, _plan(way, folder), say)
+        launched = _launched(order, environment, confinements(way, folder), say)
+        if order.others:
+            outside.tls.extend(opened.enter_context(_behind_names(way, say)))
         relay = Relay(served.server, authority.tls, traffic, others=order.others)
         with relay.answering(_inside(launched) if launched.listeners else outside):
             code = launched.run()
     say(str(traffic))
+    if not traffic.requests:
+        _warn_of_silence(launched, say)
     return code
 
 
@@ -101,30 +112,32 @@ def _reachable(url: str) -> Server:
 @contextmanager
 def _outside() -> Iterator[Listeners]:
     """Listeners on this machine's loopback."""
-    with closing(_listener()) as proxy, closing(_listener()) as tls:
+    with closing(_listener(LOOPBACK)) as proxy, closing(_listener(LOOPBACK)) as tls:
         yield Listeners([proxy], [tls])
 
 
-def _listener() -> socket.socket:
-    return socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+@contextmanager
+def _behind_names(way: Way, say: Say) -> Iterator[list[socket.socket]]:
+    """Listen where TikTok's names lead to in this machine's network, if this user may listen on such a port."""
+    try:
+        listener = _listener(way.address, HTTPS)
+    except OSError:  # not as this user, or a server of this machine has that port everywhere
+        say("programs that obey neither proxy variables nor hooks get no connection: port 443 is not to be had here")
+        yield []
+    else:
+        with closing(listener):
+            yield [listener]
+
+
+def _listener(host: str, port: int = 0) -> socket.socket:
+    return socket.create_server((host, port), backlog=_BACKLOG)
 
 
 def _way(authority: Authority, outside: Listeners, *, others: bool) -> Way:
     proxy, tls = (listener.getsockname()[1] for (listener,) in (outside.proxy, outside.tls))
     hooks = authority.bundle.parent / "hooks"
     hooks.mkdir()
-    return Way(proxy, tls, authority.bundle, authority.certificate, hooks, others)
-
-
-def _plan(way: Way, folder: Path) -> Plan:
-    """A network in which the same ports lead to the relay, and the port of HTTPS under TikTok's names too."""
-    hosts = folder / "hosts"
-    known = Path("/etc/hosts")
-    lines = known.read_text("utf-8", "surrogateescape") if known.exists() else "127.0.0.1 localhost\n"
-    hosts.write_text(f"127.0.0.1 {' '.join(HOSTS)}\n{lines}", "utf-8", "surrogateescape")
-    # For programs that obey no proxy and have no hook, and for libraries that look for authorities nowhere else.
-    files = {"/etc/hosts": str(hosts), **dict.fromkeys(system_bundles(), str(way.bundle))}
-    return Plan(not way.others, files, [way.proxy_port, way.tls_port, HTTPS])
+    return Way(proxy, tls, authority, hooks, others)
 
 
 def _inside(launched: Launched) -> Listeners:
@@ -132,14 +145,24 @@ def _inside(launched: Launched) -> Listeners:
     return Listeners([proxy], tls)
 
 
-def _launched(order: Order, environment: Mapping[str, str], plan: Plan, say: Say) -> Launched:
-    """A launcher in a network of its own, where the system allows one."""
-    launched = launch(order.command, environment, plan)
-    if order.others:
-        say("other hosts may be reached")
-    elif launched.listeners:
-        say("other hosts are blocked: the command has a network of its own")
-    else:
-        say(f"blocking other hosts is best effort here ({launched.why_not})")
-        launched = launch(order.command, environment, Plan(isolated=False, files={}, ports=[]))
-    return launched
+def _launched(order: Order, environment: Mapping[str, str], ways: list[Confinement], say: Say) -> Launched:
+    """Return a launcher under the best confinement that the system allows. Raises `InputError` if there is none."""
+    reasons = []
+    for confinement in ways:
+        launched = launch(order.command, environment, confinement.plan)
+        if not launched.why_not:
+            say(confinement.announcement)
+            return launched
+        reasons.append(launched.why_not)
+    why = f"this system does not let it be prevented: {'; '.join(reasons)}"
+    if not order.best_effort:
+        raise InputError(f"requests may reach TikTok with your real key ({why}); --best-effort runs the command anyway")
+    say(f"best effort: requests may reach TikTok with your real key ({why})")
+    return launch(order.command, environment, Plan())
+
+
+def _warn_of_silence(launched: Launched, say: Say) -> None:
+    """Say that nothing came: a command that seems to have worked may have asked another server."""
+    confined = "the command sent none, or by a way that is blocked here"
+    unconfined = "any that the command sent went to TikTok itself, with your real key"
+    say(f"no request reached the server: {unconfined if launched.plan == Plan() else confined}")

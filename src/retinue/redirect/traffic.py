@@ -22,6 +22,7 @@ class Traffic:
         self.refusals = 0
         self.rows = 0
         self.distrusted = 0  # connections that were given up because of our certificate
+        self.http2_only = 0  # connections of clients that offer nothing older
         self.blocked: Counter[str] = Counter()  # by host
 
     def add(self, *, is_refusal: bool, rows: int) -> None:
@@ -37,6 +38,8 @@ class Traffic:
             said += "; blocked: " + ", ".join(f"{host} ({count})" for host, count in sorted(self.blocked.items()))
         if self.distrusted:
             said += f"; {self.distrusted} connections were given up during TLS: was the certificate not trusted?"
+        if self.http2_only:
+            said += f"; {self.http2_only} connections came from a client that speaks only HTTP/2: let it speak HTTP/1.1"
         return said
 
 

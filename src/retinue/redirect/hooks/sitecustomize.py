@@ -1,10 +1,8 @@
 """Runs when a Python starts under `retinue run`: connections to TikTok's hosts go to the relay, certifi trusts it.
 
 For what obeys neither proxy nor certificate variables: aiohttp, sessions without `trust_env`, `verify=certifi.where()`.
-It is copied beside its settings, imports nothing of ours, and keeps to what older Pythons know.
+It is copied beside its settings, imports nothing of ours, and keeps to what Python 3.6 knows.
 """
-
-from __future__ import annotations
 
 import importlib
 import importlib.machinery
@@ -18,50 +16,79 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 SETTINGS = json.loads((HERE / "redirect.json").read_text("utf-8"))
 HTTPS = (443, "443", "https", b"443", b"https")
+HERE_ITSELF = ("", "localhost", "::1", "0.0.0.0", "::")  # noqa: S104 - compared
 
 
 def text_of(host: Any) -> str:
-    """A host as resolvers are given it, as text."""
-    return host.decode("latin-1") if isinstance(host, (bytes, bytearray)) else str(host or "")
+    """Return a host, as resolvers and sockets are given it, as text."""
+    text = host.decode("latin-1") if isinstance(host, (bytes, bytearray)) else str(host or "")
+    return text.lower().rstrip(".")
 
 
-def is_tiktok(host: Any, port: Any) -> bool:
-    """Whether a connection is one for the relay."""
-    return port in HTTPS and text_of(host).lower().rstrip(".") in SETTINGS["hosts"]
+def led(host: Any) -> Any:
+    """Return what to resolve instead of a host: TikTok's names have one address. Raises `OSError`."""
+    if text_of(host) in SETTINGS["hosts"]:
+        return SETTINGS["address"]
+    if text_of(host) != socket.gethostname().lower():
+        refuse_other(host)
+    return host
+
+
+def destination(address: Any) -> Any:
+    """Return what to connect to instead of an address. Raises `OSError`."""
+    if not isinstance(address, tuple):
+        return address  # of a Unix socket
+    if text_of(address[0]) not in (SETTINGS["address"], *SETTINGS["hosts"]):
+        refuse_other(address[0])
+        return address
+    if address[1] not in HTTPS:
+        raise OSError("TikTok is blocked by retinue run; only https leads to the server")
+    return ("127.0.0.1", SETTINGS["port"])
+
+
+def refuse_other(host: Any) -> None:
+    """Raise `OSError` for a host that may not be reached."""
+    text = text_of(host)
+    if not (SETTINGS["others"] or text in HERE_ITSELF or text.startswith("127.")):
+        raise OSError(text + " is blocked by retinue run; --allow-network lets it through")
 
 
 def redirect() -> None:
     """Lead TikTok's hosts to the relay, for all that resolves or connects by Python's `socket`."""
-    resolve, connect = socket.getaddrinfo, socket.socket.connect
+    resolve, connect, connect_ex = socket.getaddrinfo, socket.socket.connect, socket.socket.connect_ex
+    resolve_alone, resolve_with_aliases = socket.gethostbyname, socket.gethostbyname_ex
 
     def getaddrinfo(host: Any, port: Any, *rest: Any, **named: Any) -> Any:
-        if is_tiktok(host, port):
-            host, port = "127.0.0.1", SETTINGS["port"]
-        return resolve(host, port, *rest, **named)
+        return resolve(led(host), port, *rest, **named)
+
+    def gethostbyname(host: Any) -> Any:
+        return resolve_alone(led(host))
+
+    def gethostbyname_ex(host: Any) -> Any:
+        return resolve_with_aliases(led(host))
 
     def connect_to(self: socket.socket, address: Any) -> None:
-        if isinstance(address, tuple) and is_tiktok(*address[:2]):
-            address = ("127.0.0.1", SETTINGS["port"])
-        connect(self, address)
+        connect(self, destination(address))
 
-    vars(socket)["getaddrinfo"] = getaddrinfo
+    def connect_to_ex(self: socket.socket, address: Any) -> int:
+        return connect_ex(self, destination(address))
+
+    vars(socket).update(getaddrinfo=getaddrinfo, gethostbyname=gethostbyname, gethostbyname_ex=gethostbyname_ex)
     setattr(socket.socket, "connect", connect_to)  # noqa: B010 - a type checker would take it for a mistake
+    setattr(socket.socket, "connect_ex", connect_to_ex)  # noqa: B010 - the same
 
 
 def block() -> None:
-    """Refuse other hosts. An audit hook hears of them before anything is sent."""
+    """Refuse other hosts to what calls the C functions itself, such as gevent."""
 
-    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "socket.getaddrinfo":
-            host = text_of(arguments[0])
-        elif event == "socket.connect" and isinstance(arguments[1], tuple):
-            host = text_of(arguments[1][0])
-        else:
-            return
-        if not (host in ("", "localhost", "::1", "0.0.0.0", "::") or host.startswith("127.")):  # noqa: S104 - compared
-            raise OSError(f"{host} is blocked by retinue run; --allow-network lets it through")
+    def refuse(event: str, arguments: Any) -> None:
+        if event == "socket.connect" and isinstance(arguments[1], tuple):
+            refuse_other(arguments[1][0])
+        elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+            led(arguments[0])
 
-    sys.addaudithook(refuse)
+    if hasattr(sys, "addaudithook"):  # since Python 3.8
+        sys.addaudithook(refuse)
 
 
 def trust() -> None:

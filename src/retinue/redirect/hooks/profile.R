@@ -1,0 +1,23 @@
+# Runs when an R starts under `retinue run`: RCurl, and a curl older than 5.2, trust the relay too.
+#
+# It is named by R_PROFILE_USER, and then runs the profile that R would have run without it.
+local({
+  bundle <- Sys.getenv("CURL_CA_BUNDLE")
+  options(RCurlOptions = utils::modifyList(as.list(getOption("RCurlOptions")), list(cainfo = bundle)))
+  setHook(packageEvent("curl", "onLoad"), function(...) {
+    package <- asNamespace("curl")
+    new_handle <- package$new_handle
+    unlockBinding("new_handle", package)
+    assign("new_handle", function(...) new_handle(cainfo = bundle, ...), package)
+    lockBinding("new_handle", package)
+  })
+})
+
+local({
+  for (profile in c(Sys.getenv("RETINUE_R_PROFILE_USER"), ".Rprofile", "~/.Rprofile")) {
+    if (nzchar(profile) && file.exists(profile)) {
+      sys.source(profile, globalenv())
+      break
+    }
+  }
+})
