@@ -46,10 +46,15 @@ class Requests(deque[Record]):
 
 
 class LocalServer:
-    """A running server: where it answers, who may ask it, what it was asked, and its graph to be filled."""
+    """A running server: where it answers, who may ask it, what it was asked, and its graph to be filled.
 
-    def __init__(self, folder: Path, *, seconds_ahead: int = 0) -> None:
+    With `graph` it serves another store's graph, which it never writes to. `registers`: it accepts any client.
+    """
+
+    def __init__(self, folder: Path, *, seconds_ahead: int = 0, graph: str = "", registers: bool = False) -> None:
         self.store = str(folder / "graph.db")
+        self.graph = graph or self.store
+        self._registers = registers
         self.clock = VirtualClock(memoryview(bytearray(seconds_ahead.to_bytes(8, sys.byteorder, signed=True))))
         self._faults = SharedFaults(memoryview(bytearray(SHARED_BYTES)))
         self.requests = Requests(maxlen=_MOST_RECORDS)
@@ -105,11 +110,11 @@ class LocalServer:
     def answering(self) -> Iterator[None]:
         """Answer requests, in a thread, as long as the block lasts."""
         with ExitStack() as opened:
-            graph = opened.enter_context(closing(assemble.open_wire_graph(self.store, self.clock)))
+            graph = opened.enter_context(closing(assemble.open_wire_graph(self.graph, self.clock)))
             access = opened.enter_context(closing(assemble.open_access(self.store)))
             ledger = opened.enter_context(closing(assemble.open_ledger(self.store)))
             auditor = Auditor(self.requests, bytes(32), self.clock)
-            gate = assemble.gated(access, ledger, self.clock)
+            gate = assemble.gated(access, ledger, self.clock, registers=self._registers)
             public = assemble.Public(gate, auditor, self.clock, assemble.log_ids(self.clock))
             front = assemble.faulty_application(graph, public, self._faults)
             server = public_server(front.application, Settings(), front=front)
