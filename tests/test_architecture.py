@@ -50,9 +50,10 @@ MAY_IMPORT = {
     "serving": WORDS | {"faults", "store.base", "store.opened", "store.ledger", "access", "ingest", "assemble", "web"},
     "cli": WORDS
     | {"store.base", "access", "ingest", "following", "web", "assemble", "serving"}
-    | {"export", "sample", "sample_files", "client", "collect", "redirect"},
-    "redirect": {"errors", "settings", "redirect.sandbox"},
-    "redirect.sandbox": {"local", "sample"},
+    | {"export", "faults", "sample", "sample_files", "client", "collect", "redirect"},
+    "redirect": WORDS | {"faults", "requests", "redirect.expected", "redirect.sandbox"},
+    "redirect.expected": WORDS | {"assemble", "following", "redirect"},
+    "redirect.sandbox": {"faults", "local", "sample"},
     "__main__": {"errors", "cli"},
 }
 
@@ -70,7 +71,7 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     ),
     "certifi": "redirect/hooks/sitecustomize.py",
     "cryptography": "redirect/authority.py",
-    "httptools": ("web/protocol.py", "redirect/traffic.py"),
+    "httptools": ("web/protocol.py", "redirect/exchanges.py"),
     "numpy": (
         "collect/tables.py",
         "sample.py",

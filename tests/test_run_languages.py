@@ -100,7 +100,7 @@ def test_clients_that_speak_only_http2_are_told(retinue_server: LocalServer) -> 
     text = b"retinue run: only HTTP/1.1 is spoken here"
     goaway = (len(text) + 8).to_bytes(3) + bytes([7, 0, 0, 0, 0, 0]) + bytes(4) + (0xD).to_bytes(4) + text
     assert f"h2\n{(EMPTY_SETTINGS + goaway).hex()}\n" == done.stdout, done.stderr
-    assert "1 connections came from a client that speaks only HTTP/2: let it speak HTTP/1.1\n" in done.stderr
+    assert "1 spoke only HTTP/2 (let the client speak HTTP/1.1)\n" in done.stderr
 
 
 def test_clients_that_speak_http2_too_get_http1(retinue_server: LocalServer) -> None:

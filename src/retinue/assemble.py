@@ -241,9 +241,9 @@ def clients(access: AccessStore, clock: Clock) -> Clients:
     return Clients(access, clock, secrets.token_bytes)
 
 
-def credentials(access: AccessStore, clock: Clock) -> Credentials:
-    """Who asks, with the operating system's randomness."""
-    return Credentials(access, clock, secrets.token_bytes)
+def credentials(access: AccessStore, clock: Clock, *, registers: bool = False) -> Credentials:
+    """Who asks, with the operating system's randomness. `registers`: unknown clients become known when they ask."""
+    return Credentials(access, clock, secrets.token_bytes, registers=registers)
 
 
 def log_ids(clock: Clock) -> LogIds:
@@ -251,9 +251,11 @@ def log_ids(clock: Clock) -> LogIds:
     return LogIds(clock, secrets.token_bytes)
 
 
-def gated(access: AccessStore, ledger: Ledger, clock: Clock, pause: Pause = asyncio.sleep) -> Access:
+def gated(
+    access: AccessStore, ledger: Ledger, clock: Clock, pause: Pause = asyncio.sleep, *, registers: bool = False
+) -> Access:
     """Who may ask the public listener, and how much. `pause` makes failures wait."""
-    known, quotas = credentials(access, clock), Quotas(ledger, clock)
+    known, quotas = credentials(access, clock, registers=registers), Quotas(ledger, clock)
     return Access(known, quotas, Gate(known, quotas, pause))
 
 

@@ -1,5 +1,10 @@
-"""The only place that reads the time. Everything else is given a `Clock`."""
+"""The only place that reads the time. Everything else is given a `Clock`.
 
+Tests of other programs freeze time (freezegun, time-machine) while our threads run in their process. `now()` follows
+them, as the rest of such a test does. Durations stay real: they come from `clock_gettime`, which neither replaces.
+"""
+
+import asyncio
 import time
 from typing import Protocol
 
@@ -16,6 +21,18 @@ class Clock(Protocol):
         ...
 
 
+def elapsed() -> float:
+    """Return the seconds since the machine started; also in tests that freeze time."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return an event loop whose timers run in real time, also in tests that freeze time."""
+    loop = asyncio.SelectorEventLoop()
+    loop.time = elapsed  # type: ignore[method-assign] # its own asks time.monotonic, which freezegun replaces
+    return loop
+
+
 class SystemClock:
     """The machine's own clock."""
 
@@ -25,7 +42,7 @@ class SystemClock:
 
     def elapsed(self) -> float:
         """Seconds since some fixed instant; never goes back."""
-        return time.monotonic()
+        return elapsed()
 
 
 class VirtualClock:
@@ -43,7 +60,7 @@ class VirtualClock:
 
     def elapsed(self) -> float:
         """Seconds since some fixed instant; never goes back."""
-        return time.monotonic()
+        return elapsed()
 
     def advance(self, seconds: int) -> None:
         """Put the clock forward; it cannot be put back. Raises `ValueError`."""

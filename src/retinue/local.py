@@ -9,14 +9,14 @@ import csv
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from retinue import assemble
 from retinue.access.audit import Auditor, Record
-from retinue.clock import VirtualClock
+from retinue.clock import VirtualClock, new_event_loop
 from retinue.errors import InputError
 from retinue.faults import SHARED_BYTES, Faults, SharedFaults
 from retinue.ingest import records
@@ -30,6 +30,7 @@ _HOST = "127.0.0.1"
 _MOST_RECORDS = 100_000
 
 _Record = TypeVar("_Record", AccountRecord, FollowRecord)
+_Result = TypeVar("_Result")
 Row = Mapping[str, Any]
 Follow = Row | Sequence[Any]  # a row of a table, or (follower, followee) and maybe the second
 
@@ -45,10 +46,15 @@ class Requests(deque[Record]):
 
 
 class LocalServer:
-    """A running server: where it answers, who may ask it, what it was asked, and its graph to be filled."""
+    """A running server: where it answers, who may ask it, what it was asked, and its graph to be filled.
 
-    def __init__(self, folder: Path, *, seconds_ahead: int = 0) -> None:
+    With `graph` it serves another store's graph, which it never writes to. `registers`: it accepts any client.
+    """
+
+    def __init__(self, folder: Path, *, seconds_ahead: int = 0, graph: str = "", registers: bool = False) -> None:
         self.store = str(folder / "graph.db")
+        self.graph = graph or self.store
+        self._registers = registers
         self.clock = VirtualClock(memoryview(bytearray(seconds_ahead.to_bytes(8, sys.byteorder, signed=True))))
         self._faults = SharedFaults(memoryview(bytearray(SHARED_BYTES)))
         self.requests = Requests(maxlen=_MOST_RECORDS)
@@ -56,7 +62,7 @@ class LocalServer:
         self._listener = bind(_HOST, 0)
         self.url = f"http://{_HOST}:{self._listener.getsockname()[1]}"
         with closing(assemble.open_access(self.store)) as access:
-            registered = asyncio.run(assemble.clients(access, self.clock).create(ClientChange(name="test")))
+            registered = _run(assemble.clients(access, self.clock).create(ClientChange(name="test")))
         self.client_key, self.client_secret = registered.client.key, registered.secret
 
     @property
@@ -76,13 +82,13 @@ class LocalServer:
             async def issue() -> str:
                 return await credentials.issue_token(await credentials.prove(self.client_key, self.client_secret))
 
-            return asyncio.run(issue())
+            return _run(issue())
 
     def limit(self, *, list_calls: int | None = None, list_rows: int | None = None) -> None:
         """Give the client a daily quota of calls and rows of lists; None: as many as it likes."""
         change = ClientChange(list_calls=list_calls, list_rows=list_rows)
         with closing(assemble.open_access(self.store)) as access:
-            asyncio.run(assemble.clients(access, self.clock).change(self.client_key, change))
+            _run(assemble.clients(access, self.clock).change(self.client_key, change))
 
     def load(self, *, accounts: Iterable[Row] = (), follows: Iterable[Follow] = ()) -> None:
         """Add accounts, then follows, as `retinue import` would: rows with the same columns. Raises `InputError`."""
@@ -91,7 +97,7 @@ class LocalServer:
         rows = _known("follows", map(_as_row, follows), records.FOLLOW_COLUMNS)
         links = [_read(lambda row: records.follow_record(row, now), row) for row in rows]
         with closing(assemble.open_graph_writer(self.store, self.clock)) as writer:
-            verdicts = asyncio.run(writer.add_accounts(people, now)), asyncio.run(writer.add_follows(links))
+            verdicts = _run(writer.add_accounts(people, now)), _run(writer.add_follows(links))
         for row, verdict in zip(rows, verdicts[1], strict=True):
             if verdict not in (Verdict.ACCEPTED, Verdict.UPDATED, Verdict.DUPLICATE):
                 raise InputError(f"follows: {dict(row)}: {verdict.value}")
@@ -104,15 +110,15 @@ class LocalServer:
     def answering(self) -> Iterator[None]:
         """Answer requests, in a thread, as long as the block lasts."""
         with ExitStack() as opened:
-            graph = opened.enter_context(closing(assemble.open_wire_graph(self.store, self.clock)))
+            graph = opened.enter_context(closing(assemble.open_wire_graph(self.graph, self.clock)))
             access = opened.enter_context(closing(assemble.open_access(self.store)))
             ledger = opened.enter_context(closing(assemble.open_ledger(self.store)))
             auditor = Auditor(self.requests, bytes(32), self.clock)
-            gate = assemble.gated(access, ledger, self.clock)
+            gate = assemble.gated(access, ledger, self.clock, registers=self._registers)
             public = assemble.Public(gate, auditor, self.clock, assemble.log_ids(self.clock))
             front = assemble.faulty_application(graph, public, self._faults)
             server = public_server(front.application, Settings(), front=front)
-            thread = threading.Thread(target=asyncio.run, args=(server.serve(sockets=[self._listener]),))
+            thread = threading.Thread(target=_run, args=(server.serve(sockets=[self._listener]),))
             thread.start()
             try:
                 yield
@@ -130,6 +136,12 @@ def local_server(folder: Path, *, seconds_ahead: int = 0) -> Iterator[LocalServe
     server = LocalServer(folder, seconds_ahead=seconds_ahead)
     with server.answering():
         yield server
+
+
+def _run(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+    """As `asyncio.run`, in real time, which a test may have frozen."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(coroutine)
 
 
 def _table(path: Path) -> Iterator[Row]:

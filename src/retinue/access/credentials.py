@@ -4,6 +4,7 @@ Secrets and tokens are 256 random bits; only their SHA-256 reaches the store. Wi
 needed: guessing is hopeless, and a stolen digest cannot be turned back. Knows no HTTP beyond one header's value.
 """
 
+import asyncio
 import hmac
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from hashlib import sha256
 from retinue.access.clients import digest_of, fresh_secret, status_of
 from retinue.clock import Clock
 from retinue.errors import ClientInvalid, ScopeMissing, SecretWrong, TokenInvalid, TokenUnknown
-from retinue.model import TOKEN_SECONDS, Client, Grant, Secrets
+from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Client, Grant, Secrets
 from retinue.store.base import AccessStore
 
 MAX_TOKEN_BYTES = 512
@@ -26,19 +27,26 @@ _NOBODY = Secrets(b"")
 class Credentials:
     """Gives tokens to clients, and tells good ones from bad ones.
 
+    `registers`: an unknown client key is registered with the secret that first comes with it, for throw-away servers.
     A grant is remembered for less than a second, so whatever is done to a client or token reaches every process within
     one; an unknown token is looked up each time before it is refused.
     """
 
-    def __init__(self, store: AccessStore, clock: Clock, random_bytes: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, store: AccessStore, clock: Clock, random_bytes: Callable[[int], bytes], *, registers: bool = False
+    ) -> None:
         self._store = store
         self._clock = clock
         self._random_bytes = random_bytes
+        self._registers = registers
+        self._registering = asyncio.Lock()
         self._remembered: dict[bytes, tuple[Grant, float]] = {}
 
     async def prove(self, client_key: str, client_secret: str) -> Client:
         """The client that knows this secret. Raises `SecretWrong`, and only to who knows it `ClientInvalid`."""
         found = await self._store.find_client(client_key)
+        if found is None and self._registers:
+            found = await self._registered(client_key, client_secret)
         client, secrets = found or (None, _NOBODY)
         now = self._clock.now()
         given = digest_of(client_secret)
@@ -50,6 +58,14 @@ class Credentials:
         if reason := _kept_out(client, now):
             raise ClientInvalid(reason)
         return client
+
+    async def _registered(self, client_key: str, client_secret: str) -> tuple[Client, Secrets] | None:
+        """Return the client with this key, registered now unless a request at the same time has done so."""
+        async with self._registering:
+            if await self._store.find_client(client_key) is None:
+                client = Client(client_key, "first request", frozenset({RESEARCH_SCOPE}), self._clock.now())
+                await self._store.add_client(client, digest_of(client_secret))
+        return await self._store.find_client(client_key)
 
     async def issue_token(self, client: Client) -> str:
         """A new token, good for `TOKEN_SECONDS`; earlier ones stay good."""

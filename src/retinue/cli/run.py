@@ -14,6 +14,13 @@ def run(
     server: Annotated[
         str, flag("server", "URL of the server that answers. Default: a throw-away one with a sample graph.")
     ] = "",
+    store: Annotated[
+        str, flag("store", "Store whose graph the throw-away server has; with --server, the one that it serves.")
+    ] = "",
+    faults: Annotated[
+        str, flag("faults", "Faults of the throw-away server: a profile, and name=value, with commas between.")
+    ] = "",
+    seed: Annotated[int, flag("seed", "Seed of what is drawn of the faults.", min=0)] = 0,
     allow_network: Annotated[
         bool, flag("allow-network", "Let the command reach other hosts too; else they are blocked.")
     ] = False,
@@ -28,12 +35,14 @@ def run(
     """Run a command that finds a Retinue server where it looks for TikTok's; the exit code is the command's own."""
     import os
 
+    from retinue.faults import parsed
     from retinue.redirect.launching import signals_held
 
     with signals_held():
         from retinue.redirect import running  # only now: libraries that it brings start threads while they are imported
 
-        order = running.Order(command, dict(os.environ), server, allow_network, best_effort)
+        drawn = parsed(faults, seed=seed)
+        order = running.Order(command, dict(os.environ), server, allow_network, best_effort, store, drawn)
         code = running.run(order, _say)
     raise typer.Exit(code)
 

@@ -15,7 +15,7 @@ from retinue.client.driver import Driver, OnWait, Target
 from retinue.client.listing import AsyncListing, Listing
 from retinue.client.protocol import Policy, Protocol
 from retinue.client.walk import Walk
-from retinue.clock import Clock, SystemClock
+from retinue.clock import Clock, SystemClock, new_event_loop
 from retinue.errors import InputError
 
 TIKTOK = "https://open.tiktokapis.com"
@@ -134,7 +134,7 @@ class Client:
         self._client = AsyncClient(client_key, client_secret, url, **options)
         self._is_closed = False
         self._closing = threading.Lock()
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_event_loop()
         threading.Thread(target=self._serve, name="retinue-client", daemon=True).start()
 
     def following(self, username: str, **start: Unpack[Start]) -> Listing:

@@ -9,17 +9,19 @@ import re
 import ssl
 import struct
 import threading
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from socket import socket
+from typing import cast
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from retinue.errors import InputError
 from retinue.redirect.authority import HTTP2
+from retinue.redirect.exchanges import Exchanges
 from retinue.redirect.hosts import is_tiktok, is_tiktoks_name
-from retinue.redirect.traffic import AnswerCounter, Traffic
+from retinue.redirect.traffic import Traffic
 
 _CHUNK = 64 * 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -28,7 +30,7 @@ _ABSOLUTE = re.compile(rb"([A-Z]+) (https?)://([^ /:]+)(?::(\d{1,5}))?(/[^ ]*)? 
 _CONNECTION = re.compile(rb"^(?:proxy-)?connection:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
 
 _SETTINGS, _GOAWAY, _HTTP_1_1_REQUIRED = 0x4, 0x7, 0xD  # RFC 9113
-_FAREWELL_SECONDS = 2.0
+_LAST_BYTES_SECONDS = 2.0  # for what the command sent just before its end
 
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -73,6 +75,8 @@ class Relay:
         self._tls = tls
         self._traffic = traffic
         self._others = others
+        # The event loop has only weak references: the task of a connection without a client would be collected.
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @contextmanager
     def answering(self, listeners: Listeners) -> Iterator[None]:
@@ -94,19 +98,29 @@ class Relay:
         await stop.wait()
         for server in servers:
             server.close()
-        ours = asyncio.current_task()
-        running = [task for task in asyncio.all_tasks() if task is not ours]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await _finish(_LAST_BYTES_SECONDS)
 
     async def _direct(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Somebody who was led to the TLS endpoint."""
-        await _ending(self._over_tls((reader, writer)), writer)
+        await self._ending(self._over_tls((reader, writer)), writer)
 
     async def _proxied(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Somebody who asks a proxy."""
-        await _ending(self._answer_proxied((reader, writer)), writer)
+        await self._ending(self._answer_proxied((reader, writer)), writer)
+
+    async def _ending(self, answer: Awaitable[None], writer: asyncio.StreamWriter) -> None:
+        """Answer, whatever the other side does, and close.
+
+        Cancelled is only what is still open at the end of the run; Python 3.11 would complain of a task that ends so.
+        """
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._tasks.add(task)
+        try:
+            with suppress(OSError, EOFError, asyncio.LimitOverrunError, asyncio.CancelledError):
+                await answer
+        finally:
+            self._tasks.discard(task)
+            writer.close()
 
     async def _answer_proxied(self, client: _Streams) -> None:
         head = await client[0].readuntil(b"\r\n\r\n")
@@ -131,14 +145,17 @@ class Relay:
     async def _over_tls(self, client: _Streams) -> None:
         try:
             await client[1].start_tls(self._tls)
-        except OSError:
-            self._traffic.distrusted += 1
+            first = await client[0].read(_CHUNK)  # an alert may come after the handshake
+        except OSError as error:
+            self._traffic.add_tls_failure(error)
             return
-        if client[1].get_extra_info("ssl_object").selected_alpn_protocol() == HTTP2:
+        if not first:
+            self._traffic.silent += 1
+        elif client[1].get_extra_info("ssl_object").selected_alpn_protocol() == HTTP2:
             self._traffic.http2_only += 1
             await _refuse_http2(client)
         else:
-            await self._to_server(client)
+            await self._to_server(client, first)
 
     async def _to_server(self, client: _Streams, head: bytes = b"") -> None:
         """Let a client speak with the server; `head` is what it has said already."""
@@ -147,8 +164,10 @@ class Relay:
         except OSError as error:
             await _refuse(client, "502 Server not reached", f"retinue run: the server cannot be reached: {error}")
             return
+        exchanges = Exchanges(self._traffic)
+        exchanges.sent(head)
         server[1].write(head)
-        await _exchange(client, server, AnswerCounter(self._traffic))
+        await _exchange(client, server, exchanges)
 
     async def _to_other(self, client: _Streams, host: str, port: int) -> None:
         try:
@@ -169,37 +188,50 @@ class Relay:
 # --- on a connection --------------------------------------------------------------------------------------------------
 
 
-async def _ending(answer: Awaitable[None], writer: asyncio.StreamWriter) -> None:
-    """Answer, whatever the other side does, and close.
+async def _finish(seconds: float) -> None:
+    """Let all other tasks come to an end, and those that they start; cancel what is left after some seconds."""
+    ours = {asyncio.current_task()}
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while running := asyncio.all_tasks() - ours:
+                await asyncio.wait(running)
+    while running := asyncio.all_tasks() - ours:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
 
-    Cancelled is only what is still open at the end of the run; Python 3.11 would complain of a task that ends so.
-    """
-    try:
-        with suppress(OSError, EOFError, asyncio.LimitOverrunError, asyncio.CancelledError):
-            await answer
-    finally:
-        writer.close()
 
-
-async def _exchange(client: _Streams, server: _Streams, counter: AnswerCounter | None = None) -> None:
+async def _exchange(client: _Streams, server: _Streams, exchanges: Exchanges | None = None) -> None:
     """Carry bytes both ways until the server has said its last."""
-    upward = asyncio.create_task(_carry(client[0], server[1]))
+    sent, delivered = (exchanges.sent, exchanges.delivered) if exchanges else (_ignore, _ignore)
+    upward = asyncio.create_task(_carry(client[0], server[1], before=sent))
     try:
-        await _carry(server[0], client[1], counter)
+        await _carry(server[0], client[1], after=delivered)
+        if exchanges:
+            exchanges.ended(by_client=client[0].at_eof() or client[0].exception() is not None)
     finally:
         upward.cancel()
         server[1].close()
 
 
+def _ignore(_data: bytes) -> None:
+    """Take bytes that are not counted."""
+
+
 async def _carry(
-    source: asyncio.StreamReader, sink: asyncio.StreamWriter, counter: AnswerCounter | None = None
+    source: asyncio.StreamReader,
+    sink: asyncio.StreamWriter,
+    *,
+    before: Callable[[bytes], None] = _ignore,
+    after: Callable[[bytes], None] = _ignore,
 ) -> None:
+    """Carry bytes one way; show them `before` they are written, or `after` they have been."""
     with suppress(OSError):
         while data := await source.read(_CHUNK):
-            if counter is not None:
-                counter.see(data)
+            before(data)
             sink.write(data)
             await sink.drain()
+            after(data)
     # The other side may still have to answer; TLS knows no half of a connection.
     if sink.can_write_eof():
         sink.write_eof()
@@ -227,7 +259,7 @@ async def _refuse_http2(client: _Streams) -> None:
     for kind, payload in ((_SETTINGS, b""), (_GOAWAY, farewell)):
         client[1].write(len(payload).to_bytes(3) + bytes([kind]) + bytes(5) + payload)
     await client[1].drain()
-    async with asyncio.timeout(_FAREWELL_SECONDS):  # unread bytes would have the farewell thrown away
+    async with asyncio.timeout(_LAST_BYTES_SECONDS):  # unread bytes would have the farewell thrown away
         await client[0].read()
 
 

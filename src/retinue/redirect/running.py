@@ -11,15 +11,19 @@ from tempfile import TemporaryDirectory
 
 from msgspec import Struct
 
+from retinue.clock import SystemClock
 from retinue.errors import InputError
+from retinue.faults import DOCUMENTED, Faults, profile_of
 from retinue.redirect.authority import Authority, make_authority
 from retinue.redirect.confinement import Confinement, Plan, confinements
 from retinue.redirect.environment import LOOPBACK, MARK, Way, environment_of, write_hooks
+from retinue.redirect.expected import expected_rows
 from retinue.redirect.hosts import HTTPS
 from retinue.redirect.launching import Launched, launch, take_signals
 from retinue.redirect.relay import Listeners, Relay, Server, server_at
 from retinue.redirect.sandbox import sandbox
 from retinue.redirect.traffic import Traffic
+from retinue.redirect.verdicts import verdict_lines
 from retinue.settings import environment_name
 
 _REACH_SECONDS = 5.0
@@ -29,9 +33,11 @@ Say = Callable[[str], None]
 
 
 class Order(Struct, frozen=True):
-    """What is to be run. `server`: the URL of one, or empty for a sandbox; `others`: other hosts may be reached.
+    """A command to run, and the server that answers it.
 
-    `best_effort`: it is run even if nothing keeps its requests from TikTok.
+    `server`: the URL of one, or empty for a sandbox with `faults`. `store`: the store behind either, or empty for a
+    sample or an unknown one. `others`: other hosts may be reached. `best_effort`: run the command even if nothing
+    keeps its requests from TikTok.
     """
 
     command: list[str]
@@ -39,21 +45,26 @@ class Order(Struct, frozen=True):
     server: str = ""
     others: bool = False
     best_effort: bool = False
+    store: str = ""
+    faults: Faults = DOCUMENTED
 
 
 class _Served(Struct, frozen=True):
     server: Server
     variables: dict[str, str]  # what the command is told of it
+    store: str = ""  # with its graph, if that is at hand
 
 
 def run(order: Order, say: Say) -> int:
     """Run a command to its end, while signals are held; its exit code. Raises `InputError`."""
     if MARK in order.environment:
         raise InputError("already inside of a `retinue run`: leave out the inner one")
-    traffic = Traffic()
+    clock = SystemClock()
+    traffic = Traffic(clock)
     with TemporaryDirectory(prefix="retinue-run-") as name, ExitStack() as opened:
         folder = Path(name)
-        served = opened.enter_context(_served(order.server, folder, say))
+        served = opened.enter_context(_served(order, folder, say))
+        expected = opened.enter_context(expected_rows(served.store, clock)) if served.store else None
         authority = make_authority(folder, trust_others=order.others)
         outside = opened.enter_context(_outside())
         way = _way(authority, outside, others=order.others)
@@ -66,9 +77,11 @@ def run(order: Order, say: Say) -> int:
         relay = Relay(served.server, authority.tls, traffic, others=order.others)
         with relay.answering(_inside(launched) if launched.listeners else outside):
             code = launched.run()
-    say(str(traffic))
-    if not traffic.requests:
-        _warn_of_silence(launched, say)
+        say(str(traffic))
+        if not traffic.requests:
+            _warn_of_silence(launched, say)
+        for line in verdict_lines(traffic.lists, expected):
+            say(f"  {line}")
     return code
 
 
@@ -76,23 +89,27 @@ def run(order: Order, say: Say) -> int:
 
 
 @contextmanager
-def _served(url: str, folder: Path, say: Say) -> Iterator[_Served]:
+def _served(order: Order, folder: Path, say: Say) -> Iterator[_Served]:
     """The server that was given, or a sandbox."""
-    if url:
-        server = _reachable(url)
-        say(f"{url} answers in TikTok's place")
-        yield _Served(server, {})
+    if order.server:
+        if order.faults != DOCUMENTED:
+            raise InputError("--faults and --seed are for the server of this command; leave them or --server out")
+        server = _reachable(order.server)
+        say(f"{order.server} answers in TikTok's place")
+        yield _Served(server, {}, order.store)
         return
     place = folder / "sandbox"
     place.mkdir()
-    with sandbox(place) as made:
-        names = ("client_key", "client_secret", "sample_username")
-        values = (made.client_key, made.client_secret, made.username)
-        variables = dict(zip(map(environment_name, names), values, strict=True))
-        say("a sandbox with a sample graph answers in TikTok's place; the command is told")
+    with sandbox(place, order.store, order.faults) as made:
+        values = {"client_key": made.client_key, "client_secret": made.client_secret, "sample_username": made.username}
+        variables = {environment_name(name): value for name, value in values.items() if value}
+        graph = f"the graph of {order.store}" if order.store else "a sample graph"
+        say(f"a sandbox with {graph} answers in TikTok's place; the command is told")
         for name, value in variables.items():
             say(f"  {name}={value}")
-        yield _Served(server_at(made.url), variables)
+        if (name_of_faults := profile_of(order.faults) or "as given") != "documented":
+            say(f"faults on purpose: {name_of_faults}, seed {order.faults.seed}")
+        yield _Served(server_at(made.url), variables, made.store)
 
 
 def _reachable(url: str) -> Server:

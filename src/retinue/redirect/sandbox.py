@@ -1,4 +1,4 @@
-"""A throw-away server with a made-up graph, for a command that was given no server: the same graph each time."""
+"""A throw-away server for a command that was given no server: on a store's graph, or on a made-up one."""
 
 import csv
 from collections import Counter
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from retinue.faults import DOCUMENTED, Faults
 from retinue.local import LocalServer
 from retinue.sample import Size, write_sample
 
@@ -16,12 +17,13 @@ SIZE = Size(accounts=1_000, follows=10_000, seed=1)
 
 
 class Sandbox(Struct, frozen=True):
-    """Where it answers, whom, and a username worth asking for: nobody's list is longer."""
+    """Where it answers, its client, the store with its graph, and the username with the longest list in a sample."""
 
     url: str
     client_key: str
     client_secret: str
-    username: str
+    store: str
+    username: str = ""
 
 
 def fill(server: LocalServer, folder: Path) -> str:
@@ -34,12 +36,16 @@ def fill(server: LocalServer, folder: Path) -> str:
 
 
 @contextmanager
-def sandbox(folder: Path) -> Iterator[Sandbox]:
-    """A server in this process, as long as the block lasts."""
-    server = LocalServer(folder)
-    username = fill(server, folder / "sample")
+def sandbox(folder: Path, store: str = "", faults: Faults = DOCUMENTED) -> Iterator[Sandbox]:
+    """A server in this process, as long as the block lasts, on a store's graph or a sample. Raises `InputError`.
+
+    Any client key is good, since scripts have their own written down, with the secret that first comes with it.
+    """
+    server = LocalServer(folder, graph=store, registers=True)
+    username = "" if store else fill(server, folder / "sample")
+    server.faults = faults
     with server.answering():
-        yield Sandbox(server.url, server.client_key, server.client_secret, username)
+        yield Sandbox(server.url, server.client_key, server.client_secret, server.graph, username)
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:

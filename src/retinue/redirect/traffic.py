@@ -1,51 +1,96 @@
-"""What went through a relay, counted from the answers as they pass: requests, refusals, rows.
-
-It looks at bytes that somebody else sends on, and never changes them. What it cannot read it does not count.
-"""
+"""Everything that went through a relay in one run, counted: requests, refusals, rows, and connections that failed."""
 
 from collections import Counter
 from http import HTTPStatus
-from typing import Any
 
-import httptools
 import msgspec
 from msgspec import Struct
 
-_LONGEST_BODY = 4 * 1024 * 1024
+from retinue.clock import Clock
+from retinue.redirect.lists import Delivery, ListLog, list_query
+
+_CERTIFICATE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA")  # in the names that OpenSSL has for alerts
 
 
 class Traffic:
-    """The counts of one run."""
+    """The counts of one run, and its lists."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.requests = 0
         self.refusals = 0
         self.rows = 0
-        self.distrusted = 0  # connections that were given up because of our certificate
+        self.broken = 0  # connections that the server closed before a complete answer
+        self.abandoned = 0  # connections that the client closed before a complete answer
+        self.distrusted = 0  # connections that clients gave up because of our certificate
+        self.silent = 0  # connections that clients closed after TLS, without a request
         self.http2_only = 0  # connections of clients that offer nothing older
+        self.tls_errors: Counter[str] = Counter()  # by reason
         self.blocked: Counter[str] = Counter()  # by host
+        self.lists = ListLog()
 
-    def add(self, *, is_refusal: bool, rows: int) -> None:
-        """Count an answer."""
+    def add(self, target: bytes, body: bytes, status: int, content: bytes) -> None:
+        """Count an exchange whose answer was delivered completely."""
+        answer = _read(content)
+        is_refusal = answer is not None and answer.is_refusal
+        page = answer.data if answer is not None and status == HTTPStatus.OK and not is_refusal else None
+        usernames = [] if page is None else [row.username for row in (*page.user_following, *page.user_followers)]
         self.requests += 1
-        self.refusals += is_refusal
-        self.rows += rows
+        self.refusals += status >= HTTPStatus.BAD_REQUEST or is_refusal
+        self.rows += len(usernames)
+        trouble = f"a {status}" if page is None else ""
+        self._deliver(target, body, Delivery(usernames, page is not None and page.has_more, trouble))
+
+    def add_unanswered(self, target: bytes, body: bytes, *, by_client: bool) -> None:
+        """Count a connection that was closed before its answer was complete."""
+        self.abandoned += by_client
+        self.broken += not by_client
+        trouble = "an answer that was not waited for" if by_client else "a broken connection"
+        self._deliver(target, body, Delivery([], has_more=True, trouble=trouble))
+
+    def add_tls_failure(self, error: OSError) -> None:
+        """Count a connection that failed in TLS, or right after the handshake.
+
+        Clients that distrust a certificate send an alert, or reset the connection without one.
+        """
+        reason: str = getattr(error, "reason", None) or ""
+        if not reason or any(alert in reason for alert in _CERTIFICATE_ALERTS):
+            self.distrusted += 1
+        else:
+            self.tls_errors[reason] += 1
+
+    def _deliver(self, target: bytes, body: bytes, delivery: Delivery) -> None:
+        if asked := list_query(target, body):
+            self.lists.add(*asked, delivery, self._clock.now())
 
     def __str__(self) -> str:
-        """The counts in a sentence, with what is worth knowing besides."""
-        said = f"{self.requests} requests, {self.refusals} refusals, {self.rows} rows"
+        """Return the counts as a sentence; zeros are left out except for the first three."""
+        parts = [f"{self.requests} requests, {self.refusals} refusals, {self.rows} rows"]
         if self.blocked:
-            said += "; blocked: " + ", ".join(f"{host} ({count})" for host, count in sorted(self.blocked.items()))
-        if self.distrusted:
-            said += f"; {self.distrusted} connections were given up during TLS: was the certificate not trusted?"
-        if self.http2_only:
-            said += f"; {self.http2_only} connections came from a client that speaks only HTTP/2: let it speak HTTP/1.1"
-        return said
+            parts.append("blocked: " + ", ".join(f"{host} ({count})" for host, count in sorted(self.blocked.items())))
+        counted = {
+            "broken off": self.broken,
+            "given up by the command before the answer": self.abandoned,
+            "did not trust the certificate": self.distrusted,
+            "sent no request after TLS (was the certificate not trusted?)": self.silent,
+            "spoke only HTTP/2 (let the client speak HTTP/1.1)": self.http2_only,
+        }
+        parts += [f"{count} {what}" for what, count in counted.items() if count]
+        parts += [f"{count} failed in TLS ({reason})" for reason, count in sorted(self.tls_errors.items())]
+        return "; ".join(parts)
 
 
-class _Lists(Struct, frozen=True):
-    user_following: list[msgspec.Raw] = []
-    user_followers: list[msgspec.Raw] = []
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+class _Row(Struct, frozen=True):
+    username: str = ""
+
+
+class _Page(Struct, frozen=True):
+    user_following: list[_Row] = []
+    user_followers: list[_Row] = []
+    has_more: bool = False
 
 
 class _Error(Struct, frozen=True):
@@ -53,7 +98,7 @@ class _Error(Struct, frozen=True):
 
 
 class _Answer(Struct, frozen=True):
-    data: _Lists = _Lists()
+    data: _Page = _Page()
     error: _Error | str = ""  # of the token endpoint: a word, also with status 200
 
     @property
@@ -64,44 +109,9 @@ class _Answer(Struct, frozen=True):
 _decoder = msgspec.json.Decoder(_Answer)
 
 
-class AnswerCounter:
-    """Counts the answers on one connection."""
-
-    def __init__(self, traffic: Traffic) -> None:
-        self._traffic = traffic
-        self._body = bytearray()
-        self._parser: Any = httptools.HttpResponseParser(self)
-
-    def see(self, data: bytes) -> None:
-        """Take the next bytes that the server sent."""
-        if self._parser is None:
-            return
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._parser = None  # no HTTP any more
-
-    def on_message_begin(self) -> None:
-        """For the parser: an answer begins."""
-        self._body.clear()
-
-    def on_body(self, body: bytes) -> None:
-        """For the parser: a piece of the answer's body."""
-        if len(self._body) <= _LONGEST_BODY:
-            self._body += body
-
-    def on_message_complete(self) -> None:
-        """For the parser: the answer is whole."""
-        status = self._parser.get_status_code()
-        if status >= HTTPStatus.OK:  # what is below only announces an answer
-            answer = _read(self._body)
-            rows = len(answer.data.user_following) + len(answer.data.user_followers)
-            self._traffic.add(is_refusal=status >= HTTPStatus.BAD_REQUEST or answer.is_refusal, rows=rows)
-
-
-def _read(body: bytes | bytearray) -> _Answer:
-    """What counts in a body; nothing where it is no answer of the service."""
+def _read(content: bytes) -> _Answer | None:
+    """Return the answer in a body; None if it is not one of the service."""
     try:
-        return _decoder.decode(body)
-    except msgspec.DecodeError:
-        return _Answer()
+        return _decoder.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
