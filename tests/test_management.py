@@ -72,6 +72,17 @@ def test_events_are_applied_and_told_line_by_line(server: Server, store_path: Pa
     assert (200, {"applied": 0, "duplicate": 0, "rejected": []}) == posted(server, store_path, b"")
 
 
+def test_events_that_name_an_account_by_username_are_rejected(server: Server, store_path: Path) -> None:
+    """An erasure that reached nobody is not told as applied."""
+    account = {"event": "account", "account": "2", "at": AT, "username": "ben"}
+    erasure = {"event": "erase", "account": "ben", "at": AT}
+    rejected = [{"line": 2, "reason": "ben is the username of an account whose key is 2"}]
+
+    status, answer = posted(server, store_path, lines(account, erasure))
+
+    assert (200, {"applied": 1, "duplicate": 0, "rejected": rejected}) == (status, answer)
+
+
 @pytest.mark.parametrize("token", [None, "", "wrong", "x" * 43, "\xff" * 20])
 def test_without_the_token_nothing_is_applied(server: Server, store_path: Path, token: str | None) -> None:
     """401 in JSON; health and version need none."""
