@@ -2,10 +2,11 @@
 
 Where the contract leaves a choice, this is what the model takes. A username is compared as it is answered. Whoever is
 created by key alone claims that key as username at second 0, and so does whoever is only erased; but for a row of an
-accounts file that has no username. A follow of oneself is
-refused as such also where the account is erased. An import name means somebody erased only where it means nobody alive.
-What an erased account leaves in others' lists keeps its seconds until `tidy`. An event that claimed a time in the
-future is a duplicate whenever it comes again.
+accounts file that has no username. A follow of oneself is refused as such also where the account is erased. An import
+name means somebody erased only where it means nobody alive. An event that names an account by a present or former
+username is rejected, unless that is also the key of an account, maybe of an erased one. What an erased account leaves
+in others' lists keeps its seconds until `tidy`. An event that claimed a time in the future is a duplicate whenever it
+comes again.
 """
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
@@ -29,7 +30,7 @@ from retinue.model import (
     Stretch,
     Visibility,
 )
-from retinue.store.base import Verdict
+from retinue.store.base import Decision, NotAKey, Verdict
 
 # What an account is as long as nobody says otherwise.
 UNSAID: dict[str, Any] = {
@@ -99,6 +100,10 @@ class ModelGraph:
         meant = [self.meant_by(name) for name in names]
         return [None if person is None else person.key for person in meant]
 
+    async def not_keys(self, keys: Sequence[str]) -> list[NotAKey | None]:
+        """Return for each key why events must not name an account so, or None."""
+        return [self._not_a_key(key) for key in keys]
+
     async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
         """Unfollow at a second everybody who was followed then, but for those named."""
         person = self.meant_by(follower)
@@ -109,7 +114,7 @@ class ModelGraph:
         ended = [self._learn(person, other, Moment(at, is_unfollow=True), at) for other in missing]
         return ended.count(Verdict.ACCEPTED)
 
-    async def apply(self, events: Sequence[Event], received_at: int) -> list[Verdict]:
+    async def apply(self, events: Sequence[Event], received_at: int) -> list[Decision]:
         """Apply events in the given order."""
         return [self._apply(event, received_at) for event in events]
 
@@ -219,6 +224,14 @@ class ModelGraph:
         claims = self.claims.get(folded, {})
         best = min(claims, key=lambda one: (-claims[one], self.people[one].key), default=None)
         return None if best is None else self.people[best]
+
+    def _not_a_key(self, key: str) -> NotAKey | None:
+        """Return which account a name means that is no key and no erased account's, or None."""
+        if self.with_key(key) or key in self.erased_keys:
+            return None
+        folded = names.fold(key)
+        named = self._best_claimant(folded) or self.with_key(names.without_at(key))
+        return NotAKey(key, named.key, is_current=self.with_username(folded) is named) if named else None
 
     def _means_somebody_erased(self, name: str) -> bool:
         """Whether an import names an erased account, by key or by a username, and nobody else."""
@@ -333,9 +346,12 @@ class ModelGraph:
 
     # Follows
 
-    def _apply(self, event: Event, received_at: int) -> Verdict:
+    def _apply(self, event: Event, received_at: int) -> Decision:
         """Apply one event. One from the future counts once, when it comes."""
         at = min(event.at, received_at)
+        mistakes = [mistake for key in keys_in(event) if (mistake := self._not_a_key(key))]
+        if mistakes and self.erased_keys.isdisjoint(keys_in(event)) and not is_of_one(event):
+            return mistakes[0]
         if isinstance(event, ErasureEvent):
             return self._erase(event.key)
         if isinstance(event, AccountEvent):
@@ -349,10 +365,13 @@ class ModelGraph:
     def _apply_follow(self, event: FollowEvent, moment: Moment, received_at: int) -> Verdict:
         """Somebody followed or unfollowed somebody."""
         keys = (event.follower, event.followee)
-        if event.follower == event.followee:
+        is_new_spelling = not any(map(self.with_key, keys)) and names.fold(keys[0]) == names.fold(keys[1])
+        if is_of_one(event):
             return Verdict.SELF_FOLLOW
         if not self.erased_keys.isdisjoint(keys):
             return Verdict.ERASED
+        if is_new_spelling:
+            return Verdict.SELF_FOLLOW
         if event in self.postdated:
             return Verdict.DUPLICATE
         before = self.born
@@ -459,6 +478,20 @@ class ModelGraph:
         self.lists[follower.id, Direction.FOLLOWING] = following
         self.lists[followee.id, Direction.FOLLOWERS] = followers
         return Verdict.ACCEPTED
+
+
+def keys_in(event: Event) -> list[str]:
+    """Return the keys by which an event names accounts."""
+    if isinstance(event, FollowEvent):
+        return [event.follower, event.followee]
+    if isinstance(event, AccountEvent):
+        return [event.record.key or ""]
+    return [event.key]
+
+
+def is_of_one(event: Event) -> bool:
+    """Return whether an event is of an account that follows itself."""
+    return isinstance(event, FollowEvent) and event.follower == event.followee
 
 
 def stands(interval: Interval, as_of: int | None) -> bool:

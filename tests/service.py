@@ -11,7 +11,7 @@ from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.access.audit import Auditor, Record
 from retinue.model import AccountRecord, ClientChange, Event, FollowRecord, Visibility
-from retinue.store.base import GraphReader, Verdict
+from retinue.store.base import Decision, GraphReader, Verdict
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.web.asgi import Application
 
@@ -106,7 +106,7 @@ class Service:
         records = [FollowRecord(follower, followee, at, now) for follower, followee, at in follows]
         return asyncio.run(self.writer.add_follows(records))
 
-    def apply(self, *events: Event) -> Sequence[Verdict]:
+    def apply(self, *events: Event) -> Sequence[Decision]:
         """Let things happen; accounts are named by key."""
         return asyncio.run(self.writer.apply(events, self.clock.now()))
 

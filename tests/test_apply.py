@@ -151,6 +151,49 @@ def test_each_bad_line_is_told_with_its_reason_and_the_rest_is_applied(store_pat
     ] == [(rejected["line"], rejected["reason"]) for report in reports for rejected in report["rejected"]]
 
 
+BY_USERNAME = lines(
+    follow("anna", "ben"),
+    follow("anna", "ben", AT + 1, "unfollow"),
+    {"event": "account", "account": "ben", "at": AT, "visibility": "private"},
+    {"event": "visibility", "account": "Ben", "visibility": "private", "at": AT},
+    {"event": "erase", "account": "@ben", "at": AT},
+    {"event": "erase", "account": "benny", "at": AT},
+)
+USERNAME_REASONS = [
+    *("anna is the username of an account whose key is 1",) * 2,
+    "ben is the username of an account whose key is 2",
+    "Ben is the username of an account whose key is 2",
+    "@ben is the username of an account whose key is 2",
+    "benny is a former name of an account whose key is 2",
+]
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_usernames_in_the_place_of_keys_are_rejected(store_path: Path, tmp_path: Path, is_file: bool) -> None:
+    """An erasure or a private account is never told as applied while everybody goes on seeing the account."""
+    applied(
+        store_path,
+        lines(
+            {"event": "account", "account": "1", "at": AT - 9, "username": "anna"},
+            {"event": "account", "account": "2", "at": AT - 9, "username": "benny"},
+            {"event": "account", "account": "2", "at": AT - 8, "username": "ben"},
+            follow("1", "2", AT - 7),
+        ),
+    )
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(BY_USERNAME)
+
+    code, reports, errors = applied(store_path, b"" if is_file else BY_USERNAME, path if is_file else "-")
+
+    assert (1, "") == (code, errors)
+    assert [0, 0] == [sum(report[count] for report in reports) for count in ("applied", "duplicate")]
+    assert USERNAME_REASONS == [rejected["reason"] for report in reports for rejected in report["rejected"]]
+    assert ["ben"] == names_of(store_path, "anna")
+    assert ["anna"] == names_of(store_path, "ben", Direction.FOLLOWERS)
+    assert 0 == applied(store_path, lines({"event": "erase", "account": "2", "at": AT}))[0]
+    assert [] == names_of(store_path, "anna")
+
+
 def test_a_bad_line_of_each_group_is_remembered_for_the_exit_code(store_path: Path, tmp_path: Path) -> None:
     """A later group without any does not make it good. From a file, since a pipe that pauses ends a group early."""
     events = tmp_path / "events.jsonl"

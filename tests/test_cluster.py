@@ -12,7 +12,7 @@ import pytest
 from frozen_clock import FrozenClock
 from retinue import assemble, errors
 from retinue.model import AccountRecord, Direction, FollowEvent, FollowRecord, Row, Stretch
-from retinue.store.base import Verdict
+from retinue.store.base import Decision, Verdict
 from retinue.store.cassandra import buckets, known, session
 from retinue.store.cassandra import store as cluster
 from retinue.store.cassandra.graph import CassandraGraph
@@ -49,7 +49,7 @@ class Site:
         """Store follows."""
         return run(self.writer.add_follows([FollowRecord(a, b, at, NOW) for a, b, at in follows]))
 
-    def unfollow(self, *pairs: tuple[str, str]) -> list[Verdict]:
+    def unfollow(self, *pairs: tuple[str, str]) -> list[Decision]:
         """Somebody unfollows somebody, today."""
         return run(self.writer.apply([FollowEvent(a, b, NOW, is_follow=False) for a, b in pairs], NOW))
 

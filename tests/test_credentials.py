@@ -2,21 +2,28 @@
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine, Iterator
+import re
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import closing
 from pathlib import Path
+from random import Random
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.access import credentials
-from retinue.access.clients import Clients
+from retinue.access.clients import Clients, fresh_secret
 from retinue.access.credentials import Credentials
+from retinue.access.management import management_token
 from retinue.errors import ClientInvalid, SecretWrong, TokenInvalid
 from retinue.model import RESEARCH_SCOPE, ClientChange, Grant
 from retinue.store.sqlite import files
 from retinue.store.sqlite.access import SqliteAccess
+from retinue.web.asgi import LogIds
 from service import Service
 
 T = TypeVar("T")
@@ -27,20 +34,30 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(coroutine)
 
 
+def counting() -> Callable[[int], bytes]:
+    """Return a source of predictable bytes, different in each call."""
+    numbers = iter(range(10_000))
+
+    def random_bytes(count: int) -> bytes:
+        return next(numbers).to_bytes(4) * (count // 4) + b"\0" * (count % 4)
+
+    return random_bytes
+
+
 class Gate:
     """The credentials of one worker on a real store, with predictable randomness, counting its lookups."""
 
-    def __init__(self, path: Path, clock: FrozenClock) -> None:
+    def __init__(self, path: Path, clock: FrozenClock, random_bytes: Callable[[int], bytes] | None = None) -> None:
         assemble.create_store(str(path))
-        numbers = iter(range(10_000))
-
-        def random_bytes(count: int) -> bytes:
-            return next(numbers).to_bytes(4) * (count // 4) + b"\0" * (count % 4)
-
+        random_bytes = random_bytes or counting()
         self.store = SqliteAccess(files.access_path(path))
         self.clients = Clients(self.store, clock, random_bytes)
         self.credentials = Credentials(self.store, clock, random_bytes)
         self.lookups = 0
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
 
     def create(self, **wanted: Any) -> tuple[str, str]:
         """A new client's key and secret."""
@@ -85,6 +102,34 @@ def test_only_digests_reach_the_store(gate: Gate) -> None:
     assert hashlib.sha256(secret.encode()).digest() == found[1].current
     assert run(gate.store.find_grant(hashlib.sha256(token).digest())) is not None
     assert 43 == len(secret) == len(token.removeprefix(b"clt."))
+
+
+@given(drawn=st.binary(min_size=32, max_size=32), other=st.binary(min_size=32, max_size=32))
+@example(drawn=b"\xff" * 32, other=b"\0" * 32)
+def test_secrets_are_letters_and_digits_and_keep_all_bits(drawn: bytes, other: bytes) -> None:
+    """No command line takes one for an option, and two draws never make the same secret."""
+    secret, another = fresh_secret(lambda _: drawn), fresh_secret(lambda _: other)
+
+    assert re.fullmatch(r"[A-Za-z0-9]{43}", secret)
+    assert (drawn == other) == (secret == another)
+
+
+def test_every_generated_credential_is_letters_and_digits(store_path: Path, clock: FrozenClock) -> None:
+    """Client key, secret, the new secret after a rotation, token, management token and log_id, in many draws."""
+    random_bytes = Random(1).randbytes
+    log_ids = LogIds(clock, random_bytes)
+    with closing(Gate(store_path, clock, random_bytes)) as gate:
+        for draw in range(50):
+            key, secret = gate.create()
+            token = gate.token(key, secret).removeprefix(b"Bearer clt.").decode()
+            rotated = run(gate.clients.rotate(key)).secret
+            path = store_path.with_name(f"token-{draw}")
+            management_token(path, random_bytes)
+            fresh = (secret, token, rotated, path.read_text().removesuffix("\n"))
+
+            assert re.fullmatch(r"[a-z0-9]{18}", key)
+            assert [each for each in fresh if not re.fullmatch(r"[A-Za-z0-9]{43}", each)] == []
+            assert re.fullmatch(r"\d{14}[0-9A-F]{20}", log_ids.fresh())
 
 
 def test_a_good_token_is_looked_up_at_most_once_a_second(gate: Gate, clock: FrozenClock) -> None:

@@ -226,6 +226,8 @@ def test_a_row_with_an_erased_account_is_no_less_so_beside_an_odd_name(begin: Be
     [
         ([], "erase: give keys of accounts, or --compact"),
         (["ann", "Zorro_New"], "Zorro_New is the username of an account whose key is 17; nothing was erased"),
+        (["ann", "@zorro_new"], "@zorro_new is the username of an account whose key is 17; nothing was erased"),
+        (["ann", "Zorro.Old"], "Zorro.Old is a former name of an account whose key is 17; nothing was erased"),
         (["ann", ""], "erase: '' is empty"),
         (["ann", "x" * 65], "is longer than 64 bytes"),
         (["ann", "a\nb"], "erase: 'a\\nb' has characters that cannot be printed"),

@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -160,8 +161,9 @@ class Story(RuleBasedStateMachine):
 
     @rule(said=st.lists(SOME_NAMES, min_size=1, max_size=3))
     def keys(self, said: list[str]) -> None:
-        """Who is meant by names in a file."""
+        """Who is meant by names in a file, and which of them events must not use."""
         self.both("keys_of", said)
+        self.both("not_keys", said)
 
     @precondition(lambda self: len(self.model.erased_keys) < 2)
     @rule(key=st.sampled_from(KEYS), is_late=st.booleans())
@@ -299,16 +301,38 @@ def test_a_store_does_what_the_model_does(begin: Begin) -> None:
 # The same events in another order
 
 NOW = 1000
-BIRTHS = [AccountEvent(AccountRecord(key=key), 1) for key in KEYS]
-ERASURES = st.builds(ErasureEvent, st.sampled_from(KEYS), st.just(0))
-SETS = st.lists(st.builds(Told, FOLLOWS | FOLLOWS | ACCOUNTS | ERASURES, st.integers(0, 9)), max_size=30)
+
+
+def sets_of(keys: Sequence[str], usernames: Sequence[str]) -> st.SearchStrategy[list[Event]]:
+    """Return sets of events of accounts with some keys, which claim some usernames."""
+    key = st.sampled_from(keys)
+    records = st.builds(AccountRecord, key=key, username=st.none() | st.sampled_from(usernames), **FIELDS)
+    follows = st.builds(FollowEvent, key, key, st.just(0), st.booleans())
+    accounts = st.builds(AccountEvent, records, st.just(0))
+    events = follows | follows | accounts | st.builds(ErasureEvent, key, st.just(0))
+    told = st.builds(Told, events, st.integers(0, 9))
+    return st.lists(told.map(lambda one: one.at(NOW)), min_size=1, max_size=30)
+
+
+# Accounts that an import has made known, so that their keys may be others' usernames; and events alone, of keys that
+# no other account has as username.
+IMPORTED = [AccountRecord(f"user{number}", key) for number, key in enumerate(KEYS)]
+BIRTHS: list[Event] = [AccountEvent(AccountRecord(key=key), 1) for key in KEYS[:4]]
+SOURCES = {
+    "imported": (IMPORTED, [], sets_of(KEYS, NAMES)),
+    "events alone": ([], BIRTHS, sets_of(KEYS[:4], ("bob", "cy", "Ærø", "ærø", "x" * 65))),
+}
+SHOWN_NAMES = sorted({*ALL_NAMES, *(record.username or "" for record in IMPORTED)})
 
 
 @contextmanager
-def told_to_a_store(begin: Begin, batches: Sequence[Sequence[Event]], *, is_tidied: bool) -> Iterator[GraphReader[Row]]:
+def told_to_a_store(
+    begin: Begin, imported: Sequence[AccountRecord], batches: Sequence[Sequence[Event]], *, is_tidied: bool
+) -> Iterator[GraphReader[Row]]:
     """A store that was told events in batches."""
     clock, site = FrozenClock(), begin()
     writer = site.open_writer(clock)
+    run(writer.add_accounts(imported, 1))
     for batch in batches:
         run(writer.apply(batch, NOW))
         while is_tidied and run(writer.tidy()):
@@ -324,7 +348,7 @@ def told_to_a_store(begin: Begin, batches: Sequence[Sequence[Event]], *, is_tidi
 async def all_of(graph: GraphReader[Row]) -> dict[str, Any]:
     """All that a store shows, but for positions and what hangs on them."""
     found: dict[str, Any] = {}
-    for name in ALL_NAMES:
+    for name in SHOWN_NAMES:
         account = await graph.find_account(name)
         if account is not None:
             lists = [
@@ -336,14 +360,17 @@ async def all_of(graph: GraphReader[Row]) -> dict[str, Any]:
     return found
 
 
-def test_neither_order_nor_repetition_nor_batches_change_what_is_shown(begin: Begin) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+def test_neither_order_nor_repetition_nor_batches_change_what_is_shown(begin: Begin, source: str) -> None:
     """Rows, true times, usernames, profiles and counts depend on the set of the events alone."""
+    imported, births, sets = SOURCES[source]
 
     @settings(max_examples=begin.times(100))
-    @given(data=st.data(), told=SETS)
-    def holds(data: st.DataObject, told: list[Told]) -> None:
-        events = [*BIRTHS, *(one.at(NOW) for one in told)]
+    @given(data=st.data(), told=sets)
+    def holds(data: st.DataObject, told: list[Event]) -> None:
+        events = [*births, *told]
         model = ModelGraph()
+        run(model.add_accounts(imported, 1))
         run(model.apply(events, NOW))
         expected = run(all_of(model))
         for is_tidied in (False, True):
@@ -351,7 +378,7 @@ def test_neither_order_nor_repetition_nor_batches_change_what_is_shown(begin: Be
             shuffled = data.draw(st.permutations([*events, *again]))
             size = data.draw(st.integers(1, 10))
             batches = [shuffled[first : first + size] for first in range(0, len(shuffled), size)]
-            with told_to_a_store(begin, batches, is_tidied=is_tidied) as graph:
+            with told_to_a_store(begin, imported, batches, is_tidied=is_tidied) as graph:
                 assert expected == run(all_of(graph))
 
     holds()

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import apsw
+import httpx
 import pytest
 
 from frozen_clock import FrozenClock
@@ -72,6 +73,17 @@ def test_events_are_applied_and_told_line_by_line(server: Server, store_path: Pa
     assert (200, {"applied": 0, "duplicate": 0, "rejected": []}) == posted(server, store_path, b"")
 
 
+def test_events_that_name_an_account_by_username_are_rejected(server: Server, store_path: Path) -> None:
+    """An erasure that reached nobody is not told as applied."""
+    account = {"event": "account", "account": "2", "at": AT, "username": "ben"}
+    erasure = {"event": "erase", "account": "ben", "at": AT}
+    rejected = [{"line": 2, "reason": "ben is the username of an account whose key is 2"}]
+
+    status, answer = posted(server, store_path, lines(account, erasure))
+
+    assert (200, {"applied": 1, "duplicate": 0, "rejected": rejected}) == (status, answer)
+
+
 @pytest.mark.parametrize("token", [None, "", "wrong", "x" * 43, "\xff" * 20])
 def test_without_the_token_nothing_is_applied(server: Server, store_path: Path, token: str | None) -> None:
     """401 in JSON; health and version need none."""
@@ -81,6 +93,18 @@ def test_without_the_token_nothing_is_applied(server: Server, store_path: Path, 
     assert {"error": {"code": "access_token_invalid", "message": "The management token is absent or wrong."}} == answer
     assert 0 == json.loads(retinue("check", "--store", store_path, "--json").stdout)["facts"]["accounts"]
     assert [200, 200] == [asked(server.management_url, path, method="GET")[0] for path in ("/health", "/version")]
+
+
+def test_a_basic_header_is_named(server: Server, store_path: Path) -> None:
+    """An HTTP library may have replaced the management token by what a netrc file holds."""
+    url = f"{server.management_url}{EVENTS}"
+    headers = {"Authorization": "Basic eDp5"}
+
+    answer = httpx.post(url, content=lines(follow("a", "b")), headers=headers, timeout=30)
+
+    assert answer.status_code == 401
+    assert answer.json()["error"]["message"].startswith("The management token is absent or wrong.")
+    assert "a netrc file may have replaced the token" in answer.json()["error"]["message"]
 
 
 def test_the_public_port_knows_nothing_of_events(server: Server, store_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What is refused before, beside and after the body: tokens, paths, methods, sizes, visibility, faults of our own."""
 
 import asyncio
+import base64
 import logging
 from typing import Any
 
@@ -13,6 +14,7 @@ from retinue.model import Account, ErasureEvent, FollowEvent, Profile, Slice, St
 from retinue.requests import MAX_BODY_BYTES
 from retinue.web.asgi import Application
 from retinue.web.routes import NOT_SERVED
+from retinue.web.routes import REVOKE_PATH as REVOKE
 from service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
 
 INVALID_TOKEN = "The access token is invalid or not found in the request."
@@ -40,7 +42,6 @@ def refusal(answer: httpx.Response) -> tuple[int, str, str]:
         "Bearer ",
         "Bearer clt.unknown",
         "Bearer act.user-token",
-        "Basic {token}",
         "{token}",
         "Bearer{token}",
         "Bearer {token}x",
@@ -54,6 +55,58 @@ def test_without_a_good_token_nothing_is_answered(service: Service, authorizatio
 
     for body in (b'{"username":"a"}', b"nonsense", b""):
         assert refusal(service.post(path, body, headers)) == (401, "access_token_invalid", INVALID_TOKEN)
+
+
+NETRC = f"{INVALID_TOKEN} The Authorization header is Basic, not Bearer; a netrc file may have replaced the token."
+
+
+@pytest.mark.parametrize("path", RESEARCH)
+@pytest.mark.parametrize("authorization", ["Basic {token}", "basic {token}", "Basic ", "BASIC eDp5"])
+def test_a_basic_header_is_named(service: Service, authorization: str, path: str) -> None:
+    """The client sent a bearer token, but its HTTP library preferred a netrc file."""
+    headers = {"Authorization": authorization.format(token=service.token)}
+
+    assert refusal(service.post(path, b'{"username":"a"}', headers)) == (401, "access_token_invalid", NETRC)
+
+
+@pytest.mark.parametrize("path", [TOKEN, REVOKE])
+def test_credentials_in_a_basic_header_are_named(service: Service, path: str) -> None:
+    """They belong in the body; beside a good body the header does not matter."""
+    pair = base64.b64encode(f"{service.client_key}:{service.secret}".encode()).decode()
+    basic = {"Authorization": f"Basic {pair}"}
+    form = f"client_key={service.client_key}&client_secret={service.secret}&grant_type=client_credentials&token=x"
+    hint = "The Authorization header is Basic: send client_key and client_secret in the body."
+
+    answers = {body: service.post(path, body.encode(), basic) for body in ("grant_type=x", "client_key=k", form)}
+
+    told = [(answer.status_code, answer.json().get("error_description")) for answer in answers.values()]
+    assert told[0] == (400, f"Client key is missed in request. {hint}")
+    assert told[1] == (400, f"Client secret is missed in request. {hint}")
+    assert told[2][0] == 200
+    assert service.post(path, b"grant_type=x").json()["error_description"] == "Client key is missed in request."
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("text", ['{"username":"a"}', "username=a&max_count=3"])
+def test_wide_encodings_are_named(service: Service, encoding: str, text: str) -> None:
+    """With a byte order mark and without; the token endpoint says the same."""
+    fault = "body: expected a JSON object or form pairs in UTF-8, but it is in UTF-16 or UTF-32"
+    body = text.encode(encoding)
+
+    assert refusal(service.ask(body)) == (400, "invalid_params", fault)
+    answer = service.post(TOKEN, body)
+    assert answer.json()["error_description"] == f"The request parameters are malformed. {fault}"
+
+
+@pytest.mark.parametrize("text", ['{"username":"p","max_count":1}', "username=p&max_count=1"])
+def test_a_byte_order_mark_is_ignored(service: Service, text: str) -> None:
+    """In front of JSON and of form pairs, also for tokens; one alone is an empty body."""
+    service.follow("p", ("b", 1000000100), ("c", 1000000200))
+    form = f"client_key={service.client_key}&client_secret={service.secret}&grant_type=client_credentials"
+
+    assert service.ask(text.encode("utf-8-sig")).json()["data"] == service.ask(text.encode()).json()["data"]
+    assert service.post(TOKEN, form.encode("utf-8-sig")).status_code == 200
+    assert service.ask("".encode("utf-8-sig")).status_code == 400
 
 
 def test_a_token_in_query_or_body_does_not_count(service: Service) -> None:

@@ -128,6 +128,7 @@ def test_any_body_in_any_pieces_is_answered_alike(
         [b"Connection: Upgrade", b"Upgrade: websocket"],
         [b"Expect: 100-continue"],
         [b"Authorization: Bearer other"],
+        [b"Authorization: Basic eDp5"],
         [b"X-Empty:"],
         [b"Content-Length: 3"],
         [b"Transfer-Encoding: chunked"],

@@ -32,7 +32,7 @@ from retinue.model import (
     Stretch,
     Visibility,
 )
-from retinue.store.base import GraphReader, GraphWriter, Verdict
+from retinue.store.base import Decision, GraphReader, GraphWriter, NotAKey, Verdict
 from retinue.store.client_rows import CLOCK_SKEW_SECONDS
 from sites import Begin, Site, begin_of
 
@@ -71,11 +71,11 @@ class OpenStore:
         """Create or change accounts."""
         return self._noticed(run(self.writer.add_accounts(records, now)))
 
-    def apply(self, *events: Event, now: int = NOW) -> list[Verdict]:
+    def apply(self, *events: Event, now: int = NOW) -> list[Decision]:
         """Apply events."""
         return self._noticed(run(self.writer.apply(events, now)))
 
-    def erase(self, *keys: str) -> list[Verdict]:
+    def erase(self, *keys: str) -> list[Decision]:
         """Erase accounts."""
         return self.apply(*(ErasureEvent(key, NOW) for key in keys))
 
@@ -521,7 +521,7 @@ def test_a_new_key_is_meant_before_an_old_name(store: OpenStore) -> None:
     store.accounts(AccountRecord("2", "6", "x"))
     assert run(store.writer.keys_of(["2"])) == ["6"]
 
-    store.apply(followed("7", "2", 100))
+    store.accounts(AccountRecord(key="2"))
     assert run(store.writer.keys_of(["2"])) == ["2"]
 
 
@@ -592,14 +592,59 @@ def test_accounts_are_named_by_key_or_username(store: OpenStore) -> None:
     assert not store.knows("17")
 
 
-def test_events_name_accounts_by_key_alone(store: OpenStore) -> None:
-    """A username in the place of a key is another account."""
-    store.accounts(AccountRecord("anna", key="17"))
-    store.apply(followed("anna", "x", 100), followed("17", "y", 100))
+def events_of(other: str, key: str) -> list[Event]:
+    """Return events of every kind that name an account in every place, some beside another account."""
+    return [
+        followed(key, other, 300),
+        followed(other, key, 300),
+        unfollowed(key, other, 300),
+        unfollowed(other, key, 300),
+        said(key, 300, username="new"),
+        said(key, 300, visibility=PRIVATE),
+        ErasureEvent(key, 300),
+    ]
 
-    assert store.names("anna") == ["y"]
-    assert store.names("x", FOLLOWERS) == []
-    assert store.counts("x") == (0, 1)
+
+@pytest.mark.parametrize("is_former", [False, True])
+@pytest.mark.parametrize("name", ["anna", "ANNA", "@anna", "@Anna"])
+def test_an_event_that_names_an_account_by_username_is_rejected(store: OpenStore, name: str, is_former: bool) -> None:
+    """In every place of every kind, in every spelling, and nobody is created for it."""
+    store.accounts(AccountRecord("anna", key="17"), AccountRecord("fan", key="18"))
+    store.apply(followed("18", "17", 100))
+    if is_former:
+        store.apply(said("17", NOW + 1, username="annika"), now=NOW + 1)
+    mistake = NotAKey(name, "17", is_current=not is_former)
+    events = [*events_of("18", name), *events_of("new", name)]
+
+    assert store.apply(*events) == [mistake] * len(events)
+    assert run(store.writer.not_keys([name, "17", "new"])) == [mistake, None, None]
+    assert not store.knows("new")
+    assert store.names("fan") == ["annika" if is_former else "anna"]
+    assert store.counts("fan") == (1, 0)
+
+
+def test_a_username_that_is_also_a_key_is_the_key(store: OpenStore) -> None:
+    """Also while it is nobody's any more: the erased account is meant then."""
+    store.accounts(AccountRecord("18", key="17"), AccountRecord("ben", key="18"))
+
+    assert store.apply(followed("17", "18", 100), ErasureEvent("18", 200)) == [A, A]
+    assert store.apply(ErasureEvent("18", 200), followed("17", "18", 300)) == [D, E]
+    assert store.knows("18")
+
+
+def test_a_key_with_an_at_is_not_taken_for_another_account(store: OpenStore) -> None:
+    """An account may have its bare form as key and go by another name."""
+    store.accounts(AccountRecord("annie", key="anna"))
+
+    assert store.apply(ErasureEvent("@anna", 100)) == [NotAKey("@anna", "anna", is_current=False)]
+    assert store.knows("annie")
+
+
+@pytest.mark.parametrize("keys", [("ann", "Ann"), ("Ann", "ann"), ("ann", "@ann")])
+def test_two_new_keys_that_are_one_name_do_not_follow_each_other(store: OpenStore, keys: tuple[str, str]) -> None:
+    """They would be one account with one username."""
+    assert store.apply(followed(*keys, 100), unfollowed(*keys, 100)) == [S, S]
+    assert not store.knows("ann")
 
 
 def test_an_account_known_by_key_alone_has_it_as_its_name(store: OpenStore) -> None:
@@ -766,16 +811,18 @@ def test_ids_may_differ_in_case_alone(store: OpenStore) -> None:
 
 
 @pytest.mark.parametrize("keys", [("UCabc", "UCAbc"), ("UCAbc", "UCabc")])
-def test_of_keys_that_are_one_name_the_smaller_has_it(store: OpenStore, keys: tuple[str, str]) -> None:
-    """As of all claims of one second, here second 0; whatever else is known of the accounts, in whatever order."""
-    for key in keys:
-        store.apply(followed(key, "x", 100))
-    assert store.counts("ucabc") == (1, 0)
-    assert store.counts("x") == (0, 2)
+def test_of_keys_that_are_one_name_the_second_comes_by_import(store: OpenStore, keys: tuple[str, str]) -> None:
+    """An event must not bring it, since it looks like the first one's username; after the import it is a key."""
+    first, second = keys
+    assert store.apply(followed(first, "x", 100), followed(second, "x", 100)) == [
+        A,
+        NotAKey(second, first, is_current=True),
+    ]
     assert store.names("x", FOLLOWERS) == ["ucabc"]
 
-    store.apply(said("UCAbc", 5, username="zed"))
-    assert sorted(store.names("x", FOLLOWERS)) == ["zed"]
+    store.accounts(AccountRecord("zed", key=second))
+    assert store.apply(followed(second, "x", 100)) == [A]
+    assert sorted(store.names("x", FOLLOWERS)) == ["ucabc", "zed"]
 
 
 def test_an_id_that_was_first_seen_in_a_follow_is_found_again(store: OpenStore) -> None:

@@ -12,7 +12,8 @@
         ├── BadBody  BadField  BadCountOrCursor  BodyTooLarge
         ├── AccountNotFound  AccountPrivate  AccountWithheld
         ├── TokenInvalid  ScopeMissing  RateExceeded  QuotaSpent
-        ├── ParameterMissing  ParametersMalformed  GrantUnsupported  SecretWrong  ClientInvalid  TokenUnknown
+        ├── ParameterMissing  CredentialsInHeader  ParametersMalformed  GrantUnsupported
+        ├── SecretWrong  ClientInvalid  TokenUnknown
         ├── PathUnsupported  EndpointNotServed  MethodNotAllowed
         └── StoreUnavailable  Overloaded  NotHttp  HeadTooLarge  InternalFault
 
@@ -89,7 +90,7 @@ class AccountWithheld(Refusal):
 
 
 class TokenInvalid(Refusal):
-    """The access token is absent, malformed, unknown, expired or revoked."""
+    """The access token is absent, malformed, unknown, expired or revoked; `detail` may say more."""
 
 
 class ScopeMissing(Refusal):
@@ -100,8 +101,12 @@ class ParameterMissing(Refusal):
     """The token request lacks the parameter described by `detail`."""
 
 
+class CredentialsInHeader(Refusal):
+    """The token request lacks the parameter described by `detail`, and has a Basic Authorization header instead."""
+
+
 class ParametersMalformed(Refusal):
-    """The token request cannot be read."""
+    """The token request cannot be read; `detail` says which part of it."""
 
 
 class GrantUnsupported(Refusal):

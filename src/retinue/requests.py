@@ -20,6 +20,8 @@ PROFILE_FIELDS = Profile.__struct_fields__
 
 _MAX_INT64 = 2**63 - 1
 _FIRST_MILLISECONDS = 10**11  # the year 5138 as seconds, 1973 as milliseconds: real clients send both
+_UTF8_BOM = b"\xef\xbb\xbf"
+_EXPECTED_BODY = "expected a JSON object or form pairs in UTF-8"
 _DIGITS = re.compile(r"-?[0-9]{1,20}")
 
 
@@ -107,6 +109,7 @@ _decode_value = msgspec.json.Decoder().decode
 
 def _read_fields(body: bytes) -> tuple[Any, Any, Any, Any]:
     """The values of username, max_count, cursor and as_of; None where a field is absent."""
+    body = body.removeprefix(_UTF8_BOM)
     try:
         if not body.isascii():
             body.decode()  # the decoder does not look into what it skips
@@ -118,7 +121,7 @@ def _read_fields(body: bytes) -> tuple[Any, Any, Any, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError):
         pairs = None if _is_json(body) else read_pairs(body)
     if pairs is None:
-        raise errors.BadBody("expected a JSON object or form pairs in UTF-8")
+        raise errors.BadBody(_EXPECTED_BODY + _encoding_hint(body))
     return pairs.get("username"), pairs.get("max_count"), pairs.get("cursor"), pairs.get("as_of")
 
 
@@ -129,11 +132,8 @@ def _value(raw: Raw) -> Any:
     try:
         return _decode_value(raw)
     except msgspec.ValidationError:
-        return _MAX_INT64 + 1 if bytes(raw)[:1] in b"-0123456789" else _Unreadable
-
-
-class _Unreadable:
-    """Stands for a value with such a number somewhere inside; it fits no field."""
+        first = bytes(raw)[:1]
+        return [] if first == b"[" else {} if first == b"{" else _MAX_INT64 + 1
 
 
 def _is_json(body: bytes) -> bool:
@@ -148,7 +148,7 @@ def _is_json(body: bytes) -> bool:
 
 def read_pairs(body: bytes) -> dict[str, str] | None:
     """Form pairs, the last of equal names; None where the body is none. What begins like JSON never is."""
-    if body.lstrip()[:1] in (b"{", b"[") or b"=" not in body:
+    if body.lstrip()[:1] in (b"{", b"[") or b"=" not in body or _encoding_hint(body):
         return None
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, errors="strict"))
@@ -156,10 +156,23 @@ def read_pairs(body: bytes) -> dict[str, str] | None:
         return None
 
 
+def _encoding_hint(body: bytes) -> str:
+    """Say so if a body is UTF-16 or UTF-32: it has a byte order mark, or a NUL beside its first character."""
+    is_wide = body[:2] in (b"\xff\xfe", b"\xfe\xff") or 0 in body[:2]
+    return ", but it is in UTF-16 or UTF-32" if is_wide else ""
+
+
+def _type_hint(value: Any) -> str:
+    """Say so if a value is an array or an object: R's jsonlite puts every value into an array unless told not to."""
+    if isinstance(value, list):
+        return ", not an array (in R, toJSON needs auto_unbox = TRUE)"
+    return ", not an object" if isinstance(value, dict) else ""
+
+
 def _username(value: Any) -> str:
     if isinstance(value, str) and value not in _NO_NAMES:
         return value
-    raise errors.BadField("username: expected a non-empty string")
+    raise errors.BadField(f"username: expected a non-empty string{_type_hint(value)}")
 
 
 def _max_count(value: Any) -> int:
@@ -167,7 +180,7 @@ def _max_count(value: Any) -> int:
         return DEFAULT_COUNT
     count = _whole(value)
     if count is None:
-        raise errors.BadField(f"max_count: expected an integer from 1 to {MAX_COUNT}")
+        raise errors.BadField(f"max_count: expected an integer from 1 to {MAX_COUNT}{_type_hint(value)}")
     if not 1 <= count <= MAX_COUNT:
         raise errors.BadCountOrCursor
     return count
@@ -179,7 +192,7 @@ def _second(value: Any, name: str) -> int | None:
         return None
     second = _whole(value)
     if second is None:
-        raise errors.BadField(f"{name}: expected Unix seconds as an integer of 0 or more")
+        raise errors.BadField(f"{name}: expected Unix seconds as an integer of 0 or more{_type_hint(value)}")
     if not 0 <= second <= _MAX_INT64:
         raise errors.BadCountOrCursor
     if second >= _FIRST_MILLISECONDS:
@@ -216,20 +229,23 @@ def _profile_fields(query_string: bytes) -> list[str]:
 # --- parameters of a token request ----------------------------------------------------------------------------------
 
 
+PROOF_LABELS = ("Client key", "Client secret")
+
+
 def _read_parameters(body: bytes) -> dict[str, Any]:
+    body = body.removeprefix(_UTF8_BOM)
     pairs = read_pairs(body) if body else {}
     if pairs is not None:
         return dict(pairs)
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise errors.ParametersMalformed from None
+        raise errors.ParametersMalformed(f"body: {_EXPECTED_BODY}{_encoding_hint(body)}") from None
 
 
 def _proof(parameters: dict[str, Any]) -> Proof:
-    return Proof(
-        _parameter(parameters, "client_key", "Client key"), _parameter(parameters, "client_secret", "Client secret")
-    )
+    key, secret = PROOF_LABELS
+    return Proof(_parameter(parameters, "client_key", key), _parameter(parameters, "client_secret", secret))
 
 
 def _parameter(parameters: dict[str, Any], name: str, label: str) -> str:
@@ -237,5 +253,5 @@ def _parameter(parameters: dict[str, Any], name: str, label: str) -> str:
     if value is None:
         raise errors.ParameterMissing(label)
     if not isinstance(value, str) or not value:
-        raise errors.ParametersMalformed
+        raise errors.ParametersMalformed(f"{name}: expected a non-empty string{_type_hint(value)}")
     return value

@@ -22,7 +22,7 @@ _MAX_QUOTED = 255
 
 
 class Wording(Struct, frozen=True):
-    """How a refusal reads on the wire. `{detail}` stands for the refusal's own detail.
+    """How a refusal reads on the wire. `{detail}` stands for the refusal's own detail, which may be empty at the end.
 
     `flat_code` is the code at the token endpoint, whose errors follow OAuth instead of the v2 envelope.
     """
@@ -48,7 +48,10 @@ WORDINGS: dict[type[errors.Refusal], Wording] = {
     errors.AccountPrivate: Wording(400, "invalid_params", "username {detail} is private"),
     errors.AccountWithheld: Wording(400, "invalid_params", "API cannot return this user's information"),
     errors.TokenInvalid: Wording(
-        401, "access_token_invalid", "The access token is invalid or not found in the request.", "invalid_grant"
+        401,
+        "access_token_invalid",
+        "The access token is invalid or not found in the request. {detail}",
+        "invalid_grant",
     ),
     errors.ScopeMissing: Wording(
         401,
@@ -57,7 +60,13 @@ WORDINGS: dict[type[errors.Refusal], Wording] = {
         "invalid_scope",
     ),
     errors.ParameterMissing: Wording(400, "invalid_params", "{detail} is missed in request."),
-    errors.ParametersMalformed: Wording(400, "invalid_params", "The request parameters are malformed."),
+    errors.CredentialsInHeader: Wording(
+        400,
+        "invalid_params",
+        "{detail} is missed in request. The Authorization header is Basic:"
+        " send client_key and client_secret in the body.",
+    ),
+    errors.ParametersMalformed: Wording(400, "invalid_params", "The request parameters are malformed. {detail}"),
     errors.GrantUnsupported: Wording(
         400, "invalid_params", "The grant type must be client_credentials.", "unsupported_grant_type"
     ),
@@ -107,7 +116,7 @@ def flat_refusal_body(refusal: errors.Refusal, log_id: str) -> bytes:
 
 def _message(wording: Wording, refusal: errors.Refusal) -> str:
     """A name is repeated as it was sent, but no longer than a name can be."""
-    return wording.message.format(detail=refusal.detail[:_MAX_QUOTED])
+    return wording.message.format(detail=refusal.detail[:_MAX_QUOTED]).rstrip()
 
 
 # --- answers --------------------------------------------------------------------------------------------------------

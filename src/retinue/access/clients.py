@@ -5,7 +5,8 @@ and no SQL.
 """
 
 import hashlib
-from base64 import b32encode, urlsafe_b64encode
+import string
+from base64 import b32encode
 from collections.abc import Callable, Iterator
 
 from msgspec import UNSET, Struct, structs
@@ -16,6 +17,7 @@ from retinue.model import RESEARCH_SCOPE, Client, ClientChange, Quota, Rate, Use
 from retinue.store.base import AccessStore
 
 SECRET_BYTES = 32
+SECRET_CHARACTERS = 43  # 62 to this power is more than 256 bits
 CLIENT_KEY_BYTES = 10
 GRACE_SECONDS = 24 * 3600
 LONGEST_GRACE_SECONDS = 366 * 24 * 3600
@@ -26,6 +28,7 @@ LAST_SECOND = 253_402_300_799  # the end of the year 9999
 
 _LONGEST = {"name": 200, "contact": 500, "notes": 5000}
 _LONGEST_SCOPE = 100
+_DIGITS = string.digits + string.ascii_letters
 _SHOWN_AS_THEY_ARE = (
     *("name", "contact", "notes"),
     *("created_at", "not_before", "not_after", "suspended_at", "revoked_at"),
@@ -159,8 +162,16 @@ def digest_of(secret: str) -> bytes:
 
 
 def fresh_secret(random_bytes: Callable[[int], bytes]) -> str:
-    """256 random bits as letters, digits, `-` and `_`."""
-    return urlsafe_b64encode(random_bytes(SECRET_BYTES)).rstrip(b"=").decode()
+    """Return 256 random bits as letters and digits.
+
+    Command lines take a word that begins with `-` for an option, so base64 will not do.
+    """
+    number = int.from_bytes(random_bytes(SECRET_BYTES))
+    digits = []
+    for _ in range(SECRET_CHARACTERS):
+        number, digit = divmod(number, len(_DIGITS))
+        digits.append(_DIGITS[digit])
+    return "".join(digits)
 
 
 def _changed(client: Client, change: ClientChange) -> Client:

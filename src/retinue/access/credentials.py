@@ -21,6 +21,8 @@ REMEMBER_SECONDS = 0.9
 REMEMBER_AT_MOST = 10_000
 LONGEST_REMEMBERED = MAX_TOKEN_BYTES + 50  # of a header, which may be filled up with blanks
 
+BASIC_HINT = "The Authorization header is Basic, not Bearer; a netrc file may have replaced the token."
+
 _NOBODY = Secrets(b"")
 
 
@@ -122,9 +124,16 @@ def bearer_token(authorization: bytes) -> bytes:
     """The token in an Authorization header. Raises `TokenInvalid`."""
     scheme, _, rest = authorization.partition(b" ")
     token = rest.strip(b" \t")
+    if is_basic(authorization):
+        raise TokenInvalid(BASIC_HINT)
     if scheme.lower() != b"bearer" or not 0 < len(token) <= MAX_TOKEN_BYTES:
         raise TokenInvalid
     return token
+
+
+def is_basic(authorization: bytes) -> bool:
+    """Return whether an Authorization header has the Basic scheme, as programs make it of a netrc file."""
+    return authorization[:6].lower() == b"basic "
 
 
 def _kept_out(client: Client, now: int) -> str:

@@ -9,11 +9,10 @@ import os
 import re
 import secrets
 import stat
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from pathlib import Path
 
-from retinue.access.clients import SECRET_BYTES
+from retinue.access.clients import fresh_secret
 from retinue.access.credentials import MAX_TOKEN_BYTES, bearer_token
 from retinue.errors import InputError, TokenInvalid
 
@@ -40,7 +39,7 @@ def management_token(path: Path, random_bytes: Callable[[int], bytes]) -> Manage
     """The token in a file, which is made with a fresh one if there is none. Raises `InputError`."""
     try:
         if not path.exists():
-            _make(path, urlsafe_b64encode(random_bytes(SECRET_BYTES)).rstrip(b"=") + b"\n")
+            _make(path, fresh_secret(random_bytes).encode() + b"\n")
         return ManagementToken(_content(path))
     except OSError as error:
         raise InputError(f"{path}: the management token cannot be kept here: {error.strerror}") from error

@@ -61,19 +61,22 @@ async def _forget(writer: "GraphWriter", keys: list[str], now: int) -> None:
     from retinue.errors import InputError
     from retinue.model import ErasureEvent
     from retinue.names import fault_in_key
-    from retinue.store.base import Verdict
+    from retinue.store.base import NotAKey, Verdict
 
-    meant = await writer.keys_of(keys)
-    for key, owner in zip(keys, meant, strict=True):
-        if owner not in (None, key):
-            raise InputError(f"{key} is the username of an account whose key is {owner}; nothing was erased")
+    for key in keys:
         if fault := fault_in_key(key):
             raise InputError(f"erase: {key!r} {fault}")
-    verdicts = await writer.apply([ErasureEvent(key, now) for key in keys], now)
-    for key, owner, verdict in zip(keys, meant, verdicts, strict=True):
-        if verdict is not Verdict.ACCEPTED:
+    for mistake in await writer.not_keys(keys):
+        if mistake is not None:
+            raise InputError(f"{mistake.value}; nothing was erased")
+    meant = await writer.keys_of(keys)
+    decisions = await writer.apply([ErasureEvent(key, now) for key in keys], now)
+    for key, owner, decision in zip(keys, meant, decisions, strict=True):
+        if isinstance(decision, NotAKey):  # another writer gave the name away meanwhile
+            raise InputError(f"{decision.value}; it was not erased")
+        if decision is Verdict.DUPLICATE:
             typer.echo(f"{key}: was erased before")
-        elif owner is None:
+        elif owner != key:
             typer.echo(f"{key}: no account has this key; should it come, it is rejected")
         else:
             typer.echo(f"{key}: erased")

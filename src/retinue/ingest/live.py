@@ -9,7 +9,7 @@ from retinue.ingest import surrogates
 from retinue.ingest.events import event_of
 from retinue.ingest.stream import RawLine, Splitter
 from retinue.ingest.values import BadRecord
-from retinue.store.base import GraphWriter, Verdict
+from retinue.store.base import Decision, GraphWriter, Verdict
 
 
 class Rejection(Struct, frozen=True):
@@ -55,9 +55,9 @@ async def apply_lines(writer: GraphWriter, lines: Iterable[RawLine], received_at
             except BadRecord as bad:
                 outcome.rejected.append(Rejection(line.number, str(bad)))
     outcome.latest = max((event.at for event in events), default=None)
-    verdicts = await writer.apply(events, received_at) if events else []
-    for number, verdict in zip(numbers, verdicts, strict=True):
-        _count(outcome, number, verdict)
+    decisions = await writer.apply(events, received_at) if events else []
+    for number, decision in zip(numbers, decisions, strict=True):
+        _count(outcome, number, decision)
     outcome.rejected.sort(key=lambda rejection: rejection.line)
     return outcome
 
@@ -68,10 +68,10 @@ async def apply_body(writer: GraphWriter, body: bytes, received_at: int) -> Outc
     return await apply_lines(writer, [*splitter.feed(body), *splitter.finish()], received_at)
 
 
-def _count(outcome: Outcome, line: int, verdict: Verdict) -> None:
-    if verdict is Verdict.ACCEPTED:
+def _count(outcome: Outcome, line: int, decision: Decision) -> None:
+    if decision is Verdict.ACCEPTED:
         outcome.applied += 1
-    elif verdict is Verdict.DUPLICATE:
+    elif decision is Verdict.DUPLICATE:
         outcome.duplicate += 1
     else:
-        outcome.rejected.append(Rejection(line, verdict.value))
+        outcome.rejected.append(Rejection(line, decision.value))

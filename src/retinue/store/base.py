@@ -48,6 +48,23 @@ class Verdict(Enum):
     ERASED = "the account was erased"
 
 
+class NotAKey(Struct, frozen=True):
+    """A rejection: an event names the account with `key` by a username instead, maybe by a former one."""
+
+    name: str
+    key: str
+    is_current: bool
+
+    @property
+    def value(self) -> str:
+        """The reason."""
+        name = "the username" if self.is_current else "a former name"
+        return f"{self.name} is {name} of an account whose key is {self.key}"
+
+
+Decision = Verdict | NotAKey  # what became of an event
+
+
 class GraphReader(Protocol[Shown_co]):
     """What answering needs of the graph. Each call sees one consistent state.
 
@@ -126,6 +143,10 @@ class GraphWriter(Protocol):
         """The keys of the accounts that names in an imported row mean now; None where there is none."""
         ...
 
+    async def not_keys(self, keys: Sequence[str]) -> list[NotAKey | None]:
+        """Return for each key why `apply` rejects it as a username, or None. Changes nothing."""
+        ...
+
     async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
         """Unfollow at a second everybody whom an account followed then, but for those named; returns how many.
 
@@ -133,10 +154,11 @@ class GraphWriter(Protocol):
         """
         ...
 
-    async def apply(self, events: Sequence[Event], received_at: int) -> list[Verdict]:
-        """Apply events in the given order; a verdict for each. DUPLICATE: known already.
+    async def apply(self, events: Sequence[Event], received_at: int) -> list[Decision]:
+        """Apply events in the given order; a decision for each. DUPLICATE: known already.
 
-        When it returns, they also survive a power loss. Accounts are named by key; unknown ones are created.
+        When it returns, they also survive a power loss. Accounts are named by key. Unknown ones are created, but not
+        under a name to which another account has a claim: that event is a mistake, and answered with `NotAKey`.
         An erased account's key and usernames are remembered as HMACs, and whatever comes for it is ERASED.
         """
         ...

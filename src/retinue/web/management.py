@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from retinue.access.audit import Auditor, Entry, Outcome
 from retinue.access.clients import Clients
+from retinue.access.credentials import BASIC_HINT, is_basic
 from retinue.access.management import ManagementToken
 from retinue.access.quotas import Quotas
 from retinue.clock import Clock, VirtualClock
@@ -148,8 +149,10 @@ def answer(value: Any, status: int = 200) -> Response:
 
 def _by_method(token: ManagementToken, handlers: Mapping[str, Handler]) -> Handler:
     async def handler(request: Request) -> Response:
-        if not token.is_in(request.headers.get("authorization", "").encode("latin-1")):
-            raise HTTPException(401, _NO_TOKEN, {"WWW-Authenticate": "Bearer"})
+        authorization = request.headers.get("authorization", "").encode("latin-1")
+        if not token.is_in(authorization):
+            message = f"{_NO_TOKEN} {BASIC_HINT}" if is_basic(authorization) else _NO_TOKEN
+            raise HTTPException(401, message, {"WWW-Authenticate": "Bearer"})
         return await handlers["GET" if request.method == "HEAD" else request.method](request)
 
     return handler

@@ -4,12 +4,13 @@ Nobody can keep another's client out: the secret is checked first, and whoever h
 those who have not.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from retinue import requests, wire
-from retinue.access.credentials import Credentials
+from retinue.access.credentials import Credentials, is_basic
 from retinue.access.quotas import Quotas
-from retinue.errors import RateExceeded, SecretWrong
+from retinue.errors import CredentialsInHeader, ParameterMissing, RateExceeded, SecretWrong
 from retinue.model import Client
 from retinue.web.asgi import Answer, Handler, Request
 
@@ -56,7 +57,10 @@ def token_handler(gate: Gate, credentials: Credentials) -> Handler:
     """Answers client key and secret with a token."""
 
     async def handler(request: Request) -> Answer:
-        client = await gate.client(request, requests.read_token_request(await request.body()))
+        body = await request.body()
+        with _header_noticed(request):
+            proof = requests.read_token_request(body)
+        client = await gate.client(request, proof)
         return Answer(wire.token_body(await credentials.issue_token(client)), _NO_STORE)
 
     return handler
@@ -66,8 +70,21 @@ def revoke_handler(gate: Gate, credentials: Credentials) -> Handler:
     """Ends a token of the client whose key and secret come with it."""
 
     async def handler(request: Request) -> Answer:
-        proof, token = requests.read_revoke_request(await request.body())
+        body = await request.body()
+        with _header_noticed(request):
+            proof, token = requests.read_revoke_request(body)
         await credentials.revoke_token(await gate.client(request, proof), token)
         return Answer(wire.REVOKED_BODY, _NO_STORE)
 
     return handler
+
+
+@contextmanager
+def _header_noticed(request: Request) -> Iterator[None]:
+    """Say so if a client sends its key and secret as RFC 6749's `client_secret_basic`, which is not supported."""
+    try:
+        yield
+    except ParameterMissing as missing:
+        if missing.detail in requests.PROOF_LABELS and is_basic(request.header(b"authorization")):
+            raise CredentialsInHeader(missing.detail) from None
+        raise

@@ -71,6 +71,9 @@ class Work:
         for event in events:
             keys += [event.follower, event.followee] if isinstance(event, FollowEvent) else [_key_of(event)]
         accounts = self._accounts(ACCOUNT_KEY, keys)
+        unknown = [key for key in keys if key not in accounts]
+        self._accounts(ACCOUNT_KEY, map(names.without_at, unknown))
+        self._accounts(USERNAME, map(names.fold, unknown))
         self._expect(
             (accounts.get(event.follower), accounts.get(event.followee), event.at)
             for event in events

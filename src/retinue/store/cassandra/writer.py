@@ -9,7 +9,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from retinue.model import AccountRecord, Event, FollowRecord
-from retinue.store.base import Verdict
+from retinue.store.base import Decision, NotAKey, Verdict
 from retinue.store.cassandra import progress
 from retinue.store.cassandra.groups import Groups
 from retinue.store.cassandra.lease import Lease
@@ -62,6 +62,11 @@ class CassandraGraphWriter:
         with self._lease_held():
             return [self._work.changes.key_of(name) for name in names]
 
+    async def not_keys(self, keys: Sequence[str]) -> list[NotAKey | None]:
+        """Return for each key why `apply` rejects it as a username, or None."""
+        with self._lease_held():
+            return [self._work.changes.not_a_key(key) for key in keys]
+
     async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
         """Unfollow everybody whom an account followed at a second, but for those named; returns how many."""
         with self._lease_held():
@@ -69,8 +74,8 @@ class CassandraGraphWriter:
         verdicts = self._in_groups(missing, lambda _: None, lambda pair: self._work.changes.end(pair, at))
         return sum(verdict is Verdict.ACCEPTED for verdict in verdicts)
 
-    async def apply(self, events: Sequence[Event], received_at: int) -> list[Verdict]:
-        """Apply events in the given order; a verdict for each."""
+    async def apply(self, events: Sequence[Event], received_at: int) -> list[Decision]:
+        """Apply events in the given order; a decision for each."""
         changes = self._work.changes
         return self._in_groups(events, self._work.expect_events, lambda event: changes.apply(event, received_at))
 

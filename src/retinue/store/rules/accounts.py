@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from retinue import names
 from retinue.model import AccountRecord
-from retinue.store.base import Verdict
+from retinue.store.base import NotAKey, Verdict
 from retinue.store.rules.resolver import Resolver
 from retinue.store.rules.sides import Sides
 from retinue.store.rules.tables import AccountTable, ClaimTable, PostdatedTable, Tables
@@ -69,6 +69,19 @@ class Accounts:
         if names.fault_in_username(name) is None:
             self._change(account, AccountRecord(name), 0, is_new=True)
         return account
+
+    def named_instead(self, key: str) -> NotAKey | None:
+        """Return which account carries or carried an unknown key as its username, or None.
+
+        A new account is called like its key. Under a name that is another's it would be in no list, and whatever is
+        said of it would reach neither account.
+        """
+        folded = names.fold(key)
+        account = self._claims.best(folded) or self._resolver.with_key(names.without_at(key))
+        if account is None:
+            return None
+        stored = self.stored(account)
+        return NotAKey(key, stored.key, is_current=stored.folded == folded)
 
     def stored(self, account: int) -> Stored:
         """What is stored of an account."""

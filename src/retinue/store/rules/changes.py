@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from retinue import names
 from retinue.history import Moment
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, FollowEvent, FollowRecord
-from retinue.store.base import Verdict
+from retinue.store.base import Decision, NotAKey, Verdict
 from retinue.store.bulk import NOBODY
 from retinue.store.rules.accounts import Accounts
 from retinue.store.rules.pairs import Pairs
@@ -101,7 +101,7 @@ class GraphChanges:
         followed = self._pairs.learn(pair, self._pairs.state(pair), Moment(at), latest, wanted)
         return ended if followed is Verdict.DUPLICATE else followed
 
-    def apply(self, event: Event, received_at: int) -> Verdict:
+    def apply(self, event: Event, received_at: int) -> Decision:
         """Apply one event; accounts by key."""
         received_at = _second(received_at)
         if isinstance(event, FollowEvent):
@@ -114,6 +114,12 @@ class GraphChanges:
         """The key of the account that a name in an imported row means."""
         account = self._resolver.find(name)
         return None if account is None else self._accounts.stored(account).key
+
+    def not_a_key(self, key: str) -> NotAKey | None:
+        """Return why an event must not name an account so, or None."""
+        if self._resolver.with_key(key) is not None or self._tombstones.has_key(key):
+            return None
+        return self._accounts.named_instead(key)
 
     def missing(self, follower: str, followees: Collection[str], at: int) -> list[Pair]:
         """Pairs of somebody who followed others than those named at a second."""
@@ -135,7 +141,7 @@ class GraphChanges:
         """Do some of what is left to do; whether there is more."""
         return self._tidying.work(is_time_left)
 
-    def _follow(self, event: FollowEvent, received_at: int) -> Verdict:
+    def _follow(self, event: FollowEvent, received_at: int) -> Decision:
         if event.follower == event.followee:
             return Verdict.SELF_FOLLOW
         at = min(event.at, received_at)
@@ -150,23 +156,29 @@ class GraphChanges:
             self._postdated.keep(claimed, at)
         return verdict
 
-    def _pair(self, event: FollowEvent, at: int, received_at: int) -> Pair | Verdict:
+    def _pair(self, event: FollowEvent, at: int, received_at: int) -> Pair | Decision:
         """The two accounts of an event, made where they are not known; or why there are none."""
         found = self._resolver.with_key(event.follower), self._resolver.with_key(event.followee)
         follower, followee = found
         if follower is None or followee is None:
-            for account, key in zip(found, (event.follower, event.followee), strict=True):
-                if account is None and self._tombstones.has_key(key):
-                    return Verdict.ERASED
+            keys = (event.follower, event.followee)
+            if any(account is None and self._tombstones.has_key(key) for account, key in zip(found, keys, strict=True)):
+                return Verdict.ERASED
+            if mistake := self.not_a_key(event.follower) or self.not_a_key(event.followee):
+                return mistake
+            if found == (None, None) and names.fold(event.follower) == names.fold(event.followee):
+                return Verdict.SELF_FOLLOW
             if event.is_follow and not self._pairs.has_room(found, at, received_at):
                 return Verdict.LIST_FULL
             follower = follower or self._accounts.create(event.follower, event.follower)
             followee = followee or self._accounts.create(event.followee, event.followee)
         return Pair(follower, followee)
 
-    def _change(self, event: AccountEvent, received_at: int) -> Verdict:
+    def _change(self, event: AccountEvent, received_at: int) -> Decision:
         key = event.record.key
         assert key is not None
+        if mistake := self.not_a_key(key):
+            return mistake
         found = self._resolver.with_key(key)
         if found and self._postdated.has(Claimed(found, 0, name_of(event.record), event.at)):
             return Verdict.DUPLICATE
@@ -185,7 +197,9 @@ class GraphChanges:
             return None
         return self._pairs.learn(pair, state, Moment(seen_at), received_at)
 
-    def _erase(self, event: ErasureEvent) -> Verdict:
+    def _erase(self, event: ErasureEvent) -> Decision:
+        if mistake := self.not_a_key(event.key):
+            return mistake
         account = self._resolver.with_key(event.key)
         if account is not None:
             self._accounts.wipe(account)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from retinue.clock import Clock
 from retinue.model import AccountRecord, Event, FollowRecord
-from retinue.store.base import Verdict
+from retinue.store.base import Decision, NotAKey, Verdict
 from retinue.store.bulk import Loaded, OnShare, Sorted
 from retinue.store.sqlite import files
 from retinue.store.sqlite.compaction import compact
@@ -66,6 +66,11 @@ class SqliteGraphWriter:
         with self._one_state():
             return [self._changes.key_of(name) for name in names]
 
+    async def not_keys(self, keys: Sequence[str]) -> list[NotAKey | None]:
+        """Return for each key why `apply` rejects it as a username, or None."""
+        with self._one_state():
+            return [self._changes.not_a_key(key) for key in keys]
+
     async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
         """Unfollow everybody whom an account followed at a second, but for those named; returns how many."""
         with self._one_state():
@@ -73,8 +78,8 @@ class SqliteGraphWriter:
         verdicts = self._in_short_transactions(missing, lambda pair: self._changes.end(pair, at))
         return sum(verdict is Verdict.ACCEPTED for verdict in verdicts)
 
-    async def apply(self, events: Sequence[Event], received_at: int) -> list[Verdict]:
-        """Apply events in the given order; a verdict for each. They survive a power loss when it returns."""
+    async def apply(self, events: Sequence[Event], received_at: int) -> list[Decision]:
+        """Apply events in the given order; a decision for each. They survive a power loss when it returns."""
         self._wait_for_disk(True)
         try:
             return self._in_short_transactions(events, lambda event: self._changes.apply(event, received_at))
