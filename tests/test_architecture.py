@@ -1,6 +1,7 @@
 """The rules of the house, as data. When one stops a good change, change the rule here, on purpose."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,14 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     "uvloop": "serving/child.py",
     "msgspec": "",
 }
+
+# Results are printed by commands, into the one stream that `cli/output.py` makes of descriptor 1. Nothing else may
+# reach that descriptor.
+PRINTING = re.compile(r"\bprint\(|sys\.stdout|typer\.echo|(?<!def )\bConsole\((?!stderr=True)")
+AROUND_THE_STREAM = re.compile(
+    r"__stdout__|__stderr__|sys\.std(out|err) =|STDOUT_FILENO|/dev/(stdout|fd/1|tty)|os\.(dup2|write)\((1|sys)\b"
+    r"|\.fileno\(\), 1\)|std(out|err)\.(detach|reconfigure|fileno)|(open|FileIO)\(1\b"
+)
 
 # A command that runs another one hands its environment on.
 ENVIRONMENT_READERS = {"cli/run.py"}
@@ -200,6 +209,30 @@ def test_only_the_clock_reads_the_time_and_only_settings_name_the_environment(pa
     is_reader = path.relative_to(SOURCE).as_posix() in ENVIRONMENT_READERS
     assert is_reader == ("environ" in text.replace("environment", ""))
     assert place == "settings.py" or "RETINUE_" not in text
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_output_goes_through_one_stream(path: Path) -> None:
+    """Only commands print, and all of them into the stream that writes everything or fails."""
+    place = path.relative_to(SOURCE).as_posix()
+    code = without_docstrings(path.read_text())
+
+    assert place.startswith("cli/") or not PRINTING.search(code)
+    assert place == "cli/output.py" or not AROUND_THE_STREAM.search(code)
+
+
+def without_docstrings(text: str) -> str:
+    """Return source without its docstrings and comments."""
+    return ast.unparse(NoDocstrings().visit(ast.parse(text)))
+
+
+class NoDocstrings(ast.NodeTransformer):
+    """Leaves out expressions that are only a string."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        """Replace a docstring by nothing."""
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return ast.Pass() if is_text else node
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -3,6 +3,9 @@
     RetinueError
     ├── InputError              a command was given something it cannot work with
     │   └── NoSuchClient
+    ├── UnwritableOutput        standard output cannot be written
+    │   └── ClosedPipe
+    ├── UnavailableLock         a file or folder cannot be locked
     ├── StoreError              a store cannot be opened
     │   ├── StoreMissing
     │   ├── NotAStore
@@ -30,6 +33,18 @@ class InputError(RetinueError):
 
 class NoSuchClient(InputError):
     """No client has the key that was given."""
+
+
+class UnwritableOutput(RetinueError):
+    """Standard output cannot be written; the message says why."""
+
+
+class ClosedPipe(UnwritableOutput):
+    """The reader of standard output has closed it."""
+
+
+class UnavailableLock(RetinueError):
+    """A file or folder cannot be locked: another process holds the lock, or the file system has no locks."""
 
 
 class StoreError(RetinueError):

@@ -47,17 +47,18 @@ async def _erase(store: str, keys: list[str], *, compact: bool) -> None:
 
     clock = SystemClock()
     with closing(assemble.open_graph_writer(store, clock)) as writer:
-        if keys:
-            await _forget(writer, keys, clock.now())
+        report = await _forget(writer, keys, clock.now()) if keys else []
         if compact:
             await writer.compact()
-            typer.echo(f"{store}: compacted")
+            report.append(f"{store}: compacted")
             for path in _rejects_of(store):
                 path.unlink(missing_ok=True)
-                typer.echo(f"{path}: removed")
+                report.append(f"{path}: removed")
+    typer.echo("\n".join(report))  # at the end: output that cannot be written must not keep a name in a file
 
 
-async def _forget(writer: "GraphWriter", keys: list[str], now: int) -> None:
+async def _forget(writer: "GraphWriter", keys: list[str], now: int) -> list[str]:
+    """Erase accounts; return what became of each key."""
     from retinue.errors import InputError
     from retinue.model import ErasureEvent
     from retinue.names import fault_in_key
@@ -70,13 +71,15 @@ async def _forget(writer: "GraphWriter", keys: list[str], now: int) -> None:
         if fault := fault_in_key(key):
             raise InputError(f"erase: {key!r} {fault}")
     verdicts = await writer.apply([ErasureEvent(key, now) for key in keys], now)
+    report = []
     for key, owner, verdict in zip(keys, meant, verdicts, strict=True):
         if verdict is not Verdict.ACCEPTED:
-            typer.echo(f"{key}: was erased before")
+            report.append(f"{key}: was erased before")
         elif owner is None:
-            typer.echo(f"{key}: no account has this key; should it come, it is rejected")
+            report.append(f"{key}: no account has this key; should it come, it is rejected")
         else:
-            typer.echo(f"{key}: erased")
+            report.append(f"{key}: erased")
+    return report
 
 
 def _rejects_of(store: str) -> "Iterator[Path]":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retinue.cli.flags import AsJson, Store, flag, second_of
+from retinue.cli.output import print_json
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
@@ -153,9 +154,7 @@ def _progress() -> "Iterator[Progress]":
 def _report(plan: _Plan, *, as_json: bool) -> None:
     """What came of each file; for people also how many rows a second it took, if it was read to its end."""
     if as_json:
-        from msgspec import json
-
-        typer.echo(json.encode(plan.tallies).decode())
+        print_json(plan.tallies)
         return
     from rich.console import Console
     from rich.table import Table

@@ -14,6 +14,7 @@ import signal
 import socket
 import struct
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _NEW_MOUNTS, _NEW_USER, _NEW_NETWORK = 0x00020000, 0x10000000, 0x40000000  # sch
 _BIND, _RECURSIVE, _PRIVATE = 0x1000, 0x4000, 0x40000  # sys/mount.h
 _GET_FLAGS, _SET_FLAGS = 0x8913, 0x8914  # linux/sockios.h
 _UP = 0x1  # net/if.h
+_STDERR = 2
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 
 
@@ -67,7 +69,10 @@ def become(command: list[str]) -> None:
     except (OSError, ValueError) as error:
         is_there = command[0] and not isinstance(error, FileNotFoundError)  # ValueError: an empty name
         why = getattr(error, "strerror", "a program has a name")
-        sys.stderr.write(f"retinue run: {command[0]}: cannot be run: {why}\n")
+        if sys.stderr is not None:  # else its number may be another file's by now
+            message = f"retinue run: {command[0]}: cannot be run: {why}\n"
+            with suppress(OSError):  # the exit code says it as well
+                os.write(_STDERR, message.encode(errors="surrogateescape"))
         sys.exit(_NOT_EXECUTABLE if is_there else _NOT_FOUND)
 
 
