@@ -3,7 +3,6 @@
 import gc
 import signal
 import sys
-from types import TracebackType
 from typing import NoReturn
 
 from retinue.cli import output
@@ -26,7 +25,7 @@ def main() -> None:
     except UnicodeEncodeError:
         _fail("an argument or file name is not text in UTF-8")
     except Exception as error:  # noqa: BLE001 - unexpected ones end as the others do
-        _show_traceback(error, error.__traceback__)
+        _show_traceback(error)
         _fail(_message_of(error))
 
 
@@ -45,11 +44,16 @@ def _fail(message: str) -> NoReturn:
     sys.exit(_FAILED)
 
 
-def _show_traceback(error: Exception, traceback: TracebackType | None) -> None:
-    """Show where an unexpected error was raised to developers, and in a server's log."""
-    is_server = sys.excepthook is not sys.__excepthook__
-    if is_server or sys.flags.dev_mode:
-        sys.excepthook(type(error), error, traceback)
+def _show_traceback(error: Exception) -> None:
+    """Write the traceback of an unexpected error to a server's log, or for developers to stderr."""
+    import logging  # noqa: PLC0415 - --help does without these
+
+    if logging.getLogger().handlers:  # only servers set up logging
+        logging.getLogger("retinue").critical("this process ends by an error", exc_info=error)
+    elif sys.flags.dev_mode:
+        import traceback  # noqa: PLC0415
+
+        traceback.print_exception(error)
 
 
 def _message_of(error: Exception) -> str:

@@ -5,12 +5,12 @@
     │   └── NoSuchClient
     ├── UnwritableOutput        standard output cannot be written
     │   └── ClosedPipe
-    ├── UnavailableLock         a file or folder cannot be locked
     ├── StoreError              a store cannot be opened
     │   ├── StoreMissing
     │   ├── NotAStore
     │   ├── StoreTooOld
-    │   └── StoreTooNew
+    │   ├── StoreTooNew
+    │   └── UnavailableLock
     └── Refusal                 a request that gets an error answer; `wire.py` knows its code, status and message
         ├── BadBody  BadField  BadCountOrCursor  BodyTooLarge
         ├── AccountNotFound  AccountPrivate  AccountWithheld
@@ -43,10 +43,6 @@ class ClosedPipe(UnwritableOutput):
     """The reader of standard output has closed it."""
 
 
-class UnavailableLock(RetinueError):
-    """A file or folder cannot be locked: another process holds the lock, or the file system has no locks."""
-
-
 class StoreError(RetinueError):
     """A store that cannot be opened; the message says why and what to do."""
 
@@ -65,6 +61,10 @@ class StoreTooOld(StoreError):
 
 class StoreTooNew(StoreError):
     """The store was written by a newer Retinue."""
+
+
+class UnavailableLock(StoreError):
+    """A file or folder cannot be locked: another process holds the lock, or the file system has no locks."""
 
 
 class Refusal(RetinueError):
