@@ -1,6 +1,7 @@
 """File systems that cannot lock files or sync folders, and disks that fill up."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,19 @@ os.link = link
 def answer(path: str, sent: dict[str, Any]) -> Said:
     """Answer every list with one row."""
     return page([{"username": "ben", "display_name": ""}])
+
+
+def retinue_on_full_disk(size: int, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end whose files may have so many bytes and no more."""
+    command = [sys.executable, "-m", "retinue", *map(str, words)]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+    )
 
 
 def retinue(tmp_path: Path, fault: str, *words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -123,3 +137,56 @@ def test_an_unexpected_error_is_one_line(tmp_path: Path, store: Path) -> None:
     assert (2, line) == (plain.returncode, plain.stderr)
     assert (2, True) == (developing.returncode, "Traceback" in developing.stderr)
     assert developing.stderr.endswith(line)
+
+
+# --- a disk that fills up ---------------------------------------------------------------------------------------------
+
+SIZE = 100_000
+SAMPLE = ("generate", "--accounts", "3000", "--follows", "60000")
+
+
+@pytest.fixture
+def large(tmp_path: Path, store_path: Path) -> Path:
+    """A store that has no room on the disk a second time."""
+    assert 0 == retinue(tmp_path, "", *SAMPLE, "-o", tmp_path / "sample").returncode
+    tables = ("--accounts", tmp_path / "sample" / "accounts.csv", tmp_path / "sample" / "follows.csv")
+    assert 0 == retinue(tmp_path, "", "import", *tables, "--store", store_path).returncode
+    return store_path
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_sample_replaces_good_files_with_whole_ones_only(tmp_path: Path, kind: str) -> None:
+    """On a full disk the earlier files stay as they are, and nothing else is left."""
+    folder = tmp_path / "sample"
+    assert 0 == retinue(tmp_path, "", *SAMPLE, "-o", folder, "--format", kind).returncode
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    done = retinue_on_full_disk(SIZE, *SAMPLE, "--seed", "2", "-o", folder, "--format", kind)
+
+    assert (2, 1) == (done.returncode, done.stderr.count("\n"))
+    assert "File too large" in done.stderr
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl", "graphml", "backup"])
+def test_no_half_copy_of_a_store_is_left_on_a_full_disk(tmp_path: Path, large: Path, kind: str) -> None:
+    """One line, exit code 2, and nothing beside the store that was not there."""
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    words = ("backup", copies / "copy.db") if kind == "backup" else ("export", copies / "copy", "--format", kind)
+    done = retinue_on_full_disk(SIZE, *words, "--store", large)
+
+    assert (2, 1) == (done.returncode, done.stderr.count("\n")), done.stderr
+    assert done.stderr.startswith(f"retinue: {copies}/copy")
+    assert [] == list(copies.iterdir())
+
+
+def test_rejected_rows_that_cannot_be_kept_are_told(tmp_path: Path, store: Path) -> None:
+    """One line that names the file, and the rejected rows of an earlier import stay."""
+    rejects, table = store.with_suffix(".rejects.jsonl"), tmp_path / "bad.csv"
+    rejects.write_text("{}\n")
+    table.write_text("follower,followee,followed_at\n" + "a,,1\n" * 5_000)
+    done = retinue_on_full_disk(SIZE, "import", table, "--store", store)
+
+    assert (2, 1) == (done.returncode, done.stderr.count("\n")), done.stderr
+    assert done.stderr == f"retinue: {rejects}: rejected rows cannot be written: File too large\n"
+    assert "{}\n" == rejects.read_text()

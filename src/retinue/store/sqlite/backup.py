@@ -33,8 +33,11 @@ def back_up(graph: Path, target: Path, on_progress: OnProgress) -> None:
     with ExitStack() as opened:
         # The graph is opened first, since it is what was named, and both before anything is written.
         originals = [opened.enter_context(closing(files.open_for_reading(of, kind))) for of, _, kind in copies[::-1]]
-        for original, (_, copy, _) in zip(originals[::-1], copies, strict=True):
-            _copy(original, copy, on_progress)
+        with ExitStack() as undo:
+            for original, (_, copy, _) in zip(originals[::-1], copies, strict=True):
+                _copy(original, copy, on_progress)
+                undo.callback(copy.unlink)
+            undo.pop_all()  # both are there
 
 
 def _copy(original: apsw.Connection, copy: Path, on_progress: OnProgress) -> None:
@@ -55,7 +58,12 @@ def _copy(original: apsw.Connection, copy: Path, on_progress: OnProgress) -> Non
         raise InputError(
             f"{copy}: is there already; a backup replaces nothing (remove it if one was interrupted)"
         ) from None
-    except (OSError, apsw.Error) as error:
-        raise StoreError(f"{copy}: cannot be made: {error}") from error
+    except OSError as error:
+        raise StoreError(f"{copy}: cannot be made: {error.strerror}") from error
+    except apsw.Error as error:
+        # A backup's own message may be "not an error"; the code is always right.
+        code = apsw.mapping_extended_result_codes.get(getattr(error, "extendedresult", 0), error)
+        raise StoreError(f"{copy}: cannot be made: {code}; is the disk full?") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        for path in (unfinished, unfinished.with_name(f"{unfinished.name}-journal")):
+            path.unlink(missing_ok=True)
