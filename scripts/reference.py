@@ -21,8 +21,9 @@ _INTRODUCTION = """# Reference: the command line
 Made by `make docs` from the code; do not edit. Every flag has an environment twin, which the flag overrides; of a flag
 that may be repeated the twin holds one value or several with spaces between. Errors are one line on stderr that begins
 with `retinue:`; of a flag that does not exist the command line library says so in its own words. Exit codes: 0 done;
-1 done, but rows were rejected or `check` found a problem; 2 not done; 130 stopped with Ctrl-C. `retinue --version`
-prints the version.
+1 done, but rows were rejected or `check` found a problem; 2 not done, or its output could not be written; 130 stopped
+with Ctrl-C; 141 the reader of its output has closed the pipe. `PYTHONDEVMODE=1` shows the traceback of an unexpected
+error. `retinue --version` prints the version.
 """
 
 

@@ -317,7 +317,7 @@ def test_when_nobody_reads_the_reports_no_more_than_one_group_goes_untold(store_
         assert 2 == run.process.wait()
 
     # Between the last line read here and the closing others may have been told, to a pipe that still had room.
-    assert errors.startswith("retinue: nobody reads the report any more; stopped after line ")
+    assert errors.startswith("retinue: standard output cannot be written: its reader has closed it; stopped after ")
     place = int(errors.split(" line ")[1].split()[0])
     assert told <= place == len(names_of(store_path, "a")) < 100_000
 

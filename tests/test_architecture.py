@@ -1,6 +1,7 @@
 """The rules of the house, as data. When one stops a good change, change the rule here, on purpose."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,15 @@ SOURCE = Path(__file__).parent.parent / "src" / "retinue"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # What each part may import of ours. A part is a top-level file, or a package; parts not named here are unknown.
-WORDS = {"errors", "clock", "names", "model", "settings"}
+WORDS = {"errors", "clock", "names", "model", "settings", "durable"}
 MAY_IMPORT = {
     "errors": set[str](),
     "clock": {"errors"},
     "names": {"errors"},
     "model": {"errors"},
     "settings": {"errors"},
+    "durable": set[str](),
+    "locks": {"errors"},
     "history": set[str](),
     "faults": {"errors"},
     "wire": {"errors", "model"},
@@ -25,7 +28,7 @@ MAY_IMPORT = {
     "store.base": {"model"},
     "store.bulk": {"model"},
     "store.whole": {"model"},
-    "store.ledger": WORDS | {"store.base"},
+    "store.ledger": WORDS | {"store.base", "locks"},
     "store.client_rows": WORDS | {"store.base"},
     "store.opened": {"model", "store.base", "store.whole"},
     "store.profiles": {"model"},
@@ -35,19 +38,20 @@ MAY_IMPORT = {
     "store.rules": WORDS | {"history", "store.base", "store.bulk"},
     "store.sqlite": WORDS
     | {"history", "store.base", "store.bulk", "store.client_rows", "store.profiles", "store.rules", "store.whole"},
-    "access": WORDS | {"store.base"},
+    "access": WORDS | {"store.base", "locks"},
     "following": WORDS | {"store.base"},
     "ingest": WORDS | {"store.base", "store.bulk"},
     "export": WORDS | {"store.whole"},
     "client": {"errors", "clock"},
-    "collect": {"errors", "names", "clock", "client", "export"},
+    "collect": {"errors", "names", "clock", "durable", "locks", "client", "export"},
     "web": WORDS | {"wire", "requests", "faults", "store.base", "following", "access", "ingest"},
     "assemble": WORDS
     | {"wire", "store.base", "store.bulk", "store.opened", "store.ledger", "store.sqlite", "store.cassandra"}
     | {"access", "faults", "following", "web"},
     "local": WORDS | {"faults", "store.base", "access", "assemble", "ingest", "web"},
     "pytest_plugin": {"local", "sample"},
-    "serving": WORDS | {"faults", "store.base", "store.opened", "store.ledger", "access", "ingest", "assemble", "web"},
+    "serving": WORDS
+    | {"faults", "store.base", "store.opened", "store.ledger", "access", "ingest", "assemble", "web", "locks"},
     "cli": WORDS
     | {"store.base", "access", "ingest", "following", "web", "assemble", "serving"}
     | {"export", "faults", "sample", "sample_files", "client", "collect", "redirect"},
@@ -99,6 +103,17 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     "uvloop": "serving/child.py",
     "msgspec": "",
 }
+
+# Results are printed by commands, into the one stream that `cli/output.py` makes of descriptor 1. Nothing else may
+# reach that descriptor.
+PRINTING = re.compile(r"\bprint\(|sys\.stdout|typer\.echo|(?<!def )\bConsole\((?!stderr=True)")
+AROUND_THE_STREAM = re.compile(
+    r"__stdout__|__stderr__|sys\.std(out|err) =|STDOUT_FILENO|/dev/(stdout|fd/1|tty)|os\.(dup2|write)\((1|sys)\b"
+    r"|\.fileno\(\), 1\)|std(out|err)\.(detach|reconfigure|fileno)|(open|FileIO)\(1\b"
+)
+
+# `locks.py` says what a file system without locks means; a ledger locks for each answer.
+LOCKING = {"locks.py", "store/ledger.py"}
 
 # A command that runs another one hands its environment on.
 ENVIRONMENT_READERS = {"cli/run.py"}
@@ -202,6 +217,38 @@ def test_only_the_clock_reads_the_time_and_only_settings_name_the_environment(pa
     is_reader = path.relative_to(SOURCE).as_posix() in ENVIRONMENT_READERS
     assert is_reader == ("environ" in text.replace("environment", ""))
     assert place == "settings.py" or "RETINUE_" not in text
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_output_goes_through_one_stream(path: Path) -> None:
+    """Only commands print, and all of them into the stream that writes everything or fails."""
+    place = path.relative_to(SOURCE).as_posix()
+    code = without_docstrings(path.read_text())
+
+    assert place.startswith("cli/") or not PRINTING.search(code)
+    assert place == "cli/output.py" or not AROUND_THE_STREAM.search(code)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_are_locked_in_one_place(path: Path) -> None:
+    """A file that is locked elsewhere would meet file systems without locks unprepared."""
+    is_locking = re.search(r"\b(flock|lockf)\(", without_docstrings(path.read_text())) is not None
+
+    assert is_locking == (path.relative_to(SOURCE).as_posix() in LOCKING)
+
+
+def without_docstrings(text: str) -> str:
+    """Return source without its docstrings and comments."""
+    return ast.unparse(NoDocstrings().visit(ast.parse(text)))
+
+
+class NoDocstrings(ast.NodeTransformer):
+    """Leaves out expressions that are only a string."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        """Replace a docstring by nothing."""
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return ast.Pass() if is_text else node
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

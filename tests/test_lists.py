@@ -151,7 +151,10 @@ def test_a_full_disk_is_told(store: str, form: str) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
 
-    assert (2, "retinue: the list cannot be written: No space left on device\n") == (done.returncode, done.stderr)
+    assert (2, "retinue: standard output cannot be written: No space left on device\n") == (
+        done.returncode,
+        done.stderr,
+    )
 
 
 def test_json_lines_are_rows_as_the_api_gives_them(service: Service, store: str) -> None:

@@ -3,11 +3,14 @@
     RetinueError
     ├── InputError              a command was given something it cannot work with
     │   └── NoSuchClient
+    ├── UnwritableOutput        standard output cannot be written
+    │   └── ClosedPipe
     ├── StoreError              a store cannot be opened
     │   ├── StoreMissing
     │   ├── NotAStore
     │   ├── StoreTooOld
-    │   └── StoreTooNew
+    │   ├── StoreTooNew
+    │   └── UnavailableLock
     └── Refusal                 a request that gets an error answer; `wire.py` knows its code, status and message
         ├── BadBody  BadField  BadCountOrCursor  BodyTooLarge
         ├── AccountNotFound  AccountPrivate  AccountWithheld
@@ -33,6 +36,14 @@ class NoSuchClient(InputError):
     """No client has the key that was given."""
 
 
+class UnwritableOutput(RetinueError):
+    """Standard output cannot be written; the message says why."""
+
+
+class ClosedPipe(UnwritableOutput):
+    """The reader of standard output has closed it."""
+
+
 class StoreError(RetinueError):
     """A store that cannot be opened; the message says why and what to do."""
 
@@ -51,6 +62,10 @@ class StoreTooOld(StoreError):
 
 class StoreTooNew(StoreError):
     """The store was written by a newer Retinue."""
+
+
+class UnavailableLock(StoreError):
+    """A file or folder cannot be locked: another process holds the lock, or the file system has no locks."""
 
 
 class Refusal(RetinueError):

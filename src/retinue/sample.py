@@ -7,6 +7,7 @@ withheld accounts. Always holds `test_user` with the list that TikTok's own page
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,15 +66,18 @@ def write_sample(size: Size, folder: Path, files_of: Callable[[Path], SampleFile
     """Write accounts and follows files into a folder, made if absent; returns their paths. Raises `InputError`."""
     _require_possible(size)
     random = np.random.Generator(np.random.PCG64(size.seed))
-    files = files_of(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        accounts = list(_accounts(random, size.accounts))
-        files.write_accounts(accounts)
-        files.write_follows([username for _, username, *_ in accounts], _follows(random, size))
+        with TemporaryDirectory(prefix=".sample-", dir=folder) as unfinished:  # good files are replaced by whole ones
+            files = files_of(Path(unfinished))
+            accounts = list(_accounts(random, size.accounts))
+            files.write_accounts(accounts)
+            files.write_follows([username for _, username, *_ in accounts], _follows(random, size))
+            whole = (files.accounts, files.follows)
+            first, second = (path.replace(folder / path.name) for path in whole)
+            return first, second
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {error.strerror}") from error
-    return files.accounts, files.follows
 
 
 def _require_possible(size: Size) -> None:

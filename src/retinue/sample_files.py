@@ -102,7 +102,7 @@ def _write(path: Path, chunks: Iterator[dict[str, NDArray[Any]]]) -> None:
                 connection.execute("INSERT INTO made FROM chunk" if number else "CREATE TABLE made AS FROM chunk")
             connection.table("made").write_parquet(str(Path(folder) / "made.parquet"))
         except duckdb.Error as error:
-            raise InputError(f"{path}: cannot be written: {error}") from error
+            raise InputError(f"{path.name}: cannot be written: {error}") from error
         finally:
             connection.close()
         (Path(folder) / "made.parquet").replace(path)

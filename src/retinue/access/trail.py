@@ -5,7 +5,6 @@ disk, is kept and written first later; nothing is skipped. The anchor in the sto
 """
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,7 +15,9 @@ from msgspec import Struct, structs
 from retinue.access.audit import Record
 from retinue.access.chain import BrokenChain, Link, line_of, link_in, torn_digest
 from retinue.access.verification import files_of, first_in, follow, lines_of, name_of
+from retinue.durable import sync
 from retinue.errors import StoreError
+from retinue.locks import open_locked
 from retinue.store.base import Anchor
 
 FOLDER_MODE = 0o700
@@ -148,7 +149,7 @@ class Trail:
             raise OSError(f"too many files begin with record {first}")
         self._file_size = 0
         self._file_begun = self._now()
-        os.fsync(self._lock)  # the folder knows the file, also after a power loss
+        sync(self._folder)  # it knows the file, also after a power loss
 
     def _close_file(self) -> None:
         if self._file >= 0:
@@ -161,17 +162,9 @@ def lock_of(folder: Path) -> int:
     """Make the folder if needed, and lock it for one writer. Raises `StoreError`."""
     try:
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BaseException:
-            os.close(descriptor)
-            raise
-    except BlockingIOError:
-        raise StoreError(f"{folder}: another server writes this audit log; one server serves a store") from None
+        return open_locked(folder, "another server writes this audit log; one server serves a store")
     except OSError as error:
         raise StoreError(f"{folder}: the audit log cannot be kept here: {error.strerror}") from error
-    return descriptor
 
 
 def without_oldest(anchor: Anchor, last: Link) -> Anchor:

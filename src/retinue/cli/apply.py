@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retinue.cli.flags import Store, flag
+from retinue.cli.output import print_json
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
@@ -96,19 +97,16 @@ class _Report:
         self.has_rejected = False
 
     def tell(self, stream: "LineStream", file: str | None, line: int, outcome: "Outcome") -> None:
-        """Print a line on a group that is durable. Raises `InputError` where nobody reads it any more."""
-        from msgspec import json
-
-        from retinue.errors import InputError
+        """Print a line on a group that is durable. Raises `InputError` if it cannot be written."""
+        from retinue.errors import InputError, UnwritableOutput
 
         self.place = f"line {line} of {stream.name}"
         self.has_rejected |= bool(outcome.rejected)
         said = ({"file": file} if file else {}) | {"line": line} | outcome.report()
         try:
-            typer.echo(json.encode(said))
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in its buffer goes nowhere
-            raise InputError(f"nobody reads the report any more; stopped after {self.place}") from None
+            print_json(said)
+        except UnwritableOutput as error:
+            raise InputError(f"{error}; stopped after {self.place}") from None
 
 
 async def _apply(store: str, streams: "dict[str, LineStream]", report: _Report) -> None:

@@ -2,12 +2,13 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from retinue.cli.flags import AsJson, Store, setting
 from retinue.cli.groups import group
+from retinue.cli.output import print_json
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def verify(
     """Compare the log with what the store knows of it. Exit code 1 where anything was changed, removed or added."""
     findings = _findings(store, _existing(store, audit_folder))
     if as_json:
-        _print_json(findings)
+        print_json(findings)
     else:
         for problem in findings.problems:
             typer.echo(f"PROBLEM  {problem}")
@@ -54,7 +55,7 @@ def show(
     if not found:
         raise InputError(f"log_id {log_id}: is not in the audit log of {store}")
     for record in found:
-        _print_json(record)
+        print_json(record)
 
 
 @app.command()
@@ -68,7 +69,7 @@ def usage(
     folder = _existing(store, audit_folder)
     rows = usage_of(records_of(folder, _anchor(store)))
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     from rich.console import Console
     from rich.table import Table
@@ -121,9 +122,3 @@ def _existing(store: str, named: str) -> Path:
     if named and not folder.is_dir():
         raise InputError(f"--audit-folder {named}: there is no such folder")
     return folder
-
-
-def _print_json(value: Any) -> None:
-    from msgspec import json
-
-    typer.echo(json.encode(value).decode())

@@ -5,6 +5,7 @@ from contextlib import closing
 import typer
 
 from retinue.cli.flags import AsJson, Store
+from retinue.cli.output import print_json
 from retinue.settings import default_of
 
 BROKEN = 1
@@ -16,9 +17,7 @@ def check(store: Store = default_of("store"), as_json: AsJson = False) -> None:
 
     problems, facts = asyncio.run(_examine(store))
     if as_json:
-        from msgspec import json
-
-        typer.echo(json.encode({"problems": problems, "facts": facts}).decode())
+        print_json({"problems": problems, "facts": facts})
     else:
         for problem in problems:
             typer.echo(problem)

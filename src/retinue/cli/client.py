@@ -1,7 +1,6 @@
 """`retinue client`: who may ask, from when to when, and how much."""
 
 import re
-import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -9,6 +8,7 @@ import typer
 
 from retinue.cli.flags import AsJson, Store, flag, second_of
 from retinue.cli.groups import group
+from retinue.cli.output import print_json
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def list_(store: Store = default_of("store"), as_json: AsJson = False) -> None:
 
     clients = _shown(store, _with_clients(store, lambda clients: clients.all()))
     if as_json:
-        _print_json(clients)
+        print_json(clients)
     else:
         client_tables.print_list(clients)
 
@@ -226,7 +226,7 @@ def _act(
         return
     (seen,) = _shown(store, [client])
     if as_json:
-        _print_json(seen)
+        print_json(seen)
     else:
         client_tables.print_one(seen)
 
@@ -244,21 +244,14 @@ def _shown(store: str, clients: "Sequence[Client]") -> "list[Shown]":
 
 
 def _show_secret(registered: "Registered", *, as_json: bool) -> None:
-    from retinue.errors import InputError
+    from retinue.errors import InputError, UnwritableOutput
 
     key, secret = registered.client.key, registered.secret
     try:
         if as_json:
-            _print_json({"client_key": key, "client_secret": secret})
+            print_json({"client_key": key, "client_secret": secret})
         else:
             typer.echo(f"client_key     {key}\nclient_secret  {secret}\nKeep the secret: it is not shown again.")
-        sys.stdout.flush()
-    except OSError as error:
-        fate = f"client {key} has a new secret that could not be shown ({error.strerror}); `retinue client rotate` it"
-        raise InputError(fate) from None
-
-
-def _print_json(value: Any) -> None:
-    from msgspec import json
-
-    typer.echo(json.encode(value).decode())
+    except UnwritableOutput as error:
+        fate = f"client {key} has a new secret that could not be shown; `retinue client rotate` it"
+        raise InputError(f"{error}; {fate}") from None

@@ -3,6 +3,7 @@
 import sys
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 from retinue.cli import collect_mirror
 from retinue.cli.flags import flag
 from retinue.cli.groups import group
+from retinue.cli.output import csv_encoder
 from retinue.cli.signals import ending_in_order, run
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from retinue.collect.progress import Place, Pool, Progress
 
 INCOMPLETE = 1
+_ROWS_AT_ONCE = 1_000
 _MOST_NAME_BYTES = 200  # of the 255 of file systems, since endings are added
 LISTS = ("following", "followers", "info")
 FORMATS = ("parquet", "csv", "jsonl", "graphml")
@@ -111,14 +114,13 @@ def diff(
 
     Compared are lists that are complete in both. An account that was renamed looks like two.
     """
-    import csv
-
     from retinue.collect import difference
 
     compared = difference.comparable(old, new)
-    out = csv.writer(sys.stdout, lineterminator="\n")
-    out.writerow(difference.Change._fields)
-    out.writerows(difference.changes(old, new, compared.lists))
+    encode, changes = csv_encoder(*difference.Change._fields), difference.changes(old, new, compared.lists)
+    sys.stdout.buffer.write(encode(()))
+    while rows := list(islice(changes, _ROWS_AT_ONCE)):
+        sys.stdout.buffer.write(encode(rows))
     if compared.left_out:
         some = ", ".join(f"{place.list} of {place.name}" for place in compared.left_out[:3])
         sys.stderr.write(f"retinue: left out, since not complete in both: {len(compared.left_out):,} lists ({some})\n")

@@ -47,17 +47,18 @@ async def _erase(store: str, keys: list[str], *, compact: bool) -> None:
 
     clock = SystemClock()
     with closing(assemble.open_graph_writer(store, clock)) as writer:
-        if keys:
-            await _forget(writer, keys, clock.now())
+        report = await _forget(writer, keys, clock.now()) if keys else []
         if compact:
             await writer.compact()
-            typer.echo(f"{store}: compacted")
+            report.append(f"{store}: compacted")
             for path in _rejects_of(store):
                 path.unlink(missing_ok=True)
-                typer.echo(f"{path}: removed")
+                report.append(f"{path}: removed")
+    typer.echo("\n".join(report))  # at the end: output that cannot be written must not keep a name in a file
 
 
-async def _forget(writer: "GraphWriter", keys: list[str], now: int) -> None:
+async def _forget(writer: "GraphWriter", keys: list[str], now: int) -> list[str]:
+    """Erase accounts; return what became of each key."""
     from retinue.errors import InputError
     from retinue.model import ErasureEvent
     from retinue.names import fault_in_key
@@ -71,15 +72,17 @@ async def _forget(writer: "GraphWriter", keys: list[str], now: int) -> None:
             raise InputError(f"{mistake.value}; nothing was erased")
     meant = await writer.keys_of(keys)
     decisions = await writer.apply([ErasureEvent(key, now) for key in keys], now)
+    report = []
     for key, owner, decision in zip(keys, meant, decisions, strict=True):
         if isinstance(decision, NotAKey):  # another writer gave the name away meanwhile
             raise InputError(f"{decision.value}; it was not erased")
         if decision is Verdict.DUPLICATE:
-            typer.echo(f"{key}: was erased before")
+            report.append(f"{key}: was erased before")
         elif owner != key:
-            typer.echo(f"{key}: no account has this key; should it come, it is rejected")
+            report.append(f"{key}: no account has this key; should it come, it is rejected")
         else:
-            typer.echo(f"{key}: erased")
+            report.append(f"{key}: erased")
+    return report
 
 
 def _rejects_of(store: str) -> "Iterator[Path]":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retinue.cli.flags import Store, flag, second_of
+from retinue.cli.output import csv_encoder
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
@@ -73,17 +74,9 @@ def following(
 
 async def _print(store: str, query: "Query", direction: "Direction", form: Format) -> None:
     """Print page after page, each as soon as it is read."""
-    from retinue.errors import InputError
-
-    write = {Format.TABLE: _table, Format.JSONL: _jsonl, Format.CSV: _csv}[form]()
-    try:
-        async for page in _pages(store, query, direction):
-            sys.stdout.buffer.write(write(page))
-        sys.stdout.buffer.flush()  # here, where what goes wrong is still noticed
-    except BrokenPipeError:
-        raise  # whoever reads has enough: Typer ends quietly
-    except OSError as error:
-        raise InputError(f"the list cannot be written: {error.strerror}") from None
+    encode = {Format.TABLE: _table, Format.JSONL: _jsonl, Format.CSV: _csv}[form]()
+    async for page in _pages(store, query, direction):
+        sys.stdout.buffer.write(encode(page))
 
 
 async def _pages(store: str, query: "Query", direction: "Direction") -> "AsyncIterator[Sequence[Row]]":
@@ -129,21 +122,8 @@ def _jsonl() -> "Callable[[Sequence[Row]], bytes]":
 
 
 def _csv() -> "Callable[[Sequence[Row]], bytes]":
-    import csv
-    import io
-
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("username", "display_name"))
-
-    def write(rows: "Sequence[Row]") -> bytes:
-        writer.writerows((row.username, row.display_name) for row in rows)
-        written = buffer.getvalue().encode()
-        buffer.seek(0)
-        buffer.truncate()
-        return written
-
-    return write
+    encode = csv_encoder("username", "display_name")
+    return lambda rows: encode((row.username, row.display_name) for row in rows)
 
 
 # Names are anybody's own words: they get no say over a terminal.

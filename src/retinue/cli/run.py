@@ -6,8 +6,6 @@ import typer
 
 from retinue.cli.flags import flag
 
-_STDERR = 2
-
 
 def run(
     command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="What to run, with its arguments.")],
@@ -48,9 +46,6 @@ def run(
 
 
 def _say(line: str) -> None:
-    """Not by way of a file object: where nobody reads it any more, neither the run nor its exit code changes."""
-    import os
-    from contextlib import suppress
+    import sys
 
-    with suppress(OSError):
-        os.write(_STDERR, f"retinue run: {line}\n".encode(errors="surrogateescape"))
+    sys.stderr.write(f"retinue run: {line}\n")

@@ -3,7 +3,6 @@
 The journal is the truth; the other files are made of it anew after each run, all or none of a kind.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -19,10 +18,11 @@ from retinue.collect import journal
 from retinue.collect.journal import Begun
 from retinue.collect.progress import Place, Progress, Standing
 from retinue.collect.tables import EDGES, MEMORY, NODES, QUERIES, fill
+from retinue.durable import sync
 from retinue.errors import InputError
 from retinue.export import graphml
 from retinue.export.duck import FORMATS, Duck, translated
-from retinue.export.durable import sync
+from retinue.locks import open_locked
 
 PAGES = "pages.jsonl"
 MANIFEST = "manifest.json"
@@ -55,17 +55,14 @@ class Manifest(Struct, frozen=True):
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """A folder, made if it is not there, for this process alone. Raises `InputError`."""
+    """A folder, made if it is not there, for this process alone. Raises `InputError` or `UnavailableLock`."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = open_locked(folder, "another process is collecting into it")
     except OSError as error:
         raise InputError(f"{folder}: cannot be used: {error.strerror or error}") from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    except BlockingIOError:
-        raise InputError(f"{folder}: another process is collecting into it") from None
     finally:
         os.close(descriptor)  # which ends the lock, as does the end of the process
 

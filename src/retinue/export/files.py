@@ -7,10 +7,10 @@ from secrets import token_hex
 
 from msgspec import Struct
 
+from retinue.durable import sync
 from retinue.errors import InputError
 from retinue.export import graphml
 from retinue.export.duck import Duck, translated
-from retinue.export.durable import sync
 from retinue.export.gathered import ACCOUNTS, FOLLOWS, MEMORY, OnRows, gather
 from retinue.store.whole import WholeGraph
 

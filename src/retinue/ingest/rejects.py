@@ -2,12 +2,15 @@
 
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 import msgspec
 from msgspec import Struct
+
+from retinue.errors import StoreError
 
 
 class Reject(Struct, frozen=True):
@@ -41,20 +44,30 @@ class RejectsFile:
 
     def add(self, reject: Reject, kind: str) -> None:
         """Keep one row. `kind` is its reason without values."""
-        if self._file is None:
-            self._file = os.fdopen(os.open(self._unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
-        self._file.write(msgspec.json.encode(reject) + b"\n")
+        with self._translated():
+            if self._file is None:
+                self._file = os.fdopen(os.open(self._unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
+            self._file.write(msgspec.json.encode(reject) + b"\n")
         self.count += 1
         self.groups.setdefault((reject.file, kind), Group(reject)).count += 1
 
     def flush(self) -> None:
         """Hand everything to the operating system, so that a killed import keeps it."""
         if self._file is not None:
-            self._file.flush()
+            with self._translated():
+                self._file.flush()
 
     def close(self) -> None:
         """Finish the file."""
         if self._file is not None:
-            self._file.close()
-            with suppress(FileNotFoundError):  # an erasure has removed it, names and all
-                self._unfinished.rename(self.path)
+            with self._translated():
+                self._file.close()
+                with suppress(FileNotFoundError):  # an erasure has removed it, names and all
+                    self._unfinished.rename(self.path)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"{self.path}: rejected rows cannot be written: {error.strerror}") from error

@@ -14,6 +14,7 @@ import signal
 import socket
 import struct
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ _NO_NEW_PRIVILEGES = 38  # linux/prctl.h
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # asm-generic/unistd.h
 _GET_VERSION, _PORT_RULE, _CONNECT_TCP = 1, 2, 2  # linux/landlock.h
 _FIRST_LANDLOCK_WITH_PORTS = 4
+_STDERR = 2
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 
 
@@ -101,7 +103,10 @@ def become(command: list[str]) -> None:
     except (OSError, ValueError) as error:
         is_there = command[0] and not isinstance(error, FileNotFoundError)  # ValueError: an empty name
         why = getattr(error, "strerror", "a program has a name")
-        sys.stderr.write(f"retinue run: {command[0]}: cannot be run: {why}\n")
+        if sys.stderr is not None:  # else its number may be another file's by now
+            message = f"retinue run: {command[0]}: cannot be run: {why}\n"
+            with suppress(OSError):  # the exit code says it as well
+                os.write(_STDERR, message.encode(errors="surrogateescape"))
         sys.exit(_NOT_EXECUTABLE if is_there else _NOT_FOUND)
 
 

@@ -6,7 +6,6 @@ them outlives it.
 """
 
 import asyncio
-import fcntl
 import logging
 import os
 import resource
@@ -24,6 +23,7 @@ from retinue.access.trail import lock_of
 from retinue.clock import SystemClock
 from retinue.errors import InputError
 from retinue.faults import Faults, parsed
+from retinue.locks import open_locked
 from retinue.serving import logs
 from retinue.serving.audit_socket import audit_sockets
 from retinue.serving.station import Sandbox, Station, new_sandbox
@@ -195,14 +195,11 @@ def _require_usable(settings: Settings) -> None:
 
 
 def _only_server_of(file: Path, store: str) -> int:
-    """A lock on the store, which the kernel gives back when the supervisor ends. Raises `InputError`."""
-    descriptor = os.open(file, os.O_RDONLY)
+    """A lock on the store, which the kernel gives back when the supervisor ends. Raises `UnavailableLock`."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise InputError(f"{store}: another server serves this store") from None
-    return descriptor
+        return open_locked(file, "another server serves this store")
+    except OSError as error:
+        raise InputError(f"{store}: cannot be opened: {error.strerror}") from error
 
 
 def _allow_open_files(connections: int) -> None:

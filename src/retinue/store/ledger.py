@@ -14,6 +14,7 @@ from pathlib import Path
 from struct import Struct
 
 from retinue.errors import StoreError, StoreUnavailable
+from retinue.locks import lock, unlockable
 from retinue.model import Meter, Pool, Quota, Rate, Used
 from retinue.store.base import DAY_SECONDS, Allowance
 
@@ -41,7 +42,7 @@ _LISTS = Pool.LISTS
 class FileLedger:
     """A `Ledger`. Who is `alone` holds the lock for good, which spares two calls of the kernel for each answer.
 
-    Raises `StoreError` where the file cannot be used, or where somebody else is alone with it.
+    Raises `StoreError` if the file cannot be used or locked, such as while another server is alone with it.
     """
 
     def __init__(self, path: Path, *, alone: bool = False) -> None:
@@ -100,7 +101,7 @@ class FileLedger:
         if place > self._last:
             self._make_room(meter.id + 1)
         if not self._alone:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            self._lock()
         try:
             since, day, calls, all_rows, others, newest, seconds, total, current = _HEAD.unpack_from(self._map, place)
             if since != meter.since or not 0 <= day - second // DAY_SECONDS <= 1:
@@ -176,12 +177,19 @@ class FileLedger:
 
     # --- the file ---------------------------------------------------------------------------------------------------
 
+    def _lock(self) -> None:
+        """Wait for the lock. Raises `StoreUnavailable`."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            raise StoreUnavailable(unlockable(self._path, error)) from error
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         if self._alone:
             yield
             return
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self._lock()
         try:
             yield
         finally:
@@ -190,10 +198,7 @@ class FileLedger:
     def _begin(self, *, alone: bool) -> None:
         """Make the file if it is new; who only looks needs no lock for it, and does not wait for who is alone."""
         if alone:
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StoreError(f"{self._path}: another server counts here; one server serves a store") from None
+            lock(self._descriptor, self._path, "another server counts here; one server serves a store")
             self._alone = True
         if os.fstat(self._descriptor).st_size < FIRST_RECORDS * _RECORD_BYTES:
             with self._locked():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import apsw
 
+from retinue.durable import sync
 from retinue.errors import InputError, StoreError
 from retinue.store.sqlite import files
 from retinue.store.sqlite.files import ACCESS, GRAPH, access_path
@@ -32,8 +33,11 @@ def back_up(graph: Path, target: Path, on_progress: OnProgress) -> None:
     with ExitStack() as opened:
         # The graph is opened first, since it is what was named, and both before anything is written.
         originals = [opened.enter_context(closing(files.open_for_reading(of, kind))) for of, _, kind in copies[::-1]]
-        for original, (_, copy, _) in zip(originals[::-1], copies, strict=True):
-            _copy(original, copy, on_progress)
+        with ExitStack() as undo:
+            for original, (_, copy, _) in zip(originals[::-1], copies, strict=True):
+                _copy(original, copy, on_progress)
+                undo.callback(copy.unlink)
+            undo.pop_all()  # both are there
 
 
 def _copy(original: apsw.Connection, copy: Path, on_progress: OnProgress) -> None:
@@ -49,20 +53,17 @@ def _copy(original: apsw.Connection, copy: Path, on_progress: OnProgress) -> Non
                 while not backup.step(_PAGES_AT_ONCE):
                     on_progress(backup.page_count - backup.remaining, backup.page_count)
         os.link(unfinished, copy)
-        _sync(copy.parent)
+        sync(copy.parent)
     except FileExistsError:
         raise InputError(
             f"{copy}: is there already; a backup replaces nothing (remove it if one was interrupted)"
         ) from None
-    except (OSError, apsw.Error) as error:
-        raise StoreError(f"{copy}: cannot be made: {error}") from error
+    except OSError as error:
+        raise StoreError(f"{copy}: cannot be made: {error.strerror}") from error
+    except apsw.Error as error:
+        # A backup's own message may be "not an error"; the code is always right.
+        code = apsw.mapping_extended_result_codes.get(getattr(error, "extendedresult", 0), error)
+        raise StoreError(f"{copy}: cannot be made: {code}; is the disk full?") from error
     finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        for path in (unfinished, unfinished.with_name(f"{unfinished.name}-journal")):
+            path.unlink(missing_ok=True)

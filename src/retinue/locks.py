@@ -1,0 +1,40 @@
+"""Locks on files and folders (`flock`), which the kernel takes back from a process that ends.
+
+They protect data, so a file system without locks, such as some network file systems, is refused.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+from retinue.errors import UnavailableLock
+
+
+def open_locked(path: Path, in_use: str) -> int:
+    """Open a file or folder and lock it for this process alone; closing the descriptor unlocks it.
+
+    `in_use` is the message if another process holds the lock. Raises `UnavailableLock`, or `OSError` if the path
+    cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        lock(descriptor, path, in_use)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def lock(descriptor: int, path: Path, in_use: str) -> None:
+    """Lock an open file without waiting. Raises `UnavailableLock`."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UnavailableLock(f"{path}: {in_use}") from None
+    except OSError as error:
+        raise UnavailableLock(unlockable(path, error)) from error
+
+
+def unlockable(path: Path, error: OSError) -> str:
+    """Return the message for a file system that cannot lock."""
+    return f"{path}: cannot be locked: {error.strerror}; put it on a local disk"
