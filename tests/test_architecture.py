@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "following": WORDS | {"store.base"},
     "ingest": WORDS | {"store.base", "store.bulk"},
     "export": WORDS | {"store.whole"},
-    "client": {"errors", "clock"},
+    "client": {"errors", "clock", "names"},
     "collect": {"errors", "names", "clock", "client", "export"},
     "web": WORDS | {"wire", "requests", "faults", "store.base", "following", "access", "ingest"},
     "assemble": WORDS
@@ -58,7 +58,7 @@ MAY_IMPORT = {
 
 # Each library has its own place; msgspec is the language in which values are written.
 LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
-    "aiohttp": "client/driver.py",
+    "aiohttp": ("client/driver.py", "client/connections.py", "client/failures.py"),
     "apsw": "store/sqlite/",
     "cassandra": "store/cassandra/session.py",
     "duckdb": (
@@ -98,8 +98,9 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     "msgspec": "",
 }
 
-# A command that runs another one hands its environment on.
-ENVIRONMENT_READERS = {"cli/run.py"}
+# A command that runs another one hands its environment on; a refused certificate is explained by what the TLS library
+# was given there.
+ENVIRONMENT_READERS = {"cli/run.py", "client/failures.py"}
 
 DRAWERS = {"utils", "util", "helpers", "common", "manager", "misc", "shared", "base_classes"}
 
