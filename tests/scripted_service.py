@@ -1,6 +1,7 @@
 """A service of the contract whose answers a test writes by hand, for what no Retinue would say."""
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +37,9 @@ def page(rows: list[Any], cursor: int = 1, *, has_more: bool = False) -> Said:
 
 
 @contextmanager
-def scripted(answer: Answering, token: Callable[[], Said] = lambda: TOKEN) -> Iterator[str]:
+def scripted(
+    answer: Answering, token: Callable[[], Said] = lambda: TOKEN, tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """A service on a free port; its URL."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -59,10 +62,13 @@ def scripted(answer: Answering, token: Callable[[], Said] = lambda: TOKEN) -> It
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients hang up as they like
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()

@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "following": WORDS | {"store.base"},
     "ingest": WORDS | {"store.base", "store.bulk"},
     "export": WORDS | {"store.whole"},
-    "client": {"errors", "clock"},
+    "client": {"errors", "clock", "names"},
     "collect": {"errors", "names", "clock", "durable", "locks", "client", "export"},
     "web": WORDS | {"wire", "requests", "faults", "store.base", "following", "access", "ingest"},
     "assemble": WORDS
@@ -63,7 +63,7 @@ MAY_IMPORT = {
 
 # Each library has its own place; msgspec is the language in which values are written.
 LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
-    "aiohttp": "client/driver.py",
+    "aiohttp": ("client/driver.py", "client/connections.py", "client/failures.py"),
     "apsw": "store/sqlite/",
     "cassandra": "store/cassandra/session.py",
     "duckdb": (
@@ -115,8 +115,9 @@ AROUND_THE_STREAM = re.compile(
 # `locks.py` says what a file system without locks means; a ledger locks for each answer.
 LOCKING = {"locks.py", "store/ledger.py"}
 
-# A command that runs another one hands its environment on.
-ENVIRONMENT_READERS = {"cli/run.py"}
+# A command that runs another one hands its environment on; a refused certificate is explained by what the TLS library
+# was given there.
+ENVIRONMENT_READERS = {"cli/run.py", "client/failures.py"}
 
 DRAWERS = {"utils", "util", "helpers", "common", "manager", "misc", "shared", "base_classes"}
 

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from frozen_clock import FrozenClock
 from retinue.client import AccountUnavailable, BrokenList, ClientError, GaveUp, Policy, QuotaSpent, Refused
-from retinue.client.answers import Answer, Person
+from retinue.client.answers import Answer, Page, Person
 from retinue.client.protocol import Ask, Broken, NeedToken, Protocol, Sleep, Steps
-from retinue.client.walk import Walk
+from retinue.client.walk import Walk, wrong
 
 LOG_ID = "20260101000000AAAAAAAAAAAAAAAAAAAA"
 NOW = 1_767_225_600  # what the log_id says
@@ -291,20 +292,58 @@ def test_wrong_credentials_are_final(status: int) -> None:
     assert not service.slept
 
 
-def test_waits_grow_up_to_the_longest_and_obey_the_service() -> None:
-    """Twice as long each time, never longer than allowed; at least what Retry-After says."""
-    protocol = Protocol("key", "secret", Policy(attempts=8), FrozenClock(), lambda: 0.0)
-    busy = envelope(503, "internal_error", retry_after="3")
-    waits: list[float] = []
+def waits_of(protocol: Protocol, reply: Reply) -> list[float]:
+    """Return how long a client waits between attempts that all get the same reply."""
+    waits, steps = list[float](), protocol.info("a")
+    said: Any = None
 
     def ask() -> None:
-        steps = protocol.info("a")
-        said: Any = None
+        nonlocal said
         while True:
             effect = steps.send(said)
-            said = "clt.x" if isinstance(effect, NeedToken) else busy if isinstance(effect, Ask) else None
+            said = "clt.x" if isinstance(effect, NeedToken) else reply if isinstance(effect, Ask) else None
             waits.extend([effect.seconds] if isinstance(effect, Sleep) else [])
 
     with pytest.raises(GaveUp):
         ask()
-    assert [3, 3, 3, 4, 8, 16, 32] == waits  # and none after the last attempt
+    return waits
+
+
+def test_waits_grow_up_to_the_longest_and_obey_the_service() -> None:
+    """Twice as long each time, never longer than allowed; at least what Retry-After says."""
+    protocol = Protocol("key", "secret", Policy(attempts=8), FrozenClock(), lambda: 0.0)
+    busy = envelope(503, "internal_error", retry_after="3")
+    assert [3, 3, 3, 4, 8, 16, 32] == waits_of(protocol, busy)  # and none after the last attempt
+
+
+@pytest.mark.parametrize(("chance", "share"), [(0.0, 1.0), (0.25, 0.875), (0.5, 0.75), (1.0, 0.5)])
+def test_waits_are_shortened_by_chance_by_up_to_a_half(chance: float, share: float) -> None:
+    """Each wait has a number of its own, so clients that failed together do not come back together."""
+    draws = iter([chance, 0.0, chance, 1.0])
+    protocol = Protocol("key", "secret", Policy(attempts=5, longest_wait_seconds=3), FrozenClock(), lambda: next(draws))
+    waits = waits_of(protocol, Broken("no"))
+    assert waits == [0.5 * share, 1.0, 2.0 * share, 1.5]
+
+
+@given(chance=st.floats(0, 1), attempt=st.integers(1, 30))
+def test_every_wait_is_within_its_range(chance: float, attempt: int) -> None:
+    """For every number drawn and every attempt: from a half of the full wait to all of it."""
+    policy = Policy(first_wait_seconds=0.5, longest_wait_seconds=60)
+    full = min(0.5 * 2 ** (attempt - 1), 60)
+    wait = Protocol("key", "secret", policy, FrozenClock(), lambda: chance)._wait(attempt, "", Broken("no")).seconds
+    assert full / 2 <= wait <= full
+    assert wait == pytest.approx(full * (1 - chance / 2))
+
+
+@pytest.mark.parametrize(
+    ("seconds_ago", "is_sound"), [(-1, False), (0, False), (1, False), (2, False), (3, True), (9, True)]
+)
+@pytest.mark.parametrize("log_id", [LOG_ID, ""])
+def test_a_first_page_that_ends_now_has_not_moved(seconds_ago: int, is_sound: bool, log_id: str) -> None:
+    """Up to two seconds before the answer, by the service's clock or else by ours, a cursor is as good as now."""
+    rows = (Person("a"), Person("b"))
+    ours = NOW if not log_id else NOW + 1_000
+    first = Page(rows, NOW - seconds_ago, True, None, ours, log_id, b"")
+    assert ("" == wrong(first, None)) is is_sound
+    assert "" == wrong(replace(first, has_more=False), None)
+    assert "" == wrong(replace(first, bound=NOW + 9), None)

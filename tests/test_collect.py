@@ -23,6 +23,7 @@ from retinue.collect.journal import PageRead
 from retinue.collect.progress import Place, Pool
 from retinue.local import LocalServer
 from running import create_client, retinue, running_server
+from scripted_service import enveloped
 
 LONG = [("anna", f"f{n}", 1_600_000_000 + n) for n in range(450)]
 SHORT = [(f"f{n}", "anna", 1_650_000_000 + 3 * n) for n in range(120)] + [("ben", "anna", 1_600_000_000)]
@@ -66,7 +67,9 @@ def test_a_collection_is_what_the_server_has(retinue_server: LocalServer, tmp_pa
     assert pace.startswith("read 10 pages in ")
     assert said.splitlines() == [
         "following: 2 complete, 2 private, 1 unknown, 1 withheld",
+        "following: 451 rows, profiles count 451, gap 0 (lists with a known count: 2)",
         "followers: 3 complete, 1 private, 1 unknown, 1 withheld",
+        "followers: 121 rows, profiles count 121, gap 0 (lists with a known count: 3)",
         "info: 3 complete, 1 private, 1 unknown, 1 withheld",
         "10 pages, 572 rows",
     ]
@@ -386,7 +389,7 @@ def test_a_refused_name_does_not_stop_the_others(tmp_path: Path) -> None:
             async def raw_user_info(self, username: str) -> Info:
                 if username == "odd":
                     raise refused  # noqa: B023 - it runs in this round
-                return Info(Profile(), 1, "", b"{}")
+                return Info(Profile(), 1, "", enveloped({}).body)
 
         folder = tmp_path / code
         progress = collection.opened(folder, "x", 1)

@@ -104,13 +104,6 @@ def test_nothing_goes_on_from_an_altered_journal(whole: Path) -> None:
     assert before == {path: path.read_bytes() for path in whole.iterdir()}
 
 
-def test_an_address_is_no_username(tmp_path: Path) -> None:
-    """Nobody would be found by it, for good."""
-    done = asked("http://127.0.0.1:9", tmp_path / "found", ["p", "https://www.tiktok.com/@p"])
-
-    assert (2, True) == (done.returncode, "line 2: an address; only the username of it is wanted" in done.stderr)
-
-
 @pytest.mark.parametrize(
     "change",
     [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinue.cli import collect_mirror
+from retinue.cli import collect_mirror, collect_names
 from retinue.cli.flags import flag
 from retinue.cli.groups import group
 from retinue.cli.output import csv_encoder
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from retinue.collect.progress import Place, Pool, Progress
 
 INCOMPLETE = 1
+MAYBE_CAPPED = 3
+_MAX_SHOWN_LISTS = 10
 _ROWS_AT_ONCE = 1_000
 _MOST_NAME_BYTES = 200  # of the 255 of file systems, since endings are added
 LISTS = ("following", "followers", "info")
@@ -38,7 +40,7 @@ _HELP_LISTS = f"What to collect, separated by commas: {', '.join(LISTS)}."
 _HELP_FORMAT = f"Kinds of files to write, separated by commas: {', '.join(FORMATS)}."
 _HELP_INTO = "A new store to load the graph into when all of it is there; `retinue serve` then serves it."
 _HELP_CALLS = "How many calls for lists may be answered a day (UTC), as your quota has it."
-_HELP_INFO_CALLS = "How many calls for user info may be answered a day (UTC)."
+_HELP_INFO_CALLS = "How many calls for user info, and for the counts in profiles, may be answered a day (UTC)."
 _HELP_AT_ONCE = "How many lists are read at a time."
 _HELP_WAIT = "When the day's calls are spent, go on after 00:00 UTC instead of stopping."
 
@@ -57,14 +59,14 @@ def collect(
     kinds: Annotated[str, flag("format", _HELP_FORMAT)] = "parquet",
     into: Annotated[str, flag("into", _HELP_INTO)] = "",
     calls_per_day: Annotated[int, flag("calls-per-day", _HELP_CALLS, min=1)] = 20_000,
-    info_calls_per_day: Annotated[int, flag("info-calls-per-day", _HELP_INFO_CALLS, min=1)] = 1_000,
+    info_calls_per_day: Annotated[int, flag("info-calls-per-day", _HELP_INFO_CALLS, min=0)] = 1_000,
     at_once: Annotated[int, flag("at-once", _HELP_AT_ONCE, min=1, max=1_000)] = 16,
     wait: Annotated[bool, flag("wait", _HELP_WAIT)] = False,
 ) -> None:
     """Collect the lists of many accounts, page by page, into a folder.
 
     Each page is written down before the next one is asked for: stopped or killed at any instant, the same command
-    goes on where it was. Ends with 1 where something is missing yet.
+    goes on where it was. Ends with 1 where something is missing yet, with 3 if a list may be capped by the service.
     """
     if context.invoked_subcommand is not None:
         return
@@ -76,14 +78,17 @@ def collect(
     if not client_key or not client_secret:
         raise InputError("collect: give --client-key and --client-secret, best in the environment (--help names both)")
     chosen, formats = _chosen("--lists", lists, LISTS), _chosen("--format", kinds, FORMATS)
+    if "info" in chosen and info_calls_per_day == 0:
+        raise InputError("--info-calls-per-day: 0 calls, and --lists wants info")
     for name, path in (("--output", folder), ("--into", Path(into))):
         _check_path(name, path)
     if into:
         collect_mirror.check_place(into)
-    wanted = _places(_names_in(usernames), chosen)
+    found = collect_names.read(usernames)
+    wanted = _places(found.usernames, chosen)
     calls: dict[Pool, int] = {"lists": calls_per_day, "info": info_calls_per_day}
     plan = Plan(wanted, calls, at_once, "wait" if wait else "stop")
-    _collect(plan, folder, _Wish(formats, into), (server, client_key, client_secret))
+    _collect(plan, folder, _Wish(formats, into, found.rejected), (server, client_key, client_secret))
 
 
 @app.command()
@@ -103,6 +108,9 @@ def verify(folder: Annotated[Path, typer.Argument(help="The folder of a collecti
     else:
         state = "complete" if found.manifest.is_complete else "not complete"
     typer.echo(f"{folder}: {found.pages:,} pages with {found.rows:,} rows are as they came; {state}.")
+    if found.manifest is not None and found.manifest.maybe_capped:
+        _report_capped(found.manifest)
+        raise typer.Exit(MAYBE_CAPPED)
 
 
 @app.command()
@@ -128,10 +136,11 @@ def diff(
 
 @dataclass(frozen=True)
 class _Wish:
-    """What is to be made of a collection."""
+    """What is to be made of a collection. `rejected`: how many lines of the file of usernames are none."""
 
     kinds: list[str]
     into: str
+    rejected: int
 
 
 def _collect(plan: "Plan", folder: Path, wish: _Wish, access: tuple[str, str, str]) -> None:
@@ -145,12 +154,17 @@ def _collect(plan: "Plan", folder: Path, wish: _Wish, access: tuple[str, str, st
         outcome, pace = _timed(plan, folder, progress, access)
         manifest = _write(folder, [*wish.kinds, "parquet"] if wish.into else wish.kinds, plan.wanted)
         _report(manifest, outcome, pace)
-        if wish.into and not manifest.is_complete:
+        is_missing = bool(wish.rejected) or not manifest.is_read
+        if wish.rejected:
+            sys.stderr.write(f"retinue: {wish.rejected:,} of the lines with usernames were left out, as said above\n")
+        if wish.into and is_missing:
             sys.stderr.write(f"retinue: --into {wish.into}: is made when everything in {folder} is there\n")
-        if progress.waiting(plan.wanted) or (wish.into and not manifest.is_complete):
+        if wish.rejected or progress.waiting(plan.wanted) or (wish.into and is_missing):
             raise typer.Exit(INCOMPLETE)
         if wish.into:
             collect_mirror.make(folder, wish.into)
+        if progress.maybe_capped(plan.wanted):
+            raise typer.Exit(MAYBE_CAPPED)
 
 
 @contextmanager
@@ -231,7 +245,11 @@ def _report(manifest: "Manifest", outcome: "Outcome", pace: str) -> None:
     for name in LISTS:
         if states := manifest.lists.get(name):
             typer.echo(f"{name}: {', '.join(f'{count:,} {state}' for state, count in states.items())}")
+        if counts := manifest.counts.get(name):
+            figures = f"{counts.rows:,} rows, profiles count {counts.profile_count:,}, gap {counts.gap:,}"
+            typer.echo(f"{name}: {figures} (lists with a known count: {counts.lists:,})")
     typer.echo(f"{manifest.pages:,} pages, {manifest.rows:,} rows")
+    _report_capped(manifest)
     for place, reason in sorted(outcome.failed.items()):
         sys.stderr.write(f"retinue: {place.list} of {place.name}: {reason}\n")
     if outcome.stopped:
@@ -239,6 +257,13 @@ def _report(manifest: "Manifest", outcome: "Outcome", pace: str) -> None:
     for pool, second in outcome.resets_at.items():
         at = datetime.fromtimestamp(second, UTC).isoformat()
         sys.stderr.write(f"retinue: the day's calls for {pool} are spent; the same command goes on from {at}\n")
+
+
+def _report_capped(manifest: "Manifest") -> None:
+    for capped in manifest.maybe_capped[:_MAX_SHOWN_LISTS]:
+        sys.stderr.write(f"retinue: {capped}\n")
+    if more := len(manifest.maybe_capped[_MAX_SHOWN_LISTS:]):
+        sys.stderr.write(f"retinue: {more:,} more lists may be capped; the table lists has them\n")
 
 
 def _check_path(flag_name: str, path: Path) -> None:
@@ -261,32 +286,6 @@ def _chosen(name: str, text: str, known: tuple[str, ...]) -> list[str]:
         if part not in known:
             raise InputError(f"{name}: {part!r} is none of {', '.join(known)}")
     return found
-
-
-def _names_in(path: Path) -> list[str]:
-    """The usernames in a file, each once."""
-    from retinue import names
-    from retinue.errors import InputError
-
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is no text in UTF-8") from None
-    found: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        name = names.without_at(line.strip())
-        if not name or name.startswith("#"):
-            continue
-        if "://" in name:
-            raise InputError(f"{path}: line {number}: an address; only the username of it is wanted")
-        if fault := names.fault_in_username(name):
-            raise InputError(f"{path}: line {number}: a username that {fault}")
-        found.setdefault(names.fold(name), names.as_answered(name))
-    if not found:
-        raise InputError(f"{path}: has no usernames")
-    return list(found.values())
 
 
 def _places(names: list[str], lists: list[str]) -> "list[Place]":

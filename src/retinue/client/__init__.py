@@ -9,6 +9,7 @@ with Client("key", "secret", "http://127.0.0.1:8642") as client:
 
 from retinue.client.answers import Page, Person, Profile
 from retinue.client.clients import TIKTOK, AsyncClient, Client, Outside
+from retinue.client.counts import ListCount
 from retinue.client.errors import AccountUnavailable, BrokenList, ClientError, GaveUp, QuotaSpent, Refused
 from retinue.client.listing import AsyncListing, Listing
 from retinue.client.protocol import Policy
@@ -24,6 +25,7 @@ __all__ = [
     "ClientError",
     "GaveUp",
     "InputError",
+    "ListCount",
     "Listing",
     "Outside",
     "Page",

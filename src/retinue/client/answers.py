@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
+from retinue.client.addresses import moved_to, not_an_api
+
 LIST_KEYS = {"following": "user_following", "followers": "user_followers"}
 OK = 200
 
@@ -65,11 +67,12 @@ class Token(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """A whole HTTP answer. The headers' names are in lower case."""
+    """A whole HTTP answer to what was sent to `url`. The headers' names are in lower case."""
 
     status: int
     body: bytes
     headers: Mapping[str, str] = {}
+    url: str = ""
 
     @property
     def log_id(self) -> str:
@@ -129,7 +132,10 @@ _KINDS_BY_STATUS: dict[int, Kind] = {
     413: "refused",
     429: "slow",
 }
-_WITHOUT_A_WORD: dict[int, Kind] = {401: "token", 429: "slow"}  # answers of somebody else, such as a gateway
+# Answers that are not the service's own, such as a gateway's.
+_FOREIGN_KINDS: dict[int, Kind] = {401: "token", 404: "refused", 405: "refused", 407: "refused", 429: "slow"}
+_REDIRECTS = (301, 302, 303, 307, 308)
+_PROXY_LOGIN = 407
 _LONGEST_TOKEN_SECONDS = 86_400  # after which there is another one
 _LONGEST_MESSAGE = 500
 _NO_PATH = b"Unsupported path"  # TikTok's service says it without an envelope
@@ -183,11 +189,13 @@ def token(answer: Answer) -> Token | Fault:
     try:
         read = msgspec.json.decode(answer.body.decode(), type=_TokenAnswer, strict=False)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Fault("unusable", _summary(answer))
+        read = _TokenAnswer()
     if read.access_token and read.expires_in > 0:
         if not (read.access_token.isascii() and read.access_token.isprintable()):
             return Fault("unusable", "a token that cannot be sent in a header", log_id=read.log_id)
         return Token(read.access_token, min(read.expires_in, _LONGEST_TOKEN_SECONDS))
+    if not read.error:
+        return _foreign(answer)
     message = _in_a_line(read.error_description) or _summary(answer)
     return Fault("refused" if read.error in _FINAL_TOKEN_ERRORS else "unusable", message, read.error, read.log_id)
 
@@ -201,8 +209,7 @@ def _data(answer: Answer, kind: type[_T]) -> tuple[_T, str] | Fault:
     """The data of a good answer with its log_id."""
     envelope = _envelope(answer.body)
     if envelope is None:
-        why: Kind = "refused" if _NO_PATH in answer.body else _WITHOUT_A_WORD.get(answer.status, "unusable")
-        return Fault(why, _summary(answer), log_id=answer.log_id)
+        return _foreign(answer)
     error = envelope.error
     log_id = error.log_id or answer.log_id
     if answer.status != OK or error.code != "ok":
@@ -211,6 +218,21 @@ def _data(answer: Answer, kind: type[_T]) -> tuple[_T, str] | Fault:
         return _converted(envelope.data or {}, kind), log_id
     except msgspec.ValidationError as wrong:
         return Fault("unusable", f"an answer without what was asked for: {wrong}", log_id=log_id)
+
+
+def _foreign(answer: Answer) -> Fault:
+    """What is wrong with an answer that is not in the form of the service's, with the remedy if it has one."""
+    location = answer.headers.get("location") if answer.status in _REDIRECTS else None
+    kind: Kind = "refused" if location or _NO_PATH in answer.body else _FOREIGN_KINDS.get(answer.status, "unusable")
+    if location:
+        message = _in_a_line(moved_to(answer.url, location))
+    elif answer.status == _PROXY_LOGIN:
+        message = "the proxy asks for a login: set http_proxy to http://USER:PASSWORD@HOST"
+    elif kind == "refused":
+        message = f"{not_an_api(answer.url)}; {_summary(answer)}"
+    else:
+        message = _summary(answer)
+    return Fault(kind, message, log_id=answer.log_id)
 
 
 def _envelope(body: bytes) -> _Envelope | None:

@@ -1,27 +1,28 @@
 """`AsyncClient` for event loops, and `Client` for blocking code and notebooks: the same, on a loop of its own."""
 
 import asyncio
+import operator
+import os
 import random
-import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from concurrent.futures import CancelledError
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 from msgspec import Struct
 
+from retinue import names
 from retinue.client.answers import Info, Person, Profile
-from retinue.client.driver import Driver, OnWait, Target
+from retinue.client.connections import Target
+from retinue.client.driver import Driver, OnWait
 from retinue.client.listing import AsyncListing, Listing
+from retinue.client.loop_thread import LoopThread
 from retinue.client.protocol import Policy, Protocol
 from retinue.client.walk import Walk
-from retinue.clock import Clock, SystemClock, new_event_loop
+from retinue.clock import Clock, SystemClock
 from retinue.errors import InputError
 
 TIKTOK = "https://open.tiktokapis.com"
 MOST_ROWS = 100
-
-_CLOSED = "the client is closed"
 
 _T = TypeVar("_T")
 
@@ -100,6 +101,11 @@ class AsyncClient:
         _check_username(username)
         return await self._driver.run(self._protocol.info(username))
 
+    async def raw_counts(self, username: str) -> Info:
+        """Return the counts of an account's lists as they came, or raise soon if they cannot be had."""
+        _check_username(username)
+        return await self._driver.run(self._protocol.counts(username))
+
     async def log_in(self, *, anew: bool = False) -> None:
         """Make sure that there is a token, as all else does by itself; `anew`: another one.
 
@@ -127,15 +133,13 @@ class AsyncClient:
 class Client:
     """As `AsyncClient`, for code that waits: also in a notebook, whose own event loop is left alone.
 
-    May be used by many threads at once. Close it, or use it in `with`.
+    May be used by many threads at once, and after a fork in the child process as well, where it opens connections of
+    its own. Close it, or use it in `with`.
     """
 
     def __init__(self, client_key: str, client_secret: str, url: str = TIKTOK, **options: Unpack[Options]) -> None:
         self._client = AsyncClient(client_key, client_secret, url, **options)
-        self._is_closed = False
-        self._closing = threading.Lock()
-        self._loop = new_event_loop()
-        threading.Thread(target=self._serve, name="retinue-client", daemon=True).start()
+        self._threads: dict[int, LoopThread] = {}  # by process
 
     def following(self, username: str, **start: Unpack[Start]) -> Listing:
         """The accounts that an account follows, newest first. Raises `InputError` where `Start` makes no sense."""
@@ -151,12 +155,7 @@ class Client:
 
     def close(self) -> None:
         """Close all connections. Whoever waits for something in another thread gets an `InputError`."""
-        with self._closing:
-            if self._is_closed:
-                return
-            self._is_closed = True
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread().close(self._client.close)
 
     def __enter__(self) -> Self:
         return self
@@ -166,30 +165,12 @@ class Client:
     ) -> None:
         self.close()
 
-    async def _end(self) -> None:
-        waited_for = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in waited_for:
-            task.cancel()
-        await asyncio.gather(*waited_for, return_exceptions=True)
-        await self._client.close()
-
-    def _serve(self) -> None:
-        self._loop.run_forever()
-        self._loop.close()
-
     def _run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        with self._closing:
-            if self._is_closed:
-                coroutine.close()
-                raise InputError(_CLOSED)
-            waiting = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        try:
-            return waiting.result()
-        except CancelledError:
-            raise InputError(_CLOSED) from None
-        except BaseException:  # such as Ctrl-C, while we wait
-            waiting.cancel()
-            raise
+        return self._thread().run(coroutine)
+
+    def _thread(self) -> LoopThread:
+        """The thread of this process: threads do not survive a fork, and locks may be held for ever after one."""
+        return self._threads.setdefault(os.getpid(), LoopThread())
 
 
 def _in_silence(_seconds: float, _reason: str) -> None:
@@ -197,23 +178,35 @@ def _in_silence(_seconds: float, _reason: str) -> None:
 
 
 def _check_username(username: object) -> None:
-    """Raises `InputError` for what cannot be sent."""
-    try:
-        is_text = isinstance(username, str) and bool(username.encode())
-    except UnicodeEncodeError:  # half a character
-        is_text = False
-    if not is_text:
+    """Raises `InputError` for what is no username."""
+    if not isinstance(username, str):
         raise InputError(f"username: expected text, not {username!r}")
+    if fault := names.fault_in_username(username):
+        raise InputError(f"username: {username!r} {fault}")
 
 
 def _body(username: str, start: Start) -> dict[str, Any]:
     """What to ask with. Raises `InputError`, before anything is asked."""
     _check_username(username)
-    given: Mapping[str, Any] = start  # whose types not every caller has checked
-    max_count, cursor = given.get("max_count", MOST_ROWS), given.get("cursor")
-    if not isinstance(max_count, int) or not 1 <= max_count <= MOST_ROWS:
-        raise InputError(f"max_count: expected an integer from 1 to {MOST_ROWS}, not {max_count!r}")
-    if cursor is not None and (not isinstance(cursor, int) or cursor < 0):
-        raise InputError(f"cursor: expected a Unix second, not {cursor!r}")
-    said = {"username": username, "max_count": max_count, "cursor": cursor, "as_of": start.get("as_of")}
+    max_count = _integer(start.get("max_count", MOST_ROWS))
+    if max_count is None or not 1 <= max_count <= MOST_ROWS:
+        raise InputError(f"max_count: expected an integer from 1 to {MOST_ROWS}, not {start['max_count']!r}")
+    seconds = {"cursor": _second("cursor", start.get("cursor")), "as_of": _second("as_of", start.get("as_of"))}
+    said = {"username": username, "max_count": max_count, **seconds}
     return {name: value for name, value in said.items() if value is not None}
+
+
+def _second(name: str, value: object) -> int | None:
+    """A Unix second. Raises `InputError`."""
+    second = _integer(value)
+    if value is not None and (second is None or second < 0):
+        raise InputError(f"{name}: expected a Unix second, not {value!r}")
+    return second
+
+
+def _integer(value: object) -> int | None:
+    """The integer that a value is, also one of numpy's; None if it is something else, such as true."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]  # it is tried
+    except TypeError:
+        return None

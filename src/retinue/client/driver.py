@@ -1,22 +1,20 @@
-"""The only file that knows the HTTP library: does what the protocol's generators say, on an event loop.
+"""Do what the protocol's generators say, over HTTP, on an event loop.
 
 Proxies and authorities are taken from the environment, as most programs do; passwords from `.netrc` are not, since a
 token stands where they would.
 """
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from copy import copy
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from msgspec import Struct
 
+from retinue.client import failures
+from retinue.client.addresses import check_address, proxy_of
 from retinue.client.answers import Answer
+from retinue.client.connections import Connections, Target
 from retinue.client.errors import ClientError
 from retinue.client.protocol import Ask, Broken, NeedToken, Protocol, Steps
 from retinue.errors import InputError
@@ -24,19 +22,11 @@ from retinue.errors import InputError
 MOST_BYTES = 64 << 20  # of an answer
 _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
-_LOGIN = re.compile(r"(?<=//)[^/\s]*@")  # of a proxy, whose URL is in the library's errors
+_BAD_REQUEST = 400  # as servers answer plain HTTP on a port for TLS
 
 _T = TypeVar("_T")
 
 OnWait = Callable[[float, str], None]  # for how many seconds, and why
-
-
-class Target(Struct, frozen=True):
-    """Whom to ask, over how many connections at most, and how long to wait for one answer."""
-
-    url: str
-    connections: int = 32
-    timeout_seconds: float = 60.0
 
 
 class Driver:
@@ -45,17 +35,15 @@ class Driver:
     def __init__(
         self, protocol: Protocol, target: Target, sleep: Callable[[float], Awaitable[None]], on_wait: OnWait
     ) -> None:
-        _check_address(target.url)
+        check_address(target.url)
         self._protocol = protocol
         self._target = target
         self._url = target.url.rstrip("/")
         self._sleep = sleep
         self._on_wait = on_wait
-        self._proxy = _proxy_of(self._url)
+        self._proxy = proxy_of(self._url)
         self._is_closed = False
-        self._free = asyncio.Semaphore(target.connections)
-        self._session: aiohttp.ClientSession | None = None
-        self._fetching: asyncio.Task[str] | None = None
+        self._connections: Connections | None = None
 
     async def run(self, steps: Steps[_T]) -> _T:
         """What a generator returns in the end."""
@@ -79,96 +67,74 @@ class Driver:
     async def close(self) -> None:
         """Close all connections, for good."""
         self._is_closed = True
-        if self._fetching is not None:
-            self._fetching.cancel()
-            with suppress(asyncio.CancelledError, ClientError):
-                await self._fetching
-        if self._session is not None:
-            await self._session.close()
+        if self._connections is not None:
+            await self._connections.close()
 
     async def token(self, refused: str | None) -> str:
-        """A good token. However many wait for one, it is fetched once; where that fails, it has failed for all."""
+        """Return a good token. However many tasks wait for one, it is fetched once; a failure is one for all."""
         known = self._protocol.known_token(refused)
         if known is not None:
             return known
-        if self._fetching is None:
-            self._fetching = asyncio.create_task(self._fetch())
+        connections = await self._opened()
+        if connections.fetching is None:
+            connections.fetching = asyncio.create_task(self._fetch(connections))
         try:
-            return await asyncio.shield(self._fetching)
+            return await asyncio.shield(connections.fetching)
         except ClientError as error:
             raise copy(error) from None  # one for each: what it says of a list is filled in by who reads that
 
-    async def _fetch(self) -> str:
+    async def _fetch(self, connections: Connections) -> str:
         try:
             return await self.run(self._protocol.fetch_token())
         finally:
-            self._fetching = None
+            connections.fetching = None
 
     async def _send(self, ask: Ask) -> Answer | Broken:
+        connections = await self._opened()
+        reply: Answer | Broken
+        try:
+            reply = await self._post(connections, ask)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            reply = failures.broken(error, self._url)
+        return failures.needs_tls(self._url) if await self._is_plain_by_mistake(reply) else reply
+
+    async def _post(self, connections: Connections, ask: Ask) -> Answer:
         headers = {"Content-Type": _FORM if ask.token is None else _JSON}
         if ask.token is not None:
             headers["Authorization"] = f"Bearer {ask.token}"
-        try:
-            # All of it has to be over in time: name, connection, proxy, headers, body.
-            async with (
-                self._free,
-                asyncio.timeout(self._target.timeout_seconds),
-                self._opened().post(
-                    self._url + ask.path, data=ask.body, headers=headers, allow_redirects=False
-                ) as response,
-            ):
-                body = await _whole(response.content)
-                return Answer(response.status, body, {name.lower(): value for name, value in response.headers.items()})
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return Broken(_LOGIN.sub("", said))
+        url = self._url + ask.path
+        # All of it has to be over in time: name, connection, proxy, headers, body.
+        async with (
+            connections.free,
+            asyncio.timeout(self._target.timeout_seconds),
+            connections.session.post(url, data=ask.body, headers=headers, allow_redirects=False) as response,
+        ):
+            body = await _whole(response.content)
+            return Answer(response.status, body, {name.lower(): text for name, text in response.headers.items()}, url)
 
-    def _opened(self) -> aiohttp.ClientSession:
+    async def _is_plain_by_mistake(self, reply: Answer | Broken) -> bool:
+        """Return whether a service that never answered is asked without TLS on a port that speaks it."""
+        is_strange = reply.max_attempts is None if isinstance(reply, Broken) else reply.status == _BAD_REQUEST
+        is_plain = self._url.startswith("http:") and self._proxy is None
+        return is_strange and is_plain and not self._protocol.has_answered and await failures.speaks_tls(self._url)
+
+    async def _opened(self) -> Connections:
+        """Return the connections of this event loop. Those of a loop that is over are replaced."""
         if self._is_closed:
             raise InputError("the client is closed")
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._target.connections),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
-                proxy=self._proxy,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
-
-
-def _check_address(url: str) -> None:
-    """Raises `InputError` for what is no address of a service; a password in it is not shown."""
-    scheme, separator, place = url.partition("://")
-    parts = _parts_of(url)
-    if parts is None or parts.scheme not in ("http", "https") or "@" in place or any(each.isspace() for each in url):
-        shown = f"{scheme}{separator}{place.rpartition('@')[2]}"
-        raise InputError(f"{shown!r} is no address of a service; expected https://host[:port]")
-
-
-def _parts_of(url: str) -> SplitResult | None:
-    """The parts of a URL that names a host."""
-    try:
-        parts = urlsplit(url)
-        is_one = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # such as a port that is no number
-        return None
-    return parts if is_one else None
-
-
-def _proxy_of(url: str) -> str | None:
-    """The proxy that the environment names for a URL. Raises `InputError`, without showing it."""
-    parts = urlsplit(url)
-    named = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
-    if named is None:
-        return None
-    proxy = named if "://" in named else f"http://{named}"
-    if _parts_of(proxy) is None:
-        raise InputError(f"what {parts.scheme}_proxy in the environment names is no address of a proxy")
-    return proxy
+        before = self._connections
+        if before is not None and before.is_usable():
+            return before
+        if before is not None and not before.is_over():
+            raise InputError("the client is in use on another event loop; make one client for each loop")
+        self._connections = opened = Connections(self._target, self._proxy)
+        if before is not None:
+            await before.close()
+        return opened
 
 
 async def _whole(content: aiohttp.StreamReader) -> bytes:
-    """A body to its end. Raises `ValueError` where it is larger than any answer of the contract."""
+    """Return a whole body. Raises `ValueError` if it is larger than any answer of the contract."""
     body = bytearray()
     async for piece in content.iter_any():
         body += piece

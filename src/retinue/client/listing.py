@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
-from retinue.client.answers import Page, Person
+from retinue.client.answers import Page, Person, Profile
+from retinue.client.counts import ListCount, count_in
 from retinue.client.driver import Driver
 from retinue.client.errors import ClientError
 from retinue.client.walk import Walk
@@ -39,6 +40,14 @@ class AsyncListing:
     def is_over(self) -> bool:
         """Whether the end of the list was reached."""
         return self._walk.is_over
+
+    def count(self, profile: Profile) -> ListCount:
+        """Compare the rows that were read with the count in the account's profile.
+
+        That is unknown unless the list was read from now to its end: the count is of the whole list as it is today.
+        """
+        is_whole = self._walk.is_whole and self.is_over
+        return ListCount(len(self.collected), count_in(profile, self._walk.direction) if is_whole else None)
 
     async def next_page(self) -> Page | None:
         """The next page; None at the end."""
@@ -101,6 +110,10 @@ class Listing:
     def is_over(self) -> bool:
         """Whether the end of the list was reached."""
         return self._listing.is_over
+
+    def count(self, profile: Profile) -> ListCount:
+        """Compare the rows that were read with the count in the account's profile, as `AsyncListing` does."""
+        return self._listing.count(profile)
 
     def next_page(self) -> Page | None:
         """The next page; None at the end."""

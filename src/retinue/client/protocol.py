@@ -4,12 +4,13 @@ They yield an `Ask` and are sent an `Answer` or `Broken`; a `Sleep`; or a `NeedT
 however many are waiting (`fetch_token`). Knows no HTTP library; time and chance are passed in.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from retinue.client import answers
 from retinue.client.answers import Answer, Fault, Info, Page, Profile, Token
@@ -20,6 +21,7 @@ from retinue.errors import InputError
 TOKEN_PATH = "/v2/oauth/token/"  # noqa: S105 - a path
 LIST_PATH = "/v2/research/user/{}/"
 INFO_PATH = "/v2/research/user/info/?fields={}"
+COUNT_FIELDS = ("following_count", "follower_count")
 
 BROKEN_LIST = "broken_list"  # a code of our own
 _DAY_SECONDS = 86_400
@@ -28,6 +30,7 @@ _RENEW_BEFORE_SECONDS = 60
 _TRIES_OF_A_TOKEN = 3
 _AFTER_MIDNIGHT_SECONDS = 5
 _STILL_SPENT_SECONDS = 300
+_ATTEMPTS_OF_COUNTS = 5
 _MOST_DIGITS = 9  # of seconds in a header
 
 _T = TypeVar("_T")
@@ -42,9 +45,10 @@ class Ask(Struct, frozen=True):
 
 
 class Broken(Struct, frozen=True):
-    """No answer came: why."""
+    """No answer came: why. `max_attempts` are enough for such a failure, as long as the service has never answered."""
 
     reason: str
+    max_attempts: int | None = None
 
 
 class Sleep(Struct, frozen=True):
@@ -93,6 +97,7 @@ class Protocol:
         self._chance = chance
         self._token: Token | None = None
         self._token_since = 0
+        self.has_answered = False  # whether any answer came, however bad
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 
@@ -106,28 +111,30 @@ class Protocol:
 
     def fetch_token(self) -> Steps[str]:
         """Get a new token."""
-        asked = Ask(TOKEN_PATH, self._login.encode())
-        reason = ""
-        for attempt in range(self._policy.attempts):
+        attempt = 0
+        while True:
+            attempt += 1
             since = self._clock.now()
-            answer = yield asked
-            found = _read(answers.token, answer)
+            reply = yield Ask(TOKEN_PATH, self._login.encode())
+            found = self._read(answers.token, reply)
             if isinstance(found, Token):
                 self._token, self._token_since = found, since
                 return found.access_token
             if found.kind == "refused":
-                raise Refused(answer.status, found.code, found.message, found.log_id)
-            reason = found.message
-            if not self._is_last(attempt):
-                yield self._wait(attempt, reason, answer)
-        raise GaveUp(self._asked_in_vain(TOKEN_PATH, reason))
+                raise Refused(reply.status, found.code, found.message, found.log_id)
+            _check_attempts(TOKEN_PATH, attempt, self._limit(self._policy, reply), found)
+            yield self._wait(attempt, found.message, reply)
 
     # --- what is asked for ------------------------------------------------------------------------------------------
 
     def info(self, username: str) -> Steps[Info]:
         """An account's profile."""
-        path = INFO_PATH.format(",".join(Profile.__struct_fields__))
-        return self._ask(path, {"username": username}, lambda answer: answers.info(answer, self._clock.now()))
+        return self._info(username, Profile.__struct_fields__, self._policy)
+
+    def counts(self, username: str) -> Steps[Info]:
+        """Get nothing but the counts of an account's lists, with few attempts and without waiting for a quota."""
+        hurried = replace(self._policy, attempts=min(self._policy.attempts, _ATTEMPTS_OF_COUNTS), quota="raise")
+        return self._info(username, COUNT_FIELDS, hurried)
 
     def page(self, direction: str, body: dict[str, Any], is_sound: Callable[[Page], str]) -> Steps[Page]:
         """A page of a list. `is_sound` says what is wrong with one; it is asked for again then."""
@@ -138,69 +145,82 @@ class Protocol:
             wrong = is_sound(found) if isinstance(found, Page) else ""
             return Fault("unusable", wrong, BROKEN_LIST) if wrong else found
 
-        return self._ask(LIST_PATH.format(direction), body, read)
+        return self._ask(LIST_PATH.format(direction), body, read, self._policy)
 
-    def _ask(self, path: str, body: dict[str, Any], read: Callable[[Answer], _T | Fault]) -> Steps[_T]:
+    def _info(self, username: str, fields: Sequence[str], policy: Policy) -> Steps[Info]:
+        path = INFO_PATH.format(",".join(fields))
+        return self._ask(path, {"username": username}, lambda answer: answers.info(answer, self._clock.now()), policy)
+
+    def _ask(self, path: str, body: dict[str, Any], read: Callable[[Answer], _T | Fault], policy: Policy) -> Steps[_T]:
         """Ask until there is an answer that can be read, or one that is final."""
         content = msgspec.json.encode(body)
         refused: str | None = None
-        refusals = spent = 0
-        last = Fault("unusable", "")
-        for attempt in range(self._policy.attempts):
+        attempt = refusals = spent = 0
+        while True:
+            attempt += 1
             token = yield NeedToken(refused)
-            answer = yield Ask(path, content, token)
-            found = _read(read, answer)
+            reply = yield Ask(path, content, token)
+            found = self._read(read, reply)
             if not isinstance(found, Fault):
                 return found
-            last = found
             if found.kind in ("account", "refused"):
-                raise _final(found, answer.status)
+                raise _final(found, reply.status)
             if found.kind == "token":
                 refusals += 1
                 refused = token if self._is_to_be_renewed(refusals) else refused
             is_spent = found.kind == "quota"
             spent += is_spent
-            wait = self._quota(found, answer, spent) if is_spent else self._wait(attempt, found.message, answer)
-            if not self._is_last(attempt):
-                yield wait
-        kind = BrokenList if last.code == BROKEN_LIST else GaveUp
-        raise kind(self._asked_in_vain(path, last.message))
+            if is_spent and policy.quota == "raise":
+                raise self._quota_spent(found, reply)
+            _check_attempts(path, attempt, self._limit(policy, reply), found)
+            yield self._next_quota(reply, spent) if is_spent else self._wait(attempt, found.message, reply)
+
+    def _read(self, read: Callable[[Answer], _T | Fault], reply: Answer | Broken) -> _T | Fault:
+        if isinstance(reply, Broken):
+            return Fault("unusable", reply.reason)
+        self.has_answered = True
+        return read(reply)
+
+    def _limit(self, policy: Policy, reply: Answer | Broken) -> int:
+        """How many attempts are allowed after such a reply."""
+        if isinstance(reply, Broken) and reply.max_attempts is not None and not self.has_answered:
+            return min(policy.attempts, reply.max_attempts)
+        return policy.attempts
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
-    def _wait(self, attempt: int, reason: str, answer: Answer | Broken) -> Sleep:
+    def _wait(self, attempt: int, reason: str, reply: Answer | Broken) -> Sleep:
         """How long to wait: as long as the service says, within reason, else longer each time."""
         policy = self._policy
-        seconds = min(policy.first_wait_seconds * 2**attempt, policy.longest_wait_seconds)
+        seconds = min(policy.first_wait_seconds * 2 ** (attempt - 1), policy.longest_wait_seconds)
         seconds *= 1 - self._chance() / 2
-        said = _seconds(answer, "retry-after") or 0
+        said = _seconds(reply, "retry-after") or 0
         return Sleep(max(seconds, min(said, policy.longest_wait_seconds)), reason)
 
-    def _quota(self, fault: Fault, answer: Answer, times: int) -> Sleep:
-        """Until midnight, where that is wanted; if it is still spent then, a short while: clocks differ."""
+    def _quota_spent(self, fault: Fault, reply: Answer) -> QuotaSpent:
+        return QuotaSpent(self._resets_at(reply), reply.status, fault.code, fault.message, fault.log_id)
+
+    def _next_quota(self, reply: Answer, times: int) -> Sleep:
+        """Until midnight; if it is still spent then, a short while: clocks differ."""
+        seconds = self._resets_at(reply) - self._clock.now() + _AFTER_MIDNIGHT_SECONDS
+        return Sleep(seconds if times == 1 else _STILL_SPENT_SECONDS, "the day's quota is spent")
+
+    def _resets_at(self, reply: Answer) -> int:
+        """When there is a new quota, by what the service says, else by our own clock."""
         now = self._clock.now()
-        said = _seconds(answer, "ratelimit-reset")
-        if said is None or said > _DAY_SECONDS:
-            said = _DAY_SECONDS - now % _DAY_SECONDS
-        resets_at = now + said
-        if self._policy.quota == "raise":
-            raise QuotaSpent(resets_at, answer.status, fault.code, fault.message, fault.log_id)
-        seconds = resets_at - now + _AFTER_MIDNIGHT_SECONDS if times == 1 else _STILL_SPENT_SECONDS
-        return Sleep(seconds, "the day's quota is spent")
+        said = _seconds(reply, "ratelimit-reset")
+        return now + (_DAY_SECONDS - now % _DAY_SECONDS if said is None or said > _DAY_SECONDS else said)
 
     def _is_to_be_renewed(self, refusals: int) -> bool:
         age = self._clock.now() - self._token_since
         return age > _YOUNG_SECONDS or refusals % _TRIES_OF_A_TOKEN == 0
 
-    def _is_last(self, attempt: int) -> bool:
-        return attempt == self._policy.attempts - 1
 
-    def _asked_in_vain(self, path: str, reason: str) -> str:
-        return f"{path}: asked {self._policy.attempts} times; at last: {reason}"
-
-
-def _read(read: Callable[[Answer], _T | Fault], answer: Answer | Broken) -> _T | Fault:
-    return Fault("unusable", answer.reason) if isinstance(answer, Broken) else read(answer)
+def _check_attempts(path: str, attempt: int, limit: int, fault: Fault) -> None:
+    """Raise `GaveUp` or `BrokenList` if that was the last attempt."""
+    if attempt >= limit:
+        kind = BrokenList if fault.code == BROKEN_LIST else GaveUp
+        raise kind(f"{path}: asked {'once' if attempt == 1 else f'{attempt} times'}; at last: {fault.message}")
 
 
 def _seconds(answer: Answer | Broken, header: str) -> int | None:

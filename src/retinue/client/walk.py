@@ -21,7 +21,8 @@ class Walk:
         self.cursor: int | None = body.pop("cursor", None) or None  # 0 means now
         self.is_over = False
         self._protocol = protocol
-        self._direction = direction
+        self.direction = direction
+        self.is_whole = self.cursor is None and not body.get("as_of")  # as it is today, from its newest row on
         self._body = body
         self.newest = newest if self.cursor is not None else None  # the first row of the page before
 
@@ -30,7 +31,7 @@ class Walk:
         if self.is_over:
             return None
         body = self._body if self.cursor is None else self._body | {"cursor": self.cursor}
-        page = yield from self._protocol.page(self._direction, body, lambda page: wrong(page, self.newest))
+        page = yield from self._protocol.page(self.direction, body, lambda page: wrong(page, self.newest))
         self.cursor = page.cursor
         self.is_over = not page.has_more
         self.newest = newest_of(page)

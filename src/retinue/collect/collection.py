@@ -15,8 +15,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from retinue.collect import journal
+from retinue.collect.counting import Counts, MaybeCapped, maybe_capped, sums
 from retinue.collect.journal import Begun
-from retinue.collect.progress import Place, Progress, Standing
+from retinue.collect.progress import MAYBE_CAPPED, Place, Progress, Standing
 from retinue.collect.tables import EDGES, MEMORY, NODES, QUERIES, fill
 from retinue.durable import sync
 from retinue.errors import InputError
@@ -41,7 +42,11 @@ class FileFacts(Struct, frozen=True):
 
 
 class Manifest(Struct, frozen=True):
-    """What a collection has, whatever the last run wanted. `lists`: how many of a kind are in which state."""
+    """What a collection has, whatever the last run wanted. `lists`: how many of a kind are in which state.
+
+    `counts` compares rows with the counts in profiles, as far as those are known. `is_complete`: every list was read to
+    its end, and none may be capped.
+    """
 
     server: str
     begun_at: int
@@ -51,6 +56,13 @@ class Manifest(Struct, frozen=True):
     pages: int
     rows: int
     files: dict[str, FileFacts]
+    counts: dict[str, Counts] = {}
+    maybe_capped: list[MaybeCapped] = []
+
+    @property
+    def is_read(self) -> bool:
+        """Whether every list was read to the end that the service gives."""
+        return not any("incomplete" in states for states in self.lists.values())
 
 
 @contextmanager
@@ -187,10 +199,11 @@ def _manifest(
 ) -> Manifest:
     assert progress.begun is not None
     lists = counted(standings)
-    is_complete = not any("incomplete" in states for states in lists.values())
+    is_complete = not any({"incomplete", MAYBE_CAPPED} & states.keys() for states in lists.values())
     files = {PAGES: hashed(folder / PAGES)} | facts
     begun = progress.begun
-    return Manifest(begun.server, begun.at, now, is_complete, lists, progress.pages, progress.rows, files)
+    figures = sums(standings), maybe_capped(standings)
+    return Manifest(begun.server, begun.at, now, is_complete, lists, progress.pages, progress.rows, files, *figures)
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:

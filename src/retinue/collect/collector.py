@@ -10,9 +10,10 @@ from typing import Literal, Protocol, TypeVar
 
 from msgspec import Struct
 
-from retinue.client import AccountUnavailable, AsyncClient, BrokenList, GaveUp, QuotaSpent, Refused
+from retinue.client import AccountUnavailable, AsyncClient, BrokenList, ClientError, GaveUp, QuotaSpent, Refused
 from retinue.client.answers import Page
 from retinue.client.clients import Outside
+from retinue.client.counts import is_likely_cap
 from retinue.collect.journal import InfoRead, Journal, PageRead, Record, Unavailable
 from retinue.collect.progress import DAY_SECONDS, Place, Pool, Progress, Standing
 
@@ -84,6 +85,8 @@ class Collector:
         self._outside = outside
         self._watching = watching
         self._asking = Counter[Pool]()
+        self._counting: set[str] = set()  # accounts whose counts were asked for in this run
+        self._has_counts = True  # until they could not be had
         self._settled = defaultdict[Pool, asyncio.Event](asyncio.Event)  # when the next call comes to its end
 
     async def run(self, plan: Plan) -> Outcome:
@@ -94,6 +97,8 @@ class Collector:
         outcome = Outcome({}, {})
         if not (waiting := self._progress.waiting(plan.wanted)):
             return outcome
+        # With its user info an account's counts come anyway.
+        self._counting = {place.name for place in plan.wanted if place.list == "info"}
         await self._client.log_in()
         try:
             await self._work_on(plan, iter(waiting), outcome)
@@ -149,6 +154,32 @@ class Collector:
             before += len(page.rows)
             listing.collected.clear()  # it is all written down
             self._write(read, page)
+        if self._may_count(plan, place.name, before):
+            await self._count(plan, place.name)
+
+    def _may_count(self, plan: Plan, name: str, rows: int) -> bool:
+        """Return whether to spend a call for user info on the counts of an account, one of whose lists has ended.
+
+        A quarter of the day's calls is kept for lists that end where services are known to cut them.
+        """
+        calls = plan.calls_per_day["info"]
+        remaining = calls - self._calls_today("info") - self._asking["info"]
+        is_affordable = remaining > (0 if is_likely_cap(rows) else calls // 4)
+        is_known = name in self._counting or name in self._progress.counts
+        return self._has_counts and is_affordable and not is_known
+
+    async def _count(self, plan: Plan, name: str) -> None:
+        """Ask for the counts of an account's lists. If they cannot be had, they stay unknown and no list waits."""
+        self._counting.add(name)
+        try:
+            found = await self._within_calls(plan, "info", lambda: self._client.raw_counts(name))
+        except AccountUnavailable:
+            return
+        except ClientError:
+            self._has_counts = False
+            return
+        body = found.body.decode()
+        self._write(InfoRead(name, found.answered_at, found.log_id, found.sha256, body, only_counts=True))
 
     def _write(self, record: Record, page: Page | None = None) -> None:
         self._journal.add(record)

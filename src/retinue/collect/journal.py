@@ -53,13 +53,14 @@ class PageRead(Struct, frozen=True, tag="page"):
 
 
 class InfoRead(Struct, frozen=True, tag="info"):
-    """What was said of an account."""
+    """What was said of an account; `only_counts` if no more than the counts of its lists was asked for."""
 
     name: str
     at: int
     log_id: str
     sha256: str
     body: str
+    only_counts: bool = False
 
     def profile(self) -> Profile:
         """The profile in it. Raises `InputError`."""

@@ -7,11 +7,14 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 
 from retinue.client.answers import Page, Person
+from retinue.client.counts import ListCount, count_in
 from retinue.client.walk import newest_of
 from retinue.collect.journal import Begun, InfoRead, ListName, PageRead, Record, Unavailable
 
 DAY_SECONDS = 86_400
+MAYBE_CAPPED = "maybe capped"
 
+DIRECTIONS: tuple[ListName, ...] = ("following", "followers")
 Pool = Literal["lists", "info"]  # what has a daily quota of its own
 
 
@@ -30,7 +33,8 @@ class Place(NamedTuple):
 class Standing(Struct):
     """How far one list is; it goes on with `cursor` and `newest`.
 
-    `state` is incomplete, complete, or why the service will not tell.
+    `state` is incomplete, complete, maybe capped (read to the end that the service gives, which may not be the end), or
+    why the service will not tell. `profile_count` is how many rows the account's profile counts, as of `counted_at`.
     """
 
     state: str = "incomplete"
@@ -40,6 +44,19 @@ class Standing(Struct):
     rows: int = 0
     first_at: int = 0
     last_at: int = 0
+    profile_count: int | None = None
+    counted_at: int | None = None
+
+    @property
+    def gap(self) -> int | None:
+        """How many more the profile counts than a list has that was read to its end."""
+        return ListCount(self.rows, self.profile_count).gap if self.state in ("complete", MAYBE_CAPPED) else None
+
+    def compare(self, profile_count: int | None, counted_at: int) -> None:
+        """Take notice of the count in the account's profile."""
+        self.profile_count, self.counted_at = profile_count, counted_at if profile_count is not None else None
+        if self.state in ("complete", MAYBE_CAPPED):
+            self.state = MAYBE_CAPPED if ListCount(self.rows, profile_count).is_maybe_capped else "complete"
 
 
 def place_of(record: PageRead | InfoRead | Unavailable) -> Place:
@@ -56,6 +73,7 @@ class Progress:
         self.pages = 0
         self.rows = 0
         self.answers = 0
+        self.counts: dict[str, tuple[dict[ListName, int | None], int]] = {}  # by account: of each list, and since when
         self._day = 0
         self._calls = Counter[Pool]()
 
@@ -65,27 +83,45 @@ class Progress:
             self.begun = record
             return
         self.answers += 1
+        if isinstance(record, InfoRead):
+            self._take_counts(record)
+            if record.only_counts:
+                return
         standing = self.standings.setdefault(place_of(record), Standing())
         standing.first_at = standing.first_at or record.at
         standing.last_at = record.at
-        if isinstance(record, Unavailable):
-            standing.state = record.reason
-            return
-        self._count(record.at, "info" if isinstance(record, InfoRead) else "lists")
-        if isinstance(record, InfoRead):
-            standing.state = "complete"
-            return
-        page = page or record.page()
+        if isinstance(record, PageRead):
+            self._take_page(record, standing, page or record.page())
+        else:
+            standing.state = record.reason if isinstance(record, Unavailable) else "complete"
+
+    def _take_counts(self, record: InfoRead) -> None:
+        self._count(record.at, "info")
+        profile = record.profile()
+        counts = {direction: count_in(profile, direction) for direction in DIRECTIONS}
+        self.counts[record.name] = (counts, record.at)
+        for direction in DIRECTIONS:
+            if standing := self.standings.get(Place(record.name, direction)):
+                standing.compare(counts[direction], record.at)
+
+    def _take_page(self, record: PageRead, standing: Standing, page: Page) -> None:
+        self._count(record.at, "lists")
         standing.pages += 1
         standing.rows = record.before + len(page.rows)
         standing.cursor, standing.newest = page.cursor, newest_of(page)
         standing.state = "incomplete" if page.has_more else "complete"
         self.pages += 1
         self.rows += len(page.rows)
+        if known := self.counts.get(record.name):
+            standing.compare(known[0][record.list], known[1])
 
     def waiting(self, wanted: Iterable[Place]) -> list[Place]:
         """What of these is not finished."""
         return [place for place in wanted if self.standings.get(place, Standing()).state == "incomplete"]
+
+    def maybe_capped(self, wanted: Iterable[Place]) -> list[Place]:
+        """Return which of these may be capped by the service."""
+        return [place for place in wanted if self.standings.get(place, Standing()).state == MAYBE_CAPPED]
 
     def calls_on(self, day: int, pool: Pool) -> int:
         """How many calls were answered on a day (since 1970, UTC)."""

@@ -15,7 +15,7 @@ blank or no username is in `rows`, and is nobody in the graph.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -61,6 +61,9 @@ _COLUMNS = {
         "rows": "BIGINT",
         "first_at": "BIGINT",
         "last_at": "BIGINT",
+        "profile_count": "BIGINT",
+        "gap": "BIGINT",
+        "counted_at": "BIGINT",
     },
 }
 
@@ -162,7 +165,7 @@ def fill(
     while some := list(islice(waiting, _RECORDS_AT_ONCE)):
         rows = [row for record in some if isinstance(record, PageRead) for row in _rows(record)]
         _add(duck, "row_", rows)
-        _add(duck, "profile", [_profile(record) for record in some if isinstance(record, InfoRead)])
+        _add(duck, "profile", [_profile(record) for record in some if _is_profile(record)])
         on_rows(count := count + len(rows))
     _add(duck, "list_", [_standing(place, standing) for place, standing in standings])
     for statement in (_STANDING, _ACCOUNT, _FOLLOW):
@@ -192,6 +195,10 @@ def _rows(record: PageRead) -> Iterator[tuple[Any, ...]]:
         )
 
 
+def _is_profile(record: Record) -> TypeGuard[InfoRead]:
+    return isinstance(record, InfoRead) and not record.only_counts
+
+
 def _profile(record: InfoRead) -> tuple[Any, ...]:
     profile = record.profile()
     said = (getattr(profile, name) for name in Profile.__struct_fields__)
@@ -200,4 +207,4 @@ def _profile(record: InfoRead) -> tuple[Any, ...]:
 
 def _standing(place: Place, standing: Standing) -> tuple[Any, ...]:
     facts = standing.state, standing.pages, standing.rows, standing.first_at or None, standing.last_at or None
-    return (names.fold(place.name), *place, *facts)
+    return (names.fold(place.name), *place, *facts, standing.profile_count, standing.gap, standing.counted_at)

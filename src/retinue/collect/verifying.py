@@ -8,8 +8,9 @@ from msgspec import Struct
 
 from retinue.collect import journal
 from retinue.collect.collection import MANIFEST, PAGES, TABLES, Manifest, counted, hashed, manifest_of, replayed
-from retinue.collect.journal import Begun, PageRead, Unavailable
-from retinue.collect.progress import Progress, Standing, place_of
+from retinue.collect.counting import maybe_capped, sums
+from retinue.collect.journal import Begun, InfoRead, PageRead, Unavailable
+from retinue.collect.progress import MAYBE_CAPPED, Progress, Standing, place_of
 from retinue.errors import InputError
 
 
@@ -92,7 +93,9 @@ def _wrong_counts(progress: Progress, manifest: Manifest) -> Iterator[str]:
         numbers = known.get((name, state), 0), said.get((name, state), 0)
         if numbers[0] > numbers[1] or (state != "incomplete" and numbers[0] != numbers[1]):
             yield f"{PAGES}: has {numbers[0]} of {name} that are {state}, not {numbers[1]}"
-    if manifest.is_complete == any(state == "incomplete" for _, state in said):
+    if (sums(progress.standings), maybe_capped(progress.standings)) != (manifest.counts, manifest.maybe_capped):
+        yield f"{MANIFEST}: says of the counts of lists what {PAGES} does not"
+    if manifest.is_complete == any(state in ("incomplete", MAYBE_CAPPED) for _, state in said):
         yield f"{MANIFEST}: says that it is {'' if manifest.is_complete else 'not '}complete, and its lists do not"
 
 
@@ -107,7 +110,10 @@ def _wrong_pages(folder: Path, progress: Progress) -> Iterator[str]:
         if not isinstance(record, Unavailable) and hashlib.sha256(record.body.encode()).hexdigest() != record.sha256:
             yield f"{PAGES}: a page of {record.name} ({record.log_id}) has another hash than it had"
         before = progress.standings.get(place_of(record), Standing())
-        if before.state != "incomplete":
+        if isinstance(record, InfoRead) and record.only_counts:
+            if record.name in progress.counts:
+                yield f"{PAGES}: the counts of {record.name} come a second time"
+        elif before.state != "incomplete":
             yield f"{PAGES}: the {place_of(record).list} of {record.name} go on after their end"
         elif isinstance(record, PageRead) and (record.before, record.bound) != (before.rows, before.cursor):
             where = f"with cursor {record.bound} at row {record.before}"

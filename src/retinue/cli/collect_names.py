@@ -1,0 +1,72 @@
+"""The usernames in a file, one a line, and the lines that are none."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+_MAX_SHOWN_LINES = 20
+_QUOTES = ('"', "'")
+_PROFILE_PAGE = "tiktok.com/@"
+
+
+@dataclass(frozen=True)
+class Names:
+    """Usernames, each once, and how many lines are none."""
+
+    usernames: list[str]
+    rejected: int
+
+
+def read(path: Path) -> Names:
+    """Read a file of usernames, and report lines that are none. Raises `InputError` if no line is a username."""
+    from retinue import names
+    from retinue.errors import InputError
+
+    usernames: dict[str, str] = {}
+    rejected = 0
+    for number, line in enumerate(_lines(path), 1):
+        name = _unquoted(line.strip())
+        if not name or line.lstrip().startswith("#"):
+            continue
+        if fault := _fault(name):
+            rejected += 1
+            _report(path, rejected, f"line {number}: {name!r} {fault}")
+        else:
+            usernames.setdefault(names.fold(name), names.as_answered(name))
+    if rejected > _MAX_SHOWN_LINES:
+        sys.stderr.write(f"retinue: {path}: {rejected - _MAX_SHOWN_LINES:,} more lines are no usernames\n")
+    if not usernames:
+        raise InputError(f"{path}: has no usernames")
+    return Names(list(usernames.values()), rejected)
+
+
+def _lines(path: Path) -> list[str]:
+    from retinue.errors import InputError
+
+    try:
+        # Bytes that are no UTF-8 become characters that no username has.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+            return file.readlines()  # ends at line breaks only, unlike str.splitlines
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _unquoted(text: str) -> str:
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES
+    return text[1:-1].strip() if is_quoted else text
+
+
+def _fault(name: str) -> str | None:
+    """Return why a name cannot be a username."""
+    from retinue import names
+
+    if any("\ud800" <= each <= "\udfff" for each in name):
+        return "is no text in UTF-8"
+    if _PROFILE_PAGE in name.lower():
+        return "is the address of a profile page; give only the username"
+    return names.fault_in_username(name)
+
+
+def _report(path: Path, rejected: int, message: str) -> None:
+    if rejected <= _MAX_SHOWN_LINES:
+        sys.stderr.write(f"retinue: {path}: {message}\n")
