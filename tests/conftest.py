@@ -10,7 +10,9 @@ from cassandra_jars import missing
 from cassandra_node import free_port, running
 from frozen_clock import FrozenClock
 from service import Service, problems_of
-from sites import Begin, Keyspace, begin_of
+from sites import CLUSTER, CLUSTER_SECONDS, Begin, Keyspace, begin_of
+
+pytest_plugins = ["children"]
 
 # No deadline: timings belong in benchmarks. A failure prints the seed that repeats it.
 settings.register_profile("retinue", deadline=None, max_examples=200, print_blob=True)
@@ -51,7 +53,7 @@ def cassandra_keyspace(keyspace: Keyspace) -> str:
     return keyspace.location
 
 
-@pytest.fixture(params=["folder", "cluster"])
+@pytest.fixture(params=["folder", CLUSTER])
 def begin(request: pytest.FixtureRequest) -> Begin:
     """What makes an empty store, of each kind."""
     return begin_of(request.param, request)
@@ -63,3 +65,10 @@ def service(store_path: Path, clock: FrozenClock) -> Iterator[Service]:
     service = Service(store_path, clock)
     yield service
     service.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests more time that use the node by name."""
+    for item in items:
+        if "keyspace" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(CLUSTER_SECONDS))

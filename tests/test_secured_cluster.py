@@ -12,6 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cassandra_jars import missing
 from cassandra_node import Setting, free_port, running
 from running import Failed, retinue
+from sites import CLUSTER_SECONDS
+
+pytestmark = pytest.mark.timeout(CLUSTER_SECONDS)  # a node has to start
 
 CONFIGURATION = """
 authenticator: PasswordAuthenticator

@@ -22,8 +22,10 @@ from retinue.errors import StoreUnavailable
 from retinue.model import FollowEvent
 from retinue.store.base import Verdict
 from running import Refused, Session, fresh_token, retinue, running_server
+from sites import CLUSTER_SECONDS
 
 SECONDS = int(os.environ.get("SECONDS", "60"))
+pytestmark = pytest.mark.timeout(CLUSTER_SECONDS + 2 * SECONDS)
 BEGIN = 1_600_000_000
 OWNERS = 20
 
