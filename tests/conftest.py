@@ -9,6 +9,8 @@ from hypothesis import settings
 from cassandra_jars import missing
 from cassandra_node import free_port, running
 from frozen_clock import FrozenClock
+from networks import NAMES, Network, network_of
+from requirements import require
 from service import Service, problems_of
 from sites import CLUSTER, CLUSTER_SECONDS, Begin, Keyspace, begin_of
 
@@ -34,11 +36,16 @@ def store_path(tmp_path: Path) -> Iterator[Path]:
         assert problems_of(path) == []
 
 
+@pytest.fixture(scope="session", params=NAMES)
+def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Network:
+    """A network whose lists are known."""
+    return network_of(request.param, tmp_path_factory.mktemp("network"))
+
+
 @pytest.fixture(scope="session")
 def keyspace() -> Iterator[Keyspace]:
     """A keyspace on a node of Cassandra that was started for the tests."""
-    if reason := missing():
-        pytest.skip(reason)
+    require(missing())
     port = free_port()
     with running(1, port):
         keyspace = Keyspace(f"cassandra://127.0.0.1:{port}/retinue_tests")

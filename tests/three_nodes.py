@@ -16,6 +16,7 @@ import pytest
 
 from cassandra_jars import missing
 from cassandra_node import Node, free_port, running
+from requirements import require
 from retinue import assemble
 from retinue.clock import SystemClock
 from retinue.errors import StoreUnavailable
@@ -33,8 +34,7 @@ OWNERS = 20
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[list[Node]]:
     """Three nodes."""
-    if reason := missing():
-        pytest.skip(reason)
+    require(missing())
     with running(3, free_port()) as nodes:
         yield nodes
 
