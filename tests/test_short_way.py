@@ -24,6 +24,7 @@ from retinue.web.protocol import Protocol
 from service import FOLLOWERS, FOLLOWING, INFO, Service
 from test_golden import golden
 from test_robustness import BODIES
+from waiting import waiting_until_read
 
 SHORT, LONG = 0, 1
 LAST = b"Connection: close"
@@ -72,6 +73,7 @@ def spoken(port: int, *pieces: bytes) -> bytes:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for piece in pieces:
             connection.sendall(piece)
+        waiting_until_read(connection)
         while more := connection.recv(65536):
             received.append(more)
     return CHANGING.sub(b"*", b"".join(received))
