@@ -24,6 +24,7 @@ ACCOUNTS = "accounts.csv.gz"
 FOLLOWS = "follows-2024-09.csv.gz"
 MAX_COUNTS = (1, 7, 20, 100)
 SHOWN_DIFFERENCES = 10
+HIDDEN = ("private", "withheld")
 
 Row = tuple[str, str]  # username, display name
 Lists = Mapping[str, Sequence[Row]]  # by the owner's username, newest follow first
@@ -63,12 +64,13 @@ class _Walk:
 
 
 def expected_lists(data: Path, follows: str = FOLLOWS) -> Lists:
-    """The lists as the files give them."""
-    names = display_names(data)
+    """The lists as the files give them, without accounts that lists do not show."""
+    names, hidden = display_names(data), hidden_accounts(data)
     lists: dict[str, list[Row]] = {}
     for line in lines_of(data / follows):
-        followee = line["followee"]
-        lists.setdefault(line["follower"], []).append((followee, names.get(followee, "")))
+        followee, rows = line["followee"], lists.setdefault(line["follower"], [])
+        if followee not in hidden:
+            rows.append((followee, names.get(followee, "")))
     return lists
 
 
@@ -77,19 +79,32 @@ def expected_followers(data: Path, follows: str = FOLLOWS) -> Lists:
 
     Follows that share a second are moved to the nearest free earlier one, in the order of the file.
     """
-    names = display_names(data)
+    names, hidden = display_names(data), hidden_accounts(data)
     lists: dict[str, dict[int, Row]] = {}
     for line in lines_of(data / follows):
         entries, second = lists.setdefault(line["followee"], {}), int(line["followed_at"])
         while second in entries:
             second -= 1
         entries[second] = (line["follower"], names.get(line["follower"], ""))
-    return {owner: [entries[second] for second in sorted(entries, reverse=True)] for owner, entries in lists.items()}
+    newest_first = {
+        owner: [row for _, row in sorted(entries.items(), reverse=True)] for owner, entries in lists.items()
+    }
+    return {
+        owner: [row for row in rows if row[0] not in hidden]
+        for owner, rows in newest_first.items()
+        if owner not in hidden
+    }
 
 
 def display_names(data: Path) -> dict[str, str]:
     """Each account's display name by its username."""
     return {line["username"]: line["display_name"] for line in lines_of(data / ACCOUNTS)}
+
+
+def hidden_accounts(data: Path) -> frozenset[str]:
+    """The usernames of accounts that lists do not show; none if the table of accounts has no such column."""
+    rows = lines_of(data / ACCOUNTS)
+    return frozenset(line["username"] for line in rows if line.get("visibility") in HIDDEN)
 
 
 def walk_lists(base_url: str, token: str, expected: Lists, max_count: int, view: View = FOLLOWING_TODAY) -> Figures:

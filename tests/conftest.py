@@ -9,8 +9,12 @@ from hypothesis import settings
 from cassandra_jars import missing
 from cassandra_node import free_port, running
 from frozen_clock import FrozenClock
+from networks import NAMES, Network, network_of
+from requirements import require
 from service import Service, problems_of
-from sites import Begin, Keyspace, begin_of
+from sites import CLUSTER, CLUSTER_SECONDS, Begin, Keyspace, begin_of
+
+pytest_plugins = ["children"]
 
 # No deadline: timings belong in benchmarks. A failure prints the seed that repeats it.
 settings.register_profile("retinue", deadline=None, max_examples=200, print_blob=True)
@@ -32,11 +36,16 @@ def store_path(tmp_path: Path) -> Iterator[Path]:
         assert problems_of(path) == []
 
 
+@pytest.fixture(scope="session", params=NAMES)
+def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Network:
+    """A network whose lists are known."""
+    return network_of(request.param, tmp_path_factory.mktemp("network"))
+
+
 @pytest.fixture(scope="session")
 def keyspace() -> Iterator[Keyspace]:
     """A keyspace on a node of Cassandra that was started for the tests."""
-    if reason := missing():
-        pytest.skip(reason)
+    require(missing())
     port = free_port()
     with running(1, port):
         keyspace = Keyspace(f"cassandra://127.0.0.1:{port}/retinue_tests")
@@ -51,7 +60,7 @@ def cassandra_keyspace(keyspace: Keyspace) -> str:
     return keyspace.location
 
 
-@pytest.fixture(params=["folder", "cluster"])
+@pytest.fixture(params=["folder", CLUSTER])
 def begin(request: pytest.FixtureRequest) -> Begin:
     """What makes an empty store, of each kind."""
     return begin_of(request.param, request)
@@ -63,3 +72,10 @@ def service(store_path: Path, clock: FrozenClock) -> Iterator[Service]:
     service = Service(store_path, clock)
     yield service
     service.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests more time that use the node by name."""
+    for item in items:
+        if "keyspace" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(CLUSTER_SECONDS))

@@ -17,12 +17,17 @@ from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.cassandra.ledger import LeasedLedger
 from retinue.store.cassandra.location import parse
+from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.whole import WholeCassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.ledger import FileLedger
 from retinue.store.opened import OpenAccess, OpenGraph, OpenLedger, OpenWhole, OpenWriter
 from service import problems_of
+
+# The limit in seconds of a test on a node of Cassandra, which it may have to fetch and start.
+CLUSTER_SECONDS = 900
+CLUSTER = pytest.param("cluster", marks=pytest.mark.timeout(CLUSTER_SECONDS))
 
 
 class Site(Protocol):
@@ -137,6 +142,11 @@ class Keyspace:
         self.session.close()
 
 
+def backoff_on(clock: FrozenClock) -> Backoff:
+    """Delays that pass on the test's clock alone."""
+    return Backoff(clock.elapsed, lambda _: clock.advance(1), lambda: 0.5)
+
+
 class KeyspaceSite:
     """A store in a cluster."""
 
@@ -147,7 +157,7 @@ class KeyspaceSite:
 
     def open_writer(self, clock: FrozenClock) -> OpenWriter:
         """The graph, for writing."""
-        return CassandraGraphWriter(self._session, clock.elapsed, lambda _: clock.advance(1))
+        return CassandraGraphWriter(self._session, backoff_on(clock))
 
     def open_graph(self, clock: FrozenClock) -> OpenGraph[Row]:
         """The graph, for reading."""

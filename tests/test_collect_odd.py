@@ -37,6 +37,7 @@ from retinue.collect.progress import Place, Pool
 from retinue.errors import InputError
 from running import create_client, retinue, running_server
 from scripted_service import TOKEN, Said, enveloped, page, scripted
+from waiting import PATIENCE_SECONDS
 
 SHORT = Policy(attempts=3, first_wait_seconds=0, longest_wait_seconds=0)
 MANY: dict[Pool, int] = {"lists": 1_000, "info": 1_000}
@@ -160,10 +161,10 @@ def test_whenever_it_is_stopped_it_says_so_in_a_line(tmp_path: Path, number: sig
     stopped = 0
     with scripted(answer) as url:
         command = [sys.executable, "-m", "retinue", *arguments_of(url, folder, list("abcd"))]
-        for instant in range(200):
+        for instant in range(50):
             with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(0.8 + instant / 12)
+                    process.wait(0.4 * 1.15**instant)  # a busy machine needs many times as long as a quiet one
                 process.send_signal(number)
                 said = process.communicate()[1]
             if process.returncode == 0:
@@ -179,10 +180,20 @@ def test_whenever_it_is_stopped_it_says_so_in_a_line(tmp_path: Path, number: sig
 
 def test_who_is_told_not_to_heed_a_hangup_does_not(tmp_path: Path) -> None:
     """As `nohup` does it."""
-    with scripted(odd) as url:
+    asked, is_sent = threading.Event(), threading.Event()
+
+    def answer(path: str, body: dict[str, Any]) -> Said:
+        asked.set()
+        is_sent.wait(PATIENCE_SECONDS)
+        return odd(path, body)
+
+    with scripted(answer) as url:
         command = [sys.executable, "-m", "retinue", *arguments_of(url, tmp_path / "found", ["anna"])]
-        script = 'trap "" HUP; "$@" & sleep 0.8; kill -HUP $!; wait $!'
-        assert subprocess.run(["bash", "-c", script, "-", *command], capture_output=True, check=False).returncode == 0
+        with subprocess.Popen(["bash", "-c", 'trap "" HUP; exec "$@"', "-", *command]) as process:
+            assert asked.wait(PATIENCE_SECONDS)
+            process.send_signal(signal.SIGHUP)
+            is_sent.set()
+        assert 0 == process.returncode
 
 
 def test_calls_on_their_way_are_not_spent(tmp_path: Path) -> None:

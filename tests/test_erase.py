@@ -30,7 +30,8 @@ from running import Server, fresh_token, running_server
 from service import FOLLOWING, problems_of
 from sites import Begin
 from test_cli import list_of, retinue
-from test_serve import exchange, waiting_for
+from test_serve import exchange
+from waiting import waiting_for
 
 NOW = 1_700_000_000
 # In all that the erased are called, and say of themselves.

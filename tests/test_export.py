@@ -39,16 +39,16 @@ from retinue.model import (
 )
 from retinue.store.base import GraphReader
 from running import retinue
-from sites import Begin, FolderSite, Site, begin_of
+from sites import CLUSTER, Begin, FolderSite, Site, begin_of
 from test_machine import ACCOUNTS, ALL_NAMES, FOLLOWS, Told, pages
-from test_serve import waiting_for
+from waiting import waiting_for
 
 NOW = 100
 TABLES = ("parquet", "csv", "jsonl")
 STORIES = st.lists(st.builds(Told, FOLLOWS | FOLLOWS | FOLLOWS | ACCOUNTS, st.integers(0, 12)), max_size=60)
 
 
-@pytest.fixture(params=["folder", "cluster"])
+@pytest.fixture(params=["folder", CLUSTER])
 def begin_other(request: pytest.FixtureRequest) -> Begin:
     """What makes the store that an export is imported into."""
     return begin_of(request.param, request)

@@ -77,7 +77,7 @@ def with_faults(server: LocalServer) -> Iterator[Callable[..., LocalServer]]:
 
 def asked(server: LocalServer, path: str, body: str, token: str = "") -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of one answer."""
-    with closing(http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)) as connection:
+    with closing(http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=60)) as connection:
         connection.request("POST", path, body, {"Authorization": f"Bearer {token}"})
         answer = connection.getresponse()
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
@@ -443,7 +443,7 @@ def test_paths_and_methods_that_are_not_served_suffer_nothing(with_faults: Calla
     """Their refusals are as always."""
     server = with_faults(server_errors=1)
     assert 404 == asked(server, "/v2/research/user/pinned_videos/", "")[0]
-    with closing(http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)) as connection:
+    with closing(http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=60)) as connection:
         connection.request("GET", FOLLOWING)
         assert 405 == connection.getresponse().status
 

@@ -31,7 +31,7 @@ from service import problems_of
 NOW = 1_700_000_000
 NAMES = [f"f{number}" for number in range(620)]
 PAGE, PAGES = 100, 7
-ALLOWED, ENOUGH, SECONDS = 2, 500, 30.0
+ALLOWED, ENOUGH, SECONDS = 2, 500, 120.0
 ANSWER = ("endpoint", "status", "code")
 SPENT, TOO_FAST, KEPT_OUT = "daily_quota_limit_exceeded", "rate_limit_exceeded", "access_token_invalid"
 NO_TOKEN = 'Exception: Failed to obtain access token: {"error":"invalid_client",'

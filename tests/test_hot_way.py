@@ -40,7 +40,7 @@ EARLY, NOW = 1_600_000_000, 1_700_000_000
 
 def asked(port: int, sent: bytes) -> bytes:
     """The answer to one request, sent alone on a connection, without what changes from answer to answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(sent)
         return CHANGING.sub(b"*", whole(connection))
 
@@ -58,14 +58,14 @@ def test_ordinary_requests_really_go_the_hot_way(
 ) -> None:
     """From the second request with a head on, from any connection, nothing is parsed; all is recorded and counted."""
     parsed: list[Any] = []
-    with socket.create_connection(("127.0.0.1", ports[SHORT]), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", ports[SHORT]), timeout=60) as connection:
         connection.sendall(request(service.token, PLAIN))
         first = whole(connection)
         learned = dict(service.hot.heads)
         monkeypatch.setattr(Protocol, "on_message_begin", parsed.append)
         connection.sendall(request(service.token, PLAIN))
         second = whole(connection)
-    with socket.create_connection(("127.0.0.1", ports[SHORT]), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", ports[SHORT]), timeout=60) as connection:
         connection.sendall(request(service.token, PLAIN))
         third = whole(connection)
 
@@ -145,7 +145,7 @@ def test_a_head_is_remembered_only_where_it_says_all(service: Service, ports: tu
 
 def test_whoever_loses_access_gets_no_hot_answer(service: Service, ports: tuple[int, int]) -> None:
     """A revoked client is refused behind a head that is known within a second, as on any other way."""
-    with socket.create_connection(("127.0.0.1", ports[SHORT]), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", ports[SHORT]), timeout=60) as connection:
         for _ in range(3):
             connection.sendall(request(service.token, PLAIN))
             assert whole(connection).startswith(b"HTTP/1.1 200 OK")

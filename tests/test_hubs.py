@@ -13,6 +13,7 @@ from retinue.store.base import Verdict
 from retinue.store.cassandra.lease import LEASE_SECONDS
 from retinue.store.cassandra.scanning import scan
 from retinue.store.cassandra.writer import CassandraGraphWriter
+from sites import backoff_on
 from test_cluster import NOW, Site, run, site
 
 __all__ = ["site"]
@@ -23,7 +24,7 @@ PARTS = [range(first, first + GROUP) for first in range(0, MANY, GROUP)]
 
 def forgetful(site: Site) -> None:
     """Give a store a writer that remembers nothing."""
-    site.writer = CassandraGraphWriter(site.session, site.clock.elapsed, lambda _: site.clock.advance(1))
+    site.writer = CassandraGraphWriter(site.session, backoff_on(site.clock))
 
 
 def test_a_hub_may_gain_a_follower_each_second(site: Site) -> None:

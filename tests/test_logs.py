@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from retinue import assemble
 from retinue.web.protocol import MAX_HEAD_BYTES
 from running import Client, Server, command_of, create_client
 from service import FOLLOWING, TOKEN
+from waiting import waiting_for, waiting_until_accepted
 
 LOG_ID = re.compile(r"\d{14}[0-9A-F]{20}")
 REQUEST = re.compile(
@@ -54,7 +54,7 @@ def logging_server(store: Path, log: Path, *flags: str) -> Iterator[Server]:
 def answered(server: Server, sent: bytes) -> str:
     """All that raw bytes get until the server closes."""
     address = urlsplit(server.base_url)
-    with socket.create_connection((address.hostname or "", address.port or 0), timeout=20) as connection:
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=60) as connection:
         connection.sendall(sent)
         received = b""
         while more := connection.recv(65536):
@@ -90,8 +90,8 @@ def asked_in_every_way(server: Server, client: Client) -> tuple[str, str]:
     with ExitStack() as idle:
         address = urlsplit(server.base_url)
         for _ in range(5):
-            idle.enter_context(socket.create_connection((address.hostname or "", address.port or 0), timeout=20))
-        time.sleep(0.2)  # the connections are accepted by the other side when it gets to it
+            connection = socket.create_connection((address.hostname or "", address.port or 0), timeout=60)
+            waiting_until_accepted(idle.enter_context(connection))
         answers.append(answered(server, post("/", "", bearer)))
     return "".join(answers), token
 
@@ -151,10 +151,7 @@ def test_failures_of_processes_are_logged_in_the_same_form(store: Path, tmp_path
         for pid, role in server.processes().items():
             if role == "worker":
                 os.kill(pid, signal.SIGKILL)
-        for _ in range(500):
-            if log.read_text().count("worker ended after") > 1:
-                break
-            time.sleep(0.02)
+        waiting_for(lambda: log.read_text().count("worker ended after") > 1)
         away.rename(store)
 
     text = log.read_text()

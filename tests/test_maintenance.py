@@ -35,7 +35,7 @@ from retinue.store.base import Verdict
 from retinue.store.sqlite import files
 from service import Service, problems_of
 from test_cli import list_of, retinue, size_of
-from test_serve import waiting_for
+from waiting import waiting_for
 
 NOW = 1_700_000_000
 OLD_ACCESS_SCHEMA = (Path(__file__).parent / "schemas" / "access-1.sql").read_text()

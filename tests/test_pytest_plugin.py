@@ -21,7 +21,7 @@ FOLLOWING = "/v2/research/user/following/"
 def following(server: LocalServer, token: str, **query: Any) -> dict[str, Any]:
     """A page of a list."""
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    with urlopen(Request(server.url + FOLLOWING, json.dumps(query).encode(), headers), timeout=10) as answer:
+    with urlopen(Request(server.url + FOLLOWING, json.dumps(query).encode(), headers), timeout=60) as answer:
         data: dict[str, Any] = json.load(answer)["data"]
         return data
 
@@ -59,7 +59,7 @@ def test_the_clock_is_at_hand(retinue_server: LocalServer) -> None:
         f"{form}&grant_type=client_credentials".encode(),
         {"Content-Type": "application/x-www-form-urlencoded"},
     )
-    with urlopen(asked, timeout=10) as answer:
+    with urlopen(asked, timeout=60) as answer:
         token = json.load(answer)["access_token"]
     following(retinue_server, token, username="a")
 

@@ -1,39 +1,55 @@
-"""A real network over real HTTP: 271 lists, the longest with 5,413 follows that all carry one second."""
+"""Whole networks over HTTP: a made-up one and, if it is there, a real one; the longest list has 5,413 rows."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import nostr
 import walk
+from networks import LONGEST, OWNERS, Network
 from running import fresh_token, running_server
 from service import problems_of
 
-pytestmark = nostr.present
-
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """Base URL and token of a server on the real graph; the store is checked at the end."""
-    store = nostr.imported(tmp_path_factory.mktemp("nostr"))
+def site(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """Base URL and token of a server on a network; the store is checked at the end."""
+    store = network.imported(tmp_path_factory.mktemp("network"))
     with running_server(store) as server:
         yield server.base_url, fresh_token(server, store)
     assert [] == problems_of(store)
 
 
 @pytest.mark.parametrize("max_count", walk.MAX_COUNTS)
-def test_every_list_is_exact(site: tuple[str, str], max_count: int) -> None:
+def test_every_list_is_exact(site: tuple[str, str], network: Network, max_count: int) -> None:
     """Each follow of the file exactly once, in the file's order, names intact, for every page size."""
-    figures = walk.walk_lists(*site, nostr.expected_lists(), max_count)
+    figures = walk.walk_lists(*site, network.following, max_count)
 
     assert () == figures.differences
-    assert (271, 123_299) == (figures.lists, figures.rows)
+    assert (network.lists, network.rows) == (figures.lists, figures.rows)
 
 
-def test_a_difference_would_be_found(site: tuple[str, str]) -> None:
+def test_every_follower_list_is_exact(site: tuple[str, str], network: Network) -> None:
+    """Follows that share a second in the followee's list are there, each once, in the order of the file."""
+    figures = walk.walk_lists(*site, network.followers, 100, walk.View("followers"))
+
+    assert () == figures.differences
+    assert len(network.followers) == figures.lists
+
+
+def test_a_network_has_what_makes_it_hard(network: Network) -> None:
+    """A list of 5,413 rows, all of one second; hidden accounts and long follower lists in the made-up one."""
+    assert LONGEST == network.longest
+    assert OWNERS == network.most_followers
+    rows = [(line["follower"], line["followed_at"]) for line in walk.lines_of(network.folder / walk.FOLLOWS)]
+    assert len({owner for owner, _ in rows}) == len(set(rows)) == network.lists
+    hidden = walk.hidden_accounts(network.folder)
+    assert bool(hidden) is (network.folder != walk.DATA)
+
+
+def test_a_difference_would_be_found(site: tuple[str, str], network: Network) -> None:
     """The comparison itself can fail: a changed, a missing and an added row are all reported."""
-    lists = dict(list(nostr.expected_lists().items())[:3])
+    lists = dict(list(network.following.items())[:3])
     (first, one), (second, two), (third, three) = lists.items()
     wrong = {first: [*one[:-1], ("x", "y")], second: two[:-1], third: [*three, ("x", "y")]}
 

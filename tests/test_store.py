@@ -34,7 +34,7 @@ from retinue.model import (
 )
 from retinue.store.base import Decision, GraphReader, GraphWriter, NotAKey, Verdict
 from retinue.store.client_rows import CLOCK_SKEW_SECONDS
-from sites import Begin, Site, begin_of
+from sites import CLUSTER, Begin, Site, begin_of
 
 T = TypeVar("T")
 NOW = 1_700_000_000
@@ -158,7 +158,7 @@ def _close(site: Site) -> None:
     assert problems == []
 
 
-@pytest.fixture(params=["model", "folder", "cluster"])
+@pytest.fixture(params=["model", "folder", CLUSTER])
 def store(request: pytest.FixtureRequest, clock: FrozenClock) -> OpenStore:
     """An empty store of each kind."""
     if request.param == "model":

@@ -4,7 +4,6 @@ import gzip
 import itertools
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -113,9 +112,7 @@ def test_what_has_come_through_an_open_pipe_is_handed_on_at_once(pipe: Path) -> 
         writer = os.open(pipe, os.O_WRONLY)
         groups = lines.groups()
         os.write(writer, b"a\nb\nc")
-        started = time.monotonic()
         assert [RawLine(1, b"a"), RawLine(2, b"b")] == next(groups)
-        assert time.monotonic() - started < 0.1
         os.write(writer, b"c\n")
         assert [RawLine(3, b"cc")] == next(groups)
         os.write(writer, b"d")

@@ -88,7 +88,7 @@ def served(text: str, folder: Path, environment: dict[str, str]) -> Iterator[Non
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def done(page: str, folder: Path) -> list[str]:

@@ -16,14 +16,17 @@ import pytest
 
 from cassandra_jars import missing
 from cassandra_node import Node, free_port, running
+from requirements import require
 from retinue import assemble
 from retinue.clock import SystemClock
 from retinue.errors import StoreUnavailable
 from retinue.model import FollowEvent
 from retinue.store.base import Verdict
 from running import Refused, Session, fresh_token, retinue, running_server
+from sites import CLUSTER_SECONDS
 
 SECONDS = int(os.environ.get("SECONDS", "60"))
+pytestmark = pytest.mark.timeout(CLUSTER_SECONDS + 2 * SECONDS)
 BEGIN = 1_600_000_000
 OWNERS = 20
 
@@ -31,8 +34,7 @@ OWNERS = 20
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[list[Node]]:
     """Three nodes."""
-    if reason := missing():
-        pytest.skip(reason)
+    require(missing())
     with running(3, free_port()) as nodes:
         yield nodes
 

@@ -6,37 +6,42 @@ comes last, so that readers who take notice of it find everything else. A group 
 one was begun: every change carries the group's timestamp.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from msgspec import msgpack
 
-from retinue.store.cassandra.session import UNSET, Session, Statement
-from retinue.store.cassandra.shapes import GRAPH, SHAPES
+from retinue.store.cassandra.retry import RetryingSession
+from retinue.store.cassandra.session import UNSET, Statement
+from retinue.store.cassandra.shapes import GRAPH, SHAPES, Row
 from retinue.store.cassandra.unit import Change
 
 _NAME = "graph"
 _SAVE = "INSERT INTO redo (name, writing, body) VALUES (?, ?, ?) USING TIMESTAMP ?"
+_BEGUN = "SELECT writing FROM redo WHERE name = ?"
 _LOAD = "SELECT writing, body FROM redo WHERE name = ?"
 
 
-class Groups:
-    """The groups of one keyspace. Only who holds the lease may call this; `keep` is its `Lease.keep`."""
+class Reads(Protocol):
+    """A session, to read one row."""
 
-    def __init__(self, session: Session, keep: Callable[[], None]) -> None:
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Run one read to its end."""
+        ...
+
+
+class Groups:
+    """The groups of one keyspace. Only the holder of the lease may write them: the session keeps it."""
+
+    def __init__(self, session: RetryingSession) -> None:
         self._session = session
-        self._keep = keep
         self._decoder = msgpack.Decoder(list[Change])
 
     def write(self, changes: list[Change], timestamp: int) -> None:
         """Write a group. When this returns, a quorum has it; where it raises, `redo` finishes it or undoes nothing."""
         body = msgpack.encode(changes)
-        self._session.write_all([Statement(_SAVE, (_NAME, timestamp, body, timestamp))], self._keep)
+        self._session.write_all([Statement(_SAVE, (_NAME, timestamp, body, timestamp))])
         self._apply(changes, timestamp)
-
-    def begun(self) -> int:
-        """The timestamp of the last group that was begun; 0 if none was."""
-        found = self._session.rows("SELECT writing FROM redo WHERE name = ?", (_NAME,))
-        return int(found[0][0]) if found else 0
 
     def redo(self) -> None:
         """Do the last group once more, to its end."""
@@ -53,7 +58,13 @@ class Groups:
             else:
                 kept.append(_statement(change, timestamp))
         for statements in (kept, deleted, last):
-            self._session.write_all(statements, self._keep)
+            self._session.write_all(statements)
+
+
+def begun(session: Reads) -> int:
+    """Return the timestamp of the last group that was begun; 0 if none was."""
+    found = session.rows(_BEGUN, (_NAME,))
+    return int(found[0][0]) if found else 0
 
 
 def _statement(change: Change, timestamp: int) -> Statement:

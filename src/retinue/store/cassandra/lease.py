@@ -4,16 +4,17 @@ The holder stops writing well before its lease ends by its own clock. Should it 
 stopped in between, its timestamps lose against those of the next holder.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 
 from retinue.errors import StoreUnavailable
-from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.retry import Backoff
+from retinue.store.cassandra.session import Session, TransientFailure
 
 LEASE_SECONDS = 10
 RENEW_AFTER_SECONDS = 2.0
 # A piece of writes that is sent by then has ended, one way or the other, before the lease has.
 STOP_AFTER_SECONDS = 4.5
+GIVE_BACK_SECONDS = 2.0
 _TRY_AGAIN_SECONDS = 0.01
 
 _TAKE = "INSERT INTO lease (name, holder) VALUES (?, ?) IF NOT EXISTS USING TTL ?"
@@ -23,48 +24,67 @@ _FENCE = "SELECT writetime(holder) FROM lease WHERE name = ?"
 
 
 class Lease:
-    """A lease on the graph. `elapsed` and `pause` are in seconds."""
+    """A lease on the graph.
 
-    def __init__(
-        self, session: Session, holder: str, elapsed: Callable[[], float], pause: Callable[[float], object]
-    ) -> None:
+    If a lightweight transaction times out, nothing says whether it was applied. It is repeated, and so reads at SERIAL
+    consistency: its answer names the holder, and a lease that this writer holds already counts as taken.
+    """
+
+    def __init__(self, session: Session, holder: str, backoff: Backoff) -> None:
         self._session = session
         self._holder = holder
-        self._elapsed = elapsed
-        self._pause = pause
+        self._backoff = backoff
         self._renewed_at = 0.0
         self._name = "graph"
 
     def take(self) -> int:
-        """Wait for the lease; the fence: a timestamp later than all of earlier holders."""
-        while not self._try_to_take():
-            self._pause(_TRY_AGAIN_SECONDS)
-        return int(self._session.rows(_FENCE, (self._name,))[0][0])
+        """Wait for the lease; return the fence, a timestamp later than all of earlier holders."""
+        while not self._backoff.repeat(self._try_to_take, LEASE_SECONDS):
+            self._backoff.pause(_TRY_AGAIN_SECONDS)
+        return self._backoff.repeat(self._fence, LEASE_SECONDS)
 
     def keep(self) -> None:
-        """Call before each piece of writes. Raises `StoreUnavailable` where the lease was lost, or may end too soon."""
-        now = self._elapsed()
-        if now - self._renewed_at < RENEW_AFTER_SECONDS:
+        """Renew the lease if it is due. Call before each piece of writes.
+
+        Repeat that as long as the lease lasts; raise `StoreUnavailable` if it was or may have been lost.
+        """
+        age = self._backoff.elapsed() - self._renewed_at
+        if age < RENEW_AFTER_SECONDS:
             return
-        applied, _ = self._session.compare_and_set(_RENEW, (LEASE_SECONDS, self._holder, self._name, self._holder))
-        if not applied:
+        try:
+            is_renewed = self._backoff.repeat(self._renew, LEASE_SECONDS - age)
+        except TransientFailure as error:
+            raise StoreUnavailable(f"the lease for writing was not renewed in time: {error.detail}") from error
+        if not is_renewed:
             raise StoreUnavailable("another writer has taken over")
-        self._renewed_at = now
-        if self._elapsed() - now > STOP_AFTER_SECONDS:
-            raise StoreUnavailable("the lease for writing was not renewed in time")
 
     def give_back(self) -> None:
-        """Let others write. Where nobody can be told it ends by itself."""
+        """Let others write. If the cluster cannot be told, the lease ends by itself."""
         with suppress(StoreUnavailable):
-            self._session.compare_and_set(_GIVE_BACK, (self._name, self._holder))
+            self._backoff.repeat(
+                lambda: self._session.compare_and_set(_GIVE_BACK, (self._name, self._holder)), GIVE_BACK_SECONDS
+            )
 
     def _try_to_take(self) -> bool:
-        now = self._elapsed()
+        started = self._backoff.elapsed()
         applied, found = self._session.compare_and_set(_TAKE, (self._name, self._holder, LEASE_SECONDS))
-        if not applied and self._holder not in found:
+        if applied:
+            self._renewed_at = started
+            return True
+        # An earlier attempt may have been applied although it timed out; how long ago is unknown.
+        return self._holder in found and self._renew()
+
+    def _renew(self) -> bool:
+        """Return whether the lease is still ours, from now on for its full time."""
+        started = self._backoff.elapsed()
+        applied, _ = self._session.compare_and_set(_RENEW, (LEASE_SECONDS, self._holder, self._name, self._holder))
+        if not applied:
             return False
-        self._renewed_at = now
-        if not applied:  # an earlier try of ours was applied, though nobody said so
-            self._renewed_at = now - LEASE_SECONDS
-            self.keep()
+        self._renewed_at = started
+        if self._backoff.elapsed() - started > STOP_AFTER_SECONDS:
+            raise TransientFailure("the answer came too late")
         return True
+
+    def _fence(self) -> int:
+        self.keep()
+        return int(self._session.rows(_FENCE, (self._name,))[0][0])

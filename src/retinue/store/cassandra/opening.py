@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from random import SystemRandom
 from secrets import token_hex
 from threading import Event
 
@@ -15,6 +16,7 @@ from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.cassandra.ledger import LeasedLedger
 from retinue.store.cassandra.location import parse
+from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.whole import WholeCassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
@@ -28,7 +30,7 @@ def open_graph(location: str, clock: Clock, show: Callable[[str, str], Shown_co]
 
 def open_graph_writer(location: str, clock: Clock) -> CassandraGraphWriter:
     """The graph, for writing."""
-    return CassandraGraphWriter(_session(location), clock.elapsed, Event().wait)  # which nobody ever sets: a pause
+    return CassandraGraphWriter(_session(location), _backoff(clock))
 
 
 def open_whole(location: str) -> WholeCassandraGraph:
@@ -71,6 +73,10 @@ def node_in(path: Path) -> str:
 def require(location: str) -> None:
     """Raise a `StoreError` where there is no store."""
     _session(location).close()
+
+
+def _backoff(clock: Clock) -> Backoff:
+    return Backoff(clock.elapsed, Event().wait, SystemRandom().random)  # the event is never set: a pause
 
 
 def _session(location: str) -> Session:

@@ -89,7 +89,7 @@ class Rewriting:
         copies = (
             Statement(ENTRY.insert, (owner, kind, cut.holding(row[0]).number, *_as_is(row), timestamp)) for row in rows
         )
-        unit.session.write_all(copies, self._keep)
+        unit.session.write_all(copies)
         unit.put(LIST, (owner, kind), row_of_cut(cut))
         save_row(unit, owner, row_of(unit, owner)._replace(is_cut=True))
         revise(unit, owner)
@@ -98,7 +98,7 @@ class Rewriting:
         return cut_of(self._unit.get(LIST, (owner, kind)))
 
     def _remove(self, buckets: list[tuple[int, str, int]], timestamp: int) -> None:
-        self._unit.session.write_all((Statement(_REMOVE, (timestamp, *bucket)) for bucket in buckets), self._keep)
+        self._unit.session.write_all(Statement(_REMOVE, (timestamp, *bucket)) for bucket in buckets)
 
 
 def _as_is(row: Row) -> Row:

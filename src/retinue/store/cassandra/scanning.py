@@ -4,25 +4,34 @@ Nodes refuse a read that has to pass over too many deleted rows. These are sprea
 what was refused is asked for again in halves. A row is never told twice, and no partition in parts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Any, Protocol
 
-from retinue.store.cassandra.session import ReadRefused, Row, Session
+from retinue.store.cassandra.session import ReadRefused, Row
 
 _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1  # tokens; no partition has the lowest
 
 
-def scan(session: Session, columns: str, table: str, key: str) -> Iterator[Row]:
+class Streams(Protocol):
+    """A session, to run long reads."""
+
+    def stream(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]:
+        """Run one long read, in bounded memory."""
+        ...
+
+
+def scan(session: Streams, columns: str, table: str, key: str) -> Iterator[Row]:
     """These columns of all rows, by the table's partition key. In memory is one partition."""
     return _scan(session, f"SELECT token({key}), {columns} FROM {table}", key)
 
 
-def scan_partitions(session: Session, table: str, key: str) -> Iterator[Row]:
+def scan_partitions(session: Streams, table: str, key: str) -> Iterator[Row]:
     """The key of each partition."""
     return _scan(session, f"SELECT DISTINCT token({key}), {key} FROM {table}", key)
 
 
-def _scan(session: Session, query: str, key: str) -> Iterator[Row]:
+def _scan(session: Streams, query: str, key: str) -> Iterator[Row]:
     query = f"{query} WHERE token({key}) > ? AND token({key}) <= ?"
     ranges = [(_LOWEST, _HIGHEST)]
     while ranges:

@@ -1,7 +1,8 @@
 """Talking to the cluster: the only file that knows the driver. Its errors are translated here, once.
 
 Every statement is prepared on first use and may be repeated: reads change nothing, writes carry their own timestamps.
-So the driver sends a read that is slow to a second node as well, and both are tried again elsewhere.
+So the driver sends a read that is slow to a second node as well, and both are tried again elsewhere. A failure that
+may pass is a `TransientFailure`; `retry.py` repeats what failed so.
 """
 
 import asyncio
@@ -13,9 +14,19 @@ from itertools import islice
 from threading import Lock
 from typing import Any, NamedTuple
 
-from cassandra import ConsistencyLevel, DriverException, ReadFailure, WriteType
+from cassandra import (
+    ConsistencyLevel,
+    DriverException,
+    OperationTimedOut,
+    ReadFailure,
+    ReadTimeout,
+    Unavailable,
+    WriteTimeout,
+    WriteType,
+)
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
+from cassandra.connection import ConnectionException
 from cassandra.policies import (
     ConstantReconnectionPolicy,
     ConstantSpeculativeExecutionPolicy,
@@ -23,6 +34,7 @@ from cassandra.policies import (
     RetryPolicy,
     TokenAwarePolicy,
 )
+from cassandra.protocol import ErrorMessage, IsBootstrappingErrorMessage, OverloadedErrorMessage
 from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, tuple_factory
 
 from retinue.errors import StoreError, StoreUnavailable
@@ -42,6 +54,13 @@ BATCHES_AT_ONCE = 32
 # Nodes complain of batches of more than ten partitions, and of more than 5 KiB with all that goes with the values.
 BATCH_ROWS, BATCH_BYTES = 10, 2_500
 
+# Nodes or connections are too slow or too few. Whether a write that failed so was stored is unknown.
+_TRANSIENT = (
+    *(WriteTimeout, ReadTimeout, OperationTimedOut, Unavailable, NoHostAvailable, ConnectionException),
+    *(OverloadedErrorMessage, IsBootstrappingErrorMessage),
+)
+_ERRORS = (DriverException, ErrorMessage, *_TRANSIENT)
+
 _TABLE = re.compile(r"\b(FROM|INTO|UPDATE) (\w+)\b(?!\.)")
 
 Row = tuple[Any, ...]
@@ -57,6 +76,10 @@ class Statement(NamedTuple):
 
 class ReadRefused(StoreUnavailable):
     """Nodes would have had to pass over too many deleted rows."""
+
+
+class TransientFailure(StoreUnavailable):
+    """Nodes were too slow or too few; the same statement may succeed later. A write may have been stored."""
 
 
 class Session:
@@ -163,18 +186,19 @@ class Session:
     ) -> list[Any]:
         """Send piece after piece. All are waited for, also where one fails: none may come in later."""
         results: list[Any] = []
-        failed: Exception | None = None
         with _translated():
             while some := list(islice(waiting, at_once)):
                 before_each()
                 futures = [self._session.execute_async(each, execution_profile=profile) for each in some]
+                failures: list[Exception] = []
                 for future in futures:
                     try:
                         results.append(future.result())
                     except Exception as error:  # noqa: BLE001 -- raised below, when all have ended
-                        failed = failed or error
-                if failed:
-                    raise failed
+                        failures.append(error)
+                if failures:
+                    lasting = (error for error in failures if not isinstance(error, _TRANSIENT))
+                    raise next(lasting, failures[0])
         return results
 
     def _counted(self, statements: Iterable[Statement], kind: str) -> Iterator[Any]:
@@ -226,7 +250,9 @@ def _translated() -> Iterator[None]:
         yield
     except ReadFailure as error:
         raise ReadRefused(f"{type(error).__name__}: {_first(error)}") from error
-    except (DriverException, NoHostAvailable) as error:
+    except _TRANSIENT as error:
+        raise TransientFailure(f"{type(error).__name__}: {_first(error)}") from error
+    except _ERRORS as error:
         raise StoreUnavailable(f"{type(error).__name__}: {_first(error)}") from error
 
 

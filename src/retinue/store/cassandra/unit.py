@@ -8,7 +8,8 @@ from typing import Any
 
 from msgspec import Struct, msgpack
 
-from retinue.store.cassandra.session import Session, Statement
+from retinue.store.cassandra.retry import RetryingSession
+from retinue.store.cassandra.session import Statement
 from retinue.store.cassandra.shapes import SHAPES, Key, Row, Shape
 
 REMEMBERED = 1_000_000
@@ -25,7 +26,7 @@ class Change(Struct, frozen=True, array_like=True):
 class Unit:
     """What one writer has read and changed."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: RetryingSession) -> None:
         self.session = session
         self._stored: dict[tuple[str, Key], Row | None] = {}
         self._changed: dict[tuple[str, Key], Row | None] = {}

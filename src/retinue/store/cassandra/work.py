@@ -10,7 +10,7 @@ from retinue.store.cassandra.lists import CassandraEntries
 from retinue.store.cassandra.moving import CassandraMoving
 from retinue.store.cassandra.pairs import CassandraPairs, Kinds
 from retinue.store.cassandra.remembered import CassandraPostdated, CassandraTombstones
-from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.retry import RetryingSession
 from retinue.store.cassandra.shapes import ACCOUNT, ACCOUNT_KEY, LIST, PAIR, USERNAME, Shape
 from retinue.store.cassandra.taken import CassandraTaken
 from retinue.store.cassandra.unit import Unit
@@ -24,7 +24,7 @@ Follow = tuple[int, int, int]  # follower, followee, second
 class Work:
     """What a writer changes, and what it remembers of what it has read."""
 
-    def __init__(self, session: Session, secret: bytes) -> None:
+    def __init__(self, session: RetryingSession, secret: bytes) -> None:
         self.unit = unit = Unit(session)
         accounts, moving = CassandraAccounts(unit), CassandraMoving(unit)
         self.lists = {direction: _kinds(unit, direction) for direction in Direction}

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from retinue.model import AccountRecord, Event, FollowRecord
 from retinue.store.base import Decision, NotAKey, Verdict
 from retinue.store.cassandra import progress
-from retinue.store.cassandra.groups import Groups
+from retinue.store.cassandra.groups import Groups, Reads, begun
 from retinue.store.cassandra.lease import Lease
+from retinue.store.cassandra.retry import Backoff, RetryingSession
 from retinue.store.cassandra.rewriting import Rewriting
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.shapes import GRAPH
@@ -30,20 +31,18 @@ _Result = TypeVar("_Result")
 class CassandraGraphWriter:
     """A `GraphWriter`. Blocks while it works: for processes that have nothing else to do.
 
-    `elapsed` and `pause` are in seconds. Between its calls others may write.
+    Between its calls others may write. A statement that times out is repeated while the lease can be renewed.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        elapsed: Callable[[], float],
-        pause: Callable[[float], object],
-    ) -> None:
-        self._session = session
-        self._lease = Lease(session, token_hex(8), elapsed, pause)
-        self._groups = Groups(session, self._lease.keep)
-        self._work = Work(session, session.rows(_SECRET)[0][0])
-        self._rewriting = Rewriting(self._work.unit, self._lease.keep, self._commit, self._next_timestamp, pause)
+    def __init__(self, session: Session, backoff: Backoff) -> None:
+        self._session = RetryingSession(session, backoff)  # needs no lease
+        self._lease = Lease(session, token_hex(8), backoff)
+        self._leased = RetryingSession(session, backoff, self._lease.keep)
+        self._groups = Groups(self._leased)
+        self._work = Work(self._leased, self._session.rows(_SECRET)[0][0])
+        self._rewriting = Rewriting(
+            self._work.unit, self._lease.keep, self._commit, self._next_timestamp, backoff.pause
+        )
         self._fence = 0
         self._seen = 0  # the timestamp of the last group that what is remembered knows of; 0 if nothing is remembered
 
@@ -84,8 +83,8 @@ class CassandraGraphWriter:
 
         To see that there is nothing takes no lease, so that idle servers cost the cluster nothing.
         """
-        standing = self._standing()
-        if standing.first == standing.next and standing.timestamp == self._groups.begun():
+        standing = _standing(self._session)
+        if standing.first == standing.next and standing.timestamp == begun(self._session):
             return False
         with self._lease_held():
             is_more = self._work.changes.tidy(lambda: False)
@@ -145,18 +144,13 @@ class CassandraGraphWriter:
 
     def _begin(self) -> None:
         """Finish what another writer has begun, and forget what may have changed since we looked last."""
-        begun = self._groups.begun()
-        if begun != self._standing().timestamp:
+        last = begun(self._leased)
+        if last != _standing(self._leased).timestamp:
             self._groups.redo()
-        if self._seen == 0 or self._seen != begun:
+        if self._seen == 0 or self._seen != last:
             self._work.forget()
             self._work.begin()
-        self._seen = begun
-
-    def _standing(self) -> progress.Standing:
-        """Where the graph stands, whatever is remembered of it."""
-        found = self._session.rows(GRAPH.select, progress.KEY)
-        return progress.decoded(found[0] if found else None)
+        self._seen = last
 
     def _commit(self) -> None:
         """Write what was changed as one group."""
@@ -173,3 +167,9 @@ class CassandraGraphWriter:
     def _next_timestamp(self) -> int:
         """That of the next group: later than all others, also than those of earlier holders of the lease."""
         return max(self._fence, progress.read(self._work.unit).timestamp + 1)
+
+
+def _standing(session: Reads) -> progress.Standing:
+    """Return where the graph stands, whatever is remembered of it."""
+    found = session.rows(GRAPH.select, progress.KEY)
+    return progress.decoded(found[0] if found else None)

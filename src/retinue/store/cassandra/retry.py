@@ -1,0 +1,87 @@
+"""Repeating the statements of a writer or a check while nodes are too slow or too few.
+
+Every read and every write here may be run twice: reads change nothing, and writes carry their own timestamps.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+from retinue.store.cassandra.location import Location
+from retinue.store.cassandra.session import BATCH_ROWS, BATCHES_AT_ONCE, Row, Session, Statement, TransientFailure
+
+# A writer gives up after this time, also if its lease can still be renewed.
+PATIENCE_SECONDS = 20.0
+FIRST_DELAY_SECONDS = 0.05
+MAX_DELAY_SECONDS = 2.0
+# As many as are sent together; all of them are repeated if one fails.
+_PIECE = BATCHES_AT_ONCE * BATCH_ROWS
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Delays between attempts. `elapsed` and `pause` are in seconds; `jitter` returns a random number from 0 to 1."""
+
+    elapsed: Callable[[], float]
+    pause: Callable[[float], object]
+    jitter: Callable[[], float]
+
+    def repeat(self, attempt: Callable[[], _Result], seconds: float = PATIENCE_SECONDS) -> _Result:
+        """Return the result of an attempt; begin no other one after so many seconds."""
+        deadline, delay = self.elapsed() + seconds, FIRST_DELAY_SECONDS
+        while True:
+            try:
+                return attempt()
+            except TransientFailure:
+                wait = delay * (1 + self.jitter()) / 2
+                if self.elapsed() + wait >= deadline:
+                    raise
+            self.pause(wait)
+            delay = min(2 * delay, MAX_DELAY_SECONDS)
+
+
+class RetryingSession:
+    """A session that repeats failed statements. `before_each` runs before each attempt and may forbid it."""
+
+    def __init__(self, session: Session, backoff: Backoff, before_each: Callable[[], object] = lambda: None) -> None:
+        self._session = session
+        self._backoff = backoff
+        self._before_each = before_each
+
+    @property
+    def location(self) -> Location:
+        """The keyspace and its nodes."""
+        return self._session.location
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Run one read to its end."""
+        return self._repeat(lambda: self._session.rows(query, values))
+
+    def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]:
+        """Run many short reads at once; their rows in the order of the statements."""
+        waiting = list(statements)
+        return self._repeat(lambda: self._session.rows_of_all(waiting))
+
+    def stream(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]:
+        """Run one long read in bounded memory. It is not repeated, since the caller already has part of it."""
+        return self._session.stream(query, values)
+
+    def write_all(self, statements: Iterable[Statement]) -> None:
+        """Run many writes, in no order; all are stored by a quorum when this returns."""
+        waiting = iter(statements)
+        while piece := list(islice(waiting, _PIECE)):
+            self._backoff.repeat(lambda piece=piece: self._session.write_all(piece, self._before_each))  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._session.close()
+
+    def _repeat(self, attempt: Callable[[], _Result]) -> _Result:
+        def run() -> _Result:
+            self._before_each()
+            return attempt()
+
+        return self._backoff.repeat(run)

@@ -1,0 +1,230 @@
+"""Statements of a writer in a cluster are repeated while nodes are too slow or too few, and its lease lasts."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import Any
+
+import pytest
+from cassandra import InvalidRequest, OperationTimedOut, ReadTimeout, Unavailable, WriteTimeout
+from cassandra.cluster import NoHostAvailable
+from cassandra.connection import ConnectionShutdown
+from cassandra.protocol import OverloadedErrorMessage
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frozen_clock import FrozenClock
+from retinue.errors import StoreUnavailable
+from retinue.model import AccountRecord, ErasureEvent
+from retinue.store.base import Verdict
+from retinue.store.cassandra.lease import LEASE_SECONDS
+from retinue.store.cassandra.retry import MAX_DELAY_SECONDS, PATIENCE_SECONDS, Backoff
+from retinue.store.cassandra.session import TransientFailure
+from retinue.store.cassandra.writer import CassandraGraphWriter
+from sites import Keyspace, Lent, backoff_on
+from test_cluster import NOW, Site, run, site, small_buckets
+
+__all__ = ["site", "small_buckets"]
+
+Errors = Sequence[Callable[[], Exception]]
+TRANSIENT: Errors = [
+    lambda: WriteTimeout("the node is slow", write_type=0),
+    lambda: ReadTimeout("the node is slow"),
+    OperationTimedOut,
+    lambda: Unavailable("too few replicas"),
+    lambda: NoHostAvailable("no node", {}),
+    lambda: ConnectionShutdown("the connection was closed"),
+    lambda: OverloadedErrorMessage(0x1001, "overloaded", None),
+]
+# Whether a statement fails at its n-th attempt (from 0), and whether that is before or after the node has run it.
+Fails = Callable[[str, int], bool]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The result of a statement that failed."""
+
+    error: Exception
+
+    def result(self) -> Any:
+        """Raise the error."""
+        raise self.error
+
+
+@dataclass
+class FaultyDriver:
+    """The driver's session, with faults between it and us. `sent` has the text of each statement that nodes ran."""
+
+    driver: Any
+    errors: Iterator[Callable[[], Exception]]
+    fails: Fails
+    is_run_first: bool
+    attempts: dict[str, int] = field(default_factory=dict)
+    sent: list[str] = field(default_factory=list)
+
+    def execute(self, statement: Any, **options: Any) -> Any:
+        """Run a statement, unless it fails."""
+        return self.execute_async(statement, **options).result()
+
+    def execute_async(self, statement: Any, **options: Any) -> Any:
+        """Start a statement, unless it fails."""
+        text = text_of(statement)
+        attempt = self.attempts.get(text, 0)
+        self.attempts[text] = attempt + 1
+        is_failure = self.fails(text, attempt)
+        if is_failure and not self.is_run_first:
+            return Failed(next(self.errors)())
+        self.sent.append(text)
+        future = self.driver.execute_async(statement, **options)
+        if is_failure:
+            future.result()
+            return Failed(next(self.errors)())
+        return future
+
+    def prepare(self, query: str) -> Any:
+        """Prepare a statement."""
+        return self.driver.prepare(query)
+
+
+def text_of(statement: Any) -> str:
+    """Return all that makes a statement or batch differ from others."""
+    if hasattr(statement, "prepared_statement"):
+        return f"{statement.prepared_statement.query_string} {statement.values}"
+    return str(statement._statements_and_parameters)
+
+
+@contextmanager
+def faults(
+    site: Site, errors: Sequence[Callable[[], Exception]], fails: Fails, *, is_run_first: bool
+) -> Iterator[FaultyDriver]:
+    """Give a site a new writer, whose statements fail with these errors in turn."""
+    sound, session = site.writer, Lent(site.session)
+    driver = FaultyDriver(session._session, cycle(errors), fails, is_run_first)
+    session.__dict__ = {**session.__dict__, "_session": driver}
+    site.writer = CassandraGraphWriter(session, backoff_on(site.clock))
+    try:
+        yield driver
+    finally:
+        site.writer = sound
+
+
+def every_other(text: str, attempt: int) -> bool:
+    """Let statements fail at their first, third, fifth ... attempt; reads of whole tables are not repeated."""
+    return attempt % 2 == 0 and "token(" not in text
+
+
+@pytest.mark.parametrize("is_run_first", [False, True], ids=["lost", "stored"])
+def test_failed_statements_of_a_writer_are_repeated(site: Site, small_buckets: None, is_run_first: bool) -> None:
+    """Follows, unfollows, renames and erasure are stored once, although each statement fails every other time."""
+    with faults(site, TRANSIENT, every_other, is_run_first=is_run_first) as faulty:
+        followed = site.follow(*(("a", f"f{n}", 1_000 + n) for n in range(40)), ("f3", "a", 5_000))
+        ended = site.unfollow(("a", "f0"), ("a", "f7"))
+        renamed = run(site.writer.add_accounts([AccountRecord("f5", display_name="Five")], NOW))
+        erased = run(site.writer.apply([ErasureEvent("f9", NOW)], NOW))
+        run(site.writer.compact())
+
+    assert {Verdict.ACCEPTED} == {*followed, *ended, *renamed, *erased}
+    assert [f"f{n}" for n in range(39, -1, -1) if n not in {0, 7, 9}] == site.walked("a", 7)
+    assert ["a"] == site.walked("f3", 7)
+    assert site.site.problems() == []
+    assert all(count >= 2 for text, count in faulty.attempts.items() if "token(" not in text)
+
+
+def test_a_lease_that_was_taken_without_an_answer_is_ours(site: Site) -> None:
+    """The repeated transaction names us as the holder; nothing waits for the lease to end by itself."""
+
+    def fails(text: str, attempt: int) -> bool:
+        return "IF NOT EXISTS" in text and attempt == 0
+
+    with faults(site, [OperationTimedOut], fails, is_run_first=True) as faulty:
+        assert [Verdict.ACCEPTED] == site.follow(("a", "b", 100))
+
+    assert [2] == [count for text, count in faulty.attempts.items() if "IF NOT EXISTS" in text]
+    assert any(text.startswith("UPDATE") and "lease" in text for text in faulty.sent)  # for its full time
+
+
+@pytest.mark.parametrize("is_run_first", [False, True], ids=["lost", "stored"])
+def test_nothing_is_written_after_the_lease_may_have_ended(site: Site, is_run_first: bool) -> None:
+    """If all writes and renewals fail, the writer gives up before its lease ends by its own clock."""
+    site.follow(("a", "b", 100))
+    began = site.clock.elapsed()
+    written: list[float] = []
+
+    def fails(text: str, _attempt: int) -> bool:
+        is_change = "INSERT INTO" in text and "lease" not in text
+        if is_change or "BatchStatement" in text or text.startswith("["):
+            written.append(site.clock.elapsed() - began)
+        return is_change or text.startswith(("[", "UPDATE"))
+
+    with faults(site, [OperationTimedOut], fails, is_run_first=is_run_first):
+        with pytest.raises(StoreUnavailable, match="the lease for writing was not renewed in time"):
+            site.follow(("a", "c", 100))
+
+    assert len(written) > 1
+    assert max(written) < LEASE_SECONDS
+    site.clock.advance(LEASE_SECONDS)
+    assert len(site.follow(("a", "c", 100))) == 1
+    assert ["b", "c"] == site.walked("a", 7)
+    assert site.site.problems() == []
+
+
+def test_a_writer_gives_up_if_another_one_has_taken_over(site: Site, keyspace: Keyspace) -> None:
+    """Between two attempts it renews its lease; if that is refused it repeats nothing."""
+    attempts = []
+
+    def fails(text: str, _attempt: int) -> bool:
+        if not text.startswith("["):
+            return False
+        attempts.append(text)
+        site.clock.advance(LEASE_SECONDS)
+        keyspace.session.run_as_is("TRUNCATE lease")
+        keyspace.session.write("INSERT INTO lease (name, holder) VALUES ('graph', 'another')")
+        return True
+
+    with faults(site, [OperationTimedOut], fails, is_run_first=False):
+        with pytest.raises(StoreUnavailable, match="another writer has taken over"):
+            site.follow(("a", "b", 100))
+
+    assert [1] == [attempts.count(text) for text in set(attempts)]
+
+
+def test_what_cannot_succeed_is_not_repeated(site: Site) -> None:
+    """A statement that nodes refuse fails at its first attempt."""
+    with faults(
+        site, [lambda: InvalidRequest("no")], lambda text, _: text.startswith("["), is_run_first=False
+    ) as faulty:
+        with pytest.raises(StoreUnavailable, match="InvalidRequest: no") as failure:
+            site.follow(("a", "b", 100))
+
+    assert not isinstance(failure.value, TransientFailure)
+    assert [1] == [count for text, count in faulty.attempts.items() if text.startswith("[")]
+
+
+@given(st.integers(0, 40), st.lists(st.floats(0, 1), min_size=200, max_size=200), st.floats(0, PATIENCE_SECONDS))
+def test_attempts_end_with_the_time_that_they_have(failures: int, jitter: list[float], seconds: float) -> None:
+    """For every number of failures: a success is returned, or the last failure is raised within the time."""
+    clock, chance, attempts = FrozenClock(), iter(jitter), 0
+    began = clock.elapsed()
+    pauses: list[float] = []
+
+    def pause(delay: float) -> None:
+        pauses.append(delay)
+        clock.advance(delay)
+
+    def attempt() -> int:
+        nonlocal attempts
+        attempts += 1
+        if attempts <= failures:
+            raise TransientFailure(f"attempt {attempts}")
+        return attempts
+
+    backoff = Backoff(clock.elapsed, pause, lambda: next(chance))
+    try:
+        assert failures + 1 == backoff.repeat(attempt, seconds)
+    except TransientFailure as failure:
+        assert f"attempt {attempts}" == failure.detail
+        assert clock.elapsed() - began + MAX_DELAY_SECONDS >= seconds
+    assert clock.elapsed() - began <= seconds
+    assert attempts == len(pauses) + 1
+    assert all(0 < delay <= MAX_DELAY_SECONDS for delay in pauses)
