@@ -9,13 +9,14 @@ SOURCE = Path(__file__).parent.parent / "src" / "retinue"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # What each part may import of ours. A part is a top-level file, or a package; parts not named here are unknown.
-WORDS = {"errors", "clock", "names", "model", "settings"}
+WORDS = {"errors", "clock", "names", "model", "settings", "durable"}
 MAY_IMPORT = {
     "errors": set[str](),
     "clock": {"errors"},
     "names": {"errors"},
     "model": {"errors"},
     "settings": {"errors"},
+    "durable": set[str](),
     "history": set[str](),
     "faults": {"errors"},
     "wire": {"errors", "model"},
@@ -40,7 +41,7 @@ MAY_IMPORT = {
     "ingest": WORDS | {"store.base", "store.bulk"},
     "export": WORDS | {"store.whole"},
     "client": {"errors", "clock"},
-    "collect": {"errors", "names", "clock", "client", "export"},
+    "collect": {"errors", "names", "clock", "durable", "client", "export"},
     "web": WORDS | {"wire", "requests", "faults", "store.base", "following", "access", "ingest"},
     "assemble": WORDS
     | {"wire", "store.base", "store.bulk", "store.opened", "store.ledger", "store.sqlite", "store.cassandra"}

@@ -217,13 +217,24 @@ def test_only_the_owner_may_read_a_store(graph_file: Path) -> None:
 
 def test_settling_does_not_wait_for_readers(graph_file: Path) -> None:
     """A reader that stays where it is holds up neither the end of an import nor what it promises."""
+    waits: list[int] = []
     writer = SqliteGraphWriter(graph_file, FrozenClock())
+
+    def wait(times: int) -> bool:
+        """What SQLite asks whether to go on waiting for others."""
+        waits.append(times)
+        return False
+
+    writer._connection.set_busy_handler(wait)
     with closing(apsw.Connection(str(graph_file))) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM account").fetchall()
         asyncio.run(writer.add_follows([FollowRecord("a", "b", 5, NOW)]))
-        writer._connection.set_busy_timeout(0)
         asyncio.run(writer.settle())
+
+        assert [] == waits
+        writer._connection.execute("PRAGMA wal_checkpoint(RESTART)")  # which would wait for this reader
+        assert [] != waits
     writer.close()
 
 

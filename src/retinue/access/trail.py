@@ -16,6 +16,7 @@ from msgspec import Struct, structs
 from retinue.access.audit import Record
 from retinue.access.chain import BrokenChain, Link, line_of, link_in, torn_digest
 from retinue.access.verification import files_of, first_in, follow, lines_of, name_of
+from retinue.durable import sync
 from retinue.errors import StoreError
 from retinue.store.base import Anchor
 
@@ -161,6 +162,7 @@ def lock_of(folder: Path) -> int:
     """Make the folder if needed, and lock it for one writer. Raises `StoreError`."""
     try:
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        sync(folder.parent)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

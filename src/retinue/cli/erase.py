@@ -44,6 +44,7 @@ def erase(
 async def _erase(store: str, keys: list[str], *, compact: bool) -> None:
     from retinue import assemble
     from retinue.clock import SystemClock
+    from retinue.durable import sync
 
     clock = SystemClock()
     with closing(assemble.open_graph_writer(store, clock)) as writer:
@@ -54,6 +55,7 @@ async def _erase(store: str, keys: list[str], *, compact: bool) -> None:
             typer.echo(f"{store}: compacted")
             for path in _rejects_of(store):
                 path.unlink(missing_ok=True)
+                sync(path.parent)
                 typer.echo(f"{path}: removed")
 
 

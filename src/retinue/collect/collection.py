@@ -19,10 +19,10 @@ from retinue.collect import journal
 from retinue.collect.journal import Begun
 from retinue.collect.progress import Place, Progress, Standing
 from retinue.collect.tables import EDGES, MEMORY, NODES, QUERIES, fill
+from retinue.durable import sync
 from retinue.errors import InputError
 from retinue.export import graphml
 from retinue.export.duck import FORMATS, Duck, translated
-from retinue.export.durable import sync
 
 PAGES = "pages.jsonl"
 MANIFEST = "manifest.json"

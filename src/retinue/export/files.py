@@ -7,10 +7,10 @@ from secrets import token_hex
 
 from msgspec import Struct
 
+from retinue.durable import sync
 from retinue.errors import InputError
 from retinue.export import graphml
 from retinue.export.duck import Duck, translated
-from retinue.export.durable import sync
 from retinue.export.gathered import ACCOUNTS, FOLLOWS, MEMORY, OnRows, gather
 from retinue.store.whole import WholeGraph
 
@@ -60,6 +60,6 @@ def _export_into(folder: Path, graph: WholeGraph, kind: str, on_rows: OnRows, *,
         counts = duck.count(ACCOUNTS), duck.count(FOLLOWS)
     shutil.rmtree(working)
     files = sorted(folder.iterdir())
-    for path in files:
+    for path in (*files, folder):
         sync(path)
     return Exported(*counts, files)

@@ -9,6 +9,8 @@ from typing import IO
 import msgspec
 from msgspec import Struct
 
+from retinue.durable import sync
+
 
 class Reject(Struct, frozen=True):
     """A row that was not loaded."""
@@ -46,6 +48,9 @@ class RejectsFile:
     def close(self) -> None:
         """Finish the file."""
         if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
             self._file.close()
             with suppress(FileNotFoundError):  # an erasure has removed it, names and all
                 self._unfinished.rename(self.path)
+                sync(self.path.parent)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from struct import Struct
 
+from retinue.durable import sync
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.model import Meter, Pool, Quota, Rate, Used
 from retinue.store.base import DAY_SECONDS, Allowance
@@ -205,6 +206,7 @@ class FileLedger:
         """Record 0 is no client's; its place is the head's."""
         if os.fstat(self._descriptor).st_size == 0:
             os.pwrite(self._descriptor, MAGIC, 0)
+            sync(self._path.parent)
         if os.pread(self._descriptor, len(MAGIC), 0) == MAGIC:
             self._grow(FIRST_RECORDS)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import apsw
 
+from retinue.durable import sync
 from retinue.errors import InputError, StoreError
 from retinue.store.sqlite import files
 from retinue.store.sqlite.files import ACCESS, GRAPH, access_path
@@ -49,7 +50,7 @@ def _copy(original: apsw.Connection, copy: Path, on_progress: OnProgress) -> Non
                 while not backup.step(_PAGES_AT_ONCE):
                     on_progress(backup.page_count - backup.remaining, backup.page_count)
         os.link(unfinished, copy)
-        _sync(copy.parent)
+        sync(copy.parent)
     except FileExistsError:
         raise InputError(
             f"{copy}: is there already; a backup replaces nothing (remove it if one was interrupted)"
@@ -58,11 +59,3 @@ def _copy(original: apsw.Connection, copy: Path, on_progress: OnProgress) -> Non
         raise StoreError(f"{copy}: cannot be made: {error}") from error
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,7 +1,10 @@
 """Leaving no byte of what was erased in the graph's files."""
 
+from pathlib import Path
+
 import apsw
 
+from retinue.durable import sync
 from retinue.errors import StoreError
 
 
@@ -16,3 +19,6 @@ def compact(connection: apsw.Connection) -> None:
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
     if busy:
         raise StoreError("the store is compacted, but its log is still in use; stop what reads it and compact again")
+    # SQLite leaves the log's new length to the operating system: after a power loss the log could have its old content.
+    # (It holds no locks on this file, which opening and closing it here would drop.)
+    sync(Path(connection.filename_wal))
