@@ -260,6 +260,27 @@ def test_rows_that_change_again_and_again_fill_no_memory(
     writer.close()
 
 
+def test_remembered_accounts_are_bounded_and_right(
+    graph_file: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are asked for, only so many are kept; each is found, and kept until there is no room for more."""
+    monkeypatch.setattr(known, "ACCOUNTS", 5)
+    with closing(SqliteGraphWriter(graph_file, clock)) as writer:
+        asyncio.run(writer.add_accounts([AccountRecord(f"n{n}") for n in range(23)], NOW))
+    with closing(files.open_for_reading(graph_file, files.GRAPH)) as connection:
+        memory = Known(connection, clock, Row)
+        rows = connection.execute("SELECT folded, id FROM account").fetchall()
+        sizes = []
+        for _ in range(2):
+            for name, number in rows:
+                found = memory.account(str(name))
+                sizes.append(len(memory._accounts))
+                assert found is not None
+                assert number == found.id
+
+    assert [1 + n % 5 for n in range(46)] == sizes
+
+
 def test_remembered_rows_are_bounded_and_right(
     graph_file: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,10 +11,9 @@ from retinue.errors import StoreError
 def compact(connection: apsw.Connection) -> None:
     """Write the file anew and empty its log.
 
-    `secure_delete` has overwritten what was deleted; rewriting also reaches what SQLite once copied to other pages.
-    Raises `StoreError` where a reader that never ends keeps the log in use.
+    Rewriting copies only the rows that exist, so it also reaches what SQLite once copied to other pages. Raises
+    `StoreError` if a reader that never ends keeps the log in use.
     """
-    connection.execute("PRAGMA secure_delete = ON")
     connection.execute("VACUUM")
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
     if busy:
