@@ -292,6 +292,25 @@ def test_a_reader_knows_more_than_it_remembers(site: Site, monkeypatch: pytest.M
         assert names(range(29, -1, -1)) == site.walked("a", limit)
 
 
+def test_a_reader_remembers_a_bounded_number_of_accounts(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many names are asked for, only so many are kept, and each is found."""
+    monkeypatch.setattr(known, "PER_GENERATION", 5)
+    site.follow(*(("a", f"f{n}", 1000 + n) for n in range(23)))
+    memory = known.Known(site.session, site.clock, Row)
+    sizes = []
+
+    async def ask() -> None:
+        await memory.refresh()
+        for n in range(23):
+            assert await memory.account(f"f{n}") is not None
+            sizes.append(len(memory._names))
+            assert len(memory._young) <= 5
+            assert len(memory._old) <= 5
+
+    run(ask())
+    assert [1 + n % 5 for n in range(23)] == sizes
+
+
 def test_a_later_holder_has_later_timestamps(site: Site) -> None:
     """So what an earlier one sends too late changes nothing."""
     fences = []

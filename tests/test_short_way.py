@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -15,19 +15,22 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from retinue.model import FollowEvent
 from retinue.settings import Settings
 from retinue.web import protocol
 from retinue.web.listener import bind, public_server
 from retinue.web.protocol import Protocol
-from service import FOLLOWERS, FOLLOWING, INFO, Service
+from service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
 from test_golden import golden
 from test_robustness import BODIES
 from waiting import waiting_until_read
 
 SHORT, LONG = 0, 1
 LAST = b"Connection: close"
+_FORM = b"client_key=x&client_secret=y&grant_type=client_credentials"
+WRONG_SECRET = b"POST %b HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (TOKEN.encode(), len(_FORM), _FORM)
 CHANGING = re.compile(rb"date: [^\r]*\r\n|[0-9]{14}[0-9A-F]{20}|ratelimit-re[a-z]*: [0-9]+")
 
 
@@ -197,6 +200,86 @@ def test_slow_clients_are_cut_off(service: Service, ports: tuple[int, int], monk
                 time.sleep(0.4)
             connection.sendall(b"\r\n")
             assert b"" == connection.recv(100)
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+def test_a_clients_time_does_not_run_while_the_server_does_not_read(
+    service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch, is_sent: bool
+) -> None:
+    """A request behind one that takes long is waited for; the rest of it has to come when reading goes on."""
+    monkeypatch.setattr(protocol, "READ_SECONDS", 0.3)
+    lapsed = threading.Semaphore(0)
+    cut_off = Protocol._cut_off
+
+    def observed(connection: Protocol) -> None:
+        lapsed.release()
+        cut_off(connection)
+
+    monkeypatch.setattr(Protocol, "_cut_off", observed)
+    second = request(service.token, b'{"username":"p","max_count":1}', b"Connection: close")
+    for port in ports:
+        times: list[bool] = []
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+
+            async def pause(connection: socket.socket = connection, times: list[bool] = times) -> None:
+                connection.sendall(second[:-5])
+                times.append(await asyncio.to_thread(lapsed.acquire, timeout=10))
+                times.append(await asyncio.to_thread(lapsed.acquire, timeout=10))
+                if is_sent:
+                    connection.sendall(second[-5:])
+
+            service.pause = pause
+            connection.sendall(WRONG_SECRET)
+            answers = received(connection)
+        while lapsed.acquire(blocking=False):
+            pass
+
+        assert [True, True] == times
+        assert [b"401", b"200"][: 1 + is_sent] == re.findall(rb"HTTP/1.1 ([0-9]{3})", answers)
+
+
+def test_a_clients_time_begins_again_when_the_server_reads_on(
+    service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time that was set before the pause is replaced by the whole time from then on."""
+    for port in ports:
+        monkeypatch.setattr(protocol, "READ_SECONDS", 3600)
+        paused = threading.Event()
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+
+            async def pause(connection: socket.socket = connection, paused: threading.Event = paused) -> None:
+                monkeypatch.setattr(FlowControl, "pause_reading", observed(paused))
+                connection.sendall(request(service.token, b"{}")[:-1])
+                await asyncio.to_thread(paused.wait, 10)
+                await asyncio.sleep(0)  # the packet is dealt with to its end
+                monkeypatch.setattr(protocol, "READ_SECONDS", 0.3)
+
+            service.pause = pause
+            connection.sendall(WRONG_SECRET)
+
+            assert [b"401"] == re.findall(rb"HTTP/1.1 ([0-9]{3})", received(connection))
+        assert paused.is_set()
+
+
+PAUSE_READING = FlowControl.pause_reading
+
+
+def observed(paused: threading.Event) -> Callable[[FlowControl], None]:
+    """Pauses reading, and tells."""
+
+    def pause_reading(flow: FlowControl) -> None:
+        PAUSE_READING(flow)
+        paused.set()
+
+    return pause_reading
+
+
+def received(connection: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    answers = b""
+    while more := connection.recv(65536):
+        answers += more
+    return answers
 
 
 def test_ordinary_requests_really_go_the_short_way(

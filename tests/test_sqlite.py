@@ -217,13 +217,24 @@ def test_only_the_owner_may_read_a_store(graph_file: Path) -> None:
 
 def test_settling_does_not_wait_for_readers(graph_file: Path) -> None:
     """A reader that stays where it is holds up neither the end of an import nor what it promises."""
+    waits: list[int] = []
     writer = SqliteGraphWriter(graph_file, FrozenClock())
+
+    def wait(times: int) -> bool:
+        """What SQLite asks whether to go on waiting for others."""
+        waits.append(times)
+        return False
+
+    writer._connection.set_busy_handler(wait)
     with closing(apsw.Connection(str(graph_file))) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM account").fetchall()
         asyncio.run(writer.add_follows([FollowRecord("a", "b", 5, NOW)]))
-        writer._connection.set_busy_timeout(0)
         asyncio.run(writer.settle())
+
+        assert [] == waits
+        writer._connection.execute("PRAGMA wal_checkpoint(RESTART)")  # which would wait for this reader
+        assert [] != waits
     writer.close()
 
 
@@ -247,6 +258,27 @@ def test_rows_that_change_again_and_again_fill_no_memory(
     assert 3 == sum(map(bool, memory.rows))
     connection.close()
     writer.close()
+
+
+def test_remembered_accounts_are_bounded_and_right(
+    graph_file: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are asked for, only so many are kept; each is found, and kept until there is no room for more."""
+    monkeypatch.setattr(known, "ACCOUNTS", 5)
+    with closing(SqliteGraphWriter(graph_file, clock)) as writer:
+        asyncio.run(writer.add_accounts([AccountRecord(f"n{n}") for n in range(23)], NOW))
+    with closing(files.open_for_reading(graph_file, files.GRAPH)) as connection:
+        memory = Known(connection, clock, Row)
+        rows = connection.execute("SELECT folded, id FROM account").fetchall()
+        sizes = []
+        for _ in range(2):
+            for name, number in rows:
+                found = memory.account(str(name))
+                sizes.append(len(memory._accounts))
+                assert found is not None
+                assert number == found.id
+
+    assert [1 + n % 5 for n in range(46)] == sizes
 
 
 def test_remembered_rows_are_bounded_and_right(

@@ -111,8 +111,8 @@ class Clients:
     async def suspend(self, key: str) -> Client:
         """Keep a client and its tokens out until it is resumed."""
         client = await self._unrevoked(key)
-        if client.suspended_at is None:
-            await self._store.suspend_client(key, self._clock.now())
+        since = self._clock.now() if client.suspended_at is None else client.suspended_at
+        await self._store.suspend_client(key, since)  # again, if it is: maybe the disk does not have that yet
         return await self.get(key)
 
     async def resume(self, key: str) -> Client:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from retinue.access.clients import fresh_secret
 from retinue.access.credentials import MAX_TOKEN_BYTES, bearer_token
+from retinue.durable import sync
 from retinue.errors import InputError, TokenInvalid
 
 SHORTEST_TOKEN = 20
@@ -51,8 +52,11 @@ def _make(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):
             os.link(unfinished, path)
+        sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
 

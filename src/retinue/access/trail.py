@@ -162,6 +162,7 @@ def lock_of(folder: Path) -> int:
     """Make the folder if needed, and lock it for one writer. Raises `StoreError`."""
     try:
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        sync(folder.parent)
         return open_locked(folder, "another server writes this audit log; one server serves a store")
     except OSError as error:
         raise StoreError(f"{folder}: the audit log cannot be kept here: {error.strerror}") from error

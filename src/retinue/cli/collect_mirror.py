@@ -61,6 +61,9 @@ def _load(folder: Path, store: Path) -> None:
 
 def _move(unfinished: Path, place: Path) -> None:
     """The store itself comes last. Nothing is replaced: a link is not made where something is."""
+    from retinue.durable import sync
+
     check_place(str(place))
     for path in sorted(unfinished.iterdir(), key=lambda path: path.name == place.name):
         os.link(path, place.with_name(path.name))
+        sync(place.parent)

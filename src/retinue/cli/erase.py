@@ -44,6 +44,7 @@ def erase(
 async def _erase(store: str, keys: list[str], *, compact: bool) -> None:
     from retinue import assemble
     from retinue.clock import SystemClock
+    from retinue.durable import sync
 
     clock = SystemClock()
     with closing(assemble.open_graph_writer(store, clock)) as writer:
@@ -53,6 +54,7 @@ async def _erase(store: str, keys: list[str], *, compact: bool) -> None:
             report.append(f"{store}: compacted")
             for path in _rejects_of(store):
                 path.unlink(missing_ok=True)
+                sync(path.parent)
                 report.append(f"{path}: removed")
     typer.echo("\n".join(report))  # at the end: output that cannot be written must not keep a name in a file
 

@@ -60,6 +60,6 @@ def _export_into(folder: Path, graph: WholeGraph, kind: str, on_rows: OnRows, *,
         counts = duck.count(ACCOUNTS), duck.count(FOLLOWS)
     shutil.rmtree(working)
     files = sorted(folder.iterdir())
-    for path in files:
+    for path in (*files, folder):
         sync(path)
     return Exported(*counts, files)

@@ -10,6 +10,7 @@ from typing import IO
 import msgspec
 from msgspec import Struct
 
+from retinue.durable import sync
 from retinue.errors import StoreError
 
 
@@ -61,9 +62,12 @@ class RejectsFile:
         """Finish the file."""
         if self._file is not None:
             with self._translated():
+                self._file.flush()
+                os.fsync(self._file.fileno())
                 self._file.close()
                 with suppress(FileNotFoundError):  # an erasure has removed it, names and all
                     self._unfinished.rename(self.path)
+                    sync(self.path.parent)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

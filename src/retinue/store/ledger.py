@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from struct import Struct
 
+from retinue.durable import sync
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.locks import lock, unlockable
 from retinue.model import Meter, Pool, Quota, Rate, Used
@@ -210,6 +211,7 @@ class FileLedger:
         """Record 0 is no client's; its place is the head's."""
         if os.fstat(self._descriptor).st_size == 0:
             os.pwrite(self._descriptor, MAGIC, 0)
+            sync(self._path.parent)
         if os.pread(self._descriptor, len(MAGIC), 0) == MAGIC:
             self._grow(FIRST_RECORDS)
 

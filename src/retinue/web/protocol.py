@@ -45,10 +45,8 @@ class Protocol(HttpToolsProtocol):
         self._is_reading = self._is_in_head = False
         # Bytes since nothing was being read: the head at hand has at most so many, and none of the settled ones, which
         # belong to earlier requests, a finished head or a body.
-        self._received = 0
-        self._settled = 0
-        self._is_head_refused = False
-        self._is_stopping = self._is_half_closed = False
+        self._received = self._settled = 0
+        self._is_head_refused = self._is_stopping = self._is_half_closed = False
         self._is_surplus = False  # it came when the limit was reached, and is refused until there is room
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -182,6 +180,9 @@ class Protocol(HttpToolsProtocol):
         """Go on to the next request, or to the last words."""
         if self._is_half_closed and not self._waiting():
             self.transport.close()
+        if self.flow.read_paused and self._deadline is not None:  # reading goes on: the client has its time again
+            self._clear_deadline()
+            self._set_deadline()
         super().on_response_complete()
         if self._is_head_refused:
             self._say_last_words()
@@ -317,7 +318,7 @@ class Protocol(HttpToolsProtocol):
             self._deadline = self.loop.call_later(READ_SECONDS, self._cut_off)
 
     def _cut_off(self) -> None:
-        """Close, unless it is we who do not read at the moment: then the client has its time anew."""
+        """Close the connection, unless we paused reading: then restart the timer."""
         self._deadline = None
         if self.flow.read_paused:
             self._set_deadline()
@@ -343,7 +344,6 @@ class Protocol(HttpToolsProtocol):
         """What uvicorn does when a cycle has ended."""
         self.server_state.total_requests += 1
         self._unset_keepalive_if_required()
-        if not self.transport.is_closing():
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+        if self.transport.is_closing():
+            return
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)

@@ -9,6 +9,7 @@ from secrets import token_hex
 from threading import Event
 
 from retinue.clock import Clock
+from retinue.durable import sync
 from retinue.model import Shown_co
 from retinue.store.cassandra import store
 from retinue.store.cassandra.access import CassandraAccess
@@ -64,9 +65,11 @@ def node_in(path: Path) -> str:
         name = token_hex(8)
         unfinished = path.with_name(f"{path.name}.{name}.new")
         unfinished.write_text(name)
+        sync(unfinished)
         with suppress(FileExistsError):  # somebody else was quicker
             os.link(unfinished, path)
         unfinished.unlink()
+        sync(path.parent)
     return path.read_text()
 
 

@@ -109,6 +109,8 @@ class SqliteAccess:
 
     async def forget_tokens(self, expired_at: int) -> int:
         """Remove tokens that expired at or before a second."""
+        if not self._read("SELECT 1 FROM token WHERE expires_at <= ? LIMIT 1", (expired_at,)):
+            return 0  # without waking the disk
         return len(await self._write("DELETE FROM token WHERE expires_at <= ? RETURNING 1", (expired_at,)))
 
     async def audit_anchor(self) -> Anchor:
@@ -137,7 +139,9 @@ class SqliteAccess:
     async def _write(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         def run() -> list[tuple[Any, ...]]:
             with files.transaction(self._writer):
-                return self._writer.execute(query, values).fetchall()
+                rows = self._writer.execute(query, values).fetchall()
+                files.touch(self._writer, files.ACCESS)
+                return rows
 
         return await self._in_thread(run)
 

@@ -1,18 +1,23 @@
 """Leaving no byte of what was erased in the graph's files."""
 
+from pathlib import Path
+
 import apsw
 
+from retinue.durable import sync
 from retinue.errors import StoreError
 
 
 def compact(connection: apsw.Connection) -> None:
     """Write the file anew and empty its log.
 
-    `secure_delete` has overwritten what was deleted; rewriting also reaches what SQLite once copied to other pages.
-    Raises `StoreError` where a reader that never ends keeps the log in use.
+    Rewriting copies only the rows that exist, so it also reaches what SQLite once copied to other pages. Raises
+    `StoreError` if a reader that never ends keeps the log in use.
     """
-    connection.execute("PRAGMA secure_delete = ON")
     connection.execute("VACUUM")
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
     if busy:
         raise StoreError("the store is compacted, but its log is still in use; stop what reads it and compact again")
+    # SQLite leaves the log's new length to the operating system: after a power loss the log could have its old content.
+    # (It holds no locks on this file, which opening and closing it here would drop.)
+    sync(Path(connection.filename_wal))

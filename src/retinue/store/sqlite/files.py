@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast
 
 import apsw
 
+from retinue.durable import sync
 from retinue.errors import NotAStore, StoreError, StoreMissing, StoreTooNew, StoreTooOld, StoreUnavailable
 
 # Older versions can lose committed transactions when several processes check-point one WAL.
@@ -84,7 +85,7 @@ def create_store(graph_path: Path) -> None:
 
 
 def _create(path: Path, kind: Kind) -> None:
-    """Make the file with its schema, unless it is there; whole or not at all, also when killed or raced."""
+    """Make the file with its schema if it is missing; whole or not at all, also after a kill, race or power loss."""
     _require_sqlite()
     if path.exists():
         _open(path, kind, apsw.SQLITE_OPEN_READONLY).close()
@@ -94,6 +95,7 @@ def _create(path: Path, kind: Kind) -> None:
         _write_schema(unfinished, kind)
         with suppress(FileExistsError):  # somebody else was quicker
             os.link(unfinished, path)
+        sync(path.parent)
     except OSError as error:
         raise StoreError(f"{path}: cannot be made: {error.strerror}") from error
     except apsw.Error as error:
@@ -134,6 +136,15 @@ def transaction(connection: apsw.Connection) -> Iterator[None]:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+def touch(connection: apsw.Connection, kind: Kind) -> None:
+    """Have the commit at hand wait for the disk, even if it changes nothing.
+
+    A commit without changes returns at once, although the state that it found may be of a process that was killed
+    before the disk had it. So write a page that stays the same: the log holds all earlier commits before it.
+    """
+    connection.execute(f"PRAGMA user_version = {kind.version}")
 
 
 @contextmanager

@@ -80,11 +80,8 @@ class SqliteGraphWriter:
 
     async def apply(self, events: Sequence[Event], received_at: int) -> list[Decision]:
         """Apply events in the given order; a decision for each. They survive a power loss when it returns."""
-        self._wait_for_disk(True)
-        try:
+        with self._waiting_for_disk():
             return self._in_short_transactions(events, lambda event: self._changes.apply(event, received_at))
-        finally:
-            self._wait_for_disk(False)
 
     async def tidy(self) -> bool:
         """Do a short piece of what is left to do in the background; whether there is more."""
@@ -101,23 +98,27 @@ class SqliteGraphWriter:
         self._work.forget()
 
     async def settle(self) -> None:
-        """Make everything written so far survive a power loss.
-
-        One more commit, of a page that stays the same, waits for the disk; the log holds all earlier ones before it.
-        """
+        """Make everything written so far survive a power loss: one more commit waits for the disk."""
+        with self._waiting_for_disk():
+            self._transaction(lambda: False)
         with files.translated():
-            self._wait_for_disk(True)
-            with files.transaction(self._connection):
-                self._connection.execute(f"PRAGMA user_version = {files.GRAPH.version}")
-            self._wait_for_disk(False)
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
         """Give the file back."""
         self._connection.close()
 
+    @contextmanager
+    def _waiting_for_disk(self) -> Iterator[None]:
+        """Have each commit in the block wait until the disk has it and all earlier ones."""
+        self._wait_for_disk(True)
+        try:
+            yield
+        finally:
+            self._wait_for_disk(False)
+
     def _wait_for_disk(self, wanted: bool) -> None:
-        """Whether each commit is to wait until the disk has it, or `settle` once, at the end."""
+        self._must_wait = wanted
         self._connection.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
 
     def _in_short_transactions(self, items: Iterable[_Item], store: Callable[[_Item], _Result]) -> list[_Result]:
@@ -147,6 +148,8 @@ class SqliteGraphWriter:
                 self._work.begin()
                 result = work()
                 self._work.flush()
+                if self._must_wait:
+                    files.touch(self._connection, files.GRAPH)
         except BaseException:
             self._work.forget()
             raise

@@ -1,0 +1,100 @@
+"""The metrics page: exact sums in the units that its names announce."""
+
+import socket
+
+import msgspec
+import pytest
+
+from frozen_clock import TickingClock
+from retinue.access.audit import Record
+from retinue.access.tally import Tally
+from retinue.web.metrics import Measures, metrics_page
+from service import Service
+from test_hot_way import PLAIN, whole
+from test_short_way import LONG, SHORT, ports, request
+
+__all__ = ["ports"]  # a fixture
+
+
+@pytest.fixture
+def clock() -> TickingClock:
+    """A clock of which each look takes nearly a millisecond, a power of two of a second."""
+    return TickingClock(2**-10)
+
+
+def record(endpoint: str, code: str, microseconds: int, rows: int = 0, statements: int = 0) -> bytes:
+    """An audit record, as it comes to the tally."""
+    return msgspec.json.encode(
+        Record(1_700_000_000, "id", endpoint, 200, code, microseconds, "::1", rows=rows, statements=statements)
+    )
+
+
+def samples(tally: Tally, measures: Measures) -> dict[str, float]:
+    """The page, sample by sample."""
+    lines = metrics_page(tally, lambda: measures)().decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+
+def test_the_page_has_the_exact_sums_in_seconds_and_bytes() -> None:
+    """Of requests, rows, statements, refusals and durations; a duration on a bound is within it."""
+    tally = Tally()
+    tally.add(
+        [
+            record("following", "ok", 50, rows=100, statements=2),
+            record("following", "ok", 51, rows=7, statements=1),
+            record("following", "daily_quota_limit_exceeded", 2_500_000),
+            record("following", "rate_limit_exceeded", 5_000_001),
+            record("info", "ok", 1_000, statements=4),
+        ]
+    )
+    tally.add([record("info", "not_found", 999_999)])
+
+    found = samples(tally, Measures({"graph.db": 4_096, "graph.db-wal": 12}, 30, 17))
+
+    bounds = {
+        "following": [1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 4],
+        "info": [0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2],
+    }
+    seconds = ["5e-05", "0.0001", "0.00025", "0.0005", "0.001", "0.0025", "0.005"]
+    seconds += ["0.01", "0.05", "0.1", "0.5", "1.0", "5.0", "+Inf"]
+    assert found == {
+        'retinue_requests_total{code="ok",endpoint="following"}': 2,
+        'retinue_requests_total{code="daily_quota_limit_exceeded",endpoint="following"}': 1,
+        'retinue_requests_total{code="rate_limit_exceeded",endpoint="following"}': 1,
+        'retinue_requests_total{code="ok",endpoint="info"}': 1,
+        'retinue_requests_total{code="not_found",endpoint="info"}': 1,
+        'retinue_quota_refusals_total{code="daily_quota_limit_exceeded",endpoint="following"}': 1,
+        'retinue_quota_refusals_total{code="rate_limit_exceeded",endpoint="following"}': 1,
+        'retinue_rows_total{endpoint="following"}': 107,
+        "retinue_store_statements_total": 7,
+        'retinue_request_duration_seconds_count{endpoint="following"}': 4,
+        'retinue_request_duration_seconds_sum{endpoint="following"}': pytest.approx(7.500102),
+        'retinue_request_duration_seconds_count{endpoint="info"}': 2,
+        'retinue_request_duration_seconds_sum{endpoint="info"}': pytest.approx(1.000999),
+        'retinue_store_bytes{file="graph.db"}': 4_096,
+        'retinue_store_bytes{file="graph.db-wal"}': 12,
+        "retinue_audit_records": 17,
+        "retinue_apply_lag_seconds": 30,
+    } | {
+        f'retinue_request_duration_seconds_bucket{{endpoint="{endpoint}",le="{bound}"}}': count
+        for endpoint, counts in bounds.items()
+        for bound, count in zip(seconds, counts, strict=True)
+    }
+
+
+def test_without_events_there_is_no_lag() -> None:
+    """A server that got no events yet does not say that it is up to date."""
+    assert samples(Tally(), Measures({}, None, 0)) == {"retinue_store_statements_total": 0, "retinue_audit_records": 0}
+
+
+@pytest.mark.parametrize("way", [SHORT, LONG])
+def test_durations_are_recorded_in_microseconds(service: Service, ports: tuple[int, int], way: int) -> None:
+    """On every way to an answer, here of a few looks at the clock: parsed, by a head that is known, or through ASGI."""
+    with socket.create_connection(("127.0.0.1", ports[way]), timeout=30) as connection:
+        for _ in range(3):
+            connection.sendall(request(service.token, PLAIN))
+            whole(connection)
+
+    assert len(service.records) == 3
+    for each in service.records:
+        assert 976 <= each.microseconds < 50_000
