@@ -106,7 +106,8 @@ def verify(folder: Annotated[Path, typer.Argument(help="The folder of a collecti
     elif found.newer:
         state = f"{found.newer:,} answers came after the tables were written"
     else:
-        state = "complete" if found.manifest.is_complete else "not complete"
+        read = "maybe capped" if found.manifest.maybe_capped else "complete"
+        state = read if found.manifest.is_read else "not complete"
     typer.echo(f"{folder}: {found.pages:,} pages with {found.rows:,} rows are as they came; {state}.")
     if found.manifest is not None and found.manifest.maybe_capped:
         _report_capped(found.manifest)
