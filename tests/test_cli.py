@@ -307,5 +307,5 @@ def test_a_command_whose_extra_is_missing_says_which_one_to_install(tmp_path: Pa
         (broken / f"{library}.py").write_text(f"raise ModuleNotFoundError('No module', name={library!r})")
         done = retinue("check", "--store", tmp_path / "x.db", PYTHONPATH=str(broken))
 
-        assert 1 == done.returncode
+        assert 2 == done.returncode
         assert f"pip install 'retinue[server]' (missing: {library})" in done.stderr

@@ -151,7 +151,7 @@ def test_rejected_rows_of_finished_and_killed_imports_go_too(store_path: Path, i
     small_graph(store_path)
     bad, long = inputs / "bad.csv", inputs / "long.csv"
     bad.write_text("username,id,visibility\nZorro,17,unseen\n")
-    long.write_text("follower,followee\n" + "zorro\n" * 500_000)
+    long.write_text("follower,followee\nanna,ben\n" + "zorro\n" * 500_000)
     assert 1 == retinue("import", "--store", store_path, "--accounts", bad).returncode
     command = [sys.executable, "-m", "retinue", "import", "--store", str(store_path), str(long)]
     with subprocess.Popen(command) as importing:

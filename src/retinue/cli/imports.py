@@ -75,6 +75,7 @@ def import_(
             raise typer.Exit(INTERRUPTED) from None
         finally:
             typer.echo(report.as_json() if as_json else report.as_table(), nl=as_json)
+            rejects.close()  # the notes say that the rows are in it
             sys.stderr.write(report.notes())
     if rejects.count:
         raise typer.Exit(REJECTED)

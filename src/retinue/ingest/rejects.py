@@ -59,12 +59,13 @@ class RejectsFile:
                 self._file.flush()
 
     def close(self) -> None:
-        """Finish the file."""
-        if self._file is not None:
+        """Finish the file. A second call does nothing."""
+        if (file := self._file) is not None:
+            self._file = None
             with self._translated():
-                self._file.flush()
-                os.fsync(self._file.fileno())
-                self._file.close()
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
                 with suppress(FileNotFoundError):  # an erasure has removed it, names and all
                     self._unfinished.rename(self.path)
                     sync(self.path.parent)
