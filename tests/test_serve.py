@@ -22,7 +22,7 @@ import pytest
 from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.model import FollowRecord
-from running import Refused, Server, Session, fresh_token, running_server
+from running import Refused, Server, Session, fresh_token, running, running_server
 from test_cli import retinue
 from waiting import ports_of, waiting_for, waiting_until_accepted, waiting_until_gone, waiting_until_read
 
@@ -368,6 +368,24 @@ def test_children_end_with_their_supervisor(graph: Path) -> None:
     supervisor.stdout.close()
 
     waiting_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+
+
+def test_files_in_the_working_folder_are_not_imported(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A researcher's own json.py or dis.py beside the store stays out of the server's processes."""
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    for module in ("json", "dis", "uvloop"):
+        (scripts / f"{module}.py").write_text("raise SystemExit('imported by accident')\n")
+    monkeypatch.chdir(scripts)
+    program = str(Path(sys.executable).with_name("retinue"))
+    command = [program, "serve", "--store", str(graph), "--port", "0", "--management-port", "0"]
+
+    with running(command) as server:
+        status, _, _ = exchange(server, f"POST {FOLLOWING} HTTP/1.1\r\nContent-Length: 0\r\n\r\n".encode())
+
+    assert 401 == status
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

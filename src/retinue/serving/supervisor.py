@@ -131,6 +131,7 @@ class _Child:
     async def _start(self) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # a file in the working folder, such as json.py, must not take the place of a module
             "-m",
             f"retinue.serving.{self._role}",
             stdin=asyncio.subprocess.PIPE,
