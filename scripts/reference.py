@@ -23,8 +23,8 @@ that may be repeated the twin holds one value or several with spaces between. Er
 with `retinue:`; of a flag that does not exist the command line library says so in its own words. Exit codes: 0 done;
 1 done, but rows were rejected, `check` found a problem, an account is unknown or hidden, or a collection is not
 complete; 2 not done, or its output could not be written; 3 a list of a collection may be capped; 130 stopped with
-Ctrl-C; 141 the reader of its output has closed the pipe; 143 ended in order by SIGTERM. `retinue run` passes on the exit
-code of its command (127: not found, 126: cannot be run). `PYTHONDEVMODE=1` shows the traceback of an unexpected
+Ctrl-C; 141 the reader of its output has closed the pipe; 143 ended in order by SIGTERM. `retinue run` passes on the
+exit code of its command (127: not found, 126: cannot be run). `PYTHONDEVMODE=1` shows the traceback of an unexpected
 error. `retinue --version` prints the version.
 """
 

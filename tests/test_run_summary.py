@@ -12,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import running
+from frozen_clock import FrozenClock
 from retinue.local import LocalServer
 from retinue.model import Direction, Query
+from retinue.redirect.exchanges import Exchanges
 from retinue.redirect.lists import Delivery, ListKey, ListLog, row_hash
+from retinue.redirect.traffic import Traffic
 from retinue.redirect.verdicts import MAX_LINES, verdict_lines
 from test_run import NODE, Done, run
 
@@ -355,6 +358,21 @@ except requests.Timeout:
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_error_whose_body_is_not_read_is_an_answer() -> None:
+    """Python's urllib closes after the status of an error; a page that is cut short stays one that was given up."""
+    ends = []
+    for status in (b"500 Internal Server Error", b"200 OK"):
+        traffic = Traffic(FrozenClock())
+        exchanges = Exchanges(traffic)
+        exchanges.sent(b'POST /v2/research/user/following/ HTTP/1.1\r\nContent-Length: 16\r\n\r\n{"username":"a"}')
+        exchanges.delivered(b"HTTP/1.1 %b\r\nContent-Length: 99\r\n\r\n{" % status)
+        exchanges.ended(by_client=True)
+        ends.append(str(traffic))
+
+    assert "1 requests, 1 refusals, 0 rows" == ends[0]
+    assert "0 requests, 0 refusals, 0 rows; 1 given up by the command before the answer" == ends[1]
 
 
 def log_of(pages: list[list[int]], log: ListLog) -> ListLog:

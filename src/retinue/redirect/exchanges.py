@@ -31,9 +31,9 @@ class Exchanges:
         self._traffic = traffic
         self._waiting: deque[_Request] = deque()
         self._requests = _Parser(httptools.HttpRequestParser, _RequestReader(self._waiting))
-        reader = _AnswerReader(self._complete)
-        self._answers = _Parser(httptools.HttpResponseParser, reader)
-        reader.parser = self._answers
+        self._reader = _AnswerReader(self._complete)
+        self._answers = _Parser(httptools.HttpResponseParser, self._reader)
+        self._reader.parser = self._answers
 
     def sent(self, data: bytes) -> None:
         """Take the next bytes from the client."""
@@ -45,8 +45,13 @@ class Exchanges:
 
     def ended(self, *, by_client: bool) -> None:
         """Take the end of the connection."""
-        if self._waiting:
-            request = self._waiting[0]
+        if not self._waiting:
+            return
+        request = self._waiting[0]
+        if by_client and self._reader.begun_status >= HTTPStatus.BAD_REQUEST:
+            # Python's urllib reads the status of an error, and not its body.
+            self._traffic.add(request.target, request.body, self._reader.begun_status, b"")
+        else:
             self._traffic.add_unanswered(request.target, request.body, by_client=by_client)
 
     def _complete(self, status: int, body: bytes) -> None:
@@ -98,17 +103,25 @@ class _RequestReader:
 
 
 class _AnswerReader:
-    """Callbacks for httptools: each answer is handed on when it is complete."""
+    """Callbacks for httptools: each answer is handed on when it is complete.
+
+    `begun_status` is that of an answer whose head has come and whose end has not, else 0.
+    """
 
     parser: _Parser
 
     def __init__(self, on_answer: Callable[[int, bytes], None]) -> None:
         self._on_answer = on_answer
         self._body = bytearray()
+        self.begun_status = 0
 
     def on_message_begin(self) -> None:
         """Begin an answer."""
         self._body.clear()
+
+    def on_headers_complete(self) -> None:
+        """Note the status of an answer that has begun."""
+        self.begun_status = self.parser.status()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
@@ -117,6 +130,6 @@ class _AnswerReader:
 
     def on_message_complete(self) -> None:
         """Hand on the answer."""
-        status = self.parser.status()
+        status, self.begun_status = self.begun_status, 0
         if status >= HTTPStatus.OK:  # a lower status only announces an answer
             self._on_answer(status, bytes(self._body))
