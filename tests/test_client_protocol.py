@@ -126,6 +126,11 @@ ODD: dict[str, Callable[[dict[str, Any], Answer], Reply]] = {
     "nothing, though more": lambda body, good: changed(good, user_following=[], has_more=True),
     "cursor 0": lambda body, good: changed(good, cursor=0, has_more=True),
     "the cursor does not move": lambda body, good: changed(good, cursor=body.get("cursor", NOW), has_more=True),
+    **{
+        f"a gateway's {status}": lambda body, good, status=status: Answer(status, b"<html>no</html>")  # type: ignore[misc]
+        for status in (404, 405, 407)
+    },
+    "a gateway's redirect": lambda body, good: Answer(302, b"", {"location": "/login"}),
     "a gateway's 403": lambda body, good: Answer(403, b"<html>Forbidden</html>"),
     "data null": lambda body, good: Answer(500, b'{"data":null,"error":{"code":"internal_error","message":""}}'),
     "no UTF-8": lambda body, good: Answer(200, good.body.replace(b"user", b"\xff")),
@@ -205,7 +210,8 @@ def test_pages_that_make_no_list_are_an_error_in_the_end(odd: Any, words: str) -
         (envelope(400, "invalid_params", "Invalid count or cursor"), Refused, "count or cursor"),
         (envelope(401, "scope_not_authorized", "research.data.basic"), Refused, LOG_ID),
         (envelope(429, "daily_quota_limit_exceeded"), QuotaSpent, "daily"),
-        (Answer(404, b"Unsupported path(Janus)"), Refused, "Janus"),
+        (Answer(404, b"Unsupported path(Janus)"), GaveUp, "asked 4 times; at last: .* is not part of the API.*Janus"),
+        (envelope(404, "unsupported_path"), Refused, "unsupported_path"),
         (envelope(500, "internal_error"), GaveUp, "asked 4 times"),
         (Broken("ConnectionResetError"), GaveUp, "ConnectionResetError"),
         (envelope(401, "access_token_invalid", "no"), GaveUp, "no"),

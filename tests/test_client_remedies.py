@@ -69,15 +69,47 @@ ANSWERS: dict[str, tuple[Said, str]] = {
 }
 
 
-@pytest.mark.parametrize("endpoint", ["token", "info"])
 @pytest.mark.parametrize(("said", "words"), ANSWERS.values(), ids=ANSWERS)
-def test_answers_of_another_server_are_final(endpoint: str, said: Said, words: str) -> None:
+def test_answers_of_another_server_are_final_at_first(said: Said, words: str) -> None:
     """A wrong address is told at the first answer, with what was asked and what to use."""
-    with scripted(lambda _path, _body: said, lambda: said if endpoint == "token" else TOKEN) as url:
+    with scripted(odd, lambda: said) as url:
         message, waits = failure(url, Refused)
-    assert (waits, words.replace("\\ufffd", "\ufffd") in message or "unsupported_path: no" in message) == (0, True), (
-        message
-    )
+    assert (waits, words.replace("\\ufffd", "\ufffd") in message) == (0, True), message
+
+
+def test_answers_of_another_server_are_final_after_a_gateways_error() -> None:
+    """An error page does not prove that the service is there."""
+    replies = iter([Said(b"<html>busy</html>", 503), Said(b"", 200)])
+    with scripted(odd, lambda: next(replies, Said(b"", 404))) as url:
+        assert failure(url, Refused)[1] == 2
+
+
+FOREIGN = {name: each for name, each in ANSWERS.items() if name != "404 in the envelope"}
+
+
+@pytest.mark.parametrize(("said", "words"), FOREIGN.values(), ids=FOREIGN)
+def test_answers_of_another_server_are_asked_for_again_later(said: Said, words: str) -> None:
+    """After a good answer the address is known to be right; the last error still has the remedy."""
+    with scripted(lambda _path, _body: said) as url:
+        message, waits = failure(url, GaveUp)
+    assert (waits, words.replace("\\ufffd", "\ufffd") in f"{message} ") == (PATIENT.attempts - 1, True), message
+
+
+def test_a_refusal_of_the_service_itself_is_final_at_any_time() -> None:
+    """A path that the API does not have is refused in the API's own form."""
+    with scripted(lambda _path, _body: ANSWERS["404 in the envelope"][0]) as url:
+        message, waits = failure(url, Refused)
+    assert ("unsupported_path: no" in message, waits) == (True, 0), message
+
+
+@pytest.mark.parametrize("said", [each[0] for each in FOREIGN.values()], ids=FOREIGN)
+def test_a_gateways_hiccup_ends_no_list(said: Said) -> None:
+    """A single foreign answer, to a page or to a renewed token, loses no row."""
+    pages = iter([page([{"username": "a"}], 9, has_more=True), said, enveloped({}, "access_token_invalid", "", 401)])
+    tokens = iter([TOKEN, said])
+    with scripted(lambda _path, _body: next(pages, page([{"username": "b"}])), lambda: next(tokens, TOKEN)) as url:
+        with Client("k", "s", url, policy=PATIENT) as client:
+            assert [person.username for person in client.following("anna")] == ["a", "b"]
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 403, 408, 304])
@@ -271,9 +303,9 @@ def test_options_with_which_no_answer_could_come_are_refused(options: Any) -> No
 
 
 def test_a_page_that_is_gone_is_told() -> None:
-    """A list that a service does not serve is not asked for again."""
+    """A list that a service does not serve is given up with the reason."""
     with scripted(lambda path, _body: Said(b"", 404) if "followers" in path else page([])) as url:
         with Client("k", "s", url, policy=PATIENT) as client:
             assert list(client.following("anna")) == []
-            with pytest.raises(Refused, match="followers/ is not part of the API"):
+            with pytest.raises(GaveUp, match=r"asked 20 times; at last: .*followers/ is not part of the API"):
                 list(client.followers("anna"))

@@ -163,7 +163,7 @@ def test_lists_are_complete_though_counts_cannot_be_had(tmp_path: Path, said: Sa
     """The count is unknown then, and nothing fails or waits for it, even if the day's quota may be waited for."""
     folder = tmp_path / "found"
     with scripted(lambda path, _body: said if "/info/" in path else page([{"username": "z"}])) as url:
-        done = asked(url, folder, ["a", "b", "c"], "--at-once", "1", "--wait")
+        done = asked(url, folder, ["a", "b", "c"], "--at-once", "3", "--wait")
     assert (done.returncode, done.stderr) == (0, "")
     assert tables(folder, "SELECT DISTINCT state, profile_count, gap, counted_at FROM {}lists.parquet'") == [
         ("complete", None, None, None)
@@ -184,6 +184,81 @@ def test_user_info_that_is_collected_later_tells_of_a_cap(tmp_path: Path) -> Non
     )
 
 
+NOTE = "retinue: lists that end at a likely cap with an unknown count: 2; the same command asks for counts"
+
+
+def test_an_unknown_count_of_a_likely_cap_is_noted_and_asked_for_by_the_next_run(tmp_path: Path) -> None:
+    """It is no failure. Runs ask for it once their calls allow it, and only for lists that end at a likely cap."""
+    folder, asked_for, names = tmp_path / "found", Counter[str](), ["a", "b", "c"]
+    rows = {"a": 4_000, "b": 5_000, "c": 7}
+    with scripted(listing(rows, {"a": 4_013, "b": 5_000, "c": 9}, asked_for)) as url:
+        for calls in ("0", "0", "2", "2"):
+            done = asked(url, folder, names, "--info-calls-per-day", calls)
+            seen = verified(folder)
+            assert (done.returncode, seen.returncode) == ((0, 0) if calls == "0" else (3, 3)), done.stderr
+            assert (NOTE in done.stderr, NOTE in seen.stderr) == ((True, True) if calls == "0" else (False, False))
+            assert manifest_in(folder)["uncounted_likely_caps"] == (2 if calls == "0" else 0)
+            assert calls != "0" or seen.stdout.endswith("; complete.\n")
+    assert (asked_for["info a"], asked_for["info b"], asked_for["info c"]) == (1, 1, 0)
+    assert asked_for["following a"] == 40
+
+
+def test_missing_counts_of_a_service_that_is_gone_fail_nothing(tmp_path: Path) -> None:
+    """All lists are there: tables can be made again without the service."""
+    folder = tmp_path / "found"
+    with scripted(listing({"a": 4_000}, {"a": 4_013})) as url:
+        assert asked(url, folder, ["a"], "--info-calls-per-day", "0").returncode == 0
+    done = asked(url, folder, ["a"], "--format", "csv")
+    assert (done.returncode, (folder / "rows.csv").exists()) == (0, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "failing", "asked_of"),
+    [
+        (Said(b"", 502), "ab", "abcdef"),
+        (Said(b"", 502), "abc", "abc"),
+        (Said(b"", 502), "abdef", "abcdef"),
+        (enveloped({}, "invalid_params", "fields", 400), "abc", "abc"),
+        (enveloped({}, "invalid_params", "fields", 400), "b", "abcdef"),
+        (enveloped({}, "scope_not_authorized", "no", 401), "b", "ab"),
+        (enveloped({}, "daily_quota_limit_exceeded", "spent", 429), "b", "ab"),
+        (enveloped({}, "invalid_params", "username is private", 400), "abcde", "abcdef"),
+    ],
+)
+def test_counts_are_given_up_after_a_refusal_or_several_failures(
+    tmp_path: Path, said: Said, failing: str, asked_of: str
+) -> None:
+    """The failure of one account costs no other its count."""
+    names, asked_for = list("abcdef"), Counter[str]()
+    good = listing(dict.fromkeys(names, 2), dict.fromkeys(names, 2), asked_for)
+
+    def answer(path: str, body: dict[str, Any]) -> Said:
+        usual = good(path, body)
+        return said if "/info/" in path and body["username"] in failing else usual
+
+    with scripted(answer) as url:
+        plan = Plan([Place(name, "following") for name in names], {"lists": 100, "info": 1_000}, 1)
+        outcome = collected(url, tmp_path / "found", plan)
+    assert (outcome.failed, outcome.stopped) == ({}, "")
+    assert "".join(sorted(what[-1] for what in asked_for if what.startswith("info"))) == asked_of
+
+
+def test_one_foreign_answer_ends_no_collection(tmp_path: Path) -> None:
+    """A gateway's 404 in the middle of a run is asked for again."""
+    hiccups = iter([Said(b"<html>no</html>", 404)])
+    good = listing({"a": 2, "b": 250, "c": 2}, {"a": 2, "b": 250, "c": 2})
+
+    def answer(path: str, body: dict[str, Any]) -> Said:
+        is_middle = body["username"] == "b" and "cursor" in body
+        return next(hiccups, None) or good(path, body) if is_middle else good(path, body)
+
+    with scripted(answer) as url:
+        plan = Plan([Place(name, "following") for name in "abc"], {"lists": 100, "info": 100}, 1)
+        outcome = collected(url, tmp_path / "found", plan)
+    assert (outcome.failed, outcome.stopped) == ({}, "")
+    assert collection.replayed(tmp_path / "found").rows == 254
+
+
 def test_no_calls_for_user_info_and_wanting_it_is_refused(tmp_path: Path) -> None:
     """It would wait for ever."""
     done = asked("http://127.0.0.1:9", tmp_path / "found", ["a"], "--lists", "info", "--info-calls-per-day", "0")
@@ -198,6 +273,7 @@ def test_no_calls_for_user_info_and_wanting_it_is_refused(tmp_path: Path) -> Non
         lambda manifest: manifest["counts"]["following"].update(gap=0),
         lambda manifest: manifest.pop("counts"),
         lambda manifest: manifest.update(is_complete=True),
+        lambda manifest: manifest.update(uncounted_likely_caps=1),
     ],
 )
 def test_a_manifest_cannot_hide_a_cap(tmp_path: Path, change: Callable[[Any], object]) -> None:

@@ -109,9 +109,10 @@ def verify(folder: Annotated[Path, typer.Argument(help="The folder of a collecti
         read = "maybe capped" if found.manifest.maybe_capped else "complete"
         state = read if found.manifest.is_read else "not complete"
     typer.echo(f"{folder}: {found.pages:,} pages with {found.rows:,} rows are as they came; {state}.")
-    if found.manifest is not None and found.manifest.maybe_capped:
+    if found.manifest is not None:
         _report_capped(found.manifest)
-        raise typer.Exit(MAYBE_CAPPED)
+        if found.manifest.maybe_capped:
+            raise typer.Exit(MAYBE_CAPPED)
 
 
 @app.command()
@@ -265,6 +266,9 @@ def _report_capped(manifest: "Manifest") -> None:
         sys.stderr.write(f"retinue: {capped}\n")
     if more := len(manifest.maybe_capped[_MAX_SHOWN_LISTS:]):
         sys.stderr.write(f"retinue: {more:,} more lists may be capped; the table lists has them\n")
+    if number := manifest.uncounted_likely_caps:
+        lists = f"lists that end at a likely cap with an unknown count: {number:,}"
+        sys.stderr.write(f"retinue: {lists}; the same command asks for counts that were not answered\n")
 
 
 def _check_path(flag_name: str, path: Path) -> None:

@@ -98,12 +98,16 @@ class Page(Struct, frozen=True):
 
 
 class Fault(Struct, frozen=True):
-    """Why an answer is none: what the service has said, or what is wrong with it."""
+    """Why an answer is none: what the service has said, or what is wrong with it.
+
+    `is_foreign`: the answer is not in the API's form, and may be a gateway's or another server's.
+    """
 
     kind: Kind
     message: str
     code: str = ""
     log_id: str = ""
+    is_foreign: bool = False
 
 
 # Fragments of messages by which clients have told these cases apart since 2024.
@@ -132,7 +136,8 @@ _KINDS_BY_STATUS: dict[int, Kind] = {
     413: "refused",
     429: "slow",
 }
-# Answers that are not the service's own, such as a gateway's.
+# Answers that are not the service's own, such as a gateway's. What is refused here is final only at a wrong address:
+# the protocol asks again if the service of the API is known to be there.
 _FOREIGN_KINDS: dict[int, Kind] = {401: "token", 404: "refused", 405: "refused", 407: "refused", 429: "slow"}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PROXY_LOGIN = 407
@@ -232,7 +237,7 @@ def _foreign(answer: Answer) -> Fault:
         message = f"{not_an_api(answer.url)}; {_summary(answer)}"
     else:
         message = _summary(answer)
-    return Fault(kind, message, log_id=answer.log_id)
+    return Fault(kind, message, log_id=answer.log_id, is_foreign=True)
 
 
 def _envelope(body: bytes) -> _Envelope | None:

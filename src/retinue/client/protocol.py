@@ -97,7 +97,8 @@ class Protocol:
         self._chance = chance
         self._token: Token | None = None
         self._token_since = 0
-        self.has_answered = False  # whether any answer came, however bad
+        self.has_answered = False  # whether any answer came, however bad: the address can be reached
+        self._is_confirmed = False  # whether an answer in the API's form came: the address is right
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 
@@ -179,7 +180,12 @@ class Protocol:
         if isinstance(reply, Broken):
             return Fault("unusable", reply.reason)
         self.has_answered = True
-        return read(reply)
+        found = read(reply)
+        if not isinstance(found, Fault) or not found.is_foreign:
+            self._is_confirmed = True
+        elif found.kind == "refused" and self._is_confirmed:
+            return replace(found, kind="unusable")  # a gateway's hiccup: the address was right before
+        return found
 
     def _limit(self, policy: Policy, reply: Answer | Broken) -> int:
         """How many attempts are allowed after such a reply."""

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from retinue.collect import journal
-from retinue.collect.counting import Counts, MaybeCapped, maybe_capped, sums
+from retinue.collect.counting import Counts, MaybeCapped, maybe_capped, sums, uncounted
 from retinue.collect.journal import Begun
 from retinue.collect.progress import MAYBE_CAPPED, Place, Progress, Standing
 from retinue.collect.tables import EDGES, MEMORY, NODES, QUERIES, fill
@@ -45,7 +45,7 @@ class Manifest(Struct, frozen=True):
     """What a collection has, whatever the last run wanted. `lists`: how many of a kind are in which state.
 
     `counts` compares rows with the counts in profiles, as far as those are known. `is_complete`: every list was read to
-    its end, and none may be capped.
+    its end, and none may be capped. `uncounted_likely_caps`: how many lists end at a likely cap with an unknown count.
     """
 
     server: str
@@ -58,6 +58,7 @@ class Manifest(Struct, frozen=True):
     files: dict[str, FileFacts]
     counts: dict[str, Counts] = {}
     maybe_capped: list[MaybeCapped] = []
+    uncounted_likely_caps: Annotated[int, Meta(ge=0)] = 0
 
     @property
     def is_read(self) -> bool:
@@ -202,7 +203,7 @@ def _manifest(
     is_complete = not any({"incomplete", MAYBE_CAPPED} & states.keys() for states in lists.values())
     files = {PAGES: hashed(folder / PAGES)} | facts
     begun = progress.begun
-    figures = sums(standings), maybe_capped(standings)
+    figures = sums(standings), maybe_capped(standings), uncounted(standings)
     return Manifest(begun.server, begun.at, now, is_complete, lists, progress.pages, progress.rows, files, *figures)
 
 

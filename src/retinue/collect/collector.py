@@ -4,6 +4,7 @@ Knows no output format and no screen.
 """
 
 import asyncio
+import math
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Literal, Protocol, TypeVar
@@ -18,6 +19,7 @@ from retinue.collect.journal import InfoRead, Journal, PageRead, Record, Unavail
 from retinue.collect.progress import DAY_SECONDS, Place, Pool, Progress, Standing
 
 _AFTER_MIDNIGHT_SECONDS = 5
+_MAX_FAILED_COUNTS = 3  # in a row: then user info is not asked for counts any more
 _ABOUT_THE_NAME = ("invalid_params", "invalid_param")  # of one account; all else is refused to the client itself
 
 _T = TypeVar("_T")
@@ -86,7 +88,8 @@ class Collector:
         self._watching = watching
         self._asking = Counter[Pool]()
         self._counting: set[str] = set()  # accounts whose counts were asked for in this run
-        self._has_counts = True  # until they could not be had
+        self._failed_counts = 0  # in a row
+        self._counts_from: float = 0  # the second before which counts cannot be had
         self._settled = defaultdict[Pool, asyncio.Event](asyncio.Event)  # when the next call comes to its end
 
     async def run(self, plan: Plan) -> Outcome:
@@ -95,13 +98,13 @@ class Collector:
         Raises `Refused` and `GaveUp` where there is no token from the start.
         """
         outcome = Outcome({}, {})
-        if not (waiting := self._progress.waiting(plan.wanted)):
-            return outcome
         # With its user info an account's counts come anyway.
         self._counting = {place.name for place in plan.wanted if place.list == "info"}
-        await self._client.log_in()
+        waiting = self._progress.waiting(plan.wanted)
+        if waiting:  # a count that is missing is no reason to fail
+            await self._client.log_in()
         try:
-            await self._work_on(plan, iter(waiting), outcome)
+            await self._work_on(plan, iter([*self._progress.uncounted(plan.wanted), *waiting]), outcome)
         except (GaveUp, Refused) as error:
             outcome.stopped = str(error)
         return outcome
@@ -144,6 +147,12 @@ class Collector:
             self._write(InfoRead(place.name, found.answered_at, found.log_id, found.sha256, body))
             return
         standing = self._progress.standings.get(place, Standing())
+        rows = await self._read(plan, place, standing) if standing.state == "incomplete" else standing.rows
+        if self._may_count(plan, place.name, rows):
+            await self._count(plan, place.name)
+
+    async def _read(self, plan: Plan, place: Place, standing: Standing) -> int:
+        """Read a list to its end. Returns its number of rows."""
         ask = self._client.following if place.list == "following" else self._client.followers
         listing = ask(place.name, cursor=standing.cursor, newest=standing.newest)
         before = standing.rows
@@ -154,8 +163,7 @@ class Collector:
             before += len(page.rows)
             listing.collected.clear()  # it is all written down
             self._write(read, page)
-        if self._may_count(plan, place.name, before):
-            await self._count(plan, place.name)
+        return before
 
     def _may_count(self, plan: Plan, name: str, rows: int) -> bool:
         """Return whether to spend a call for user info on the counts of an account, one of whose lists has ended.
@@ -166,7 +174,7 @@ class Collector:
         remaining = calls - self._calls_today("info") - self._asking["info"]
         is_affordable = remaining > (0 if is_likely_cap(rows) else calls // 4)
         is_known = name in self._counting or name in self._progress.counts
-        return self._has_counts and is_affordable and not is_known
+        return self._outside.clock.now() >= self._counts_from and is_affordable and not is_known
 
     async def _count(self, plan: Plan, name: str) -> None:
         """Ask for the counts of an account's lists. If they cannot be had, they stay unknown and no list waits."""
@@ -174,12 +182,23 @@ class Collector:
         try:
             found = await self._within_calls(plan, "info", lambda: self._client.raw_counts(name))
         except AccountUnavailable:
+            self._failed_counts = 0
             return
-        except ClientError:
-            self._has_counts = False
+        except ClientError as error:
+            self._note_failed_count(error)
             return
+        self._failed_counts = 0
         body = found.body.decode()
         self._write(InfoRead(name, found.answered_at, found.log_id, found.sha256, body, only_counts=True))
+
+    def _note_failed_count(self, error: ClientError) -> None:
+        """Stop asking for counts until a spent quota resets, after a refusal, or after several failures in a row."""
+        self._failed_counts += 1
+        is_refused = isinstance(error, Refused) and error.code not in _ABOUT_THE_NAME
+        if isinstance(error, QuotaSpent):
+            self._counts_from = error.resets_at
+        elif is_refused or self._failed_counts >= _MAX_FAILED_COUNTS:
+            self._counts_from = math.inf
 
     def _write(self, record: Record, page: Page | None = None) -> None:
         self._journal.add(record)

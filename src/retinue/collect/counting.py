@@ -52,3 +52,8 @@ def maybe_capped(standings: Mapping[Place, Standing]) -> list[MaybeCapped]:
         for place, standing in sorted(standings.items(), key=lambda one: one[0])
         if standing.state == MAYBE_CAPPED
     ]
+
+
+def uncounted(standings: Mapping[Place, Standing]) -> int:
+    """Return how many lists end at a likely cap, with an unknown count."""
+    return sum(standing.is_uncounted for standing in standings.values())

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 
 from retinue.client.answers import Page, Person
-from retinue.client.counts import ListCount, count_in
+from retinue.client.counts import ListCount, count_in, is_likely_cap
 from retinue.client.walk import newest_of
 from retinue.collect.journal import Begun, InfoRead, ListName, PageRead, Record, Unavailable
 
@@ -51,6 +51,11 @@ class Standing(Struct):
     def gap(self) -> int | None:
         """How many more the profile counts than a list has that was read to its end."""
         return ListCount(self.rows, self.profile_count).gap if self.state in ("complete", MAYBE_CAPPED) else None
+
+    @property
+    def is_uncounted(self) -> bool:
+        """Return whether the list ends at a likely cap and its count is unknown."""
+        return self.state == "complete" and self.profile_count is None and is_likely_cap(self.rows)
 
     def compare(self, profile_count: int | None, counted_at: int) -> None:
         """Take notice of the count in the account's profile."""
@@ -118,6 +123,10 @@ class Progress:
     def waiting(self, wanted: Iterable[Place]) -> list[Place]:
         """What of these is not finished."""
         return [place for place in wanted if self.standings.get(place, Standing()).state == "incomplete"]
+
+    def uncounted(self, wanted: Iterable[Place]) -> list[Place]:
+        """Return which of these end at a likely cap, with an unknown count."""
+        return [place for place in wanted if self.standings.get(place, Standing()).is_uncounted]
 
     def maybe_capped(self, wanted: Iterable[Place]) -> list[Place]:
         """Return which of these may be capped by the service."""

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from retinue.collect import journal
 from retinue.collect.collection import MANIFEST, PAGES, TABLES, Manifest, counted, hashed, manifest_of, replayed
-from retinue.collect.counting import maybe_capped, sums
+from retinue.collect.counting import maybe_capped, sums, uncounted
 from retinue.collect.journal import Begun, InfoRead, PageRead, Unavailable
 from retinue.collect.progress import MAYBE_CAPPED, Progress, Standing, place_of
 from retinue.errors import InputError
@@ -93,7 +93,8 @@ def _wrong_counts(progress: Progress, manifest: Manifest) -> Iterator[str]:
         numbers = known.get((name, state), 0), said.get((name, state), 0)
         if numbers[0] > numbers[1] or (state != "incomplete" and numbers[0] != numbers[1]):
             yield f"{PAGES}: has {numbers[0]} of {name} that are {state}, not {numbers[1]}"
-    if (sums(progress.standings), maybe_capped(progress.standings)) != (manifest.counts, manifest.maybe_capped):
+    figures = sums(progress.standings), maybe_capped(progress.standings), uncounted(progress.standings)
+    if figures != (manifest.counts, manifest.maybe_capped, manifest.uncounted_likely_caps):
         yield f"{MANIFEST}: says of the counts of lists what {PAGES} does not"
     if manifest.is_complete == any(state in ("incomplete", MAYBE_CAPPED) for _, state in said):
         yield f"{MANIFEST}: says that it is {'' if manifest.is_complete else 'not '}complete, and its lists do not"
