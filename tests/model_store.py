@@ -4,7 +4,8 @@ Where the contract leaves a choice, this is what the model takes. A username is 
 created by key alone claims that key as username at second 0, and so does whoever is only erased; but for a row of an
 accounts file that has no username. A follow of oneself is refused as such also where the account is erased. An import
 name means somebody erased only where it means nobody alive. An event that names an account by a present or former
-username is rejected, unless that is also the key of an account, maybe of an erased one. What an erased account leaves
+username is rejected, unless that is also the key of an account, maybe of an erased one; so is one that names an unknown
+account by an erased username. Only an erasure may name a key that was an erased username. What an erased account leaves
 in others' lists keeps its seconds until `tidy`. An event that claimed a time in the future is a duplicate whenever it
 comes again.
 """
@@ -226,12 +227,23 @@ class ModelGraph:
         return None if best is None else self.people[best]
 
     def _not_a_key(self, key: str) -> NotAKey | None:
-        """Return which account a name means that is no key and no erased account's, or None."""
-        if self.with_key(key) or key in self.erased_keys:
-            return None
+        """Return which account a name means that is no key, or None; an erased account's only while it is carried."""
         folded = names.fold(key)
         named = self._best_claimant(folded) or self.with_key(names.without_at(key))
-        return NotAKey(key, named.key, is_current=self.with_username(folded) is named) if named else None
+        if self.with_key(key) or named is None:
+            return None
+        is_current = self.with_username(folded) is named
+        return None if key in self.erased_keys and not is_current else NotAKey(key, named.key, is_current=is_current)
+
+    def _refusal(self, keys: Sequence[str]) -> Decision | None:
+        """Return why an event must not name accounts so, or None: erased keys, then usernames, then erased ones."""
+        unknown = [key for key in keys if not self.with_key(key)]
+        if not self.erased_keys.isdisjoint(unknown):
+            return Verdict.ERASED
+        mistakes = [mistake for key in unknown if (mistake := self._not_a_key(key))]
+        if mistakes:
+            return mistakes[0]
+        return Verdict.ERASED if any(map(self._was_erased, unknown)) else None
 
     def _means_somebody_erased(self, name: str) -> bool:
         """Whether an import names an erased account, by key or by a username, and nobody else."""
@@ -323,8 +335,6 @@ class ModelGraph:
         """An account was changed. Whatever can make a difference some day is new."""
         key = event.record.key
         assert key is not None
-        if key in self.erased_keys:
-            return Verdict.ERASED
         if event in self.postdated:
             return Verdict.DUPLICATE
         person = self.with_key(key)
@@ -349,11 +359,10 @@ class ModelGraph:
     def _apply(self, event: Event, received_at: int) -> Decision:
         """Apply one event. One from the future counts once, when it comes."""
         at = min(event.at, received_at)
-        mistakes = [mistake for key in keys_in(event) if (mistake := self._not_a_key(key))]
-        if mistakes and self.erased_keys.isdisjoint(keys_in(event)) and not is_of_one(event):
-            return mistakes[0]
         if isinstance(event, ErasureEvent):
-            return self._erase(event.key)
+            return self._not_a_key(event.key) or self._erase(event.key)
+        if not is_of_one(event) and (refusal := self._refusal(keys_in(event))):
+            return refusal
         if isinstance(event, AccountEvent):
             verdict = self._apply_account(event, at)
         else:
@@ -368,8 +377,6 @@ class ModelGraph:
         is_new_spelling = not any(map(self.with_key, keys)) and names.fold(keys[0]) == names.fold(keys[1])
         if is_of_one(event):
             return Verdict.SELF_FOLLOW
-        if not self.erased_keys.isdisjoint(keys):
-            return Verdict.ERASED
         if is_new_spelling:
             return Verdict.SELF_FOLLOW
         if event in self.postdated:

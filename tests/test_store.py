@@ -628,8 +628,67 @@ def test_a_username_that_is_also_a_key_is_the_key(store: OpenStore) -> None:
     store.accounts(AccountRecord("18", key="17"), AccountRecord("ben", key="18"))
 
     assert store.apply(followed("17", "18", 100), ErasureEvent("18", 200)) == [A, A]
-    assert store.apply(ErasureEvent("18", 200), followed("17", "18", 300)) == [D, E]
+    assert store.apply(followed("17", "18", 300)) == [E]
     assert store.knows("18")
+
+
+@pytest.mark.parametrize("name", ["anna", "Anna", "@anna", "@ANNA"])
+def test_an_event_does_not_bring_back_an_erased_username(store: OpenStore, name: str) -> None:
+    """No event makes an account called so, and no imported row finds one afterwards."""
+    store.accounts(AccountRecord("anna", key="1"), AccountRecord("fan", key="5"))
+    store.apply(said("1", NOW, username="annika"), ErasureEvent("1", NOW))
+
+    for erased_name in (name, "annika"):
+        events = [event for event in events_of("5", erased_name) if not isinstance(event, ErasureEvent)]
+        assert store.apply(*events) == [E] * len(events)
+        assert store.follow(("7", erased_name, 100), (erased_name, "7", 100)) == [E, E]
+        assert store.accounts(AccountRecord(erased_name)) == [E]
+        assert not store.knows(erased_name)
+
+
+def test_a_key_that_was_an_erased_username_comes_by_import(store: OpenStore) -> None:
+    """After the import it is a key like any other."""
+    store.accounts(AccountRecord("anna", key="1"), AccountRecord("fan", key="5"))
+    store.erase("1")
+    assert store.apply(followed("5", "anna", 100)) == [E]
+
+    assert store.accounts(AccountRecord("zed", key="anna")) == [A]
+    assert store.apply(followed("5", "anna", 100)) == [A]
+    assert store.names("fan") == ["zed"]
+
+
+def test_a_key_that_was_an_erased_username_can_be_erased_before_it_comes(store: OpenStore) -> None:
+    """The key is remembered then, so that not even an import brings it."""
+    store.accounts(AccountRecord("anna", key="1"))
+    store.erase("1")
+
+    assert store.erase("anna", "anna") == [A, D]
+    assert store.accounts(AccountRecord("zed", key="anna")) == [E]
+
+
+def test_an_erased_username_of_a_living_account_is_told_as_that_username(store: OpenStore) -> None:
+    """The remedy is that account's key."""
+    store.accounts(AccountRecord("anna", key="1"), AccountRecord("fan", key="5"))
+    store.erase("1")
+    store.accounts(AccountRecord("anna", key="2"))
+
+    events = events_of("5", "anna")
+    assert store.apply(*events) == [NotAKey("anna", "2", is_current=True)] * len(events)
+
+
+def test_erasing_an_erased_key_again_names_the_account_that_is_called_so_now(store: OpenStore) -> None:
+    """As long as it is; "known already" would say that the visible account is gone."""
+    store.erase("anna")
+    store.accounts(AccountRecord("anna", key="2"), AccountRecord("fan", key="5"))
+    mistake = NotAKey("anna", "2", is_current=True)
+
+    assert store.erase("anna") == [mistake]
+    assert run(store.writer.not_keys(["anna"])) == [mistake]
+    assert store.apply(followed("5", "anna", 100)) == [E]
+
+    store.apply(said("2", NOW + 1, username="annika"), now=NOW + 1)
+    assert store.erase("anna") == [D]
+    assert run(store.writer.not_keys(["anna"])) == [None]
 
 
 def test_a_key_with_an_at_is_not_taken_for_another_account(store: OpenStore) -> None:

@@ -144,7 +144,7 @@ class GraphWriter(Protocol):
         ...
 
     async def not_keys(self, keys: Sequence[str]) -> list[NotAKey | None]:
-        """Return for each key why `apply` rejects it as a username, or None. Changes nothing."""
+        """Return for each key why `apply` rejects its erasure as one by username, or None. Changes nothing."""
         ...
 
     async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
@@ -159,7 +159,8 @@ class GraphWriter(Protocol):
 
         When it returns, they also survive a power loss. Accounts are named by key. Unknown ones are created, but not
         under a name to which another account has a claim: that event is a mistake, and answered with `NotAKey`.
-        An erased account's key and usernames are remembered as HMACs, and whatever comes for it is ERASED.
+        An erased account's key and usernames are remembered as HMACs, and whatever comes for it is ERASED, also by a
+        username; but for an erasure, which is remembered for a key that nothing was known of.
         """
         ...
 

@@ -62,7 +62,7 @@ class CassandraGraphWriter:
             return [self._work.changes.key_of(name) for name in names]
 
     async def not_keys(self, keys: Sequence[str]) -> list[NotAKey | None]:
-        """Return for each key why `apply` rejects it as a username, or None."""
+        """Return for each key why `apply` rejects its erasure as one by username, or None."""
         with self._lease_held():
             return [self._work.changes.not_a_key(key) for key in keys]
 

@@ -54,8 +54,6 @@ class Accounts:
         """Create or change the account of an event: DUPLICATE where nothing is new, not even a later time."""
         assert record.key is not None
         found = self._resolver.with_key(record.key)
-        if found is None and self._tombstones.has_key(record.key):
-            return Verdict.ERASED
         account = found or self.create(record.key, record.key)
         before = self.stored(account)
         claimed = self._change(account, record, at)

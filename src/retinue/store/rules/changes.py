@@ -116,10 +116,11 @@ class GraphChanges:
         return None if account is None else self._accounts.stored(account).key
 
     def not_a_key(self, key: str) -> NotAKey | None:
-        """Return why an event must not name an account so, or None."""
-        if self._resolver.with_key(key) is not None or self._tombstones.has_key(key):
+        """Return why an erasure must not name an account so, or None."""
+        mistake = None if self._resolver.with_key(key) is not None else self._accounts.named_instead(key)
+        if mistake is None or (self._tombstones.has_key(key) and not mistake.is_current):
             return None
-        return self._accounts.named_instead(key)
+        return mistake
 
     def missing(self, follower: str, followees: Collection[str], at: int) -> list[Pair]:
         """Pairs of somebody who followed others than those named at a second."""
@@ -161,11 +162,8 @@ class GraphChanges:
         found = self._resolver.with_key(event.follower), self._resolver.with_key(event.followee)
         follower, followee = found
         if follower is None or followee is None:
-            keys = (event.follower, event.followee)
-            if any(account is None and self._tombstones.has_key(key) for account, key in zip(found, keys, strict=True)):
-                return Verdict.ERASED
-            if mistake := self.not_a_key(event.follower) or self.not_a_key(event.followee):
-                return mistake
+            if refusal := self._refusal(event.follower, event.followee):
+                return refusal
             if found == (None, None) and names.fold(event.follower) == names.fold(event.followee):
                 return Verdict.SELF_FOLLOW
             if event.is_follow and not self._pairs.has_room(found, at, received_at):
@@ -174,11 +172,24 @@ class GraphChanges:
             followee = followee or self._accounts.create(event.followee, event.followee)
         return Pair(follower, followee)
 
+    def _refusal(self, *keys: str) -> Decision | None:
+        """Return why an event must not name accounts so, or None.
+
+        An unknown key would become a username: of an erased account's it would make one that imports find again.
+        """
+        unknown = [key for key in keys if self._resolver.with_key(key) is None]
+        if any(map(self._tombstones.has_key, unknown)):
+            return Verdict.ERASED
+        for key in unknown:
+            if mistake := self._accounts.named_instead(key):
+                return mistake
+        return Verdict.ERASED if any(map(self._tombstones.has_name, unknown)) else None
+
     def _change(self, event: AccountEvent, received_at: int) -> Decision:
         key = event.record.key
         assert key is not None
-        if mistake := self.not_a_key(key):
-            return mistake
+        if refusal := self._refusal(key):
+            return refusal
         found = self._resolver.with_key(key)
         if found and self._postdated.has(Claimed(found, 0, name_of(event.record), event.at)):
             return Verdict.DUPLICATE

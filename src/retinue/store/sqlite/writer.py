@@ -67,7 +67,7 @@ class SqliteGraphWriter:
             return [self._changes.key_of(name) for name in names]
 
     async def not_keys(self, keys: Sequence[str]) -> list[NotAKey | None]:
-        """Return for each key why `apply` rejects it as a username, or None."""
+        """Return for each key why `apply` rejects its erasure as one by username, or None."""
         with self._one_state():
             return [self._changes.not_a_key(key) for key in keys]
 
