@@ -146,8 +146,11 @@ ODD: dict[str, Callable[[dict[str, Any], Answer], Reply]] = {
 def test_whatever_comes_in_between_no_row_is_lost_or_doubled(
     seconds: list[int], max_count: int, draws: list[str | None]
 ) -> None:
-    """For every list, and every order of odd answers that ends: all rows, once, newest first."""
-    waiting = iter(draws)
+    """For every list, and every order of odd answers that ends: all rows, once, newest first.
+
+    The first page is good: until then, a gateway's refusal says that the path is wrong.
+    """
+    waiting = iter([None, None, *draws])  # for the token and the first page
 
     def odd(body: dict[str, Any], good: Answer) -> Reply | None:
         name = next(waiting, None)

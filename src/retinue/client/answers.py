@@ -100,7 +100,8 @@ class Page(Struct, frozen=True):
 class Fault(Struct, frozen=True):
     """Why an answer is none: what the service has said, or what is wrong with it.
 
-    `is_foreign`: the answer is not in the API's form, and may be a gateway's or another server's.
+    `is_foreign`: the answer is not in the API's form, and may be a gateway's or another server's. `max_attempts` are
+    enough for such a fault; None if the policy decides.
     """
 
     kind: Kind
@@ -108,6 +109,7 @@ class Fault(Struct, frozen=True):
     code: str = ""
     log_id: str = ""
     is_foreign: bool = False
+    max_attempts: int | None = None
 
 
 # Fragments of messages by which clients have told these cases apart since 2024.

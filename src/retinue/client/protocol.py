@@ -31,6 +31,7 @@ _TRIES_OF_A_TOKEN = 3
 _AFTER_MIDNIGHT_SECONDS = 5
 _STILL_SPENT_SECONDS = 300
 _ATTEMPTS_OF_COUNTS = 5
+_ATTEMPTS_OF_UNSERVED_PATHS = 4
 _MOST_DIGITS = 9  # of seconds in a header
 
 _T = TypeVar("_T")
@@ -98,7 +99,7 @@ class Protocol:
         self._token: Token | None = None
         self._token_since = 0
         self.has_answered = False  # whether any answer came, however bad: the address can be reached
-        self._is_confirmed = False  # whether an answer in the API's form came: the address is right
+        self._served = set[str]()  # paths from which an answer in the API's form has come
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 
@@ -117,13 +118,13 @@ class Protocol:
             attempt += 1
             since = self._clock.now()
             reply = yield Ask(TOKEN_PATH, self._login.encode())
-            found = self._read(answers.token, reply)
+            found = self._read(TOKEN_PATH, answers.token, reply)
             if isinstance(found, Token):
                 self._token, self._token_since = found, since
                 return found.access_token
             if found.kind == "refused":
                 raise Refused(reply.status, found.code, found.message, found.log_id)
-            _check_attempts(TOKEN_PATH, attempt, self._limit(self._policy, reply), found)
+            _check_attempts(TOKEN_PATH, attempt, _limit(self._policy, found), found)
             yield self._wait(attempt, found.message, reply)
 
     # --- what is asked for ------------------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ class Protocol:
             attempt += 1
             token = yield NeedToken(refused)
             reply = yield Ask(path, content, token)
-            found = self._read(read, reply)
+            found = self._read(path, read, reply)
             if not isinstance(found, Fault):
                 return found
             if found.kind in ("account", "refused"):
@@ -173,25 +174,22 @@ class Protocol:
             spent += is_spent
             if is_spent and policy.quota == "raise":
                 raise self._quota_spent(found, reply)
-            _check_attempts(path, attempt, self._limit(policy, reply), found)
+            _check_attempts(path, attempt, _limit(policy, found), found)
             yield self._next_quota(reply, spent) if is_spent else self._wait(attempt, found.message, reply)
 
-    def _read(self, read: Callable[[Answer], _T | Fault], reply: Answer | Broken) -> _T | Fault:
+    def _read(self, path: str, read: Callable[[Answer], _T | Fault], reply: Answer | Broken) -> _T | Fault:
         if isinstance(reply, Broken):
-            return Fault("unusable", reply.reason)
+            max_attempts = None if self.has_answered else reply.max_attempts
+            return Fault("unusable", reply.reason, max_attempts=max_attempts)
         self.has_answered = True
         found = read(reply)
         if not isinstance(found, Fault) or not found.is_foreign:
-            self._is_confirmed = True
-        elif found.kind == "refused" and self._is_confirmed:
-            return replace(found, kind="unusable")  # a gateway's hiccup: the address was right before
+            self._served.add(path)
+        elif found.kind == "refused" and self._served:
+            # The address is right: a gateway's hiccup, or a path that the service does not serve.
+            max_attempts = None if path in self._served else _ATTEMPTS_OF_UNSERVED_PATHS
+            return replace(found, kind="unusable", max_attempts=max_attempts)
         return found
-
-    def _limit(self, policy: Policy, reply: Answer | Broken) -> int:
-        """How many attempts are allowed after such a reply."""
-        if isinstance(reply, Broken) and reply.max_attempts is not None and not self.has_answered:
-            return min(policy.attempts, reply.max_attempts)
-        return policy.attempts
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
@@ -220,6 +218,11 @@ class Protocol:
     def _is_to_be_renewed(self, refusals: int) -> bool:
         age = self._clock.now() - self._token_since
         return age > _YOUNG_SECONDS or refusals % _TRIES_OF_A_TOKEN == 0
+
+
+def _limit(policy: Policy, fault: Fault) -> int:
+    """How many attempts are allowed after such a fault."""
+    return policy.attempts if fault.max_attempts is None else min(policy.attempts, fault.max_attempts)
 
 
 def _check_attempts(path: str, attempt: int, limit: int, fault: Fault) -> None:
