@@ -16,7 +16,7 @@ from retinue.local import LocalServer
 from retinue.model import Direction, Query
 from retinue.redirect.lists import Delivery, ListKey, ListLog, row_hash
 from retinue.redirect.verdicts import MAX_LINES, verdict_lines
-from test_run import NODE, Done, run
+from test_run import NODE, WITHOUT_CONFINEMENT, Done, run
 
 LENGTHS = {"anna": 230, "doc": 747, "a9f8": 1413, "empty": 0}
 FIRST_SECOND = 1_600_000_000
@@ -235,6 +235,30 @@ def test_the_store_stays_as_it_is(store: Path) -> None:
     before = digests()
     python(store, NAIVE, "anna")
     assert before == {name: each for name, each in digests().items() if name in before}
+
+
+def test_other_users_do_not_reach_the_sandbox(store: Path, tmp_path: Path) -> None:
+    """It listens on no port of the machine, but on a socket in a folder that is closed to them, also if its path is long."""
+    script = """
+import os, pathlib, requests, stat
+folder = pathlib.Path(os.environ["SSL_CERT_FILE"]).parent
+sockets = [path for path in folder.rglob("*") if path.is_socket()]
+print(len(sockets), oct(stat.S_IMODE(folder.stat().st_mode)))
+form = {"client_key": "mine", "client_secret": "secret", "grant_type": "client_credentials"}
+print(requests.post("https://open.tiktokapis.com/v2/oauth/token/", data=form).status_code)
+inodes = {os.readlink(path) for path in pathlib.Path(f"/proc/{os.getppid()}/fd").iterdir()}
+with open(f"/proc/{os.getppid()}/net/tcp") as table:
+    lines = [line.split() for line in table.readlines()[1:]]
+print(sum(fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes for fields in lines))
+"""
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    command = (sys.executable, "-c", script)
+    # Without a namespace a command may see what its runner has open.
+    done = run("--best-effort", "--store", store, "--", *command, within=WITHOUT_CONFINEMENT, TMPDIR=str(folder))
+
+    # The two ports are those of the relay.
+    assert "1 0o700\n200\n2\n" == done.stdout, done.stderr
 
 
 def test_a_script_keeps_its_own_key(store: Path) -> None:
