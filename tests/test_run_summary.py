@@ -238,7 +238,7 @@ def test_the_store_stays_as_it_is(store: Path) -> None:
 
 
 def test_other_users_do_not_reach_the_sandbox(store: Path, tmp_path: Path) -> None:
-    """It listens on no port of the machine, but on a socket in a folder that is closed to them, also if its path is long."""
+    """It listens on a socket in a folder that is closed to them, also if its path is long, and on no port."""
     script = """
 import os, pathlib, requests, stat
 folder = pathlib.Path(os.environ["SSL_CERT_FILE"]).parent
