@@ -186,7 +186,7 @@ def test_many_lists_are_summed_up(store: Path) -> None:
     lines = verdicts(python(store, NAIVE, *others, "nobody"))
 
     assert ["nobody", *others[: MAX_LINES - 1], "6 more lists"] == list(lines)
-    assert "6 complete, 0 incomplete or with rows twice" == lines["6 more lists"]
+    assert "6 complete, 0 incomplete or with surplus rows" == lines["6 more lists"]
 
 
 def test_clients_in_node(store: Path) -> None:
@@ -399,7 +399,43 @@ def test_every_row_is_missing_or_delivered(pages: list[list[int]], expected: lis
 
     assert (found == len(expected)) != line.startswith(f"anna: {found} of {len(expected)} rows, ")
     assert bool(repeated) == (f"{repeated} rows twice" in line or f"{repeated} rows more than once" in line)
-    assert (found == len(expected) and not repeated) == (line == "anna: complete")
+    unknown = len({*delivered} - {*expected})
+    assert bool(unknown) == (f"{unknown} rows that the store does not have" in line)
+    assert (found == len(expected) and not repeated and not unknown) == (line == "anna: complete")
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, unique=True), st.data())
+def test_a_list_goes_to_the_end_if_each_page_begins_where_one_ended(ends: list[int], data: st.DataObject) -> None:
+    """For every list without its store, whichever of its pages are asked for, in whatever order, and repeatedly."""
+    cursors = [None, *sorted(ends, reverse=True)]
+    last = len(cursors) - 1
+    asked = [*data.draw(st.lists(st.integers(0, last), max_size=12)), last]
+    log = ListLog()
+    for number in asked:
+        delivery = Delivery([], has_more=number < last, cursor=0 if number == last else cursors[number + 1] or 0)
+        log.add(ListKey("anna", Direction.FOLLOWING), Query("anna", cursor=cursors[number]), delivery, 100)
+    newest = min(asked)
+    reached = newest
+    for number in asked[asked.index(newest) :]:
+        reached = max(reached, number + 1) if number <= reached else reached
+
+    (line,) = verdict_lines(log, None)
+
+    is_whole = reached > last
+    if is_whole:
+        assert line.endswith(": 0 rows, to the end")
+    elif {*range(newest, last + 1)} - {*asked}:
+        assert line.endswith(": 0 rows, a part in between was not asked for")
+
+
+def test_skipped_pages_are_not_the_end(store: Path, tmp_path: Path) -> None:
+    """A script that goes on from a cursor of its own has not read the list."""
+    server = LocalServer(tmp_path, graph=str(store), registers=True)
+    skipping = NAIVE.replace('query["cursor"] = page["cursor"]', f'query["cursor"] = {FIRST_SECOND + 1000}')
+    with server.answering():
+        done = run("--server", server.url, "--", sys.executable, "-c", skipping, "anna")
+
+    assert {"anna": "111 rows, a part in between was not asked for"} == verdicts(done)
 
 
 def test_what_is_beyond_the_limits_is_said() -> None:
