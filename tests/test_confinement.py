@@ -11,9 +11,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import running
 from retinue.local import LocalServer
+from retinue.redirect.authority import make_authority
+from retinue.redirect.confinement import confinements, unprivileged
+from retinue.redirect.environment import Way
 from test_run import DENIED, WITHOUT_CONFINEMENT, installed, run
 
 API = "https://open.tiktokapis.com/v2/"
@@ -106,7 +111,7 @@ def test_best_effort_is_no_more_than_that(retinue_server: LocalServer, curl: str
     [
         pytest.param((), "the command has a network of its own", marks=needs_namespaces),
         pytest.param(WITHOUT_LANDLOCK, "the command has a network of its own", marks=needs_namespaces),
-        pytest.param(WITHOUT_NAMESPACES, "blocked for TCP, by Landlock", marks=needs_landlock),
+        pytest.param(WITHOUT_NAMESPACES, "is blocked by Landlock, except ports", marks=needs_landlock),
     ],
 )
 def test_what_the_kernel_gives_keeps_requests_away(
@@ -221,6 +226,23 @@ def test_tunnels_to_other_ports_of_tiktok_are_refused(retinue_server: LocalServe
     assert 56 == done.returncode
     assert "response 403" in done.stderr
     assert "blocked: open.tiktokapis.com (1)" in done.stderr
+
+
+@given(st.integers(1, 65_535), st.integers(1, 65_535))
+def test_ports_of_services_stay_closed(first: int, last: int) -> None:
+    """Whatever range a system gives to servers that ask for any port, none below 1024 is open by it."""
+    low, high = unprivileged(first, last)
+
+    assert {*range(low, high + 1)} == {port for port in range(first, last + 1) if port >= 1024}
+
+
+def test_the_announcement_says_what_landlock_leaves_open(tmp_path: Path) -> None:
+    """The range of ports, and what it does not look at."""
+    authority = make_authority(tmp_path, trust_others=False)
+    (_, landlock) = confinements(Way(40_001, 40_002, authority, tmp_path, others=False), tmp_path)
+    first, last = landlock.plan.ports[-1]
+
+    assert f"except ports {first} to {last}; UDP, Multipath TCP and TCP Fast Open are not" in landlock.announcement
 
 
 # --- what goes on beside ----------------------------------------------------------------------------------------------

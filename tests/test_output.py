@@ -23,6 +23,7 @@ from retinue.model import ClientChange, FollowRecord
 from scripted_service import Said, page, scripted
 from test_audit import BIG, anchored, record
 from test_collect_odd import arguments_of, asked
+from waiting import waiting_for
 
 ROWS = 3_000  # several pages
 
@@ -59,7 +60,8 @@ PRINTING = {
 KINDS = {name: PRINTING[name] for name in ("openapi", "following", "client list", "collect diff", "help")}
 CHANGING = ("apply", "client create", "client rotate")
 SERVING = "serve --store {store} --port 0 --management-port 0"
-# `run` prints on standard error alone; `store init` needs a cluster, and the suite makes those that it uses with it.
+# `serve` prints no result, and `run` on standard error alone; `store init` needs a cluster, and the suite makes those
+# that it uses with it.
 NOT_HERE = {"serve", "run", "store init"}
 
 
@@ -139,7 +141,7 @@ def test_every_command_is_here() -> None:
     assert set(names_in(typer.main.get_command(app))) == (PRINTING.keys() - {"help", "version"}) | NOT_HERE
 
 
-@pytest.mark.parametrize("words", [*PRINTING.values(), SERVING], ids=[*PRINTING, "serve"])
+@pytest.mark.parametrize("words", PRINTING.values(), ids=PRINTING)
 def test_a_full_disk_fails_every_command(site: dict[str, Any], words: str) -> None:
     """Exit code 2 and one line."""
     with Path("/dev/full").open("wb") as full:
@@ -156,6 +158,18 @@ def test_closed_output_fails_commands(site: dict[str, Any], words: str) -> None:
 
     assert (2, 1) == (done.returncode, done.stderr.count("\n")), done.stderr
     assert done.stderr.startswith("retinue: standard output cannot be written: it is closed")
+
+
+@pytest.mark.parametrize("output", [">/dev/full", ">&-", "> >(:)", ">&- 2>&-"])
+def test_a_server_starts_without_its_greeting(site: dict[str, Any], output: str) -> None:
+    """It serves until it is stopped, since what it prints is no result."""
+    command = ["bash", "-c", f'exec "$@" {output}', "-", *command_of(f"{SERVING} --sandbox --faults hostile", site)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        waiting_for(lambda: process.poll() is not None or len(children.read_text().split()) >= 2)
+        process.terminate()
+        assert process.stderr is not None
+        assert (0, "") == (process.wait(), process.stderr.read())
 
 
 @pytest.mark.parametrize("errors", ["2>&-", "2>/dev/full"])

@@ -19,7 +19,7 @@ from retinue.redirect.exchanges import Exchanges
 from retinue.redirect.lists import Delivery, ListKey, ListLog, row_hash
 from retinue.redirect.traffic import Traffic
 from retinue.redirect.verdicts import MAX_LINES, verdict_lines
-from test_run import NODE, Done, run
+from test_run import NODE, WITHOUT_CONFINEMENT, Done, run
 
 LENGTHS = {"anna": 230, "doc": 747, "a9f8": 1413, "empty": 0}
 FIRST_SECOND = 1_600_000_000
@@ -189,7 +189,7 @@ def test_many_lists_are_summed_up(store: Path) -> None:
     lines = verdicts(python(store, NAIVE, *others, "nobody"))
 
     assert ["nobody", *others[: MAX_LINES - 1], "6 more lists"] == list(lines)
-    assert "6 complete, 0 incomplete or with rows twice" == lines["6 more lists"]
+    assert "6 complete, 0 incomplete or with surplus rows" == lines["6 more lists"]
 
 
 def test_clients_in_node(store: Path) -> None:
@@ -238,6 +238,30 @@ def test_the_store_stays_as_it_is(store: Path) -> None:
     before = digests()
     python(store, NAIVE, "anna")
     assert before == {name: each for name, each in digests().items() if name in before}
+
+
+def test_other_users_do_not_reach_the_sandbox(store: Path, tmp_path: Path) -> None:
+    """It listens on a socket in a folder that is closed to them, also if its path is long, and on no port."""
+    script = """
+import os, pathlib, requests, stat
+folder = pathlib.Path(os.environ["SSL_CERT_FILE"]).parent
+sockets = [path for path in folder.rglob("*") if path.is_socket()]
+print(len(sockets), oct(stat.S_IMODE(folder.stat().st_mode)))
+form = {"client_key": "mine", "client_secret": "secret", "grant_type": "client_credentials"}
+print(requests.post("https://open.tiktokapis.com/v2/oauth/token/", data=form).status_code)
+inodes = {os.readlink(path) for path in pathlib.Path(f"/proc/{os.getppid()}/fd").iterdir()}
+with open(f"/proc/{os.getppid()}/net/tcp") as table:
+    lines = [line.split() for line in table.readlines()[1:]]
+print(sum(fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes for fields in lines))
+"""
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    command = (sys.executable, "-c", script)
+    # Without a namespace a command may see what its runner has open.
+    done = run("--best-effort", "--store", store, "--", *command, within=WITHOUT_CONFINEMENT, TMPDIR=str(folder))
+
+    # The two ports are those of the relay.
+    assert "1 0o700\n200\n2\n" == done.stdout, done.stderr
 
 
 def test_a_script_keeps_its_own_key(store: Path) -> None:
@@ -393,7 +417,43 @@ def test_every_row_is_missing_or_delivered(pages: list[list[int]], expected: lis
 
     assert (found == len(expected)) != line.startswith(f"anna: {found} of {len(expected)} rows, ")
     assert bool(repeated) == (f"{repeated} rows twice" in line or f"{repeated} rows more than once" in line)
-    assert (found == len(expected) and not repeated) == (line == "anna: complete")
+    unknown = len({*delivered} - {*expected})
+    assert bool(unknown) == (f"{unknown} rows that the store does not have" in line)
+    assert (found == len(expected) and not repeated and not unknown) == (line == "anna: complete")
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, unique=True), st.data())
+def test_a_list_goes_to_the_end_if_each_page_begins_where_one_ended(ends: list[int], data: st.DataObject) -> None:
+    """For every list without its store, whichever of its pages are asked for, in whatever order, and repeatedly."""
+    cursors = [None, *sorted(ends, reverse=True)]
+    last = len(cursors) - 1
+    asked = [*data.draw(st.lists(st.integers(0, last), max_size=12)), last]
+    log = ListLog()
+    for number in asked:
+        delivery = Delivery([], has_more=number < last, cursor=0 if number == last else cursors[number + 1] or 0)
+        log.add(ListKey("anna", Direction.FOLLOWING), Query("anna", cursor=cursors[number]), delivery, 100)
+    newest = min(asked)
+    reached = newest
+    for number in asked[asked.index(newest) :]:
+        reached = max(reached, number + 1) if number <= reached else reached
+
+    (line,) = verdict_lines(log, None)
+
+    is_whole = reached > last
+    if is_whole:
+        assert line.endswith(": 0 rows, to the end")
+    elif {*range(newest, last + 1)} - {*asked}:
+        assert line.endswith(": 0 rows, a part in between was not asked for")
+
+
+def test_skipped_pages_are_not_the_end(store: Path, tmp_path: Path) -> None:
+    """A script that goes on from a cursor of its own has not read the list."""
+    server = LocalServer(tmp_path, graph=str(store), registers=True)
+    skipping = NAIVE.replace('query["cursor"] = page["cursor"]', f'query["cursor"] = {FIRST_SECOND + 1000}')
+    with server.answering():
+        done = run("--server", server.url, "--", sys.executable, "-c", skipping, "anna")
+
+    assert {"anna": "111 rows, a part in between was not asked for"} == verdicts(done)
 
 
 def test_what_is_beyond_the_limits_is_said() -> None:

@@ -9,8 +9,13 @@ _FOLDER_SYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
 
 
 def sync(path: Path) -> None:
-    """Wait until the disk has a file, or the names in a folder if the file system can sync folders."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Wait until the disk has a file, or the names in a folder if that can be asked for."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():  # one may use a folder, and make files in it, without being allowed to read it
+            return
+        raise
     try:
         os.fsync(descriptor)
     except OSError as error:

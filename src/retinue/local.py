@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from socket import socket
 from typing import Any, TypeVar
 
 from retinue import assemble
@@ -49,9 +50,18 @@ class LocalServer:
     """A running server: where it answers, who may ask it, what it was asked, and its graph to be filled.
 
     With `graph` it serves another store's graph, which it never writes to. `registers`: it accepts any client.
+    `listener`: a socket to answer on, in place of a free port of this machine's loopback.
     """
 
-    def __init__(self, folder: Path, *, seconds_ahead: int = 0, graph: str = "", registers: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seconds_ahead: int = 0,
+        graph: str = "",
+        registers: bool = False,
+        listener: socket | None = None,
+    ) -> None:
         self.store = str(folder / "graph.db")
         self.graph = graph or self.store
         self._registers = registers
@@ -59,8 +69,8 @@ class LocalServer:
         self._faults = SharedFaults(memoryview(bytearray(SHARED_BYTES)))
         self.requests = Requests(maxlen=_MOST_RECORDS)
         assemble.create_store(self.store)
-        self._listener = bind(_HOST, 0)
-        self.url = f"http://{_HOST}:{self._listener.getsockname()[1]}"
+        self._listener = listener or bind(_HOST, 0)
+        self.url = "" if listener else f"http://{_HOST}:{self._listener.getsockname()[1]}"
         with closing(assemble.open_access(self.store)) as access:
             registered = _run(assemble.clients(access, self.clock).create(ClientChange(name="test")))
         self.client_key, self.client_secret = registered.client.key, registered.secret

@@ -49,6 +49,12 @@ def install() -> None:
     sys.stderr = _text(_StandardError(_ERRORS, "wb", closefd=False), "backslashreplace")
 
 
+def greet(text: str) -> None:
+    """Print a line that is no result: if it cannot be written, the work goes on."""
+    with suppress(UnwritableOutput):
+        sys.stdout.write(f"{text}\n")
+
+
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON."""
     from msgspec import json
@@ -84,6 +90,7 @@ def _reserve_descriptors() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, flags)  # the lowest free descriptor is this one
+            os.set_inheritable(descriptor, True)  # libuv ends a child whose sockets get such a number
 
 
 def _text(raw: io.FileIO, errors: str) -> io.TextIOWrapper:

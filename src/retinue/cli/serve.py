@@ -2,8 +2,6 @@
 
 from typing import Annotated
 
-import typer
-
 from retinue.cli.flags import Store, setting
 from retinue.settings import Settings, default_of
 
@@ -32,11 +30,12 @@ def serve(
 ) -> None:
     """Serve a store until SIGTERM or Ctrl-C; requests in flight are finished."""
     settings = Settings(**locals())  # the parameters are its fields, by the same names
+    from retinue.cli.output import greet
     from retinue.serving import supervisor
 
     def announce(public: str, management: str) -> None:
-        typer.echo(f"Serving {store} on {public} (management on {management}). Ctrl-C stops.")
+        greet(f"Serving {store} on {public} (management on {management}). Ctrl-C stops.")
         if faults:
-            typer.echo(f"Things go wrong on purpose: {faults}.")
+            greet(f"Things go wrong on purpose: {faults}.")
 
     supervisor.serve(settings, announce)

@@ -17,6 +17,7 @@ _NAME_SERVICES = Path("/etc/nsswitch.conf")
 _NAME_CACHE = Path("/run/nscd/socket")
 _EPHEMERAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _DEFAULT_EPHEMERAL_PORTS = (32768, 60999)
+_FIRST_UNPRIVILEGED_PORT = 1024
 
 
 class Plan(Struct, frozen=True):
@@ -46,11 +47,14 @@ def confinements(way: Way, folder: Path) -> list[Confinement]:
         return [Confinement(Plan(files=files), "other hosts may be reached; TikTok's names lead to the server")]
     listens = [(LOOPBACK, way.proxy_port), (LOOPBACK, way.tls_port), (way.address, HTTPS)]
     own_network = Plan(network=True, files=files, listens=listens)
-    own_ports = Plan(ports=[(way.proxy_port, way.proxy_port), (way.tls_port, way.tls_port), _ephemeral_ports()])
+    open_ports = _ephemeral_ports()
+    own_ports = Plan(ports=[(way.proxy_port, way.proxy_port), (way.tls_port, way.tls_port), open_ports])
     return [
         Confinement(own_network, "other hosts are blocked: the command has a network of its own"),
         Confinement(
-            own_ports, "other hosts are blocked for TCP, by Landlock; also servers on most ports of this machine"
+            own_ports,
+            f"TCP to other hosts and to this machine is blocked by Landlock, except ports {_range(open_ports)}; "
+            "UDP, Multipath TCP and TCP Fast Open are not",
         ),
     ]
 
@@ -85,4 +89,13 @@ def _ephemeral_ports() -> tuple[int, int]:
         first, last = map(int, _EPHEMERAL_PORTS.read_text("ascii").split())
     except OSError:  # some containers do not show it
         return _DEFAULT_EPHEMERAL_PORTS
-    return first, last
+    return unprivileged(first, last)
+
+
+def unprivileged(first: int, last: int) -> tuple[int, int]:
+    """Return a range without the ports of well-known services, such as TikTok's own, whatever a system has in it."""
+    return max(first, _FIRST_UNPRIVILEGED_PORT), last
+
+
+def _range(ports: tuple[int, int]) -> str:
+    return f"{ports[0]} to {ports[1]}"

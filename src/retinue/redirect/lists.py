@@ -15,6 +15,7 @@ from retinue.model import Direction, Query
 MAX_LISTS = 20_000
 MAX_ROWS = 3_000_000  # of all lists together: more than the service gives a client in a day
 
+_END = -1  # older than every second of a list
 _DIRECTIONS = {f"/v2/research/user/{direction.value}": direction for direction in Direction}
 
 
@@ -27,27 +28,48 @@ class ListKey(Struct, frozen=True):
 
 
 class Delivery(Struct, frozen=True):
-    """An answer to a request for a page. `trouble`: why it is not a page; empty if it is one."""
+    """An answer to a request for a page. `trouble`: why it is not a page; empty if it is one.
+
+    `cursor`: the second at which the next page begins, if there is one.
+    """
 
     usernames: list[str]
     has_more: bool
     trouble: str = ""
+    cursor: int = 0
 
 
 class ListProgress(Struct):
     """The rows of one list that were delivered.
 
-    `start` is the newest second that was asked for, `is_from_now` whether that was the list's beginning. `trouble` says
-    why the last answer is not a page, `is_recorded` whether all rows are here.
+    `start` is the newest second that was asked for, `is_from_now` whether that was the list's beginning, and `reached`
+    the second down to which pages follow on each other from there. `trouble` says why the last answer is not a page,
+    `is_recorded` whether all rows are here.
     """
 
     label: str
     rows: "array[int]"
     start: int = 0
+    reached: int = 0
     is_from_now: bool = False
     has_more: bool = True
     trouble: str = ""
     is_recorded: bool = True
+
+    @property
+    def is_gapless(self) -> bool:
+        """Whether each page began where another one ended, down to the end of the list."""
+        return self.reached == _END
+
+    def cover(self, second: int, delivery: Delivery) -> None:
+        """Record which seconds an answer covers if it was asked to begin at one."""
+        page_end = delivery.cursor if delivery.has_more else _END
+        end = second if delivery.trouble else page_end
+        if second > self.start and end > self.start:  # what was covered before is not joined to this
+            self.reached = end
+        elif second >= self.reached:
+            self.reached = min(self.reached, end)
+        self.start = max(self.start, second)
 
 
 def list_query(target: bytes, body: bytes) -> tuple[ListKey, Query] | None:
@@ -85,7 +107,7 @@ class ListLog:
                 return
             progress = self.lists[key] = ListProgress(names.without_at(query.username), array("q"))
         is_from_now = query.cursor is None or query.cursor >= now
-        progress.start = max(progress.start, now if query.cursor is None else min(query.cursor, now))
+        progress.cover(now if query.cursor is None else min(query.cursor, now), delivery)
         progress.is_from_now |= is_from_now
         progress.trouble = delivery.trouble
         if not delivery.trouble:

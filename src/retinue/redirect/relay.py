@@ -12,7 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from socket import socket
-from typing import cast
+from typing import Protocol, cast
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -35,8 +35,16 @@ _LAST_BYTES_SECONDS = 2.0  # for what the command sent just before its end
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class Server(Struct, frozen=True):
+class Server(Protocol):
     """Where requests are led."""
+
+    async def connect(self) -> _Streams:
+        """Return a connection to it. Raises `OSError`."""
+        ...
+
+
+class TcpServer(Struct, frozen=True):
+    """A server at an address."""
 
     host: str
     port: int
@@ -47,7 +55,17 @@ class Server(Struct, frozen=True):
         return await asyncio.open_connection(self.host, self.port, ssl=self.tls or None)
 
 
-def server_at(url: str) -> Server:
+class UnixServer(Struct, frozen=True):
+    """A server on a Unix socket."""
+
+    path: str
+
+    async def connect(self) -> _Streams:
+        """Return a connection to it."""
+        return await asyncio.open_unix_connection(self.path)
+
+
+def server_at(url: str) -> TcpServer:
     """The server that a URL names. Raises `InputError`."""
     expected = InputError(f"--server {url}: expected http://HOST:PORT or https://HOST:PORT")
     try:
@@ -57,7 +75,7 @@ def server_at(url: str) -> Server:
         raise expected from None
     if not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
         raise expected
-    return Server(parts.hostname, port, parts.scheme == "https")
+    return TcpServer(parts.hostname, port, parts.scheme == "https")
 
 
 class Listeners(Struct, frozen=True):

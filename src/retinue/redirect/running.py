@@ -20,7 +20,7 @@ from retinue.redirect.environment import LOOPBACK, MARK, Way, environment_of, wr
 from retinue.redirect.expected import expected_rows
 from retinue.redirect.hosts import HTTPS
 from retinue.redirect.launching import Launched, launch, take_signals
-from retinue.redirect.relay import Listeners, Relay, Server, server_at
+from retinue.redirect.relay import Listeners, Relay, Server, TcpServer, UnixServer, server_at
 from retinue.redirect.sandbox import sandbox
 from retinue.redirect.traffic import Traffic
 from retinue.redirect.verdicts import verdict_lines
@@ -109,10 +109,10 @@ def _served(order: Order, folder: Path, say: Say) -> Iterator[_Served]:
             say(f"  {name}={value}")
         if (name_of_faults := profile_of(order.faults) or "as given") != "documented":
             say(f"faults on purpose: {name_of_faults}, seed {order.faults.seed}")
-        yield _Served(server_at(made.url), variables, made.store)
+        yield _Served(UnixServer(made.socket), variables, made.store)
 
 
-def _reachable(url: str) -> Server:
+def _reachable(url: str) -> TcpServer:
     server = server_at(url)
     try:
         socket.create_connection((server.host, server.port), _REACH_SECONDS).close()

@@ -39,7 +39,8 @@ class Traffic:
         self.refusals += status >= HTTPStatus.BAD_REQUEST or is_refusal
         self.rows += len(usernames)
         trouble = f"a {status}" if page is None else ""
-        self._deliver(target, body, Delivery(usernames, page is not None and page.has_more, trouble))
+        has_more, cursor = (False, 0) if page is None else (page.has_more, page.cursor)
+        self._deliver(target, body, Delivery(usernames, has_more, trouble, cursor))
 
     def add_unanswered(self, target: bytes, body: bytes, *, by_client: bool) -> None:
         """Count a connection that was closed before its answer was complete."""
@@ -91,6 +92,7 @@ class _Page(Struct, frozen=True):
     user_following: list[_Row] = []
     user_followers: list[_Row] = []
     has_more: bool = False
+    cursor: int = 0
 
 
 class _Error(Struct, frozen=True):

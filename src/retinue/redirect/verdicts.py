@@ -32,7 +32,9 @@ def verdict_lines(log: ListLog, expected: Expected | None) -> list[str]:
     lines = [verdict.text for verdict in verdicts[:MAX_LINES]]
     if rest := verdicts[MAX_LINES:]:
         good = sum(verdict.is_good for verdict in rest)
-        lines.append(f"{len(rest):,} more lists: {good:,} complete, {len(rest) - good:,} incomplete or with rows twice")
+        lines.append(
+            f"{len(rest):,} more lists: {good:,} complete, {len(rest) - good:,} incomplete or with surplus rows"
+        )
     if log.unrecorded:
         lines.append(f"{log.unrecorded:,} answers for further lists are not compared")
     return lines
@@ -67,20 +69,24 @@ def _verdict(label: str, progress: ListProgress, expected: list[int] | None) -> 
     deliveries = Counter(progress.rows)
     repeated = sum(times > 1 for times in deliveries.values())
     missing = [row for row in expected or () if row not in deliveries]
+    unknown = 0 if expected is None else len(deliveries.keys() - set(expected))
     is_at_end = not progress.has_more and not progress.trouble
-    is_whole = not missing and (is_at_end or bool(expected))
+    is_whole = not missing and (bool(expected) or (is_at_end and (expected is not None or progress.is_gapless)))
     found = f"{len(deliveries):,}" if expected is None else f"{len(expected) - len(missing):,} of {len(expected):,}"
     parts = []
     if not is_whole:
         parts.append(f"{found} rows, {_why_incomplete(progress, expected, missing)}")
     elif expected is None:
         parts.append(f"{found} rows, to the end")
-    elif not repeated:
+    elif not repeated and not unknown:
         parts.append("complete")
     if repeated:
         parts.append(f"{repeated:,} rows {'twice' if max(deliveries.values()) == _TWICE else 'more than once'}")
-        parts += ["none missing"] if is_whole and expected is not None else []
-    return Verdict(f"{label}: {', '.join(parts)}", is_whole and not repeated)
+    if unknown:
+        parts.append(f"{unknown:,} rows that the store does not have")
+    if is_whole and expected is not None and (repeated or unknown):
+        parts.append("none missing")
+    return Verdict(f"{label}: {', '.join(parts)}", is_whole and not repeated and not unknown)
 
 
 def _why_incomplete(progress: ListProgress, expected: list[int] | None, missing: list[int]) -> str:
@@ -88,7 +94,9 @@ def _why_incomplete(progress: ListProgress, expected: list[int] | None, missing:
         return f"broken off after {progress.trouble}"
     if progress.has_more:
         return "the rest was not asked for"
-    if expected and expected[-1] != missing[-1]:
+    if expected is None:
+        return "a part in between was not asked for"
+    if expected[-1] != missing[-1]:
         return "others are missing in between"
     return "the server ended the list there"
 
