@@ -73,7 +73,10 @@ async def import_accounts(run: Import, name: str, table: Table, on_progress: OnP
 
     def read(row: RawRow) -> AccountRecord:
         tally.nuls_removed += records.nuls_in(row.values)
-        return records.account_record(row.values)
+        record = records.account_record(row.values)
+        if run.snapshot is not None:
+            run.snapshot.check_account(row)
+        return record
 
     async def store(batch: Sequence[AccountRecord]) -> list[Verdict]:
         return await run.writer.add_accounts(batch, run.received_at)
@@ -96,8 +99,11 @@ async def import_follows(run: Import, name: str, table: Table, on_progress: OnPr
 
     def read(row: RawRow) -> FollowRecord:
         record = records.follow_record(row.values, run.received_at)
-        if run.snapshot is not None and record.ended_at is not None:
+        if run.snapshot is None:
+            return record
+        if record.ended_at is not None:
             raise unfit("ended_at", row.values["ended_at"], "is there, but a full dump holds what stands")
+        run.snapshot.check_names(file, row)
         return record
 
     async def store(batch: Sequence[FollowRecord]) -> list[Verdict]:

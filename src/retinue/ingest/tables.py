@@ -119,14 +119,16 @@ class JsonLinesTable:
     def _row(self, line: Line) -> RawRow:
         if line.fault:
             return RawRow(line.number, {}, line.text, line.fault)
-        content, replaced = surrogates.replaced(line.text.encode())
+        original = line.text.encode()
+        content, replaced = surrogates.replaced(original)
         try:
             values = self._decode(content)
         except (msgspec.DecodeError, RecursionError) as error:
             return RawRow(line.number, {}, line.text, f"expected a JSON object: {error}")
         unknown = values.keys() - self._known
         fault = f"unknown field {min(unknown)!r}" if unknown else ""
-        return RawRow(line.number, values, line.text, fault, replaced)
+        changed = surrogates.changed_fields(original) if replaced else frozenset[str]()
+        return RawRow(line.number, values, line.text, fault, replaced, changed)
 
 
 class _Record(NamedTuple):
