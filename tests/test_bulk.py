@@ -242,6 +242,8 @@ UNUSUAL = st.sampled_from(
         ("a", "g", "1600000000000"),
         ("a", "g", "9999-12-31T00:00:00Z"),
         ("a", "g", "1970-01-01T00:00:00Z"),
+        ("a", "g", "2020-09-13T24:00:00Z"),
+        ("a", "g", "2020-09-13T23:59:60Z"),
         (" a", "g ", f" {EARLY} "),
         ("\ta", "\u00a0g", f"{EARLY}\t"),
         (" ", "g", " "),
@@ -378,6 +380,17 @@ def test_spaces_around_cells_are_ignored_alike(both: Any, kind: str) -> None:
     assert slow.contents() == quick.contents()
     assert {"a", "b", "p0", "q0", "q49"} <= set(quick.contents()["account"])
     assert not any('"' in key or " " in key.strip('"') for key in quick.contents()["account"] if key != "b,c")
+
+
+@pytest.mark.parametrize("hour", ["24:00:00", "23:59:60", "23:60:00", "23:59:59"])
+def test_the_last_hour_of_a_day_is_read_alike(both: Any, hour: str) -> None:
+    """What is no time of day row by row is none in a large file."""
+    slow, quick, folder = both([])
+    path = write(folder / "follows.csv", [("a", "x", f"2020-09-13T{hour}Z")], "follower,followee,followed_at")
+
+    assert slow.load(path) == quick.load(path)
+    assert slow.rejected() == quick.rejected()
+    assert (hour != "23:59:59") == bool(quick.rejected())
 
 
 def test_times_of_a_parquet_file_are_read_alike(both: Any) -> None:

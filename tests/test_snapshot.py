@@ -336,8 +336,8 @@ def test_a_dump_that_was_cut_off_is_completed_by_the_next_run(service: Service, 
         (
             "a,c",
             (
-                "no follows were ended: it is not known whose lists 1 of the rejected or altered rows belong to, the first"
-                " because of expected 3 columns, got 2; correct them and import the dump again\n"
+                "no follows were ended: it is not known whose lists 1 of the rejected or altered rows belong to, the"
+                " first because of expected 3 columns, got 2; correct them and import the dump again\n"
             ),
         ),
     ],

@@ -26,6 +26,9 @@ from retinue.store.bulk import BulkWriter
 
 BATCH = 2_000
 
+# Verdicts that may come of a wrong column. Others come of what the store holds: the file is of the right kind.
+_WRONG_KIND = (Verdict.SELF_FOLLOW, Verdict.NO_ACCOUNT)
+
 _Record = TypeVar("_Record", AccountRecord, FollowRecord)
 OnProgress = Callable[[int], None]
 
@@ -148,12 +151,12 @@ class _Load(Struct, Generic[_Record]):
         """Count and keep a row that is not loaded."""
         self.tally.rejected += 1
         self.rejects.add(Reject(self.name, row.line, str(bad), row.text), bad.kind)
-        self.alike.reject(bad)
 
     def reject_unread(self, row: RawRow, bad: BadRecord) -> None:
         """Count and keep a row that is no record."""
         self.on_unread(row, bad)
         self.reject(row, bad)
+        self.alike.reject(bad)
 
 
 async def _load(load: _Load[_Record], on_progress: OnProgress) -> None:
@@ -207,6 +210,9 @@ def _count(load: _Load[_Record], row: RawRow, record: _Record, verdict: Verdict)
     else:
         # The text of an erased account's row must not come back in the rejects file either.
         kept = row._replace(text="") if verdict is Verdict.ERASED else row
-        load.reject(kept, reason_of(verdict, record))
-        return
+        bad = reason_of(verdict, record)
+        load.reject(kept, bad)
+        if verdict in _WRONG_KIND:
+            load.alike.reject(bad)
+            return
     load.alike.stop()

@@ -40,11 +40,12 @@ _LIST_COLUMNS = {
     Direction.FOLLOWERS: ("followee", "follower"),
 }
 # Whole seconds; and ISO 8601 in UTC, down to the second.
-_TEXT_SECOND = """CASE
-    WHEN {at} IS NULL OR {at} = '' THEN 0
-    WHEN regexp_full_match({at}, '[1-9][0-9]{{0,9}}([.]0*)?') THEN CAST(split_part({at}, '.', 1) AS BIGINT)
-    WHEN regexp_full_match({at}, '[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(Z|[+]00:00)?')
-        THEN coalesce(nullif(CAST(epoch(TRY_CAST(left({at}, 19) AS TIMESTAMP)) AS BIGINT), 0), -1)
+_TIME_OF_DAY = "([01][0-9]|2[0-3]):[0-9]{{2}}:[0-9]{{2}}"
+_TEXT_SECOND = f"""CASE
+    WHEN {{at}} IS NULL OR {{at}} = '' THEN 0
+    WHEN regexp_full_match({{at}}, '[1-9][0-9]{{{{0,9}}}}([.]0*)?') THEN CAST(split_part({{at}}, '.', 1) AS BIGINT)
+    WHEN regexp_full_match({{at}}, '[0-9]{{{{4}}}}-[0-9]{{{{2}}}}-[0-9]{{{{2}}}}[T ]{_TIME_OF_DAY}(Z|[+]00:00)?')
+        THEN coalesce(nullif(CAST(epoch(TRY_CAST(left({{at}}, 19) AS TIMESTAMP)) AS BIGINT), 0), -1)
     ELSE -1 END"""
 _NAMES = ("follower", "followee")
 _SAYING = ("ended_at", "followed_at", "following_position", "followers_position")
