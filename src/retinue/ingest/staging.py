@@ -124,7 +124,7 @@ class Staging:
     def _neutral_name(self, source: Source) -> Path:
         """DuckDB would take signs in a path for patterns."""
         name = Path(self._folder.name) / f"table.csv{'.gz' if source.is_packed else ''}"
-        name.symlink_to(source.path.resolve(strict=True))
+        name.symlink_to(source.path.absolute())
         return name
 
     def names(self) -> Iterator[list[str]]:

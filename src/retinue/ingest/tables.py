@@ -26,14 +26,17 @@ MAX_RECORD_LINES = 10_000
 _PADDED_FIELD = re.compile(r'(?: *"((?:[^"]|"")*)" *|((?! *")[^,]*))(,|\Z)')
 
 
-def open_table(path: Path, columns: Columns) -> Table:
-    """Open a file by its kind. Raises `InputError` for what is no table with these columns."""
+def open_table(path: Path, columns: Columns, *, is_whole: bool = False) -> Table:
+    """Open a file by its kind. Raises `InputError` for what is no table with these columns.
+
+    With `is_whole` also for a pipe that may have been cut off unnoticed.
+    """
     readers: dict[str, Callable[[Source, Columns], Table]] = {
         ".csv": CsvTable,
         ".jsonl": JsonLinesTable,
         ".parquet": ParquetTable,
     }
-    source = open_source(path)
+    source = open_source(path, is_whole=is_whole)
     try:
         return readers[source.kind](source, columns)
     except BaseException:
