@@ -22,7 +22,7 @@ import apsw
 import duckdb
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from frozen_clock import FrozenClock
@@ -361,6 +361,21 @@ def test_any_names_are_taken_or_rejected_alike(both: Any, rows: list[Row], kind:
     assert refused == sum("is the follower" not in reason for reason in reasons)
     for reason in reasons:
         assert reason.startswith(("follower", "followee"))
+
+
+SPELLINGS = st.sampled_from(["anna", "Anna", "@ANNA", "straße", "STRASSE", "\u00c9mile", "e\u0301mile", "ben", "zoe"])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(rows=st.lists(st.tuples(SPELLINGS, SPELLINGS), max_size=12), kind=st.sampled_from([".csv", ".parquet"]))
+@example(rows=[("anna", "ben"), ("Anna", "carl"), ("zoe", "ANNA")], kind=".csv")
+def test_the_first_spelling_of_a_name_is_its_key_alike(both: Any, rows: list[Row], kind: str) -> None:
+    """For every order of rows: what a new account is called does not depend on the way it was loaded."""
+    slow, quick, folder = both([])
+    path = write(folder / f"follows{kind}", rows, "follower,followee")
+
+    assert slow.load(path) == quick.load(path)
+    assert slow.contents()["account"] == quick.contents()["account"]
 
 
 @pytest.mark.parametrize("kind", [".csv", ".csv.gz"])

@@ -26,7 +26,7 @@ _COPIED_BYTES = 1 << 20
 
 
 class Source:
-    """An input. `name` is what the user called it, `path` a regular file with its bytes, of a copy by its descriptor."""
+    """An input. `name` is what the user called it, `path` a regular file with its bytes (a copy's descriptor)."""
 
     def __init__(self, name: str, path: Path, suffixes: list[str], copy: FileIO | None = None) -> None:
         self.name = name

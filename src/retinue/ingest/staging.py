@@ -18,6 +18,7 @@ import duckdb
 import numpy as np
 
 from retinue.errors import InputError
+from retinue.ingest import spellings
 from retinue.ingest.parquet import ParquetTable, plain_time, quoted
 from retinue.ingest.sources import Source
 from retinue.ingest.tables import CsvTable
@@ -128,7 +129,10 @@ class Staging:
         return name
 
     def names(self) -> Iterator[list[str]]:
-        """All names in usual rows, each once, in their order: then indexes of new accounts grow at one end."""
+        """All names in usual rows, each once, in their order: then indexes of new accounts grow at one end.
+
+        Names that are spelled in several ways come last, in the order of the file.
+        """
         if self._named != self._usual:
             self._find_names()
             self._named = self._usual
@@ -147,8 +151,12 @@ class Staging:
                 chosen[0] += f" AND hash(follower) % {parts} = {part}"
                 chosen[1] += f" AND hash(followee) % {parts} = {part}"
             self._duck.execute(f"INSERT INTO found {' UNION '.join(chosen)}")
-        self._duck.execute("CREATE OR REPLACE TABLE name AS SELECT name FROM found ORDER BY name")
-        self._duck.execute("DROP TABLE found")
+        spellings.find(self._duck, f"SELECT * FROM staged WHERE {self._usual}")
+        self._duck.execute(
+            "CREATE OR REPLACE TABLE name AS SELECT name FROM found LEFT JOIN spelling USING (name)"
+            " ORDER BY place NULLS FIRST, name"
+        )
+        self._duck.execute("DROP TABLE found; DROP TABLE spelling")
 
     def _parts_of_names(self) -> int:
         """In how many parts to look for names. To count all takes long: some rows tell first whether it is worth it."""
