@@ -71,6 +71,7 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
         "ingest/parquet.py",
         "ingest/snapshot.py",
         "ingest/staging.py",
+        "ingest/spellings.py",
         "sample_files.py",
     ),
     "certifi": "redirect/hooks/sitecustomize.py",

@@ -22,7 +22,7 @@ import apsw
 import duckdb
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from frozen_clock import FrozenClock
@@ -242,6 +242,8 @@ UNUSUAL = st.sampled_from(
         ("a", "g", "1600000000000"),
         ("a", "g", "9999-12-31T00:00:00Z"),
         ("a", "g", "1970-01-01T00:00:00Z"),
+        ("a", "g", "2020-09-13T24:00:00Z"),
+        ("a", "g", "2020-09-13T23:59:60Z"),
         (" a", "g ", f" {EARLY} "),
         ("\ta", "\u00a0g", f"{EARLY}\t"),
         (" ", "g", " "),
@@ -366,6 +368,21 @@ def is_one(follower: str, followee: str) -> bool:
     return fold(follower.strip()) == fold(followee.strip())
 
 
+SPELLINGS = st.sampled_from(["anna", "Anna", "@ANNA", "straße", "STRASSE", "\u00c9mile", "e\u0301mile", "ben", "zoe"])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(rows=st.lists(st.tuples(SPELLINGS, SPELLINGS), max_size=12), kind=st.sampled_from([".csv", ".parquet"]))
+@example(rows=[("anna", "ben"), ("Anna", "carl"), ("zoe", "ANNA")], kind=".csv")
+def test_the_first_spelling_of_a_name_is_its_key_alike(both: Any, rows: list[Row], kind: str) -> None:
+    """For every order of rows: what a new account is called does not depend on the way it was loaded."""
+    slow, quick, folder = both([])
+    path = write(folder / f"follows{kind}", rows, "follower,followee")
+
+    assert slow.load(path) == quick.load(path)
+    assert slow.contents()["account"] == quick.contents()["account"]
+
+
 @pytest.mark.parametrize("kind", [".csv", ".csv.gz"])
 def test_spaces_around_cells_are_ignored_alike(both: Any, kind: str) -> None:
     """Padded names and times are ordinary in a large file, too; a quote after a space is a quote."""
@@ -383,6 +400,17 @@ def test_spaces_around_cells_are_ignored_alike(both: Any, kind: str) -> None:
     assert slow.contents() == quick.contents()
     assert {"a", "b", "p0", "q0", "q49"} <= set(quick.contents()["account"])
     assert not any('"' in key or " " in key.strip('"') for key in quick.contents()["account"] if key != "b,c")
+
+
+@pytest.mark.parametrize("hour", ["24:00:00", "23:59:60", "23:60:00", "23:59:59"])
+def test_the_last_hour_of_a_day_is_read_alike(both: Any, hour: str) -> None:
+    """What is no time of day row by row is none in a large file."""
+    slow, quick, folder = both([])
+    path = write(folder / "follows.csv", [("a", "x", f"2020-09-13T{hour}Z")], "follower,followee,followed_at")
+
+    assert slow.load(path) == quick.load(path)
+    assert slow.rejected() == quick.rejected()
+    assert (hour != "23:59:59") == bool(quick.rejected())
 
 
 def test_times_of_a_parquet_file_are_read_alike(both: Any) -> None:

@@ -89,6 +89,19 @@ def test_other_rows_among_the_first_ones_let_it_go_on(store_path: Path, tmp_path
     assert (1, {"f.csv": tally(rejected=FIRST_ROWS + 1)}) == imported(store_path, path)
 
 
+def test_first_rows_of_an_erased_account_let_it_go_on(store_path: Path, tmp_path: Path) -> None:
+    """They are rejected for what the store holds: the file is of the right kind."""
+    imported(store_path, csv(tmp_path / "old.csv", "gone,b,1"))
+    assert 0 == retinue("erase", "--store", store_path, "gone").returncode
+    follows = csv(tmp_path / "f.csv", *["gone,b,1"] * FIRST_ROWS, "a,b,1")
+    accounts = csv(tmp_path / "accounts.csv", *["gone"] * FIRST_ROWS, "a", columns="username")
+
+    code, tallies = imported(store_path, "--accounts", accounts, follows)
+
+    assert 1 == code
+    assert [(FIRST_ROWS, 1), (FIRST_ROWS, 1)] == [(each["rejected"], each["accepted"]) for each in tallies.values()]
+
+
 def test_known_rows_are_told_from_new_ones(store_path: Path, tmp_path: Path) -> None:
     """A dump of an earlier time tells only more of follows that are known; what it does not have is ended."""
     imported(store_path, csv(tmp_path / "old.csv", f"a,b,{T + 50}", f"a,c,{T + 50}", f"a,d,{T - 50}"))

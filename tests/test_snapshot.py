@@ -36,6 +36,7 @@ class Outcome(NamedTuple):
     tallies: list[Tally]
     withheld: int
     nameless: int
+    reason: str  # why the first of them was withheld
 
 
 def loaded(store: str, writer: GraphWriter, at: int, *files: Path) -> Outcome:
@@ -46,7 +47,8 @@ def loaded(store: str, writer: GraphWriter, at: int, *files: Path) -> Outcome:
             with closing(open_table(path, FOLLOW_COLUMNS)) as table:
                 asyncio.run(import_follows(run, str(path), table, lambda _position: None))
         asyncio.run(end_missing(run, snapshot, lambda _rows: None))
-        return Outcome(list(run.tallies.values()), len(snapshot.withheld), snapshot.nameless)
+        reason = snapshot.first_nameless or next(iter(snapshot.withheld.values()), "")
+        return Outcome(list(run.tallies.values()), len(snapshot.withheld), snapshot.nameless, reason)
 
 
 def csv(path: Path, *rows: str) -> Path:
@@ -204,6 +206,64 @@ def test_names_of_any_kind_come_through(service: Service, tmp_path: Path) -> Non
         assert {fold(other) for other in strange if other != owner} == {*map(fold, names_of(service, owner))}
 
 
+@pytest.mark.parametrize(
+    ("row", "withheld", "nameless", "reason"),
+    [
+        ({"follower": "a", "followee": "ben\ud83d"}, 1, 0, "followee: 'ben\ufffd' has half of a character"),
+        ({"follower": "a\ud83d", "followee": "ben"}, 0, 1, "follower: 'a\ufffd' has half of a character"),
+        ({"follower": "a\ud83d", "followee": "ben", "followed_at": "soon"}, 0, 1, "followed_at: expected"),
+    ],
+)
+def test_a_row_whose_names_were_altered_ends_nothing_that_it_may_have_named(
+    service: Service, tmp_path: Path, row: dict[str, str], withheld: int, nameless: int, reason: str
+) -> None:
+    """Half of a character in a name was replaced: the account that the dump meant is not known."""
+    service.add_follows(("a", "ben😀", T - 50), ("x", "y", T - 50))
+    dump = jsonl(tmp_path / "d.jsonl", [("x", "z"), ("a", "d\ufffd")])
+    with dump.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+    outcome = loaded(service.store, service.writer, T, dump)
+
+    assert (withheld, nameless) == (outcome.withheld, outcome.nameless)
+    assert outcome.reason.startswith(reason)
+    assert {"ben😀", "d\ufffd"} <= set(names_of(service, "a"))
+    assert ({"z"} if withheld else {"y", "z"}) == set(names_of(service, "x"))
+
+
+def test_texts_that_were_altered_withhold_nothing_but_altered_accounts_do(store_path: Path, tmp_path: Path) -> None:
+    """An account's display name is no name that a follow could mean; its id and its username are."""
+    dump, accounts = csv(tmp_path / "d.csv", "a,c,"), tmp_path / "accounts.jsonl"
+    for field, expected in (("id", {"b", "c"}), ("username", {"b", "c"}), ("display_name", {"c"})):
+        imported(store_path, csv(tmp_path / "old.csv", f"a,b,{T - 30}"))
+        accounts.write_text(json.dumps({"id": "1", "username": "u"} | {field: "b\ud83d"}) + "\n")
+
+        done = retinue("import", "--store", store_path, "--snapshot-at", str(T), "--accounts", accounts, dump)
+
+        assert expected == {name for name, _ in list_of(store_path, "a")}
+        assert (len(expected) == 2) == (f"{field}: 'b\ufffd' has half of a character" in done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("old", "lines"),
+    [
+        (("an na", "ben"), ["an ny,ben,notatime", "an na,carl,"]),
+        (("carl", "dora"), ['anna,"ben', "carl,dora,", 'emil,frida",', "carl,gus,"]),
+        (("carl", "dora"), ['anna,"ben\rcarl,dora",', "carl,gus,"]),
+    ],
+)
+def test_a_row_that_may_have_been_of_any_owner_ends_nothing(
+    service: Service, tmp_path: Path, old: tuple[str, str], lines: list[str]
+) -> None:
+    """A rejected row of an unknown follower that is no name, or one that swallowed other rows in its quotes."""
+    service.apply(FollowEvent(*old, T - 50), FollowEvent("x", "y", T - 50))
+
+    outcome = loaded(service.store, service.writer, T, csv(tmp_path / "d.csv", "x,z,", *lines))
+
+    assert (0, 1, 0) == (outcome.withheld, outcome.nameless, sum(each.ended for each in outcome.tallies))
+    assert {"y", "z"} == set(names_of(service, "x"))
+
+
 @pytest.mark.parametrize("row", ["a,c,soon", "A,c,0", "@a,,", 'a,"x y",5'])
 def test_an_owner_of_a_row_that_cannot_be_read_is_withheld(service: Service, tmp_path: Path, row: str) -> None:
     """What the row said is lost, and so its owner's list is not complete; other owners' lists are."""
@@ -269,15 +329,15 @@ def test_a_dump_that_was_cut_off_is_completed_by_the_next_run(service: Service, 
         (
             "a,c,soon",
             (
-                "lists from which no follow was ended, since rows of them were rejected: 1\n"
+                "lists from which no follow was ended, since rows of them were rejected or altered: 1\n"
                 "retinue:   of a: followed_at: expected Unix seconds or an ISO 8601 time, got 'soon'\n"
             ),
         ),
         (
             "a,c",
             (
-                "no follows were ended: it is not known whose lists 1 of the rejected rows belong to, the first"
-                " because of expected 3 columns, got 2; correct them and import the dump again\n"
+                "no follows were ended: it is not known whose lists 1 of the rejected or altered rows belong to, the"
+                " first because of expected 3 columns, got 2; correct them and import the dump again\n"
             ),
         ),
     ],

@@ -16,6 +16,7 @@ from retinue.errors import InputError
 from retinue.ingest.records import FOLLOW_COLUMNS
 from retinue.ingest.tables import open_table
 from test_cli import imported, list_of, tally
+from waiting import waiting_for
 
 CSV = b"follower,followee,followed_at\na,b,5\na,c,6\n"
 JSON = (
@@ -61,6 +62,42 @@ def test_standard_input_is_imported_by_its_content(store_path: Path, tmp_path: P
 
     assert (0, b"") == (done.returncode, done.stderr)
     assert [("c", ""), ("b", "")] == list_of(store_path, "a")
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dump_from_a_pipe_has_to_tell_its_end(store_path: Path, tmp_path: Path, name: str, kind: str) -> None:
+    """A pipe of CSV or JSON lines ends alike if its producer died: it is refused, and no store is made."""
+    command = [sys.executable, "-m", "retinue", "import", "--store", str(store_path), "--snapshot-at", "9", name]
+
+    done = subprocess.run(command, input=contents(tmp_path)[kind], capture_output=True, check=False)
+
+    is_refused = kind in ("csv", "jsonl")
+    assert (2 if is_refused else 0, not is_refused) == (done.returncode, store_path.exists())
+    assert is_refused == (b"is a pipe, whose end does not tell whether a full dump is complete; save" in done.stderr)
+
+
+def test_a_killed_import_leaves_no_copy_of_a_pipe(store_path: Path, tmp_path: Path) -> None:
+    """The copy has no name, even while the pipe is still being read."""
+    pipe, folder = tmp_path / "pipe", tmp_path / "temporary"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    command = [sys.executable, "-m", "retinue", "import", "--store", str(store_path), str(pipe)]
+    importing = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(folder)})
+    with pipe.open("wb") as writing:
+        writing.write(CSV)
+        writing.flush()
+        waiting_for(lambda: any(open_file.stat().st_size == len(CSV) for open_file in copies_of(importing.pid, folder)))
+        importing.kill()
+        importing.wait()
+
+    assert [] == list(folder.iterdir())
+
+
+def copies_of(pid: int, folder: Path) -> list[Path]:
+    """The files in a folder that a process has open, named or not."""
+    opened = Path(f"/proc/{pid}/fd").iterdir()
+    return [each for each in opened if each.readlink().is_relative_to(folder)]
 
 
 def test_standard_input_may_be_a_file(store_path: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Lone surrogates in JSON: each becomes U+FFFD and is counted, in import files and in events, however they come."""
+"""Lone surrogates in JSON: each becomes U+FFFD and is counted, but for keys and usernames in events."""
 
 import json
 import re
@@ -53,12 +53,25 @@ def test_import_loads_and_counts_names_with_half_an_emoji(store_path: Path, tmp_
     } == again[1]
 
 
-def test_events_with_half_an_emoji_are_applied_and_counted(store_path: Path, tmp_path: Path) -> None:
+def test_events_with_half_an_emoji_in_texts_are_applied_and_in_names_rejected(store_path: Path, tmp_path: Path) -> None:
     """From a file, a pipe and over HTTP alike."""
     events = tmp_path / "events.jsonl"
     values = [
-        {"event": "follow", "follower": "a", "followee": f"f{LONE}", "at": 1714564800},
-        {"event": "account", "account": f"f{LONE}", "display_name": f"{LONE}F", "at": 1714564800},
+        {"event": "follow", "follower": "a", "followee": "f\ufffd", "at": 1714564800},
+        {"event": "account", "account": "f\ufffd", "display_name": f"{LONE}F", "bio_url": LONE, "at": 1714564800},
+        {"event": "erase", "account": f"f{LONE}", "at": 1714564801},
+        {"event": "unfollow", "follower": f"a{LONE}", "followee": "f\ufffd", "at": 1714564801},
+        {"event": "follow", "follower": "a", "followee": f"f{LONE}", "at": 1714564801},
+        {"event": "account", "account": "f\ufffd", "username": f"f{LONE}", "at": 1714564801},
+    ]
+    rejected = [
+        {"line": number, "reason": f"{field}: '{name}\ufffd' has half of a character"}
+        for number, field, name in (
+            (3, "account", "f"),
+            (4, "follower", "a"),
+            (5, "followee", "f"),
+            (6, "username", "f"),
+        )
     ]
     events.write_text("".join(json.dumps(value) + "\n" for value in values))
 
@@ -69,12 +82,14 @@ def test_events_with_half_an_emoji_are_applied_and_counted(store_path: Path, tmp
         [sys.executable, "-m", "retinue", "apply", "--store", str(store_path)],
         input=body,
         capture_output=True,
-        check=True,
+        check=False,
     )
     with running_server(store_path) as server:
         posted_again = posted(server, store_path, body)
 
-    assert (0, 3) == (done.returncode, json.loads(done.stdout)["replaced"])
-    assert {"line": 2, "applied": 0, "duplicate": 2, "rejected": [], "replaced": 3} == json.loads(piped.stdout)
-    assert (200, {"applied": 0, "duplicate": 2, "rejected": [], "replaced": 3}) == posted_again
+    again = {"applied": 0, "duplicate": 2, "rejected": rejected, "replaced": 2}
+    assert (1, 1) == (done.returncode, piped.returncode)
+    assert again | {"applied": 2, "duplicate": 0, "line": 6, "file": str(events)} == json.loads(done.stdout)
+    assert again | {"line": 6} == json.loads(piped.stdout)
+    assert (200, again) == posted_again
     assert [("f\ufffd", "\ufffdF")] == list_of(store_path, "a")

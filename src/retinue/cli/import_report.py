@@ -74,7 +74,7 @@ class Report:
         if self.snapshot and self.snapshot.nameless:
             yield (
                 "no follows were ended: it is not known whose lists"
-                f" {self.snapshot.nameless:,} of the rejected rows belong to, the first because of"
+                f" {self.snapshot.nameless:,} of the rejected or altered rows belong to, the first because of"
                 f" {self.snapshot.first_nameless}; correct them and import the dump again"
             )
         elif self.snapshot and self.snapshot.withheld:
@@ -96,7 +96,7 @@ def _place(group: "Group", names: dict[str, str]) -> str:
 
 
 def _withheld(lists: dict[str, str]) -> Iterator[str]:
-    yield f"lists from which no follow was ended, since rows of them were rejected: {len(lists):,}"
+    yield f"lists from which no follow was ended, since rows of them were rejected or altered: {len(lists):,}"
     for owner, reason in list(lists.items())[:_SHOWN_LISTS]:
         yield f"  of {owner}: {reason}"
     if len(lists) > _SHOWN_LISTS:

@@ -60,7 +60,10 @@ def import_(
     with ExitStack() as opened:
         # All files are opened before the store is touched, so that a wrong name or column costs nothing.
         tables = [
-            {path: opened.enter_context(closing(open_table(path, columns))) for path in paths or []}
+            {
+                path: opened.enter_context(closing(open_table(path, columns, is_whole=at is not None)))
+                for path in paths or []
+            }
             for paths, columns in ((accounts, ACCOUNT_COLUMNS), (follows, FOLLOW_COLUMNS))
         ]
         _check_beginnings(*tables)

@@ -42,7 +42,7 @@ class Alike:
             )
 
     def stop(self) -> None:
-        """Count no more: a row was loaded, or rejected for another reason."""
+        """Count no more: a row was loaded, or rejected for another reason, or for what the store holds."""
         self._count = -1
 
 

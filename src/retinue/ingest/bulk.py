@@ -26,6 +26,9 @@ from retinue.store.bulk import BulkWriter
 
 BATCH = 2_000
 
+# Verdicts that may come of a wrong column. Others come of what the store holds: the file is of the right kind.
+_WRONG_KIND = (Verdict.SELF_FOLLOW, Verdict.NO_ACCOUNT)
+
 _Record = TypeVar("_Record", AccountRecord, FollowRecord)
 OnProgress = Callable[[int], None]
 
@@ -73,7 +76,10 @@ async def import_accounts(run: Import, name: str, table: Table, on_progress: OnP
 
     def read(row: RawRow) -> AccountRecord:
         tally.nuls_removed += records.nuls_in(row.values)
-        return records.account_record(row.values)
+        record = records.account_record(row.values)
+        if run.snapshot is not None:
+            run.snapshot.check_account(row)
+        return record
 
     async def store(batch: Sequence[AccountRecord]) -> list[Verdict]:
         return await run.writer.add_accounts(batch, run.received_at)
@@ -96,8 +102,11 @@ async def import_follows(run: Import, name: str, table: Table, on_progress: OnPr
 
     def read(row: RawRow) -> FollowRecord:
         record = records.follow_record(row.values, run.received_at)
-        if run.snapshot is not None and record.ended_at is not None:
+        if run.snapshot is None:
+            return record
+        if record.ended_at is not None:
             raise unfit("ended_at", row.values["ended_at"], "is there, but a full dump holds what stands")
+        run.snapshot.check_names(file, row)
         return record
 
     async def store(batch: Sequence[FollowRecord]) -> list[Verdict]:
@@ -142,12 +151,12 @@ class _Load(Struct, Generic[_Record]):
         """Count and keep a row that is not loaded."""
         self.tally.rejected += 1
         self.rejects.add(Reject(self.name, row.line, str(bad), row.text), bad.kind)
-        self.alike.reject(bad)
 
     def reject_unread(self, row: RawRow, bad: BadRecord) -> None:
         """Count and keep a row that is no record."""
         self.on_unread(row, bad)
         self.reject(row, bad)
+        self.alike.reject(bad)
 
 
 async def _load(load: _Load[_Record], on_progress: OnProgress) -> None:
@@ -201,6 +210,9 @@ def _count(load: _Load[_Record], row: RawRow, record: _Record, verdict: Verdict)
     else:
         # The text of an erased account's row must not come back in the rejects file either.
         kept = row._replace(text="") if verdict is Verdict.ERASED else row
-        load.reject(kept, reason_of(verdict, record))
-        return
+        bad = reason_of(verdict, record)
+        load.reject(kept, bad)
+        if verdict in _WRONG_KIND:
+            load.alike.reject(bad)
+            return
     load.alike.stop()

@@ -9,12 +9,13 @@ from typing import Any, cast
 
 import msgspec
 
-from retinue.ingest import forms, records
+from retinue.ingest import forms, records, surrogates
 from retinue.ingest import values as read
 from retinue.ingest.values import BadRecord, Values
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, FollowEvent
 from retinue.names import fault_in_key
 
+_NAMES = ("follower", "followee", "account", "username")
 _as_ordinary = msgspec.json.Decoder(forms.Follow | forms.Unfollow).decode
 _as_object = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -29,6 +30,21 @@ def event_of(line: bytes) -> Event:
     if _is_plain(follower) and _is_plain(followee) and type(at) is int:
         return FollowEvent(cast("str", follower), cast("str", followee), at, type(form) is forms.Follow)
     return closely(line)
+
+
+def event_of_halves(line: bytes) -> tuple[Event, int]:
+    """Return a line's event and how many lone surrogates U+FFFD has replaced in its texts. Raises `BadRecord`.
+
+    In keys and usernames none is replaced: the event would be one of another account.
+    """
+    content, count = surrogates.replaced(line)
+    event = event_of(content)
+    if count:
+        changed = surrogates.changed_fields(line)
+        for field in _NAMES:
+            if field in changed:
+                raise read.halved(field, _as_object(content)[field])
+    return event, count
 
 
 def _is_plain(key: object) -> bool:

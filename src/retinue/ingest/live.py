@@ -5,8 +5,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from retinue.ingest import surrogates
-from retinue.ingest.events import event_of
+from retinue.ingest.events import event_of_halves
 from retinue.ingest.stream import RawLine, Splitter
 from retinue.ingest.values import BadRecord
 from retinue.store.base import Decision, GraphWriter, Verdict
@@ -22,7 +21,7 @@ class Rejection(Struct, frozen=True):
 class Outcome(Struct):
     """What became of a group of lines, empty ones left out. Duplicates were known already.
 
-    `replaced` counts the lone surrogates in the lines, each of which became U+FFFD.
+    `replaced` counts the lone surrogates in texts of events, each of which became U+FFFD.
     `latest` is the greatest time that an event claimed; None without events.
     """
 
@@ -47,13 +46,14 @@ async def apply_lines(writer: GraphWriter, lines: Iterable[RawLine], received_at
         if line.fault:
             outcome.rejected.append(Rejection(line.number, line.fault))
         elif line.content.strip():
-            content, lone = surrogates.replaced(line.content)
-            outcome.replaced += lone
             try:
-                events.append(event_of(content))
-                numbers.append(line.number)
+                event, replaced = event_of_halves(line.content)
             except BadRecord as bad:
                 outcome.rejected.append(Rejection(line.number, str(bad)))
+                continue
+            events.append(event)
+            numbers.append(line.number)
+            outcome.replaced += replaced
     outcome.latest = max((event.at for event in events), default=None)
     decisions = await writer.apply(events, received_at) if events else []
     for number, decision in zip(numbers, decisions, strict=True):

@@ -85,7 +85,7 @@ class ParquetTable:
     def _neutral_name(self) -> Path:
         name = Path(self._folder.name) / "table.parquet"
         if not self._source.is_packed:
-            name.symlink_to(self._source.path.resolve(strict=True))
+            name.symlink_to(self._source.path.absolute())
             return name
         with self._source.open() as packed, name.open("wb") as unpacked:
             shutil.copyfileobj(packed, unpacked)

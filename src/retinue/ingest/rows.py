@@ -10,7 +10,8 @@ from retinue.ingest.records import Columns
 class RawRow(NamedTuple):
     """One row as the file has it; with a `fault` its values cannot be read. `line` is a row number in Parquet.
 
-    `replaced` counts the lone surrogates in its text, each of which is U+FFFD in its values.
+    `replaced` counts the lone surrogates in its text, each of which is U+FFFD in its values; `changed` has the fields
+    with such a value.
     """
 
     line: int
@@ -18,6 +19,7 @@ class RawRow(NamedTuple):
     text: str
     fault: str = ""
     replaced: int = 0
+    changed: frozenset[str] = frozenset()
 
 
 class Table(Protocol):

@@ -2,8 +2,9 @@
 
 The dump's rows are kept in a temporary file and sorted there by owner, so that an owner's rows may lie anywhere in any
 file, and memory holds one owner's at a time. They are kept by key, as it was when they were stored: a rename meanwhile
-changes nothing. A follow is ended only where nothing that the dump says of its owner was lost: an owner with a
-rejected row is left alone, and so is everybody where it cannot be told whose row was rejected.
+changes nothing. A follow is ended only if nothing that the dump says of its owner was lost: an owner with a lost row is
+left alone, and so are all if it cannot be told whose row was lost. A row is lost if it was rejected, or if it names
+other accounts than its file did, since halves of characters were replaced.
 """
 
 import itertools
@@ -17,6 +18,7 @@ from typing import Any
 import duckdb
 from msgspec import Struct
 
+from retinue import names
 from retinue.errors import InputError
 from retinue.ingest import values as read
 from retinue.ingest.reasons import reason_of
@@ -27,6 +29,8 @@ from retinue.store.base import GraphWriter, Verdict
 
 _BATCH = 2_000
 _LOST = (Verdict.LIST_FULL, Verdict.NO_ACCOUNT)
+_NAMES = ("follower", "followee")
+_ACCOUNT_NAMES = ("id", "username")
 _COLUMNS = {"owner": "VARCHAR", "file": "INTEGER", "followee": "VARCHAR"}
 
 
@@ -45,15 +49,15 @@ class Ended(Struct, frozen=True):
 class Snapshot:
     """The rows of a dump, all of which stood at the second `at`.
 
-    `withheld` has the owners with rejected rows, and the reason of the first one. `nameless` counts the rejected rows
-    whose owner is not known, `first_nameless` is the reason of the first.
+    `withheld` has the owners with lost rows, and the reason of the first one. `nameless` counts the lost rows whose
+    owner is not known, `first_nameless` is the reason of the first.
     """
 
     def __init__(self, at: int) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="retinue-")
         self._path = Path(self._folder.name) / "said"
         self._file = self._path.open("w", encoding="utf-8", newline="\n")
-        self._missed: dict[tuple[str, int], str] = {}  # owners, by whatever name, of rows that were rejected unread
+        self._missed: dict[tuple[str, int], str] = {}  # owners, by whatever name, of lost rows
         self.at = at
         self.rows = 0
         self.withheld: dict[str, str] = {}
@@ -77,11 +81,26 @@ class Snapshot:
                 self._lose(owner, str(reason_of(verdict, record)))
 
     def miss(self, file: int, row: RawRow, reason: str) -> None:
-        """A row of a file that was rejected unread."""
-        try:
-            self._missed.setdefault((read.name_or_key(row.values, "follower"), file), reason)
-        except BadRecord:
+        """Take a row of a file as lost: it was rejected unread, or its followee is not the one of the file."""
+        owner = _owner_of(row)
+        if owner is None:
             self._lose(None, reason)
+        else:
+            self._missed.setdefault((owner, file), reason)
+
+    def check_names(self, file: int, row: RawRow) -> None:
+        """Take a readable row of follows as lost if halves of characters were replaced in its names."""
+        for field in _NAMES:
+            if field in row.changed:
+                self.miss(file, row, str(read.halved(field, row.values[field])))
+                return
+
+    def check_account(self, row: RawRow) -> None:
+        """Take an account's row as lost if its id or username was changed: any row may mean that account."""
+        for field in _ACCOUNT_NAMES:
+            if field in row.changed:
+                self._lose(None, str(read.halved(field, row.values[field])))
+                return
 
     def _lose(self, owner: str | None, reason: str) -> None:
         if owner is not None:
@@ -112,6 +131,8 @@ class Snapshot:
             if owner is not None:
                 self._write(owner, file, "")
                 self._lose(owner, self._missed[name, file])
+            elif names.fault_in_username(name):  # it may be a damaged name of any account
+                self._lose(None, self._missed[name, file])
 
     def _write(self, owner: str, file: int, followee: str) -> None:
         """Without a followee: a row of the owner's was lost. Keys are printable: no tabs or line ends are in them."""
@@ -127,6 +148,17 @@ class Snapshot:
         followees = {followee for _, followee in rows if followee is not None}
         ended = await writer.end_missing(owner, followees, self.at)
         return Ended(ended, rows[0][0], len(rows), is_withheld=False)
+
+
+def _owner_of(row: RawRow) -> str | None:
+    """Return the follower that a lost row names; None if its row, or another one lost with it, may be of any owner."""
+    has_line_break = "\n" in row.text or "\r" in row.text  # within quotes: the text may hold rows of others
+    if has_line_break or "follower" in row.changed:
+        return None
+    try:
+        return read.name_or_key(row.values, "follower")
+    except BadRecord:
+        return None
 
 
 def _sorted(sorter: duckdb.DuckDBPyConnection, path: Path) -> Iterator[tuple[Any, ...]]:

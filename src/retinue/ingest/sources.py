@@ -1,14 +1,15 @@
 """The files that an import is given: which kind each is, and a regular file to read it from.
 
 Tables are read more than once, and some from their end. So an input that can be read only once (a named pipe, a
-process substitution, standard input) is copied to a temporary file first.
+process substitution, standard input) is copied to a temporary file first. The copy has no name, so that it is
+gone with the process, however that ends.
 """
 
 import gzip
 import stat
 import tempfile
 import zlib
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -24,35 +25,35 @@ _BEGINNING_BYTES = 1 << 12
 _COPIED_BYTES = 1 << 20
 
 
-Folder = tempfile.TemporaryDirectory[str]
-
-
 class Source:
-    """An input. `name` is what the user called it, `path` a regular file with its bytes."""
+    """An input. `name` is what the user called it, `path` a regular file with its bytes (a copy's descriptor)."""
 
-    def __init__(self, name: str, path: Path, suffixes: list[str], folder: Folder | None = None) -> None:
+    def __init__(self, name: str, path: Path, suffixes: list[str], copy: FileIO | None = None) -> None:
         self.name = name
         self.path = path
         self.is_packed = suffixes[-1:] == [".gz"]
         self.kind = "".join((suffixes[:-1] if self.is_packed else suffixes)[-1:])
-        self._folder = folder
+        self._copy = copy
 
     def close(self) -> None:
-        """Remove the copy, if there is one."""
-        if self._folder is not None:
-            self._folder.cleanup()
+        """Give the copy back, if there is one."""
+        if self._copy is not None:
+            self._copy.close()
 
     def open(self) -> BinaryIO:
         """Open the bytes of the input, unpacked."""
         return cast("BinaryIO", gzip.open(self.path)) if self.is_packed else self.path.open("rb")
 
 
-def open_source(path: Path) -> Source:
-    """Find an input and its kind: by its suffix; by its content if it is a pipe without one."""
+def open_source(path: Path, *, is_whole: bool = False) -> Source:
+    """Find an input and its kind: by its suffix; by its content if it is a pipe without one.
+
+    With `is_whole` a pipe is refused unless its content (gzip or Parquet) tells where it ends.
+    """
     name = str(path)
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if name in _STANDARD_INPUT or not _is_regular(path):
-        return _copied(name, suffixes)
+        return _copied(name, suffixes, is_whole)
     return _of_known_kind(Source(name, path, suffixes))
 
 
@@ -72,31 +73,42 @@ def _of_known_kind(source: Source) -> Source:
     return source
 
 
-def _copied(name: str, suffixes: list[str]) -> Source:
-    folder = tempfile.TemporaryDirectory(prefix="retinue-")
-    try:
-        path = Path(folder.name) / "input"
-        _copy(name, path)
-        source = Source(name, path, suffixes, folder)
-        return source if source.kind in KINDS else Source(name, path, _suffixes_of(path), folder)
-    except BaseException:
-        folder.cleanup()
-        raise
+def _copied(name: str, suffixes: list[str], is_whole: bool) -> Source:
+    with ExitStack() as opened:
+        copy = opened.enter_context(tempfile.TemporaryFile(prefix="retinue-", buffering=0))
+        is_pipe = _copy(name, copy)
+        path = Path(f"/proc/self/fd/{copy.fileno()}")
+        source = Source(name, path, suffixes, copy)
+        source = source if source.kind in KINDS else Source(name, path, _suffixes_of(path), copy)
+        if is_whole and is_pipe:
+            _check_end(source)
+        opened.pop_all()
+        return source
 
 
-def _copy(name: str, path: Path) -> None:
-    """Copy what can be read only once. Errors of either side name it."""
+def _check_end(source: Source) -> None:
+    """Refuse what may have been cut off unnoticed. Raises `InputError`."""
+    if not source.is_packed and source.kind != ".parquet":
+        raise InputError(
+            f"{source.name}: is a pipe, whose end does not tell whether a full dump is complete; save it to a file"
+            " first, or send it as gzip or Parquet"
+        )
+
+
+def _copy(name: str, copy: FileIO) -> bool:
+    """Copy what can be read only once. Return whether it is a pipe. Errors of either side name it."""
     try:
         raw = FileIO(0, closefd=False) if name in _STANDARD_INPUT else FileIO(name)
     except OSError as error:
         raise _unreadable(name, error) from error
-    with raw, path.open("wb") as copy:
+    with raw:
         while piece := _read(name, raw):
             try:
-                copy.write(piece)
-                copy.flush()
+                while piece:
+                    piece = piece[copy.write(piece) :]
             except OSError as error:
                 raise InputError(f"{name}: no copy of it can be made: {error.strerror} (TMPDIR says where)") from error
+        return not raw.seekable()
 
 
 def _read(name: str, raw: FileIO) -> bytes:

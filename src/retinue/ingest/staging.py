@@ -18,6 +18,7 @@ import duckdb
 import numpy as np
 
 from retinue.errors import InputError
+from retinue.ingest import spellings
 from retinue.ingest.parquet import ParquetTable, plain_time, quoted
 from retinue.ingest.sources import Source
 from retinue.ingest.tables import CsvTable
@@ -40,11 +41,12 @@ _LIST_COLUMNS = {
     Direction.FOLLOWERS: ("followee", "follower"),
 }
 # Whole seconds; and ISO 8601 in UTC, down to the second.
-_TEXT_SECOND = """CASE
-    WHEN {at} IS NULL OR {at} = '' THEN 0
-    WHEN regexp_full_match({at}, '[1-9][0-9]{{0,9}}([.]0*)?') THEN CAST(split_part({at}, '.', 1) AS BIGINT)
-    WHEN regexp_full_match({at}, '[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(Z|[+]00:00)?')
-        THEN coalesce(nullif(CAST(epoch(TRY_CAST(left({at}, 19) AS TIMESTAMP)) AS BIGINT), 0), -1)
+_TIME_OF_DAY = "([01][0-9]|2[0-3]):[0-9]{{2}}:[0-9]{{2}}"
+_TEXT_SECOND = f"""CASE
+    WHEN {{at}} IS NULL OR {{at}} = '' THEN 0
+    WHEN regexp_full_match({{at}}, '[1-9][0-9]{{{{0,9}}}}([.]0*)?') THEN CAST(split_part({{at}}, '.', 1) AS BIGINT)
+    WHEN regexp_full_match({{at}}, '[0-9]{{{{4}}}}-[0-9]{{{{2}}}}-[0-9]{{{{2}}}}[T ]{_TIME_OF_DAY}(Z|[+]00:00)?')
+        THEN coalesce(nullif(CAST(epoch(TRY_CAST(left({{at}}, 19) AS TIMESTAMP)) AS BIGINT), 0), -1)
     ELSE -1 END"""
 _NAMES = ("follower", "followee")
 _SAYING = ("ended_at", "followed_at", "following_position", "followers_position")
@@ -123,11 +125,14 @@ class Staging:
     def _neutral_name(self, source: Source) -> Path:
         """DuckDB would take signs in a path for patterns."""
         name = Path(self._folder.name) / f"table.csv{'.gz' if source.is_packed else ''}"
-        name.symlink_to(source.path.resolve(strict=True))
+        name.symlink_to(source.path.absolute())
         return name
 
     def names(self) -> Iterator[list[str]]:
-        """All names in usual rows, each once, in their order: then indexes of new accounts grow at one end."""
+        """All names in usual rows, each once, in their order: then indexes of new accounts grow at one end.
+
+        Names that are spelled in several ways come last, in the order of the file.
+        """
         if self._named != self._usual:
             self._find_names()
             self._named = self._usual
@@ -146,8 +151,12 @@ class Staging:
                 chosen[0] += f" AND hash(follower) % {parts} = {part}"
                 chosen[1] += f" AND hash(followee) % {parts} = {part}"
             self._duck.execute(f"INSERT INTO found {' UNION '.join(chosen)}")
-        self._duck.execute("CREATE OR REPLACE TABLE name AS SELECT name FROM found ORDER BY name")
-        self._duck.execute("DROP TABLE found")
+        spellings.find(self._duck, f"SELECT * FROM staged WHERE {self._usual}")
+        self._duck.execute(
+            "CREATE OR REPLACE TABLE name AS SELECT name FROM found LEFT JOIN spelling USING (name)"
+            " ORDER BY place NULLS FIRST, name"
+        )
+        self._duck.execute("DROP TABLE found; DROP TABLE spelling")
 
     def _parts_of_names(self) -> int:
         """In how many parts to look for names. To count all takes long: some rows tell first whether it is worth it."""

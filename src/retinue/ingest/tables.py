@@ -26,14 +26,17 @@ MAX_RECORD_LINES = 10_000
 _PADDED_FIELD = re.compile(r'(?: *"((?:[^"]|"")*)" *|((?! *")[^,]*))(,|\Z)')
 
 
-def open_table(path: Path, columns: Columns) -> Table:
-    """Open a file by its kind. Raises `InputError` for what is no table with these columns."""
+def open_table(path: Path, columns: Columns, *, is_whole: bool = False) -> Table:
+    """Open a file by its kind. Raises `InputError` for what is no table with these columns.
+
+    With `is_whole` also for a pipe that may have been cut off unnoticed.
+    """
     readers: dict[str, Callable[[Source, Columns], Table]] = {
         ".csv": CsvTable,
         ".jsonl": JsonLinesTable,
         ".parquet": ParquetTable,
     }
-    source = open_source(path)
+    source = open_source(path, is_whole=is_whole)
     try:
         return readers[source.kind](source, columns)
     except BaseException:
@@ -119,14 +122,16 @@ class JsonLinesTable:
     def _row(self, line: Line) -> RawRow:
         if line.fault:
             return RawRow(line.number, {}, line.text, line.fault)
-        content, replaced = surrogates.replaced(line.text.encode())
+        original = line.text.encode()
+        content, replaced = surrogates.replaced(original)
         try:
             values = self._decode(content)
         except (msgspec.DecodeError, RecursionError) as error:
             return RawRow(line.number, {}, line.text, f"expected a JSON object: {error}")
         unknown = values.keys() - self._known
         fault = f"unknown field {min(unknown)!r}" if unknown else ""
-        return RawRow(line.number, values, line.text, fault, replaced)
+        changed = surrogates.changed_fields(original) if replaced else frozenset[str]()
+        return RawRow(line.number, values, line.text, fault, replaced, changed)
 
 
 class _Record(NamedTuple):

@@ -49,6 +49,11 @@ def unfit(field: str, value: Any, fault: str) -> BadRecord:
     return BadRecord(f"{field}: {fault}", "" if value == "" else f"{field}: {shown(value)} {fault}")
 
 
+def halved(field: str, value: Any) -> BadRecord:
+    """Return the error for a name that had a lone surrogate, which U+FFFD has replaced."""
+    return unfit(field, value, "has half of a character")
+
+
 def name(values: Values, field: str) -> str:
     """A username or key; required."""
     found = _word(values.get(field), field)
