@@ -364,6 +364,17 @@ def test_other_ends_in_tls_are_told_apart(store: Path, script: str, said: str) -
     assert 0 == counted(done, "did not trust the certificate")
 
 
+def test_silence_is_told_only_if_nothing_came(store: Path) -> None:
+    """A connection that was broken off did come, and a command that does not exist cannot have asked."""
+    broken = python(store, NAIVE, "anna", flags=("--faults", "closed_connections=1"))
+    absent = run("--store", str(store), "--", "no-such-command")
+    silent = run("--store", str(store), "--", "true")
+
+    assert "0 requests, 0 refusals, 0 rows; 1 broken off" in broken.stderr
+    assert 127 == absent.returncode
+    assert [False, False, True] == ["no request reached" in done.stderr for done in (broken, absent, silent)]
+
+
 def test_answers_that_are_not_waited_for(store: Path) -> None:
     """A client that gives up has got nothing, and the server broke nothing off."""
     asked = """

@@ -165,7 +165,7 @@ def _collect(plan: "Plan", folder: Path, wish: _Wish, access: tuple[str, str, st
             raise typer.Exit(INCOMPLETE)
         if wish.into:
             collect_mirror.make(folder, wish.into)
-        if progress.maybe_capped(plan.wanted):
+        if progress.maybe_capped(progress.standings):
             raise typer.Exit(MAYBE_CAPPED)
 
 

@@ -28,6 +28,7 @@ from retinue.settings import environment_name
 
 _REACH_SECONDS = 5.0
 _BACKLOG = 2048
+_NEVER_RAN = (126, 127)  # the exit codes of a shell for a command that cannot be run or found
 
 Say = Callable[[str], None]
 
@@ -78,7 +79,7 @@ def run(order: Order, say: Say) -> int:
         with relay.answering(_inside(launched) if launched.listeners else outside):
             code = launched.run()
         say(str(traffic))
-        if not traffic.requests:
+        if traffic.is_silent and code not in _NEVER_RAN:
             _warn_of_silence(launched, say)
         for line in verdict_lines(traffic.lists, expected):
             say(f"  {line}")
@@ -93,7 +94,8 @@ def _served(order: Order, folder: Path, say: Say) -> Iterator[_Served]:
     """The server that was given, or a sandbox."""
     if order.server:
         if order.faults != DOCUMENTED:
-            raise InputError("--faults and --seed are for the server of this command; leave them or --server out")
+            raise InputError("--faults and --seed are for the server of this command; leave them or --server out"
+                f" ({environment_name('server')} in the environment counts too)")
         server = _reachable(order.server)
         say(f"{order.server} answers in TikTok's place")
         yield _Served(server, {}, order.store)

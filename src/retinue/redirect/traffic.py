@@ -29,6 +29,12 @@ class Traffic:
         self.blocked: Counter[str] = Counter()  # by host
         self.lists = ListLog()
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether no connection of the command led to the server at all."""
+        failures = (self.broken, self.abandoned, self.distrusted, self.silent, self.http2_only, self.tls_errors.total())
+        return not self.requests and not any(failures)
+
     def add(self, target: bytes, body: bytes, status: int, content: bytes) -> None:
         """Count an exchange whose answer was delivered completely."""
         answer = _read(content)
