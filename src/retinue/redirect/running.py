@@ -94,8 +94,10 @@ def _served(order: Order, folder: Path, say: Say) -> Iterator[_Served]:
     """The server that was given, or a sandbox."""
     if order.server:
         if order.faults != DOCUMENTED:
-            raise InputError("--faults and --seed are for the server of this command; leave them or --server out"
-                f" ({environment_name('server')} in the environment counts too)")
+            raise InputError(
+                "--faults and --seed are for the server of this command; leave them or --server out"
+                f" ({environment_name('server')} in the environment counts too)"
+            )
         server = _reachable(order.server)
         say(f"{order.server} answers in TikTok's place")
         yield _Served(server, {}, order.store)
