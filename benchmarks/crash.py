@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from retinue import assemble
+from retinue.clock import SystemClock
 from running import Failed, Refused, Session, command_of, fresh_token, running_server
 
 ACCOUNTS = 300
@@ -165,7 +166,7 @@ def _missing(store: Path, told: list[bytes]) -> int:
 
 def _is_unsound(store: Path) -> bool:
     async def problems() -> list[str]:
-        with closing(assemble.open_checker(str(store))) as checker:
+        with closing(assemble.open_checker(str(store), SystemClock())) as checker:
             return [problem async for problem in checker.problems()]
 
     found = asyncio.run(problems())

@@ -139,7 +139,7 @@ def problems_of(store: str | Path) -> list[str]:
     """What `check` finds in a store."""
 
     async def examine() -> list[str]:
-        checker = assemble.open_checker(str(store))
+        checker = assemble.open_checker(str(store), FrozenClock())
         try:
             return [problem async for problem in checker.problems()]
         finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -176,10 +177,11 @@ class KeyspaceSite:
         return LeasedLedger(FileLedger(Path(self._folder.name) / "quotas"), self._session, "here")
 
     def problems(self) -> list[str]:
-        """What `check` finds."""
+        """What `check` finds; it waits for an overloaded node."""
+        checking = Backoff(time.monotonic, time.sleep, lambda: 0.5)
 
         async def examine() -> list[str]:
-            return [problem async for problem in CassandraChecker(self._session).problems()]
+            return [problem async for problem in CassandraChecker(self._session, checking).problems()]
 
         return asyncio.run(examine())
 

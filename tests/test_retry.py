@@ -1,5 +1,6 @@
 """Statements of a writer in a cluster are repeated while nodes are too slow or too few, and its lease lasts."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from frozen_clock import FrozenClock
 from retinue.errors import StoreUnavailable
 from retinue.model import AccountRecord, ErasureEvent
 from retinue.store.base import Verdict
+from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.lease import LEASE_SECONDS
 from retinue.store.cassandra.retry import MAX_DELAY_SECONDS, PATIENCE_SECONDS, Backoff
 from retinue.store.cassandra.session import TransientFailure
@@ -112,6 +114,22 @@ def faults(
 def every_other(text: str, attempt: int) -> bool:
     """Let statements fail at their first, third, fifth ... attempt; reads of whole tables are not repeated."""
     return attempt % 2 == 0 and "token(" not in text
+
+
+def test_failed_reads_of_a_check_are_repeated(site: Site) -> None:
+    """An overloaded node is not a broken invariant, and does not end the check."""
+    site.follow(("a", "b", 100), ("a", "c", 200))
+    session = Lent(site.session)
+    driver = FaultyDriver(session._session, cycle(TRANSIENT), every_other, is_run_first=False)
+    session.__dict__ = {**session.__dict__, "_session": driver}
+
+    backoff = Backoff(time.monotonic, time.sleep, lambda: 0.0)  # the check reads in several threads
+
+    async def problems() -> list[str]:
+        return [problem async for problem in CassandraChecker(session, backoff).problems()]
+
+    assert [] == run(problems())
+    assert max(driver.attempts.values()) >= 2
 
 
 @pytest.mark.parametrize("is_run_first", [False, True], ids=["lost", "stored"])

@@ -224,10 +224,10 @@ def open_ledger(store: str, *, alone: bool = False) -> OpenLedger:
     return file
 
 
-def open_checker(store: str) -> OpenChecker:
+def open_checker(store: str, clock: Clock) -> OpenChecker:
     """The store's consistency check."""
     if is_location(store):
-        checker: OpenChecker = _cluster().open_checker(store)
+        checker: OpenChecker = _cluster().open_checker(store, clock)
         return checker
     path = store_path(store)
     return SqliteChecker(path, files.access_path(path))

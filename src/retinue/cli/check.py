@@ -29,9 +29,10 @@ def check(store: Store = default_of("store"), as_json: AsJson = False) -> None:
 
 async def _examine(store: str) -> tuple[list[str], dict[str, int]]:
     from retinue import assemble
+    from retinue.clock import SystemClock
     from retinue.errors import StoreUnavailable
 
-    with closing(assemble.open_checker(store)) as checker:
+    with closing(assemble.open_checker(store, SystemClock())) as checker:
         problems = [problem async for problem in checker.problems()]
         try:
             return problems, await checker.facts()

@@ -12,6 +12,7 @@ from retinue import names
 from retinue.model import Direction
 from retinue.store.cassandra import check_lists
 from retinue.store.cassandra.accounts import NEW, AccountRow
+from retinue.store.cassandra.retry import Backoff, RetryingSession
 from retinue.store.cassandra.scanning import scan, scan_partitions
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.shapes import ACCOUNT, ACCOUNT_KEY, USERNAME
@@ -24,8 +25,8 @@ _AGAIN_AFTER_SECONDS = 0.5
 class CassandraChecker:
     """A `Checker`."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, backoff: Backoff) -> None:
+        self._session = RetryingSession(session, backoff)
 
     async def problems(self) -> AsyncIterator[str]:
         """Every broken invariant as a sentence; after a hundred it is enough."""

@@ -49,9 +49,9 @@ def open_ledger(location: str, file: FileLedger, node: str) -> LeasedLedger:
     return LeasedLedger(file, _session(location), node)
 
 
-def open_checker(location: str) -> CassandraChecker:
+def open_checker(location: str, clock: Clock) -> CassandraChecker:
     """The store's consistency check."""
-    return CassandraChecker(_session(location))
+    return CassandraChecker(_session(location), _backoff(clock))
 
 
 def create(location: str, replication: int) -> bool:
