@@ -116,14 +116,19 @@ def every_other(text: str, attempt: int) -> bool:
     return attempt % 2 == 0 and "token(" not in text
 
 
+def first_only(text: str, attempt: int) -> bool:
+    """Let the first attempt of each statement fail; reads of whole tables are not repeated."""
+    return attempt == 0 and "token(" not in text
+
+
 def test_failed_reads_of_a_check_are_repeated(site: Site) -> None:
     """An overloaded node is not a broken invariant, and does not end the check."""
     site.follow(("a", "b", 100), ("a", "c", 200))
     session = Lent(site.session)
-    driver = FaultyDriver(session._session, cycle(TRANSIENT), every_other, is_run_first=False)
+    driver = FaultyDriver(session._session, cycle(TRANSIENT), first_only, is_run_first=False)
     session.__dict__ = {**session.__dict__, "_session": driver}
 
-    backoff = Backoff(time.monotonic, time.sleep, lambda: 0.0)  # the check reads in several threads
+    backoff = Backoff(time.monotonic, lambda _: None, lambda: 0.0)
 
     async def problems() -> list[str]:
         return [problem async for problem in CassandraChecker(session, backoff).problems()]

@@ -12,7 +12,7 @@ from retinue import names
 from retinue.model import Direction
 from retinue.store.cassandra import check_lists
 from retinue.store.cassandra.accounts import NEW, AccountRow
-from retinue.store.cassandra.retry import Backoff, RetryingSession
+from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.scanning import scan, scan_partitions
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.shapes import ACCOUNT, ACCOUNT_KEY, USERNAME
@@ -23,17 +23,18 @@ _AGAIN_AFTER_SECONDS = 0.5
 
 
 class CassandraChecker:
-    """A `Checker`."""
+    """A `Checker`. A place whose reads fail is looked at again while nodes may recover."""
 
     def __init__(self, session: Session, backoff: Backoff) -> None:
-        self._session = RetryingSession(session, backoff)
+        self._session = session
+        self._backoff = backoff
 
     async def problems(self) -> AsyncIterator[str]:
         """Every broken invariant as a sentence; after a hundred it is enough."""
         found, places = 0, self._places()
         with ThreadPoolExecutor(_AT_ONCE) as threads:  # most of the time is waiting for answers
             while some := list(islice(places, 8 * _AT_ONCE)):
-                for find, first in zip(some, threads.map(_first_of, some), strict=True):
+                for find, first in zip(some, threads.map(self._first_of, some), strict=True):
                     for problem in await self._lasting(find, first):
                         yield f"{self._session.location}: {problem}"
                         found += 1
@@ -68,8 +69,11 @@ class CassandraChecker:
         if not first:
             return []
         await asyncio.sleep(_AGAIN_AFTER_SECONDS)
-        again = set(find())
+        again = set(self._backoff.repeat(lambda: list(find())))
         return [problem for problem in first if problem in again]
+
+    def _first_of(self, find: Callable[[], Iterator[str]]) -> list[str]:
+        return self._backoff.repeat(lambda: list(islice(find(), _LISTED)))
 
     def _places(self) -> Iterator[Callable[[], Iterator[str]]]:
         """Where to look, one after the other."""
@@ -109,10 +113,6 @@ class CassandraChecker:
             carries = best is not None and names.fold(rows[best].username) == folded
             if holder != (best if carries else None):
                 yield f"username {folded!r}: belongs to account {holder}, but the best claim is that of {best}"
-
-
-def _first_of(find: Callable[[], Iterator[str]]) -> list[str]:
-    return list(islice(find(), _LISTED))
 
 
 def _wrong_names(row: AccountRow) -> Iterator[str]:

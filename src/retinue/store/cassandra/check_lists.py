@@ -11,8 +11,7 @@ from retinue.store.cassandra.accounts import AccountRow
 from retinue.store.cassandra.buckets import Cut, cut_of
 from retinue.store.cassandra.lists import entry_of
 from retinue.store.cassandra.pairs import is_unbegun, state_of
-from retinue.store.cassandra.retry import RetryingSession
-from retinue.store.cassandra.session import Row, Statement
+from retinue.store.cassandra.session import Row, Session, Statement
 from retinue.store.cassandra.shapes import ACCOUNT, ENTRY, LATE, LIST, PAIR, TAKEN
 from retinue.store.cassandra.taken import block_of, stretches_in
 from retinue.store.rules.values import Entry, Seconds, State
@@ -35,12 +34,12 @@ class Entries(NamedTuple):
         return [*self.main, *self.aside, *self.ended]
 
 
-def lists_of(session: RetryingSession, account: int, direction: Direction) -> Entries:
+def lists_of(session: Session, account: int, direction: Direction) -> Entries:
     """Read a list of all kinds."""
     return _lists(session, account, direction, _cuts(session, account))
 
 
-def wrong_list(session: RetryingSession, account: int, row: AccountRow, direction: Direction) -> Iterator[str]:
+def wrong_list(session: Session, account: int, row: AccountRow, direction: Direction) -> Iterator[str]:
     """What is wrong with one of an account's lists."""
     cuts = _cuts(session, account)
     lists = _lists(session, account, direction, cuts)
@@ -69,7 +68,7 @@ def wrong_list(session: RetryingSession, account: int, row: AccountRow, directio
         yield f"{name}: something stands later than it began, which is not noted"
 
 
-def wrong_pairs(session: RetryingSession, follower: int) -> Iterator[str]:
+def wrong_pairs(session: Session, follower: int) -> Iterator[str]:
     """What is wrong with an account's pairs as a follower: events make intervals, and both lists have them."""
     lists = lists_of(session, follower, Direction.FOLLOWING)
     following = {(entry.position, entry.account) for entry in (*lists.all(), *lists.unbegun)}
@@ -109,7 +108,7 @@ def _wrong_state(state: State) -> Iterator[str]:
         yield f"its events make {intervals(state.moments)}, but stored is {stored}"
 
 
-def _followers_places(session: RetryingSession, follower: int, states: Mapping[int, State]) -> set[tuple[int, int]]:
+def _followers_places(session: Session, follower: int, states: Mapping[int, State]) -> set[tuple[int, int]]:
     """Of some pairs of a follower: where it stands in the followees' lists, by owner and position."""
     found = session.rows_of_all(Statement(LIST.all_within, (followee,)) for followee in states)
     cuts = {followee: _cuts_in(rows) for followee, rows in zip(states, found, strict=True)}
@@ -124,7 +123,7 @@ def _followers_places(session: RetryingSession, follower: int, states: Mapping[i
     return {(owner, position) for (owner, _, _, position), rows in zip(wanted, entries, strict=True) if rows}
 
 
-def _wrong_sides(session: RetryingSession, lists: Entries, name: str) -> Iterator[str]:
+def _wrong_sides(session: Session, lists: Entries, name: str) -> Iterator[str]:
     for entries, is_main in ((lists.main, True), (lists.aside, False)):
         for some in _in_parts(entries):
             found = session.rows_of_all(Statement(ACCOUNT.select, (entry.account,)) for entry in some)
@@ -136,7 +135,7 @@ def _wrong_sides(session: RetryingSession, lists: Entries, name: str) -> Iterato
                     yield f"{name}: account {entry.account} stands {side}, where it does not belong"
 
 
-def _wrong_entries(session: RetryingSession, owner: int, lists: Entries, direction: Direction) -> Iterator[str]:
+def _wrong_entries(session: Session, owner: int, lists: Entries, direction: Direction) -> Iterator[str]:
     """Each entry is an interval of its pair."""
     for entries, is_open in ((lists.main, True), (lists.aside, True), (lists.ended, False)):
         for some in _in_parts(entries):
@@ -148,7 +147,7 @@ def _wrong_entries(session: RetryingSession, owner: int, lists: Entries, directi
                     yield f"{direction.value} of account {owner}: what stands on second {entry.position} is no interval"
 
 
-def _wrong_unbegun(session: RetryingSession, owner: int, lists: Entries, direction: Direction) -> Iterator[str]:
+def _wrong_unbegun(session: Session, owner: int, lists: Entries, direction: Direction) -> Iterator[str]:
     """Each entry is a pair of which only unfollows were said."""
     for some in _in_parts(lists.unbegun):
         found = session.rows_of_all(Statement(PAIR.select, _pair_of(owner, entry.account, direction)) for entry in some)
@@ -181,7 +180,7 @@ def _stretches(lists: Entries) -> list[Seconds]:
     return [(first, last) for first, last in found if first < last or first not in seen]
 
 
-def _lists(session: RetryingSession, account: int, direction: Direction, cuts: Mapping[str, Cut]) -> Entries:
+def _lists(session: Session, account: int, direction: Direction, cuts: Mapping[str, Cut]) -> Entries:
     return Entries(
         *(
             [
@@ -194,7 +193,7 @@ def _lists(session: RetryingSession, account: int, direction: Direction, cuts: M
     )
 
 
-def _cuts(session: RetryingSession, account: int) -> dict[str, Cut]:
+def _cuts(session: Session, account: int) -> dict[str, Cut]:
     return _cuts_in(session.rows(LIST.all_within, (account,)))
 
 
