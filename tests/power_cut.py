@@ -60,7 +60,7 @@ Step = Write | Truncate | Sync | Rename | SyncNames | Answer
 
 
 class Recording:
-    """What happens to the files of one folder, in order."""
+    """The writes and syncs of the files of one folder, in order."""
 
     def __init__(self, folder: Path) -> None:
         self.steps: list[Step] = []
@@ -228,7 +228,7 @@ def cuts_of(steps: list[Step], count: int, seed: str) -> list[Cut]:
 
 
 class _File:
-    """What the disk has of a file, and what only the machine's memory has."""
+    """The content of a file on the disk, and the writes that only memory has."""
 
     def __init__(self) -> None:
         self.content = bytearray()
@@ -241,7 +241,7 @@ class _File:
         self.waiting.clear()
 
     def after(self, cut: Cut) -> bytearray:
-        """What is there when power is back."""
+        """The files that are there when power is back."""
         content = bytearray(self.content)
         for step in self.waiting:
             if cut.survives():

@@ -177,7 +177,7 @@ class KeyspaceSite:
         return LeasedLedger(FileLedger(Path(self._folder.name) / "quotas"), self._session, "here")
 
     def problems(self) -> list[str]:
-        """What `check` finds; it waits for an overloaded node."""
+        """Return the problems that `check` finds; it waits for an overloaded node."""
         checking = Backoff(time.monotonic, time.sleep, lambda: 0.5)
 
         async def examine() -> list[str]:

@@ -169,7 +169,7 @@ USERNAME_REASONS = [
 
 @pytest.mark.parametrize("is_file", [True, False])
 def test_usernames_in_the_place_of_keys_are_rejected(store_path: Path, tmp_path: Path, is_file: bool) -> None:
-    """An erasure or a private account is never told as applied while everybody goes on seeing the account."""
+    """An erasure or a private account is never told as applied while the account stays visible."""
     applied(
         store_path,
         lines(

@@ -408,7 +408,7 @@ def test_spaces_around_cells_are_ignored_alike(both: Any, kind: str) -> None:
 
 @pytest.mark.parametrize("hour", ["24:00:00", "23:59:60", "23:60:00", "23:59:59"])
 def test_the_last_hour_of_a_day_is_read_alike(both: Any, hour: str) -> None:
-    """What is no time of day row by row is none in a large file."""
+    """A time of day that is rejected row by row is rejected in a large file."""
     slow, quick, folder = both([])
     path = write(folder / "follows.csv", [("a", "x", f"2020-09-13T{hour}Z")], "follower,followee,followed_at")
 

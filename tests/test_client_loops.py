@@ -57,7 +57,7 @@ def service(path: str, body: dict[str, Any]) -> Said:
 
 
 def outcome(script: str, url: str) -> tuple[str, str]:
-    """Return what a program prints. It fails if it takes as long as a connection that nobody reads."""
+    """Return what a program prints. It fails if it takes as long as a connection that is not read."""
     command = [sys.executable, "-c", script, url]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
     return done.stdout, done.stderr

@@ -286,7 +286,7 @@ def test_a_manifest_cannot_hide_a_cap(tmp_path: Path, change: Callable[[Any], ob
 
 
 def test_a_list_that_may_be_capped_is_not_compared(tmp_path: Path) -> None:
-    """What a service left out was not unfollowed."""
+    """Rows that a service left out were not unfollowed."""
     for folder, rows in (("old", 4_100), ("new", 4_000)):
         with scripted(listing({"a": rows}, {"a": 4_100})) as url:
             asked(url, tmp_path / folder, ["a"], "--format", "csv")

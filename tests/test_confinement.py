@@ -39,7 +39,7 @@ UNHOOKED = {
 
 
 def has_namespaces() -> bool:
-    """Whether this system allows namespaces to whoever runs the tests."""
+    """Return whether this system allows namespaces to the user who runs the tests."""
     return not subprocess.run(["unshare", "-Urn", "true"], capture_output=True, check=False).returncode
 
 
@@ -76,7 +76,7 @@ def real() -> Iterator[socket.socket]:
 
 
 def was_reached(listener: socket.socket) -> bool:
-    """Whether somebody has connected."""
+    """Return whether a client has connected."""
     try:
         listener.accept()[0].close()
     except BlockingIOError:
@@ -194,7 +194,7 @@ print(json.dumps([found, open("/etc/nsswitch.conf").read(), os.path.isfile("/run
 
 @needs_namespaces
 def test_users_who_may_not_listen_on_port_443(retinue_server: LocalServer, curl: str) -> None:
-    """What looks at no proxy then gets no connection, if other hosts may be reached; a line says so."""
+    """A program that ignores proxies gets no connection, if other hosts may be reached; a line says so."""
     within = ("setpriv", "--bounding-set=-net_bind_service") if os.geteuid() == 0 else ()
     may_listen = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 443
     for client, arguments in UNHOOKED.items():

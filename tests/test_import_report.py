@@ -1,4 +1,4 @@
-"""What an import tells of itself: reasons with an example, what was new and known, and why it stops early."""
+"""The report of an import: reasons with an example, new and known rows, and why it stops early."""
 
 import json
 from pathlib import Path

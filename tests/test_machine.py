@@ -161,7 +161,7 @@ class Story(RuleBasedStateMachine):
 
     @rule(said=st.lists(SOME_NAMES, min_size=1, max_size=3))
     def keys(self, said: list[str]) -> None:
-        """Who is meant by names in a file, and which of them events must not use."""
+        """Names in a file mean the same accounts as in the model, and events must not use the same names."""
         self.both("keys_of", said)
         self.both("not_keys", said)
 

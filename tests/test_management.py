@@ -73,7 +73,7 @@ def test_events_are_applied_and_told_line_by_line(server: Server, store_path: Pa
 
 
 def test_events_that_name_an_account_by_username_are_rejected(server: Server, store_path: Path) -> None:
-    """An erasure that reached nobody is not told as applied."""
+    """An erasure that reached no account is not reported as applied."""
     account = {"event": "account", "account": "2", "at": AT, "username": "ben"}
     erasure = {"event": "erase", "account": "ben", "at": AT}
     rejected = [{"line": 2, "reason": "ben is the username of an account whose key is 2"}]

@@ -1,4 +1,4 @@
-"""What commands print: all of it arrives, or the command fails."""
+"""Output of commands: all of it arrives, or the command fails."""
 
 import asyncio
 import fcntl

@@ -221,11 +221,11 @@ class Left:
             (folder / name).chmod(files.FILE_MODE)
 
     def problems(self) -> list[str]:
-        """What `check` finds; nothing where there is no store yet."""
+        """Return the problems that `check` finds; none if there is no store yet."""
         return problems_of(self.store) if self.store.exists() else []
 
     def values(self, facts: Collection[Fact]) -> dict[Fact, Any]:
-        """What became of facts."""
+        """The values of facts in a store."""
         if not self.store.exists():
             return dict.fromkeys(facts)
         with ExitStack() as opened:
@@ -278,7 +278,7 @@ def followed(graph: OpenGraph[Row], username: str) -> set[str] | None:
     ids=lambda work: work.__name__,
 )
 def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path, work: Callable[[World], None]) -> None:
-    """What no sync waited for is lost, kept or torn: the store is sound, and nothing acknowledged is missing."""
+    """Unsynced writes are lost, kept or torn: the store is sound, and nothing acknowledged is missing."""
     folder = tmp_path / "store"
     folder.mkdir()
     with recorded(folder) as recording:

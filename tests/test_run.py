@@ -108,7 +108,7 @@ def wget() -> str:
 
 
 def installed(program: str, *packages: str) -> str:
-    """A program that is there; else the test is skipped. `packages` bring it, if not the one of its name."""
+    """Return an installed program, or skip the test. `packages` bring it, if not the one of its name."""
     require(missing(program, *packages))
     return program
 
@@ -120,7 +120,7 @@ def is_allowed(*command: str) -> bool:
 
 @pytest.fixture(params=["as the system allows", "best effort"])
 def within(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """What a run is wrapped in: nothing, or what takes away all that the kernel has for confinement."""
+    """The command before a run: none, or one that denies all that the kernel has for confinement."""
     return WITHOUT_CONFINEMENT if request.param == "best effort" else ()
 
 

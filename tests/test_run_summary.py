@@ -73,7 +73,7 @@ print(json.dumps(report))
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a store with the lists of `LENGTHS`; of one of its accounts nobody may see the list."""
+    """Return a store with the lists of `LENGTHS`; one of its accounts hides its list."""
     folder = tmp_path_factory.mktemp("store")
     rows = "".join(f"{follower},{followee},{second}\n" for follower, followee, second in FOLLOWS)
     (folder / "follows.csv").write_text(f"follower,followee,followed_at\n{rows}")

@@ -221,7 +221,7 @@ def test_settling_does_not_wait_for_readers(graph_file: Path) -> None:
     writer = SqliteGraphWriter(graph_file, FrozenClock())
 
     def wait(times: int) -> bool:
-        """What SQLite asks whether to go on waiting for others."""
+        """SQLite's question whether to go on waiting for others."""
         waits.append(times)
         return False
 

@@ -608,7 +608,7 @@ def events_of(other: str, key: str) -> list[Event]:
 @pytest.mark.parametrize("is_former", [False, True])
 @pytest.mark.parametrize("name", ["anna", "ANNA", "@anna", "@Anna"])
 def test_an_event_that_names_an_account_by_username_is_rejected(store: OpenStore, name: str, is_former: bool) -> None:
-    """In every place of every kind, in every spelling, and nobody is created for it."""
+    """In every place of every kind, in every spelling, and no account is created for it."""
     store.accounts(AccountRecord("anna", key="17"), AccountRecord("fan", key="18"))
     store.apply(followed("18", "17", 100))
     if is_former:
@@ -624,7 +624,7 @@ def test_an_event_that_names_an_account_by_username_is_rejected(store: OpenStore
 
 
 def test_a_username_that_is_also_a_key_is_the_key(store: OpenStore) -> None:
-    """Also while it is nobody's any more: the erased account is meant then."""
+    """Also after the account is erased: the name means the erased account then."""
     store.accounts(AccountRecord("18", key="17"), AccountRecord("ben", key="18"))
 
     assert store.apply(followed("17", "18", 100), ErasureEvent("18", 200)) == [A, A]

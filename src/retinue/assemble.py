@@ -242,7 +242,7 @@ def clients(access: AccessStore, clock: Clock) -> Clients:
 
 
 def credentials(access: AccessStore, clock: Clock, *, registers: bool = False) -> Credentials:
-    """Who asks, with the operating system's randomness. `registers`: unknown clients become known when they ask."""
+    """Return the credentials check. `registers`: an unknown client is registered when it asks for a token."""
     return Credentials(access, clock, secrets.token_bytes, registers=registers)
 
 

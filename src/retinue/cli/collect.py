@@ -138,7 +138,7 @@ def diff(
 
 @dataclass(frozen=True)
 class _Wish:
-    """What is to be made of a collection. `rejected`: how many lines of the file of usernames are none."""
+    """The results wanted of a collection. `rejected`: the number of lines of the file that are not usernames."""
 
     kinds: list[str]
     into: str

@@ -1,4 +1,4 @@
-"""What an import says when it ends: a table, and notes on what needs attention; or JSON for programs."""
+"""The report at the end of an import: a table with notes on what needs attention, or JSON for programs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ _SHOWN_LISTS = 5
 
 @dataclass
 class Report:
-    """What came of each file. Seconds are missing for files that were not read to their end."""
+    """The results of each file. Seconds are missing for files that were not read to their end."""
 
     rejects: "RejectsFile"
     snapshot: "Snapshot | None"
@@ -57,7 +57,7 @@ class Report:
         return output.getvalue()
 
     def notes(self) -> str:
-        """What needs attention, a line each."""
+        """Return a line for each thing that needs attention."""
         return "".join(f"retinue: {note}\n" for note in self._notes())
 
     def _time(self) -> str | None:

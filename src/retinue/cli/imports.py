@@ -113,7 +113,7 @@ def _snapshot_second(accounts: list[Path] | None, follows: list[Path] | None, sn
 
 @dataclass
 class _Plan:
-    """What is to be loaded, and what comes of it."""
+    """The tables to load, and the report on them."""
 
     store: str
     accounts: "dict[Path, Table]"

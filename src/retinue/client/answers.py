@@ -228,7 +228,7 @@ def _data(answer: Answer, kind: type[_T]) -> tuple[_T, str] | Fault:
 
 
 def _foreign(answer: Answer) -> Fault:
-    """What is wrong with an answer that is not in the form of the service's, with the remedy if it has one."""
+    """Return the fault of an answer that is not in the API's form, with a remedy if there is one."""
     location = answer.headers.get("location") if answer.status in _REDIRECTS else None
     kind: Kind = "refused" if location or _NO_PATH in answer.body else _FOREIGN_KINDS.get(answer.status, "unusable")
     if location:

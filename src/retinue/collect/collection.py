@@ -42,7 +42,7 @@ class FileFacts(Struct, frozen=True):
 
 
 class Manifest(Struct, frozen=True):
-    """What a collection has, whatever the last run wanted. `lists`: how many of a kind are in which state.
+    """The contents of a collection, not only of its last run. `lists`: the number in each state, by kind.
 
     `counts` compares rows with the counts in profiles, as far as those are known. `is_complete`: every list was read to
     its end, and none may be capped. `uncounted_likely_caps`: how many lists end at a likely cap with an unknown count.

@@ -53,7 +53,7 @@ class PageRead(Struct, frozen=True, tag="page"):
 
 
 class InfoRead(Struct, frozen=True, tag="info"):
-    """What was said of an account; `only_counts` if no more than the counts of its lists was asked for."""
+    """An account's user info; `only_counts` if only the counts of its lists were requested."""
 
     name: str
     at: int

@@ -34,7 +34,7 @@ OnProgress = Callable[[int], None]
 
 
 class Tally(Struct):
-    """What became of a table's rows: what was new, what was known but told more, what told nothing new.
+    """The counts of a table's rows: new, known with something new (updated), and known.
 
     Of a dump also how many follows were ended, and from how many lists that was withheld.
     """

@@ -32,7 +32,7 @@ class Outcome(Struct):
     latest: int | None = None
 
     def report(self) -> dict[str, Any]:
-        """What the sender is told. `replaced` is in it only if it is not 0."""
+        """Return the answer to the sender. It has `replaced` only if that is not 0."""
         counts = {"applied": self.applied, "duplicate": self.duplicate, "rejected": self.rejected}
         return counts | ({"replaced": self.replaced} if self.replaced else {})
 

@@ -1,4 +1,4 @@
-"""What all kinds of tables have in common: their rows, and the check of their columns."""
+"""Rows of tables of any kind, and the check of their columns."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol

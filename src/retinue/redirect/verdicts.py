@@ -1,4 +1,4 @@
-"""What became of each list of a run: which of its rows were delivered, compared with the store if that is at hand."""
+"""A verdict for each list of a run: which of its rows were delivered, compared with the store if that is at hand."""
 
 from collections import Counter
 from collections.abc import Callable

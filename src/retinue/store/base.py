@@ -34,7 +34,7 @@ DAY_SECONDS = 86_400
 
 
 class Verdict(Enum):
-    """What became of a record or event; the value of a rejection is its reason.
+    """The result of a record or event; the value of a rejection is its reason.
 
     An imported record is accepted if its account or follow is new, and an update if it only told more of a known one.
     """
