@@ -178,6 +178,49 @@ def test_whenever_it_is_stopped_it_says_so_in_a_line(tmp_path: Path, number: sig
     assert "complete" in retinue("collect", "verify", str(folder))
 
 
+ODD_LOOP = """
+import asyncio, signal, sys
+from retinue.cli.signals import ending_in_order, run
+
+number, instant = int(sys.argv[1]), sys.argv[2]
+
+class Loop(asyncio.SelectorEventLoop):
+    def __init__(self):
+        if instant == "made":
+            signal.raise_signal(number)
+        super().__init__()
+
+    def close(self):
+        super().close()
+        if instant == "closed":
+            signal.raise_signal(number)
+
+class Policy(asyncio.DefaultEventLoopPolicy):
+    def new_event_loop(self):
+        return Loop()
+
+asyncio.set_event_loop_policy(Policy())
+try:
+    with ending_in_order():
+        run(lambda: asyncio.sleep(0.1))
+        print("went on")
+except Exception as ended:
+    sys.exit(ended.exit_code)
+"""
+
+
+@pytest.mark.parametrize("instant", ["made", "closed"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_while_the_loop_is_made_or_closed_ends_in_order(
+    number: signal.Signals, code: int, instant: str
+) -> None:
+    """It is held for that moment: no half loop, no traceback, and it is not lost."""
+    command = [sys.executable, "-c", ODD_LOOP, str(int(number)), instant]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (code, "", "") == (done.returncode, done.stdout, done.stderr)
+
+
 def test_who_is_told_not_to_heed_a_hangup_does_not(tmp_path: Path) -> None:
     """As `nohup` does it."""
     asked, is_sent = threading.Event(), threading.Event()

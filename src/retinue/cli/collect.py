@@ -225,7 +225,7 @@ def _run(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, st
                 return await Collector(client, journal, progress, outside, watching).run(plan)
 
     with view(plan, progress, outside.clock) as watching:
-        return run(collect(watching))
+        return run(lambda: collect(watching))
 
 
 def _write(folder: Path, kinds: list[str], wanted: "Sequence[Place]") -> "Manifest":

@@ -1,7 +1,7 @@
 """Signals that would end a program at once, for commands that have something to put away first."""
 
 import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
@@ -38,15 +38,17 @@ def ending_in_order() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run(coroutine: Coroutine[Any, Any, _T]) -> _T:
-    """Run an event loop that a signal ends between two of its steps; then the signal does what it does without a loop.
+def run(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """Run an event loop that a signal ends between two of its steps; then the signal does what it does without one.
 
-    By itself asyncio cancels from within the handler of Ctrl-C, so in the middle of whatever is being done.
+    By itself asyncio cancels from within the handler of Ctrl-C, so in the middle of whatever is being done. Signals that
+    come while the loop is made or closed are held until that is done: half a loop ends in a traceback.
     """
     import asyncio
 
     before = {number: signal.getsignal(number) for number in _heeded(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     came: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, before)
 
     async def cancellable() -> _T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -58,7 +60,11 @@ def run(coroutine: Coroutine[Any, Any, _T]) -> _T:
 
         for number in before:
             loop.add_signal_handler(number, stop, number)
-        return await coroutine
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        try:
+            return await main()
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, before)
 
     try:
         return asyncio.run(cancellable())
@@ -68,6 +74,7 @@ def run(coroutine: Coroutine[Any, Any, _T]) -> _T:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     signal.raise_signal(came[0])
     raise KeyboardInterrupt
 
