@@ -211,10 +211,8 @@ except Exception as ended:
 
 @pytest.mark.parametrize("instant", ["made", "closed"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_while_the_loop_is_made_or_closed_ends_in_order(
-    number: signal.Signals, code: int, instant: str
-) -> None:
-    """It is held for that moment: no half loop, no traceback, and it is not lost."""
+def test_a_signal_while_the_loop_is_made_or_closed_is_held(number: signal.Signals, code: int, instant: str) -> None:
+    """Until then, and not lost: the command ends in order, without a traceback."""
     command = [sys.executable, "-c", ODD_LOOP, str(int(number)), instant]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 

@@ -41,8 +41,8 @@ def ending_in_order() -> Iterator[None]:
 def run(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
     """Run an event loop that a signal ends between two of its steps; then the signal does what it does without one.
 
-    By itself asyncio cancels from within the handler of Ctrl-C, so in the middle of whatever is being done. Signals that
-    come while the loop is made or closed are held until that is done: half a loop ends in a traceback.
+    By itself asyncio cancels from within the handler of Ctrl-C, so in the middle of whatever is being done. Signals
+    that come while the loop is made or closed are held until that is done: half a loop ends in a traceback.
     """
     import asyncio
 
