@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import duckdb
@@ -87,17 +87,21 @@ def test_a_killed_import_leaves_no_copy_of_a_pipe(store_path: Path, tmp_path: Pa
     with pipe.open("wb") as writing:
         writing.write(CSV)
         writing.flush()
-        waiting_for(lambda: any(open_file.stat().st_size == len(CSV) for open_file in copies_of(importing.pid, folder)))
+        waiting_for(lambda: len(CSV) in sizes_of_copies(importing.pid, folder))
         importing.kill()
         importing.wait()
 
     assert [] == list(folder.iterdir())
 
 
-def copies_of(pid: int, folder: Path) -> list[Path]:
-    """The files in a folder that a process has open, named or not."""
-    opened = Path(f"/proc/{pid}/fd").iterdir()
-    return [each for each in opened if each.readlink().is_relative_to(folder)]
+def sizes_of_copies(pid: int, folder: Path) -> list[int]:
+    """The sizes of the files in a folder that a process has open, named or not."""
+    sizes = []
+    for opened in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # one that the process has closed meanwhile
+            if opened.readlink().is_relative_to(folder):
+                sizes.append(opened.stat().st_size)
+    return sizes
 
 
 def test_standard_input_may_be_a_file(store_path: Path, tmp_path: Path) -> None:
