@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "store.base": {"model"},
     "store.bulk": {"model"},
     "store.whole": {"model"},
-    "store.ledger": WORDS | {"store.base", "locks"},
+    "store.counter_file": WORDS | {"locks"},
+    "store.ledger": WORDS | {"store.base", "store.counter_file"},
     "store.client_rows": WORDS | {"store.base"},
     "store.opened": {"model", "store.base", "store.whole"},
     "store.profiles": {"model"},
@@ -113,8 +114,8 @@ AROUND_THE_STREAM = re.compile(
     r"|\.fileno\(\), 1\)|std(out|err)\.(detach|reconfigure|fileno)|(open|FileIO)\(1\b"
 )
 
-# `locks.py` says what a file system without locks means; a ledger locks for each answer.
-LOCKING = {"locks.py", "store/ledger.py"}
+# `locks.py` says what a file system without locks means; quota counters are locked for each answer.
+LOCKING = {"locks.py", "store/counter_file.py"}
 
 # A command that runs another one hands its environment on; a refused certificate is explained by what the TLS library
 # was given there.

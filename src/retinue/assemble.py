@@ -215,9 +215,9 @@ def open_access(store: str) -> OpenAccess:
     return SqliteAccess(files.access_path(path))
 
 
-def open_ledger(store: str, *, alone: bool = False) -> OpenLedger:
-    """The counters of quotas, beside the store. `alone`: nobody else will count there."""
-    file = FileLedger(beside(store, "quotas"), alone=alone)
+def open_ledger(store: str, *, alone: bool = False, creates: bool = True) -> OpenLedger:
+    """The counters of quotas, beside the store. `alone`: no other process will count there."""
+    file = FileLedger(beside(store, "quotas"), alone=alone, creates=creates)
     if is_location(store):
         ledger: OpenLedger = _cluster().open_ledger(store, file, _node(store))
         return ledger

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from retinue import assemble
 from retinue.access.audit import Auditor
 from retinue.access.quotas import Quotas
+from retinue.access.recount import Recount
 from retinue.access.tally import Tally
 from retinue.access.trail import Keeping, Trail
 from retinue.clock import Clock
@@ -34,6 +35,7 @@ from retinue.web.metrics import Measures, metrics_page
 
 FORGET_SECONDS = 60
 TIDY_SECONDS = 1
+RECOUNT_SECONDS = 1  # above what a worker waits before it sends its records
 
 _MIB = 1024 * 1024
 _HOUR = 3600
@@ -45,7 +47,7 @@ async def keep(station: Station) -> None:
     clock, settings = station.open_clock(), station.settings
     with (
         closing(assemble.open_access(settings.store)) as access,
-        closing(assemble.open_ledger(settings.store)) as ledger,
+        closing(assemble.open_ledger(settings.store, creates=False)) as ledger,
         closing(GraphThread(lambda: assemble.open_graph_writer(settings.store, clock))) as graph,
     ):
         tally = Tally()
@@ -55,6 +57,7 @@ async def keep(station: Station) -> None:
             asyncio.create_task(_forget(access, clock)),
             asyncio.create_task(_tidy(graph, clock)),
             asyncio.create_task(_settle(audit, ledger)),
+            asyncio.create_task(_recount(audit, ledger, access, settings, clock)),
         ]
         house = _House(settings, clock, access, graph, audit, tally)
         application = await house.application(Quotas(ledger, clock), station.open_faults())
@@ -150,6 +153,23 @@ async def _settle(audit: AuditKeeping, ledger: OpenLedger) -> None:
         except Exception:  # a chore that ended without a word would be missed too late
             _LOGGER.exception("audit and quotas are not safe from a power loss for now")
         await asyncio.sleep(ANCHOR_SECONDS)
+
+
+async def _recount(
+    audit: AuditKeeping, ledger: OpenLedger, access: AccessAndAudit, settings: Settings, clock: Clock
+) -> None:
+    """Restore counters that were damaged while the server runs, when all records of them are in the log."""
+    recount = Recount(ledger, assemble.audit_folder(settings.store, settings.audit_folder))
+    while True:
+        try:
+            if not audit.is_full:
+                for sentence in await recount.of_damaged(access, clock.now()):
+                    _LOGGER.warning("%s", sentence)
+        except (OSError, StoreError, StoreUnavailable) as error:
+            _LOGGER.warning("damaged counters of quotas stay refused for now: %s", error)
+        except Exception:  # a chore that ended without a word would be missed too late
+            _LOGGER.exception("damaged counters of quotas stay refused for now")
+        await asyncio.sleep(RECOUNT_SECONDS)
 
 
 async def _forget(access: AccessStore, clock: Clock) -> None:

@@ -14,11 +14,13 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from msgspec import json
 
 from retinue import assemble
+from retinue.access.recount import Recount
 from retinue.access.trail import lock_of
 from retinue.clock import SystemClock
 from retinue.errors import InputError
@@ -58,6 +60,7 @@ def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
     public = _bind(settings.host, settings.port, "port")
     management = _bind(_MANAGEMENT_HOST, settings.management_port, "management-port")
     scheme = "https" if settings.tls_cert else "http"
+    _recount_quotas(settings)
     addresses = (f"{scheme}://{_address(public)}", f"http://{_address(management)}")
     try:
         asyncio.run(_supervise(settings, public, management, lambda: announce(*addresses)))
@@ -183,7 +186,6 @@ def _require_usable(settings: Settings) -> None:
     _allow_open_files(settings.max_connections)
     assemble.open_graph(settings.store, SystemClock()).close()
     assemble.open_access(settings.store).close()
-    assemble.open_ledger(settings.store, alone=True).close()  # no other server may count there
     os.close(lock_of(assemble.audit_folder(settings.store, settings.audit_folder)))
     token_of(settings)
     if bool(settings.tls_cert) != bool(settings.tls_key):
@@ -193,6 +195,17 @@ def _require_usable(settings: Settings) -> None:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
         except (OSError, ssl.SSLError) as error:
             raise InputError(f"--tls-cert {settings.tls_cert}, --tls-key {settings.tls_key}: {error}") from error
+
+
+def _recount_quotas(settings: Settings) -> None:
+    """Restore counters of quotas that are missing or damaged, while no process of this server counts."""
+    with (
+        closing(assemble.open_ledger(settings.store, alone=True)) as ledger,  # no other server may count there
+        closing(assemble.open_access(settings.store)) as access,
+    ):
+        recount = Recount(ledger, assemble.audit_folder(settings.store, settings.audit_folder))
+        for sentence in asyncio.run(recount.at_start(access, SystemClock().now())):
+            _LOGGER.warning("%s", sentence)
 
 
 def _only_server_of(file: Path, store: str) -> int:

@@ -25,7 +25,7 @@ async def work(station: Station) -> None:
         closing(assemble.open_wire_graph(store, clock)) as graph,
         closing(assemble.open_hot_graph(store, graph, station.settings.image_mib)) as hot_graph,
         closing(assemble.open_access(store)) as access,
-        closing(assemble.open_ledger(store, alone=station.settings.workers == 1)) as ledger,
+        closing(assemble.open_ledger(store, alone=station.settings.workers == 1, creates=False)) as ledger,
         closing(SocketOutbox(station.open_audit(), asyncio.get_running_loop())) as outbox,
     ):
         statements = assemble.statements_sent(graph, access, ledger)

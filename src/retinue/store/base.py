@@ -4,7 +4,7 @@ Async, so that a store over the network can wait; the embedded one answers witho
 method says that it writes. Any method may raise `StoreUnavailable`. Stores know no HTTP and read no clock.
 """
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -270,11 +270,21 @@ class Allowance(Struct, frozen=True, gc=False):
     wait: int = 0
 
 
+class Counted(Struct, frozen=True):
+    """A client's counters as they are counted again: its day, and the calls of the last minute by their second."""
+
+    used: Used
+    answers: Mapping[int, int]
+    tokens: Mapping[int, int]
+
+
 class Ledger(Protocol):
     """What each client used, counted for all processes of a server together. Waits for other processes at most for
     the microseconds of their counting; what a killed process counted stays counted.
 
-    A day that begins (UTC) starts from nothing. The short-term limit slides over the seconds before the present one.
+    A day that begins (UTC) starts from nothing, and never begins twice: with a clock that was put back, counting goes
+    on with the newest day. The short-term limit slides over the seconds before the present one. Counters that are not
+    what was written raise `StoreUnavailable`.
     """
 
     def used(self, meter: Meter, second: int) -> Used:
@@ -301,6 +311,29 @@ class Ledger(Protocol):
 
         What is not admitted is not counted.
         """
+        ...
+
+
+class Restoring(Protocol):
+    """Counters that can be lost or damaged, and counted again from the audit log."""
+
+    @property
+    def is_recounted(self) -> bool:
+        """Whether all that was counted before they began has been restored."""
+        ...
+
+    def set_recounted(self) -> None:
+        """Note that all that was counted before they began has been restored."""
+        ...
+
+    def damaged(self) -> dict[int, bytes]:
+        """Return the damaged records by the number of their client. A record that is just being written is there too,
+        but not twice with the same bytes.
+        """
+        ...
+
+    def restore(self, meter: Meter, second: int, counted: Counted) -> None:
+        """Count anew what was counted up to a second of its day. Only for a record that no process writes."""
         ...
 
 

@@ -1,85 +1,67 @@
-"""Counters of what clients used, in a file that all processes of a server map into their memory.
+"""Counters of what clients used, shared by all processes of a server.
 
-One record for each client, at the place of its number. Whoever counts holds the file's lock (`flock`), which the kernel
-takes back from a process that dies; looking needs no lock. What is counted is in the kernel's hands at once, so it
-survives the end of any process; after a power loss what was counted since the last `settle` may be missing.
+A record for each client, in a file that they map into their memory (`counter_file.py`). A process that counts holds
+the file's lock (`flock`), which the kernel takes back from a process that dies; reading needs no lock. What is counted
+is in the kernel's hands at once, so it survives the end of any process; after a power loss what was counted since the
+last `settle` may be missing. A record that is not what was written is refused until it is counted again.
 """
 
-import fcntl
-import mmap
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from struct import Struct
 
-from retinue.durable import sync
-from retinue.errors import StoreError, StoreUnavailable
-from retinue.locks import lock, unlockable
+from retinue.errors import StoreUnavailable
 from retinue.model import Meter, Pool, Quota, Rate, Used
-from retinue.store.base import DAY_SECONDS, Allowance
-
-MAGIC = b"retinue ledger 1"
-FILE_MODE = 0o600
-FIRST_RECORDS = 64
+from retinue.store.base import DAY_SECONDS, Allowance, Counted
+from retinue.store.counter_file import RECORD_BYTES, CounterFile
 
 _BUCKETS = 60  # one for each second; no short-term limit looks back further
-# A record: whose it is, the day, its list calls, list rows, other calls; then the window of answers, and that of calls
-# for tokens. A window: its newest second, how long it is, the calls in it, those in its newest second; then the calls
-# in each second before, by its remainder.
-_HEAD = Struct("<9q")  # the record up to the seconds of the first window
-_COUNTS = Struct("<7q")  # its part that changes with each answer
-_DAILY = Struct("<3q")
-_COUNTS_AT = 16
-_DAY = Struct("<5q")
-_SUM = Struct("<4q")
+# The head of a record: the client's creation, the day, its list calls, list rows and other calls; then of the window
+# of answers its newest second, its length, the calls in it and those in its newest second. The window has the calls of
+# each second before the newest, by the second's remainder. That of calls for tokens has its newest second in front.
+_HEAD = Struct("<9q")
 _WINDOW = Struct(f"<{_BUCKETS}I")
-_ANSWERS_AT = _DAY.size
-_TOKENS_AT = _ANSWERS_AT + _SUM.size + _WINDOW.size
-_RECORD_BYTES = 640
+_TOKENS = Struct(f"<q{_BUCKETS}I")
+_HEAD_BYTES = _HEAD.size
+_CHECKSUM_BYTES = 4
+_ANSWERS_AT = _HEAD_BYTES + _CHECKSUM_BYTES
+_TOKENS_AT = _ANSWERS_AT + _WINDOW.size + _CHECKSUM_BYTES
+_PARTS = ((0, _HEAD_BYTES), (_ANSWERS_AT, _WINDOW.size), (_TOKENS_AT, _TOKENS.size))
+_MOST_CALLS = 2**32 - 1  # in a second, in the file
 _LISTS = Pool.LISTS
+
+_Head = tuple[int, int, int, int, int, int, int, int, int]
 
 
 class FileLedger:
-    """A `Ledger`. Who is `alone` holds the lock for good, which spares two calls of the kernel for each answer.
+    """A `Ledger` in a file. With `alone` no other process may count there, and no lock is taken for each answer.
 
-    Raises `StoreError` if the file cannot be used or locked, such as while another server is alone with it.
+    Without `creates` the file must exist. A day never goes back: with a clock that was put back, counting goes on with
+    the newest day that was counted. Raises `StoreError` if the file cannot be used or locked, such as while another
+    server is alone with it. Counting raises `StoreUnavailable` if the client's record is damaged.
     """
 
-    def __init__(self, path: Path, *, alone: bool = False) -> None:
-        self._path = path
-        self._alone = False
-        try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
-        except OSError as error:
-            raise StoreError(f"{path}: the counters of quotas cannot be kept here: {error.strerror}") from error
-        try:
-            self._begin(alone=alone)
-            self._remap()
-        except BaseException:
-            os.close(self._descriptor)
-            raise
+    def __init__(self, path: Path, *, alone: bool = False, creates: bool = True) -> None:
+        self._file = CounterFile(path, _PARTS, alone=alone, creates=creates)
+
+    def day(self, meter: Meter, second: int) -> int:
+        """Return the day that a second's calls count for."""
+        return self._at(meter, second)[1]
 
     def used(self, meter: Meter, second: int) -> Used:
         """What was used on a second's day."""
-        place = meter.id * _RECORD_BYTES
-        if place + _RECORD_BYTES > os.fstat(self._descriptor).st_size:
+        if not self._file.has(meter.id):
             return Used()
-        _, _, calls, rows, others, *_ = self._day(meter, second)
+        _, _, calls, rows, others, *_ = self._at(meter, second)
         return Used(calls, rows, others)
 
     def room(self, meter: Meter, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
         """How many of the wanted rows there is quota for; 0 where there is none for a call."""
         # This and `charge` are run for each answer: few calls, and few places in memory.
-        place = meter.id * _RECORD_BYTES
-        if place > self._last:
-            self._make_room(meter.id + 1)
-        since, day, calls, rows, others, _, seconds, total, _ = _HEAD.unpack_from(self._map, place)
-        if since != meter.since or not 0 <= day - second // DAY_SECONDS <= 1:
-            calls = rows = others = 0
+        _, _, calls, rows, others, _, seconds, total, _ = self._at(meter, second)
         rate = quota.rate
         # An older total is never too small, since calls only leave a window as it moves on.
-        may_be_full = rate is not None and since == meter.since and (total >= rate.calls or seconds != rate.seconds)
+        may_be_full = rate is not None and (total >= rate.calls or seconds != rate.seconds)
         if may_be_full and self.left(meter, second, pool, quota).wait:
             return 0
         if pool is not _LISTS:
@@ -90,28 +72,34 @@ class FileLedger:
 
     def left(self, meter: Meter, second: int, pool: Pool, quota: Quota) -> Allowance:
         """What is left of a quota."""
-        since, _, calls, rows, others, newest, *_ = self._day(meter, second)
+        since, day, calls, rows, others, newest, _, _, current = self._at(meter, second)
         wait = 0
-        if quota.rate is not None and since == meter.since:
-            wait = _wait(*_moved(self._counts(self._place(meter) + _ANSWERS_AT), newest, second), quota.rate)
-        return _left(calls if pool is _LISTS else others, rows, pool, quota, second, wait)
+        if quota.rate is not None and since:
+            counts = self._counts(self._file.place(meter.id), newest, current)
+            wait = _wait(*_moved(counts, newest, second), quota.rate)
+        limit, used = (quota.list_calls, calls) if pool is _LISTS else (quota.other_calls, others)
+        most_rows = quota.list_rows if pool is _LISTS else None
+        return Allowance(
+            limit,
+            None if limit is None else limit - used,
+            None if most_rows is None else most_rows - rows,
+            (day + 1) * DAY_SECONDS - second,
+            wait,
+        )
 
     def charge(self, meter: Meter, second: int, pool: Pool, rows: int, quota: Quota) -> Allowance | None:
         """Count one answer and its rows, if that passes no limit."""
-        place = meter.id * _RECORD_BYTES
-        if place > self._last:
-            self._make_room(meter.id + 1)
-        if not self._alone:
-            self._lock()
+        file = self._file
+        place = file.place(meter.id)
+        file.lock()
         try:
-            since, day, calls, all_rows, others, newest, seconds, total, current = _HEAD.unpack_from(self._map, place)
-            if since != meter.since or not 0 <= day - second // DAY_SECONDS <= 1:
-                self._new_day(place, meter, second)
-                _, _, calls, all_rows, others, newest, seconds, total, current = _HEAD.unpack_from(self._map, place)
+            since, day, calls, all_rows, others, newest, seconds, total, current = self._at(meter, second)
+            if not since:
+                self._clear(place)
             rate = quota.rate
             if rate is not None:
                 if newest != second or seconds != rate.seconds:
-                    newest, total, current = self._move(place + _ANSWERS_AT, second, rate.seconds)
+                    newest, total, current = self._move(place, newest, current, second, rate.seconds)
                     seconds = rate.seconds
                 if total >= rate.calls:
                     return None
@@ -124,150 +112,110 @@ class FileLedger:
                 limit, used, most_rows = quota.other_calls, others, None
             if (limit is not None and used > limit) or (most_rows is not None and all_rows > most_rows):
                 return None
-            counts = (calls, all_rows, others, newest, seconds, total, current)
-            _COUNTS.pack_into(self._map, place + _COUNTS_AT, *counts)
+            counted = _HEAD.pack(meter.since, day, calls, all_rows, others, newest, seconds, total, current)
+            file.write(place, counted)
         finally:
-            if not self._alone:
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            file.unlock()
         return Allowance(
             limit,
             None if limit is None else limit - used,
             None if most_rows is None else most_rows - all_rows,
-            DAY_SECONDS - second % DAY_SECONDS,
+            (day + 1) * DAY_SECONDS - second,
         )
 
     def admit(self, meter: Meter, second: int, rate: Rate) -> int:
         """Count a call for a token: 0, or in how many seconds it is worth trying again."""
-        start = self._place(meter)
-        place = start + _TOKENS_AT
-        with self._locked():
-            if _DAY.unpack_from(self._map, start)[0] != meter.since:
-                self._new_day(start, meter, second)
-            newest, total, current = self._move(place, second, rate.seconds)
-            if total >= rate.calls:
-                return _wait(self._counts(place), newest, rate)
-            _SUM.pack_into(self._map, place, newest, rate.seconds, total + 1, current + 1)
-            return 0
+        place = self._file.place(meter.id)
+        with self._file.locked():
+            since, day, *_ = self._at(meter, second)
+            if not since:
+                self._clear(place)
+                self._file.write(place, _HEAD.pack(meter.since, day, 0, 0, 0, 0, 0, 0, 0))
+            newest, *counts = _TOKENS.unpack(self._part(place, _TOKENS_AT, _TOKENS.size))
+            counts, newest = _moved(counts, newest, second)
+            wait = _wait(counts, newest, rate)
+            if not wait:
+                counts[newest % _BUCKETS] += 1
+                self._file.write(place + _TOKENS_AT, _TOKENS.pack(newest, *counts))
+            return wait
+
+    @property
+    def is_recounted(self) -> bool:
+        """Whether what was counted before the file was made has been restored."""
+        return self._file.is_recounted
+
+    def set_recounted(self) -> None:
+        """Note that all that was counted before the file was made has been restored."""
+        self._file.set_recounted()
+
+    def damaged(self) -> dict[int, bytes]:
+        """Return the damaged records by the number of their client. A record that is just being written is there too,
+        but not twice with the same bytes.
+        """
+        return self._file.damaged()
+
+    def restore(self, meter: Meter, second: int, counted: Counted) -> None:
+        """Count anew what was counted up to a second of its day. Only for a record that no process writes."""
+        place = self._file.place(meter.id)
+        answers, tokens = (_by_remainder(calls, second) for calls in (counted.answers, counted.tokens))
+        self._file.write(place + _TOKENS_AT, _TOKENS.pack(second, *tokens))
+        self._file.write(place + _ANSWERS_AT, _WINDOW.pack(*answers))
+        used, current = counted.used, answers[second % _BUCKETS]
+        day = second // DAY_SECONDS
+        counts = (used.list_calls, used.list_rows, used.other_calls)
+        self._file.write(place, _HEAD.pack(meter.since, day, *counts, second, 0, 0, current))
 
     def settle(self) -> None:
         """Make what was counted survive a power loss."""
-        self._map.flush()
+        self._file.settle()
 
     def close(self) -> None:
         """Give the file back."""
-        self._map.close()
-        os.close(self._descriptor)
+        self._file.close()
 
-    # --- windows ----------------------------------------------------------------------------------------------------
+    def _at(self, meter: Meter, second: int) -> _Head:
+        """Return a record's head with what it counts on a second's day; its creation is 0 if it is another client's."""
+        place = self._file.place(meter.id)
+        head: _Head = _HEAD.unpack(self._part(place, 0, _HEAD_BYTES))
+        today = second // DAY_SECONDS
+        if head[0] != meter.since:
+            return (0, today, 0, 0, 0, 0, 0, 0, 0)
+        return head if head[1] >= today else (head[0], today, 0, 0, 0, *head[5:])
 
-    def _counts(self, place: int) -> list[int]:
-        """The calls in each second of a window, by its remainder."""
-        newest, _, _, current = _SUM.unpack_from(self._map, place)
-        counts = list(_WINDOW.unpack_from(self._map, place + _SUM.size))
+    def _part(self, place: int, offset: int, size: int) -> bytes:
+        part = self._file.read(place + offset, size)
+        if part is None:
+            raise StoreUnavailable(
+                f"{self._file.path}: the counters of client {place // RECORD_BYTES} are damaged; "
+                "a server counts them again from its audit log"
+            )
+        return part
+
+    def _clear(self, place: int) -> None:
+        """Empty the windows. The head comes after them: killed in between, they are of no client yet."""
+        self._file.write(place + _ANSWERS_AT, bytes(_WINDOW.size))
+        self._file.write(place + _TOKENS_AT, bytes(_TOKENS.size))
+
+    def _counts(self, place: int, newest: int, current: int) -> list[int]:
+        """Return the calls in each second of the window of answers, by its remainder."""
+        counts = list(_WINDOW.unpack(self._part(place, _ANSWERS_AT, _WINDOW.size)))
         counts[newest % _BUCKETS] = current
         return counts
 
-    def _move(self, place: int, second: int, seconds: int) -> tuple[int, int, int]:
-        """Bring a window to a second and to a length; the second it is at then, the calls in it and in that second."""
-        counts, newest = _moved(self._counts(place), _SUM.unpack_from(self._map, place)[0], second)
-        total = sum(_in_window(counts, newest, seconds))
-        current = counts[newest % _BUCKETS]
-        _WINDOW.pack_into(self._map, place + _SUM.size, *counts)
-        _SUM.pack_into(self._map, place, newest, seconds, total, current)
-        return newest, total, current
-
-    # --- the file ---------------------------------------------------------------------------------------------------
-
-    def _lock(self) -> None:
-        """Wait for the lock. Raises `StoreUnavailable`."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            raise StoreUnavailable(unlockable(self._path, error)) from error
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        if self._alone:
-            yield
-            return
-        self._lock()
-        try:
-            yield
-        finally:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-
-    def _begin(self, *, alone: bool) -> None:
-        """Make the file if it is new; who only looks needs no lock for it, and does not wait for who is alone."""
-        if alone:
-            lock(self._descriptor, self._path, "another server counts here; one server serves a store")
-            self._alone = True
-        if os.fstat(self._descriptor).st_size < FIRST_RECORDS * _RECORD_BYTES:
-            with self._locked():
-                self._make()
-        if os.pread(self._descriptor, len(MAGIC), 0) != MAGIC:
-            raise StoreError(f"{self._path}: holds no counters of quotas; remove it, and today's begin at nothing")
-
-    def _make(self) -> None:
-        """Record 0 is no client's; its place is the head's."""
-        if os.fstat(self._descriptor).st_size == 0:
-            os.pwrite(self._descriptor, MAGIC, 0)
-            sync(self._path.parent)
-        if os.pread(self._descriptor, len(MAGIC), 0) == MAGIC:
-            self._grow(FIRST_RECORDS)
-
-    def _grow(self, records: int) -> None:
-        # Room is taken now: writing through a map into a hole that no disk has room for would end the process.
-        os.posix_fallocate(self._descriptor, 0, records * _RECORD_BYTES)
-
-    def _day(self, meter: Meter, second: int) -> tuple[int, ...]:
-        """A record's head, with what it counts on a second's day."""
-        place = self._place(meter)
-        since, day, *counts = _HEAD.unpack_from(self._map, place)
-        # A clock that is put back over midnight begins no day again.
-        if since != meter.since or not 0 <= day - second // DAY_SECONDS <= 1:
-            counts[:3] = 0, 0, 0
-        return since, day, *counts
-
-    def _place(self, meter: Meter) -> int:
-        """Where a client's record begins; the file grows with the first that would not fit."""
-        place = meter.id * _RECORD_BYTES
-        if place > self._last:
-            self._make_room(meter.id + 1)
-        return place
-
-    def _remap(self) -> None:
-        self._map = mmap.mmap(self._descriptor, 0)
-        self._last = len(self._map) - _RECORD_BYTES
-
-    def _make_room(self, records: int) -> None:
-        try:
-            if os.fstat(self._descriptor).st_size < records * _RECORD_BYTES:
-                with self._locked():
-                    self._grow(2 * records)
-            self._map.close()
-            self._remap()
-        except OSError as error:
-            raise StoreUnavailable(f"{self._path}: {error.strerror}") from error
-
-    def _new_day(self, place: int, meter: Meter, second: int) -> None:
-        """Begin a second's day. Counters first: killed in between, they are nobody's yet."""
-        if _DAY.unpack_from(self._map, place)[0] != meter.since:
-            self._map[place + _ANSWERS_AT : place + _RECORD_BYTES] = bytes(_RECORD_BYTES - _ANSWERS_AT)
-        _DAILY.pack_into(self._map, place + _COUNTS_AT, 0, 0, 0)
-        _DAY.pack_into(self._map, place, meter.since, second // DAY_SECONDS, 0, 0, 0)
+    def _move(self, place: int, newest: int, current: int, second: int, seconds: int) -> tuple[int, int, int]:
+        """Bring the window of answers to a second; the second it is at then, the calls in it and in that second."""
+        counts, newest = _moved(self._counts(place, newest, current), newest, second)
+        self._file.write(place + _ANSWERS_AT, _WINDOW.pack(*counts))
+        return newest, sum(_in_window(counts, newest, seconds)), counts[newest % _BUCKETS]
 
 
-def _left(calls: int, rows: int, pool: Pool, quota: Quota, second: int, wait: int = 0) -> Allowance:
-    """What a pool has left; less than nothing where that would pass a limit."""
-    limit = quota.list_calls if pool is _LISTS else quota.other_calls
-    most_rows = quota.list_rows if pool is _LISTS else None
-    return Allowance(
-        limit,
-        None if limit is None else limit - calls,
-        None if most_rows is None else most_rows - rows,
-        DAY_SECONDS - second % DAY_SECONDS,
-        wait,
-    )
+def _by_remainder(calls: Mapping[int, int], second: int) -> list[int]:
+    """Return the calls of the last seconds as a window has them."""
+    counts = [0] * _BUCKETS
+    for at, count in calls.items():
+        if 0 <= second - at < _BUCKETS:
+            counts[at % _BUCKETS] = min(count, _MOST_CALLS)
+    return counts
 
 
 def _moved(counts: list[int], newest: int, second: int) -> tuple[list[int], int]:

@@ -3,7 +3,17 @@
 from typing import Protocol, runtime_checkable
 
 from retinue.model import Account, Shown_co, Stretch
-from retinue.store.base import AccessStore, AuditStore, Checker, GraphReader, GraphWriter, HotGraph, Ledger, Run
+from retinue.store.base import (
+    AccessStore,
+    AuditStore,
+    Checker,
+    GraphReader,
+    GraphWriter,
+    HotGraph,
+    Ledger,
+    Restoring,
+    Run,
+)
 from retinue.store.whole import WholeGraph
 
 
@@ -44,7 +54,7 @@ class OpenAccess(AccessStore, AuditStore, Closing, Protocol):
     """Clients, tokens and the audit's anchor."""
 
 
-class OpenLedger(Ledger, Closing, Protocol):
+class OpenLedger(Ledger, Restoring, Closing, Protocol):
     """The counters of quotas."""
 
     def settle(self) -> None:

@@ -9,7 +9,7 @@ The short-term limit and the one of calls for tokens count each machine by itsel
 """
 
 from retinue.model import Meter, Pool, Quota, Rate, Used
-from retinue.store.base import DAY_SECONDS, Allowance
+from retinue.store.base import Allowance, Counted
 from retinue.store.cassandra.session import Row, Session
 from retinue.store.cassandra.share import NOTHING, Amounts, Share, amounts_of, asked_of, is_limited, share_of, total
 from retinue.store.ledger import FileLedger
@@ -33,7 +33,7 @@ class LeasedLedger:
 
     def used(self, meter: Meter, second: int) -> Used:
         """What was used here on a second's day, and what other machines were granted: they may have used it."""
-        granted = self._granted(meter, second // DAY_SECONDS)
+        granted = self._granted(meter, self._file.day(meter, second))
         granted[self._node] = amounts_of(self._file.used(meter, second))
         return Used(*total(granted.values()))
 
@@ -64,6 +64,23 @@ class LeasedLedger:
         """Count a call for a token: 0, or in how many seconds it is worth trying again."""
         return self._file.admit(meter, second, rate)
 
+    @property
+    def is_recounted(self) -> bool:
+        """Whether all that was counted here before the file was made has been restored."""
+        return self._file.is_recounted
+
+    def set_recounted(self) -> None:
+        """Note that all that was counted here before the file was made has been restored."""
+        self._file.set_recounted()
+
+    def damaged(self) -> dict[int, bytes]:
+        """Return the damaged records by the number of their client."""
+        return self._file.damaged()
+
+    def restore(self, meter: Meter, second: int, counted: Counted) -> None:
+        """Count anew what was counted here up to a second of its day."""
+        self._file.restore(meter, second, counted)
+
     def settle(self) -> None:
         """Make what was counted here survive a power loss."""
         self._file.settle()
@@ -93,10 +110,10 @@ class LeasedLedger:
 
     def _share(self, meter: Meter, second: int, quota: Quota) -> Share:
         """What this process knows of this machine's share, or what is in the keyspace if it knows nothing."""
-        share = self._shares.get(meter.id)
-        if share is not None and share.is_of(meter, second, quota):
+        share, day = self._shares.get(meter.id), self._file.day(meter, second)
+        if share is not None and share.is_of(meter, day, quota):
             return share
-        return self._grown(share_of(meter, second // DAY_SECONDS, quota, {}, self._node), second, NOTHING)
+        return self._grown(share_of(meter, day, quota, {}, self._node), second, NOTHING)
 
     def _grown(self, share: Share, second: int, asked: Amounts) -> Share:
         """The share as it stands in the keyspace, larger where what is asked fits, but not into what is granted."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from retinue.model import Meter, Pool, Quota, Rate, Used
-from retinue.store.base import DAY_SECONDS, Allowance
+from retinue.store.base import Allowance
 
 Amounts = tuple[int, int, int]
 
@@ -33,9 +33,9 @@ class Share(Struct, frozen=True):
     ceiling: Quota
     spare: Amounts
 
-    def is_of(self, meter: Meter, second: int, quota: Quota) -> bool:
-        """Whether it can be gone by. A clock that is put back over midnight begins no day again."""
-        return self.meter == meter and 0 <= self.day - second // DAY_SECONDS <= 1 and self.quota == quota
+    def is_of(self, meter: Meter, day: int, quota: Quota) -> bool:
+        """Whether it is a client's share of a day's quota."""
+        return self.meter == meter and self.day == day and self.quota == quota
 
     def fits(self, used: Used, asked: Amounts) -> bool:
         """Whether there may be so much more, when so much is used."""

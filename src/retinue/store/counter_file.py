@@ -1,0 +1,183 @@
+"""The file of quota counters: a record of checked parts for each client, mapped into memory by all processes.
+
+The checksum of a part includes its place, so zeros, changed bytes and parts in each other's place are told from what
+was written. The meaning of the counters is for `ledger.py`.
+"""
+
+import fcntl
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from struct import Struct
+from zlib import crc32
+
+from retinue.durable import sync
+from retinue.errors import StoreError, StoreUnavailable
+from retinue.locks import lock, unlockable
+
+MAGIC = b"retinue ledger 2"
+FILE_MODE = 0o600
+FIRST_RECORDS = 64
+RECORD_BYTES = 640
+
+# The magic, the number of records made, and whether they go on from what was counted before the file was made.
+_HEADER = Struct("<16s2q")
+_CHECKSUM = Struct("<I")
+
+
+class CounterFile:
+    """A mapped file of records. The file's header is in the place of record 0, which belongs to no client.
+
+    With `alone` this process holds the lock until it closes the file, which saves two system calls an answer. Without
+    `creates` the file must exist. `parts` are the places and sizes of a record's parts, without their checksums.
+    Raises `StoreError` if the file cannot be used or locked.
+    """
+
+    def __init__(self, path: Path, parts: tuple[tuple[int, int], ...], *, alone: bool, creates: bool) -> None:
+        self.path = path
+        self.alone = False
+        self._parts = parts
+        try:
+            # A link is not followed: it may lead to a file that was never meant for this.
+            flags = os.O_RDWR | os.O_NOFOLLOW | (os.O_CREAT if creates else 0)
+            self._descriptor = os.open(path, flags, FILE_MODE)
+        except OSError as error:
+            raise StoreError(f"{path}: the counters of quotas cannot be kept here: {error.strerror}") from error
+        try:
+            self._begin(alone=alone)
+            self._remap()
+        except OSError as error:
+            os.close(self._descriptor)
+            raise StoreError(f"{path}: the counters of quotas cannot be kept here: {error.strerror}") from error
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    @property
+    def is_recounted(self) -> bool:
+        """Whether what was counted before the file was made has been added to it."""
+        return bool(self._header()[2])
+
+    def place(self, number: int) -> int:
+        """Return where a record begins; the file grows if it ends before that. Raises `StoreUnavailable`."""
+        place = number * RECORD_BYTES
+        if place > self._last:
+            self._make_room(number + 1)
+        return place
+
+    def has(self, number: int) -> bool:
+        """Return whether the file has grown to a record."""
+        return (number + 1) * RECORD_BYTES <= os.fstat(self._descriptor).st_size
+
+    def read(self, place: int, size: int) -> bytes | None:
+        """Return the part at a place; None if it is not what was written."""
+        end = place + size
+        part = self._map[place:end]
+        return part if _CHECKSUM.unpack_from(self._map, end)[0] == crc32(part, place) else None
+
+    def write(self, place: int, part: bytes) -> None:
+        """Put a part at a place, in one step of memory: a process that is killed leaves the old one or the new."""
+        sealed = part + _CHECKSUM.pack(crc32(part, place))
+        self._map[place : place + len(sealed)] = sealed
+
+    def damaged(self) -> dict[int, bytes]:
+        """Return the records of which a part is not what was written, by their number."""
+        found = {}
+        for number in range(1, len(self._map) // RECORD_BYTES):
+            start = number * RECORD_BYTES
+            if any(self.read(start + place, size) is None for place, size in self._parts):
+                found[number] = self._map[start : start + RECORD_BYTES]
+        return found
+
+    def set_recounted(self) -> None:
+        """Note that the records go on from what was counted before the file was made."""
+        self.write(0, _HEADER.pack(MAGIC, self._header()[1], 1))
+
+    def lock(self) -> None:
+        """Wait for the lock, unless this process holds it anyway. Raises `StoreUnavailable`."""
+        if self.alone:
+            return
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            raise StoreUnavailable(unlockable(self.path, error)) from error
+
+    def unlock(self) -> None:
+        """Give the lock back."""
+        if not self.alone:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock."""
+        self.lock()
+        try:
+            yield
+        finally:
+            self.unlock()
+
+    def settle(self) -> None:
+        """Make what was written survive a power loss."""
+        self._map.flush()
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._map.close()
+        os.close(self._descriptor)
+
+    def _begin(self, *, alone: bool) -> None:
+        """Make the file if it is new. A reader needs no lock and does not wait for a process that is alone."""
+        if alone:
+            lock(self._descriptor, self.path, "another server counts here; one server serves a store")
+            self.alone = True
+        if not os.fstat(self._descriptor).st_size:
+            with self.locked():
+                if not os.fstat(self._descriptor).st_size:
+                    self._grow(0, FIRST_RECORDS, is_recounted=0)
+            sync(self.path.parent)
+        magic, records, _ = self._header()
+        if magic != MAGIC:
+            raise StoreError(
+                f"{self.path}: holds no counters of quotas, or is damaged; remove it while no server runs, "
+                "and the next one counts today's calls again from the audit log"
+            )
+        if not self.has(records - 1):  # it was cut: what is missing comes back as zeros, which are damage
+            os.posix_fallocate(self._descriptor, 0, records * RECORD_BYTES)
+
+    def _header(self) -> tuple[bytes, int, int]:
+        """Return the header; without its magic if it is not what was written."""
+        sealed = os.pread(self._descriptor, _HEADER.size + _CHECKSUM.size, 0)
+        header = sealed[: _HEADER.size]
+        if sealed[_HEADER.size :] != _CHECKSUM.pack(crc32(header)):
+            return b"", 0, 0
+        magic, records, is_recounted = _HEADER.unpack(header)
+        return magic, records, is_recounted
+
+    def _grow(self, before: int, records: int, *, is_recounted: int) -> None:
+        """Add empty records, and only then count them in the header."""
+        # Room is taken now: writing through a map into a hole that no disk has room for would end the process.
+        os.posix_fallocate(self._descriptor, 0, records * RECORD_BYTES)
+        for number in range(max(1, before), records):
+            for offset, size in self._parts:
+                place = number * RECORD_BYTES + offset
+                os.pwrite(self._descriptor, bytes(size) + _CHECKSUM.pack(crc32(bytes(size), place)), place)
+        header = _HEADER.pack(MAGIC, records, is_recounted)
+        os.pwrite(self._descriptor, header + _CHECKSUM.pack(crc32(header)), 0)
+
+    def _make_room(self, records: int) -> None:
+        try:
+            if self._header()[1] < records:  # a reader of a file that has grown does not wait for the lock
+                with self.locked():
+                    _, made, is_recounted = self._header()
+                    if made < records:
+                        self._grow(made, 2 * records, is_recounted=is_recounted)
+            self._map.close()
+            self._remap()
+        except OSError as error:
+            raise StoreUnavailable(f"{self.path}: {error.strerror}") from error
+
+    def _remap(self) -> None:
+        self._map = mmap.mmap(self._descriptor, 0)
+        self._last = len(self._map) - RECORD_BYTES
