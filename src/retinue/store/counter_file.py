@@ -25,6 +25,7 @@ RECORD_BYTES = 640
 # The magic, the number of records made, and whether they go on from what was counted before the file was made.
 _HEADER = Struct("<16s2q")
 _CHECKSUM = Struct("<I")
+_RESIDUE = 0x2144DF1C  # the checksum of anything with its own checksum behind it
 
 
 class CounterFile:
@@ -72,10 +73,9 @@ class CounterFile:
         return (number + 1) * RECORD_BYTES <= os.fstat(self._descriptor).st_size
 
     def read(self, place: int, size: int) -> bytes | None:
-        """Return the part at a place; None if it is not what was written."""
-        end = place + size
-        part = self._map[place:end]
-        return part if _CHECKSUM.unpack_from(self._map, end)[0] == crc32(part, place) else None
+        """Return the part at a place, and its checksum behind it; None if it is not what was written."""
+        sealed = self._map[place : place + size + _CHECKSUM.size]
+        return sealed if crc32(sealed, place) == _RESIDUE else None
 
     def write(self, place: int, part: bytes) -> None:
         """Put a part at a place, in one step of memory: a process that is killed leaves the old one or the new."""

@@ -91,7 +91,8 @@ class FileLedger:
         """Count one answer and its rows, if that passes no limit."""
         file = self._file
         place = file.place(meter.id)
-        file.lock()
+        if not file.alone:
+            file.lock()
         try:
             since, day, calls, all_rows, others, newest, seconds, total, current = self._at(meter, second)
             if not since:
@@ -115,7 +116,8 @@ class FileLedger:
             counted = _HEAD.pack(meter.since, day, calls, all_rows, others, newest, seconds, total, current)
             file.write(place, counted)
         finally:
-            file.unlock()
+            if not file.alone:
+                file.unlock()
         return Allowance(
             limit,
             None if limit is None else limit - used,
@@ -131,7 +133,7 @@ class FileLedger:
             if not since:
                 self._clear(place)
                 self._file.write(place, _HEAD.pack(meter.since, day, 0, 0, 0, 0, 0, 0, 0))
-            newest, *counts = _TOKENS.unpack(self._part(place, _TOKENS_AT, _TOKENS.size))
+            newest, *counts = _TOKENS.unpack_from(self._part(place, _TOKENS_AT, _TOKENS.size))
             counts, newest = _moved(counts, newest, second)
             wait = _wait(counts, newest, rate)
             if not wait:
@@ -176,7 +178,10 @@ class FileLedger:
     def _at(self, meter: Meter, second: int) -> _Head:
         """Return a record's head with what it counts on a second's day; its creation is 0 if it is another client's."""
         place = self._file.place(meter.id)
-        head: _Head = _HEAD.unpack(self._part(place, 0, _HEAD_BYTES))
+        part = self._file.read(place, _HEAD_BYTES)
+        if part is None:
+            raise self._damaged(place)
+        head: _Head = _HEAD.unpack_from(part)
         today = second // DAY_SECONDS
         if head[0] != meter.since:
             return (0, today, 0, 0, 0, 0, 0, 0, 0)
@@ -185,11 +190,14 @@ class FileLedger:
     def _part(self, place: int, offset: int, size: int) -> bytes:
         part = self._file.read(place + offset, size)
         if part is None:
-            raise StoreUnavailable(
-                f"{self._file.path}: the counters of client {place // RECORD_BYTES} are damaged; "
-                "a server counts them again from its audit log"
-            )
+            raise self._damaged(place)
         return part
+
+    def _damaged(self, place: int) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self._file.path}: the counters of client {place // RECORD_BYTES} are damaged; "
+            "a server counts them again from its audit log"
+        )
 
     def _clear(self, place: int) -> None:
         """Empty the windows. The head comes after them: killed in between, they are of no client yet."""
@@ -198,7 +206,7 @@ class FileLedger:
 
     def _counts(self, place: int, newest: int, current: int) -> list[int]:
         """Return the calls in each second of the window of answers, by its remainder."""
-        counts = list(_WINDOW.unpack(self._part(place, _ANSWERS_AT, _WINDOW.size)))
+        counts = list(_WINDOW.unpack_from(self._part(place, _ANSWERS_AT, _WINDOW.size)))
         counts[newest % _BUCKETS] = current
         return counts
 
