@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from retinue import assemble
-from retinue.web.protocol import MAX_HEAD_BYTES
+from retinue.web.limits import MAX_HEAD_BYTES
 from running import Client, Server, command_of, create_client
 from service import FOLLOWING, TOKEN
 from waiting import waiting_for, waiting_until_accepted

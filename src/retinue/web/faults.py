@@ -17,8 +17,9 @@ from retinue.clock import Clock
 from retinue.faults import Failure, Fate, Fates
 from retinue.following import Following
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Query, Row
-from retinue.web.asgi import Application, Headers, Message, Receive, Reply, Scope, Send, send_reply
+from retinue.web.asgi import Application
 from retinue.web.hang_up import hang_up
+from retinue.web.replies import Headers, Message, Receive, Reply, Scope, Send, send_reply
 from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
 
 _OK = 200
@@ -129,7 +130,7 @@ class FaultyApplication:
         return self._clock.now() - (grant.expires_at - TOKEN_SECONDS)
 
     def _refused(self, call: _Call, refusal: errors.Refusal) -> Reply:
-        reply = self.application.refuse(call.scope, call.receive, refusal)
+        reply = self.application.refuse(call.scope, refusal)
         if isinstance(refusal, errors.RateExceeded) and not refusal.reset:
             return structs.replace(reply, headers=_without(reply.headers, b"retry-after"))
         return reply
