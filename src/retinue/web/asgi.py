@@ -249,7 +249,7 @@ class Application:
         if _LOGGER.isEnabledFor(logging.INFO):
             # Nothing of its query string, headers and body may be in it, and of its path only words of ours.
             fields = (request.log_id, request.method, self._path_words.shown(request.path), status, microseconds / 1000)
-            _LOGGER.info("log_id=%s method=%s path=%s status=%d duration_ms=%.3f", *fields)
+            _LOGGER.info("log_id=%s method=%s path=%a status=%d duration_ms=%.3f", *fields)
 
 
 async def _receive_nothing() -> Message:

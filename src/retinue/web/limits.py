@@ -5,7 +5,7 @@ from msgspec import Struct
 from retinue.requests import MAX_BODY_BYTES
 
 MAX_EVENTS_BYTES = 8 * 1024 * 1024
-MAX_MANAGEMENT_CONNECTIONS = 256
+MAX_MANAGEMENT_CONNECTIONS = 512
 MAX_HEAD_BYTES = 32 * 1024
 
 
