@@ -84,6 +84,34 @@ def test_bytes_that_are_not_http_are_refused_in_json(site: Site, listener: str, 
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
+@pytest.mark.parametrize("start", [b"nonsense\r\n\r\n", b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"])
+def test_the_refusal_is_read_although_more_is_on_its_way(site: Site, listener: str, start: bytes) -> None:
+    """A connection that is closed while the client sends would be reset, and the answer be lost."""
+    with site.connect(listener) as connection:
+        connection.sendall(start + b"x" * 3_000_000)
+        received = rest_of(connection)
+
+    assert b"400" == STATUS.findall(received)[-1]
+    assert received.endswith(b"}}")
+    assert b"The bytes received are not a valid HTTP request." in received
+
+
+@pytest.mark.parametrize("listener", LISTENERS)
+@pytest.mark.parametrize("end", [b"nonsense\r\n\r\n", b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"])
+def test_requests_before_bytes_that_are_not_http_are_answered(site: Site, listener: str, end: bytes) -> None:
+    """In order, those that wait behind a slow one too; then comes the refusal."""
+    form = b"client_key=x&client_secret=y&grant_type=client_credentials"
+    slow = b"POST %b HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (TOKEN.encode(), len(form), form)
+    quick = b"POST /nowhere HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
+    with site.connect(listener) as connection:
+        connection.sendall(slow + quick + slow + end)
+        statuses = STATUS.findall(rest_of(connection))
+
+    first = b"404" if listener == "management" else b"401"
+    assert [first, b"404", first, b"400"] == statuses
+
+
+@pytest.mark.parametrize("listener", LISTENERS)
 @pytest.mark.parametrize("start", [b"POST / HTTP/1.1\r\nX: ", b"POST /", b"POST / HTTP/1.1\r\n"])
 def test_a_head_that_never_ends_is_refused(site: Site, listener: str, start: bytes) -> None:
     """As soon as it is too long, and the refusal is read although more is on its way."""

@@ -51,7 +51,8 @@ class Protocol(HttpToolsProtocol):
         self._short_body: bytearray | None = None
         self._answering: RequestResponseCycle | None = None  # `cycle` is the one that was read last
         self._reading = Reading(limits.head_bytes)
-        self._is_head_refused = self._is_stopping = self._is_half_closed = False
+        self._last_refusal: Refusal | None = None  # what follows cannot be read; it is dropped
+        self._is_stopping = self._is_half_closed = False
         self._is_surplus = False  # it came when the limit was reached, and is refused until there is room
         self._deadline = Deadline(self.loop)
 
@@ -93,7 +94,7 @@ class Protocol(HttpToolsProtocol):
             if hot.waiting:  # maybe to this client, who must get its answers in order
                 hot.flush()
         self._unset_keepalive_if_required()
-        if self._is_head_refused:
+        if self._last_refusal is not None:
             return
         self._packet = b"" if self._reading.is_in_request else data
         self._reading.take(data)
@@ -103,7 +104,7 @@ class Protocol(HttpToolsProtocol):
             self._read_on_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, HeadTooLarge):
-                self._refuse_head()
+                self._refuse_rest(error.__context__)
             else:
                 self.send_400_response("")
         else:
@@ -171,14 +172,9 @@ class Protocol(HttpToolsProtocol):
         """Answer bytes that are not HTTP, and close: what follows them cannot be told apart."""
         _ = msg  # uvicorn's own sentence
         self._short_body = None
-        if self._is_idle():
-            self._write(self._refusal(NotHttp()))
-        elif self.cycle.more_body:  # it is the body of that request that is broken
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-            self._write(self._refusal(NotHttp()))
-        else:
-            self.cycle.keep_alive = False  # the request before them gets its answer, and then nothing more
+        if not self._is_idle() and self.cycle.more_body:
+            self._drop_broken_request()
+        self._refuse_rest(NotHttp())
 
     def on_response_complete(self) -> None:
         """Go on to the next request, or to the last words."""
@@ -187,8 +183,8 @@ class Protocol(HttpToolsProtocol):
         if self.flow.read_paused and self._deadline.is_set:  # reading goes on: the client has its time again
             self._deadline.reset(self._limits.read_seconds, self._cut_off)
         super().on_response_complete()
-        if self._is_head_refused:
-            self._say_last_words()
+        if self._last_refusal is not None and self._is_idle():
+            self._end_with(self._last_refusal)
 
     def is_ordinary(self) -> bool:
         """Whether the request is a POST on a connection that stays, and all before it is answered and read."""
@@ -233,7 +229,7 @@ class Protocol(HttpToolsProtocol):
         return (
             self._is_idle()
             and not self._is_stopping
-            and not self._is_head_refused
+            and self._last_refusal is None
             and not self.flow.write_paused
             and not (self._is_surplus and self._is_over_limit())
         )
@@ -256,10 +252,6 @@ class Protocol(HttpToolsProtocol):
 
     async def _refuse_surplus(self, scope: Scope, _receive: Receive, send: Send) -> None:
         await send_reply(send, self._application.refuse(scope, Overloaded()))
-
-    def _refusal(self, refusal: Refusal) -> Reply:
-        """The reply to what could not be read as a request."""
-        return self._application.refuse({"client": self.client}, refusal)
 
     def _short_scope(self) -> dict[str, Any]:
         return {**self.scope, "method": "POST", "path": self.url.decode()}
@@ -298,24 +290,37 @@ class Protocol(HttpToolsProtocol):
         self._await_request()
         if self._reading.is_too_long(data, self.parser.get_method(), self.url):
             if self._reading.is_in_head:
-                self._refuse_head()
+                self._refuse_rest(HeadTooLarge(str(self._limits.head_bytes)))
             else:
                 self.transport.close()  # chunks of nothing: the request may have been answered already
 
-    def _refuse_head(self) -> None:
+    def _refuse_rest(self, refusal: Refusal) -> None:
         """Read no more. The requests before it get their answers first."""
-        self._is_head_refused = True
+        self._last_refusal = refusal
         self._deadline.clear()
-        self._say_last_words()
+        if self._is_idle():
+            self._end_with(refusal)
 
-    def _say_last_words(self) -> None:
+    def _drop_broken_request(self) -> None:
+        """Forget the request that is being read."""
+        if self.pipeline:  # it has not begun
+            self.pipeline.popleft()
+            self.cycle = self.pipeline[0][0] if self.pipeline else self._answering  # type: ignore[assignment]
+        else:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self.cycle = None  # type: ignore[assignment]
+
+    def _end_with(self, refusal: Refusal) -> None:
         """Answer, and close in a while: closing while the client is still sending would take the answer from it."""
-        if not self._is_idle() or self.transport.is_closing():
+        self._last_refusal = refusal
+        if self.transport.is_closing():
             return
-        self._send(self._refusal(HeadTooLarge(str(self._limits.head_bytes))))
+        self._unset_keepalive_if_required()
+        self._send(self._application.refuse({"client": self.client}, refusal))
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._deadline.set(self._limits.linger_seconds, self.transport.close)
+        self._deadline.reset(self._limits.linger_seconds, self.transport.close)
 
     def _await_request(self) -> None:
         self._deadline.set(self._limits.read_seconds, self._cut_off)
