@@ -45,7 +45,9 @@ WORDINGS: dict[type[errors.Refusal], Wording] = {
     errors.NotHttp: Wording(400, "invalid_params", "The bytes received are not a valid HTTP request."),
     errors.RepeatedHeader: Wording(400, "invalid_params", "header {detail}: given more than once"),
     errors.MisdirectedRequest: Wording(
-        421, "invalid_params", "Host {detail}: not a name of this listener; use localhost, or allow it in its settings"
+        421,
+        "invalid_params",
+        "Host {detail}: not a name of this listener; use localhost, or name it in --management-hosts",
     ),
     # The three fragments after the name are matched by real clients, so their words must stay.
     errors.AccountNotFound: Wording(400, "invalid_params", "username {detail} is invalid: cannot find the user"),
