@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from retinue import assemble
-from retinue.web.protocol import MAX_HEAD_BYTES
+from retinue.web.limits import MAX_HEAD_BYTES
 from running import Server, fresh_token, running_server
 from service import FOLLOWERS, FOLLOWING, INFO, TOKEN
 

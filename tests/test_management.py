@@ -22,7 +22,7 @@ from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.model import AccountRecord, FollowRecord, Visibility
 from retinue.serving.graph_thread import MOST_WAITING
-from retinue.web.management import MAX_EVENTS_BYTES
+from retinue.web.limits import MAX_EVENTS_BYTES
 from running import Server, running_server
 from test_apply import AT, follow, lines, names_of
 from test_cli import retinue

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from retinue.model import FollowEvent
 from retinue.settings import Settings
-from retinue.web import protocol
+from retinue.web.limits import MAX_HEAD_BYTES, Limits
 from retinue.web.listener import bind, public_server
 from retinue.web.protocol import Protocol
 from service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
@@ -61,6 +61,12 @@ def ports(service: Service) -> Iterator[tuple[int, int]]:
     for server, thread in zip(servers, threads, strict=True):
         server.should_exit = True
         thread.join()
+
+
+def allow(monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> None:
+    """Give all connections so much time for a request, from now on."""
+    limits = Limits(4096, read_seconds=seconds)
+    monkeypatch.setattr(Protocol, "_limits", property(lambda _: limits, lambda *_: None), raising=False)
 
 
 def spoken(port: int, *pieces: bytes) -> bytes:
@@ -170,7 +176,7 @@ def test_heads_that_are_too_long_are_refused_alike(
 ) -> None:
     """Whole or without an end, first on the connection or behind others, in one piece or several."""
     ordinary = request(service.token, b'{"username":"p","max_count":1}')
-    head = b"POST %b HTTP/1.1\r\nX: " % FOLLOWING.encode() + b"x" * protocol.MAX_HEAD_BYTES
+    head = b"POST %b HTTP/1.1\r\nX: " % FOLLOWING.encode() + b"x" * MAX_HEAD_BYTES
     head += b"\r\nContent-Length: 0\r\n\r\n" * is_whole
     sent = ordinary * before + head
     for pieces in ([sent], [sent[:100], sent[100:9000], sent[9000:]], [*[ordinary] * before, head]):
@@ -183,7 +189,7 @@ def test_heads_that_are_too_long_are_refused_alike(
 
 def test_slow_clients_are_cut_off(service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Who sends nothing, half a head or half a body loses the connection; who is complete keeps it."""
-    monkeypatch.setattr(protocol, "READ_SECONDS", 0.3)
+    allow(monkeypatch, seconds=0.3)
     whole = request(service.token, b'{"username":"p"}')
     for port in ports:
         for sent in (b"", b"\r\n", b"\r\n" + whole[:20], whole[:20], whole[:-3]):
@@ -207,7 +213,7 @@ def test_a_clients_time_does_not_run_while_the_server_does_not_read(
     service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch, is_sent: bool
 ) -> None:
     """A request behind one that takes long is waited for; the rest of it has to come when reading goes on."""
-    monkeypatch.setattr(protocol, "READ_SECONDS", 0.3)
+    allow(monkeypatch, seconds=0.3)
     lapsed = threading.Semaphore(0)
     cut_off = Protocol._cut_off
 
@@ -243,7 +249,7 @@ def test_a_clients_time_begins_again_when_the_server_reads_on(
 ) -> None:
     """The time that was set before the pause is replaced by the whole time from then on."""
     for port in ports:
-        monkeypatch.setattr(protocol, "READ_SECONDS", 3600)
+        allow(monkeypatch, seconds=3600)
         paused = threading.Event()
         with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
 
@@ -252,7 +258,7 @@ def test_a_clients_time_begins_again_when_the_server_reads_on(
                 connection.sendall(request(service.token, b"{}")[:-1])
                 await asyncio.to_thread(paused.wait, 10)
                 await asyncio.sleep(0)  # the packet is dealt with to its end
-                monkeypatch.setattr(protocol, "READ_SECONDS", 0.3)
+                allow(monkeypatch, seconds=0.3)
 
             service.pause = pause
             connection.sendall(WRONG_SECRET)

@@ -18,7 +18,8 @@
         ├── ParameterMissing  CredentialsInHeader  ParametersMalformed  GrantUnsupported
         ├── SecretWrong  ClientInvalid  TokenUnknown
         ├── PathUnsupported  EndpointNotServed  MethodNotAllowed
-        └── StoreUnavailable  Overloaded  NotHttp  HeadTooLarge  InternalFault
+        ├── NotHttp  HeadTooLarge  RepeatedHeader  MisdirectedRequest
+        └── StoreUnavailable  Overloaded  InternalFault
 
 Domain code raises these; only `wire.py` turns a `Refusal` into bytes, only the CLI prints the others.
 """
@@ -188,6 +189,14 @@ class NotHttp(Refusal):
 
 class HeadTooLarge(Refusal):
     """The request line and the headers are together longer than the limit in `detail`."""
+
+
+class RepeatedHeader(Refusal):
+    """The header in `detail` is there twice, so that two readers of the request may disagree."""
+
+
+class MisdirectedRequest(Refusal):
+    """The Host in `detail` is no name of the listener."""
 
 
 class InternalFault(Refusal):

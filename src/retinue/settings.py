@@ -29,6 +29,11 @@ class Settings:
     management_token_file: str = _setting(
         "", "File with the token that opens the management listener. Default: beside the store."
     )
+    management_hosts: str = _setting(
+        "",
+        "Host names by which the management listener may be asked, beside localhost and loopback addresses, with commas"
+        " between.",
+    )
     audit_folder: str = _setting("", "Folder of the audit log. Default: beside the store.")
     audit_file_mib: int = _setting(64, "A new file of the audit log is begun at this size, in MiB.")
     audit_file_hours: int = _setting(24, "A new file of the audit log is begun after so many hours.")

@@ -43,6 +43,12 @@ WORDINGS: dict[type[errors.Refusal], Wording] = {
     errors.BodyTooLarge: Wording(413, "invalid_params", "body: longer than {detail} bytes"),
     errors.HeadTooLarge: Wording(431, "invalid_params", "head: longer than {detail} bytes"),
     errors.NotHttp: Wording(400, "invalid_params", "The bytes received are not a valid HTTP request."),
+    errors.RepeatedHeader: Wording(400, "invalid_params", "header {detail}: given more than once"),
+    errors.MisdirectedRequest: Wording(
+        421,
+        "invalid_params",
+        "Host {detail}: not a name of this listener; use localhost, or name it in --management-hosts",
+    ),
     # The three fragments after the name are matched by real clients, so their words must stay.
     errors.AccountNotFound: Wording(400, "invalid_params", "username {detail} is invalid: cannot find the user"),
     errors.AccountPrivate: Wording(400, "invalid_params", "username {detail} is private"),
@@ -103,20 +109,18 @@ _encode = msgspec.json.Encoder().encode
 def refusal_body(refusal: errors.Refusal, log_id: str) -> bytes:
     """The v2 envelope of a refusal: `data` is always an empty object, clients index into it."""
     wording = WORDINGS[type(refusal)]
-    return _encode(
-        {"data": {}, "error": {"code": wording.code, "message": _message(wording, refusal), "log_id": log_id}}
-    )
+    return _encode({"data": {}, "error": {"code": wording.code, "message": message_of(refusal), "log_id": log_id}})
 
 
 def flat_refusal_body(refusal: errors.Refusal, log_id: str) -> bytes:
     """The flat form in which the token endpoint refuses."""
     wording = WORDINGS[type(refusal)]
-    return _encode({"error": wording.flat_code, "error_description": _message(wording, refusal), "log_id": log_id})
+    return _encode({"error": wording.flat_code, "error_description": message_of(refusal), "log_id": log_id})
 
 
-def _message(wording: Wording, refusal: errors.Refusal) -> str:
-    """A name is repeated as it was sent, but no longer than a name can be."""
-    return wording.message.format(detail=refusal.detail[:_MAX_QUOTED]).rstrip()
+def message_of(refusal: errors.Refusal) -> str:
+    """Return the message of a refusal. A name is repeated as it was sent, but no longer than a name can be."""
+    return WORDINGS[type(refusal)].message.format(detail=refusal.detail[:_MAX_QUOTED]).rstrip()
 
 
 # --- answers --------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ def serve(
     workers: Annotated[int, setting("workers")] = default_of("workers"),
     management_port: Annotated[int, setting("management_port")] = default_of("management_port"),
     management_token_file: Annotated[str, setting("management_token_file")] = default_of("management_token_file"),
+    management_hosts: Annotated[str, setting("management_hosts")] = default_of("management_hosts"),
     audit_folder: Annotated[str, setting("audit_folder")] = default_of("audit_folder"),
     audit_file_mib: Annotated[int, setting("audit_file_mib")] = default_of("audit_file_mib"),
     audit_file_hours: Annotated[int, setting("audit_file_hours")] = default_of("audit_file_hours"),

@@ -6,7 +6,7 @@ Run by the supervisor, never by hand. If it dies it is restarted; meanwhile read
 import asyncio
 import logging
 from contextlib import closing
-from typing import Any, Protocol
+from typing import Protocol
 
 from retinue import assemble
 from retinue.access.audit import Auditor
@@ -27,10 +27,12 @@ from retinue.serving.token import token_of
 from retinue.settings import Settings
 from retinue.store.base import AccessStore, AuditStore
 from retinue.store.opened import OpenLedger
+from retinue.web.hosts import Hosts, host_names
 from retinue.web.listener import management_server
 from retinue.web.management import Management, management_application
 from retinue.web.management_clients import client_routes
 from retinue.web.management_faults import fault_routes
+from retinue.web.management_front import ManagementApplication
 from retinue.web.metrics import Measures, metrics_page
 
 FORGET_SECONDS = 60
@@ -92,7 +94,7 @@ class _House:
         self._tally = tally
         self._apply_lag: int | None = None
 
-    async def application(self, quotas: Quotas, faults: SharedFaults | None) -> Any:
+    async def application(self, quotas: Quotas, faults: SharedFaults | None) -> ManagementApplication:
         """The management application."""
         secret = (await self._access.audit_anchor()).secret
         house = Management(
@@ -106,6 +108,7 @@ class _House:
             self._apply_events,
             self._ready,
             metrics_page(self._tally, self._measure),
+            Hosts(host_names(self._settings.management_hosts)),
         )
         return management_application(house, {**client_routes(house), **fault_routes(faults)})
 

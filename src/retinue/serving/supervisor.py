@@ -31,6 +31,7 @@ from retinue.serving.audit_socket import audit_sockets
 from retinue.serving.station import Sandbox, Station, new_sandbox
 from retinue.serving.token import token_of
 from retinue.settings import LOG_FORMATS, LOG_LEVELS, Settings
+from retinue.web.hosts import host_names
 from retinue.web.listener import STOP_SECONDS, bind
 from retinue.web.peers import trusted_networks
 
@@ -182,6 +183,7 @@ def _require_usable(settings: Settings) -> None:
         if word not in known:
             raise InputError(f"--{name} {word}: expected one of {', '.join(known)}")
     trusted_networks(settings.trusted_proxies)
+    host_names(settings.management_hosts)
     _faults_of(settings)
     _allow_open_files(settings.max_connections)
     assemble.open_graph(settings.store, SystemClock()).close()

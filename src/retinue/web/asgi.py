@@ -6,8 +6,8 @@ shape of requests and answers; what a path means is `routes.py`'s business.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -16,18 +16,14 @@ from retinue.access.audit import Auditor, Entry, Outcome
 from retinue.clock import Clock
 from retinue.requests import MAX_BODY_BYTES
 from retinue.store.base import Allowance
+from retinue.web import heads
+from retinue.web.paths import PathWords
 from retinue.web.peers import NO_PROXIES, Peers
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
-Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+from retinue.web.replies import Headers, Message, Receive, Reply, Scope, Send, refusal_headers, send_reply
 
 _Allowance = Allowance | errors.RateExceeded | errors.QuotaSpent
 _LOGGER = logging.getLogger("retinue.web")
-_MOST_OF_A_PATH = 200
+_UNREAD = {"method": "-", "path": "-", "headers": ()}
 _LOG_IDS_AT_ONCE = 100
 _RANDOM_DIGITS = 2 * wire.LOG_ID_RANDOM_BYTES
 
@@ -130,14 +126,6 @@ class Route(Struct, frozen=True):
     any_method: bool = False
 
 
-class Reply(Struct, frozen=True, gc=False):
-    """What goes over the line."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-
 class LogIds:
     """Gives each request its log_id."""
 
@@ -176,6 +164,7 @@ class Application:
         self._auditor = auditor
         self._clock = clock
         self._peers = peers
+        self._path_words = PathWords(routes)
         self.at_once_targets = frozenset(path.encode() for path, route in self._routes.items() if route.at_once)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -184,23 +173,12 @@ class Application:
         if reply is not None:
             await send_reply(send, reply)
 
-    async def overloaded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse one request because there are too many connections, as an ASGI application."""
-        await send_reply(send, self.refuse(scope, receive, errors.Overloaded()))
-
-    def refuse(self, scope: Scope, receive: Receive, refusal: errors.Refusal) -> Reply:
-        """The reply to a request that is refused before its route is asked."""
+    def refuse(self, scope: Scope, refusal: errors.Refusal) -> Reply:
+        """Return the reply to a request that is refused before its route is asked, or that could not be read."""
         started = self._clock.elapsed()
-        request = Request(scope, receive, self._log_ids.fresh(), self._peers)
-        return self._refused(refusal, self._routes.get(scope["path"]), request, started)
-
-    def not_http(self, scope: Scope) -> Reply:
-        """The reply to bytes that are not HTTP. Of the scope only who sent them is known."""
-        return self._unread(errors.NotHttp(), scope)
-
-    def head_too_large(self, scope: Scope, limit: int) -> Reply:
-        """The reply to a request whose head is longer than so many bytes. Of the scope only who sent it is known."""
-        return self._unread(errors.HeadTooLarge(str(limit)), scope)
+        whole = {**_UNREAD, **scope}
+        request = Request(whole, _receive_nothing, self._log_ids.fresh(), self._peers)
+        return self._refused(refusal, self._routes.get(whole["path"]), request, started)
 
     def reply_at_once(self, scope: Scope, body: bytes) -> Reply:
         """The reply to a whole request to one of `at_once_targets`, in one step."""
@@ -238,6 +216,8 @@ class Application:
     async def _answer(self, route: Route | None, method: str, request: Request) -> Answer:
         if self._auditor.is_full:
             raise errors.Overloaded  # an answer that could not be recorded is not given
+        if name := heads.repeated(request.headers):
+            raise errors.RepeatedHeader(name)
         if route is None:
             raise errors.PathUnsupported
         if method != "POST" and not route.any_method:
@@ -249,11 +229,6 @@ class Application:
         request = Request(scope, _receive_nothing, self._log_ids.fresh(), self._peers)
         self._record(request, self._routes.get(scope["path"]), 499, "client_gone", self._clock.elapsed())
 
-    def _unread(self, refusal: errors.Refusal, scope: Scope) -> Reply:
-        unknown = {"method": "-", "path": "-", "headers": [], **scope}
-        request = Request(unknown, _receive_nothing, self._log_ids.fresh(), self._peers)
-        return self._refused(refusal, None, request, self._clock.elapsed())
-
     def _refused(self, refusal: errors.Refusal, route: Route | None, request: Request, started: float) -> Reply:
         """A refusal in the form of the route's errors; what is wrong before a route is asked is in the envelope."""
         wording = wire.WORDINGS[type(refusal)]
@@ -264,7 +239,7 @@ class Application:
         if isinstance(refusal, errors.RateExceeded | errors.QuotaSpent):
             request.allowance = refusal
         body = (wire.flat_refusal_body if is_flat else wire.refusal_body)(refusal, request.log_id)
-        return Reply(wording.status, [*_usual_headers(body, request), *_headers_of(refusal, wording)], body)
+        return Reply(wording.status, [*_usual_headers(body, request), *refusal_headers(refusal, wording)], body)
 
     def _record(self, request: Request, route: Route | None, status: int, code: str, started: float) -> None:
         endpoint = "none" if route is None else route.endpoint
@@ -272,30 +247,13 @@ class Application:
         outcome = Outcome(request.log_id, endpoint, status, code, microseconds, request.peer())
         self._auditor.record(request.entry, outcome)
         if _LOGGER.isEnabledFor(logging.INFO):
-            # Nothing of its query string, headers and body may be in it.
-            fields = (request.log_id, request.method, request.path[:_MOST_OF_A_PATH], status, microseconds / 1000)
+            # Nothing of its query string, headers and body may be in it, and of its path only words of ours.
+            fields = (request.log_id, request.method, self._path_words.shown(request.path), status, microseconds / 1000)
             _LOGGER.info("log_id=%s method=%s path=%a status=%d duration_ms=%.3f", *fields)
 
 
 async def _receive_nothing() -> Message:
     return {"type": "http.disconnect"}
-
-
-# Without a place or without HTTP nothing more can follow, nor after what was not read to its end.
-_ENDS_CONNECTION = (errors.Overloaded, errors.NotHttp, errors.HeadTooLarge)
-CLOSE = (b"connection", b"close")
-
-
-def _headers_of(refusal: errors.Refusal, wording: wire.Wording) -> Headers:
-    headers = []
-    retry_after = refusal.reset if isinstance(refusal, errors.RateExceeded) else wording.retry_after
-    if retry_after is not None:
-        headers.append((b"retry-after", b"%d" % retry_after))
-    if isinstance(refusal, errors.MethodNotAllowed):
-        headers.append((b"allow", refusal.detail.encode()))
-    if isinstance(refusal, _ENDS_CONNECTION):
-        headers.append(CLOSE)
-    return headers
 
 
 def _usual_headers(body: bytes, request: Request) -> Headers:
@@ -313,9 +271,3 @@ def _usual_headers(body: bytes, request: Request) -> Headers:
             (b"ratelimit-reset", b"%d" % allowance.reset),
         )
     return headers
-
-
-async def send_reply(send: Send, reply: Reply) -> None:
-    """Send a whole reply, in ASGI's messages."""
-    await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
-    await send({"type": "http.response.body", "body": reply.body})

@@ -6,6 +6,7 @@ and nothing of a call that a gateway or a closed connection swallowed for free.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,10 +18,12 @@ from retinue.clock import Clock
 from retinue.faults import Failure, Fate, Fates
 from retinue.following import Following
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Query, Row
-from retinue.web.asgi import Application, Headers, Message, Receive, Reply, Scope, Send, send_reply
+from retinue.web.asgi import Application
 from retinue.web.hang_up import hang_up
+from retinue.web.replies import Headers, Message, Receive, Reply, Scope, Send, send_reply
 from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
 
+_LOGGER = logging.getLogger("retinue.web")
 _OK = 200
 _FIRST_ERROR = 400
 _LIST_KEYS = {Direction.FOLLOWING: "user_following", Direction.FOLLOWERS: "user_followers"}
@@ -79,15 +82,18 @@ class FaultyApplication:
         if fate is None:
             await self.application(scope, receive, send)
             return
-        # A connection that is closed before all was read would be reset, and might take with it what was sent.
-        call = _Call(scope, await _whole_body(receive), fate, _DIRECTIONS.get(path), path in _FLAT)
         try:
+            # A connection that is closed before all was read would be reset, and might take with it what was sent.
+            call = _Call(scope, await _whole_body(receive), fate, _DIRECTIONS.get(path), path in _FLAT)
             await self._pause(fate.faults.delay_seconds)
             reply = await self._reply(call)
         except asyncio.CancelledError:  # the server stops, and waits for no delays
-            reply = self._refused(call, errors.Overloaded())
+            reply = self.application.refuse(scope, errors.Overloaded())
+        except Exception:
+            _LOGGER.exception("a fault on purpose failed by accident")
+            reply = self.application.refuse(scope, errors.InternalFault())
         if reply is not None:
-            await _send_what_arrives(call, reply, send)
+            await _send_what_arrives(scope, fate.failure, reply, send)
 
     async def _reply(self, call: _Call) -> Reply | None:
         """What is answered; None if the client went away."""
@@ -129,7 +135,7 @@ class FaultyApplication:
         return self._clock.now() - (grant.expires_at - TOKEN_SECONDS)
 
     def _refused(self, call: _Call, refusal: errors.Refusal) -> Reply:
-        reply = self.application.refuse(call.scope, call.receive, refusal)
+        reply = self.application.refuse(call.scope, refusal)
         if isinstance(refusal, errors.RateExceeded) and not refusal.reset:
             return structs.replace(reply, headers=_without(reply.headers, b"retry-after"))
         return reply
@@ -178,8 +184,7 @@ class FaultyApplication:
         return end - newest.index(first) if first in newest else 0
 
 
-async def _send_what_arrives(call: _Call, reply: Reply, send: Send) -> None:
-    failure = call.fate.failure
+async def _send_what_arrives(scope: Scope, failure: Failure | None, reply: Reply, send: Send) -> None:
     if failure is Failure.BROKEN_BODY:
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         half = reply.body[: len(reply.body) // 2]
@@ -187,7 +192,7 @@ async def _send_what_arrives(call: _Call, reply: Reply, send: Send) -> None:
     elif failure is not Failure.CLOSED_CONNECTION:
         await send_reply(send, reply)
         return
-    hang_up(call.scope)
+    hang_up(scope)
 
 
 # --- requests -------------------------------------------------------------------------------------------------------

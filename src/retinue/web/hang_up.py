@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from retinue.web.asgi import Scope
+from retinue.web.replies import Scope
 
 _HANG_UP = "retinue.hang_up"
 

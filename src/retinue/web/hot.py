@@ -18,12 +18,14 @@ from retinue.clock import Clock
 from retinue.following import stretch_of
 from retinue.model import RESEARCH_SCOPE, Direction, Pool
 from retinue.store.base import Allowance, HotGraph
-from retinue.web.asgi import Headers, LogIds
+from retinue.web.asgi import LogIds
 from retinue.web.peers import Peers
+from retinue.web.replies import Headers
 from retinue.web.routes import LIST_PATHS, Access
 
 MOST_HEADS = 4096
 LONGEST_HEAD = 2048
+END_OF_HEAD = b"\r\n\r\n"
 
 _LISTS = Pool.LISTS
 _LOGGER = logging.getLogger("retinue.web")
@@ -68,6 +70,12 @@ class Hot:
         self.heads: dict[bytes, Head] = {}
         self.waiting: list[tuple[Transport, bytes]] = []
 
+    def learn_from(self, packet: bytes, body: bytes, target: bytes, headers: Headers) -> None:
+        """Remember the head in a packet if that was one request, which was answered with a page, and nothing else."""
+        head, end, rest = packet.partition(END_OF_HEAD)
+        if end and rest == body:
+            self.learn(head, target, headers)
+
     def learn(self, head: bytes, target: bytes, headers: Headers) -> None:
         """Remember a head that was read, of a request that was answered with a page."""
         direction = self._directions.get(target)
@@ -86,6 +94,18 @@ class Hot:
             tuple(_values(headers, b"x-forwarded-for")) if self._peers.networks else (),
             int(lengths[0]),
         )
+
+    def answer_to(self, packet: bytes, host: str, default_headers: Headers) -> bytes | None:
+        """Return the answer to a packet that is one request whose head is known; None if another way has to be gone."""
+        head, _, body = packet.partition(END_OF_HEAD)
+        known = self.heads.get(head)
+        if known is None or len(body) != known.body_bytes:
+            return None
+        try:
+            return self.answer(known, body, host, default_headers)
+        except Exception:
+            _LOGGER.exception("the hot way failed; another one is gone")
+            return None
 
     def answer(self, head: Head, body: bytes, host: str, default_headers: Headers) -> bytes | None:
         """All that goes over the line to who asked from `host`; None where another way has to be gone."""

@@ -1,4 +1,4 @@
-"""uvicorn as we run it: one place for its options, used by workers, keeper and tests."""
+"""uvicorn as we run it: one protocol, its limits and options, for every listener of workers, keeper and tests."""
 
 import socket
 from functools import partial
@@ -7,9 +7,12 @@ from typing import Any
 import uvicorn
 
 from retinue.settings import Settings
-from retinue.web.asgi import Application, Asgi
+from retinue.web.asgi import Application
 from retinue.web.hot import Hot
+from retinue.web.limits import MANAGEMENT_LIMITS, Limits
+from retinue.web.management_front import ManagementApplication
 from retinue.web.protocol import Protocol
+from retinue.web.replies import Asgi
 
 STOP_SECONDS = 3
 KEEP_ALIVE_SECONDS = 75  # longer than most clients pause, so that few meet a connection that is just being closed
@@ -36,28 +39,28 @@ def public_server(
     protocol: type[Protocol] = Protocol,
     front: Asgi | None = None,
 ) -> uvicorn.Server:
-    """The server of the public application, with the hot way if that is given. Tests give another protocol.
+    """Return the server of the public application, with the hot way if that is given. Tests give another protocol.
 
-    What stands in front of the application gets what goes neither the short way nor the hot one.
+    An application in `front` gets what goes neither the short way nor the hot one.
     """
-    http: Any = partial(protocol, application=application, hot=hot)
-    served: Any = front or application
-    return uvicorn.Server(
-        uvicorn.Config(
-            served,
-            http=http,
-            # uvicorn refuses when the limit is reached, we when it is passed.
-            limit_concurrency=settings.max_connections + 1,
-            ssl_certfile=settings.tls_cert or None,
-            ssl_keyfile=settings.tls_key or None,
-            **_OPTIONS,
-        )
+    limits = Limits(settings.max_connections)
+    http = partial(protocol, application=application, limits=limits, inline=application, hot=hot)
+    return _server(
+        front or application, http, limits, ssl_certfile=settings.tls_cert or None, ssl_keyfile=settings.tls_key or None
     )
 
 
-def management_server(application: Any) -> uvicorn.Server:
-    """The server of the management application."""
-    return uvicorn.Server(uvicorn.Config(application, http="httptools", **_OPTIONS))
+def management_server(application: ManagementApplication) -> uvicorn.Server:
+    """Return the server of the management application."""
+    http = partial(Protocol, application=application, limits=MANAGEMENT_LIMITS)
+    return _server(application, http, MANAGEMENT_LIMITS)
+
+
+def _server(application: Any, http: Any, limits: Limits, **options: Any) -> uvicorn.Server:
+    # uvicorn refuses when the limit is reached, we when it is passed.
+    return uvicorn.Server(
+        uvicorn.Config(application, http=http, limit_concurrency=limits.connections + 1, **options, **_OPTIONS)
+    )
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -1,7 +1,7 @@
 """The management application: what operators ask, on a listener of its own, never on the public one.
 
-Health, readiness and version are open to whoever reaches the listener; all the rest needs the management token. What
-changes something is recorded in the audit log, and so is what was refused.
+Health, readiness and version are open to all who reach the listener; all the rest needs the management token. What does
+not depend on the request's path, and what is recorded, is in `management_front.py`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,12 +11,11 @@ from typing import Any
 from msgspec import DecodeError, Struct, json
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from retinue.access.audit import Auditor, Entry, Outcome
+from retinue.access.audit import Auditor
 from retinue.access.clients import Clients
 from retinue.access.credentials import BASIC_HINT, is_basic
 from retinue.access.management import ManagementToken
@@ -24,19 +23,17 @@ from retinue.access.quotas import Quotas
 from retinue.clock import Clock, VirtualClock
 from retinue.errors import InputError, NoSuchClient, StoreUnavailable
 from retinue.ingest import live
-from retinue.web.asgi import LogIds, Message, Receive, Scope, Send
+from retinue.web.asgi import LogIds
+from retinue.web.hosts import Hosts
+from retinue.web.limits import MAX_EVENTS_BYTES
+from retinue.web.management_front import CODES, OTHER_CODE, ManagementApplication, failure_body
+from retinue.web.paths import PathWords
 
-MAX_EVENTS_BYTES = 8 * 1024 * 1024
 RETRY_SECONDS = 1
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_CODES = {401: "access_token_invalid", 404: "unsupported_path", 405: "unsupported_path", 413: "invalid_params"}
 _NO_TOKEN = "The management token is absent or wrong."  # noqa: S105 - a message
 _TOO_LONG = f"The body is longer than {MAX_EVENTS_BYTES} bytes; send the events in parts."
-
-_FULL = "The audit log cannot be written, and nothing is done that is not recorded."
-_READS = frozenset({"GET", "HEAD"})
-_KINDS = frozenset({"clients", "clock", "events", "faults", "metrics", "usage"})
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -54,76 +51,30 @@ class Management(Struct, frozen=True):
     apply_events: Callable[[bytes], Awaitable[live.Outcome]]
     ready: Callable[[], Awaitable[str]]
     metrics: Callable[[], bytes]
+    hosts: Hosts = Hosts()
 
 
-def management_application(house: Management, more_routes: Mapping[str, Mapping[str, Handler]]) -> Starlette:
-    """The application; `more_routes` has handlers that need the token, by path and method."""
+def management_application(
+    house: Management, more_routes: Mapping[str, Mapping[str, Handler]]
+) -> ManagementApplication:
+    """Return the application; `more_routes` has handlers that need the token, by path and method."""
     guarded = {
         "/events": {"POST": _events_handler(house)},
         "/metrics": {"GET": _metrics_handler(house)},
         "/clock": {"GET": _clock_handler(house), "POST": _clock_handler(house)},
         **more_routes,
     }
-    application = Starlette(
+    open_to_all = {"/health": _health, "/ready": _ready_handler(house), "/version": _version_handler(house)}
+    api = Starlette(
         routes=[
-            Route("/health", _health),
-            Route("/ready", _ready_handler(house)),
-            Route("/version", _version_handler(house)),
+            *(Route(path, handler) for path, handler in open_to_all.items()),
             *(Route(path, _by_method(house.token, of), methods=list(of)) for path, of in guarded.items()),
         ],
-        middleware=[Middleware(_Recorded, house=house)],
         exception_handlers=_HANDLERS,
     )
-    application.router.redirect_slashes = False
-    return application
-
-
-class _Recorded:
-    """Gives every answer a log_id, and has what changed something, and what was refused, recorded."""
-
-    def __init__(self, app: Any, house: Management) -> None:
-        self._app = app
-        self._house = house
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, as an ASGI application."""
-        log_id = self._house.log_ids.fresh()
-        if self._house.auditor.is_full and scope["method"] not in _READS:
-            # What could not be recorded is not done.
-            await _failure(503, "internal_error", _FULL, {"Retry-After": "1", "x-tt-logid": log_id})(
-                scope, receive, send
-            )
-            return
-        started = self._house.clock.elapsed()
-        status = 500
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-tt-logid", log_id.encode())]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_with_id)
-        finally:
-            if scope["method"] not in _READS or status == 401:  # noqa: PLR2004 - HTTP's own numbers
-                self._record(scope, log_id, status, int((self._house.clock.elapsed() - started) * 1e6))
-
-    def _record(self, scope: Scope, log_id: str, status: int, microseconds: int) -> None:
-        entry = Entry()
-        entry.action = _action(scope["method"], scope["path"], is_done=status < 400)  # noqa: PLR2004 - as above
-        client = scope.get("client")
-        code = "ok" if status < 400 else _CODES.get(status, "invalid_params")  # noqa: PLR2004 - as above
-        self._house.auditor.record(
-            entry, Outcome(log_id, "management", status, code, microseconds, client[0] if client else "")
-        )
-
-
-def _action(method: str, path: str, *, is_done: bool) -> str:
-    """What was asked. Of what was refused only the kind: a path may hold anything, also what should be nowhere."""
-    kind = path.split("/")[1]
-    return f"{method} {path}" if is_done else f"{method} /{kind if kind in _KINDS else '...'}"
+    api.router.redirect_slashes = False
+    words = PathWords([*open_to_all, *guarded])
+    return ManagementApplication(api, words, house.hosts, house.clock, house.log_ids, house.auditor)
 
 
 async def body_of(request: Request) -> bytes:
@@ -159,7 +110,7 @@ def _by_method(token: ManagementToken, handlers: Mapping[str, Handler]) -> Handl
 
 
 async def _health(_request: Request) -> Response:
-    return JSONResponse({"status": "ok"})
+    return answer({"status": "ok"})
 
 
 def _ready_handler(house: Management) -> Handler:
@@ -172,7 +123,7 @@ def _ready_handler(house: Management) -> Handler:
 
 def _version_handler(house: Management) -> Handler:
     async def handler(_request: Request) -> Response:
-        return JSONResponse({"version": version("retinue"), "store": house.store})
+        return answer({"version": version("retinue"), "store": house.store})
 
     return handler
 
@@ -230,7 +181,7 @@ _LAST_SECOND = 253_402_300_799 - 366 * 86_400  # log_ids have four digits for th
 
 
 def _refused(_request: Request, error: HTTPException) -> Response:
-    code = _CODES.get(error.status_code, "invalid_params")
+    code = CODES.get(error.status_code, OTHER_CODE)
     return _failure(error.status_code, code, error.detail, error.headers)
 
 
@@ -247,16 +198,16 @@ def _unavailable(_request: Request, error: StoreUnavailable) -> Response:
     return _failure(503, "internal_error", message, {"Retry-After": str(RETRY_SECONDS)})
 
 
+def _too_deep(_request: Request, _error: Exception) -> Response:
+    return _failure(400, "invalid_params", "body: nested too deeply", None)
+
+
 def _gone(_request: Request, _error: ClientDisconnect) -> Response:
-    return Response(status_code=400)  # nobody is there to read it
-
-
-def _fault(_request: Request, _error: Exception) -> Response:
-    return _failure(500, "internal_error", "Something failed that should not; the server's log has more.", None)
+    return Response(status_code=499)  # nothing receives it; the status is recorded
 
 
 def _failure(status: int, code: str, message: str, headers: Mapping[str, str] | None) -> Response:
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+    return Response(failure_body(code, message), status, headers, media_type="application/json")
 
 
 _HANDLERS: dict[Any, Any] = {
@@ -267,5 +218,5 @@ _HANDLERS: dict[Any, Any] = {
     UnicodeDecodeError: _bad_input,
     StoreUnavailable: _unavailable,
     ClientDisconnect: _gone,
-    Exception: _fault,
+    RecursionError: _too_deep,
 }

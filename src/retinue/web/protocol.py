@@ -1,68 +1,79 @@
-"""uvicorn's HTTP protocol, with our words where it answers by itself, and two shorter ways for requests.
+"""uvicorn's HTTP protocol as all listeners speak it: with limits, our own refusals, and two shorter ways for requests.
 
-Our words: bytes that are not HTTP, a head that is too long, too many connections. The short way: a complete, ordinary
-request gets its answer right where its last byte was read, without the task, events and messages of an ASGI cycle. The
-hot way (`hot.py`): where such a request comes in one packet, and its head came before, it is not even parsed. Anything
-unusual goes the ASGI way; all three give the same bytes. Beside that who is too slow is cut off, a wish to upgrade is
-not granted, and a stop gives what is on its way a moment to arrive. All else stays uvicorn's.
+Our refusals: bytes that are not HTTP, a head that is too long, too many connections. The short way: a complete,
+ordinary request gets its answer right where its last byte was read, without the task, events and messages of an ASGI
+cycle. The hot way (`hot.py`): if such a request comes in one packet, and its head came before, it is not even parsed.
+Anything unusual goes the ASGI way; all three give the same bytes. Beside that slow clients are cut off, a wish to
+upgrade is not granted, and a stop gives what is on its way a moment to arrive. All else stays uvicorn's.
 """
 
 import asyncio
-import logging
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from retinue.errors import HeadTooLarge
-from retinue.requests import MAX_BODY_BYTES
+from retinue.errors import HeadTooLarge, NotHttp, Overloaded, Refusal
 from retinue.web import heads
-from retinue.web.asgi import CLOSE, Application, Reply
+from retinue.web.deadline import Deadline
 from retinue.web.hang_up import extensions_of
 from retinue.web.hot import Hot
+from retinue.web.limits import Limits
+from retinue.web.reading import Reading
+from retinue.web.replies import CLOSE, Receive, Reply, Scope, Send, encode_reply, send_reply
+from retinue.web.served import Inline, Served
 
-READ_SECONDS = 30  # for a request, from its first byte to its last; for a connection, to send the first
 GRACE_SECONDS = 0.2
-MAX_HEAD_BYTES = 32 * 1024  # request line and headers; so much may also stand between chunks and behind the last one
-LAST_WORDS_SECONDS = 2  # so long a client has to read why it is refused; what it still sends is dropped
-END_OF_HEAD = b"\r\n\r\n"
 OK = 200
-_LOGGER = logging.getLogger("retinue.web")
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol for the listener that serves an `Application`."""
+    """One connection of a listener: `application` answers, within `limits`. `inline` and `hot` are the shorter ways."""
 
-    def __init__(self, *arguments: Any, application: Application, hot: Hot | None = None, **named: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        application: Served,
+        limits: Limits,
+        inline: Inline | None = None,
+        hot: Hot | None = None,
+        **named: Any,
+    ) -> None:
         super().__init__(*arguments, **named)
         self._application = application
+        self._limits = limits
+        self._inline = inline
         self._hot = hot
         self._host = ""
         self._packet = b""  # what was just received, if it began a request
         self._answered_at = 0.0  # when the hot way was gone last, by the loop's clock
         # The body so far of a request on the short way; None while there is none.
         self._short_body: bytearray | None = None
-        self._is_reading = self._is_in_head = False
-        # Bytes since nothing was being read: the head at hand has at most so many, and none of the settled ones, which
-        # belong to earlier requests, a finished head or a body.
-        self._received = self._settled = 0
-        self._is_head_refused = self._is_stopping = self._is_half_closed = False
+        self._answering: RequestResponseCycle | None = None  # `cycle` is the one that was read last
+        self._reading = Reading(limits.head_bytes)
+        self._last_refusal: Refusal | None = None  # what follows cannot be read; it is dropped
+        self._is_stopping = self._is_half_closed = False
         self._is_surplus = False  # it came when the limit was reached, and is refused until there is room
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(self.loop)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there."""
         super().connection_made(transport)
         self._host = self.client[0] if self.client else ""
         self._is_surplus = self._is_over_limit()
-        self._set_deadline()
+        self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
-        self._clear_deadline()
+        self._deadline.clear()
         if self._short_body is not None:
             self._short_body = None
             self._application.gone(self._short_scope())
+        if self._answering is not None:
+            self._answering.disconnected = True  # uvicorn marks the request that was read last
+        while self.pipeline:
+            cycle, _ = self.pipeline.pop()
+            self._application.gone(dict(cycle.scope))
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # what asyncio expects; uvicorn's is always None
@@ -78,22 +89,22 @@ class Protocol(HttpToolsProtocol):
         """Read on."""
         hot = self._hot
         if hot is not None:
-            if not self._is_reading and self._answer_hot(hot, data):
+            if not self._reading.is_in_request and self._answer_hot(hot, data):
                 return
             if hot.waiting:  # maybe to this client, who must get its answers in order
                 hot.flush()
         self._unset_keepalive_if_required()
-        if self._is_head_refused:
+        if self._last_refusal is not None:
             return
-        self._packet = b"" if self._is_reading else data
-        self._received += len(data)
+        self._packet = b"" if self._reading.is_in_request else data
+        self._reading.take(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._read_on_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, HeadTooLarge):
-                self._refuse_head()
+                self._refuse_rest(error.__context__)
             else:
                 self.send_400_response("")
         else:
@@ -102,23 +113,20 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._is_reading = self._is_in_head = True
+        self._reading.begin()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Choose the way."""
-        self._is_in_head = False
-        self._settled = self._received
-        method = self.parser.get_method()
-        if self._received > MAX_HEAD_BYTES and heads.length_of(method, self.url, self.headers) > MAX_HEAD_BYTES:
-            raise HeadTooLarge  # stops the parser, and comes back to `data_received`
+        # `HeadTooLarge` stops the parser, and comes back to `data_received`.
+        self._reading.end_head(self.parser.get_method(), self.url, self.headers)
         if self.parser.should_upgrade():
             return  # the head will be read again without that wish
         self.headers = []  # the scope has them; what comes behind the body (trailers) are not headers
         self._is_surplus = self._is_surplus and self._is_over_limit()
         # uvicorn would refuse whoever asks first, also those who were there before.
         self.limit_concurrency = 0 if self._is_surplus else None
-        if self.url in self._application.at_once_targets and self.is_ordinary():
+        if self._inline is not None and self.url in self._inline.at_once_targets and self.is_ordinary():
             self._short_body = bytearray()
             return
         super().on_headers_complete()
@@ -127,29 +135,26 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Collect the body."""
-        self._settled = self._received
+        self._reading.settle()
         if self._short_body is None:
             super().on_body(body)
             return
         self._short_body += body
-        if len(self._short_body) > MAX_BODY_BYTES:
+        if len(self._short_body) > self._limits.body_bytes:
             self._leave_short_way()
 
     def on_message_complete(self) -> None:
         """Answer, on the short way."""
         if self.parser.should_upgrade():
             return
-        self._is_reading = False
-        self._settled = self._received
-        if self._short_body is None:
+        self._reading.end()
+        if self._short_body is None or self._inline is None:
             super().on_message_complete()
             return
         body, self._short_body = bytes(self._short_body), None
-        reply = self._application.reply_at_once(self._short_scope(), body)
+        reply = self._inline.reply_at_once(self._short_scope(), body)
         if self._hot is not None and reply.status == OK:
-            head, end, rest = self._packet.partition(END_OF_HEAD)
-            if end and rest == body:  # the packet was this request, and nothing else
-                self._hot.learn(head, self.url, list(self.scope["headers"]))
+            self._hot.learn_from(self._packet, body, self.url, list(self.scope["headers"]))
         self._write(reply)
         self._wait_for_next()
 
@@ -167,25 +172,19 @@ class Protocol(HttpToolsProtocol):
         """Answer bytes that are not HTTP, and close: what follows them cannot be told apart."""
         _ = msg  # uvicorn's own sentence
         self._short_body = None
-        if self._is_idle():
-            self._write(self._application.not_http({"client": self.client}))
-        elif self.cycle.more_body:  # it is the body of that request that is broken
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-            self._write(self._application.not_http({"client": self.client}))
-        else:
-            self.cycle.keep_alive = False  # the request before them gets its answer, and then nothing more
+        if not self._is_idle() and self.cycle.more_body:
+            self._drop_broken_request()
+        self._refuse_rest(NotHttp())
 
     def on_response_complete(self) -> None:
         """Go on to the next request, or to the last words."""
         if self._is_half_closed and not self._waiting():
             self.transport.close()
-        if self.flow.read_paused and self._deadline is not None:  # reading goes on: the client has its time again
-            self._clear_deadline()
-            self._set_deadline()
+        if self.flow.read_paused and self._deadline.is_set:  # reading goes on: the client has its time again
+            self._deadline.reset(self._limits.read_seconds, self._cut_off)
         super().on_response_complete()
-        if self._is_head_refused:
-            self._say_last_words()
+        if self._last_refusal is not None and self._is_idle():
+            self._end_with(self._last_refusal)
 
     def is_ordinary(self) -> bool:
         """Whether the request is a POST on a connection that stays, and all before it is answered and read."""
@@ -194,7 +193,9 @@ class Protocol(HttpToolsProtocol):
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
             and not self.expect_100_continue
-            and not heads.announces_too_much(self.scope["headers"])  # that is said before it comes
+            and not heads.announces_too_much(
+                self.scope["headers"], self._limits.body_bytes
+            )  # that is said before it comes
             and self._is_free()
         )
 
@@ -208,22 +209,16 @@ class Protocol(HttpToolsProtocol):
 
     def _answer_hot(self, hot: Hot, data: bytes) -> bool:
         """Answer a whole request whose head is known; whether that was one."""
-        head, _, body = data.partition(END_OF_HEAD)
-        known = hot.heads.get(head)
-        if known is None or len(body) != known.body_bytes or not self._is_free():
+        if not self._is_free():
             return False
-        try:
-            answer = hot.answer(known, body, self._host, self.server_state.default_headers)
-        except Exception:
-            _LOGGER.exception("the hot way failed; another one is gone")
-            return False
+        answer = hot.answer_to(data, self._host, self.server_state.default_headers)
         if answer is None:
             return False
         hot.send(self.transport, answer, self.loop)
         self.server_state.total_requests += 1
         self._answered_at = self.loop.time()
         if self.timeout_keep_alive_task is None:
-            self._clear_deadline()
+            self._deadline.clear()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
@@ -234,14 +229,16 @@ class Protocol(HttpToolsProtocol):
         return (
             self._is_idle()
             and not self._is_stopping
-            and not self._is_head_refused
+            and self._last_refusal is None
             and not self.flow.write_paused
             and not (self._is_surplus and self._is_over_limit())
         )
 
     def _waiting(self) -> int:
         """How many whole requests wait behind the one that is being answered."""
-        return len(self.pipeline) - (self._is_reading and not self._is_in_head)  # without one that is broken off
+        return len(self.pipeline) - (
+            self._reading.is_in_request and not self._reading.is_in_head
+        )  # without one that is broken off
 
     def _is_over_limit(self) -> bool:
         limit = self.config.limit_concurrency
@@ -249,9 +246,12 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         # With too many connections uvicorn hands in its own plain-text application instead of ours.
-        refuse: Any = self._application.overloaded
         cycle.scope["extensions"] = extensions_of(cycle)
-        super()._start_asgi_task(cycle, app if app is self.app else refuse)
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app if app is self.app else self._refuse_surplus)  # type: ignore[arg-type]
+
+    async def _refuse_surplus(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        await send_reply(send, self._application.refuse(scope, Overloaded()))
 
     def _short_scope(self) -> dict[str, Any]:
         return {**self.scope, "method": "POST", "path": self.url.decode()}
@@ -280,63 +280,63 @@ class Protocol(HttpToolsProtocol):
 
     def _watch(self, data: bytes) -> None:
         """After each packet: what has been begun must end, in time and within its length."""
-        if not self._is_reading:
-            self._received = self._settled = 0
+        if not self._reading.is_in_request:
+            self._reading.clear()
             if self._is_idle() and self.timeout_keep_alive_task is None:
-                self._set_deadline()  # there were nothing but empty lines
+                self._await_request()  # there were nothing but empty lines
             else:
-                self._clear_deadline()
+                self._deadline.clear()
             return
-        self._set_deadline()
-        if self._is_in_head and self._settled == self._received and self.url:
-            # It began behind something else in this packet; its first line is the last such line there.
-            begin = data.rfind(b"%b %b" % (self.parser.get_method(), self.url))
-            self._settled -= len(data) - begin if begin >= 0 else 0
-        if self._received - self._settled > MAX_HEAD_BYTES:
-            if self._is_in_head:
-                self._refuse_head()
+        self._await_request()
+        if self._reading.is_too_long(data, self.parser.get_method(), self.url):
+            if self._reading.is_in_head:
+                self._refuse_rest(HeadTooLarge(str(self._limits.head_bytes)))
             else:
                 self.transport.close()  # chunks of nothing: the request may have been answered already
 
-    def _refuse_head(self) -> None:
+    def _refuse_rest(self, refusal: Refusal) -> None:
         """Read no more. The requests before it get their answers first."""
-        self._is_head_refused = True
-        self._clear_deadline()
-        self._say_last_words()
+        self._last_refusal = refusal
+        self._deadline.clear()
+        if self._is_idle():
+            self._end_with(refusal)
 
-    def _say_last_words(self) -> None:
+    def _drop_broken_request(self) -> None:
+        """Forget the request that is being read."""
+        if self.pipeline:  # it has not begun
+            self.pipeline.popleft()
+            self.cycle = self.pipeline[0][0] if self.pipeline else self._answering  # type: ignore[assignment]
+        else:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self.cycle = None  # type: ignore[assignment]
+
+    def _end_with(self, refusal: Refusal) -> None:
         """Answer, and close in a while: closing while the client is still sending would take the answer from it."""
-        if not self._is_idle() or self.transport.is_closing():
+        self._last_refusal = refusal
+        if self.transport.is_closing():
             return
-        self.transport.write(self._bytes_of(self._application.head_too_large({"client": self.client}, MAX_HEAD_BYTES)))
+        self._unset_keepalive_if_required()
+        self._send(self._application.refuse({"client": self.client}, refusal))
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._deadline = self.loop.call_later(LAST_WORDS_SECONDS, self.transport.close)
+        self._deadline.reset(self._limits.linger_seconds, self.transport.close)
 
-    def _set_deadline(self) -> None:
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(READ_SECONDS, self._cut_off)
+    def _await_request(self) -> None:
+        self._deadline.set(self._limits.read_seconds, self._cut_off)
 
     def _cut_off(self) -> None:
         """Close the connection, unless we paused reading: then restart the timer."""
-        self._deadline = None
         if self.flow.read_paused:
-            self._set_deadline()
+            self._await_request()
         else:
             self.transport.close()
 
-    def _clear_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _bytes_of(self, reply: Reply) -> bytes:
-        fields = [*self.server_state.default_headers, *reply.headers]
-        lines = b"".join([b"%b: %b\r\n" % field for field in fields])
-        return b"%b%b\r\n%b" % (STATUS_LINE[reply.status], lines, reply.body)
+    def _send(self, reply: Reply) -> None:
+        self.transport.write(encode_reply(reply, self.server_state.default_headers))
 
     def _write(self, reply: Reply) -> None:
-        self.transport.write(self._bytes_of(reply))
+        self._send(reply)
         if CLOSE in reply.headers:
             self.transport.close()
 

@@ -1,0 +1,44 @@
+"""The names by which a listener on the loopback may be asked, pure: a guard against DNS rebinding.
+
+A page in a browser of this machine may have its own name resolve to 127.0.0.1, and then ask the listener as if it were
+the page's own server. The browser still sends the page's name as Host.
+"""
+
+import re
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from retinue.errors import InputError
+
+_PORT = re.compile(r":[0-9]{0,5}\Z")
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
+_LOCAL = "localhost"
+
+
+class Hosts:
+    """Knows the names: localhost, addresses of the loopback, and those that are configured; with any port."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names = frozenset(names) | {_LOCAL}
+
+    def has(self, host: bytes) -> bool:
+        """Return whether a Host header names the listener. Without one it does: every browser sends it."""
+        name = _PORT.sub("", host.decode("latin-1").lower())
+        return not host or name.removesuffix(".") in self._names or _is_loopback(name)
+
+
+def host_names(text: str) -> tuple[str, ...]:
+    """Return the names in `--management-hosts`. Raises `InputError`."""
+    names = tuple(part.strip().lower() for part in text.split(",")) if text.strip() else ()
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise InputError(f"--management-hosts {name!a}: expected a host name or address, without scheme and port")
+    return names
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        address = ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -1,0 +1,27 @@
+"""The limits of a listener: one set, the same for all listeners but for the values that differ by purpose."""
+
+from msgspec import Struct
+
+from retinue.requests import MAX_BODY_BYTES
+
+MAX_EVENTS_BYTES = 8 * 1024 * 1024
+MAX_MANAGEMENT_CONNECTIONS = 512
+MAX_HEAD_BYTES = 32 * 1024
+
+
+class Limits(Struct, frozen=True):
+    """What one listener accepts, in bytes, seconds and connections.
+
+    `head_bytes`: the request line and headers; also the bytes between chunks and behind the last one.
+    `read_seconds`: for a request, from its first byte to its last; for a connection, to send the first byte.
+    `linger_seconds`: the time to read a refusal that closes the connection; what the client still sends is dropped.
+    """
+
+    connections: int
+    body_bytes: int = MAX_BODY_BYTES
+    head_bytes: int = MAX_HEAD_BYTES
+    read_seconds: float = 30
+    linger_seconds: float = 2
+
+
+MANAGEMENT_LIMITS = Limits(MAX_MANAGEMENT_CONNECTIONS, MAX_EVENTS_BYTES)

@@ -1,0 +1,139 @@
+"""What stands in front of the management API: every request gets an answer, whatever happens, and has its record.
+
+Only requests that read and are answered have none: monitoring asks them all day. While the audit log cannot be written
+there are no records, and nothing is done that would need one.
+"""
+
+import asyncio
+import logging
+
+from msgspec import json
+
+from retinue import errors, wire
+from retinue.access.audit import Auditor, Entry, Outcome
+from retinue.clock import Clock
+from retinue.web import heads
+from retinue.web.asgi import LogIds
+from retinue.web.hosts import Hosts
+from retinue.web.paths import PathWords
+from retinue.web.replies import Asgi, Headers, Message, Receive, Reply, Scope, Send, refusal_headers, send_reply
+
+CODES = {
+    401: "access_token_invalid",
+    404: "unsupported_path",
+    405: "unsupported_path",
+    499: "client_gone",
+    500: "internal_error",
+    503: "internal_error",
+}
+OTHER_CODE = "invalid_params"
+
+_FULL = "The audit log cannot be written, and nothing is done that is not recorded."
+_READS = frozenset({"GET", "HEAD"})
+_FIRST_ERROR = 400
+_UNAVAILABLE = 503
+_GONE = 499
+_UNREAD = {"method": "-", "path": "-", "headers": ()}
+_LOGGER = logging.getLogger("retinue.web")
+
+
+class ManagementApplication:
+    """Answers what the management listener is asked: `api` does the work, known under the names in `hosts`.
+
+    `words` are those of its paths.
+    """
+
+    def __init__(
+        self, api: Asgi, words: PathWords, hosts: Hosts, clock: Clock, log_ids: LogIds, auditor: Auditor
+    ) -> None:
+        self._api = api
+        self._words = words
+        self._hosts = hosts
+        self._clock = clock
+        self._log_ids = log_ids
+        self._auditor = auditor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as an ASGI application."""
+        started, log_id = self._clock.elapsed(), self._log_ids.fresh()
+        try:
+            reply = await self._reply(scope, receive)
+        except errors.Refusal as refusal:
+            reply = _refused(refusal)
+        except asyncio.CancelledError:  # the server stops, and has waited long enough for the rest of this one
+            reply = _refused(errors.Overloaded())
+        except Exception:
+            _LOGGER.exception("log_id=%s", log_id)
+            reply = _refused(errors.InternalFault())
+        self._record(scope, log_id, reply.status, started)
+        await send_reply(send, _with_log_id(reply, log_id))
+
+    def refuse(self, scope: Scope, refusal: errors.Refusal) -> Reply:
+        """Return the reply to a request that is refused before it is read; the scope may lack what is unknown."""
+        started, log_id = self._clock.elapsed(), self._log_ids.fresh()
+        reply = _refused(refusal)
+        self._record({**_UNREAD, **scope}, log_id, reply.status, started)
+        return _with_log_id(reply, log_id)
+
+    def gone(self, scope: Scope) -> None:
+        """Record a request whose client went away before it was answered."""
+        self._record(scope, self._log_ids.fresh(), _GONE, self._clock.elapsed())
+
+    async def _reply(self, scope: Scope, receive: Receive) -> Reply:
+        headers = scope["headers"]
+        if name := heads.repeated(headers):
+            raise errors.RepeatedHeader(name)
+        host = next((value for name, value in headers if name == b"host"), b"")
+        if not self._hosts.has(host):
+            raise errors.MisdirectedRequest(host.decode("latin-1"))
+        if self._auditor.is_full and scope["method"] not in _READS:
+            return _reply_of(_UNAVAILABLE, failure_body("internal_error", _FULL), [(b"retry-after", b"1")])
+        return await _collected(self._api, scope, receive)
+
+    def _record(self, scope: Scope, log_id: str, status: int, started: float) -> None:
+        method, path = scope["method"], scope["path"]
+        is_done = status < _FIRST_ERROR
+        if self._auditor.is_full or (method in _READS and (is_done or status == _UNAVAILABLE)):
+            return
+        entry = Entry()
+        entry.action = f"{method} {path if is_done else self._words.shown(path)}"
+        code = "ok" if is_done else CODES.get(status, OTHER_CODE)
+        peer = (scope.get("client") or ("",))[0]
+        microseconds = int((self._clock.elapsed() - started) * 1e6)
+        self._auditor.record(entry, Outcome(log_id, "management", status, code, microseconds, peer))
+
+
+def failure_body(code: str, message: str) -> bytes:
+    """Return the body of an answer that is no success."""
+    return json.encode({"error": {"code": code, "message": message}})
+
+
+def _refused(refusal: errors.Refusal) -> Reply:
+    wording = wire.WORDINGS[type(refusal)]
+    body = failure_body(wording.code, wire.message_of(refusal))
+    return _reply_of(wording.status, body, refusal_headers(refusal, wording))
+
+
+def _reply_of(status: int, body: bytes, headers: Headers) -> Reply:
+    usual = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    return Reply(status, [*usual, *headers], body)
+
+
+def _with_log_id(reply: Reply, log_id: str) -> Reply:
+    return Reply(reply.status, [*reply.headers, (b"x-tt-logid", log_id.encode())], reply.body)
+
+
+async def _collected(api: Asgi, scope: Scope, receive: Receive) -> Reply:
+    """Return the whole answer of an application, which is not sent before it is recorded."""
+    started: Message = {"status": 500, "headers": []}
+    body = b""
+
+    async def collect(message: Message) -> None:
+        nonlocal started, body
+        if message["type"] == "http.response.start":
+            started = message
+        else:
+            body += message.get("body", b"")
+
+    await api(scope, receive, collect)
+    return Reply(started["status"], list(started["headers"]), body)

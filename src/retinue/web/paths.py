@@ -1,0 +1,20 @@
+"""Paths as the log may show them: a client may have put a token or a name there, by mistake."""
+
+from collections.abc import Iterable
+
+_OTHER = "..."
+
+
+class PathWords:
+    """Knows the words of the paths that are served."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._words = frozenset(word for path in paths for word in path.split("/")) | {"-", "*"}
+
+    def shown(self, path: str) -> str:
+        """Return a path up to the first word that no path of ours has, and dots in place of the rest."""
+        words = path.split("/")
+        known = 0
+        while known < len(words) and words[known] in self._words:
+            known += 1
+        return path if known == len(words) else "/".join([*words[:known], _OTHER])

@@ -1,0 +1,55 @@
+"""How far the request at hand is read, and whether its head outgrows its limit. Pure."""
+
+from retinue.errors import HeadTooLarge
+from retinue.web import heads
+
+
+class Reading:
+    """Follows the bytes of a connection, packet by packet.
+
+    A packet may hold other things beside a head: earlier requests, the end of a body. Those are settled. All other
+    bytes belong to the head, or stand between chunks and behind the last one, and count.
+    """
+
+    __slots__ = ("_limit", "_received", "_settled", "is_in_head", "is_in_request")
+
+    def __init__(self, head_bytes: int) -> None:
+        self._limit = head_bytes
+        self._received = self._settled = 0  # since the connection was last between two requests
+        self.is_in_request = self.is_in_head = False
+
+    def take(self, packet: bytes) -> None:
+        """Count a packet, before it is parsed."""
+        self._received += len(packet)
+
+    def begin(self) -> None:
+        """Note that a request begins."""
+        self.is_in_request = self.is_in_head = True
+
+    def end_head(self, method: bytes, target: bytes, headers: heads.Headers) -> None:
+        """Note that a head is complete. Raises `HeadTooLarge`."""
+        self.is_in_head = False
+        self.settle()
+        if self._received > self._limit and heads.length_of(method, target, headers) > self._limit:
+            raise HeadTooLarge(str(self._limit))
+
+    def settle(self) -> None:
+        """Note that the packet at hand holds a finished head, or a body."""
+        self._settled = self._received
+
+    def end(self) -> None:
+        """Note that the request is complete."""
+        self.is_in_request = False
+        self.settle()
+
+    def clear(self) -> None:
+        """Count from nothing: the connection is between two requests."""
+        self._received = self._settled = 0
+
+    def is_too_long(self, packet: bytes, method: bytes, target: bytes) -> bool:
+        """Return whether too much has come since the last body or finished head; the packet is parsed."""
+        if self.is_in_head and self._settled == self._received and target:
+            # It began behind something else in this packet; its first line is the last such line there.
+            begin = packet.rfind(b"%b %b" % (method, target))
+            self._settled -= len(packet) - begin if begin >= 0 else 0
+        return self._received - self._settled > self._limit

@@ -1,0 +1,55 @@
+"""Replies: what goes over the line, in ASGI's messages or as bytes."""
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+from msgspec import Struct
+
+from retinue import errors, wire
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+CLOSE = (b"connection", b"close")
+
+# Close the connection after these errors: it is over the limit, or the bytes were not read to the end of a request.
+_ENDS_CONNECTION = (errors.Overloaded, errors.NotHttp, errors.HeadTooLarge)
+
+
+class Reply(Struct, frozen=True, gc=False):
+    """A whole answer."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def refusal_headers(refusal: errors.Refusal, wording: wire.Wording) -> Headers:
+    """Return the headers that a refusal has beside those of every answer."""
+    headers = []
+    retry_after = refusal.reset if isinstance(refusal, errors.RateExceeded) else wording.retry_after
+    if retry_after is not None:
+        headers.append((b"retry-after", b"%d" % retry_after))
+    if isinstance(refusal, errors.MethodNotAllowed):
+        headers.append((b"allow", refusal.detail.encode()))
+    if isinstance(refusal, _ENDS_CONNECTION):
+        headers.append(CLOSE)
+    return headers
+
+
+def encode_reply(reply: Reply, default_headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return a reply as bytes of HTTP/1.1; the listener's own headers come first."""
+    lines = b"".join([b"%b: %b\r\n" % field for field in (*default_headers, *reply.headers)])
+    status = HTTPStatus(reply.status)
+    return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, status.phrase.encode(), lines, reply.body)
+
+
+async def send_reply(send: Send, reply: Reply) -> None:
+    """Send a whole reply, in ASGI's messages."""
+    await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+    await send({"type": "http.response.body", "body": reply.body})
