@@ -19,6 +19,8 @@ MAY_IMPORT = {
     "settings": {"errors"},
     "durable": set[str](),
     "locks": {"errors"},
+    "prctl": set[str](),
+    "landlock": {"prctl"},
     "history": set[str](),
     "faults": {"errors"},
     "wire": {"errors", "model"},
@@ -51,11 +53,12 @@ MAY_IMPORT = {
     "local": WORDS | {"faults", "store.base", "access", "assemble", "ingest", "web"},
     "pytest_plugin": {"local", "sample"},
     "serving": WORDS
-    | {"faults", "store.base", "store.opened", "store.ledger", "access", "ingest", "assemble", "web", "locks"},
+    | {"faults", "store.base", "store.opened", "store.ledger", "access", "ingest", "assemble", "web", "locks"}
+    | {"landlock", "prctl"},
     "cli": WORDS
     | {"store.base", "access", "ingest", "following", "web", "assemble", "serving"}
     | {"export", "faults", "sample", "sample_files", "client", "collect", "redirect"},
-    "redirect": WORDS | {"faults", "requests", "redirect.expected", "redirect.sandbox"},
+    "redirect": WORDS | {"faults", "requests", "landlock", "prctl", "locks", "redirect.expected", "redirect.sandbox"},
     "redirect.expected": WORDS | {"assemble", "following", "redirect"},
     "redirect.sandbox": {"faults", "local", "sample"},
     "__main__": {"errors", "cli"},

@@ -104,6 +104,25 @@ def _create(path: Path, kind: Kind) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def keep_temporary_in_memory() -> None:
+    """Have SQLite make no temporary files in this process. Call before anything is opened."""
+    apsw.shutdown()
+    apsw.config(apsw.SQLITE_CONFIG_STMTJRNL_SPILL, -1)
+    apsw.initialize()
+    apsw.connection_hooks.append(_keep_tables_in_memory)
+
+
+def _keep_tables_in_memory(connection: apsw.Connection) -> None:
+    connection.execute("PRAGMA temp_store = MEMORY")
+
+
+@contextmanager
+def kept_open(graph_path: Path) -> Iterator[None]:
+    """Keep both files of a store open, so that SQLite neither removes nor makes their logs meanwhile."""
+    with closing(open_for_writing(graph_path, GRAPH)), closing(open_for_writing(access_path(graph_path), ACCESS)):
+        yield
+
+
 def open_for_reading(path: Path, kind: Kind) -> apsw.Connection:
     """A connection that cannot write."""
     return _open(path, kind, apsw.SQLITE_OPEN_READONLY, f"PRAGMA cache_size = -{CACHE_KIB}")
