@@ -21,7 +21,9 @@ _READ, _CHANGE = landlock.READ, landlock.READ | landlock.WRITE
 _KEEP = _CHANGE | landlock.MAKE_REG | landlock.REMOVE_FILE  # of a folder: also to make and remove files
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 _SYSTEM = ("/proc", "/dev/urandom", "/etc/localtime", "/usr/share/zoneinfo")
-_NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/ssl")
+# To find a cluster's hosts; systemd replaces its list of name servers when the network changes.
+_NAMES = ("/etc/resolv.conf", "/run/systemd/resolve", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf")
+_NETWORK = (*_NAMES, "/etc/gai.conf", "/etc/ssl", "/etc/pki")
 _DNS = 53  # over TCP if an answer is long
 _LOGGER = logging.getLogger("retinue.serving")
 
