@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "retinue"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # What each part may import of ours. A part is a top-level file, or a package; parts not named here are unknown.
-WORDS = {"errors", "clock", "names", "model", "settings", "durable"}
+WORDS = {"errors", "clock", "names", "model", "settings", "durable", "permissions"}
 MAY_IMPORT = {
     "errors": set[str](),
     "clock": {"errors"},
@@ -18,7 +18,10 @@ MAY_IMPORT = {
     "model": {"errors"},
     "settings": {"errors"},
     "durable": set[str](),
+    "permissions": set[str](),
     "locks": {"errors"},
+    "prctl": set[str](),
+    "landlock": {"prctl"},
     "history": set[str](),
     "faults": {"errors"},
     "wire": {"errors", "model"},
@@ -52,11 +55,12 @@ MAY_IMPORT = {
     "local": WORDS | {"faults", "store.base", "access", "assemble", "ingest", "web"},
     "pytest_plugin": {"local", "sample"},
     "serving": WORDS
-    | {"faults", "store.base", "store.opened", "store.ledger", "access", "ingest", "assemble", "web", "locks"},
+    | {"faults", "store.base", "store.opened", "store.ledger", "access", "ingest", "assemble", "web", "locks"}
+    | {"landlock", "prctl"},
     "cli": WORDS
     | {"store.base", "access", "ingest", "following", "web", "assemble", "serving"}
     | {"export", "faults", "sample", "sample_files", "client", "collect", "redirect"},
-    "redirect": WORDS | {"faults", "requests", "redirect.expected", "redirect.sandbox"},
+    "redirect": WORDS | {"faults", "requests", "landlock", "prctl", "locks", "redirect.expected", "redirect.sandbox"},
     "redirect.expected": WORDS | {"assemble", "following", "redirect"},
     "redirect.sandbox": {"faults", "local", "sample"},
     "__main__": {"errors", "cli"},

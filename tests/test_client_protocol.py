@@ -344,6 +344,23 @@ def test_every_wait_is_within_its_range(chance: float, attempt: int) -> None:
     assert wait == pytest.approx(full * (1 - chance / 2))
 
 
+@given(rows=st.integers(0, 120), asked_for=st.integers(1, 100))
+def test_a_page_has_no_more_rows_than_were_asked_for(rows: int, asked_for: int) -> None:
+    """For every number: a page with more rows is not taken, and the message names both numbers."""
+    data = {"user_following": [{"username": f"u{n}"} for n in range(rows)], "cursor": NOW - 9, "has_more": False}
+    protocol = Protocol("key", "secret", Policy(attempts=1), FrozenClock(), lambda: 0.0)
+    steps = Walk(protocol, "following", {"username": "a", "max_count": asked_for}).next_page()
+    assert isinstance(next(steps), NeedToken)
+    assert isinstance(steps.send("token"), Ask)
+    if rows > asked_for:
+        with pytest.raises(BrokenList, match=f"{rows} rows, though at most {asked_for} were asked for"):
+            steps.send(envelope(200, "ok", data=data))
+    else:
+        with pytest.raises(StopIteration) as stopped:
+            steps.send(envelope(200, "ok", data=data))
+        assert rows == len(stopped.value.value.rows)
+
+
 @pytest.mark.parametrize(
     ("seconds_ago", "is_sound"), [(-1, False), (0, False), (1, False), (2, False), (3, True), (9, True)]
 )

@@ -20,6 +20,7 @@ from retinue.redirect.authority import make_authority
 from retinue.redirect.confinement import confinements, unprivileged
 from retinue.redirect.environment import Way
 from test_run import DENIED, WITHOUT_CONFINEMENT, installed, run
+from waiting import waiting_for
 
 API = "https://open.tiktokapis.com/v2/"
 WITHOUT_NAMESPACES = (*DENIED, "unshare")
@@ -273,3 +274,28 @@ def test_a_run_inside_of_a_run_is_refused(retinue_server: LocalServer) -> None:
 
     assert (2, "") == (done.returncode, done.stdout)
     assert "retinue: already inside of a `retinue run`: leave out the inner one\n" in done.stderr
+
+
+@pytest.mark.parametrize("within", [(), WITHOUT_NAMESPACES, WITHOUT_CONFINEMENT], ids=["as it is", "Landlock", "none"])
+def test_a_command_ends_with_a_runner_that_is_killed(retinue_server: LocalServer, within: tuple[str, ...]) -> None:
+    """The kernel kills it, however it is confined."""
+    script = "echo $$; exec sleep 600"
+    command = running.command_of("run", "--best-effort", "--server", retinue_server.url, "--", "sh", "-c", script)
+    with subprocess.Popen([*within, *command], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        assert Path(f"/proc/{pid}").exists()
+        process.kill()
+    try:
+        waiting_for(lambda: has_ended(pid))
+    finally:
+        if not has_ended(pid):
+            os.kill(pid, 9)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or only waits for whoever inherited it to notice its end."""
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True

@@ -109,7 +109,8 @@ def test_each_answered_request_is_one_json_line(store: Path, tmp_path: Path) -> 
     lines: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
     found = [REQUEST.fullmatch(line["message"]) for line in lines if line["logger"] == "retinue.web"]
     assert [*dict.fromkeys(LOG_ID.findall(answers))] == [match["log_id"] for match in found if match]
-    assert len(lines) == len(found)
+    others = [line["message"] for line in lines if line["logger"] != "retinue.web"]
+    assert [True] == [message.startswith("confinement: ") for message in others]
     assert [
         ("POST", TOKEN, "200"),
         ("POST", FOLLOWING, "400"),
@@ -131,7 +132,8 @@ def test_what_a_json_line_holds(store: Path, tmp_path: Path) -> None:
         answered(server, post(TOKEN, ""))
         (worker,) = [pid for pid, role in server.processes().items() if role == "worker"]
 
-    (line,) = [json.loads(line) for line in log.read_text().splitlines()]
+    confined, line = [json.loads(line) for line in log.read_text().splitlines()]
+    assert ("supervisor", "retinue.serving") == (confined["process"], confined["logger"])
     message = line.pop("message")
     assert REQUEST.fullmatch(message)
     moment = line.pop("time")

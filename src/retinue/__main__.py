@@ -1,8 +1,11 @@
 """The `retinue` command. Turns errors into one line on stderr, and a missing extra into what to install."""
 
+import errno
 import gc
+import os
 import signal
 import sys
+from collections.abc import Iterator
 from typing import NoReturn
 
 from retinue.cli import output
@@ -10,6 +13,8 @@ from retinue.errors import ClosedPipe, RetinueError
 
 _FAILED = 2
 _READER_GONE = 128 + signal.SIGPIPE  # as a shell reports a program that this signal ended
+_OUT_OF_MEMORY = ("OutOfMemoryException", "NoMemError")  # of DuckDB and of SQLite, which may not even be imported here
+_UNMAPPED = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
 _NEEDS = "this command needs more than the base package: pip install 'retinue[server]' (missing: {})"
 
 
@@ -30,6 +35,8 @@ def main() -> None:
 
 
 def _run() -> None:
+    # numpy's BLAS, which we do not use, takes memory for each core; if there is too little, it ends the process.
+    os.putenv("OPENBLAS_NUM_THREADS", "1")
     gc.disable()  # what is made while modules are imported stays; to look it through would take a fifth of a --help
     from retinue.cli.main import app  # noqa: PLC0415 - its libraries come with an extra
 
@@ -56,16 +63,33 @@ def _show_traceback(error: Exception) -> None:
         traceback.print_exception(error)
 
 
-def _message_of(error: Exception) -> str:
+def _message_of(error: BaseException) -> str:
+    if any(_is_out_of_memory(each) for each in _chain(error)):
+        return "out of memory: close other programs, or raise the limit of this one (ulimit -v, or the container's)"
     match error:
         case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] != "retinue":
             return _NEEDS.format(name)
-        case MemoryError():
-            return "out of memory"
         case OSError(filename=str(name)):
             return f"{name}: {error.strerror}"
         case _:
             return f"unexpected error (PYTHONDEVMODE=1 shows where): {type(error).__name__}: {error}"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is too little memory, in the words of a library or of the dynamic linker."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ in _OUT_OF_MEMORY
+        or getattr(error, "errno", None) == errno.ENOMEM
+        or (isinstance(error, ImportError) and any(words in str(error) for words in _UNMAPPED))
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it came of."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ contract.
 import asyncio
 import secrets
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,36 @@ def store_files(store: str) -> list[Path]:
         mains = (graph, files.access_path(graph))
         paths = [*mains, *(main.with_name(f"{main.name}-wal") for main in mains), *paths]
     return [path for path in paths if path.exists()]
+
+
+class Reach(Struct, frozen=True):
+    """What the processes of a server must reach of a store: files that they change or read, and TCP ports."""
+
+    changed: list[Path]
+    read: list[Path] = []
+    ports: list[int] = []
+
+
+def reach_of(store: str) -> Reach:
+    """What a running server must reach of a store. Its files exist: the supervisor has opened them."""
+    quotas = beside(store, "quotas")
+    if is_location(store):
+        location = parse(store)
+        authorities = [Path(path) for path in (location.tls_ca, location.tls_cert, location.tls_key) if path]
+        return Reach([quotas], [beside(store, "node"), *authorities], [location.port])
+    mains = [path.resolve() for path in (store_path(store), files.access_path(store_path(store)))]
+    logs = [main.with_name(f"{main.name}-{ending}") for main in mains for ending in ("wal", "shm")]
+    return Reach([*mains, *logs, quotas])
+
+
+def kept_open(store: str) -> AbstractContextManager[None]:
+    """Keep the files of a store, by which processes reach it, as they are while the block lasts."""
+    return nullcontext() if is_location(store) else files.kept_open(store_path(store))
+
+
+def keep_temporary_in_memory() -> None:
+    """Have the store make no temporary files in this process. Call before anything is opened."""
+    files.keep_temporary_in_memory()
 
 
 def _cluster() -> Any:

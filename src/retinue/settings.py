@@ -54,6 +54,9 @@ class Settings:
     trusted_proxies: str = _setting(
         "", "Proxies whose X-Forwarded-For is believed: addresses and networks, with commas between."
     )
+    no_confinement: bool = _setting(
+        False, "Do not restrict what the server's own processes may open and start, such as for a debugger."
+    )
     log_level: str = _setting("warning", f"What to log: {', '.join(LOG_LEVELS)}.")
     log_format: str = _setting("text", f"How to log: {', '.join(LOG_FORMATS)}.")
 

@@ -16,10 +16,10 @@ from retinue.access.clients import fresh_secret
 from retinue.access.credentials import MAX_TOKEN_BYTES, bearer_token
 from retinue.durable import sync
 from retinue.errors import InputError, TokenInvalid
+from retinue.permissions import is_private
 
 SHORTEST_TOKEN = 20
 _UNFIT = re.compile(rb"[^!-~]")
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class ManagementToken:
@@ -63,11 +63,11 @@ def _make(path: Path, content: bytes) -> None:
 
 def _content(path: Path) -> bytes:
     with path.open("rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if mode & _OTHERS:
+        status = os.fstat(file.fileno())
+        if not is_private(status):
             raise InputError(
-                f"{path}: others may use the management token (mode {stat.S_IMODE(mode):04o}); `chmod 600` it,"
-                " or better remove it: a fresh one is made"
+                f"{path}: others may use the management token (mode {stat.S_IMODE(status.st_mode):04o}); `chmod 600`"
+                " it, or better remove it: a fresh one is made"
             )
         token = file.read(2 * MAX_TOKEN_BYTES).strip()
     if not SHORTEST_TOKEN <= len(token) <= MAX_TOKEN_BYTES or _UNFIT.search(token):

@@ -18,6 +18,7 @@ from retinue.access.verification import files_of, first_in, follow, lines_of, na
 from retinue.durable import sync
 from retinue.errors import StoreError
 from retinue.locks import open_locked
+from retinue.permissions import folder_exposure
 from retinue.store.base import Anchor
 
 FOLDER_MODE = 0o700
@@ -163,6 +164,8 @@ def lock_of(folder: Path) -> int:
     try:
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
         sync(folder.parent)
+        if exposed := folder_exposure(folder):
+            raise StoreError(f"{exposed}, since the audit log is there")
         return open_locked(folder, "another server writes this audit log; one server serves a store")
     except OSError as error:
         raise StoreError(f"{folder}: the audit log cannot be kept here: {error.strerror}") from error

@@ -26,6 +26,7 @@ def serve(
     tls_cert: Annotated[str, setting("tls_cert")] = default_of("tls_cert"),
     tls_key: Annotated[str, setting("tls_key")] = default_of("tls_key"),
     trusted_proxies: Annotated[str, setting("trusted_proxies")] = default_of("trusted_proxies"),
+    no_confinement: Annotated[bool, setting("no_confinement")] = default_of("no_confinement"),
     log_level: Annotated[str, setting("log_level")] = default_of("log_level"),
     log_format: Annotated[str, setting("log_format")] = default_of("log_format"),
 ) -> None:

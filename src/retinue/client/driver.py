@@ -19,7 +19,8 @@ from retinue.client.errors import ClientError
 from retinue.client.protocol import Ask, Broken, NeedToken, Protocol, Steps
 from retinue.errors import InputError
 
-MOST_BYTES = 64 << 20  # of an answer
+# Of an answer. A page of 100 rows has 10 to 40 KB; this leaves room for long names, and 32 at once fit into memory.
+MOST_BYTES = 4 << 20
 _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
 _BAD_REQUEST = 400  # as servers answer plain HTTP on a port for TLS

@@ -31,11 +31,21 @@ class Walk:
         if self.is_over:
             return None
         body = self._body if self.cursor is None else self._body | {"cursor": self.cursor}
-        page = yield from self._protocol.page(self.direction, body, lambda page: wrong(page, self.newest))
+        page = yield from self._protocol.page(self.direction, body, self._wrong)
         self.cursor = page.cursor
         self.is_over = not page.has_more
         self.newest = newest_of(page)
         return page
+
+    def _wrong(self, page: Page) -> str:
+        return _excess(page, self._body.get("max_count")) or wrong(page, self.newest)
+
+
+def _excess(page: Page, max_rows: int | None) -> str:
+    """Return what is wrong with a page of more rows than were asked for; empty if it has no more."""
+    if max_rows is None or len(page.rows) <= max_rows:
+        return ""
+    return f"{len(page.rows)} rows, though at most {max_rows} were asked for"
 
 
 def newest_of(page: Page) -> Person | None:

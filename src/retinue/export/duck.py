@@ -1,5 +1,7 @@
 """Tables of DuckDB on disk: filled by columns, read by rows, copied into files. It knows no table by name."""
 
+import errno
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -85,8 +87,13 @@ def translated(what: Path) -> Iterator[None]:
     """Turn errors of DuckDB and of the disk into ours."""
     try:
         yield
-    except (OSError, duckdb.Error) as error:
-        raise StoreError(f"{what}: cannot be written: {error}") from error
+    except duckdb.OutOfMemoryException as error:
+        raise MemoryError from error
+    except duckdb.Error as error:
+        reason = "the disk is full" if os.strerror(errno.ENOSPC) in str(error) else error
+        raise StoreError(f"{what}: cannot be written: {reason}") from error
+    except OSError as error:
+        raise StoreError(f"{what}: cannot be written: {error.strerror or error}") from error
 
 
 def numbered(number: int) -> str:

@@ -30,6 +30,9 @@ class ParquetTable:
         self.position = 0
         try:
             self._open(columns)
+        except duckdb.OutOfMemoryException as error:
+            self.close()
+            raise MemoryError from error
         except (OSError, EOFError, zlib.error, duckdb.Error) as error:
             self.close()
             raise InputError(f"{source.name}: cannot be read as Parquet: {self._cause(error)}") from error
@@ -45,6 +48,8 @@ class ParquetTable:
                 for values in batch:
                     self.position += 1
                     yield RawRow(self.position, dict(zip(self._names, values, strict=True)), repr(values))
+        except duckdb.OutOfMemoryException as error:
+            raise MemoryError from error
         except duckdb.Error as error:
             raise InputError(f"{self._source.name}: damaged after row {self.position}: {self._cause(error)}") from error
 

@@ -1,8 +1,8 @@
 """The program that becomes the command: it confines itself as its plan says, and waits for a word to begin.
 
-It is run by itself (`launching.py` does), in a fresh interpreter without our packages, and imports nothing of ours. In
-a network of its own there is only a loopback; the sockets that listen there are handed out, so what connects to them is
-answered from outside.
+It is run by itself (`launching.py` does), in a fresh interpreter without third-party packages, and imports only the
+modules that talk to the kernel. In a network of its own there is only a loopback; the sockets that listen there are
+handed out, so what connects to them is answered from outside.
 """
 
 import ctypes
@@ -14,24 +14,27 @@ import signal
 import socket
 import struct
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+
+from retinue import landlock, prctl
 
 _NEW_MOUNTS, _NEW_USER, _NEW_NETWORK = 0x00020000, 0x10000000, 0x40000000  # sched.h
 _BIND, _RECURSIVE, _PRIVATE = 0x1000, 0x4000, 0x40000  # sys/mount.h
 _GET_FLAGS, _SET_FLAGS = 0x8913, 0x8914  # linux/sockios.h
 _UP = 0x1  # net/if.h
-_NO_NEW_PRIVILEGES = 38  # linux/prctl.h
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # asm-generic/unistd.h
-_GET_VERSION, _PORT_RULE, _CONNECT_TCP = 1, 2, 2  # linux/landlock.h
-_FIRST_LANDLOCK_WITH_PORTS = 4
 _STDERR = 2
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 
 
-def main(control: socket.socket, plan: dict[str, Any], command: list[str]) -> None:
-    """Report the listeners, or why there are none; become the command when told to, end without an answer."""
+def main(arguments: list[str]) -> None:
+    """Report the listeners, or why there are none; become the command when told to, end without an answer.
+
+    The arguments: the runner's process ID, a socket to it, the plan as JSON, then the command.
+    """
+    parent, descriptor, encoded, *command = arguments
+    control, plan = socket.socket(fileno=int(descriptor)), json.loads(encoded)
     control.set_inheritable(False)
     try:
         listeners = confine(plan)
@@ -40,6 +43,7 @@ def main(control: socket.socket, plan: dict[str, Any], command: list[str]) -> No
         return
     socket.send_fds(control, [b"\0"], [listener.fileno() for listener in listeners])
     if control.recv(1):
+        prctl.die_with_parent(int(parent))  # now, since a new user namespace makes the kernel forget it
         become(command)
 
 
@@ -52,7 +56,7 @@ def confine(plan: dict[str, Any]) -> list[socket.socket]:
     if plan["network"]:
         _raise_loopback()
     if plan["ports"]:
-        _restrict_ports(libc, plan["ports"])
+        _restrict_ports(plan["ports"])
     return [socket.create_server((host, port), backlog=2048) for host, port in plan["listens"]]
 
 
@@ -72,22 +76,12 @@ def _replace_files(libc: ctypes.CDLL, files: dict[str, str]) -> None:
         _require(libc.mount(ours.encode(), path.encode(), None, _BIND, None), f"no {path} of its own")
 
 
-def _restrict_ports(libc: ctypes.CDLL, ports: list[list[int]]) -> None:
+def _restrict_ports(ports: list[list[int]]) -> None:
     """Refuse TCP connections to all ports but these ranges, by Landlock."""
-    version = libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _GET_VERSION)
-    _require(version < 0, "no Landlock")
-    if version < _FIRST_LANDLOCK_WITH_PORTS:
-        raise OSError(f"Landlock without network rules: ABI {version}, they need {_FIRST_LANDLOCK_WITH_PORTS}")
-    handled = struct.pack("QQ", 0, _CONNECT_TCP)
-    ruleset = libc.syscall(_CREATE_RULESET, handled, ctypes.c_size_t(len(handled)), 0)
-    _require(ruleset < 0, "no Landlock")
-    for first, last in ports:
-        for port in range(first, last + 1):
-            rule = struct.pack("QQ", _CONNECT_TCP, port)
-            _require(libc.syscall(_ADD_RULE, ruleset, _PORT_RULE, rule, 0), "no Landlock")
-    _require(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "no Landlock")
-    _require(libc.syscall(_RESTRICT_SELF, ruleset, 0), "no Landlock")
-    os.close(ruleset)
+    with closing(landlock.Ruleset(ports=landlock.CONNECT_TCP)) as rules:
+        for first, last in ports:
+            rules.allow_ports(range(first, last + 1), landlock.CONNECT_TCP)
+        rules.enforce()
 
 
 def become(command: list[str]) -> None:
@@ -120,7 +114,3 @@ def _raise_loopback() -> None:
 def _require(failed: int, what: str) -> None:
     if failed:
         raise OSError(f"{what}: {errno.errorcode[ctypes.get_errno()]}")
-
-
-if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])), json.loads(sys.argv[2]), sys.argv[3:])

@@ -3,6 +3,7 @@
 The launcher is started first, and reports its listeners; so what answers there can be ready before the command is.
 """
 
+import os
 import signal
 import socket
 import subprocess
@@ -13,10 +14,15 @@ from pathlib import Path
 
 from msgspec import Struct, json
 
+import retinue
 from retinue.redirect.confinement import Plan
 
 _FORWARDED = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
-_LAUNCHER = Path(__file__).parent / "launcher.py"
+# In isolated mode and without `site` only this program's own package is added to what can be imported.
+_LAUNCHER = (
+    "import sys; sys.path.append(sys.argv.pop(1));from retinue.redirect import launcher; launcher.main(sys.argv[1:])"
+)
+_PACKAGES = str(Path(retinue.__file__).parent.parent)
 _MOST_LISTENERS = 8
 _LONGEST_REASON = 1024
 _KILLED = 128
@@ -59,7 +65,8 @@ def launch(command: list[str], environment: Mapping[str, str], plan: Plan) -> La
     """Start a launcher for a command, and hear what it has to say."""
     ours, its = socket.socketpair()
     its.set_inheritable(True)
-    arguments = [sys.executable, "-I", "-S", str(_LAUNCHER), str(its.fileno()), json.encode(plan).decode(), *command]
+    orders = [str(os.getpid()), str(its.fileno()), json.encode(plan).decode()]
+    arguments = [sys.executable, "-I", "-S", "-c", _LAUNCHER, _PACKAGES, *orders, *command]
     with its:
         # What the shell has opened for the command, such as /dev/fd/63, is left open.
         process = subprocess.Popen(arguments, env=environment, close_fds=False)  # noqa: S603 - what the user asked for

@@ -10,6 +10,7 @@ import uvloop
 from msgspec import json
 
 from retinue.serving import logs
+from retinue.serving.confinement import confine
 from retinue.serving.station import Station
 
 Life = Callable[[Station], Awaitable[None]]
@@ -22,6 +23,7 @@ def live(life: Life, role: str) -> None:
         return  # the supervisor was gone before it could say anything
     station = json.decode(line, type=Station)
     logs.set_up(station.settings, role)
+    confine(station.settings, role)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn repeats a signal when it is done with it; what is open must be closed after that.
         signal.signal(number, lambda _number, _frame: None)

@@ -28,6 +28,7 @@ from retinue.faults import Faults, parsed
 from retinue.locks import open_locked
 from retinue.serving import logs
 from retinue.serving.audit_socket import audit_sockets
+from retinue.serving.confinement import announce_confinement, harden
 from retinue.serving.station import Sandbox, Station, new_sandbox
 from retinue.serving.token import token_of
 from retinue.settings import LOG_FORMATS, LOG_LEVELS, Settings
@@ -55,16 +56,19 @@ def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
 
     Raises `InputError` or `StoreError` before anything is started.
     """
+    harden(settings)
     _require_usable(settings)
     store = _only_server_of(assemble.lock_path(settings.store), settings.store)
     logs.set_up(settings, "supervisor")
+    announce_confinement(settings)
     public = _bind(settings.host, settings.port, "port")
     management = _bind(_MANAGEMENT_HOST, settings.management_port, "management-port")
     scheme = "https" if settings.tls_cert else "http"
     _recount_quotas(settings)
     addresses = (f"{scheme}://{_address(public)}", f"http://{_address(management)}")
     try:
-        asyncio.run(_supervise(settings, public, management, lambda: announce(*addresses)))
+        with assemble.kept_open(settings.store):
+            asyncio.run(_supervise(settings, public, management, lambda: announce(*addresses)))
     finally:
         os.close(store)
 

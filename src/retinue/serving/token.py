@@ -10,6 +10,10 @@ from retinue.settings import Settings
 
 def token_of(settings: Settings) -> ManagementToken:
     """The management token of a server, made now if there is none. Raises `InputError`."""
+    return management_token(token_path(settings), secrets.token_bytes)
+
+
+def token_path(settings: Settings) -> Path:
+    """Return where the management token of a server lies."""
     named = settings.management_token_file
-    path = Path(named) if named else assemble.beside(settings.store, "management-token")
-    return management_token(path, secrets.token_bytes)
+    return Path(named) if named else assemble.beside(settings.store, "management-token")

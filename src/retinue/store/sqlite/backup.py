@@ -61,9 +61,6 @@ def _copy(original: apsw.Connection, copy: Path, on_progress: OnProgress) -> Non
     except OSError as error:
         raise StoreError(f"{copy}: cannot be made: {error.strerror}") from error
     except apsw.Error as error:
-        # A backup's own message may be "not an error"; the code is always right.
-        code = apsw.mapping_extended_result_codes.get(getattr(error, "extendedresult", 0), error)
-        raise StoreError(f"{copy}: cannot be made: {code}; is the disk full?") from error
+        raise StoreError(f"{copy}: cannot be made: {files.cause_of(error, copy)}") from error
     finally:
-        for path in (unfinished, unfinished.with_name(f"{unfinished.name}-journal")):
-            path.unlink(missing_ok=True)
+        files.remove(unfinished)

@@ -11,12 +11,14 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from stat import S_ISVTX
 from typing import Any, Protocol, cast
 
 import apsw
 
 from retinue.durable import sync
 from retinue.errors import NotAStore, StoreError, StoreMissing, StoreTooNew, StoreTooOld, StoreUnavailable
+from retinue.permissions import exposure, folder_exposure
 
 # Older versions can lose committed transactions when several processes check-point one WAL.
 OLDEST_SQLITE = (3, 51, 3)
@@ -31,7 +33,7 @@ FILE_MODE = 0o600  # names of private accounts, digests of secrets: nobody else'
 class Kind:
     """One kind of file. `application_id` marks it as ours in SQLite's own header, `version` is its schema's.
 
-    Files of an older schema than `oldest` are not opened.
+    Files of an older schema than `oldest` are not opened, nor secret ones that others may use.
     """
 
     noun: str
@@ -40,6 +42,7 @@ class Kind:
     application_id: int
     version: int
     oldest: int
+    is_secret: bool = False
 
 
 class Rows(Protocol):
@@ -62,7 +65,7 @@ _FOR_WRITING = (
 )
 
 GRAPH = Kind("follow graph", "`retinue import` makes a store", "graph.sql", 0x52544701, 2, 2)
-ACCESS = Kind("access file", "it belongs beside the graph", "access.sql", 0x52544101, 2, 2)
+ACCESS = Kind("access file", "it belongs beside the graph", "access.sql", 0x52544101, 2, 2, is_secret=True)
 
 
 def access_path(graph_path: Path) -> Path:
@@ -99,9 +102,28 @@ def _create(path: Path, kind: Kind) -> None:
     except OSError as error:
         raise StoreError(f"{path}: cannot be made: {error.strerror}") from error
     except apsw.Error as error:
-        raise StoreError(f"{path}: cannot be made: {error}") from error
+        raise StoreError(f"{path}: cannot be made: {cause_of(error, path)}") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        remove(unfinished)
+
+
+def keep_temporary_in_memory() -> None:
+    """Have SQLite make no temporary files in this process. Call before anything is opened."""
+    apsw.shutdown()
+    apsw.config(apsw.SQLITE_CONFIG_STMTJRNL_SPILL, -1)
+    apsw.initialize()
+    apsw.connection_hooks.append(_keep_tables_in_memory)
+
+
+def _keep_tables_in_memory(connection: apsw.Connection) -> None:
+    connection.execute("PRAGMA temp_store = MEMORY")
+
+
+@contextmanager
+def kept_open(graph_path: Path) -> Iterator[None]:
+    """Keep both files of a store open, so that SQLite neither removes nor makes their logs meanwhile."""
+    with closing(open_for_writing(graph_path, GRAPH)), closing(open_for_writing(access_path(graph_path), ACCESS)):
+        yield
 
 
 def open_for_reading(path: Path, kind: Kind) -> apsw.Connection:
@@ -167,16 +189,44 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable(str(error)) from error
 
 
+def cause_of(error: apsw.Error, path: Path) -> str:
+    """Return why SQLite failed with a file, in words that lead to a remedy."""
+    if isinstance(error, apsw.FullError):
+        return "the disk is full"
+    if isinstance(error, apsw.CantOpenError | apsw.ReadOnlyError) and not os.access(path.parent, os.W_OK):
+        return f"nothing can be written to its folder {path.parent.absolute()}, and SQLite needs files beside it"
+    # A message may be "not an error", such as that of a backup; the code is right.
+    code = apsw.mapping_extended_result_codes.get(getattr(error, "extendedresult", 0))
+    return str(code) if str(error) == "not an error" and code else str(error)
+
+
+def remove(path: Path) -> None:
+    """Remove a file that was not finished, with SQLite's own beside it, as far as the file system allows."""
+    for ending in ("", "-journal", "-wal", "-shm"):
+        with suppress(OSError):
+            path.with_name(f"{path.name}{ending}").unlink()
+
+
+def _require_private(path: Path, kind: Kind) -> None:
+    """Raise `StoreError` if others may use a file that holds secrets, or replace the files of a store."""
+    main = path.resolve()
+    logs = [main.with_name(f"{main.name}{ending}") for ending in ("-wal", "-shm")] if kind.is_secret else []
+    reasons = [exposure(each) for each in (main, *logs)] if kind.is_secret else [folder_exposure(main.parent, S_ISVTX)]
+    for reason in filter(None, reasons):
+        raise StoreError(reason)
+
+
 def _open(path: Path, kind: Kind, flags: int, *settings: str) -> apsw.Connection:
     _require_sqlite()
     if not path.exists():
         raise StoreMissing(f"{path}: there is no {kind.noun} here; {kind.cure}")
     if path.is_dir():
         raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is a folder)")
+    _require_private(path, kind)
     try:
         connection = apsw.Connection(str(path), flags=flags)
     except apsw.Error as error:
-        raise StoreError(f"{path}: cannot be opened: {error}") from error
+        raise StoreError(f"{path}: cannot be opened: {cause_of(error, path)}") from error
     try:
         connection.set_busy_timeout(WAIT_FOR_LOCK_MS)
         # Plans must not depend on bound values: otherwise each new value has the statement prepared again.
@@ -186,7 +236,7 @@ def _open(path: Path, kind: Kind, flags: int, *settings: str) -> apsw.Connection
             connection.execute(setting)
     except apsw.Error as error:
         connection.close()
-        raise NotAStore(f"{path}: cannot be read: {error}") from error
+        raise NotAStore(f"{path}: cannot be read: {cause_of(error, path)}") from error
     except BaseException:
         connection.close()
         raise
@@ -206,7 +256,7 @@ def _require_ours(connection: apsw.Connection, path: Path, kind: Kind) -> None:
     except apsw.NotADBError:
         raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is no SQLite file)") from None
     except apsw.Error as error:
-        raise StoreError(f"{path}: cannot be read: {error}") from error
+        raise StoreError(f"{path}: cannot be read: {cause_of(error, path)}") from error
     if application_id == ACCESS.application_id != kind.application_id:
         raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is the access file that belongs to one)")
     if application_id != kind.application_id:
