@@ -7,6 +7,7 @@ status 200 are counted: without checksums over what is stored, not every one can
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -101,6 +102,7 @@ class Tally:
 
 def main() -> int:
     """Damage, look, report; the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--damages", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=1)
@@ -109,7 +111,9 @@ def main() -> int:
     options = parser.parse_args()
     targets = [target for target in TARGETS if options.only in target.name]
     with tempfile.TemporaryDirectory(dir=_quick_folder(), prefix="damage-") as folder:
-        tallies = run(Path(folder), targets, options.damages, options.seed, is_shown=options.show)
+        tallies = {target.name: Tally() for target in targets}
+        with contextlib.suppress(KeyboardInterrupt):  # what was seen up to then is told
+            run(Path(folder), targets, options.damages, options.seed, tallies, is_shown=options.show)
     print(f"seed {options.seed}\n{table(tallies)}")
     faults = sum((tally.faults for tally in tallies.values()), Counter[str]())
     for fault, count in faults.most_common(40):
@@ -117,12 +121,13 @@ def main() -> int:
     return 1 if faults else 0
 
 
-def run(folder: Path, targets: list[Target], damages: int, seed: int, *, is_shown: bool = False) -> dict[str, Tally]:
+def run(
+    folder: Path, targets: list[Target], damages: int, seed: int, tallies: dict[str, Tally], *, is_shown: bool = False
+) -> None:
     """Try so many damages, spread over the targets by their shares."""
     sound = folder / "sound"
     subject = build(sound)
     expected = _undamaged(folder, subject)
-    tallies = {target.name: Tally() for target in targets}
     shares = [target.share for target in targets]
     for number in range(damages):
         # Each damage has a seed of its own, so that one can be repeated alone.
@@ -138,7 +143,6 @@ def run(folder: Path, targets: list[Target], damages: int, seed: int, *, is_show
         count(tallies[target.name], seen)
         if is_shown or seen.faults:
             print(f"{number}: {target.name}: {told}: {_outcome(seen)}", flush=True)
-    return tallies
 
 
 def _quick_folder() -> str | None:

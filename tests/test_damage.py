@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from damage_kinds import put
@@ -185,7 +186,7 @@ def test_check_survives_a_missing_table(damaged: Service, tmp_path: Path, table:
     copy = tmp_path / "copy.db"
     shutil.copy(damaged.store, copy)
     shutil.copy(access_path(Path(damaged.store)), access_path(copy))
-    with closing(row_types.apsw.Connection(str(copy))) as connection:
+    with closing(apsw.Connection(str(copy))) as connection:
         connection.execute(f"DROP TABLE {table}")
 
     assert any(f"no such table: {table}" in problem for problem in problems_of(copy))
