@@ -116,7 +116,7 @@ def spoil_value(path: Path, draw: random.Random) -> str:
     place, value = draw.randrange(counts[table]), draw.choice(_HOSTILE)
     try:
         put(path, table, column, value, place)
-    except apsw.ConstraintError:  # such as two rows with one key
+    except (apsw.ConstraintError, apsw.MismatchError):  # such as two rows with one key, or a row id of text
         return f"{table}.{column} stays"
     return f"{table}.{column} = {str(value)[:20]!r}"
 

@@ -56,8 +56,14 @@ def _passes(name: str, seconds: int, seed: int) -> bool:
         print(f"{name}: {_count_in(done.stdout + done.stderr)} inputs, no crash", flush=True)
         return True
     new = ", ".join(str(path.relative_to(ROOT)) for path in sorted(set((CORPUS / name).iterdir()) - before))
-    print(f"{name}: CRASH, kept as {new or 'nothing'}\n{(done.stdout + done.stderr)[-3000:]}", flush=True)
+    print(f"{name}: CRASH, kept as {new or 'nothing'}\n{_failure_in(done.stdout + done.stderr)}", flush=True)
     return False
+
+
+def _failure_in(text: str) -> str:
+    """The traceback, which the statistics of atheris and of libraries follow."""
+    start = text.find("Traceback")
+    return text[start : start + 3000] if start >= 0 else text[-3000:]
 
 
 def _count_in(text: str) -> str:

@@ -192,12 +192,11 @@ def test_check_survives_a_missing_table(damaged: Service, tmp_path: Path, table:
     assert any(f"no such table: {table}" in problem for problem in problems_of(copy))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_damage_ends_in_no_traceback_hang_or_500(seed: int) -> None:
+def test_damage_ends_in_no_traceback_hang_or_500() -> None:
     """A round of random damage to each file of a store and a collection: see `make damage` for thousands."""
     script = Path(__file__).parent.parent / "benchmarks" / "damage.py"
     done = subprocess.run(
-        [sys.executable, script, "--damages", "25", "--seed", str(seed)],
+        [sys.executable, script, "--damages", "16", "--seed", "7"],
         capture_output=True,
         text=True,
         check=False,

@@ -10,7 +10,7 @@ from damage_kinds import ON_TEXT
 from fuzz_targets import CORPUS, TARGETS
 
 FEW, MANY = 15, 80
-SLOW = ("parquet_table", "collection", "ledger", "chain", "csv_table", "json_table")
+SLOW = ("parquet_table", "collection", "chain", "csv_table", "json_table")
 MUTATIONS = st.lists(st.tuples(st.sampled_from(ON_TEXT), st.integers(0, 2**32)), max_size=4)
 
 
