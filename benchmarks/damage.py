@@ -21,6 +21,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import duckdb  # noqa: F401 - loaded once, before the processes begin that need it
@@ -28,6 +29,7 @@ import numpy as np  # noqa: F401 - the same
 
 import damage_kinds as kinds
 from damage_probe import Said, Seen, Subject, answers, command, compare, resume_audit
+from damage_served import ask_server
 from damage_subject import AUDIT, COLLECTION, EVENTS, FOLLOWS, build
 
 CPU_SECONDS = 120
@@ -107,13 +109,15 @@ def main() -> int:
     parser.add_argument("--damages", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="a part of a target's name")
+    parser.add_argument("--served", action="store_true", help="ask a real `retinue serve` for each damage, over HTTP")
     parser.add_argument("--show", action="store_true", help="print each damage with its outcome")
     options = parser.parse_args()
     targets = [target for target in TARGETS if options.only in target.name]
+    looks = look_served if options.served else look
     with tempfile.TemporaryDirectory(dir=_quick_folder(), prefix="damage-") as folder:
         tallies = {target.name: Tally() for target in targets}
         with contextlib.suppress(KeyboardInterrupt):  # what was seen up to then is told
-            run(Path(folder), targets, options.damages, options.seed, tallies, is_shown=options.show)
+            run(Path(folder), targets, Round(options.damages, options.seed, looks, options.show), tallies)
     print(f"seed {options.seed}\n{table(tallies)}")
     faults = sum((tally.faults for tally in tallies.values()), Counter[str]())
     for fault, count in faults.most_common(40):
@@ -121,27 +125,39 @@ def main() -> int:
     return 1 if faults else 0
 
 
-def run(
-    folder: Path, targets: list[Target], damages: int, seed: int, tallies: dict[str, Tally], *, is_shown: bool = False
-) -> None:
+Expected = tuple[list[Said], list[Said]]
+Look = Callable[[Subject, Path, Target, random.Random, Expected], Seen]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """How many damages are tried, drawn from which seed, how each is looked at, and whether all are shown."""
+
+    damages: int
+    seed: int
+    look: Look
+    is_shown: bool
+
+
+def run(folder: Path, targets: list[Target], plan: Round, tallies: dict[str, Tally]) -> None:
     """Try so many damages, spread over the targets by their shares."""
     sound = folder / "sound"
     subject = build(sound)
     expected = _undamaged(folder, subject)
     shares = [target.share for target in targets]
-    for number in range(damages):
+    for number in range(plan.damages):
         # Each damage has a seed of its own, so that one can be repeated alone.
-        draw = random.Random(f"{seed} {number}")
+        draw = random.Random(f"{plan.seed} {number}")
         target = draw.choices(targets, shares)[0]
         copy = folder / "copy"
         shutil.copytree(sound, copy)
         try:
             told = damage(copy, target, draw)
-            seen = in_process(lambda copy=copy, target=target, draw=draw: look(subject, copy, target, draw, expected))  # type: ignore[misc]
+            seen = in_process(partial(plan.look, subject, copy, target, draw, expected))
         finally:
             shutil.rmtree(copy)
         count(tallies[target.name], seen)
-        if is_shown or seen.faults:
+        if plan.is_shown or seen.faults:
             print(f"{number}: {target.name}: {told}: {_outcome(seen)}", flush=True)
 
 
@@ -182,9 +198,14 @@ def damage(folder: Path, target: Target, draw: random.Random) -> str:
     return f"{path.name}: {how.__name__}"
 
 
-def look(
-    subject: Subject, folder: Path, target: Target, draw: random.Random, expected: tuple[list[Said], list[Said]]
-) -> Seen:
+def look_served(subject: Subject, folder: Path, _target: Target, _draw: random.Random, _expected: Expected) -> Seen:
+    """Serve a damaged store, and ask it over HTTP."""
+    seen = Seen()
+    ask_server(_at(subject, folder), seen)
+    return seen
+
+
+def look(subject: Subject, folder: Path, target: Target, draw: random.Random, expected: Expected) -> Seen:
     """Ask a damaged store, and run what reads the file."""
     subject, seen = _at(subject, folder), Seen()
     if target.is_served:
