@@ -72,7 +72,9 @@ class SqliteGraph(Generic[Shown_co]):
         positions: list[int] = []
         owner, table = stretch.account_id, stretch.direction.value
         first, last = first_block(owner), block_at(owner, bound)
-        blocks = self.connection.execute(BLOCKS[stretch.direction], (first, last))
+        blocks = self.connection.cursor()
+        blocks.row_trace = None  # what is read is checked here
+        blocks.execute(BLOCKS[stretch.direction], (first, last))
         try:
             for block, entries in blocks:
                 require_within(table, block, first, last)

@@ -30,6 +30,7 @@ NEWEST_REVISION = "SELECT revision FROM account WHERE revision > 0 ORDER BY revi
 # `revision > 0` lets SQLite see that its partial index serves.
 CHANGED = "SELECT id, revision FROM account WHERE revision > 0 AND revision > ? ORDER BY revision LIMIT ?"
 MUST_MERGE = "SELECT 1 FROM moving WHERE merge LIMIT 1"
+_IS_ROW: dict[object, bool] = {visibility.value: visibility.is_row for visibility in Visibility}
 _ROW = "SELECT display_name, username, folded, visibility FROM account WHERE id = ?"
 
 
@@ -132,10 +133,14 @@ class Known(Generic[Shown_co]):
         if not found or not self._may_be(account_id):  # accounts are never removed
             raise _damaged(account_id, "a list names it, and it is not there")
         display_name, username, folded, visibility = found[0]
-        is_row = _visibility(account_id, visibility).is_row
+        is_row = _IS_ROW.get(visibility)
+        if is_row is None:
+            raise _damaged(account_id, "its visibility is none that there is")
         if folded is None:
             return None
-        if type(display_name) is not str or type(username) is not str or names.fold(username) != folded:
+        # Folding takes longer than reading the row, and most names are folded already.
+        is_named = type(username) is str and (username == folded or names.fold(username) == folded)
+        if not is_named or type(display_name) is not str:
             raise _damaged(account_id, "its names are not those that it was given")
         return self._show(display_name, username) if is_row else None
 
