@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # What tests draw at random is drawn from this; the seed of a run is in the command line that make prints.
 SEED ?= $(shell date +%s)
 
-.PHONY: demo test test-cluster lint format docs walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-cluster bench-collect bench-http bench-start collect hostile clean help
+.PHONY: demo test fuzz damage test-cluster lint format docs walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-cluster bench-collect bench-http bench-start collect hostile clean help
 
 help:            ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -17,6 +17,12 @@ test: .venv/.dev lint      ## Lint, type check and run every test (SEED=number r
 
 test-cluster: .venv/.dev   ## Three nodes of Cassandra: one, then two, are killed and come back (SECONDS=60; beside it few others)
 	$(PY) -m pytest -rP tests/three_nodes.py
+
+damage: .venv/.dev         ## Damage a store, its logs and a collection in thousands of ways (DAMAGES=3000 SEED=number)
+	$(PY) benchmarks/damage.py --seed $(SEED) --damages $(or $(DAMAGES),3000)
+
+fuzz: .venv/.fuzz          ## Search for inputs that crash a reader of others' bytes (FUZZ_SECONDS=60 for each, TARGETS="query event")
+	$(PY) scripts/fuzz.py --seed $(SEED) --seconds $(or $(FUZZ_SECONDS),60) $(TARGETS)
 
 lint: .venv/.dev           ## Ruff and mypy
 	.venv/bin/ruff check .
@@ -104,6 +110,11 @@ bench-start: .venv/.server ## How long --help and a server's start take, beside 
 
 .venv/.dev: pyproject.toml constraints.txt scripts/install
 	scripts/install server,cassandra,bench,dev
+
+# The random search that is left without atheris finds less, and is better than none.
+.venv/.fuzz: .venv/.dev
+	scripts/install server,cassandra,bench,dev,fuzz || echo "atheris has no wheel for this Python"
+	touch .venv/.fuzz
 
 clean:           ## Remove what the other targets made
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/*.egg-info

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "store.ledger": WORDS | {"store.base", "store.counter_file"},
     "store.client_rows": WORDS | {"store.base"},
     "store.opened": {"model", "store.base", "store.whole"},
-    "store.profiles": {"model"},
+    "store.profiles": {"errors", "model"},
     "store.cassandra": WORDS
     | {"history", "store.base", "store.client_rows", "store.ledger", "store.profiles", "store.rules"}
     | {"store.whole"},

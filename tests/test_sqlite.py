@@ -168,7 +168,7 @@ def test_an_error_inside_a_batch_leaves_nothing_half_done(graph_file: Path) -> N
     writer = SqliteGraphWriter(graph_file, FrozenClock())
     bad = FollowRecord("a", "c", 5, "soon")  # type: ignore[arg-type]  # a fault of a caller
 
-    with pytest.raises(TypeError):
+    with pytest.raises(errors.StoreUnavailable):
         asyncio.run(writer.add_follows([FollowRecord("a", "b", 5, NOW), bad]))
 
     verdicts = asyncio.run(writer.add_follows([FollowRecord("a", "b", 5, NOW), FollowRecord("a", "c", 5, NOW)]))
@@ -319,11 +319,12 @@ def test_remembered_rows_are_bounded_and_right(
     writer.close()
 
 
-def test_an_unknown_account_is_no_row(graph_file: Path, clock: FrozenClock) -> None:
-    """An id without an account is left out."""
+def test_an_unknown_account_is_damage(graph_file: Path, clock: FrozenClock) -> None:
+    """Accounts are never removed, so a list that names one without a row is damaged, and not a shorter list."""
     connection = files.open_for_reading(graph_file, files.GRAPH)
 
-    assert Known(connection, clock, Row).load(12345) is None
+    with pytest.raises(errors.StoreUnavailable, match="table account, id 12345"):
+        Known(connection, clock, Row).load(12345)
     connection.close()
 
 

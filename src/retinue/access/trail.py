@@ -114,7 +114,7 @@ class Trail:
                 return None
             for line in lines_of(paths[:1]):
                 last = link_in(line.content) if line.is_whole else last
-        except (BrokenChain, msgspec.DecodeError, UnicodeDecodeError):
+        except (BrokenChain, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None  # what was changed by others stays, for whoever will look into that
         return paths[0], last
 

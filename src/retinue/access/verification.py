@@ -186,7 +186,7 @@ def _require_vouched(torn: Line | None, after: Line, secret: bytes) -> None:
     """A line is unfinished exactly where the one after it says so, and it is the one that is meant."""
     vouched = ""
     if _TORN in after.content:
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             vouched = _decode(after.content).torn
     if torn is None and vouched:
         raise BrokenChain("an unfinished line before it is missing")

@@ -102,7 +102,7 @@ def manifest_of(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: {error}") from None
     if PAGES not in manifest.files:
         raise InputError(f"{path}: says nothing of {PAGES}")

@@ -122,7 +122,7 @@ def records(path: Path, most: int | None = None) -> Iterator[Record]:
                 return  # cut off by a kill
             try:
                 yield decoder.decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise InputError(f"{path}: line {number}: {error}") from None
 
 

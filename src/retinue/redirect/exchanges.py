@@ -71,7 +71,7 @@ class _Parser:
         if self._is_http:
             try:
                 self._parser.feed_data(data)
-            except httptools.HttpParserError:
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # another protocol follows
                 self._is_http = False
 
     def status(self) -> int:

@@ -1,15 +1,18 @@
-"""Clients as rows: which columns every store keeps of a client, and what they mean. Pure.
+"""Clients as rows: which columns every store keeps of a client, and what they mean; and the audit log's anchor. Pure.
 
 `None` is no limit, no moment, or nothing said. Scopes are one text with spaces between; a short-term limit is two
-columns.
+columns. Stored values are not trusted: one of another type or range raises `StoreUnavailable`, which names the row.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import UNSET, structs
+import msgspec
+from msgspec import UNSET, Meta, structs
 
-from retinue.model import TOKEN_SECONDS, Client, ClientChange, Grant, Meter, Quota, Rate
+from retinue.errors import StoreUnavailable
+from retinue.model import TOKEN_SECONDS, Client, ClientChange, Grant, Meter, Quota, Rate, Secrets
+from retinue.store.base import Anchor
 
 # A token from further in the future was issued under another clock, such as a sandbox's, and is none.
 CLOCK_SKEW_SECONDS = 300
@@ -26,6 +29,28 @@ SECRET_COLUMNS = ("secret", "former_secret", "former_until")
 # What a grant needs of its token's client.
 GRANT_COLUMNS = ("not_before", "not_after", "key", "scopes", "id", "created_at", *_QUOTA_COLUMNS)
 
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+_Second = Annotated[int, Meta(ge=0, le=253_402_300_799)]  # up to the end of the year 9999
+_Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+_Hash = Annotated[bytes, Meta(min_length=20, max_length=20)]
+_TYPES = {
+    "id": Annotated[int, Meta(ge=1, le=1_000_000)],  # the counters of quotas have a place for each number
+    **dict.fromkeys(("key", "name"), Annotated[str, Meta(min_length=1)]),
+    **dict.fromkeys(("contact", "notes", "scopes"), str),
+    "created_at": _Second,
+    **dict.fromkeys(("not_before", "not_after", "suspended_at", "revoked_at"), _Second | None),
+    **dict.fromkeys(("list_calls", "list_rows", "other_calls"), _Count | None),
+    "rate_calls": Annotated[int, Meta(ge=1, le=1_000_000)] | None,
+    "rate_seconds": Annotated[int, Meta(ge=1, le=60)] | None,
+    "secret": _Digest,
+    "former_secret": _Digest | None,
+    "former_until": int,
+}
+_CLIENT_TYPES, _GRANT_TYPES, _SECRET_TYPES = (
+    msgspec.defstruct("Row", [(column, _TYPES[column]) for column in columns])
+    for columns in (CLIENT_COLUMNS, GRANT_COLUMNS, SECRET_COLUMNS)
+)
+
 
 def values_of(client: Client) -> tuple[Any, ...]:
     """What belongs into `VALUE_COLUMNS`."""
@@ -39,6 +64,7 @@ def values_of(client: Client) -> tuple[Any, ...]:
 
 def client_of(row: Sequence[Any]) -> Client:
     """The client in a row that begins with `CLIENT_COLUMNS`."""
+    _require(_CLIENT_TYPES, row, row[0])
     number, key, name, contact, notes, scopes, created_at, *times = row[:11]
     not_before, not_after, suspended_at, revoked_at = times
     return Client(
@@ -47,8 +73,31 @@ def client_of(row: Sequence[Any]) -> Client:
     )
 
 
+def secrets_of(client: Client, row: Sequence[Any]) -> Secrets:
+    """The digests of a client's secrets, by `SECRET_COLUMNS`."""
+    _require(_SECRET_TYPES, row, client.id)
+    return Secrets(*row)
+
+
+def anchor_of(row: Sequence[Any]) -> Anchor:
+    """The anchor of the audit log, in a row with its fields in their order."""
+    try:
+        secret, count, last, before_count, before, is_open = row
+        anchor = Anchor(secret, count, last, before_count, before, bool(is_open))
+        msgspec.convert([anchor.secret, anchor.hash, anchor.before_hash], tuple[_Digest, _Hash, _Hash])
+        msgspec.convert([anchor.count, anchor.before_count], tuple[_Count, _Count])
+    except (msgspec.ValidationError, ValueError) as error:
+        raise StoreUnavailable(f"table audit: {error}; it is damaged") from error
+    if anchor.before_count > anchor.count:
+        raise StoreUnavailable("table audit: its log would end before it begins; it is damaged")
+    return anchor
+
+
 def grant_of(token_expires_at: int, row: Sequence[Any]) -> Grant:
     """What a token allows, by `GRANT_COLUMNS` of its client."""
+    _require(_GRANT_TYPES, row, row[4])
+    if type(token_expires_at) is not int:
+        raise StoreUnavailable(f"table token, client {row[4]}: expires_at is no number; it is damaged")
     not_before, not_after, key, scopes, number, created_at = row[:6]
     return Grant(
         key,
@@ -68,6 +117,17 @@ def columns_of(change: ClientChange) -> dict[str, Any]:
     if "rate" in columns:
         columns["rate_calls"], columns["rate_seconds"] = _rate(columns.pop("rate"))
     return columns
+
+
+def _require(types: Any, row: Sequence[Any], number: object) -> None:
+    """Require the types and ranges of a row's columns."""
+    columns: tuple[str, ...] = types.__struct_fields__
+    try:
+        found = msgspec.convert(dict(zip(columns, row, strict=False)), types)
+    except msgspec.ValidationError as error:
+        raise StoreUnavailable(f"table client, id {number}: {error}; it is damaged") from None
+    if "rate_calls" in columns and (found.rate_calls is None) != (found.rate_seconds is None):
+        raise StoreUnavailable(f"table client, id {number}: half a rate is missing; it is damaged")
 
 
 def _quota(row: Sequence[Any]) -> Quota:

@@ -20,9 +20,11 @@ from retinue.store.client_rows import (
     GRANT_COLUMNS,
     SECRET_COLUMNS,
     VALUE_COLUMNS,
+    anchor_of,
     client_of,
     columns_of,
     grant_of,
+    secrets_of,
     values_of,
 )
 
@@ -77,7 +79,7 @@ class CassandraAccess:
         for (number,) in await self._session.fetch(_NUMBER, (key,)):
             for row in await self._session.fetch(f"{_CLIENT} WHERE id = ?", (number,)):
                 client = client_of(row)
-                return (client, Secrets(*row[-3:])) if client.key == key else None
+                return (client, secrets_of(client, row[-3:])) if client.key == key else None
         return None
 
     async def clients(self) -> list[Client]:
@@ -144,7 +146,7 @@ class CassandraAccess:
         if not rows:
             await self._set(_BEGIN, self._node, secrets.token_bytes(_AUDIT_SECRET_BYTES), _NO_HASH, _NO_HASH)
             rows = await self._session.fetch(_ANCHOR, (self._node,))
-        return Anchor(*rows[0])
+        return anchor_of(rows[0])
 
     async def move_audit_anchor(self, anchor: Anchor) -> None:
         """Write the anchor anew."""

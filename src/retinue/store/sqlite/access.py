@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-import apsw
 from msgspec import structs
 
 from retinue.errors import StoreUnavailable
@@ -17,9 +17,11 @@ from retinue.store.client_rows import (
     GRANT_COLUMNS,
     SECRET_COLUMNS,
     VALUE_COLUMNS,
+    anchor_of,
     client_of,
     columns_of,
     grant_of,
+    secrets_of,
     values_of,
 )
 from retinue.store.sqlite import files
@@ -48,8 +50,11 @@ class SqliteAccess:
     """
 
     def __init__(self, path: Path) -> None:
-        self._reader = files.open_for_reading(path, files.ACCESS)
-        self._writer = files.open_for_writing(path, files.ACCESS)
+        with ExitStack() as opened:
+            self._reader = files.open_for_reading(path, files.ACCESS)
+            opened.callback(self._reader.close)
+            self._writer = files.open_for_writing(path, files.ACCESS)
+            opened.pop_all()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="access-writer")
 
     async def add_client(self, client: Client, secret: bytes) -> Client:
@@ -60,7 +65,8 @@ class SqliteAccess:
     async def find_client(self, key: str) -> tuple[Client, Secrets] | None:
         """A client and the digests of its secrets."""
         for row in self._read(f"{_CLIENT} WHERE key = ?", (key,)):
-            return client_of(row), Secrets(*row[-3:])
+            client = client_of(row)
+            return client, secrets_of(client, row[-3:])
         return None
 
     async def clients(self) -> list[Client]:
@@ -116,8 +122,9 @@ class SqliteAccess:
     async def audit_anchor(self) -> Anchor:
         """Where the audit log is anchored."""
         rows = self._read("SELECT secret, count, hash, before_count, before_hash, is_open FROM audit", ())
-        secret, count, last, before_count, before, is_open = rows[0]
-        return Anchor(secret, count, last, before_count, before, bool(is_open))
+        if len(rows) != 1:
+            raise StoreUnavailable(f"table audit: has {len(rows)} rows in place of one; it is damaged")
+        return anchor_of(rows[0])
 
     async def move_audit_anchor(self, anchor: Anchor) -> None:
         """Write the anchor anew."""
@@ -131,10 +138,8 @@ class SqliteAccess:
         self._writer.close()
 
     def _read(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        try:
+        with files.translated():
             return self._reader.execute(query, values).fetchall()
-        except apsw.Error as error:
-            raise StoreUnavailable(str(error)) from error
 
     async def _write(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         def run() -> list[tuple[Any, ...]]:

@@ -7,7 +7,7 @@ from msgspec.structs import astuple
 
 from retinue.model import Visibility
 from retinue.store.rules.values import Found, Stored
-from retinue.store.sqlite.files import executor
+from retinue.store.sqlite.files import Execute, executor
 
 IS_ROW = f"folded IS NOT NULL AND visibility <= {Visibility.FOLLOWING_HIDDEN.value}"
 
@@ -26,6 +26,13 @@ _REVISE = (
 )
 _SAID = "SELECT at, value FROM profile WHERE account = ? AND field = ?"
 _SAY = "INSERT OR REPLACE INTO profile (account, field, value, at) VALUES (?, ?, ?, ?)"
+_FILE_BYTES = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+_LEAST_BYTES = 16  # what an account takes in the file, at least
+
+
+def most_accounts(execute: Execute) -> int:
+    """Return the highest number that an account of this file can have; they are given in order, from 1."""
+    return int(execute(_FILE_BYTES).fetchall()[0][0]) // _LEAST_BYTES
 
 
 class SqliteAccounts:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import apsw
 
 from retinue.store.rules.values import LAST_SECOND, NOTHING, Around, Entry
-from retinue.store.sqlite.blocks import CAPACITY, Block, block_at, first_block, start_of
+from retinue.store.sqlite.blocks import CAPACITY, Block, block_at, first_block, read_block, require_within, start_of
 from retinue.store.sqlite.files import executor
 
 REMEMBERED = 200_000
@@ -33,6 +33,7 @@ class BlockTable:
     """The lists of all owners in one table."""
 
     def __init__(self, connection: apsw.Connection, table: str) -> None:
+        self._table = table
         self._execute = executor(connection)
         self._blocks: dict[int, Block] = {}
         self._changed: set[int] = set()
@@ -161,11 +162,11 @@ class BlockTable:
         newest = self._newest.get(owner)
         if newest is not None and start_of(newest) <= position:
             return newest
-        for found, entries, displaced in self._execute(
-            self._at_or_before, (only, block_at(owner, position))
-        ).fetchall():
+        last = block_at(owner, position)
+        for found, entries, displaced in self._execute(self._at_or_before, (only, last)).fetchall():
+            require_within(self._table, found, only, last)
             if found not in self._blocks:
-                self._blocks[found] = Block(entries, displaced)
+                self._blocks[found] = read_block(self._table, found, entries, displaced)
             if found != only and newest is None:
                 self._learn_newest(owner)
             return int(found)
@@ -187,7 +188,7 @@ class BlockTable:
         ends = (first_block(owner), block_at(owner, LAST_SECOND))
         newest, entries, displaced = self._execute(self._at_or_before, ends).fetchall()[0]
         if newest not in self._blocks:
-            self._blocks[newest] = Block(entries, displaced)
+            self._blocks[newest] = read_block(self._table, newest, entries, displaced)
         self._newest[owner] = newest
 
     def _split(self, owner: int, full: int, position: int) -> None:

@@ -8,12 +8,15 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 
+from retinue.errors import StoreUnavailable
 from retinue.store.rules.values import LAST_SECOND, Entry
 
 CAPACITY = 120  # four full blocks fit on a page of 4 KiB
 
 _OWNER_SHIFT = 32
 _NUMBER_BYTES = 4
+_ENTRY_BYTES = 2 * _NUMBER_BYTES
+_MOST_BYTES = CAPACITY * _ENTRY_BYTES
 
 
 def first_block(owner: int) -> int:
@@ -34,6 +37,38 @@ def owner_of(block: int) -> int:
 def start_of(block: int) -> int:
     """The first second that a block may hold."""
     return block & LAST_SECOND
+
+
+def columns_of(table: str, block: int, entries: bytes) -> memoryview:
+    """Return both columns of stored entries, positions first. Raises `StoreUnavailable` for anything else."""
+    if type(entries) is not bytes or len(entries) % _ENTRY_BYTES or len(entries) > _MOST_BYTES:
+        raise _damaged(table, block, "its entries are not whole")
+    return memoryview(entries).cast("I")
+
+
+def require_within(table: str, block: int, first: int, last: int) -> None:
+    """Require that a block is one of those that were asked for. In a damaged table SQLite may return others."""
+    if not first <= block <= last:
+        raise _damaged(table, block, "stands among the blocks of another account or second")
+
+
+def require_descending(table: str, owner: int, positions: list[int], bound: int) -> None:
+    """Require that a page's positions come newest first and begin at or before a second: paging would never end."""
+    if positions and (positions[0] > bound or positions != sorted(positions, reverse=True)):
+        raise StoreUnavailable(f"table {table}, account {owner}: its positions are not in order; it is damaged")
+
+
+def read_block(table: str, number: int, entries: bytes, displaced: bytes | None) -> "Block":
+    """Return a stored block. Raises `StoreUnavailable` if it is none."""
+    columns_of(table, number, entries)
+    if displaced is not None and (type(displaced) is not bytes or len(displaced) % _ENTRY_BYTES):
+        raise _damaged(table, number, "its true seconds are not whole")
+    return Block(entries, displaced)
+
+
+def _damaged(table: str, block: int, how: str) -> StoreUnavailable:
+    where = f"account {owner_of(block)}, block {start_of(block)}"
+    return StoreUnavailable(f"table {table}, {where}: {how}; it is damaged")
 
 
 class Block:

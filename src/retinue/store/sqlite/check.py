@@ -15,7 +15,6 @@ from retinue.store.sqlite import check_lists, check_pairs, files
 from retinue.store.sqlite.files import Execute
 
 _LISTED_PER_INVARIANT = 20
-_UNREADABLE = (apsw.Error, ValueError, IndexError, TypeError)
 
 _FACTS: dict[str, Callable[[Execute], int]] = {
     "accounts": lambda execute: _number(execute, "SELECT count(*) FROM account WHERE key IS NOT NULL"),
@@ -51,8 +50,8 @@ class SqliteChecker:
                         yield f"{path}: ... and more of this kind"
                         break
                     yield f"{path}: {problem}"
-            except _UNREADABLE as error:
-                yield f"{path}: cannot be checked: {error}"
+            except Exception as error:  # noqa: BLE001 - nobody knows what our own code makes of damage
+                yield f"{path}: cannot be checked: {_shown(error)}"
 
     async def facts(self) -> dict[str, int]:
         """Counts worth knowing."""
@@ -62,8 +61,8 @@ class SqliteChecker:
                 for connection, counts in ((self._graph, _FACTS), (self._access, _ACCESS_FACTS))
                 for name, count in counts.items()
             }
-        except _UNREADABLE as error:
-            raise StoreUnavailable(f"cannot be counted: {error}") from error
+        except Exception as error:
+            raise StoreUnavailable(f"cannot be counted: {_shown(error)}") from error
 
     def close(self) -> None:
         """Give the files back."""
@@ -148,6 +147,12 @@ def _open_to_others(path: Path) -> Iterator[str]:
     mode = path.stat().st_mode & 0o777
     if mode & ~files.FILE_MODE:
         yield f"can be used by others (mode {mode:03o}); run chmod 600 on it"
+
+
+def _shown(error: Exception) -> str:
+    """An error in one line; SQLite's and ours say enough."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, apsw.Error | StoreUnavailable) else f"{type(error).__name__}: {text}"
 
 
 def _number(execute: Execute, query: str) -> int:

@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 from retinue.model import Direction
 from retinue.store.rules.values import Entry
 from retinue.store.sqlite.accounts import IS_ROW
-from retinue.store.sqlite.blocks import CAPACITY, Block, owner_of, start_of
+from retinue.store.sqlite.blocks import CAPACITY, Block, owner_of, read_block, start_of
 from retinue.store.sqlite.files import Execute
 
 TABLES = tuple(f"{direction.value}{side}" for direction in Direction for side in ("", "_aside"))
@@ -36,8 +36,8 @@ def largest_displacement(execute: Execute) -> int:
         (
             abs(position - second)
             for table in TABLES
-            for entries, displaced in execute(f"SELECT entries, displaced FROM {table} WHERE displaced IS NOT NULL")
-            for position, second in Block(entries, displaced).displaced.items()
+            for row in execute(f"SELECT block, entries, displaced FROM {table} WHERE displaced IS NOT NULL")
+            for position, second in read_block(table, *row).displaced.items()
         ),
         default=0,
     )
@@ -47,7 +47,7 @@ def lists_of(execute: Execute, table: str) -> Iterator[tuple[int, Blocks]]:
     """All lists of a table: the owner, and the numbers and contents of its blocks."""
     rows = execute(f"SELECT block, entries, displaced FROM {table} ORDER BY block")
     for owner, blocks in groupby(rows, key=lambda row: owner_of(row[0])):
-        yield owner, [(block, Block(entries, displaced)) for block, entries, displaced in blocks]
+        yield owner, [(block, read_block(table, block, entries, displaced)) for block, entries, displaced in blocks]
 
 
 def entries_of(execute: Execute, table: str) -> Iterator[tuple[int, Entry]]:

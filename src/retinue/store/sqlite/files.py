@@ -6,6 +6,7 @@ afterwards (`translated`) to `StoreUnavailable`.
 
 import os
 import secrets
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ import apsw
 from retinue.durable import sync
 from retinue.errors import NotAStore, StoreError, StoreMissing, StoreTooNew, StoreTooOld, StoreUnavailable
 from retinue.permissions import exposure, folder_exposure
+from retinue.store.sqlite.row_types import RowTypes
 
 # Older versions can lose committed transactions when several processes check-point one WAL.
 OLDEST_SQLITE = (3, 51, 3)
@@ -26,6 +28,7 @@ WAIT_FOR_LOCK_MS = 10_000
 CACHE_KIB = 32 * 1024
 LOG_SIZE_LIMIT = 64 * 1024 * 1024
 LOG_PAGES = 8_000  # a page that changes often is written back to the file once in 32 MiB of log, not in SQLite's 4
+_MOST_OF_AN_ERROR = 200
 FILE_MODE = 0o600  # names of private accounts, digests of secrets: nobody else's business
 
 
@@ -45,8 +48,13 @@ class Kind:
     is_secret: bool = False
 
 
+# Our own code fails like this on content that contradicts itself, such as a count without its list.
+CONTRADICTIONS = (LookupError, ValueError, TypeError, ArithmeticError, AssertionError)
+UNREADABLE = (apsw.Error, StoreUnavailable, *CONTRADICTIONS)
+
+
 class Rows(Protocol):
-    """What a statement gives: rows as tuples, whose types the STRICT schema vouches for."""
+    """What a statement gives: rows as tuples, whose types `RowTypes` has checked."""
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]: ...
 
@@ -146,6 +154,13 @@ def executor(connection: apsw.Connection) -> Execute:
     return cast("Execute", connection.cursor().execute)
 
 
+def unchecked_executor(connection: apsw.Connection) -> Execute:
+    """The same without `RowTypes`, for readers in a hurry that check the rows themselves."""
+    cursor = connection.cursor()
+    cursor.row_trace = None
+    return cast("Execute", cursor.execute)
+
+
 @contextmanager
 def transaction(connection: apsw.Connection) -> Iterator[None]:
     """One write transaction: committed at the end of the block, rolled back on an error."""
@@ -182,11 +197,21 @@ def one_state(connection: apsw.Connection) -> Iterator[None]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
+    """Turn SQLite's errors, and those of our code on damaged content, into `StoreUnavailable`."""
     try:
         yield
     except apsw.Error as error:
         raise StoreUnavailable(str(error)) from error
+    except CONTRADICTIONS as error:
+        raise StoreUnavailable(_contradiction(error)) from error
+
+
+def _contradiction(error: Exception) -> str:
+    """Return what failed and where, since the traceback is not shown."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
+    text = " ".join(str(error).split())[:_MOST_OF_AN_ERROR]
+    return f"the content contradicts itself ({type(error).__name__} at {place}: {text}); run `retinue check`"
 
 
 def cause_of(error: apsw.Error, path: Path) -> str:
@@ -231,7 +256,9 @@ def _open(path: Path, kind: Kind, flags: int, *settings: str) -> apsw.Connection
         connection.set_busy_timeout(WAIT_FOR_LOCK_MS)
         # Plans must not depend on bound values: otherwise each new value has the statement prepared again.
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+        connection.execute("PRAGMA cell_size_check = ON")  # SQLite then looks harder at each page that it reads
         _require_ours(connection, path, kind)
+        connection.row_trace = RowTypes()
         for setting in settings:
             connection.execute(setting)
     except apsw.Error as error:

@@ -6,6 +6,7 @@ for the list of an earlier second, several sources are merged instead; both ways
 
 from bisect import bisect_right
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Generic
 
@@ -13,13 +14,13 @@ from retinue.clock import Clock
 from retinue.model import Account, Direction, Profile, Shown_co, Slice, Stretch
 from retinue.store.rules.values import LAST_SECOND
 from retinue.store.sqlite import files
-from retinue.store.sqlite.blocks import block_at, first_block
+from retinue.store.sqlite.blocks import block_at, columns_of, first_block, require_descending, require_within
 from retinue.store.sqlite.known import Known
 from retinue.store.sqlite.profiles import read_profile
 from retinue.store.sqlite.sources import entries_of
 
 BLOCKS = {
-    direction: f"SELECT entries FROM {direction.value} WHERE block BETWEEN ? AND ? ORDER BY block DESC"
+    direction: f"SELECT block, entries FROM {direction.value} WHERE block BETWEEN ? AND ? ORDER BY block DESC"
     for direction in Direction  # their values are names of tables
 }
 
@@ -28,9 +29,13 @@ class SqliteGraph(Generic[Shown_co]):
     """A `GraphReader` on one connection. Answers without suspending. `show` makes a row of its two names."""
 
     def __init__(self, path: Path, clock: Clock, show: Callable[[str, str], Shown_co]) -> None:
-        self.connection = files.open_for_reading(path, files.GRAPH)
-        self._execute = self.connection.execute  # a cursor each, since several are read at once
-        self.known = Known(self.connection, clock, show)
+        with ExitStack() as opened:
+            self.connection = files.open_for_reading(path, files.GRAPH)
+            opened.callback(self.connection.close)
+            self._execute = self.connection.execute  # a cursor each, since several are read at once
+            with files.translated():
+                self.known = Known(self.connection, clock, show)
+            opened.pop_all()
 
     async def find_account(self, folded: str) -> Account | None:
         """The live account with this folded username."""
@@ -65,11 +70,16 @@ class SqliteGraph(Generic[Shown_co]):
         wanted = stretch.limit + 1
         rows: list[Shown_co] = []
         positions: list[int] = []
-        owner = stretch.account_id
-        blocks = self.connection.execute(BLOCKS[stretch.direction], (first_block(owner), block_at(owner, bound)))
+        owner, table = stretch.account_id, stretch.direction.value
+        first, last = first_block(owner), block_at(owner, bound)
+        blocks = self.connection.cursor()
+        blocks.row_trace = None  # what is read is checked here
+        blocks.execute(BLOCKS[stretch.direction], (first, last))
         try:
-            for (entries,) in blocks:
-                numbers = memoryview(entries).cast("I")
+            for block, entries in blocks:
+                require_within(table, block, first, last)
+                last = block - 1
+                numbers = columns_of(table, block, entries)
                 count = len(numbers) // 2
                 end = bisect_right(numbers, bound, 0, count)
                 while end and len(rows) < wanted:
@@ -81,16 +91,22 @@ class SqliteGraph(Generic[Shown_co]):
                     positions += seconds
                     end = start
                 if len(rows) == wanted:
-                    return Slice(rows[:-1], positions[-2], has_more=True)
+                    break
         finally:
             blocks.close()  # ends the read transaction: the range is seldom read to its end
+        require_descending(table, owner, positions, bound)
+        if len(rows) == wanted:
+            return Slice(rows[:-1], positions[-2], has_more=True)
         return Slice(rows, positions[-1] if positions else 0, has_more=False)
 
     def _read_merged(self, stretch: Stretch) -> Slice[Shown_co]:
         """Read entry by entry from all sources."""
         rows: list[Shown_co] = []
         oldest = 0
+        last = LAST_SECOND + 1
         for position, account in entries_of(self._execute, stretch, with_aside=self.known.must_merge):
+            require_descending(stretch.direction.value, stretch.account_id, [position], last - 1)
+            last = position
             found, _ = self.known.visible([account], [position])
             if found and len(rows) == stretch.limit:
                 return Slice(rows, oldest, has_more=True)

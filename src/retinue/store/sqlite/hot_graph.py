@@ -9,13 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import apsw
-
 from retinue.model import Account, Direction, Stretch
 from retinue.store.base import Run
 from retinue.store.rules.values import LAST_SECOND
 from retinue.store.sqlite import files
-from retinue.store.sqlite.blocks import block_at, first_block, start_of
+from retinue.store.sqlite.blocks import block_at, columns_of, first_block, require_descending, require_within, start_of
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.store.sqlite.images import Images
 from retinue.store.sqlite.wal_index import WalIndex
@@ -28,6 +26,7 @@ class _Lists(NamedTuple):
     """Those of one direction: the last bit of their numbers, and how they are read."""
 
     bit: int
+    table: str
     read: str
     next_block: str
 
@@ -36,6 +35,7 @@ def _lists(direction: Direction, bit: int) -> _Lists:
     table = f"{direction.value} WHERE block"
     return _Lists(
         bit,
+        direction.value,
         # Two blocks hold a page of any size, unless they are nearly empty.
         f"SELECT block, entries FROM {table} BETWEEN ? AND ? ORDER BY block DESC LIMIT 2",
         f"SELECT block FROM {table} > ? AND block <= ? ORDER BY block LIMIT 1",
@@ -48,7 +48,7 @@ class HotSqliteGraph:
     def __init__(self, graph: SqliteGraph[bytes], path: Path, image_bytes: int) -> None:
         self._graph = graph
         self._known = graph.known
-        self._execute = files.executor(graph.connection)
+        self._execute = files.unchecked_executor(graph.connection)  # blocks are checked here
         self._index = WalIndex(path)
         self._state: bytes | None = None
         self._epoch = graph.known.epoch
@@ -61,7 +61,7 @@ class HotSqliteGraph:
         try:
             self._known.refresh()
             return self._known.account(folded)
-        except apsw.Error:
+        except files.UNREADABLE:
             return None
 
     def run_at_once(self, stretch: Stretch) -> Run | None:
@@ -69,7 +69,7 @@ class HotSqliteGraph:
         try:
             self._known.refresh()
             return self._run(stretch)
-        except apsw.Error:
+        except files.UNREADABLE:
             return None
 
     def close(self) -> None:
@@ -99,12 +99,15 @@ class HotSqliteGraph:
         owner, bound, wanted = stretch.account_id, min(stretch.bound, LAST_SECOND), stretch.limit + 1
         accounts: list[int] = []
         positions: list[int] = []
-        blocks = self._execute(lists.read, (first_block(owner), block_at(owner, bound))).fetchall()
+        lowest, highest = first_block(owner), block_at(owner, bound)
+        blocks = self._execute(lists.read, (lowest, highest)).fetchall()
         last = partial(self._last_of, bound, owner, lists)
         for block, entries in blocks:
             if len(accounts) == wanted:
                 break
-            _take(entries, bound, wanted, accounts, positions)
+            require_within(lists.table, block, lowest, highest)
+            highest = block - 1
+            _take(columns_of(lists.table, block, entries), bound, wanted, accounts, positions)
             if self._known.keeps_all:
                 self._images.offer(number, start_of(block), entries, last)
                 last = partial(int, start_of(block) - 1)
@@ -112,6 +115,7 @@ class HotSqliteGraph:
         rows = (self._known.rows_of(accounts) or self._known.loaded(accounts)) if is_whole else None
         if rows is None:
             return self._read_slowly(stretch)
+        require_descending(lists.table, owner, positions, bound)
         has_more = len(rows) == wanted
         if has_more:  # only now, since a row that is not visible promises nothing
             rows.pop()
@@ -130,9 +134,8 @@ class HotSqliteGraph:
         return LAST_SECOND
 
 
-def _take(entries: bytes, bound: int, wanted: int, accounts: list[int], positions: list[int]) -> None:
+def _take(numbers: memoryview, bound: int, wanted: int, accounts: list[int], positions: list[int]) -> None:
     """Add a block's entries at or before a second to those of newer ones, newest first, until so many are wanted."""
-    numbers = memoryview(entries).cast("I")
     count = len(numbers) // 2
     end = bisect_right(numbers, bound, 0, count)
     start = max(0, end - wanted + len(accounts))

@@ -12,10 +12,12 @@ from typing import Generic, Literal
 
 import apsw
 
+from retinue import names
 from retinue.clock import Clock
+from retinue.errors import StoreUnavailable
 from retinue.model import Account, Shown_co, Visibility
-from retinue.store.sqlite.accounts import IS_ROW
-from retinue.store.sqlite.files import executor
+from retinue.store.sqlite.accounts import most_accounts
+from retinue.store.sqlite.files import executor, unchecked_executor
 
 ROWS_PER_GENERATION = 131_072
 ACCOUNTS = 32_768
@@ -23,12 +25,13 @@ FRESH_SECONDS = 0.9
 FORGET_ONE_BY_ONE = 10_000
 ROOM = 10_000  # so many places more are made at once
 
-ACCOUNT = "SELECT id, visibility FROM account WHERE folded = ?"
+ACCOUNT = "SELECT id, visibility, folded FROM account WHERE folded = ?"
 NEWEST_REVISION = "SELECT revision FROM account WHERE revision > 0 ORDER BY revision DESC LIMIT 1"
 # `revision > 0` lets SQLite see that its partial index serves.
 CHANGED = "SELECT id, revision FROM account WHERE revision > 0 AND revision > ? ORDER BY revision LIMIT ?"
 MUST_MERGE = "SELECT 1 FROM moving WHERE merge LIMIT 1"
-_ROW = f"SELECT display_name, username, {IS_ROW} FROM account WHERE id = ?"
+_IS_ROW: dict[object, bool] = {visibility.value: visibility.is_row for visibility in Visibility}
+_ROW = "SELECT display_name, username, folded, visibility FROM account WHERE id = ?"
 
 
 class Known(Generic[Shown_co]):
@@ -36,6 +39,7 @@ class Known(Generic[Shown_co]):
 
     def __init__(self, connection: apsw.Connection, clock: Clock, show: Callable[[str, str], Shown_co]) -> None:
         self._execute = executor(connection)
+        self._read_row = unchecked_executor(connection)  # names are read by the hundred
         self._clock = clock
         self._show = show
         # By id: the row, None where the account is no row, False where nothing is known. No longer than it has to be.
@@ -66,7 +70,10 @@ class Known(Generic[Shown_co]):
             found = self._execute(ACCOUNT, (folded,)).fetchall()
             if not found:
                 return None
-            account = Account(found[0][0], Visibility(found[0][1]))
+            number, visibility, found_name = found[0]
+            if found_name != folded or not self._may_be(number):
+                raise _damaged(number, "it is found by a name that is not its own")
+            account = Account(number, _visibility(number, visibility))
             if len(self._accounts) >= ACCOUNTS:
                 self._accounts.clear()
             self._accounts[folded] = account
@@ -122,11 +129,24 @@ class Known(Generic[Shown_co]):
         return row
 
     def _read(self, account_id: int) -> Shown_co | None:
-        found = self._execute(_ROW, (account_id,)).fetchall()
-        if not found:
+        found = self._read_row(_ROW, (account_id,)).fetchall()
+        if not found or not self._may_be(account_id):  # accounts are never removed
+            raise _damaged(account_id, "a list names it, and it is not there")
+        display_name, username, folded, visibility = found[0]
+        is_row = _IS_ROW.get(visibility)
+        if is_row is None:
+            raise _damaged(account_id, "its visibility is none that there is")
+        if folded is None:
             return None
-        display_name, username, is_row = found[0]
+        # Folding takes longer than reading the row, and most names are folded already.
+        is_named = type(username) is str and (username == folded or names.fold(username) == folded)
+        if not is_named or type(display_name) is not str:
+            raise _damaged(account_id, "its names are not those that it was given")
         return self._show(display_name, username) if is_row else None
+
+    def _may_be(self, account_id: int) -> bool:
+        """Whether the file has room for so many accounts: numbers are given in order, and `rows` has a place each."""
+        return 0 < account_id < max(len(self.rows), ROOM) or 0 < account_id <= most_accounts(self._execute)
 
     def _forget_changed(self) -> None:
         changed = self._execute(CHANGED, (self._revision, FORGET_ONE_BY_ONE)).fetchall()
@@ -155,6 +175,17 @@ class Known(Generic[Shown_co]):
     def _newest_revision(self) -> int:
         newest = self._execute(NEWEST_REVISION).fetchall()
         return int(newest[0][0]) if newest else 0
+
+
+def _visibility(account_id: int, stored: int) -> Visibility:
+    try:
+        return Visibility(stored)
+    except ValueError:
+        raise _damaged(account_id, "its visibility is none that there is") from None
+
+
+def _damaged(account_id: int, how: str) -> StoreUnavailable:
+    return StoreUnavailable(f"table account, id {account_id}: {how}; it is damaged")
 
 
 def _at(rows: Sequence[Shown_co | Literal[False] | None], account_id: int) -> Shown_co | Literal[False] | None:

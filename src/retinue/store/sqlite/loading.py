@@ -12,10 +12,11 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
+from retinue.errors import StoreUnavailable
 from retinue.model import Direction
 from retinue.store.bulk import Follows, Loaded, Numbers, OnShare, Sorted
 from retinue.store.rules.values import LAST_SECOND
-from retinue.store.sqlite.accounts import IS_ROW
+from retinue.store.sqlite.accounts import IS_ROW, most_accounts
 from retinue.store.sqlite.blocks import block_at, first_block
 from retinue.store.sqlite.inserting import insert
 from retinue.store.sqlite.packing import Entries, blocks, counts, owners_of
@@ -92,6 +93,8 @@ class Loading:
     def _kinds_of_accounts(self) -> NDArray[np.int8]:
         """By number: whether an account is a row, stands aside or is gone."""
         newest = self._connection.execute("SELECT ifnull(max(id), 0) FROM account").get
+        if newest > most_accounts(self._connection.execute):
+            raise StoreUnavailable(f"table account, id {newest}: there are not so many accounts; it is damaged")
         kinds = np.full(newest + 1, _ROW, np.int8)
         kinds[0] = _GONE
         for number, is_gone in self._connection.execute(_NOT_ROWS):

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from retinue.model import Direction, Stretch
 from retinue.store.rules.values import LAST_SECOND, Entry
-from retinue.store.sqlite.blocks import Block, block_at, first_block
+from retinue.store.sqlite.blocks import block_at, first_block, read_block, require_within
 from retinue.store.sqlite.files import Execute
 
 _ENDED = {
@@ -59,9 +59,12 @@ def _within(execute: Execute, stretch: Stretch) -> Stretch:
 
 def read_list(execute: Execute, table: str, owner: int, bound: int = LAST_SECOND) -> Iterator[Entry]:
     """The entries of one table's list at or before a second, newest first."""
-    query = f"SELECT entries, displaced FROM {table} WHERE block BETWEEN ? AND ? ORDER BY block DESC"
-    for entries, displaced in execute(query, (first_block(owner), block_at(owner, bound))):
-        yield from Block(entries, displaced).newest_first(min(bound, LAST_SECOND))
+    query = f"SELECT block, entries, displaced FROM {table} WHERE block BETWEEN ? AND ? ORDER BY block DESC"
+    first, last = first_block(owner), block_at(owner, bound)
+    for block, entries, displaced in execute(query, (first, last)):
+        require_within(table, block, first, last)
+        last = block - 1
+        yield from read_block(table, block, entries, displaced).newest_first(min(bound, LAST_SECOND))
 
 
 def _ended(execute: Execute, stretch: Stretch) -> Iterator[Iterator[Place]]:

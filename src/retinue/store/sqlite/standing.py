@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from retinue.model import Direction
 from retinue.store.rules.values import LAST_SECOND
-from retinue.store.sqlite.blocks import block_at, first_block
+from retinue.store.sqlite.blocks import block_at, columns_of, first_block
 from retinue.store.sqlite.files import executor
 from retinue.store.sqlite.packing import Entries
 
@@ -107,6 +107,7 @@ def entries_in(rows: Iterable[tuple[Any, ...]]) -> Entries:
     """The entries of rows of a table of blocks, in their order."""
     owners, sizes, positions, accounts, displaced = [], [], [], [], []
     for block, entries, pairs in rows:
+        columns_of("blocks", block, entries)
         half = len(entries) // 2
         owners.append(block >> 32)
         sizes.append(half // 4)

@@ -1,7 +1,7 @@
 """Writing the follow graph: one writer at a time, in transactions short enough for others to get their turn."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,12 +25,16 @@ class SqliteGraphWriter:
     """A `GraphWriter` on one connection. Blocks while it works: for processes that have nothing else to do."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
-        self._connection = files.open_for_writing(path, files.GRAPH)
-        self._connection.execute(f"PRAGMA cache_size = -{2 * files.CACHE_KIB}")
         self._clock = clock
-        self._work = Work(self._connection)
+        with ExitStack() as opened:
+            self._connection = files.open_for_writing(path, files.GRAPH)
+            opened.callback(self._connection.close)
+            with files.translated():
+                self._connection.execute(f"PRAGMA cache_size = -{2 * files.CACHE_KIB}")
+                self._work = Work(self._connection)
+                self._wait_for_disk(False)
+            opened.pop_all()
         self._changes = self._work.changes
-        self._wait_for_disk(False)
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
         """Create or change accounts; a verdict for each record."""

@@ -1,0 +1,207 @@
+"""What a damaged store does: it refuses by name, and never fails in another way."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from array import array
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from damage_kinds import put
+from frozen_clock import FrozenClock
+from retinue import assemble
+from retinue.errors import StoreUnavailable
+from retinue.model import FollowEvent
+from retinue.store.sqlite import row_types
+from retinue.store.sqlite.files import access_path
+from service import FOLLOWING, INFO, Service, problems_of
+from test_cli import retinue
+
+PAGES = [({"username": "a"}, FOLLOWING), ({"username": "a", "as_of": 900}, FOLLOWING)]
+
+
+@pytest.fixture
+def damaged(tmp_path: Path, clock: FrozenClock) -> Iterator[Service]:
+    """A store in which a follows b at 500 and c at 700, to be damaged."""
+    service = Service(tmp_path / "damaged.db", clock)
+    for name in "abc":
+        service.add_account(name, f"Name of {name}", bio_description="bio")
+    service.follow("a", ("b", 500), ("c", 700))
+    service.writer.close()
+    yield service
+    service.hot_graph.close()
+    service.graph.close()
+    service.access.close()
+    service.ledger.close()
+
+
+def reopened(service: Service) -> None:
+    """Let go of everything that was read before the damage."""
+    for part in (service.hot_graph, service.graph):
+        part.close()
+    service.graph = assemble.open_wire_graph(service.store, service.clock)
+    service.hot_graph = assemble.open_hot_graph(service.store, service.graph, image_mib=8)
+    service.application = service.application_on(service.graph)
+
+
+def packed(*numbers: int) -> bytes:
+    """Numbers as a block has them."""
+    return array("I", numbers).tobytes()
+
+
+# The damage, and what the operator reads of it.
+VALUES: dict[str, tuple[str, str, Any, int, str]] = {
+    "no name": ("account", "display_name", None, 1, "table account, id 2"),
+    "a name of bytes": ("account", "username", b"\xff", 1, "table account, id 2"),
+    "another name": ("account", "username", "x", 1, "table account, id 2"),
+    "no visibility": ("account", "visibility", None, 1, "table account, id 2"),
+    "an unknown visibility": ("account", "visibility", 7, 1, "table account, id 2"),
+    "no entries": ("following", "entries", None, 0, "table following"),
+    "entries of text": ("following", "entries", "entries!", 0, "table following"),
+    "half an entry": ("following", "entries", packed(500, 700, 2), 0, "table following"),
+    "too many entries": ("following", "entries", packed(*range(1, 2001)), 0, "table following"),
+    "an account that is not there": ("following", "entries", packed(500, 700, 2, 9), 0, "table account, id 9"),
+    "an account beyond the memory": ("following", "entries", packed(500, 700, 2, 0xFFFF_FFFF), 0, "table account"),
+    "positions upside down": ("following", "entries", packed(700, 500, 2, 3), 0, "table following"),
+}
+
+
+@pytest.mark.parametrize(("table", "column", "value", "place", "named"), VALUES.values(), ids=VALUES)
+def test_a_damaged_row_is_503_and_named(
+    damaged: Service, table: str, column: str, value: Any, place: int, named: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A page that needs a row of another type or range is refused, and the log names the table and the key."""
+    put(Path(damaged.store), table, column, value, place)
+    reopened(damaged)
+
+    for query, path in PAGES:
+        caplog.clear()
+        assert 503 == damaged.ask(query, path).status_code
+        assert named in caplog.text
+        assert "Traceback" not in caplog.text
+    assert any(table in problem for problem in problems_of(damaged.store))
+
+
+@pytest.mark.parametrize("value", [None, 7, b"x", "9" * 30])
+def test_a_damaged_profile_is_503(damaged: Service, value: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A profile field of another type is refused, and named."""
+    put(Path(damaged.store), "profile", "value", value)
+    reopened(damaged)
+
+    answer = damaged.ask({"username": "a"}, f"{INFO}?fields=bio_description")
+
+    if isinstance(value, str):
+        assert 200 == answer.status_code
+    else:
+        assert 503 == answer.status_code
+        assert "table profile" in caplog.text
+
+
+CLIENT_VALUES: dict[str, tuple[str, str, Any]] = {
+    "no scopes": ("client", "scopes", None),
+    "half a rate": ("client", "rate_calls", 5),
+    "a quota of text": ("client", "list_calls", "many"),
+    "a quota below nothing": ("client", "list_rows", -1),
+    "a moment beyond all calendars": ("client", "not_after", 2**62),
+    "creation in text": ("client", "created_at", "x"),
+    "an end of text": ("token", "expires_at", "x"),
+}
+
+
+@pytest.mark.parametrize(("table", "column", "value"), CLIENT_VALUES.values(), ids=CLIENT_VALUES)
+def test_a_damaged_client_is_503(
+    damaged: Service, table: str, column: str, value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a client may do is never guessed from a damaged row."""
+    put(access_path(Path(damaged.store)), table, column, value)
+
+    assert 503 == damaged.ask({"username": "a"}).status_code
+    assert f"table {table}" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("rate_seconds", 2**40), ("secret", b"x"), ("former_secret", b"x"), ("key", ""), ("not_before", -5)],
+)
+def test_a_damaged_client_is_refused_by_the_register(damaged: Service, column: str, value: Any) -> None:
+    """The command line names the row in one line."""
+    if column == "rate_seconds":
+        put(access_path(Path(damaged.store)), "client", "rate_calls", 5)
+    put(access_path(Path(damaged.store)), "client", column, value)
+    if column in ("secret", "former_secret"):
+        with pytest.raises(StoreUnavailable, match="table client, id 1"):
+            asyncio.run(damaged.access.find_client(damaged.client_key))
+        return
+
+    done = retinue("client", "list", "--store", damaged.store)
+
+    assert 2 == done.returncode
+    assert "table client, id 1" in done.stderr
+    assert 1 == len(done.stderr.splitlines())
+
+
+@pytest.mark.parametrize(("column", "value"), [("secret", b"x"), ("hash", None), ("count", -1), ("before_count", 9)])
+def test_a_damaged_anchor_is_named(damaged: Service, column: str, value: Any) -> None:
+    """The audit log is not compared with an anchor that cannot be one."""
+    put(access_path(Path(damaged.store)), "audit", column, value)
+
+    done = retinue("audit", "verify", "--store", damaged.store)
+
+    assert 2 == done.returncode
+    assert "table audit" in done.stderr
+    assert 1 == len(done.stderr.splitlines())
+
+
+def test_writers_refuse_what_contradicts_itself(damaged: Service) -> None:
+    """Events that meet a damaged block change nothing, and the error names it."""
+    put(Path(damaged.store), "following", "entries", packed(500, 700, 2))
+
+    with closing(assemble.open_graph_writer(damaged.store, damaged.clock)) as writer:
+        with pytest.raises(StoreUnavailable, match="table following, account 1"):
+            asyncio.run(writer.apply([FollowEvent("a", "c", 800)], damaged.clock.now()))
+
+
+def test_every_column_has_a_known_type() -> None:
+    """Types are checked for each column of both files."""
+    columns = row_types.declared()
+
+    assert {("account", "folded"), ("following", "entries"), ("client", "secret"), ("audit", "hash")} <= set(columns)
+    assert columns["account", "display_name"].types == {str}
+    assert columns["pair", "moments"].types == {bytes, type(None)}
+
+
+@pytest.mark.parametrize(
+    "table", ["account", "following", "followers_count", "pair", "ended", "moving", "late", "secret"]
+)
+def test_check_survives_a_missing_table(damaged: Service, tmp_path: Path, table: str) -> None:
+    """A file without one of its tables is told as one, line by line."""
+    copy = tmp_path / "copy.db"
+    shutil.copy(damaged.store, copy)
+    shutil.copy(access_path(Path(damaged.store)), access_path(copy))
+    with closing(apsw.Connection(str(copy))) as connection:
+        connection.execute(f"DROP TABLE {table}")
+
+    assert any(f"no such table: {table}" in problem for problem in problems_of(copy))
+
+
+def test_damage_ends_in_no_traceback_hang_or_500() -> None:
+    """A round of random damage to each file of a store and a collection: see `make damage` for thousands."""
+    script = Path(__file__).parent.parent / "benchmarks" / "damage.py"
+    done = subprocess.run(
+        [sys.executable, script, "--damages", "16", "--seed", "7"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={name: value for name, value in os.environ.items() if not name.startswith("RETINUE_")},
+    )
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert "quota given again" in done.stdout
