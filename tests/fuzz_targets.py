@@ -25,16 +25,18 @@ from retinue.collect import journal
 from retinue.collect.collection import manifest_of
 from retinue.collect.progress import Progress
 from retinue.collect.verifying import verify as verify_collection
-from retinue.errors import InputError, Refusal, StoreUnavailable
+from retinue.errors import InputError, Refusal, StoreError, StoreUnavailable
 from retinue.faults import parsed
 from retinue.history import intervals
 from retinue.ingest import events, records
 from retinue.ingest.tables import open_table
 from retinue.ingest.values import BadRecord
+from retinue.model import Meter, Pool, Quota, Rate
 from retinue.redirect.exchanges import Exchanges
 from retinue.redirect.traffic import Traffic
 from retinue.store.base import Anchor
 from retinue.store.client_rows import CLIENT_COLUMNS, GRANT_COLUMNS, anchor_of, client_of, grant_of
+from retinue.store.ledger import FileLedger
 from retinue.store.sqlite.blocks import Block, columns_of, read_block
 from retinue.store.sqlite.pair_table import PairRow, decoded
 from retinue.store.sqlite.standing import entries_in
@@ -232,6 +234,23 @@ def chain(data: bytes) -> None:
     assert found.problems
 
 
+def ledger(data: bytes) -> None:
+    """Counters of quotas, overwritten from a place on: a refusal, or no more than the quota."""
+    meter, quota = Meter(1, _NOW - 50), Quota(5, 50, 5, Rate(3, 10))
+    with _folder() as folder:
+        path = folder / "quotas"
+        with contextlib.closing(FileLedger(path)) as counters:
+            counters.charge(meter, _NOW, Pool.LISTS, 10, quota)
+        with path.open("r+b") as file:
+            file.seek(int.from_bytes(data[:4], "little") % 2_000)
+            file.write(data[4:])
+        with contextlib.suppress(StoreError, StoreUnavailable), contextlib.closing(FileLedger(path)) as counters:
+            counters.left(meter, _NOW, Pool.LISTS, quota)
+            assert 0 <= counters.room(meter, _NOW, Pool.LISTS, quota, 20) <= 20
+            counters.charge(meter, _NOW, Pool.LISTS, 10, quota)
+            assert 0 <= counters.admit(meter, _NOW, Rate(3, 10)) <= 10
+
+
 # --- what a client reads ----------------------------------------------------------------------------------------------
 
 
@@ -270,7 +289,7 @@ TARGETS: dict[str, Target] = {
     for each in (
         *(query, profile_query, token_request, authorization, head, exchanges, faults),
         *(event, csv_table, json_table, parquet_table),
-        *(block, moments, client_row, chain),
+        *(block, moments, client_row, chain, ledger),
         *(answer, collection),
     )
 }
