@@ -13,18 +13,21 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from retinue.errors import HeadTooLarge, NotHttp, Overloaded, Refusal
+from retinue.errors import HeadTooLarge, NotHttp, Refusal
 from retinue.web import heads
+from retinue.web.admission import Admission
 from retinue.web.deadline import Deadline
+from retinue.web.eviction import Awaited, Wait
 from retinue.web.hang_up import extensions_of
 from retinue.web.hot import Hot
 from retinue.web.limits import Limits
 from retinue.web.reading import Reading
-from retinue.web.replies import CLOSE, Receive, Reply, Scope, Send, encode_reply, send_reply
+from retinue.web.replies import CLOSE, Reply, encode_reply
 from retinue.web.served import Inline, Served
 
 GRACE_SECONDS = 0.2
 OK = 200
+REQUESTS_BETWEEN_LOOKS = 64  # one turn of the event loop may read from thousands of connections
 
 
 class Protocol(HttpToolsProtocol):
@@ -35,6 +38,7 @@ class Protocol(HttpToolsProtocol):
         *arguments: Any,
         application: Served,
         limits: Limits,
+        admission: Admission,
         inline: Inline | None = None,
         hot: Hot | None = None,
         **named: Any,
@@ -42,6 +46,8 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self._application = application
         self._limits = limits
+        self._admission = admission
+        self._waiting_since = self.loop.time()  # for the client
         self._inline = inline
         self._hot = hot
         self._host = ""
@@ -53,18 +59,17 @@ class Protocol(HttpToolsProtocol):
         self._reading = Reading(limits.head_bytes)
         self._last_refusal: Refusal | None = None  # what follows cannot be read; it is dropped
         self._is_stopping = self._is_half_closed = False
-        self._is_surplus = False  # it came when the limit was reached, and is refused until there is room
         self._deadline = Deadline(self.loop)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there."""
         super().connection_made(transport)
         self._host = self.client[0] if self.client else ""
-        self._is_surplus = self._is_over_limit()
         self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
+        self._admission.leave(self)
         self._deadline.clear()
         if self._short_body is not None:
             self._short_body = None
@@ -87,6 +92,8 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
+        if not self.server_state.total_requests % REQUESTS_BETWEEN_LOOKS:
+            self._admission.look_again()
         hot = self._hot
         if hot is not None:
             if not self._reading.is_in_request and self._answer_hot(hot, data):
@@ -113,6 +120,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        self._waiting_since = self.loop.time()
         self._reading.begin()
         super().on_message_begin()
 
@@ -123,9 +131,6 @@ class Protocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return  # the head will be read again without that wish
         self.headers = []  # the scope has them; what comes behind the body (trailers) are not headers
-        self._is_surplus = self._is_surplus and self._is_over_limit()
-        # uvicorn would refuse whoever asks first, also those who were there before.
-        self.limit_concurrency = 0 if self._is_surplus else None
         if self._inline is not None and self.url in self._inline.at_once_targets and self.is_ordinary():
             self._short_body = bytearray()
             return
@@ -182,6 +187,7 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
         if self.flow.read_paused and self._deadline.is_set:  # reading goes on: the client has its time again
             self._deadline.reset(self._limits.read_seconds, self._cut_off)
+        self._waiting_since = self.loop.time()
         super().on_response_complete()
         if self._last_refusal is not None and self._is_idle():
             self._end_with(self._last_refusal)
@@ -198,6 +204,18 @@ class Protocol(HttpToolsProtocol):
             )  # that is said before it comes
             and self._is_free()
         )
+
+    def wait(self) -> Wait | None:
+        """Return what the server waits for; None while it is answering."""
+        since = max(self._waiting_since, self._answered_at)
+        if self not in self.connections:  # the TLS handshake is not finished
+            return Wait(Awaited.FIRST_REQUEST, since)
+        if self._reading.is_in_request or self.flow.write_paused:
+            return Wait(Awaited.REST, since)
+        if self.pipeline or not self._is_idle():
+            return None
+        has_asked = self._answered_at or self.scope is not None  # type: ignore[redundant-expr]
+        return Wait(Awaited.NEXT_REQUEST if has_asked else Awaited.FIRST_REQUEST, since)
 
     def timeout_keep_alive_handler(self) -> None:
         """Close, unless the hot way was gone since: it leaves this order as it is, and notes the time."""
@@ -226,13 +244,8 @@ class Protocol(HttpToolsProtocol):
 
     def _is_free(self) -> bool:
         """Whether an answer may be written at once: all before it is out, and the server is not at its limits."""
-        return (
-            self._is_idle()
-            and not self._is_stopping
-            and self._last_refusal is None
-            and not self.flow.write_paused
-            and not (self._is_surplus and self._is_over_limit())
-        )
+        is_reading = not self._is_stopping and self._last_refusal is None
+        return is_reading and self._is_idle() and not self.flow.write_paused
 
     def _waiting(self) -> int:
         """How many whole requests wait behind the one that is being answered."""
@@ -240,18 +253,10 @@ class Protocol(HttpToolsProtocol):
             self._reading.is_in_request and not self._reading.is_in_head
         )  # without one that is broken off
 
-    def _is_over_limit(self) -> bool:
-        limit = self.config.limit_concurrency
-        return limit is not None and len(self.connections) >= limit
-
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        # With too many connections uvicorn hands in its own plain-text application instead of ours.
         cycle.scope["extensions"] = extensions_of(cycle)
         self._answering = cycle
-        super()._start_asgi_task(cycle, app if app is self.app else self._refuse_surplus)  # type: ignore[arg-type]
-
-    async def _refuse_surplus(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        await send_reply(send, self._application.refuse(scope, Overloaded()))
+        super()._start_asgi_task(cycle, app)
 
     def _short_scope(self) -> dict[str, Any]:
         return {**self.scope, "method": "POST", "path": self.url.decode()}
@@ -343,6 +348,7 @@ class Protocol(HttpToolsProtocol):
     def _wait_for_next(self) -> None:
         """What uvicorn does when a cycle has ended."""
         self.server_state.total_requests += 1
+        self._waiting_since = self.loop.time()
         self._unset_keepalive_if_required()
         if self.transport.is_closing():
             return
