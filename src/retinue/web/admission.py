@@ -56,7 +56,7 @@ class Admission:
         # Connections that the event loop does not have yet, or that are in their TLS handshake; oldest first.
         self._arriving: dict[Any, socket.socket] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._overload = Overload()
+        self._overload = Overload(limits.burst_seconds)
         self._left: int | None = None  # admissions left in this turn of the loop; None before the first look in it
         self._requests_before = 0
         self._searched_at = float("-inf")  # for connections to close, in vain

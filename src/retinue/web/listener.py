@@ -80,7 +80,7 @@ def public_server(
     protocol: type[Protocol] = Protocol,
     front: Asgi | None = None,
     limits: Limits | None = None,
-) -> uvicorn.Server:
+) -> Server:
     """Return the server of the public application, with the hot way if that is given.
 
     Tests give another protocol, or other limits. An application in `front` gets what goes neither the short way nor
@@ -95,7 +95,7 @@ def public_server(
     return Server(config, application, admission, limits)
 
 
-def management_server(application: ManagementApplication) -> uvicorn.Server:
+def management_server(application: ManagementApplication) -> Server:
     """Return the server of the management application."""
     admission = Admission(MANAGEMENT_LIMITS)
     http = partial(Protocol, application=application, limits=MANAGEMENT_LIMITS, admission=admission)

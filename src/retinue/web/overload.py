@@ -5,7 +5,6 @@ for longer than that is bearable, all that wait are refused at once, which empti
 so that served and refused connections wait for little; it is long again after a while without refusals.
 """
 
-BURST_SECONDS = 1.0
 OVERLOADED_SECONDS = 0.02
 CALM_SECONDS = 1.0
 
@@ -13,7 +12,8 @@ CALM_SECONDS = 1.0
 class Overload:
     """Remembers since when connections have been waiting, and when one was refused last. Times are in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, burst_seconds: float) -> None:
+        self._burst_seconds = burst_seconds
         self._waiting_since: float | None = None
         self._short_until = float("-inf")
 
@@ -26,7 +26,8 @@ class Overload:
         """Return whether the waiting connections are too many to serve."""
         if self._waiting_since is None:
             return False
-        return now - self._waiting_since > (OVERLOADED_SECONDS if now < self._short_until else BURST_SECONDS)
+        patience = OVERLOADED_SECONDS if now < self._short_until else self._burst_seconds
+        return now - self._waiting_since > patience
 
     def left_waiting(self, now: float) -> None:
         """Note that connections were left in the queue."""

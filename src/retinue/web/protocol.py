@@ -214,7 +214,7 @@ class Protocol(HttpToolsProtocol):
             return Wait(Awaited.REST, since)
         if self.pipeline or not self._is_idle():
             return None
-        has_asked = self._answered_at or self.scope is not None  # type: ignore[redundant-expr]
+        has_asked = self._answered_at or self.scope is not None
         return Wait(Awaited.NEXT_REQUEST if has_asked else Awaited.FIRST_REQUEST, since)
 
     def timeout_keep_alive_handler(self) -> None:

@@ -37,10 +37,10 @@ class RefusedRequest:
         self.is_complete = False  # nothing of it is still to come
 
     def feed(self, data: bytes) -> None:
-        """Read on. Bytes that are not HTTP end the head."""
+        """Read on. Bytes that are not HTTP end the head, and so does a wish to upgrade."""
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:  # also a wish to upgrade, which is no error of the client's
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.is_head_read = True
 
     def scope(self) -> Scope:
