@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 
 from retinue import assemble
 from retinue.settings import Settings
+from retinue.web.admission import BATCH as ADMITTED
 from retinue.web.eviction import BATCH, Awaited, Wait, evictable
 from retinue.web.limits import Limits
 from retinue.web.listener import Server, bind, public_server
-from retinue.web.overload import CALM_SECONDS, OVERLOADED_SECONDS, Overload
+from retinue.web.overload import CALM_SECONDS, OVERLOADED_SECONDS, Overload, is_crowded, waited_seconds
 from retinue.web.surplus import MAX_REFUSALS
 from running import running_server
 from service import FOLLOWING, TOKEN, Service
@@ -151,26 +152,46 @@ def test_all_that_wait_are_accepted_within_few_turns_of_the_loop(service: Servic
         assert runner.run(turns()) < count / 4
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from(["left", "emptied", "look"]), st.floats(0, 2)), min_size=1, max_size=40),
-    st.floats(0.1, 5),
-)
-def test_only_a_queue_that_is_never_empty_is_an_overload(events: list[tuple[str, float]], burst: float) -> None:
-    """For every order of events: patience is long at first, short after a refusal, and long again after a while."""
-    overload, now, since, refused = Overload(burst), 0.0, None, float("-inf")
-    for what, passed in events:
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 2)), max_size=40), st.floats(0.1, 5))
+def test_patience_is_short_for_a_while_after_an_overload(events: list[tuple[bool, float]], burst: float) -> None:
+    """For every order of events."""
+    overload, now, noted = Overload(burst), 0.0, float("-inf")
+    for is_overloaded, passed in events:
         now += passed
-        if what == "left":
-            overload.left_waiting(now)
-            since = now if since is None else since
-        elif what == "emptied":
-            overload.emptied()
-            since = None
-        patience = OVERLOADED_SECONDS if now < refused + CALM_SECONDS else burst
-        assert overload.is_reached(now) == (since is not None and now - since > patience)
-        if overload.is_reached(now):
-            overload.refused(now)
-            refused = now
+        assert overload.patience(now) == (OVERLOADED_SECONDS if now < noted + CALM_SECONDS else burst)
+        if is_overloaded:
+            overload.note(now)
+            noted = now
+
+
+def test_connections_that_waited_too_long_are_refused_and_the_first_ones_served(service: Service) -> None:
+    """A server that was away for a while serves a batch, and does not begin with what nobody waits for any more."""
+    limits = Limits(4096, burst_seconds=0, idle_seconds=FOREVER)
+    listener = bind("127.0.0.1", 0)
+    with ExitStack() as opened:
+        clients = [opened.enter_context(socket.create_connection(listener.getsockname())) for _ in range(200)]
+        for client in clients:
+            client.settimeout(PATIENCE_SECONDS)
+            client.sendall(UNKNOWN)
+        waiting_for(lambda: waited_seconds(clients[-1]) > 0.05)
+        with serving(service, limits, listener):
+            statuses = [answer(client)[0] for client in clients]
+        assert {404, 503} == set(statuses)
+        assert [404] * ADMITTED == statuses[:ADMITTED]
+
+
+def test_a_listener_says_how_full_its_queue_is() -> None:
+    """And an accepted connection, for how long it waited."""
+    with ExitStack() as opened:
+        listener = opened.enter_context(bind("127.0.0.1", 0))
+        listener.listen(8)
+        for _ in range(4):
+            opened.enter_context(socket.create_connection(listener.getsockname()))
+        assert not is_crowded(listener)
+        opened.enter_context(socket.create_connection(listener.getsockname()))
+        assert is_crowded(listener)
+        accepted = opened.enter_context(listener.accept()[0])
+        waiting_for(lambda: waited_seconds(accepted) > 0.1)
 
 
 # --- refusing -------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from retinue.clock import elapsed
 from retinue.web.descriptors import EXHAUSTED, SpareDescriptor
 from retinue.web.eviction import Awaited, Place, evictable
 from retinue.web.limits import Limits
-from retinue.web.overload import Overload
+from retinue.web.overload import Overload, is_crowded, waited_seconds
 from retinue.web.surplus import Address, Refusals, Refuse
 
 BATCH = 32  # new connections in a turn, or more on a server that answers many requests in a turn
@@ -105,22 +105,27 @@ class Admission:
     def _look(self) -> None:
         now = elapsed()
         self._begin_turn()
-        is_overloaded = self._overload.is_reached(now)
         for _ in range(_MAX_ACCEPTED):
-            if not self._left and not is_overloaded:
-                self._overload.left_waiting(now)
-                return
             if self._is_full() and self._is_shared and self._is_watching:
                 self._pause(_SHARED_PAUSE_SECONDS)  # another process may have a place; what is still there is refused
                 return
             accepted = self._accept(now)
             if accepted is None:
                 return
-            if self._left:  # also in an overload: otherwise a slow server would refuse everything
+            if self._left:
+                self._left -= 1
                 self._place(*accepted, now)
+            elif waited_seconds(accepted[0]) > self._patience(now):
+                self._overload.note(now)
+                self._refuse_quickly(*accepted)
             else:
-                self._overload.refused(now)
-                self._refuse(*accepted)
+                self._place(*accepted, now)  # the last one; the others have time to wait
+                return
+
+    def _patience(self, now: float) -> float:
+        if self._listener is not None and is_crowded(self._listener):
+            self._overload.note(now)
+        return self._overload.patience(now)
 
     def _begin_turn(self) -> None:
         if self._left is None:
@@ -132,8 +137,6 @@ class Admission:
 
     def _end_turn(self) -> None:
         self._left = None
-        if self._overload.is_waiting:  # another process may have emptied the queue, which wakes nobody
-            self._loop.call_soon(self.look_again)
 
     def _accept(self, now: float) -> tuple[socket.socket, Address] | None:
         """Accept one connection; None if none waits, or there is no descriptor for it."""
@@ -141,7 +144,6 @@ class Admission:
         try:
             connection, address = self._listener.accept()
         except (BlockingIOError, InterruptedError):
-            self._overload.emptied()
             return None
         except ConnectionError:  # it is gone already
             return None
@@ -196,10 +198,16 @@ class Admission:
         if self._is_full() and not self._evict(now):
             self._refuse(connection, client)
             return
-        self._left = (self._left or 1) - 1
         place = self._callbacks.connect()
         self._places[place] = None
         self._start(place, connection, self._callbacks.tls())
+
+    def _refuse_quickly(self, connection: socket.socket, client: Address) -> None:
+        """Refuse a connection in an overload, in which there is no time for handshakes."""
+        if self._callbacks.tls() is None:
+            self._refusals.take(connection, client)
+        else:
+            connection.close()
 
     def _refuse(self, connection: socket.socket, client: Address) -> None:
         context = self._callbacks.tls()

@@ -17,7 +17,7 @@ class Limits(Struct, frozen=True):
     `send_seconds`: in which a client must read something of the answers that wait for it.
     `linger_seconds`: the time to read a refusal that closes the connection; what the client still sends is dropped.
     `handshakes`: how many connections may be in an unfinished TLS handshake; `handshake_seconds`: for how long.
-    `burst_seconds`: how long more connections may come than are served, before those that wait are refused.
+    `burst_seconds`: how long a connection may wait to be accepted before it is refused for an overload.
     `idle_seconds`: the time after which a silent connection is closed if its place is needed; `stalled_seconds`: the
     same for a connection whose request is not whole, or whose answers are not read.
     """
@@ -30,7 +30,7 @@ class Limits(Struct, frozen=True):
     linger_seconds: float = 2
     handshakes: int = 256
     handshake_seconds: float = 10
-    burst_seconds: float = 1
+    burst_seconds: float = 0.5
     idle_seconds: float = 1
     stalled_seconds: float = 5
 
