@@ -70,6 +70,7 @@ class Admission:
         self._callbacks = callbacks
         self._refusals = Refusals(self._loop, callbacks.refuse, self._limits.linger_seconds)
         self._spare = SpareDescriptor()
+        self._started_at = elapsed()  # nobody is refused for waiting until a server is there
         listener.setblocking(False)
         self._listener = listener
         self._watch()
@@ -115,7 +116,7 @@ class Admission:
             if self._left:
                 self._left -= 1
                 self._place(*accepted, now)
-            elif waited_seconds(accepted[0]) > self._patience(now):
+            elif min(waited_seconds(accepted[0]), now - self._started_at) > self._patience(now):
                 self._overload.note(now)
                 self._refuse_quickly(*accepted)
             else:
