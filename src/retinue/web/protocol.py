@@ -1,10 +1,9 @@
 """uvicorn's HTTP protocol as all listeners speak it: with limits, our own refusals, and two shorter ways for requests.
 
-Our refusals: bytes that are not HTTP, a head that is too long, too many connections. The short way: a complete,
-ordinary request gets its answer right where its last byte was read, without the task, events and messages of an ASGI
-cycle. The hot way (`hot.py`): if such a request comes in one packet, and its head came before, it is not even parsed.
-Anything unusual goes the ASGI way; all three give the same bytes. Beside that slow clients are cut off, a wish to
-upgrade is not granted, and a stop gives what is on its way a moment to arrive. All else stays uvicorn's.
+Our refusals: bytes that are not HTTP, a head that is too long. The short way: a complete, ordinary request gets its
+answer right where its last byte was read, without the task, events and messages of an ASGI cycle. The hot way
+(`hot.py`): if its head came before, it is not even parsed. Anything unusual goes the ASGI way; all three give the same
+bytes. Slow clients are cut off, upgrades are not granted, and a stop lets arrive what is on its way.
 """
 
 import asyncio
@@ -199,21 +198,19 @@ class Protocol(HttpToolsProtocol):
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
             and not self.expect_100_continue
-            and not heads.announces_too_much(
-                self.scope["headers"], self._limits.body_bytes
-            )  # that is said before it comes
+            and not heads.announces_too_much(self.scope["headers"], self._limits.body_bytes)
             and self._is_free()
         )
 
     def wait(self) -> Wait | None:
         """Return what the server waits for; None while it is answering."""
         since = max(self._waiting_since, self._answered_at)
-        if self not in self.connections:  # the TLS handshake is not finished
-            return Wait(Awaited.FIRST_REQUEST, since)
-        if self._reading.is_in_request or self.flow.write_paused:
-            return Wait(Awaited.REST, since)
-        if self.pipeline or not self._is_idle():
+        is_unread = self in self.connections and self.flow.write_paused  # no connection before a TLS handshake's end
+        answering = self._answering
+        if not is_unread and answering is not None and not (answering.response_complete or answering.more_body):
             return None
+        if is_unread or self._reading.is_in_request:
+            return Wait(Awaited.REST, since)
         has_asked = self._answered_at or self.scope is not None
         return Wait(Awaited.NEXT_REQUEST if has_asked else Awaited.FIRST_REQUEST, since)
 
@@ -237,9 +234,7 @@ class Protocol(HttpToolsProtocol):
         self._answered_at = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._deadline.clear()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self._keep_alive()
         return True
 
     def _is_free(self) -> bool:
@@ -249,9 +244,8 @@ class Protocol(HttpToolsProtocol):
 
     def _waiting(self) -> int:
         """How many whole requests wait behind the one that is being answered."""
-        return len(self.pipeline) - (
-            self._reading.is_in_request and not self._reading.is_in_head
-        )  # without one that is broken off
+        is_broken_off = self._reading.is_in_request and not self._reading.is_in_head
+        return len(self.pipeline) - is_broken_off
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         cycle.scope["extensions"] = extensions_of(cycle)
@@ -350,6 +344,8 @@ class Protocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         self._waiting_since = self.loop.time()
         self._unset_keepalive_if_required()
-        if self.transport.is_closing():
-            return
+        if not self.transport.is_closing():
+            self._keep_alive()
+
+    def _keep_alive(self) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
