@@ -316,7 +316,8 @@ class Protocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._unset_keepalive_if_required()
-        self._send(self._application.refuse({"client": self.client}, refusal))
+        reply = self._application.refuse({"client": self.client}, refusal)
+        self.transport.write(encode_reply(reply, self.server_state.default_headers))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._deadline.reset(self._limits.linger_seconds, self.transport.close)
@@ -331,11 +332,8 @@ class Protocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _send(self, reply: Reply) -> None:
-        self.transport.write(encode_reply(reply, self.server_state.default_headers))
-
     def _write(self, reply: Reply) -> None:
-        self._send(reply)
+        self.transport.write(encode_reply(reply, self.server_state.default_headers))
         if CLOSE in reply.headers:
             self.transport.close()
 
