@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # What tests draw at random is drawn from this; the seed of a run is in the command line that make prints.
 SEED ?= $(shell date +%s)
 
-.PHONY: demo test fuzz damage test-cluster lint format docs walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-cluster bench-collect bench-http bench-start collect hostile clean help
+.PHONY: demo test fuzz damage test-cluster lint format docs walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-admission bench-cluster bench-collect bench-http bench-start collect hostile clean help
 
 help:            ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -95,6 +95,9 @@ bench-first: .venv/.server ## Requests a second and CPU a request of one worker,
 
 bench-workers: .venv/.server ## Requests a second with 1 to 4 workers, and beside 10,000 connections that wait
 	$(PY) benchmarks/workers.py
+
+bench-admission: .venv/.server ## New connections at 1, 2 and 4 times the capacity, alone and beside 10,000 idle ones
+	$(PY) benchmarks/admission.py
 
 bench-cluster: .venv/.dev  ## A store on one node of Cassandra: import, events, pages, bytes a follow (DATA=folder: walk that too)
 	PYTHONPATH=tests/services $(PY) benchmarks/cluster.py $(if $(QUICK),--quick) $(if $(DATA),--walk $(abspath $(DATA)))

@@ -23,7 +23,7 @@ from traffic import CONNECTIONS, Traffic
 
 KEEP_ALIVE_SECONDS = 75  # what the server promises, docs/operate.md
 OPENING_SECONDS = 120.0
-OTHER_OPEN_FILES = 64  # of a worker
+OTHER_OPEN_FILES = 1024  # of a worker
 _HOLD = Path(__file__).with_name("hold.py")
 
 

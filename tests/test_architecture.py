@@ -81,7 +81,7 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     ),
     "certifi": "redirect/hooks/sitecustomize.py",
     "cryptography": "redirect/authority.py",
-    "httptools": ("web/protocol.py", "redirect/exchanges.py"),
+    "httptools": ("web/protocol.py", "web/surplus.py", "redirect/exchanges.py"),
     "numpy": (
         "collect/tables.py",
         "sample.py",

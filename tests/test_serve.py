@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,9 +22,9 @@ import pytest
 from frozen_clock import FrozenClock
 from retinue import assemble, landlock
 from retinue.model import FollowRecord
-from running import Refused, Server, Session, fresh_token, running, running_server
+from running import Server, Session, fresh_token, running, running_server
 from test_cli import retinue
-from waiting import ports_of, waiting_for, waiting_until_accepted, waiting_until_gone, waiting_until_read
+from waiting import waiting_for, waiting_until_accepted, waiting_until_read
 
 NOW = 1_700_000_000
 FOLLOWING = "/v2/research/user/following/"
@@ -89,46 +89,6 @@ def test_bytes_that_are_not_http_are_answered_in_our_form(server: Server, sent: 
     assert {} == body["data"]
     assert "invalid_params" == body["error"]["code"]
     assert headers["x-tt-logid"] == body["error"]["log_id"]
-
-
-def test_too_many_connections_are_answered_in_our_form(graph: Path) -> None:
-    """Beyond the limit each request is a quick 503 in its endpoint's form, and room made is room again."""
-    with running_server(graph, "--max-connections", "3") as server, ExitStack() as idle:
-        for _ in range(3):
-            waiting_until_accepted(idle.enter_context(connected(server)))
-        enveloped = exchange(server, b"POST /v2/research/user/following/ HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
-        flat = exchange(server, b"POST /v2/oauth/token/ HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
-
-        assert (503, "1", "close") == (enveloped[0], enveloped[1]["retry-after"], enveloped[1]["connection"])
-        assert ({}, "internal_error") == (enveloped[2]["data"], enveloped[2]["error"]["code"])
-        assert (503, "temporarily_unavailable") == (flat[0], flat[2]["error"])
-        idle.close()
-        waiting_for(lambda: exchange(server, b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")[0] == 404)
-
-
-def test_who_is_there_stays_when_too_many_come(graph: Path) -> None:
-    """Idle strangers take no connection from anybody: who came beyond the limit is refused, until there is room."""
-    with running_server(graph, "--max-connections", "3") as server, ExitStack() as opened:
-        token = fresh_token(server, graph)
-        old = [opened.enter_context(Session(server.base_url, token)) for _ in range(3)]
-        for session in old:
-            session.following({"username": "p"})
-        strangers = [opened.enter_context(connected(server)) for _ in range(3)]
-        late = opened.enter_context(Session(server.base_url, token))
-        with pytest.raises(Refused, match="503"):
-            late.following({"username": "p"})
-        for _ in range(2):
-            for session in old:
-                session.following({"username": "p"})
-        for stranger in strangers:
-            stranger.close()
-        again = opened.enter_context(connected(server))
-        waiting_until_accepted(again)
-        ports = ports_of(old[0]._connection.sock)
-        old[0].__exit__(None, None, None)
-        waiting_until_gone(ports)
-        again.sendall(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
-        assert again.recv(100).startswith(b"HTTP/1.1 404")
 
 
 def test_a_body_that_is_announced_too_long_is_refused_at_once(server: Server, graph: Path) -> None:

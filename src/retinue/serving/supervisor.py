@@ -48,7 +48,7 @@ _PATIENCE_SECONDS = STOP_SECONDS + 1.5  # after that a worker is killed; with an
 _KEEPER_PATIENCE_SECONDS = 30.0  # it may have to start first, and then has the last records to write
 _LONGEST_PAUSE_SECONDS = 5.0
 _MANAGEMENT_HOST = "127.0.0.1"
-_OTHER_OPEN_FILES = 64
+_OTHER_OPEN_FILES = 1024  # in a worker: its files, and connections that are being refused
 
 
 def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:

@@ -1,22 +1,27 @@
 """uvicorn as we run it: one protocol, its limits and options, for every listener of workers, keeper and tests."""
 
+import asyncio
 import socket
 from functools import partial
 from typing import Any
 
 import uvicorn
 
+from retinue.errors import Overloaded
 from retinue.settings import Settings
+from retinue.web.admission import Admission, Callbacks
 from retinue.web.asgi import Application
 from retinue.web.hot import Hot
 from retinue.web.limits import MANAGEMENT_LIMITS, Limits
 from retinue.web.management_front import ManagementApplication
 from retinue.web.protocol import Protocol
-from retinue.web.replies import Asgi
+from retinue.web.replies import Asgi, Scope, encode_reply
+from retinue.web.served import Served
+from retinue.web.unsent import SendDeadline
 
 STOP_SECONDS = 3
 KEEP_ALIVE_SECONDS = 75  # longer than most clients pause, so that few meet a connection that is just being closed
-BACKLOG = 2048
+BACKLOG = 4096  # connections that wait to be accepted
 
 _OPTIONS: dict[str, Any] = {
     "interface": "asgi3",
@@ -32,35 +37,73 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
+class Server(uvicorn.Server):
+    """uvicorn's server, with our admission in place of the event loop's."""
+
+    def __init__(self, config: uvicorn.Config, application: Served, admission: Admission, limits: Limits) -> None:
+        super().__init__(config)
+        self._application = application
+        self._admission = admission
+        self._send_deadline = SendDeadline(admission.places, limits.send_seconds)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept on one listener."""
+        await super().startup(sockets=[])  # so that uvicorn accepts from none
+        (listener,) = sockets or []
+        protocol: Any = self.config.http_protocol_class
+        state, loop = self.server_state, asyncio.get_running_loop()
+        callbacks = Callbacks(
+            partial(protocol, config=self.config, server_state=state, app_state={}),
+            self._refuse,
+            lambda: state.total_requests,
+            lambda: self.config.ssl,
+        )
+        self._admission.start(listener, callbacks)
+        self._send_deadline.start(loop)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, and let requests in flight finish."""
+        await self._admission.stop()
+        await super().shutdown(sockets)
+        self._send_deadline.stop()
+
+    def _refuse(self, scope: Scope) -> bytes:
+        """Return the bytes of a refusal for a connection that has no place."""
+        reply = encode_reply(self._application.refuse(scope, Overloaded()), self.server_state.default_headers)
+        return reply.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if scope["method"] == "HEAD" else reply
+
+
 def public_server(
     application: Application,
     settings: Settings,
     hot: Hot | None = None,
     protocol: type[Protocol] = Protocol,
     front: Asgi | None = None,
-) -> uvicorn.Server:
-    """Return the server of the public application, with the hot way if that is given. Tests give another protocol.
+    limits: Limits | None = None,
+) -> Server:
+    """Return the server of the public application, with the hot way if that is given.
 
-    An application in `front` gets what goes neither the short way nor the hot one.
+    Tests give another protocol, or other limits. An application in `front` gets what goes neither the short way nor
+    the hot one.
     """
-    limits = Limits(settings.max_connections)
-    http = partial(protocol, application=application, limits=limits, inline=application, hot=hot)
-    return _server(
-        front or application, http, limits, ssl_certfile=settings.tls_cert or None, ssl_keyfile=settings.tls_key or None
+    limits = limits or Limits(settings.max_connections)
+    admission = Admission(limits, is_shared=settings.workers > 1)
+    http = partial(protocol, application=application, limits=limits, admission=admission, inline=application, hot=hot)
+    config = _config(
+        front or application, http, ssl_certfile=settings.tls_cert or None, ssl_keyfile=settings.tls_key or None
     )
+    return Server(config, application, admission, limits)
 
 
-def management_server(application: ManagementApplication) -> uvicorn.Server:
+def management_server(application: ManagementApplication) -> Server:
     """Return the server of the management application."""
-    http = partial(Protocol, application=application, limits=MANAGEMENT_LIMITS)
-    return _server(application, http, MANAGEMENT_LIMITS)
+    admission = Admission(MANAGEMENT_LIMITS)
+    http = partial(Protocol, application=application, limits=MANAGEMENT_LIMITS, admission=admission)
+    return Server(_config(application, http), application, admission, MANAGEMENT_LIMITS)
 
 
-def _server(application: Any, http: Any, limits: Limits, **options: Any) -> uvicorn.Server:
-    # uvicorn refuses when the limit is reached, we when it is passed.
-    return uvicorn.Server(
-        uvicorn.Config(application, http=http, limit_concurrency=limits.connections + 1, **options, **_OPTIONS)
-    )
+def _config(application: Any, http: Any, **options: Any) -> uvicorn.Config:
+    return uvicorn.Config(application, http=http, **options, **_OPTIONS)
 
 
 def bind(host: str, port: int) -> socket.socket:

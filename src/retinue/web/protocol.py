@@ -1,10 +1,9 @@
 """uvicorn's HTTP protocol as all listeners speak it: with limits, our own refusals, and two shorter ways for requests.
 
-Our refusals: bytes that are not HTTP, a head that is too long, too many connections. The short way: a complete,
-ordinary request gets its answer right where its last byte was read, without the task, events and messages of an ASGI
-cycle. The hot way (`hot.py`): if such a request comes in one packet, and its head came before, it is not even parsed.
-Anything unusual goes the ASGI way; all three give the same bytes. Beside that slow clients are cut off, a wish to
-upgrade is not granted, and a stop gives what is on its way a moment to arrive. All else stays uvicorn's.
+Our refusals: bytes that are not HTTP, a head that is too long. The short way: a complete, ordinary request gets its
+answer right where its last byte was read, without the task, events and messages of an ASGI cycle. The hot way
+(`hot.py`): if its head came before, it is not even parsed. Anything unusual goes the ASGI way; all three give the same
+bytes. Slow clients are cut off, upgrades are not granted, and a stop lets arrive what is on its way.
 """
 
 import asyncio
@@ -13,18 +12,21 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from retinue.errors import HeadTooLarge, NotHttp, Overloaded, Refusal
+from retinue.errors import HeadTooLarge, NotHttp, Refusal
 from retinue.web import heads
+from retinue.web.admission import Admission
 from retinue.web.deadline import Deadline
+from retinue.web.eviction import Awaited, Wait
 from retinue.web.hang_up import extensions_of
 from retinue.web.hot import Hot
 from retinue.web.limits import Limits
 from retinue.web.reading import Reading
-from retinue.web.replies import CLOSE, Receive, Reply, Scope, Send, encode_reply, send_reply
+from retinue.web.replies import CLOSE, Reply, encode_reply
 from retinue.web.served import Inline, Served
 
 GRACE_SECONDS = 0.2
 OK = 200
+REQUESTS_BETWEEN_LOOKS = 64  # one turn of the event loop may read from thousands of connections
 
 
 class Protocol(HttpToolsProtocol):
@@ -35,6 +37,7 @@ class Protocol(HttpToolsProtocol):
         *arguments: Any,
         application: Served,
         limits: Limits,
+        admission: Admission,
         inline: Inline | None = None,
         hot: Hot | None = None,
         **named: Any,
@@ -42,6 +45,8 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self._application = application
         self._limits = limits
+        self._admission = admission
+        self._waiting_since = self.loop.time()  # for the client
         self._inline = inline
         self._hot = hot
         self._host = ""
@@ -53,18 +58,17 @@ class Protocol(HttpToolsProtocol):
         self._reading = Reading(limits.head_bytes)
         self._last_refusal: Refusal | None = None  # what follows cannot be read; it is dropped
         self._is_stopping = self._is_half_closed = False
-        self._is_surplus = False  # it came when the limit was reached, and is refused until there is room
         self._deadline = Deadline(self.loop)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there."""
         super().connection_made(transport)
         self._host = self.client[0] if self.client else ""
-        self._is_surplus = self._is_over_limit()
         self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
+        self._admission.leave(self)
         self._deadline.clear()
         if self._short_body is not None:
             self._short_body = None
@@ -87,6 +91,8 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
+        if not self.server_state.total_requests % REQUESTS_BETWEEN_LOOKS:
+            self._admission.look_again()
         hot = self._hot
         if hot is not None:
             if not self._reading.is_in_request and self._answer_hot(hot, data):
@@ -113,6 +119,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        self._waiting_since = self.loop.time()
         self._reading.begin()
         super().on_message_begin()
 
@@ -123,9 +130,6 @@ class Protocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return  # the head will be read again without that wish
         self.headers = []  # the scope has them; what comes behind the body (trailers) are not headers
-        self._is_surplus = self._is_surplus and self._is_over_limit()
-        # uvicorn would refuse whoever asks first, also those who were there before.
-        self.limit_concurrency = 0 if self._is_surplus else None
         if self._inline is not None and self.url in self._inline.at_once_targets and self.is_ordinary():
             self._short_body = bytearray()
             return
@@ -182,6 +186,7 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
         if self.flow.read_paused and self._deadline.is_set:  # reading goes on: the client has its time again
             self._deadline.reset(self._limits.read_seconds, self._cut_off)
+        self._waiting_since = self.loop.time()
         super().on_response_complete()
         if self._last_refusal is not None and self._is_idle():
             self._end_with(self._last_refusal)
@@ -193,11 +198,21 @@ class Protocol(HttpToolsProtocol):
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
             and not self.expect_100_continue
-            and not heads.announces_too_much(
-                self.scope["headers"], self._limits.body_bytes
-            )  # that is said before it comes
+            and not heads.announces_too_much(self.scope["headers"], self._limits.body_bytes)
             and self._is_free()
         )
+
+    def wait(self) -> Wait | None:
+        """Return what the server waits for; None while it is answering."""
+        since = max(self._waiting_since, self._answered_at)
+        is_unread = self in self.connections and self.flow.write_paused  # no connection before a TLS handshake's end
+        answering = self._answering
+        if not is_unread and answering is not None and not (answering.response_complete or answering.more_body):
+            return None
+        if is_unread or self._reading.is_in_request:
+            return Wait(Awaited.REST, since)
+        has_asked = self._answered_at or self.scope is not None
+        return Wait(Awaited.NEXT_REQUEST if has_asked else Awaited.FIRST_REQUEST, since)
 
     def timeout_keep_alive_handler(self) -> None:
         """Close, unless the hot way was gone since: it leaves this order as it is, and notes the time."""
@@ -219,39 +234,23 @@ class Protocol(HttpToolsProtocol):
         self._answered_at = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._deadline.clear()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self._keep_alive()
         return True
 
     def _is_free(self) -> bool:
         """Whether an answer may be written at once: all before it is out, and the server is not at its limits."""
-        return (
-            self._is_idle()
-            and not self._is_stopping
-            and self._last_refusal is None
-            and not self.flow.write_paused
-            and not (self._is_surplus and self._is_over_limit())
-        )
+        is_reading = not self._is_stopping and self._last_refusal is None
+        return is_reading and self._is_idle() and not self.flow.write_paused
 
     def _waiting(self) -> int:
         """How many whole requests wait behind the one that is being answered."""
-        return len(self.pipeline) - (
-            self._reading.is_in_request and not self._reading.is_in_head
-        )  # without one that is broken off
-
-    def _is_over_limit(self) -> bool:
-        limit = self.config.limit_concurrency
-        return limit is not None and len(self.connections) >= limit
+        is_broken_off = self._reading.is_in_request and not self._reading.is_in_head
+        return len(self.pipeline) - is_broken_off
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        # With too many connections uvicorn hands in its own plain-text application instead of ours.
         cycle.scope["extensions"] = extensions_of(cycle)
         self._answering = cycle
-        super()._start_asgi_task(cycle, app if app is self.app else self._refuse_surplus)  # type: ignore[arg-type]
-
-    async def _refuse_surplus(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        await send_reply(send, self._application.refuse(scope, Overloaded()))
+        super()._start_asgi_task(cycle, app)
 
     def _short_scope(self) -> dict[str, Any]:
         return {**self.scope, "method": "POST", "path": self.url.decode()}
@@ -317,7 +316,8 @@ class Protocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._unset_keepalive_if_required()
-        self._send(self._application.refuse({"client": self.client}, refusal))
+        reply = self._application.refuse({"client": self.client}, refusal)
+        self.transport.write(encode_reply(reply, self.server_state.default_headers))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._deadline.reset(self._limits.linger_seconds, self.transport.close)
@@ -332,18 +332,18 @@ class Protocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _send(self, reply: Reply) -> None:
-        self.transport.write(encode_reply(reply, self.server_state.default_headers))
-
     def _write(self, reply: Reply) -> None:
-        self._send(reply)
+        self.transport.write(encode_reply(reply, self.server_state.default_headers))
         if CLOSE in reply.headers:
             self.transport.close()
 
     def _wait_for_next(self) -> None:
         """What uvicorn does when a cycle has ended."""
         self.server_state.total_requests += 1
+        self._waiting_since = self.loop.time()
         self._unset_keepalive_if_required()
-        if self.transport.is_closing():
-            return
+        if not self.transport.is_closing():
+            self._keep_alive()
+
+    def _keep_alive(self) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)

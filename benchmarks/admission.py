@@ -1,0 +1,266 @@
+"""Whether a server stays quick beside more than it can serve: new connections at 1, 2 and 4 times its capacity.
+
+Every request comes on a new connection, at a fixed mean rate from processes of their own (arrivals.py), and latencies
+count from the instant at which each was due. First the capacity is found: the highest rate at which nearly all are
+served in good time. Then the table: half of the capacity, once, twice and four times of it, and half again, which
+begins right after the worst; all of it alone and beside connections that are silent (hold.py). The targets: p99 of
+the served at most ten times that at half of the capacity, refusals within 100 ms, and all well a second after the
+overload ended. The first second of an overload is left out of the p99, and told apart: a short burst is served late
+rather than refused. .cache/bench/admission.json has every figure.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphs import CACHE, Size, generated
+from open_loop import Plan
+from running import Failed, Server, fresh_token, on_cores, running_server
+from traffic import draw_bodies
+
+FACTORS = (0.5, 1.0, 2.0, 4.0)
+SLOWER_AT_MOST = 10.0
+REFUSAL_MILLISECONDS = 100.0
+RECOVERY_SECONDS = 1.0
+FIRST_RATE = 250.0
+STEP = 1.25
+SERVED_SHARE = 0.99
+GOOD_MILLISECONDS = 100.0
+LATE_MILLISECONDS = 10.0  # of the sender; more says that the machine was too small or too busy
+_ARRIVALS = Path(__file__).with_name("arrivals.py")
+_HOLD = Path(__file__).with_name("hold.py")
+_LEAD_SECONDS = 0.2
+_TITLES = ("rate/s", "served/s", "refused/s", "failed", "served p50", "p99", "refused p99", "max", "first s", "late")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to measure."""
+
+    seconds: float
+    senders: int
+    workers: int
+    idle: int
+    limit: int  # --max-connections
+    capacity: float  # 0: find it
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one rate gave; milliseconds."""
+
+    factor: float
+    rate: float
+    served: float  # a second
+    refused: float
+    failed: int
+    reasons: dict[str, int]
+    served_p50: float
+    served_p99: float
+    refused_p99: float
+    refused_max: float
+    first_second_max: float
+    late_p99: float
+
+
+def main() -> int:
+    """Measure and report; the exit code is 1 if a target is missed."""
+    options = _options()
+    cores = tuple(sorted(os.sched_getaffinity(0)))
+    serving, asking = (cores, cores) if len(cores) < 4 else (cores[: len(cores) // 2], cores[len(cores) // 2 :])
+    graph = generated(Size(10_000, 100_000))
+    bodies = CACHE / "bodies-admission.jsonl"
+    bodies.write_bytes(b"\n".join(draw_bodies(graph / "accounts.csv", graph / "follows.csv", 20)))
+    store, flags = graph / "graph.db", ("--workers", str(options.workers), "--max-connections", str(options.limit))
+    tables: dict[str, list[Row]] = {}
+    try:
+        with running_server(store, *flags, core=serving) as server:
+            plan = Plan(server.list_url("following"), str(bodies), fresh_token(server, store), 0, 0, 0, 1)
+            capacity = options.capacity or _capacity(plan, options, asking)
+            print(f"capacity: {capacity:,.0f} requests a second, each on a new connection; {options.workers} workers")
+            tables["alone"] = _measure(plan, capacity, options, asking)
+            if options.idle:
+                with _idle(server, plan, options.idle, asking):
+                    tables[f"beside {options.idle:,} idle connections"] = _measure(plan, capacity, options, asking)
+    except Failed as failure:
+        sys.stderr.write(f"admission: {failure}\n")
+        return 1
+    missed = [line for title, rows in tables.items() for line in _report(title, rows)]
+    print("\n".join(missed) if missed else "every target is met")
+    _save(options, tables)
+    return 1 if missed else 0
+
+
+def _options() -> Options:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5, help="length of a run")
+    parser.add_argument("--senders", type=int, default=2, help="processes that send")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--idle", type=int, default=10_000, help="connections that are silent; 0: without that part")
+    parser.add_argument("--limit", type=int, default=4096, help="--max-connections of the server")
+    parser.add_argument("--capacity", type=float, default=0, help="requests a second; 0: find it")
+    return Options(**vars(parser.parse_args()))
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+
+
+def _capacity(plan: Plan, options: Options, cores: tuple[int, ...]) -> float:
+    """The highest of rising rates that is served nearly whole and in good time."""
+    _run(replace(plan, rate=FIRST_RATE, seconds=2), options, cores)  # warms the server
+    best, rate = 0.0, FIRST_RATE
+    while True:
+        row = _row(0, _run(replace(plan, rate=rate, seconds=2), options, cores), 2)
+        if row.served < SERVED_SHARE * row.rate or row.served_p99 > GOOD_MILLISECONDS:
+            break
+        best, rate = rate, rate * STEP
+    if not best:
+        raise Failed(f"even {FIRST_RATE:.0f} requests a second are too many here")
+    return best
+
+
+def _measure(plan: Plan, capacity: float, options: Options, cores: tuple[int, ...]) -> list[Row]:
+    rows = []
+    for factor in (*FACTORS, FACTORS[0]):
+        wanted = replace(plan, rate=capacity * factor, seconds=options.seconds)
+        rows.append(_row(factor, _run(wanted, options, cores), options.seconds))
+    return rows
+
+
+def _run(plan: Plan, options: Options, cores: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Let all senders begin at one instant, each with its share of the rate."""
+    share = plan.rate / options.senders
+    command = on_cores(cores, [sys.executable, str(_ARRIVALS)])
+    senders = []
+    try:
+        for number in range(options.senders):
+            sender = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            senders.append(sender)
+            _tell(sender, json.dumps(asdict(replace(plan, rate=share, seed=plan.seed + number))))
+        for sender in senders:
+            _line(sender)
+        begin = time.monotonic_ns() + int(_LEAD_SECONDS * 1e9)
+        for sender in senders:
+            _tell(sender, str(begin))
+        return [json.loads(_line(sender)) for sender in senders]
+    finally:
+        for sender in senders:
+            sender.kill()
+            sender.communicate()
+
+
+def _tell(process: "subprocess.Popen[str]", line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def _line(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise Failed("a process of this benchmark ended without a word")
+    return line
+
+
+def _row(factor: float, outcomes: Sequence[dict[str, Any]], seconds: float) -> Row:
+    served = np.array([pair for each in outcomes for pair in each["served"]]).reshape(-1, 2)
+    refused = np.array([pair for each in outcomes for pair in each["refused"]]).reshape(-1, 2)
+    reasons: Counter[str] = Counter()
+    for each in outcomes:
+        reasons.update(each["failed"])
+    later_served, later_refused = (each[each[:, 0] >= RECOVERY_SECONDS][:, 1] for each in (served, refused))
+    first = [*served[served[:, 0] < RECOVERY_SECONDS][:, 1], *refused[refused[:, 0] < RECOVERY_SECONDS][:, 1]]
+    return Row(
+        factor,
+        sum(each["due"] for each in outcomes) / seconds,
+        len(served) / seconds,
+        len(refused) / seconds,
+        reasons.total(),
+        dict(reasons),
+        _percentile(later_served, 50),
+        _percentile(later_served, 99),
+        _percentile(later_refused, 99),
+        _percentile(later_refused, 100),
+        max(first, default=0.0),
+        _percentile(np.array([late for each in outcomes for late in each["late"]]), 99),
+    )
+
+
+def _percentile(values: Any, percent: float) -> float:
+    return float(np.percentile(values, percent)) if len(values) else 0.0
+
+
+@contextmanager
+def _idle(server: Server, plan: Plan, count: int, cores: tuple[int, ...]) -> Iterator[None]:
+    """Connections that got one answer and are silent since; the server may close them when it needs their places."""
+    body = Path(plan.targets).read_text().partition("\n")[0]
+    command = on_cores(cores, [sys.executable, str(_HOLD), server.list_url("following"), body, str(count)])
+    environment = {**os.environ, "TOKEN": plan.token}
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+        try:
+            print(f"idle connections: {_line(process).strip()}", flush=True)
+            yield
+        finally:
+            process.kill()
+            process.communicate()
+
+
+# --- reporting ------------------------------------------------------------------------------------------------------
+
+
+def _report(title: str, rows: Sequence[Row]) -> list[str]:
+    """Print one table; a line for each target that was missed."""
+    print(f"\n{title}, milliseconds\n{'load':>6}" + "".join(f"{each:>13}" for each in _TITLES))
+    for row in rows:
+        figures = (row.rate, row.served, row.refused, row.failed)
+        times = (row.served_p50, row.served_p99, row.refused_p99, row.refused_max, row.first_second_max, row.late_p99)
+        cells = [f"{each:>13,.0f}" for each in figures] + [f"{each:>13,.1f}" for each in times]
+        print(f"{row.factor:>6}" + "".join(cells))
+        if row.reasons:
+            print(f"       failed: {row.reasons}")
+    missed = [(row.factor, each) for row in rows for each in _missed(row, rows)]
+    return [f"MISSED, {title}, at {factor} times the capacity: {each}" for factor, each in missed]
+
+
+def _missed(row: Row, rows: Sequence[Row]) -> list[str]:
+    half, recovered = rows[0], row is rows[-1]
+    bounds = [
+        (row.failed > 0, f"{row.failed} arrivals got no answer"),
+        (row.served_p99 > SLOWER_AT_MOST * half.served_p99, f"p99 {row.served_p99:.1f} ms of the served"),
+        (row.refused_p99 > REFUSAL_MILLISECONDS, f"p99 {row.refused_p99:.1f} ms of the refused"),
+        (recovered and row.served < SERVED_SHARE * row.rate, f"{row.refused:.0f}/s refused after the overload"),
+        (row.late_p99 > LATE_MILLISECONDS, f"the senders were {row.late_p99:.1f} ms late: too small or busy a machine"),
+    ]
+    return [text for is_missed, text in bounds if is_missed]
+
+
+def _save(options: Options, tables: dict[str, list[Row]]) -> None:
+    report = {
+        "options": asdict(options),
+        "machine": {"python": platform.python_version(), "kernel": platform.release()},
+        "tables": {title: [asdict(row) for row in rows] for title, rows in tables.items()},
+    }
+    path = CACHE / "admission.json"
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"every figure is in {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

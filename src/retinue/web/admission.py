@@ -1,0 +1,267 @@
+"""Admission: accepts connections on a listener, gives each a place, makes room, and refuses those beyond the limit.
+
+uvloop accepts one connection per turn of the event loop, and a turn is as long as all that is ready in it. Here each
+turn accepts what waits in the listener's queue, and the protocol lets it look again within long turns. New connections
+are served in small batches, so that those that are there stay quick. If more come than can be served (`overload.py`),
+or no place is free and none can be freed (`eviction.py`), they are refused at once (`surplus.py`).
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from msgspec import Struct
+
+from retinue.clock import elapsed
+from retinue.web.descriptors import EXHAUSTED, SpareDescriptor
+from retinue.web.eviction import Awaited, Place, evictable
+from retinue.web.limits import Limits
+from retinue.web.overload import Overload, is_crowded, waited_seconds
+from retinue.web.surplus import Address, Refusals, Refuse
+
+BATCH = 32  # new connections in a turn, or more on a server that answers many requests in a turn
+_MAX_BATCH = 1024
+_REQUESTS_PER_ADMISSION = 4
+_MAX_ACCEPTED = 256  # in one look, so that the others get their turn
+_SHARED_PAUSE_SECONDS = 0.03  # in which other processes can take what has no place here
+_FAILURE_PAUSE_SECONDS = 0.05
+_SEARCH_PAUSE_SECONDS = 0.05  # after a search in vain, which looks at every connection
+_STOP_SECONDS = 1.0
+_LOGGER = logging.getLogger("retinue.web")
+
+
+class Callbacks(Struct, frozen=True):
+    """What admission needs to know of a server.
+
+    `requests` counts the answered ones; `tls` gives the context for new connections, None without TLS.
+    """
+
+    connect: Callable[[], Any]
+    refuse: Refuse
+    requests: Callable[[], int]
+    tls: Callable[[], ssl.SSLContext | None]
+
+
+class Admission:
+    """Accepts connections on one listener; `is_shared`: other processes accept on it too."""
+
+    def __init__(self, limits: Limits, *, is_shared: bool = False) -> None:
+        self._limits = limits
+        self._is_shared = is_shared
+        self._places: dict[Any, None] = {}
+        # Connections that the event loop does not have yet, or that are in their TLS handshake; oldest first.
+        self._arriving: dict[Any, socket.socket] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._overload = Overload(limits.burst_seconds)
+        self._left: int | None = None  # admissions left in this turn of the loop; None before the first look in it
+        self._requests_before = 0
+        self._searched_at = float("-inf")  # for connections to close, in vain
+        self._listener: socket.socket | None = None
+        self._is_watching = False
+        self._pausing: asyncio.TimerHandle | None = None
+
+    def start(self, listener: socket.socket, callbacks: Callbacks) -> None:
+        """Begin to accept, in the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._callbacks = callbacks
+        self._refusals = Refusals(self._loop, callbacks.refuse, self._limits.linger_seconds)
+        self._spare = SpareDescriptor()
+        self._started_at = elapsed()  # nobody is refused for waiting until a server is there
+        listener.setblocking(False)
+        self._listener = listener
+        self._watch()
+
+    async def stop(self) -> None:
+        """Accept no more. What was accepted is handed over, but for unfinished handshakes."""
+        self._unwatch()
+        self._listener = None
+        self._refusals.close()
+        self._spare.close()
+        if self._callbacks.tls() is not None:
+            for connection in self._arriving.values():
+                _shut_down(connection)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_STOP_SECONDS)
+
+    def look_again(self) -> None:
+        """Accept what has come meanwhile; for long turns of the event loop."""
+        if self._is_watching:
+            self._look()
+
+    def places(self) -> Iterable[Any]:
+        """Return the connections that have a place."""
+        return self._places
+
+    def leave(self, place: Place) -> None:
+        """Free the place of a connection that is gone."""
+        self._places.pop(place, None)
+        self._arriving.pop(place, None)
+
+    # --- accepting --------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        now = elapsed()
+        self._begin_turn()
+        for _ in range(_MAX_ACCEPTED):
+            if self._is_full() and self._is_shared and self._is_watching:
+                self._pause(_SHARED_PAUSE_SECONDS)  # another process may have a place; what is still there is refused
+                return
+            accepted = self._accept(now)
+            if accepted is None:
+                return
+            if self._left:
+                self._left -= 1
+                self._place(*accepted, now)
+            elif min(waited_seconds(accepted[0]), now - self._started_at) > self._patience(now):
+                self._overload.note(now)
+                self._refuse_quickly(*accepted)
+            else:
+                self._place(*accepted, now)  # the last one; the others have time to wait
+                return
+
+    def _patience(self, now: float) -> float:
+        if self._listener is not None and is_crowded(self._listener):
+            self._overload.note(now)
+        return self._overload.patience(now)
+
+    def _begin_turn(self) -> None:
+        if self._left is None:
+            requests = self._callbacks.requests()
+            share = (requests - self._requests_before) // _REQUESTS_PER_ADMISSION
+            self._requests_before = requests
+            self._left = min(max(BATCH, share), _MAX_BATCH)
+            self._loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._left = None
+
+    def _accept(self, now: float) -> tuple[socket.socket, Address] | None:
+        """Accept one connection; None if none waits, or there is no descriptor for it."""
+        assert self._listener is not None
+        try:
+            connection, address = self._listener.accept()
+        except (BlockingIOError, InterruptedError):
+            return None
+        except ConnectionError:  # it is gone already
+            return None
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                self._survive_exhaustion(now)
+            else:
+                _LOGGER.warning("cannot accept a connection: %s", error)
+            self._pause(_FAILURE_PAUSE_SECONDS)
+            return None
+        connection.setblocking(False)
+        return connection, (address[0], address[1])
+
+    def _survive_exhaustion(self, now: float) -> None:
+        """Free descriptors, or refuse a connection with the spare one."""
+        assert self._listener is not None
+        _LOGGER.warning("no file descriptor is left for a connection; raise the limit of open files (ulimit -n)")
+        if self._evict(now):
+            return
+        with self._spare.lent(), contextlib.suppress(OSError):
+            connection, address = self._listener.accept()
+            connection.setblocking(False)
+            self._refusals.take_once(connection, (address[0], address[1]))
+
+    # --- places -----------------------------------------------------------------------------------------------------
+
+    def _is_full(self) -> bool:
+        return len(self._places) >= self._limits.connections
+
+    def _evict(self, now: float) -> int:
+        """Close connections that the server waits for; return how many."""
+        if now - self._searched_at < _SEARCH_PAUSE_SECONDS:
+            return 0
+        idle, stalled = (self._loop.time() - each for each in (self._limits.idle_seconds, self._limits.stalled_seconds))
+        waited_since = {Awaited.FIRST_REQUEST: idle, Awaited.NEXT_REQUEST: idle, Awaited.REST: stalled}
+        places = evictable(self._places, self._limits.connections, waited_since)
+        if not places:
+            self._searched_at = now
+        for place in places:
+            self._close(place)
+        return len(places)
+
+    def _close(self, place: Any) -> None:
+        connection = self._arriving.pop(place, None)
+        self._places.pop(place, None)
+        if connection is not None:
+            _shut_down(connection)
+        elif place.transport is not None:
+            place.transport.abort()
+
+    def _place(self, connection: socket.socket, client: Address, now: float) -> None:
+        if self._is_full() and not self._evict(now):
+            self._refuse(connection, client)
+            return
+        place = self._callbacks.connect()
+        self._places[place] = None
+        self._start(place, connection, self._callbacks.tls())
+
+    def _refuse_quickly(self, connection: socket.socket, client: Address) -> None:
+        """Refuse a connection in an overload, in which there is no time for handshakes."""
+        if self._callbacks.tls() is None:
+            self._refusals.take(connection, client)
+        else:
+            connection.close()
+
+    def _refuse(self, connection: socket.socket, client: Address) -> None:
+        context = self._callbacks.tls()
+        if context is None:
+            self._refusals.take(connection, client)
+            return
+        self._start(self._refusals.protocol(client), connection, context)
+
+    def _start(self, place: Any, connection: socket.socket, context: ssl.SSLContext | None) -> None:
+        if context is not None and len(self._arriving) >= self._limits.handshakes:
+            self._close(next(iter(self._arriving)))
+        self._arriving[place] = connection
+        task = self._loop.create_task(self._serve(place, connection, context))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, place: Any, connection: socket.socket, context: ssl.SSLContext | None) -> None:
+        """Hand a connection over to the event loop, after its handshake if there is TLS."""
+        seconds = None if context is None else self._limits.handshake_seconds
+        timeouts: dict[str, Any] = {"ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": seconds}
+        try:
+            await self._loop.connect_accepted_socket(lambda: place, connection, ssl=context, **timeouts)
+        except (OSError, ssl.SSLError):  # gone, or no TLS, or not in time
+            self.leave(place)
+            connection.close()
+        finally:
+            self._arriving.pop(place, None)
+
+    # --- watching ---------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        if self._listener is not None and not self._is_watching:
+            self._loop.add_reader(self._listener, self._look)
+            self._is_watching = True
+
+    def _unwatch(self) -> None:
+        if self._listener is not None and self._is_watching:
+            self._loop.remove_reader(self._listener)
+            self._is_watching = False
+
+    def _pause(self, seconds: float) -> None:
+        self._unwatch()
+        if self._pausing is None:
+            self._pausing = self._loop.call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        self._pausing = None
+        if self._listener is not None:
+            self._look()
+        if self._pausing is None:
+            self._watch()
+
+
+def _shut_down(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the client was quicker
+        connection.shutdown(socket.SHUT_RDWR)

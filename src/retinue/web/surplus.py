@@ -1,0 +1,227 @@
+"""Refusals of connections that there is no place for: cheaper than serving them, in the form of what they ask for.
+
+A connection is read until the head of its first request is there, then refused and closed. It costs a few system calls
+on a bare socket, without a transport or a task, so that a server refuses several times more than it can serve.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import httptools
+from msgspec import Struct
+
+from retinue.web.replies import Scope
+
+MAX_REFUSALS = 512  # that wait for a request, or for the client to close; the oldest is ended for another one
+_READ_BYTES = 8192
+_MAX_READS = 8
+_UNKNOWN = "-"
+
+Refuse = Callable[[Scope], bytes]
+Address = tuple[str, int] | None
+
+
+class RefusedRequest:
+    """The first request of a connection, as far as its refusal depends on it."""
+
+    def __init__(self, client: Address, scheme: str) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._client = client
+        self._scheme = scheme
+        self.is_head_read = False
+        self.is_complete = False  # nothing of it is still to come
+
+    def feed(self, data: bytes) -> None:
+        """Read on. Bytes that are not HTTP end the head, and so does a wish to upgrade."""
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.is_head_read = True
+
+    def scope(self) -> Scope:
+        """Return what is known of the request, as an ASGI scope."""
+        base: dict[str, Any] = {"type": "http", "scheme": self._scheme, "client": self._client}
+        if not self._target:
+            return {**base, "method": _UNKNOWN, "path": _UNKNOWN, "headers": self._headers}
+        # No endpoint's path is spelled with escapes, or with a host before it.
+        path = self._target.partition(b"?")[0].decode("latin-1")
+        return {**base, "method": self._parser.get_method().decode("ascii"), "path": path, "headers": self._headers}
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the target."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Note that the head is there."""
+        self.is_head_read = True
+
+    def on_message_complete(self) -> None:
+        """Note that the body is there too."""
+        self.is_complete = True
+
+
+class _Open(Struct, frozen=True):
+    """A refusal that is under way."""
+
+    request: RefusedRequest
+    timer: asyncio.TimerHandle
+
+
+_GoOn = Callable[[socket.socket, RefusedRequest], None]
+
+
+class Refusals:
+    """Refuses connections. One that has sent nothing yet has a few seconds to do so."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, refuse: Refuse, seconds: float) -> None:
+        self._loop = loop
+        self._refuse = refuse
+        self._seconds = seconds
+        self._open: dict[socket.socket, _Open] = {}  # oldest first
+        self._protocols: dict[RefusingProtocol, None] = {}
+
+    def take(self, connection: socket.socket, client: Address) -> None:
+        """Refuse a connection, now if its request is there, or as soon as it is."""
+        self._read(connection, RefusedRequest(client, "http"))
+
+    def protocol(self, client: Address) -> "RefusingProtocol":
+        """Return a protocol that refuses a connection over TLS."""
+        if len(self._protocols) >= MAX_REFUSALS:
+            oldest = next(iter(self._protocols))
+            self._protocols.pop(oldest)
+            oldest.abort()
+        protocol = RefusingProtocol(self._loop, self._refuse, self._seconds, client, self._protocols)
+        self._protocols[protocol] = None
+        return protocol
+
+    def take_once(self, connection: socket.socket, client: Address) -> None:
+        """Refuse a connection and close it at once, whatever has arrived; no descriptor stays open."""
+        request = RefusedRequest(client, "http")
+        with contextlib.suppress(OSError):
+            request.feed(connection.recv(_READ_BYTES))
+            connection.send(self._refuse(request.scope()))
+        connection.close()
+
+    def close(self) -> None:
+        """Close all connections that are left."""
+        for connection in list(self._open):
+            self._end(connection)
+
+    def _read(self, connection: socket.socket, request: RefusedRequest) -> None:
+        """Read what is there; refuse if that is enough, or wait for more."""
+        try:
+            data = connection.recv(_READ_BYTES)
+        except BlockingIOError:
+            self._wait(connection, self._read, request)
+            return
+        except OSError:
+            data = b""
+        request.feed(data)
+        if not data:
+            self._end(connection)
+        elif request.is_head_read:
+            self._answer(connection, request)
+        else:
+            self._wait(connection, self._read, request)
+
+    def _answer(self, connection: socket.socket, request: RefusedRequest) -> None:
+        try:
+            connection.send(self._refuse(request.scope()))  # into an empty buffer, so nothing can be left over
+            if not request.is_complete:
+                # Closing while the client is still sending would take the answer from it.
+                connection.shutdown(socket.SHUT_WR)
+                self._wait(connection, self._drop, request)
+                return
+        except OSError:
+            pass
+        self._end(connection)
+
+    def _drop(self, connection: socket.socket, _request: RefusedRequest) -> None:
+        """Read and forget what the client still sends."""
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(_MAX_READS):
+                try:
+                    data = connection.recv(_READ_BYTES)
+                except ConnectionError:
+                    data = b""
+                if not data:
+                    self._end(connection)
+                    return
+
+    def _wait(self, connection: socket.socket, go_on: _GoOn, request: RefusedRequest) -> None:
+        if connection not in self._open:
+            if len(self._open) >= MAX_REFUSALS:
+                self._give_up(*next(iter(self._open.items())))
+            self._open[connection] = _Open(request, self._loop.call_later(self._seconds, self._lapse, connection))
+        self._loop.add_reader(connection, go_on, connection, request)
+
+    def _lapse(self, connection: socket.socket) -> None:
+        self._give_up(connection, self._open[connection])
+
+    def _give_up(self, connection: socket.socket, opened: _Open) -> None:
+        """End a connection that waits; one whose request never came is refused without it."""
+        if not opened.request.is_head_read:
+            with contextlib.suppress(OSError):
+                connection.send(self._refuse(opened.request.scope()))
+        self._end(connection)
+
+    def _end(self, connection: socket.socket) -> None:
+        opened = self._open.pop(connection, None)
+        if opened is not None:
+            opened.timer.cancel()
+            self._loop.remove_reader(connection)
+        connection.close()
+
+
+class RefusingProtocol(asyncio.Protocol):
+    """The same over TLS, where the refusal needs a handshake first."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        refuse: Refuse,
+        seconds: float,
+        client: Address,
+        open_ones: dict["RefusingProtocol", None],
+    ) -> None:
+        self._loop = loop
+        self._refuse = refuse
+        self._seconds = seconds
+        self._request = RefusedRequest(client, "https")
+        self._open_ones = open_ones
+        self._is_answered = False
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Give the client its time."""
+        self.transport = transport
+        self._loop.call_later(self._seconds, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        _ = exc
+        self._open_ones.pop(self, None)
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Refuse as soon as the head is there."""
+        if self._is_answered or self.transport is None:
+            return
+        self._request.feed(data)
+        if self._request.is_head_read:
+            self._is_answered = True
+            self.transport.write(self._refuse(self._request.scope()))
+            self.transport.close()
