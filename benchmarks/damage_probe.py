@@ -24,8 +24,9 @@ from retinue.access.audit import Auditor, Record
 from retinue.access.trail import Keeping, Trail
 from retinue.errors import RetinueError
 from retinue.model import Direction
-from retinue.web.asgi import Application, Message
+from retinue.web.asgi import Application
 from retinue.web.hot import Head, Hot
+from retinue.web.replies import Message
 
 _BODY = b"\r\n\r\n"
 _LIST = "/v2/research/user/{}/"
