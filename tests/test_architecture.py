@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "settings": {"errors"},
     "durable": set[str](),
     "locks": {"errors"},
+    "key_pair": {"errors"},
     "history": set[str](),
     "faults": {"errors"},
     "wire": {"errors", "model"},
@@ -34,7 +35,7 @@ MAY_IMPORT = {
     "store.profiles": {"model"},
     "store.cassandra": WORDS
     | {"history", "store.base", "store.client_rows", "store.ledger", "store.profiles", "store.rules"}
-    | {"store.whole"},
+    | {"store.whole", "key_pair"},
     "store.rules": WORDS | {"history", "store.base", "store.bulk"},
     "store.sqlite": WORDS
     | {"history", "store.base", "store.bulk", "store.client_rows", "store.profiles", "store.rules", "store.whole"},
@@ -44,14 +45,15 @@ MAY_IMPORT = {
     "export": WORDS | {"store.whole"},
     "client": {"errors", "clock", "names"},
     "collect": {"errors", "names", "clock", "durable", "locks", "client", "export"},
-    "web": WORDS | {"wire", "requests", "faults", "store.base", "following", "access", "ingest"},
+    "web": WORDS | {"wire", "requests", "faults", "store.base", "following", "access", "ingest", "key_pair"},
     "assemble": WORDS
     | {"wire", "store.base", "store.bulk", "store.opened", "store.ledger", "store.sqlite", "store.cassandra"}
     | {"access", "faults", "following", "web"},
     "local": WORDS | {"faults", "store.base", "access", "assemble", "ingest", "web"},
     "pytest_plugin": {"local", "sample"},
     "serving": WORDS
-    | {"faults", "store.base", "store.opened", "store.ledger", "access", "ingest", "assemble", "web", "locks"},
+    | {"faults", "store.base", "store.opened", "store.ledger", "access", "ingest", "assemble", "web", "locks"}
+    | {"key_pair"},
     "cli": WORDS
     | {"store.base", "access", "ingest", "following", "web", "assemble", "serving"}
     | {"export", "faults", "sample", "sample_files", "client", "collect", "redirect"},

@@ -1,6 +1,7 @@
 """uvicorn as we run it: one place for its options, used by workers, keeper and tests."""
 
 import socket
+import ssl
 from functools import partial
 from typing import Any
 
@@ -35,6 +36,7 @@ def public_server(
     hot: Hot | None = None,
     protocol: type[Protocol] = Protocol,
     front: Asgi | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> uvicorn.Server:
     """The server of the public application, with the hot way if that is given. Tests give another protocol.
 
@@ -42,17 +44,11 @@ def public_server(
     """
     http: Any = partial(protocol, application=application, hot=hot)
     served: Any = front or application
-    return uvicorn.Server(
-        uvicorn.Config(
-            served,
-            http=http,
-            # uvicorn refuses when the limit is reached, we when it is passed.
-            limit_concurrency=settings.max_connections + 1,
-            ssl_certfile=settings.tls_cert or None,
-            ssl_keyfile=settings.tls_key or None,
-            **_OPTIONS,
-        )
-    )
+    # uvicorn refuses when the limit is reached, we when it is passed.
+    config = uvicorn.Config(served, http=http, limit_concurrency=settings.max_connections + 1, **_OPTIONS)
+    config.load()
+    config.ssl = tls  # not by options: what uvicorn makes of those depends on its version
+    return uvicorn.Server(config)
 
 
 def management_server(application: Any) -> uvicorn.Server:
