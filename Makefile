@@ -4,6 +4,7 @@ PY := .venv/bin/python
 # What tests draw at random is drawn from this; the seed of a run is in the command line that make prints.
 SEED ?= $(shell date +%s)
 INSTALLED := pyproject.toml requirements.lock scripts/install
+LOWEST := pyproject.toml constraints.txt scripts/install scripts/lowest.py
 
 .PHONY: demo test test-lowest test-cluster lint format docs lock walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-cluster bench-collect bench-http bench-start collect hostile clean help
 
@@ -16,8 +17,9 @@ demo: .venv/.server        ## Make a sample graph, serve it, show a first answer
 test: .venv/.dev lint      ## Lint, type check and run every test (SEED=number repeats a run)
 	$(PY) -m pytest --numprocesses auto --dist worksteal --hypothesis-seed=$(SEED)
 
-test-lowest: .venv-lowest/.dev  ## Run every test with the lowest versions that pyproject.toml promises (TESTS="tests/test_x.py ...": those)
-	.venv-lowest/bin/python -m pytest --numprocesses auto --dist worksteal --ignore=tests/test_benchmarks.py $(TESTS)
+test-lowest: .venv-lowest/server/.server .venv-lowest/dev/.dev  ## Run every test with the lowest versions that pyproject.toml promises (TESTS="tests/test_x.py ...": those)
+	.venv-lowest/server/bin/python scripts/smoke.py
+	.venv-lowest/dev/bin/python -m pytest --numprocesses auto --dist worksteal --ignore=tests/test_benchmarks.py $(TESTS)
 
 test-cluster: .venv/.dev   ## Three nodes of Cassandra: one, then two, are killed and come back (SECONDS=60; beside it few others)
 	$(PY) -m pytest -rP tests/three_nodes.py
@@ -112,8 +114,11 @@ bench-start: .venv/.server ## How long --help and a server's start take, beside 
 .venv/.dev: $(INSTALLED)
 	scripts/install server,cassandra,bench,dev
 
-.venv-lowest/.dev: pyproject.toml constraints.txt scripts/install scripts/lowest.py
-	scripts/install server,cassandra,dev lowest
+.venv-lowest/server/.server: $(LOWEST)
+	scripts/install server .venv-lowest/server
+
+.venv-lowest/dev/.dev: $(LOWEST)
+	scripts/install server,cassandra,dev .venv-lowest/dev
 
 clean:           ## Remove what the other targets made
 	rm -rf .venv .venv-lowest .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/*.egg-info

@@ -33,8 +33,8 @@ def _server_context(pair: KeyPair) -> ssl.SSLContext:
     context.set_ciphers(CIPHERS)
     context.set_alpn_protocols(ALPN)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    # No session tickets: their key would open recorded TLS 1.2 connections for as long as the process lives. Each worker
-    # has its own key anyway, so few tickets would be of use.
+    # No session tickets: their key would open recorded TLS 1.2 connections for as long as the process lives. Each
+    # worker has a key of its own anyway, so few tickets would be of use.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
     pair.load_into(context)
