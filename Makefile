@@ -3,8 +3,10 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 # What tests draw at random is drawn from this; the seed of a run is in the command line that make prints.
 SEED ?= $(shell date +%s)
+INSTALLED := pyproject.toml requirements.lock scripts/install
+LOWEST := pyproject.toml constraints.txt scripts/install scripts/lowest.py
 
-.PHONY: demo test fuzz damage test-cluster lint format docs walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-admission bench-cluster bench-collect bench-http bench-start collect hostile clean help
+.PHONY: demo test fuzz damage test-cluster lint format docs walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-admission bench-cluster bench-collect bench-http bench-start collect hostile test-lowest lock clean help
 
 help:            ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -14,6 +16,10 @@ demo: .venv/.server        ## Make a sample graph, serve it, show a first answer
 
 test: .venv/.dev lint      ## Lint, type check and run every test (SEED=number repeats a run)
 	$(PY) -m pytest --numprocesses auto --dist worksteal --hypothesis-seed=$(SEED)
+
+test-lowest: .venv-lowest/server/.server .venv-lowest/dev/.dev  ## Run every test with the lowest versions that pyproject.toml promises (TESTS="tests/test_x.py ...": those)
+	.venv-lowest/server/bin/python scripts/smoke.py
+	.venv-lowest/dev/bin/python -m pytest --numprocesses auto --dist worksteal --ignore=tests/test_benchmarks.py $(TESTS)
 
 test-cluster: .venv/.dev   ## Three nodes of Cassandra: one, then two, are killed and come back (SECONDS=60; beside it few others)
 	$(PY) -m pytest -rP tests/three_nodes.py
@@ -35,6 +41,9 @@ format: .venv/.dev         ## Let ruff put the code in order
 
 docs: .venv/.dev           ## Write the generated reference pages again
 	$(PY) scripts/reference.py
+
+lock: .venv/.dev           ## Write requirements.lock again, after a change of pyproject.toml or constraints.txt
+	PATH=.venv/bin:$$PATH $(PY) scripts/lock.py
 
 walk: .venv/.server        ## Import a real graph and walk all its lists over HTTP (DATA=folder)
 	$(PY) benchmarks/walk.py $(DATA)
@@ -105,13 +114,13 @@ bench-cluster: .venv/.dev  ## A store on one node of Cassandra: import, events, 
 bench-start: .venv/.server ## How long --help and a server's start take, beside the import of the libraries
 	$(PY) benchmarks/cold_start.py
 
-.venv/.server: pyproject.toml constraints.txt scripts/install
+.venv/.server: $(INSTALLED)
 	scripts/install server
 
-.venv/.bench: pyproject.toml constraints.txt scripts/install
+.venv/.bench: $(INSTALLED)
 	scripts/install server,bench
 
-.venv/.dev: pyproject.toml constraints.txt scripts/install
+.venv/.dev: $(INSTALLED)
 	scripts/install server,cassandra,bench,dev
 
 # The random search that is left without atheris finds less, and is better than none.
@@ -119,5 +128,11 @@ bench-start: .venv/.server ## How long --help and a server's start take, beside 
 	scripts/install server,cassandra,bench,dev,fuzz || echo "atheris has no wheel for this Python"
 	touch .venv/.fuzz
 
+.venv-lowest/server/.server: $(LOWEST)
+	scripts/install server .venv-lowest/server
+
+.venv-lowest/dev/.dev: $(LOWEST)
+	scripts/install server,cassandra,dev .venv-lowest/dev
+
 clean:           ## Remove what the other targets made
-	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/*.egg-info
+	rm -rf .venv .venv-lowest .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/*.egg-info

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "locks": {"errors"},
     "prctl": set[str](),
     "landlock": {"prctl"},
+    "key_pair": {"errors"},
     "history": set[str](),
     "faults": {"errors"},
     "wire": {"errors", "model"},
@@ -38,7 +39,7 @@ MAY_IMPORT = {
     "store.profiles": {"errors", "model"},
     "store.cassandra": WORDS
     | {"history", "store.base", "store.client_rows", "store.ledger", "store.profiles", "store.rules"}
-    | {"store.whole"},
+    | {"store.whole", "key_pair"},
     "store.rules": WORDS | {"history", "store.base", "store.bulk"},
     "store.sqlite": WORDS
     | {"history", "store.base", "store.bulk", "store.client_rows", "store.profiles", "store.rules", "store.whole"},
@@ -48,7 +49,7 @@ MAY_IMPORT = {
     "export": WORDS | {"store.whole"},
     "client": {"errors", "clock", "names"},
     "collect": {"errors", "names", "clock", "durable", "locks", "client", "export"},
-    "web": WORDS | {"wire", "requests", "faults", "store.base", "following", "access", "ingest"},
+    "web": WORDS | {"wire", "requests", "faults", "store.base", "following", "access", "ingest", "key_pair"},
     "assemble": WORDS
     | {"wire", "store.base", "store.bulk", "store.opened", "store.ledger", "store.sqlite", "store.cassandra"}
     | {"access", "faults", "following", "web"},
@@ -56,7 +57,7 @@ MAY_IMPORT = {
     "pytest_plugin": {"local", "sample"},
     "serving": WORDS
     | {"faults", "store.base", "store.opened", "store.ledger", "access", "ingest", "assemble", "web", "locks"}
-    | {"landlock", "prctl"},
+    | {"key_pair", "landlock", "prctl"},
     "cli": WORDS
     | {"store.base", "access", "ingest", "following", "web", "assemble", "serving"}
     | {"export", "faults", "sample", "sample_files", "client", "collect", "redirect"},

@@ -55,6 +55,7 @@ def tiktok(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     authority = trustme.CA()
     certificate = authority.issue_cert(HOST)
     certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    (folder / "server.pem").chmod(0o600)
     authority.cert_pem.write_to_path(folder / "authority.pem")
     client = create_client(store)
     tls = ("--tls-cert", folder / "server.pem", "--tls-key", folder / "server.pem")

@@ -146,6 +146,7 @@ class Site:
         authority, pem = trustme.CA(), self.folder / "server.pem"
         authority.cert_pem.write_to_path(self.folder / "authority.pem")
         authority.issue_cert("open.tiktokapis.com").private_key_and_cert_chain_pem.write_to_path(pem)
+        pem.chmod(0o600)
         left = 86_400 - time.time() % 86_400
         time.sleep(left if left < SECONDS else 0)
         with running_server(self.store, "--tls-cert", pem, "--tls-key", pem) as server:

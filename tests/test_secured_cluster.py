@@ -60,6 +60,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         key = load_pem_private_key(certificate.private_key_pem.bytes(), None)
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())  # the form that Java reads
         chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+        (folder / f"{name}.key").touch(mode=0o600)
         (folder / f"{name}.key").write_bytes(pem)
         (folder / f"{name}.pem").write_bytes(pem + chain if name == "node" else chain)
     port = free_port()

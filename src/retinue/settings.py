@@ -50,7 +50,7 @@ class Settings:
         4096, "Connections one worker serves at once; who comes beyond that gets a quick 503."
     )
     tls_cert: str = _setting("", "Certificate chain (PEM) for HTTPS on the public listener.")
-    tls_key: str = _setting("", "Private key (PEM) that belongs to the certificate.")
+    tls_key: str = _setting("", "Private key (PEM) of the certificate; refused if other users may read it.")
     trusted_proxies: str = _setting(
         "", "Proxies whose X-Forwarded-For is believed: addresses and networks, with commas between."
     )

@@ -1,6 +1,7 @@
 """What workers and keeper have in common: how they get what they need, when they stop."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -9,16 +10,21 @@ import uvicorn
 import uvloop
 from msgspec import json
 
+from retinue.key_pair import KeyPair
 from retinue.serving import logs
 from retinue.serving.confinement import confine
 from retinue.serving.station import Station
+from retinue.web.tls import ListenerTls
+
+_PIPE_BYTES = 64 * 1024
 
 Life = Callable[[Station], Awaitable[None]]
 
 
 def live(life: Life, role: str) -> None:
     """Run a child process, which gets its station in the first line of stdin."""
-    line = sys.stdin.buffer.readline()
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as unbuffered:  # later lines stay in the pipe
+        line = unbuffered.readline()
     if not line:
         return  # the supervisor was gone before it could say anything
     station = json.decode(line, type=Station)
@@ -31,14 +37,26 @@ def live(life: Life, role: str) -> None:
         runner.run(_coroutine(life, station))
 
 
-async def serve_until_stopped(server: uvicorn.Server, station: Station) -> None:
-    """Serve until a signal comes or the supervisor is gone, then let requests in flight finish."""
+async def serve_until_stopped(server: uvicorn.Server, station: Station, tls: ListenerTls | None = None) -> None:
+    """Serve until a signal comes or the supervisor is gone, then let requests in flight finish.
 
-    def supervisor_is_gone() -> None:
-        asyncio.get_running_loop().remove_reader(sys.stdin)
-        server.should_exit = True
+    Each line that the supervisor sends meanwhile is the key pair to use from now on.
+    """
+    loop, unread = asyncio.get_running_loop(), bytearray()
 
-    asyncio.get_running_loop().add_reader(sys.stdin, supervisor_is_gone)
+    def receive() -> None:
+        received = os.read(sys.stdin.fileno(), _PIPE_BYTES)
+        if not received:  # the supervisor is gone
+            loop.remove_reader(sys.stdin)
+            server.should_exit = True
+        unread.extend(received)
+        while b"\n" in unread:
+            line, _, rest = bytes(unread).partition(b"\n")
+            unread[:] = rest
+            if tls is not None:
+                tls.replace(json.decode(line, type=KeyPair))
+
+    loop.add_reader(sys.stdin, receive)
     await server.serve(sockets=[station.open_listener()])
     # Requests that were cut off by the stop get their last word, and their record.
     await asyncio.gather(*server.server_state.tasks, return_exceptions=True)

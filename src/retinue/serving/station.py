@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from retinue.clock import Clock, SystemClock, VirtualClock
 from retinue.faults import SHARED_BYTES, Faults, SharedFaults
+from retinue.key_pair import KeyPair
 from retinue.settings import Settings
 
 _CLOCK_BYTES = 8
@@ -27,6 +28,7 @@ class Station(Struct, frozen=True):
     listener: int
     audit: int
     sandbox: Sandbox | None = None
+    key_pair: KeyPair | None = None
 
     @property
     def descriptors(self) -> tuple[int, ...]:

@@ -11,13 +11,12 @@ import os
 import resource
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from msgspec import json
+from msgspec import json, structs
 
 from retinue import assemble
 from retinue.access.recount import Recount
@@ -25,6 +24,7 @@ from retinue.access.trail import lock_of
 from retinue.clock import SystemClock
 from retinue.errors import InputError
 from retinue.faults import Faults, parsed
+from retinue.key_pair import KeyPair, read_key_pair
 from retinue.locks import open_locked
 from retinue.serving import logs
 from retinue.serving.audit_socket import audit_sockets
@@ -58,23 +58,28 @@ def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
     """
     harden(settings)
     _require_usable(settings)
+    key_pair = _key_pair_of(settings)
     store = _only_server_of(assemble.lock_path(settings.store), settings.store)
     logs.set_up(settings, "supervisor")
     announce_confinement(settings)
     public = _bind(settings.host, settings.port, "port")
     management = _bind(_MANAGEMENT_HOST, settings.management_port, "management-port")
-    scheme = "https" if settings.tls_cert else "http"
+    scheme = "https" if key_pair else "http"
     _recount_quotas(settings)
     addresses = (f"{scheme}://{_address(public)}", f"http://{_address(management)}")
     try:
         with assemble.kept_open(settings.store):
-            asyncio.run(_supervise(settings, public, management, lambda: announce(*addresses)))
+            asyncio.run(_supervise(settings, key_pair, public, management, lambda: announce(*addresses)))
     finally:
         os.close(store)
 
 
 async def _supervise(
-    settings: Settings, public: socket.socket, management: socket.socket, announce: Callable[[], None]
+    settings: Settings,
+    key_pair: KeyPair | None,
+    public: socket.socket,
+    management: socket.socket,
+    announce: Callable[[], None],
 ) -> None:
     """Run all children. The keeper stops when the workers have, since it takes their last records."""
     stopping, without_workers = asyncio.Event(), asyncio.Event()
@@ -86,8 +91,11 @@ async def _supervise(
     announce()
     house = Station(settings, management.fileno(), from_workers.fileno(), sandbox)
     keeping = asyncio.create_task(_Child("keeper", house, without_workers).run())
-    station = Station(settings, public.fileno(), to_keeper.fileno(), sandbox)
-    await asyncio.gather(*(_Child("worker", station, stopping).run() for _ in range(settings.workers)))
+    station = Station(settings, public.fileno(), to_keeper.fileno(), sandbox, key_pair)
+    workers = [_Child("worker", station, stopping) for _ in range(settings.workers)]
+    if key_pair is not None:
+        loop.add_signal_handler(signal.SIGHUP, _reload_key_pair, settings, workers)
+    await asyncio.gather(*(worker.run() for worker in workers))
     to_keeper.close()  # by which the keeper knows that nothing more will come
     without_workers.set()
     await keeping
@@ -102,6 +110,14 @@ class _Child:
         self._is_last = role == "keeper"  # there has to be one to the end, to take the last records
         self._station = station
         self._stopping = stopping
+        self._process: asyncio.subprocess.Process | None = None
+
+    def use(self, key_pair: KeyPair) -> None:
+        """Let this process and its successors present another certificate."""
+        self._station = structs.replace(self._station, key_pair=key_pair)
+        if self._process is not None and self._process.returncode is None:
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.encode(key_pair) + b"\n")
 
     async def run(self) -> None:
         """Keep a process of this role running until the server stops."""
@@ -148,6 +164,7 @@ class _Child:
         )
         assert process.stdin is not None
         process.stdin.write(json.encode(self._station) + b"\n")
+        self._process = process
         return process
 
     async def _stops_within(self, seconds: float) -> None:
@@ -194,13 +211,31 @@ def _require_usable(settings: Settings) -> None:
     assemble.open_access(settings.store).close()
     os.close(lock_of(assemble.audit_folder(settings.store, settings.audit_folder)))
     token_of(settings)
+
+
+def _key_pair_of(settings: Settings) -> KeyPair | None:
+    """Return the certificate and key of the public listener; None without TLS. Raises `InputError`."""
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise InputError("--tls-cert and --tls-key: give both or neither")
-    if settings.tls_cert:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
-        except (OSError, ssl.SSLError) as error:
-            raise InputError(f"--tls-cert {settings.tls_cert}, --tls-key {settings.tls_key}: {error}") from error
+    if not settings.tls_cert:
+        return None
+    try:
+        return read_key_pair(Path(settings.tls_cert), Path(settings.tls_key))
+    except InputError as error:
+        raise InputError(f"--tls-cert and --tls-key: {error}") from error
+
+
+def _reload_key_pair(settings: Settings, workers: list[_Child]) -> None:
+    """Give workers the pair that is in its files now. A broken one changes nothing."""
+    try:
+        key_pair = _key_pair_of(settings)
+    except InputError as error:
+        _LOGGER.error("the certificate was not reloaded, the previous one stays in use: %s", error)  # noqa: TRY400 - no fault of ours
+        return
+    assert key_pair is not None
+    for worker in workers:
+        worker.use(key_pair)
+    _LOGGER.info("new connections get the certificate in %s", settings.tls_cert)
 
 
 def _recount_quotas(settings: Settings) -> None:

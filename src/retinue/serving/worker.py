@@ -11,6 +11,7 @@ from retinue.serving.child import live, serve_until_stopped
 from retinue.serving.station import Station
 from retinue.web.listener import public_server
 from retinue.web.peers import Peers, trusted_networks
+from retinue.web.tls import ListenerTls
 
 # A request leaves little for the garbage collector, but each of its rounds walks through all the remembered rows.
 GC_THRESHOLDS = (20_000, 50, 50)
@@ -37,14 +38,17 @@ async def work(station: Station) -> None:
             assemble.log_ids(clock),
             Peers(trusted_networks(station.settings.trusted_proxies)),
         )
+        tls = None if station.key_pair is None else ListenerTls(station.key_pair)
+        context = None if tls is None else tls.context
         faults = station.open_faults()
         if faults is None:
             application = assemble.public_application(graph, public, at_once=assemble.answers_at_once(store))
-            server = public_server(application, station.settings, assemble.hot_way(hot_graph, public))
+            hot = assemble.hot_way(hot_graph, public)
+            server = public_server(application, station.settings, hot, tls=context)
         else:
             front = assemble.faulty_application(graph, public, faults)
-            server = public_server(front.application, station.settings, front=front)
-        await serve_until_stopped(server, station)
+            server = public_server(front.application, station.settings, front=front, tls=context)
+        await serve_until_stopped(server, station, tls)
 
 
 if __name__ == "__main__":

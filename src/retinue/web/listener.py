@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from functools import partial
 from typing import Any
 
@@ -80,6 +81,7 @@ def public_server(
     protocol: type[Protocol] = Protocol,
     front: Asgi | None = None,
     limits: Limits | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Server:
     """Return the server of the public application, with the hot way if that is given.
 
@@ -89,9 +91,9 @@ def public_server(
     limits = limits or Limits(settings.max_connections)
     admission = Admission(limits, is_shared=settings.workers > 1)
     http = partial(protocol, application=application, limits=limits, admission=admission, inline=application, hot=hot)
-    config = _config(
-        front or application, http, ssl_certfile=settings.tls_cert or None, ssl_keyfile=settings.tls_key or None
-    )
+    config = _config(front or application, http)
+    config.load()
+    config.ssl = tls  # not by options: what uvicorn makes of those depends on its version
     return Server(config, application, admission, limits)
 
 
@@ -102,8 +104,8 @@ def management_server(application: ManagementApplication) -> Server:
     return Server(_config(application, http), application, admission, MANAGEMENT_LIMITS)
 
 
-def _config(application: Any, http: Any, **options: Any) -> uvicorn.Config:
-    return uvicorn.Config(application, http=http, **options, **_OPTIONS)
+def _config(application: Any, http: Any) -> uvicorn.Config:
+    return uvicorn.Config(application, http=http, **_OPTIONS)
 
 
 def bind(host: str, port: int) -> socket.socket:

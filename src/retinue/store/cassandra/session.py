@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
+from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -37,7 +38,8 @@ from cassandra.policies import (
 from cassandra.protocol import ErrorMessage, IsBootstrappingErrorMessage, OverloadedErrorMessage
 from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, tuple_factory
 
-from retinue.errors import StoreError, StoreUnavailable
+from retinue.errors import InputError, StoreError, StoreUnavailable
+from retinue.key_pair import read_key_pair
 from retinue.store.cassandra.location import Location
 
 # A page is answered in milliseconds or not at all: a client that waits asks again, a refusal tells it to.
@@ -320,7 +322,7 @@ def _tls(location: Location) -> ssl.SSLContext | None:
     try:
         context = ssl.create_default_context(cafile=location.tls_ca)
         if location.tls_cert:
-            context.load_cert_chain(location.tls_cert, location.tls_key)
-    except OSError as error:
+            read_key_pair(Path(location.tls_cert), Path(location.tls_key)).load_into(context)
+    except (OSError, InputError) as error:
         raise StoreError(f"{location}: the certificates cannot be read: {error}") from error
     return context
