@@ -123,9 +123,13 @@ class Trail:
         return paths[0], last
 
     def close(self) -> None:
-        """Give files and folder back."""
-        self._close_file()
-        os.close(self._lock)
+        """Give files and folder back, in any case. Raises `OSError`. A second call does nothing."""
+        try:
+            self._close_file()
+        finally:
+            if self._lock >= 0:
+                os.close(self._lock)
+            self._lock = -1
 
     def _append(self, record: bytes, *, lost: int = 0) -> None:
         line, self._link = line_of(record, self._link, self._secret, lost=lost)
@@ -162,9 +166,11 @@ class Trail:
 
     def _close_file(self) -> None:
         if self._file >= 0:
-            os.fsync(self._file)
-            os.close(self._file)
-            self._file = -1
+            file, self._file = self._file, -1
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
 
 
 def lock_of(folder: Path) -> int:

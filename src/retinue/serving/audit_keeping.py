@@ -1,9 +1,9 @@
 """The keeper's side of the audit: takes records, writes the log, moves its anchor in the store, lets old files go."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Sequence
+from contextlib import closing, suppress
 
 import msgspec
 from msgspec import structs
@@ -51,7 +51,7 @@ class AuditKeeping:
             self._counters.count_own()
         self._note_lost(self._counters.received - self._trail.count)
         self._counters.follow_log(self._trail.count)
-        with contextlib.suppress(OSError):  # told with the first batch that cannot be written
+        with suppress(OSError):  # told with the first batch that cannot be written
             self._trail.flush()
 
     def add(self, record: Record) -> None:
@@ -106,8 +106,8 @@ class AuditKeeping:
             self._note_lost(missing)
         is_written = self._is_flushed()
         try:
-            await self._move(is_open=not (is_complete and is_written))
-            self._trail.close()
+            with closing(self._trail):
+                await self._move(is_open=not (is_complete and is_written))
         except (OSError, StoreUnavailable) as error:
             _LOGGER.error("the audit log was not closed in order: %s", error)  # noqa: TRY400 - no fault of ours
             return False

@@ -127,7 +127,7 @@ def executor(connection: apsw.Connection) -> Execute:
 @contextmanager
 def transaction(connection: apsw.Connection) -> Iterator[None]:
     """One write transaction: committed at the end of the block, rolled back on an error."""
-    with translated():
+    with translated(f"{connection.filename}: "):
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -159,12 +159,12 @@ def one_state(connection: apsw.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
+def translated(place: str = "") -> Iterator[None]:
+    """Turn SQLite's errors into ours, which begin with a place."""
     try:
         yield
     except apsw.Error as error:
-        raise StoreUnavailable(str(error)) from error
+        raise StoreUnavailable(f"{place}{error}") from error
 
 
 def _open(path: Path, kind: Kind, flags: int, *settings: str) -> apsw.Connection:
