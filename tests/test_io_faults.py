@@ -33,7 +33,7 @@ EVENTS = [
     {"event": "visibility", "account": "f2", "visibility": "private", "at": 6001},
 ]
 NAMES = ("anna", "ben", "f1", "f2")
-MOST_POINTS = 16  # of a command that asks more of the disk, these are tried, evenly spread
+MOST_POINTS = 12  # of a command that asks more of the disk, these are tried, evenly spread
 
 
 def state_of(folder: Path) -> Any:
