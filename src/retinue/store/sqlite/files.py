@@ -101,7 +101,8 @@ def _create(path: Path, kind: Kind) -> None:
     except apsw.Error as error:
         raise StoreError(f"{path}: cannot be made: {error}") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        for suffix in ("", "-wal", "-shm"):
+            unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
 
 
 def open_for_reading(path: Path, kind: Kind) -> apsw.Connection:
@@ -237,3 +238,5 @@ def _write_schema(path: Path, kind: Kind) -> None:
         connection.execute(files("retinue.store.sqlite").joinpath(kind.schema).read_text())
         connection.execute(f"PRAGMA application_id = {kind.application_id}")
         connection.execute(f"PRAGMA user_version = {kind.version}")
+        # Closing moves the log into the file too, but does not tell if that fails, such as on a full disk.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
