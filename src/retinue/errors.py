@@ -5,6 +5,7 @@
     │   └── NoSuchClient
     ├── UnwritableOutput        standard output cannot be written
     │   └── ClosedPipe
+    ├── UncleanStop             a server has stopped, but not in order
     ├── StoreError              a store cannot be opened
     │   ├── StoreMissing
     │   ├── NotAStore
@@ -43,6 +44,10 @@ class UnwritableOutput(RetinueError):
 
 class ClosedPipe(UnwritableOutput):
     """The reader of standard output has closed it."""
+
+
+class UncleanStop(RetinueError):
+    """A server has stopped, but a process of it lost something or failed; the message says what to look at."""
 
 
 class StoreError(RetinueError):

@@ -19,6 +19,7 @@ class Record(Struct, frozen=True, gc=False, omit_defaults=True):
     `action` is what was asked of the management listener; `statements` were sent to a cluster since the record before.
 
     With `torn` it is no request: the log goes on after a crash that left a line unfinished (`chain.torn_digest`).
+    With `lost` it is none either: so many records, made between `since` and `time`, could not be written.
     """
 
     time: int
@@ -37,6 +38,13 @@ class Record(Struct, frozen=True, gc=False, omit_defaults=True):
     action: str = ""
     torn: str = ""
     statements: int = 0
+    lost: int = 0
+    since: int = 0
+
+    @property
+    def is_request(self) -> bool:
+        """Whether it is the record of a request."""
+        return not self.torn and not self.lost
 
 
 class Entry:

@@ -3,6 +3,8 @@
 A line is a JSON object that begins with its number `n` and ends with `hash`: keyed BLAKE2b, under the store's secret,
 of the hash before it and of the line up to there. So nobody without the secret can make a line, and nobody can change,
 remove or swap one without the hashes of all later ones, and the one in the store, giving it away.
+
+A line with `lost` stands for that many records, which could not be written: it takes all of their numbers.
 """
 
 import re
@@ -12,7 +14,9 @@ from msgspec import Struct
 
 HASH_BYTES = 20
 
-_LINE = re.compile(rb'(\{"n":([1-9][0-9]{0,18}),.*),"hash":"([0-9a-f]{40})"\}', re.DOTALL)
+_LINE = re.compile(
+    rb'(\{"n":([1-9][0-9]{0,18}),(?:"lost":([1-9][0-9]{0,17}),)?.*),"hash":"([0-9a-f]{40})"\}', re.DOTALL
+)
 
 
 class Link(Struct, frozen=True, gc=False):
@@ -29,10 +33,13 @@ class BrokenChain(Exception):
     """A line is not the one that belongs after a link; the message says how it differs."""
 
 
-def line_of(record: bytes, before: Link, secret: bytes) -> tuple[bytes, Link]:
-    """The line of a record (a JSON object with at least one field), with its newline, and its link."""
-    count = before.count + 1
-    body = b'{"n":%d,%b' % (count, record[1:-1])
+def line_of(record: bytes, before: Link, secret: bytes, *, lost: int = 0) -> tuple[bytes, Link]:
+    """The line of a record (a JSON object with at least one field), with its newline, and its link.
+
+    With `lost` it stands for so many records that are lost.
+    """
+    count = before.count + (lost or 1)
+    body = b'{"n":%d,%b%b' % (count, b'"lost":%d,' % lost if lost else b"", record[1:-1])
     digest = blake2b(before.hash + body, key=secret, digest_size=HASH_BYTES)
     return b'%b,"hash":"%b"}\n' % (body, digest.hexdigest().encode()), Link(count, digest.digest())
 
@@ -42,11 +49,11 @@ def next_link(line: bytes, before: Link, secret: bytes) -> Link:
     found = _LINE.fullmatch(line)
     if found is None:
         raise BrokenChain("is no record")
-    count = before.count + 1
+    count = before.count + int(found[3] or 1)
     if int(found[2]) != count:
         raise BrokenChain(f"is record {int(found[2])}, but record {count} belongs here")
     digest = blake2b(before.hash + found[1], key=secret, digest_size=HASH_BYTES)
-    if digest.hexdigest().encode() != found[3]:
+    if digest.hexdigest().encode() != found[4]:
         raise BrokenChain(f"record {count} or what came before it was changed")
     return Link(count, digest.digest())
 
@@ -56,7 +63,7 @@ def link_in(line: bytes) -> Link:
     found = _LINE.fullmatch(line)
     if found is None:
         raise BrokenChain("is no record")
-    return Link(int(found[2]), bytes.fromhex(found[3].decode()))
+    return Link(int(found[2]), bytes.fromhex(found[4].decode()))
 
 
 def torn_digest(fragment: bytes, secret: bytes) -> str:

@@ -51,8 +51,9 @@ class Trail:
         self._unwritten = b""
         self.fault, self._written, torn = _end_of(folder, anchor)
         self._link = self._written
+        self.has_resumed = bool(torn)
         if torn:
-            self.write([_encode(Record(now(), "", "keeper", 0, "resumed", 0, "", torn=torn))])
+            self._append(_encode(Record(now(), "", "keeper", 0, "resumed", 0, "", torn=torn)))
 
     @property
     def written(self) -> Link:
@@ -60,9 +61,9 @@ class Trail:
         return self._written
 
     @property
-    def unwritten(self) -> int:
-        """How many records could not be written up to now."""
-        return self._link.count - self._written.count
+    def count(self) -> int:
+        """How many records there are, with those that could not be written up to now."""
+        return self._link.count
 
     def write(self, records: Iterable[bytes]) -> None:
         """Write records, as JSON objects. Raises `OSError`; what is not written is kept for `flush`."""
@@ -72,6 +73,10 @@ class Trail:
             lines.append(line)
         self._unwritten += b"".join(lines)
         self.flush()
+
+    def add_lost(self, lost: int, since: int) -> None:
+        """Say with the next `write` or `flush` that so many records are lost, made between a second and now."""
+        self._append(_encode(Record(self._now(), "", "keeper", 0, "lost", 0, "", since=since)), lost=lost)
 
     def flush(self) -> None:
         """Write what could not be written before. Raises `OSError`."""
@@ -119,9 +124,17 @@ class Trail:
         return paths[0], last
 
     def close(self) -> None:
-        """Give files and folder back."""
-        self._close_file()
-        os.close(self._lock)
+        """Give files and folder back, in any case. Raises `OSError`. A second call does nothing."""
+        try:
+            self._close_file()
+        finally:
+            if self._lock >= 0:
+                os.close(self._lock)
+            self._lock = -1
+
+    def _append(self, record: bytes, *, lost: int = 0) -> None:
+        line, self._link = line_of(record, self._link, self._secret, lost=lost)
+        self._unwritten += line
 
     def _is_full(self) -> bool:
         # A line is never divided between files, so a file ends only where everything before is written.
@@ -154,9 +167,11 @@ class Trail:
 
     def _close_file(self) -> None:
         if self._file >= 0:
-            os.fsync(self._file)
-            os.close(self._file)
-            self._file = -1
+            file, self._file = self._file, -1
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
 
 
 def lock_of(folder: Path) -> int:

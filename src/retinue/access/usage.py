@@ -12,13 +12,17 @@ _DAY_SECONDS = 86_400
 
 
 class Usage(Struct):
-    """A client's requests in a day (UTC); `client` is empty for those that did not say who they were."""
+    """A client's requests in a day (UTC); `client` is empty for those that did not say who they were.
+
+    `lost`: so many records are lost, up to that day; their clients are not known.
+    """
 
     day: str
     client: str
     requests: int = 0
     answered: int = 0
     rows: int = 0
+    lost: int = 0
 
 
 def usage_of(records: Iterable[Record]) -> list[Usage]:
@@ -32,6 +36,9 @@ def usage_of(records: Iterable[Record]) -> list[Usage]:
         if usage is None:
             date = f"{datetime.fromtimestamp(record.time, UTC):%Y-%m-%d}"
             usage = found[day, record.client] = Usage(date, record.client)
+        if record.lost:
+            usage.lost += record.lost
+            continue
         usage.requests += 1
         usage.answered += record.status == _OK
         usage.rows += record.rows

@@ -6,6 +6,7 @@ The files of the log are read in their order and compared with its anchor in the
 import contextlib
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from msgspec import Struct
 
 from retinue.access.audit import Record
 from retinue.access.chain import BrokenChain, Link, link_in, next_link, torn_digest
+from retinue.access.record_counters import COUNTERS_NAME, Made, read_made
 from retinue.errors import StoreError
 from retinue.store.base import Anchor
 
@@ -20,6 +22,7 @@ MOST_PROBLEMS = 20
 
 _NAME = re.compile(r"[0-9]{15}\.[0-9]{3}\.jsonl")
 _TORN = b'"torn":"'
+_LOST = b'"lost":'
 _decode = msgspec.json.Decoder(Record).decode
 
 
@@ -42,11 +45,16 @@ class Step(Struct, frozen=True):
 
 
 class Findings(Struct):
-    """What verification found: how many records, what is wrong, and what is worth knowing though nothing is wrong."""
+    """What verification found: how many records, what is wrong, what is worth knowing though nothing is wrong, and what
+    is known to be lost.
+    """
 
     records: int
     problems: list[str]
     notes: list[str]
+    losses: list[str] = []
+    lost: int = 0  # records that were made and are not in the log
+    missing: int = 0  # those of them of which the log itself does not say so
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -89,13 +97,22 @@ def lines_of(paths: list[Path]) -> Iterator[Line]:
 
 
 def records_of(folder: Path, anchor: Anchor) -> Iterator[Record]:
-    """All requests in the log, oldest first. What is not as it was written is left out; `verify` names it."""
+    """All requests in the log and what is lost of them, oldest first. `verify` names what is not as it was written."""
     before = Link(anchor.before_count, anchor.before_hash)
     for step in follow(lines_of(_kept(folder, anchor)), before, anchor.secret):
         if not step.problem and not step.is_torn:
             record = _decode(step.line.content)
             if not record.torn:
                 yield record
+
+
+def missing_at_end(folder: Path, anchor: Anchor) -> Made | None:
+    """Return how many records were made beyond the end of the log, and since when; None if none or unknown."""
+    made = read_made(folder)
+    last = anchor.count
+    for line in lines_of(_kept(folder, anchor)[-1:]):
+        last = max(last, _said(line.content, Link(last, b"")).count)
+    return None if made is None or made.count <= last else Made(made.count - last, made.since)
 
 
 def _kept(folder: Path, anchor: Anchor) -> list[Path]:
@@ -128,6 +145,7 @@ def follow(lines: Iterator[Line], before: Link, secret: bytes) -> Iterator[Step]
 def verify(folder: Path, anchor: Anchor) -> Findings:
     """Compare the log with its anchor. A change, removal, swap or addition anywhere is a problem."""
     findings = Findings(0, [], [])
+    made = read_made(folder)  # before the log is read, which may grow meanwhile
     findings.problems += _strangers(folder, anchor)
     last = Link(anchor.before_count, anchor.before_hash)
     is_anchored = anchor.count == anchor.before_count
@@ -136,6 +154,7 @@ def verify(folder: Path, anchor: Anchor) -> Findings:
         _note(findings, step, anchor)
         is_anchored = is_anchored or step.link == Link(anchor.count, anchor.hash)
     _compare_end(findings, last, anchor, is_anchored=is_anchored)
+    _compare_made(findings, last, anchor, made)
     if len(findings.problems) > MOST_PROBLEMS:
         findings.problems[MOST_PROBLEMS:] = [f"and {len(findings.problems) - MOST_PROBLEMS} more"]
     return findings
@@ -144,6 +163,8 @@ def verify(folder: Path, anchor: Anchor) -> Findings:
 def _strangers(folder: Path, anchor: Anchor) -> Iterator[str]:
     """What does not belong there. A file that was just being removed when the server was killed does."""
     for path in _content_of(folder):
+        if path.name == COUNTERS_NAME:
+            continue
         if not _is_of_log(path):
             yield f"{path.name}: is no file of the log"
         elif first_in(path) <= anchor.before_count and not _ends_with(path, anchor):
@@ -168,6 +189,26 @@ def _note(findings: Findings, step: Step, anchor: Anchor) -> None:
         findings.problems.append(f"{place}: the last line is unfinished, though the server was stopped in order")
     else:
         findings.records += 1
+        _note_lost(findings, step)
+
+
+def _note_lost(findings: Findings, step: Step) -> None:
+    if _LOST not in step.line.content:
+        return
+    record = _decode(step.line.content)
+    if record.lost:
+        findings.records -= 1
+        findings.lost += record.lost
+        findings.losses.append(lost_between(record.lost, record.since, record.time))
+
+
+def lost_between(lost: int, since: int, until: int) -> str:
+    """Say that records are lost."""
+    return f"{lost} records between {_utc(since)} and {_utc(until)}"
+
+
+def _utc(second: int) -> str:
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _compare_end(findings: Findings, last: Link, anchor: Anchor, *, is_anchored: bool) -> None:
@@ -180,6 +221,20 @@ def _compare_end(findings: Findings, last: Link, anchor: Anchor, *, is_anchored:
         findings.notes.append(f"{beyond} records since the store was told last: the server runs, or was killed")
     elif beyond > 0:
         findings.problems.append(f"{beyond} records follow the last that the store knows of")
+
+
+def _compare_made(findings: Findings, last: Link, anchor: Anchor, made: Made | None) -> None:
+    if made is None:
+        if anchor.is_open and anchor.count:
+            findings.notes.append("records may be missing at the end: there is no file that counts what was made")
+        return
+    findings.missing = max(0, made.count - max(last.count, anchor.count))
+    findings.lost += findings.missing
+    if findings.missing:
+        findings.losses.append(
+            f"{findings.missing} records at least since {_utc(made.since)}: the next start of the server writes that"
+            " into the log; or it runs and could not write them yet"
+        )
 
 
 def _require_vouched(torn: Line | None, after: Line, secret: bytes) -> None:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 app = group(help="Read the audit log and verify it.")
 
+_LOST = 3
 _MOST_TRIES = 3
+_PAUSE_SECONDS = 1.0  # by then a server that can write has written what it had
 
 Folder = Annotated[str, setting("audit_folder")]
 
@@ -26,18 +28,25 @@ Folder = Annotated[str, setting("audit_folder")]
 def verify(
     store: Store = default_of("store"), audit_folder: Folder = default_of("audit_folder"), as_json: AsJson = False
 ) -> None:
-    """Compare the log with what the store knows of it. Exit code 1 where anything was changed, removed or added."""
+    """Compare the log with what the store knows of it. Exit code 1 if anything was changed, removed or added; else 3 if
+    records are known to be lost.
+    """
     findings = _findings(store, _existing(store, audit_folder))
     if as_json:
         print_json(findings)
     else:
         for problem in findings.problems:
             typer.echo(f"PROBLEM  {problem}")
+        for loss in findings.losses:
+            typer.echo(f"LOST     {loss}")
         for note in findings.notes:
             typer.echo(f"note     {note}")
-        typer.echo(f"{findings.records} records, {'NOT ' if findings.problems else ''}as they were written")
+        lost = f"; {findings.lost} are lost" if findings.lost else ""
+        typer.echo(f"{findings.records} records, {'NOT ' if findings.problems else ''}as they were written{lost}")
     if findings.problems:
         raise typer.Exit(1)
+    if findings.lost:
+        raise typer.Exit(_LOST)
 
 
 @app.command()
@@ -51,7 +60,7 @@ def show(
     from retinue.errors import InputError
 
     folder = _existing(store, audit_folder)
-    found = [record for record in records_of(folder, _anchor(store)) if record.log_id == log_id]
+    found = [each for each in records_of(folder, _anchor(store)) if each.is_request and each.log_id == log_id]
     if not found:
         raise InputError(f"log_id {log_id}: is not in the audit log of {store}")
     for record in found:
@@ -62,12 +71,17 @@ def show(
 def usage(
     store: Store = default_of("store"), audit_folder: Folder = default_of("audit_folder"), as_json: AsJson = False
 ) -> None:
-    """Requests, answers with 200, and rows, by client and day (UTC), from the whole log."""
+    """Requests, answers with 200, and rows, by client and day (UTC), from the whole log; and what is lost of it."""
     from retinue.access.usage import usage_of
-    from retinue.access.verification import records_of
+    from retinue.access.verification import lost_between, missing_at_end, records_of
+    from retinue.clock import SystemClock
 
-    folder = _existing(store, audit_folder)
-    rows = usage_of(records_of(folder, _anchor(store)))
+    folder, anchor = _existing(store, audit_folder), _anchor(store)
+    rows = usage_of(records_of(folder, anchor))
+    missing = missing_at_end(folder, anchor)
+    if missing is not None:
+        told = lost_between(missing.count, missing.since, SystemClock().now())
+        typer.echo(f"{told} are not in the log; `retinue audit verify` says more", err=True)
     if as_json:
         print_json(rows)
         return
@@ -75,10 +89,11 @@ def usage(
     from rich.table import Table
 
     table = Table()
-    for heading in ("day", "client key", "requests", "answered", "rows"):
+    for heading in ("day", "client key", "requests", "answered", "rows", "lost records"):
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(row.day, row.client or "(none)", f"{row.requests:,}", f"{row.answered:,}", f"{row.rows:,}")
+        counts = (row.requests, row.answered, row.rows, row.lost)
+        table.add_row(row.day, row.client or "(none)", *(f"{count:,}" for count in counts))
     Console(markup=False, highlight=False).print(table)
 
 
@@ -94,7 +109,9 @@ def _findings(store: str, folder: Path) -> "Findings":
             for _ in range(_MOST_TRIES):
                 anchor = await access.audit_anchor()
                 findings = verify_log(folder, anchor)
-                if not findings.problems or anchor == await access.audit_anchor():
+                if findings.missing:
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                elif not findings.problems or anchor == await access.audit_anchor():
                     return findings
             return verify_log(folder, await access.audit_anchor())
 

@@ -62,13 +62,22 @@ class RejectsFile:
         """Finish the file. A second call does nothing."""
         if (file := self._file) is not None:
             self._file = None
-            with self._translated():
-                file.flush()
-                os.fsync(file.fileno())
-                file.close()
+            with self._translated(), self._removed_on_error():
+                with file:
+                    file.flush()
+                    os.fsync(file.fileno())
                 with suppress(FileNotFoundError):  # an erasure has removed it, names and all
                     self._unfinished.rename(self.path)
                     sync(self.path.parent)
+
+    @contextmanager
+    def _removed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            with suppress(OSError):
+                self._unfinished.unlink(missing_ok=True)
+            raise
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

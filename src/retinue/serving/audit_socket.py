@@ -12,8 +12,10 @@ import socket
 from collections.abc import Callable, Sequence
 
 import msgspec
+from msgspec import Struct
 
 from retinue.access.audit import Record
+from retinue.access.record_counters import WorkerCounter
 
 BATCH_RECORDS = 100
 BATCH_SECONDS = 0.05
@@ -38,7 +40,8 @@ def audit_sockets() -> tuple[socket.socket, socket.socket]:
 class SocketOutbox:
     """A worker's `Outbox`."""
 
-    def __init__(self, sender: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, sender: socket.socket, loop: asyncio.AbstractEventLoop, counter: WorkerCounter) -> None:
+        self._counter = counter
         self._sender = sender
         self._sender.setblocking(False)
         self._loop = loop
@@ -53,6 +56,7 @@ class SocketOutbox:
 
     def add(self, record: Record) -> None:
         """Take a record."""
+        self._counter.add()
         kept = self._kept
         if len(kept) >= MOST_KEPT + MOST_REFUSALS_KEPT:
             self._refusals_lost += 1
@@ -62,6 +66,11 @@ class SocketOutbox:
             self._timer = self._loop.call_later(BATCH_SECONDS, self._send_later)
         if len(kept) % BATCH_RECORDS == 0:
             self._send()
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether, closed, it has records that the keeper did not take."""
+        return bool(self._kept)
 
     def close(self) -> None:
         """Send what is left, and give the socket back."""
@@ -83,8 +92,9 @@ class SocketOutbox:
         """Send batch after batch, as long as there is room."""
         try:
             while self._kept:
-                batch, count = _batch_of(self._kept)
-                self._sender.send(batch)
+                lines = _lines_of(self._kept)
+                count = len(lines)
+                self._sender.send(Batch(self._counter.worker, self._counter.made - len(self._kept), lines).encode())
                 del self._kept[:count]
                 if self._refusals_lost:
                     _LOGGER.error("%d refusals are not in the audit log, which was full", self._refusals_lost)
@@ -95,7 +105,26 @@ class SocketOutbox:
             _LOGGER.exception("audit records cannot be sent")
 
 
-def _batch_of(records: Sequence[Record]) -> tuple[bytes, int]:
+class Batch(Struct, frozen=True):
+    """Records of one worker, as JSON; `first` of its records, sent or lost, were made before them."""
+
+    worker: int
+    first: int
+    records: list[bytes]
+
+    def encode(self) -> bytes:
+        """The batch as one message."""
+        return b"\n".join((b"%d %d" % (self.worker, self.first), *self.records))
+
+
+def batch_of(message: bytes) -> Batch:
+    """Return the batch in a message."""
+    head, *records = message.split(b"\n")
+    worker, _, first = head.partition(b" ")
+    return Batch(int(worker), int(first), records)
+
+
+def _lines_of(records: Sequence[Record]) -> list[bytes]:
     size = 0
     lines: list[bytes] = []
     for record in records[:BATCH_RECORDS]:
@@ -104,10 +133,10 @@ def _batch_of(records: Sequence[Record]) -> tuple[bytes, int]:
         if size > BATCH_BYTES and lines:
             break
         lines.append(line)
-    return b"\n".join(lines), len(lines)
+    return lines
 
 
-Take = Callable[[Sequence[bytes]], None]
+Take = Callable[[Batch], None]
 
 
 class SocketInbox:
@@ -126,7 +155,7 @@ class SocketInbox:
         """Take all that is still on its way, until nobody is left who could send; whether that was so in time."""
         self._loop.remove_reader(self._receiver)
         for _ in range(int(PATIENCE_SECONDS / _STEP_SECONDS)):
-            while self._receive_one():
+            while self._receive_last():
                 pass
             if self._has_ended:
                 return True
@@ -141,16 +170,23 @@ class SocketInbox:
         except OSError as error:
             self._pause(error)
 
+    def _receive_last(self) -> bool:
+        try:
+            return self._receive_one()
+        except OSError as error:  # what was received is kept, and tried once more when the log is closed
+            _LOGGER.error("the audit log cannot be written while stopping: %s", error)  # noqa: TRY400 - no fault of ours
+            return True
+
     def _receive_one(self) -> bool:
         try:
-            batch = self._receiver.recv(2 * BATCH_BYTES)
+            message = self._receiver.recv(2 * BATCH_BYTES)
         except BlockingIOError:
             return False
-        if not batch:  # nobody is left who could send
+        if not message:  # nobody is left who could send
             self._has_ended = True
             self._loop.remove_reader(self._receiver)
             return False
-        self._take(batch.split(b"\n"))
+        self._take(batch_of(message))
         return True
 
     def _pause(self, error: OSError) -> None:

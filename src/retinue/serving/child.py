@@ -1,6 +1,7 @@
 """What workers and keeper have in common: how they get what they need, when they stop."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -10,15 +11,18 @@ import uvicorn
 import uvloop
 from msgspec import json
 
+from retinue.errors import RetinueError
 from retinue.key_pair import KeyPair
 from retinue.serving import logs
 from retinue.serving.confinement import confine
-from retinue.serving.station import Station
+from retinue.serving.station import FAILED, LOST_RECORDS, Station
 from retinue.web.tls import ListenerTls
 
 _PIPE_BYTES = 64 * 1024
 
-Life = Callable[[Station], Awaitable[None]]
+Life = Callable[[Station], Awaitable[bool]]  # whether no audit record was lost
+
+_LOGGER = logging.getLogger("retinue.serving")
 
 
 def live(life: Life, role: str) -> None:
@@ -34,7 +38,13 @@ def live(life: Life, role: str) -> None:
         # uvicorn repeats a signal when it is done with it; what is open must be closed after that.
         signal.signal(number, lambda _number, _frame: None)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_coroutine(life, station))
+        try:
+            is_complete = runner.run(_coroutine(life, station))
+        except (RetinueError, OSError) as error:
+            _LOGGER.error("%s ends: %s", role, error)  # noqa: TRY400 - no fault of ours
+            sys.exit(FAILED)
+    if not is_complete:
+        sys.exit(LOST_RECORDS)
 
 
 async def serve_until_stopped(server: uvicorn.Server, station: Station, tls: ListenerTls | None = None) -> None:
@@ -62,5 +72,5 @@ async def serve_until_stopped(server: uvicorn.Server, station: Station, tls: Lis
     await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
 
 
-async def _coroutine(life: Life, station: Station) -> None:
-    await life(station)
+async def _coroutine(life: Life, station: Station) -> bool:
+    return await life(station)

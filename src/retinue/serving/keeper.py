@@ -44,8 +44,8 @@ _HOUR = 3600
 _LOGGER = logging.getLogger("retinue.keeper")
 
 
-async def keep(station: Station) -> None:
-    """Keep the server's house until told to stop. The audit log is closed last."""
+async def keep(station: Station) -> bool:
+    """Keep the server's house until told to stop. The audit log is closed last; whether it is complete."""
     clock, settings = station.open_clock(), station.settings
     with (
         closing(assemble.open_access(settings.store)) as access,
@@ -53,7 +53,7 @@ async def keep(station: Station) -> None:
         closing(GraphThread(lambda: assemble.open_graph_writer(settings.store, clock))) as graph,
     ):
         tally = Tally()
-        audit = await _begun_audit(settings, access, clock, tally)
+        audit = await _begun_audit(station, access, clock, tally)
         inbox = SocketInbox(station.open_audit(), audit.take, audit.flush)
         chores = [
             asyncio.create_task(_forget(access, clock)),
@@ -67,7 +67,7 @@ async def keep(station: Station) -> None:
         for chore in chores:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
-        await audit.finish(is_complete=await inbox.finish())
+        return await audit.finish(is_complete=await inbox.finish())
 
 
 class AccessAndAudit(AccessStore, AuditStore, Protocol):
@@ -133,14 +133,15 @@ class _House:
         return Measures(sizes, self._apply_lag, self._audit.count)
 
 
-async def _begun_audit(settings: Settings, access: AuditStore, clock: Clock, tally: Tally) -> AuditKeeping:
+async def _begun_audit(station: Station, access: AuditStore, clock: Clock, tally: Tally) -> AuditKeeping:
+    settings = station.settings
     anchor = await access.audit_anchor()
     keeping = Keeping(
         settings.audit_file_mib * _MIB, settings.audit_file_hours * _HOUR, settings.audit_keep_days * 24 * _HOUR
     )
     folder = assemble.audit_folder(settings.store, settings.audit_folder)
     trail = Trail(folder, anchor, keeping, clock.now)
-    audit = AuditKeeping(trail, anchor, access, tally)
+    audit = AuditKeeping(trail, anchor, access, tally, station.open_counters(), clock)
     await audit.begin()
     return audit
 

@@ -6,10 +6,15 @@ import socket
 
 from msgspec import Struct
 
+from retinue.access.record_counters import RecordCounters
 from retinue.clock import Clock, SystemClock, VirtualClock
 from retinue.faults import SHARED_BYTES, Faults, SharedFaults
 from retinue.key_pair import KeyPair
 from retinue.settings import Settings
+
+# Exit codes of a child.
+FAILED = 1
+LOST_RECORDS = 3  # it had to leave audit records behind
 
 _CLOCK_BYTES = 8
 
@@ -27,14 +32,16 @@ class Station(Struct, frozen=True):
     settings: Settings
     listener: int
     audit: int
+    counters: int
     sandbox: Sandbox | None = None
     key_pair: KeyPair | None = None
+    worker: int = 0  # which of the workers it is
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All that the child must inherit."""
         shared = () if self.sandbox is None else (self.sandbox.clock, self.sandbox.faults)
-        return (self.listener, self.audit, *shared)
+        return (self.listener, self.audit, self.counters, *shared)
 
     def open_listener(self) -> socket.socket:
         """The listening socket."""
@@ -43,6 +50,10 @@ class Station(Struct, frozen=True):
     def open_audit(self) -> socket.socket:
         """This role's end of the audit socket."""
         return socket.socket(fileno=self.audit)
+
+    def open_counters(self) -> RecordCounters:
+        """The counters of audit records."""
+        return RecordCounters(self.counters)
 
     def open_clock(self) -> Clock:
         """The server's clock."""

@@ -19,24 +19,24 @@ from pathlib import Path
 from msgspec import json, structs
 
 from retinue import assemble
+from retinue.access.record_counters import MAX_WORKERS, RecordCounters, open_counters
 from retinue.access.recount import Recount
 from retinue.access.trail import lock_of
 from retinue.clock import SystemClock
-from retinue.errors import InputError
+from retinue.errors import InputError, UncleanStop
 from retinue.faults import Faults, parsed
 from retinue.key_pair import KeyPair, read_key_pair
 from retinue.locks import open_locked
 from retinue.serving import logs
 from retinue.serving.audit_socket import audit_sockets
 from retinue.serving.confinement import announce_confinement, harden
-from retinue.serving.station import Sandbox, Station, new_sandbox
+from retinue.serving.station import LOST_RECORDS, Sandbox, Station, new_sandbox
 from retinue.serving.token import token_of
 from retinue.settings import LOG_FORMATS, LOG_LEVELS, Settings
 from retinue.web.hosts import host_names
 from retinue.web.listener import STOP_SECONDS, bind
 from retinue.web.peers import trusted_networks
 
-MOST_WORKERS = 256
 MOST_CONNECTIONS = 1_000_000
 MOST_IMAGE_MIB = 1024 * 1024
 MOST_AUDIT_MIB = 1024 * 1024
@@ -54,7 +54,7 @@ _OTHER_OPEN_FILES = 1024  # in a worker: its files, and connections that are bei
 def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
     """Serve until SIGTERM or SIGINT. `announce` gets both addresses once connections are accepted.
 
-    Raises `InputError` or `StoreError` before anything is started.
+    Raises `InputError` or `StoreError` before anything is started, and `UncleanStop` at the end.
     """
     harden(settings)
     _require_usable(settings)
@@ -83,23 +83,36 @@ async def _supervise(
 ) -> None:
     """Run all children. The keeper stops when the workers have, since it takes their last records."""
     stopping, without_workers = asyncio.Event(), asyncio.Event()
+    counters = _begun_counters(settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     to_keeper, from_workers = audit_sockets()
     sandbox = _sandbox_of(settings)
     announce()
-    house = Station(settings, management.fileno(), from_workers.fileno(), sandbox)
+    house = Station(settings, management.fileno(), from_workers.fileno(), counters, sandbox)
     keeping = asyncio.create_task(_Child("keeper", house, without_workers).run())
-    station = Station(settings, public.fileno(), to_keeper.fileno(), sandbox, key_pair)
-    workers = [_Child("worker", station, stopping) for _ in range(settings.workers)]
+    station = Station(settings, public.fileno(), to_keeper.fileno(), counters, sandbox, key_pair)
+    workers = [
+        _Child("worker", structs.replace(station, worker=number), stopping) for number in range(settings.workers)
+    ]
     if key_pair is not None:
         loop.add_signal_handler(signal.SIGHUP, _reload_key_pair, settings, workers)
-    await asyncio.gather(*(worker.run() for worker in workers))
+    codes = await asyncio.gather(*(worker.run() for worker in workers))
     to_keeper.close()  # by which the keeper knows that nothing more will come
     without_workers.set()
-    await keeping
+    codes.append(await keeping)
     from_workers.close()
+    os.close(counters)
+    _require_clean(codes)
+
+
+def _require_clean(codes: list[int]) -> None:
+    """Raise `UncleanStop` if a child did not end with exit code 0."""
+    if LOST_RECORDS in codes:
+        raise UncleanStop("stopped, but audit records are lost; `retinue audit verify` says how many")
+    if any(codes):
+        raise UncleanStop("stopped, but not in order, see the log; `retinue audit verify` says what that has lost")
 
 
 class _Child:
@@ -119,23 +132,23 @@ class _Child:
             assert self._process.stdin is not None
             self._process.stdin.write(json.encode(key_pair) + b"\n")
 
-    async def run(self) -> None:
-        """Keep a process of this role running until the server stops."""
+    async def run(self) -> int:
+        """Keep a process of this role running until the server stops; returns the exit code of the last one."""
         clock = SystemClock()
         pause = 0.1
         while True:
             started = clock.elapsed()
-            await self._one_life()
+            code = await self._one_life()
             if self._stopping.is_set():
-                return
+                return code
             lived = clock.elapsed() - started
             pause = 0.1 if lived > _LONGEST_PAUSE_SECONDS else min(2 * pause, _LONGEST_PAUSE_SECONDS)
             _LOGGER.error("%s ended after %.1f s; restarting", self._role, lived)
             await self._stops_within(pause)
             if self._stopping.is_set() and not self._is_last:
-                return
+                return code
 
-    async def _one_life(self) -> None:
+    async def _one_life(self) -> int:
         process = await self._start()
         ended = asyncio.create_task(process.wait())
         stopped = asyncio.create_task(self._stopping.wait())
@@ -150,7 +163,7 @@ class _Child:
             )
             if not done:
                 process.kill()
-        await ended
+        return await ended
 
     async def _start(self) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
@@ -174,6 +187,13 @@ class _Child:
             return
 
 
+def _begun_counters(settings: Settings) -> int:
+    """The counters of audit records, as a file descriptor. No other process counts there at the moment."""
+    descriptor = open_counters(assemble.audit_folder(settings.store, settings.audit_folder))
+    RecordCounters(descriptor).begin_run(SystemClock().now())
+    return descriptor
+
+
 def _sandbox_of(settings: Settings) -> Sandbox | None:
     return new_sandbox(_faults_of(settings)) if settings.sandbox else None
 
@@ -187,7 +207,7 @@ def _faults_of(settings: Settings) -> Faults:
 
 def _require_usable(settings: Settings) -> None:
     for flag, count, most in (
-        ("workers", settings.workers, MOST_WORKERS),
+        ("workers", settings.workers, MAX_WORKERS),
         ("image-mib", settings.image_mib, MOST_IMAGE_MIB),
         ("max-connections", settings.max_connections, MOST_CONNECTIONS),
         ("audit-file-mib", settings.audit_file_mib, MOST_AUDIT_MIB),

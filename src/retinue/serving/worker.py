@@ -17,8 +17,8 @@ from retinue.web.tls import ListenerTls
 GC_THRESHOLDS = (20_000, 50, 50)
 
 
-async def work(station: Station) -> None:
-    """Answer until told to stop."""
+async def work(station: Station) -> bool:
+    """Answer until told to stop; whether all audit records were handed on."""
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     clock, store = station.open_clock(), station.settings.store
@@ -27,7 +27,7 @@ async def work(station: Station) -> None:
         closing(assemble.open_hot_graph(store, graph, station.settings.image_mib)) as hot_graph,
         closing(assemble.open_access(store)) as access,
         closing(assemble.open_ledger(store, alone=station.settings.workers == 1, creates=False)) as ledger,
-        closing(SocketOutbox(station.open_audit(), asyncio.get_running_loop())) as outbox,
+        closing(_outbox(station)) as outbox,
     ):
         statements = assemble.statements_sent(graph, access, ledger)
         auditor = Auditor(outbox, (await access.audit_anchor()).secret, clock, statements)
@@ -49,6 +49,12 @@ async def work(station: Station) -> None:
             front = assemble.faulty_application(graph, public, faults)
             server = public_server(front.application, station.settings, front=front, tls=context)
         await serve_until_stopped(server, station, tls)
+    return not outbox.has_lost
+
+
+def _outbox(station: Station) -> SocketOutbox:
+    counter = station.open_counters().of_worker(station.worker)
+    return SocketOutbox(station.open_audit(), asyncio.get_running_loop(), counter)
 
 
 if __name__ == "__main__":

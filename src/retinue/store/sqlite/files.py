@@ -164,7 +164,7 @@ def unchecked_executor(connection: apsw.Connection) -> Execute:
 @contextmanager
 def transaction(connection: apsw.Connection) -> Iterator[None]:
     """One write transaction: committed at the end of the block, rolled back on an error."""
-    with translated():
+    with translated(f"{connection.filename}: "):
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -196,14 +196,14 @@ def one_state(connection: apsw.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn SQLite's errors, and those of our code on damaged content, into `StoreUnavailable`."""
+def translated(place: str = "") -> Iterator[None]:
+    """Turn SQLite's errors, and those of our code on damaged content, into ours, which begin with a place."""
     try:
         yield
     except apsw.Error as error:
-        raise StoreUnavailable(str(error)) from error
+        raise StoreUnavailable(f"{place}{error}") from error
     except CONTRADICTIONS as error:
-        raise StoreUnavailable(_contradiction(error)) from error
+        raise StoreUnavailable(f"{place}{_contradiction(error)}") from error
 
 
 def _contradiction(error: Exception) -> str:
@@ -314,3 +314,5 @@ def _write_schema(path: Path, kind: Kind) -> None:
         connection.execute(files("retinue.store.sqlite").joinpath(kind.schema).read_text())
         connection.execute(f"PRAGMA application_id = {kind.application_id}")
         connection.execute(f"PRAGMA user_version = {kind.version}")
+        # Closing moves the log into the file too, but does not tell if that fails, such as on a full disk.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -1,0 +1,152 @@
+"""Counters of audit records, in one file that all processes of a server map into memory: what was made, what arrived.
+
+Each worker counts the records that it makes, and the keeper those that reach it. Together with the chain's own count
+that tells how many records are lost, however a process ended. The file has its room from the start, so counting needs
+no space on the disk, and counts survive the end of any process; after a power loss they may be some seconds old.
+"""
+
+import mmap
+import os
+from pathlib import Path
+
+from msgspec import Struct
+
+from retinue.durable import sync
+from retinue.errors import StoreError
+
+MAX_WORKERS = 256
+COUNTERS_NAME = "counters"
+FILE_MODE = 0o600
+
+_MAGIC = int.from_bytes(b"rtncount", "little")
+# Cells are signed 64-bit integers: the magic number, the chain's count before anything was counted here, the last
+# second at which nothing was missing, and the keeper's own records; then two for each worker.
+_MAGIC_AT, _BASE, _SINCE, _KEEPER = range(4)
+_FIRST_MADE, _FIRST_RECEIVED = 8, 8 + MAX_WORKERS
+_CELLS = 1024
+_BYTES = 8 * _CELLS
+
+
+class Made(Struct, frozen=True):
+    """How many records were ever made, and the last Unix second at which all of them were in the log."""
+
+    count: int
+    since: int
+
+
+class RecordCounters:
+    """The counters, on an open file."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._map = mmap.mmap(descriptor, _BYTES)
+        self._cells = memoryview(self._map).cast("q")
+
+    @property
+    def made(self) -> Made:
+        """Records made by all processes."""
+        return _made(self._cells)
+
+    @property
+    def received(self) -> int:
+        """Records that the chain has to hold: received from workers, or the keeper's own."""
+        return _counted_before(self._cells) + sum(self._cells[_FIRST_RECEIVED : _FIRST_RECEIVED + MAX_WORKERS])
+
+    def begin_run(self, now: int) -> None:
+        """Take everything that was made up to now as received: no process is left that could still send."""
+        if not self._cells[_MAGIC_AT]:
+            self._cells[_SINCE] = now
+            self._cells[_MAGIC_AT] = _MAGIC
+        self.receive_all()
+
+    def receive_all(self) -> None:
+        """Take everything that was made as received; what the log lacks then is lost."""
+        made = self._cells[_FIRST_MADE : _FIRST_MADE + MAX_WORKERS]
+        self._cells[_FIRST_RECEIVED : _FIRST_RECEIVED + MAX_WORKERS] = made
+
+    def receive(self, worker: int, first: int, count: int) -> int:
+        """Count a batch of a worker, whose records before it were `first`; returns how many of those never came."""
+        place = _FIRST_RECEIVED + worker
+        missing = first - self._cells[place]
+        self._cells[place] = first + count
+        return missing
+
+    def count_own(self, count: int = 1) -> None:
+        """Count records that the keeper makes itself, before they are written."""
+        self._cells[_KEEPER] += count
+
+    def follow_log(self, count: int) -> None:
+        """Follow a log that has more records than were counted, such as after a power loss or with a new file."""
+        self._cells[_BASE] += max(0, count - self.received)
+
+    def note_complete(self, now: int) -> None:
+        """Note that at this second everything that was made is in the log."""
+        self._cells[_SINCE] = now
+
+    def of_worker(self, worker: int) -> "WorkerCounter":
+        """The counter of one worker."""
+        return WorkerCounter(self._cells, worker)
+
+    def sync(self) -> None:
+        """Make the counts survive a power loss. Raises `OSError`."""
+        self._map.flush()
+
+
+class WorkerCounter:
+    """Counts the records of one worker and of those that had its place before."""
+
+    __slots__ = ("_cells", "_place", "worker")
+
+    def __init__(self, cells: "memoryview[int]", worker: int) -> None:
+        self.worker = worker
+        self._cells = cells
+        self._place = _FIRST_MADE + worker
+
+    @property
+    def made(self) -> int:
+        """How many records were made."""
+        return self._cells[self._place]
+
+    def add(self) -> None:
+        """Count one record, as soon as it exists."""
+        self._cells[self._place] += 1
+
+
+def open_counters(folder: Path) -> int:
+    """Open the file in the log's folder, with all its room; a descriptor. Raises `StoreError`."""
+    path = folder / COUNTERS_NAME
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        try:
+            if os.fstat(descriptor).st_size != _BYTES:
+                os.ftruncate(descriptor, 0)  # of another size it is none of ours, or was never finished
+                os.posix_fallocate(descriptor, 0, _BYTES)
+                sync(folder)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    except OSError as error:
+        raise StoreError(f"{path}: audit records cannot be counted here: {error.strerror}") from error
+    return descriptor
+
+
+def read_made(folder: Path) -> Made | None:
+    """Read how many records were made; None if nothing was counted. Raises `StoreError`."""
+    path = folder / COUNTERS_NAME
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(content) != _BYTES:
+        return None
+    cells = memoryview(content).cast("q")
+    return _made(cells) if cells[_MAGIC_AT] == _MAGIC else None
+
+
+def _made(cells: "memoryview[int]") -> Made:
+    return Made(_counted_before(cells) + sum(cells[_FIRST_MADE : _FIRST_MADE + MAX_WORKERS]), cells[_SINCE])
+
+
+def _counted_before(cells: "memoryview[int]") -> int:
+    return cells[_BASE] + cells[_KEEPER]

@@ -1,0 +1,113 @@
+"""The coordinator's side of the audit on a failing disk: every call fails in turn, also while it stops."""
+
+import asyncio
+import errno
+import os
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from frozen_clock import FrozenClock
+from io_faults import Fault, failing
+from retinue import assemble
+from retinue.access.audit import Record
+from retinue.access.record_counters import RecordCounters, open_counters
+from retinue.access.tally import Tally
+from retinue.access.trail import Keeping, Trail, lock_of
+from retinue.access.verification import Findings, verify
+from retinue.errors import StoreError, StoreUnavailable
+from retinue.serving.audit_keeping import AuditKeeping
+from retinue.serving.audit_socket import Batch
+from test_audit import record
+from test_lost_records import closing_descriptor
+
+SMALL = Keeping(1000, 2**30, 0)  # several files
+BATCHES = 4
+PER_BATCH = 3
+ERRORS = (OSError, StoreError, StoreUnavailable)
+
+
+class Run:
+    """One run of a server's audit: a worker that makes records, and what takes them."""
+
+    def __init__(self, store: Path, clock: FrozenClock) -> None:
+        self.store = store
+        self.clock = clock
+        self.made = 0
+
+    async def live(self) -> bool | None:
+        """Take batches and stop in order; whether all is said to be there, or None if it ended with an error."""
+        folder = assemble.audit_folder(str(self.store))
+        try:
+            os.close(lock_of(folder))
+            with closing_descriptor(open_counters(folder)) as descriptor:
+                counters = RecordCounters(descriptor)
+                counters.begin_run(self.clock.now())
+                return await self._take_all(counters, folder)
+        except ERRORS:
+            return None
+
+    async def _take_all(self, counters: RecordCounters, folder: Path) -> bool:
+        worker = counters.of_worker(0)
+        before = worker.made
+        for _ in range(BATCHES * PER_BATCH):
+            worker.add()
+            self.made += 1
+        with closing(assemble.open_access(str(self.store))) as access:
+            anchor = await access.audit_anchor()
+            trail = Trail(folder, anchor, SMALL, self.clock.now)
+            try:
+                audit = AuditKeeping(trail, anchor, access, Tally(), counters, self.clock)
+                await audit.begin()
+                for number in range(BATCHES):
+                    with suppress(OSError):
+                        audit.take(Batch(0, before + number * PER_BATCH, [record(number)] * PER_BATCH))
+                    with suppress(*ERRORS):
+                        await audit.settle()
+                self.made += 1
+                audit.add(Record(self.clock.now(), "", "management", 200, "ok", 0, ""))
+                return await audit.finish(is_complete=True)
+            finally:
+                with suppress(OSError):
+                    trail.close()
+
+
+def findings_of(store: Path) -> Findings:
+    """What verification finds."""
+    with closing(assemble.open_access(str(store))) as access:
+        return verify(assemble.audit_folder(str(store)), asyncio.run(access.audit_anchor()))
+
+
+@pytest.mark.parametrize("fault", [Fault(), Fault(0, errno.ENOSPC, lasts=True)], ids=["error", "full"])
+def test_no_record_is_lost_in_silence(tmp_path: Path, clock: FrozenClock, fault: Fault) -> None:
+    """Whichever call fails: all records are in the log, or the end is no orderly one and all that lack are counted."""
+    calls = tried_at(tmp_path / "0", clock, fault)
+    for nth in range(1, calls + 1):
+        tried_at(tmp_path / str(nth), clock, Fault(nth, fault.number, fault.lasts))
+
+
+def tried_at(folder: Path, clock: FrozenClock, fault: Fault) -> int:
+    """Try one fault; how many calls there were."""
+    folder.mkdir()
+    store = folder / "graph.db"
+    assemble.create_store(str(store))
+    with failing(folder, fault) as disk:
+        run = Run(store, clock)
+        is_complete = asyncio.run(run.live())
+    point = f"{fault.nth}: {disk.seen[fault.nth - 1] if fault.nth else ''}"
+    found = findings_of(store)
+    assert [] == found.problems, point
+    assert run.made == found.records + found.lost, (point, found)
+    assert found.lost == 0 or not is_complete, point
+    assert_next_start_tells(store, clock, point, found)
+    return len(disk.seen)
+
+
+def assert_next_start_tells(store: Path, clock: FrozenClock, point: str, before: Findings) -> None:
+    """With room on the disk again everything is written or told, in the chain."""
+    assert asyncio.run(Run(store, clock).live()), point
+    found = findings_of(store)
+    assert [] == found.problems, point
+    assert 0 == found.missing, point
+    assert before.lost == found.lost, point
