@@ -198,6 +198,24 @@ def test_settling_and_removing_at_once_do_not_undo_each_other(house: House) -> N
     assert ([], 5) == (house.verified().problems, house.anchor.before_count)
 
 
+def test_a_time_that_cannot_be_saved_keeps_nothing_from_going(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, removal goes on, and the time is saved once that is possible."""
+    house.add_token("t")
+    house.clock.advance(KEEP)
+    house.time_files.trusted.unlink()
+    obstacle = house.time_files.trusted.with_name("graph.clock.unfinished")
+    obstacle.mkdir()
+    house.apply()
+    assert not house.has_token("t")
+    assert "the time that was reached cannot be saved" in caplog.text
+    assert not house.time_files.trusted.exists()
+
+    obstacle.rmdir()
+    house.apply()
+    assert house.time_files.trusted.exists()
+    assert house.finish()
+
+
 # Sums of refusals
 
 

@@ -72,8 +72,9 @@ class TrustedTime:
 
     def save(self) -> None:
         """Save the time. Raises `OSError`."""
-        self._saved = self._reached()
-        _write(self._files.trusted, self._files.secret, self._saved)
+        reached = self._reached()
+        _write(self._files.trusted, self._files.secret, reached)
+        self._saved = reached
 
     def _reached(self) -> int:
         return self._start + int(self._clock.uptime() - self._started)
@@ -123,7 +124,7 @@ def _read(path: Path, secret: bytes) -> int | None:
 
 def _write(path: Path, secret: bytes, time: int) -> None:
     """Replace the file as a whole, so that no crash leaves a part of it."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         descriptor = os.open(unfinished, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, _MODE)
         with os.fdopen(descriptor, "wb") as file:

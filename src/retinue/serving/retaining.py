@@ -41,7 +41,7 @@ class Retention(Struct, frozen=True):
 
     async def apply(self) -> None:
         """Remove what is old enough by trusted time."""
-        self.trusted.update()
+        self._update_time()
         self.audit.measure()
         now = self.trusted.now()
         await self.access.forget_tokens(now)  # they are refused anyway; this only keeps the store small
@@ -49,6 +49,12 @@ class Retention(Struct, frozen=True):
             file = await asyncio.to_thread(oldest_removable, self.folder, now, self.keep_seconds)
             if file is None or not await self.audit.remove(file, self.clock.now()):
                 return
+
+    def _update_time(self) -> None:
+        try:
+            self.trusted.update()
+        except OSError as error:  # such as on a full disk, where removing files helps
+            _LOGGER.warning("the time that was reached cannot be saved: %s", error)
 
     def finish(self) -> None:
         """Save the time that was reached."""
