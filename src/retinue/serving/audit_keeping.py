@@ -118,7 +118,7 @@ class AuditKeeping:
     async def settle(self) -> None:
         """Write sums that are due, make the log durable up to now, then let the store know."""
         self._take_sums(self._sums.due())
-        with contextlib.suppress(OSError):  # told with the next batch that cannot be written
+        with suppress(OSError):  # told with the next batch that cannot be written
             self.flush()
         if self._trail.leave_removed_file():
             _LOGGER.error("a file of the audit log was removed; see `retinue audit verify`")
