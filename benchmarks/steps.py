@@ -50,7 +50,7 @@ _DEFAULTS = [(b"date", b"Sun, 01 Nov 2026 00:00:00 GMT"), (b"server", b"retinue"
 _FIXED_ANSWER = Path(__file__).with_name("fixed_answer.py")
 _LOG_ID = "20261101000000" + 20 * "0"
 _AMPLE = ClientChange(name="steps", list_calls=10**9, list_rows=10**11, rate=Rate(1_000_000, 30))
-_KEEPING = Keeping(file_bytes=2**40, file_seconds=2**31, keep_seconds=0)
+_KEEPING = Keeping(file_bytes=2**40, file_seconds=2**31)
 _encode = msgspec.json.Encoder().encode
 _Item = TypeVar("_Item")
 

@@ -6,14 +6,23 @@ class FrozenClock:
 
     def __init__(self, second: int = 1_700_000_000) -> None:
         self._second = float(second)
+        self._ahead = 0
 
     def now(self) -> int:
         """Unix seconds."""
-        return int(self._second)
+        return int(self._second) + self._ahead
 
     def elapsed(self) -> float:
         """Seconds since some fixed instant."""
         return self._second
+
+    def uptime(self) -> float:
+        """Seconds since the machine started."""
+        return self._second
+
+    def jump(self, seconds: int) -> None:
+        """Change the time of day, without that any time passes."""
+        self._ahead += seconds
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""

@@ -13,6 +13,7 @@ from io_faults import Fault, failing
 from retinue import assemble
 from retinue.access.audit import Record
 from retinue.access.record_counters import RecordCounters, open_counters
+from retinue.access.space import Room
 from retinue.access.tally import Tally
 from retinue.access.trail import Keeping, Trail, lock_of
 from retinue.access.verification import Findings, verify
@@ -22,7 +23,7 @@ from retinue.serving.audit_socket import Batch
 from test_audit import record
 from test_lost_records import closing_descriptor
 
-SMALL = Keeping(1000, 2**30, 0)  # several files
+SMALL = Keeping(1000, 2**30)  # several files
 BATCHES = 4
 PER_BATCH = 3
 ERRORS = (OSError, StoreError, StoreUnavailable)
@@ -58,7 +59,7 @@ class Run:
             anchor = await access.audit_anchor()
             trail = Trail(folder, anchor, SMALL, self.clock.now)
             try:
-                audit = AuditKeeping(trail, anchor, access, Tally(), counters, self.clock)
+                audit = AuditKeeping(trail, anchor, access, Tally(), counters, Room(folder, 0), self.clock)
                 await audit.begin()
                 for number in range(BATCHES):
                     with suppress(OSError):

@@ -4,9 +4,11 @@ import socket
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from frozen_clock import TickingClock
 from retinue.access.audit import Record
+from retinue.access.space import Space
 from retinue.access.tally import Tally
 from retinue.web.metrics import Measures, metrics_page
 from service import Service
@@ -14,6 +16,8 @@ from test_hot_way import PLAIN, whole
 from test_short_way import LONG, SHORT, ports, request
 
 __all__ = ["ports"]  # a fixture
+
+SPACE = Space(3_000, 4_000, 7_000, 9_000)
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def test_the_page_has_the_exact_sums_in_seconds_and_bytes() -> None:
     )
     tally.add([record("info", "not_found", 999_999)])
 
-    found = samples(tally, Measures({"graph.db": 4_096, "graph.db-wal": 12}, 30, 17))
+    found = samples(tally, Measures({"graph.db": 4_096, "graph.db-wal": 12}, 30, 17, SPACE, 5, 90_000))
 
     bounds = {
         "following": [1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 4],
@@ -75,6 +79,11 @@ def test_the_page_has_the_exact_sums_in_seconds_and_bytes() -> None:
         'retinue_store_bytes{file="graph.db-wal"}': 12,
         "retinue_audit_records": 17,
         "retinue_apply_lag_seconds": 30,
+        "retinue_audit_bytes": 3_000,
+        "retinue_audit_max_bytes": 4_000,
+        "retinue_audit_disk_free_bytes": 7_000,
+        "retinue_audit_refusals_summed_total": 5,
+        "retinue_clock_doubted_seconds": 90_000,
     } | {
         f'retinue_request_duration_seconds_bucket{{endpoint="{endpoint}",le="{bound}"}}': count
         for endpoint, counts in bounds.items()
@@ -83,8 +92,17 @@ def test_the_page_has_the_exact_sums_in_seconds_and_bytes() -> None:
 
 
 def test_without_events_there_is_no_lag() -> None:
-    """A server that got no events yet does not say that it is up to date."""
-    assert samples(Tally(), Measures({}, None, 0)) == {"retinue_store_statements_total": 0, "retinue_audit_records": 0}
+    """A server that got no events yet does not say that it is up to date, and without a bound there is none."""
+    found = samples(Tally(), Measures({}, None, 0, replace(SPACE, max_bytes=0), 0, 0))
+
+    assert found == {
+        "retinue_store_statements_total": 0,
+        "retinue_audit_records": 0,
+        "retinue_audit_bytes": 3_000,
+        "retinue_audit_disk_free_bytes": 7_000,
+        "retinue_audit_refusals_summed_total": 0,
+        "retinue_clock_doubted_seconds": 0,
+    }
 
 
 @pytest.mark.parametrize("way", [SHORT, LONG])

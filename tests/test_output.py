@@ -53,6 +53,8 @@ PRINTING = {
     "audit verify": "audit verify --store {store}",
     "audit show": "audit show L1 --store {store}",
     "audit usage": "audit usage --store {store}",
+    "audit head": "audit head --store {store}",
+    "audit confirm-clock": "audit confirm-clock --store {store}",
     "help": "client create --help",
     "version": "--version",
 }

@@ -424,6 +424,7 @@ def test_the_server_says_what_keeps_it_from_starting(graph: Path, tmp_path: Path
             f"{lone.with_suffix('.quotas')}: another server counts here; one server serves a store",
         ),
         (["--store", idle, "--audit-file-mib", "0"], "--audit-file-mib 0: expected 1 to"),
+        (["--store", idle, "--audit-max-mib", "-1"], "--audit-max-mib -1: expected 0 to"),
         (["--store", idle, "--audit-keep-days", "-1"], "--audit-keep-days -1: expected 0 to"),
         (["--store", idle, "--audit-folder", text], f"{text}: the audit log cannot be kept here: File exists"),
         (["--store", idle, "--log-level", "loud"], "--log-level loud: expected one of error, warning, info, debug"),

@@ -20,10 +20,19 @@ class Clock(Protocol):
         """Seconds since some fixed instant; never goes back."""
         ...
 
+    def uptime(self) -> float:
+        """Seconds since the machine started, with the time it was suspended; never goes back."""
+        ...
+
 
 def elapsed() -> float:
     """Return the seconds since the machine started; also in tests that freeze time."""
     return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def uptime() -> float:
+    """Return the seconds since the machine started, with the time it was suspended where the system counts that."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -44,6 +53,10 @@ class SystemClock:
         """Seconds since some fixed instant; never goes back."""
         return elapsed()
 
+    def uptime(self) -> float:
+        """Seconds since the machine started, with the time it was suspended; never goes back."""
+        return uptime()
+
 
 class VirtualClock:
     """The machine's clock, put forward by as many seconds as stand in eight bytes that several processes share.
@@ -61,6 +74,10 @@ class VirtualClock:
     def elapsed(self) -> float:
         """Seconds since some fixed instant; never goes back."""
         return elapsed()
+
+    def uptime(self) -> float:
+        """Seconds since the machine started, with the time it was suspended; never goes back."""
+        return uptime()
 
     def advance(self, seconds: int) -> None:
         """Put the clock forward; it cannot be put back. Raises `ValueError`."""

@@ -38,6 +38,9 @@ class Settings:
     audit_file_mib: int = _setting(64, "A new file of the audit log is begun at this size, in MiB.")
     audit_file_hours: int = _setting(24, "A new file of the audit log is begun after so many hours.")
     audit_keep_days: int = _setting(365, "Files of the audit log are removed after so many days; 0 keeps all.")
+    audit_max_mib: int = _setting(
+        0, "Size of the whole audit log, in MiB, at which requests are refused until it is smaller; 0 sets no bound."
+    )
     sandbox: bool = _setting(
         False, "For tests of clients: let the management API put the server's clock forward and set faults."
     )

@@ -14,12 +14,24 @@ from retinue import names
 from retinue.clock import Clock
 
 
+class Removed(Struct, frozen=True, gc=False):
+    """Records that retention removed: numbers of the first and last, the hash of the last in hex, and their times."""
+
+    first: int
+    last: int
+    hash: str
+    oldest: int
+    newest: int
+
+
 class Record(Struct, frozen=True, gc=False, omit_defaults=True):
     """One request. `time` and `bound` are Unix seconds, `name` is an HMAC in hex, `client` a client key;
     `action` is what was asked of the management listener; `statements` were sent to a cluster since the record before.
 
     With `torn` it is no request: the log goes on after a crash that left a line unfinished (`chain.torn_digest`).
     With `lost` it is none either: so many records, made between `since` and `time`, could not be written.
+    With `removed` it is none either: a file of the log was removed because of its age.
+    With `summed` it stands for so many refusals between `since` and `time`, and between `first_log_id` and `log_id`.
     """
 
     time: int
@@ -40,11 +52,19 @@ class Record(Struct, frozen=True, gc=False, omit_defaults=True):
     statements: int = 0
     lost: int = 0
     since: int = 0
+    summed: int = 0
+    first_log_id: str = ""
+    removed: Removed | None = None
 
     @property
     def is_request(self) -> bool:
         """Whether it is the record of a request."""
-        return not self.torn and not self.lost
+        return not self.torn and not self.lost and self.removed is None
+
+    @property
+    def stands_for(self) -> int:
+        """How many records it stands for, itself or in their place."""
+        return self.lost or self.summed or 1
 
 
 class Entry:

@@ -4,7 +4,8 @@ A line is a JSON object that begins with its number `n` and ends with `hash`: ke
 of the hash before it and of the line up to there. So nobody without the secret can make a line, and nobody can change,
 remove or swap one without the hashes of all later ones, and the one in the store, giving it away.
 
-A line with `lost` stands for that many records, which could not be written: it takes all of their numbers.
+A line with `lost` or `summed` stands for that many records, which could not be written or were summed up: it takes all
+of their numbers.
 """
 
 import re
@@ -15,7 +16,7 @@ from msgspec import Struct
 HASH_BYTES = 20
 
 _LINE = re.compile(
-    rb'(\{"n":([1-9][0-9]{0,18}),(?:"lost":([1-9][0-9]{0,17}),)?.*),"hash":"([0-9a-f]{40})"\}', re.DOTALL
+    rb'(\{"n":([1-9][0-9]{0,18}),(?:"(?:lost|summed)":([1-9][0-9]{0,17}),)?.*),"hash":"([0-9a-f]{40})"\}', re.DOTALL
 )
 
 
@@ -33,13 +34,14 @@ class BrokenChain(Exception):
     """A line is not the one that belongs after a link; the message says how it differs."""
 
 
-def line_of(record: bytes, before: Link, secret: bytes, *, lost: int = 0) -> tuple[bytes, Link]:
+def line_of(record: bytes, before: Link, secret: bytes, *, lost: int = 0, summed: int = 0) -> tuple[bytes, Link]:
     """The line of a record (a JSON object with at least one field), with its newline, and its link.
 
-    With `lost` it stands for so many records that are lost.
+    With `lost` or `summed` it stands for so many records.
     """
-    count = before.count + (lost or 1)
-    body = b'{"n":%d,%b%b' % (count, b'"lost":%d,' % lost if lost else b"", record[1:-1])
+    count = before.count + (lost or summed or 1)
+    span = b'"lost":%d,' % lost if lost else b'"summed":%d,' % summed if summed else b""
+    body = b'{"n":%d,%b%b' % (count, span, record[1:-1])
     digest = blake2b(before.hash + body, key=secret, digest_size=HASH_BYTES)
     return b'%b,"hash":"%b"}\n' % (body, digest.hexdigest().encode()), Link(count, digest.digest())
 

@@ -20,18 +20,22 @@ FILE_MODE = 0o600
 
 _MAGIC = int.from_bytes(b"rtncount", "little")
 # Cells are signed 64-bit integers: the magic number, the chain's count before anything was counted here, the last
-# second at which nothing was missing, and the keeper's own records; then two for each worker.
-_MAGIC_AT, _BASE, _SINCE, _KEEPER = range(4)
+# second at which nothing was missing, the keeper's own records, and what it is summing up; then two for each worker.
+_MAGIC_AT, _BASE, _SINCE, _KEEPER, _SUMMING = range(5)
 _FIRST_MADE, _FIRST_RECEIVED = 8, 8 + MAX_WORKERS
 _CELLS = 1024
 _BYTES = 8 * _CELLS
 
 
 class Made(Struct, frozen=True):
-    """How many records were ever made, and the last Unix second at which all of them were in the log."""
+    """How many records were ever made, and the last Unix second at which all of them were in the log.
+
+    `summing`: so many of them are being summed up by the keeper, if it lives.
+    """
 
     count: int
     since: int
+    summing: int = 0
 
 
 class RecordCounters:
@@ -73,6 +77,10 @@ class RecordCounters:
     def count_own(self, count: int = 1) -> None:
         """Count records that the keeper makes itself, before they are written."""
         self._cells[_KEEPER] += count
+
+    def note_summing(self, count: int) -> None:
+        """Note how many records are being summed up."""
+        self._cells[_SUMMING] = count
 
     def follow_log(self, count: int) -> None:
         """Follow a log that has more records than were counted, such as after a power loss or with a new file."""
@@ -145,7 +153,9 @@ def read_made(folder: Path) -> Made | None:
 
 
 def _made(cells: "memoryview[int]") -> Made:
-    return Made(_counted_before(cells) + sum(cells[_FIRST_MADE : _FIRST_MADE + MAX_WORKERS]), cells[_SINCE])
+    return Made(
+        _counted_before(cells) + sum(cells[_FIRST_MADE : _FIRST_MADE + MAX_WORKERS]), cells[_SINCE], cells[_SUMMING]
+    )
 
 
 def _counted_before(cells: "memoryview[int]") -> int:

@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 
 from retinue.access.audit import Record
 from retinue.access.chain import BrokenChain, Link, line_of, link_in, torn_digest
+from retinue.access.refusals import Summary
 from retinue.access.verification import files_of, first_in, follow, lines_of, name_of
 from retinue.durable import sync
 from retinue.errors import StoreError
@@ -25,15 +26,13 @@ FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Record).decode
 
 
 class Keeping(Struct, frozen=True):
-    """When a new file is begun, and when old ones go (0 seconds: never)."""
+    """When a new file is begun."""
 
     file_bytes: int
     file_seconds: int
-    keep_seconds: int
 
 
 class Trail:
@@ -49,6 +48,7 @@ class Trail:
         self._file_size = 0
         self._file_begun = 0
         self._unwritten = b""
+        self.bytes_written = 0  # by this writer, since it began
         self.fault, self._written, torn = _end_of(folder, anchor)
         self._link = self._written
         self.has_resumed = bool(torn)
@@ -59,6 +59,11 @@ class Trail:
     def written(self) -> Link:
         """The last record that is in the log as a whole."""
         return self._written
+
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether something could not be written up to now."""
+        return bool(self._unwritten)
 
     @property
     def count(self) -> int:
@@ -78,6 +83,10 @@ class Trail:
         """Say with the next `write` or `flush` that so many records are lost, made between a second and now."""
         self._append(_encode(Record(self._now(), "", "keeper", 0, "lost", 0, "", since=since)), lost=lost)
 
+    def add_summed(self, summary: Summary) -> None:
+        """Take a record that stands for several, for the next `write` or `flush`."""
+        self._append(summary.record, summed=summary.count)
+
     def flush(self) -> None:
         """Write what could not be written before. Raises `OSError`."""
         while self._unwritten:
@@ -85,6 +94,7 @@ class Trail:
                 self._begin_file()
             count = os.write(self._file, self._unwritten)
             self._file_size += count
+            self.bytes_written += count
             self._unwritten = self._unwritten[count:]
         self._written = self._link
 
@@ -107,22 +117,6 @@ class Trail:
             self._close_file()
         return True
 
-    def expired(self) -> tuple[Path, Link | None] | None:
-        """The oldest file, if all of it is older than what is kept, with its last record if it has one."""
-        paths = files_of(self._folder)
-        if not self._keeping.keep_seconds or len(paths) < 2:  # noqa: PLR2004 - the newest file always stays
-            return None
-        last: Link | None = None
-        try:
-            following = next(lines_of(paths[1:]), None)
-            if following is None or _decode(following.content).time > self._now() - self._keeping.keep_seconds:
-                return None
-            for line in lines_of(paths[:1]):
-                last = link_in(line.content) if line.is_whole else last
-        except (BrokenChain, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None  # what was changed by others stays, for whoever will look into that
-        return paths[0], last
-
     def close(self) -> None:
         """Give files and folder back, in any case. Raises `OSError`. A second call does nothing."""
         try:
@@ -132,8 +126,8 @@ class Trail:
                 os.close(self._lock)
             self._lock = -1
 
-    def _append(self, record: bytes, *, lost: int = 0) -> None:
-        line, self._link = line_of(record, self._link, self._secret, lost=lost)
+    def _append(self, record: bytes, *, lost: int = 0, summed: int = 0) -> None:
+        line, self._link = line_of(record, self._link, self._secret, lost=lost, summed=summed)
         self._unwritten += line
 
     def _is_full(self) -> bool:

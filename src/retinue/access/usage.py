@@ -39,7 +39,7 @@ def usage_of(records: Iterable[Record]) -> list[Usage]:
         if record.lost:
             usage.lost += record.lost
             continue
-        usage.requests += 1
+        usage.requests += record.stands_for
         usage.answered += record.status == _OK
         usage.rows += record.rows
     return [found[place] for place in sorted(found)]

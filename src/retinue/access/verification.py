@@ -5,7 +5,7 @@ The files of the log are read in their order and compared with its anchor in the
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from retinue.access.audit import Record
 from retinue.access.chain import BrokenChain, Link, link_in, next_link, torn_digest
+from retinue.access.heads import Compared, Head
 from retinue.access.record_counters import COUNTERS_NAME, Made, read_made
 from retinue.errors import StoreError
 from retinue.store.base import Anchor
@@ -23,6 +24,8 @@ MOST_PROBLEMS = 20
 _NAME = re.compile(r"[0-9]{15}\.[0-9]{3}\.jsonl")
 _TORN = b'"torn":"'
 _LOST = b'"lost":'
+_REMOVED = b'"removed":{'
+_SUMMED = b'"summed":'
 _decode = msgspec.json.Decoder(Record).decode
 
 
@@ -55,6 +58,7 @@ class Findings(Struct):
     losses: list[str] = []
     lost: int = 0  # records that were made and are not in the log
     missing: int = 0  # those of them of which the log itself does not say so
+    summed: int = 0  # refusals that have no record of their own
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -102,7 +106,7 @@ def records_of(folder: Path, anchor: Anchor) -> Iterator[Record]:
     for step in follow(lines_of(_kept(folder, anchor)), before, anchor.secret):
         if not step.problem and not step.is_torn:
             record = _decode(step.line.content)
-            if not record.torn:
+            if record.is_request or record.lost:
                 yield record
 
 
@@ -112,7 +116,10 @@ def missing_at_end(folder: Path, anchor: Anchor) -> Made | None:
     last = anchor.count
     for line in lines_of(_kept(folder, anchor)[-1:]):
         last = max(last, _said(line.content, Link(last, b"")).count)
-    return None if made is None or made.count <= last else Made(made.count - last, made.since)
+    if made is None:
+        return None
+    missing = made.count - last - (made.summing if anchor.is_open else 0)
+    return Made(missing, made.since) if missing > 0 else None
 
 
 def _kept(folder: Path, anchor: Anchor) -> list[Path]:
@@ -142,9 +149,12 @@ def follow(lines: Iterator[Line], before: Link, secret: bytes) -> Iterator[Step]
         yield Step(torn, link, is_torn=True)
 
 
-def verify(folder: Path, anchor: Anchor) -> Findings:
-    """Compare the log with its anchor. A change, removal, swap or addition anywhere is a problem."""
-    findings = Findings(0, [], [])
+def verify(folder: Path, anchor: Anchor, heads: Sequence[Head] = ()) -> Findings:
+    """Compare the log with its anchor, and with heads that others kept.
+
+    A change, removal, swap or addition anywhere is a problem.
+    """
+    findings, compared = Findings(0, [], []), Compared(heads, anchor)
     made = read_made(folder)  # before the log is read, which may grow meanwhile
     findings.problems += _strangers(folder, anchor)
     last = Link(anchor.before_count, anchor.before_hash)
@@ -152,9 +162,14 @@ def verify(folder: Path, anchor: Anchor) -> Findings:
     for step in follow(lines_of(_kept(folder, anchor)), last, anchor.secret):
         last = step.link
         _note(findings, step, anchor)
+        compared.add(step.link, _removed_in(step))
         is_anchored = is_anchored or step.link == Link(anchor.count, anchor.hash)
     _compare_end(findings, last, anchor, is_anchored=is_anchored)
     _compare_made(findings, last, anchor, made)
+    findings.problems += compared.problems(last)
+    findings.notes += compared.notes()
+    if findings.summed:
+        findings.notes.append(f"{findings.summed} refusals are summed up; the log has no record of each")
     if len(findings.problems) > MOST_PROBLEMS:
         findings.problems[MOST_PROBLEMS:] = [f"and {len(findings.problems) - MOST_PROBLEMS} more"]
     return findings
@@ -190,6 +205,14 @@ def _note(findings: Findings, step: Step, anchor: Anchor) -> None:
     else:
         findings.records += 1
         _note_lost(findings, step)
+        if _SUMMED in step.line.content:
+            findings.summed += _decode(step.line.content).summed
+
+
+def _removed_in(step: Step) -> Record | None:
+    if step.problem or step.is_torn or _REMOVED not in step.line.content:
+        return None
+    return _decode(step.line.content)
 
 
 def _note_lost(findings: Findings, step: Step) -> None:
@@ -229,6 +252,10 @@ def _compare_made(findings: Findings, last: Link, anchor: Anchor, made: Made | N
             findings.notes.append("records may be missing at the end: there is no file that counts what was made")
         return
     findings.missing = max(0, made.count - max(last.count, anchor.count))
+    if anchor.is_open and made.summing:
+        summing = min(made.summing, findings.missing)
+        findings.missing -= summing
+        findings.notes.append(f"{summing} refusals are being summed up; they are lost if the server was killed")
     findings.lost += findings.missing
     if findings.missing:
         findings.losses.append(

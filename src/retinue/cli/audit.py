@@ -1,17 +1,22 @@
 """`retinue audit`: is the log what was written, what became of a request, who used how much."""
 
+import sys
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinue.cli.flags import AsJson, Store, setting
+from retinue.cli.flags import AsJson, Store, flag, setting
 from retinue.cli.groups import group
 from retinue.cli.output import print_json
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retinue.access.heads import Head
     from retinue.access.verification import Findings
     from retinue.store.base import Anchor
 
@@ -26,12 +31,19 @@ Folder = Annotated[str, setting("audit_folder")]
 
 @app.command()
 def verify(
-    store: Store = default_of("store"), audit_folder: Folder = default_of("audit_folder"), as_json: AsJson = False
+    store: Store = default_of("store"),
+    audit_folder: Folder = default_of("audit_folder"),
+    head: Annotated[
+        str, flag("head", "Heads to compare with: a file of them, - for standard input, or one head.")
+    ] = "",
+    as_json: AsJson = False,
 ) -> None:
-    """Compare the log with what the store knows of it. Exit code 1 if anything was changed, removed or added; else 3 if
-    records are known to be lost.
+    """Compare the log with what the store knows of it, and with heads that were kept elsewhere.
+
+    Exit code 1 if anything was changed, removed or added; else 3 if records are known to be lost.
     """
-    findings = _findings(store, _existing(store, audit_folder))
+    heads = _heads_in(head) if head else []
+    findings = _findings(store, _existing(store, audit_folder), heads)
     if as_json:
         print_json(findings)
     else:
@@ -55,16 +67,53 @@ def show(
     store: Store = default_of("store"),
     audit_folder: Folder = default_of("audit_folder"),
 ) -> None:
-    """Print what is remembered of one request, as JSON."""
+    """Print what is remembered of one request, as JSON; of a refusal that was summed up, the sums of its second."""
+    from retinue.access.refusals import may_hold
     from retinue.access.verification import records_of
     from retinue.errors import InputError
 
     folder = _existing(store, audit_folder)
-    found = [each for each in records_of(folder, _anchor(store)) if each.is_request and each.log_id == log_id]
-    if not found:
+    found, sums = [], []
+    for record in records_of(folder, _anchor(store)):
+        if record.is_request and record.log_id == log_id and not record.summed:
+            found.append(record)
+        elif record.summed and may_hold(record, log_id):
+            sums.append(record)
+    if not found and not sums:
         raise InputError(f"log_id {log_id}: is not in the audit log of {store}")
-    for record in found:
+    if not found:
+        typer.echo("there is no record of this request alone; refusals of its second are summed up", err=True)
+    for record in found or sums:
         print_json(record)
+
+
+@app.command()
+def head(store: Store = default_of("store")) -> None:
+    """Print a signed head of the log, in one line to be kept elsewhere: `retinue audit verify --head` takes it."""
+    from retinue.access.chain import Link
+    from retinue.access.heads import signed_head
+    from retinue.clock import SystemClock
+
+    anchor = _anchor(store)
+    print_json(signed_head(Link(anchor.count, anchor.hash), SystemClock().now(), anchor.secret))
+
+
+@app.command("confirm-clock")
+def confirm_clock(store: Store = default_of("store")) -> None:
+    """Confirm that this machine's clock is right, after a long stop or a jump: then old files and tokens go again."""
+    from retinue import assemble
+    from retinue.access import trusted_time
+    from retinue.clock import SystemClock
+    from retinue.errors import InputError
+
+    now, files = SystemClock().now(), assemble.time_files(store, _anchor(store).secret)
+    try:
+        trusted_time.confirm_clock(files, now)
+    except OSError as error:
+        raise InputError(f"{files.confirmed}: cannot be written: {error.strerror}") from error
+    typer.echo(
+        f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC is confirmed; a server takes it within a minute"
+    )
 
 
 @app.command()
@@ -97,7 +146,7 @@ def usage(
     Console(markup=False, highlight=False).print(table)
 
 
-def _findings(store: str, folder: Path) -> "Findings":
+def _findings(store: str, folder: Path, heads: "Sequence[Head]") -> "Findings":
     """What verification finds. The server may write, and let old files go, while they are read: then they are again."""
     import asyncio
 
@@ -108,14 +157,28 @@ def _findings(store: str, folder: Path) -> "Findings":
         with closing(assemble.open_access(store)) as access:
             for _ in range(_MOST_TRIES):
                 anchor = await access.audit_anchor()
-                findings = verify_log(folder, anchor)
+                findings = verify_log(folder, anchor, heads)
                 if findings.missing:
                     await asyncio.sleep(_PAUSE_SECONDS)
                 elif not findings.problems or anchor == await access.audit_anchor():
                     return findings
-            return verify_log(folder, await access.audit_anchor())
+            return verify_log(folder, await access.audit_anchor(), heads)
 
     return asyncio.run(main())
+
+
+def _heads_in(source: str) -> "list[Head]":
+    """The heads that a flag gives: itself, or the content of a file."""
+    from retinue.access.heads import heads_in
+    from retinue.errors import InputError
+
+    if source.lstrip().startswith("{"):
+        return heads_in(source, "--head")
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--head {source}: cannot be read: {error}") from error
+    return heads_in(text, f"--head {source}")
 
 
 def _anchor(store: str) -> "Anchor":

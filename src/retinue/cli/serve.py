@@ -18,6 +18,7 @@ def serve(
     audit_file_mib: Annotated[int, setting("audit_file_mib")] = default_of("audit_file_mib"),
     audit_file_hours: Annotated[int, setting("audit_file_hours")] = default_of("audit_file_hours"),
     audit_keep_days: Annotated[int, setting("audit_keep_days")] = default_of("audit_keep_days"),
+    audit_max_mib: Annotated[int, setting("audit_max_mib")] = default_of("audit_max_mib"),
     sandbox: Annotated[bool, setting("sandbox")] = default_of("sandbox"),
     faults: Annotated[str, setting("faults")] = default_of("faults"),
     fault_seed: Annotated[int, setting("fault_seed")] = default_of("fault_seed"),

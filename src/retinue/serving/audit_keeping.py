@@ -1,4 +1,4 @@
-"""The keeper's side of the audit: takes records, writes the log, moves its anchor in the store, lets old files go."""
+"""The keeper's side of the audit: takes records, writes the log, moves its anchor in the store, removes old files."""
 
 import asyncio
 import logging
@@ -9,7 +9,11 @@ import msgspec
 from msgspec import structs
 
 from retinue.access.audit import Record
+from retinue.access.chain import Link
 from retinue.access.record_counters import RecordCounters
+from retinue.access.refusals import RefusalSums, Summary
+from retinue.access.retention import Removable
+from retinue.access.space import Room, Space
 from retinue.access.tally import Tally
 from retinue.access.trail import Trail, without_oldest
 from retinue.clock import Clock
@@ -27,20 +31,44 @@ class AuditKeeping:
     """Writes the audit log and keeps it anchored. It is an `Outbox` for the keeper's own records."""
 
     def __init__(
-        self, trail: Trail, anchor: Anchor, store: AuditStore, tally: Tally, counters: RecordCounters, clock: Clock
+        self,
+        trail: Trail,
+        anchor: Anchor,
+        store: AuditStore,
+        tally: Tally,
+        counters: RecordCounters,
+        room: Room,
+        clock: Clock,
     ) -> None:
         self._trail = trail
         self._counters = counters
         self._clock = clock
         self._anchor = anchor
         self._store = store
+        self._moving = asyncio.Lock()
         self._tally = tally
+        self._sums = RefusalSums(clock)
+        self._room = room
         self.is_full = False
 
     @property
     def count(self) -> int:
         """How many records were ever written."""
         return self._trail.written.count
+
+    @property
+    def summed(self) -> int:
+        """How many refusals were summed up since the start of this process."""
+        return self._sums.total
+
+    @property
+    def space(self) -> Space:
+        """The room of the log when it was measured last."""
+        return self._room.space
+
+    def measure(self) -> None:
+        """Measure the room of the log again. Raises `OSError` or `StoreError`."""
+        self._room.update(self._trail.bytes_written)
 
     async def begin(self) -> None:
         """Say in the store that records may come after the last that it knows of."""
@@ -69,30 +97,46 @@ class AuditKeeping:
 
     def _write(self, records: Sequence[bytes]) -> None:
         self._tally.add(records)
+        single = self._sums.screen(records)
+        self._take_sums(self._sums.due())
         self.is_full = True
-        self._trail.write(records)
+        self._trail.write(single)
+        self._room.require(self._trail.bytes_written)
         self.is_full = False
+
+    def _take_sums(self, summaries: Sequence[Summary]) -> None:
+        for summary in summaries:
+            self._trail.add_summed(summary)
+        self._counters.note_summing(self._sums.pending)
 
     def flush(self) -> None:
         """Write what could not be written before. Raises `OSError`."""
         self._trail.flush()
+        self._room.require(self._trail.bytes_written)
         self.is_full = False
 
     async def settle(self) -> None:
-        """Make the log durable up to now, then let the store know; and let go what is too old."""
+        """Write sums that are due, make the log durable up to now, then let the store know."""
+        self._take_sums(self._sums.due())
+        with suppress(OSError):  # told with the next batch that cannot be written
+            self.flush()
         if self._trail.leave_removed_file():
             _LOGGER.error("a file of the audit log was removed; see `retinue audit verify`")
         if self._trail.written.count == self._counters.made.count:
             self._counters.note_complete(self._clock.now())
         if self._trail.written.count != self._anchor.count:
             await self._move(is_open=True)
-        expired = self._trail.expired()
-        if expired is not None:
-            path, last = expired
-            if last is not None:
-                self._anchor = without_oldest(self._anchor, last)
-                await self._store.move_audit_anchor(self._anchor)
-            path.unlink(missing_ok=True)
+
+    async def remove(self, file: Removable, now: int) -> bool:
+        """Remove an old file, once a record and the store say so; returns whether that was possible."""
+        if self._trail.has_unwritten:
+            return False
+        if file.content is not None:
+            self._counters.count_own()
+            self._trail.write([_encode(Record(now, "", "keeper", 0, "removed", 0, "", removed=file.content))])
+            await self._move(is_open=True, last_removed=file.last)
+        file.path.unlink(missing_ok=True)
+        return True
 
     async def finish(self, *, is_complete: bool) -> bool:
         """Close the log; returns whether it holds everything that was made.
@@ -100,6 +144,7 @@ class AuditKeeping:
         Only if all came and is written does the store take what is there for the end. What is lost stays counted, and
         the next start writes that into the log, if it cannot be written now.
         """
+        self._take_sums(self._sums.close_window())
         missing = self._counters.made.count - self._counters.received
         if is_complete:
             self._counters.receive_all()
@@ -128,12 +173,15 @@ class AuditKeeping:
             _LOGGER.error("%d audit records are lost, made between %d and now", lost, since)
             self._trail.add_lost(lost, since)
 
-    async def _move(self, *, is_open: bool) -> None:
-        last = self._trail.written
-        await asyncio.to_thread(self._sync)
-        anchor = structs.replace(self._anchor, count=last.count, hash=last.hash, is_open=is_open)
-        await self._store.move_audit_anchor(anchor)
-        self._anchor = anchor
+    async def _move(self, *, is_open: bool, last_removed: Link | None = None) -> None:
+        async with self._moving:
+            last = self._trail.written
+            await asyncio.to_thread(self._sync)
+            anchor = structs.replace(self._anchor, count=last.count, hash=last.hash, is_open=is_open)
+            if last_removed is not None:
+                anchor = without_oldest(anchor, last_removed)
+            await self._store.move_audit_anchor(anchor)
+            self._anchor = anchor
 
     def _sync(self) -> None:
         self._trail.sync()

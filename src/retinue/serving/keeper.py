@@ -12,8 +12,11 @@ from retinue import assemble
 from retinue.access.audit import Auditor
 from retinue.access.quotas import Quotas
 from retinue.access.recount import Recount
+from retinue.access.retention import newest_time
+from retinue.access.space import Room
 from retinue.access.tally import Tally
 from retinue.access.trail import Keeping, Trail
+from retinue.access.trusted_time import TrustedTime
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.faults import SharedFaults
@@ -22,6 +25,7 @@ from retinue.serving.audit_keeping import ANCHOR_SECONDS, AuditKeeping
 from retinue.serving.audit_socket import SocketInbox
 from retinue.serving.child import live, serve_until_stopped
 from retinue.serving.graph_thread import GraphThread
+from retinue.serving.retaining import Retention
 from retinue.serving.station import Station
 from retinue.serving.token import token_of
 from retinue.settings import Settings
@@ -35,7 +39,6 @@ from retinue.web.management_faults import fault_routes
 from retinue.web.management_front import ManagementApplication
 from retinue.web.metrics import Measures, metrics_page
 
-FORGET_SECONDS = 60
 TIDY_SECONDS = 1
 RECOUNT_SECONDS = 1  # above what a worker waits before it sends its records
 
@@ -53,20 +56,23 @@ async def keep(station: Station) -> bool:
         closing(GraphThread(lambda: assemble.open_graph_writer(settings.store, clock))) as graph,
     ):
         tally = Tally()
+        anchor = await access.audit_anchor()
         audit = await _begun_audit(station, access, clock, tally)
+        retention = _retention(settings, anchor.secret, audit, access, clock)
         inbox = SocketInbox(station.open_audit(), audit.take, audit.flush)
         chores = [
-            asyncio.create_task(_forget(access, clock)),
+            asyncio.create_task(retention.run()),
             asyncio.create_task(_tidy(graph, clock)),
             asyncio.create_task(_settle(audit, ledger)),
             asyncio.create_task(_recount(audit, ledger, access, settings, clock)),
         ]
-        house = _House(settings, clock, access, graph, audit, tally)
+        house = _House(settings, clock, access, graph, audit, tally, retention.trusted)
         application = await house.application(Quotas(ledger, clock), station.open_faults())
         await serve_until_stopped(management_server(application), station)
         for chore in chores:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
+        retention.finish()
         return await audit.finish(is_complete=await inbox.finish())
 
 
@@ -85,6 +91,7 @@ class _House:
         graph: GraphThread,
         audit: AuditKeeping,
         tally: Tally,
+        trusted: TrustedTime,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -92,6 +99,7 @@ class _House:
         self._graph = graph
         self._audit = audit
         self._tally = tally
+        self._trusted = trusted
         self._apply_lag: int | None = None
 
     async def application(self, quotas: Quotas, faults: SharedFaults | None) -> ManagementApplication:
@@ -126,24 +134,33 @@ class _House:
             assemble.open_graph(self._settings.store, self._clock).close()
         except (StoreError, StoreUnavailable) as error:
             return f"store unavailable: {error}"
-        return "the audit log cannot be written" if self._audit.is_full else ""
+        if self._audit.is_full:
+            return "the audit log cannot be written"
+        return self._audit.space.warning if self._audit.space.is_critical else ""
 
     def _measure(self) -> Measures:
         sizes = {path.name: path.stat().st_size for path in assemble.store_files(self._settings.store)}
-        return Measures(sizes, self._apply_lag, self._audit.count)
+        return Measures(
+            sizes, self._apply_lag, self._audit.count, self._audit.space, self._audit.summed, self._trusted.doubted()
+        )
 
 
 async def _begun_audit(station: Station, access: AuditStore, clock: Clock, tally: Tally) -> AuditKeeping:
     settings = station.settings
     anchor = await access.audit_anchor()
-    keeping = Keeping(
-        settings.audit_file_mib * _MIB, settings.audit_file_hours * _HOUR, settings.audit_keep_days * 24 * _HOUR
-    )
+    keeping = Keeping(settings.audit_file_mib * _MIB, settings.audit_file_hours * _HOUR)
     folder = assemble.audit_folder(settings.store, settings.audit_folder)
     trail = Trail(folder, anchor, keeping, clock.now)
-    audit = AuditKeeping(trail, anchor, access, tally, station.open_counters(), clock)
+    room = Room(folder, settings.audit_max_mib * _MIB)
+    audit = AuditKeeping(trail, anchor, access, tally, station.open_counters(), room, clock)
     await audit.begin()
     return audit
+
+
+def _retention(settings: Settings, secret: bytes, audit: AuditKeeping, access: AccessStore, clock: Clock) -> Retention:
+    folder = assemble.audit_folder(settings.store, settings.audit_folder)
+    trusted = TrustedTime(assemble.time_files(settings.store, secret), clock, lambda: newest_time(folder))
+    return Retention(folder, settings.audit_keep_days * 24 * _HOUR, trusted, audit, access, clock)
 
 
 async def _settle(audit: AuditKeeping, ledger: OpenLedger) -> None:
@@ -174,16 +191,6 @@ async def _recount(
         except Exception:  # a chore that ended without a word would be missed too late
             _LOGGER.exception("damaged counters of quotas stay refused for now")
         await asyncio.sleep(RECOUNT_SECONDS)
-
-
-async def _forget(access: AccessStore, clock: Clock) -> None:
-    """Expired tokens are refused anyway; this only keeps the file small."""
-    while True:
-        try:
-            await access.forget_tokens(clock.now())
-        except StoreUnavailable as error:
-            _LOGGER.warning("expired tokens stay for now: %s", error)
-        await asyncio.sleep(FORGET_SECONDS)
 
 
 async def _tidy(graph: GraphThread, clock: Clock) -> None:

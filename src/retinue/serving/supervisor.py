@@ -211,10 +211,11 @@ def _require_usable(settings: Settings) -> None:
         ("image-mib", settings.image_mib, MOST_IMAGE_MIB),
         ("max-connections", settings.max_connections, MOST_CONNECTIONS),
         ("audit-file-mib", settings.audit_file_mib, MOST_AUDIT_MIB),
+        ("audit-max-mib", settings.audit_max_mib, MOST_AUDIT_MIB),
         ("audit-file-hours", settings.audit_file_hours, MOST_AUDIT_HOURS),
         ("audit-keep-days", settings.audit_keep_days, MOST_AUDIT_DAYS),
     ):
-        least = 0 if flag in {"audit-keep-days", "image-mib"} else 1
+        least = 0 if flag in {"audit-keep-days", "audit-max-mib", "image-mib"} else 1
         if not least <= count <= most:
             raise InputError(f"--{flag} {count}: expected {least} to {most}")
     for name, word, known in (

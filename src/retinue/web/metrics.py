@@ -12,17 +12,23 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from retinue.access.space import Space
 from retinue.access.tally import BUCKETS, Tally
 
 _QUOTA_CODES = ("daily_quota_limit_exceeded", "rate_limit_exceeded")
 
 
 class Measures(Struct, frozen=True):
-    """What is measured when somebody asks: bytes of each file of the store, and how far behind events were."""
+    """What is measured for a scrape: bytes of each file of the store, how far behind events were, the audit log's
+    records, room and refusals that were summed up, and by how much the clock is ahead of what can be confirmed.
+    """
 
     store_bytes: dict[str, int]
     apply_lag_seconds: int | None
     audit_records: int
+    audit_space: Space
+    summed_refusals: int
+    doubted_seconds: int
 
 
 def metrics_page(tally: Tally, measure: Callable[[], Measures]) -> Callable[[], bytes]:
@@ -83,6 +89,19 @@ def _of_the_house(measures: Measures) -> Iterator[Metric]:
         size.add_metric([name], count)
     yield size
     yield GaugeMetricFamily("retinue_audit_records", "Records in the audit log.", value=measures.audit_records)
+    yield from _of_the_audit_log(measures)
     if measures.apply_lag_seconds is not None:
         text = "How far the latest of the events received last lay behind the time of its receipt."
         yield GaugeMetricFamily("retinue_apply_lag_seconds", text, value=measures.apply_lag_seconds)
+
+
+def _of_the_audit_log(measures: Measures) -> Iterator[Metric]:
+    space = measures.audit_space
+    yield GaugeMetricFamily("retinue_audit_bytes", "Bytes of the audit log.", value=space.log_bytes)
+    if space.max_bytes:
+        yield GaugeMetricFamily("retinue_audit_max_bytes", "Bound of the audit log in bytes.", value=space.max_bytes)
+    yield GaugeMetricFamily("retinue_audit_disk_free_bytes", "Bytes free for the audit log.", value=space.free_bytes)
+    text = "Refusals that the audit log has in sums, not one by one."
+    yield CounterMetricFamily("retinue_audit_refusals_summed", text, value=measures.summed_refusals)
+    text = "By how much the clock is ahead of the time that has certainly passed, if by more than a day."
+    yield GaugeMetricFamily("retinue_clock_doubted_seconds", text, value=measures.doubted_seconds)

@@ -1,0 +1,91 @@
+"""Which file of the audit log is old enough to be removed, and what is in it.
+
+Times in records are only as good as the clock was. Those later than now, or before there was such a log, are known to
+be wrong, and a clock that was behind must not make other records look old. So a file is as old as the newest of its
+credible times and of the first credible time after it.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from retinue.access.audit import Record, Removed
+from retinue.access.chain import BrokenChain, Link, link_in
+from retinue.access.verification import Line, files_of, lines_of
+
+_TAIL_BYTES = 64 * 1024
+_EARLIEST = 1_577_836_800  # 2020; a machine without a clock of its own starts in an earlier year
+
+_decode = msgspec.json.Decoder(Record).decode
+
+
+class Removable(Struct, frozen=True):
+    """A file that is old enough, and what is removed with it; None if it holds no record."""
+
+    path: Path
+    content: Removed | None
+
+    @property
+    def last(self) -> Link | None:
+        """The last record in the file."""
+        return None if self.content is None else Link(self.content.last, bytes.fromhex(self.content.hash))
+
+
+def oldest_removable(folder: Path, now: int, keep_seconds: int) -> Removable | None:
+    """Return the oldest file of the log if all of it is older than what is kept. The newest file always stays.
+
+    A file that is not as it was written stays, too, for those who will look into that. Raises `StoreError`.
+    """
+    paths = files_of(folder)
+    try:
+        after = next(_credible(_first_times(paths[1:]), now), None)
+        if after is None or after > now - keep_seconds:
+            return None
+        content = _content_of(paths[0])
+        times = [after, *_credible((_time_in(line) for line in lines_of(paths[:1]) if line.is_whole), now)]
+    except (BrokenChain, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return Removable(paths[0], content) if max(times) <= now - keep_seconds else None
+
+
+def newest_time(folder: Path) -> int | None:
+    """Return the time of the last record that can be read; None without one."""
+    for path in reversed(files_of(folder)):
+        with suppress(OSError), path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            for line in reversed(file.read().split(b"\n")):
+                with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                    return _decode(line).time
+    return None
+
+
+def _first_times(paths: list[Path]) -> Iterator[int]:
+    for path in paths:
+        for line in lines_of([path]):
+            if line.is_whole:
+                yield _time_in(line)
+            break
+
+
+def _credible(times: Iterable[int], now: int) -> Iterator[int]:
+    return (time for time in times if _EARLIEST <= time <= now)
+
+
+def _content_of(path: Path) -> Removed | None:
+    content: Removed | None = None
+    for line in lines_of([path]):
+        if not line.is_whole:
+            continue
+        record, link = _decode(line.content), link_in(line.content)
+        time = record.time
+        before = content or Removed(link.count - record.stands_for + 1, 0, "", time, time)
+        oldest, newest = min(before.oldest, time), max(before.newest, time)
+        content = Removed(before.first, link.count, link.hash.hex(), oldest, newest)
+    return content
+
+
+def _time_in(line: Line) -> int:
+    return _decode(line.content).time

@@ -1,0 +1,145 @@
+"""The time that decides what is destroyed: the wall clock, as far as a second clock confirms it.
+
+A wall clock that jumps ahead must not make records look old. So time counts only if it passed on the machine's other
+clock, too, which measures how long it has been running. Over a restart at most `SLACK_SECONDS` are believed; the rest
+needs an operator who confirms the clock. The time reached so far is kept in a file, under a keyed hash.
+"""
+
+import contextlib
+import hmac
+import logging
+import os
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from retinue.clock import Clock
+from retinue.durable import sync
+
+SLACK_SECONDS = 86_400
+SAVE_SECONDS = 3600
+
+_MODE = 0o600
+_PERSON = b"retinue-clock"
+_LOGGER = logging.getLogger("retinue.retention")
+
+
+class TimeFiles(Struct, frozen=True):
+    """The file with the trusted time, and the file by which an operator confirms the clock."""
+
+    trusted: Path
+    confirmed: Path
+    secret: bytes
+
+
+class TrustedTime:
+    """A clock for decisions that destroy. It never runs ahead of either of the machine's clocks."""
+
+    def __init__(self, files: TimeFiles, clock: Clock, newest_record: Callable[[], int | None]) -> None:
+        self._files = files
+        self._clock = clock
+        self._is_doubt_logged = False
+        self._saved = _read(files.trusted, files.secret)
+        reached = self._saved if self._saved is not None else newest_record()
+        self._start_from(reached if reached is not None else clock.now())
+
+    def now(self) -> int:
+        """Return the Unix second up to which time has certainly passed."""
+        return min(self._clock.now(), self._reached())
+
+    def doubted(self) -> int:
+        """Return by how many seconds the wall clock is ahead of what can be confirmed; 0 within the slack."""
+        ahead = self._clock.now() - self._reached()
+        return ahead if ahead > SLACK_SECONDS else 0
+
+    def update(self) -> None:
+        """Take a confirmation if there is one, log a doubt once, and save the time. Raises `OSError`."""
+        self._take_confirmation()
+        doubted = self.doubted()
+        if doubted and not self._is_doubt_logged:
+            _LOGGER.warning(
+                "the clock is %.1f days ahead of the time that has certainly passed; old audit files and expired "
+                "tokens are kept that much longer. If the clock is right, run `retinue audit confirm-clock`",
+                doubted / 86_400,
+            )
+        self._is_doubt_logged = doubted > 0
+        reached = self._reached()
+        if self._saved is None or abs(reached - self._saved) >= SAVE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Save the time. Raises `OSError`."""
+        reached = self._reached()
+        _write(self._files.trusted, self._files.secret, reached)
+        self._saved = reached
+
+    def _reached(self) -> int:
+        return self._start + int(self._clock.uptime() - self._started)
+
+    def _start_from(self, second: int) -> None:
+        """Go on from a second, or from the wall clock if that is not too far ahead of it."""
+        now = self._clock.now()
+        self._start = now if second < now <= second + SLACK_SECONDS else second
+        self._started = self._clock.uptime()
+
+    def _take_confirmation(self) -> None:
+        confirmed = _read(self._files.confirmed, self._files.secret)
+        if confirmed is None:
+            return
+        if abs(self._clock.now() - confirmed) <= SLACK_SECONDS:
+            self._start, self._started = self._clock.now(), self._clock.uptime()
+            self.save()
+            _LOGGER.warning("an operator has confirmed the clock")
+        else:
+            _LOGGER.warning("a confirmation of the clock is not for its present time, and is ignored")
+        self._files.confirmed.unlink(missing_ok=True)
+
+
+def confirm_clock(files: TimeFiles, now: int) -> None:
+    """Confirm that the clock is right. A server takes it within a minute, or at its next start. Raises `OSError`."""
+    _write(files.confirmed, files.secret, now)
+
+
+class _Content(Struct, forbid_unknown_fields=True):
+    time: int
+    mac: str
+
+
+def _read(path: Path, secret: bytes) -> int | None:
+    try:
+        content = msgspec.json.decode(path.read_bytes(), type=_Content)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        _LOGGER.warning("%s: cannot be read, and is left out of account", path)
+        return None
+    if not hmac.compare_digest(content.mac.encode(), _mac(content.time, path, secret).encode()):
+        _LOGGER.warning("%s: was changed or damaged, and is left out of account", path)
+        return None
+    return content.time
+
+
+def _write(path: Path, secret: bytes, time: int) -> None:
+    """Replace the file as a whole, so that no crash leaves a part of it."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        descriptor = os.open(unfinished, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, _MODE)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(_Content(time, _mac(time, path, secret))) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
+    sync(path.parent)
+
+
+def _mac(time: int, path: Path, secret: bytes) -> str:
+    """Bind a time to the file it is for, so that neither file can take the place of the other."""
+    content = b"%b %d" % (os.fsencode(path.suffix), time)
+    return blake2b(content, key=secret, digest_size=20, person=_PERSON).hexdigest()

@@ -1,0 +1,157 @@
+"""Signed heads of the audit log, and the log compared with them."""
+
+import json
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from retinue import assemble
+from retinue.access.audit import Record, Removed
+from retinue.access.chain import BEGINNING, Link, next_link
+from retinue.access.heads import Head, heads_in, signed_head
+from retinue.access.trail import Trail, without_oldest
+from retinue.access.verification import files_of, verify
+from retinue.errors import InputError
+from retinue.store.base import Anchor
+from test_audit import BIG, SECRET, new_anchor, record, written
+from test_cli import retinue
+
+NOW = 1_700_000_000
+
+
+def links_of(folder: Path) -> list[Link]:
+    """The links of a log, from its beginning."""
+    links = [BEGINNING]
+    for path in files_of(folder):
+        for line in path.read_bytes().splitlines():
+            links.append(next_link(line, links[-1], SECRET))
+    return links
+
+
+def problems(folder: Path, anchor: Anchor, *heads: Head) -> list[str]:
+    """What is wrong with a log that is compared with heads."""
+    return verify(folder, anchor, heads).problems
+
+
+def test_every_head_of_its_own_fits_a_log(tmp_path: Path) -> None:
+    """From the empty log to the last record, all at once and each alone."""
+    anchor = written(tmp_path, [5, 7, 3])
+    heads = [signed_head(link, NOW, SECRET) for link in links_of(tmp_path)]
+
+    assert 16 == len(heads)
+    assert [] == problems(tmp_path, anchor, *heads)
+    for head in heads:
+        assert [] == problems(tmp_path, anchor, head)
+
+
+def test_a_rewritten_history_does_not_fit(tmp_path: Path) -> None:
+    """With the store's secret and a store that knows nothing else: other records, fewer records, none."""
+    folder, other = tmp_path / "a", tmp_path / "b"
+    written(folder, [6])
+    head = signed_head(links_of(folder)[5], NOW, SECRET)
+    forged = new_anchor()
+    with closing(Trail(other, forged, BIG, lambda: NOW)) as trail:
+        trail.write([record(number if number != 2 else 77) for number in range(1, 9)])
+        forged = replace(forged, count=trail.written.count, hash=trail.written.hash)
+    assert [] == problems(other, forged)
+    (problem,) = problems(other, forged, head)
+    assert "the log has another record there: it was rewritten" in problem
+    short = written(tmp_path / "c", [4])
+    assert [] == problems(tmp_path / "c", short)
+    assert "the end is missing: the last record is 4" in problems(tmp_path / "c", short, head)[0]
+    assert "the end is missing: the last record is 0" in problems(tmp_path / "d", new_anchor(), head)[0]
+
+
+def test_a_head_cannot_be_made_up_or_changed(tmp_path: Path) -> None:
+    """Any other number, hash, time or signature, and any other secret, is named, also if the log would fit."""
+    anchor = written(tmp_path, [6])
+    links = links_of(tmp_path)
+    head = signed_head(links[5], NOW, SECRET)
+    others = [replace(head, records=4, hash=links[4].hash.hex()), replace(head, time=NOW + 1)]
+    others += [replace(head, mac="0" * 40), signed_head(links[5], NOW, bytes(32))]
+    for each in others:
+        assert ["was not made by this store, or was changed"] == [
+            problem.rpartition(": ")[2] for problem in problems(tmp_path, anchor, each)
+        ]
+
+
+def test_heads_of_removed_records_need_a_record_of_the_removal(tmp_path: Path) -> None:
+    """With it they are told as not comparable, the last of them compared; without it, or inside what is kept, not."""
+    anchor = written(tmp_path, [5, 5])
+    links = links_of(tmp_path)
+    heads = [signed_head(link, NOW, SECRET) for link in links]
+    removed = Removed(1, 5, links[5].hash.hex(), NOW, NOW)
+    with closing(Trail(tmp_path, anchor, BIG, lambda: NOW)) as trail:
+        trail.write([msgspec.json.encode(Record(NOW, "", "keeper", 0, "removed", 0, "", removed=removed))])
+        told = without_oldest(replace(anchor, count=trail.written.count, hash=trail.written.hash), links[5])
+    files_of(tmp_path)[0].unlink()
+
+    found = verify(tmp_path, told, heads)
+    assert [] == found.problems
+    assert "records 1 to 5 were removed for their age" in found.notes[0]
+    assert [1, 2, 3, 4] == [n for n in range(11) if any(f", record {n}: " in note for note in found.notes[1:])]
+    wrong = signed_head(Link(5, bytes(20)), NOW, SECRET)
+    assert "rewritten" in problems(tmp_path, told, wrong)[0]
+    last = files_of(tmp_path)[-1]
+    last.write_bytes(b"")
+    untold = replace(told, count=10, hash=links[10].hash)
+    assert 4 == sum("no record says that it was removed" in each for each in problems(tmp_path, untold, *heads))
+
+
+LINE = '{"records":1,"hash":"' + "0" * 40 + '","time":5,"mac":"x"}'
+
+
+def test_heads_are_read_as_logs_keep_them() -> None:
+    """One in each line, after whatever syslog puts before it; empty lines do not matter."""
+    head = Head(1, "0" * 40, 5, "x")
+    assert [head] == heads_in(LINE, "x")
+    assert [head, head] == heads_in(f"Nov 30 10:00:00 host retinue[7]: {LINE}\r\n\n{LINE}\n", "x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "nonsense",
+        "{",
+        LINE[:-1],
+        LINE.replace("0" * 40, "0" * 39),
+        LINE.replace("0" * 40, "zz" * 20),
+        LINE.replace('"records":1', '"records":-1'),
+        LINE.replace('"records":1', '"records":"1"'),
+        LINE.replace('"time":5', '"time":999999999999999'),
+        LINE.replace('"mac"', '"mak"'),
+        LINE.replace("x", "\ud800"),
+        f"{LINE}\n{LINE}x",
+    ],
+)
+def test_what_is_no_head_is_named(text: str) -> None:
+    """With the line, and where heads come from."""
+    with pytest.raises(InputError, match="expected what `retinue audit head` prints"):
+        heads_in(text, "heads.txt")
+
+
+def test_the_commands_print_and_take_heads(store_path: Path, tmp_path: Path) -> None:
+    """As text, from a file, from standard input; exit code 1 if the log does not fit, 2 if it is none."""
+    assemble.create_store(str(store_path))
+    head = retinue("audit", "head", "--store", store_path).stdout
+    assert (1, 0) == (head.count("\n"), json.loads(head)["records"])
+    kept = tmp_path / "heads.txt"
+    kept.write_text(head * 2)
+    for source in (head, kept):
+        done = retinue("audit", "verify", "--store", store_path, "--head", source)
+        assert (0, "0 records, as they were written\n") == (done.returncode, done.stdout), done
+    command = [sys.executable, "-m", "retinue", "audit", "verify", "--store", str(store_path), "--head", "-"]
+    assert 0 == subprocess.run(command, input=head.encode(), capture_output=True, check=False).returncode
+    changed = json.dumps({**json.loads(head), "time": 1})
+    done = retinue("audit", "verify", "--store", store_path, "--head", changed)
+    assert (1, True) == (done.returncode, "was not made by this store, or was changed" in done.stdout)
+    for bad in ("{}", tmp_path / "none", tmp_path):
+        done = retinue("audit", "verify", "--store", store_path, "--head", bad)
+        assert (2, "") == (done.returncode, done.stdout)

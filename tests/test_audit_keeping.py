@@ -1,0 +1,316 @@
+"""The keeper's side of the audit log: what it removes, sums up and bounds, on a real store."""
+
+import asyncio
+import json
+import os
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from frozen_clock import FrozenClock
+from retinue import assemble
+from retinue.access.audit import Record
+from retinue.access.clients import digest_of
+from retinue.access.record_counters import RecordCounters, WorkerCounter, open_counters
+from retinue.access.refusals import BURST, WINDOW_SECONDS
+from retinue.access.retention import newest_time
+from retinue.access.space import DISK_BYTES_THAT_COUNT, Room, Space
+from retinue.access.tally import Tally
+from retinue.access.trail import Keeping, Trail
+from retinue.access.trusted_time import TrustedTime, confirm_clock
+from retinue.access.usage import usage_of
+from retinue.access.verification import Findings, files_of, records_of, verify
+from retinue.model import TOKEN_SECONDS, Client
+from retinue.serving.audit_keeping import AuditKeeping
+from retinue.serving.audit_socket import Batch
+from retinue.serving.retaining import Retention
+from retinue.store.base import Anchor
+from test_cli import retinue
+
+DAY = 86_400
+KEEP = 30 * DAY
+LOG_ID = "20231114221320" + "0" * 20
+
+
+class House:
+    """A keeper's audit log and retention, on a real store, without its listener."""
+
+    def __init__(self, store: Path, clock: FrozenClock, max_bytes: int = 0) -> None:
+        self.store, self.clock = str(store), clock
+        assemble.create_store(self.store)
+        self.access = assemble.open_access(self.store)
+        self.folder = assemble.audit_folder(self.store)
+        self.folder.mkdir(exist_ok=True)
+        descriptor = open_counters(self.folder)
+        self.counters = RecordCounters(descriptor)
+        os.close(descriptor)
+        self.counters.begin_run(clock.now())
+        self.worker: WorkerCounter = self.counters.of_worker(0)
+        self.time_files = assemble.time_files(self.store, asyncio.run(self.access.audit_anchor()).secret)
+        asyncio.run(self._begin(max_bytes))
+
+    async def _begin(self, max_bytes: int) -> None:
+        anchor = await self.access.audit_anchor()
+        self.trail = Trail(self.folder, anchor, Keeping(2**30, 1000), self.clock.now)
+        room = Room(self.folder, max_bytes)
+        self.audit = AuditKeeping(self.trail, anchor, self.access, Tally(), self.counters, room, self.clock)
+        await self.audit.begin()
+        trusted = TrustedTime(self.time_files, self.clock, lambda: newest_time(self.folder))
+        self.retention = Retention(self.folder, KEEP, trusted, self.audit, self.access, self.clock)
+        await self.retention.apply()
+
+    def take(self, status: int, count: int = 1, *, client: str = "", peer: str = "10.0.0.1") -> None:
+        """Have a worker make and send records."""
+        first = self.worker.made
+        code = "ok" if status == 200 else "access_token_invalid"
+        record = Record(self.clock.now(), LOG_ID, "following", status, code, 1, peer, client)
+        for _ in range(count):
+            self.worker.add()
+        self.audit.take(Batch(0, first, [msgspec.json.encode(record)] * count))
+
+    def apply(self) -> None:
+        """One round of retention."""
+        asyncio.run(self.retention.apply())
+
+    def settle(self) -> None:
+        """What happens once a second."""
+        asyncio.run(self.audit.settle())
+
+    def finish(self) -> bool:
+        """Stop in order."""
+        self.retention.finish()
+        is_complete = asyncio.run(self.audit.finish(is_complete=True))
+        self.access.close()
+        return is_complete
+
+    @property
+    def anchor(self) -> Anchor:
+        """What the store knows of the log."""
+        return asyncio.run(self.access.audit_anchor())
+
+    def verified(self) -> Findings:
+        """What verification finds."""
+        return verify(self.folder, self.anchor)
+
+    def has_token(self, token: str) -> bool:
+        """Whether the store has a token."""
+        return asyncio.run(self.access.find_grant(digest_of(token))) is not None
+
+    def add_token(self, token: str) -> None:
+        """Store a token of a new client."""
+
+        async def main() -> None:
+            client = Client(f"key-{token}", "", frozenset({"research.data.basic"}), self.clock.now())
+            added = await self.access.add_client(client, bytes(32))
+            await self.access.add_token(digest_of(token), added.id, self.clock.now() + TOKEN_SECONDS)
+
+        asyncio.run(main())
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    """A keeper with a new store."""
+    return House(tmp_path / "graph.db", FrozenClock())
+
+
+# What is destroyed
+
+
+def test_a_jump_of_the_clock_destroys_nothing_until_it_is_confirmed(house: House) -> None:
+    """Neither records nor tokens go, also over restarts; with an operator's confirmation both do, and that is told."""
+    house.add_token("t")
+    for _ in range(2):
+        house.take(200, 3, client="a")
+        house.clock.advance(2000)
+    house.clock.jump(400 * DAY)
+    house.take(200, 3, client="a")
+    house.apply()
+    assert (3, True) == (len(files_of(house.folder)), house.has_token("t"))
+    house.finish()
+    house = House(Path(house.store), house.clock)
+    house.take(200, client="a")
+    house.apply()
+    assert (4, True) == (len(files_of(house.folder)), house.has_token("t"))
+    assert 400 * DAY == house.retention.trusted.doubted()
+
+    confirm_clock(house.time_files, house.clock.now())
+    house.apply()
+
+    assert (3, False) == (len(files_of(house.folder)), house.has_token("t"))
+    found = house.verified()
+    assert ([], 0) == (found.problems, found.lost)
+    assert "records 1 to 3 were removed for their age; last, at 2024-12-18T" in found.notes[0]
+    assert "records 1 to 3, 2023-11-14T22:13:20Z to 2023-11-14T22:13:20Z" in found.notes[0]
+    assert house.finish()
+    assert 0 == retinue("audit", "verify", "--store", house.store).returncode
+
+
+def test_time_that_passes_on_both_clocks_lets_old_files_and_tokens_go(house: House) -> None:
+    """Each removal has its record in the chain, which names the file's records and the hash of the last."""
+    house.add_token("t")
+    house.take(200, 3, client="a")
+    house.clock.advance(2000)
+    house.take(200, client="a")
+    expected = json.loads(files_of(house.folder)[0].read_text().splitlines()[-1])
+    house.clock.advance(KEEP)
+    house.apply()
+
+    assert not house.has_token("t")
+    (removal,) = [json.loads(line) for line in files_of(house.folder)[-1].read_text().splitlines()]
+    assert {"first": 1, "last": 3, "hash": expected["hash"]}.items() <= removal["removed"].items()
+    assert (1, 3) == (house.verified().records - 1, house.anchor.before_count)
+    assert [1] == [row.requests for row in usage_of(records_of(house.folder, house.anchor))]
+    assert house.finish()
+
+
+def test_a_removal_that_a_kill_interrupts_is_no_tampering(house: House) -> None:
+    """Wherever it is cut off: with the record only, or with the store's word but the file still there."""
+    house.take(200, 3, client="a")
+    house.clock.advance(2000)
+    house.take(200, client="a")
+    house.settle()
+    (old, _), before = files_of(house.folder), house.anchor
+    content = old.read_bytes()
+    house.clock.advance(KEEP)
+    house.apply()
+    after = house.anchor
+    old.write_bytes(content)
+
+    assert [] == verify(house.folder, after).problems
+    assert [] == verify(house.folder, before).problems
+
+
+def test_settling_and_removing_at_once_do_not_undo_each_other(house: House) -> None:
+    """The store never hears again of a beginning that was given up."""
+    for _ in range(6):
+        house.take(200, client="a")
+        house.clock.advance(2000)
+    house.clock.advance(KEEP)
+    house.take(200, client="a")
+
+    async def both() -> None:
+        await asyncio.gather(house.retention.apply(), *(house.audit.settle() for _ in range(20)))
+
+    asyncio.run(both())
+
+    assert ([], 5) == (house.verified().problems, house.anchor.before_count)
+
+
+def test_a_time_that_cannot_be_saved_keeps_nothing_from_going(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, removal goes on, and the time is saved once that is possible."""
+    house.add_token("t")
+    house.clock.advance(KEEP)
+    house.time_files.trusted.unlink()
+    obstacle = house.time_files.trusted.with_name("graph.clock.unfinished")
+    obstacle.mkdir()
+    house.apply()
+    assert not house.has_token("t")
+    assert "the time that was reached cannot be saved" in caplog.text
+    assert not house.time_files.trusted.exists()
+
+    obstacle.rmdir()
+    house.apply()
+    assert house.time_files.trusted.exists()
+    assert house.finish()
+
+
+# Sums of refusals
+
+
+def test_a_flood_of_refusals_is_summed_up_and_fully_counted(house: House) -> None:
+    """Few lines, the whole number in `usage` and in the chain, and `verify` and `show` say what became of the rest."""
+    for _ in range(100):
+        house.take(401, 100)
+        house.take(200, client="a")
+    house.clock.advance(WINDOW_SECONDS)
+    house.settle()
+    lines = sum(path.read_bytes().count(b"\n") for path in files_of(house.folder))
+    assert BURST + 100 + 1 == lines
+    assert 10_000 - BURST == house.audit.summed
+    found = house.verified()
+    assert (10_100, 0, []) == (found.records + found.summed - 1, found.lost, found.problems)
+    assert house.anchor.count == 10_100
+    assert house.finish()
+
+    shown = retinue("audit", "usage", "--store", house.store, "--json")
+    assert {"": 10_000, "a": 100} == {row["client"]: row["requests"] for row in json.loads(shown.stdout)}
+    told = retinue("audit", "verify", "--store", house.store)
+    assert (0, True) == (told.returncode, "9400 refusals are summed up" in told.stdout), told.stdout
+    shown = retinue("audit", "show", LOG_ID[:-1] + "A", "--store", house.store)
+    assert (0, 9400) == (shown.returncode, json.loads(shown.stdout)["summed"])
+    assert "refusals of its second are summed up" in shown.stderr
+    assert 2 == retinue("audit", "show", "2" + LOG_ID, "--store", house.store).returncode
+
+
+def test_sums_that_a_kill_takes_are_counted_as_lost(house: House) -> None:
+    """While they grow they are no loss; after a kill the next start writes their number into the chain."""
+    house.take(401, BURST + 50)
+    house.settle()
+    found = house.verified()
+    assert (0, 0, []) == (found.missing, found.lost, found.problems)
+    assert "50 refusals are being summed up; they are lost if the server was killed" in found.notes
+    os.close(house.trail._lock)  # the kernel does so at a kill
+    house.access.close()
+
+    house = House(Path(house.store), house.clock)
+    house.settle()
+
+    assert (50, 0) == (house.verified().lost, house.verified().missing)
+    assert house.finish()
+
+
+# The bound
+
+
+def test_a_log_that_reaches_its_bound_stops_requests_and_nothing_is_lost(tmp_path: Path) -> None:
+    """The last batch is written; the next has to wait until retention, or an operator, has made room."""
+    clock = FrozenClock()
+    house = House(tmp_path / "graph.db", clock, max_bytes=40_000)
+    house.take(200, 100, client="a")
+    clock.advance(2000)
+    with pytest.raises(OSError, match="--audit-max-mib"):
+        house.take(200, 100, client="a")
+    was_full = house.audit.is_full
+    assert was_full
+    assert house.audit.space.is_exhausted
+    with pytest.raises(OSError, match="--audit-max-mib"):
+        house.audit.flush()
+    house.settle()
+    assert ([], house.worker.made) == (house.verified().problems, house.anchor.count)
+    clock.advance(KEEP)
+    house.apply()
+    house.audit.flush()
+    house.take(200, 1, client="a")
+    assert not house.audit.is_full
+    assert house.finish()
+
+
+@pytest.mark.parametrize(
+    ("space", "warning", "is_critical"),
+    [
+        (Space(0, 0, 2**40, 2**42), "", False),
+        (Space(800, 1000, 2**40, 2**42), "at most", False),
+        (Space(799, 1000, 2**40, 2**42), "", False),
+        (Space(950, 1000, 2**40, 2**42), "at most", True),
+        (Space(2**50, 0, DISK_BYTES_THAT_COUNT // 5, 2**42), "disk", False),
+        (Space(0, 0, DISK_BYTES_THAT_COUNT // 20, 2**42), "disk", True),
+        (Space(0, 0, 2**20, 2**21), "", False),  # a small disk, half full
+        (Space(0, 0, 2**16, 2**21), "disk", True),
+    ],
+)
+def test_room_is_said_to_be_short_before_it_is_gone(space: Space, warning: str, is_critical: bool) -> None:
+    """Both of the bound and of the disk, first as a warning, then as a reason not to be ready."""
+    assert (bool(warning), is_critical) == (bool(space.warning), space.is_critical)
+    assert warning in space.warning
+
+
+def test_a_shortage_is_logged_once(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """And again after there was room in between."""
+    with closing(house.access):
+        room = Room(house.folder, 100)
+        for size in (0, 90, 90, 0, 90):
+            (house.folder / f"{1:015d}.000.jsonl").write_bytes(b"x" * size)
+            room.update(0)
+    assert 2 == caplog.text.count("the audit log has")

@@ -1,0 +1,194 @@
+"""What is destroyed because of its age, and which clocks have to agree on that."""
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frozen_clock import FrozenClock
+from retinue.access.audit import Record
+from retinue.access.retention import newest_time, oldest_removable
+from retinue.access.trail import Keeping, Trail
+from retinue.access.trusted_time import SLACK_SECONDS, TimeFiles, TrustedTime, confirm_clock
+from retinue.access.verification import files_of
+from test_audit import new_anchor
+
+DAY = 86_400
+YEARS = 10 * 366 * DAY
+SECRET = bytes(range(32))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> TimeFiles:
+    """The files of a store's trusted time."""
+    return TimeFiles(tmp_path / "graph.clock", tmp_path / "graph.clock-confirmed", SECRET)
+
+
+def started(files: TimeFiles, clock: FrozenClock, newest_record: int | None = None) -> TrustedTime:
+    """The trusted time of a server that just started."""
+    return TrustedTime(files, clock, lambda: newest_record)
+
+
+# Two clocks
+
+
+@given(st.lists(st.tuples(st.sampled_from(["pass", "jump"]), st.integers(-YEARS, YEARS)), max_size=12))
+def test_time_that_only_one_clock_shows_is_not_trusted(changes: list[tuple[str, int]]) -> None:
+    """For every course of two clocks in one process, trusted time is behind both and exact if they agree."""
+    clock = FrozenClock()
+    files = TimeFiles(Path("/nonexistent/clock"), Path("/nonexistent/confirmed"), SECRET)
+    trusted, begun, passed = started(files, clock), clock.now(), 0
+    has_jumped = False
+    for kind, seconds in changes:
+        if kind == "jump":
+            clock.jump(seconds)
+            has_jumped = True
+        else:
+            clock.advance(abs(seconds))
+            passed += abs(seconds)
+        assert trusted.now() == min(clock.now(), begun + passed)
+        assert has_jumped or trusted.now() == clock.now()
+        ahead = clock.now() - begun - passed
+        assert trusted.doubted() == (ahead if ahead > SLACK_SECONDS else 0)
+
+
+@pytest.mark.parametrize("gap", [0, 60, SLACK_SECONDS, SLACK_SECONDS + 1, YEARS])
+def test_a_restart_is_believed_a_day_at_most(files: TimeFiles, gap: int) -> None:
+    """After a longer stop, which a jump of the clock looks like, time goes on from where it was."""
+    clock = FrozenClock()
+    started(files, clock).update()
+    before = clock.now()
+    clock.jump(gap)
+    after = started(files, clock, newest_record=clock.now())  # records that were made since do not matter
+
+    assert after.now() == (clock.now() if gap <= SLACK_SECONDS else before)
+    assert after.doubted() == (0 if gap <= SLACK_SECONDS else gap)
+    clock.advance(1000)
+    assert after.now() == (clock.now() if gap <= SLACK_SECONDS else before + 1000)
+
+
+def test_restarts_do_not_make_a_wrong_clock_right(files: TimeFiles) -> None:
+    """A server destroys nothing early if it is restarted while its clock is wrong, or after it was put right."""
+    clock = FrozenClock()
+    right = started(files, clock)
+    right.update()
+    begun = clock.now()
+    clock.jump(YEARS)
+    right.update()
+    for restart in range(5):
+        again = started(files, clock, newest_record=clock.now())
+        again.update()
+        clock.advance(3600)
+        again.update()
+        assert again.now() == begun + 3600 * (restart + 1)
+    clock.jump(-YEARS)
+    last = started(files, clock)
+    assert (clock.now(), 0) == (last.now(), last.doubted())
+
+
+def test_an_operator_confirms_a_clock(files: TimeFiles, caplog: pytest.LogCaptureFixture) -> None:
+    """A running server takes it; a confirmation of another time is ignored, and each counts once."""
+    clock = FrozenClock()
+    trusted = started(files, clock)
+    trusted.update()
+    clock.jump(YEARS)
+    trusted.update()
+    assert "retinue audit confirm-clock" in caplog.text
+    confirm_clock(files, clock.now() - YEARS)
+    trusted.update()
+    assert YEARS == trusted.doubted()
+    confirm_clock(files, clock.now())
+    trusted.update()
+    assert (clock.now(), 0) == (trusted.now(), trusted.doubted())
+    assert (clock.now(), 0) == (started(files, clock).now(), started(files, clock).doubted())
+    clock.jump(YEARS)
+    trusted.update()
+    assert YEARS == trusted.doubted()
+    assert ["graph.clock"] == [path.name for path in files.trusted.parent.iterdir()]
+    assert 0o600 == files.trusted.stat().st_mode & 0o777
+
+
+def test_a_changed_file_vouches_for_nothing(files: TimeFiles) -> None:
+    """After any change of a byte, with another secret, or with the other file's content, the newest record counts."""
+    clock = FrozenClock()
+    begun = clock.now()
+    started(files, clock).update()
+    content = files.trusted.read_bytes()
+    clock.jump(YEARS)
+    confirm_clock(files, clock.now())
+    forged = [files.confirmed.read_bytes(), b"", b"\xff", content[:-4], b"[]"]
+    forged += [content[:place] + b"7" + content[place + 1 :] for place in range(len(content) - 1)]
+    files.confirmed.unlink()
+    for each in forged:
+        files.trusted.write_bytes(each)
+        after = started(files, clock, newest_record=begun + 5)
+        assert after.now() == (begun if each == content else begun + 5), each
+    assert started(TimeFiles(files.trusted, files.confirmed, bytes(32)), clock, begun + 5).now() == begun + 5
+    files.trusted.unlink()
+    assert started(files, clock, begun + 5).now() == begun + 5
+    assert started(files, clock).now() == clock.now()  # a new store has nothing that could be destroyed
+
+
+# Which file may go
+
+
+def log_of(folder: Path, files_times: list[list[int]]) -> None:
+    """A log with a file for each list, whose records have these times."""
+    anchor = new_anchor()
+    for times in files_times:
+        with closing(Trail(folder, anchor, Keeping(2**30, 2**30), lambda: 0)) as trail:
+            trail.write([msgspec.json.encode(Record(time, "L", "following", 200, "ok", 1, "::1")) for time in times])
+            anchor = msgspec.structs.replace(anchor, count=trail.written.count, hash=trail.written.hash)
+
+
+NOW = 1_700_000_000
+OLD, NEW, AHEAD, DEAD = NOW - 400 * DAY, NOW - DAY, NOW + YEARS, 86_400
+
+
+@pytest.mark.parametrize(
+    ("times", "is_removable"),
+    [
+        ([[OLD, OLD + 5], [OLD + 9], [NEW]], True),
+        ([[OLD], [NEW]], False),  # its end is not known to be old
+        ([[OLD, NEW], [OLD + 9], [NEW]], False),  # the clock was put back
+        ([[NEW], [DEAD], [NEW]], False),  # the machine started without a clock
+        ([[NEW], [DEAD]], False),
+        ([[DEAD], [DEAD], [NEW]], False),
+        ([[OLD, AHEAD], [OLD + 9], [NEW]], True),  # a clock that was ahead keeps nothing for ever
+        ([[OLD, AHEAD], [AHEAD], [OLD + 9], [NEW]], True),
+        ([[NEW, AHEAD], [AHEAD]], False),
+        ([[OLD]], False),  # the newest file stays
+        ([[AHEAD], [OLD], [NEW]], True),
+    ],
+)
+def test_a_file_is_as_old_as_its_newest_credible_time(
+    tmp_path: Path, times: list[list[int]], is_removable: bool
+) -> None:
+    """Clocks that were ahead or behind while records were made neither remove a file early nor keep it for ever."""
+    log_of(tmp_path, times)
+
+    found = oldest_removable(tmp_path, NOW, 365 * DAY)
+
+    assert is_removable == (found is not None)
+    if found is not None:
+        assert found.content is not None
+        lines = [json.loads(line) for line in files_of(tmp_path)[0].read_text().splitlines()]
+        assert (1, lines[-1]["n"], lines[-1]["hash"]) == (found.content.first, found.content.last, found.content.hash)
+        assert (min(times[0]), max(times[0])) == (found.content.oldest, found.content.newest)
+    assert times[-1][-1] == newest_time(tmp_path)
+
+
+def test_damaged_files_stay(tmp_path: Path) -> None:
+    """A file that is not as it was written is for those who will look into that."""
+    log_of(tmp_path, [[OLD, OLD], [OLD], [NEW]])
+    path = files_of(tmp_path)[0]
+    content = path.read_bytes()
+    for damaged in (content.replace(b'"n":2', b'"n":x'), content.replace(b'"time":', b'"tame":'), b"\xff\n" + content):
+        path.write_bytes(damaged)
+        assert oldest_removable(tmp_path, NOW, 365 * DAY) is None
+    path.write_bytes(content)
+    assert oldest_removable(tmp_path, NOW, 365 * DAY) is not None
