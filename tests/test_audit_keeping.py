@@ -19,7 +19,7 @@ from retinue.access.retention import newest_time
 from retinue.access.space import DISK_BYTES_THAT_COUNT, Room, Space
 from retinue.access.tally import Tally
 from retinue.access.trail import Keeping, Trail
-from retinue.access.trusted_time import TrustedTime, confirm_clock
+from retinue.access.trusted_time import TimeFiles, TrustedTime, confirm_clock
 from retinue.access.usage import usage_of
 from retinue.access.verification import Findings, files_of, records_of, verify
 from retinue.model import TOKEN_SECONDS, Client
@@ -48,7 +48,7 @@ class House:
         os.close(descriptor)
         self.counters.begin_run(clock.now())
         self.worker: WorkerCounter = self.counters.of_worker(0)
-        self.time_files = assemble.time_files(self.store, asyncio.run(self.access.audit_anchor()).secret)
+        self.time_files = TimeFiles(self.folder, asyncio.run(self.access.audit_anchor()).secret)
         asyncio.run(self._begin(max_bytes))
 
     async def _begin(self, max_bytes: int) -> None:
@@ -203,7 +203,7 @@ def test_a_time_that_cannot_be_saved_keeps_nothing_from_going(house: House, capl
     house.add_token("t")
     house.clock.advance(KEEP)
     house.time_files.trusted.unlink()
-    obstacle = house.time_files.trusted.with_name("graph.clock.unfinished")
+    obstacle = house.time_files.trusted.with_name("clock.unfinished")
     obstacle.mkdir()
     house.apply()
     assert not house.has_token("t")

@@ -25,7 +25,7 @@ SECRET = bytes(range(32))
 @pytest.fixture
 def files(tmp_path: Path) -> TimeFiles:
     """The files of a store's trusted time."""
-    return TimeFiles(tmp_path / "graph.clock", tmp_path / "graph.clock-confirmed", SECRET)
+    return TimeFiles(tmp_path, SECRET)
 
 
 def started(files: TimeFiles, clock: FrozenClock, newest_record: int | None = None) -> TrustedTime:
@@ -40,7 +40,7 @@ def started(files: TimeFiles, clock: FrozenClock, newest_record: int | None = No
 def test_time_that_only_one_clock_shows_is_not_trusted(changes: list[tuple[str, int]]) -> None:
     """For every course of two clocks in one process, trusted time is behind both and exact if they agree."""
     clock = FrozenClock()
-    files = TimeFiles(Path("/nonexistent/clock"), Path("/nonexistent/confirmed"), SECRET)
+    files = TimeFiles(Path("/nonexistent"), SECRET)
     trusted, begun, passed = started(files, clock), clock.now(), 0
     has_jumped = False
     for kind, seconds in changes:
@@ -127,7 +127,7 @@ def test_a_changed_file_vouches_for_nothing(files: TimeFiles) -> None:
         files.trusted.write_bytes(each)
         after = started(files, clock, newest_record=begun + 5)
         assert after.now() == (begun if each == content else begun + 5), each
-    assert started(TimeFiles(files.trusted, files.confirmed, bytes(32)), clock, begun + 5).now() == begun + 5
+    assert started(TimeFiles(files.folder, bytes(32)), clock, begun + 5).now() == begun + 5
     files.trusted.unlink()
     assert started(files, clock, begun + 5).now() == begun + 5
     assert started(files, clock).now() == clock.now()  # a new store has nothing that could be destroyed

@@ -19,7 +19,6 @@ from retinue.access.audit import Auditor
 from retinue.access.clients import Clients
 from retinue.access.credentials import Credentials
 from retinue.access.quotas import Quotas
-from retinue.access.trusted_time import TimeFiles
 from retinue.clock import Clock
 from retinue.errors import InputError
 from retinue.faults import Fates, SharedFaults
@@ -94,11 +93,6 @@ def rejects_path(store: str) -> Path:
 def audit_folder(store: str, named: str = "") -> Path:
     """Where the audit log of a store lies: where a setting says, else beside it."""
     return Path(named) if named else beside(store, "audit")
-
-
-def time_files(store: str, secret: bytes) -> TimeFiles:
-    """The files beside a store that hold the time it can trust."""
-    return TimeFiles(beside(store, "clock"), beside(store, "clock-confirmed"), secret)
 
 
 def store_files(store: str) -> list[Path]:

@@ -15,7 +15,7 @@ from msgspec import Struct, field
 
 from retinue.access.audit import Record
 from retinue.access.chain import BrokenChain, Link, link_in
-from retinue.access.verification import files_of, first_in, follow, lines_of
+from retinue.access.verification import files_of, first_in, follow, lines_of, missing_at_end
 from retinue.model import Client, Direction, Meter, Used
 from retinue.store.base import DAY_SECONDS, Anchor, Counted, Restoring
 
@@ -43,7 +43,7 @@ class _Sums(Struct):
     def add(self, record: Record, second: int) -> None:
         is_recent = second - record.time < _MINUTE
         if record.endpoint in _TOKENS:
-            self.tokens[record.time] += is_recent and record.status != _TOO_MANY
+            self.tokens[record.time] += record.stands_for if is_recent and record.status != _TOO_MANY else 0
         elif record.status == _OK:
             if record.endpoint in _LISTS:
                 self.list_calls += 1
@@ -77,10 +77,13 @@ class Recount:
         self._seen: dict[int, bytes] = {}
 
     async def at_start(self, access: ClientsAndAnchor, second: int) -> list[str]:
-        """Restore all clients of a file that is new, else those of damaged records. No process may count meanwhile."""
+        """Restore all clients of a file that is new, else those of damaged records.
+
+        No process may count meanwhile, so records that were made and are not in the log are lost.
+        """
         if self._ledger.is_recounted:
-            return await self._restored(access, set(self._ledger.damaged()), second)
-        sentences = await self._restored(access, None, second)
+            return await self._restored(access, set(self._ledger.damaged()), second, is_running=False)
+        sentences = await self._restored(access, None, second, is_running=False)
         self._ledger.set_recounted()
         return sentences
 
@@ -92,9 +95,11 @@ class Recount:
         """
         before, self._seen = self._seen, self._ledger.damaged()
         damaged = {number for number, record in self._seen.items() if before.get(number) == record}
-        return await self._restored(access, damaged, second) if damaged else []
+        return await self._restored(access, damaged, second, is_running=True) if damaged else []
 
-    async def _restored(self, access: ClientsAndAnchor, numbers: set[int] | None, second: int) -> list[str]:
+    async def _restored(
+        self, access: ClientsAndAnchor, numbers: set[int] | None, second: int, *, is_running: bool
+    ) -> list[str]:
         """Restore some clients, or all."""
         if numbers is not None and not numbers:
             return []
@@ -103,10 +108,13 @@ class Recount:
         for number in (numbers or set()) - {client.id for client in clients}:
             self._ledger.restore(Meter(number, 0), second, _Sums().counted())  # of no client (any more)
         anchor = await access.audit_anchor()
-        return await asyncio.to_thread(self._restore, chosen, anchor, second)
+        return await asyncio.to_thread(self._restore, chosen, anchor, second, is_running=is_running)
 
-    def _restore(self, clients: Sequence[Client], anchor: Anchor, second: int) -> list[str]:
+    def _restore(self, clients: Sequence[Client], anchor: Anchor, second: int, *, is_running: bool) -> list[str]:
         try:
+            missing = None if is_running else missing_at_end(self._folder, anchor)
+            if missing is not None:
+                raise UncountableLog(f"{missing.count} records are lost")
             sums = sums_on(self._folder, anchor, second)
         except UncountableLog as error:
             for client in clients:
@@ -146,9 +154,11 @@ def sums_on(folder: Path, anchor: Anchor, second: int) -> dict[str, _Sums]:
             if step.is_torn:
                 continue
             record = _decode(step.line.content)
+            if record.lost and record.since // DAY_SECONDS <= today <= record.time // DAY_SECONDS:
+                raise UncountableLog(f"{record.lost} records are lost")
             if record.client and record.time // DAY_SECONDS == today:
                 sums.setdefault(record.client, _Sums()).add(record, second)
-    except (BrokenChain, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (BrokenChain, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UncountableLog(str(error)) from error
     if last.count < anchor.count:
         raise UncountableLog(f"the last record is {last.count}, the store knows {anchor.count}")

@@ -21,6 +21,7 @@ from retinue.durable import sync
 
 SLACK_SECONDS = 86_400
 SAVE_SECONDS = 3600
+FILE_NAMES = frozenset(f"{name}{ending}" for name in ("clock", "clock-confirmed") for ending in ("", ".unfinished"))
 
 _MODE = 0o600
 _PERSON = b"retinue-clock"
@@ -28,11 +29,23 @@ _LOGGER = logging.getLogger("retinue.retention")
 
 
 class TimeFiles(Struct, frozen=True):
-    """The file with the trusted time, and the file by which an operator confirms the clock."""
+    """The files in the folder of the audit log with the trusted time, and with an operator's confirmation of the clock.
 
-    trusted: Path
-    confirmed: Path
+    There the coordinator may write, though it is confined.
+    """
+
+    folder: Path
     secret: bytes
+
+    @property
+    def trusted(self) -> Path:
+        """The file with the trusted time."""
+        return self.folder / "clock"
+
+    @property
+    def confirmed(self) -> Path:
+        """The file by which an operator confirms the clock."""
+        return self.folder / "clock-confirmed"
 
 
 class TrustedTime:
@@ -141,5 +154,5 @@ def _write(path: Path, secret: bytes, time: int) -> None:
 
 def _mac(time: int, path: Path, secret: bytes) -> str:
     """Bind a time to the file it is for, so that neither file can take the place of the other."""
-    content = b"%b %d" % (os.fsencode(path.suffix), time)
+    content = b"%b %d" % (os.fsencode(path.name), time)
     return blake2b(content, key=secret, digest_size=20, person=_PERSON).hexdigest()

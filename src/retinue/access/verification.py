@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from retinue.access import trusted_time
 from retinue.access.audit import Record
 from retinue.access.chain import BrokenChain, Link, link_in, next_link, torn_digest
 from retinue.access.heads import Compared, Head
@@ -178,7 +179,7 @@ def verify(folder: Path, anchor: Anchor, heads: Sequence[Head] = ()) -> Findings
 def _strangers(folder: Path, anchor: Anchor) -> Iterator[str]:
     """What does not belong there. A file that was just being removed when the server was killed does."""
     for path in _content_of(folder):
-        if path.name == COUNTERS_NAME:
+        if path.name == COUNTERS_NAME or path.name in trusted_time.FILE_NAMES:
             continue
         if not _is_of_log(path):
             yield f"{path.name}: is no file of the log"

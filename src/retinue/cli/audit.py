@@ -99,14 +99,15 @@ def head(store: Store = default_of("store")) -> None:
 
 
 @app.command("confirm-clock")
-def confirm_clock(store: Store = default_of("store")) -> None:
+def confirm_clock(store: Store = default_of("store"), audit_folder: Folder = default_of("audit_folder")) -> None:
     """Confirm that this machine's clock is right, after a long stop or a jump: then old files and tokens go again."""
     from retinue import assemble
     from retinue.access import trusted_time
     from retinue.clock import SystemClock
     from retinue.errors import InputError
 
-    now, files = SystemClock().now(), assemble.time_files(store, _anchor(store).secret)
+    now = SystemClock().now()
+    files = trusted_time.TimeFiles(_existing(store, audit_folder), _anchor(store).secret)
     try:
         trusted_time.confirm_clock(files, now)
     except OSError as error:

@@ -16,7 +16,7 @@ from retinue.access.retention import newest_time
 from retinue.access.space import Room
 from retinue.access.tally import Tally
 from retinue.access.trail import Keeping, Trail
-from retinue.access.trusted_time import TrustedTime
+from retinue.access.trusted_time import TimeFiles, TrustedTime
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.faults import SharedFaults
@@ -159,7 +159,7 @@ async def _begun_audit(station: Station, access: AuditStore, clock: Clock, tally
 
 def _retention(settings: Settings, secret: bytes, audit: AuditKeeping, access: AccessStore, clock: Clock) -> Retention:
     folder = assemble.audit_folder(settings.store, settings.audit_folder)
-    trusted = TrustedTime(assemble.time_files(settings.store, secret), clock, lambda: newest_time(folder))
+    trusted = TrustedTime(TimeFiles(folder, secret), clock, lambda: newest_time(folder))
     return Retention(folder, settings.audit_keep_days * 24 * _HOUR, trusted, audit, access, clock)
 
 
