@@ -8,7 +8,7 @@ import typer
 
 from retinue.cli.flags import AsJson, Store, setting
 from retinue.cli.groups import group
-from retinue.cli.output import print_json
+from retinue.cli.output import print_json, print_line
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ def verify(
         print_json(findings)
     else:
         for problem in findings.problems:
-            typer.echo(f"PROBLEM  {problem}")
+            print_line(f"PROBLEM  {problem}")
         for note in findings.notes:
-            typer.echo(f"note     {note}")
-        typer.echo(f"{findings.records} records, {'NOT ' if findings.problems else ''}as they were written")
+            print_line(f"note     {note}")
+        print_line(f"{findings.records} records, {'NOT ' if findings.problems else ''}as they were written")
     if findings.problems:
         raise typer.Exit(1)
 
@@ -71,15 +71,11 @@ def usage(
     if as_json:
         print_json(rows)
         return
-    from rich.console import Console
-    from rich.table import Table
+    from retinue.cli.terminal import Column, print_table
 
-    table = Table()
-    for heading in ("day", "client key", "requests", "answered", "rows"):
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(row.day, row.client or "(none)", f"{row.requests:,}", f"{row.answered:,}", f"{row.rows:,}")
-    Console(markup=False, highlight=False).print(table)
+    columns = [Column(heading) for heading in ("day", "client key", "requests", "answered", "rows")]
+    counts = ((f"{row.requests:,}", f"{row.answered:,}", f"{row.rows:,}") for row in rows)
+    print_table(columns, ((row.day, row.client or "(none)", *count) for row, count in zip(rows, counts, strict=True)))
 
 
 def _findings(store: str, folder: Path) -> "Findings":

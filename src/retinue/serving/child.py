@@ -9,6 +9,7 @@ import uvicorn
 import uvloop
 from msgspec import json
 
+from retinue import streams
 from retinue.serving import logs
 from retinue.serving.station import Station
 
@@ -17,6 +18,7 @@ Life = Callable[[Station], Awaitable[None]]
 
 def live(life: Life, role: str) -> None:
     """Run a child process, which gets its station in the first line of stdin."""
+    streams.install()
     line = sys.stdin.buffer.readline()
     if not line:
         return  # the supervisor was gone before it could say anything
