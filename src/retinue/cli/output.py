@@ -4,15 +4,17 @@ A line is one line, whatever the names and messages in it hold. JSON keeps its v
 characters as the escapes that JSON has for them. CSV has none, so its bytes are exact, except on a terminal.
 """
 
-import io
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from retinue.errors import UnwritableOutput
 from retinue.export.spreadsheets import guarded
 from retinue.printable import printable
+
+_CRLF = "\r\n"
 
 
 def greet(text: str) -> None:
@@ -55,15 +57,24 @@ def csv_encoder(*heading: str, spreadsheet_safe: bool = False) -> Callable[[Iter
     """Return a function from rows to CSV; its first result begins with the heading."""
     import csv
 
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    lines = _Lines([])
+    writer = csv.writer(lines, lineterminator=_CRLF)  # before Python 3.13, only then a lone CR is quoted
     writer.writerow(heading)
 
     def encode(rows: Iterable[Iterable[Any]]) -> bytes:
         writer.writerows(map(guarded, row) if spreadsheet_safe else row for row in rows)
-        encoded = buffer.getvalue().encode()
-        buffer.seek(0)
-        buffer.truncate()
+        encoded = "".join(lines.written).encode()
+        lines.written.clear()
         return encoded
 
     return encode
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """A file of rows for `csv`, which writes each at once; here they end with LF alone."""
+
+    written: list[str]
+
+    def write(self, row: str) -> None:
+        self.written.append(row.removesuffix(_CRLF) + "\n")

@@ -106,7 +106,8 @@ class ParquetTable:
     def _cause(self, error: Exception) -> str:
         """The first line of an error, which has neither SQL nor our name of the file in it."""
         line = next(iter(str(error).splitlines()), type(error).__name__)
-        return line.replace(str(self._folder.path / "table.parquet"), Path(self._source.name).name)
+        line = line.replace(str(self._folder.path / "table.parquet"), Path(self._source.name).name)
+        return "".join(each if each.isprintable() else "\ufffd" for each in line)
 
 
 def plain_time(name: str, kind: str) -> str:
