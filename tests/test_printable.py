@@ -22,8 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retinue.cli.main import app
-from scripted_service import Said, page, scripted
-from test_collect_odd import arguments_of
+from retinue.client import Client, ClientError, Refused
+from scripted_service import TOKEN, Said, page, scripted
+from test_collect_odd import SHORT, arguments_of
 
 # Orders to a terminal, in all the ways that one may obey; and markup whose closing tag fits no opening one.
 ORDERS = "\x1b]0;title\x07\x9b31m\x7f\u202e\u2066\u2028\u2029\x85\r\x08"
@@ -300,21 +301,37 @@ def hostile_error(code: str, status: int, message: str = HOSTILE, **headers: str
     return Said(json.dumps({"data": {}, "error": said}).encode(), status, tuple(headers.items()))
 
 
+PAGE = page([{"username": "[bold red]x", "display_name": HOSTILE}, {"username": HOSTILE}])
+REFUSED_TOKEN = {"error": "invalid_client", "error_description": HOSTILE, "log_id": HOSTILE}
+# Answers to questions and for tokens that are final, so that none is asked for again.
 ANSWERS = {
-    "a refusal": lambda: hostile_error(HOSTILE, 400),
-    "an account": lambda: hostile_error("invalid_params", 400, f"{HOSTILE} cannot find the user"),
-    "a token": lambda: hostile_error("access_token_invalid", 401),
-    "a page": lambda: page([{"username": "[bold red]x", "display_name": HOSTILE}, {"username": HOSTILE}]),
-    "a redirect": lambda: Said(b"", 302, (("Location", "/[/nope]\x1b[31m\x9b"),)),
-    "a page of the web": lambda: Said(HOSTILE.encode(), 404),
+    "a refusal": (hostile_error(HOSTILE, 413), TOKEN),
+    "an account": (hostile_error("invalid_params", 400, f"{HOSTILE} cannot find the user"), TOKEN),
+    "a page": (PAGE, TOKEN),
+    "no token": (PAGE, Said(json.dumps(REFUSED_TOKEN).encode(), 401)),
+    "a redirect": (PAGE, Said(b"", 302, (("Location", "/[/nope]\x1b[31m\x9b"),))),
+    "another server": (PAGE, Said(HOSTILE.encode(), 404)),
 }
 
 
-@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
-def test_hostile_answers_of_a_server(folder: Path, answer: Callable[[], Said]) -> None:
+@pytest.mark.parametrize(
+    "error", [hostile_error(HOSTILE, 500), hostile_error(HOSTILE, 413), Said(HOSTILE.encode(), 200)]
+)
+def test_errors_of_the_client_are_printable(error: Said) -> None:
+    """A program that prints one prints no orders; its attributes are exact."""
+    with scripted(lambda _path, _body: error) as url, Client("k", "s", url, policy=SHORT) as client:
+        with pytest.raises(ClientError) as raised:
+            client.user_info("anna")
+
+    assert not any(map(is_order, str(raised.value)))
+    assert not isinstance(raised.value, Refused) or HOSTILE == raised.value.log_id
+
+
+@pytest.mark.parametrize(("answer", "token"), ANSWERS.values(), ids=ANSWERS)
+def test_hostile_answers_of_a_server(folder: Path, answer: Said, token: Said) -> None:
     """Nothing of a code, message, log_id, header, body or name is obeyed, by `collect` and what reads collections."""
     collection = folder / "collection"
-    with scripted(lambda _path, _body: answer()) as url:
+    with scripted(lambda _path, _body: answer, lambda: token) as url:
         words = arguments_of(url, collection, ["anna", "ben"])
         assert_harmless(run(*words, folder=folder))
         assert_harmless(on_terminal(*words, folder=folder), has_own_sequences=True)
