@@ -21,6 +21,7 @@ from msgspec import json
 from retinue import assemble
 from retinue.__main__ import main as retinue_main
 from retinue.access.audit import Auditor, Record
+from retinue.access.retention import oldest_removable
 from retinue.access.trail import Keeping, Trail
 from retinue.errors import RetinueError
 from retinue.model import Direction
@@ -78,6 +79,10 @@ class StandingClock:
     def elapsed(self) -> float:
         """Seconds since some fixed instant."""
         return time.perf_counter()
+
+    def uptime(self) -> float:
+        """Seconds since some fixed instant, the same for all."""
+        return 0.0
 
 
 class _Kept(list[Record]):
@@ -228,8 +233,8 @@ def resume_audit(subject: Subject, folder: Path, seen: Seen) -> None:
     try:
         with closing(assemble.open_access(str(subject.store))) as access:
             anchor = asyncio.run(access.audit_anchor())
-            with closing(Trail(folder, anchor, Keeping(1 << 20, 3600, 86_400), lambda: subject.now)) as trail:
-                trail.expired()
+            with closing(Trail(folder, anchor, Keeping(1 << 20, 3600), lambda: subject.now)) as trail:
+                oldest_removable(folder, subject.now, 86_400)
                 with contextlib.suppress(OSError):
                     trail.write([json.encode(Record(subject.now, "x", "none", 404, "x", 0, ""))])
                 trail.sync()

@@ -29,7 +29,7 @@ from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.clock import SystemClock
 from retinue.errors import InputError
-from retinue.export.files import export
+from retinue.export.files import Form, export
 from retinue.ingest import large, staging
 from retinue.ingest.bulk import Import, Tally, import_accounts, import_follows
 from retinue.ingest.parquet import ParquetTable
@@ -324,7 +324,7 @@ def test_an_export_is_loaded_alike(both: Any, history: list[FollowEvent], rows: 
     original, _, folder = both(history)
     original.load(write(folder / "follows.csv", rows, "follower,followee,followed_at"))
     with closing(assemble.open_whole(original.store)) as graph:
-        export(graph, folder / "exported", kind, lambda _rows: None, with_ended=True)
+        export(graph, folder / "exported", Form(kind, with_ended=True), lambda _rows: None)
     slow, quick, _ = both([])
     for site in (slow, quick):
         site.load(folder / "exported" / f"accounts.{kind}", ACCOUNT_COLUMNS)

@@ -64,7 +64,7 @@ ANSWERS: dict[str, tuple[Said, str]] = {
     },
     "a redirect elsewhere": (
         Said(b"", 302, (("Location", "/login\x1b[31m"),)),
-        r"/login\ufffd[31m; use the address of",
+        r"/login\u001b[31m; use the address of",
     ),
 }
 
@@ -74,7 +74,7 @@ def test_answers_of_another_server_are_final_at_first(said: Said, words: str) ->
     """A wrong address is told at the first answer, with what was asked and what to use."""
     with scripted(odd, lambda: said) as url:
         message, waits = failure(url, Refused)
-    assert (waits, words.replace("\\ufffd", "\ufffd") in message) == (0, True), message
+    assert (waits, words in message) == (0, True), message
 
 
 def test_answers_of_another_server_are_final_after_a_gateways_error() -> None:
@@ -92,7 +92,7 @@ def test_answers_of_another_server_are_asked_for_again_later(said: Said, words: 
     """With a token the address is known to be right, but not the path: four attempts. The error has the remedy."""
     with scripted(lambda _path, _body: said) as url:
         message, waits = failure(url, GaveUp)
-    assert (waits, words.replace("\\ufffd", "\ufffd") in f"{message} ") == (3, True), message
+    assert (waits, words in f"{message} ") == (3, True), message
 
 
 def test_a_refusal_of_the_service_itself_is_final_at_any_time() -> None:

@@ -59,7 +59,9 @@ def traces(store: Path) -> list[str]:
 
 def erased(store: Path, *arguments: str) -> str:
     """Erase, which must succeed; what is told."""
-    done = retinue("erase", *arguments, "--store", store)
+    temporary = store.parent / "temporary"  # else what other killed tests left is told, too
+    temporary.mkdir(exist_ok=True)
+    done = retinue("erase", *arguments, "--store", store, TMPDIR=str(temporary))
     assert (0, "") == (done.returncode, done.stderr)
     return done.stdout
 

@@ -41,10 +41,10 @@ def usernames(store: str, *arguments: str) -> list[str]:
 @pytest.mark.parametrize(
     ("form", "expected"),
     [
-        ("table", 'username  display name\ncarla     �[31mCarla�C�\nben       B "en", 👩‍👩‍👧\n'),
+        ("table", 'username  display name\ncarla     \\u001b[31mCarla\\nC\\u009b\nben       B "en", 👩‍👩‍👧\n'),
         (
             "jsonl",
-            """{"display_name":"\\u001b[31mCarla\\nC\x9b","username":"carla"}
+            """{"display_name":"\\u001b[31mCarla\\nC\\u009b","username":"carla"}
 {"display_name":"B \\"en\\", 👩‍👩‍👧","username":"ben"}
 """,
         ),
@@ -53,7 +53,7 @@ def usernames(store: str, *arguments: str) -> list[str]:
     ids=FORMATS,
 )
 def test_a_list_is_printed_newest_first(store: str, form: str, expected: str) -> None:
-    """Programs get names as they are; on a terminal a name has no say over it."""
+    """Programs get values that are exact; a terminal gets no control characters."""
     done = retinue("following", "@Anna", "--store", store, "--format", form)
 
     assert (0, expected, "") == (done.returncode, done.stdout, done.stderr)

@@ -153,7 +153,7 @@ def test_failures_of_processes_are_logged_in_the_same_form(store: Path, tmp_path
     text = log.read_text()
     if form == "text":
         assert re.search(r"^\S+ \S+ ERROR retinue\.serving worker ended after .* s; restarting$", text, re.MULTILINE)
-        assert re.search(r"^\S+ \S+ CRITICAL retinue this process ends by an error\nTraceback", text, re.MULTILINE)
+        assert re.search(r"^\S+ \S+ CRITICAL retinue this process ends by an error\n    Traceback", text, re.MULTILINE)
     else:
         lines = [json.loads(line) for line in text.splitlines()]
         assert {("supervisor", "error"), ("worker", "critical")} <= {(each["process"], each["level"]) for each in lines}

@@ -215,7 +215,7 @@ def test_counters_from_the_log_are_those_that_were_lost(
         trail = Trail(
             folder / "audit",
             Anchor(SECRET, 0, bytes(20), 0, bytes(20), True),
-            Keeping(records_per_file * 150, 9**9, 0),
+            Keeping(records_per_file * 150, 9**9),
             lambda: now,
         )
         with closing(FileLedger(folder / "before")) as before:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
-from retinue.cli import output
+from retinue import streams
+from retinue.cli.output import warn
 from retinue.errors import ClosedPipe, RetinueError
 
 _FAILED = 2
@@ -20,7 +21,7 @@ _NEEDS = "this command needs more than the base package: pip install 'retinue[se
 
 def main() -> None:
     """Run the command line."""
-    output.install()
+    streams.install()
     try:
         _run()
     except ClosedPipe:
@@ -47,7 +48,7 @@ def _run() -> None:
 
 def _fail(message: str) -> NoReturn:
     """Exit with 2: exit code 1 has a meaning of its own, such as "problems found"."""
-    sys.stderr.write(f"retinue: {' '.join(message.split())}\n")  # one line, whatever a library put into it
+    warn(" ".join(message.split()))  # one line, whatever a library put into it
     sys.exit(_FAILED)
 
 

@@ -27,12 +27,19 @@ def open_locked(path: Path, in_use: str) -> int:
 
 def lock(descriptor: int, path: Path, in_use: str) -> None:
     """Lock an open file without waiting. Raises `UnavailableLock`."""
+    if not try_lock(descriptor, path):
+        raise UnavailableLock(f"{path}: {in_use}")
+
+
+def try_lock(descriptor: int, path: Path) -> bool:
+    """Lock an open file if no other process has. Raises `UnavailableLock` if its file system cannot lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UnavailableLock(f"{path}: {in_use}") from None
+        return False
     except OSError as error:
         raise UnavailableLock(unlockable(path, error)) from error
+    return True
 
 
 def unlockable(path: Path, error: OSError) -> str:

@@ -6,8 +6,8 @@ withheld accounts. Always holds `test_user` with the list that TikTok's own page
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from retinue.errors import InputError
 from retinue.sample_files import CsvFiles, Follows, Ints, SampleFiles
+from retinue.temporary import TemporaryFolder
 
 # TikTok's page shows three rows for the bound 1685544251 and then the cursor 1650642422; one older row makes
 # has_more true.
@@ -68,8 +69,8 @@ def write_sample(size: Size, folder: Path, files_of: Callable[[Path], SampleFile
     random = np.random.Generator(np.random.PCG64(size.seed))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".sample-", dir=folder) as unfinished:  # good files are replaced by whole ones
-            files = files_of(Path(unfinished))
+        with closing(TemporaryFolder(folder / "sample")) as unfinished:  # good files are replaced by whole ones
+            files = files_of(unfinished.path)
             accounts = list(_accounts(random, size.accounts))
             files.write_accounts(accounts)
             files.write_follows([username for _, username, *_ in accounts], _follows(random, size))

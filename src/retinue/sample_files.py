@@ -4,8 +4,8 @@ Follows come in chunks of columns, so that memory stays bounded. Knows nothing o
 """
 
 import csv
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinue.errors import InputError
+from retinue.temporary import TemporaryFolder
 
 ACCOUNT_COLUMNS = ("id", "username", "display_name", "visibility", "bio_description", "is_verified", "likes_count")
 FOLLOW_COLUMNS = ("follower", "followee", "followed_at")
@@ -94,15 +95,16 @@ def _array(values: Sequence[Any]) -> NDArray[Any]:
 
 
 def _write(path: Path, chunks: Iterator[dict[str, NDArray[Any]]]) -> None:
-    with tempfile.TemporaryDirectory(prefix=".sample-", dir=path.parent) as folder:
-        connection = duckdb.connect(Path(folder) / "rows.db")
+    with closing(TemporaryFolder(path)) as temporary:
+        folder = temporary.path
+        connection = duckdb.connect(folder / "rows.db")
         try:
             for number, chunk in enumerate(chunks):
                 connection.register("chunk", chunk)
                 connection.execute("INSERT INTO made FROM chunk" if number else "CREATE TABLE made AS FROM chunk")
-            connection.table("made").write_parquet(str(Path(folder) / "made.parquet"))
+            connection.table("made").write_parquet(str(folder / "made.parquet"))
         except duckdb.Error as error:
             raise InputError(f"{path.name}: cannot be written: {error}") from error
         finally:
             connection.close()
-        (Path(folder) / "made.parquet").replace(path)
+        (folder / "made.parquet").replace(path)

@@ -112,9 +112,8 @@ class Recount:
 
     def _restore(self, clients: Sequence[Client], anchor: Anchor, second: int, *, is_running: bool) -> list[str]:
         try:
-            missing = None if is_running else missing_at_end(self._folder, anchor)
-            if missing is not None:
-                raise UncountableLog(f"{missing.count} records are lost")
+            if not is_running:
+                _require_nothing_missing(self._folder, anchor)
             sums = sums_on(self._folder, anchor, second)
         except UncountableLog as error:
             for client in clients:
@@ -163,6 +162,12 @@ def sums_on(folder: Path, anchor: Anchor, second: int) -> dict[str, _Sums]:
     if last.count < anchor.count:
         raise UncountableLog(f"the last record is {last.count}, the store knows {anchor.count}")
     return sums
+
+
+def _require_nothing_missing(folder: Path, anchor: Anchor) -> None:
+    missing = missing_at_end(folder, anchor)
+    if missing is not None:
+        raise UncountableLog(f"{missing.count} records are lost")
 
 
 def _since(folder: Path, anchor: Anchor, day: int) -> tuple[list[Path], Link]:

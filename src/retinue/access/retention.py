@@ -46,7 +46,7 @@ def oldest_removable(folder: Path, now: int, keep_seconds: int) -> Removable | N
             return None
         content = _content_of(paths[0])
         times = [after, *_credible((_time_in(line) for line in lines_of(paths[:1]) if line.is_whole), now)]
-    except (BrokenChain, msgspec.DecodeError, UnicodeDecodeError):
+    except (BrokenChain, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return Removable(paths[0], content) if max(times) <= now - keep_seconds else None
 
@@ -57,7 +57,7 @@ def newest_time(folder: Path) -> int | None:
         with suppress(OSError), path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
             for line in reversed(file.read().split(b"\n")):
-                with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                     return _decode(line).time
     return None
 

@@ -2,14 +2,13 @@
 
 import os
 import signal
-import sys
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from retinue.cli.flags import Store, flag
-from retinue.cli.output import print_json
+from retinue.cli.output import print_json, print_lines, warn
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
@@ -51,11 +50,11 @@ def apply(
         names = files or [STANDARD_INPUT]
         streams = {name: opened.enter_context(closing(open_stream(name, stopping.descriptor))) for name in names}
         if assemble.create_store(store):
-            sys.stderr.write(f"retinue: made the store {store}\n")
+            warn(f"made the store {store}")
         report = _Report()
         asyncio.run(_apply(store, streams, report))
     if stopping.number:
-        sys.stderr.write(f"retinue: stopped after {report.place}; applying the same again changes nothing\n")
+        warn(f"stopped after {report.place}; applying the same again changes nothing")
         raise typer.Exit(STOPPED + stopping.number)
     if report.has_rejected:
         raise typer.Exit(REJECTED)
@@ -129,4 +128,4 @@ def _print_schema() -> None:
 
     from retinue.ingest.forms import schema
 
-    typer.echo(json.format(json.encode(schema()), indent=2))
+    print_lines(json.format(json.encode(schema()), indent=2).decode() + "\n")

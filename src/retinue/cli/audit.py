@@ -10,7 +10,7 @@ import typer
 
 from retinue.cli.flags import AsJson, Store, flag, setting
 from retinue.cli.groups import group
-from retinue.cli.output import print_json
+from retinue.cli.output import print_json, print_line, warn
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ def verify(
         print_json(findings)
     else:
         for problem in findings.problems:
-            typer.echo(f"PROBLEM  {problem}")
+            print_line(f"PROBLEM  {problem}")
         for loss in findings.losses:
-            typer.echo(f"LOST     {loss}")
+            print_line(f"LOST     {loss}")
         for note in findings.notes:
-            typer.echo(f"note     {note}")
+            print_line(f"note     {note}")
         lost = f"; {findings.lost} are lost" if findings.lost else ""
-        typer.echo(f"{findings.records} records, {'NOT ' if findings.problems else ''}as they were written{lost}")
+        print_line(f"{findings.records} records, {'NOT ' if findings.problems else ''}as they were written{lost}")
     if findings.problems:
         raise typer.Exit(1)
     if findings.lost:
@@ -82,7 +82,7 @@ def show(
     if not found and not sums:
         raise InputError(f"log_id {log_id}: is not in the audit log of {store}")
     if not found:
-        typer.echo("there is no record of this request alone; refusals of its second are summed up", err=True)
+        warn("there is no record of this request alone; refusals of its second are summed up")
     for record in found or sums:
         print_json(record)
 
@@ -101,7 +101,6 @@ def head(store: Store = default_of("store")) -> None:
 @app.command("confirm-clock")
 def confirm_clock(store: Store = default_of("store"), audit_folder: Folder = default_of("audit_folder")) -> None:
     """Confirm that this machine's clock is right, after a long stop or a jump: then old files and tokens go again."""
-    from retinue import assemble
     from retinue.access import trusted_time
     from retinue.clock import SystemClock
     from retinue.errors import InputError
@@ -112,7 +111,7 @@ def confirm_clock(store: Store = default_of("store"), audit_folder: Folder = def
         trusted_time.confirm_clock(files, now)
     except OSError as error:
         raise InputError(f"{files.confirmed}: cannot be written: {error.strerror}") from error
-    typer.echo(
+    print_line(
         f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC is confirmed; a server takes it within a minute"
     )
 
@@ -131,20 +130,15 @@ def usage(
     missing = missing_at_end(folder, anchor)
     if missing is not None:
         told = lost_between(missing.count, missing.since, SystemClock().now())
-        typer.echo(f"{told} are not in the log; `retinue audit verify` says more", err=True)
+        warn(f"{told} are not in the log; `retinue audit verify` says more")
     if as_json:
         print_json(rows)
         return
-    from rich.console import Console
-    from rich.table import Table
+    from retinue.cli.terminal import Column, print_table
 
-    table = Table()
-    for heading in ("day", "client key", "requests", "answered", "rows", "lost records"):
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        counts = (row.requests, row.answered, row.rows, row.lost)
-        table.add_row(row.day, row.client or "(none)", *(f"{count:,}" for count in counts))
-    Console(markup=False, highlight=False).print(table)
+    columns = [Column(heading) for heading in ("day", "client key", "requests", "answered", "rows", "lost records")]
+    counts = ((f"{row.requests:,}", f"{row.answered:,}", f"{row.rows:,}", f"{row.lost:,}") for row in rows)
+    print_table(columns, ((row.day, row.client or "(none)", *count) for row, count in zip(rows, counts, strict=True)))
 
 
 def _findings(store: str, folder: Path, heads: "Sequence[Head]") -> "Findings":

@@ -5,7 +5,7 @@ from contextlib import closing
 import typer
 
 from retinue.cli.flags import AsJson, Store
-from retinue.cli.output import print_json
+from retinue.cli.output import print_json, print_line
 from retinue.settings import default_of
 
 BROKEN = 1
@@ -20,9 +20,9 @@ def check(store: Store = default_of("store"), as_json: AsJson = False) -> None:
         print_json({"problems": problems, "facts": facts})
     else:
         for problem in problems:
-            typer.echo(problem)
+            print_line(problem)
         counted = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in facts.items())
-        typer.echo(f"{store}: {counted}: {f'{len(problems)} problems' if problems else 'every invariant holds'}")
+        print_line(f"{store}: {counted}: {f'{len(problems)} problems' if problems else 'every invariant holds'}")
     if problems:
         raise typer.Exit(BROKEN)
 

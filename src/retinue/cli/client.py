@@ -8,7 +8,7 @@ import typer
 
 from retinue.cli.flags import AsJson, Store, flag, second_of
 from retinue.cli.groups import group
-from retinue.cli.output import print_json
+from retinue.cli.output import print_json, print_line, print_lines
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def _act(
 
     client = _with_clients(store, run)
     if done and not as_json:
-        typer.echo(f"client {client_key} {done}")
+        print_line(f"client {client_key} {done}")
         return
     (seen,) = _shown(store, [client])
     if as_json:
@@ -251,7 +251,7 @@ def _show_secret(registered: "Registered", *, as_json: bool) -> None:
         if as_json:
             print_json({"client_key": key, "client_secret": secret})
         else:
-            typer.echo(f"client_key     {key}\nclient_secret  {secret}\nKeep the secret: it is not shown again.")
+            print_lines(f"client_key     {key}\nclient_secret  {secret}\nKeep the secret: it is not shown again.\n")
     except UnwritableOutput as error:
         fate = f"client {key} has a new secret that could not be shown; `retinue client rotate` it"
         raise InputError(f"{error}; {fate}") from None

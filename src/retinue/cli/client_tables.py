@@ -3,37 +3,22 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from rich.console import Console
-from rich.table import Table
-
 from retinue.access.clients import Shown
+from retinue.cli.terminal import Column, print_table
 from retinue.model import Rate
 
 
 def print_list(clients: Sequence[Shown]) -> None:
     """One line for each."""
-    table = Table()
-    table.add_column("client key", no_wrap=True, min_width=18)
-    for heading in ("name", "contact", "status", "calls today", "rows today", "created"):
-        table.add_column(heading, overflow="fold")
-    for client in clients:
-        used = client.used_today
-        table.add_row(
-            *(client.client_key, client.name, client.contact, client.status),
-            f"{used.list_calls:,} of {_limit(client.list_calls)}",
-            f"{used.list_rows:,} of {_limit(client.list_rows)}",
-            _date(client.created_at),
-        )
-    _console().print(table)
+    headings = ("name", "contact", "status", "calls today", "rows today", "created")
+    columns = [Column("client key", is_whole=True, min_width=18), *map(Column, headings)]
+    print_table(columns, map(_row, clients))
 
 
 def print_one(client: Shown) -> None:
     """All there is to know of one."""
     used = client.used_today
-    table = Table(show_header=False, box=None)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, text in (
+    rows = (
         ("client key", client.client_key),
         ("name", client.name),
         ("contact", client.contact),
@@ -48,14 +33,18 @@ def print_one(client: Shown) -> None:
         ("rows of lists today", f"{used.list_rows:,} of {_limit(client.list_rows)}"),
         ("other calls today", f"{used.other_calls:,} of {_limit(client.other_calls)}"),
         ("short-term limit", _rate(client.rate)),
-    ):
-        table.add_row(label, text)
-    _console().print(table)
+    )
+    print_table([Column(is_whole=True), Column()], rows)
 
 
-def _console() -> Console:
-    # What clients are called is anybody's words: no markup, no emoji codes, no colours for what looks like a number.
-    return Console(markup=False, emoji=False, highlight=False)
+def _row(client: Shown) -> tuple[str, ...]:
+    used = client.used_today
+    return (
+        *(client.client_key, client.name, client.contact, client.status),
+        f"{used.list_calls:,} of {_limit(client.list_calls)}",
+        f"{used.list_rows:,} of {_limit(client.list_rows)}",
+        _date(client.created_at),
+    )
 
 
 def _limit(count: int | None) -> str:

@@ -1,6 +1,5 @@
 """`retinue collect`: collecting lists from TikTok or from a server of the same contract, and looking at what was."""
 
-import sys
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retinue.cli import collect_mirror, collect_names
-from retinue.cli.flags import flag
+from retinue.cli.flags import SpreadsheetSafe, flag, require_csv
 from retinue.cli.groups import group
-from retinue.cli.output import csv_encoder
+from retinue.cli.output import csv_encoder, print_exactly, print_line, warn
 from retinue.cli.signals import ending_in_order, run
 
 if TYPE_CHECKING:
@@ -62,6 +61,7 @@ def collect(
     info_calls_per_day: Annotated[int, flag("info-calls-per-day", _HELP_INFO_CALLS, min=0)] = 1_000,
     at_once: Annotated[int, flag("at-once", _HELP_AT_ONCE, min=1, max=1_000)] = 16,
     wait: Annotated[bool, flag("wait", _HELP_WAIT)] = False,
+    spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
     """Collect the lists of many accounts, page by page, into a folder.
 
@@ -78,6 +78,7 @@ def collect(
     if not client_key or not client_secret:
         raise InputError("collect: give --client-key and --client-secret, best in the environment (--help names both)")
     chosen, formats = _chosen("--lists", lists, LISTS), _chosen("--format", kinds, FORMATS)
+    require_csv("csv" in formats, spreadsheet_safe)
     if "info" in chosen and info_calls_per_day == 0:
         raise InputError("--info-calls-per-day: 0 calls, and --lists wants info")
     for name, path in (("--output", folder), ("--into", Path(into))):
@@ -88,7 +89,7 @@ def collect(
     wanted = _places(found.usernames, chosen)
     calls: dict[Pool, int] = {"lists": calls_per_day, "info": info_calls_per_day}
     plan = Plan(wanted, calls, at_once, "wait" if wait else "stop")
-    _collect(plan, folder, _Wish(formats, into, found.rejected), (server, client_key, client_secret))
+    _collect(plan, folder, _Wish(formats, into, found.rejected, spreadsheet_safe), (server, client_key, client_secret))
 
 
 @app.command()
@@ -98,7 +99,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="The folder of a collecti
 
     found = verifying.verify(folder)
     for problem in found.problems:
-        sys.stderr.write(f"{folder}: {problem}\n")
+        warn(problem, source=str(folder))
     if found.problems:
         raise typer.Exit(1)
     if found.manifest is None:
@@ -108,7 +109,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="The folder of a collecti
     else:
         read = "maybe capped" if found.manifest.maybe_capped else "complete"
         state = read if found.manifest.is_read else "not complete"
-    typer.echo(f"{folder}: {found.pages:,} pages with {found.rows:,} rows are as they came; {state}.")
+    print_line(f"{folder}: {found.pages:,} pages with {found.rows:,} rows are as they came; {state}.")
     if found.manifest is not None:
         _report_capped(found.manifest)
         if found.manifest.maybe_capped:
@@ -119,6 +120,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="The folder of a collecti
 def diff(
     old: Annotated[Path, typer.Argument(help="The folder of an earlier collection.")],
     new: Annotated[Path, typer.Argument(help="The folder of a later one, of the same accounts.")],
+    spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
     """Print who was followed and unfollowed between two collections, as CSV.
 
@@ -127,13 +129,14 @@ def diff(
     from retinue.collect import difference
 
     compared = difference.comparable(old, new)
-    encode, changes = csv_encoder(*difference.Change._fields), difference.changes(old, new, compared.lists)
-    sys.stdout.buffer.write(encode(()))
+    encode = csv_encoder(*difference.Change._fields, spreadsheet_safe=spreadsheet_safe)
+    changes = difference.changes(old, new, compared.lists)
+    print_exactly(encode(()))
     while rows := list(islice(changes, _ROWS_AT_ONCE)):
-        sys.stdout.buffer.write(encode(rows))
+        print_exactly(encode(rows))
     if compared.left_out:
         some = ", ".join(f"{place.list} of {place.name}" for place in compared.left_out[:3])
-        sys.stderr.write(f"retinue: left out, since not complete in both: {len(compared.left_out):,} lists ({some})\n")
+        warn(f"left out, since not complete in both: {len(compared.left_out):,} lists ({some})")
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ class _Wish:
     kinds: list[str]
     into: str
     rejected: int
+    spreadsheet_safe: bool
 
 
 def _collect(plan: "Plan", folder: Path, wish: _Wish, access: tuple[str, str, str]) -> None:
@@ -154,13 +158,13 @@ def _collect(plan: "Plan", folder: Path, wish: _Wish, access: tuple[str, str, st
         progress = collection.opened(folder, access[0].rstrip("/"), SystemClock().now())
         plan = _as_spelled(plan, progress)
         outcome, pace = _timed(plan, folder, progress, access)
-        manifest = _write(folder, [*wish.kinds, "parquet"] if wish.into else wish.kinds, plan.wanted)
+        manifest = _write(folder, wish, plan.wanted)
         _report(manifest, outcome, pace)
         is_missing = bool(wish.rejected) or not manifest.is_read
         if wish.rejected:
-            sys.stderr.write(f"retinue: {wish.rejected:,} of the lines with usernames were left out, as said above\n")
+            warn(f"{wish.rejected:,} of the lines with usernames were left out, as said above")
         if wish.into and is_missing:
-            sys.stderr.write(f"retinue: --into {wish.into}: is made when everything in {folder} is there\n")
+            warn(f"--into {wish.into}: is made when everything in {folder} is there")
         if wish.rejected or progress.waiting(plan.wanted) or (wish.into and is_missing):
             raise typer.Exit(INCOMPLETE)
         if wish.into:
@@ -179,7 +183,7 @@ def _going_on() -> "Iterator[None]":
     except OSError as error:
         raise StoreError(f"stopped: {error}; the same command goes on from here") from error
     except KeyboardInterrupt:
-        sys.stderr.write("retinue: stopped; the same command goes on from here\n")
+        warn("stopped; the same command goes on from here")
         raise
 
 
@@ -228,14 +232,17 @@ def _run(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, st
         return run(lambda: collect(watching))
 
 
-def _write(folder: Path, kinds: list[str], wanted: "Sequence[Place]") -> "Manifest":
+def _write(folder: Path, wish: _Wish, wanted: "Sequence[Place]") -> "Manifest":
     """The tables and the manifest."""
     from retinue.cli.progress import bar
     from retinue.clock import SystemClock
     from retinue.collect import collection
 
+    kinds, now = [*wish.kinds, "parquet"] if wish.into else wish.kinds, SystemClock().now()
     with bar(f"writing {folder}") as on_progress:
-        return collection.write(folder, kinds, wanted, SystemClock().now(), lambda rows: on_progress(rows, None))
+        return collection.write(
+            folder, kinds, wanted, now, lambda rows: on_progress(rows, None), spreadsheet_safe=wish.spreadsheet_safe
+        )
 
 
 def _report(manifest: "Manifest", outcome: "Outcome", pace: str) -> None:
@@ -243,32 +250,32 @@ def _report(manifest: "Manifest", outcome: "Outcome", pace: str) -> None:
     from datetime import UTC, datetime
 
     if pace:
-        typer.echo(pace)
+        print_line(pace)
     for name in LISTS:
         if states := manifest.lists.get(name):
-            typer.echo(f"{name}: {', '.join(f'{count:,} {state}' for state, count in states.items())}")
+            print_line(f"{name}: {', '.join(f'{count:,} {state}' for state, count in states.items())}")
         if counts := manifest.counts.get(name):
             figures = f"{counts.rows:,} rows, profiles count {counts.profile_count:,}, gap {counts.gap:,}"
-            typer.echo(f"{name}: {figures} (lists with a known count: {counts.lists:,})")
-    typer.echo(f"{manifest.pages:,} pages, {manifest.rows:,} rows")
+            print_line(f"{name}: {figures} (lists with a known count: {counts.lists:,})")
+    print_line(f"{manifest.pages:,} pages, {manifest.rows:,} rows")
     _report_capped(manifest)
     for place, reason in sorted(outcome.failed.items()):
-        sys.stderr.write(f"retinue: {place.list} of {place.name}: {reason}\n")
+        warn(f"{place.list} of {place.name}: {reason}")
     if outcome.stopped:
-        sys.stderr.write(f"retinue: stopped early; the same command goes on: {outcome.stopped}\n")
+        warn(f"stopped early; the same command goes on: {outcome.stopped}")
     for pool, second in outcome.resets_at.items():
         at = datetime.fromtimestamp(second, UTC).isoformat()
-        sys.stderr.write(f"retinue: the day's calls for {pool} are spent; the same command goes on from {at}\n")
+        warn(f"the day's calls for {pool} are spent; the same command goes on from {at}")
 
 
 def _report_capped(manifest: "Manifest") -> None:
     for capped in manifest.maybe_capped[:_MAX_SHOWN_LISTS]:
-        sys.stderr.write(f"retinue: {capped}\n")
+        warn(f"{capped}")
     if more := len(manifest.maybe_capped[_MAX_SHOWN_LISTS:]):
-        sys.stderr.write(f"retinue: {more:,} more lists may be capped; the table lists has them\n")
+        warn(f"{more:,} more lists may be capped; the table lists has them")
     if number := manifest.uncounted_likely_caps:
         lists = f"lists that end at a likely cap with an unknown count: {number:,}"
-        sys.stderr.write(f"retinue: {lists}; the same command asks for counts that were not answered\n")
+        warn(f"{lists}; the same command asks for counts that were not answered")
 
 
 def _check_path(flag_name: str, path: Path) -> None:

@@ -2,10 +2,11 @@
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import typer
+
+from retinue.cli.output import warn
 
 _ENDING = ".unfinished"
 
@@ -56,7 +57,7 @@ def _load(folder: Path, store: Path) -> None:
             raise KeyboardInterrupt from None  # it was not an import that was asked for, and SIGTERM has its own code
         if ended.exit_code != REJECTED:
             raise
-        sys.stderr.write("retinue: the file of rejected rows will be beside the mirror\n")
+        warn("the file of rejected rows will be beside the mirror")
 
 
 def _move(unfinished: Path, place: Path) -> None:

@@ -1,8 +1,9 @@
 """The usernames in a file, one a line, and the lines that are none."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from retinue.cli.output import warn
 
 _MAX_SHOWN_LINES = 20
 _QUOTES = ('"', "'")
@@ -34,7 +35,7 @@ def read(path: Path) -> Names:
         else:
             usernames.setdefault(names.fold(name), names.as_answered(name))
     if rejected > _MAX_SHOWN_LINES:
-        sys.stderr.write(f"retinue: {path}: {rejected - _MAX_SHOWN_LINES:,} more lines are no usernames\n")
+        warn(f"{path}: {rejected - _MAX_SHOWN_LINES:,} more lines are no usernames")
     if not usernames:
         raise InputError(f"{path}: has no usernames")
     return Names(list(usernames.values()), rejected)
@@ -69,4 +70,4 @@ def _fault(name: str) -> str | None:
 
 def _report(path: Path, rejected: int, message: str) -> None:
     if rejected <= _MAX_SHOWN_LINES:
-        sys.stderr.write(f"retinue: {path}: {message}\n")
+        warn(f"{path}: {message}")

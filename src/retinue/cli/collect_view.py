@@ -1,16 +1,15 @@
 """What a person sees while lists are being collected: on standard error, a bar where somebody is watching."""
 
-import sys
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from retinue.cli.output import warn
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rich.progress import Progress as Bar
-    from rich.progress import TaskID
-
+    from retinue.cli.terminal import Bar, Bars
     from retinue.clock import Clock
     from retinue.collect.collector import Plan, Watching
     from retinue.collect.progress import Progress
@@ -23,27 +22,24 @@ _TOLD_EVERY_SECONDS = 60  # where there is no bar
 @contextmanager
 def view(plan: "Plan", progress: "Progress", clock: "Clock") -> "Iterator[Watching]":
     """A bar of lists, with rows, calls left today and the time that is left; and why it waits, if it does for long."""
-    from rich.console import Console
-    from rich.progress import Progress as Bar
+    from retinue.cli.terminal import bars
 
-    console = Console(stderr=True)
-    with Bar(*_columns(), console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("collecting", total=len(plan.wanted), said="")
-        yield _Shown(bar, task, plan, progress, clock)
+    with bars("{task.description}", "{task.completed:,.0f} of {task.total:,.0f} lists", "{task.fields[note]}") as shown:
+        yield _Shown(shown, shown.add("collecting", len(plan.wanted)), plan, progress, clock)
 
 
 class _Shown:
     """Brings the bar up to date, not more often than a person can see."""
 
-    def __init__(self, bar: "Bar", task: "TaskID", plan: "Plan", progress: "Progress", clock: "Clock") -> None:
-        self._bar, self._task, self._plan, self._progress, self._clock = bar, task, plan, progress, clock
+    def __init__(self, bars: "Bars", bar: "Bar", plan: "Plan", progress: "Progress", clock: "Clock") -> None:
+        self._bars, self._bar, self._plan, self._progress, self._clock = bars, bar, plan, progress, clock
         self._began = self._next = self._told = clock.elapsed()
         self._finished_before = self._finished()
 
     def changed(self) -> None:
         """Show how far it is."""
         now = self._clock.elapsed()
-        if now < self._next or self._bar.disable:
+        if now < self._next or self._bars.is_hidden:
             return
         self._next = now + _SHOWN_EVERY_SECONDS
         finished = self._finished()
@@ -52,7 +48,7 @@ class _Shown:
         day = self._clock.now() // DAY_SECONDS
         left = self._plan.calls_per_day["lists"] - self._progress.calls_on(day, "lists")
         said = f"{self._progress.rows:,} rows, {left:,} calls left today{self._time_left(finished, now)}"
-        self._bar.update(self._task, completed=finished, said=said)
+        self._bar.update(finished, note=said)
 
     def waits(self, seconds: float, reason: str) -> None:
         """Say why."""
@@ -60,11 +56,11 @@ class _Shown:
             return
         said = f"waiting for {timedelta(seconds=int(seconds))}: {reason}"
         now = self._clock.elapsed()
-        if not self._bar.disable:
-            self._bar.update(self._task, said=said)
+        if not self._bars.is_hidden:
+            self._bar.update(note=said)
         elif now >= self._told:
             self._told = now + _TOLD_EVERY_SECONDS
-            sys.stderr.write(f"retinue: {said}\n")
+            warn(f"{said}")
 
     def _finished(self) -> int:
         return sum(standing.state != "incomplete" for standing in self._progress.standings.values())
@@ -76,7 +72,3 @@ class _Shown:
             return ""
         seconds = (len(self._plan.wanted) - finished) * (now - self._began) / done
         return f", {timedelta(seconds=int(seconds))} left"
-
-
-def _columns() -> list[str]:
-    return ["{task.description}", "{task.completed:,.0f} of {task.total:,.0f} lists", "{task.fields[said]}"]

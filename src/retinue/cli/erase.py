@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retinue.cli.flags import Store, flag
+from retinue.cli.output import print_line
 from retinue.settings import default_of
+from retinue.temporary import sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,8 +18,9 @@ if TYPE_CHECKING:
 
 _HELP_KEYS = "Keys (ids) of the accounts to forget."
 _HELP_COMPACT = (
-    "Then rewrite the store's file, so that no byte of what was erased is left in it, and remove its rejects files."
-    " Others who write wait meanwhile; it needs room for a second file."
+    "Then rewrite the store's file, so that no byte of what was erased is left in it, and remove its rejects files and"
+    " what killed imports left in the temporary folder. Others who write wait meanwhile; it needs room for a second"
+    " file."
 )
 
 
@@ -56,7 +59,9 @@ async def _erase(store: str, keys: list[str], *, compact: bool) -> None:
                 path.unlink(missing_ok=True)
                 sync(path.parent)
                 report.append(f"{path}: removed")
-    typer.echo("\n".join(report))  # at the end: output that cannot be written must not keep a name in a file
+            report += _swept()
+    for line in report:
+        print_line(line)  # at the end: output that cannot be written must not keep a name in a file
 
 
 async def _forget(writer: "GraphWriter", keys: list[str], now: int) -> list[str]:
@@ -85,6 +90,13 @@ async def _forget(writer: "GraphWriter", keys: list[str], now: int) -> list[str]
         else:
             report.append(f"{key}: erased")
     return report
+
+
+def _swept() -> "Iterator[str]":
+    """Remove what killed imports left in the temporary folder; return what became of each folder."""
+    swept = sweep()
+    yield from (f"{path}: removed" for path in swept.removed)
+    yield from (f"{path}: is in use by a running command, which removes it when it ends" for path in swept.remaining)
 
 
 def _rejects_of(store: str) -> "Iterator[Path]":

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from retinue.cli.flags import Store, flag
+from retinue.cli.flags import SpreadsheetSafe, Store, flag, require_csv
+from retinue.cli.output import print_line
 from retinue.cli.signals import ending_in_order
 from retinue.settings import default_of
 
@@ -31,6 +32,7 @@ def export(
     store: Store = default_of("store"),
     kind: Annotated[Format, flag("format", _HELP_FORMAT)] = Format.PARQUET,
     history: Annotated[bool, flag("history", _HELP_HISTORY)] = False,
+    spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
     """Write a store's whole graph into files, private and withheld accounts included.
 
@@ -41,7 +43,9 @@ def export(
     from retinue.cli.progress import bar
     from retinue.export import files
 
+    require_csv(kind is Format.CSV, spreadsheet_safe)
+    form = files.Form(kind.value, history, spreadsheet_safe)
     with ending_in_order(), closing(assemble.open_whole(store)) as graph, bar(f"reading {store}") as on_progress:
-        exported = files.export(graph, folder, kind.value, lambda rows: on_progress(rows, None), with_ended=history)
+        exported = files.export(graph, folder, form, lambda rows: on_progress(rows, None))
     names = ", ".join(path.name for path in exported.files)
-    typer.echo(f"Exported {exported.accounts:,} accounts and {exported.follows:,} follows to {folder} ({names}).")
+    print_line(f"Exported {exported.accounts:,} accounts and {exported.follows:,} follows to {folder} ({names}).")

@@ -13,6 +13,14 @@ def flag(name: str, text: str, *short: str, **options: Any) -> Any:
     return typer.Option(f"--{name}", *short, envvar=environment_name(name), help=text, **options)
 
 
+def require_csv(is_csv: bool, spreadsheet_safe: bool) -> None:
+    """Raise `InputError` if the flag is given and nothing is written as CSV."""
+    from retinue.errors import InputError
+
+    if spreadsheet_safe and not is_csv:
+        raise InputError("--spreadsheet-safe: is for CSV; give --format csv, or leave it out")
+
+
 def setting(name: str, **options: Any) -> Any:
     """The flag of a server setting; its help is in the table of settings."""
     return flag(name.replace("_", "-"), help_of(name), **options)
@@ -33,4 +41,12 @@ def second_of(name: str, text: str) -> int | None:
 
 
 Store = Annotated[str, setting("store")]
+SpreadsheetSafe = Annotated[
+    bool,
+    flag(
+        "spreadsheet-safe",
+        "In CSV, put an apostrophe before each text that a spreadsheet would take for a formula (it begins with = + - @"
+        " or a control character) or that begins with an apostrophe. An import takes it as part of the text.",
+    ),
+]
 AsJson = Annotated[bool, flag("json", "Print JSON for programs instead of a table for people.")]

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from retinue.cli.output import print_json
 
 if TYPE_CHECKING:
     from retinue.ingest.bulk import Tally
@@ -25,45 +26,44 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     total_seconds: float | None = None
 
-    def as_json(self) -> str:
-        """The tallies by file, with the reasons of rejected rows."""
-        from msgspec import json, to_builtins
+    def show(self, *, as_json: bool) -> None:
+        """Print the tallies, for programs or for people."""
+        if as_json:
+            print_json(self._by_file())
+        else:
+            self._print_table()
+
+    def _by_file(self) -> "dict[str, Any]":
+        """Return the tallies by file, with the reasons of rejected rows."""
+        from msgspec import to_builtins
 
         files = {name: to_builtins(tally) | {"reasons": []} for name, tally in self.tallies.items()}
         for (file, kind), group in self.rejects.groups.items():
             first = {"line": group.first.line, "reason": group.first.reason}
             files[file]["reasons"].append({"reason": kind, "rows": group.count, "first": first})
-        return json.encode(files).decode()
+        return files
 
-    def as_table(self) -> str:
-        """The tallies for people, with the rows a second of each file and the time of all."""
-        from rich.console import Console
-        from rich.table import Table
+    def _print_table(self) -> None:
+        """Print the rows a second of each file and the time of all, too."""
+        from retinue.cli.terminal import Column, print_table
 
-        table = Table("file", title="Import", caption=self._time(), caption_justify="left")
         headings = ["new", "updated", "known", "rejected", *(["ended", "withheld"] if self.snapshot else []), "rows/s"]
-        for heading in headings:
-            table.add_column(heading, justify="right")
+        columns = [Column("file"), *(Column(heading, "right") for heading in headings)]
         names = told_apart(list(self.tallies))
+        rows = []
         for name, tally in self.tallies.items():
             counts = [tally.accepted, tally.updated, tally.duplicate, tally.rejected]
             counts += [tally.ended, tally.withheld] if self.snapshot else []
             seconds = self.seconds.get(name)
             rate = f"{tally.rows / seconds:,.0f}" if seconds else ""
-            table.add_row(names[name], *(f"{count:,}" for count in counts), rate)
-        output = StringIO()
-        console = Console()
-        Console(file=output, width=console.width, force_terminal=console.is_terminal).print(table)
-        return output.getvalue()
-
-    def notes(self) -> str:
-        """Return a line for each thing that needs attention."""
-        return "".join(f"retinue: {note}\n" for note in self._notes())
+            rows.append((names[name], *(f"{count:,}" for count in counts), rate))
+        print_table(columns, rows, title="Import", caption=self._time())
 
     def _time(self) -> str | None:
         return None if self.total_seconds is None else f"in {self.total_seconds:,.1f} s"
 
-    def _notes(self) -> Iterator[str]:
+    def notes(self) -> Iterator[str]:
+        """Return a line for each thing that needs attention."""
         tallies = self.tallies.values()
         if nuls := sum(tally.nuls_removed for tally in tallies):
             yield f"NUL characters that were removed: {nuls:,}"

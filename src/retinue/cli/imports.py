@@ -1,23 +1,19 @@
 """`retinue import`."""
 
-import sys
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from retinue.cli.flags import AsJson, Store, flag, second_of
+from retinue.cli.output import warn
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rich.progress import Progress
-
     from retinue.cli.import_report import Report
+    from retinue.cli.terminal import Bars
     from retinue.ingest.bulk import OnProgress
     from retinue.ingest.rows import Table
 
@@ -74,12 +70,13 @@ def import_(
         try:
             asyncio.run(_load(_Plan(store, tables[0], tables[1], report)))
         except KeyboardInterrupt:
-            sys.stderr.write("retinue: stopped; the same import again goes on from here\n")
+            warn("stopped; the same import again goes on from here")
             raise typer.Exit(INTERRUPTED) from None
         finally:
-            typer.echo(report.as_json() if as_json else report.as_table(), nl=as_json)
+            report.show(as_json=as_json)
             rejects.close()  # the notes say that the rows are in it
-            sys.stderr.write(report.notes())
+            for note in report.notes():
+                warn(note)
     if rejects.count:
         raise typer.Exit(REJECTED)
 
@@ -123,37 +120,26 @@ class _Plan:
 
 async def _load(plan: _Plan) -> None:
     from retinue import assemble
+    from retinue.cli.terminal import bars
     from retinue.clock import SystemClock
     from retinue.ingest.bulk import Import, end_missing, import_accounts, import_follows
 
     clock, report, snapshot = SystemClock(), plan.report, plan.report.snapshot
     began = clock.elapsed()
-    with closing(assemble.open_graph_writer(plan.store, clock)) as writer, _progress() as progress:
-        received_at, note = snapshot.at if snapshot else clock.now(), partial(progress.console.print, highlight=False)
+    with closing(assemble.open_graph_writer(plan.store, clock)) as writer, bars() as shown:
+        received_at = snapshot.at if snapshot else clock.now()
         bulk = assemble.bulk_writer(writer)
-        run = Import(writer, received_at, report.rejects, report.tallies, snapshot, bulk, note)
+        run = Import(writer, received_at, report.rejects, report.tallies, snapshot, bulk, shown.note)
         for importing, tables in ((import_accounts, plan.accounts), (import_follows, plan.follows)):
             for path, table in tables.items():
                 file_began = clock.elapsed()
-                await importing(run, str(path), table, _bar(progress, path.name, table.size))
+                await importing(run, str(path), table, _bar(shown, path.name, table.size))
                 report.seconds[str(path)] = clock.elapsed() - file_began
         if snapshot:
-            await end_missing(run, snapshot, _bar(progress, "comparing", snapshot.rows))
+            await end_missing(run, snapshot, _bar(shown, "comparing", snapshot.rows))
         await writer.settle()
     report.total_seconds = clock.elapsed() - began
 
 
-def _bar(progress: "Progress", what: str, size: int) -> "OnProgress":
-    task = progress.add_task(what, total=size)
-    return lambda position: progress.update(task, completed=position)
-
-
-@contextmanager
-def _progress() -> "Iterator[Progress]":
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)  # stdout is for the report
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield progress
+def _bar(shown: "Bars", what: str, size: int) -> "OnProgress":
+    return shown.add(what, size).update

@@ -1,20 +1,22 @@
 """`retinue following`: an account's list, on the terminal or for other programs."""
 
-import sys
 from contextlib import closing
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinue.cli.flags import Store, flag, second_of
-from retinue.cli.output import csv_encoder
+from retinue.cli.flags import SpreadsheetSafe, Store, flag, require_csv, second_of
+from retinue.cli.output import csv_encoder, print_exactly, warn
+from retinue.printable import printable, printable_lines
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from retinue.model import Direction, Query, Row
+
+    Encode = Callable[[Sequence[Row]], bytes]
 
 NOT_SHOWN = 1
 PAGE_ROWS = 1000
@@ -46,6 +48,7 @@ def following(
     direction: Annotated[Side, flag("direction", _HELP_DIRECTION)] = Side.FOLLOWING,
     as_of: Annotated[str, flag("as-of", _HELP_AS_OF, metavar="TIME")] = "",
     form: Annotated[Format, flag("format", _HELP_FORMAT)] = Format.TABLE,
+    spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
     """Print a whole list of an account, newest follow first.
 
@@ -57,9 +60,10 @@ def following(
     from retinue.errors import AccountNotFound, AccountPrivate, AccountWithheld
     from retinue.model import Direction, Query
 
+    require_csv(form is Format.CSV, spreadsheet_safe)
     query = Query(username, PAGE_ROWS, None, second_of("--as-of", as_of))
     try:
-        asyncio.run(_print(store, query, Direction(direction), form))
+        asyncio.run(_print(store, query, Direction(direction), _encoder(form, spreadsheet_safe=spreadsheet_safe)))
     except AccountNotFound:
         reason = "there is no such account"
     except AccountPrivate:
@@ -68,15 +72,14 @@ def following(
         reason = "is withheld"
     else:
         return
-    sys.stderr.write(f"retinue: {username}: {reason}\n")
+    warn(f"{username}: {reason}")
     raise typer.Exit(NOT_SHOWN)
 
 
-async def _print(store: str, query: "Query", direction: "Direction", form: Format) -> None:
+async def _print(store: str, query: "Query", direction: "Direction", encode: "Encode") -> None:
     """Print page after page, each as soon as it is read."""
-    encode = {Format.TABLE: _table, Format.JSONL: _jsonl, Format.CSV: _csv}[form]()
     async for page in _pages(store, query, direction):
-        sys.stdout.buffer.write(encode(page))
+        print_exactly(encode(page))
 
 
 async def _pages(store: str, query: "Query", direction: "Direction") -> "AsyncIterator[Sequence[Row]]":
@@ -97,34 +100,41 @@ async def _pages(store: str, query: "Query", direction: "Direction") -> "AsyncIt
             query, has_more = replace(query, cursor=page.cursor), page.has_more
 
 
+def _encoder(form: Format, *, spreadsheet_safe: bool) -> "Encode":
+    match form:
+        case Format.TABLE:
+            return _table()
+        case Format.JSONL:
+            return _jsonl()
+        case Format.CSV:
+            return _csv(spreadsheet_safe=spreadsheet_safe)
+
+
 # Each of these makes a function from the rows of a page to the bytes to print.
 
 
-def _table() -> "Callable[[Sequence[Row]], bytes]":
-    from rich.cells import cell_len
+def _table() -> "Encode":
+    from retinue.cli.terminal import width_of
 
     heading = [("username", "display name")]
 
     def write(rows: "Sequence[Row]") -> bytes:
-        cells = [*heading, *((row.username, row.display_name.translate(_CONTROLS)) for row in rows)]
+        cells = [*heading, *((row.username, printable(row.display_name)) for row in rows)]
         heading.clear()
-        width = max((cell_len(username) for username, _ in cells), default=0)
-        lines = (f"{username}{' ' * (width - cell_len(username))}  {name}".rstrip() + "\n" for username, name in cells)
+        width = max((width_of(username) for username, _ in cells), default=0)
+        lines = (f"{username}{' ' * (width - width_of(username))}  {name}".rstrip() + "\n" for username, name in cells)
         return "".join(lines).encode()
 
     return write
 
 
-def _jsonl() -> "Callable[[Sequence[Row]], bytes]":
+def _jsonl() -> "Encode":
     from msgspec import json
 
-    return json.Encoder().encode_lines
+    encode_lines = json.Encoder().encode_lines
+    return lambda rows: printable_lines(encode_lines(rows).decode()).encode()
 
 
-def _csv() -> "Callable[[Sequence[Row]], bytes]":
-    encode = csv_encoder("username", "display_name")
+def _csv(*, spreadsheet_safe: bool) -> "Encode":
+    encode = csv_encoder("username", "display_name", spreadsheet_safe=spreadsheet_safe)
     return lambda rows: encode((row.username, row.display_name) for row in rows)
-
-
-# Names are anybody's own words: they get no say over a terminal.
-_CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")

@@ -21,13 +21,14 @@ from retinue.cli import (
     serve,
 )
 from retinue.cli.groups import group
+from retinue.cli.output import print_line
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib import metadata
 
-        typer.echo(f"retinue {metadata.version('retinue')}")
+        print_line(f"retinue {metadata.version('retinue')}")
         raise typer.Exit
 
 

@@ -7,6 +7,7 @@ import typer
 
 from retinue.cli.flags import Store, flag
 from retinue.cli.groups import group
+from retinue.cli.output import print_line
 from retinue.settings import default_of
 
 app = group(help="Look after a store.")
@@ -22,7 +23,7 @@ def backup(
 
     with bar(f"copying {store}") as on_progress:
         assemble.back_up(store, target, on_progress)
-    typer.echo(f"Copied {store} to {target}.")
+    print_line(f"Copied {store} to {target}.")
 
 
 @app.command("init")
@@ -34,7 +35,7 @@ def init(
     from retinue import assemble
 
     is_made = assemble.create_in_cluster(store, replication)
-    typer.echo(f"The store {'was made' if is_made else 'is there already'}; replicas of each row: {replication}.")
+    print_line(f"The store {'was made' if is_made else 'is there already'}; replicas of each row: {replication}.")
 
 
 @app.command()
@@ -50,4 +51,4 @@ def migrate(store: Store = default_of("store")) -> None:
         migrated = assemble.migrate_store(store, on_progress)
     for path, before, after in migrated:
         already = before == after
-        typer.echo(f"{path}: schema {after} already." if already else f"{path}: schema {before} is now {after}.")
+        print_line(f"{path}: schema {after} already." if already else f"{path}: schema {before} is now {after}.")

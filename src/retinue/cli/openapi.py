@@ -1,6 +1,6 @@
 """`retinue openapi`."""
 
-import typer
+from retinue.cli.output import print_lines
 
 
 def openapi() -> None:
@@ -9,4 +9,4 @@ def openapi() -> None:
 
     from retinue.web.openapi import document
 
-    typer.echo(json.format(json.encode(document()), indent=2).decode())
+    print_lines(json.format(json.encode(document()), indent=2).decode() + "\n")

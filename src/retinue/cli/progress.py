@@ -1,4 +1,4 @@
-"""A bar for what takes long, on standard error, where a person is watching."""
+"""A bar for what takes long, on standard error, if that is a terminal."""
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,15 +10,11 @@ if TYPE_CHECKING:
 @contextmanager
 def bar(text: str) -> "Iterator[Callable[[int, int | None], None]]":
     """Show a bar; it is told how much is done, and of how much if that is known."""
-    from rich.console import Console
-    from rich.progress import Progress
+    from retinue.cli.terminal import bars
 
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(text, total=None)
-        yield lambda done, total: progress.update(
-            task, completed=done, total=total, description=_described(text, done, total)
-        )
+    with bars() as shown:
+        one = shown.add(text)
+        yield lambda done, total: one.update(done, total=total, text=_described(text, done, total))
 
 
 def _described(text: str, done: int, total: int | None) -> str:

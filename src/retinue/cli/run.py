@@ -1,10 +1,12 @@
 """`retinue run`."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from retinue.cli.flags import flag
+from retinue.cli.output import warn
 
 
 def run(
@@ -41,11 +43,5 @@ def run(
 
         drawn = parsed(faults, seed=seed)
         order = running.Order(command, dict(os.environ), server, allow_network, best_effort, store, drawn)
-        code = running.run(order, _say)
+        code = running.run(order, partial(warn, source="retinue run"))
     raise typer.Exit(code)
-
-
-def _say(line: str) -> None:
-    import sys
-
-    sys.stderr.write(f"retinue run: {line}\n")

@@ -4,9 +4,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from retinue.cli.flags import flag
+from retinue.cli.output import print_line
 
 
 class FileFormat(StrEnum):
@@ -29,4 +28,4 @@ def generate(
 
     files_of = ParquetFiles if kind is FileFormat.PARQUET else CsvFiles
     for path in write_sample(Size(accounts, follows, seed), output, files_of):
-        typer.echo(path)
+        print_line(str(path))

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from retinue.client.addresses import moved_to, not_an_api
+from retinue.printable import printable
 
 LIST_KEYS = {"following": "user_following", "followers": "user_followers"}
 OK = 200
@@ -286,7 +287,7 @@ def _fault(answer: Answer, error: _Error, log_id: str) -> Fault:
 
 def _in_a_line(message: str) -> str:
     """What a service says, as it may be shown on a terminal."""
-    return "".join(each if each.isprintable() else "\ufffd" for each in message[:_LONGEST_MESSAGE])
+    return printable(message[:_LONGEST_MESSAGE])
 
 
 def _summary(answer: Answer) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from retinue.client.answers import Person
 from retinue.errors import RetinueError
+from retinue.printable import printable
 
 
 class ClientError(RetinueError):
@@ -24,6 +25,10 @@ class ClientError(RetinueError):
     collected: Sequence[Person] = ()
     cursor: int | None = None
     newest: Person | None = None
+
+    def __str__(self) -> str:
+        """Return the message as it may be shown on a terminal; attributes are exact."""
+        return printable(super().__str__())
 
 
 class Refused(ClientError):
@@ -38,7 +43,7 @@ class Refused(ClientError):
 
     def __str__(self) -> str:
         said = f"{self.code}: {self.message}" if self.code else self.message
-        return f"{said} (status {self.status}, log_id {self.log_id or 'none'})"
+        return printable(f"{said} (status {self.status}, log_id {self.log_id or 'none'})")
 
 
 class AccountUnavailable(Refused):

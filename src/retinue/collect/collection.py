@@ -132,7 +132,13 @@ def replayed(folder: Path, most: int | None = None) -> Progress:
 
 
 def write(
-    folder: Path, kinds: Sequence[str], wanted: Sequence[Place], now: int, on_rows: Callable[[int], None]
+    folder: Path,
+    kinds: Sequence[str],
+    wanted: Sequence[Place],
+    now: int,
+    on_rows: Callable[[int], None],
+    *,
+    spreadsheet_safe: bool = False,
 ) -> Manifest:
     """Make the files of these kinds of the journal, and the manifest. Raises `StoreError`.
 
@@ -146,7 +152,7 @@ def write(
         with translated(folder):
             shutil.rmtree(working, ignore_errors=True)
             working.mkdir()
-            with closing(Duck(working, MEMORY)) as duck:
+            with closing(Duck(working, MEMORY, spreadsheet_safe=spreadsheet_safe)) as duck:
                 fill(duck, journal.records(folder / PAGES), sorted(standings.items()), on_rows)
                 facts = {name: fact for kind in kinds for name, fact in _write_kind(duck, working, kind).items()}
             (folder / MANIFEST).unlink(missing_ok=True)  # it speaks of tables that go away now, one by one

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import duckdb
 
 from retinue.errors import StoreError
+from retinue.export.spreadsheets import GUARDED
 
 THREADS = 2
 # Kinds of tables by the endings of their files, as options of SQL's COPY.
@@ -20,6 +21,7 @@ FORMATS = {
     "jsonl": "FORMAT json",
 }
 _ROWS_AT_ONCE = 10_000
+_APOSTROPHE = "''''"
 
 _T = TypeVar("_T")
 
@@ -27,11 +29,14 @@ _T = TypeVar("_T")
 class Duck:
     """A database in a folder of which nothing else is expected to stay. `memory` is as DuckDB writes it: 900MB.
 
+    With `spreadsheet_safe` no text in CSV is a formula.
+
     Its calls are made in a thread of their own, where no signal comes: in the middle of one, what Python makes of
     Ctrl-C ends the process. Here it ends the call.
     """
 
-    def __init__(self, folder: Path, memory: str) -> None:
+    def __init__(self, folder: Path, memory: str, *, spreadsheet_safe: bool = False) -> None:
+        self._spreadsheet_safe = spreadsheet_safe
         self._calls = ThreadPoolExecutor(1, "duckdb")
         self._duck = duckdb.connect(folder / "tables.duckdb")
         for setting, value in (("memory_limit", memory), ("threads", THREADS), ("temp_directory", folder / "spilled")):
@@ -70,7 +75,18 @@ class Duck:
 
     def copy(self, query: str, path: Path, kind: str) -> None:
         """Write the rows of a query into a file, in one of `FORMATS`."""
-        self.run(f"COPY ({query}) TO {_quoted(path)} ({FORMATS[kind]})")
+        rows = self._guarded(query) if self._spreadsheet_safe and kind == "csv" else query
+        self.run(f"COPY ({rows}) TO {_quoted(path)} ({FORMATS[kind]})")
+
+    def _guarded(self, query: str) -> str:
+        """Return a query for the same rows with texts that are no formulas."""
+        described = self._call(self._duck, lambda: self._duck.execute(f"DESCRIBE {query}").fetchall())
+        guarded = ", ".join(
+            f"if(regexp_matches({name}, {_quoted(GUARDED)}), {_APOSTROPHE} || {name}, {name}) AS {name}"
+            for name, kind, *_ in described
+            if kind == "VARCHAR"
+        )
+        return f"SELECT * REPLACE ({guarded}) FROM ({query})"  # noqa: S608 - queries of ours
 
     def _call(self, connection: duckdb.DuckDBPyConnection, call: Callable[[], _T]) -> _T:
         calling = self._calls.submit(call)

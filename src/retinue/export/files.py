@@ -3,7 +3,6 @@
 import shutil
 from contextlib import closing
 from pathlib import Path
-from secrets import token_hex
 
 from msgspec import Struct
 
@@ -13,8 +12,7 @@ from retinue.export import graphml
 from retinue.export.duck import Duck, translated
 from retinue.export.gathered import ACCOUNTS, FOLLOWS, MEMORY, OnRows, gather
 from retinue.store.whole import WholeGraph
-
-_PRIVATE = 0o700  # names of private accounts are in it
+from retinue.temporary import TemporaryFolder
 
 
 class Exported(Struct, frozen=True):
@@ -33,30 +31,33 @@ def _write(duck: Duck, folder: Path, kind: str) -> None:
     duck.copy(FOLLOWS, folder / f"follows.{kind}", kind)
 
 
-def export(graph: WholeGraph, folder: Path, kind: str, on_rows: OnRows, *, with_ended: bool) -> Exported:
+class Form(Struct, frozen=True):
+    """What is written: the kind of files, whether with ended follows, and whether no text in CSV is a formula."""
+
+    kind: str
+    with_ended: bool = False
+    spreadsheet_safe: bool = False
+
+
+def export(graph: WholeGraph, folder: Path, form: Form, on_rows: OnRows) -> Exported:
     """Write a whole graph into a folder that is made for it. Raises `InputError` where something is there already."""
     if folder.exists():
         raise InputError(f"{folder}: is there already; an export replaces nothing")
     if not folder.parent.is_dir():
         raise InputError(f"{folder}: cannot be made: there is no folder {folder.parent}")
-    unfinished = folder.with_name(f"{folder.name}.{token_hex(8)}.new")
-    try:
-        with translated(folder):
-            exported = _export_into(unfinished, graph, kind, on_rows, with_ended=with_ended)
-            unfinished.rename(folder)
-            sync(folder.parent)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with translated(folder), closing(TemporaryFolder(folder)) as unfinished:
+        exported = _export_into(unfinished.path, graph, form, on_rows)
+        unfinished.path.rename(folder)
+        sync(folder.parent)
     return Exported(exported.accounts, exported.follows, [folder / path.name for path in exported.files])
 
 
-def _export_into(folder: Path, graph: WholeGraph, kind: str, on_rows: OnRows, *, with_ended: bool) -> Exported:
+def _export_into(folder: Path, graph: WholeGraph, form: Form, on_rows: OnRows) -> Exported:
     working = folder / "working"
-    folder.mkdir(mode=_PRIVATE)
     working.mkdir()
-    with closing(Duck(working, MEMORY)) as duck:
-        gather(duck, graph, on_rows, with_ended=with_ended)
-        _write(duck, folder, kind)
+    with closing(Duck(working, MEMORY, spreadsheet_safe=form.spreadsheet_safe)) as duck:
+        gather(duck, graph, on_rows, with_ended=form.with_ended)
+        _write(duck, folder, form.kind)
         counts = duck.count(ACCOUNTS), duck.count(FOLLOWS)
     shutil.rmtree(working)
     files = sorted(folder.iterdir())

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from retinue.ingest.records import Columns
 from retinue.ingest.rows import RawRow, check_columns
 from retinue.ingest.sources import PARQUET_MAGIC, Source
 from retinue.ingest.values import FIRST_MILLISECONDS
+from retinue.temporary import TemporaryFolder
 
 _BATCH = 10_000
 _TIMES = ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE")
@@ -24,8 +24,9 @@ class ParquetTable:
 
     def __init__(self, source: Source, columns: Columns) -> None:
         # DuckDB would take signs in a path for patterns; it gets to see a neutral name only.
-        self._folder = tempfile.TemporaryDirectory(prefix="retinue-")
+        self._folder = TemporaryFolder()
         self._connection = duckdb.connect()
+        self._connection.execute("SET temp_directory = ?", [str(self._folder.path)])  # by default the working folder
         self._source = source
         self.position = 0
         try:
@@ -72,7 +73,7 @@ class ParquetTable:
     def close(self) -> None:
         """Give the file back."""
         self._connection.close()
-        self._folder.cleanup()
+        self._folder.close()
         self._source.close()
 
     def _open(self, columns: Columns) -> None:
@@ -88,7 +89,7 @@ class ParquetTable:
         self._picked = ", ".join(_plain_column(name, kind) for name, kind in self.kinds.items())
 
     def _neutral_name(self) -> Path:
-        name = Path(self._folder.name) / "table.parquet"
+        name = self._folder.path / "table.parquet"
         if not self._source.is_packed:
             name.symlink_to(self._source.path.absolute())
             return name
@@ -110,7 +111,7 @@ class ParquetTable:
     def _cause(self, error: Exception) -> str:
         """The first line of an error, which has neither SQL nor our name of the file in it."""
         line = next(iter(str(error).splitlines()), type(error).__name__)
-        line = line.replace(str(self._folder.name) + "/table.parquet", Path(self._source.name).name)
+        line = line.replace(str(self._folder.path / "table.parquet"), Path(self._source.name).name)
         return "".join(each if each.isprintable() else "\ufffd" for each in line)
 
 

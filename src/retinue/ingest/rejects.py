@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from retinue.durable import sync
 from retinue.errors import StoreError
+from retinue.printable import printable_lines
 
 
 class Reject(Struct, frozen=True):
@@ -48,7 +49,7 @@ class RejectsFile:
         with self._translated():
             if self._file is None:
                 self._file = os.fdopen(os.open(self._unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
-            self._file.write(msgspec.json.encode(reject) + b"\n")
+            self._file.write(printable_lines(msgspec.json.encode(reject).decode()).encode() + b"\n")
         self.count += 1
         self.groups.setdefault((reject.file, kind), Group(reject)).count += 1
 

@@ -8,7 +8,6 @@ other accounts than its file did, since halves of characters were replaced.
 """
 
 import itertools
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
@@ -26,6 +25,7 @@ from retinue.ingest.rows import RawRow
 from retinue.ingest.values import BadRecord
 from retinue.model import FollowRecord
 from retinue.store.base import GraphWriter, Verdict
+from retinue.temporary import TemporaryFolder
 
 _BATCH = 2_000
 _LOST = (Verdict.LIST_FULL, Verdict.NO_ACCOUNT)
@@ -54,8 +54,8 @@ class Snapshot:
     """
 
     def __init__(self, at: int) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="retinue-")
-        self._path = Path(self._folder.name) / "said"
+        self._folder = TemporaryFolder()
+        self._path = self._folder.path / "said"
         self._file = self._path.open("w", encoding="utf-8", newline="\n")
         self._missed: dict[tuple[str, int], str] = {}  # owners, by whatever name, of lost rows
         self.at = at
@@ -115,7 +115,7 @@ class Snapshot:
         with _translated(), duckdb.connect() as sorter:
             self._file.close()
             sorter.execute("SET memory_limit = '512MB'")
-            sorter.execute("SET temp_directory = ?", [self._folder.name])
+            sorter.execute("SET temp_directory = ?", [str(self._folder.path)])
             rows = _sorted(sorter, self._path)
             for owner, group in itertools.groupby(rows, itemgetter(0)):
                 yield await self._end(writer, owner, [(file, followee) for _, file, followee in group])
@@ -123,7 +123,7 @@ class Snapshot:
     def close(self) -> None:
         """Remove the temporary file."""
         self._file.close()
-        self._folder.cleanup()
+        self._folder.close()
 
     async def _keep_missed(self, writer: GraphWriter) -> None:
         missed = sorted(self._missed)

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import duckdb
 import numpy as np
@@ -24,6 +23,7 @@ from retinue.ingest.sources import Source
 from retinue.ingest.tables import CsvTable
 from retinue.model import Direction
 from retinue.store.bulk import NOBODY, Follows, Numbers
+from retinue.temporary import TemporaryFolder
 
 MEMORY = "900MB"
 THREADS = 2
@@ -73,18 +73,18 @@ class Staging:
 
     def __init__(self, rows: int, received_at: int) -> None:
         self.received_at = received_at
-        self._folder = TemporaryDirectory(prefix="retinue-")
-        needed, free = rows * BYTES_PER_ROW, shutil.disk_usage(self._folder.name).free
+        self._folder = TemporaryFolder()
+        needed, free = rows * BYTES_PER_ROW, shutil.disk_usage(self._folder.path).free
         if needed > free:
-            self._folder.cleanup()
+            self._folder.close()
             raise InputError(
                 f"loading {rows:,} rows may need {needed / 1e9:.1f} GB of disk, and {free / 1e9:.1f} GB are free in"
-                f" {Path(self._folder.name).parent} (TMPDIR names another folder)"
+                f" {self._folder.path.parent} (TMPDIR names another folder)"
             )
         self._usual = "is_usual"
         self._named = ""  # the rows whose names are known: those that were usual then
-        self._duck = duckdb.connect(str(Path(self._folder.name) / "staging.duckdb"))
-        temporary = str(Path(self._folder.name) / "spilled")
+        self._duck = duckdb.connect(self._folder.path / "staging.duckdb")
+        temporary = str(self._folder.path / "spilled")
         for setting, value in (
             ("memory_limit", MEMORY),
             ("threads", THREADS),
@@ -106,7 +106,7 @@ class Staging:
                 executor.shutdown(cancel_futures=True)
             self._duck.close()
         finally:
-            self._folder.cleanup()
+            self._folder.close()
 
     def stage(self, table: CsvTable | ParquetTable) -> None:
         """Read a table."""
@@ -124,7 +124,7 @@ class Staging:
 
     def _neutral_name(self, source: Source) -> Path:
         """DuckDB would take signs in a path for patterns."""
-        name = Path(self._folder.name) / f"table.csv{'.gz' if source.is_packed else ''}"
+        name = self._folder.path / f"table.csv{'.gz' if source.is_packed else ''}"
         name.symlink_to(source.path.absolute())
         return name
 

@@ -98,9 +98,9 @@ def become(command: list[str]) -> None:
         is_there = command[0] and not isinstance(error, FileNotFoundError)  # ValueError: an empty name
         why = getattr(error, "strerror", "a program has a name")
         if sys.stderr is not None:  # else its number may be another file's by now
-            message = f"retinue run: {command[0]}: cannot be run: {why}\n"
+            name = "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in command[0])
             with suppress(OSError):  # the exit code says it as well
-                os.write(_STDERR, message.encode(errors="surrogateescape"))
+                os.write(_STDERR, f"retinue run: {name}: cannot be run: {why}\n".encode())
         sys.exit(_NOT_EXECUTABLE if is_there else _NOT_FOUND)
 
 

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from msgspec import Struct
 
@@ -25,6 +24,7 @@ from retinue.redirect.sandbox import sandbox
 from retinue.redirect.traffic import Traffic
 from retinue.redirect.verdicts import verdict_lines
 from retinue.settings import environment_name
+from retinue.temporary import TemporaryFolder
 
 _REACH_SECONDS = 5.0
 _BACKLOG = 2048
@@ -62,8 +62,8 @@ def run(order: Order, say: Say) -> int:
         raise InputError("already inside of a `retinue run`: leave out the inner one")
     clock = SystemClock()
     traffic = Traffic(clock)
-    with TemporaryDirectory(prefix="retinue-run-") as name, ExitStack() as opened:
-        folder = Path(name)
+    with closing(TemporaryFolder()) as temporary, ExitStack() as opened:
+        folder = temporary.path
         served = opened.enter_context(_served(order, folder, say))
         expected = opened.enter_context(expected_rows(served.store, clock)) if served.store else None
         authority = make_authority(folder, trust_others=order.others)

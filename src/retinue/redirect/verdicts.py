@@ -105,6 +105,5 @@ def _label(key: ListKey, progress: ListProgress) -> str:
     notes = ["followers"] if key.direction is Direction.FOLLOWERS else []
     notes += [] if key.as_of is None else [f"as of {key.as_of}"]
     notes += [] if progress.is_from_now else [f"from {progress.start}"]
-    name = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in progress.label)
-    name = name if len(name) <= _MAX_LABEL else f"{name[:_MAX_LABEL]}…"
+    name = progress.label if len(progress.label) <= _MAX_LABEL else f"{progress.label[:_MAX_LABEL]}…"
     return f"{name} ({', '.join(notes)})" if notes else name

@@ -11,6 +11,7 @@ import uvicorn
 import uvloop
 from msgspec import json
 
+from retinue import streams
 from retinue.errors import RetinueError
 from retinue.key_pair import KeyPair
 from retinue.serving import logs
@@ -27,6 +28,7 @@ _LOGGER = logging.getLogger("retinue.serving")
 
 def live(life: Life, role: str) -> None:
     """Run a child process, which gets its station in the first line of stdin."""
+    streams.install()
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as unbuffered:  # later lines stay in the pipe
         line = unbuffered.readline()
     if not line:

@@ -6,10 +6,13 @@ What is logged is the business of whoever logs it; here is only the form, and wh
 import logging
 import sys
 from datetime import UTC, datetime
+from textwrap import indent
 from types import TracebackType
+from typing import Any
 
 from msgspec import Struct, json
 
+from retinue.printable import printable, printable_lines
 from retinue.settings import Settings
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -27,6 +30,21 @@ class Line(Struct, frozen=True, omit_defaults=True):
     pid: int
     message: str
     traceback: str = ""
+
+
+class TextLines(logging.Formatter):
+    """Turns a record into one line of text, and indented ones for a traceback: no message can forge a line."""
+
+    def __init__(self) -> None:
+        super().__init__(_TEXT)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - a name of logging
+        """Return the line."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Return the traceback."""
+        return indent(printable_lines(super().formatException(ei)), "    ")
 
 
 class JsonLines(logging.Formatter):
@@ -53,7 +71,7 @@ class JsonLines(logging.Formatter):
 def set_up(settings: Settings, role: str) -> None:
     """Let this process, which has that role, log as the settings say."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines(role) if settings.log_format == "json" else logging.Formatter(_TEXT))
+    handler.setFormatter(JsonLines(role) if settings.log_format == "json" else TextLines())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     if settings.log_level != "debug":
         # uvicorn warns of each request that is one too many; anybody could fill a disk with that, and where requests

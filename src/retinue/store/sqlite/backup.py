@@ -1,7 +1,6 @@
 """Copying a store while it is in use, with SQLite's own online backup."""
 
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -12,6 +11,7 @@ from retinue.durable import sync
 from retinue.errors import InputError, StoreError
 from retinue.store.sqlite import files
 from retinue.store.sqlite.files import ACCESS, GRAPH, access_path
+from retinue.temporary import TemporaryFolder
 
 OnProgress = Callable[[int, int], None]
 
@@ -41,18 +41,10 @@ def back_up(graph: Path, target: Path, on_progress: OnProgress) -> None:
 
 
 def _copy(original: apsw.Connection, copy: Path, on_progress: OnProgress) -> None:
-    unfinished = copy.with_name(f"{copy.name}.{secrets.token_hex(8)}.new")
     try:
-        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, files.FILE_MODE))
-        with (
-            closing(apsw.Connection(str(unfinished))) as new,
-            files.one_state(original),  # otherwise each write of others would begin the backup anew
-        ):
-            original.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # from here on that state
-            with new.backup("main", original, "main") as backup:
-                while not backup.step(_PAGES_AT_ONCE):
-                    on_progress(backup.page_count - backup.remaining, backup.page_count)
-        os.link(unfinished, copy)
+        with closing(TemporaryFolder(copy)) as folder:
+            _copy_into(folder.path / copy.name, original, on_progress)
+            os.link(folder.path / copy.name, copy)
         sync(copy.parent)
     except FileExistsError:
         raise InputError(
@@ -62,5 +54,15 @@ def _copy(original: apsw.Connection, copy: Path, on_progress: OnProgress) -> Non
         raise StoreError(f"{copy}: cannot be made: {error.strerror}") from error
     except apsw.Error as error:
         raise StoreError(f"{copy}: cannot be made: {files.cause_of(error, copy)}") from error
-    finally:
-        files.remove(unfinished)
+
+
+def _copy_into(unfinished: Path, original: apsw.Connection, on_progress: OnProgress) -> None:
+    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, files.FILE_MODE))
+    with (
+        closing(apsw.Connection(str(unfinished))) as new,
+        files.one_state(original),  # otherwise each write of others would begin the backup anew
+    ):
+        original.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # from here on that state
+        with new.backup("main", original, "main") as backup:
+            while not backup.step(_PAGES_AT_ONCE):
+                on_progress(backup.page_count - backup.remaining, backup.page_count)
