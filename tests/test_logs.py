@@ -137,8 +137,8 @@ def test_what_a_json_line_holds(store: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_failures_of_processes_are_logged_in_the_same_form(store: Path, tmp_path: Path, form: str) -> None:
-    """By the supervisor that sees a child end, and by a child that an error ends, with its traceback."""
+def test_ends_of_processes_are_logged_in_the_same_form(store: Path, tmp_path: Path, form: str) -> None:
+    """By the child, with the reason, and by the supervisor that sees it end."""
     log = tmp_path / "log"
     away = store.with_suffix(".away")
     with logging_server(store, log, "--log-format", form) as server:
@@ -150,15 +150,50 @@ def test_failures_of_processes_are_logged_in_the_same_form(store: Path, tmp_path
         waiting_for(lambda: log.read_text().count("worker ended after") > 1)
         away.rename(store)
 
-    text = log.read_text()
+    reason = "there is no follow graph here"
     if form == "text":
+        text = log.read_text()
         assert re.search(r"^\S+ \S+ ERROR retinue\.serving worker ended after .* s; restarting$", text, re.MULTILINE)
+        assert re.search(rf"^\S+ \S+ ERROR retinue\.serving worker ends: .*{reason}", text, re.MULTILINE)
+    else:
+        lines = json_lines(log)
+        assert ("supervisor", "error") in {(each["process"], each["level"]) for each in lines}
+        assert any(each["process"] == "worker" and reason in each["message"] for each in lines)
+
+
+BROKEN_WORKER = """
+import sys
+if "retinue.serving.worker" in sys.orig_argv:
+    from retinue import assemble
+    assemble.open_hot_graph = lambda *_: 1 / 0
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_unexpected_errors_are_logged_with_their_traceback(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """In the form of the log, by the process that they end."""
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(BROKEN_WORKER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hook"))
+    log = tmp_path / "log"
+    with logging_server(store, log, "--log-format", form):
+        waiting_for(lambda: log.read_text().count("worker ended after") > 1)
+
+    if form == "text":
+        text = log.read_text()
         assert re.search(r"^\S+ \S+ CRITICAL retinue this process ends by an error\n    Traceback", text, re.MULTILINE)
     else:
-        lines = [json.loads(line) for line in text.splitlines()]
-        assert {("supervisor", "error"), ("worker", "critical")} <= {(each["process"], each["level"]) for each in lines}
-        tracebacks = [each["traceback"] for each in lines if each["level"] == "critical"]
-        assert all(each.startswith("Traceback") and "StoreMissing" in each for each in tracebacks)
+        critical = [each for each in json_lines(log) if each["level"] == "critical"]
+        assert {"worker"} == {each["process"] for each in critical}
+        tracebacks = [each["traceback"] for each in critical]
+        assert all(each.startswith("Traceback") and "ZeroDivisionError" in each for each in tracebacks)
+
+
+def json_lines(log: Path) -> list[dict[str, Any]]:
+    """The lines of a log, without the command's own last word."""
+    return [json.loads(line) for line in log.read_text().splitlines() if not line.startswith("retinue: ")]
 
 
 def test_requests_are_logged_as_text_too(store: Path, tmp_path: Path) -> None:
@@ -167,7 +202,9 @@ def test_requests_are_logged_as_text_too(store: Path, tmp_path: Path) -> None:
     with logging_server(store, log, "--log-level", "info") as server:
         answers = answered(server, post(TOKEN, ""))
 
-    date, clock, level, logger, message = log.read_text().rstrip("\n").split(" ", 4)
+    confined, line = log.read_text().splitlines()
+    assert " retinue.serving confinement: " in confined
+    date, clock, level, logger, message = line.split(" ", 4)
     found = REQUEST.fullmatch(message)
     assert ("INFO", "retinue.web", 10, 12) == (level, logger, len(date), len(clock))
     assert found is not None

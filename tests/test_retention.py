@@ -108,7 +108,7 @@ def test_an_operator_confirms_a_clock(files: TimeFiles, caplog: pytest.LogCaptur
     clock.jump(YEARS)
     trusted.update()
     assert YEARS == trusted.doubted()
-    assert ["graph.clock"] == [path.name for path in files.trusted.parent.iterdir()]
+    assert ["clock"] == [path.name for path in files.trusted.parent.iterdir()]
     assert 0o600 == files.trusted.stat().st_mode & 0o777
 
 

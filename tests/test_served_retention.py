@@ -34,7 +34,7 @@ def test_a_server_whose_clock_is_far_ahead_keeps_its_log(store: Path) -> None:
         with running_server(store) as server:
             posted(server, FOLLOWING, "", "nonsense")
             waiting_for(lambda: metrics(server, store).get("retinue_clock_doubted_seconds", 0) > 2 * 365 * 86_400)
-            waiting_for(store.with_suffix(".clock").exists)
+            waiting_for((folder / "clock").exists)
     assert (0, [1, 4]) == (audit(store, "verify")[0], [int(path.name[:15]) for path in files_of(folder)][:2])
 
     assert 0 == retinue("audit", "confirm-clock", "--store", store).returncode
