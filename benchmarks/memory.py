@@ -70,7 +70,7 @@ def _odd_requests(token: str, count: int) -> list[bytes]:
     """As many requests as wanted, of each kind in turn."""
     kinds = [
         _post(_PATH, b"{}", "wrong"),
-        _post(_PATH, b'{"username":"nobody.is.called.so"}', token),
+        _post(_PATH, b'{"username":"no.such.account"}', token),
         _post(_PATH, b'{"username":"x","max_count":0}', token),
         _post(_PATH, b"[" * 50_000, token),
         _post(_PATH, b"x" * 70_000, token),

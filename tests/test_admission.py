@@ -85,7 +85,7 @@ def serving(service: Service, limits: Limits, listener: socket.socket | None = N
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> dict[str, Any]:
-    """What a server needs for TLS, and its clients."""
+    """The files of a server for TLS, and of its clients."""
     authority = trustme.CA()
     issued = authority.issue_cert("localhost")
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
@@ -166,7 +166,7 @@ def test_patience_is_short_for_a_while_after_an_overload(events: list[tuple[bool
 
 
 def test_connections_that_waited_too_long_are_refused_and_the_first_ones_served(service: Service) -> None:
-    """A server that was away for a while serves a batch, and does not begin with what nobody waits for any more."""
+    """A server that was away for a while serves a batch, and does not begin with what no client waits for any more."""
     limits = Limits(4096, burst_seconds=0, idle_seconds=FOREVER)
     listener = bind("127.0.0.1", 0)
     with ExitStack() as opened:

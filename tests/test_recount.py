@@ -1,4 +1,4 @@
-"""Counters of quotas that are missing or damaged: refused, and counted again from the audit log, never given anew."""
+"""Counters of quotas that are missing or damaged: refused, and counted again from the audit log, never given again."""
 
 import asyncio
 import itertools
@@ -38,7 +38,7 @@ SECRET = b"s" * 32
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where counters are kept."""
+    """The path of the counters."""
     return tmp_path / "graph.quotas"
 
 
@@ -99,7 +99,7 @@ def another_day(path: Path) -> None:
 
 
 def another_record(path: Path) -> None:
-    """What belongs to another client."""
+    """The record of another client."""
     content = path.read_bytes()
     changed(path, METER.id * RECORD_BYTES, content[(METER.id + 1) * RECORD_BYTES : (METER.id + 2) * RECORD_BYTES])
 
@@ -285,7 +285,7 @@ def client(store: Path) -> ApiClient:
 
 
 def statuses(server: Server, token: str) -> Iterator[int]:
-    """What is answered, without end; refusals for the moment are waited out."""
+    """Yield the statuses of answers without end; refusals for the moment are waited out."""
     while True:
         status = posted(server, FOLLOWING, '{"username":"p"}', token)[0]
         if status != 503:

@@ -106,7 +106,7 @@ def store_files(store: str) -> list[Path]:
 
 
 class Reach(Struct, frozen=True):
-    """What the processes of a server must reach of a store: files that they change or read, and TCP ports."""
+    """The parts of a store that a server's processes must reach: files that they change or read, and TCP ports."""
 
     changed: list[Path]
     read: list[Path] = []
@@ -114,7 +114,7 @@ class Reach(Struct, frozen=True):
 
 
 def reach_of(store: str) -> Reach:
-    """What a running server must reach of a store. Its files exist: the supervisor has opened them."""
+    """Return what a running server must reach of a store. Its files exist: the supervisor has opened them."""
     quotas = beside(store, "quotas")
     if is_location(store):
         location = parse(store)

@@ -32,7 +32,7 @@ class UncountableLog(Exception):
 
 
 class _Sums(Struct):
-    """What a client used, while it is being counted."""
+    """The sums of one client while they are being counted."""
 
     list_calls: int = 0
     list_rows: int = 0
@@ -57,7 +57,7 @@ class _Sums(Struct):
 
 
 class ClientsAndAnchor(Protocol):
-    """What is needed of the access store."""
+    """The part of the access store that a recount needs."""
 
     async def clients(self) -> list[Client]:
         """All clients."""

@@ -182,7 +182,7 @@ class SocketInbox:
             message = self._receiver.recv(2 * BATCH_BYTES)
         except BlockingIOError:
             return False
-        if not message:  # nobody is left who could send
+        if not message:  # no process is left that could send
             self._has_ended = True
             self._loop.remove_reader(self._receiver)
             return False

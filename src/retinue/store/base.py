@@ -333,7 +333,7 @@ class Restoring(Protocol):
         ...
 
     def restore(self, meter: Meter, second: int, counted: Counted) -> None:
-        """Count anew what was counted up to a second of its day. Only for a record that no process writes."""
+        """Set a record to what was counted up to a second of its day. Only for a record that no process writes."""
         ...
 
 

@@ -157,7 +157,7 @@ class FileLedger:
         return self._file.damaged()
 
     def restore(self, meter: Meter, second: int, counted: Counted) -> None:
-        """Count anew what was counted up to a second of its day. Only for a record that no process writes."""
+        """Set a record to what was counted up to a second of its day. Only for a record that no process writes."""
         place = self._file.place(meter.id)
         answers, tokens = (_by_remainder(calls, second) for calls in (counted.answers, counted.tokens))
         self._file.write(place + _TOKENS_AT, _TOKENS.pack(second, *tokens))

@@ -35,7 +35,7 @@ _LOGGER = logging.getLogger("retinue.web")
 
 
 class Callbacks(Struct, frozen=True):
-    """What admission needs to know of a server.
+    """The parts of a server that admission needs.
 
     `requests` counts the answered ones; `tls` gives the context for new connections, None without TLS.
     """
@@ -70,7 +70,7 @@ class Admission:
         self._callbacks = callbacks
         self._refusals = Refusals(self._loop, callbacks.refuse, self._limits.linger_seconds)
         self._spare = SpareDescriptor()
-        self._started_at = elapsed()  # nobody is refused for waiting until a server is there
+        self._started_at = elapsed()  # waiting before a server is there is no reason to refuse
         listener.setblocking(False)
         self._listener = listener
         self._watch()

@@ -78,7 +78,7 @@ class LeasedLedger:
         return self._file.damaged()
 
     def restore(self, meter: Meter, second: int, counted: Counted) -> None:
-        """Count anew what was counted here up to a second of its day."""
+        """Set a record to what was counted here up to a second of its day."""
         self._file.restore(meter, second, counted)
 
     def settle(self) -> None:

@@ -60,7 +60,7 @@ def _copy_into(unfinished: Path, original: apsw.Connection, on_progress: OnProgr
     os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, files.FILE_MODE))
     with (
         closing(apsw.Connection(str(unfinished))) as new,
-        files.one_state(original),  # otherwise each write of others would begin the backup anew
+        files.one_state(original),  # otherwise each write of others would restart the backup
     ):
         original.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # from here on that state
         with new.backup("main", original, "main") as backup:

@@ -50,7 +50,7 @@ class SqliteChecker:
                         yield f"{path}: ... and more of this kind"
                         break
                     yield f"{path}: {problem}"
-            except Exception as error:  # noqa: BLE001 - nobody knows what our own code makes of damage
+            except Exception as error:  # noqa: BLE001 - our own code may fail in any way on damage
                 yield f"{path}: cannot be checked: {_shown(error)}"
 
     async def facts(self) -> dict[str, int]:

@@ -54,7 +54,7 @@ UNREADABLE = (apsw.Error, StoreUnavailable, *CONTRADICTIONS)
 
 
 class Rows(Protocol):
-    """What a statement gives: rows as tuples, whose types `RowTypes` has checked."""
+    """The result of a statement: rows as tuples, whose types `RowTypes` has checked."""
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]: ...
 
