@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retinue import assemble
+from retinue.key_pair import read_key_pair
 from retinue.settings import Settings
 from retinue.web.admission import BATCH as ADMITTED
 from retinue.web.eviction import BATCH, Awaited, Wait, evictable
@@ -30,6 +31,7 @@ from retinue.web.limits import Limits
 from retinue.web.listener import Server, bind, public_server
 from retinue.web.overload import CALM_SECONDS, OVERLOADED_SECONDS, Overload, is_crowded, waited_seconds
 from retinue.web.surplus import MAX_REFUSALS
+from retinue.web.tls import ListenerTls
 from running import running_server
 from service import FOLLOWING, TOKEN, Service
 from waiting import PATIENCE_SECONDS, waiting_for
@@ -66,8 +68,8 @@ class Running:
 def serving(service: Service, limits: Limits, listener: socket.socket | None = None, **named: Any) -> Iterator[Running]:
     """A server with these limits, on an event loop as workers have."""
     listening = listener or bind("127.0.0.1", 0)
-    context = named.pop("context", None)
-    server = public_server(service.application, Settings(**named), service.hot, limits=limits)
+    context, tls = named.pop("context", None), named.pop("tls", None)
+    server = public_server(service.application, Settings(**named), service.hot, limits=limits, tls=tls)
 
     def run() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -85,7 +87,7 @@ def serving(service: Service, limits: Limits, listener: socket.socket | None = N
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> dict[str, Any]:
-    """The files of a server for TLS, and of its clients."""
+    """The TLS of a server, and of its clients."""
     authority = trustme.CA()
     issued = authority.issue_cert("localhost")
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
@@ -94,7 +96,7 @@ def certificate(tmp_path: Path) -> dict[str, Any]:
     key.chmod(0o600)
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    return {"tls_cert": str(cert), "tls_key": str(key), "context": context}
+    return {"tls": ListenerTls(read_key_pair(cert, key)).context, "context": context}
 
 
 def answer(connection: socket.socket, sent: bytes = b"") -> tuple[int, dict[str, str], Any]:

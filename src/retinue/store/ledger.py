@@ -96,7 +96,7 @@ class FileLedger:
         try:
             since, day, calls, all_rows, others, newest, seconds, total, current = self._at(meter, second)
             if not since:
-                self._clear(place)
+                self._clear(place, meter, day)
             rate = quota.rate
             if rate is not None:
                 if newest != second or seconds != rate.seconds:
@@ -131,8 +131,7 @@ class FileLedger:
         with self._file.locked():
             since, day, *_ = self._at(meter, second)
             if not since:
-                self._clear(place)
-                self._file.write(place, _HEAD.pack(meter.since, day, 0, 0, 0, 0, 0, 0, 0))
+                self._clear(place, meter, day)
             newest, *counts = _TOKENS.unpack_from(self._part(place, _TOKENS_AT, _TOKENS.size))
             counts, newest = _moved(counts, newest, second)
             wait = _wait(counts, newest, rate)
@@ -199,10 +198,11 @@ class FileLedger:
             "a server counts them again from its audit log"
         )
 
-    def _clear(self, place: int) -> None:
-        """Empty the windows. The head comes after them: killed in between, they are of no client yet."""
+    def _clear(self, place: int, meter: Meter, day: int) -> None:
+        """Begin a client's record. The head comes last: killed before it, the record is still another client's."""
         self._file.write(place + _ANSWERS_AT, bytes(_WINDOW.size))
         self._file.write(place + _TOKENS_AT, bytes(_TOKENS.size))
+        self._file.write(place, _HEAD.pack(meter.since, day, 0, 0, 0, 0, 0, 0, 0))
 
     def _counts(self, place: int, newest: int, current: int) -> list[int]:
         """Return the calls in each second of the window of answers, by its remainder."""

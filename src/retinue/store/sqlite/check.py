@@ -39,7 +39,7 @@ class SqliteChecker:
         self._graph_path = graph
         self._access_path = access
         self._graph = files.open_for_reading(graph, files.GRAPH)
-        self._access = files.open_for_reading(access, files.ACCESS)
+        self._access = files.open_for_check(access, files.ACCESS)
 
     async def problems(self) -> AsyncIterator[str]:
         """Every broken invariant as a sentence; damage that stops the reading is the last one of its kind."""

@@ -139,6 +139,11 @@ def open_for_reading(path: Path, kind: Kind) -> apsw.Connection:
     return _open(path, kind, apsw.SQLITE_OPEN_READONLY, f"PRAGMA cache_size = -{CACHE_KIB}")
 
 
+def open_for_check(path: Path, kind: Kind) -> apsw.Connection:
+    """A connection that cannot write, also to a file that others may use: `check` tells that beside all else."""
+    return _open(path, replace(kind, is_secret=False), apsw.SQLITE_OPEN_READONLY)
+
+
 def open_for_writing(path: Path, kind: Kind) -> apsw.Connection:
     """A connection that waits for the write lock. What it commits survives a crash of the machine."""
     return _open(path, kind, apsw.SQLITE_OPEN_READWRITE, *_FOR_WRITING)
