@@ -132,15 +132,27 @@ def taken(running: Running, opened: ExitStack, count: int) -> None:
 # --- accepting ------------------------------------------------------------------------------------------------------
 
 
-def test_all_that_wait_are_accepted_within_few_turns_of_the_loop(service: Service) -> None:
+def unix_listener(path: Path) -> socket.socket:
+    """A listener on a socket in a folder, as the server of `retinue run` has it."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(4096)
+    return listener
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_all_that_wait_are_accepted_within_few_turns_of_the_loop(
+    service: Service, tmp_path: Path, family: socket.AddressFamily
+) -> None:
     """The event loop's own server accepts one connection in each turn, however long that is."""
     limits, count = Limits(4096, burst_seconds=FOREVER, idle_seconds=FOREVER), 300
 
     async def turns() -> int:
-        listener = bind("127.0.0.1", 0)
+        listener = bind("127.0.0.1", 0) if family == socket.AF_INET else unix_listener(tmp_path / "socket")
         with ExitStack() as opened:
             for _ in range(count):
-                opened.enter_context(socket.create_connection(listener.getsockname()))
+                connection = opened.enter_context(socket.socket(family))
+                connection.connect(listener.getsockname())
             server = public_server(service.application, Settings(), service.hot, limits=limits)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             passed = 0

@@ -24,7 +24,7 @@ from retinue.errors import InputError
 from retinue.faults import Fates, SharedFaults
 from retinue.following import Following
 from retinue.model import Row, Shown_co
-from retinue.store.base import AccessStore, GraphReader, HotGraph, Ledger
+from retinue.store.base import AccessStore, GraphReader, HotGraph
 from retinue.store.bulk import BulkWriter
 from retinue.store.cassandra.location import SCHEME, is_location, parse
 from retinue.store.ledger import FileLedger
@@ -39,6 +39,7 @@ from retinue.store.opened import (
     OpenWhole,
     OpenWriter,
 )
+from retinue.store.quota_counters import Ledger
 from retinue.store.sqlite import backup, files
 from retinue.store.sqlite.access import SqliteAccess
 from retinue.store.sqlite.check import SqliteChecker

@@ -12,8 +12,8 @@ from struct import Struct
 
 from retinue.errors import StoreUnavailable
 from retinue.model import Meter, Pool, Quota, Rate, Used
-from retinue.store.base import DAY_SECONDS, Allowance, Counted
 from retinue.store.counter_file import RECORD_BYTES, CounterFile
+from retinue.store.quota_counters import DAY_SECONDS, Allowance, Counted
 
 _BUCKETS = 60  # one for each second; no short-term limit looks back further
 # The head of a record: the client's creation, the day, its list calls, list rows and other calls; then of the window
@@ -144,6 +144,11 @@ class FileLedger:
     def is_recounted(self) -> bool:
         """Whether what was counted before the file was made has been restored."""
         return self._file.is_recounted
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether the file was removed while it is open."""
+        return self._file.is_removed
 
     def set_recounted(self) -> None:
         """Note that all that was counted before the file was made has been restored."""

@@ -9,10 +9,10 @@ The short-term limit and the one of calls for tokens count each machine by itsel
 """
 
 from retinue.model import Meter, Pool, Quota, Rate, Used
-from retinue.store.base import Allowance, Counted
 from retinue.store.cassandra.session import Row, Session
 from retinue.store.cassandra.share import NOTHING, Amounts, Share, amounts_of, asked_of, is_limited, share_of, total
 from retinue.store.ledger import FileLedger
+from retinue.store.quota_counters import Allowance, Counted
 
 _GRANTED = "SELECT granted FROM quota WHERE client = ? AND since = ? AND day = ?"
 _GRANT = "UPDATE quota SET granted = ? WHERE client = ? AND since = ? AND day = ? IF granted = ?"
@@ -68,6 +68,11 @@ class LeasedLedger:
     def is_recounted(self) -> bool:
         """Whether all that was counted here before the file was made has been restored."""
         return self._file.is_recounted
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether the file was removed while it is open."""
+        return self._file.is_removed
 
     def set_recounted(self) -> None:
         """Note that all that was counted here before the file was made has been restored."""

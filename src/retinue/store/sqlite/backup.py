@@ -24,6 +24,8 @@ def back_up(graph: Path, target: Path, on_progress: OnProgress) -> None:
     `on_progress` gets pages copied and pages in all. The copy of the graph comes last: where it is, the copy is
     whole. Raises `InputError` where something is at the target already.
     """
+    if target.is_dir():
+        raise InputError(f"{target}: is a folder; name a file in it, such as {target / graph.name}")
     copies = ((access_path(graph), access_path(target), ACCESS), (graph, target, GRAPH))
     for _, copy, _ in copies:
         if copy.exists():
