@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retinue import assemble
+from retinue.key_pair import read_key_pair
 from retinue.settings import Settings
 from retinue.web.admission import BATCH as ADMITTED
 from retinue.web.eviction import BATCH, Awaited, Wait, evictable
@@ -30,6 +31,7 @@ from retinue.web.limits import Limits
 from retinue.web.listener import Server, bind, public_server
 from retinue.web.overload import CALM_SECONDS, OVERLOADED_SECONDS, Overload, is_crowded, waited_seconds
 from retinue.web.surplus import MAX_REFUSALS
+from retinue.web.tls import ListenerTls
 from running import running_server
 from service import FOLLOWING, TOKEN, Service
 from waiting import PATIENCE_SECONDS, waiting_for
@@ -67,7 +69,8 @@ def serving(service: Service, limits: Limits, listener: socket.socket | None = N
     """A server with these limits, on an event loop as workers have."""
     listening = listener or bind("127.0.0.1", 0)
     context = named.pop("context", None)
-    server = public_server(service.application, Settings(**named), service.hot, limits=limits)
+    tls = ListenerTls(read_key_pair(Path(named["tls_cert"]), Path(named["tls_key"]))) if context else None
+    server = public_server(service.application, Settings(**named), service.hot, limits=limits, tls=tls)
 
     def run() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
