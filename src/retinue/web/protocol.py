@@ -49,8 +49,7 @@ class Protocol(HttpToolsProtocol):
         self._limits = limits
         self._admission = admission
         self._waiting_since = self.loop.time()  # for the client
-        self._inline, self._hot = inline, hot
-        self._host = ""
+        self._inline, self._hot, self._host = inline, hot, ""
         self._arrived = Arrived()
         self._piece = b""  # what is being parsed, if it began a request
         self._answered_at = 0.0  # when the hot way was gone last, by the loop's clock
@@ -84,8 +83,8 @@ class Protocol(HttpToolsProtocol):
         if self._hot is not None:
             self._hot.flush()
         is_answering = bool(self._arrived or self.pipeline) or not self._is_idle()
-        is_answering = is_answering + self._pipeline.count(self._reading) > 0  # not what is broken off
-        self._is_half_closed = is_answering and self.scheme == "http"  # TLS has no half of a connection
+        # TLS has no half of a connection, and what is broken off has no answer.
+        self._is_half_closed = is_answering + self._pipeline.count(self._reading) > 0 and self.scheme == "http"
         return self._is_half_closed
 
     def data_received(self, data: bytes) -> None:
@@ -214,21 +213,18 @@ class Protocol(HttpToolsProtocol):
         """Whether the request is a POST on a connection that stays, and all before it is answered and read."""
         is_usual = self.parser.get_method() == b"POST" and self.parser.get_http_version() == "1.1"
         is_usual = is_usual and self.parser.should_keep_alive() and not self.expect_100_continue
-        return (
-            is_usual
-            and self._is_free()
-            and not heads.announces_too_much(self.scope["headers"], self._limits.body_bytes)
-        )
+        is_short = not heads.announces_too_much(self.scope["headers"], self._limits.body_bytes)
+        return is_usual and is_short and self._is_free()
 
     def wait(self) -> Wait | None:
         """Return what the server waits for; None while it is answering."""
-        since = max(self._waiting_since, self._answered_at)
         is_unread = self in self.connections and self.flow.write_paused  # no connection before a handshake's end
         if self._pipeline.is_answering and not is_unread:
             return None
         has_asked = self._answered_at or self.scope is not None
         awaited = Awaited.NEXT_REQUEST if has_asked else Awaited.FIRST_REQUEST
-        return Wait(Awaited.REST if is_unread or self._reading.is_in_request else awaited, since)
+        awaited = Awaited.REST if is_unread or self._reading.is_in_request else awaited
+        return Wait(awaited, max(self._waiting_since, self._answered_at))
 
     def timeout_keep_alive_handler(self) -> None:
         """Close, unless the hot way was gone since: it leaves this order as it is, and notes the time."""
