@@ -96,7 +96,7 @@ def certificate(tmp_path: Path) -> dict[str, Any]:
     key.chmod(0o600)
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    return {"tls": ListenerTls(read_key_pair(cert, key)).context, "context": context}
+    return {"tls": ListenerTls(read_key_pair(cert, key)), "context": context}
 
 
 def answer(connection: socket.socket, sent: bytes = b"") -> tuple[int, dict[str, str], Any]:

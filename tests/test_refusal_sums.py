@@ -80,11 +80,25 @@ def test_a_flood_makes_few_lines_whatever_it_varies() -> None:
 def test_answers_and_faults_are_never_summed_up() -> None:
     """Answered requests, faults of our own, and changes over the management listener stay one record each."""
     sums = RefusalSums(FrozenClock())
-    records = [encoded(200, "a"), encoded(500), encoded(400, action="POST /clients")] * (2 * BURST)
+    records = [encoded(200, "a"), encoded(500), encoded(200, action="POST /clients")] * (2 * BURST)
 
     assert records == sums.screen(records)
     guesses = [encoded(401, action="GET /clients")] * (2 * BURST)
     assert BURST == len(sums.screen(guesses))
+
+
+def test_refusals_of_the_management_listener_are_summed_up_by_action() -> None:
+    """Any of them can be caused without the token; their budget is their own, and actions beyond a few share a sum."""
+    sums = RefusalSums(FrozenClock())
+    for status in (400, 401, 404, 405, 421, 431, 499, 503):
+        sums.screen([encoded(status, action="GET /events")] * BURST)
+    assert 7 * BURST == sums.pending
+    assert BURST == len(sums.screen([encoded(404)] * (2 * BURST)))
+
+    sums.screen([encoded(404, action=f"GET /{number}") for number in range(1000)])
+    actions = [decode(each.record).action for each in sums.close_window()]
+    assert "" in actions
+    assert len(set(actions)) <= MAX_ADDRESSES + 1
 
 
 def test_one_client_does_not_use_up_the_records_of_another() -> None:

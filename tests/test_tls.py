@@ -144,6 +144,17 @@ def test_a_client_cannot_renegotiate(secured: Server) -> None:
     assert re.search(r"no renegotiation|unexpected message|handshake failure", text), text
 
 
+def test_an_odd_server_name_leaves_nothing_in_the_log(
+    store_path: Path, files: Files, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Any client can send one; the connection is served like every other."""
+    assemble.create_store(str(store_path))
+    with running_server(store_path, *files.flags) as server:
+        for name in ("\xff\xfe", "a" * 250, "xn--\u00e9", "."):
+            assert "Cipher is (NONE)" not in openssl(server, "-servername", name)
+    assert "" == capfd.readouterr().err
+
+
 def test_a_new_pair_is_used_after_sighup(store_path: Path, files: Files) -> None:
     """Of another kind of key, too, with or without a server name, by each of two workers; open connections stay."""
     assemble.create_store(str(store_path))

@@ -13,15 +13,15 @@ from msgspec import Struct
 from retinue.access.audit import Record
 from retinue.clock import Clock
 
-BURST = 600  # refusals recorded one by one, of each client and of all callers without one together
+# Refusals recorded one by one, of each client, of all callers without one together, and of the management listener.
+BURST = 600
 REFILL_SECONDS = 1.0  # after each of these seconds one more
 WINDOW_SECONDS = 30.0
-MAX_ADDRESSES = 32
+MAX_ADDRESSES = 32  # and as many actions
 
 LOG_ID_DATE = 14  # so many digits of a log_id are its second
 _MIN_REFUSAL = 400
 _FAULT = 500  # recorded one by one: its log_id leads to a traceback in the server's log
-_UNAUTHORIZED = 401
 
 _decode = msgspec.json.Decoder(Record).decode
 _encode = msgspec.json.Encoder().encode
@@ -40,6 +40,7 @@ class _Key(Struct, frozen=True):
     status: int
     code: str
     address: str
+    action: str
 
 
 class _Budget(Struct):
@@ -89,6 +90,7 @@ class RefusalSums:
         self._budgets: dict[str, _Budget] = {}
         self._sums: dict[_Key, _Sum] = {}
         self._addresses: set[str] = set()
+        self._actions: set[str] = set()
         self._began = 0.0
         self.total = 0  # refusals summed up since the start of this process
 
@@ -111,6 +113,7 @@ class RefusalSums:
         summaries = list(self._summaries())
         self._sums.clear()
         self._addresses.clear()
+        self._actions.clear()
         now = self._clock.elapsed()
         self._budgets = {client: each for client, each in self._budgets.items() if each.level_at(now) < BURST}
         return summaries
@@ -122,7 +125,9 @@ class RefusalSums:
         if not _is_refusal(record):
             return False
         now = self._clock.elapsed()
-        budget = self._budgets.setdefault(record.client, _Budget(float(BURST), now))
+        # Callers of one listener cannot use up what is there for the other.
+        caller = record.endpoint if record.action else record.client
+        budget = self._budgets.setdefault(caller, _Budget(float(BURST), now))
         if budget.take(now):
             return False
         if not self._sums:
@@ -132,13 +137,8 @@ class RefusalSums:
         return True
 
     def _key_of(self, record: Record) -> _Key:
-        address = record.peer
-        if address not in self._addresses:
-            if len(self._addresses) < MAX_ADDRESSES:
-                self._addresses.add(address)
-            else:
-                address = ""
-        return _Key(record.client, record.endpoint, record.status, record.code, address)
+        address, action = _one_of_few(record.peer, self._addresses), _one_of_few(record.action, self._actions)
+        return _Key(record.client, record.endpoint, record.status, record.code, address, action)
 
     def _summaries(self) -> Iterator[Summary]:
         for key, each in self._sums.items():
@@ -151,6 +151,7 @@ class RefusalSums:
                 each.microseconds,
                 key.address,
                 key.client,
+                action=key.action,
                 statements=each.statements,
                 since=each.since,
                 first_log_id=each.first,
@@ -164,8 +165,14 @@ def may_hold(record: Record, log_id: str) -> bool:
     return second.isdecimal() and record.first_log_id[:LOG_ID_DATE] <= second <= record.log_id[:LOG_ID_DATE]
 
 
+def _one_of_few(value: str, seen: set[str]) -> str:
+    """Return a value if it is one of the first few, or nothing."""
+    if value not in seen and len(seen) >= MAX_ADDRESSES:
+        return ""
+    seen.add(value)
+    return value
+
+
 def _is_refusal(record: Record) -> bool:
     """Return whether a record may be summed up: a caller can cause any number of it, and it changed nothing."""
-    if record.action:  # of the management listener; without the token nothing but 401 can be caused
-        return record.status == _UNAUTHORIZED
     return record.is_request and record.status >= _MIN_REFUSAL and record.status != _FAULT

@@ -94,7 +94,6 @@ async def _supervise(
         loop.add_signal_handler(number, stopping.set)
     to_keeper, from_workers = audit_sockets()
     sandbox = _sandbox_of(settings)
-    announce()
     house = Station(settings, management.fileno(), from_workers.fileno(), counters, sandbox)
     keeping = asyncio.create_task(_Child("keeper", house, without_workers).run())
     station = Station(settings, public.fileno(), to_keeper.fileno(), counters, sandbox, key_pair)
@@ -103,6 +102,7 @@ async def _supervise(
     ]
     if key_pair is not None:
         loop.add_signal_handler(signal.SIGHUP, _reload_key_pair, settings, workers)
+    announce()  # from now on every signal is answered in order
     codes = await asyncio.gather(*(worker.run() for worker in workers))
     to_keeper.close()  # by which the keeper knows that nothing more will come
     without_workers.set()

@@ -39,15 +39,14 @@ async def work(station: Station) -> bool:
             Peers(trusted_networks(station.settings.trusted_proxies)),
         )
         tls = None if station.key_pair is None else ListenerTls(station.key_pair)
-        context = None if tls is None else tls.context
         faults = station.open_faults()
         if faults is None:
             application = assemble.public_application(graph, public, at_once=assemble.answers_at_once(store))
             hot = assemble.hot_way(hot_graph, public)
-            server = public_server(application, station.settings, hot, tls=context)
+            server = public_server(application, station.settings, hot, tls=tls)
         else:
             front = assemble.faulty_application(graph, public, faults)
-            server = public_server(front.application, station.settings, front=front, tls=context)
+            server = public_server(front.application, station.settings, front=front, tls=tls)
         await serve_until_stopped(server, station, tls)
     return not outbox.has_lost
 

@@ -22,6 +22,7 @@ from retinue.web.eviction import Awaited, Place, evictable
 from retinue.web.limits import Limits
 from retinue.web.overload import Overload, is_crowded, waited_seconds
 from retinue.web.surplus import Address, Refusals, Refuse
+from retinue.web.unread import is_sending
 
 BATCH = 32  # new connections in a turn, or more on a server that answers many requests in a turn
 _MAX_BATCH = 1024
@@ -180,7 +181,9 @@ class Admission:
             return 0
         idle, stalled = (self._loop.time() - each for each in (self._limits.idle_seconds, self._limits.stalled_seconds))
         waited_since = {Awaited.FIRST_REQUEST: idle, Awaited.NEXT_REQUEST: idle, Awaited.REST: stalled}
-        places = evictable(self._places, self._limits.connections, waited_since)
+        chosen = evictable(self._places, self._limits.connections, waited_since)
+        # A request may have come that this turn of the loop has not read yet.
+        places = [place for place in chosen if not is_sending(place.transport)]
         if not places:
             self._searched_at = now
         for place in places:

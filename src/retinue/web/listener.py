@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import ssl
 from functools import partial
 from typing import Any
 
@@ -18,6 +17,7 @@ from retinue.web.management_front import ManagementApplication
 from retinue.web.protocol import Protocol
 from retinue.web.replies import Asgi, Scope, encode_reply
 from retinue.web.served import Served
+from retinue.web.tls import ListenerTls
 from retinue.web.unsent import SendDeadline
 
 STOP_SECONDS = 3
@@ -41,8 +41,16 @@ _OPTIONS: dict[str, Any] = {
 class Server(uvicorn.Server):
     """uvicorn's server, with our admission in place of the event loop's."""
 
-    def __init__(self, config: uvicorn.Config, application: Served, admission: Admission, limits: Limits) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        application: Served,
+        admission: Admission,
+        limits: Limits,
+        tls: ListenerTls | None = None,
+    ) -> None:
         super().__init__(config)
+        self._tls = tls
         self._application = application
         self._admission = admission
         self._send_deadline = SendDeadline(admission.places, limits.send_seconds)
@@ -57,7 +65,7 @@ class Server(uvicorn.Server):
             partial(protocol, config=self.config, server_state=state, app_state={}),
             self._refuse,
             lambda: state.total_requests,
-            lambda: self.config.ssl,
+            lambda: None if self._tls is None else self._tls.context,
         )
         self._admission.start(listener, callbacks)
         self._send_deadline.start(loop)
@@ -81,7 +89,7 @@ def public_server(
     protocol: type[Protocol] = Protocol,
     front: Asgi | None = None,
     limits: Limits | None = None,
-    tls: ssl.SSLContext | None = None,
+    tls: ListenerTls | None = None,
 ) -> Server:
     """Return the server of the public application, with the hot way if that is given.
 
@@ -92,9 +100,7 @@ def public_server(
     admission = Admission(limits, is_shared=settings.workers > 1)
     http = partial(protocol, application=application, limits=limits, admission=admission, inline=application, hot=hot)
     config = _config(front or application, http)
-    config.load()
-    config.ssl = tls  # not by options: what uvicorn makes of those depends on its version
-    return Server(config, application, admission, limits)
+    return Server(config, application, admission, limits, tls)
 
 
 def management_server(application: ManagementApplication) -> Server:

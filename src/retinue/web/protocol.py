@@ -10,18 +10,20 @@ import asyncio
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from retinue.errors import HeadTooLarge, NotHttp, Refusal
 from retinue.web import heads
 from retinue.web.admission import Admission
+from retinue.web.arrived import Arrived
 from retinue.web.deadline import Deadline
 from retinue.web.eviction import Awaited, Wait
 from retinue.web.hang_up import extensions_of
 from retinue.web.hot import Hot
 from retinue.web.limits import Limits
+from retinue.web.pipeline import Pipeline
 from retinue.web.reading import Reading
-from retinue.web.replies import CLOSE, Reply, encode_reply
+from retinue.web.replies import CLOSE, encode_reply
 from retinue.web.served import Inline, Served
 
 GRACE_SECONDS = 0.2
@@ -47,14 +49,12 @@ class Protocol(HttpToolsProtocol):
         self._limits = limits
         self._admission = admission
         self._waiting_since = self.loop.time()  # for the client
-        self._inline = inline
-        self._hot = hot
-        self._host = ""
-        self._packet = b""  # what was just received, if it began a request
+        self._inline, self._hot, self._host = inline, hot, ""
+        self._arrived = Arrived()
+        self._piece = b""  # what is being parsed, if it began a request
         self._answered_at = 0.0  # when the hot way was gone last, by the loop's clock
-        # The body so far of a request on the short way; None while there is none.
-        self._short_body: bytearray | None = None
-        self._answering: RequestResponseCycle | None = None  # `cycle` is the one that was read last
+        self._short_body: bytearray | None = None  # so far, of a request on the short way
+        self._pipeline = Pipeline(self.pipeline)  # `cycle` is the request that was read last
         self._reading = Reading(limits.head_bytes)
         self._last_refusal: Refusal | None = None  # what follows cannot be read; it is dropped
         self._is_stopping = self._is_half_closed = False
@@ -70,44 +70,56 @@ class Protocol(HttpToolsProtocol):
         """The client is gone."""
         self._admission.leave(self)
         self._deadline.clear()
+        self._arrived.clear()
         if self._short_body is not None:
             self._short_body = None
             self._application.gone(self._short_scope())
-        if self._answering is not None:
-            self._answering.disconnected = True  # uvicorn marks the request that was read last
-        while self.pipeline:
-            cycle, _ = self.pipeline.pop()
-            self._application.gone(dict(cycle.scope))
+        for scope in self._pipeline.disconnect():
+            self._application.gone(scope)
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # what asyncio expects; uvicorn's is always None
         """The client sends no more: it gets the answers to what it has sent, and then the connection ends."""
         if self._hot is not None:
             self._hot.flush()
-        is_answering = bool(self.pipeline) or not self._is_idle()
-        # TLS has no half of a connection.
-        self._is_half_closed = is_answering + self._waiting() > 0 and self.scheme == "http"
+        is_answering = bool(self._arrived or self.pipeline) or not self._is_idle()
+        # TLS has no half of a connection, and what is broken off has no answer.
+        self._is_half_closed = is_answering + self._pipeline.count(self._reading) > 0 and self.scheme == "http"
         return self._is_half_closed
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
         if not self.server_state.total_requests % REQUESTS_BETWEEN_LOOKS:
             self._admission.look_again()
+        if self._arrived:
+            self._arrived.add(data)
+            return
         hot = self._hot
         if hot is not None:
             if not self._reading.is_in_request and self._answer_hot(hot, data):
                 return
             if hot.waiting:  # maybe to this client, who must get its answers in order
                 hot.flush()
+        self._arrived.add(data)
+        self._parse()
+
+    def _parse(self) -> None:
+        """Parse what has arrived, as long as no whole request waits behind the one that is being answered."""
         self._unset_keepalive_if_required()
-        if self._last_refusal is not None:
-            return
-        self._packet = b"" if self._reading.is_in_request else data
+        while self._arrived and not self.pipeline:
+            piece = self._arrived.take()
+            if self._last_refusal is None:
+                self._parse_piece(piece)
+        if self._arrived:
+            self.flow.pause_reading()
+
+    def _parse_piece(self, data: bytes) -> None:
+        self._piece = b"" if self._reading.is_in_request else data
         self._reading.take(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._read_on_without_upgrade(data[upgrade.args[0] :])
+            self._put_back_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, HeadTooLarge):
                 self._refuse_rest(error.__context__)
@@ -115,11 +127,12 @@ class Protocol(HttpToolsProtocol):
                 self.send_400_response("")
         else:
             self._watch(data)
-        self._packet = b""  # thousands of connections may wait with it
+        self._piece = b""  # thousands of connections may wait with it
 
     def on_message_begin(self) -> None:
         """A request begins."""
         self._waiting_since = self.loop.time()
+        self._deadline.clear()  # of the request before, whose end came in the same packet
         self._reading.begin()
         super().on_message_begin()
 
@@ -158,8 +171,10 @@ class Protocol(HttpToolsProtocol):
         body, self._short_body = bytes(self._short_body), None
         reply = self._inline.reply_at_once(self._short_scope(), body)
         if self._hot is not None and reply.status == OK:
-            self._hot.learn_from(self._packet, body, self.url, list(self.scope["headers"]))
-        self._write(reply)
+            self._hot.learn_from(self._piece, body, self.url, list(self.scope["headers"]))
+        self.transport.write(encode_reply(reply, self.server_state.default_headers))
+        if CLOSE in reply.headers:
+            self.transport.close()
         self._wait_for_next()
 
     def shutdown(self) -> None:
@@ -177,12 +192,12 @@ class Protocol(HttpToolsProtocol):
         _ = msg  # uvicorn's own sentence
         self._short_body = None
         if not self._is_idle() and self.cycle.more_body:
-            self._drop_broken_request()
+            self.cycle = self._pipeline.drop(self.cycle)
         self._refuse_rest(NotHttp())
 
     def on_response_complete(self) -> None:
         """Go on to the next request, or to the last words."""
-        if self._is_half_closed and not self._waiting():
+        if self._is_half_closed and not self._pipeline.count(self._reading) and not self._arrived:
             self.transport.close()
         if self.flow.read_paused and self._deadline.is_set:  # reading goes on: the client has its time again
             self._deadline.reset(self._limits.read_seconds, self._cut_off)
@@ -190,29 +205,26 @@ class Protocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._last_refusal is not None and self._is_idle():
             self._end_with(self._last_refusal)
+        if (self._arrived or self.pipeline) and not self.transport.is_closing():
+            self.flow.pause_reading()
+            self.loop.call_soon(self._parse_on)
 
     def is_ordinary(self) -> bool:
         """Whether the request is a POST on a connection that stays, and all before it is answered and read."""
-        return (
-            self.parser.get_method() == b"POST"
-            and self.parser.get_http_version() == "1.1"
-            and self.parser.should_keep_alive()
-            and not self.expect_100_continue
-            and not heads.announces_too_much(self.scope["headers"], self._limits.body_bytes)
-            and self._is_free()
-        )
+        is_usual = self.parser.get_method() == b"POST" and self.parser.get_http_version() == "1.1"
+        is_usual = is_usual and self.parser.should_keep_alive() and not self.expect_100_continue
+        is_short = not heads.announces_too_much(self.scope["headers"], self._limits.body_bytes)
+        return is_usual and is_short and self._is_free()
 
     def wait(self) -> Wait | None:
         """Return what the server waits for; None while it is answering."""
-        since = max(self._waiting_since, self._answered_at)
-        is_unread = self in self.connections and self.flow.write_paused  # no connection before a TLS handshake's end
-        answering = self._answering
-        if not is_unread and answering is not None and not (answering.response_complete or answering.more_body):
+        is_unread = self in self.connections and self.flow.write_paused  # no connection before a handshake's end
+        if self._pipeline.is_answering and not is_unread:
             return None
-        if is_unread or self._reading.is_in_request:
-            return Wait(Awaited.REST, since)
         has_asked = self._answered_at or self.scope is not None
-        return Wait(Awaited.NEXT_REQUEST if has_asked else Awaited.FIRST_REQUEST, since)
+        awaited = Awaited.NEXT_REQUEST if has_asked else Awaited.FIRST_REQUEST
+        awaited = Awaited.REST if is_unread or self._reading.is_in_request else awaited
+        return Wait(awaited, max(self._waiting_since, self._answered_at))
 
     def timeout_keep_alive_handler(self) -> None:
         """Close, unless the hot way was gone since: it leaves this order as it is, and notes the time."""
@@ -224,9 +236,7 @@ class Protocol(HttpToolsProtocol):
 
     def _answer_hot(self, hot: Hot, data: bytes) -> bool:
         """Answer a whole request whose head is known; whether that was one."""
-        if not self._is_free():
-            return False
-        answer = hot.answer_to(data, self._host, self.server_state.default_headers)
+        answer = hot.answer_to(data, self._host, self.server_state.default_headers) if self._is_free() else None
         if answer is None:
             return False
         hot.send(self.transport, answer, self.loop)
@@ -242,14 +252,9 @@ class Protocol(HttpToolsProtocol):
         is_reading = not self._is_stopping and self._last_refusal is None
         return is_reading and self._is_idle() and not self.flow.write_paused
 
-    def _waiting(self) -> int:
-        """How many whole requests wait behind the one that is being answered."""
-        is_broken_off = self._reading.is_in_request and not self._reading.is_in_head
-        return len(self.pipeline) - is_broken_off
-
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         cycle.scope["extensions"] = extensions_of(cycle)
-        self._answering = cycle
+        self._pipeline.answering = cycle
         super()._start_asgi_task(cycle, app)
 
     def _short_scope(self) -> dict[str, Any]:
@@ -260,14 +265,24 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         super().on_body(body)
 
-    def _read_on_without_upgrade(self, rest: bytes) -> None:
+    def _parse_on(self) -> None:
+        """After an answer: go on with what has arrived behind its request."""
+        if self.pipeline or self.transport.is_closing():
+            return
+        self._parse()
+        if not self._arrived and not self.pipeline:
+            self.flow.resume_reading()
+            if self._is_half_closed and self._is_idle():
+                self.transport.close()
+
+    def _put_back_without_upgrade(self, rest: bytes) -> None:
         """We stay with HTTP/1.1 whatever the client would like; the parser has stopped behind the head."""
         method, version = self.parser.get_method(), self.parser.get_http_version()
         if method == b"CONNECT":
             self.send_400_response("")
             return
         self.parser = httptools.HttpRequestParser(self)
-        self.data_received(heads.without_upgrade(method, self.url, version, self.headers) + rest)
+        self._arrived.put_back(heads.without_upgrade(method, self.url, version, self.headers) + rest)
 
     def _is_idle(self) -> bool:
         """Whether nothing waits for its answer."""
@@ -300,16 +315,6 @@ class Protocol(HttpToolsProtocol):
         if self._is_idle():
             self._end_with(refusal)
 
-    def _drop_broken_request(self) -> None:
-        """Forget the request that is being read."""
-        if self.pipeline:  # it has not begun
-            self.pipeline.popleft()
-            self.cycle = self.pipeline[0][0] if self.pipeline else self._answering  # type: ignore[assignment]
-        else:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-            self.cycle = None  # type: ignore[assignment]
-
     def _end_with(self, refusal: Refusal) -> None:
         """Answer, and close in a while: closing while the client is still sending would take the answer from it."""
         self._last_refusal = refusal
@@ -330,11 +335,6 @@ class Protocol(HttpToolsProtocol):
         if self.flow.read_paused:
             self._await_request()
         else:
-            self.transport.close()
-
-    def _write(self, reply: Reply) -> None:
-        self.transport.write(encode_reply(reply, self.server_state.default_headers))
-        if CLOSE in reply.headers:
             self.transport.close()
 
     def _wait_for_next(self) -> None:

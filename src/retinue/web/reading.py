@@ -18,6 +18,11 @@ class Reading:
         self._received = self._settled = 0  # since the connection was last between two requests
         self.is_in_request = self.is_in_head = False
 
+    @property
+    def is_in_body(self) -> bool:
+        """Whether a head is complete, and its request not."""
+        return self.is_in_request and not self.is_in_head
+
     def take(self, packet: bytes) -> None:
         """Count a packet, before it is parsed."""
         self._received += len(packet)

@@ -13,18 +13,12 @@ class ListenerTls:
     """A context for a listener, whose certificate can be replaced while it listens."""
 
     def __init__(self, pair: KeyPair) -> None:
-        self._current = _server_context(pair)
-        self.context = _server_context(pair)
-        # OpenSSL asks in each handshake, also if the client names no server. A whole new context takes the place of
-        # the old one: loading a pair into a context would leave its certificate for another kind of key there.
-        self.context.sni_callback = self._choose
+        self.context = _server_context(pair)  # for the next connection
 
     def replace(self, pair: KeyPair) -> None:
         """Use another pair from the next connection on."""
-        self._current = _server_context(pair)
-
-    def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        connection.context = self._current
+        # Loading a pair into a context would leave its certificate for another kind of key there.
+        self.context = _server_context(pair)
 
 
 def _server_context(pair: KeyPair) -> ssl.SSLContext:
