@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "retinue"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # What each part may import of ours. A part is a top-level file, or a package; parts not named here are unknown.
-WORDS = {"errors", "clock", "names", "model", "settings", "durable", "permissions", "printable", "temporary"}
+WORDS = {"errors", "clock", "names", "model", "settings", "durable", "permissions", "printable", "regular", "temporary"}
 MAY_IMPORT = {
     "errors": set[str](),
     "clock": {"errors"},
@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "settings": {"errors"},
     "durable": set[str](),
     "permissions": set[str](),
+    "regular": set[str](),
     "locks": {"errors"},
     "prctl": set[str](),
     "landlock": {"prctl"},
@@ -34,11 +35,12 @@ MAY_IMPORT = {
     "sample": {"errors", "sample_files", "temporary"},
     "store.base": {"model"},
     "store.bulk": {"model"},
+    "store.restoring": {"model", "store.base"},
     "store.whole": {"model"},
     "store.counter_file": WORDS | {"locks"},
     "store.ledger": WORDS | {"store.base", "store.counter_file"},
     "store.client_rows": WORDS | {"store.base"},
-    "store.opened": {"model", "store.base", "store.whole"},
+    "store.opened": {"model", "store.base", "store.restoring", "store.whole"},
     "store.profiles": {"errors", "model"},
     "store.cassandra": WORDS
     | {"history", "store.base", "store.client_rows", "store.ledger", "store.profiles", "store.rules"}
@@ -46,7 +48,7 @@ MAY_IMPORT = {
     "store.rules": WORDS | {"history", "store.base", "store.bulk"},
     "store.sqlite": WORDS
     | {"history", "store.base", "store.bulk", "store.client_rows", "store.profiles", "store.rules", "store.whole"},
-    "access": WORDS | {"store.base", "locks"},
+    "access": WORDS | {"store.base", "store.restoring", "locks"},
     "following": WORDS | {"store.base"},
     "ingest": WORDS | {"store.base", "store.bulk"},
     "export": WORDS | {"store.whole"},

@@ -34,15 +34,15 @@ def verify(
     store: Store = default_of("store"),
     audit_folder: Folder = default_of("audit_folder"),
     head: Annotated[
-        str, flag("head", "Heads to compare with: a file of them, - for standard input, or one head.")
-    ] = "",
+        str | None, flag("head", "Heads to compare with: a file of them, - for standard input, or one head.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare the log with what the store knows of it, and with heads that were kept elsewhere.
 
     Exit code 1 if anything was changed, removed or added; else 3 if records are known to be lost.
     """
-    heads = _heads_in(head) if head else []
+    heads = [] if head is None else _heads_in(head)
     findings = _findings(store, _existing(store, audit_folder), heads)
     if as_json:
         print_json(findings)

@@ -11,7 +11,7 @@ from typing import Protocol
 from retinue import assemble
 from retinue.access.audit import Auditor
 from retinue.access.quotas import Quotas
-from retinue.access.recount import Recount
+from retinue.access.recount import DaysAhead, Recount
 from retinue.access.retention import newest_time
 from retinue.access.space import Room
 from retinue.access.tally import Tally
@@ -64,7 +64,7 @@ async def keep(station: Station) -> bool:
             asyncio.create_task(retention.run()),
             asyncio.create_task(_tidy(graph, clock)),
             asyncio.create_task(_settle(audit, ledger)),
-            asyncio.create_task(_recount(audit, ledger, access, settings, clock)),
+            asyncio.create_task(_recount(audit, ledger, access, settings, retention.trusted)),
         ]
         house = _House(settings, clock, access, graph, audit, tally, retention.trusted)
         application = await house.application(Quotas(ledger, clock), station.open_faults())
@@ -73,7 +73,10 @@ async def keep(station: Station) -> bool:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
         retention.finish()
-        return await audit.finish(is_complete=await inbox.finish())
+        is_complete = await audit.finish(is_complete=await inbox.finish())
+        if is_complete:
+            ledger.set_closed_at(audit.count)
+        return is_complete
 
 
 class AccessAndAudit(AccessStore, AuditStore, Protocol):
@@ -177,14 +180,17 @@ async def _settle(audit: AuditKeeping, ledger: OpenLedger) -> None:
 
 
 async def _recount(
-    audit: AuditKeeping, ledger: OpenLedger, access: AccessAndAudit, settings: Settings, clock: Clock
+    audit: AuditKeeping, ledger: OpenLedger, access: AccessAndAudit, settings: Settings, trusted: TrustedTime
 ) -> None:
     """Restore counters that were damaged while the server runs, when all records of them are in the log."""
     recount = Recount(ledger, assemble.audit_folder(settings.store, settings.audit_folder))
+    days = DaysAhead()
     while True:
         try:
+            for sentence in days.sentences(ledger.newest_day(), trusted.now()):
+                _LOGGER.warning("%s", sentence)
             if not audit.is_full:
-                for sentence in await recount.of_damaged(access, clock.now()):
+                for sentence in await recount.of_damaged(access, trusted.latest(), audit.made, audit.received):
                     _LOGGER.warning("%s", sentence)
         except (OSError, StoreError, StoreUnavailable) as error:
             _LOGGER.warning("damaged counters of quotas stay refused for now: %s", error)

@@ -314,29 +314,6 @@ class Ledger(Protocol):
         ...
 
 
-class Restoring(Protocol):
-    """Counters that can be lost or damaged, and counted again from the audit log."""
-
-    @property
-    def is_recounted(self) -> bool:
-        """Whether all that was counted before they began has been restored."""
-        ...
-
-    def set_recounted(self) -> None:
-        """Note that all that was counted before they began has been restored."""
-        ...
-
-    def damaged(self) -> dict[int, bytes]:
-        """Return the damaged records by the number of their client. A record that is just being written is there too,
-        but not twice with the same bytes.
-        """
-        ...
-
-    def restore(self, meter: Meter, second: int, counted: Counted) -> None:
-        """Count anew what was counted up to a second of its day. Only for a record that no process writes."""
-        ...
-
-
 class Checker(Protocol):
     """The store's own consistency check."""
 

@@ -11,9 +11,9 @@ from retinue.store.base import (
     GraphWriter,
     HotGraph,
     Ledger,
-    Restoring,
     Run,
 )
+from retinue.store.restoring import Restoring
 from retinue.store.whole import WholeGraph
 
 
