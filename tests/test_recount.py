@@ -371,6 +371,17 @@ def test_an_older_copy_of_the_counters_is_raised_to_the_log(path: Path, tmp_path
             log_is_read.rename(log.folder)
 
 
+def test_older_copies_of_counters_and_log_together_give_nothing(path: Path, tmp_path: Path) -> None:
+    """The store knows how long the log was; so the day is spent."""
+    log = Log(tmp_path)
+    with closing(FileLedger(path)) as ledger:
+        assert 0 == log.used_after_start(ledger)
+        log.answer(NOON)
+        log.answer(NOON)
+        max(log.folder.iterdir()).unlink()
+        assert 10 == log.used_after_start(ledger)
+
+
 def test_a_day_far_ahead_is_told_once() -> None:
     """Tomorrow is none: its first second may be on the way."""
     days = DaysAhead()

@@ -123,11 +123,9 @@ class Recount:
 
     def _restore(self, clients: Sequence[Client], anchor: Anchor, second: int, *, is_running: bool) -> list[str]:
         day = day_in(self._folder, anchor, second)
-        problem = day.problem or ("" if is_running else _missing(self._folder, anchor))
+        problem = day.problem or day.losses or ("" if is_running else _missing(self._folder, anchor))
         if problem:
-            for client in clients:
-                self._ledger.restore(client.meter, second, _spent(client, second))
-            return [f"client {client.key}: {_SPENT} ({problem})" for client in clients]
+            return self._spend(clients, second, problem)
         sentences = []
         for client in clients:
             counted = day.counted(client)
@@ -136,8 +134,15 @@ class Recount:
                 sentences.append(f"client {client.key}: {_RECOUNTED}: {_told(counted.used)}")
         return sentences
 
+    def _spend(self, clients: Sequence[Client], second: int, problem: str) -> list[str]:
+        for client in clients:
+            self._ledger.restore(client.meter, second, _spent(client, second))
+        return [f"client {client.key}: {_SPENT} ({problem})" for client in clients]
+
     def _raise(self, clients: Sequence[Client], anchor: Anchor, second: int) -> list[str]:
         day = day_in(self._folder, anchor, second)
+        if day.problem:  # no kill does that, so the counters may be as old as the log
+            return self._spend(clients, second, day.problem)
         return [
             f"client {client.key}: {_RAISED}: {_told(day.counted(client).used)}"
             for client in clients
@@ -165,8 +170,8 @@ _AHEAD_REMEDY = "If the clock is right now, stop the server, remove the counters
 _RAISED = "quota counters had less than the audit log, as an older copy has, and were raised to it"
 _RECOUNTED = "quota counters were missing or damaged and were counted again from the audit log"
 _SPENT = (
-    "quota counters were missing or damaged and cannot be counted again, since the audit log is not as it was written; "
-    "the quota is spent until 00:00 UTC"
+    "quota counters were missing, damaged or not closed, and cannot be counted again, "
+    "since the audit log is not as it was written; the quota is spent until 00:00 UTC"
 )
 
 
@@ -175,10 +180,14 @@ def _told(used: Used) -> str:
 
 
 class _Day(Struct):
-    """What the log has of a day: what each client used, by its key, and why that may not be all; empty if it is."""
+    """What the log has of a day: what each client used, by its key, and why that may not be all; empty if it is.
+
+    `losses` are told by the log itself, such as after a kill. Of a `problem` it knows nothing.
+    """
 
     sums: dict[str, _Sums] = field(default_factory=dict)
     problem: str = ""
+    losses: str = ""
 
     def counted(self, client: Client) -> Counted:
         return self.sums.get(client.key, _Sums()).counted()
@@ -187,7 +196,7 @@ class _Day(Struct):
         today = second // DAY_SECONDS
         begin, end = sorted((record.since or record.time, record.time))  # a clock may have been put back in between
         if record.lost and begin // DAY_SECONDS <= today <= end // DAY_SECONDS:
-            self.doubt(f"{record.lost} records are lost")
+            self.losses = f"{record.lost} records are lost"
         if record.client and record.time // DAY_SECONDS == today:
             self.sums.setdefault(record.client, _Sums()).add(record, second)
 

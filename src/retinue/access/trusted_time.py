@@ -53,12 +53,12 @@ class TimeFiles(Struct, frozen=True):
 class TrustedTime:
     """A clock for decisions that destroy. It never runs ahead of either of the machine's clocks."""
 
-    def __init__(self, files: TimeFiles, clock: Clock, newest_record: Callable[[], int | None]) -> None:
+    def __init__(self, files: TimeFiles, clock: Clock, time_in_log: Callable[[], int | None]) -> None:
         self._files = files
         self._clock = clock
         self._is_doubt_logged = False
         self._saved = _read(files.trusted, files.secret)
-        reached = self._saved if self._saved is not None else newest_record()
+        reached = self._saved if self._saved is not None else time_in_log()
         self._start_from(reached if reached is not None else clock.now())
 
     def now(self) -> int:

@@ -167,6 +167,8 @@ def _heads_in(source: str) -> "list[Head]":
     from retinue.access.heads import heads_in
     from retinue.errors import InputError
 
+    if not source:  # such as from a command in a script that failed: nothing would be compared
+        raise InputError("--head: is empty; give a file, - for standard input, or one head")
     if source.lstrip().startswith("{"):
         return heads_in(source, "--head")
     try:

@@ -12,7 +12,7 @@ from retinue import assemble
 from retinue.access.audit import Auditor
 from retinue.access.quotas import Quotas
 from retinue.access.recount import DaysAhead, Recount
-from retinue.access.retention import newest_time
+from retinue.access.retention import time_without_jumps
 from retinue.access.space import Room
 from retinue.access.tally import Tally
 from retinue.access.trail import Keeping, Trail
@@ -162,7 +162,7 @@ async def _begun_audit(station: Station, access: AuditStore, clock: Clock, tally
 
 def _retention(settings: Settings, secret: bytes, audit: AuditKeeping, access: AccessStore, clock: Clock) -> Retention:
     folder = assemble.audit_folder(settings.store, settings.audit_folder)
-    trusted = TrustedTime(TimeFiles(folder, secret), clock, lambda: newest_time(folder))
+    trusted = TrustedTime(TimeFiles(folder, secret), clock, lambda: time_without_jumps(folder))
     return Retention(folder, settings.audit_keep_days * 24 * _HOUR, trusted, audit, access, clock)
 
 
@@ -187,7 +187,7 @@ async def _recount(
     days = DaysAhead()
     while True:
         try:
-            for sentence in days.sentences(ledger.newest_day(), trusted.now()):
+            for sentence in days.sentences(ledger.newest_day(), trusted.latest()):
                 _LOGGER.warning("%s", sentence)
             if not audit.is_full:
                 for sentence in await recount.of_damaged(access, trusted.latest(), audit.made, audit.received):
