@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "retinue"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # What each part may import of ours. A part is a top-level file, or a package; parts not named here are unknown.
-WORDS = {"errors", "clock", "names", "model", "settings", "durable", "permissions", "printable", "temporary"}
+WORDS = {"errors", "clock", "names", "model", "settings", "durable", "permissions", "printable", "regular", "temporary"}
 MAY_IMPORT = {
     "errors": set[str](),
     "clock": {"errors"},
@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "settings": {"errors"},
     "durable": set[str](),
     "permissions": set[str](),
+    "regular": set[str](),
     "locks": {"errors"},
     "prctl": set[str](),
     "landlock": {"prctl"},

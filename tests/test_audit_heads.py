@@ -152,6 +152,6 @@ def test_the_commands_print_and_take_heads(store_path: Path, tmp_path: Path) -> 
     changed = json.dumps({**json.loads(head), "time": 1})
     done = retinue("audit", "verify", "--store", store_path, "--head", changed)
     assert (1, True) == (done.returncode, "was not made by this store, or was changed" in done.stdout)
-    for bad in ("{}", tmp_path / "none", tmp_path):
+    for bad in ("{}", "", " ", tmp_path / "none", tmp_path):
         done = retinue("audit", "verify", "--store", store_path, "--head", bad)
         assert (2, "") == (done.returncode, done.stdout)

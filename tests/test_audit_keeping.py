@@ -15,7 +15,7 @@ from retinue.access.audit import Record
 from retinue.access.clients import digest_of
 from retinue.access.record_counters import RecordCounters, WorkerCounter, open_counters
 from retinue.access.refusals import BURST, WINDOW_SECONDS
-from retinue.access.retention import newest_time
+from retinue.access.retention import time_without_jumps
 from retinue.access.space import DISK_BYTES_THAT_COUNT, Room, Space
 from retinue.access.tally import Tally
 from retinue.access.trail import Keeping, Trail
@@ -57,7 +57,7 @@ class House:
         room = Room(self.folder, max_bytes)
         self.audit = AuditKeeping(self.trail, anchor, self.access, Tally(), self.counters, room, self.clock)
         await self.audit.begin()
-        trusted = TrustedTime(self.time_files, self.clock, lambda: newest_time(self.folder))
+        trusted = TrustedTime(self.time_files, self.clock, lambda: time_without_jumps(self.folder))
         self.retention = Retention(self.folder, KEEP, trusted, self.audit, self.access, self.clock)
         await self.retention.apply()
 

@@ -259,6 +259,37 @@ def test_a_log_without_its_counters_says_so(store: Path, client: Client) -> None
     assert 4 == made.count
 
 
+@given(st.integers(0, 8191), st.integers(0, 7), st.lists(st.integers(0, 2), max_size=9))
+def test_no_flipped_bit_makes_a_loss(place: int, bit: int, workers: list[int]) -> None:
+    """Whatever bit is flipped, the counters say what was made, or nothing; the next run goes on from sound ones."""
+    with TemporaryDirectory() as name, closing_descriptor(open_counters(Path(name))) as descriptor:
+        counters = RecordCounters(descriptor)
+        assert not counters.begin_run(1)
+        for worker in workers:
+            counters.of_worker(worker).add()
+        counters.count_own(2)
+        path = Path(name) / "counters"
+        content = bytearray(path.read_bytes())
+        content[place] ^= 1 << bit
+        path.write_bytes(content)
+        made = read_made(Path(name))
+        assert made is None or abs(made.count - len(workers) - 2) <= 1
+        assert counters.begin_run(2) == (made is not None)
+        assert read_made(Path(name)) is not None
+
+
+def test_counters_that_were_cut_while_they_are_used_stop_no_process(tmp_path: Path) -> None:
+    """A process that is started then begins with nothing, and the next run says that nothing is known."""
+    with closing_descriptor(open_counters(tmp_path)) as descriptor:
+        RecordCounters(descriptor).begin_run(1)
+        os.truncate(tmp_path / "counters", 0)
+        counters = RecordCounters(descriptor)
+        counters.of_worker(1).add()
+        assert read_made(tmp_path) is None
+        assert not counters.begin_run(2)
+        assert Made(0, 2) == read_made(tmp_path)
+
+
 def test_a_file_of_counters_without_room_is_refused(tmp_path: Path) -> None:
     """Counting never needs space later: without it nothing is begun, and a file that was left unfinished is no trap."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import json
+import os
+import signal
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,8 +17,9 @@ import pytest
 from hypothesis import given, settings
 
 from retinue.access.audit import Record
+from retinue.access.chain import line_of
 from retinue.access.quotas import TOKEN_RATE
-from retinue.access.recount import Recount
+from retinue.access.recount import DaysAhead, Recount
 from retinue.access.trail import Keeping, Trail
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.model import Client, Meter, Pool, Quota, Rate, Used
@@ -225,7 +228,7 @@ def test_counters_from_the_log_are_those_that_were_lost(
                 status = counted(before, clients.get(key), endpoint, rows, now)
                 record = Record(now, "x", endpoint, status, "-", 1, "", key, rows=rows)
                 trail.write([msgspec.json.encode(record)])
-            anchor = Anchor(SECRET, trail.written.count, trail.written.hash, 0, bytes(20), True)
+            anchor = Anchor(SECRET, trail.written.count, trail.written.hash, 0, bytes(20), False)
             trail.close()
             with closing(FileLedger(folder / "after")) as after:
                 recount = Recount(after, folder / "audit")
@@ -257,12 +260,151 @@ def test_a_record_is_restored_if_it_stays_damaged(path: Path, tmp_path: Path) ->
         recount = Recount(ledger, tmp_path / "audit")
         for content in (b"1", b"2"):
             changed(path, METER.id * RECORD_BYTES + 20, content)
-            assert [] == asyncio.run(recount.of_damaged(access, NOON))
+            assert [] == asyncio.run(recount.of_damaged(access, NOON, 0, 0))
         assert METER.id in ledger.damaged()
         changed(path, 9 * RECORD_BYTES + 20, b"x")
-        asyncio.run(recount.of_damaged(access, NOON))
-        asyncio.run(recount.of_damaged(access, NOON))
+        asyncio.run(recount.of_damaged(access, NOON, 0, 0))
+        asyncio.run(recount.of_damaged(access, NOON, 0, 0))
         assert {} == ledger.damaged()
+
+
+def test_nothing_is_restored_before_the_records_have_come(path: Path, tmp_path: Path) -> None:
+    """Records that were made before and not received may be answers of the client whose record is damaged."""
+    charged(path, 3)
+    access = Registered([client_of(METER, "a", Quota())], Anchor(SECRET, 0, bytes(20), 0, bytes(20), True))
+    with closing(FileLedger(path)) as ledger:
+        recount = Recount(ledger, tmp_path / "audit")
+        changed(path, METER.id * RECORD_BYTES + 20, b"1")
+        for made, received in ((7, 4), (7, 4), (8, 6)):
+            asyncio.run(recount.of_damaged(access, NOON, made, received))
+            assert METER.id in ledger.damaged()
+        asyncio.run(recount.of_damaged(access, NOON, 8, 8))
+        assert {} == ledger.damaged()
+
+
+class Log:
+    """A log in which records are written, with the counters of a store beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "audit"
+        self.client = client_of(METER, "a", Quota(list_calls=10))
+        self._trail = Trail(
+            self.folder, Anchor(SECRET, 0, bytes(20), 0, bytes(20), True), Keeping(1, 9**9), lambda: NOON
+        )
+
+    def answer(self, time: int) -> None:
+        """One answer, in a file of its own."""
+        self._trail.write([msgspec.json.encode(Record(time, "x", "following", 200, "ok", 1, "", "a", rows=1))])
+
+    def lose(self, since: int, time: int) -> None:
+        """A record that says that others are lost."""
+        lost = Record(time, "", "keeper", 0, "lost", 0, "", since=since)
+        line, link = line_of(msgspec.json.encode(lost), self._trail.written, SECRET, lost=3)
+        (self.folder / f"{link.count - 2:015d}.000.jsonl").write_bytes(line)
+        self._trail.close()
+        anchor = Anchor(SECRET, link.count, link.hash, 0, bytes(20), True)
+        self._trail = Trail(self.folder, anchor, Keeping(1, 9**9), lambda: NOON)
+
+    def access(self, *, is_open: bool = False) -> Registered:
+        """The store's knowledge of it."""
+        last = self._trail.written
+        return Registered([self.client], Anchor(SECRET, last.count, last.hash, 0, bytes(20), is_open))
+
+    def used_after_start(self, ledger: FileLedger, *, is_open: bool = False) -> int:
+        """The client's list calls after a start at noon."""
+        asyncio.run(Recount(ledger, self.folder).at_start(self.access(is_open=is_open), NOON))
+        return ledger.used(METER, NOON).list_calls
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(-2, 2), max_size=8))
+def test_days_in_any_order_are_all_counted(days: list[int]) -> None:
+    """A clock that was put back and forth leaves days in any order; each of today's answers counts."""
+    days = [-1, *days] if days else days  # a log does not begin in the middle of a jump
+    with TemporaryDirectory() as name:
+        log = Log(Path(name))
+        for day in days:
+            log.answer(NOON + day * DAY_SECONDS)
+        with closing(FileLedger(Path(name) / "quotas")) as ledger:
+            assert days.count(0) == log.used_after_start(ledger)
+
+
+@pytest.mark.parametrize(("since", "time"), [(-1, 0), (0, 0), (0, 1), (-1, 1), (1, 0), (2, -1)])
+def test_a_loss_that_touches_the_day_spends_it(tmp_path: Path, since: int, time: int) -> None:
+    """Also if the clock was put back between the last complete second and the record of the loss."""
+    log = Log(tmp_path)
+    log.lose(NOON + since * DAY_SECONDS, NOON + time * DAY_SECONDS)
+    with closing(FileLedger(tmp_path / "quotas")) as ledger:
+        assert 10 == log.used_after_start(ledger)
+
+
+def test_a_log_that_nobody_counted_to_its_end_spends_the_day(tmp_path: Path) -> None:
+    """Without the counters of audit records no log that was left open is known to be whole."""
+    log = Log(tmp_path)
+    log.answer(NOON)
+    with closing(FileLedger(tmp_path / "quotas")) as ledger:
+        assert 10 == log.used_after_start(ledger, is_open=True)
+
+
+def test_an_older_copy_of_the_counters_is_raised_to_the_log(path: Path, tmp_path: Path) -> None:
+    """Whether it was copied from a running server or from a stopped one; counters of their own log are left alone."""
+    log = Log(tmp_path)
+    copies = []
+    with closing(FileLedger(path)) as ledger:
+        assert 0 == log.used_after_start(ledger)
+        for _ in range(3):
+            copies.append(path.read_bytes())
+            ledger.charge(METER, NOON, Pool.LISTS, 1, log.client.quota)
+            log.answer(NOON)
+        ledger.set_closed_at(3)
+        copies.append(path.read_bytes())
+        ledger.charge(METER, NOON, Pool.LISTS, 1, log.client.quota)
+        log.answer(NOON)
+    for copy in copies:
+        path.write_bytes(copy)
+        with closing(FileLedger(path)) as ledger:
+            assert 4 == log.used_after_start(ledger)
+            ledger.charge(METER, NOON, Pool.LISTS, 1, log.client.quota)
+            assert 5 == log.used_after_start(ledger)
+            ledger.set_closed_at(4)
+            log_is_read = log.folder.rename(tmp_path / "away")
+            assert 5 == log.used_after_start(ledger)
+            log_is_read.rename(log.folder)
+
+
+def test_older_copies_of_counters_and_log_together_give_nothing(path: Path, tmp_path: Path) -> None:
+    """The store knows how long the log was; so the day is spent."""
+    log = Log(tmp_path)
+    with closing(FileLedger(path)) as ledger:
+        assert 0 == log.used_after_start(ledger)
+        log.answer(NOON)
+        log.answer(NOON)
+        max(log.folder.iterdir()).unlink()
+        assert 10 == log.used_after_start(ledger)
+
+
+def test_a_day_far_ahead_is_told_once() -> None:
+    """Tomorrow is none: its first second may be on the way."""
+    days = DaysAhead()
+    assert [] == days.sentences(0, NOON) == days.sentences(DAY + 1, NOON)
+    (told,) = days.sentences(DAY + 365, NOON)
+    assert "began 2025-10-04" in told
+    assert [] == days.sentences(DAY + 365, NOON)
+    assert 1 == len(days.sentences(10**9, NOON))
+
+
+def test_an_empty_file_is_no_new_one_while_a_server_runs(path: Path) -> None:
+    """Its processes would count from nothing; and a file whose head was changed does not grow by new records."""
+    charged(path, 3)
+    with closing(FileLedger(path)) as ledger:
+        changed(path, 20, b"x")
+        with pytest.raises(StoreUnavailable, match="is damaged"):
+            ledger.charge(Meter(10 * FIRST_RECORDS, 1), NOON, Pool.LISTS, 1, Quota())
+        assert 3 == ledger.used(METER, NOON).list_calls
+    path.write_bytes(b"")
+    with pytest.raises(StoreError, match="is damaged"):
+        FileLedger(path, creates=False)
+    assert b"" == path.read_bytes()
 
 
 # With a server
@@ -306,6 +448,25 @@ def empty(path: Path) -> None:
 def in_debt(path: Path) -> None:
     """A count below nothing for the first client."""
     changed(path, RECORD_BYTES + 16, struct.pack("<q", -(10**9)))
+
+
+def test_an_older_copy_gives_no_quota_anew(store: Path, client: ApiClient) -> None:
+    """A copy of a running server's counters, put back after the stop or a kill, has what the log has."""
+    quotas = store.with_suffix(".quotas")
+    with running_server(store) as server:
+        token = token_of(server, client)
+        older = quotas.read_bytes()
+        assert [200] * 3 == list(itertools.islice(statuses(server, token), 3))
+    quotas.write_bytes(older)
+    with running_server(store) as server:
+        answered = statuses(server, token_of(server, client))
+        assert [200, 200, 429] == list(itertools.islice(answered, 3))
+        waiting_for(lambda: pages_written(store) == 6)
+        for pid in server.processes():
+            os.kill(pid, signal.SIGKILL)
+    quotas.write_bytes(older)
+    with running_server(store) as server:
+        assert 429 == next(statuses(server, token_of(server, client)))
 
 
 @pytest.mark.parametrize("damage", [removed, empty, in_debt])

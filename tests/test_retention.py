@@ -3,6 +3,7 @@
 import json
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from frozen_clock import FrozenClock
 from retinue.access.audit import Record
-from retinue.access.retention import newest_time, oldest_removable
+from retinue.access.retention import oldest_removable, time_without_jumps
 from retinue.access.trail import Keeping, Trail
 from retinue.access.trusted_time import SLACK_SECONDS, TimeFiles, TrustedTime, confirm_clock
 from retinue.access.verification import files_of
@@ -179,7 +180,30 @@ def test_a_file_is_as_old_as_its_newest_credible_time(
         lines = [json.loads(line) for line in files_of(tmp_path)[0].read_text().splitlines()]
         assert (1, lines[-1]["n"], lines[-1]["hash"]) == (found.content.first, found.content.last, found.content.hash)
         assert (min(times[0]), max(times[0])) == (found.content.oldest, found.content.newest)
-    assert times[-1][-1] == newest_time(tmp_path)
+
+
+@given(st.lists(st.integers(-YEARS, YEARS) | st.integers(0, SLACK_SECONDS + 1), max_size=12))
+def test_a_jump_of_the_clock_in_the_log_does_not_count(steps: list[int]) -> None:
+    """Without a saved time the log says how far time went: by steps of a day at most."""
+    times, reached = [NEW], NEW
+    for step in steps:
+        times.append(times[-1] + step)
+        reached += times[-1] - reached if 0 < times[-1] - reached <= SLACK_SECONDS else 0
+    with TemporaryDirectory() as name:
+        assert time_without_jumps(Path(name)) is None
+        kept = [max(0, time) for time in times]
+        log_of(Path(name), [part for part in (kept[:3], kept[3:]) if part])
+        assert reached == time_without_jumps(Path(name))
+
+
+def test_a_wrong_clock_destroys_nothing_if_its_file_is_lost(tmp_path: Path) -> None:
+    """A log that was written under a clock years ahead does not make that clock right."""
+    log_of(tmp_path, [[NEW], [NEW + 5], [NEW + YEARS]])
+    clock = FrozenClock(NEW + YEARS + 60)
+    trusted = TrustedTime(TimeFiles(tmp_path, SECRET), clock, lambda: time_without_jumps(tmp_path))
+    assert NEW + 5 == trusted.now()
+    assert trusted.doubted()
+    assert oldest_removable(tmp_path, trusted.now(), 30 * DAY) is None
 
 
 def test_damaged_files_stay(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from retinue.access.credentials import MAX_TOKEN_BYTES, bearer_token
 from retinue.durable import sync
 from retinue.errors import InputError, TokenInvalid
 from retinue.permissions import is_private
+from retinue.regular import open_regular
 
 SHORTEST_TOKEN = 20
 _UNFIT = re.compile(rb"[^!-~]")
@@ -62,7 +63,7 @@ def _make(path: Path, content: bytes) -> None:
 
 
 def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path, os.O_RDONLY, follows_links=True), "rb") as file:
         status = os.fstat(file.fileno())
         if not is_private(status):
             raise InputError(

@@ -3,6 +3,9 @@
 Each worker counts the records that it makes, and the keeper those that reach it. Together with the chain's own count
 that tells how many records are lost, however a process ended. The file has its room from the start, so counting needs
 no space on the disk, and counts survive the end of any process; after a power loss they may be some seconds old.
+
+What this file says becomes part of the chain for ever, so it is not trusted: each count has its complement beside it,
+and a file in which a pair does not fit counts nothing.
 """
 
 import mmap
@@ -13,18 +16,23 @@ from msgspec import Struct
 
 from retinue.durable import sync
 from retinue.errors import StoreError
+from retinue.regular import open_regular, read_regular
 
 MAX_WORKERS = 256
 COUNTERS_NAME = "counters"
 FILE_MODE = 0o600
 
-_MAGIC = int.from_bytes(b"rtncount", "little")
+_MAGIC = int.from_bytes(b"rtncnts2", "little")
 # Cells are signed 64-bit integers: the magic number, the chain's count before anything was counted here, the last
 # second at which nothing was missing, the keeper's own records, and what it is summing up; then two for each worker.
 _MAGIC_AT, _BASE, _SINCE, _KEEPER, _SUMMING = range(5)
 _FIRST_MADE, _FIRST_RECEIVED = 8, 8 + MAX_WORKERS
 _CELLS = 1024
 _BYTES = 8 * _CELLS
+_LAST_CELL = _CELLS - 1  # complements stand at the end, in opposite order
+_CHECKED = (_BASE, _KEEPER, *range(_FIRST_MADE, _FIRST_MADE + MAX_WORKERS))
+_MAX_COUNT = 2**52  # of records in all; the anchor of the log takes no more than twice that
+LAST_SECOND = 253_402_300_799  # of the year 9999
 
 
 class Made(Struct, frozen=True):
@@ -42,6 +50,8 @@ class RecordCounters:
     """The counters, on an open file."""
 
     def __init__(self, descriptor: int) -> None:
+        if os.fstat(descriptor).st_size < _BYTES:  # it was cut while a server runs
+            os.posix_fallocate(descriptor, 0, _BYTES)
         self._map = mmap.mmap(descriptor, _BYTES)
         self._cells = memoryview(self._map).cast("q")
 
@@ -55,12 +65,20 @@ class RecordCounters:
         """Records that the chain has to hold: received from workers, or the keeper's own."""
         return _counted_before(self._cells) + sum(self._cells[_FIRST_RECEIVED : _FIRST_RECEIVED + MAX_WORKERS])
 
-    def begin_run(self, now: int) -> None:
-        """Take everything that was made up to now as received: no process is left that could still send."""
-        if not self._cells[_MAGIC_AT]:
+    def begin_run(self, now: int) -> bool:
+        """Take everything that was made up to now as received: no process is left that could still send.
+
+        Returns whether the counts go on. A file that is new or damaged begins with nothing.
+        """
+        is_sound = _is_sound(self._cells)
+        if not is_sound:
+            self._map[:] = bytes(_BYTES)
+            for place in _CHECKED:
+                _put(self._cells, place, 0)
             self._cells[_SINCE] = now
             self._cells[_MAGIC_AT] = _MAGIC
         self.receive_all()
+        return is_sound
 
     def receive_all(self) -> None:
         """Take everything that was made as received; what the log lacks then is lost."""
@@ -76,7 +94,7 @@ class RecordCounters:
 
     def count_own(self, count: int = 1) -> None:
         """Count records that the keeper makes itself, before they are written."""
-        self._cells[_KEEPER] += count
+        _put(self._cells, _KEEPER, self._cells[_KEEPER] + count)
 
     def note_summing(self, count: int) -> None:
         """Note how many records are being summed up."""
@@ -84,7 +102,7 @@ class RecordCounters:
 
     def follow_log(self, count: int) -> None:
         """Follow a log that has more records than were counted, such as after a power loss or with a new file."""
-        self._cells[_BASE] += max(0, count - self.received)
+        _put(self._cells, _BASE, self._cells[_BASE] + max(0, count - self.received))
 
     def note_complete(self, now: int) -> None:
         """Note that at this second everything that was made is in the log."""
@@ -102,12 +120,13 @@ class RecordCounters:
 class WorkerCounter:
     """Counts the records of one worker and of those that had its place before."""
 
-    __slots__ = ("_cells", "_place", "worker")
+    __slots__ = ("_cells", "_complement", "_place", "worker")
 
     def __init__(self, cells: "memoryview[int]", worker: int) -> None:
         self.worker = worker
         self._cells = cells
         self._place = _FIRST_MADE + worker
+        self._complement = _LAST_CELL - self._place
 
     @property
     def made(self) -> int:
@@ -116,14 +135,16 @@ class WorkerCounter:
 
     def add(self) -> None:
         """Count one record, as soon as it exists."""
-        self._cells[self._place] += 1
+        cells = self._cells
+        cells[self._place] = made = cells[self._place] + 1
+        cells[self._complement] = ~made
 
 
 def open_counters(folder: Path) -> int:
     """Open the file in the log's folder, with all its room; a descriptor. Raises `StoreError`."""
     path = folder / COUNTERS_NAME
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        descriptor = open_regular(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
         try:
             if os.fstat(descriptor).st_size != _BYTES:
                 os.ftruncate(descriptor, 0)  # of another size it is none of ours, or was never finished
@@ -138,10 +159,10 @@ def open_counters(folder: Path) -> int:
 
 
 def read_made(folder: Path) -> Made | None:
-    """Read how many records were made; None if nothing was counted. Raises `StoreError`."""
+    """Read how many records were made; None if nothing was counted, or it is damaged. Raises `StoreError`."""
     path = folder / COUNTERS_NAME
     try:
-        content = path.read_bytes()
+        content = read_regular(path, _BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -149,7 +170,20 @@ def read_made(folder: Path) -> Made | None:
     if len(content) != _BYTES:
         return None
     cells = memoryview(content).cast("q")
-    return _made(cells) if cells[_MAGIC_AT] == _MAGIC else None
+    return _made(cells) if _is_sound(cells) else None
+
+
+def _put(cells: "memoryview[int]", place: int, count: int) -> None:
+    cells[place] = count
+    cells[_LAST_CELL - place] = ~count
+
+
+def _is_sound(cells: "memoryview[int]") -> bool:
+    """Return whether counts are what was written; a process that was killed may have left a complement behind by 1."""
+    counts = [cells[place] for place in _CHECKED]
+    fits = all(cells[place] - ~cells[_LAST_CELL - place] in (0, 1) for place in _CHECKED)
+    is_plausible = min(counts) >= 0 and sum(counts) <= _MAX_COUNT and 0 <= cells[_SINCE] <= LAST_SECOND
+    return cells[_MAGIC_AT] == _MAGIC and fits and is_plausible and 0 <= cells[_SUMMING] <= sum(counts)
 
 
 def _made(cells: "memoryview[int]") -> Made:

@@ -7,6 +7,7 @@ itself is not as it was written, a client's quota counts as spent until the day 
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from msgspec import Struct, field
 
 from retinue.access.audit import Record
 from retinue.access.chain import BrokenChain, Link, link_in
+from retinue.access.record_counters import LAST_SECOND, read_made
 from retinue.access.verification import files_of, first_in, follow, lines_of, missing_at_end
 from retinue.model import Client, Direction, Meter, Quota, Used
 from retinue.store.base import Anchor
@@ -26,10 +28,6 @@ _MINUTE = 60
 _LISTS = frozenset(direction.value for direction in Direction)
 _TOKENS = frozenset(("token", "revoke"))
 _decode = msgspec.json.Decoder(Record).decode
-
-
-class UncountableLog(Exception):
-    """The audit log of a day is not as it was written; the message says what is wrong."""
 
 
 class _Sums(Struct):
@@ -76,27 +74,39 @@ class Recount:
         self._ledger = ledger
         self._folder = folder
         self._seen: dict[int, bytes] = {}
+        self._made = 0
 
     async def at_start(self, access: ClientsAndAnchor, second: int) -> list[str]:
-        """Restore all clients of a file that is new, else those of damaged records.
+        """Restore all clients of a file that is new, else those of damaged records; then the file is open.
 
-        No process may count meanwhile, so records that were made and are not in the log are lost.
+        Counters that were not closed with the log as it is now may be an older copy. They are raised to what the log
+        has. No process may count meanwhile, so records that were made and are not in the log are lost.
         """
-        if self._ledger.is_recounted:
-            return await self._restored(access, set(self._ledger.damaged()), second, is_running=False)
-        sentences = await self._restored(access, None, second, is_running=False)
-        self._ledger.set_recounted()
+        anchor = await access.audit_anchor()
+        is_closed = not anchor.is_open and self._ledger.closed_at == anchor.count
+        if not self._ledger.is_recounted:
+            sentences = await self._restored(access, None, second, is_running=False)
+            self._ledger.set_recounted()
+        else:
+            sentences = await self._restored(access, set(self._ledger.damaged()), second, is_running=False)
+            if not is_closed:
+                clients = await access.clients()
+                sentences += await asyncio.to_thread(self._raise, clients, anchor, second)
+        self._ledger.set_closed_at()
         return sentences
 
-    async def of_damaged(self, access: ClientsAndAnchor, second: int) -> list[str]:
+    async def of_damaged(self, access: ClientsAndAnchor, second: int, made: int, received: int) -> list[str]:
         """Restore the clients whose records are damaged, and were so, with the same bytes, at the last call.
 
-        A record that is just being written looks damaged, but not twice alike. Between two calls the records of all
-        answers that were charged before have to reach the log.
+        A record that is just being written looks damaged, but not twice alike. `made` and `received` are numbers of
+        audit records: nothing is restored before all that were made up to the last call have come, or are told as lost.
         """
         before, self._seen = self._seen, self._ledger.damaged()
+        made_before, self._made = self._made, made
         damaged = {number for number, record in self._seen.items() if before.get(number) == record}
-        return await self._restored(access, damaged, second, is_running=True) if damaged else []
+        if not damaged or received < made_before:
+            return []
+        return await self._restored(access, damaged, second, is_running=True)
 
     async def _restored(
         self, access: ClientsAndAnchor, numbers: set[int] | None, second: int, *, is_running: bool
@@ -112,28 +122,56 @@ class Recount:
         return await asyncio.to_thread(self._restore, chosen, anchor, second, is_running=is_running)
 
     def _restore(self, clients: Sequence[Client], anchor: Anchor, second: int, *, is_running: bool) -> list[str]:
-        try:
-            if not is_running:
-                _require_nothing_missing(self._folder, anchor)
-            sums = sums_on(self._folder, anchor, second)
-        except UncountableLog as error:
-            for client in clients:
-                self._ledger.restore(client.meter, second, _spent(client, second))
-            limited = [client for client in clients if _is_limited(client.quota)]
-            return [f"client {client.key}: {_SPENT} ({error})" for client in limited]
+        day = day_in(self._folder, anchor, second)
+        problem = day.problem or day.losses or ("" if is_running else _missing(self._folder, anchor))
+        if problem:
+            return self._spend(clients, second, problem)
         sentences = []
         for client in clients:
-            counted = sums.get(client.key, _Sums()).counted()
+            counted = day.counted(client)
             self._ledger.restore(client.meter, second, counted)
-            if client.key in sums:
+            if client.key in day.sums:
                 sentences.append(f"client {client.key}: {_RECOUNTED}: {_told(counted.used)}")
         return sentences
 
+    def _spend(self, clients: Sequence[Client], second: int, problem: str) -> list[str]:
+        for client in clients:
+            self._ledger.restore(client.meter, second, _spent(client, second))
+        return [f"client {client.key}: {_SPENT} ({problem})" for client in clients if _is_limited(client.quota)]
 
+    def _raise(self, clients: Sequence[Client], anchor: Anchor, second: int) -> list[str]:
+        day = day_in(self._folder, anchor, second)
+        if day.problem:  # no kill does that, so the counters may be as old as the log
+            return self._spend(clients, second, day.problem)
+        return [
+            f"client {client.key}: {_RAISED}: {_told(day.counted(client).used)}"
+            for client in clients
+            if client.key in day.sums and self._ledger.raise_to(client.meter, second, day.counted(client))
+        ]
+
+
+class DaysAhead:
+    """Tells once, of each day, that quotas are counted for a day that has not begun."""
+
+    def __init__(self) -> None:
+        self._told = 0
+
+    def sentences(self, newest: int, second: int) -> list[str]:
+        """Say so if the newest counted day is later than tomorrow."""
+        if newest <= max(self._told, second // DAY_SECONDS + 1):
+            return []
+        self._told = newest
+        day = datetime.fromtimestamp(min(newest * DAY_SECONDS, LAST_SECOND), UTC)
+        return [f"{_AHEAD.format(day=day)}. {_AHEAD_REMEDY}"]
+
+
+_AHEAD = "a clock that was ahead began {day:%Y-%m-%d}: clients that asked then are counted for that day until it ends"
+_AHEAD_REMEDY = "If the clock is right now, stop the server, remove the counters of quotas, and start it again"
+_RAISED = "quota counters had less than the audit log, as an older copy has, and were raised to it"
 _RECOUNTED = "quota counters were missing or damaged and were counted again from the audit log"
 _SPENT = (
-    "quota counters were missing or damaged and cannot be counted again, since the audit log is not as it was written; "
-    "the quota is spent until 00:00 UTC"
+    "quota counters were missing, damaged or not closed, and cannot be counted again, "
+    "since the audit log is not as it was written; the quota is spent until 00:00 UTC"
 )
 
 
@@ -145,49 +183,77 @@ def _told(used: Used) -> str:
     return f"{used.list_calls} list calls, {used.list_rows} rows and {used.other_calls} other calls today"
 
 
-def sums_on(folder: Path, anchor: Anchor, second: int) -> dict[str, _Sums]:
-    """Return what each client used on a second's day, by its key. Raises `UncountableLog`."""
-    today = second // DAY_SECONDS
-    sums: dict[str, _Sums] = {}
-    last = Link(anchor.before_count, anchor.before_hash)
+class _Day(Struct):
+    """What the log has of a day: what each client used, by its key, and why that may not be all; empty if it is.
+
+    `losses` are told by the log itself, such as after a kill. Of a `problem` it knows nothing.
+    """
+
+    sums: dict[str, _Sums] = field(default_factory=dict)
+    problem: str = ""
+    losses: str = ""
+
+    def counted(self, client: Client) -> Counted:
+        return self.sums.get(client.key, _Sums()).counted()
+
+    def add(self, record: Record, second: int) -> None:
+        today = second // DAY_SECONDS
+        begin, end = sorted((record.since or record.time, record.time))  # a clock may have been put back in between
+        if record.lost and begin // DAY_SECONDS <= today <= end // DAY_SECONDS:
+            self.losses = f"{record.lost} records are lost"
+        if record.client and record.time // DAY_SECONDS == today:
+            self.sums.setdefault(record.client, _Sums()).add(record, second)
+
+    def doubt(self, problem: str) -> None:
+        self.problem = self.problem or problem
+
+
+def day_in(folder: Path, anchor: Anchor, second: int) -> _Day:
+    """Count what the log has of a second's day. Lines that are not in the chain are left out."""
+    day = _Day()
     try:
-        paths, last = _since(folder, anchor, today)
+        paths, last = _since(folder, anchor, second // DAY_SECONDS)
         for step in follow(lines_of(paths), last, anchor.secret):
-            if step.problem:
-                raise UncountableLog(f"{step.line.path.name}, line {step.line.number}: {step.problem}")
             last = step.link
-            if step.is_torn:
-                continue
-            record = _decode(step.line.content)
-            if record.lost and record.since // DAY_SECONDS <= today <= record.time // DAY_SECONDS:
-                raise UncountableLog(f"{record.lost} records are lost")
-            if record.client and record.time // DAY_SECONDS == today:
-                sums.setdefault(record.client, _Sums()).add(record, second)
+            if step.problem:
+                day.doubt(f"{step.line.path.name}, line {step.line.number}: {step.problem}")
+            elif not step.is_torn:
+                day.add(_decode(step.line.content), second)
+        if last.count < anchor.count:
+            day.doubt(f"the last record is {last.count}, the store knows {anchor.count}")
     except (BrokenChain, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UncountableLog(str(error)) from error
-    if last.count < anchor.count:
-        raise UncountableLog(f"the last record is {last.count}, the store knows {anchor.count}")
-    return sums
+        day.doubt(str(error))
+    return day
 
 
-def _require_nothing_missing(folder: Path, anchor: Anchor) -> None:
+def _missing(folder: Path, anchor: Anchor) -> str:
+    """Say what was made and is not in a log that nobody writes; empty if that is nothing."""
     missing = missing_at_end(folder, anchor)
     if missing is not None:
-        raise UncountableLog(f"{missing.count} records are lost")
+        return f"{missing.count} records are lost"
+    if anchor.is_open and read_made(folder) is None:
+        return "it was not closed, and the file that counts its records is missing or damaged"
+    return ""
 
 
 def _since(folder: Path, anchor: Anchor, day: int) -> tuple[list[Path], Link]:
-    """Return the files that may have records of a day, and the link before the first. A clock that was put back may
-    have left later days among them, so the first is the newest that begins on an earlier day.
+    """Return the files that may have records of a day, and the link before the first.
+
+    A clock that was put back may have left earlier and later days among them, so the first is the one before the oldest
+    that does not begin on an earlier day.
     """
     paths = [path for path in files_of(folder) if first_in(path) > anchor.before_count]
-    for at in range(len(paths) - 1, 0, -1):
-        first = next(lines_of(paths[at : at + 1]), None)
-        if first is not None and first.is_whole and _decode(first.content).time // DAY_SECONDS < day:
-            whole = [line for line in lines_of(paths[at - 1 : at]) if line.is_whole]
-            if whole:
-                return paths[at:], link_in(whole[-1].content)
+    later = (at for at in range(len(paths)) if not _begins_before(paths[at], day))
+    start = max(0, next(later, len(paths)) - 1)
+    whole = [line for line in lines_of(paths[start - 1 : start]) if line.is_whole] if start else []
+    if whole:
+        return paths[start:], link_in(whole[-1].content)
     return paths, Link(anchor.before_count, anchor.before_hash)
+
+
+def _begins_before(path: Path, day: int) -> bool:
+    first = next(lines_of([path]), None)
+    return first is not None and first.is_whole and _decode(first.content).time // DAY_SECONDS < day
 
 
 def _spent(client: Client, second: int) -> Counted:

@@ -5,8 +5,8 @@ be wrong, and a clock that was behind must not make other records look old. So a
 credible times and of the first credible time after it.
 """
 
+import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -14,9 +14,10 @@ from msgspec import Struct
 
 from retinue.access.audit import Record, Removed
 from retinue.access.chain import BrokenChain, Link, link_in
+from retinue.access.trusted_time import SLACK_SECONDS
 from retinue.access.verification import Line, files_of, lines_of
 
-_TAIL_BYTES = 64 * 1024
+_TIME = re.compile(rb'"time":([0-9]{1,12}),')  # decoding whole records of a long log would take minutes
 _EARLIEST = 1_577_836_800  # 2020; a machine without a clock of its own starts in an earlier year
 
 _decode = msgspec.json.Decoder(Record).decode
@@ -51,15 +52,21 @@ def oldest_removable(folder: Path, now: int, keep_seconds: int) -> Removable | N
     return Removable(paths[0], content) if max(times) <= now - keep_seconds else None
 
 
-def newest_time(folder: Path) -> int | None:
-    """Return the time of the last record that can be read; None without one."""
-    for path in reversed(files_of(folder)):
-        with suppress(OSError), path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-            for line in reversed(file.read().split(b"\n")):
-                with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                    return _decode(line).time
-    return None
+def time_without_jumps(folder: Path) -> int | None:
+    """Return the time that the log reaches in steps that are believed; None without a record. Raises `StoreError`.
+
+    A step of more than `SLACK_SECONDS` from one record to the next may be a clock that jumped ahead, so neither it nor
+    what follows it counts.
+    """
+    reached: int | None = None
+    for line in lines_of(files_of(folder)):
+        found = _TIME.search(line.content)
+        if found is None:
+            continue
+        time = int(found[1])
+        if reached is None or reached < time <= reached + SLACK_SECONDS:
+            reached = time
+    return reached
 
 
 def _first_times(paths: list[Path]) -> Iterator[int]:

@@ -18,12 +18,14 @@ from msgspec import Struct
 
 from retinue.clock import Clock
 from retinue.durable import sync
+from retinue.regular import read_regular
 
 SLACK_SECONDS = 86_400
 SAVE_SECONDS = 3600
 FILE_NAMES = frozenset(f"{name}{ending}" for name in ("clock", "clock-confirmed") for ending in ("", ".unfinished"))
 
 _MODE = 0o600
+_MOST_BYTES = 4096
 _PERSON = b"retinue-clock"
 _LOGGER = logging.getLogger("retinue.retention")
 
@@ -51,17 +53,21 @@ class TimeFiles(Struct, frozen=True):
 class TrustedTime:
     """A clock for decisions that destroy. It never runs ahead of either of the machine's clocks."""
 
-    def __init__(self, files: TimeFiles, clock: Clock, newest_record: Callable[[], int | None]) -> None:
+    def __init__(self, files: TimeFiles, clock: Clock, time_in_log: Callable[[], int | None]) -> None:
         self._files = files
         self._clock = clock
         self._is_doubt_logged = False
         self._saved = _read(files.trusted, files.secret)
-        reached = self._saved if self._saved is not None else newest_record()
+        reached = self._saved if self._saved is not None else time_in_log()
         self._start_from(reached if reached is not None else clock.now())
 
     def now(self) -> int:
         """Return the Unix second up to which time has certainly passed."""
         return min(self._clock.now(), self._reached())
+
+    def latest(self) -> int:
+        """Return the later of the wall clock and of the time that has certainly passed."""
+        return max(self._clock.now(), self._reached())
 
     def doubted(self) -> int:
         """Return by how many seconds the wall clock is ahead of what can be confirmed; 0 within the slack."""
@@ -111,6 +117,11 @@ class TrustedTime:
         self._files.confirmed.unlink(missing_ok=True)
 
 
+def time_reached(files: TimeFiles) -> int | None:
+    """Return the trusted time that was saved last; None if there is none."""
+    return _read(files.trusted, files.secret)
+
+
 def confirm_clock(files: TimeFiles, now: int) -> None:
     """Confirm that the clock is right. A server takes it within a minute, or at its next start. Raises `OSError`."""
     _write(files.confirmed, files.secret, now)
@@ -123,7 +134,7 @@ class _Content(Struct, forbid_unknown_fields=True):
 
 def _read(path: Path, secret: bytes) -> int | None:
     try:
-        content = msgspec.json.decode(path.read_bytes(), type=_Content)
+        content = msgspec.json.decode(read_regular(path, _MOST_BYTES), type=_Content)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):

@@ -250,7 +250,9 @@ def _compare_end(findings: Findings, last: Link, anchor: Anchor, *, is_anchored:
 def _compare_made(findings: Findings, last: Link, anchor: Anchor, made: Made | None) -> None:
     if made is None:
         if anchor.is_open and anchor.count:
-            findings.notes.append("records may be missing at the end: there is no file that counts what was made")
+            findings.notes.append(
+                "records may be missing at the end: the file that counts what was made is gone or damaged"
+            )
         return
     findings.missing = max(0, made.count - max(last.count, anchor.count))
     if anchor.is_open and made.summing:

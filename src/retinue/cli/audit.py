@@ -35,15 +35,15 @@ def verify(
     store: Store = default_of("store"),
     audit_folder: Folder = default_of("audit_folder"),
     head: Annotated[
-        str, flag("head", "Heads to compare with: a file of them, - for standard input, or one head.")
-    ] = "",
+        str | None, flag("head", "Heads to compare with: a file of them, - for standard input, or one head.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare the log with what the store knows of it, and with heads that were kept elsewhere.
 
     Exit code 1 if anything was changed, removed or added; else 3 if records are known to be lost.
     """
-    heads = _heads_in(head) if head else []
+    heads = [] if head is None else _heads_in(head)
     findings = _findings(store, _existing(store, audit_folder), heads)
     if as_json:
         print_json(findings)
@@ -180,6 +180,8 @@ def _heads_in(source: str) -> "list[Head]":
     from retinue.access.heads import heads_in
     from retinue.errors import InputError
 
+    if not source:  # such as from a command in a script that failed: nothing would be compared
+        raise InputError("--head: is empty; give a file, - for standard input, or one head")
     if source.lstrip().startswith("{"):
         return heads_in(source, "--head")
     try:

@@ -16,6 +16,7 @@ from retinue.access.retention import Removable
 from retinue.access.space import Room, Space
 from retinue.access.tally import Tally
 from retinue.access.trail import Trail, without_oldest
+from retinue.access.verification import lost_between
 from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
 from retinue.serving.audit_socket import Batch
@@ -55,6 +56,16 @@ class AuditKeeping:
     def count(self) -> int:
         """How many records were ever written."""
         return self._trail.written.count
+
+    @property
+    def made(self) -> int:
+        """How many records were made by all processes."""
+        return self._counters.made.count
+
+    @property
+    def received(self) -> int:
+        """How many of them have come or are lost."""
+        return self._counters.received
 
     @property
     def summed(self) -> int:
@@ -170,7 +181,7 @@ class AuditKeeping:
     def _note_lost(self, lost: int) -> None:
         if lost > 0:
             since = self._counters.made.since
-            _LOGGER.error("%d audit records are lost, made between %d and now", lost, since)
+            _LOGGER.error("audit records are lost: %s", lost_between(lost, since, self._clock.now()))
             self._trail.add_lost(lost, since)
 
     async def _move(self, *, is_open: bool, last_removed: Link | None = None) -> None:

@@ -49,11 +49,12 @@ class SocketOutbox:
         self._kept: list[Record] = []
         self._timer: asyncio.TimerHandle | None = None
         self._refusals_lost = 0
+        self._is_cut_off = False
 
     @property
     def is_full(self) -> bool:
         """Whether no more can be kept."""
-        return len(self._kept) >= MOST_KEPT
+        return self._is_cut_off or len(self._kept) >= MOST_KEPT
 
     def add(self, record: Record) -> None:
         """Take a record."""
@@ -102,8 +103,10 @@ class SocketOutbox:
                     self._refusals_lost = 0
         except (BlockingIOError, TimeoutError):
             return
-        except OSError:  # all other ends are gone, which ends the server
-            _LOGGER.exception("audit records cannot be sent")
+        except OSError as error:  # all other ends are gone, which ends the server
+            if not self._is_cut_off:
+                _LOGGER.error("audit records cannot be sent: %s", error)  # noqa: TRY400 - no fault of ours
+            self._is_cut_off = True
 
 
 class Batch(Struct, frozen=True):

@@ -11,8 +11,8 @@ from typing import Protocol
 from retinue import assemble
 from retinue.access.audit import Auditor
 from retinue.access.quotas import Quotas
-from retinue.access.recount import Recount
-from retinue.access.retention import newest_time
+from retinue.access.recount import DaysAhead, Recount
+from retinue.access.retention import time_without_jumps
 from retinue.access.space import Room
 from retinue.access.tally import Tally
 from retinue.access.trail import Keeping, Trail
@@ -64,7 +64,7 @@ async def keep(station: Station) -> bool:
             asyncio.create_task(retention.run()),
             asyncio.create_task(_tidy(graph, clock)),
             asyncio.create_task(_settle(audit, ledger)),
-            asyncio.create_task(_recount(audit, ledger, access, settings, clock)),
+            asyncio.create_task(_recount(audit, ledger, access, settings, retention.trusted)),
         ]
         house = _House(settings, clock, access, graph, audit, tally, retention.trusted)
         application = await house.application(Quotas(ledger, clock), station.open_faults())
@@ -73,7 +73,10 @@ async def keep(station: Station) -> bool:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
         retention.finish()
-        return await audit.finish(is_complete=await inbox.finish())
+        is_complete = await audit.finish(is_complete=await inbox.finish())
+        if is_complete:
+            ledger.set_closed_at(audit.count)
+        return is_complete
 
 
 class AccessAndAudit(AccessStore, AuditStore, Protocol):
@@ -159,7 +162,7 @@ async def _begun_audit(station: Station, access: AuditStore, clock: Clock, tally
 
 def _retention(settings: Settings, secret: bytes, audit: AuditKeeping, access: AccessStore, clock: Clock) -> Retention:
     folder = assemble.audit_folder(settings.store, settings.audit_folder)
-    trusted = TrustedTime(TimeFiles(folder, secret), clock, lambda: newest_time(folder))
+    trusted = TrustedTime(TimeFiles(folder, secret), clock, lambda: time_without_jumps(folder))
     return Retention(folder, settings.audit_keep_days * 24 * _HOUR, trusted, audit, access, clock)
 
 
@@ -177,11 +180,11 @@ async def _settle(audit: AuditKeeping, ledger: OpenLedger) -> None:
 
 
 async def _recount(
-    audit: AuditKeeping, ledger: OpenLedger, access: AccessAndAudit, settings: Settings, clock: Clock
+    audit: AuditKeeping, ledger: OpenLedger, access: AccessAndAudit, settings: Settings, trusted: TrustedTime
 ) -> None:
     """Restore counters that were damaged while the server runs, when all records of them are in the log."""
     recount = Recount(ledger, assemble.audit_folder(settings.store, settings.audit_folder))
-    is_told = False
+    days, is_told = DaysAhead(), False
     while True:
         try:
             if ledger.is_removed and not is_told:
@@ -190,8 +193,10 @@ async def _recount(
                     "the file of quota counters was removed: this server counts on in it, commands do not see it, "
                     "and the next start counts the day's calls again from the audit log"
                 )
+            for sentence in days.sentences(ledger.newest_day(), trusted.latest()):
+                _LOGGER.warning("%s", sentence)
             if not audit.is_full:
-                for sentence in await recount.of_damaged(access, clock.now()):
+                for sentence in await recount.of_damaged(access, trusted.latest(), audit.made, audit.received):
                     _LOGGER.warning("%s", sentence)
         except (OSError, StoreError, StoreUnavailable) as error:
             _LOGGER.warning("damaged counters of quotas stay refused for now: %s", error)

@@ -22,6 +22,8 @@ from retinue import assemble
 from retinue.access.record_counters import MAX_WORKERS, RecordCounters, open_counters
 from retinue.access.recount import Recount
 from retinue.access.trail import lock_of
+from retinue.access.trusted_time import TimeFiles, time_reached
+from retinue.access.verification import files_of
 from retinue.clock import SystemClock
 from retinue.errors import InputError, UncleanStop
 from retinue.faults import Faults, parsed
@@ -194,8 +196,11 @@ class _Child:
 
 def _begun_counters(settings: Settings) -> int:
     """The counters of audit records, as a file descriptor. No other process counts there at the moment."""
-    descriptor = open_counters(assemble.audit_folder(settings.store, settings.audit_folder))
-    RecordCounters(descriptor).begin_run(SystemClock().now())
+    folder = assemble.audit_folder(settings.store, settings.audit_folder)
+    descriptor = open_counters(folder)
+    goes_on = RecordCounters(descriptor).begin_run(SystemClock().now())
+    if not goes_on and files_of(folder):
+        _LOGGER.warning("the counters of audit records were missing or damaged; records that are lost cannot be told")
     return descriptor
 
 
@@ -272,8 +277,11 @@ def _recount_quotas(settings: Settings) -> None:
         closing(assemble.open_ledger(settings.store, alone=True)) as ledger,  # no other server may count there
         closing(assemble.open_access(settings.store)) as access,
     ):
-        recount = Recount(ledger, assemble.audit_folder(settings.store, settings.audit_folder))
-        for sentence in asyncio.run(recount.at_start(access, SystemClock().now())):
+        folder = assemble.audit_folder(settings.store, settings.audit_folder)
+        secret = asyncio.run(access.audit_anchor()).secret
+        # A clock that was put back must not make an earlier day of this one, which would begin once more.
+        second = max(SystemClock().now(), time_reached(TimeFiles(folder, secret)) or 0)
+        for sentence in asyncio.run(Recount(ledger, folder).at_start(access, second)):
             _LOGGER.warning("%s", sentence)
 
 

@@ -16,6 +16,7 @@ from zlib import crc32
 from retinue.durable import sync
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.locks import lock, unlockable
+from retinue.regular import open_regular
 
 MAGIC = b"retinue ledger 2"
 FILE_MODE = 0o600
@@ -25,6 +26,10 @@ RECORD_BYTES = 640
 # The magic, the number of records made, and whether they go on from what was counted before the file was made.
 _HEADER = Struct("<16s2q")
 _CHECKSUM = Struct("<I")
+# Behind the header: how many records the audit log had when the last server stopped in order; -1 while one runs.
+_CLOSED = Struct("<q")
+_CLOSED_AT = 64
+_OPEN = -1
 _RESIDUE = 0x2144DF1C  # the checksum of anything with its own checksum behind it
 
 
@@ -42,12 +47,11 @@ class CounterFile:
         self._parts = parts
         try:
             # A link is not followed: it may lead to a file that was never meant for this.
-            flags = os.O_RDWR | os.O_NOFOLLOW | (os.O_CREAT if creates else 0)
-            self._descriptor = os.open(path, flags, FILE_MODE)
+            self._descriptor = open_regular(path, os.O_RDWR | (os.O_CREAT if creates else 0), FILE_MODE)
         except OSError as error:
             raise StoreError(f"{path}: the counters of quotas cannot be kept here: {error.strerror}") from error
         try:
-            self._begin(alone=alone)
+            self._begin(alone=alone, creates=creates)
             self._remap()
         except OSError as error:
             os.close(self._descriptor)
@@ -87,6 +91,10 @@ class CounterFile:
         sealed = part + _CHECKSUM.pack(crc32(part, place))
         self._map[place : place + len(sealed)] = sealed
 
+    def places(self) -> range:
+        """Return where each client's record begins, of those that are mapped."""
+        return range(RECORD_BYTES, self._last + 1, RECORD_BYTES)
+
     def damaged(self) -> dict[int, bytes]:
         """Return the records of which a part is not what was written, by their number."""
         found = {}
@@ -99,6 +107,16 @@ class CounterFile:
     def set_recounted(self) -> None:
         """Note that the records go on from what was counted before the file was made."""
         self.write(0, _HEADER.pack(MAGIC, self._header()[1], 1))
+
+    @property
+    def closed_at(self) -> int:
+        """How many records the audit log had when the file was closed in order; -1 if it was not."""
+        sealed = self.read(_CLOSED_AT, _CLOSED.size)
+        return _OPEN if sealed is None else int(_CLOSED.unpack_from(sealed)[0])
+
+    def set_closed_at(self, records: int = _OPEN) -> None:
+        """Note with how many records of the audit log the file is closed, or that it is open."""
+        self.write(_CLOSED_AT, _CLOSED.pack(records))
 
     def lock(self) -> None:
         """Wait for the lock, unless this process holds it anyway. Raises `StoreUnavailable`."""
@@ -132,12 +150,12 @@ class CounterFile:
         self._map.close()
         os.close(self._descriptor)
 
-    def _begin(self, *, alone: bool) -> None:
+    def _begin(self, *, alone: bool, creates: bool) -> None:
         """Make the file if it is new. A reader needs no lock and does not wait for a process that is alone."""
         if alone:
             lock(self._descriptor, self.path, "another server counts here; one server serves a store")
             self.alone = True
-        if not os.fstat(self._descriptor).st_size:
+        if creates and not os.fstat(self._descriptor).st_size:
             with self.locked():
                 if not os.fstat(self._descriptor).st_size:
                     self._grow(0, FIRST_RECORDS, is_recounted=0)
@@ -175,7 +193,9 @@ class CounterFile:
         try:
             if self._header()[1] < records:  # a reader of a file that has grown does not wait for the lock
                 with self.locked():
-                    _, made, is_recounted = self._header()
+                    magic, made, is_recounted = self._header()
+                    if magic != MAGIC:  # growing would make all records anew
+                        raise StoreUnavailable(f"{self.path}: is damaged; restart the server")
                     if made < records:
                         self._grow(made, 2 * records, is_recounted=is_recounted)
             self._map.close()

@@ -154,6 +154,20 @@ class FileLedger:
         """Note that all that was counted before the file was made has been restored."""
         self._file.set_recounted()
 
+    @property
+    def closed_at(self) -> int:
+        """How many records the audit log had when these counters were closed in order; -1 if they were not."""
+        return self._file.closed_at
+
+    def set_closed_at(self, records: int = -1) -> None:
+        """Note with how many records of the audit log the counters are closed, or that they are open."""
+        self._file.set_closed_at(records)
+
+    def newest_day(self) -> int:
+        """Return the newest day of any client; 0 if nothing was counted."""
+        heads = (self._file.read(place, _HEAD_BYTES) for place in self._file.places())
+        return max((_HEAD.unpack_from(head)[1] for head in heads if head is not None), default=0)
+
     def damaged(self) -> dict[int, bytes]:
         """Return the damaged records by the number of their client. A record that is just being written is there too,
         but not twice with the same bytes.
@@ -170,6 +184,19 @@ class FileLedger:
         day = second // DAY_SECONDS
         counts = (used.list_calls, used.list_rows, used.other_calls)
         self._file.write(place, _HEAD.pack(meter.since, day, *counts, second, 0, 0, current))
+
+    def raise_to(self, meter: Meter, second: int, counted: Counted) -> bool:
+        """Restore what was counted on a second's day if the client's record has less; returns whether it had.
+
+        Only while no process counts.
+        """
+        _, day, calls, rows, others, *_ = self._at(meter, second)
+        used = counted.used
+        most = Used(max(calls, used.list_calls), max(rows, used.list_rows), max(others, used.other_calls))
+        if day > second // DAY_SECONDS or most == Used(calls, rows, others):
+            return False
+        self.restore(meter, second, Counted(most, counted.answers, counted.tokens))
+        return True
 
     def settle(self) -> None:
         """Make what was counted survive a power loss."""

@@ -78,6 +78,19 @@ class LeasedLedger:
         """Note that all that was counted here before the file was made has been restored."""
         self._file.set_recounted()
 
+    @property
+    def closed_at(self) -> int:
+        """How many records the audit log had when these counters were closed in order; -1 if they were not."""
+        return self._file.closed_at
+
+    def set_closed_at(self, records: int = -1) -> None:
+        """Note with how many records of the audit log the counters are closed, or that they are open."""
+        self._file.set_closed_at(records)
+
+    def newest_day(self) -> int:
+        """Return the newest day of any client here."""
+        return self._file.newest_day()
+
     def damaged(self) -> dict[int, bytes]:
         """Return the damaged records by the number of their client."""
         return self._file.damaged()
@@ -85,6 +98,10 @@ class LeasedLedger:
     def restore(self, meter: Meter, second: int, counted: Counted) -> None:
         """Set a record to what was counted here up to a second of its day."""
         self._file.restore(meter, second, counted)
+
+    def raise_to(self, meter: Meter, second: int, counted: Counted) -> bool:
+        """Restore what was counted here on a second's day if the client's record has less."""
+        return self._file.raise_to(meter, second, counted)
 
     def settle(self) -> None:
         """Make what was counted here survive a power loss."""
