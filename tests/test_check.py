@@ -216,6 +216,58 @@ def test_what_a_writer_could_not_work_with_is_found(broken: Path, damage: str) -
     assert [] != problems_of(broken)
 
 
+_EXTRA_TRIGGER = 'CREATE TRIGGER "t\x1b[2J" AFTER INSERT ON following BEGIN DELETE FROM followers; END'
+_OTHER_LAYOUTS = {
+    _EXTRA_TRIGGER: ["the trigger 't\\x1b[2J' does not belong to a follow graph"],
+    "CREATE TABLE cake (id)": ["the table 'cake' does not belong to a follow graph"],
+    "DROP INDEX claim_account": ["the index claim_account is missing"],
+    "ALTER TABLE profile ADD COLUMN extra TEXT": ["the table profile is not declared as in schema 2"],
+    "PRAGMA journal_mode = DELETE": [
+        "its journal mode is delete: readers and the writer block each other; set it to WAL with SQLite"
+    ],
+}
+
+
+@pytest.mark.parametrize(("damage", "findings"), _OTHER_LAYOUTS.items(), ids=range(len(_OTHER_LAYOUTS)))
+def test_a_layout_that_is_not_the_schemas_is_found(broken: Path, damage: str, findings: list[str]) -> None:
+    """Objects that are missing, that differ and that do not belong to a store are named, in both files."""
+    change(broken, damage)
+
+    assert [f"{broken}: {finding}" for finding in findings] == problems_of(broken)
+
+
+def test_a_view_is_not_read_in_place_of_a_table(broken: Path) -> None:
+    """A view could give rows that are not stored, or rows without end."""
+    change(
+        broken,
+        "ALTER TABLE tombstone RENAME TO other",
+        "CREATE VIEW tombstone AS WITH RECURSIVE n (mac) AS (SELECT 1 UNION ALL SELECT mac + 1 FROM n) SELECT * FROM n",
+    )
+
+    found = problems_of(broken)
+    done = retinue("erase", "--store", broken, "b")
+
+    assert {
+        f"{broken}: the table tombstone is missing",
+        f"{broken}: the view 'tombstone' does not belong to a follow graph",
+    } <= set(found)
+    assert (2, "") == (done.returncode, done.stdout)
+
+
+def test_triggers_in_a_file_have_no_effect(broken: Path) -> None:
+    """Writers keep to the store's own rules, whatever others have put into its files."""
+    change(broken, "CREATE TRIGGER t BEFORE INSERT ON account BEGIN SELECT RAISE(IGNORE); END", _EXTRA_TRIGGER)
+    change(access_path(broken), "CREATE TRIGGER t BEFORE INSERT ON client BEGIN SELECT RAISE(ABORT, 'no'); END")
+    table = broken.with_suffix(".csv")
+    table.write_text("follower,followee,followed_at\nnew,other,100\n")
+
+    imported = retinue("import", "--store", broken, table)
+    client = retinue("client", "create", "--store", broken, "--name", "x")
+
+    assert (0, 0) == (imported.returncode, client.returncode)
+    assert 3 == len(problems_of(broken))  # the triggers, nothing else
+
+
 def test_findings_are_printed_and_counted(broken: Path) -> None:
     """One a line, the facts in the end, and exit code 1; for programs, all of it as JSON."""
     change(broken, "UPDATE account SET key = '' WHERE id = 2", "UPDATE ended SET ended_at = 41")
@@ -248,15 +300,17 @@ def test_a_long_list_of_problems_is_cut(broken: Path) -> None:
 
 
 def test_faults_of_the_access_file(broken: Path) -> None:
-    """A token without its client, and a file that others may read."""
+    """A token without its client, and files that others may read."""
     path = access_path(broken)
     change(path, "INSERT INTO token VALUES (zeroblob(32), 77, 5)")
     path.chmod(0o644)
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute("SELECT count(*) FROM token").fetchall()  # SQLite's logs exist while this is open
+        problems = problems_of(broken)
 
-    assert [
-        f"{path}: a row of table token points to a row of client that is not there",
-        f"{path}: can be used by others (mode 644); run chmod 600 on it",
-    ] == problems_of(broken)
+    others = "can be used by others (mode 644); run chmod 600 on it"
+    dangling = f"{path}: a row of table token points to a row of client that is not there"
+    assert [dangling, *(f"{path}{ending}: {others}" for ending in ("", "-wal", "-shm"))] == problems
 
 
 def test_an_absent_access_file_is_named(broken: Path) -> None:

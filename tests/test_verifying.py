@@ -1,6 +1,7 @@
 """`retinue collect verify` and what it looks at: a manifest says what the journal has, and nothing was altered."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from retinue.collect import verifying
+from retinue.collect import journal, verifying
+from retinue.errors import InputError
 from scripted_service import Said, enveloped, page, scripted
 from test_collect_odd import asked
 
@@ -166,6 +168,31 @@ def test_a_journal_that_cannot_be_read_is_said(whole: Path) -> None:
 
     done = verified(whole)
     assert (1, False) == (done.returncode, "Traceback" in done.stderr)
+
+
+@pytest.mark.parametrize("name", ["pages.jsonl", "manifest.json"])
+def test_files_of_a_collection_that_never_end_are_not_read(whole: Path, name: str) -> None:
+    """Pipes and devices that somebody has put in place of files."""
+    (whole / name).unlink()
+    os.mkfifo(whole / name)
+    piped = verified(whole)
+    (whole / name).unlink()
+    (whole / name).symlink_to("/dev/zero")
+    endless = verified(whole)
+
+    for done in (piped, endless):
+        assert done.returncode in (1, 2)
+        assert f"{whole / name}: is not a file" in done.stdout + done.stderr
+
+
+def test_a_line_of_a_journal_that_is_longer_than_any_answer_is_told(whole: Path) -> None:
+    """It is not read to its end, which may be terabytes away in a file that takes no room."""
+    pages = whole / "pages.jsonl"
+    with pages.open("ab") as file:
+        file.truncate(pages.stat().st_size + (8 << 40))
+
+    with pytest.raises(InputError, match="is longer than any answer"):
+        list(journal.records(pages))
 
 
 def test_tables_without_a_manifest_were_cut_off_or_tampered_with(whole: Path) -> None:

@@ -4,6 +4,7 @@ What accounts and files must be is here; lists are in `check_lists.py`, pairs an
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -11,7 +12,7 @@ import apsw
 from retinue import names
 from retinue.errors import StoreUnavailable
 from retinue.model import Direction
-from retinue.store.sqlite import check_lists, check_pairs, files
+from retinue.store.sqlite import check_lists, check_pairs, files, layout
 from retinue.store.sqlite.files import Execute
 
 _LISTED_PER_INVARIANT = 20
@@ -39,7 +40,8 @@ class SqliteChecker:
         self._graph_path = graph
         self._access_path = access
         self._graph = files.open_for_reading(graph, files.GRAPH)
-        self._access = files.open_for_reading(access, files.ACCESS)
+        # Its mode is a finding among others, and must not hide them.
+        self._access = files.open_for_reading(access, replace(files.ACCESS, is_secret=False))
 
     async def problems(self) -> AsyncIterator[str]:
         """Every broken invariant as a sentence; damage that stops the reading is the last one of its kind."""
@@ -70,7 +72,9 @@ class SqliteChecker:
         self._access.close()
 
     def _invariants(self) -> Iterator[tuple[Path, Iterable[str]]]:
-        for path, connection in ((self._graph_path, self._graph), (self._access_path, self._access)):
+        graph, access = (self._graph_path, self._graph, files.GRAPH), (self._access_path, self._access, files.ACCESS)
+        for path, connection, kind in (graph, access):
+            yield path, layout.differences(connection.execute, kind)
             yield path, _damage(connection.execute)
             yield path, _dangling(connection.execute)
         with files.one_state(self._graph):  # a writer at work must not look like a fault
@@ -78,7 +82,8 @@ class SqliteChecker:
                 yield self._graph_path, find(self._graph.execute)
         yield self._access_path, _wrong_digests(self._access.execute)
         for path in (self._graph_path, self._access_path):
-            yield path, _open_to_others(path)
+            for each in (path, *files.logs_of(path)):
+                yield each, _open_to_others(each)
 
 
 def _damage(execute: Execute) -> Iterator[str]:
@@ -144,7 +149,7 @@ def _wrong_holders(execute: Execute) -> Iterator[str]:
 
 
 def _open_to_others(path: Path) -> Iterator[str]:
-    mode = path.stat().st_mode & 0o777
+    mode = path.stat().st_mode & 0o777 if path.exists() else files.FILE_MODE
     if mode & ~files.FILE_MODE:
         yield f"can be used by others (mode {mode:03o}); run chmod 600 on it"
 
