@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,21 @@ def test_nothing_goes_on_from_an_altered_journal(whole: Path) -> None:
     assert (2, 1) == (done.returncode, done.stderr.count("\n"))
     assert "pages.jsonl: is not what was written" in done.stderr
     assert before == {path: path.read_bytes() for path in whole.iterdir()}
+
+
+@pytest.mark.parametrize("is_old", [True, False])
+def test_an_altered_journal_is_not_compared(whole: Path, is_old: bool) -> None:
+    """Differences to what a service has never said would be taken for follows."""
+    altered = whole.with_name("altered")
+    shutil.copytree(whole, altered)
+    pages = altered / "pages.jsonl"
+    pages.write_text(pages.read_text().replace('"p"', '"x"'))
+    folders = (altered, whole) if is_old else (whole, altered)
+    command = [sys.executable, "-m", "retinue", "collect", "diff", *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (2, "") == (done.returncode, done.stdout)
+    assert f"{pages}: is not what was written" in done.stderr
 
 
 @pytest.mark.parametrize(

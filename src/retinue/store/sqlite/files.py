@@ -304,7 +304,10 @@ def _require_ours(connection: apsw.Connection, path: Path, kind: Kind) -> None:
     if application_id == ACCESS.application_id != kind.application_id:
         raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is the access file that belongs to one)")
     if application_id != kind.application_id:
-        raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is another program's SQLite file)")
+        what = "another program's SQLite file" if path.stat().st_size else "empty"
+        raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is {what})")
+    if version < 1:
+        raise NotAStore(f"{path}: not a Retinue {kind.noun} (there is no schema {version}; it is damaged)")
     if version > kind.version:
         raise StoreTooNew(
             f"{path}: written by a newer Retinue (schema {version}, this program knows {kind.version}); update Retinue"
