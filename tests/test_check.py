@@ -208,6 +208,87 @@ def test_values_that_a_table_does_not_allow_are_found(broken: Path, file: str, d
     assert [] != problems_of(broken)
 
 
+_CLIENT = (
+    "INSERT INTO client (id, key, name, contact, notes, scopes, created_at, secret)"
+    " VALUES (1, 'key', 'name', '', '', '', 1, zeroblob(32))"
+)
+
+
+@pytest.mark.parametrize(
+    "change_of_client",
+    [
+        "id = 5000000",
+        "key = ''",
+        f"created_at = {2**62}",
+        f"not_before = -{2**62}",
+        "list_rows = -5",
+        "rate_calls = 5",
+        "rate_calls = 5, rate_seconds = 0",
+    ],
+)
+def test_clients_that_a_server_would_refuse_are_found(broken: Path, change_of_client: str) -> None:
+    """A store is not sound if nobody can be let in."""
+    change(access_path(broken), _CLIENT)
+    assert [] == problems_of(broken)
+    change(access_path(broken), f"UPDATE client SET {change_of_client}")
+
+    (problem,) = problems_of(broken)
+    assert problem.startswith(f"{access_path(broken)}: table client, id ")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM audit",
+        "INSERT INTO audit SELECT * FROM audit",
+        f"UPDATE audit SET count = {2**62}",
+        "UPDATE audit SET before_count = -7",
+        "UPDATE audit SET hash = x'00'",
+        "UPDATE audit SET before_count = 5",
+    ],
+)
+def test_an_anchor_of_the_audit_log_that_cannot_be_read_is_found(broken: Path, damage: str) -> None:
+    """No server starts with it."""
+    change(access_path(broken), damage)
+
+    (problem,) = problems_of(broken)
+    assert problem.startswith(f"{access_path(broken)}: table audit: ")
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        *(("account", column, value) for column in ("username_at", "visibility_at") for value in (-1, 2**32, 2**62)),
+        ("account", "revision", 2**62),
+        ("claim", "at", -1),
+        ("moving", "position", 2**62),
+    ],
+)
+def test_numbers_out_of_their_range_are_found(broken: Path, table: str, column: str, value: int) -> None:
+    """Times that are no seconds, and revisions after which none can come."""
+    change(broken, f"INSERT INTO moving VALUES ({A}, 0, 'following', 5)")
+    before = problems_of(broken)
+    name = "id" if table == "account" else "account"
+    change(broken, f"UPDATE {table} SET {column} = {value} WHERE {name} = {A}")
+
+    found = [problem for problem in problems_of(broken) if problem not in before]
+    assert any(f"{broken}: account {A}: {column} in table {table} is {value}, not from 0 to " in each for each in found)
+
+
+@pytest.mark.parametrize("account", [-5, 0, 2**31, 2**40])
+def test_numbers_of_accounts_that_no_list_can_hold_are_found(broken: Path, account: int) -> None:
+    """An import would fail on them."""
+    change(
+        broken,
+        f"INSERT INTO account VALUES ({account}, 'odd', 'odd', 'odd', 1, '', 0, 0, 0, 0)",
+        f"INSERT INTO claim VALUES ('odd', {account}, 1)",
+    )
+
+    assert f"{broken}: account {account}: id in table account is {account}, not from 1 to {2**31 - 1}" in problems_of(
+        broken
+    )
+
+
 @pytest.mark.parametrize("damage", ["DELETE FROM secret", "INSERT INTO moving VALUES (5, 1, 'sideways', 5)"])
 def test_what_a_writer_could_not_work_with_is_found(broken: Path, damage: str) -> None:
     """A store is not sound when only reading goes well."""
