@@ -208,12 +208,145 @@ def test_values_that_a_table_does_not_allow_are_found(broken: Path, file: str, d
     assert [] != problems_of(broken)
 
 
+_CLIENT = (
+    "INSERT INTO client (id, key, name, contact, notes, scopes, created_at, secret)"
+    " VALUES (1, 'key', 'name', '', '', '', 1, zeroblob(32))"
+)
+
+
+@pytest.mark.parametrize(
+    "change_of_client",
+    [
+        "id = 5000000",
+        "key = ''",
+        f"created_at = {2**62}",
+        f"not_before = -{2**62}",
+        "list_rows = -5",
+        "rate_calls = 5",
+        "rate_calls = 5, rate_seconds = 0",
+    ],
+)
+def test_clients_that_a_server_would_refuse_are_found(broken: Path, change_of_client: str) -> None:
+    """A store is not sound if nobody can be let in."""
+    change(access_path(broken), _CLIENT)
+    assert [] == problems_of(broken)
+    change(access_path(broken), f"UPDATE client SET {change_of_client}")
+
+    (problem,) = problems_of(broken)
+    assert problem.startswith(f"{access_path(broken)}: table client, id ")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM audit",
+        "INSERT INTO audit SELECT * FROM audit",
+        f"UPDATE audit SET count = {2**62}",
+        "UPDATE audit SET before_count = -7",
+        "UPDATE audit SET hash = x'00'",
+        "UPDATE audit SET before_count = 5",
+    ],
+)
+def test_an_anchor_of_the_audit_log_that_cannot_be_read_is_found(broken: Path, damage: str) -> None:
+    """No server starts with it."""
+    change(access_path(broken), damage)
+
+    (problem,) = problems_of(broken)
+    assert problem.startswith(f"{access_path(broken)}: table audit: ")
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        *(("account", column, value) for column in ("username_at", "visibility_at") for value in (-1, 2**32, 2**62)),
+        ("account", "revision", 2**62),
+        ("claim", "at", -1),
+        ("moving", "position", 2**62),
+    ],
+)
+def test_numbers_out_of_their_range_are_found(broken: Path, table: str, column: str, value: int) -> None:
+    """Times that are no seconds, and revisions after which none can come."""
+    change(broken, f"INSERT INTO moving VALUES ({A}, 0, 'following', 5)")
+    before = problems_of(broken)
+    name = "id" if table == "account" else "account"
+    change(broken, f"UPDATE {table} SET {column} = {value} WHERE {name} = {A}")
+
+    found = [problem for problem in problems_of(broken) if problem not in before]
+    assert any(f"{broken}: account {A}: {column} in table {table} is {value}, not from 0 to " in each for each in found)
+
+
+@pytest.mark.parametrize("account", [-5, 0, 2**31, 2**40])
+def test_numbers_of_accounts_that_no_list_can_hold_are_found(broken: Path, account: int) -> None:
+    """An import would fail on them."""
+    change(
+        broken,
+        f"INSERT INTO account VALUES ({account}, 'odd', 'odd', 'odd', 1, '', 0, 0, 0, 0)",
+        f"INSERT INTO claim VALUES ('odd', {account}, 1)",
+    )
+
+    assert f"{broken}: account {account}: id in table account is {account}, not from 1 to {2**31 - 1}" in problems_of(
+        broken
+    )
+
+
 @pytest.mark.parametrize("damage", ["DELETE FROM secret", "INSERT INTO moving VALUES (5, 1, 'sideways', 5)"])
 def test_what_a_writer_could_not_work_with_is_found(broken: Path, damage: str) -> None:
     """A store is not sound when only reading goes well."""
     change(broken, damage)
 
     assert [] != problems_of(broken)
+
+
+_EXTRA_TRIGGER = 'CREATE TRIGGER "t\x1b[2J" AFTER INSERT ON following BEGIN DELETE FROM followers; END'
+_OTHER_LAYOUTS = {
+    _EXTRA_TRIGGER: ["the trigger 't\\x1b[2J' does not belong to a follow graph"],
+    "CREATE TABLE cake (id)": ["the table 'cake' does not belong to a follow graph"],
+    "DROP INDEX claim_account": ["the index claim_account is missing"],
+    "ALTER TABLE profile ADD COLUMN extra TEXT": ["the table profile is not declared as in schema 2"],
+    "PRAGMA journal_mode = DELETE": [
+        "its journal mode is delete: readers and the writer block each other; set it to WAL with SQLite"
+    ],
+}
+
+
+@pytest.mark.parametrize(("damage", "findings"), _OTHER_LAYOUTS.items(), ids=range(len(_OTHER_LAYOUTS)))
+def test_a_layout_that_is_not_the_schemas_is_found(broken: Path, damage: str, findings: list[str]) -> None:
+    """Objects that are missing, that differ and that do not belong to a store are named, in both files."""
+    change(broken, damage)
+
+    assert [f"{broken}: {finding}" for finding in findings] == problems_of(broken)
+
+
+def test_a_view_is_not_read_in_place_of_a_table(broken: Path) -> None:
+    """A view could give rows that are not stored, or rows without end."""
+    change(
+        broken,
+        "ALTER TABLE tombstone RENAME TO other",
+        "CREATE VIEW tombstone AS WITH RECURSIVE n (mac) AS (SELECT 1 UNION ALL SELECT mac + 1 FROM n) SELECT * FROM n",
+    )
+
+    found = problems_of(broken)
+    done = retinue("erase", "--store", broken, "b")
+
+    assert {
+        f"{broken}: the table tombstone is missing",
+        f"{broken}: the view 'tombstone' does not belong to a follow graph",
+    } <= set(found)
+    assert (2, "") == (done.returncode, done.stdout)
+
+
+def test_triggers_in_a_file_have_no_effect(broken: Path) -> None:
+    """Writers keep to the store's own rules, whatever others have put into its files."""
+    change(broken, "CREATE TRIGGER t BEFORE INSERT ON account BEGIN SELECT RAISE(IGNORE); END", _EXTRA_TRIGGER)
+    change(access_path(broken), "CREATE TRIGGER t BEFORE INSERT ON client BEGIN SELECT RAISE(ABORT, 'no'); END")
+    table = broken.with_suffix(".csv")
+    table.write_text("follower,followee,followed_at\nnew,other,100\n")
+
+    imported = retinue("import", "--store", broken, table)
+    client = retinue("client", "create", "--store", broken, "--name", "x")
+
+    assert (0, 0) == (imported.returncode, client.returncode)
+    assert 3 == len(problems_of(broken))  # the triggers, nothing else
 
 
 def test_findings_are_printed_and_counted(broken: Path) -> None:
@@ -248,15 +381,17 @@ def test_a_long_list_of_problems_is_cut(broken: Path) -> None:
 
 
 def test_faults_of_the_access_file(broken: Path) -> None:
-    """A token without its client, and a file that others may read."""
+    """A token without its client, and files that others may read."""
     path = access_path(broken)
     change(path, "INSERT INTO token VALUES (zeroblob(32), 77, 5)")
     path.chmod(0o644)
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute("SELECT count(*) FROM token").fetchall()  # SQLite's logs exist while this is open
+        problems = problems_of(broken)
 
-    assert [
-        f"{path}: a row of table token points to a row of client that is not there",
-        f"{path}: can be used by others (mode 644); run chmod 600 on it",
-    ] == problems_of(broken)
+    others = "can be used by others (mode 644); run chmod 600 on it"
+    dangling = f"{path}: a row of table token points to a row of client that is not there"
+    assert [dangling, *(f"{path}{ending}: {others}" for ending in ("", "-wal", "-shm"))] == problems
 
 
 def test_an_absent_access_file_is_named(broken: Path) -> None:

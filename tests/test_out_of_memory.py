@@ -90,3 +90,8 @@ def test_every_library_s_word_for_it_is_known(error: Exception) -> None:
     """Also behind an error that came of it; other errors are told as what they are."""
     assert __main__._message_of(error).startswith("out of memory")
     assert "memory" not in __main__._message_of(caused(ValueError("odd")))
+
+
+def test_a_thread_that_cannot_be_started_is_told_with_the_limits() -> None:
+    """It may be for want of memory, or for a limit of processes."""
+    assert "limit of memory or of processes" in __main__._message_of(RuntimeError("can't start new thread"))

@@ -49,11 +49,15 @@ def test_secrets_that_others_may_use_are_refused(store: Path, ending: str, mode:
 )
 def test_a_folder_in_which_everybody_may_replace_files_is_refused(store: Path, command: tuple[str, ...]) -> None:
     """Even a private file can be replaced there. A group may write: on many systems it is the owner's own."""
+    table = store.with_suffix(".csv")
+    table.write_text("follower,followee,followed_at\na,b,1\n")
     store.parent.chmod(0o777)
     done = retinue(*command, "--store", store)
 
     assert 2 == done.returncode
     assert f"{store.parent}: all users may replace files in this folder (mode 0777); `chmod o-w` it" in done.stderr
+    assert 2 == retinue("import", "--store", store.with_name("new.db"), table).returncode
+    assert [] == list(store.parent.glob("new*"))  # nothing was begun
     for mode in (0o770, 0o755, 0o777 | stat.S_ISVTX):
         store.parent.chmod(mode)
         assert 0 == retinue("client", "list", "--store", store).returncode

@@ -1,6 +1,7 @@
 """What is promised of the embedded store in particular: its plan, its transactions, its files."""
 
 import asyncio
+import os
 import stat
 from contextlib import closing
 from pathlib import Path
@@ -352,15 +353,25 @@ def test_what_is_no_store_is_not_opened(tmp_path: Path, clock: FrozenClock) -> N
     text = tmp_path / "text.db"
     text.write_text("hello, this is no database at all" * 100)
     foreign = make(tmp_path / "foreign.db", "CREATE TABLE cake (id)")
+    pipe = tmp_path / "pipe.db"
+    os.mkfifo(pipe)
     newer = tmp_path / "newer.db"
     assemble.create_store(str(newer))
     make(newer, "PRAGMA user_version = 99")
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    damaged = tmp_path / "damaged.db"
+    assemble.create_store(str(damaged))
+    make(damaged, "PRAGMA user_version = -5")
     cases: list[tuple[Path, type[errors.StoreError], str]] = [
         (tmp_path / "none.db", errors.StoreMissing, "there is no follow graph here"),
         (text, errors.NotAStore, "no SQLite file"),
         (foreign, errors.NotAStore, "another program's SQLite file"),
         (newer, errors.StoreTooNew, "newer Retinue (schema 99"),
         (tmp_path, errors.NotAStore, "it is a folder"),
+        (pipe, errors.NotAStore, "it is no file"),
+        (empty, errors.NotAStore, "it is empty"),
+        (damaged, errors.NotAStore, "there is no schema -5; it is damaged"),
         (files.access_path(newer), errors.NotAStore, "it is the access file that belongs to one"),
     ]
     for path, error, words in cases:

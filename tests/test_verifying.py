@@ -1,6 +1,8 @@
 """`retinue collect verify` and what it looks at: a manifest says what the journal has, and nothing was altered."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from retinue.collect import verifying
+from retinue.collect import journal, verifying
+from retinue.errors import InputError
 from scripted_service import Said, enveloped, page, scripted
 from test_collect_odd import asked
 
@@ -104,6 +107,21 @@ def test_nothing_goes_on_from_an_altered_journal(whole: Path) -> None:
     assert before == {path: path.read_bytes() for path in whole.iterdir()}
 
 
+@pytest.mark.parametrize("is_old", [True, False])
+def test_an_altered_journal_is_not_compared(whole: Path, is_old: bool) -> None:
+    """Differences to what a service has never said would be taken for follows."""
+    altered = whole.with_name("altered")
+    shutil.copytree(whole, altered)
+    pages = altered / "pages.jsonl"
+    pages.write_text(pages.read_text().replace('"p"', '"x"'))
+    folders = (altered, whole) if is_old else (whole, altered)
+    command = [sys.executable, "-m", "retinue", "collect", "diff", *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (2, "") == (done.returncode, done.stdout)
+    assert f"{pages}: is not what was written" in done.stderr
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -166,6 +184,31 @@ def test_a_journal_that_cannot_be_read_is_said(whole: Path) -> None:
 
     done = verified(whole)
     assert (1, False) == (done.returncode, "Traceback" in done.stderr)
+
+
+@pytest.mark.parametrize("name", ["pages.jsonl", "manifest.json"])
+def test_files_of_a_collection_that_never_end_are_not_read(whole: Path, name: str) -> None:
+    """Pipes and devices that somebody has put in place of files."""
+    (whole / name).unlink()
+    os.mkfifo(whole / name)
+    piped = verified(whole)
+    (whole / name).unlink()
+    (whole / name).symlink_to("/dev/zero")
+    endless = verified(whole)
+
+    for done in (piped, endless):
+        assert done.returncode in (1, 2)
+        assert f"{whole / name}: is not a file" in done.stdout + done.stderr
+
+
+def test_a_line_of_a_journal_that_is_longer_than_any_answer_is_told(whole: Path) -> None:
+    """It is not read to its end, which may be terabytes away in a file that takes no room."""
+    pages = whole / "pages.jsonl"
+    with pages.open("ab") as file:
+        file.truncate(pages.stat().st_size + (8 << 40))
+
+    with pytest.raises(InputError, match="is longer than any answer"):
+        list(journal.records(pages))
 
 
 def test_tables_without_a_manifest_were_cut_off_or_tampered_with(whole: Path) -> None:

@@ -16,6 +16,7 @@ _FAILED = 2
 _READER_GONE = 128 + signal.SIGPIPE  # as a shell reports a program that this signal ended
 _OUT_OF_MEMORY = ("OutOfMemoryException", "NoMemError")  # of DuckDB and of SQLite, which may not even be imported here
 _UNMAPPED = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
+_NO_THREAD = "can't start new thread"  # Python's words, whatever the reason
 _NEEDS = "this command needs more than the base package: pip install 'retinue[server]' (missing: {})"
 
 
@@ -72,6 +73,8 @@ def _message_of(error: BaseException) -> str:
             return _NEEDS.format(name)
         case OSError(filename=str(name)):
             return f"{name}: {error.strerror}"
+        case RuntimeError() if str(error) == _NO_THREAD:
+            return "no thread can be started: raise the limit of memory or of processes (ulimit, container)"
         case _:
             return f"unexpected error (PYTHONDEVMODE=1 shows where): {type(error).__name__}: {error}"
 

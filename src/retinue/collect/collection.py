@@ -86,7 +86,7 @@ def opened(folder: Path, server: str, now: int) -> Progress:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not pages.exists() and any(folder.iterdir()):
         raise InputError(f"{folder}: has other things in it, and no {PAGES}")
-    _check_pages(folder)
+    require_unaltered(folder)
     progress = replayed(folder) if pages.exists() else Progress()
     if progress.begun is None or (progress.begun.server != server and not progress.standings):
         with closing(journal.Journal(pages)) as writing:
@@ -100,6 +100,7 @@ def opened(folder: Path, server: str, now: int) -> Progress:
 def manifest_of(folder: Path) -> Manifest:
     """The manifest in a folder. Raises `InputError`."""
     path = folder / MANIFEST
+    journal.require_file(path)
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -109,15 +110,18 @@ def manifest_of(folder: Path) -> Manifest:
     return manifest
 
 
-def _check_pages(folder: Path) -> None:
-    """Nothing goes on from a journal that was altered: its manifest would be made anew, and say that all is well."""
+def require_unaltered(folder: Path) -> None:
+    """Raise `InputError` if a journal was altered since its manifest was written.
+
+    A run that went on from it would make the manifest anew, and say that all is well.
+    """
     if not (folder / MANIFEST).exists():
         return
     facts = manifest_of(folder).files[PAGES]
     if not (folder / PAGES).is_file() or hashed(folder / PAGES, facts.bytes) != facts:
         raise InputError(
             f"{folder / PAGES}: is not what was written (`retinue collect verify` says more);"
-            f" to go on with it as it is, remove {MANIFEST}"
+            f" to use it as it is, remove {MANIFEST}"
         )
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from retinue import names
 from retinue.collect import journal
-from retinue.collect.collection import PAGES, replayed
+from retinue.collect.collection import PAGES, replayed, require_unaltered
 from retinue.collect.journal import PageRead
 from retinue.collect.progress import Place
 
@@ -32,6 +32,7 @@ def comparable(old: Path, new: Path) -> Compared:
     states: list[dict[Place, str]] = []
     spelled: dict[Place, Place] = {}
     for folder in (old, new):
+        require_unaltered(folder)
         lists = {place: at.state for place, at in replayed(folder).standings.items() if place.list != "info"}
         spelled |= {_folded(place): place for place in lists}
         states.append({_folded(place): state for place, state in lists.items()})

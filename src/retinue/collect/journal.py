@@ -18,6 +18,7 @@ from retinue.errors import InputError
 
 ListName = Literal["following", "followers", "info"]
 SYNC_EVERY_PAGES = 1_000
+MOST_BYTES_OF_A_LINE = 64 << 20  # far more than an answer that a client takes, with every byte escaped
 _READ_AT_ONCE = 1 << 16
 
 
@@ -115,15 +116,24 @@ class Journal:
 def records(path: Path, most: int | None = None) -> Iterator[Record]:
     """What is in a journal or in its first bytes, oldest first. Raises `InputError` where a line is none of ours."""
     decoder, size = msgspec.json.Decoder(Record), 0
+    require_file(path)
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(iter(lambda: file.readline(MOST_BYTES_OF_A_LINE), b""), 1):
             size += len(line)
+            if len(line) == MOST_BYTES_OF_A_LINE:
+                raise InputError(f"{path}: line {number}: is longer than any answer")
             if not line.endswith(b"\n") or (most is not None and size > most):
                 return  # cut off by a kill
             try:
                 yield decoder.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise InputError(f"{path}: line {number}: {error}") from None
+
+
+def require_file(path: Path) -> None:
+    """Raise `InputError` if a path leads to a pipe or device, which could be waited for or read for ever."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is not a file")
 
 
 def _whole_bytes(path: Path) -> int:

@@ -37,6 +37,7 @@ _GRANT = f"""
     WHERE token.digest = ? AND revoked_at IS NULL AND suspended_at IS NULL
 """
 _ROTATE = "UPDATE client SET former_secret = secret, former_until = ?, secret = ? WHERE key = ? RETURNING id"
+AUDIT_ANCHOR = "SELECT secret, count, hash, before_count, before_hash, is_open FROM audit"
 _MOVE_ANCHOR = """
     UPDATE audit SET count = ?, hash = ?, before_count = ?, before_hash = ?, is_open = ? WHERE secret = ?
 """
@@ -121,7 +122,7 @@ class SqliteAccess:
 
     async def audit_anchor(self) -> Anchor:
         """Where the audit log is anchored."""
-        rows = self._read("SELECT secret, count, hash, before_count, before_hash, is_open FROM audit", ())
+        rows = self._read(AUDIT_ANCHOR, ())
         if len(rows) != 1:
             raise StoreUnavailable(f"table audit: has {len(rows)} rows in place of one; it is damaged")
         return anchor_of(rows[0])

@@ -1,6 +1,7 @@
 """Every invariant of the two SQLite files, verified in one state of each. Changes nothing.
 
-What accounts and files must be is here; lists are in `check_lists.py`, pairs and their history in `check_pairs.py`.
+What names and files must be is here; lists are in `check_lists.py`, pairs and their history in `check_pairs.py`,
+single values in `check_values.py`, and tables in `layout.py`.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -10,8 +11,7 @@ import apsw
 
 from retinue import names
 from retinue.errors import StoreUnavailable
-from retinue.model import Direction
-from retinue.store.sqlite import check_lists, check_pairs, files
+from retinue.store.sqlite import check_lists, check_pairs, check_values, files, layout
 from retinue.store.sqlite.files import Execute
 
 _LISTED_PER_INVARIANT = 20
@@ -70,15 +70,25 @@ class SqliteChecker:
         self._access.close()
 
     def _invariants(self) -> Iterator[tuple[Path, Iterable[str]]]:
-        for path, connection in ((self._graph_path, self._graph), (self._access_path, self._access)):
+        graph, access = (self._graph_path, self._graph, files.GRAPH), (self._access_path, self._access, files.ACCESS)
+        for path, connection, kind in (graph, access):
+            yield path, layout.differences(connection.execute, kind)
             yield path, _damage(connection.execute)
             yield path, _dangling(connection.execute)
         with files.one_state(self._graph):  # a writer at work must not look like a fault
-            for find in (_wrong_values, _wrong_names, _wrong_holders, *check_lists.INVARIANTS, *check_pairs.INVARIANTS):
+            for find in (
+                *check_values.OF_GRAPH,
+                _wrong_names,
+                _wrong_holders,
+                *check_lists.INVARIANTS,
+                *check_pairs.INVARIANTS,
+            ):
                 yield self._graph_path, find(self._graph.execute)
-        yield self._access_path, _wrong_digests(self._access.execute)
+        for find in check_values.OF_ACCESS:
+            yield self._access_path, find(self._access.execute)
         for path in (self._graph_path, self._access_path):
-            yield path, _open_to_others(path)
+            for each in (path, *files.logs_of(path)):
+                yield each, _open_to_others(each)
 
 
 def _damage(execute: Execute) -> Iterator[str]:
@@ -94,22 +104,6 @@ def _dangling(execute: Execute) -> Iterator[str]:
     for table, rowid, parent, _ in execute("PRAGMA foreign_key_check"):
         place = "a row" if rowid is None else f"row {rowid}"
         yield f"{place} of table {table} points to a row of {parent} that is not there"
-
-
-def _wrong_values(execute: Execute) -> Iterator[str]:
-    for account, visibility in execute("SELECT id, visibility FROM account WHERE visibility NOT BETWEEN 0 AND 3"):
-        yield f"account {account}: there is no visibility {visibility}"
-    directions = ", ".join(f"'{direction.value}'" for direction in Direction)
-    for account, direction in execute(f"SELECT account, direction FROM moving WHERE direction NOT IN ({directions})"):
-        yield f"account {account}: is being moved in the direction {direction!r}, which there is not"
-    if execute("SELECT length(value) FROM secret").fetchall() != [(32,)]:
-        yield "the one secret of 32 bytes by which erased accounts are known is not there"
-
-
-def _wrong_digests(execute: Execute) -> Iterator[str]:
-    for table, column in (("client", "secret"), ("token", "digest"), ("audit", "secret")):
-        for (count,) in execute(f"SELECT count(*) FROM {table} WHERE length({column}) <> 32 HAVING count(*) > 0"):
-            yield f"{count} rows of table {table} have a {column} that is not 32 bytes long"
 
 
 def _wrong_names(execute: Execute) -> Iterator[str]:
@@ -144,7 +138,7 @@ def _wrong_holders(execute: Execute) -> Iterator[str]:
 
 
 def _open_to_others(path: Path) -> Iterator[str]:
-    mode = path.stat().st_mode & 0o777
+    mode = path.stat().st_mode & 0o777 if path.exists() else files.FILE_MODE
     if mode & ~files.FILE_MODE:
         yield f"can be used by others (mode {mode:03o}); run chmod 600 on it"
 

@@ -72,6 +72,16 @@ _FOR_WRITING = (
     f"PRAGMA journal_size_limit = {LOG_SIZE_LIMIT}",
 )
 
+_SWITCHES = {
+    # Plans must not depend on bound values: otherwise each new value has the statement prepared again.
+    apsw.SQLITE_DBCONFIG_ENABLE_QPSG: 1,
+    # Schemas have neither triggers nor views. Others can have put some into a file, to change what is written or read.
+    apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER: 0,
+    apsw.SQLITE_DBCONFIG_ENABLE_VIEW: 0,
+    apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA: 0,
+    apsw.SQLITE_DBCONFIG_DEFENSIVE: 1,
+}
+
 GRAPH = Kind("follow graph", "`retinue import` makes a store", "graph.sql", 0x52544701, 2, 2)
 ACCESS = Kind("access file", "it belongs beside the graph", "access.sql", 0x52544101, 2, 2, is_secret=True)
 
@@ -91,6 +101,7 @@ def create_store(graph_path: Path) -> None:
         raise StoreError(f"{graph_path}: cannot be made: there is no folder {graph_path.parent}")
     if graph_path.exists():
         _open(graph_path, GRAPH, apsw.SQLITE_OPEN_READONLY).close()
+    _require_private(graph_path, GRAPH)
     _create(access_path(graph_path), ACCESS)
     _create(graph_path, GRAPH)
 
@@ -237,11 +248,17 @@ def remove(path: Path) -> None:
             path.with_name(f"{path.name}{ending}").unlink()
 
 
+def logs_of(path: Path) -> list[Path]:
+    """Return where SQLite keeps what it has not moved into a file yet."""
+    main = path.resolve()
+    return [main.with_name(f"{main.name}{ending}") for ending in ("-wal", "-shm")]
+
+
 def _require_private(path: Path, kind: Kind) -> None:
     """Raise `StoreError` if others may use a file that holds secrets, or replace the files of a store."""
     main = path.resolve()
-    logs = [main.with_name(f"{main.name}{ending}") for ending in ("-wal", "-shm")] if kind.is_secret else []
-    reasons = [exposure(each) for each in (main, *logs)] if kind.is_secret else [folder_exposure(main.parent, S_ISVTX)]
+    secret = (main, *logs_of(main)) if kind.is_secret else ()
+    reasons = [*map(exposure, secret)] or [folder_exposure(main.parent, S_ISVTX)]
     for reason in filter(None, reasons):
         raise StoreError(reason)
 
@@ -250,8 +267,8 @@ def _open(path: Path, kind: Kind, flags: int, *settings: str) -> apsw.Connection
     _require_sqlite()
     if not path.exists():
         raise StoreMissing(f"{path}: there is no {kind.noun} here; {kind.cure}")
-    if path.is_dir():
-        raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is a folder)")
+    if not path.is_file():  # SQLite would wait for ever for the other end of a pipe
+        raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is {'a folder' if path.is_dir() else 'no file'})")
     _require_private(path, kind)
     try:
         connection = apsw.Connection(str(path), flags=flags)
@@ -259,8 +276,8 @@ def _open(path: Path, kind: Kind, flags: int, *settings: str) -> apsw.Connection
         raise StoreError(f"{path}: cannot be opened: {cause_of(error, path)}") from error
     try:
         connection.set_busy_timeout(WAIT_FOR_LOCK_MS)
-        # Plans must not depend on bound values: otherwise each new value has the statement prepared again.
-        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+        for switch, value in _SWITCHES.items():
+            connection.config(switch, value)
         connection.execute("PRAGMA cell_size_check = ON")  # SQLite then looks harder at each page that it reads
         _require_ours(connection, path, kind)
         connection.row_trace = RowTypes()
@@ -292,7 +309,10 @@ def _require_ours(connection: apsw.Connection, path: Path, kind: Kind) -> None:
     if application_id == ACCESS.application_id != kind.application_id:
         raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is the access file that belongs to one)")
     if application_id != kind.application_id:
-        raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is another program's SQLite file)")
+        what = "another program's SQLite file" if path.stat().st_size else "empty"
+        raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is {what})")
+    if version < 1:
+        raise NotAStore(f"{path}: not a Retinue {kind.noun} (there is no schema {version}; it is damaged)")
     if version > kind.version:
         raise StoreTooNew(
             f"{path}: written by a newer Retinue (schema {version}, this program knows {kind.version}); update Retinue"
