@@ -202,12 +202,18 @@ def test_renewed_certificates_can_be_read(store: Path, tmp_path: Path) -> None:
     assert {"link": "done", "renewed": "done"} == results
 
 
+def has_tokens(audit: Path, number: int) -> bool:
+    """Whether a log has so many calls for tokens."""
+    return number == sum(path.read_bytes().count(b'"endpoint":"token"') for path in audit.glob("*.jsonl"))
+
+
 def test_a_confined_server_serves_and_leaves_no_logs_of_sqlite(store: Path, tmp_path: Path) -> None:
     """Tokens, answers and audit are as ever, with the audit log elsewhere, and after a restart of each process."""
     audit = tmp_path / "elsewhere"
     with running_server(store, "--audit-folder", audit) as server:
-        for _ in range(2):
+        for number in (1, 2):
             assert fresh_token(server, store)
+            waiting_for(partial(has_tokens, audit, number))  # a kill takes what was not sent yet
             children = [pid for pid, role in server.processes().items() if role != "supervisor"]
             for pid in children:
                 os.kill(pid, 9)
