@@ -6,7 +6,7 @@ SEED ?= $(shell date +%s)
 INSTALLED := pyproject.toml requirements.lock scripts/install
 LOWEST := pyproject.toml constraints.txt scripts/install scripts/lowest.py
 
-.PHONY: demo test fuzz damage test-cluster lint format docs walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-admission bench-cluster bench-collect bench-http bench-start collect hostile test-lowest lock clean help
+.PHONY: demo test fuzz damage test-cluster lint format docs walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-admission bench-memory bench-cluster bench-collect bench-http bench-start collect hostile test-lowest lock clean help
 
 help:            ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -104,6 +104,9 @@ bench-first: .venv/.server ## Requests a second and CPU a request of one worker,
 
 bench-workers: .venv/.server ## Requests a second with 1 to 4 workers, and beside 10,000 connections that wait
 	$(PY) benchmarks/workers.py
+
+bench-memory: .venv/.server ## Memory of a server over a million requests, refused and broken ones among them (REQUESTS=number)
+	$(PY) benchmarks/memory.py --requests $(or $(REQUESTS),1000000)
 
 bench-admission: .venv/.server ## New connections at 1, 2 and 4 times the capacity, alone and beside 10,000 idle ones
 	$(PY) benchmarks/admission.py

@@ -48,7 +48,7 @@ _TITLES = ("rate/s", "served/s", "refused/s", "failed", "served p50", "p99", "re
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to measure."""
+    """The rates, times and limits of a measurement."""
 
     seconds: float
     senders: int
@@ -60,7 +60,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one rate gave; milliseconds."""
+    """Figures of one rate, in milliseconds."""
 
     factor: float
     rate: float

@@ -86,7 +86,7 @@ TARGETS = (
 
 @dataclass(slots=True)
 class Tally:
-    """What came of all damages to one kind of file."""
+    """Outcomes of all damages to one kind of file."""
 
     tried: int = 0
     refused: int = 0
@@ -292,7 +292,7 @@ _HEADS = "damaged tried refused 503 harmless denied wrong answers unnoticed name
 
 
 def table(tallies: dict[str, Tally]) -> str:
-    """What came of all damages, a line for each kind of file."""
+    """Print the outcomes, a line for each kind of file."""
     rows = [_HEADS.split(), *([name, *_numbers(tally)] for name, tally in tallies.items())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

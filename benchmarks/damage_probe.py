@@ -54,7 +54,7 @@ class Subject:
 
 @dataclass(slots=True)
 class Seen:
-    """What came of one damage."""
+    """The outcome of one damage."""
 
     refused: str = ""  # why the store could not be opened
     statuses: dict[str, int] = field(default_factory=dict)

@@ -25,8 +25,8 @@ from retinue.clock import SystemClock
 from retinue.model import Grant, Meter, Pool, Quota
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
-from retinue.store.base import Allowance
 from retinue.store.ledger import FileLedger
+from retinue.store.quota_counters import Allowance
 from retinue.web.listener import bind, public_server
 from retinue.web.routes import Access
 

@@ -22,7 +22,8 @@ Made by `make docs` from the code; do not edit. Every flag has an environment tw
 that may be repeated the twin holds one value or several with spaces between. Errors are one line on stderr that begins
 with `retinue:`; of a flag that does not exist the command line library says so in its own words. Exit codes: 0 done;
 1 done, but rows were rejected, `check` found a problem, an account is unknown or hidden, or a collection is not
-complete; 2 not done, or its output could not be written; 3 a list of a collection may be capped; 130 stopped with
+complete; 2 not done, or its output could not be written; 3 a list of a collection may be capped, or audit records are
+known to be lost; 130 stopped with
 Ctrl-C; 141 the reader of its output has closed the pipe; 143 ended in order by SIGTERM. `retinue run` passes on the
 exit code of its command (127: not found, 126: cannot be run). `PYTHONDEVMODE=1` shows the traceback of an unexpected
 error. `retinue --version` prints the version.
@@ -52,6 +53,8 @@ def _commands(words: str, command: Any) -> Iterator[tuple[str, Any]]:
     if not hasattr(command, "commands"):
         yield words, command
         return
+    if command.invoke_without_command and command.callback is not None and words != "retinue":
+        yield words, command
     for name, child in command.commands.items():
         yield from _commands(f"{words} {name}", child)
 
@@ -64,8 +67,13 @@ def _argument(argument: Any) -> str:
 
 def _row(option: Any) -> str:
     flags = ", ".join(f"`{each}`" for each in option.opts)
-    default = "" if option.default in (None, "", False) or option.required else f"`{option.default}`"
-    return f"| {flags} | `{option.envvar}` | {default} | {option.help} |"
+    return f"| {flags} | `{option.envvar}` | {_default(option)} | {option.help} |"
+
+
+def _default(option: Any) -> str:
+    default = getattr(option.default, "value", option.default)
+    is_shown = default not in {None, "", ()} and default is not False and not option.required
+    return f"`{default}`" if is_shown else ""
 
 
 if __name__ == "__main__":

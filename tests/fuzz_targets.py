@@ -1,4 +1,4 @@
-"""What reads bytes of others, each as a function that takes any bytes and fails only where the reader is wrong.
+"""The readers of bytes of others, each as a function that takes any bytes and fails only where the reader is wrong.
 
 A reader may refuse, with the errors that its contract names. `scripts/fuzz.py` searches for inputs with coverage,
 `test_fuzz.py` runs the corpus and a short round. The corpus is `corpus/<target>/`: every crash found becomes a file.
@@ -124,7 +124,7 @@ def exchanges(data: bytes) -> None:
 
 
 def faults(data: bytes) -> None:
-    """What is said on the command line to go wrong."""
+    """Faults as they are given on the command line."""
     with contextlib.suppress(InputError):
         parsed(data.decode("utf-8", "replace"))
 

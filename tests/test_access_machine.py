@@ -23,7 +23,7 @@ from retinue.errors import (
     TokenUnknown,
 )
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Client, ClientChange, Grant, Meter, Pool, Quota, Rate, Used
-from retinue.store.base import DAY_SECONDS
+from retinue.store.quota_counters import DAY_SECONDS
 from sites import Begin
 
 T = TypeVar("T")

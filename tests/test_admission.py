@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retinue import assemble
+from retinue.key_pair import read_key_pair
 from retinue.settings import Settings
 from retinue.web.admission import BATCH as ADMITTED
 from retinue.web.eviction import BATCH, Awaited, Wait, evictable
@@ -30,6 +31,7 @@ from retinue.web.limits import Limits
 from retinue.web.listener import Server, bind, public_server
 from retinue.web.overload import CALM_SECONDS, OVERLOADED_SECONDS, Overload, is_crowded, waited_seconds
 from retinue.web.surplus import MAX_REFUSALS
+from retinue.web.tls import ListenerTls
 from running import running_server
 from service import FOLLOWING, TOKEN, Service
 from waiting import PATIENCE_SECONDS, waiting_for
@@ -66,8 +68,8 @@ class Running:
 def serving(service: Service, limits: Limits, listener: socket.socket | None = None, **named: Any) -> Iterator[Running]:
     """A server with these limits, on an event loop as workers have."""
     listening = listener or bind("127.0.0.1", 0)
-    context = named.pop("context", None)
-    server = public_server(service.application, Settings(**named), service.hot, limits=limits)
+    context, tls = named.pop("context", None), named.pop("tls", None)
+    server = public_server(service.application, Settings(**named), service.hot, limits=limits, tls=tls)
 
     def run() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -85,7 +87,7 @@ def serving(service: Service, limits: Limits, listener: socket.socket | None = N
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> dict[str, Any]:
-    """What a server needs for TLS, and its clients."""
+    """The TLS of a server, and of its clients."""
     authority = trustme.CA()
     issued = authority.issue_cert("localhost")
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
@@ -94,7 +96,7 @@ def certificate(tmp_path: Path) -> dict[str, Any]:
     key.chmod(0o600)
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    return {"tls_cert": str(cert), "tls_key": str(key), "context": context}
+    return {"tls": ListenerTls(read_key_pair(cert, key)).context, "context": context}
 
 
 def answer(connection: socket.socket, sent: bytes = b"") -> tuple[int, dict[str, str], Any]:
@@ -130,15 +132,27 @@ def taken(running: Running, opened: ExitStack, count: int) -> None:
 # --- accepting ------------------------------------------------------------------------------------------------------
 
 
-def test_all_that_wait_are_accepted_within_few_turns_of_the_loop(service: Service) -> None:
+def unix_listener(path: Path) -> socket.socket:
+    """A listener on a socket in a folder, as the server of `retinue run` has it."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(4096)
+    return listener
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_all_that_wait_are_accepted_within_few_turns_of_the_loop(
+    service: Service, tmp_path: Path, family: socket.AddressFamily
+) -> None:
     """The event loop's own server accepts one connection in each turn, however long that is."""
     limits, count = Limits(4096, burst_seconds=FOREVER, idle_seconds=FOREVER), 300
 
     async def turns() -> int:
-        listener = bind("127.0.0.1", 0)
+        listener = bind("127.0.0.1", 0) if family == socket.AF_INET else unix_listener(tmp_path / "socket")
         with ExitStack() as opened:
             for _ in range(count):
-                opened.enter_context(socket.create_connection(listener.getsockname()))
+                connection = opened.enter_context(socket.socket(family))
+                connection.connect(listener.getsockname())
             server = public_server(service.application, Settings(), service.hot, limits=limits)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             passed = 0
@@ -166,7 +180,7 @@ def test_patience_is_short_for_a_while_after_an_overload(events: list[tuple[bool
 
 
 def test_connections_that_waited_too_long_are_refused_and_the_first_ones_served(service: Service) -> None:
-    """A server that was away for a while serves a batch, and does not begin with what nobody waits for any more."""
+    """A server that was away for a while serves a batch, and does not begin with what no client waits for any more."""
     limits = Limits(4096, burst_seconds=0, idle_seconds=FOREVER)
     listener = bind("127.0.0.1", 0)
     with ExitStack() as opened:

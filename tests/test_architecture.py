@@ -35,27 +35,29 @@ MAY_IMPORT = {
     "store.base": {"model"},
     "store.bulk": {"model"},
     "store.whole": {"model"},
+    "store.quota_counters": {"model"},
     "store.counter_file": WORDS | {"locks"},
-    "store.ledger": WORDS | {"store.base", "store.counter_file"},
+    "store.ledger": WORDS | {"store.quota_counters", "store.counter_file"},
     "store.client_rows": WORDS | {"store.base"},
-    "store.opened": {"model", "store.base", "store.whole"},
+    "store.opened": {"model", "store.base", "store.quota_counters", "store.whole"},
     "store.profiles": {"errors", "model"},
     "store.cassandra": WORDS
     | {"history", "store.base", "store.client_rows", "store.ledger", "store.profiles", "store.rules"}
-    | {"store.whole", "key_pair"},
+    | {"store.whole", "store.quota_counters", "key_pair"},
     "store.rules": WORDS | {"history", "store.base", "store.bulk"},
     "store.sqlite": WORDS
     | {"history", "store.base", "store.bulk", "store.client_rows", "store.profiles", "store.rules", "store.whole"},
-    "access": WORDS | {"store.base", "locks"},
+    "access": WORDS | {"store.base", "store.quota_counters", "locks"},
     "following": WORDS | {"store.base"},
     "ingest": WORDS | {"store.base", "store.bulk"},
     "export": WORDS | {"store.whole"},
     "client": {"errors", "clock", "names", "printable"},
     "collect": {"errors", "names", "clock", "durable", "locks", "client", "export"},
-    "web": WORDS | {"wire", "requests", "faults", "store.base", "following", "access", "ingest", "key_pair"},
+    "web": WORDS
+    | {"wire", "requests", "faults", "store.base", "store.quota_counters", "following", "access", "ingest", "key_pair"},
     "assemble": WORDS
     | {"wire", "store.base", "store.bulk", "store.opened", "store.ledger", "store.sqlite", "store.cassandra"}
-    | {"access", "faults", "following", "web"},
+    | {"store.quota_counters", "access", "faults", "following", "web"},
     "local": WORDS | {"faults", "store.base", "access", "assemble", "ingest", "web"},
     "pytest_plugin": {"local", "sample"},
     "serving": WORDS

@@ -1,4 +1,4 @@
-"""What a damaged store does: it refuses by name, and never fails in another way."""
+"""A damaged store refuses by name, and never fails in another way."""
 
 import asyncio
 import os
@@ -119,7 +119,7 @@ CLIENT_VALUES: dict[str, tuple[str, str, Any]] = {
 def test_a_damaged_client_is_503(
     damaged: Service, table: str, column: str, value: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a client may do is never guessed from a damaged row."""
+    """A client's rights are never guessed from a damaged row."""
     put(access_path(Path(damaged.store)), table, column, value)
 
     assert 503 == damaged.ask({"username": "a"}).status_code

@@ -74,7 +74,7 @@ def test_a_server_refuses_a_file_system_without_locks(tmp_path: Path, store: Pat
     """One line with a remedy."""
     done = retinue(tmp_path, WITHOUT_LOCKS, "serve", "--store", store, "--port", "0", "--management-port", "0")
 
-    place = store.with_suffix(".quotas")
+    place = store.with_suffix(".audit")
     message = f"retinue: {place}: cannot be locked: No locks available; put it on a local disk\n"
     assert (2, message) == (done.returncode, done.stderr)
 

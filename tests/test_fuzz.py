@@ -36,7 +36,7 @@ def test_the_corpus_passes(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_changed_inputs_are_read_or_refused(name: str) -> None:
-    """What grows out of the corpus by random changes, or from nothing, crashes no reader."""
+    """Inputs that grow out of the corpus by random changes, or from nothing, crash no reader."""
 
     @settings(max_examples=FEW if name in SLOW else MANY)
     @given(st.one_of(st.sampled_from(entries(name)), st.binary(max_size=200)), MUTATIONS)

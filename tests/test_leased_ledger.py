@@ -14,11 +14,11 @@ from hypothesis import given, settings
 
 from retinue.errors import StoreUnavailable
 from retinue.model import Meter, Pool, Quota, Rate, Used
-from retinue.store.base import DAY_SECONDS
 from retinue.store.cassandra import location
 from retinue.store.cassandra.ledger import LeasedLedger
 from retinue.store.cassandra.session import Row, Session
 from retinue.store.ledger import FileLedger
+from retinue.store.quota_counters import DAY_SECONDS
 
 NODES = ("ape", "bee", "cat")
 WORKERS = 2

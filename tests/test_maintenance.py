@@ -57,7 +57,9 @@ def test_a_copy_is_complete_and_only_its_owners(service: Service, tmp_path: Path
 
     done = retinue("backup", copy, "--store", service.store)
 
-    assert (0, f"Copied {service.store} to {copy}.\n", "") == (done.returncode, done.stdout, done.stderr)
+    log = assemble.audit_folder(str(service.store))
+    told = f"Copied {service.store} to {copy}. Copy its audit log now: {log} is not in it.\n"
+    assert (0, told, "") == (done.returncode, done.stdout, done.stderr)
     assert ["monday.access.db", "monday.db"] == sorted(path.name for path in copy.parent.iterdir())
     assert {0o600} == {path.stat().st_mode & 0o777 for path in copy.parent.iterdir()}
     assert [] == problems_of(copy)

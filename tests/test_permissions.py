@@ -1,4 +1,4 @@
-"""Files with secrets are used only if nobody but their owner can read or replace them."""
+"""Files with secrets are used only if no one but their owner can read or replace them."""
 
 import stat
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_a_folder_in_which_everybody_may_replace_files_is_refused(store: Path, c
     done = retinue(*command, "--store", store)
 
     assert 2 == done.returncode
-    assert f"{store.parent}: everybody may replace files in this folder (mode 0777); `chmod o-w` it" in done.stderr
+    assert f"{store.parent}: all users may replace files in this folder (mode 0777); `chmod o-w` it" in done.stderr
     assert 2 == retinue("import", "--store", store.with_name("new.db"), table).returncode
     assert [] == list(store.parent.glob("new*"))  # nothing was begun
     for mode in (0o770, 0o755, 0o777 | stat.S_ISVTX):
@@ -72,4 +72,4 @@ def test_an_audit_folder_that_everybody_may_write_to_is_refused(store: Path, tmp
     done = retinue("serve", "--store", store, "--audit-folder", audit, "--port", "0", "--management-port", "0")
 
     assert 2 == done.returncode
-    assert f"retinue: {audit}: everybody may replace files in this folder" in done.stderr
+    assert f"retinue: {audit}: all users may replace files in this folder" in done.stderr

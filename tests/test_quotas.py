@@ -12,8 +12,8 @@ from frozen_clock import FrozenClock
 from retinue.access.quotas import TOKEN_RATE
 from retinue.errors import StoreError
 from retinue.model import Meter, Pool, Quota, Rate, Visibility
-from retinue.store.base import DAY_SECONDS
 from retinue.store.ledger import FileLedger
+from retinue.store.quota_counters import DAY_SECONDS
 from retinue.web.oauth import FAILURE_SECONDS, MOST_FAILURES
 from service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
 

@@ -1,4 +1,4 @@
-"""Counters of quotas that are missing or damaged: refused, and counted again from the audit log, never given anew."""
+"""Counters of quotas that are missing or damaged: refused, and counted again from the audit log, never given again."""
 
 import asyncio
 import itertools
@@ -20,9 +20,10 @@ from retinue.access.recount import Recount
 from retinue.access.trail import Keeping, Trail
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.model import Client, Meter, Pool, Quota, Rate, Used
-from retinue.store.base import DAY_SECONDS, Anchor, Counted
+from retinue.store.base import Anchor
 from retinue.store.counter_file import FIRST_RECORDS, RECORD_BYTES
 from retinue.store.ledger import FileLedger
+from retinue.store.quota_counters import DAY_SECONDS, Counted
 from running import Client as ApiClient
 from running import Server, running_server
 from test_cli import retinue
@@ -38,7 +39,7 @@ SECRET = b"s" * 32
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where counters are kept."""
+    """The path of the counters."""
     return tmp_path / "graph.quotas"
 
 
@@ -99,7 +100,7 @@ def another_day(path: Path) -> None:
 
 
 def another_record(path: Path) -> None:
-    """What belongs to another client."""
+    """The record of another client."""
     content = path.read_bytes()
     changed(path, METER.id * RECORD_BYTES, content[(METER.id + 1) * RECORD_BYTES : (METER.id + 2) * RECORD_BYTES])
 
@@ -285,7 +286,7 @@ def client(store: Path) -> ApiClient:
 
 
 def statuses(server: Server, token: str) -> Iterator[int]:
-    """What is answered, without end; refusals for the moment are waited out."""
+    """Yield the statuses of answers without end; refusals for the moment are waited out."""
     while True:
         status = posted(server, FOLLOWING, '{"username":"p"}', token)[0]
         if status != 503:
@@ -352,3 +353,27 @@ def test_removed_counters_are_not_made_anew_while_a_server_runs(store: Path, cli
         removed(store.with_suffix(".quotas"))
         assert [200, 200, 429] == list(itertools.islice(answered, 3))
         assert not store.with_suffix(".quotas").exists()
+
+
+def test_commands_say_that_counters_are_missing(store: Path, client: ApiClient) -> None:
+    """They show no use, say why, and make no file."""
+    with running_server(store) as server:
+        assert 200 == next(statuses(server, token_of(server, client)))
+    removed(store.with_suffix(".quotas"))
+
+    done = retinue("client", "list", "--store", store)
+
+    assert (0, True) == (done.returncode, "graph.quotas is missing: today's use is not known" in done.stderr)
+    assert not store.with_suffix(".quotas").exists()
+
+
+def test_usage_of_a_changed_log_is_no_success(store: Path, client: ApiClient) -> None:
+    """It says that it leaves out what was changed."""
+    with running_server(store) as server:
+        assert 200 == next(statuses(server, token_of(server, client)))
+    (log,) = store.with_suffix(".audit").glob("*.jsonl")
+    log.write_bytes(log.read_bytes().replace(b'"status":200', b'"status":201'))
+
+    done = retinue("audit", "usage", "--store", store)
+
+    assert (1, True) == (done.returncode, "what was changed is not counted" in done.stderr)

@@ -1,4 +1,4 @@
-"""What is destroyed because of its age, and which clocks have to agree on that."""
+"""Removal of what is too old, and which clocks have to agree on that."""
 
 import json
 from contextlib import closing

@@ -182,7 +182,7 @@ def test_a_broken_pair_is_not_loaded(
         old = served_serial(server)
         Files(files.certificate, tmp_path / "other.key").issue()  # it does not belong to the key any more
         os.kill(server.pid, signal.SIGHUP)
-        waiting_for(lambda: has_logged("does not belong to the certificate", 1))
+        waiting_for(lambda: has_logged("does not belong to the first certificate", 1))
         assert old == served_serial(server)
 
         files.key.chmod(0o644)
@@ -260,6 +260,7 @@ def endless(files: Files) -> None:
     files.certificate.symlink_to("/dev/zero")
 
 
+NOT_ITS_KEY = "does not belong to the first certificate in"
 BROKEN: dict[str, tuple[Callable[[Files], object], str]] = {
     "no certificate": (lambda files: files.certificate.unlink(), "the certificate cannot be read: No such file"),
     "no key": (lambda files: files.key.unlink(), "the private key cannot be read: No such file"),
@@ -270,7 +271,8 @@ BROKEN: dict[str, tuple[Callable[[Files], object], str]] = {
     "cut": (lambda files: files.key.write_bytes(files.key.read_bytes()[:60]), "unusable for TLS: "),
     "weak": (weak, "unusable for TLS: [SSL: EE_KEY_TOO_SMALL]"),
     "encrypted": (encrypted, "the private key is encrypted; decrypt it with `openssl pkey`"),
-    "another's key": (lambda files: Files(files.key.with_name("x"), files.key).issue(), "does not belong to the cert"),
+    "another's key": (lambda files: Files(files.key.with_name("x"), files.key).issue(), NOT_ITS_KEY),
+    "another kind of key": (lambda files: Files(files.key.with_name("x"), files.key).issue(KeyType.RSA), NOT_ITS_KEY),
 }
 
 

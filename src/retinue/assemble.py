@@ -24,7 +24,7 @@ from retinue.errors import InputError
 from retinue.faults import Fates, SharedFaults
 from retinue.following import Following
 from retinue.model import Row, Shown_co
-from retinue.store.base import AccessStore, GraphReader, HotGraph, Ledger
+from retinue.store.base import AccessStore, GraphReader, HotGraph
 from retinue.store.bulk import BulkWriter
 from retinue.store.cassandra.location import SCHEME, is_location, parse
 from retinue.store.ledger import FileLedger
@@ -39,6 +39,7 @@ from retinue.store.opened import (
     OpenWhole,
     OpenWriter,
 )
+from retinue.store.quota_counters import Ledger
 from retinue.store.sqlite import backup, files
 from retinue.store.sqlite.access import SqliteAccess
 from retinue.store.sqlite.check import SqliteChecker
@@ -106,7 +107,7 @@ def store_files(store: str) -> list[Path]:
 
 
 class Reach(Struct, frozen=True):
-    """What the processes of a server must reach of a store: files that they change or read, and TCP ports."""
+    """The parts of a store that a server's processes must reach: files that they change or read, and TCP ports."""
 
     changed: list[Path]
     read: list[Path] = []
@@ -114,7 +115,7 @@ class Reach(Struct, frozen=True):
 
 
 def reach_of(store: str) -> Reach:
-    """What a running server must reach of a store. Its files exist: the supervisor has opened them."""
+    """Return what a running server must reach of a store. Its files exist: the supervisor has opened them."""
     quotas = beside(store, "quotas")
     if is_location(store):
         location = parse(store)

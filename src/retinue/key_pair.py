@@ -15,7 +15,8 @@ MAX_PEM_BYTES = 1024 * 1024
 _CERTIFICATE = re.compile(rb"-----BEGIN [A-Z0-9 ]*CERTIFICATE-----")
 _KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_MISMATCH = "KEY_VALUES_MISMATCH"
+# The last one: OpenSSL has no certificate for a key of another kind.
+_MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,11 @@ def read_key_pair(certificate: Path, key: Path) -> KeyPair:
     try:
         pair.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     except ssl.SSLError as error:
-        if error.reason == _MISMATCH:
-            raise InputError(f"{key}: this private key does not belong to the certificate in {certificate}") from error
+        if error.reason in _MISMATCHES:
+            raise InputError(
+                f"{key}: this private key does not belong to the first certificate in {certificate}; "
+                "replace both files together"
+            ) from error
         raise InputError(f"{certificate}, {key}: unusable for TLS: {error}") from error
     except InputError as error:
         raise InputError(f"{key}: {error}") from error

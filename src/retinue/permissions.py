@@ -1,4 +1,4 @@
-"""What others may do with files that hold secrets, and with the folders they lie in, by their modes."""
+"""The rights of others over files that hold secrets, and with the folders they lie in, by their modes."""
 
 import os
 import stat
@@ -15,7 +15,7 @@ def is_private(status: os.stat_result) -> bool:
 def exposure(path: Path) -> str:
     """Return why a file's content may be read or replaced by others, with the remedy; empty if it may not.
 
-    A folder that is writable by everybody lets them replace its files, unless its sticky bit is set. A group may
+    A folder that is writable by all users lets them replace its files, unless its sticky bit is set. A group may
     write to a folder: on many systems each user has a group of its own, and writes for it by default.
     """
     if path.exists() and not is_private(status := path.stat()):
@@ -28,4 +28,4 @@ def folder_exposure(folder: Path, accepted: int = 0) -> str:
     mode = folder.stat().st_mode
     if not mode & stat.S_IWOTH or mode & accepted:
         return ""
-    return f"{folder}: everybody may replace files in this folder (mode {stat.S_IMODE(mode):04o}); `chmod o-w` it"
+    return f"{folder}: all users may replace files in this folder (mode {stat.S_IMODE(mode):04o}); `chmod o-w` it"

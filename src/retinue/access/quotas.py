@@ -8,7 +8,7 @@ never is more given than a quota allows. Knows no HTTP; the counting itself is t
 from retinue.clock import Clock
 from retinue.errors import QuotaSpent, RateExceeded
 from retinue.model import Client, Grant, Pool, Rate, Used
-from retinue.store.base import Allowance, Ledger
+from retinue.store.quota_counters import Allowance, Ledger
 
 # Calls for tokens cost no quota, but each is written to disk; no client needs more than one a call.
 TOKEN_RATE = Rate(600, 60)

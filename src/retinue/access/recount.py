@@ -16,8 +16,9 @@ from msgspec import Struct, field
 from retinue.access.audit import Record
 from retinue.access.chain import BrokenChain, Link, link_in
 from retinue.access.verification import files_of, first_in, follow, lines_of, missing_at_end
-from retinue.model import Client, Direction, Meter, Used
-from retinue.store.base import DAY_SECONDS, Anchor, Counted, Restoring
+from retinue.model import Client, Direction, Meter, Quota, Used
+from retinue.store.base import Anchor
+from retinue.store.quota_counters import DAY_SECONDS, Counted, Restoring
 
 _OK = 200
 _TOO_MANY = 429
@@ -32,7 +33,7 @@ class UncountableLog(Exception):
 
 
 class _Sums(Struct):
-    """What a client used, while it is being counted."""
+    """The sums of one client while they are being counted."""
 
     list_calls: int = 0
     list_rows: int = 0
@@ -57,7 +58,7 @@ class _Sums(Struct):
 
 
 class ClientsAndAnchor(Protocol):
-    """What is needed of the access store."""
+    """The part of the access store that a recount needs."""
 
     async def clients(self) -> list[Client]:
         """All clients."""
@@ -118,7 +119,8 @@ class Recount:
         except UncountableLog as error:
             for client in clients:
                 self._ledger.restore(client.meter, second, _spent(client, second))
-            return [f"client {client.key}: {_SPENT} ({error})" for client in clients]
+            limited = [client for client in clients if _is_limited(client.quota)]
+            return [f"client {client.key}: {_SPENT} ({error})" for client in limited]
         sentences = []
         for client in clients:
             counted = sums.get(client.key, _Sums()).counted()
@@ -133,6 +135,10 @@ _SPENT = (
     "quota counters were missing or damaged and cannot be counted again, since the audit log is not as it was written; "
     "the quota is spent until 00:00 UTC"
 )
+
+
+def _is_limited(quota: Quota) -> bool:
+    return (quota.list_calls, quota.list_rows, quota.other_calls) != (None, None, None)
 
 
 def _told(used: Used) -> str:

@@ -33,7 +33,7 @@ class Space(Struct, frozen=True):
 
     @property
     def warning(self) -> str:
-        """What is running short, for the server's log; empty if nothing is."""
+        """Return which room is running short, for the server's log; empty if none is."""
         return self._short_of(LOW_SHARE)
 
     @property

@@ -49,8 +49,8 @@ class Step(Struct, frozen=True):
 
 
 class Findings(Struct):
-    """What verification found: how many records, what is wrong, what is worth knowing though nothing is wrong, and what
-    is known to be lost.
+    """The result of verification: how many records, what is wrong, what is worth knowing though nothing is wrong, and
+    what is known to be lost.
     """
 
     records: int

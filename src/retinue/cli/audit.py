@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from retinue.access.heads import Head
+    from retinue.access.usage import Usage
     from retinue.access.verification import Findings
     from retinue.store.base import Anchor
 
@@ -54,7 +55,9 @@ def verify(
         for note in findings.notes:
             print_line(f"note     {note}")
         lost = f"; {findings.lost} are lost" if findings.lost else ""
-        print_line(f"{findings.records} records, {'NOT ' if findings.problems else ''}as they were written{lost}")
+        compared = f"; {len(heads)} heads were compared" if heads else ""
+        verdict = "NOT as they were written" if findings.problems else "as they were written"
+        print_line(f"{findings.records} records, {verdict}{lost}{compared}")
     if findings.problems:
         raise typer.Exit(1)
     if findings.lost:
@@ -120,7 +123,10 @@ def confirm_clock(store: Store = default_of("store"), audit_folder: Folder = def
 def usage(
     store: Store = default_of("store"), audit_folder: Folder = default_of("audit_folder"), as_json: AsJson = False
 ) -> None:
-    """Requests, answers with 200, and rows, by client and day (UTC), from the whole log; and what is lost of it."""
+    """Requests, answers with 200, and rows, by client and day (UTC), from the whole log; and what is lost of it.
+
+    Exit code 1 if the log is not as it was written.
+    """
     from retinue.access.usage import usage_of
     from retinue.access.verification import lost_between, missing_at_end, records_of
     from retinue.clock import SystemClock
@@ -131,6 +137,13 @@ def usage(
     if missing is not None:
         told = lost_between(missing.count, missing.since, SystemClock().now())
         warn(f"{told} are not in the log; `retinue audit verify` says more")
+    _print_usage(rows, as_json=as_json)
+    if _findings(store, folder, []).problems:
+        warn("the log is not as it was written, and what was changed is not counted: run `retinue audit verify`")
+        raise typer.Exit(1)
+
+
+def _print_usage(rows: "Sequence[Usage]", *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return

@@ -8,7 +8,7 @@ import typer
 
 from retinue.cli.flags import AsJson, Store, flag, second_of
 from retinue.cli.groups import group
-from retinue.cli.output import print_json, print_line, print_lines
+from retinue.cli.output import print_json, print_line, print_lines, warn
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
@@ -236,11 +236,26 @@ def _shown(store: str, clients: "Sequence[Client]") -> "list[Shown]":
     from retinue.access.clients import shown
     from retinue.access.quotas import Quotas
     from retinue.clock import SystemClock
+    from retinue.model import Used
 
-    clock = SystemClock()
+    clock, file = SystemClock(), assemble.beside(store, "quotas")
+    if not file.exists():
+        if _has_served(store):
+            warn(f"{file} is missing: today's use is not known; a server counts it from the audit log at its start")
+        return [shown(client, Used(), clock.now()) for client in clients]
     with closing(assemble.open_ledger(store)) as ledger:
         quotas = Quotas(ledger, clock)
         return [shown(client, quotas.used_today(client), clock.now()) for client in clients]
+
+
+def _has_served(store: str) -> bool:
+    """Return whether a server has recorded a request."""
+    import asyncio
+
+    from retinue import assemble
+
+    with closing(assemble.open_access(store)) as access:
+        return asyncio.run(access.audit_anchor()).count > 0
 
 
 def _show_secret(registered: "Registered", *, as_json: bool) -> None:

@@ -23,7 +23,7 @@ def backup(
 
     with bar(f"copying {store}") as on_progress:
         assemble.back_up(store, target, on_progress)
-    print_line(f"Copied {store} to {target}.")
+    print_line(f"Copied {store} to {target}. Copy its audit log now: {assemble.audit_folder(store)} is not in it.")
 
 
 @app.command("init")

@@ -1,4 +1,4 @@
-"""What commands print: lines and tables for people on either stream, JSON and CSV for programs.
+"""The output of commands: lines and tables for people on either stream, JSON and CSV for programs.
 
 A line is one line, whatever the names and messages in it hold. JSON keeps its value: the stream writes control
 characters as the escapes that JSON has for them. CSV has none, so its bytes are exact, except on a terminal.

@@ -54,7 +54,7 @@ class Bars:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether nobody sees them."""
+        """Whether no terminal shows them."""
         return bool(self._progress.disable)
 
     def add(self, text: str, total: int | None = None) -> "Bar":

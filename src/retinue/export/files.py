@@ -32,7 +32,7 @@ def _write(duck: Duck, folder: Path, kind: str) -> None:
 
 
 class Form(Struct, frozen=True):
-    """What is written: the kind of files, whether with ended follows, and whether no text in CSV is a formula."""
+    """The form of an export: the kind of files, whether with ended follows, and whether no text in CSV is a formula."""
 
     kind: str
     with_ended: bool = False

@@ -23,6 +23,7 @@ MOST_KEPT = 10_000
 MOST_REFUSALS_KEPT = 10_000  # refusals while it is full are recorded too, but not without end
 BATCH_BYTES = 128 * 1024  # below what the kernel takes as one message
 RETRY_SECONDS = 1.0
+_TRIES_PER_LINE = 60  # of the log
 PATIENCE_SECONDS = 6.0  # so long the keeper waits for the last of workers that are stopping
 LAST_SECONDS = 2.0  # so long a stopping worker waits for room for its last records
 _BATCHES_AT_ONCE = 16
@@ -148,6 +149,7 @@ class SocketInbox:
         self._take = take
         self._retry = retry
         self._has_ended = False
+        self._failures = 0  # in a row
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(receiver, self._receive)
 
@@ -182,7 +184,7 @@ class SocketInbox:
             message = self._receiver.recv(2 * BATCH_BYTES)
         except BlockingIOError:
             return False
-        if not message:  # nobody is left who could send
+        if not message:  # no process is left that could send
             self._has_ended = True
             self._loop.remove_reader(self._receiver)
             return False
@@ -191,7 +193,9 @@ class SocketInbox:
 
     def _pause(self, error: OSError) -> None:
         """Leave records where they are until those at hand can be written."""
-        _LOGGER.error("the audit log cannot be written, which stops requests soon: %s", error)
+        if self._failures % _TRIES_PER_LINE == 0:
+            _LOGGER.error("the audit log cannot be written; workers keep records, then refuse requests: %s", error)
+        self._failures += 1
         self._loop.remove_reader(self._receiver)
         self._loop.call_later(RETRY_SECONDS, self._try_again)
 
@@ -201,4 +205,6 @@ class SocketInbox:
         except OSError as error:
             self._pause(error)
             return
+        _LOGGER.warning("the audit log is written again, after %d tries", self._failures)
+        self._failures = 0
         self._loop.add_reader(self._receiver, self._receive)

@@ -181,8 +181,15 @@ async def _recount(
 ) -> None:
     """Restore counters that were damaged while the server runs, when all records of them are in the log."""
     recount = Recount(ledger, assemble.audit_folder(settings.store, settings.audit_folder))
+    is_told = False
     while True:
         try:
+            if ledger.is_removed and not is_told:
+                is_told = True
+                _LOGGER.error(
+                    "the file of quota counters was removed: this server counts on in it, commands do not see it, "
+                    "and the next start counts the day's calls again from the audit log"
+                )
             if not audit.is_full:
                 for sentence in await recount.of_damaged(access, clock.now()):
                     _LOGGER.warning("%s", sentence)

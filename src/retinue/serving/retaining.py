@@ -1,4 +1,4 @@
-"""What the keeper destroys because of its age: files of the audit log, and rows of expired tokens."""
+"""Removal of what is too old: files of the audit log, and rows of expired tokens."""
 
 import asyncio
 import logging

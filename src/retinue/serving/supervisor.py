@@ -33,7 +33,7 @@ from retinue.serving.confinement import announce_confinement, harden
 from retinue.serving.station import LOST_RECORDS, Sandbox, Station, new_sandbox
 from retinue.serving.token import token_of
 from retinue.settings import LOG_FORMATS, LOG_LEVELS, Settings
-from retinue.web.hosts import host_names
+from retinue.web.hosts import host_names, is_loopback
 from retinue.web.listener import STOP_SECONDS, bind
 from retinue.web.peers import trusted_networks
 
@@ -65,6 +65,11 @@ def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
     public = _bind(settings.host, settings.port, "port")
     management = _bind(_MANAGEMENT_HOST, settings.management_port, "management-port")
     scheme = "https" if key_pair else "http"
+    if key_pair is None and not is_loopback(settings.host):
+        _LOGGER.warning(
+            "secrets and tokens travel in the clear on %s: give --tls-cert and --tls-key, or have a proxy do TLS",
+            settings.host,
+        )
     _recount_quotas(settings)
     addresses = (f"{scheme}://{_address(public)}", f"http://{_address(management)}")
     try:
@@ -218,6 +223,8 @@ def _require_usable(settings: Settings) -> None:
         least = 0 if flag in {"audit-keep-days", "audit-max-mib", "image-mib"} else 1
         if not least <= count <= most:
             raise InputError(f"--{flag} {count}: expected {least} to {most}")
+    if settings.port and settings.port == settings.management_port:
+        raise InputError(f"--port and --management-port are both {settings.port}: give each its own")
     for name, word, known in (
         ("log-level", settings.log_level, LOG_LEVELS),
         ("log-format", settings.log_format, LOG_FORMATS),

@@ -4,7 +4,7 @@ Async, so that a store over the network can wait; the embedded one answers witho
 method says that it writes. Any method may raise `StoreUnavailable`. Stores know no HTTP and read no clock.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -18,19 +18,12 @@ from retinue.model import (
     Event,
     FollowRecord,
     Grant,
-    Meter,
-    Pool,
     Profile,
-    Quota,
-    Rate,
     Secrets,
     Shown_co,
     Slice,
     Stretch,
-    Used,
 )
-
-DAY_SECONDS = 86_400
 
 
 class Verdict(Enum):
@@ -253,87 +246,6 @@ class AuditStore(Protocol):
 
     async def move_audit_anchor(self, anchor: Anchor) -> None:
         """Write it anew, all but the secret. Writes, without holding up the caller's event loop."""
-        ...
-
-
-class Allowance(Struct, frozen=True, gc=False):
-    """What is left of a client's quota in a pool. None: any number.
-
-    Of `limit` calls a day `calls` are left, and of its rows `rows`; in `reset` seconds all are there again. `wait` says
-    in how many seconds the short-term limit has room (0: now).
-    """
-
-    limit: int | None
-    calls: int | None
-    rows: int | None
-    reset: int
-    wait: int = 0
-
-
-class Counted(Struct, frozen=True):
-    """A client's counters as they are counted again: its day, and the calls of the last minute by their second."""
-
-    used: Used
-    answers: Mapping[int, int]
-    tokens: Mapping[int, int]
-
-
-class Ledger(Protocol):
-    """What each client used, counted for all processes of a server together. Waits for other processes at most for
-    the microseconds of their counting; what a killed process counted stays counted.
-
-    A day that begins (UTC) starts from nothing, and never begins twice: with a clock that was put back, counting goes
-    on with the newest day. The short-term limit slides over the seconds before the present one. Counters that are not
-    what was written raise `StoreUnavailable`.
-    """
-
-    def used(self, meter: Meter, second: int) -> Used:
-        """What was used up to now on a second's day."""
-        ...
-
-    def room(self, meter: Meter, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
-        """How many of the wanted rows there is quota for; 0 where there is none for a call.
-
-        Counts nothing; a moment later it may be less.
-        """
-        ...
-
-    def left(self, meter: Meter, second: int, pool: Pool, quota: Quota) -> Allowance:
-        """What is left of a quota, in full."""
-        ...
-
-    def charge(self, meter: Meter, second: int, pool: Pool, rows: int, quota: Quota) -> Allowance | None:
-        """Count one answer and its rows; what is left then. None, and nothing is counted, where it passes a limit."""
-        ...
-
-    def admit(self, meter: Meter, second: int, rate: Rate) -> int:
-        """Count a call for a token, apart from all others: 0, or in how many seconds it is worth trying again.
-
-        What is not admitted is not counted.
-        """
-        ...
-
-
-class Restoring(Protocol):
-    """Counters that can be lost or damaged, and counted again from the audit log."""
-
-    @property
-    def is_recounted(self) -> bool:
-        """Whether all that was counted before they began has been restored."""
-        ...
-
-    def set_recounted(self) -> None:
-        """Note that all that was counted before they began has been restored."""
-        ...
-
-    def damaged(self) -> dict[int, bytes]:
-        """Return the damaged records by the number of their client. A record that is just being written is there too,
-        but not twice with the same bytes.
-        """
-        ...
-
-    def restore(self, meter: Meter, second: int, counted: Counted) -> None:
-        """Count anew what was counted up to a second of its day. Only for a record that no process writes."""
         ...
 
 

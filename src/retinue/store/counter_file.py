@@ -61,6 +61,11 @@ class CounterFile:
         """Whether what was counted before the file was made has been added to it."""
         return bool(self._header()[2])
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether the file has no name any more; it goes on counting, and is gone when it is closed."""
+        return not os.fstat(self._descriptor).st_nlink
+
     def place(self, number: int) -> int:
         """Return where a record begins; the file grows if it ends before that. Raises `StoreUnavailable`."""
         place = number * RECORD_BYTES

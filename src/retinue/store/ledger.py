@@ -12,8 +12,8 @@ from struct import Struct
 
 from retinue.errors import StoreUnavailable
 from retinue.model import Meter, Pool, Quota, Rate, Used
-from retinue.store.base import DAY_SECONDS, Allowance, Counted
 from retinue.store.counter_file import RECORD_BYTES, CounterFile
+from retinue.store.quota_counters import DAY_SECONDS, Allowance, Counted
 
 _BUCKETS = 60  # one for each second; no short-term limit looks back further
 # The head of a record: the client's creation, the day, its list calls, list rows and other calls; then of the window
@@ -96,7 +96,7 @@ class FileLedger:
         try:
             since, day, calls, all_rows, others, newest, seconds, total, current = self._at(meter, second)
             if not since:
-                self._clear(place)
+                self._clear(place, meter, day)
             rate = quota.rate
             if rate is not None:
                 if newest != second or seconds != rate.seconds:
@@ -131,8 +131,7 @@ class FileLedger:
         with self._file.locked():
             since, day, *_ = self._at(meter, second)
             if not since:
-                self._clear(place)
-                self._file.write(place, _HEAD.pack(meter.since, day, 0, 0, 0, 0, 0, 0, 0))
+                self._clear(place, meter, day)
             newest, *counts = _TOKENS.unpack_from(self._part(place, _TOKENS_AT, _TOKENS.size))
             counts, newest = _moved(counts, newest, second)
             wait = _wait(counts, newest, rate)
@@ -146,6 +145,11 @@ class FileLedger:
         """Whether what was counted before the file was made has been restored."""
         return self._file.is_recounted
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether the file was removed while it is open."""
+        return self._file.is_removed
+
     def set_recounted(self) -> None:
         """Note that all that was counted before the file was made has been restored."""
         self._file.set_recounted()
@@ -157,7 +161,7 @@ class FileLedger:
         return self._file.damaged()
 
     def restore(self, meter: Meter, second: int, counted: Counted) -> None:
-        """Count anew what was counted up to a second of its day. Only for a record that no process writes."""
+        """Set a record to what was counted up to a second of its day. Only for a record that no process writes."""
         place = self._file.place(meter.id)
         answers, tokens = (_by_remainder(calls, second) for calls in (counted.answers, counted.tokens))
         self._file.write(place + _TOKENS_AT, _TOKENS.pack(second, *tokens))
@@ -199,10 +203,11 @@ class FileLedger:
             "a server counts them again from its audit log"
         )
 
-    def _clear(self, place: int) -> None:
-        """Empty the windows. The head comes after them: killed in between, they are of no client yet."""
+    def _clear(self, place: int, meter: Meter, day: int) -> None:
+        """Begin a client's record. The head comes last: killed before it, the record is still another client's."""
         self._file.write(place + _ANSWERS_AT, bytes(_WINDOW.size))
         self._file.write(place + _TOKENS_AT, bytes(_TOKENS.size))
+        self._file.write(place, _HEAD.pack(meter.since, day, 0, 0, 0, 0, 0, 0, 0))
 
     def _counts(self, place: int, newest: int, current: int) -> list[int]:
         """Return the calls in each second of the window of answers, by its remainder."""

@@ -35,7 +35,7 @@ _LOGGER = logging.getLogger("retinue.web")
 
 
 class Callbacks(Struct, frozen=True):
-    """What admission needs to know of a server.
+    """The parts of a server that admission needs.
 
     `requests` counts the answered ones; `tls` gives the context for new connections, None without TLS.
     """
@@ -70,7 +70,7 @@ class Admission:
         self._callbacks = callbacks
         self._refusals = Refusals(self._loop, callbacks.refuse, self._limits.linger_seconds)
         self._spare = SpareDescriptor()
-        self._started_at = elapsed()  # nobody is refused for waiting until a server is there
+        self._started_at = elapsed()  # waiting before a server is there is no reason to refuse
         listener.setblocking(False)
         self._listener = listener
         self._watch()
@@ -156,7 +156,7 @@ class Admission:
             self._pause(_FAILURE_PAUSE_SECONDS)
             return None
         connection.setblocking(False)
-        return connection, (address[0], address[1])
+        return connection, _client_of(address)
 
     def _survive_exhaustion(self, now: float) -> None:
         """Free descriptors, or refuse a connection with the spare one."""
@@ -167,7 +167,7 @@ class Admission:
         with self._spare.lent(), contextlib.suppress(OSError):
             connection, address = self._listener.accept()
             connection.setblocking(False)
-            self._refusals.take_once(connection, (address[0], address[1]))
+            self._refusals.take_once(connection, _client_of(address))
 
     # --- places -----------------------------------------------------------------------------------------------------
 
@@ -265,3 +265,8 @@ class Admission:
 def _shut_down(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):  # the client was quicker
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def _client_of(address: Any) -> Address:
+    """Return host and port of the other end; None on a Unix socket, where it has neither."""
+    return (address[0], address[1]) if isinstance(address, tuple) else None

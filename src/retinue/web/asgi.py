@@ -15,7 +15,7 @@ from retinue import errors, wire
 from retinue.access.audit import Auditor, Entry, Outcome
 from retinue.clock import Clock
 from retinue.requests import MAX_BODY_BYTES
-from retinue.store.base import Allowance
+from retinue.store.quota_counters import Allowance
 from retinue.web import heads
 from retinue.web.paths import PathWords
 from retinue.web.peers import NO_PROXIES, Peers

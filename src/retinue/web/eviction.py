@@ -15,7 +15,7 @@ BATCH = 16  # a sixteenth of the places at once, since finding them means lookin
 
 
 class Awaited(IntEnum):
-    """What the server waits for on a connection, in the order of eviction."""
+    """The thing that the server waits for on a connection, in the order of eviction."""
 
     FIRST_REQUEST = 0
     NEXT_REQUEST = 1

@@ -24,7 +24,7 @@ class Hosts:
     def has(self, host: bytes) -> bool:
         """Return whether a Host header names the listener. Without one it does: every browser sends it."""
         name = _PORT.sub("", host.decode("latin-1").lower())
-        return not host or name.removesuffix(".") in self._names or _is_loopback(name)
+        return not host or name.removesuffix(".") in self._names or is_loopback(name)
 
 
 def host_names(text: str) -> tuple[str, ...]:
@@ -36,7 +36,10 @@ def host_names(text: str) -> tuple[str, ...]:
     return names
 
 
-def _is_loopback(name: str) -> bool:
+def is_loopback(name: str) -> bool:
+    """Return whether a host name or address leads to this machine alone."""
+    if name == _LOCAL:
+        return True
     try:
         address = ip_address(name.removeprefix("[").removesuffix("]"))
     except ValueError:

@@ -17,7 +17,8 @@ from retinue.access.audit import Auditor, Record
 from retinue.clock import Clock
 from retinue.following import stretch_of
 from retinue.model import RESEARCH_SCOPE, Direction, Pool
-from retinue.store.base import Allowance, HotGraph
+from retinue.store.base import HotGraph
+from retinue.store.quota_counters import Allowance
 from retinue.web.asgi import LogIds
 from retinue.web.peers import Peers
 from retinue.web.replies import Headers

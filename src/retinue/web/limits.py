@@ -10,7 +10,7 @@ MAX_HEAD_BYTES = 32 * 1024
 
 
 class Limits(Struct, frozen=True):
-    """What one listener accepts, in bytes, seconds and connections.
+    """The bounds of one listener, in bytes, seconds and connections.
 
     `head_bytes`: the request line and headers; also the bytes between chunks and behind the last one.
     `read_seconds`: for a request, from its first byte to its last; for a connection, to send the first byte.

@@ -1,4 +1,4 @@
-"""What stands in front of the management API: every request gets an answer, whatever happens, and has its record.
+"""The front of the management API: every request gets an answer, whatever happens, and has its record.
 
 Only requests that read and are answered have none: monitoring asks them all day. While the audit log cannot be written
 there are no records, and nothing is done that would need one.

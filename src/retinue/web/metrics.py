@@ -19,7 +19,7 @@ _QUOTA_CODES = ("daily_quota_limit_exceeded", "rate_limit_exceeded")
 
 
 class Measures(Struct, frozen=True):
-    """What is measured for a scrape: bytes of each file of the store, how far behind events were, the audit log's
+    """The measures of a scrape: bytes of each file of the store, how far behind events were, the audit log's
     records, room and refusals that were summed up, and by how much the clock is ahead of what can be confirmed.
     """
 

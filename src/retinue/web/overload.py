@@ -43,7 +43,7 @@ def is_crowded(listener: socket.socket) -> bool:
 
 
 def _tcp_info(connection: socket.socket) -> tuple[int, int, int]:
-    if _TCP_INFO is None:
+    if _TCP_INFO is None or connection.family == socket.AF_UNIX:
         return 0, 0, 0
     waiting, places, milliseconds = _FIELDS.unpack(connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _FIELDS.size))
     return waiting, places, milliseconds

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.model import Client, ClientChange, Grant, Secrets
-from retinue.store.base import DAY_SECONDS, Anchor
+from retinue.store.base import Anchor
 from retinue.store.cassandra.session import Session, Statement
 from retinue.store.client_rows import (
     CLIENT_COLUMNS,
@@ -27,6 +27,7 @@ from retinue.store.client_rows import (
     secrets_of,
     values_of,
 )
+from retinue.store.quota_counters import DAY_SECONDS
 
 _HOUR_SECONDS = 3600
 _AUDIT_SECRET_BYTES = 32

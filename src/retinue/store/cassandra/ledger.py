@@ -9,10 +9,10 @@ The short-term limit and the one of calls for tokens count each machine by itsel
 """
 
 from retinue.model import Meter, Pool, Quota, Rate, Used
-from retinue.store.base import Allowance, Counted
 from retinue.store.cassandra.session import Row, Session
 from retinue.store.cassandra.share import NOTHING, Amounts, Share, amounts_of, asked_of, is_limited, share_of, total
 from retinue.store.ledger import FileLedger
+from retinue.store.quota_counters import Allowance, Counted
 
 _GRANTED = "SELECT granted FROM quota WHERE client = ? AND since = ? AND day = ?"
 _GRANT = "UPDATE quota SET granted = ? WHERE client = ? AND since = ? AND day = ? IF granted = ?"
@@ -69,6 +69,11 @@ class LeasedLedger:
         """Whether all that was counted here before the file was made has been restored."""
         return self._file.is_recounted
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether the file was removed while it is open."""
+        return self._file.is_removed
+
     def set_recounted(self) -> None:
         """Note that all that was counted here before the file was made has been restored."""
         self._file.set_recounted()
@@ -78,7 +83,7 @@ class LeasedLedger:
         return self._file.damaged()
 
     def restore(self, meter: Meter, second: int, counted: Counted) -> None:
-        """Count anew what was counted here up to a second of its day."""
+        """Set a record to what was counted here up to a second of its day."""
         self._file.restore(meter, second, counted)
 
     def settle(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from retinue.model import Meter, Pool, Quota, Rate, Used
-from retinue.store.base import Allowance
+from retinue.store.quota_counters import Allowance
 
 Amounts = tuple[int, int, int]
 

@@ -24,6 +24,8 @@ def back_up(graph: Path, target: Path, on_progress: OnProgress) -> None:
     `on_progress` gets pages copied and pages in all. The copy of the graph comes last: where it is, the copy is
     whole. Raises `InputError` where something is at the target already.
     """
+    if target.is_dir():
+        raise InputError(f"{target}: is a folder; name a file in it, such as {target / graph.name}")
     copies = ((access_path(graph), access_path(target), ACCESS), (graph, target, GRAPH))
     for _, copy, _ in copies:
         if copy.exists():
@@ -60,7 +62,7 @@ def _copy_into(unfinished: Path, original: apsw.Connection, on_progress: OnProgr
     os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, files.FILE_MODE))
     with (
         closing(apsw.Connection(str(unfinished))) as new,
-        files.one_state(original),  # otherwise each write of others would begin the backup anew
+        files.one_state(original),  # otherwise each write of others would restart the backup
     ):
         original.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # from here on that state
         with new.backup("main", original, "main") as backup:

@@ -5,7 +5,6 @@ single values in `check_values.py`, and tables in `layout.py`.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -40,8 +39,7 @@ class SqliteChecker:
         self._graph_path = graph
         self._access_path = access
         self._graph = files.open_for_reading(graph, files.GRAPH)
-        # Its mode is a finding among others, and must not hide them.
-        self._access = files.open_for_reading(access, replace(files.ACCESS, is_secret=False))
+        self._access = files.open_for_check(access, files.ACCESS)
 
     async def problems(self) -> AsyncIterator[str]:
         """Every broken invariant as a sentence; damage that stops the reading is the last one of its kind."""
@@ -52,7 +50,7 @@ class SqliteChecker:
                         yield f"{path}: ... and more of this kind"
                         break
                     yield f"{path}: {problem}"
-            except Exception as error:  # noqa: BLE001 - nobody knows what our own code makes of damage
+            except Exception as error:  # noqa: BLE001 - our own code may fail in any way on damage
                 yield f"{path}: cannot be checked: {_shown(error)}"
 
     async def facts(self) -> dict[str, int]:

@@ -54,7 +54,7 @@ UNREADABLE = (apsw.Error, StoreUnavailable, *CONTRADICTIONS)
 
 
 class Rows(Protocol):
-    """What a statement gives: rows as tuples, whose types `RowTypes` has checked."""
+    """The result of a statement: rows as tuples, whose types `RowTypes` has checked."""
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]: ...
 
@@ -148,6 +148,11 @@ def kept_open(graph_path: Path) -> Iterator[None]:
 def open_for_reading(path: Path, kind: Kind) -> apsw.Connection:
     """A connection that cannot write."""
     return _open(path, kind, apsw.SQLITE_OPEN_READONLY, f"PRAGMA cache_size = -{CACHE_KIB}")
+
+
+def open_for_check(path: Path, kind: Kind) -> apsw.Connection:
+    """A connection that cannot write, also to a file that others may use: `check` tells that beside all else."""
+    return _open(path, replace(kind, is_secret=False), apsw.SQLITE_OPEN_READONLY)
 
 
 def open_for_writing(path: Path, kind: Kind) -> apsw.Connection:
