@@ -101,7 +101,8 @@ def certificate(tmp_path: Path) -> dict[str, Any]:
 
 def answer(connection: socket.socket, sent: bytes = b"") -> tuple[int, dict[str, str], Any]:
     """Send; status, headers and JSON of the answer."""
-    connection.sendall(sent)
+    if sent:
+        connection.sendall(sent)
     received = b""
     while b"\r\n\r\n" not in received:
         data = connection.recv(65_536)

@@ -47,7 +47,11 @@ def sweep(target: Path | None = None) -> Swept:
     """Remove the folders in `TMPDIR`, or those beside `target` for it, whose processes have ended."""
     parent, prefix = _place(target)
     swept = Swept([], [])
-    for path in sorted(parent.iterdir()):
+    try:
+        paths = sorted(parent.iterdir())
+    except PermissionError:  # one may make files in a folder without being allowed to read it
+        return swept
+    for path in paths:
         is_one = path.name.startswith(prefix) and _RANDOM.fullmatch(path.name, len(prefix))
         if is_one and _is_removable(path):
             (swept.remaining if path.exists() else swept.removed).append(path)

@@ -8,8 +8,9 @@ import fcntl
 import mmap
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from struct import Struct
 from zlib import crc32
 
@@ -46,8 +47,10 @@ class CounterFile:
         self.alone = False
         self._parts = parts
         try:
+            if creates and not path.exists():
+                _make(path, parts)
             # A link is not followed: it may lead to a file that was never meant for this.
-            self._descriptor = open_regular(path, os.O_RDWR | (os.O_CREAT if creates else 0), FILE_MODE)
+            self._descriptor = open_regular(path, os.O_RDWR, FILE_MODE)
         except OSError as error:
             raise StoreError(f"{path}: the counters of quotas cannot be kept here: {error.strerror}") from error
         try:
@@ -78,8 +81,8 @@ class CounterFile:
         return place
 
     def has(self, number: int) -> bool:
-        """Return whether the file has grown to a record."""
-        return (number + 1) * RECORD_BYTES <= os.fstat(self._descriptor).st_size
+        """Return whether the file has grown to a record, wholly: growing may have failed on the way."""
+        return number < self._header()[1]
 
     def read(self, place: int, size: int) -> bytes | None:
         """Return the part at a place, and its checksum behind it; None if it is not what was written."""
@@ -158,15 +161,14 @@ class CounterFile:
         if creates and not os.fstat(self._descriptor).st_size:
             with self.locked():
                 if not os.fstat(self._descriptor).st_size:
-                    self._grow(0, FIRST_RECORDS, is_recounted=0)
-            sync(self.path.parent)
+                    _grow(self._descriptor, self._parts, range(FIRST_RECORDS), is_recounted=0)
         magic, records, _ = self._header()
         if magic != MAGIC:
             raise StoreError(
                 f"{self.path}: holds no counters of quotas, or is damaged; remove it while no server runs, "
                 "and the next one counts today's calls again from the audit log"
             )
-        if not self.has(records - 1):  # it was cut: what is missing comes back as zeros, which are damage
+        if os.fstat(self._descriptor).st_size < records * RECORD_BYTES:  # it was cut: what is missing comes back as zeros, which are damage
             os.posix_fallocate(self._descriptor, 0, records * RECORD_BYTES)
 
     def _header(self) -> tuple[bytes, int, int]:
@@ -178,17 +180,6 @@ class CounterFile:
         magic, records, is_recounted = _HEADER.unpack(header)
         return magic, records, is_recounted
 
-    def _grow(self, before: int, records: int, *, is_recounted: int) -> None:
-        """Add empty records, and only then count them in the header."""
-        # Room is taken now: writing through a map into a hole that no disk has room for would end the process.
-        os.posix_fallocate(self._descriptor, 0, records * RECORD_BYTES)
-        for number in range(max(1, before), records):
-            for offset, size in self._parts:
-                place = number * RECORD_BYTES + offset
-                os.pwrite(self._descriptor, bytes(size) + _CHECKSUM.pack(crc32(bytes(size), place)), place)
-        header = _HEADER.pack(MAGIC, records, is_recounted)
-        os.pwrite(self._descriptor, header + _CHECKSUM.pack(crc32(header)), 0)
-
     def _make_room(self, records: int) -> None:
         try:
             if self._header()[1] < records:  # a reader of a file that has grown does not wait for the lock
@@ -197,12 +188,41 @@ class CounterFile:
                     if magic != MAGIC:  # growing would make all records anew
                         raise StoreUnavailable(f"{self.path}: is damaged; restart the server")
                     if made < records:
-                        self._grow(made, 2 * records, is_recounted=is_recounted)
+                        _grow(self._descriptor, self._parts, range(made, 2 * records), is_recounted=is_recounted)
             self._map.close()
             self._remap()
         except OSError as error:
             raise StoreUnavailable(f"{self.path}: {error.strerror}") from error
 
     def _remap(self) -> None:
-        self._map = mmap.mmap(self._descriptor, 0)
+        self._map = mmap.mmap(self._descriptor, self._header()[1] * RECORD_BYTES)
         self._last = len(self._map) - RECORD_BYTES
+
+
+def _make(path: Path, parts: tuple[tuple[int, int], ...]) -> None:
+    """Make a new file, whole or not at all; if another process was quicker, its file stays. Raises `OSError`."""
+    unfinished = path.with_name(f"{path.name}.{token_hex(8)}.new")
+    try:
+        descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, FILE_MODE)
+        try:
+            _grow(descriptor, parts, range(FIRST_RECORDS), is_recounted=0)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        with suppress(FileExistsError):
+            os.link(unfinished, path)
+        sync(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _grow(descriptor: int, parts: tuple[tuple[int, int], ...], numbers: range, *, is_recounted: int) -> None:
+    """Add empty records, and only then count them in the header."""
+    # Room is taken now: writing through a map into a hole that no disk has room for would end the process.
+    os.posix_fallocate(descriptor, 0, numbers.stop * RECORD_BYTES)
+    for number in numbers[1:] if numbers.start == 0 else numbers:
+        for offset, size in parts:
+            place = number * RECORD_BYTES + offset
+            os.pwrite(descriptor, bytes(size) + _CHECKSUM.pack(crc32(bytes(size), place)), place)
+    header = _HEADER.pack(MAGIC, numbers.stop, is_recounted)
+    os.pwrite(descriptor, header + _CHECKSUM.pack(crc32(header)), 0)

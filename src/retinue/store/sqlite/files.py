@@ -218,6 +218,8 @@ def translated(place: str = "") -> Iterator[None]:
         yield
     except apsw.Error as error:
         raise StoreUnavailable(f"{place}{error}") from error
+    except UnicodeEncodeError:  # of what was asked for, not of what is stored
+        raise
     except CONTRADICTIONS as error:
         raise StoreUnavailable(f"{place}{_contradiction(error)}") from error
 
