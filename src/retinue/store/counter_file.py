@@ -82,7 +82,7 @@ class CounterFile:
 
     def has(self, number: int) -> bool:
         """Return whether the file has grown to a record, wholly: growing may have failed on the way."""
-        return number < self._header()[1]
+        return number * RECORD_BYTES <= self._last or number < self._header()[1]
 
     def read(self, place: int, size: int) -> bytes | None:
         """Return the part at a place, and its checksum behind it; None if it is not what was written."""
@@ -168,7 +168,9 @@ class CounterFile:
                 f"{self.path}: holds no counters of quotas, or is damaged; remove it while no server runs, "
                 "and the next one counts today's calls again from the audit log"
             )
-        if os.fstat(self._descriptor).st_size < records * RECORD_BYTES:  # it was cut: what is missing comes back as zeros, which are damage
+        if (
+            os.fstat(self._descriptor).st_size < records * RECORD_BYTES
+        ):  # it was cut: what is missing comes back as zeros, which are damage
             os.posix_fallocate(self._descriptor, 0, records * RECORD_BYTES)
 
     def _header(self) -> tuple[bytes, int, int]:
