@@ -168,9 +168,8 @@ class CounterFile:
                 f"{self.path}: holds no counters of quotas, or is damaged; remove it while no server runs, "
                 "and the next one counts today's calls again from the audit log"
             )
-        if (
-            os.fstat(self._descriptor).st_size < records * RECORD_BYTES
-        ):  # it was cut: what is missing comes back as zeros, which are damage
+        # If it was cut, what is missing comes back as zeros, which are damage.
+        if os.fstat(self._descriptor).st_size < records * RECORD_BYTES:
             os.posix_fallocate(self._descriptor, 0, records * RECORD_BYTES)
 
     def _header(self) -> tuple[bytes, int, int]:
