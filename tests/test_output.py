@@ -98,6 +98,7 @@ def site(tmp_path: Path, store_path: Path, collections: Collections) -> dict[str
     store = str(store_path)
     assemble.create_store(store)
     asyncio.run(_fill(store))
+    assemble.open_ledger(store).close()
     csv, events = tmp_path / "follows.csv", tmp_path / "events.jsonl"
     csv.write_text("follower,followee,followed_at\nanna,ben,100\n")
     events.write_text('{"event":"follow","follower":"anna","followee":"carla","at":100}\n')
@@ -163,9 +164,11 @@ def test_closed_output_fails_commands(site: dict[str, Any], words: str) -> None:
 
 
 @pytest.mark.parametrize("output", [">/dev/full", ">&-", "> >(:)", ">&- 2>&-"])
-def test_a_server_starts_without_its_greeting(site: dict[str, Any], output: str) -> None:
+def test_a_server_starts_without_its_greeting(store_path: Path, output: str) -> None:
     """It serves until it is stopped, since what it prints is no result."""
-    command = ["bash", "-c", f'exec "$@" {output}', "-", *command_of(f"{SERVING} --sandbox --faults hostile", site)]
+    assemble.create_store(str(store_path))
+    serving = command_of(f"{SERVING} --sandbox --faults hostile", {"store": store_path})
+    command = ["bash", "-c", f'exec "$@" {output}', "-", *serving]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         waiting_for(lambda: process.poll() is not None or len(children.read_text().split()) >= 2)

@@ -567,6 +567,7 @@ def test_a_server_behind_tls(given: Given, tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    (tmp_path / "server.pem").chmod(0o600)
     tls = ("--tls-cert", tmp_path / "server.pem", "--tls-key", tmp_path / "server.pem")
     script = "import requests; print(requests.get('https://open.tiktokapis.com/v2/').text)"
     with running.running_server(given.server.store, *tls) as server:
