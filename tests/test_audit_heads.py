@@ -144,9 +144,10 @@ def test_the_commands_print_and_take_heads(store_path: Path, tmp_path: Path) -> 
     assert (1, 0) == (head.count("\n"), json.loads(head)["records"])
     kept = tmp_path / "heads.txt"
     kept.write_text(head * 2)
-    for source in (head, kept):
+    for source, count in ((head, 1), (kept, 2)):
         done = retinue("audit", "verify", "--store", store_path, "--head", source)
-        assert (0, "0 records, as they were written\n") == (done.returncode, done.stdout), done
+        told = f"0 records, as they were written; heads compared: {count}\n"
+        assert (0, told) == (done.returncode, done.stdout), done
     command = [sys.executable, "-m", "retinue", "audit", "verify", "--store", str(store_path), "--head", "-"]
     assert 0 == subprocess.run(command, input=head.encode(), capture_output=True, check=False).returncode
     changed = json.dumps({**json.loads(head), "time": 1})

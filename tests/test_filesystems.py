@@ -90,11 +90,9 @@ def test_a_collection_refuses_a_file_system_without_locks(tmp_path: Path) -> Non
 
 def test_commands_that_need_no_lock_work_without_locks(tmp_path: Path, store: Path) -> None:
     """Reading a store, and showing its clients, works on such a file system."""
-    for words in (["following", "anna"], ["client", "create", "--name", "x"], ["check"]):
-        assert 0 == retinue(tmp_path, WITHOUT_LOCKS, *words, "--store", store).returncode
-    done = retinue(tmp_path, WITHOUT_LOCKS, "client", "list", "--store", store)
-
-    assert (2, 1, "cannot be locked" in done.stderr) == (done.returncode, done.stderr.count("\n"), True)
+    for words in (["following", "anna"], ["client", "create", "--name", "x"], ["client", "list"], ["check"]):
+        done = retinue(tmp_path, WITHOUT_LOCKS, *words, "--store", store)
+        assert (0, "") == (done.returncode, done.stderr)
 
 
 def test_folders_that_cannot_be_synced_are_used_all_the_same(tmp_path: Path, store: Path) -> None:

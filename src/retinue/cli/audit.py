@@ -55,7 +55,7 @@ def verify(
         for note in findings.notes:
             print_line(f"note     {note}")
         lost = f"; {findings.lost} are lost" if findings.lost else ""
-        compared = f"; {len(heads)} heads were compared" if heads else ""
+        compared = f"; heads compared: {len(heads)}" if heads else ""
         verdict = "NOT as they were written" if findings.problems else "as they were written"
         print_line(f"{findings.records} records, {verdict}{lost}{compared}")
     if findings.problems:
