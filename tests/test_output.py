@@ -184,7 +184,7 @@ def test_errors_that_cannot_be_shown_change_no_exit_code(site: dict[str, Any], e
         (2, "check --store {folder}/nowhere.db"),
         (1, "following nobody --store {store}"),
         (0, "apply {events} --store {folder}/new.db"),
-        (127, "run no-such-command"),
+        (127, "run --best-effort no-such-command"),
     ):
         done = ended(["bash", "-c", f'"$@" {errors}', "-", *command_of(words, site)])
         assert (code, "") == (done.returncode, done.stderr)

@@ -43,9 +43,9 @@ def announce_confinement(settings: Settings) -> None:
     elif version:
         _LOGGER.info("confinement: memory closed to other processes, no core files; Landlock (ABI %d)", version)
     else:
-        _LOGGER.warning(
+        _LOGGER.info(
             "confinement: memory closed to other processes, no core files; not Landlock, which this system does not"
-            " have or allow: workers may open every file of their user (--no-confinement silences this)"
+            " have or allow: workers may open every file of their user"
         )
 
 
