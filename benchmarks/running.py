@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -96,8 +96,11 @@ class Server:
 
     def processes(self) -> dict[int, str]:
         """Every process of the server with its role: supervisor, worker or keeper."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return {self.pid: "supervisor"} | {int(child): _role(int(child)) for child in children}
+        roles = {self.pid: "supervisor"}
+        for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
+            with suppress(FileNotFoundError):  # it has ended meanwhile
+                roles[int(child)] = _role(int(child))
+        return roles
 
     def cpu_seconds(self) -> float:
         """Processor time that all its processes have used up to now, in user and kernel mode."""

@@ -3,9 +3,10 @@
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pytest
 
@@ -19,7 +20,7 @@ from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.cassandra.ledger import LeasedLedger
 from retinue.store.cassandra.location import parse
 from retinue.store.cassandra.retry import Backoff
-from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.session import Session, TransientFailure
 from retinue.store.cassandra.whole import WholeCassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.ledger import FileLedger
@@ -28,6 +29,8 @@ from service import problems_of
 
 # The limit in seconds of a test on a node of Cassandra, which it may have to fetch and start.
 CLUSTER_SECONDS = 900
+_MAX_TRIES = 100
+_PAUSE_SECONDS = 0.1
 CLUSTER = pytest.param("cluster", marks=pytest.mark.timeout(CLUSTER_SECONDS))
 
 
@@ -116,10 +119,21 @@ class FolderSite:
 
 
 class Lent(Session):
-    """The connections of another session, which whoever borrowed them cannot close."""
+    """The connections of another session, which the borrower cannot close; asked again if a node is overloaded.
+
+    A server refuses a page then with a 503, and the client asks again.
+    """
 
     def __init__(self, session: Session) -> None:
         self.__dict__ = session.__dict__
+
+    async def fetch(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Run one short read."""
+        for _ in range(_MAX_TRIES - 1):
+            with suppress(TransientFailure):
+                return await super().fetch(query, values)
+            await asyncio.sleep(_PAUSE_SECONDS)
+        return await super().fetch(query, values)
 
     def close(self) -> None:
         """The lender does that."""

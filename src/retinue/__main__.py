@@ -18,6 +18,9 @@ def main() -> None:
     output.install()
     try:
         _run()
+    except KeyboardInterrupt:  # before a command has taken over
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
     except ClosedPipe:
         sys.exit(_READER_GONE)
     except RetinueError as error:
