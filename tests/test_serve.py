@@ -181,14 +181,18 @@ def test_a_wish_to_upgrade_is_not_granted_and_loses_nothing(
 
 
 def test_garbage_behind_a_request_does_not_take_its_answer(server: Server, graph: Path) -> None:
-    """The request before it is answered, and nothing after."""
+    """The request before it is answered; the garbage gets a 400, and the connection is closed."""
     created = json.loads(retinue("client", "create", "--store", graph, "--name", "x", "--json").stdout)
     form = f"client_key={created['client_key']}&client_secret={created['client_secret']}&grant_type=client_credentials"
-    sent = f"POST /v2/oauth/token/ HTTP/1.1\r\nContent-Length: {len(form)}\r\n\r\n{form}garbage\r\n\r\n"
+    sent = f"POST /v2/oauth/token/ HTTP/1.1\r\nHost: x\r\nContent-Length: {len(form)}\r\n\r\n{form}garbage\r\n\r\n"
 
-    status, headers, body = exchange(server, sent.encode())
+    with connected(server) as connection:
+        connection.sendall(sent.encode())
+        answers = connection.makefile("rb").read().decode().split("HTTP/1.1 ")[1:]
 
-    assert (200, "close", "Bearer") == (status, headers["connection"], body["token_type"])
+    assert ["200", "400"] == [answer.split()[0] for answer in answers]
+    assert "Bearer" in answers[0]
+    assert "connection: close" in answers[1].lower()
 
 
 def test_busy_clients_lose_no_answer_when_the_server_stops(graph: Path) -> None:
@@ -403,9 +407,8 @@ def test_the_server_says_what_keeps_it_from_starting(graph: Path, tmp_path: Path
     """One clear line for each reason, exit code 2."""
     text = tmp_path / "text.db"
     text.write_text("no database" * 1000)
-    idle, lone = tmp_path / "idle.db", tmp_path / "lone.db"
-    for store in (idle, lone):
-        assemble.create_store(str(store))
+    idle = tmp_path / "idle.db"
+    assemble.create_store(str(idle))
     taken = str(urlsplit(server.base_url).port)
     cases: list[tuple[list[str | Path], str]] = [
         (["--store", idle, "--port", taken], f"--port {taken}: cannot listen on 127.0.0.1:{taken}: Address already"),
@@ -419,10 +422,6 @@ def test_the_server_says_what_keeps_it_from_starting(graph: Path, tmp_path: Path
         (["--store", idle, "--image-mib", "-1"], "--image-mib -1: expected 0 to 1048576"),
         (["--store", graph], f"{graph.with_suffix('.audit')}: another server writes this audit log; one server serves"),
         (["--store", graph, "--audit-folder", tmp_path / "there"], f"{graph}: another server serves this store"),
-        (
-            ["--store", lone, "--audit-folder", tmp_path / "elsewhere"],
-            f"{lone.with_suffix('.quotas')}: another server counts here; one server serves a store",
-        ),
         (["--store", idle, "--audit-file-mib", "0"], "--audit-file-mib 0: expected 1 to"),
         (["--store", idle, "--audit-max-mib", "-1"], "--audit-max-mib -1: expected 0 to"),
         (["--store", idle, "--audit-keep-days", "-1"], "--audit-keep-days -1: expected 0 to"),
@@ -432,12 +431,11 @@ def test_the_server_says_what_keeps_it_from_starting(graph: Path, tmp_path: Path
         (["--store", idle, "--tls-cert", "x.pem"], "--tls-cert and --tls-key: give both or neither"),
         (["--store", idle, "--tls-cert", text, "--tls-key", text], "--tls-cert"),
     ]
-    with running_server(lone):
-        for arguments, words in cases:
-            done = retinue("serve", *arguments)
-            assert 2 == done.returncode, arguments
-            assert words in done.stderr
-            assert 1 == done.stderr.count("\n")
+    for arguments, words in cases:
+        done = retinue("serve", *arguments)
+        assert 2 == done.returncode, arguments
+        assert words in done.stderr
+        assert 1 == done.stderr.count("\n")
 
 
 def test_a_quiet_server_writes_one_line(graph: Path) -> None:

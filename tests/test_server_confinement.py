@@ -239,7 +239,11 @@ def replaced(server: Server, children: list[int]) -> bool:
 @pytest.mark.parametrize(
     ("within", "flags", "words"),
     [
-        (WITHOUT_LANDLOCK, (), "INFO retinue.serving confinement: memory closed to other processes, no core files; not Landlock"),
+        (
+            WITHOUT_LANDLOCK,
+            (),
+            "INFO retinue.serving confinement: memory closed to other processes, no core files; not Landlock",
+        ),
         (WITHOUT_LANDLOCK, ("--no-confinement",), "INFO retinue.serving confinement: switched off"),
         pytest.param((), (), "INFO retinue.serving confinement: memory closed", marks=needs_landlock),
     ],
