@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -221,8 +222,10 @@ def test_clients_are_created_listed_and_revoked(store_path: Path) -> None:
         (client["name"], client["scopes"]) for client in clients
     ]
     assert [False, True] == [client["revoked_at"] is None for client in clients]
-    table = retinue("client", "list", "--store", store_path, COLUMNS="200").stdout
-    assert created["client_key"] in table
+    table = retinue("client", "list", "--store", store_path, COLUMNS="80").stdout
+    (line,) = [line for line in table.splitlines() if created["client_key"] in line]
+    for word in ("One", "revoked", "0 of 20,000", str(datetime.now(UTC).year)):
+        assert word in line
     for path in store_path.parent.iterdir():
         assert created["client_secret"].encode() not in path.read_bytes()
 

@@ -96,7 +96,7 @@ def test_the_other_lines_are_collected(tmp_path: Path) -> None:
     done, asked_for = run(tmp_path, b"p\nan na\nq\n", "--into", str(mirror))
     assert (done.returncode, asked_for, mirror.exists()) == (1, ["p", "q"], False)
     assert "line 2: 'an na' has whitespace" in done.stderr
-    assert "1 of the lines with usernames were left out" in done.stderr
+    assert "lines without a usable username, left out as said above: 1" in done.stderr
     found = tables(tmp_path / "found", "SELECT owner, state FROM {}lists.parquet'")
     assert found == [("p", "complete"), ("q", "complete")]
     assert verified(tmp_path / "found").returncode == 0

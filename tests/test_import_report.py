@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from retinue.cli.import_report import told_apart
+from retinue.cli.import_report import Report, told_apart
 from retinue.ingest.alike import FIRST_ROWS
+from retinue.ingest.rejects import RejectsFile
 from test_cli import imported, list_of, retinue, tally
 
 T = 1_690_000_000
@@ -17,6 +18,17 @@ def csv(path: Path, *rows: str, columns: str = "follower,followee,followed_at") 
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"{columns}\n" + "".join(f"{row}\n" for row in rows))
     return path
+
+
+def test_an_import_that_read_no_file_has_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error alone is shown then; programs get an empty object."""
+    report = Report(RejectsFile(tmp_path / "rejects.jsonl"), None)
+
+    report.show(as_json=False)
+    for_people = capsys.readouterr().out
+    report.show(as_json=True)
+
+    assert ("", "{}\n") == (for_people, capsys.readouterr().out)
 
 
 def test_rejected_rows_are_grouped_by_reason(store_path: Path, tmp_path: Path) -> None:

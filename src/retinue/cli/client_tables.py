@@ -9,9 +9,9 @@ from retinue.model import Rate
 
 
 def print_list(clients: Sequence[Shown]) -> None:
-    """One line for each."""
-    headings = ("name", "contact", "status", "calls today", "rows today", "created")
-    columns = [Column("client key", is_whole=True, min_width=18), *map(Column, headings)]
+    """Print a line for each client; it fits into 80 columns, `client show` has the rest."""
+    columns = [Column("client key", is_whole=True), Column("name"), Column("status")]
+    columns += [Column("calls for lists today", "right"), Column("created", is_whole=True)]
     print_table(columns, map(_row, clients))
 
 
@@ -38,13 +38,8 @@ def print_one(client: Shown) -> None:
 
 
 def _row(client: Shown) -> tuple[str, ...]:
-    used = client.used_today
-    return (
-        *(client.client_key, client.name, client.contact, client.status),
-        f"{used.list_calls:,} of {_limit(client.list_calls)}",
-        f"{used.list_rows:,} of {_limit(client.list_rows)}",
-        _date(client.created_at),
-    )
+    calls = f"{client.used_today.list_calls:,} of {_limit(client.list_calls)}"
+    return (client.client_key, client.name, client.status, calls, _date(client.created_at)[:10])
 
 
 def _limit(count: int | None) -> str:

@@ -162,7 +162,7 @@ def _collect(plan: "Plan", folder: Path, wish: _Wish, access: tuple[str, str, st
         _report(manifest, outcome, pace)
         is_missing = bool(wish.rejected) or not manifest.is_read
         if wish.rejected:
-            warn(f"{wish.rejected:,} of the lines with usernames were left out, as said above")
+            warn(f"lines without a usable username, left out as said above: {wish.rejected:,}")
         if wish.into and is_missing:
             warn(f"--into {wish.into}: is made when everything in {folder} is there")
         if wish.rejected or progress.waiting(plan.wanted) or (wish.into and is_missing):

@@ -27,7 +27,7 @@ def check_place(into: str) -> None:
     for path in (place, *assemble.store_files(into)):
         if os.path.lexists(path):
             raise InputError(
-                f"--into {into}: {path} is there already; a mirror is made new each time, to have its lists' order"
+                f"--into {into}: {path} is there already; remove it or name a new store (a mirror has one collection)"
             )
 
 

@@ -27,10 +27,10 @@ class Report:
     total_seconds: float | None = None
 
     def show(self, *, as_json: bool) -> None:
-        """Print the tallies, for programs or for people."""
+        """Print the tallies, for programs or for people, who get no table if no file was read."""
         if as_json:
             print_json(self._by_file())
-        else:
+        elif self.tallies:
             self._print_table()
 
     def _by_file(self) -> "dict[str, Any]":

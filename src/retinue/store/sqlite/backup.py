@@ -27,9 +27,8 @@ def back_up(graph: Path, target: Path, on_progress: OnProgress) -> None:
     if target.is_dir():
         raise InputError(f"{target}: is a folder; name a file in it, such as {target / graph.name}")
     copies = ((access_path(graph), access_path(target), ACCESS), (graph, target, GRAPH))
-    for _, copy, _ in copies:
-        if copy.exists():
-            raise InputError(f"{copy}: is there already; a backup replaces nothing (remove it if one was interrupted)")
+    if there := [copy for _, copy, _ in copies if copy.exists()]:
+        raise _already_there(*there)
     if not target.parent.is_dir():
         raise InputError(f"{target}: cannot be made: there is no folder {target.parent}")
     with ExitStack() as opened:
@@ -42,6 +41,11 @@ def back_up(graph: Path, target: Path, on_progress: OnProgress) -> None:
             undo.pop_all()  # both are there
 
 
+def _already_there(*copies: Path) -> InputError:
+    files = " and ".join(map(str, copies))
+    return InputError(f"already there: {files}; a backup replaces nothing (remove what an interrupted one left)")
+
+
 def _copy(original: apsw.Connection, copy: Path, on_progress: OnProgress) -> None:
     try:
         with closing(TemporaryFolder(copy)) as folder:
@@ -49,9 +53,7 @@ def _copy(original: apsw.Connection, copy: Path, on_progress: OnProgress) -> Non
             os.link(folder.path / copy.name, copy)
         sync(copy.parent)
     except FileExistsError:
-        raise InputError(
-            f"{copy}: is there already; a backup replaces nothing (remove it if one was interrupted)"
-        ) from None
+        raise _already_there(copy) from None
     except OSError as error:
         raise StoreError(f"{copy}: cannot be made: {error.strerror}") from error
     except apsw.Error as error:
