@@ -200,7 +200,7 @@ def _note(findings: Findings, step: Step, anchor: Anchor) -> None:
     if step.problem:
         findings.problems.append(f"{place}: {step.problem}")
     elif step.is_torn and anchor.is_open:
-        findings.notes.append(f"{place}: the last line is unfinished; the server was killed while writing it")
+        findings.notes.append(f"{place}: the last line is unfinished; the server was killed or its disk was full")
     elif step.is_torn:
         findings.problems.append(f"{place}: the last line is unfinished, though the server was stopped in order")
     else:
