@@ -20,9 +20,9 @@ from msgspec import json
 
 from retinue import assemble
 from retinue.__main__ import main as retinue_main
-from retinue.access.audit import Auditor, Record
-from retinue.access.retention import oldest_removable
-from retinue.access.trail import Keeping, Trail
+from retinue.audit.log import Keeping, Trail
+from retinue.audit.record import Auditor, Record
+from retinue.audit.retention import oldest_removable
 from retinue.errors import RetinueError
 from retinue.model import Direction
 from retinue.web.asgi import Application

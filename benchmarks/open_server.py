@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, cast
 import uvloop
 
 from retinue import assemble
-from retinue.access.audit import Auditor, Entry, Outcome, Record
+from retinue.audit.record import Auditor, Entry, Outcome, Record
 from retinue.clock import SystemClock
 from retinue.model import Grant, Meter, Pool, Quota
 from retinue.serving.worker import GC_THRESHOLDS

@@ -23,9 +23,9 @@ import msgspec
 from graphs import Size, generated
 from process_tree import cpu_seconds, require_cores
 from retinue import assemble, names, requests, wire
-from retinue.access.audit import Auditor, Record
-from retinue.access.tally import Tally
-from retinue.access.trail import Keeping, Trail
+from retinue.audit.log import Keeping, Trail
+from retinue.audit.record import Auditor, Record
+from retinue.audit.request_counters import Tally
 from retinue.clock import SystemClock
 from retinue.following import stretch_of
 from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Direction, Pool, Query, Rate, Stretch

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from frozen_clock import FrozenClock
 from retinue import requests
-from retinue.access.chain import BEGINNING
 from retinue.access.credentials import MAX_TOKEN_BYTES, bearer_token
 from retinue.access.management import ManagementToken
-from retinue.access.verification import Line, follow, verify
+from retinue.audit.hash_chain import BEGINNING
+from retinue.audit.verify import Line, follow, verify
 from retinue.client import answers
 from retinue.client.answers import Answer, Fault
 from retinue.collect import journal

@@ -9,7 +9,7 @@ import httpx
 
 from frozen_clock import FrozenClock
 from retinue import assemble
-from retinue.access.audit import Auditor, Record
+from retinue.audit.record import Auditor, Record
 from retinue.model import AccountRecord, ClientChange, Event, FollowRecord, Visibility
 from retinue.store.base import Decision, GraphReader, Verdict
 from retinue.store.sqlite.graph import SqliteGraph

@@ -48,24 +48,26 @@ MAY_IMPORT = {
     "store.rules": WORDS | {"history", "store.base", "store.bulk"},
     "store.sqlite": WORDS
     | {"history", "store.base", "store.bulk", "store.client_rows", "store.profiles", "store.rules", "store.whole"},
-    "access": WORDS | {"store.base", "store.quota_counters", "locks"},
+    "access": WORDS | {"store.base", "store.quota_counters"},
+    "audit": WORDS | {"store.base", "store.quota_counters", "locks"},
     "following": WORDS | {"store.base"},
     "ingest": WORDS | {"store.base", "store.bulk"},
     "export": WORDS | {"store.whole"},
     "client": {"errors", "clock", "names", "printable"},
     "collect": {"errors", "names", "clock", "durable", "locks", "client", "export"},
     "web": WORDS
-    | {"wire", "requests", "faults", "store.base", "store.quota_counters", "following", "access", "ingest", "key_pair"},
+    | {"wire", "requests", "faults", "store.base", "store.quota_counters", "following", "access", "audit"}
+    | {"ingest", "key_pair"},
     "assemble": WORDS
     | {"wire", "store.base", "store.bulk", "store.opened", "store.ledger", "store.sqlite", "store.cassandra"}
-    | {"store.quota_counters", "access", "faults", "following", "web"},
-    "local": WORDS | {"faults", "store.base", "access", "assemble", "ingest", "web"},
+    | {"store.quota_counters", "access", "audit", "faults", "following", "web"},
+    "local": WORDS | {"faults", "store.base", "access", "audit", "assemble", "ingest", "web"},
     "pytest_plugin": {"local", "sample"},
     "serving": WORDS
-    | {"faults", "store.base", "store.opened", "store.ledger", "access", "ingest", "assemble", "web", "locks"}
-    | {"key_pair", "landlock", "prctl", "streams"},
+    | {"faults", "store.base", "store.opened", "store.ledger", "access", "audit", "ingest", "assemble", "web"}
+    | {"locks", "key_pair", "landlock", "prctl", "streams"},
     "cli": WORDS
-    | {"store.base", "access", "ingest", "following", "web", "assemble", "serving"}
+    | {"store.base", "access", "audit", "ingest", "following", "web", "assemble", "serving"}
     | {"export", "faults", "sample", "sample_files", "client", "collect", "redirect", "streams"},
     "redirect": WORDS | {"faults", "requests", "landlock", "prctl", "locks", "redirect.expected", "redirect.sandbox"},
     "redirect.expected": WORDS | {"assemble", "following", "redirect"},

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from frozen_clock import FrozenClock
-from retinue.access.audit import Record, name_hmac
-from retinue.access.chain import BEGINNING, BrokenChain, Link, line_of, next_link
-from retinue.access.retention import oldest_removable
-from retinue.access.trail import Keeping, Trail, without_oldest
-from retinue.access.verification import Findings, files_of, records_of, verify
+from retinue.audit.hash_chain import BEGINNING, BrokenChain, Link, line_of, next_link
+from retinue.audit.log import Keeping, Trail, without_oldest
+from retinue.audit.record import Record, name_hmac
+from retinue.audit.retention import oldest_removable
+from retinue.audit.verify import Findings, files_of, records_of, verify
 from retinue.errors import StoreError
 from retinue.model import ErasureEvent, Visibility
 from retinue.store.base import Anchor

@@ -11,15 +11,15 @@ import pytest
 from frozen_clock import FrozenClock
 from io_faults import Fault, failing
 from retinue import assemble
-from retinue.access.audit import Record
-from retinue.access.record_counters import RecordCounters, open_counters
-from retinue.access.space import Room
-from retinue.access.tally import Tally
-from retinue.access.trail import Keeping, Trail, lock_of
-from retinue.access.verification import Findings, verify
+from retinue.audit.channel import Batch
+from retinue.audit.log import Keeping, Trail, lock_of
+from retinue.audit.record import Record
+from retinue.audit.record_counters import RecordCounters, open_counters
+from retinue.audit.request_counters import Tally
+from retinue.audit.space import Room
+from retinue.audit.verify import Findings, verify
+from retinue.audit.writer import AuditKeeping
 from retinue.errors import StoreError, StoreUnavailable
-from retinue.serving.audit_keeping import AuditKeeping
-from retinue.serving.audit_socket import Batch
 from test_audit import record
 from test_lost_records import closing_descriptor
 

@@ -11,11 +11,11 @@ import pytest
 from msgspec.structs import replace
 
 from retinue import assemble
-from retinue.access.audit import Record, Removed
-from retinue.access.chain import BEGINNING, Link, next_link
-from retinue.access.heads import Head, heads_in, signed_head
-from retinue.access.trail import Trail, without_oldest
-from retinue.access.verification import files_of, verify
+from retinue.audit.hash_chain import BEGINNING, Link, next_link
+from retinue.audit.log import Trail, without_oldest
+from retinue.audit.record import Record, Removed
+from retinue.audit.signed_heads import Head, heads_in, signed_head
+from retinue.audit.verify import files_of, verify
 from retinue.errors import InputError
 from retinue.store.base import Anchor
 from test_audit import BIG, SECRET, new_anchor, record, written

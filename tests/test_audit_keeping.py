@@ -11,21 +11,21 @@ import pytest
 
 from frozen_clock import FrozenClock
 from retinue import assemble
-from retinue.access.audit import Record
 from retinue.access.clients import digest_of
-from retinue.access.record_counters import RecordCounters, WorkerCounter, open_counters
-from retinue.access.refusals import BURST, WINDOW_SECONDS
-from retinue.access.retention import time_without_jumps
-from retinue.access.space import DISK_BYTES_THAT_COUNT, Room, Space
-from retinue.access.tally import Tally
-from retinue.access.trail import Keeping, Trail
-from retinue.access.trusted_time import TimeFiles, TrustedTime, confirm_clock
-from retinue.access.usage import usage_of
-from retinue.access.verification import Findings, files_of, records_of, verify
+from retinue.audit.channel import Batch
+from retinue.audit.log import Keeping, Trail
+from retinue.audit.record import Record
+from retinue.audit.record_counters import RecordCounters, WorkerCounter, open_counters
+from retinue.audit.refusals import BURST, WINDOW_SECONDS
+from retinue.audit.request_counters import Tally
+from retinue.audit.retaining import Retention
+from retinue.audit.retention import time_without_jumps
+from retinue.audit.space import DISK_BYTES_THAT_COUNT, Room, Space
+from retinue.audit.trusted_time import TimeFiles, TrustedTime, confirm_clock
+from retinue.audit.usage import usage_of
+from retinue.audit.verify import Findings, files_of, records_of, verify
+from retinue.audit.writer import AuditKeeping
 from retinue.model import TOKEN_SECONDS, Client
-from retinue.serving.audit_keeping import AuditKeeping
-from retinue.serving.audit_socket import Batch
-from retinue.serving.retaining import Retention
 from retinue.store.base import Anchor
 from test_cli import retinue
 

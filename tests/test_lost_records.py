@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retinue.access.chain import BEGINNING, BrokenChain, line_of, link_in, next_link
-from retinue.access.record_counters import Made, RecordCounters, open_counters, read_made
+from retinue.audit.hash_chain import BEGINNING, BrokenChain, line_of, link_in, next_link
+from retinue.audit.record_counters import Made, RecordCounters, open_counters, read_made
 from retinue.errors import StoreError
 from running import STOP_SECONDS, Client, Server, Session, command_of, running_server
 from test_audit import SECRET, record

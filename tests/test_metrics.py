@@ -7,9 +7,9 @@ import pytest
 from msgspec.structs import replace
 
 from frozen_clock import TickingClock
-from retinue.access.audit import Record
-from retinue.access.space import Space
-from retinue.access.tally import Tally
+from retinue.audit.record import Record
+from retinue.audit.request_counters import Tally
+from retinue.audit.space import Space
 from retinue.web.metrics import Measures, metrics_page
 from service import Service
 from test_hot_way import PLAIN, whole

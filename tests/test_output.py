@@ -17,7 +17,7 @@ import typer
 
 from frozen_clock import FrozenClock
 from retinue import assemble
-from retinue.access.trail import Trail
+from retinue.audit.log import Trail
 from retinue.cli.main import app
 from retinue.model import ClientChange, FollowRecord
 from scripted_service import Said, page, scripted

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frozen_clock import FrozenClock
-from retinue.access.audit import Auditor
+from retinue.audit.record import Auditor
 from retinue.errors import InputError
 from retinue.web.asgi import Answer, Application, LogIds, Request, Route
 from retinue.web.peers import Address, Peers, trusted_networks

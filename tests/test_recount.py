@@ -16,11 +16,11 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
-from retinue.access.audit import Record
-from retinue.access.chain import line_of
 from retinue.access.quotas import TOKEN_RATE
-from retinue.access.recount import DaysAhead, Recount
-from retinue.access.trail import Keeping, Trail
+from retinue.audit.hash_chain import line_of
+from retinue.audit.log import Keeping, Trail
+from retinue.audit.record import Record
+from retinue.audit.recount import DaysAhead, Recount
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.model import Client, Meter, Pool, Quota, Rate, Used
 from retinue.store.base import Anchor

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frozen_clock import FrozenClock
-from retinue.access.audit import Record
-from retinue.access.refusals import BURST, MAX_ADDRESSES, WINDOW_SECONDS, RefusalSums, Summary
+from retinue.audit.record import Record
+from retinue.audit.refusals import BURST, MAX_ADDRESSES, WINDOW_SECONDS, RefusalSums, Summary
 
 CODES = {200: "ok", 400: "invalid_params", 401: "access_token_invalid", 429: "rate_limit_exceeded", 503: "busy"}
 decode = msgspec.json.Decoder(Record).decode

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from retinue.access.management import management_token
-from retinue.access.record_counters import open_counters, read_made
-from retinue.access.trusted_time import TimeFiles, time_reached
+from retinue.audit.record_counters import open_counters, read_made
+from retinue.audit.trusted_time import TimeFiles, time_reached
 from retinue.errors import InputError, StoreError
 from retinue.regular import open_regular
 from retinue.store.ledger import FileLedger

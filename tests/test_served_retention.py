@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from frozen_clock import FrozenClock
-from retinue.access.refusals import BURST
-from retinue.access.verification import files_of
+from retinue.audit.refusals import BURST
+from retinue.audit.verify import files_of
 from running import Client, running_server
 from test_audit_keeping import House
 from test_cli import retinue

@@ -15,10 +15,10 @@ from typing import Any
 from msgspec import Struct
 
 from retinue import wire
-from retinue.access.audit import Auditor
 from retinue.access.clients import Clients
 from retinue.access.credentials import Credentials
 from retinue.access.quotas import Quotas
+from retinue.audit.record import Auditor
 from retinue.clock import Clock
 from retinue.errors import InputError
 from retinue.faults import Fates, SharedFaults

@@ -16,7 +16,7 @@ from socket import socket
 from typing import Any, TypeVar
 
 from retinue import assemble
-from retinue.access.audit import Auditor, Record
+from retinue.audit.record import Auditor, Record
 from retinue.clock import VirtualClock, new_event_loop
 from retinue.errors import InputError
 from retinue.faults import SHARED_BYTES, Faults, SharedFaults

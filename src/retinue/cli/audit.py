@@ -16,9 +16,9 @@ from retinue.settings import default_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from retinue.access.heads import Head
-    from retinue.access.usage import Usage
-    from retinue.access.verification import Findings
+    from retinue.audit.signed_heads import Head
+    from retinue.audit.usage import Usage
+    from retinue.audit.verify import Findings
     from retinue.store.base import Anchor
 
 app = group(help="Read the audit log and verify it.")
@@ -71,8 +71,8 @@ def show(
     audit_folder: Folder = default_of("audit_folder"),
 ) -> None:
     """Print what is remembered of one request, as JSON; of a refusal that was summed up, the sums of its second."""
-    from retinue.access.refusals import may_hold
-    from retinue.access.verification import records_of
+    from retinue.audit.refusals import may_hold
+    from retinue.audit.verify import records_of
     from retinue.errors import InputError
 
     folder = _existing(store, audit_folder)
@@ -93,8 +93,8 @@ def show(
 @app.command()
 def head(store: Store = default_of("store")) -> None:
     """Print a signed head of the log, in one line to be kept elsewhere: `retinue audit verify --head` takes it."""
-    from retinue.access.chain import Link
-    from retinue.access.heads import signed_head
+    from retinue.audit.hash_chain import Link
+    from retinue.audit.signed_heads import signed_head
     from retinue.clock import SystemClock
 
     anchor = _anchor(store)
@@ -104,7 +104,7 @@ def head(store: Store = default_of("store")) -> None:
 @app.command("confirm-clock")
 def confirm_clock(store: Store = default_of("store"), audit_folder: Folder = default_of("audit_folder")) -> None:
     """Confirm that this machine's clock is right, after a long stop or a jump: then old files and tokens go again."""
-    from retinue.access import trusted_time
+    from retinue.audit import trusted_time
     from retinue.clock import SystemClock
     from retinue.errors import InputError
 
@@ -127,8 +127,8 @@ def usage(
 
     Exit code 1 if the log is not as it was written.
     """
-    from retinue.access.usage import usage_of
-    from retinue.access.verification import lost_between, missing_at_end, records_of
+    from retinue.audit.usage import usage_of
+    from retinue.audit.verify import lost_between, missing_at_end, records_of
     from retinue.clock import SystemClock
 
     folder, anchor = _existing(store, audit_folder), _anchor(store)
@@ -159,7 +159,7 @@ def _findings(store: str, folder: Path, heads: "Sequence[Head]") -> "Findings":
     import asyncio
 
     from retinue import assemble
-    from retinue.access.verification import verify as verify_log
+    from retinue.audit.verify import verify as verify_log
 
     async def main() -> "Findings":
         with closing(assemble.open_access(store)) as access:
@@ -177,7 +177,7 @@ def _findings(store: str, folder: Path, heads: "Sequence[Head]") -> "Findings":
 
 def _heads_in(source: str) -> "list[Head]":
     """The heads that a flag gives: itself, or the content of a file."""
-    from retinue.access.heads import heads_in
+    from retinue.audit.signed_heads import heads_in
     from retinue.errors import InputError
 
     if not source:  # such as from a command in a script that failed: nothing would be compared

@@ -9,23 +9,23 @@ from contextlib import closing
 from typing import Protocol
 
 from retinue import assemble
-from retinue.access.audit import Auditor
 from retinue.access.quotas import Quotas
-from retinue.access.recount import DaysAhead, Recount
-from retinue.access.retention import time_without_jumps
-from retinue.access.space import Room
-from retinue.access.tally import Tally
-from retinue.access.trail import Keeping, Trail
-from retinue.access.trusted_time import TimeFiles, TrustedTime
+from retinue.audit.channel import SocketInbox
+from retinue.audit.log import Keeping, Trail
+from retinue.audit.record import Auditor
+from retinue.audit.recount import DaysAhead, Recount
+from retinue.audit.request_counters import Tally
+from retinue.audit.retaining import Retention
+from retinue.audit.retention import time_without_jumps
+from retinue.audit.space import Room
+from retinue.audit.trusted_time import TimeFiles, TrustedTime
+from retinue.audit.writer import ANCHOR_SECONDS, AuditKeeping
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.faults import SharedFaults
 from retinue.ingest.live import Outcome, apply_body
-from retinue.serving.audit_keeping import ANCHOR_SECONDS, AuditKeeping
-from retinue.serving.audit_socket import SocketInbox
 from retinue.serving.child import live, serve_until_stopped
 from retinue.serving.graph_thread import GraphThread
-from retinue.serving.retaining import Retention
 from retinue.serving.station import Station
 from retinue.serving.token import token_of
 from retinue.settings import Settings

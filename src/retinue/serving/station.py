@@ -6,7 +6,7 @@ import socket
 
 from msgspec import Struct
 
-from retinue.access.record_counters import RecordCounters
+from retinue.audit.record_counters import RecordCounters
 from retinue.clock import Clock, SystemClock, VirtualClock
 from retinue.faults import SHARED_BYTES, Faults, SharedFaults
 from retinue.key_pair import KeyPair

@@ -19,18 +19,18 @@ from pathlib import Path
 from msgspec import json, structs
 
 from retinue import assemble
-from retinue.access.record_counters import MAX_WORKERS, RecordCounters, open_counters
-from retinue.access.recount import Recount
-from retinue.access.trail import lock_of
-from retinue.access.trusted_time import TimeFiles, time_reached
-from retinue.access.verification import files_of
+from retinue.audit.channel import audit_sockets
+from retinue.audit.log import lock_of
+from retinue.audit.record_counters import MAX_WORKERS, RecordCounters, open_counters
+from retinue.audit.recount import Recount
+from retinue.audit.trusted_time import TimeFiles, time_reached
+from retinue.audit.verify import files_of
 from retinue.clock import SystemClock
 from retinue.errors import InputError, UncleanStop
 from retinue.faults import Faults, parsed
 from retinue.key_pair import KeyPair, read_key_pair
 from retinue.locks import open_locked
 from retinue.serving import logs
-from retinue.serving.audit_socket import audit_sockets
 from retinue.serving.confinement import announce_confinement, harden
 from retinue.serving.station import LOST_RECORDS, Sandbox, Station, new_sandbox
 from retinue.serving.token import token_of

@@ -5,8 +5,8 @@ import gc
 from contextlib import closing
 
 from retinue import assemble
-from retinue.access.audit import Auditor
-from retinue.serving.audit_socket import SocketOutbox
+from retinue.audit.channel import SocketOutbox
+from retinue.audit.record import Auditor
 from retinue.serving.child import live, serve_until_stopped
 from retinue.serving.station import Station
 from retinue.web.listener import public_server

@@ -12,7 +12,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from retinue import errors, wire
-from retinue.access.audit import Auditor, Entry, Outcome
+from retinue.audit.record import Auditor, Entry, Outcome
 from retinue.clock import Clock
 from retinue.requests import MAX_BODY_BYTES
 from retinue.store.quota_counters import Allowance

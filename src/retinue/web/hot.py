@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from retinue import errors, names, requests, wire
-from retinue.access.audit import Auditor, Record
+from retinue.audit.record import Auditor, Record
 from retinue.clock import Clock
 from retinue.following import stretch_of
 from retinue.model import RESEARCH_SCOPE, Direction, Pool

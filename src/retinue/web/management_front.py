@@ -10,7 +10,7 @@ import logging
 from msgspec import json
 
 from retinue import errors, wire
-from retinue.access.audit import Auditor, Entry, Outcome
+from retinue.audit.record import Auditor, Entry, Outcome
 from retinue.clock import Clock
 from retinue.web import heads
 from retinue.web.asgi import LogIds

@@ -12,8 +12,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from retinue.access.space import Space
-from retinue.access.tally import BUCKETS, Tally
+from retinue.audit.request_counters import BUCKETS, Tally
+from retinue.audit.space import Space
 
 _QUOTA_CODES = ("daily_quota_limit_exceeded", "rate_limit_exceeded")
 

@@ -8,18 +8,18 @@ from contextlib import closing, suppress
 import msgspec
 from msgspec import structs
 
-from retinue.access.audit import Record
-from retinue.access.chain import Link
-from retinue.access.record_counters import RecordCounters
-from retinue.access.refusals import RefusalSums, Summary
-from retinue.access.retention import Removable
-from retinue.access.space import Room, Space
-from retinue.access.tally import Tally
-from retinue.access.trail import Trail, without_oldest
-from retinue.access.verification import lost_between
+from retinue.audit.channel import Batch
+from retinue.audit.hash_chain import Link
+from retinue.audit.log import Trail, without_oldest
+from retinue.audit.record import Record
+from retinue.audit.record_counters import RecordCounters
+from retinue.audit.refusals import RefusalSums, Summary
+from retinue.audit.request_counters import Tally
+from retinue.audit.retention import Removable
+from retinue.audit.space import Room, Space
+from retinue.audit.verify import lost_between
 from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
-from retinue.serving.audit_socket import Batch
 from retinue.store.base import Anchor, AuditStore
 
 ANCHOR_SECONDS = 1.0

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 from msgspec import Struct
 
-from retinue.access.audit import Record
-from retinue.access.record_counters import WorkerCounter
+from retinue.audit.record import Record
+from retinue.audit.record_counters import WorkerCounter
 
 BATCH_RECORDS = 100
 BATCH_SECONDS = 0.05

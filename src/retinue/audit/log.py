@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
-from retinue.access.audit import Record
-from retinue.access.chain import BrokenChain, Link, line_of, link_in, torn_digest
-from retinue.access.refusals import Summary
-from retinue.access.verification import files_of, first_in, follow, lines_of, name_of
+from retinue.audit.hash_chain import BrokenChain, Link, line_of, link_in, torn_digest
+from retinue.audit.record import Record
+from retinue.audit.refusals import Summary
+from retinue.audit.verify import files_of, first_in, follow, lines_of, name_of
 from retinue.durable import sync
 from retinue.errors import StoreError
 from retinue.locks import open_locked

@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from retinue.access.audit import Record, Removed
-from retinue.access.chain import BrokenChain, Link, link_in
-from retinue.access.trusted_time import SLACK_SECONDS
-from retinue.access.verification import Line, files_of, lines_of
+from retinue.audit.hash_chain import BrokenChain, Link, link_in
+from retinue.audit.record import Record, Removed
+from retinue.audit.trusted_time import SLACK_SECONDS
+from retinue.audit.verify import Line, files_of, lines_of
 
 _TIME = re.compile(rb'"time":([0-9]{1,12}),')  # decoding whole records of a long log would take minutes
 _EARLIEST = 1_577_836_800  # 2020; a machine without a clock of its own starts in an earlier year

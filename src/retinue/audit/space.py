@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from retinue.access.verification import files_of
+from retinue.audit.verify import files_of
 
 # Of what is left, from the bound or from the disk; of a large disk only the last part counts.
 LOW_SHARE = 0.2

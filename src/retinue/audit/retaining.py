@@ -6,11 +6,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from retinue.access.retention import oldest_removable
-from retinue.access.trusted_time import TrustedTime
+from retinue.audit.retention import oldest_removable
+from retinue.audit.trusted_time import TrustedTime
+from retinue.audit.writer import AuditKeeping
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
-from retinue.serving.audit_keeping import AuditKeeping
 from retinue.store.base import AccessStore
 
 ROUND_SECONDS = 60

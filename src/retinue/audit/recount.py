@@ -14,10 +14,10 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct, field
 
-from retinue.access.audit import Record
-from retinue.access.chain import BrokenChain, Link, link_in
-from retinue.access.record_counters import LAST_SECOND, read_made
-from retinue.access.verification import files_of, first_in, follow, lines_of, missing_at_end
+from retinue.audit.hash_chain import BrokenChain, Link, link_in
+from retinue.audit.record import Record
+from retinue.audit.record_counters import LAST_SECOND, read_made
+from retinue.audit.verify import files_of, first_in, follow, lines_of, missing_at_end
 from retinue.model import Client, Direction, Meter, Quota, Used
 from retinue.store.base import Anchor
 from retinue.store.quota_counters import DAY_SECONDS, Counted, Restoring

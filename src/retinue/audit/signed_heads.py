@@ -13,8 +13,8 @@ from hashlib import blake2b
 import msgspec
 from msgspec import Struct
 
-from retinue.access.audit import Record
-from retinue.access.chain import BEGINNING, HASH_BYTES, Link
+from retinue.audit.hash_chain import BEGINNING, HASH_BYTES, Link
+from retinue.audit.record import Record
 from retinue.errors import InputError
 from retinue.store.base import Anchor
 

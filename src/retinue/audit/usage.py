@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from retinue.access.audit import Record
+from retinue.audit.record import Record
 
 _OK = 200
 _DAY_SECONDS = 86_400

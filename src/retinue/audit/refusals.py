@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from msgspec import Struct
 
-from retinue.access.audit import Record
+from retinue.audit.record import Record
 from retinue.clock import Clock
 
 # Refusals recorded one by one, of each client, of all callers without one together, and of the management listener.

@@ -12,11 +12,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from retinue.access import trusted_time
-from retinue.access.audit import Record
-from retinue.access.chain import BrokenChain, Link, link_in, next_link, torn_digest
-from retinue.access.heads import Compared, Head
-from retinue.access.record_counters import COUNTERS_NAME, Made, read_made
+from retinue.audit import trusted_time
+from retinue.audit.hash_chain import BrokenChain, Link, link_in, next_link, torn_digest
+from retinue.audit.record import Record
+from retinue.audit.record_counters import COUNTERS_NAME, Made, read_made
+from retinue.audit.signed_heads import Compared, Head
 from retinue.errors import StoreError
 from retinue.store.base import Anchor
 
