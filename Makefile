@@ -30,10 +30,11 @@ damage: .venv/.dev         ## Damage a store, its logs and a collection in thous
 fuzz: .venv/.fuzz          ## Search for inputs that crash a reader of others' bytes (FUZZ_SECONDS=60 for each, TARGETS="query event")
 	$(PY) scripts/fuzz.py --seed $(SEED) --seconds $(or $(FUZZ_SECONDS),60) $(TARGETS)
 
-lint: .venv/.dev           ## Ruff and mypy
+lint: .venv/.dev           ## Ruff, mypy, and the lint of names and prose
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	$(PY) scripts/prose.py
 
 format: .venv/.dev         ## Let ruff put the code in order
 	.venv/bin/ruff check --fix-only .

@@ -3,10 +3,12 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import prose
 import reference
 from retinue import wire
 from retinue.settings import setting_names
@@ -40,6 +42,16 @@ def test_every_page_can_be_found_from_the_readme() -> None:
     linked = set(re.findall(r"\]\(docs/([^)]+)\)", (ROOT / "README.md").read_text()))
 
     assert {path.name for path in (ROOT / "docs").iterdir()} == linked
+
+
+def test_names_and_prose_stay_below_their_ceilings() -> None:
+    """`scripts/prose.py` finds no more in any package than its ceiling in `scripts/prose.toml` allows."""
+    findings, density = prose.check(ROOT)
+    counts = prose.count(findings, density)
+
+    excesses = list(prose.excesses(counts, tomllib.loads(prose.CEILINGS.read_text()), findings))
+
+    assert not excesses, "\n".join([*excesses, prose.REMEDY])
 
 
 def test_every_setting_is_in_the_reference() -> None:
