@@ -22,10 +22,10 @@ test-lowest: .venv-lowest/server/.server .venv-lowest/dev/.dev  ## Run every tes
 	.venv-lowest/dev/bin/python -m pytest --numprocesses auto --dist worksteal --ignore=tests/test_benchmarks.py $(TESTS)
 
 test-cluster: .venv/.dev   ## Three nodes of Cassandra: one, then two, are killed and come back (SECONDS=60; beside it few others)
-	$(PY) -m pytest -rP tests/three_nodes.py
+	$(PY) -m pytest -rP tests/long/three_nodes.py
 
 damage: .venv/.dev         ## Damage a store, its logs and a collection in thousands of ways (DAMAGES=3000 SEED=number)
-	$(PY) benchmarks/damage.py --seed $(SEED) --damages $(or $(DAMAGES),3000)
+	PYTHONPATH=benchmarks $(PY) tests/long/damage.py --seed $(SEED) --damages $(or $(DAMAGES),3000)
 
 fuzz: .venv/.fuzz          ## Search for inputs that crash a reader of others' bytes (FUZZ_SECONDS=60 for each, TARGETS="query event")
 	$(PY) scripts/fuzz.py --seed $(SEED) --seconds $(or $(FUZZ_SECONDS),60) $(TARGETS)
@@ -47,16 +47,16 @@ lock: .venv/.dev           ## Write requirements.lock again, after a change of p
 	PATH=.venv/bin:$$PATH $(PY) scripts/lock.py
 
 walk: .venv/.server        ## Import a real graph and walk all its lists over HTTP (DATA=folder)
-	$(PY) benchmarks/walk.py $(DATA)
+	PYTHONPATH=benchmarks $(PY) tests/long/walk.py $(DATA)
 
 changes: .venv/.server     ## Bring a real graph to a later date by events and by a dump, and compare (DATA=folder)
-	$(PY) benchmarks/changes.py $(DATA)
+	PYTHONPATH=benchmarks $(PY) tests/long/changes.py $(DATA)
 
 collect: .venv/.server     ## Collect a real graph over HTTP into mirrors, over days of quota, and compare them (DATA=folder)
-	$(PY) benchmarks/collect_network.py $(DATA)
+	PYTHONPATH=benchmarks $(PY) tests/long/collect.py $(DATA)
 
 quotas: .venv/.server      ## Ask with 64 connections and 8 workers until quotas are spent, also while processes are killed
-	$(PY) benchmarks/quotas.py
+	PYTHONPATH=benchmarks $(PY) tests/long/quotas.py
 
 bench: .venv/.bench         ## Retinue beside nginx and a hand-made service: speed, CPU, latency, memory (QUICK=1: a small one)
 	$(PY) benchmarks/bench.py $(if $(QUICK),--quick)
@@ -77,7 +77,7 @@ bench-gate: .venv/.server  ## What tokens, quotas, audit and metrics cost
 	$(PY) benchmarks/gate.py
 
 crash: .venv/.server       ## Kill the writing process 300 times while pages are read, and look for anything lost
-	$(PY) benchmarks/crash.py
+	PYTHONPATH=benchmarks $(PY) tests/long/crash.py
 
 bench-apply: .venv/.server ## Events a second that become durable while pages are read
 	$(PY) benchmarks/apply_rate.py
@@ -86,7 +86,7 @@ bench-hub: .venv/.server   ## A page of a list with ten million followers beside
 	$(PY) benchmarks/hub.py
 
 hostile: .venv/.dev        ## What clients lose to a server that misbehaves on purpose: ours, killed on the way, and two others
-	$(PY) benchmarks/hostile_runs.py
+	PYTHONPATH=benchmarks $(PY) tests/long/hostile.py
 
 bench-http: .venv/.dev       ## What a page costs a client, by HTTP library
 	$(PY) benchmarks/http_clients.py

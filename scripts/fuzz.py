@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     parser.add_argument("targets", nargs="*", help="all if none is named")
     options = parser.parse_args()
-    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "long"), str(ROOT / "benchmarks")]
     if options.child:
         _fuzz(options.child, options.seconds, options.seed)
     known = sorted(path.name for path in CORPUS.iterdir())

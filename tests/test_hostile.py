@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import hostile_runs
+import hostile
 
 SEEDS = st.integers(0, 1_000_000)
 
@@ -17,7 +17,7 @@ SEEDS = st.integers(0, 1_000_000)
 def test_the_collector_loses_nothing_though_it_is_killed(seed: int) -> None:
     """For every seed: every list is whole and exact, no page is there twice."""
     with TemporaryDirectory() as folder:
-        assert hostile_runs.TRUTH == hostile_runs.by_collector(Path(folder), "hostile", seed)
+        assert hostile.TRUTH == hostile.by_collector(Path(folder), "hostile", seed)
 
 
 @settings(max_examples=12)
@@ -25,7 +25,7 @@ def test_the_collector_loses_nothing_though_it_is_killed(seed: int) -> None:
 def test_the_client_loses_nothing(seed: int) -> None:
     """For every seed: every list is whole and exact."""
     with TemporaryDirectory() as folder:
-        assert hostile_runs.TRUTH == hostile_runs.by_client(Path(folder), "hostile", seed)
+        assert hostile.TRUTH == hostile.by_client(Path(folder), "hostile", seed)
 
 
 @pytest.mark.parametrize(
@@ -42,4 +42,4 @@ def test_the_client_loses_nothing(seed: int) -> None:
 )
 def test_what_became_of_a_list_is_told_apart(found: list[str] | str, outcome: str) -> None:
     """Only all rows, once and in order, are exact."""
-    assert outcome == hostile_runs.outcome_of(found, ["a", "b"])
+    assert outcome == hostile.outcome_of(found, ["a", "b"])

@@ -19,7 +19,7 @@ from typing import Any
 
 from running import Failed, Session, fresh_token, retinue, running_server
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "nostr"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "nostr"
 ACCOUNTS = "accounts.csv.gz"
 FOLLOWS = "follows-2024-09.csv.gz"
 MAX_COUNTS = (1, 7, 20, 100)

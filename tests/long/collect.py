@@ -39,7 +39,7 @@ def main() -> int:
         try:
             return _run(data, Path(name))
         except Failed as failure:
-            sys.stderr.write(f"collect_network: {failure}\n")
+            sys.stderr.write(f"collect: {failure}\n")
             return 1
 
 
