@@ -113,7 +113,7 @@ bench-admission: .venv/.server ## New connections at 1, 2 and 4 times the capaci
 	$(PY) benchmarks/admission.py
 
 bench-cluster: .venv/.dev  ## A store on one node of Cassandra: import, events, pages, bytes a follow (DATA=folder: walk that too)
-	PYTHONPATH=tests/services $(PY) benchmarks/cluster.py $(if $(QUICK),--quick) $(if $(DATA),--walk $(abspath $(DATA)))
+	PYTHONPATH=tests $(PY) benchmarks/cluster.py $(if $(QUICK),--quick) $(if $(DATA),--walk $(abspath $(DATA)))
 
 bench-start: .venv/.server ## How long --help and a server's start take, beside the import of the libraries
 	$(PY) benchmarks/cold_start.py

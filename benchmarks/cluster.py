@@ -22,12 +22,12 @@ from typing import Any
 import walk
 from apply_rate import drawn_events
 from bench import machine
-from cassandra_jars import missing
-from cassandra_node import SYNC_AS_USUAL, Node, Setting, free_port, running
 from figures import Spread, spread
 from graphs import CACHE, Size, generate
 from process_tree import cpu_seconds, folder_bytes, require_cores
 from running import Failed, Server, command_of, fresh_token, on_cores, retinue, running_server
+from support.cassandra_jars import missing
+from support.cassandra_node import SYNC_AS_USUAL, Node, Setting, free_port, running
 from traffic import BODIES, Traffic, draw_bodies, drive, require_wrk
 
 NODE_CORE, OTHER_CORE = 0, 1

@@ -1,4 +1,4 @@
-"""Search for inputs that crash a reader of others' bytes, target by target (`tests/fuzz_targets.py`).
+"""Search for inputs that crash a reader of others' bytes, target by target (`tests/support/fuzz_targets.py`).
 
 With atheris the search follows the code that an input reaches; where it has no wheel for this Python, the corpus is
 changed at random. A crash is written into the corpus, so that the tests fail until the reader is mended.
@@ -80,8 +80,8 @@ def _fuzz(name: str, seconds: int, seed: int) -> NoReturn:
 def _with_coverage(name: str, seconds: int, seed: int) -> NoReturn:
     import atheris  # noqa: PLC0415 - it has wheels for some versions of Python only
 
-    with atheris.instrument_imports(include=["retinue", "fuzz_targets"]):
-        from fuzz_targets import TARGETS  # noqa: PLC0415 - the same
+    with atheris.instrument_imports(include=["retinue", "support.fuzz_targets"]):
+        from support.fuzz_targets import TARGETS  # noqa: PLC0415 - the same
     found = FOUND / name
     found.mkdir(parents=True, exist_ok=True)
     limits = [f"-max_total_time={seconds}", f"-max_len={_LONGEST_INPUT}", f"-timeout={_SLOWEST_SECONDS}"]
@@ -93,7 +93,7 @@ def _with_coverage(name: str, seconds: int, seed: int) -> NoReturn:
 
 def _at_random(name: str, seconds: int, seed: int) -> NoReturn:
     from damage_kinds import ON_TEXT  # noqa: PLC0415 - in a folder that was just added
-    from fuzz_targets import TARGETS  # noqa: PLC0415 - the same
+    from support.fuzz_targets import TARGETS  # noqa: PLC0415 - the same
 
     draw, count = random.Random(seed), 0  # noqa: S311 - seeded on purpose
     inputs = [path.read_bytes() for path in sorted((CORPUS / name).iterdir())]

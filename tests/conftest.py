@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from cassandra_jars import missing
-from cassandra_node import free_port, running
-from frozen_clock import FrozenClock
-from networks import NAMES, Network, network_of
-from requirements import require
-from service import Service, problems_of
-from sites import CLUSTER, CLUSTER_SECONDS, Begin, Keyspace, begin_of
+from support.backends import CLUSTER, CLUSTER_SECONDS, Begin, Keyspace, begin_of
+from support.cassandra_jars import missing
+from support.cassandra_node import free_port, running
+from support.frozen_clock import FrozenClock
+from support.networks import NAMES, Network, network_of
+from support.requirements import require
+from support.service import Service, problems_of
 
-pytest_plugins = ["children"]
+pytest_plugins = ["support.children"]
 
 # No deadline: timings belong in benchmarks. A failure prints the seed that repeats it.
 settings.register_profile("retinue", deadline=None, max_examples=200, print_blob=True)

@@ -9,7 +9,6 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.access.quotas import Quotas
 from retinue.errors import (
@@ -24,7 +23,8 @@ from retinue.errors import (
 )
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Client, ClientChange, Grant, Meter, Pool, Quota, Rate, Used
 from retinue.store.quota_counters import DAY_SECONDS
-from sites import Begin
+from support.backends import Begin
+from support.frozen_clock import FrozenClock
 
 T = TypeVar("T")
 START = 1_700_000_000

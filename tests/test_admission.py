@@ -33,8 +33,8 @@ from retinue.web.overload import CALM_SECONDS, OVERLOADED_SECONDS, Overload, is_
 from retinue.web.surplus import MAX_REFUSALS
 from retinue.web.tls import ListenerTls
 from running import running_server
-from service import FOLLOWING, TOKEN, Service
-from waiting import PATIENCE_SECONDS, waiting_for
+from support.service import FOLLOWING, TOKEN, Service
+from support.waiting import PATIENCE_SECONDS, waiting_for
 
 FOREVER = 86_400.0
 ASKED = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"

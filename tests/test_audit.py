@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from frozen_clock import FrozenClock
 from retinue.audit.hash_chain import BEGINNING, BrokenChain, Link, line_of, next_link
 from retinue.audit.log import Keeping, Trail, without_oldest
 from retinue.audit.record import Record, name_hmac
@@ -24,7 +23,8 @@ from retinue.audit.verify import Findings, files_of, records_of, verify
 from retinue.errors import StoreError
 from retinue.model import ErasureEvent, Visibility
 from retinue.store.base import Anchor
-from service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
+from support.frozen_clock import FrozenClock
+from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
 
 if TYPE_CHECKING:
     import httpx

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from frozen_clock import FrozenClock
-from io_faults import Fault, failing
 from retinue import assemble
 from retinue.audit.channel import Batch
 from retinue.audit.log import Keeping, Trail, lock_of
@@ -20,6 +18,8 @@ from retinue.audit.space import Room
 from retinue.audit.verify import Findings, verify
 from retinue.audit.writer import AuditKeeping
 from retinue.errors import StoreError, StoreUnavailable
+from support.frozen_clock import FrozenClock
+from support.io_faults import Fault, failing
 from test_audit import record
 from test_lost_records import closing_descriptor
 

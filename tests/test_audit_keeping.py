@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.access.clients import digest_of
 from retinue.audit.channel import Batch
@@ -27,6 +26,7 @@ from retinue.audit.verify import Findings, files_of, records_of, verify
 from retinue.audit.writer import AuditKeeping
 from retinue.model import TOKEN_SECONDS, Client
 from retinue.store.base import Anchor
+from support.frozen_clock import FrozenClock
 from test_cli import retinue
 
 DAY = 86_400

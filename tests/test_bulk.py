@@ -25,7 +25,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.clock import SystemClock
 from retinue.errors import InputError
@@ -42,7 +41,8 @@ from retinue.store.sqlite import check_lists, files, inserting, loading, placing
 from retinue.store.sqlite.check_lists import TABLES, entries_of
 from retinue.store.sqlite.writer import SqliteGraphWriter
 from running import Refused, Session, fresh_token, running_server
-from service import problems_of
+from support.frozen_clock import FrozenClock
+from support.service import problems_of
 
 NOW = 1_700_000_000
 EARLY = 1_600_000_000

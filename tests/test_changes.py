@@ -6,9 +6,9 @@ import pytest
 
 import changes
 import walk
-from networks import NAMES, network_of
 from running import fresh_token, running_server
-from service import problems_of
+from support.networks import NAMES, network_of
+from support.service import problems_of
 
 
 @pytest.mark.parametrize("name", NAMES)

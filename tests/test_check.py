@@ -11,11 +11,11 @@ from pathlib import Path
 import apsw
 import pytest
 
-from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, FollowEvent, FollowRecord, Visibility
 from retinue.store.sqlite.files import access_path
-from service import problems_of
+from support.frozen_clock import FrozenClock
+from support.service import problems_of
 from test_cli import imported, retinue
 
 NOW = 1_700_000_000

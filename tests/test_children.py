@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from children import SIGNALS
+from support.children import SIGNALS
 
 HERE = Path(__file__).parent
 SECONDS = 200
@@ -79,7 +79,7 @@ def test_child_processes_of_a_suite_in_the_background_do_too(processes: str) -> 
 def test_no_test_waits_for_ever(tmp_path: Path, processes: str) -> None:
     """A test fails at its limit, whatever it waits for; what it has started is killed, and the next test runs."""
     (tmp_path / "test_waiting.py").write_text(WAITING)
-    done = pytest_run("-p", "children", "-n", processes, "--timeout", "2", "-v", tmp_path)
+    done = pytest_run("-p", "support.children", "-n", processes, "--timeout", "2", "-v", tmp_path)
 
     assert "3 failed, 1 passed" in done.stdout
     assert 3 <= done.stdout.count("Timeout (>2.0s) from pytest-timeout")

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from msgspec.structs import asdict
 
-from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.ingest.bulk import Tally
 from retinue.model import Direction, Stretch
 from retinue.names import fold
+from support.frozen_clock import FrozenClock
 
 FOLLOWS = b"follower,followee,followed_at\nanna,ben,100\nanna,carla,200\nben,anna,2024-09-26T07:39:53Z\n"
 ACCOUNTS = "username,id,display_name,visibility\nanna,17,Anna 👩‍👩‍👧,public\nben,18,B\0en,withheld\n".encode()

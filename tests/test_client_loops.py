@@ -13,7 +13,7 @@ import pytest
 from retinue.client import AsyncClient, Client, Person
 from retinue.errors import InputError
 from retinue.local import LocalServer
-from scripted_service import Said, enveloped, page, scripted
+from support.scripted_service import Said, enveloped, page, scripted
 
 FORKED = """
 import os, sys

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from frozen_clock import FrozenClock
 from retinue.client import AccountUnavailable, BrokenList, ClientError, GaveUp, Policy, QuotaSpent, Refused
 from retinue.client.answers import Answer, Page, Person
 from retinue.client.protocol import Ask, Broken, NeedToken, Protocol, Sleep, Steps
 from retinue.client.walk import Walk, wrong
+from support.frozen_clock import FrozenClock
 
 LOG_ID = "20260101000000AAAAAAAAAAAAAAAAAAAA"
 NOW = 1_767_225_600  # what the log_id says

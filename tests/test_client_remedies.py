@@ -21,7 +21,7 @@ import trustme
 from retinue.client import AsyncClient, Client, ClientError, GaveUp, Policy, Refused
 from retinue.errors import InputError
 from retinue.local import LocalServer
-from scripted_service import TOKEN, Said, enveloped, page, scripted
+from support.scripted_service import TOKEN, Said, enveloped, page, scripted
 
 # With these waits a test that is not refused soon never ends.
 PATIENT = Policy(attempts=20, first_wait_seconds=0.01, longest_wait_seconds=0.01)

@@ -13,7 +13,7 @@ import pytest
 from retinue import assemble
 from retinue.errors import ClientInvalid, InputError, NoSuchClient, SecretWrong
 from retinue.model import Client, ClientChange, Quota, Rate
-from service import Service
+from support.service import Service
 from test_cli import retinue
 
 T = TypeVar("T")

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import pytest
 
-from frozen_clock import FrozenClock
 from retinue import assemble, errors
 from retinue.model import AccountRecord, Direction, FollowEvent, FollowRecord, Row, Stretch
 from retinue.store.base import Decision, Verdict
@@ -22,9 +21,10 @@ from retinue.store.cassandra.location import Location, parse
 from retinue.store.cassandra.session import Statement
 from retinue.store.cassandra.writer import GROUP, CassandraGraphWriter
 from running import Server, Session, fresh_token, retinue, running_server
-from sites import Keyspace, KeyspaceSite, Lent, backoff_on
+from support.backends import Keyspace, KeyspaceSite, Lent, backoff_on
+from support.frozen_clock import FrozenClock
+from support.waiting import waiting_for
 from test_served_access import metrics
-from waiting import waiting_for
 
 T = TypeVar("T")
 NOW = 1_700_000_000

@@ -23,7 +23,7 @@ from retinue.collect.journal import PageRead
 from retinue.collect.progress import Place, Pool
 from retinue.local import LocalServer
 from running import create_client, retinue, running_server
-from scripted_service import enveloped
+from support.scripted_service import enveloped
 
 LONG = [("anna", f"f{n}", 1_600_000_000 + n) for n in range(450)]
 SHORT = [(f"f{n}", "anna", 1_650_000_000 + 3 * n) for n in range(120)] + [("ben", "anna", 1_600_000_000)]

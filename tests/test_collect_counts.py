@@ -18,7 +18,7 @@ from retinue.collect.collector import Plan
 from retinue.collect.progress import Place
 from retinue.faults import Faults
 from retinue.local import LocalServer
-from scripted_service import Said, enveloped, page, scripted
+from support.scripted_service import Said, enveloped, page, scripted
 from test_collect_odd import asked, collected, tables
 from test_verifying import changed_manifest, verified
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from retinue import names
 from retinue.cli import collect_names
-from scripted_service import Said, enveloped, page, scripted
+from support.scripted_service import Said, enveloped, page, scripted
 from test_collect_odd import arguments_of, tables
 from test_verifying import verified
 

@@ -36,8 +36,8 @@ from retinue.collect.collector import Collector, Outcome, Plan
 from retinue.collect.progress import Place, Pool
 from retinue.errors import InputError
 from running import create_client, retinue, running_server
-from scripted_service import TOKEN, Said, enveloped, page, scripted
-from waiting import PATIENCE_SECONDS
+from support.scripted_service import TOKEN, Said, enveloped, page, scripted
+from support.waiting import PATIENCE_SECONDS
 
 SHORT = Policy(attempts=3, first_wait_seconds=0, longest_wait_seconds=0)
 MANY: dict[Pool, int] = {"lists": 1_000, "info": 1_000}

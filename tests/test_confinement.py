@@ -19,8 +19,8 @@ from retinue.local import LocalServer
 from retinue.redirect.authority import make_authority
 from retinue.redirect.confinement import confinements, unprivileged
 from retinue.redirect.environment import Way
+from support.waiting import waiting_for
 from test_run import DENIED, WITHOUT_CONFINEMENT, installed, run
-from waiting import waiting_for
 
 API = "https://open.tiktokapis.com/v2/"
 WITHOUT_NAMESPACES = (*DENIED, "unshare")

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.access import credentials
 from retinue.access.clients import Clients, fresh_secret
@@ -24,7 +23,8 @@ from retinue.model import RESEARCH_SCOPE, ClientChange, Grant
 from retinue.store.sqlite import files
 from retinue.store.sqlite.access import SqliteAccess
 from retinue.web.asgi import LogIds
-from service import Service
+from support.frozen_clock import FrozenClock
+from support.service import Service
 
 T = TypeVar("T")
 

@@ -15,13 +15,13 @@ import apsw
 import pytest
 
 from damage_kinds import put
-from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.errors import StoreUnavailable
 from retinue.model import FollowEvent
 from retinue.store.sqlite import row_types
 from retinue.store.sqlite.files import access_path
-from service import FOLLOWING, INFO, Service, problems_of
+from support.frozen_clock import FrozenClock
+from support.service import FOLLOWING, INFO, Service, problems_of
 from test_cli import retinue
 
 PAGES = [({"username": "a"}, FOLLOWING), ({"username": "a", "as_of": 900}, FOLLOWING)]

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.errors import StoreError
 from retinue.model import (
@@ -27,11 +26,12 @@ from retinue.store.base import Verdict
 from retinue.store.sqlite import files
 from retinue.store.sqlite.compaction import compact
 from running import Server, fresh_token, running_server
-from service import FOLLOWING, problems_of
-from sites import Begin
+from support.backends import Begin
+from support.frozen_clock import FrozenClock
+from support.service import FOLLOWING, problems_of
+from support.waiting import waiting_for
 from test_cli import list_of, retinue
 from test_serve import exchange
-from waiting import waiting_for
 
 NOW = 1_700_000_000
 # In all that the erased are called, and say of themselves.

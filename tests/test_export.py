@@ -17,7 +17,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.errors import InputError
 from retinue.export import files
@@ -39,9 +38,10 @@ from retinue.model import (
 )
 from retinue.store.base import GraphReader
 from running import retinue
-from sites import CLUSTER, Begin, FolderSite, Site, begin_of
+from support.backends import CLUSTER, Begin, FolderSite, Site, begin_of
+from support.frozen_clock import FrozenClock
+from support.waiting import waiting_for
 from test_machine import ACCOUNTS, ALL_NAMES, FOLLOWS, Told, pages
-from waiting import waiting_for
 
 NOW = 100
 TABLES = ("parquet", "csv", "jsonl")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripted_service import Said, page, scripted
+from support.scripted_service import Said, page, scripted
 from test_collect_odd import arguments_of
 
 # Each is run by the interpreter of a command before anything else.

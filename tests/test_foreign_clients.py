@@ -30,8 +30,8 @@ from tiktok_research_api import (
 )
 
 import walk
-from networks import Network
 from running import Client, create_client, running_server
+from support.networks import Network
 
 HOST = "open.tiktokapis.com"
 LISTS = ("longest", "middling", "shortest")

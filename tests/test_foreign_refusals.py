@@ -22,11 +22,11 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
-from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.model import FollowRecord
 from running import Client, retinue, running_server
-from service import problems_of
+from support.frozen_clock import FrozenClock
+from support.service import problems_of
 
 NOW = 1_700_000_000
 NAMES = [f"f{number}" for number in range(620)]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from damage_kinds import ON_TEXT
-from fuzz_targets import CORPUS, TARGETS
+from support.fuzz_targets import CORPUS, TARGETS
 
 FEW, MANY = 15, 80
 SLOW = ("parquet_table", "collection", "chain", "csv_table", "json_table")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from retinue import wire
 from retinue.model import FollowEvent, Visibility
-from service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
+from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
 
 GOLDEN = Path(__file__).parent / "golden"
 LOG_ID = re.compile(r"20231114221320[0-9A-F]{20}")  # the frozen clock's second, then 20 random digits

@@ -13,7 +13,7 @@ import pytest
 from retinue import assemble
 from retinue.web.limits import MAX_HEAD_BYTES
 from running import Server, fresh_token, running_server
-from service import FOLLOWERS, FOLLOWING, INFO, TOKEN
+from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -27,7 +27,7 @@ from retinue.store.sqlite.wal_index import WalIndex
 from retinue.web import hot
 from retinue.web.protocol import Protocol
 from running import running_server
-from service import FOLLOWERS, FOLLOWING, Service
+from support.service import FOLLOWERS, FOLLOWING, Service
 from test_golden import golden
 from test_robustness import BODIES
 from test_short_way import CHANGING, LAST, LONG, SHORT, ports, request, spoken

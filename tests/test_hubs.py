@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from cassandra_node import TOMBSTONE_LIMIT
 from retinue.model import ErasureEvent, FollowEvent
 from retinue.store.base import Verdict
 from retinue.store.cassandra.lease import LEASE_SECONDS
 from retinue.store.cassandra.scanning import scan
 from retinue.store.cassandra.writer import CassandraGraphWriter
-from sites import backoff_on
+from support.backends import backoff_on
+from support.cassandra_node import TOMBSTONE_LIMIT
 from test_cluster import NOW, Site, run, site
 
 __all__ = ["site"]

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from io_faults import Commands, Done, Fault, failing
 from retinue.access.management import ManagementToken, management_token
 from retinue.collect.journal import Begun, Journal, records
 from retinue.errors import InputError, StoreError, StoreUnavailable
 from retinue.model import Meter, Pool, Quota
 from retinue.store.ledger import FileLedger
-from service import problems_of
+from support.io_faults import Commands, Done, Fault, failing
+from support.service import problems_of
 from test_cli import list_of
 
 FOLLOWS = "follower,followee,followed_at\n" + "".join(f"anna,f{n},{1000 + n}\n" for n in range(40))

@@ -17,7 +17,7 @@ from retinue import assemble
 from retinue.local import LocalServer
 from retinue.web.limits import MANAGEMENT_LIMITS, MAX_HEAD_BYTES, Limits
 from running import Server, running_server
-from service import FOLLOWING, TOKEN
+from support.service import FOLLOWING, TOKEN
 from test_heads import rest_of
 from test_served_access import records
 

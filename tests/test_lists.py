@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from retinue.model import FollowEvent, Visibility
-from service import Service
+from support.service import Service
 from test_cli import retinue
 
 FORMATS = ["table", "jsonl", "csv"]

@@ -18,8 +18,8 @@ import pytest
 from retinue import assemble
 from retinue.web.limits import MAX_HEAD_BYTES
 from running import Client, Server, command_of, create_client
-from service import FOLLOWING, TOKEN
-from waiting import waiting_for
+from support.service import FOLLOWING, TOKEN
+from support.waiting import waiting_for
 
 LOG_ID = re.compile(r"\d{14}[0-9A-F]{20}")
 REQUEST = re.compile(

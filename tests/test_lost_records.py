@@ -21,9 +21,9 @@ from retinue.audit.hash_chain import BEGINNING, BrokenChain, line_of, link_in, n
 from retinue.audit.record_counters import Made, RecordCounters, open_counters, read_made
 from retinue.errors import StoreError
 from running import STOP_SECONDS, Client, Server, Session, command_of, running_server
+from support.waiting import waiting_for
 from test_audit import SECRET, record
 from test_served_access import FOLLOWING, _answers, anchored, audit, client, posted, store, token_of  # noqa: F401 - fixtures
-from waiting import waiting_for
 
 QUERY = '{"username":"p"}'
 LOST = "retinue: stopped, but audit records are lost; `retinue audit verify` says how many"

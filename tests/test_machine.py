@@ -13,8 +13,6 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from frozen_clock import FrozenClock
-from model_store import ModelGraph
 from retinue import names
 from retinue.model import (
     AccountEvent,
@@ -30,7 +28,9 @@ from retinue.model import (
     Visibility,
 )
 from retinue.store.base import GraphReader, GraphWriter
-from sites import Begin
+from support.backends import Begin
+from support.frozen_clock import FrozenClock
+from support.model_store import ModelGraph
 
 T = TypeVar("T")
 BEGIN = 5

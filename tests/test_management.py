@@ -18,15 +18,15 @@ import apsw
 import httpx
 import pytest
 
-from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.model import AccountRecord, FollowRecord, Visibility
 from retinue.serving.graph_thread import MOST_WAITING
 from retinue.web.limits import MAX_EVENTS_BYTES
 from running import Server, running_server
+from support.frozen_clock import FrozenClock
+from support.waiting import waiting_for
 from test_apply import AT, follow, lines, names_of
 from test_cli import retinue
-from waiting import waiting_for
 
 EVENTS = "/events"
 

@@ -22,7 +22,7 @@ from retinue.web.management_clients import client_routes
 from retinue.web.management_faults import fault_routes
 from retinue.web.management_front import ManagementApplication
 from retinue.web.paths import PathWords
-from service import Service
+from support.service import Service
 
 GOOD = "x" * 43
 DEEP = b"[" * 200_000

@@ -6,12 +6,12 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from frozen_clock import TickingClock
 from retinue.audit.record import Record
 from retinue.audit.request_counters import Tally
 from retinue.audit.space import Space
 from retinue.web.metrics import Measures, metrics_page
-from service import Service
+from support.frozen_clock import TickingClock
+from support.service import Service
 from test_hot_way import PLAIN, whole
 from test_short_way import LONG, SHORT, ports, request
 

@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 import pytest
 import typer
 
-from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.audit.log import Trail
 from retinue.cli.main import app
 from retinue.model import ClientChange, FollowRecord
-from scripted_service import Said, page, scripted
+from support.frozen_clock import FrozenClock
+from support.scripted_service import Said, page, scripted
+from support.waiting import waiting_for
 from test_audit import BIG, anchored, record
 from test_collect_odd import arguments_of, asked
-from waiting import waiting_for
 
 ROWS = 3_000  # several pages
 

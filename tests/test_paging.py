@@ -13,8 +13,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from frozen_clock import FrozenClock
-from model_store import ModelGraph
 from retinue import assemble, wire
 from retinue.following import Following
 from retinue.model import (
@@ -31,7 +29,9 @@ from retinue.model import (
 )
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.store.sqlite.writer import SqliteGraphWriter
-from service import problems_of
+from support.frozen_clock import FrozenClock
+from support.model_store import ModelGraph
+from support.service import problems_of
 
 NOW = 1_700_000_000
 OWNER = "owner"

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frozen_clock import FrozenClock
 from retinue.audit.record import Auditor
 from retinue.errors import InputError
 from retinue.web.asgi import Answer, Application, LogIds, Request, Route
 from retinue.web.peers import Address, Peers, trusted_networks
-from service import Records
+from support.frozen_clock import FrozenClock
+from support.service import Records
 
 TRUSTED = trusted_networks("10.0.0.0/8, 192.0.2.7,fd00::/8 , ::1,::ffff:198.51.100.0/120")
 PROXIES = ["10.0.0.1", "10.255.255.255", "192.0.2.7", "198.51.100.9", "fd00::1", "::1"]

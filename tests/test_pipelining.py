@@ -13,7 +13,7 @@ from retinue import assemble
 from retinue.local import LocalServer
 from retinue.web.limits import Limits
 from running import running_server
-from service import TOKEN, Service
+from support.service import TOKEN, Service
 from test_admission import serving
 from test_served_access import audit, records
 

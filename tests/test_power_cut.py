@@ -12,8 +12,6 @@ import pytest
 from msgspec import structs
 from typer.testing import CliRunner
 
-from frozen_clock import FrozenClock, TickingClock
-from power_cut import Cut, Recording, Step, cuts_of, recorded, survivors
 from retinue import assemble
 from retinue.cli.main import app
 from retinue.ingest import large
@@ -29,7 +27,9 @@ from retinue.model import (
 from retinue.store.base import Decision, Verdict
 from retinue.store.opened import OpenAccess, OpenGraph
 from retinue.store.sqlite import files
-from service import problems_of
+from support.frozen_clock import FrozenClock, TickingClock
+from support.power_cut import Cut, Recording, Step, cuts_of, recorded, survivors
+from support.service import problems_of
 from test_maintenance import SMALL, content, ignored, written
 
 NOW = 1_700_000_000

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from retinue.cli.main import app
 from retinue.client import Client, ClientError, Refused
-from scripted_service import TOKEN, Said, page, scripted
+from support.scripted_service import TOKEN, Said, page, scripted
 from test_collect_odd import SHORT, arguments_of
 
 # Orders to a terminal, in all the ways that one may obey; and markup whose closing tag fits no opening one.

@@ -8,14 +8,14 @@ from typing import Any
 import httpx
 import pytest
 
-from frozen_clock import FrozenClock
 from retinue.access.quotas import TOKEN_RATE
 from retinue.errors import StoreError
 from retinue.model import Meter, Pool, Quota, Rate, Visibility
 from retinue.store.ledger import FileLedger
 from retinue.store.quota_counters import DAY_SECONDS
 from retinue.web.oauth import FAILURE_SECONDS, MOST_FAILURES
-from service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
+from support.frozen_clock import FrozenClock
+from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
 
 MIDNIGHT = 1_700_006_400
 SPENT = "The API daily quota limit exceeded. Please try again later"

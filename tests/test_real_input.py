@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import walk
-from networks import LONGEST, OWNERS, Network
 from running import fresh_token, running_server
-from service import problems_of
+from support.networks import LONGEST, OWNERS, Network
+from support.service import problems_of
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frozen_clock import FrozenClock
 from retinue.audit.record import Record
 from retinue.audit.refusals import BURST, MAX_ADDRESSES, WINDOW_SECONDS, RefusalSums, Summary
+from support.frozen_clock import FrozenClock
 
 CODES = {200: "ok", 400: "invalid_params", 401: "access_token_invalid", 429: "rate_limit_exceeded", 503: "busy"}
 decode = msgspec.json.Decoder(Record).decode

@@ -8,14 +8,14 @@ from typing import Any
 import httpx
 import pytest
 
-from frozen_clock import FrozenClock
 from retinue.errors import StoreUnavailable
 from retinue.model import Account, ErasureEvent, FollowEvent, Profile, Slice, Stretch, Visibility
 from retinue.requests import MAX_BODY_BYTES
 from retinue.web.asgi import Application
 from retinue.web.routes import NOT_SERVED
 from retinue.web.routes import REVOKE_PATH as REVOKE
-from service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
+from support.frozen_clock import FrozenClock
+from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
 
 INVALID_TOKEN = "The access token is invalid or not found in the request."
 WITHHELD = "API cannot return this user's information"

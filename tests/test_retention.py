@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frozen_clock import FrozenClock
 from retinue.audit.log import Keeping, Trail
 from retinue.audit.record import Record
 from retinue.audit.retention import oldest_removable, time_without_jumps
 from retinue.audit.trusted_time import SLACK_SECONDS, TimeFiles, TrustedTime, confirm_clock
 from retinue.audit.verify import files_of
+from support.frozen_clock import FrozenClock
 from test_audit import new_anchor
 
 DAY = 86_400

@@ -15,7 +15,6 @@ from cassandra.protocol import OverloadedErrorMessage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frozen_clock import FrozenClock
 from retinue.errors import StoreUnavailable
 from retinue.model import AccountRecord, ErasureEvent
 from retinue.store.base import Verdict
@@ -24,7 +23,8 @@ from retinue.store.cassandra.lease import LEASE_SECONDS
 from retinue.store.cassandra.retry import MAX_DELAY_SECONDS, PATIENCE_SECONDS, Backoff
 from retinue.store.cassandra.session import TransientFailure
 from retinue.store.cassandra.writer import CassandraGraphWriter
-from sites import Keyspace, Lent, backoff_on
+from support.backends import Keyspace, Lent, backoff_on
+from support.frozen_clock import FrozenClock
 from test_cluster import NOW, Site, run, site, small_buckets
 
 __all__ = ["site", "small_buckets"]

@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.model import FollowEvent, FollowRecord
 from retinue.requests import PROFILE_FIELDS
 from retinue.web.openapi import document
 from running import fresh_token, running_server
-from service import FOLLOWERS, FOLLOWING, INFO, TOKEN
+from support.frozen_clock import FrozenClock
+from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN
 
 if TYPE_CHECKING:
     from pathlib import Path

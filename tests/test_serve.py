@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.model import FollowRecord
 from running import Server, Session, fresh_token, running, running_server
+from support.frozen_clock import FrozenClock
+from support.waiting import waiting_for, waiting_until_accepted, waiting_until_read
 from test_cli import retinue
-from waiting import waiting_for, waiting_until_accepted, waiting_until_read
 
 NOW = 1_700_000_000
 FOLLOWING = "/v2/research/user/following/"

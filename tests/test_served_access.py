@@ -17,10 +17,10 @@ import pytest
 
 from retinue import assemble
 from running import Client, Server, Session, running_server
+from support.waiting import waiting_for, waiting_until_read
 from test_cli import retinue
 from test_management import asked, token_path
 from test_serve import answer_on, connected, exchange
-from waiting import waiting_for, waiting_until_read
 
 FOLLOWING = "/v2/research/user/following/"
 TOKEN = "/v2/oauth/token/"

@@ -6,15 +6,15 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from frozen_clock import FrozenClock
 from retinue.audit.refusals import BURST
 from retinue.audit.verify import files_of
 from running import Client, running_server
+from support.frozen_clock import FrozenClock
+from support.waiting import waiting_for
 from test_audit_keeping import House
 from test_cli import retinue
 from test_management import asked
 from test_served_access import FOLLOWING, audit, client, metrics, posted, records, store, token_of
-from waiting import waiting_for
 
 __all__ = ["client", "store"]  # fixtures
 

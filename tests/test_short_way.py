@@ -22,10 +22,10 @@ from retinue.settings import Settings
 from retinue.web.limits import MAX_HEAD_BYTES, Limits
 from retinue.web.listener import bind, public_server
 from retinue.web.protocol import Protocol
-from service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
+from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
+from support.waiting import waiting_until_read
 from test_golden import golden
 from test_robustness import BODIES
-from waiting import waiting_until_read
 
 SHORT, LONG = 0, 1
 LAST = b"Connection: close"

@@ -12,8 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frozen_clock import FrozenClock
-from model_store import ModelGraph
 from retinue import assemble
 from retinue.ingest.bulk import Import, Tally, end_missing, import_follows
 from retinue.ingest.records import FOLLOW_COLUMNS
@@ -23,7 +21,9 @@ from retinue.ingest.tables import open_table
 from retinue.model import AccountEvent, AccountRecord, Direction, ErasureEvent, FollowEvent, FollowRecord, Row, Stretch
 from retinue.names import fold
 from retinue.store.base import GraphReader, GraphWriter
-from service import Service
+from support.frozen_clock import FrozenClock
+from support.model_store import ModelGraph
+from support.service import Service
 from test_cli import imported, list_of, retinue, tally
 
 NOW = 1_700_000_000

@@ -11,8 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frozen_clock import FrozenClock, TickingClock
-from model_store import free_second
 from retinue import assemble, errors
 from retinue.model import AccountRecord, Direction, FollowRecord, Row, Stretch
 from retinue.store.rules.seconds import Seconds
@@ -21,7 +19,9 @@ from retinue.store.sqlite import files, graph, known, moving
 from retinue.store.sqlite.known import FORGET_ONE_BY_ONE, Known
 from retinue.store.sqlite.taken import SqliteTaken
 from retinue.store.sqlite.writer import SqliteGraphWriter
-from service import problems_of
+from support.frozen_clock import FrozenClock, TickingClock
+from support.model_store import free_second
+from support.service import problems_of
 
 NOW = 1_700_000_000
 

@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 import pytest
 from msgspec.structs import replace
 
-from frozen_clock import FrozenClock
-from model_store import ModelGraph
 from retinue import names
 from retinue.model import (
     TOKEN_SECONDS,
@@ -34,7 +32,9 @@ from retinue.model import (
 )
 from retinue.store.base import Decision, GraphReader, GraphWriter, NotAKey, Verdict
 from retinue.store.client_rows import CLOCK_SKEW_SECONDS
-from sites import CLUSTER, Begin, Site, begin_of
+from support.backends import CLUSTER, Begin, Site, begin_of
+from support.frozen_clock import FrozenClock
+from support.model_store import ModelGraph
 
 T = TypeVar("T")
 NOW = 1_700_000_000

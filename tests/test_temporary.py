@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from retinue.temporary import TemporaryFolder, sweep
-from waiting import waiting_for
+from support.waiting import waiting_for
 
 NAME = "tell_tale_name"
 ROWS = 400_000  # a large file is staged on disk

@@ -28,7 +28,7 @@ from retinue.key_pair import KeyPair, read_key_pair
 from retinue.store.cassandra import session
 from retinue.store.cassandra.location import parse
 from running import Failed, Server, retinue, running_server
-from waiting import waiting_for
+from support.waiting import waiting_for
 
 AUTHORITY = trustme.CA()
 SUITES = {

@@ -14,7 +14,7 @@ import pytest
 
 from retinue.collect import journal, verifying
 from retinue.errors import InputError
-from scripted_service import Said, enveloped, page, scripted
+from support.scripted_service import Said, enveloped, page, scripted
 from test_collect_odd import asked
 
 ROWS = [{"username": "z", "display_name": ""}]

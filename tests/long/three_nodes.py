@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from cassandra_jars import missing
-from cassandra_node import Node, free_port, running
-from requirements import require
 from retinue import assemble
 from retinue.clock import SystemClock
 from retinue.errors import StoreUnavailable
 from retinue.model import FollowEvent
 from retinue.store.base import Verdict
 from running import Refused, Session, fresh_token, retinue, running_server
-from sites import CLUSTER_SECONDS
+from support.backends import CLUSTER_SECONDS
+from support.cassandra_jars import missing
+from support.cassandra_node import Node, free_port, running
+from support.requirements import require
 
 SECONDS = int(os.environ.get("SECONDS", "60"))
 pytestmark = pytest.mark.timeout(CLUSTER_SECONDS + 2 * SECONDS)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Protocol
 
 import pytest
 
-from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.model import Row
 from retinue.store.cassandra import store as cluster
@@ -25,7 +24,8 @@ from retinue.store.cassandra.whole import WholeCassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.ledger import FileLedger
 from retinue.store.opened import OpenAccess, OpenGraph, OpenLedger, OpenWhole, OpenWriter
-from service import problems_of
+from support.frozen_clock import FrozenClock
+from support.service import problems_of
 
 # The limit in seconds of a test on a node of Cassandra, which it may have to fetch and start.
 CLUSTER_SECONDS = 900

@@ -7,13 +7,13 @@ from typing import Any
 
 import httpx
 
-from frozen_clock import FrozenClock
 from retinue import assemble
 from retinue.audit.record import Auditor, Record
 from retinue.model import AccountRecord, ClientChange, Event, FollowRecord, Visibility
 from retinue.store.base import Decision, GraphReader, Verdict
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.web.asgi import Application
+from support.frozen_clock import FrozenClock
 
 FOLLOWING = "/v2/research/user/following/"
 FOLLOWERS = "/v2/research/user/followers/"

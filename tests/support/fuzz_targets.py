@@ -13,7 +13,6 @@ from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from frozen_clock import FrozenClock
 from retinue import requests
 from retinue.access.credentials import MAX_TOKEN_BYTES, bearer_token
 from retinue.access.management import ManagementToken
@@ -42,9 +41,10 @@ from retinue.store.sqlite.pair_table import PairRow, decoded
 from retinue.store.sqlite.standing import entries_in
 from retinue.web.heads import announces_too_much, length_of, repeated, without_upgrade
 from retinue.web.peers import Peers, trusted_networks
+from support.frozen_clock import FrozenClock
 
 Target = Callable[[bytes], None]
-CORPUS = Path(__file__).parent / "corpus"
+CORPUS = Path(__file__).parent.parent / "corpus"
 
 _SECRET = bytes(range(32))
 _NOW = 1_700_000_000

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cassandra_jars import jars
+from support.cassandra_jars import jars
 
 START_SECONDS = 180
 STOP_SECONDS = 20

@@ -1,0 +1,1 @@
+"""What several test files share: services, stores, clocks, processes, faults."""
