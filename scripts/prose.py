@@ -1,4 +1,4 @@
-"""Check names and prose against the ceilings of `prose.toml`, which only go down.
+"""Check names and prose against the ceilings in `prose.toml`.
 
     python scripts/prose.py            list what is over a ceiling
     python scripts/prose.py --all      list every finding
@@ -67,7 +67,7 @@ If code moves to another package, move its part of the ceiling to that package's
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """One break of a rule, with the package and line that it is in."""
+    """One broken rule and its place."""
 
     package: str
     kind: str
@@ -126,7 +126,7 @@ def check_python(path: str, source: str) -> Iterator[Finding]:
 
 
 def check_markdown(path: str, source: str) -> Iterator[Finding]:
-    """Yield the findings of a page; code and headers of tables are left out."""
+    """Yield the findings of a page, without its code and table headers."""
     lines = source.split("\n")
     is_code = False
     texts: list[Text] = []
@@ -146,13 +146,13 @@ def check_markdown(path: str, source: str) -> Iterator[Finding]:
 
 
 def check_comments(path: str, source: str) -> Iterator[Finding]:
-    """Yield the findings of comments that begin with `#`, in a file that is not Python."""
+    """Yield the findings of `#` comments in a file that is not Python."""
     lines = enumerate(source.split("\n"), 1)
     yield from check_text(path, [Text(number, line.partition("#")[2].strip("# ")) for number, line in lines])
 
 
 def check_classes(sources: dict[str, str]) -> Iterator[Finding]:
-    """Yield each public class name that an earlier module of `src` defines too."""
+    """Yield public class names that an earlier module defines too."""
     first: dict[str, str] = {}
     for path, source in sources.items():
         for node in ast.parse(source).body:
@@ -163,7 +163,7 @@ def check_classes(sources: dict[str, str]) -> Iterator[Finding]:
 
 
 def densities(sources: dict[str, str]) -> dict[str, int]:
-    """Return docstring words per 100 lines of each package, rounded up to a multiple of five."""
+    """Return docstring words per 100 lines by package, rounded up to fives."""
     words, lines = defaultdict[str, int](int), defaultdict[str, int](int)
     for path, source in sources.items():
         words[package_of(path)] += sum(len(each.text.split()) for each in _docstrings(ast.parse(source)))
@@ -206,7 +206,7 @@ def _messages(tree: ast.Module, docstring_lines: set[int]) -> list[Text]:
 
 
 def _paragraphs(lines: list[Text]) -> list[Text]:
-    """Join adjacent lines; an empty line, a gap, a heading or a list item begins a paragraph."""
+    """Join adjacent lines up to a gap, a heading or a list item."""
     joined: list[Text] = []
     last = -1
     for each in lines:
@@ -224,13 +224,13 @@ def _short(text: str) -> str:
 
 
 def read_sources(root: Path) -> dict[str, str]:
-    """Return the text of each Python file, by its path below the project's folder."""
+    """Return the text of each Python file by its relative path."""
     paths = [path for folder in FOLDERS for path in sorted((root / folder).rglob("*.py"))]
     return {path.relative_to(root).as_posix(): path.read_text() for path in paths}
 
 
 def check(root: Path) -> tuple[list[Finding], dict[str, int]]:
-    """Return all findings, and docstring words per 100 lines of each package of `src`."""
+    """Return all findings, and the density of docstrings in `src`."""
     sources = read_sources(root)
     ours = {path: text for path, text in sources.items() if path.startswith("src/")}
     findings = [each for path, text in sources.items() for each in check_python(path, text)]
@@ -247,7 +247,7 @@ Counts = dict[str, dict[str, int]]
 
 
 def count(findings: list[Finding], density: dict[str, int]) -> Counts:
-    """Return the number of findings by package and kind; a density of up to 90 is left out."""
+    """Return the number of findings, and high densities, by package and kind."""
     counts: Counts = defaultdict(lambda: defaultdict(int))
     for each in findings:
         counts[each.package][each.kind] += 1
@@ -257,18 +257,21 @@ def count(findings: list[Finding], density: dict[str, int]) -> Counts:
     return counts
 
 
-def excesses(counts: Counts, ceilings: Counts, findings: list[Finding]) -> Iterator[str]:
-    """Yield a message, with the places, for each count over its ceiling."""
+def excesses(counts: Counts, ceilings: Counts, findings: list[Finding], longest: int = 20) -> Iterator[str]:
+    """Yield each count over its ceiling, with up to `longest` places."""
     for package, kinds in sorted(counts.items()):
         for kind, value in sorted(kinds.items()):
             least = DENSITY if kind == "docstring_words" else 0
             if value > (ceiling := ceilings.get(package, {}).get(kind, least)):
                 yield f"{package}: {value} {KINDS[kind]}; the ceiling is {ceiling}"
-                yield from (str(each) for each in findings if (each.package, each.kind) == (package, kind))
+                places = [str(each) for each in findings if (each.package, each.kind) == (package, kind)]
+                yield from places[:longest]
+                if len(places) > longest:
+                    yield f"  ... and {len(places) - longest} more: python scripts/prose.py --all"
 
 
 def lowered(counts: Counts, ceilings: Counts) -> Counts:
-    """Return the ceilings, none higher than the present count; those at zero are left out."""
+    """Return the ceilings, none higher than the present count."""
     return {
         package: {kind: min(ceiling, counts.get(package, {}).get(kind, 0)) for kind, ceiling in kinds.items()}
         for package, kinds in ceilings.items()
@@ -286,7 +289,7 @@ def write_ceilings(ceilings: Counts) -> str:
 
 
 def main() -> int:
-    """Print what is over a ceiling, or lower the ceilings; return the exit code."""
+    """Print excesses or lower the ceilings; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="list every finding, also below a ceiling")
     parser.add_argument("--lower", action="store_true", help="lower each ceiling to the present count")
@@ -296,7 +299,7 @@ def main() -> int:
     ceilings: Counts = {} if arguments.all else tomllib.loads(CEILINGS.read_text())
     if arguments.lower:
         CEILINGS.write_text(write_ceilings(lowered(counts, ceilings)))
-    elif messages := list(excesses(counts, ceilings, findings)):
+    elif messages := list(excesses(counts, ceilings, findings, len(findings) if arguments.all else 20)):
         print("\n".join([*messages, REMEDY]))
         return int(not arguments.all)
     return 0

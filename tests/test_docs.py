@@ -15,7 +15,10 @@ from retinue.settings import setting_names
 from running import retinue
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 def name_of(path: Path) -> str:
@@ -100,3 +103,13 @@ def test_the_python_of_the_page_on_events_works(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
 
     assert done.stdout == "[Row(display_name='', username='ben')] 1699999999 False\n"
+
+
+def test_modules_in_the_glossary_exist() -> None:
+    """Each term of the glossary is listed once, with a module or package that exists."""
+    lines = (ROOT / "docs" / "glossary.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    terms = {term: place.strip("`") for term, _, place in rows if term not in {"term", "---"}}
+
+    assert len(terms) == len(rows) - 2 * sum(row[0] == "---" for row in rows)
+    assert [] == [place for place in terms.values() if not (ROOT / "src" / "retinue" / place).exists()]
