@@ -29,7 +29,7 @@ def clock() -> FrozenClock:
 
 @pytest.fixture
 def store_path(tmp_path: Path) -> Iterator[Path]:
-    """Where the test's store is to lie; `check` must accept what is there afterwards."""
+    """Return a path for the test's store; `check` must accept the store afterwards."""
     path = tmp_path / "graph.db"
     yield path
     if path.exists():
