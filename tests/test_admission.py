@@ -8,10 +8,8 @@ import resource
 import signal
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +26,12 @@ from retinue.settings import Settings
 from retinue.web.admission import BATCH as ADMITTED
 from retinue.web.eviction import BATCH, Awaited, Wait, evictable
 from retinue.web.limits import Limits
-from retinue.web.listener import Server, bind, public_server
+from retinue.web.listener import bind, public_server
 from retinue.web.overload import CALM_SECONDS, OVERLOADED_SECONDS, Overload, is_crowded, waited_seconds
 from retinue.web.surplus import MAX_REFUSALS
 from retinue.web.tls import ListenerTls
 from running import running_server
+from support.listeners import Running, serving
 from support.service import FOLLOWING, TOKEN, Service
 from support.waiting import PATIENCE_SECONDS, waiting_for
 
@@ -40,49 +39,6 @@ FOREVER = 86_400.0
 ASKED = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 UNKNOWN = ASKED % (b"/", 0)
 PART = b"POST / HTTP/1.1\r\nHost: x\r\n"  # takes a place that is not free before the rest has come
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A server in a thread."""
-
-    server: Server
-    port: int
-    context: ssl.SSLContext | None = None
-
-    def connect(self) -> socket.socket:
-        """Return a new connection, without TLS."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_SECONDS)
-
-    def connect_securely(self) -> socket.socket:
-        """Return a new connection after its handshake."""
-        assert self.context is not None
-        return self.context.wrap_socket(self.connect(), server_hostname="localhost")
-
-    def connections(self) -> int:
-        """Return how many connections the server has."""
-        return len(self.server.server_state.connections)
-
-
-@contextmanager
-def serving(service: Service, limits: Limits, listener: socket.socket | None = None, **named: Any) -> Iterator[Running]:
-    """A server with these limits, on an event loop as workers have."""
-    listening = listener or bind("127.0.0.1", 0)
-    context, tls = named.pop("context", None), named.pop("tls", None)
-    server = public_server(service.application, Settings(**named), service.hot, limits=limits, tls=tls)
-
-    def run() -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(server.serve(sockets=[listening]))
-
-    port = listening.getsockname()[1]
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield Running(server, port, context)
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture

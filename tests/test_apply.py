@@ -6,80 +6,15 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
-from retinue import assemble
 from retinue.ingest.stream import GROUP
 from retinue.model import Direction
-from test_cli import list_of, retinue
-
-AT = 1_700_000_000
-
-
-def follow(follower: str, followee: str, at: int | str = AT, event: str = "follow") -> dict[str, Any]:
-    """A follow as an event."""
-    return {"event": event, "follower": follower, "followee": followee, "at": at}
-
-
-def lines(*events: dict[str, Any] | bytes) -> bytes:
-    """Events as lines."""
-    return b"".join((event if isinstance(event, bytes) else json.dumps(event).encode()) + b"\n" for event in events)
-
-
-class Applying:
-    """A running `retinue apply` that reads a pipe."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.process = process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self.stdin: IO[bytes] = process.stdin
-        self.stdout: IO[bytes] = process.stdout
-
-    def send(self, content: bytes) -> None:
-        """Write to the pipe, at once."""
-        self.stdin.write(content)
-        self.stdin.flush()
-
-    def told(self) -> dict[str, Any]:
-        """The next report."""
-        report: dict[str, Any] = json.loads(self.stdout.readline())
-        return report
-
-    def end(self) -> tuple[int, str]:
-        """Wait for the end; exit code and what was written to standard error."""
-        _, errors = self.process.communicate()
-        return self.process.returncode, errors.decode()
-
-
-@contextmanager
-def applying(store: Path, *arguments: str | Path) -> Iterator[Applying]:
-    """Start one; its store is there already."""
-    assemble.create_store(str(store))
-    command = [sys.executable, "-m", "retinue", "apply", "--store", str(store), *map(str, arguments)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    with process:
-        try:
-            yield Applying(process)
-        finally:
-            process.kill()
-
-
-def applied(store: Path, content: bytes, *arguments: str | Path) -> tuple[int, list[dict[str, Any]], str]:
-    """Apply standard input to its end: exit code, reports, standard error."""
-    with applying(store, *arguments) as run:
-        output, errors = run.process.communicate(content)
-        return run.process.returncode, [json.loads(line) for line in output.splitlines()], errors.decode()
-
-
-def names_of(store: Path, name: str, direction: Direction = Direction.FOLLOWING) -> list[str]:
-    """The usernames of a list."""
-    return [username for username, _ in list_of(store, name, direction)]
+from support.commands import list_of, retinue
+from support.feeds import AT, applied, applying, follow, lines, names_of
 
 
 def test_events_of_a_far_future_count_as_now(store_path: Path) -> None:
@@ -321,7 +256,7 @@ def test_whatever_was_told_survives_a_kill(store_path: Path, tmp_path: Path) -> 
     events.write_bytes(lines(*(follow("a", f"b{n}", AT - n) for n in range(60_000))))
     for groups in (1, 3, 6):
         with applying(store_path, events) as run:
-            reports: Sequence[dict[str, Any]] = [run.told() for _ in range(groups)]
+            reports: list[dict[str, Any]] = [run.told() for _ in range(groups)]
             run.process.kill()
             run.process.wait()
         assert len(names_of(store_path, "a")) >= reports[-1]["line"]

@@ -17,50 +17,20 @@ from msgspec.structs import replace
 
 from retinue.audit.hash_chain import BEGINNING, BrokenChain, Link, line_of, next_link
 from retinue.audit.log import Keeping, Trail, without_oldest
-from retinue.audit.record import Record, name_hmac
+from retinue.audit.record import name_hmac
 from retinue.audit.retention import oldest_removable
 from retinue.audit.verify import Findings, files_of, records_of, verify
 from retinue.errors import StoreError
 from retinue.model import ErasureEvent, Visibility
 from retinue.store.base import Anchor
+from support.audit_logs import BIG, SECRET, anchored, new_anchor, record, written
 from support.frozen_clock import FrozenClock
 from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
 
 if TYPE_CHECKING:
     import httpx
 
-SECRET = bytes(range(32))
-BIG = Keeping(2**30, 2**30)
 REVOKE = "/v2/oauth/revoke/"
-
-
-def record(number: int, time: int = 1_700_000_000) -> bytes:
-    """A record as JSON."""
-    return msgspec.json.encode(
-        Record(time, f"L{number:x}", "following", 200, "ok", 80 + number, "127.0.0.1", rows=number)
-    )
-
-
-def new_anchor() -> Anchor:
-    """What a store that was just made knows."""
-    return Anchor(SECRET, 0, BEGINNING.hash, 0, BEGINNING.hash, is_open=False)
-
-
-def anchored(anchor: Anchor, trail: Trail, *, is_open: bool = False) -> Anchor:
-    """What the store is told of a trail."""
-    return replace(anchor, count=trail.written.count, hash=trail.written.hash, is_open=is_open)
-
-
-def written(folder: Path, sizes: list[int], keeping: Keeping = BIG) -> Anchor:
-    """A log of several lives of a keeper, each with so many records; the anchor after the last."""
-    anchor, number = new_anchor(), 0
-    for size in sizes:
-        with closing(Trail(folder, anchor, keeping, lambda: 1_700_000_000)) as trail:
-            for _ in range(size):
-                number += 1
-                trail.write([record(number)])
-            anchor = anchored(anchor, trail)
-    return anchor
 
 
 # The chain

@@ -18,10 +18,9 @@ from retinue.audit.space import Room
 from retinue.audit.verify import Findings, verify
 from retinue.audit.writer import AuditKeeping
 from retinue.errors import StoreError, StoreUnavailable
+from support.audit_logs import closing_descriptor, record
 from support.frozen_clock import FrozenClock
 from support.io_faults import Fault, failing
-from test_audit import record
-from test_lost_records import closing_descriptor
 
 SMALL = Keeping(1000, 2**30)  # several files
 BATCHES = 4

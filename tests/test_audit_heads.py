@@ -18,8 +18,8 @@ from retinue.audit.signed_heads import Head, heads_in, signed_head
 from retinue.audit.verify import files_of, verify
 from retinue.errors import InputError
 from retinue.store.base import Anchor
-from test_audit import BIG, SECRET, new_anchor, record, written
-from test_cli import retinue
+from support.audit_logs import BIG, SECRET, new_anchor, record, written
+from support.commands import retinue
 
 NOW = 1_700_000_000
 

@@ -14,9 +14,9 @@ import pytest
 from retinue import assemble
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, FollowEvent, FollowRecord, Visibility
 from retinue.store.sqlite.files import access_path
+from support.commands import imported, retinue
 from support.frozen_clock import FrozenClock
 from support.service import problems_of
-from test_cli import imported, retinue
 
 NOW = 1_700_000_000
 

@@ -2,59 +2,20 @@
 
 import gzip
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
-from msgspec.structs import asdict
 
 from retinue import assemble
-from retinue.ingest.bulk import Tally
-from retinue.model import Direction, Stretch
-from retinue.names import fold
-from support.frozen_clock import FrozenClock
+from support.commands import imported, list_of, retinue, size_of, tally
 
 FOLLOWS = b"follower,followee,followed_at\nanna,ben,100\nanna,carla,200\nben,anna,2024-09-26T07:39:53Z\n"
 ACCOUNTS = "username,id,display_name,visibility\nanna,17,Anna 👩‍👩‍👧,public\nben,18,B\0en,withheld\n".encode()
-
-
-def retinue(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("RETINUE_")}
-    command = [sys.executable, "-m", "retinue", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**clean, **environment})
-
-
-def imported(store: Path, *arguments: str | Path) -> tuple[int, dict[str, Any]]:
-    """Exit code and report of an import."""
-    done = retinue("import", "--store", store, "--json", *arguments)
-    files = json.loads(done.stdout)
-    for report in files.values():
-        assert report["rejected"] == sum(reason["rows"] for reason in report.pop("reasons"))
-    return done.returncode, {Path(name).name: report for name, report in files.items()}
-
-
-def tally(**counts: int) -> dict[str, int]:
-    """The report's entry for one file."""
-    return asdict(Tally(**counts))
-
-
-def list_of(store: Path, name: str, direction: Direction = Direction.FOLLOWING) -> list[tuple[str, str]]:
-    """A list, read from the store."""
-    import asyncio  # noqa: PLC0415 - only here
-
-    graph = assemble.open_graph(str(store), FrozenClock())
-    account = asyncio.run(graph.find_account(fold(name)))
-    assert account is not None
-    rows = asyncio.run(graph.read(Stretch(account.id, direction, 1 << 40, 1_000_000))).rows
-    graph.close()
-    return [(row.username, row.display_name) for row in rows]
 
 
 @pytest.fixture
@@ -200,11 +161,6 @@ def test_a_killed_import_leaves_a_good_store_that_a_second_run_completes(store_p
     for number in range(7):
         expected = [b for a, b, _ in rows if a == f"a{number}"]
         assert expected == [username for username, _ in list_of(store_path, f"a{number}")]
-
-
-def size_of(store: Path) -> int:
-    """Bytes written to the store so far, its log included."""
-    return sum(path.stat().st_size for path in (store, store.with_name(store.name + "-wal")) if path.exists())
 
 
 def test_clients_are_created_listed_and_revoked(store_path: Path) -> None:

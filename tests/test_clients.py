@@ -13,8 +13,8 @@ import pytest
 from retinue import assemble
 from retinue.errors import ClientInvalid, InputError, NoSuchClient, SecretWrong
 from retinue.model import Client, ClientChange, Quota, Rate
+from support.commands import retinue
 from support.service import Service
-from test_cli import retinue
 
 T = TypeVar("T")
 

@@ -18,9 +18,8 @@ from retinue.collect.collector import Plan
 from retinue.collect.progress import Place
 from retinue.faults import Faults
 from retinue.local import LocalServer
+from support.collecting import asked, changed_manifest, collected, tables, verified
 from support.scripted_service import Said, enveloped, page, scripted
-from test_collect_odd import asked, collected, tables
-from test_verifying import changed_manifest, verified
 
 Answering = Callable[[str, dict[str, Any]], Said]
 LIMITED = Policy(attempts=2, first_wait_seconds=0, longest_wait_seconds=0)

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from retinue import names
 from retinue.cli import collect_names
+from support.collecting import arguments_of, tables, verified
 from support.scripted_service import Said, enveloped, page, scripted
-from test_collect_odd import arguments_of, tables
-from test_verifying import verified
 
 
 def run(tmp_path: Path, content: bytes, *more: str) -> tuple[Any, list[str]]:

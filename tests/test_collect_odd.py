@@ -14,7 +14,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, cast
 
-import duckdb
 import networkx as nx
 import pytest
 from hypothesis import given, settings
@@ -25,56 +24,22 @@ from retinue.client import (
     AsyncClient,
     Client,
     GaveUp,
-    Outside,
     Policy,
     QuotaSpent,
     Refused,
     addresses,
 )
 from retinue.collect import collection, journal
-from retinue.collect.collector import Collector, Outcome, Plan
+from retinue.collect.collector import Plan
 from retinue.collect.progress import Place, Pool
 from retinue.errors import InputError
 from running import create_client, retinue, running_server
+from support.collecting import SHORT, arguments_of, asked, collected, tables
 from support.scripted_service import TOKEN, Said, enveloped, page, scripted
 from support.waiting import PATIENCE_SECONDS
 
-SHORT = Policy(attempts=3, first_wait_seconds=0, longest_wait_seconds=0)
 MANY: dict[Pool, int] = {"lists": 1_000, "info": 1_000}
 ALL_FORMATS = ("parquet", "csv", "jsonl", "graphml")
-
-
-def asked(url: str, folder: Path, names: list[str], *more: str) -> subprocess.CompletedProcess[str]:
-    """What `retinue collect` says."""
-    arguments = arguments_of(url, folder, names, *more)
-    return subprocess.run([sys.executable, "-m", "retinue", *arguments], capture_output=True, text=True, check=False)
-
-
-def arguments_of(url: str, folder: Path, names: list[str], *more: str) -> list[str]:
-    """A `retinue collect` of these names."""
-    file = folder.with_suffix(".txt")
-    file.write_text("\n".join(names))
-    access = ("--client-key", "k", "--client-secret", "s", "--server", url)
-    return ["collect", "--usernames", str(file), "-o", str(folder), *access, *more]
-
-
-def collected(url: str, folder: Path, plan: Plan) -> Outcome:
-    """Collect in this process, without patience."""
-    folder.mkdir(exist_ok=True)
-
-    async def run() -> Outcome:
-        progress = collection.opened(folder, url, 1)
-        with closing(journal.Journal(folder / "pages.jsonl")) as writing:
-            async with AsyncClient("k", "s", url, policy=SHORT) as client:
-                return await Collector(client, writing, progress, Outside()).run(plan)
-
-    return asyncio.run(run())
-
-
-def tables(folder: Path, query: str) -> list[Any]:
-    """The result of a query on a folder's tables."""
-    with closing(duckdb.connect()) as duck:
-        return duck.execute(query.format(f"'{folder}/")).fetchall()
 
 
 def places(count: int) -> list[Place]:

@@ -1,6 +1,5 @@
 """`retinue run` keeps requests from TikTok's own service, by whatever the kernel allows, or refuses to run."""
 
-import ctypes
 import json
 import os
 import socket
@@ -19,12 +18,11 @@ from retinue.local import LocalServer
 from retinue.redirect.authority import make_authority
 from retinue.redirect.confinement import confinements, unprivileged
 from retinue.redirect.environment import Way
+from support.intercepted import DENIED, WITHOUT_CONFINEMENT, WITHOUT_LANDLOCK, installed, needs_landlock, run
 from support.waiting import waiting_for
-from test_run import DENIED, WITHOUT_CONFINEMENT, installed, run
 
 API = "https://open.tiktokapis.com/v2/"
 WITHOUT_NAMESPACES = (*DENIED, "unshare")
-WITHOUT_LANDLOCK = (*DENIED, "landlock")
 RISK = "requests may reach TikTok with your real key"
 PYTHON = """
 import http.client, ssl
@@ -44,15 +42,7 @@ def has_namespaces() -> bool:
     return not subprocess.run(["unshare", "-Urn", "true"], capture_output=True, check=False).returncode
 
 
-def has_landlock() -> bool:
-    """Whether the kernel has Landlock's rules for ports."""
-    return int(ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1)) >= 4
-
-
 needs_namespaces = pytest.mark.skipif(not has_namespaces(), reason="the kernel allows no namespaces")
-needs_landlock = pytest.mark.skipif(
-    not has_landlock(), reason="the kernel has no network rules of Landlock (Linux 6.7)"
-)
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from retinue.errors import StoreUnavailable
 from retinue.model import FollowEvent
 from retinue.store.sqlite import row_types
 from retinue.store.sqlite.files import access_path
+from support.commands import retinue
 from support.frozen_clock import FrozenClock
 from support.service import FOLLOWING, INFO, Service, problems_of
-from test_cli import retinue
 
 PAGES = [({"username": "a"}, FOLLOWING), ({"username": "a", "as_of": 900}, FOLLOWING)]
 

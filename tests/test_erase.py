@@ -27,11 +27,11 @@ from retinue.store.sqlite import files
 from retinue.store.sqlite.compaction import compact
 from running import Server, fresh_token, running_server
 from support.backends import Begin
+from support.commands import list_of, retinue
 from support.frozen_clock import FrozenClock
+from support.served import exchange
 from support.service import FOLLOWING, problems_of
 from support.waiting import waiting_for
-from test_cli import list_of, retinue
-from test_serve import exchange
 
 NOW = 1_700_000_000
 # In all that the erased are called, and say of themselves.

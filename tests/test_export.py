@@ -40,8 +40,8 @@ from retinue.store.base import GraphReader
 from running import retinue
 from support.backends import CLUSTER, Begin, FolderSite, Site, begin_of
 from support.frozen_clock import FrozenClock
+from support.stories import ACCOUNTS, ALL_NAMES, FOLLOWS, Told, pages
 from support.waiting import waiting_for
-from test_machine import ACCOUNTS, ALL_NAMES, FOLLOWS, Told, pages
 
 NOW = 100
 TABLES = ("parquet", "csv", "jsonl")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from support.collecting import arguments_of
 from support.scripted_service import Said, page, scripted
-from test_collect_odd import arguments_of
 
 # Each is run by the interpreter of a command before anything else.
 WITHOUT_LOCKS = """

@@ -13,6 +13,7 @@ import pytest
 from retinue import assemble
 from retinue.web.limits import MAX_HEAD_BYTES
 from running import Server, fresh_token, running_server
+from support.listeners import rest_of
 from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN
 
 if TYPE_CHECKING:
@@ -37,14 +38,6 @@ def connected(server: Server) -> Iterator[socket.socket]:
     with socket.create_connection((address.hostname or "", address.port or 0), timeout=60) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield connection
-
-
-def rest_of(connection: socket.socket) -> bytes:
-    """All that comes until the server closes."""
-    received = b""
-    while more := connection.recv(65536):
-        received += more
-    return received
 
 
 def ordinary(token: str, body: bytes = b'{"username":"p"}') -> bytes:

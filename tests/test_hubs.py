@@ -14,9 +14,8 @@ from retinue.store.cassandra.scanning import scan
 from retinue.store.cassandra.writer import CassandraGraphWriter
 from support.backends import backoff_on
 from support.cassandra_node import TOMBSTONE_LIMIT
-from test_cluster import NOW, Site, run, site
+from support.clusters import NOW, Site, run
 
-__all__ = ["site"]
 MANY = TOMBSTONE_LIMIT + 200
 GROUP = 200
 PARTS = [range(first, first + GROUP) for first in range(0, MANY, GROUP)]

@@ -8,7 +8,7 @@ import pytest
 from retinue.cli.import_report import Report, told_apart
 from retinue.ingest.alike import FIRST_ROWS
 from retinue.ingest.rejects import RejectsFile
-from test_cli import imported, list_of, retinue, tally
+from support.commands import imported, list_of, retinue, tally
 
 T = 1_690_000_000
 

@@ -20,9 +20,9 @@ from retinue.collect.journal import Begun, Journal, records
 from retinue.errors import InputError, StoreError, StoreUnavailable
 from retinue.model import Meter, Pool, Quota
 from retinue.store.ledger import FileLedger
+from support.commands import list_of
 from support.io_faults import Commands, Done, Fault, failing
 from support.service import problems_of
-from test_cli import list_of
 
 FOLLOWS = "follower,followee,followed_at\n" + "".join(f"anna,f{n},{1000 + n}\n" for n in range(40))
 BAD = FOLLOWS + "anna,,5\nanna,ben,later\n"

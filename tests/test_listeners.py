@@ -17,9 +17,9 @@ from retinue import assemble
 from retinue.local import LocalServer
 from retinue.web.limits import MANAGEMENT_LIMITS, MAX_HEAD_BYTES, Limits
 from running import Server, running_server
+from support.listeners import rest_of
+from support.served import records
 from support.service import FOLLOWING, TOKEN
-from test_heads import rest_of
-from test_served_access import records
 
 LISTENERS = ("public", "sandbox", "management", "fixture")
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from retinue.model import FollowEvent, Visibility
+from support.commands import retinue
 from support.service import Service
-from test_cli import retinue
 
 FORMATS = ["table", "jsonl", "csv"]
 

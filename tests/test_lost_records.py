@@ -21,9 +21,10 @@ from retinue.audit.hash_chain import BEGINNING, BrokenChain, line_of, link_in, n
 from retinue.audit.record_counters import Made, RecordCounters, open_counters, read_made
 from retinue.errors import StoreError
 from running import STOP_SECONDS, Client, Server, Session, command_of, running_server
+from support.audit_logs import SECRET, closing_descriptor, record
+from support.served import anchored_count, answers, audit, posted, token_of
+from support.service import FOLLOWING
 from support.waiting import waiting_for
-from test_audit import SECRET, record
-from test_served_access import FOLLOWING, _answers, anchored, audit, client, posted, store, token_of  # noqa: F401 - fixtures
 
 QUERY = '{"username":"p"}'
 LOST = "retinue: stopped, but audit records are lost; `retinue audit verify` says how many"
@@ -37,7 +38,7 @@ class Stopped:
 
 
 @contextmanager
-def served(store: Path, tmp_path: Path) -> Iterator[tuple[Server, Stopped]]:  # noqa: F811
+def served(store: Path, tmp_path: Path) -> Iterator[tuple[Server, Stopped]]:
     """A server that is stopped at the end of the block, whatever its exit code."""
     stopped, log = Stopped(), tmp_path / "stderr"
     command = command_of("serve", "--store", store, "--port", "0", "--management-port", "0")
@@ -67,12 +68,12 @@ def is_replaced(server: Server, role: str, process: int) -> bool:
     return processes_of(server, role) not in ([], [process])
 
 
-def file_of(store: Path) -> Path:  # noqa: F811
+def file_of(store: Path) -> Path:
     """The newest file of the log."""
     return max(store.with_suffix(".audit").glob("*.jsonl"))
 
 
-def lines_in(store: Path) -> int:  # noqa: F811
+def lines_in(store: Path) -> int:
     """How many whole lines the log has."""
     return sum(path.read_bytes().count(b"\n") for path in store.with_suffix(".audit").glob("*.jsonl"))
 
@@ -83,7 +84,7 @@ def fill_disk_for(process: int, path: Path) -> None:
     resource.prlimit(process, resource.RLIMIT_FSIZE, (path.stat().st_size + 100, hard))
 
 
-def test_records_lost_at_a_stop_on_a_full_disk_are_told(store: Path, client: Client, tmp_path: Path) -> None:  # noqa: F811
+def test_records_lost_at_a_stop_on_a_full_disk_are_told(store: Path, client: Client, tmp_path: Path) -> None:
     """The server ends with an error, `verify` says how many, and the next start writes that into the chain."""
     with served(store, tmp_path) as (server, stopped):
         token = token_of(server, client)
@@ -104,7 +105,7 @@ def test_records_lost_at_a_stop_on_a_full_disk_are_told(store: Path, client: Cli
     assert f"{lines_in(store)} records, as they were written; {lost} are lost\n" in told
 
     with running_server(store) as server:
-        assert _answers(server, token)
+        assert answers(server, token)
     code, told = audit(store, "verify")
     assert (3, True) == (code, f"LOST     {lost} records between " in told), told
     assert told.endswith(f"{953 - lost} records, as they were written; {lost} are lost\n"), told
@@ -112,7 +113,7 @@ def test_records_lost_at_a_stop_on_a_full_disk_are_told(store: Path, client: Cli
     assert (lost, 952 - lost) == (sum(row["lost"] for row in usage), sum(row["requests"] for row in usage))
 
 
-def test_what_killed_processes_lose_is_counted_exactly(store: Path, client: Client, tmp_path: Path) -> None:  # noqa: F811
+def test_what_killed_processes_lose_is_counted_exactly(store: Path, client: Client, tmp_path: Path) -> None:
     """Workers are killed before they can send, again and again: the log says how many records that took."""
     asked = 1
     with served(store, tmp_path) as (server, stopped):
@@ -124,7 +125,7 @@ def test_what_killed_processes_lose_is_counted_exactly(store: Path, client: Clie
             os.kill(worker, signal.SIGKILL)  # within 50 ms of the last answers, which it has not sent then
             waiting_for(partial(is_replaced, server, "worker", worker))
             asked += 20
-        waiting_for(partial(_answers, server, token))
+        waiting_for(partial(answers, server, token))
     code, told = audit(store, "verify")
     lost = sum(each.get("lost", 0) for each in lines_of(store))
     requests = sum("lost" not in each for each in lines_of(store))
@@ -132,7 +133,7 @@ def test_what_killed_processes_lose_is_counted_exactly(store: Path, client: Clie
     assert ((0, 3)[lost > 0], 0, lost) == (code, stopped.code, lost_in(told))
 
 
-def test_what_a_killed_keeper_could_not_write_is_told_by_the_next(store: Path, client: Client, tmp_path: Path) -> None:  # noqa: F811
+def test_what_a_killed_keeper_could_not_write_is_told_by_the_next(store: Path, client: Client, tmp_path: Path) -> None:
     """Records that reached it, and were not in the log when it was killed, are counted."""
     with served(store, tmp_path) as (server, stopped):
         token = token_of(server, client)
@@ -158,7 +159,7 @@ def log_of(tmp_path: Path) -> bytes:
     return (tmp_path / "stderr").read_bytes()
 
 
-def lines_of(store: Path) -> list[dict[str, Any]]:  # noqa: F811
+def lines_of(store: Path) -> list[dict[str, Any]]:
     """All whole lines of the log."""
     paths = sorted(store.with_suffix(".audit").glob("*.jsonl"))
     lines = [line for path in paths for line in path.read_bytes().splitlines(keepends=True)]
@@ -216,15 +217,6 @@ def test_made_and_written_differ_by_what_is_lost(steps: list[tuple[str, int]]) -
         assert Made(made, 1) == read_made(Path(name))
 
 
-@contextmanager
-def closing_descriptor(descriptor: int) -> Iterator[int]:
-    """A descriptor that is closed at the end of the block."""
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 @given(st.lists(st.integers(0, 5)))
 def test_a_lost_line_takes_the_numbers_of_what_it_stands_for(losses: list[int]) -> None:
     """Any mix of records and losses follows, and a line that claims another loss does not."""
@@ -241,11 +233,11 @@ def test_a_lost_line_takes_the_numbers_of_what_it_stands_for(losses: list[int]) 
             next_link(claimed[:-1], before, SECRET)
 
 
-def test_a_log_without_its_counters_says_so(store: Path, client: Client) -> None:  # noqa: F811
+def test_a_log_without_its_counters_says_so(store: Path, client: Client) -> None:
     """If they are removed while records may be missing, `verify` tells; the next start counts from the log's end."""
     with running_server(store) as server:
         assert 200 == posted(server, FOLLOWING, QUERY, token_of(server, client))[0]
-        waiting_for(lambda: anchored(store) == 2)
+        waiting_for(lambda: anchored_count(store) == 2)
         for pid in server.processes():
             os.kill(pid, signal.SIGKILL)
     (store.with_suffix(".audit") / "counters").unlink()

@@ -13,7 +13,6 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from retinue import names
 from retinue.model import (
     AccountEvent,
     AccountRecord,
@@ -23,52 +22,23 @@ from retinue.model import (
     FollowEvent,
     FollowRecord,
     Row,
-    Slice,
     Stretch,
-    Visibility,
 )
 from retinue.store.base import GraphReader, GraphWriter
 from support.backends import Begin
 from support.frozen_clock import FrozenClock
 from support.model_store import ModelGraph
+from support.stories import ACCOUNTS, ALL_NAMES, FIELDS, FOLLOWS, KEYS, NAMES, USERNAMES, Told, below, pages
 
 T = TypeVar("T")
 BEGIN = 5
 
-# Keys that are names, and one that cannot be; names that are keys, spellings of one name, and one too long for a key.
-KEYS = ("1", "2", "3 3", "ann", "Ann")
-NAMES = ("ann", "bob", "cy", "1", "Ærø", "ærø", "x" * 65)
-ALL_NAMES = sorted({names.fold(name) for name in (*KEYS, *NAMES)})
 
 # How far from now; some of it in the future.
 AGES = st.integers(-2, 12)
 SOME_NAMES = st.sampled_from((*KEYS, *NAMES, "@BOB"))
-USERNAMES = st.none() | st.sampled_from(NAMES)
-FIELDS = {
-    "display_name": st.none() | st.sampled_from(["", "a", "b"]),
-    "visibility": st.none() | st.sampled_from(Visibility),
-    "likes_count": st.none() | st.integers(0, 2),
-    "is_verified": st.none() | st.booleans(),
-}
 
 
-class Told(NamedTuple):
-    """An event as it is drawn: its second is so far from the second of its receipt."""
-
-    event: Event
-    age: int
-
-    def at(self, now: int) -> Event:
-        """The event, received at a second."""
-        kind = type(self.event)
-        fields = {name: getattr(self.event, name) for name in self.event.__struct_fields__}
-        return kind(**fields | {"at": max(1, now - self.age)})
-
-
-FOLLOWS = st.builds(FollowEvent, st.sampled_from(KEYS), st.sampled_from(KEYS), st.just(0), st.booleans())
-ACCOUNTS = st.builds(
-    AccountEvent, st.builds(AccountRecord, key=st.sampled_from(KEYS), username=USERNAMES, **FIELDS), st.just(0)
-)
 EVENTS = st.lists(st.builds(Told, FOLLOWS | ACCOUNTS, AGES), min_size=1, max_size=8)
 RECORDS = st.builds(AccountRecord, key=st.none() | st.sampled_from(KEYS), username=USERNAMES, **FIELDS).filter(
     lambda record: record.key is not None or record.username is not None
@@ -273,21 +243,6 @@ class Story(RuleBasedStateMachine):
         for as_of in (None, 1 + self.turn % self.now, self.now - self.turn % 7):
             expected = await pages(self.model, Stretch(account, direction, self.now, limit, as_of))
             assert expected == await pages(self.graph, Stretch(stored, direction, self.now, limit, as_of))
-
-
-def below(stretch: Stretch, found: Slice[Row]) -> Stretch:
-    """What to ask after a page."""
-    bound = found.oldest - 1 if found.rows else stretch.bound
-    return Stretch(stretch.account_id, stretch.direction, bound, stretch.limit, stretch.as_of)
-
-
-async def pages(graph: GraphReader[Row], stretch: Stretch) -> list[Slice[Row]]:
-    """A whole list, page by page."""
-    found = [await graph.read(stretch)]
-    while found[-1].has_more:
-        stretch = below(stretch, found[-1])
-        found.append(await graph.read(stretch))
-    return found
 
 
 def test_a_store_does_what_the_model_does(begin: Begin) -> None:

@@ -31,11 +31,11 @@ from retinue.model import (
 from retinue.names import fold
 from retinue.store.base import Verdict
 from retinue.store.sqlite import files
+from support.commands import list_of, retinue, size_of
 from support.frozen_clock import FrozenClock
 from support.model_store import free_second
 from support.service import Service, problems_of
 from support.waiting import waiting_for
-from test_cli import list_of, retinue, size_of
 
 NOW = 1_700_000_000
 OLD_ACCESS_SCHEMA = (Path(__file__).parent / "schemas" / "access-1.sql").read_text()

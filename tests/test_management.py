@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import apsw
 import httpx
@@ -23,12 +22,11 @@ from retinue.model import AccountRecord, FollowRecord, Visibility
 from retinue.serving.graph_thread import MOST_WAITING
 from retinue.web.limits import MAX_EVENTS_BYTES
 from running import Server, running_server
+from support.commands import retinue
+from support.feeds import AT, follow, lines, names_of
 from support.frozen_clock import FrozenClock
+from support.management import EVENTS, asked, posted, token_path
 from support.waiting import waiting_for
-from test_apply import AT, follow, lines, names_of
-from test_cli import retinue
-
-EVENTS = "/events"
 
 
 @pytest.fixture
@@ -37,28 +35,6 @@ def server(store_path: Path) -> Iterator[Server]:
     assemble.create_store(str(store_path))
     with running_server(store_path) as server:
         yield server
-
-
-def token_path(store: Path) -> Path:
-    """Where the management token of a store lies."""
-    return store.with_name(f"{store.stem}.management-token")
-
-
-def asked(
-    url: str, path: str, body: Any = None, token: str | None = None, method: str = "POST"
-) -> tuple[int, dict[str, str], Any]:
-    """Status, headers and JSON of an answer."""
-    with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)) as connection:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, json.load(answer)
-
-
-def posted(server: Server, store: Path, body: Any) -> tuple[int, Any]:
-    """Status and JSON of the answer to a post with the right token."""
-    status, _, answer = asked(server.management_url, EVENTS, body, token_path(store).read_text().strip())
-    return status, answer
 
 
 def test_events_are_applied_and_told_line_by_line(server: Server, store_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from retinue import assemble
 from running import Refused, Server, Session, fresh_token, running_server
-from test_apply import applied, follow, lines
+from support.feeds import applied, follow, lines
 
 NOTICED_SECONDS = 1.0
 

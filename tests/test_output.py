@@ -19,11 +19,11 @@ from retinue import assemble
 from retinue.audit.log import Trail
 from retinue.cli.main import app
 from retinue.model import ClientChange, FollowRecord
+from support.audit_logs import BIG, anchored, record
+from support.collecting import arguments_of, asked
 from support.frozen_clock import FrozenClock
 from support.scripted_service import Said, page, scripted
 from support.waiting import waiting_for
-from test_audit import BIG, anchored, record
-from test_collect_odd import arguments_of, asked
 
 ROWS = 3_000  # several pages
 

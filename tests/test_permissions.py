@@ -7,7 +7,7 @@ import pytest
 
 from retinue import assemble
 from retinue.permissions import exposure
-from test_cli import retinue
+from support.commands import retinue
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from retinue import assemble
 from retinue.local import LocalServer
 from retinue.web.limits import Limits
 from running import running_server
+from support.listeners import serving
+from support.served import audit, records
 from support.service import TOKEN, Service
-from test_admission import serving
-from test_served_access import audit, records
 
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 END = b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from retinue.cli.main import app
 from retinue.client import Client, ClientError, Refused
+from support.collecting import SHORT, arguments_of
 from support.scripted_service import TOKEN, Said, page, scripted
-from test_collect_odd import SHORT, arguments_of
 
 # Orders to a terminal, in all the ways that one may obey; and markup whose closing tag fits no opening one.
 ORDERS = "\x1b]0;title\x07\x9b31m\x7f\u202e\u2066\u2028\u2029\x85\r\x08"

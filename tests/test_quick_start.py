@@ -7,7 +7,7 @@ import pytest
 
 from retinue.cli.lists import Side
 from retinue.model import RESEARCH_SCOPE, Direction
-from test_cli import retinue
+from support.commands import retinue
 
 # What Typer imports is its own affair, but rich and pydantic come only when there is something to show or to check.
 HEAVY = {

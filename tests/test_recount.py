@@ -29,9 +29,10 @@ from retinue.store.ledger import FileLedger
 from retinue.store.quota_counters import DAY_SECONDS, Counted
 from running import Client as ApiClient
 from running import Server, running_server
+from support.commands import retinue
+from support.served import pages_written, posted, token_of
+from support.service import FOLLOWING
 from support.waiting import waiting_for
-from test_cli import retinue
-from test_served_access import FOLLOWING, pages_written, posted, token_of
 
 DAY = 20_000
 NOON = DAY * DAY_SECONDS + DAY_SECONDS // 2

@@ -15,8 +15,8 @@ from retinue.audit.record import Record
 from retinue.audit.retention import oldest_removable, time_without_jumps
 from retinue.audit.trusted_time import SLACK_SECONDS, TimeFiles, TrustedTime, confirm_clock
 from retinue.audit.verify import files_of
+from support.audit_logs import new_anchor
 from support.frozen_clock import FrozenClock
-from test_audit import new_anchor
 
 DAY = 86_400
 YEARS = 10 * 366 * DAY

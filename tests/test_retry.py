@@ -24,10 +24,8 @@ from retinue.store.cassandra.retry import MAX_DELAY_SECONDS, PATIENCE_SECONDS, B
 from retinue.store.cassandra.session import TransientFailure
 from retinue.store.cassandra.writer import CassandraGraphWriter
 from support.backends import Keyspace, Lent, backoff_on
+from support.clusters import NOW, Site, run
 from support.frozen_clock import FrozenClock
-from test_cluster import NOW, Site, run, site, small_buckets
-
-__all__ = ["site", "small_buckets"]
 
 Errors = Sequence[Callable[[], Exception]]
 TRANSIENT: Errors = [

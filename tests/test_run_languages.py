@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from retinue.local import LocalServer
-from test_run import ROOT, WITHOUT_CONFINEMENT, Done, installed, run
+from support.intercepted import ROOT, WITHOUT_CONFINEMENT, Done, installed, run
 
 HOOKS = ROOT / "src" / "retinue" / "redirect" / "hooks"
 

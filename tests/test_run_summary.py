@@ -19,7 +19,7 @@ from retinue.redirect.lists import Delivery, ListKey, ListLog, row_hash
 from retinue.redirect.traffic import Traffic
 from retinue.redirect.verdicts import MAX_LINES, verdict_lines
 from support.frozen_clock import FrozenClock
-from test_run import NODE, WITHOUT_CONFINEMENT, Done, run
+from support.intercepted import NODE, WITHOUT_CONFINEMENT, Done, run
 
 LENGTHS = {"anna": 230, "doc": 747, "a9f8": 1413, "empty": 0}
 FIRST_SECOND = 1_600_000_000

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from retinue.errors import InputError
 from retinue.sample import PAGE_OWNER, PAGE_ROWS, Size, _shuffled, write_sample
 from retinue.sample_files import CsvFiles, ParquetFiles
-from test_cli import imported, list_of, retinue, tally
+from support.commands import imported, list_of, retinue, tally
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

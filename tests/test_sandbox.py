@@ -12,10 +12,10 @@ import pytest
 from retinue import assemble
 from retinue.faults import PROFILES, profile
 from running import Client, Session, running_server
+from support.commands import retinue
+from support.management import asked, token_path
+from support.served import connected
 from support.waiting import waiting_until_read
-from test_cli import retinue
-from test_management import asked, token_path
-from test_serve import connected
 
 FOLLOWING = "/v2/research/user/following/"
 

@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,9 +22,10 @@ import pytest
 from retinue import assemble
 from retinue.model import FollowRecord
 from running import Server, Session, fresh_token, running, running_server
+from support.commands import retinue
 from support.frozen_clock import FrozenClock
+from support.served import connected, exchange
 from support.waiting import waiting_for, waiting_until_accepted, waiting_until_read
-from test_cli import retinue
 
 NOW = 1_700_000_000
 FOLLOWING = "/v2/research/user/following/"
@@ -44,28 +45,6 @@ def server(graph: Path) -> Iterator[Server]:
     """A server with two workers on that store."""
     with running_server(graph, "--workers", "2") as server:
         yield server
-
-
-def exchange(server: Server, sent: bytes) -> tuple[int, dict[str, str], Any]:
-    """Send raw bytes; status, headers and JSON of the answer."""
-    with connected(server) as connection:
-        connection.sendall(sent)
-        return answer_on(connection)
-
-
-def answer_on(connection: socket.socket) -> tuple[int, dict[str, str], Any]:
-    """Status, headers and JSON of the next answer on a connection."""
-    response = http.client.HTTPResponse(connection)
-    response.begin()
-    return response.status, {name.lower(): value for name, value in response.getheaders()}, json.load(response)
-
-
-@contextmanager
-def connected(server: Server) -> Iterator[socket.socket]:
-    """A bare connection."""
-    address = urlsplit(server.base_url)
-    with socket.create_connection((address.hostname or "", address.port or 0), timeout=60) as connection:
-        yield connection
 
 
 @pytest.mark.parametrize(

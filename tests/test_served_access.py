@@ -1,71 +1,39 @@
 """Access of a running server: the audit log through kills and stops, clients, metrics and the clock of operators."""
 
-import asyncio
-import http.client
 import json
 import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from retinue import assemble
-from running import Client, Server, Session, running_server
+from running import Client, Server, running_server
+from support.commands import retinue
+from support.management import asked, token_path
+from support.served import (
+    anchored_count,
+    answer_on,
+    answers,
+    audit,
+    connected,
+    exchange,
+    metrics,
+    pages_written,
+    posted,
+    records,
+    token_of,
+)
+from support.service import FOLLOWING
 from support.waiting import waiting_for, waiting_until_read
-from test_cli import retinue
-from test_management import asked, token_path
-from test_serve import answer_on, connected, exchange
 
-FOLLOWING = "/v2/research/user/following/"
 TOKEN = "/v2/oauth/token/"
 REVOKE = "/v2/oauth/revoke/"
-
-
-@pytest.fixture
-def store(store_path: Path, tmp_path: Path) -> Path:
-    """A store with one list."""
-    follows = tmp_path / "in" / "follows.csv"
-    follows.parent.mkdir()
-    follows.write_text("follower,followee,followed_at\n" + "".join(f"p,f{n},{1_000_000 + n}\n" for n in range(50)))
-    assert 0 == retinue("import", "--store", store_path, follows).returncode
-    return store_path
-
-
-@pytest.fixture
-def client(store: Path) -> Client:
-    """A registered client."""
-    made = json.loads(retinue("client", "create", "--store", store, "--name", "x", "--json").stdout)
-    return Client(made["client_key"], made["client_secret"])
-
-
-def token_of(server: Server, client: Client) -> str:
-    """A fresh token."""
-    with Session(server.base_url) as session:
-        return session.token(client)
-
-
-def posted(server: Server, path: str, body: str, token: str = "") -> tuple[int, dict[str, str], Any]:
-    """One answer of the public listener, on a connection of its own."""
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
-    return exchange(server, (head + body).encode())
-
-
-def audit(store: Path, *arguments: str) -> tuple[int, str]:
-    """Exit code and output of an audit command."""
-    done = retinue("audit", *arguments, "--store", store)
-    return done.returncode, done.stdout + done.stderr
-
-
-def records(store: Path) -> Iterator[dict[str, Any]]:
-    """Every record in the log."""
-    for path in sorted(store.with_suffix(".audit").glob("*.jsonl")):
-        yield from map(json.loads, path.read_text().splitlines())
 
 
 def managed(server: Server, store: Path, path: str, body: Any = None, method: str = "POST") -> tuple[int, Any]:
@@ -112,7 +80,7 @@ def test_kills_lose_what_was_in_flight_and_hide_nothing(store: Path, client: Cli
                 if role != "supervisor":
                     os.kill(pid, signal.SIGKILL)
             waiting_for(lambda: sorted(server.processes().values()) == ["keeper", "supervisor", "worker", "worker"])
-        waiting_for(lambda: _answers(server, token))
+        waiting_for(lambda: answers(server, token))
     code, told = audit(store, "verify")
     assert ((0, 3)["LOST" in told], True) == (code, "as they were written" in told)
     assert 240 <= pages_written(store)
@@ -121,25 +89,6 @@ def test_kills_lose_what_was_in_flight_and_hide_nothing(store: Path, client: Cli
 def are_written(store: Path, pages: int) -> bool:
     """Whether the log has so many requests for following lists."""
     return pages_written(store) >= pages
-
-
-def anchored(store: Path) -> int:
-    """How many records the store has heard of."""
-    with closing(assemble.open_access(str(store))) as access:
-        return asyncio.run(access.audit_anchor()).count
-
-
-def pages_written(store: Path) -> int:
-    """How many requests for following lists are in the log up to now."""
-    paths = sorted(store.with_suffix(".audit").glob("*.jsonl"))
-    return sum(path.read_bytes().count(b'"endpoint":"following"') for path in paths)
-
-
-def _answers(server: Server, token: str) -> bool:
-    try:
-        return posted(server, FOLLOWING, '{"username":"p"}', token)[0] == 200
-    except (OSError, http.client.HTTPException):
-        return False
 
 
 SLOW_KEEPER = """
@@ -188,7 +137,7 @@ def test_a_killed_server_is_no_tampering_and_the_next_goes_on(store: Path, clien
     """Killed as a whole, its log says so; a change is found all the same, and after the next stop nothing is open."""
     with running_server(store) as server:
         assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token_of(server, client))[0]
-        waiting_for(lambda: anchored(store) == 2)
+        waiting_for(lambda: anchored_count(store) == 2)
         for pid in server.processes():
             os.kill(pid, signal.SIGKILL)
     path = next(store.with_suffix(".audit").glob("*.jsonl"))
@@ -352,15 +301,6 @@ def test_without_the_token_nothing_is_shown(served: tuple[Server, Path], path: s
     assert 401 == asked(server.management_url, path, method="GET")[0]
     assert 401 == asked(server.management_url, path, token=token[:-1], method="GET")[0]
     assert 404 == asked(server.base_url, path, token=token, method="GET")[0]
-
-
-def metrics(server: Server, store: Path) -> dict[str, float]:
-    """All samples of the metrics page."""
-    with closing(http.client.HTTPConnection(urlsplit(server.management_url).netloc, timeout=60)) as connection:
-        headers = {"Authorization": f"Bearer {token_path(store).read_text().strip()}"}
-        connection.request("GET", "/metrics", headers=headers)
-        lines = connection.getresponse().read().decode().splitlines()
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
 
 def test_metrics_add_up_over_all_workers(store: Path) -> None:

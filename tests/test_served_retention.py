@@ -9,14 +9,13 @@ from urllib.parse import urlsplit
 from retinue.audit.refusals import BURST
 from retinue.audit.verify import files_of
 from running import Client, running_server
+from support.commands import retinue
+from support.coordinators import House
 from support.frozen_clock import FrozenClock
+from support.management import asked
+from support.served import audit, metrics, posted, records, token_of
+from support.service import FOLLOWING
 from support.waiting import waiting_for
-from test_audit_keeping import House
-from test_cli import retinue
-from test_management import asked
-from test_served_access import FOLLOWING, audit, client, metrics, posted, records, store, token_of
-
-__all__ = ["client", "store"]  # fixtures
 
 MIB = 1024 * 1024
 

@@ -15,9 +15,9 @@ import pytest
 from retinue import assemble
 from retinue.settings import Settings
 from running import Server, command_of, fresh_token, running, running_server
+from support.commands import retinue
+from support.intercepted import WITHOUT_LANDLOCK, needs_landlock
 from support.waiting import waiting_for
-from test_cli import retinue
-from test_confinement import WITHOUT_LANDLOCK, needs_landlock
 
 # Run a command without any privilege: root keeps its user, and loses what the kernel allows only root.
 UNPRIVILEGED = """

@@ -21,10 +21,10 @@ from retinue.ingest.tables import open_table
 from retinue.model import AccountEvent, AccountRecord, Direction, ErasureEvent, FollowEvent, FollowRecord, Row, Stretch
 from retinue.names import fold
 from retinue.store.base import GraphReader, GraphWriter
+from support.commands import imported, list_of, retinue, tally
 from support.frozen_clock import FrozenClock
 from support.model_store import ModelGraph
 from support.service import Service
-from test_cli import imported, list_of, retinue, tally
 
 NOW = 1_700_000_000
 T = 1_690_000_000

@@ -15,8 +15,8 @@ import pytest
 from retinue.errors import InputError
 from retinue.ingest.records import FOLLOW_COLUMNS
 from retinue.ingest.tables import open_table
+from support.commands import imported, list_of, tally
 from support.waiting import waiting_for
-from test_cli import imported, list_of, tally
 
 CSV = b"follower,followee,followed_at\na,b,5\na,c,6\n"
 JSON = (

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from retinue.ingest.surrogates import replaced
 from running import running_server
-from test_cli import imported, list_of, retinue, tally
-from test_management import posted
+from support.commands import imported, list_of, retinue, tally
+from support.management import posted
 
 LONE = "\ud83d"
 PIECES = st.lists(st.sampled_from(["a", "é", "\\", '"', "\\ud83d", "\ud83d", "\ude00", "\udc00", "🎉", "\n", "/"]))

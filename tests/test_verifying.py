@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import pytest
 
 from retinue.collect import journal, verifying
 from retinue.errors import InputError
+from support.collecting import Change, asked, changed_manifest, verified
 from support.scripted_service import Said, enveloped, page, scripted
-from test_collect_odd import asked
 
 ROWS = [{"username": "z", "display_name": ""}]
 KILLED_AT_THE_THIRD = """
@@ -32,7 +31,6 @@ def counted(path, target):
 Path.rename = counted
 collection.write(Path({folder!r}), ["csv"], [], 1, lambda rows: None)
 """
-Change = Callable[[dict[str, Any]], object]
 
 
 def service(path: str, body: dict[str, Any]) -> Said:
@@ -45,19 +43,6 @@ def service(path: str, body: dict[str, Any]) -> Said:
     if (body["username"], direction) == ("q", "followers") or (body["username"] == "r" and "cursor" in body):
         return enveloped({}, "invalid_params", "something odd", 400)
     return enveloped({f"user_{direction}": ROWS, "cursor": 1_600_000_000, "has_more": body["username"] == "r"})
-
-
-def changed_manifest(folder: Path, change: Change) -> None:
-    """Edit the manifest by hand."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    change(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-def verified(folder: Path) -> subprocess.CompletedProcess[str]:
-    """What `retinue collect verify` says."""
-    command = [sys.executable, "-m", "retinue", "collect", "verify", str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture

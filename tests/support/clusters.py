@@ -1,0 +1,74 @@
+"""A store on the node of Cassandra that the tests share."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
+
+import pytest
+
+from retinue.model import Direction, FollowEvent, FollowRecord, Row, Stretch
+from retinue.store.base import Decision, Verdict
+from retinue.store.cassandra import buckets
+from retinue.store.cassandra.graph import CassandraGraph
+from retinue.store.cassandra.writer import CassandraGraphWriter
+from support.backends import Keyspace, KeyspaceSite, Lent, backoff_on
+from support.frozen_clock import FrozenClock
+
+T = TypeVar("T")
+NOW = 1_700_000_000
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a store's method."""
+    return asyncio.run(coroutine)
+
+
+class Site:
+    """An empty store in the cluster with a writer and a reader."""
+
+    def __init__(self, keyspace: Keyspace, clock: FrozenClock) -> None:
+        self.site = KeyspaceSite(keyspace)
+        self.session = Lent(keyspace.session)
+        self.clock = clock
+        self.writer = CassandraGraphWriter(self.session, backoff_on(clock))
+        self.graph = CassandraGraph(self.session, clock, Row)
+
+    def follow(self, *follows: tuple[str, str, int]) -> list[Verdict]:
+        """Store follows."""
+        return run(self.writer.add_follows([FollowRecord(a, b, at, NOW) for a, b, at in follows]))
+
+    def unfollow(self, *pairs: tuple[str, str]) -> list[Decision]:
+        """Somebody unfollows somebody, today."""
+        return run(self.writer.apply([FollowEvent(a, b, NOW, is_follow=False) for a, b in pairs], NOW))
+
+    def id(self, name: str) -> int:
+        """The number of an account."""
+        account = run(self.graph.find_account(name))
+        assert account is not None
+        return account.id
+
+    def walked(self, name: str, limit: int) -> list[str]:
+        """All names of a following list, in pages of a size."""
+        found: list[str] = []
+        stretch = Stretch(self.id(name), Direction.FOLLOWING, NOW, limit)
+        while True:
+            page = run(self.graph.read(stretch))
+            found += [row.username for row in page.rows]
+            if not page.has_more:
+                return found
+            stretch = Stretch(stretch.account_id, stretch.direction, page.oldest - 1, limit)
+
+
+@pytest.fixture
+def site(keyspace: Keyspace, clock: FrozenClock) -> Iterator[Site]:
+    """An empty store."""
+    site = Site(keyspace, clock)
+    yield site
+    site.site.close()
+
+
+@pytest.fixture
+def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buckets are written anew at once."""
+    monkeypatch.setattr(buckets, "MOST_ROWS", 20)
+    monkeypatch.setattr(buckets, "MOST_REMOVED", 5)

@@ -1,0 +1,54 @@
+"""Run `retinue` commands and read what they wrote."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import asdict
+
+from retinue import assemble
+from retinue.ingest.bulk import Tally
+from retinue.model import Direction, Stretch
+from retinue.names import fold
+from support.frozen_clock import FrozenClock
+
+
+def retinue(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RETINUE_")}
+    command = [sys.executable, "-m", "retinue", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**clean, **environment})
+
+
+def imported(store: Path, *arguments: str | Path) -> tuple[int, dict[str, Any]]:
+    """Exit code and report of an import."""
+    done = retinue("import", "--store", store, "--json", *arguments)
+    files = json.loads(done.stdout)
+    for report in files.values():
+        assert report["rejected"] == sum(reason["rows"] for reason in report.pop("reasons"))
+    return done.returncode, {Path(name).name: report for name, report in files.items()}
+
+
+def tally(**counts: int) -> dict[str, int]:
+    """The report's entry for one file."""
+    return asdict(Tally(**counts))
+
+
+def list_of(store: Path, name: str, direction: Direction = Direction.FOLLOWING) -> list[tuple[str, str]]:
+    """A list, read from the store."""
+    import asyncio  # noqa: PLC0415 - only here
+
+    graph = assemble.open_graph(str(store), FrozenClock())
+    account = asyncio.run(graph.find_account(fold(name)))
+    assert account is not None
+    rows = asyncio.run(graph.read(Stretch(account.id, direction, 1 << 40, 1_000_000))).rows
+    graph.close()
+    return [(row.username, row.display_name) for row in rows]
+
+
+def size_of(store: Path) -> int:
+    """Bytes written to the store so far, its log included."""
+    return sum(path.stat().st_size for path in (store, store.with_name(store.name + "-wal")) if path.exists())

@@ -1,0 +1,103 @@
+"""A coordinator that writes the audit log of a store."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import msgspec
+
+from retinue import assemble
+from retinue.access.clients import digest_of
+from retinue.audit.channel import Batch
+from retinue.audit.log import Keeping, Trail
+from retinue.audit.record import Record
+from retinue.audit.record_counters import RecordCounters, WorkerCounter, open_counters
+from retinue.audit.request_counters import Tally
+from retinue.audit.retaining import Retention
+from retinue.audit.retention import time_without_jumps
+from retinue.audit.space import Room
+from retinue.audit.trusted_time import TimeFiles, TrustedTime
+from retinue.audit.verify import Findings, verify
+from retinue.audit.writer import AuditKeeping
+from retinue.model import TOKEN_SECONDS, Client
+from retinue.store.base import Anchor
+from support.frozen_clock import FrozenClock
+
+DAY = 86_400
+KEEP = 30 * DAY
+LOG_ID = "20231114221320" + "0" * 20
+
+
+class House:
+    """A keeper's audit log and retention, on a real store, without its listener."""
+
+    def __init__(self, store: Path, clock: FrozenClock, max_bytes: int = 0) -> None:
+        self.store, self.clock = str(store), clock
+        assemble.create_store(self.store)
+        self.access = assemble.open_access(self.store)
+        self.folder = assemble.audit_folder(self.store)
+        self.folder.mkdir(exist_ok=True)
+        descriptor = open_counters(self.folder)
+        self.counters = RecordCounters(descriptor)
+        os.close(descriptor)
+        self.counters.begin_run(clock.now())
+        self.worker: WorkerCounter = self.counters.of_worker(0)
+        self.time_files = TimeFiles(self.folder, asyncio.run(self.access.audit_anchor()).secret)
+        asyncio.run(self._begin(max_bytes))
+
+    async def _begin(self, max_bytes: int) -> None:
+        anchor = await self.access.audit_anchor()
+        self.trail = Trail(self.folder, anchor, Keeping(2**30, 1000), self.clock.now)
+        room = Room(self.folder, max_bytes)
+        self.audit = AuditKeeping(self.trail, anchor, self.access, Tally(), self.counters, room, self.clock)
+        await self.audit.begin()
+        trusted = TrustedTime(self.time_files, self.clock, lambda: time_without_jumps(self.folder))
+        self.retention = Retention(self.folder, KEEP, trusted, self.audit, self.access, self.clock)
+        await self.retention.apply()
+
+    def take(self, status: int, count: int = 1, *, client: str = "", peer: str = "10.0.0.1") -> None:
+        """Have a worker make and send records."""
+        first = self.worker.made
+        code = "ok" if status == 200 else "access_token_invalid"
+        record = Record(self.clock.now(), LOG_ID, "following", status, code, 1, peer, client)
+        for _ in range(count):
+            self.worker.add()
+        self.audit.take(Batch(0, first, [msgspec.json.encode(record)] * count))
+
+    def apply(self) -> None:
+        """One round of retention."""
+        asyncio.run(self.retention.apply())
+
+    def settle(self) -> None:
+        """What happens once a second."""
+        asyncio.run(self.audit.settle())
+
+    def finish(self) -> bool:
+        """Stop in order."""
+        self.retention.finish()
+        is_complete = asyncio.run(self.audit.finish(is_complete=True))
+        self.access.close()
+        return is_complete
+
+    @property
+    def anchor(self) -> Anchor:
+        """What the store knows of the log."""
+        return asyncio.run(self.access.audit_anchor())
+
+    def verified(self) -> Findings:
+        """What verification finds."""
+        return verify(self.folder, self.anchor)
+
+    def has_token(self, token: str) -> bool:
+        """Whether the store has a token."""
+        return asyncio.run(self.access.find_grant(digest_of(token))) is not None
+
+    def add_token(self, token: str) -> None:
+        """Store a token of a new client."""
+
+        async def main() -> None:
+            client = Client(f"key-{token}", "", frozenset({"research.data.basic"}), self.clock.now())
+            added = await self.access.add_client(client, bytes(32))
+            await self.access.add_token(digest_of(token), added.id, self.clock.now() + TOKEN_SECONDS)
+
+        asyncio.run(main())
