@@ -1,10 +1,10 @@
-"""The rules of the house, as data. When one stops a good change, change the rule here, on purpose."""
+"""The rules of architecture as data; when one stops a good change, change the rule here on purpose."""
 
 import ast
 import re
+import sys
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "retinue"
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -135,12 +135,25 @@ LOCKING = {"locks.py", "store/counter_file.py"}
 # was given there.
 ENVIRONMENT_READERS = {"cli/run.py", "client/failures.py"}
 
+MAX_FILE_LINES = 350
+MAX_FUNCTION_LINES = 50
 DRAWERS = {"utils", "util", "helpers", "common", "manager", "misc", "shared", "base_classes"}
 
 
 def name_of(path: Path) -> str:
-    """`store/sqlite/graph.py` gives `store.sqlite.graph`."""
+    """Return `store.sqlite.graph` for `store/sqlite/graph.py`."""
     return ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+
+
+def place_of(path: Path) -> str:
+    """Return `store/sqlite/graph.py`, on any system."""
+    return path.relative_to(SOURCE).as_posix()
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """Return a file's syntax tree."""
+    return ast.parse(path.read_text())
 
 
 def part_of(module: str) -> str:
@@ -150,9 +163,10 @@ def part_of(module: str) -> str:
     )
 
 
+@cache
 def imports_of(path: Path) -> list[tuple[str, bool]]:
     """Modules that a file imports, each with whether it does so while being imported itself."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     late = {
         id(inner) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.If) for inner in ast.walk(node)
     }
@@ -178,27 +192,30 @@ def ours(path: Path, *, early_only: bool = False) -> set[str]:
     return {name.removeprefix("retinue.") for name in wanted if name.startswith("retinue.")}
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_imports_point_downwards(path: Path) -> None:
+def module_files() -> list[Path]:
+    """Return each file that is not the face of a package."""
+    return [path for path in FILES if path.name != "__init__.py"]
+
+
+def test_imports_point_downwards() -> None:
     """No file imports a part that its own part may not know."""
-    if path.name == "__init__.py":
-        return
-    part = part_of(name_of(path))
+    strangers = {}
+    for path in module_files():
+        part = part_of(name_of(path))
+        strangers[name_of(path)] = {part_of(name) for name in ours(path)} - MAY_IMPORT[part] - {part}
 
-    strangers = {part_of(name) for name in ours(path)} - MAY_IMPORT[part] - {part}
-
-    assert set() == strangers
+    assert {} == {name: found for name, found in strangers.items() if found}
 
 
-# The one package that is imported by name from outside: it shows what there is.
+# The one package that is imported by name from outside; it exports the public names of the client.
 FACES = {"client.__init__"}
-PACKAGES = [path for path in FILES if path.name == "__init__.py" and name_of(path) not in FACES]
 
 
-@pytest.mark.parametrize("path", PACKAGES, ids=name_of)
-def test_a_package_itself_imports_nothing(path: Path) -> None:
+def test_packages_import_nothing_themselves() -> None:
     """An `__init__` that imports nothing cannot make a cycle with its children."""
-    assert imports_of(path) == []
+    packages = [path for path in FILES if path.name == "__init__.py" and name_of(path) not in FACES]
+
+    assert [] == [name_of(path) for path in packages if imports_of(path)]
 
 
 def test_there_are_no_import_cycles() -> None:
@@ -210,53 +227,49 @@ def test_there_are_no_import_cycles() -> None:
     assert waiting == {}
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_libraries_stay_in_their_place(path: Path) -> None:
-    """Each third-party library is imported only where the table says."""
-    import sys  # noqa: PLC0415 - for its list of standard modules
+def test_libraries_are_imported_only_where_the_table_says() -> None:
+    """Each third-party library has its own files."""
+    misplaced = []
+    for path in FILES:
+        foreign = {name.partition(".")[0] for name, _ in imports_of(path)} - sys.stdlib_module_names - {"retinue"}
+        places = {library: LIBRARY_PLACES.get(library, "nowhere") for library in foreign}
+        misplaced += [(place_of(path), each) for each, place in places.items() if not place_of(path).startswith(place)]
 
-    place = path.relative_to(SOURCE).as_posix()
-    roots = {name.partition(".")[0] for name, _ in imports_of(path)}
-    foreign = roots - sys.stdlib_module_names - {"retinue"}
-
-    misplaced = {name for name in foreign if not place.startswith(LIBRARY_PLACES.get(name, "nowhere"))}
-
-    assert set() == misplaced
+    assert [] == misplaced
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_only_the_clock_reads_the_time_and_only_settings_name_the_environment(path: Path) -> None:
-    """Time and environment are passed in, so that tests need no waiting and no tricks."""
-    text = path.read_text()
-    place = path.name
+def test_only_the_clock_reads_the_time() -> None:
+    """The time is passed in, so that tests need no waiting."""
+    readers = re.compile(r"import time\n|datetime\.now|utcnow")
 
-    assert place == "clock.py" or not any(word in text for word in ("import time\n", "datetime.now", "utcnow"))
-    is_reader = path.relative_to(SOURCE).as_posix() in ENVIRONMENT_READERS
-    assert is_reader == ("environ" in text.replace("environment", ""))
-    assert place == "settings.py" or "RETINUE_" not in text
+    assert {"clock.py"} >= {path.name for path in FILES if readers.search(path.read_text())}
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_output_goes_through_one_stream(path: Path) -> None:
+def test_only_settings_read_the_environment() -> None:
+    """Variables of Retinue are named in the table of settings alone."""
+    readers = {place_of(path) for path in FILES if "environ" in path.read_text().replace("environment", "")}
+
+    assert readers == ENVIRONMENT_READERS
+    assert {"settings.py"} >= {path.name for path in FILES if "RETINUE_" in path.read_text()}
+
+
+def test_output_goes_through_one_stream() -> None:
     """Only two files print, into streams whose text is printable and that write everything or fail."""
-    place = path.relative_to(SOURCE).as_posix()
-    code = without_docstrings(path.read_text())
+    code = {place_of(path): code_of(path) for path in FILES}
 
-    assert place in PRINTERS or not PRINTING.search(code)
-    assert place == "streams.py" or not AROUND_THE_STREAM.search(code)
-
-
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_files_are_locked_in_one_place(path: Path) -> None:
-    """A file that is locked elsewhere would meet file systems without locks unprepared."""
-    is_locking = re.search(r"\b(flock|lockf)\(", without_docstrings(path.read_text())) is not None
-
-    assert is_locking == (path.relative_to(SOURCE).as_posix() in LOCKING)
+    assert set() == {place for place, text in code.items() if PRINTING.search(text)} - PRINTERS
+    assert {"streams.py"} >= {place for place, text in code.items() if AROUND_THE_STREAM.search(text)}
 
 
-def without_docstrings(text: str) -> str:
+def test_files_are_locked_in_one_place() -> None:
+    """No other file locks files, because some file systems have no locks."""
+    assert {place_of(path) for path in FILES if re.search(r"\b(flock|lockf)\(", code_of(path))} == LOCKING
+
+
+@cache
+def code_of(path: Path) -> str:
     """Return source without its docstrings and comments."""
-    return ast.unparse(NoDocstrings().visit(ast.parse(text)))
+    return ast.unparse(NoDocstrings().visit(ast.parse(path.read_text())))
 
 
 class NoDocstrings(ast.NodeTransformer):
@@ -268,17 +281,24 @@ class NoDocstrings(ast.NodeTransformer):
         return ast.Pass() if is_text else node
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_files_and_functions_stay_small_and_explained(path: Path) -> None:
-    """A file has a docstring and fewer than 350 lines, a function at most 50; no drawer for odds and ends."""
-    text = path.read_text()
-    tree = ast.parse(text)
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+def test_files_are_small_and_have_a_docstring() -> None:
+    """A file has fewer than 350 lines, and is not named after a collection of odds and ends."""
+    assert [] == [name_of(path) for path in FILES if not ast.get_docstring(tree_of(path))]
+    assert [] == [name_of(path) for path in FILES if path.read_text().count("\n") >= MAX_FILE_LINES]
+    assert [] == [name_of(path) for path in FILES if path.stem in DRAWERS]
 
-    assert ast.get_docstring(tree)
-    assert text.count("\n") < 350
-    assert [node.name for node in functions if (node.end_lineno or 0) - node.lineno >= 50] == []
-    assert path.stem not in DRAWERS
+
+def test_functions_are_small() -> None:
+    """A function has at most 50 lines."""
+    functions = [
+        (name_of(path), node.name, (node.end_lineno or 0) - node.lineno + 1)
+        for path in FILES
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+    assert functions
+    assert [] == [function for function in functions if function[2] > MAX_FUNCTION_LINES]
 
 
 def test_errors_are_all_worded() -> None:
