@@ -84,39 +84,39 @@ def fill_disk_for(process: int, path: Path) -> None:
     resource.prlimit(process, resource.RLIMIT_FSIZE, (path.stat().st_size + 100, hard))
 
 
-def test_records_lost_at_a_stop_on_a_full_disk_are_told(store: Path, client: Client, tmp_path: Path) -> None:
+def test_records_lost_at_a_stop_on_a_full_disk_are_told(list_store: Path, client: Client, tmp_path: Path) -> None:
     """The server ends with an error, `verify` says how many, and the next start writes that into the chain."""
-    with served(store, tmp_path) as (server, stopped):
+    with served(list_store, tmp_path) as (server, stopped):
         token = token_of(server, client)
         with Session(server.base_url, token) as session:
             for _ in range(700):  # the log is larger than other files that the keeper writes
                 session.raw_page(QUERY.encode())
-            waiting_for(lambda: lines_in(store) == 701)
+            waiting_for(lambda: lines_in(list_store) == 701)
             (keeper,) = processes_of(server, "keeper")
-            fill_disk_for(keeper, file_of(store))
+            fill_disk_for(keeper, file_of(list_store))
             for _ in range(250):
                 session.raw_page(QUERY.encode())
     assert (2, LOST) == (stopped.code, stopped.errors.strip().splitlines()[-1])
     assert "Traceback" not in stopped.errors
-    code, told = audit(store, "verify")
-    lost = 951 - lines_in(store)
+    code, told = audit(list_store, "verify")
+    lost = 951 - lines_in(list_store)
     assert 0 < lost
     assert (3, True) == (code, f"LOST     {lost} records at least since " in told), told
-    assert f"{lines_in(store)} records, as they were written; {lost} are lost\n" in told
+    assert f"{lines_in(list_store)} records, as they were written; {lost} are lost\n" in told
 
-    with running_server(store) as server:
+    with running_server(list_store) as server:
         assert answers(server, token)
-    code, told = audit(store, "verify")
+    code, told = audit(list_store, "verify")
     assert (3, True) == (code, f"LOST     {lost} records between " in told), told
     assert told.endswith(f"{953 - lost} records, as they were written; {lost} are lost\n"), told
-    usage = json.loads(audit(store, "usage", "--json")[1])
+    usage = json.loads(audit(list_store, "usage", "--json")[1])
     assert (lost, 952 - lost) == (sum(row["lost"] for row in usage), sum(row["requests"] for row in usage))
 
 
-def test_what_killed_processes_lose_is_counted_exactly(store: Path, client: Client, tmp_path: Path) -> None:
+def test_what_killed_processes_lose_is_counted_exactly(list_store: Path, client: Client, tmp_path: Path) -> None:
     """Workers are killed before they can send, again and again: the log says how many records that took."""
     asked = 1
-    with served(store, tmp_path) as (server, stopped):
+    with served(list_store, tmp_path) as (server, stopped):
         token = token_of(server, client)
         for _ in range(3):
             (worker,) = processes_of(server, "worker")
@@ -126,32 +126,34 @@ def test_what_killed_processes_lose_is_counted_exactly(store: Path, client: Clie
             waiting_for(partial(is_replaced, server, "worker", worker))
             asked += 20
         waiting_for(partial(answers, server, token))
-    code, told = audit(store, "verify")
-    lost = sum(each.get("lost", 0) for each in lines_of(store))
-    requests = sum("lost" not in each for each in lines_of(store))
+    code, told = audit(list_store, "verify")
+    lost = sum(each.get("lost", 0) for each in lines_of(list_store))
+    requests = sum("lost" not in each for each in lines_of(list_store))
     assert asked + 1 == requests + lost
     assert ((0, 3)[lost > 0], 0, lost) == (code, stopped.code, lost_in(told))
 
 
-def test_what_a_killed_keeper_could_not_write_is_told_by_the_next(store: Path, client: Client, tmp_path: Path) -> None:
+def test_what_a_killed_keeper_could_not_write_is_told_by_the_next(
+    list_store: Path, client: Client, tmp_path: Path
+) -> None:
     """Records that reached it, and were not in the log when it was killed, are counted."""
-    with served(store, tmp_path) as (server, stopped):
+    with served(list_store, tmp_path) as (server, stopped):
         token = token_of(server, client)
         with Session(server.base_url, token) as session:
             for _ in range(700):
                 session.raw_page(QUERY.encode())
-            waiting_for(lambda: lines_in(store) == 701)
+            waiting_for(lambda: lines_in(list_store) == 701)
             (keeper,) = processes_of(server, "keeper")
-            fill_disk_for(keeper, file_of(store))
+            fill_disk_for(keeper, file_of(list_store))
             session.raw_page(QUERY.encode())
             waiting_for(lambda: b"cannot be written" in log_of(tmp_path))
             os.kill(keeper, signal.SIGKILL)
             waiting_for(partial(is_replaced, server, "keeper", keeper))
             session.raw_page(QUERY.encode())
     assert 0 == stopped.code
-    code, told = audit(store, "verify")
+    code, told = audit(list_store, "verify")
     assert (3, 1) == (code, lost_in(told))
-    assert [1] == [each["lost"] for each in lines_of(store) if "lost" in each]
+    assert [1] == [each["lost"] for each in lines_of(list_store) if "lost" in each]
 
 
 def log_of(tmp_path: Path) -> bytes:
@@ -233,20 +235,20 @@ def test_a_lost_line_takes_the_numbers_of_what_it_stands_for(losses: list[int]) 
             next_link(claimed[:-1], before, SECRET)
 
 
-def test_a_log_without_its_counters_says_so(store: Path, client: Client) -> None:
+def test_a_log_without_its_counters_says_so(list_store: Path, client: Client) -> None:
     """If they are removed while records may be missing, `verify` tells; the next start counts from the log's end."""
-    with running_server(store) as server:
+    with running_server(list_store) as server:
         assert 200 == posted(server, FOLLOWING, QUERY, token_of(server, client))[0]
-        waiting_for(lambda: anchored_count(store) == 2)
+        waiting_for(lambda: anchored_count(list_store) == 2)
         for pid in server.processes():
             os.kill(pid, signal.SIGKILL)
-    (store.with_suffix(".audit") / "counters").unlink()
-    code, told = audit(store, "verify")
+    (list_store.with_suffix(".audit") / "counters").unlink()
+    code, told = audit(list_store, "verify")
     assert (0, True) == (code, "records may be missing at the end" in told)
-    with running_server(store) as server:
+    with running_server(list_store) as server:
         assert 200 == posted(server, FOLLOWING, QUERY, token_of(server, client))[0]
-    assert (0, "4 records, as they were written\n") == audit(store, "verify")
-    made = read_made(store.with_suffix(".audit"))
+    assert (0, "4 records, as they were written\n") == audit(list_store, "verify")
+    made = read_made(list_store.with_suffix(".audit"))
     assert made is not None
     assert 4 == made.count
 

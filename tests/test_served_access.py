@@ -46,34 +46,34 @@ def managed(server: Server, store: Path, path: str, body: Any = None, method: st
 # Audit
 
 
-def test_a_stop_loses_no_record(store: Path, client: Client) -> None:
+def test_a_stop_loses_no_record(list_store: Path, client: Client) -> None:
     """Every answer of every worker, up to the very last, is in the log; `show` finds each by its log_id."""
-    with running_server(store, "--workers", "3") as server:
+    with running_server(list_store, "--workers", "3") as server:
         token = token_of(server, client)
         answers = [posted(server, FOLLOWING, '{"username":"p"}', token) for _ in range(300)]
         answers += [exchange(server, b"nonsense\r\n\r\n"), exchange(server, b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")]
 
     log_ids = {headers["x-tt-logid"] for _, headers, _ in answers}
-    assert log_ids <= {record["log_id"] for record in records(store)}
-    assert (0, "303 records, as they were written\n") == audit(store, "verify")
+    assert log_ids <= {record["log_id"] for record in records(list_store)}
+    assert (0, "303 records, as they were written\n") == audit(list_store, "verify")
     for _, headers, body in (answers[0], *answers[-2:]):
-        code, shown = audit(store, "show", headers["x-tt-logid"])
+        code, shown = audit(list_store, "show", headers["x-tt-logid"])
         assert (0, body["error"]["code"]) == (code, json.loads(shown)["code"])
-    code, shown = audit(store, "usage", "--json")
+    code, shown = audit(list_store, "usage", "--json")
     assert [(client.key, 301, 301, 6000), ("", 2, 0, 0)] == sorted(
         ((row["client"], row["requests"], row["answered"], row["rows"]) for row in json.loads(shown)), reverse=True
     )
 
 
-def test_kills_lose_what_was_in_flight_and_hide_nothing(store: Path, client: Client) -> None:
+def test_kills_lose_what_was_in_flight_and_hide_nothing(list_store: Path, client: Client) -> None:
     """After kills of workers and keeper the chain is whole, and all records that were written before are in it."""
-    with running_server(store, "--workers", "2") as server:
+    with running_server(list_store, "--workers", "2") as server:
         token = token_of(server, client)
         for _ in range(4):
-            written = pages_written(store)
+            written = pages_written(list_store)
             for _ in range(60):
                 assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token)[0]
-            waiting_for(partial(are_written, store, written + 60))
+            waiting_for(partial(are_written, list_store, written + 60))
             for _ in range(5):  # these may be lost
                 assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token)[0]
             for pid, role in server.processes().items():
@@ -81,9 +81,9 @@ def test_kills_lose_what_was_in_flight_and_hide_nothing(store: Path, client: Cli
                     os.kill(pid, signal.SIGKILL)
             waiting_for(lambda: sorted(server.processes().values()) == ["keeper", "supervisor", "worker", "worker"])
         waiting_for(lambda: answers(server, token))
-    code, told = audit(store, "verify")
+    code, told = audit(list_store, "verify")
     assert ((0, 3)["LOST" in told], True) == (code, "as they were written" in told)
-    assert 240 <= pages_written(store)
+    assert 240 <= pages_written(list_store)
 
 
 def are_written(store: Path, pages: int) -> bool:
@@ -99,20 +99,20 @@ if "retinue.serving.keeper" in sys.orig_argv:
 
 
 def test_a_stop_while_the_keeper_starts_loses_no_record(
-    store: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    list_store: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may take longer to start than the server lives; then it takes the records and ends."""
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(SLOW_KEEPER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hook"))
-    with running_server(store) as server:
+    with running_server(list_store) as server:
         assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token_of(server, client))[0]
-    assert (0, "2 records, as they were written\n") == audit(store, "verify")
+    assert (0, "2 records, as they were written\n") == audit(list_store, "verify")
 
 
-def test_a_stop_while_the_keeper_is_away_loses_no_record(store: Path, client: Client) -> None:
+def test_a_stop_while_the_keeper_is_away_loses_no_record(list_store: Path, client: Client) -> None:
     """One that ended a few times is waited for a while; there is one at the end all the same."""
-    with running_server(store) as server:
+    with running_server(list_store) as server:
         token = token_of(server, client)
         for _ in range(5):
             waiting_for(lambda: keepers_of(server))
@@ -120,7 +120,7 @@ def test_a_stop_while_the_keeper_is_away_loses_no_record(store: Path, client: Cl
             os.kill(keeper, signal.SIGKILL)
             waiting_for(partial(is_gone, server, keeper))
         assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token)[0]
-    assert (0, "2 records, as they were written\n") == audit(store, "verify")
+    assert (0, "2 records, as they were written\n") == audit(list_store, "verify")
 
 
 def is_gone(server: Server, process: int) -> bool:
@@ -133,35 +133,35 @@ def keepers_of(server: Server) -> list[int]:
     return [pid for pid, role in server.processes().items() if role == "keeper"]
 
 
-def test_a_killed_server_is_no_tampering_and_the_next_goes_on(store: Path, client: Client) -> None:
+def test_a_killed_server_is_no_tampering_and_the_next_goes_on(list_store: Path, client: Client) -> None:
     """Killed as a whole, its log says so; a change is found all the same, and after the next stop nothing is open."""
-    with running_server(store) as server:
+    with running_server(list_store) as server:
         assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token_of(server, client))[0]
-        waiting_for(lambda: anchored_count(store) == 2)
+        waiting_for(lambda: anchored_count(list_store) == 2)
         for pid in server.processes():
             os.kill(pid, signal.SIGKILL)
-    path = next(store.with_suffix(".audit").glob("*.jsonl"))
+    path = next(list_store.with_suffix(".audit").glob("*.jsonl"))
     torn = path.read_bytes() + b'{"n":3,"time":17'
     path.write_bytes(torn)
-    code, told = audit(store, "verify")
+    code, told = audit(list_store, "verify")
     assert (0, True) == (code, "the last line is unfinished; the server was killed or its disk was full" in told)
     path.write_bytes(torn.replace(b'"rows":20', b'"rows":21'))
-    code, told = audit(store, "verify")
+    code, told = audit(list_store, "verify")
     assert (1, True) == (code, f"PROBLEM  {path.name}, line 2: record 2 or what came before it was changed" in told)
     path.write_bytes(torn)
 
-    with running_server(store) as server:
+    with running_server(list_store) as server:
         assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token_of(server, client))[0]
-    assert (0, "5 records, as they were written\n") == audit(store, "verify")
+    assert (0, "5 records, as they were written\n") == audit(list_store, "verify")
     path.unlink()
-    assert 1 == audit(store, "verify")[0]
+    assert 1 == audit(list_store, "verify")[0]
 
 
-def test_answers_that_a_dying_server_gives_are_recorded(store: Path, client: Client) -> None:
+def test_answers_that_a_dying_server_gives_are_recorded(list_store: Path, client: Client) -> None:
     """Its supervisor is killed while answers are on their way: the keeper stays until the workers are done."""
     wrong = f"client_key={client.key}&client_secret=wrong&grant_type=client_credentials"
     request = f"POST {TOKEN} HTTP/1.1\r\nContent-Length: {len(wrong)}\r\n\r\n{wrong}".encode()
-    with running_server(store, "--workers", "2") as server, ExitStack() as opened:
+    with running_server(list_store, "--workers", "2") as server, ExitStack() as opened:
         children = [pid for pid, role in server.processes().items() if role != "supervisor"]
         asking = [opened.enter_context(connected(server)) for _ in range(10)]
         for connection in asking:
@@ -172,16 +172,16 @@ def test_answers_that_a_dying_server_gives_are_recorded(store: Path, client: Cli
         answers = [answer_on(connection) for connection in asking]
         waiting_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
     assert [401] * 10 == [status for status, _, _ in answers]
-    assert {headers["x-tt-logid"] for _, headers, _ in answers} == {record["log_id"] for record in records(store)}
-    assert (0, "10 records, as they were written\n") == audit(store, "verify")
+    assert {headers["x-tt-logid"] for _, headers, _ in answers} == {record["log_id"] for record in records(list_store)}
+    assert (0, "10 records, as they were written\n") == audit(list_store, "verify")
 
 
-def test_requests_that_do_not_end_are_recorded(store: Path, client: Client) -> None:
+def test_requests_that_do_not_end_are_recorded(list_store: Path, client: Client) -> None:
     """A client that goes away, a body that breaks off, a stop before the body is there: each has one record or more."""
     head = "POST {} HTTP/1.1\r\nHost: x\r\n{}\r\n\r\n"
     whole = head.format("/nowhere", "Content-Length: 0").encode()
     chunked = head.format(TOKEN, "Transfer-Encoding: chunked").encode() + b"zz\r\n"
-    with running_server(store) as server:
+    with running_server(list_store) as server:
         for path in (FOLLOWING, TOKEN):
             with connected(server) as connection:
                 connection.sendall(head.format(path, "Content-Length: 50").encode() + b"x")
@@ -200,18 +200,18 @@ def test_requests_that_do_not_end_are_recorded(store: Path, client: Client) -> N
             os.kill(server.pid, signal.SIGTERM)
             stopped = b"".join(iter(lambda: connection.recv(65536), b""))
     assert stopped.startswith(b"HTTP/1.1 503 ")
-    found = [(record["endpoint"], record["status"]) for record in records(store)]
+    found = [(record["endpoint"], record["status"]) for record in records(list_store)]
     assert [("following", 499), ("none", 400), ("none", 404), ("token", 499), ("token", 499), ("token", 503)] == sorted(
         found
     )
 
 
-def test_audit_commands_say_what_is_wrong(store: Path, tmp_path: Path) -> None:
+def test_audit_commands_say_what_is_wrong(list_store: Path, tmp_path: Path) -> None:
     """A log_id that is not there, a folder that is none, a store that is none."""
-    assert (0, "0 records, as they were written\n") == audit(store, "verify")
-    assert (2, f"retinue: log_id L: is not in the audit log of {store}\n") == audit(store, "show", "L")
+    assert (0, "0 records, as they were written\n") == audit(list_store, "verify")
+    assert (2, f"retinue: log_id L: is not in the audit log of {list_store}\n") == audit(list_store, "show", "L")
     assert (2, "retinue: --audit-folder /none: there is no such folder\n") == audit(
-        store, "verify", "--audit-folder", "/none"
+        list_store, "verify", "--audit-folder", "/none"
     )
     assert 2 == audit(tmp_path / "none.db", "usage")[0]
 
@@ -219,34 +219,34 @@ def test_audit_commands_say_what_is_wrong(store: Path, tmp_path: Path) -> None:
 # Management
 
 
-def test_clients_live_over_the_management_api(store: Path) -> None:
+def test_clients_live_over_the_management_api(list_store: Path) -> None:
     """All that the command line does; the secret is in the answers to create and rotate alone."""
-    with running_server(store) as server:
+    with running_server(list_store) as server:
         status, made = managed(
-            server, store, "/clients", {"name": "Lab", "list_calls": 3, "rate": {"calls": 9, "seconds": 5}}
+            server, list_store, "/clients", {"name": "Lab", "list_calls": 3, "rate": {"calls": 9, "seconds": 5}}
         )
         assert 201 == status
         key, secret = made["client_key"], made.pop("client_secret")
-        assert (200, made) == managed(server, store, f"/clients/{key}", method="GET")
-        assert (200, [made]) == managed(server, store, "/clients", method="GET")
+        assert (200, made) == managed(server, list_store, f"/clients/{key}", method="GET")
+        assert (200, [made]) == managed(server, list_store, "/clients", method="GET")
         token = token_of(server, Client(key, secret))
         assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token)[0]
-        _, usage = managed(server, store, "/usage", method="GET")
+        _, usage = managed(server, list_store, "/usage", method="GET")
         assert {key: {"list_calls": 1, "list_rows": 20, "other_calls": 0}} == usage["clients"]
-        status, changed = managed(server, store, f"/clients/{key}", {"contact": "c", "rate": None}, "PATCH")
+        status, changed = managed(server, list_store, f"/clients/{key}", {"contact": "c", "rate": None}, "PATCH")
         assert (200, "c", None, 3) == (status, changed["contact"], changed["rate"], changed["list_calls"])
-        status, rotated = managed(server, store, f"/clients/{key}/rotate", {"grace_seconds": 0})
+        status, rotated = managed(server, list_store, f"/clients/{key}/rotate", {"grace_seconds": 0})
         assert 200 == status
         assert 401 == posted(server, TOKEN, f"client_key={key}&client_secret={secret}&grant_type=client_credentials")[0]
         assert token_of(server, Client(key, rotated["client_secret"]))
         for act, word in (("suspend", "suspended"), ("resume", "active"), ("revoke", "revoked")):
-            status, answer = managed(server, store, f"/clients/{key}/{act}", {})
+            status, answer = managed(server, list_store, f"/clients/{key}/{act}", {})
             assert (200, word) == (status, answer["status"])
         time.sleep(1)  # the promise
         assert 401 == posted(server, FOLLOWING, '{"username":"p"}', token)[0]
-        managed(server, store, f"/clients/{secret}/revoke")
-    assert not any(secret in json.dumps(record) for record in records(store))
-    actions = [record["action"] for record in records(store) if record["endpoint"] == "management"]
+        managed(server, list_store, f"/clients/{secret}/revoke")
+    assert not any(secret in json.dumps(record) for record in records(list_store))
+    actions = [record["action"] for record in records(list_store) if record["endpoint"] == "management"]
     assert ["POST /clients", f"PATCH /clients/{key}", f"POST /clients/{key}/rotate"] == actions[:3]
 
 
@@ -286,98 +286,98 @@ def test_bad_input_to_the_management_api_is_named(
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
     """A running server and its store."""
-    store: Path = tmp_path_factory.mktemp("served") / "graph.db"
-    assemble.create_store(str(store))
-    with running_server(store) as server:
-        yield server, store
+    list_store: Path = tmp_path_factory.mktemp("served") / "graph.db"
+    assemble.create_store(str(list_store))
+    with running_server(list_store) as server:
+        yield server, list_store
 
 
 @pytest.mark.parametrize("path", ["/clients", "/clients/x", "/usage", "/metrics", "/clock"])
 def test_without_the_token_nothing_is_shown(served: tuple[Server, Path], path: str) -> None:
     """And nothing of it is on the public port, whoever asks."""
-    server, store = served
-    token = token_path(store).read_text().strip()
+    server, list_store = served
+    token = token_path(list_store).read_text().strip()
 
     assert 401 == asked(server.management_url, path, method="GET")[0]
     assert 401 == asked(server.management_url, path, token=token[:-1], method="GET")[0]
     assert 404 == asked(server.base_url, path, token=token, method="GET")[0]
 
 
-def test_metrics_add_up_over_all_workers(store: Path) -> None:
+def test_metrics_add_up_over_all_workers(list_store: Path) -> None:
     """Requests by endpoint and code, durations, rows, refusals for quotas, the store's size, the lag of events."""
     made = json.loads(
-        retinue("client", "create", "--store", store, "--name", "x", "--list-calls", "5", "--json").stdout
+        retinue("client", "create", "--store", list_store, "--name", "x", "--list-calls", "5", "--json").stdout
     )
-    with running_server(store, "--workers", "2") as server:
+    with running_server(list_store, "--workers", "2") as server:
         token = token_of(server, Client(made["client_key"], made["client_secret"]))
         for _ in range(8):
             posted(server, FOLLOWING, '{"username":"p"}', token)
         posted(server, FOLLOWING, "", "nonsense")
         event = {"event": "follow", "follower": "x", "followee": "y", "at": int(time.time()) - 100}
-        managed(server, store, "/events", event)
+        managed(server, list_store, "/events", event)
         spent = 'retinue_quota_refusals_total{code="daily_quota_limit_exceeded",endpoint="following"}'
-        waiting_for(lambda: metrics(server, store).get(spent) == 3)
-        found = metrics(server, store)
+        waiting_for(lambda: metrics(server, list_store).get(spent) == 3)
+        found = metrics(server, list_store)
     assert 5 == found['retinue_requests_total{code="ok",endpoint="following"}']
     assert 1 == found['retinue_requests_total{code="access_token_invalid",endpoint="following"}']
     assert 100 == found['retinue_rows_total{endpoint="following"}']
     assert 9 == found['retinue_request_duration_seconds_count{endpoint="following"}']
     assert 9 == found['retinue_request_duration_seconds_bucket{endpoint="following",le="+Inf"}']
     assert 0 < found['retinue_request_duration_seconds_sum{endpoint="following"}'] < 5
-    assert found['retinue_store_bytes{file="graph.db"}'] == store.stat().st_size
+    assert found['retinue_store_bytes{file="graph.db"}'] == list_store.stat().st_size
     assert 100 <= found["retinue_apply_lag_seconds"] < 110
     assert 11 <= found["retinue_audit_records"]
 
 
-def test_ready_says_what_keeps_the_server_from_answering(store: Path) -> None:
+def test_ready_says_what_keeps_the_server_from_answering(list_store: Path) -> None:
     """A store that cannot be read any more is not ready, though the keeper is healthy."""
-    with running_server(store) as server:
+    with running_server(list_store) as server:
         assert 200 == asked(server.management_url, "/ready", method="GET")[0]
-        hidden = store.rename(store.with_name("hidden.db"))
+        hidden = list_store.rename(list_store.with_name("hidden.db"))
         status, _, answer = asked(server.management_url, "/ready", method="GET")
         assert (503, True) == (status, "there is no follow graph here" in answer["status"])
         assert 200 == asked(server.management_url, "/health", method="GET")[0]
-        hidden.rename(store)
+        hidden.rename(list_store)
         assert 200 == asked(server.management_url, "/ready", method="GET")[0]
 
 
 # The virtual clock
 
 
-def test_a_sandbox_puts_the_clock_forward_for_all(store: Path) -> None:
+def test_a_sandbox_puts_the_clock_forward_for_all(list_store: Path) -> None:
     """Tokens expire, days begin, windows end, in every worker as soon as the call has returned."""
     now = int(time.time())
     flags = ["--list-calls", "2", "--not-after", str(now + 200_000)]
-    made = json.loads(retinue("client", "create", "--store", store, "--name", "x", *flags, "--json").stdout)
+    made = json.loads(retinue("client", "create", "--store", list_store, "--name", "x", *flags, "--json").stdout)
     client = Client(made["client_key"], made["client_secret"])
 
     def statuses(token: str) -> set[int]:
         return {posted(server, FOLLOWING, '{"username":"p"}', token)[0] for _ in range(12)}
 
-    with running_server(store, "--workers", "3", "--sandbox") as server:
-        status, clock = managed(server, store, "/clock", method="GET")
+    with running_server(list_store, "--workers", "3", "--sandbox") as server:
+        status, clock = managed(server, list_store, "/clock", method="GET")
         assert (200, True) == (status, clock["is_virtual"])
         token = token_of(server, client)
         assert {200, 429} == statuses(token)
-        assert 200 == managed(server, store, "/clock", {"advance": 7200})[0]
+        assert 200 == managed(server, list_store, "/clock", {"advance": 7200})[0]
         assert {401} == statuses(token)
-        _, clock = managed(server, store, "/clock", method="GET")
+        _, clock = managed(server, list_store, "/clock", method="GET")
         midnight = clock["now"] - clock["now"] % 86_400 + 86_400
-        assert midnight <= managed(server, store, "/clock", {"now": midnight})[1]["now"] <= midnight + 2
+        assert midnight <= managed(server, list_store, "/clock", {"now": midnight})[1]["now"] <= midnight + 2
         token = token_of(server, client)
         status, headers, _ = posted(server, FOLLOWING, '{"username":"p"}', token)
         assert (200, time.strftime("%Y%m%d", time.gmtime(midnight))) == (status, headers["x-tt-logid"][:8])
-        managed(server, store, "/clock", {"now": now + 200_000})
+        managed(server, list_store, "/clock", {"now": now + 200_000})
         assert {401} == statuses(token)
         for body in ({"now": now}, {"advance": -1}, {}, {"now": 1, "advance": 1}, {"now": 10**15}, {"now": "x"}):
-            assert 400 == managed(server, store, "/clock", body)[0]
-    assert midnight <= max(record["time"] for record in records(store))
+            assert 400 == managed(server, list_store, "/clock", body)[0]
+    assert midnight <= max(record["time"] for record in records(list_store))
 
 
 # Secrets
 
 
-def test_nothing_secret_is_written_anywhere(store: Path, client: Client, tmp_path: Path) -> None:
+def test_nothing_secret_is_written_anywhere(list_store: Path, client: Client, tmp_path: Path) -> None:
     """Secrets and tokens, right and wrong, in every place of a request, at the most talkative level: in no file."""
     log = tmp_path / "log.txt"
     wrong, misplaced = "wrong-secret-5f3a", "clt.misplaced-token-77"
@@ -385,10 +385,10 @@ def test_nothing_secret_is_written_anywhere(store: Path, client: Client, tmp_pat
     with (
         log.open("wb") as file,
         errors_in(file),
-        running_server(store, "--workers", "2", "--log-level", "debug") as server,
+        running_server(list_store, "--workers", "2", "--log-level", "debug") as server,
     ):
         token = token_of(server, client)
-        management = token_path(store).read_text().strip()
+        management = token_path(list_store).read_text().strip()
         posted(server, TOKEN, f"client_key={client.key}&client_secret={wrong}&grant_type=client_credentials")
         posted(server, TOKEN, f"client_key={misplaced}&client_secret={wrong}")
         posted(server, f"{FOLLOWING}?access_token={token}", '{"username":"p"}', token)
@@ -396,12 +396,12 @@ def test_nothing_secret_is_written_anywhere(store: Path, client: Client, tmp_pat
         posted(server, FOLLOWING, '{"username":"p"}', misplaced)
         posted(server, REVOKE, f"{proof}&token={misplaced}")
         exchange(server, f"{token} nonsense\r\n\r\n".encode())
-        _, rotated = managed(server, store, f"/clients/{client.key}/rotate", {})
+        _, rotated = managed(server, list_store, f"/clients/{client.key}/rotate", {})
         asked(server.management_url, "/clients", token=management[:-1] + "x", method="GET")
-        page = json.dumps([metrics(server, store), managed(server, store, "/clients", method="GET")])
+        page = json.dumps([metrics(server, list_store), managed(server, list_store, "/clients", method="GET")])
         posted(server, REVOKE, f"{proof}&token={token}")
-    paths = [log, *store.parent.rglob("graph.*/*"), *store.parent.glob("graph.*")]
-    written = {path: path.read_bytes() for path in paths if path.is_file() and path != token_path(store)}
+    paths = [log, *list_store.parent.rglob("graph.*/*"), *list_store.parent.glob("graph.*")]
+    written = {path: path.read_bytes() for path in paths if path.is_file() and path != token_path(list_store)}
     assert len(written) >= 5
     secrets = (client.secret, rotated["client_secret"], token, wrong, misplaced, management)
     found = [

@@ -11,11 +11,7 @@ from typing import Any
 
 import duckdb
 
-from retinue.client import (
-    AsyncClient,
-    Outside,
-    Policy,
-)
+from retinue.client import AsyncClient, Outside, Policy
 from retinue.collect import collection, journal
 from retinue.collect.collector import Collector, Outcome, Plan
 

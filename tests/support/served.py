@@ -42,7 +42,7 @@ def connected(server: Server) -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def store(store_path: Path, tmp_path: Path) -> Path:
+def list_store(store_path: Path, tmp_path: Path) -> Path:
     """A store with one list."""
     follows = tmp_path / "in" / "follows.csv"
     follows.parent.mkdir()
@@ -52,9 +52,9 @@ def store(store_path: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def client(store: Path) -> Client:
+def client(list_store: Path) -> Client:
     """A registered client."""
-    made = json.loads(retinue("client", "create", "--store", store, "--name", "x", "--json").stdout)
+    made = json.loads(retinue("client", "create", "--store", list_store, "--name", "x", "--json").stdout)
     return Client(made["client_key"], made["client_secret"])
 
 
