@@ -113,3 +113,16 @@ def test_modules_in_the_glossary_exist() -> None:
 
     assert len(terms) == len(rows) - 2 * sum(row[0] == "---" for row in rows)
     assert [] == [place for place in terms.values() if not (ROOT / "src" / "retinue" / place).exists()]
+
+
+def test_anchors_in_links_name_a_heading() -> None:
+    """A link to a part of a page leads to one of its headings."""
+    broken = []
+    for page in PAGES:
+        for target, anchor in re.findall(r"\]\(([\w./-]*\.md)?#([^)]+)\)", page.read_text()):
+            text = ((page.parent / target) if target else page).read_text()
+            headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            broken += [f"{page.name}: {target}#{anchor}"] if anchor not in anchors else []
+
+    assert [] == broken
