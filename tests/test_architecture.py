@@ -68,16 +68,17 @@ MAY_IMPORT = {
     | {"locks", "key_pair", "landlock", "prctl", "streams"},
     "cli": WORDS
     | {"store.base", "access", "audit", "ingest", "following", "web", "assemble", "serving"}
-    | {"export", "faults", "sample", "sample_files", "client", "collect", "redirect", "streams"},
-    "redirect": WORDS | {"faults", "requests", "landlock", "prctl", "locks", "redirect.expected", "redirect.sandbox"},
-    "redirect.expected": WORDS | {"assemble", "following", "redirect"},
-    "redirect.sandbox": {"faults", "local", "sample"},
+    | {"export", "faults", "sample", "sample_files", "client", "collect", "intercept", "streams"},
+    "intercept": WORDS
+    | {"faults", "requests", "landlock", "prctl", "locks", "intercept.expected", "intercept.sandbox"},
+    "intercept.expected": WORDS | {"assemble", "following", "intercept"},
+    "intercept.sandbox": {"faults", "local", "sample"},
     "__main__": {"errors", "cli", "streams"},
 }
 
 # Each library has its own place; msgspec is the language in which values are written.
 LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
-    "aiohttp": ("client/driver.py", "client/connections.py", "client/failures.py"),
+    "aiohttp": ("client/transport.py", "client/connections.py", "client/connection_errors.py"),
     "apsw": "store/sqlite/",
     "cassandra": "store/cassandra/session.py",
     "duckdb": (
@@ -88,9 +89,9 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
         "ingest/spellings.py",
         "sample_files.py",
     ),
-    "certifi": "redirect/hooks/sitecustomize.py",
-    "cryptography": "redirect/authority.py",
-    "httptools": ("web/protocol.py", "web/surplus.py", "redirect/exchanges.py"),
+    "certifi": "intercept/hooks/sitecustomize.py",
+    "cryptography": "intercept/authority.py",
+    "httptools": ("web/protocol.py", "web/surplus.py", "intercept/exchanges.py"),
     "numpy": (
         "collect/tables.py",
         "sample.py",
@@ -112,7 +113,7 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     "prometheus_client": "web/metrics.py",
     "pytest": "pytest_plugin.py",
     "starlette": ("web/management.py", "web/management_clients.py", "web/management_faults.py"),
-    "trustme": "redirect/authority.py",
+    "trustme": "intercept/authority.py",
     "typer": "cli/",
     "uvicorn": ("web/listener.py", "web/protocol.py", "serving/child.py"),
     "uvloop": "serving/child.py",
@@ -133,7 +134,7 @@ LOCKING = {"locks.py", "store/counter_file.py"}
 
 # A command that runs another one hands its environment on; a refused certificate is explained by what the TLS library
 # was given there.
-ENVIRONMENT_READERS = {"cli/run.py", "client/failures.py"}
+ENVIRONMENT_READERS = {"cli/run.py", "client/connection_errors.py"}
 
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 50

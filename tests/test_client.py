@@ -21,7 +21,7 @@ from retinue.client import (
     Policy,
     QuotaSpent,
     Refused,
-    driver,
+    transport,
 )
 from retinue.errors import InputError
 from retinue.local import LocalServer
@@ -156,13 +156,13 @@ def test_an_error_keeps_what_was_collected(retinue_server: LocalServer) -> None:
         listing = client.following("anna", max_count=100)
         pages = listing.pages()
         next(pages)
-        client._client._driver._url = "http://127.0.0.1:9"  # nobody is there
+        client._client._transport._url = "http://127.0.0.1:9"  # nobody is there
         with pytest.raises(GaveUp, match=r"asked 2 times.*(refused|Connect)") as caught:
             next(pages)
         assert NEWEST_FIRST[:100] == [person.username for person in caught.value.collected]
         assert caught.value.cursor == listing.cursor == 1_600_000_149
 
-        client._client._driver._url = retinue_server.url
+        client._client._transport._url = retinue_server.url
         assert NEWEST_FIRST[100:] == [person.username for person in listing]
         assert NEWEST_FIRST == [person.username for person in listing.collected]
 
@@ -235,7 +235,7 @@ def test_an_answer_without_an_end_is_none(
     monkeypatch: pytest.MonkeyPatch, piece: bytes, pause: float, timeout: float, reason: str
 ) -> None:
     """Neither one that comes byte by byte is waited for, nor one that is too large kept."""
-    monkeypatch.setattr(driver, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(transport, "MOST_BYTES", 1_000_000)
     policy = Policy(attempts=1, first_wait_seconds=0, longest_wait_seconds=0)
     with dripping(piece, pause) as url, Client("k", "s", url, policy=policy, timeout_seconds=timeout) as client:
         with pytest.raises(GaveUp, match=reason):

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from retinue.client import AccountUnavailable, BrokenList, ClientError, GaveUp, Policy, QuotaSpent, Refused
-from retinue.client.answers import Answer, Page, Person
+from retinue.client.paginator import Walk, wrong
 from retinue.client.protocol import Ask, Broken, NeedToken, Protocol, Sleep, Steps
-from retinue.client.walk import Walk, wrong
+from retinue.client.responses import Answer, Page, Person
 from support.frozen_clock import FrozenClock
 
 LOG_ID = "20260101000000AAAAAAAAAAAAAAAAAAAA"

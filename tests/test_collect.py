@@ -16,11 +16,12 @@ import networkx as nx
 import pytest
 
 from retinue.client import AccountUnavailable, AsyncClient, Client, Outside, Policy, Profile, Refused
-from retinue.client.answers import Info
-from retinue.collect import collection, journal, verifying
+from retinue.client.responses import Info
+from retinue.collect import collection, journal
 from retinue.collect.collector import Collector, Outcome, Plan
 from retinue.collect.journal import PageRead
 from retinue.collect.progress import Place, Pool
+from retinue.collect.verify import verify as verify_collection
 from retinue.local import LocalServer
 from running import create_client, retinue, running_server
 from support.scripted_service import enveloped
@@ -292,7 +293,7 @@ def test_counts_that_were_changed_are_found(retinue_server: LocalServer, tmp_pat
     retinue(*command(retinue_server, folder, names=["anna"]))
     manifest = folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"rows": 450,', '"rows": 449,'))
-    assert any("450 rows, not 5 with 449" in problem for problem in verifying.verify(folder).problems)
+    assert any("450 rows, not 5 with 449" in problem for problem in verify_collection(folder).problems)
 
 
 def edit(folder: Path, old: str, new: str) -> None:

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import running
+from retinue.intercept.authority import make_authority
+from retinue.intercept.confinement import confinements, unprivileged
+from retinue.intercept.environment import Way
 from retinue.local import LocalServer
-from retinue.redirect.authority import make_authority
-from retinue.redirect.confinement import confinements, unprivileged
-from retinue.redirect.environment import Way
 from support.intercepted import DENIED, WITHOUT_CONFINEMENT, WITHOUT_LANDLOCK, installed, needs_landlock, run
 from support.waiting import waiting_for
 

@@ -20,8 +20,8 @@ from msgspec import Struct
 
 import running
 from retinue.faults import Faults
+from retinue.intercept.sandbox import fill
 from retinue.local import LocalServer
-from retinue.redirect.sandbox import fill
 from support.intercepted import NODE, ROOT, WITHOUT_CONFINEMENT, Done, environment, installed, run
 
 SHOWN_OTHER = "https://example.org/"

@@ -9,7 +9,7 @@ import pytest
 from retinue.local import LocalServer
 from support.intercepted import ROOT, WITHOUT_CONFINEMENT, Done, installed, run
 
-HOOKS = ROOT / "src" / "retinue" / "redirect" / "hooks"
+HOOKS = ROOT / "src" / "retinue" / "intercept" / "hooks"
 
 JAVA = """
 import java.net.*;

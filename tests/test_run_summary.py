@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import running
+from retinue.intercept.exchanges import Exchanges
+from retinue.intercept.lists import Delivery, ListKey, ListLog, row_hash
+from retinue.intercept.traffic import Traffic
+from retinue.intercept.verdicts import MAX_LINES, verdict_lines
 from retinue.local import LocalServer
 from retinue.model import Direction, Query
-from retinue.redirect.exchanges import Exchanges
-from retinue.redirect.lists import Delivery, ListKey, ListLog, row_hash
-from retinue.redirect.traffic import Traffic
-from retinue.redirect.verdicts import MAX_LINES, verdict_lines
 from support.frozen_clock import FrozenClock
 from support.intercepted import NODE, WITHOUT_CONFINEMENT, Done, run
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from retinue.collect import journal, verifying
+from retinue.collect import journal
+from retinue.collect.verify import verify as verify_collection
 from retinue.errors import InputError
 from support.collecting import Change, asked, changed_manifest, verified
 from support.scripted_service import Said, enveloped, page, scripted
@@ -50,7 +51,7 @@ def whole(tmp_path: Path) -> Path:
     """A collection that is complete."""
     with scripted(service) as url:
         done = asked(url, tmp_path / "found", ["p", "gone"], "--lists", "following,info", "--format", "csv")
-    assert (done.returncode, verifying.verify(tmp_path / "found").problems) == (0, []), done.stderr
+    assert (done.returncode, verify_collection(tmp_path / "found").problems) == (0, []), done.stderr
     return tmp_path / "found"
 
 
@@ -126,7 +127,7 @@ def test_what_a_manifest_says_is_compared_with_the_journal(whole: Path, change: 
     """Where it does not follow from that, it was altered."""
     changed_manifest(whole, change)
 
-    assert [] != verifying.verify(whole).problems
+    assert [] != verify_collection(whole).problems
     assert 1 == verified(whole).returncode
 
 
@@ -148,7 +149,7 @@ def test_nothing_comes_after_the_end_of_a_list(whole: Path, kind: str) -> None:
     (line,) = [line for line in pages.read_text().splitlines() if f'"type":"{kind}"' in line][:1]
     pages.write_text(pages.read_text() + line + "\n")
 
-    assert 1 == len(verifying.verify(whole).problems)
+    assert 1 == len(verify_collection(whole).problems)
 
 
 def test_answers_of_all_kinds_may_be_newer_than_the_tables(whole: Path) -> None:

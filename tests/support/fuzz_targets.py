@@ -18,21 +18,21 @@ from retinue.access.credentials import MAX_TOKEN_BYTES, bearer_token
 from retinue.access.management import ManagementToken
 from retinue.audit.hash_chain import BEGINNING
 from retinue.audit.verify import Line, follow, verify
-from retinue.client import answers
-from retinue.client.answers import Answer, Fault
+from retinue.client import responses
+from retinue.client.responses import Answer, Fault
 from retinue.collect import journal
 from retinue.collect.collection import manifest_of
 from retinue.collect.progress import Progress
-from retinue.collect.verifying import verify as verify_collection
+from retinue.collect.verify import verify as verify_collection
 from retinue.errors import InputError, Refusal, StoreError, StoreUnavailable
 from retinue.faults import parsed
 from retinue.history import intervals
 from retinue.ingest import events, records
 from retinue.ingest.tables import open_table
 from retinue.ingest.values import BadRecord
+from retinue.intercept.exchanges import Exchanges
+from retinue.intercept.traffic import Traffic
 from retinue.model import Meter, Pool, Quota, Rate
-from retinue.redirect.exchanges import Exchanges
-from retinue.redirect.traffic import Traffic
 from retinue.store.base import Anchor
 from retinue.store.client_rows import CLIENT_COLUMNS, GRANT_COLUMNS, anchor_of, client_of, grant_of
 from retinue.store.ledger import FileLedger
@@ -260,11 +260,11 @@ def answer(data: bytes) -> None:
     statuses = (200, 400, 401, 407, 429, 500, 503, 301, 204)
     found = Answer(statuses[data[0] % len(statuses)] if data else 200, data[1:], {"x-tt-logid": "é"}, "http://x/")
     for direction in ("following", "followers"):
-        page = answers.page(found, direction, None, _NOW)
+        page = responses.page(found, direction, None, _NOW)
         assert isinstance(page, Fault) or all(isinstance(row.username, str) for row in page.rows)
-    for fault in (answers.info(found, _NOW), answers.token(found)):
+    for fault in (responses.info(found, _NOW), responses.token(found)):
         if isinstance(fault, Fault):
-            answers.reason_of(fault.message)
+            responses.reason_of(fault.message)
             fault.message.encode()
 
 

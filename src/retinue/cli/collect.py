@@ -95,9 +95,9 @@ def collect(
 @app.command()
 def verify(folder: Annotated[Path, typer.Argument(help="The folder of a collection.")]) -> None:
     """Check a collection against its manifest: every file, every page, every list's order."""
-    from retinue.collect import verifying
+    from retinue.collect.verify import verify as verify_collection
 
-    found = verifying.verify(folder)
+    found = verify_collection(folder)
     for problem in found.problems:
         warn(problem, source=str(folder))
     if found.problems:
@@ -126,13 +126,13 @@ def diff(
 
     Compared are lists that are complete in both. An account that was renamed looks like two.
     """
-    from retinue.collect import difference
+    from retinue.collect.diff import Change, changes, comparable
 
-    compared = difference.comparable(old, new)
-    encode = csv_encoder(*difference.Change._fields, spreadsheet_safe=spreadsheet_safe)
-    changes = difference.changes(old, new, compared.lists)
+    compared = comparable(old, new)
+    encode = csv_encoder(*Change._fields, spreadsheet_safe=spreadsheet_safe)
+    followed = changes(old, new, compared.lists)
     print_exactly(encode(()))
-    while rows := list(islice(changes, _ROWS_AT_ONCE)):
+    while rows := list(islice(followed, _ROWS_AT_ONCE)):
         print_exactly(encode(rows))
     if compared.left_out:
         some = ", ".join(f"{place.list} of {place.name}" for place in compared.left_out[:3])

@@ -36,12 +36,14 @@ def run(
     import os
 
     from retinue.faults import parsed
-    from retinue.redirect.launching import signals_held
+    from retinue.intercept.spawn import signals_held
 
     with signals_held():
-        from retinue.redirect import running  # only now: libraries that it brings start threads while they are imported
+        from retinue.intercept import (
+            session,  # only now: libraries that it brings start threads while they are imported
+        )
 
         drawn = parsed(faults, seed=seed)
-        order = running.Order(command, dict(os.environ), server, allow_network, best_effort, store, drawn)
-        code = running.run(order, partial(warn, source="retinue run"))
+        order = session.Order(command, dict(os.environ), server, allow_network, best_effort, store, drawn)
+        code = session.run(order, partial(warn, source="retinue run"))
     raise typer.Exit(code)

@@ -7,12 +7,12 @@ with Client("key", "secret", "http://127.0.0.1:8642") as client:
         print(person.username)
 """
 
-from retinue.client.answers import Page, Person, Profile
 from retinue.client.clients import TIKTOK, AsyncClient, Client, Outside
 from retinue.client.counts import ListCount
 from retinue.client.errors import AccountUnavailable, BrokenList, ClientError, GaveUp, QuotaSpent, Refused
 from retinue.client.listing import AsyncListing, Listing
 from retinue.client.protocol import Policy
+from retinue.client.responses import Page, Person, Profile
 from retinue.errors import InputError
 
 __all__ = [

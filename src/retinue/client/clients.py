@@ -11,13 +11,13 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack
 from msgspec import Struct
 
 from retinue import names
-from retinue.client.answers import Info, Person, Profile
 from retinue.client.connections import Target
-from retinue.client.driver import Driver, OnWait
 from retinue.client.listing import AsyncListing, Listing
 from retinue.client.loop_thread import LoopThread
+from retinue.client.paginator import Walk
 from retinue.client.protocol import Policy, Protocol
-from retinue.client.walk import Walk
+from retinue.client.responses import Info, Person, Profile
+from retinue.client.transport import Driver, OnWait
 from retinue.clock import Clock, SystemClock
 from retinue.errors import InputError
 
@@ -82,7 +82,7 @@ class AsyncClient:
         policy = options.get("policy") or Policy()
         target = Target(url, options.get("connections", 32), options.get("timeout_seconds", 60.0))
         self._protocol = Protocol(client_key, client_secret, policy, outside.clock, outside.chance)
-        self._driver = Driver(self._protocol, target, outside.sleep, options.get("on_wait") or _in_silence)
+        self._transport = Driver(self._protocol, target, outside.sleep, options.get("on_wait") or _in_silence)
 
     def following(self, username: str, **start: Unpack[Start]) -> AsyncListing:
         """The accounts that an account follows, newest first. Raises `InputError` where `Start` makes no sense."""
@@ -99,23 +99,23 @@ class AsyncClient:
     async def raw_user_info(self, username: str) -> Info:
         """An account's profile as it came: when, under which log_id, in which bytes."""
         _check_username(username)
-        return await self._driver.run(self._protocol.info(username))
+        return await self._transport.run(self._protocol.info(username))
 
     async def raw_counts(self, username: str) -> Info:
         """Return the counts of an account's lists as they came, or raise soon if they cannot be had."""
         _check_username(username)
-        return await self._driver.run(self._protocol.counts(username))
+        return await self._transport.run(self._protocol.counts(username))
 
     async def log_in(self, *, anew: bool = False) -> None:
         """Make sure that there is a token, as all else does by itself; `anew`: another one.
 
         Raises `Refused`, `GaveUp`.
         """
-        await self._driver.token(self._protocol.known_token(None) if anew else None)
+        await self._transport.token(self._protocol.known_token(None) if anew else None)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._driver.close()
+        await self._transport.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -127,7 +127,7 @@ class AsyncClient:
 
     def _listing(self, direction: str, username: str, start: Start) -> AsyncListing:
         walk = Walk(self._protocol, direction, _body(username, start), start.get("newest"))
-        return AsyncListing(walk, self._driver)
+        return AsyncListing(walk, self._transport)
 
 
 class Client:

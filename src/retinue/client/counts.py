@@ -6,7 +6,7 @@ not surely: its count includes accounts that lists hide.
 
 from msgspec import Struct
 
-from retinue.client.answers import Profile
+from retinue.client.responses import Profile
 
 # Where users saw lists end: near 4,000 and 5,000 rows.
 _MIN_CAP_ROWS = 4_000

@@ -10,7 +10,7 @@ ClientError             what was collected until then is in it, and where to go 
 
 from collections.abc import Sequence
 
-from retinue.client.answers import Person
+from retinue.client.responses import Person
 from retinue.errors import RetinueError
 from retinue.printable import printable
 

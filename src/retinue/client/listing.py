@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
-from retinue.client.answers import Page, Person, Profile
 from retinue.client.counts import ListCount, count_in
-from retinue.client.driver import Driver
 from retinue.client.errors import ClientError
-from retinue.client.walk import Walk
+from retinue.client.paginator import Walk
+from retinue.client.responses import Page, Person, Profile
+from retinue.client.transport import Driver
 
 _T = TypeVar("_T")
 Run = Callable[[Coroutine[Any, Any, _T]], _T]
@@ -22,7 +22,7 @@ class AsyncListing:
 
     def __init__(self, walk: Walk, driver: Driver) -> None:
         self._walk = walk
-        self._driver = driver
+        self._transport = driver
         self.collected: list[Person] = []
         self._given = 0  # how many of these somebody has got
 
@@ -64,7 +64,7 @@ class AsyncListing:
     async def read(self) -> Page | None:
         """Read the next page, whose rows are left then."""
         try:
-            page = await self._driver.run(self._walk.next_page())
+            page = await self._transport.run(self._walk.next_page())
         except ClientError as error:
             error.collected, error.cursor, error.newest = tuple(self.collected), self.cursor, self.newest
             raise

@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from retinue.client import answers
-from retinue.client.answers import Answer, Fault, Info, Page, Profile, Token
+from retinue.client import responses
 from retinue.client.errors import AccountUnavailable, BrokenList, GaveUp, QuotaSpent, Refused
+from retinue.client.responses import Answer, Fault, Info, Page, Profile, Token
 from retinue.clock import Clock
 from retinue.errors import InputError
 
@@ -118,7 +118,7 @@ class Protocol:
             attempt += 1
             since = self._clock.now()
             reply = yield Ask(TOKEN_PATH, self._login.encode())
-            found = self._read(TOKEN_PATH, answers.token, reply)
+            found = self._read(TOKEN_PATH, responses.token, reply)
             if isinstance(found, Token):
                 self._token, self._token_since = found, since
                 return found.access_token
@@ -143,7 +143,7 @@ class Protocol:
         bound = body.get("cursor")
 
         def read(answer: Answer) -> Page | Fault:
-            found = answers.page(answer, direction, bound, self._clock.now())
+            found = responses.page(answer, direction, bound, self._clock.now())
             wrong = is_sound(found) if isinstance(found, Page) else ""
             return Fault("unusable", wrong, BROKEN_LIST) if wrong else found
 
@@ -151,7 +151,7 @@ class Protocol:
 
     def _info(self, username: str, fields: Sequence[str], policy: Policy) -> Steps[Info]:
         path = INFO_PATH.format(",".join(fields))
-        return self._ask(path, {"username": username}, lambda answer: answers.info(answer, self._clock.now()), policy)
+        return self._ask(path, {"username": username}, lambda answer: responses.info(answer, self._clock.now()), policy)
 
     def _ask(self, path: str, body: dict[str, Any], read: Callable[[Answer], _T | Fault], policy: Policy) -> Steps[_T]:
         """Ask until there is an answer that can be read, or one that is final."""
@@ -240,5 +240,5 @@ def _seconds(answer: Answer | Broken, header: str) -> int | None:
 
 def _final(fault: Fault, status: int) -> Refused:
     if fault.kind == "account":
-        return AccountUnavailable(answers.reason_of(fault.message), status, fault.code, fault.message, fault.log_id)
+        return AccountUnavailable(responses.reason_of(fault.message), status, fault.code, fault.message, fault.log_id)
     return Refused(status, fault.code, fault.message, fault.log_id)

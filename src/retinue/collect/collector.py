@@ -12,9 +12,9 @@ from typing import Literal, Protocol, TypeVar
 from msgspec import Struct
 
 from retinue.client import AccountUnavailable, AsyncClient, BrokenList, ClientError, GaveUp, QuotaSpent, Refused
-from retinue.client.answers import Page
 from retinue.client.clients import Outside
 from retinue.client.counts import is_likely_cap
+from retinue.client.responses import Page
 from retinue.collect.journal import InfoRead, Journal, PageRead, Record, Unavailable
 from retinue.collect.progress import DAY_SECONDS, Place, Pool, Progress, Standing
 

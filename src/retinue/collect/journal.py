@@ -12,8 +12,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from retinue.client import answers
-from retinue.client.answers import Answer, Fault, Page, Person, Profile
+from retinue.client import responses
+from retinue.client.responses import Answer, Fault, Page, Person, Profile
 from retinue.errors import InputError
 
 ListName = Literal["following", "followers", "info"]
@@ -43,7 +43,7 @@ class PageRead(Struct, frozen=True, tag="page"):
 
     def page(self) -> Page:
         """The page in it. Raises `InputError`."""
-        found = answers.page(Answer(answers.OK, self.body.encode()), self.list, self.bound, self.at)
+        found = responses.page(Answer(responses.OK, self.body.encode()), self.list, self.bound, self.at)
         if isinstance(found, Fault):
             raise InputError(f"a page of {self.list} of {self.name}: {found.message}")
         return found
@@ -65,7 +65,7 @@ class InfoRead(Struct, frozen=True, tag="info"):
 
     def profile(self) -> Profile:
         """The profile in it. Raises `InputError`."""
-        found = answers.info(Answer(answers.OK, self.body.encode()), self.at)
+        found = responses.info(Answer(responses.OK, self.body.encode()), self.at)
         if isinstance(found, Fault):
             raise InputError(f"user info of {self.name}: {found.message}")
         return found.profile

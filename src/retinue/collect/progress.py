@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from retinue.client.answers import Page, Person
 from retinue.client.counts import ListCount, count_in, is_likely_cap
-from retinue.client.walk import newest_of
+from retinue.client.paginator import newest_of
+from retinue.client.responses import Page, Person
 from retinue.collect.journal import Begun, InfoRead, ListName, PageRead, Record, Unavailable
 
 DAY_SECONDS = 86_400

@@ -20,7 +20,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from retinue import names
-from retinue.client.answers import Profile
+from retinue.client.responses import Profile
 from retinue.collect.journal import InfoRead, PageRead, Record
 from retinue.collect.progress import Place, Standing
 from retinue.export.duck import Duck, numbered

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from msgspec import Struct, json
 
-from retinue.redirect.authority import TRUSTSTORE_PASSWORD, Authority
-from retinue.redirect.hosts import HOSTS
+from retinue.intercept.authority import TRUSTSTORE_PASSWORD, Authority
+from retinue.intercept.hosts import HOSTS
 from retinue.settings import environment_name
 
 PYTHON_HOOK = "sitecustomize.py"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from retinue.redirect.authority import system_bundles
-from retinue.redirect.environment import LOOPBACK, Way
-from retinue.redirect.hosts import HOSTS, HTTPS
+from retinue.intercept.authority import system_bundles
+from retinue.intercept.environment import LOOPBACK, Way
+from retinue.intercept.hosts import HOSTS, HTTPS
 
 _HOSTS_FILE = Path("/etc/hosts")
 _NAME_SERVICES = Path("/etc/nsswitch.conf")

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import PrivateFormat, pkcs12
 from cryptography.utils import CryptographyDeprecationWarning
 from msgspec import Struct
 
-from retinue.redirect.hosts import HOSTS
+from retinue.intercept.hosts import HOSTS
 
 # Where the distributions of Linux keep the authorities that they trust.
 _SYSTEM_BUNDLES = (

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from retinue.clock import Clock
-from retinue.redirect.lists import Delivery, ListLog, list_query
+from retinue.intercept.lists import Delivery, ListLog, list_query
 
 _CERTIFICATE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA")  # in the names that OpenSSL has for alerts
 

@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from retinue.errors import InputError
-from retinue.redirect.authority import HTTP2
-from retinue.redirect.exchanges import Exchanges
-from retinue.redirect.hosts import is_tiktok, is_tiktoks_name
-from retinue.redirect.traffic import Traffic
+from retinue.intercept.authority import HTTP2
+from retinue.intercept.exchanges import Exchanges
+from retinue.intercept.hosts import is_tiktok, is_tiktoks_name
+from retinue.intercept.traffic import Traffic
 
 _CHUNK = 64 * 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from retinue.client.answers import Page, Person
 from retinue.client.protocol import Protocol, Steps
+from retinue.client.responses import Page, Person
 
 # The cursor of a first page that is as good as now has not moved. Of a list that is just growing this may be true as
 # well; it is not any more when the page is asked for again.

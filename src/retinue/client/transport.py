@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from retinue.client import failures
+from retinue.client import connection_errors
 from retinue.client.addresses import check_address, proxy_of
-from retinue.client.answers import Answer
 from retinue.client.connections import Connections, Target
 from retinue.client.errors import ClientError
 from retinue.client.protocol import Ask, Broken, NeedToken, Protocol, Steps
+from retinue.client.responses import Answer
 from retinue.errors import InputError
 
 # Of an answer. A page of 100 rows has 10 to 40 KB; this leaves room for long names, and 32 at once fit into memory.
@@ -96,8 +96,8 @@ class Driver:
         try:
             reply = await self._post(connections, ask)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            reply = failures.broken(error, self._url)
-        return failures.needs_tls(self._url) if await self._is_plain_by_mistake(reply) else reply
+            reply = connection_errors.broken(error, self._url)
+        return connection_errors.needs_tls(self._url) if await self._is_plain_by_mistake(reply) else reply
 
     async def _post(self, connections: Connections, ask: Ask) -> Answer:
         headers = {"Content-Type": _FORM if ask.token is None else _JSON}
@@ -117,7 +117,8 @@ class Driver:
         """Return whether a service that never answered is asked without TLS on a port that speaks it."""
         is_strange = reply.max_attempts is None if isinstance(reply, Broken) else reply.status == _BAD_REQUEST
         is_plain = self._url.startswith("http:") and self._proxy is None
-        return is_strange and is_plain and not self._protocol.has_answered and await failures.speaks_tls(self._url)
+        is_mistake = is_strange and is_plain and not self._protocol.has_answered
+        return is_mistake and await connection_errors.speaks_tls(self._url)
 
     async def _opened(self) -> Connections:
         """Return the connections of this event loop. Those of a loop that is over are replaced."""

@@ -11,7 +11,7 @@ from typing import Any
 import httptools
 from msgspec import Struct
 
-from retinue.redirect.traffic import Traffic
+from retinue.intercept.traffic import Traffic
 from retinue.requests import MAX_BODY_BYTES
 
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024

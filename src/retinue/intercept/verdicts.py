@@ -6,8 +6,8 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from retinue.errors import AccountNotFound, AccountPrivate, AccountWithheld
+from retinue.intercept.lists import MAX_ROWS, ListKey, ListLog, ListProgress
 from retinue.model import Direction
-from retinue.redirect.lists import MAX_ROWS, ListKey, ListLog, ListProgress
 
 MAX_LINES = 20
 _MAX_LABEL = 60

@@ -15,13 +15,11 @@ from pathlib import Path
 from msgspec import Struct, json
 
 import retinue
-from retinue.redirect.confinement import Plan
+from retinue.intercept.confinement import Plan
 
 _FORWARDED = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 # In isolated mode and without `site` only this program's own package is added to what can be imported.
-_LAUNCHER = (
-    "import sys; sys.path.append(sys.argv.pop(1));from retinue.redirect import launcher; launcher.main(sys.argv[1:])"
-)
+_LAUNCHER = "import sys; sys.path.append(sys.argv.pop(1));from retinue.intercept import child; child.main(sys.argv[1:])"
 _PACKAGES = str(Path(retinue.__file__).parent.parent)
 _MOST_LISTENERS = 8
 _LONGEST_REASON = 1024

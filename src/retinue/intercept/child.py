@@ -1,6 +1,6 @@
 """The program that becomes the command: it confines itself as its plan says, and waits for a word to begin.
 
-It is run by itself (`launching.py` does), in a fresh interpreter without third-party packages, and imports only the
+It is run by itself (`spawn.py` does), in a fresh interpreter without third-party packages, and imports only the
 modules that talk to the kernel. In a network of its own there is only a loopback; the sockets that listen there are
 handed out, so what connects to them is answered from outside.
 """

@@ -9,9 +9,9 @@ from msgspec import structs
 from retinue import assemble
 from retinue.clock import Clock
 from retinue.following import Following
+from retinue.intercept.lists import ListKey, row_hash
+from retinue.intercept.verdicts import Expected
 from retinue.model import Query, Row
-from retinue.redirect.lists import ListKey, row_hash
-from retinue.redirect.verdicts import Expected
 
 _PAGE_ROWS = 1000
 

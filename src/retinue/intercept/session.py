@@ -13,16 +13,16 @@ from msgspec import Struct
 from retinue.clock import SystemClock
 from retinue.errors import InputError
 from retinue.faults import DOCUMENTED, Faults, profile_of
-from retinue.redirect.authority import Authority, make_authority
-from retinue.redirect.confinement import Confinement, Plan, confinements
-from retinue.redirect.environment import LOOPBACK, MARK, Way, environment_of, write_hooks
-from retinue.redirect.expected import expected_rows
-from retinue.redirect.hosts import HTTPS
-from retinue.redirect.launching import Launched, launch, take_signals
-from retinue.redirect.relay import Listeners, Relay, Server, TcpServer, UnixServer, server_at
-from retinue.redirect.sandbox import sandbox
-from retinue.redirect.traffic import Traffic
-from retinue.redirect.verdicts import verdict_lines
+from retinue.intercept.authority import Authority, make_authority
+from retinue.intercept.confinement import Confinement, Plan, confinements
+from retinue.intercept.environment import LOOPBACK, MARK, Way, environment_of, write_hooks
+from retinue.intercept.expected import expected_rows
+from retinue.intercept.hosts import HTTPS
+from retinue.intercept.relay import Listeners, Relay, Server, TcpServer, UnixServer, server_at
+from retinue.intercept.sandbox import sandbox
+from retinue.intercept.spawn import Launched, launch, take_signals
+from retinue.intercept.traffic import Traffic
+from retinue.intercept.verdicts import verdict_lines
 from retinue.settings import environment_name
 from retinue.temporary import TemporaryFolder
 
