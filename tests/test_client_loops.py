@@ -96,7 +96,7 @@ def test_a_client_that_another_loop_uses_is_refused() -> None:
     asked, over = threading.Event(), threading.Event()
 
     async def hold() -> None:
-        await client._driver._opened()
+        await client._transport._opened()
         asked.set()
         await asyncio.to_thread(over.wait, 60)
         await client.close()
