@@ -31,7 +31,7 @@ from retinue.following import stretch_of
 from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Direction, Pool, Query, Rate, Stretch
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
-from retinue.store.base import Anchor, HotGraph, Run
+from retinue.store.base import Checkpoint, HotGraph, Run
 from retinue.web.hot import Head
 from running import Failed, running
 from traffic import Traffic, draw_bodies, drive, require_wrk
@@ -260,7 +260,9 @@ def _of_keeper(bench: Bench, scratch: Path) -> None:
     bench.watch.time("worker: record to JSON", _encode, records)
     encoded = [_encode(record) for record in records]
     batches = [encoded[first : first + BATCH] for first in range(0, len(encoded), BATCH)]
-    trail = Trail(scratch / "audit", Anchor(b"secret", 0, bytes(20), 0, bytes(20), is_open=False), _KEEPING, lambda: 0)
+    trail = Trail(
+        scratch / "audit", Checkpoint(b"secret", 0, bytes(20), 0, bytes(20), is_open=False), _KEEPING, lambda: 0
+    )
     bench.watch.time("keeper: count", Tally().add, batches)
     bench.watch.time("keeper: chain and write", trail.write, batches)
 

@@ -55,10 +55,10 @@ class Run:
             worker.add()
             self.made += 1
         with closing(assemble.open_access(str(self.store))) as access:
-            anchor = await access.audit_anchor()
-            trail = Trail(folder, anchor, SMALL, self.clock.now)
+            checkpoint = await access.audit_checkpoint()
+            trail = Trail(folder, checkpoint, SMALL, self.clock.now)
             try:
-                audit = AuditKeeping(trail, anchor, access, Tally(), counters, Room(folder, 0), self.clock)
+                audit = AuditKeeping(trail, checkpoint, access, Tally(), counters, Room(folder, 0), self.clock)
                 await audit.begin()
                 for number in range(BATCHES):
                     with suppress(OSError):
@@ -76,7 +76,7 @@ class Run:
 def findings_of(store: Path) -> Findings:
     """What verification finds."""
     with closing(assemble.open_access(str(store))) as access:
-        return verify(assemble.audit_folder(str(store)), asyncio.run(access.audit_anchor()))
+        return verify(assemble.audit_folder(str(store)), asyncio.run(access.audit_checkpoint()))
 
 
 @pytest.mark.parametrize("fault", [Fault(), Fault(0, errno.ENOSPC, lasts=True)], ids=["error", "full"])

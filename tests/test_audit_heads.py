@@ -17,8 +17,8 @@ from retinue.audit.record import Record, Removed
 from retinue.audit.signed_heads import Head, heads_in, signed_head
 from retinue.audit.verify import files_of, verify
 from retinue.errors import InputError
-from retinue.store.base import Anchor
-from support.audit_logs import BIG, SECRET, new_anchor, record, written
+from retinue.store.base import Checkpoint
+from support.audit_logs import BIG, SECRET, new_checkpoint, record, written
 from support.commands import retinue
 
 NOW = 1_700_000_000
@@ -33,20 +33,20 @@ def links_of(folder: Path) -> list[Link]:
     return links
 
 
-def problems(folder: Path, anchor: Anchor, *heads: Head) -> list[str]:
+def problems(folder: Path, checkpoint: Checkpoint, *heads: Head) -> list[str]:
     """What is wrong with a log that is compared with heads."""
-    return verify(folder, anchor, heads).problems
+    return verify(folder, checkpoint, heads).problems
 
 
 def test_every_head_of_its_own_fits_a_log(tmp_path: Path) -> None:
     """From the empty log to the last record, all at once and each alone."""
-    anchor = written(tmp_path, [5, 7, 3])
+    checkpoint = written(tmp_path, [5, 7, 3])
     heads = [signed_head(link, NOW, SECRET) for link in links_of(tmp_path)]
 
     assert 16 == len(heads)
-    assert [] == problems(tmp_path, anchor, *heads)
+    assert [] == problems(tmp_path, checkpoint, *heads)
     for head in heads:
-        assert [] == problems(tmp_path, anchor, head)
+        assert [] == problems(tmp_path, checkpoint, head)
 
 
 def test_a_rewritten_history_does_not_fit(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_rewritten_history_does_not_fit(tmp_path: Path) -> None:
     folder, other = tmp_path / "a", tmp_path / "b"
     written(folder, [6])
     head = signed_head(links_of(folder)[5], NOW, SECRET)
-    forged = new_anchor()
+    forged = new_checkpoint()
     with closing(Trail(other, forged, BIG, lambda: NOW)) as trail:
         trail.write([record(number if number != 2 else 77) for number in range(1, 9)])
         forged = replace(forged, count=trail.written.count, hash=trail.written.hash)
@@ -64,31 +64,31 @@ def test_a_rewritten_history_does_not_fit(tmp_path: Path) -> None:
     short = written(tmp_path / "c", [4])
     assert [] == problems(tmp_path / "c", short)
     assert "the end is missing: the last record is 4" in problems(tmp_path / "c", short, head)[0]
-    assert "the end is missing: the last record is 0" in problems(tmp_path / "d", new_anchor(), head)[0]
+    assert "the end is missing: the last record is 0" in problems(tmp_path / "d", new_checkpoint(), head)[0]
 
 
 def test_a_head_cannot_be_made_up_or_changed(tmp_path: Path) -> None:
     """Any other number, hash, time or signature, and any other secret, is named, also if the log would fit."""
-    anchor = written(tmp_path, [6])
+    checkpoint = written(tmp_path, [6])
     links = links_of(tmp_path)
     head = signed_head(links[5], NOW, SECRET)
     others = [replace(head, records=4, hash=links[4].hash.hex()), replace(head, time=NOW + 1)]
     others += [replace(head, mac="0" * 40), signed_head(links[5], NOW, bytes(32))]
     for each in others:
         assert ["was not made by this store, or was changed"] == [
-            problem.rpartition(": ")[2] for problem in problems(tmp_path, anchor, each)
+            problem.rpartition(": ")[2] for problem in problems(tmp_path, checkpoint, each)
         ]
 
 
 def test_heads_of_removed_records_need_a_record_of_the_removal(tmp_path: Path) -> None:
     """With it they are told as not comparable, the last of them compared; without it, or inside what is kept, not."""
-    anchor = written(tmp_path, [5, 5])
+    checkpoint = written(tmp_path, [5, 5])
     links = links_of(tmp_path)
     heads = [signed_head(link, NOW, SECRET) for link in links]
     removed = Removed(1, 5, links[5].hash.hex(), NOW, NOW)
-    with closing(Trail(tmp_path, anchor, BIG, lambda: NOW)) as trail:
+    with closing(Trail(tmp_path, checkpoint, BIG, lambda: NOW)) as trail:
         trail.write([msgspec.json.encode(Record(NOW, "", "keeper", 0, "removed", 0, "", removed=removed))])
-        told = without_oldest(replace(anchor, count=trail.written.count, hash=trail.written.hash), links[5])
+        told = without_oldest(replace(checkpoint, count=trail.written.count, hash=trail.written.hash), links[5])
     files_of(tmp_path)[0].unlink()
 
     found = verify(tmp_path, told, heads)

@@ -69,8 +69,8 @@ def test_time_that_passes_on_both_clocks_lets_old_files_and_tokens_go(house: Hou
     assert not house.has_token("t")
     (removal,) = [json.loads(line) for line in files_of(house.folder)[-1].read_text().splitlines()]
     assert {"first": 1, "last": 3, "hash": expected["hash"]}.items() <= removal["removed"].items()
-    assert (1, 3) == (house.verified().records - 1, house.anchor.before_count)
-    assert [1] == [row.requests for row in usage_of(records_of(house.folder, house.anchor))]
+    assert (1, 3) == (house.verified().records - 1, house.checkpoint.before_count)
+    assert [1] == [row.requests for row in usage_of(records_of(house.folder, house.checkpoint))]
     assert house.finish()
 
 
@@ -80,11 +80,11 @@ def test_a_removal_that_a_kill_interrupts_is_no_tampering(house: House) -> None:
     house.clock.advance(2000)
     house.take(200, client="a")
     house.settle()
-    (old, _), before = files_of(house.folder), house.anchor
+    (old, _), before = files_of(house.folder), house.checkpoint
     content = old.read_bytes()
     house.clock.advance(KEEP)
     house.apply()
-    after = house.anchor
+    after = house.checkpoint
     old.write_bytes(content)
 
     assert [] == verify(house.folder, after).problems
@@ -104,7 +104,7 @@ def test_settling_and_removing_at_once_do_not_undo_each_other(house: House) -> N
 
     asyncio.run(both())
 
-    assert ([], 5) == (house.verified().problems, house.anchor.before_count)
+    assert ([], 5) == (house.verified().problems, house.checkpoint.before_count)
 
 
 def test_a_time_that_cannot_be_saved_keeps_nothing_from_going(house: House, caplog: pytest.LogCaptureFixture) -> None:
@@ -140,7 +140,7 @@ def test_a_flood_of_refusals_is_summed_up_and_fully_counted(house: House) -> Non
     assert 10_000 - BURST == house.audit.summed
     found = house.verified()
     assert (10_100, 0, []) == (found.records + found.summed - 1, found.lost, found.problems)
-    assert house.anchor.count == 10_100
+    assert house.checkpoint.count == 10_100
     assert house.finish()
 
     shown = retinue("audit", "usage", "--store", house.store, "--json")
@@ -187,7 +187,7 @@ def test_a_log_that_reaches_its_bound_stops_requests_and_nothing_is_lost(tmp_pat
     with pytest.raises(OSError, match="--audit-max-mib"):
         house.audit.flush()
     house.settle()
-    assert ([], house.worker.made) == (house.verified().problems, house.anchor.count)
+    assert ([], house.worker.made) == (house.verified().problems, house.checkpoint.count)
     clock.advance(KEEP)
     house.apply()
     house.audit.flush()

@@ -22,7 +22,7 @@ from retinue.audit.record_counters import Made, RecordCounters, open_counters, r
 from retinue.errors import StoreError
 from running import STOP_SECONDS, Client, Server, Session, command_of, running_server
 from support.audit_logs import SECRET, closing_descriptor, record
-from support.served import anchored_count, answers, audit, posted, token_of
+from support.served import answers, audit, checkpoint_count, posted, token_of
 from support.service import FOLLOWING
 from support.waiting import waiting_for
 
@@ -239,7 +239,7 @@ def test_a_log_without_its_counters_says_so(list_store: Path, client: Client) ->
     """If they are removed while records may be missing, `verify` tells; the next start counts from the log's end."""
     with running_server(list_store) as server:
         assert 200 == posted(server, FOLLOWING, QUERY, token_of(server, client))[0]
-        waiting_for(lambda: anchored_count(list_store) == 2)
+        waiting_for(lambda: checkpoint_count(list_store) == 2)
         for pid in server.processes():
             os.kill(pid, signal.SIGKILL)
     (list_store.with_suffix(".audit") / "counters").unlink()

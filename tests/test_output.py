@@ -19,7 +19,7 @@ from retinue import assemble
 from retinue.audit.log import Trail
 from retinue.cli.main import app
 from retinue.model import ClientChange, FollowRecord
-from support.audit_logs import BIG, anchored, record
+from support.audit_logs import BIG, checkpoint_after, record
 from support.collecting import arguments_of, asked
 from support.frozen_clock import FrozenClock
 from support.scripted_service import Said, page, scripted
@@ -105,10 +105,10 @@ def site(tmp_path: Path, store_path: Path, collections: Collections) -> dict[str
     with closing(assemble.open_access(store)) as access:
         clients = assemble.clients(access, FrozenClock())
         client = asyncio.run(clients.create(ClientChange(name="x"))).client.key
-        anchor = asyncio.run(access.audit_anchor())
-        with closing(Trail(assemble.audit_folder(store), anchor, BIG, lambda: 1)) as trail:
+        checkpoint = asyncio.run(access.audit_checkpoint())
+        with closing(Trail(assemble.audit_folder(store), checkpoint, BIG, lambda: 1)) as trail:
             trail.write([record(1)])
-            asyncio.run(access.move_audit_anchor(anchored(anchor, trail)))
+            asyncio.run(access.save_audit_checkpoint(checkpoint_after(checkpoint, trail)))
     collect = " ".join(arguments_of(collections.url, tmp_path / "collected", ["anna"]))
     return {
         "store": store,

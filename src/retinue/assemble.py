@@ -238,7 +238,7 @@ def migrate_store(store: str, on_progress: Callable[[int, int], None]) -> list[M
 
 
 def open_access(store: str) -> OpenAccess:
-    """Clients and tokens, and the anchor of the audit log."""
+    """Clients and tokens, and the checkpoint of the audit log."""
     if is_location(store):
         access: OpenAccess = _cluster().open_access(store, _node(store))
         return access

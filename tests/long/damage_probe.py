@@ -232,8 +232,8 @@ def resume_audit(subject: Subject, folder: Path, seen: Seen) -> None:
     """Open the audit log for writing, as a server's start does, and add a record."""
     try:
         with closing(assemble.open_access(str(subject.store))) as access:
-            anchor = asyncio.run(access.audit_anchor())
-            with closing(Trail(folder, anchor, Keeping(1 << 20, 3600), lambda: subject.now)) as trail:
+            checkpoint = asyncio.run(access.audit_checkpoint())
+            with closing(Trail(folder, checkpoint, Keeping(1 << 20, 3600), lambda: subject.now)) as trail:
                 oldest_removable(folder, subject.now, 86_400)
                 with contextlib.suppress(OSError):
                     trail.write([json.encode(Record(subject.now, "x", "none", 404, "x", 0, ""))])

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from retinue.audit.hash_chain import BEGINNING
 from retinue.audit.log import Keeping, Trail
 from retinue.audit.record import Record
-from retinue.store.base import Anchor
+from retinue.store.base import Checkpoint
 
 SECRET = bytes(range(32))
 BIG = Keeping(2**30, 2**30)
@@ -24,26 +24,26 @@ def record(number: int, time: int = 1_700_000_000) -> bytes:
     )
 
 
-def new_anchor() -> Anchor:
+def new_checkpoint() -> Checkpoint:
     """What a store that was just made knows."""
-    return Anchor(SECRET, 0, BEGINNING.hash, 0, BEGINNING.hash, is_open=False)
+    return Checkpoint(SECRET, 0, BEGINNING.hash, 0, BEGINNING.hash, is_open=False)
 
 
-def anchored(anchor: Anchor, trail: Trail, *, is_open: bool = False) -> Anchor:
+def checkpoint_after(checkpoint: Checkpoint, trail: Trail, *, is_open: bool = False) -> Checkpoint:
     """What the store is told of a trail."""
-    return replace(anchor, count=trail.written.count, hash=trail.written.hash, is_open=is_open)
+    return replace(checkpoint, count=trail.written.count, hash=trail.written.hash, is_open=is_open)
 
 
-def written(folder: Path, sizes: list[int], keeping: Keeping = BIG) -> Anchor:
-    """A log of several lives of a keeper, each with so many records; the anchor after the last."""
-    anchor, number = new_anchor(), 0
+def written(folder: Path, sizes: list[int], keeping: Keeping = BIG) -> Checkpoint:
+    """A log of several lives of a keeper, each with so many records; the checkpoint after the last."""
+    checkpoint, number = new_checkpoint(), 0
     for size in sizes:
-        with closing(Trail(folder, anchor, keeping, lambda: 1_700_000_000)) as trail:
+        with closing(Trail(folder, checkpoint, keeping, lambda: 1_700_000_000)) as trail:
             for _ in range(size):
                 number += 1
                 trail.write([record(number)])
-            anchor = anchored(anchor, trail)
-    return anchor
+            checkpoint = checkpoint_after(checkpoint, trail)
+    return checkpoint
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from retinue.audit.trusted_time import TimeFiles, TrustedTime
 from retinue.audit.verify import Findings, verify
 from retinue.audit.writer import AuditKeeping
 from retinue.model import TOKEN_SECONDS, Client
-from retinue.store.base import Anchor
+from retinue.store.base import Checkpoint
 from support.frozen_clock import FrozenClock
 
 DAY = 86_400
@@ -42,14 +42,14 @@ class House:
         os.close(descriptor)
         self.counters.begin_run(clock.now())
         self.worker: WorkerCounter = self.counters.of_worker(0)
-        self.time_files = TimeFiles(self.folder, asyncio.run(self.access.audit_anchor()).secret)
+        self.time_files = TimeFiles(self.folder, asyncio.run(self.access.audit_checkpoint()).secret)
         asyncio.run(self._begin(max_bytes))
 
     async def _begin(self, max_bytes: int) -> None:
-        anchor = await self.access.audit_anchor()
-        self.trail = Trail(self.folder, anchor, Keeping(2**30, 1000), self.clock.now)
+        checkpoint = await self.access.audit_checkpoint()
+        self.trail = Trail(self.folder, checkpoint, Keeping(2**30, 1000), self.clock.now)
         room = Room(self.folder, max_bytes)
-        self.audit = AuditKeeping(self.trail, anchor, self.access, Tally(), self.counters, room, self.clock)
+        self.audit = AuditKeeping(self.trail, checkpoint, self.access, Tally(), self.counters, room, self.clock)
         await self.audit.begin()
         trusted = TrustedTime(self.time_files, self.clock, lambda: time_without_jumps(self.folder))
         self.retention = Retention(self.folder, KEEP, trusted, self.audit, self.access, self.clock)
@@ -80,13 +80,13 @@ class House:
         return is_complete
 
     @property
-    def anchor(self) -> Anchor:
+    def checkpoint(self) -> Checkpoint:
         """What the store knows of the log."""
-        return asyncio.run(self.access.audit_anchor())
+        return asyncio.run(self.access.audit_checkpoint())
 
     def verified(self) -> Findings:
         """What verification finds."""
-        return verify(self.folder, self.anchor)
+        return verify(self.folder, self.checkpoint)
 
     def has_token(self, token: str) -> bool:
         """Whether the store has a token."""

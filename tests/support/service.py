@@ -54,7 +54,7 @@ class Service:
         self.pause: Callable[[], Awaitable[Any]] = _at_once
         self.public = assemble.Public(
             assemble.gated(self.access, self.ledger, clock, self._pause),
-            Auditor(self.records, asyncio.run(self.access.audit_anchor()).secret, clock),
+            Auditor(self.records, asyncio.run(self.access.audit_checkpoint()).secret, clock),
             clock,
             assemble.log_ids(clock),
         )

@@ -1,7 +1,7 @@
 """Writing the audit log: JSON lines in a folder, each bound to all before it (`chain.py`), in files that are rotated.
 
 One process writes, which the kernel's lock on the folder guarantees. What cannot be written now, such as on a full
-disk, is kept and written first later; nothing is skipped. The anchor in the store is moved by whoever owns this.
+disk, is kept and written first later; nothing is skipped. The checkpoint in the store is moved by whoever owns this.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from retinue.durable import sync
 from retinue.errors import StoreError
 from retinue.locks import open_locked
 from retinue.permissions import folder_exposure
-from retinue.store.base import Anchor
+from retinue.store.base import Checkpoint
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
@@ -38,9 +38,9 @@ class Keeping(Struct, frozen=True):
 class Trail:
     """The log as its one writer sees it."""
 
-    def __init__(self, folder: Path, anchor: Anchor, keeping: Keeping, now: Callable[[], int]) -> None:
+    def __init__(self, folder: Path, checkpoint: Checkpoint, keeping: Keeping, now: Callable[[], int]) -> None:
         self._folder = folder
-        self._secret = anchor.secret
+        self._secret = checkpoint.secret
         self._keeping = keeping
         self._now = now
         self._lock = lock_of(folder)
@@ -49,7 +49,7 @@ class Trail:
         self._file_begun = 0
         self._unwritten = b""
         self.bytes_written = 0  # by this writer, since it began
-        self.fault, self._written, torn = _end_of(folder, anchor)
+        self.fault, self._written, torn = _end_of(folder, checkpoint)
         self._link = self._written
         self.has_resumed = bool(torn)
         if torn:
@@ -180,27 +180,27 @@ def lock_of(folder: Path) -> int:
         raise StoreError(f"{folder}: the audit log cannot be kept here: {error.strerror}") from error
 
 
-def without_oldest(anchor: Anchor, last: Link) -> Anchor:
-    """The anchor when the oldest file, with this last record, is kept no more."""
-    return structs.replace(anchor, before_count=last.count, before_hash=last.hash)
+def without_oldest(checkpoint: Checkpoint, last: Link) -> Checkpoint:
+    """The checkpoint when the oldest file, with this last record, is kept no more."""
+    return structs.replace(checkpoint, before_count=last.count, before_hash=last.hash)
 
 
-def _end_of(folder: Path, anchor: Anchor) -> tuple[str, Link, str]:
+def _end_of(folder: Path, checkpoint: Checkpoint) -> tuple[str, Link, str]:
     """What is wrong with the log's end, the link to go on from, and the digest of a torn last line."""
-    link = Link(anchor.count, anchor.hash)
+    link = Link(checkpoint.count, checkpoint.hash)
     paths = files_of(folder)
-    begun = [path for path in paths if first_in(path) <= anchor.count]
-    later = [line for line in lines_of(begun[-1:]) if not _is_up_to(line.content, anchor.count)]
+    begun = [path for path in paths if first_in(path) <= checkpoint.count]
+    later = [line for line in lines_of(begun[-1:]) if not _is_up_to(line.content, checkpoint.count)]
     lines = [*later, *lines_of(paths[len(begun) :])]
-    for step in follow(iter(lines), link, anchor.secret):
+    for step in follow(iter(lines), link, checkpoint.secret):
         if step.problem:
             return (
                 f"{step.line.path.name}, line {step.line.number}: {step.problem}",
-                Link(anchor.count, anchor.hash),
+                Link(checkpoint.count, checkpoint.hash),
                 "",
             )
         if step.is_torn:
-            return "", link, torn_digest(step.line.content, anchor.secret)
+            return "", link, torn_digest(step.line.content, checkpoint.secret)
         link = step.link
     return "", link, ""
 

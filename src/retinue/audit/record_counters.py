@@ -31,7 +31,7 @@ _CELLS = 1024
 _BYTES = 8 * _CELLS
 _LAST_CELL = _CELLS - 1  # complements stand at the end, in opposite order
 _CHECKED = (_BASE, _KEEPER, *range(_FIRST_MADE, _FIRST_MADE + MAX_WORKERS))
-_MAX_COUNT = 2**52  # of records in all; the anchor of the log takes no more than twice that
+_MAX_COUNT = 2**52  # of records in all; the checkpoint of the log takes no more than twice that
 LAST_SECOND = 253_402_300_799  # of the year 9999
 
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 from retinue.audit.hash_chain import BEGINNING, HASH_BYTES, Link
 from retinue.audit.record import Record
 from retinue.errors import InputError
-from retinue.store.base import Anchor
+from retinue.store.base import Checkpoint
 
 _LAST_SECOND = 253_402_300_799  # of the year 9999
 _PERSON = b"retinue-head"
@@ -58,18 +58,22 @@ def heads_in(text: str, source: str) -> list[Head]:
 class Compared:
     """A log as far as it was read, compared with heads and with what it says of its own removed files."""
 
-    def __init__(self, heads: Sequence[Head], anchor: Anchor) -> None:
+    def __init__(self, heads: Sequence[Head], checkpoint: Checkpoint) -> None:
         self._heads = heads
-        self._anchor = anchor
+        self._checkpoint = checkpoint
         self._wanted = {head.records for head in heads}
-        self._hashes = {0: BEGINNING.hash, anchor.before_count: anchor.before_hash}
+        self._hashes = {0: BEGINNING.hash, checkpoint.before_count: checkpoint.before_hash}
         self._removal: Record | None = None  # the record of the last removal
 
     def add(self, link: Link, removal: Record | None) -> None:
         """Go on to the next record, which may say that files were removed."""
         if link.count in self._wanted:
             self._hashes[link.count] = link.hash
-        if removal is not None and removal.removed is not None and removal.removed.last == self._anchor.before_count:
+        if (
+            removal is not None
+            and removal.removed is not None
+            and removal.removed.last == self._checkpoint.before_count
+        ):
             self._removal = removal
 
     def problems(self, last: Link) -> Iterator[str]:
@@ -81,7 +85,7 @@ class Compared:
 
     def notes(self) -> Iterator[str]:
         """Say what was removed for its age, and which heads cannot be compared because of that."""
-        before = self._anchor.before_count
+        before = self._checkpoint.before_count
         if before and self._removal is None:
             yield f"records 1 to {before} are not kept, and no record says when they were removed"
         elif self._removal is not None and self._removal.removed is not None:
@@ -97,13 +101,13 @@ class Compared:
 
     def _problem_with(self, head: Head, last: Link) -> str:
         found = self._hashes.get(head.records)
-        if not is_genuine(head, self._anchor.secret):
+        if not is_genuine(head, self._checkpoint.secret):
             return "was not made by this store, or was changed"
         if found is not None:
             return "" if found == head.link.hash else "the log has another record there: it was rewritten"
         if head.records > last.count:
             return f"the end is missing: the last record is {last.count}"
-        if head.records > self._anchor.before_count:
+        if head.records > self._checkpoint.before_count:
             return "the record is missing"
         return "" if self._removal is not None else "the record is missing, and no record says that it was removed"
 

@@ -1,4 +1,4 @@
-"""The keeper's side of the audit: takes records, writes the log, moves its anchor in the store, removes old files."""
+"""The writer of the audit log: receives records, writes them, saves the checkpoint, removes old files."""
 
 import asyncio
 import logging
@@ -20,21 +20,21 @@ from retinue.audit.space import Room, Space
 from retinue.audit.verify import lost_between
 from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
-from retinue.store.base import Anchor, AuditStore
+from retinue.store.base import AuditStore, Checkpoint
 
-ANCHOR_SECONDS = 1.0
+CHECKPOINT_SECONDS = 1.0
 
 _LOGGER = logging.getLogger("retinue.audit")
 _encode = msgspec.json.Encoder().encode
 
 
 class AuditKeeping:
-    """Writes the audit log and keeps it anchored. It is an `Outbox` for the keeper's own records."""
+    """Writes the audit log and saves its checkpoint. It is an `Outbox` for the keeper's own records."""
 
     def __init__(
         self,
         trail: Trail,
-        anchor: Anchor,
+        checkpoint: Checkpoint,
         store: AuditStore,
         tally: Tally,
         counters: RecordCounters,
@@ -44,7 +44,7 @@ class AuditKeeping:
         self._trail = trail
         self._counters = counters
         self._clock = clock
-        self._anchor = anchor
+        self._checkpoint = checkpoint
         self._store = store
         self._moving = asyncio.Lock()
         self._tally = tally
@@ -135,7 +135,7 @@ class AuditKeeping:
             _LOGGER.error("a file of the audit log was removed; see `retinue audit verify`")
         if self._trail.written.count == self._counters.made.count:
             self._counters.note_complete(self._clock.now())
-        if self._trail.written.count != self._anchor.count:
+        if self._trail.written.count != self._checkpoint.count:
             await self._move(is_open=True)
 
     async def remove(self, file: Removable, now: int) -> bool:
@@ -188,11 +188,11 @@ class AuditKeeping:
         async with self._moving:
             last = self._trail.written
             await asyncio.to_thread(self._sync)
-            anchor = structs.replace(self._anchor, count=last.count, hash=last.hash, is_open=is_open)
+            checkpoint = structs.replace(self._checkpoint, count=last.count, hash=last.hash, is_open=is_open)
             if last_removed is not None:
-                anchor = without_oldest(anchor, last_removed)
-            await self._store.move_audit_anchor(anchor)
-            self._anchor = anchor
+                checkpoint = without_oldest(checkpoint, last_removed)
+            await self._store.save_audit_checkpoint(checkpoint)
+            self._checkpoint = checkpoint
 
     def _sync(self) -> None:
         self._trail.sync()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from retinue.audit.signed_heads import Head
     from retinue.audit.usage import Usage
     from retinue.audit.verify import Findings
-    from retinue.store.base import Anchor
+    from retinue.store.base import Checkpoint
 
 app = group(help="Read the audit log and verify it.")
 
@@ -77,7 +77,7 @@ def show(
 
     folder = _existing(store, audit_folder)
     found, sums = [], []
-    for record in records_of(folder, _anchor(store)):
+    for record in records_of(folder, _checkpoint(store)):
         if record.is_request and record.log_id == log_id and not record.summed:
             found.append(record)
         elif record.summed and may_hold(record, log_id):
@@ -97,8 +97,8 @@ def head(store: Store = default_of("store")) -> None:
     from retinue.audit.signed_heads import signed_head
     from retinue.clock import SystemClock
 
-    anchor = _anchor(store)
-    print_json(signed_head(Link(anchor.count, anchor.hash), SystemClock().now(), anchor.secret))
+    checkpoint = _checkpoint(store)
+    print_json(signed_head(Link(checkpoint.count, checkpoint.hash), SystemClock().now(), checkpoint.secret))
 
 
 @app.command("confirm-clock")
@@ -109,7 +109,7 @@ def confirm_clock(store: Store = default_of("store"), audit_folder: Folder = def
     from retinue.errors import InputError
 
     now = SystemClock().now()
-    files = trusted_time.TimeFiles(_existing(store, audit_folder), _anchor(store).secret)
+    files = trusted_time.TimeFiles(_existing(store, audit_folder), _checkpoint(store).secret)
     try:
         trusted_time.confirm_clock(files, now)
     except OSError as error:
@@ -131,9 +131,9 @@ def usage(
     from retinue.audit.verify import lost_between, missing_at_end, records_of
     from retinue.clock import SystemClock
 
-    folder, anchor = _existing(store, audit_folder), _anchor(store)
-    rows = usage_of(records_of(folder, anchor))
-    missing = missing_at_end(folder, anchor)
+    folder, checkpoint = _existing(store, audit_folder), _checkpoint(store)
+    rows = usage_of(records_of(folder, checkpoint))
+    missing = missing_at_end(folder, checkpoint)
     if missing is not None:
         told = lost_between(missing.count, missing.since, SystemClock().now())
         warn(f"{told} are not in the log; `retinue audit verify` says more")
@@ -164,13 +164,13 @@ def _findings(store: str, folder: Path, heads: "Sequence[Head]") -> "Findings":
     async def main() -> "Findings":
         with closing(assemble.open_access(store)) as access:
             for _ in range(_MOST_TRIES):
-                anchor = await access.audit_anchor()
-                findings = verify_log(folder, anchor, heads)
+                checkpoint = await access.audit_checkpoint()
+                findings = verify_log(folder, checkpoint, heads)
                 if findings.missing:
                     await asyncio.sleep(_PAUSE_SECONDS)
-                elif not findings.problems or anchor == await access.audit_anchor():
+                elif not findings.problems or checkpoint == await access.audit_checkpoint():
                     return findings
-            return verify_log(folder, await access.audit_anchor(), heads)
+            return verify_log(folder, await access.audit_checkpoint(), heads)
 
     return asyncio.run(main())
 
@@ -191,14 +191,14 @@ def _heads_in(source: str) -> "list[Head]":
     return heads_in(text, f"--head {source}")
 
 
-def _anchor(store: str) -> "Anchor":
+def _checkpoint(store: str) -> "Checkpoint":
     import asyncio
 
     from retinue import assemble
 
-    async def main() -> "Anchor":
+    async def main() -> "Checkpoint":
         with closing(assemble.open_access(store)) as access:
-            return await access.audit_anchor()
+            return await access.audit_checkpoint()
 
     return asyncio.run(main())
 

@@ -255,7 +255,7 @@ def _has_served(store: str) -> bool:
     from retinue import assemble
 
     with closing(assemble.open_access(store)) as access:
-        return asyncio.run(access.audit_anchor()).count > 0
+        return asyncio.run(access.audit_checkpoint()).count > 0
 
 
 def _show_secret(registered: "Registered", *, as_json: bool) -> None:

@@ -19,7 +19,7 @@ from retinue.audit.retaining import Retention
 from retinue.audit.retention import time_without_jumps
 from retinue.audit.space import Room
 from retinue.audit.trusted_time import TimeFiles, TrustedTime
-from retinue.audit.writer import ANCHOR_SECONDS, AuditKeeping
+from retinue.audit.writer import CHECKPOINT_SECONDS, AuditKeeping
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.faults import SharedFaults
@@ -56,9 +56,9 @@ async def keep(station: Station) -> bool:
         closing(GraphThread(lambda: assemble.open_graph_writer(settings.store, clock))) as graph,
     ):
         tally = Tally()
-        anchor = await access.audit_anchor()
+        checkpoint = await access.audit_checkpoint()
         audit = await _begun_audit(station, access, clock, tally)
-        retention = _retention(settings, anchor.secret, audit, access, clock)
+        retention = _retention(settings, checkpoint.secret, audit, access, clock)
         inbox = SocketInbox(station.open_audit(), audit.take, audit.flush)
         chores = [
             asyncio.create_task(retention.run()),
@@ -107,7 +107,7 @@ class _House:
 
     async def application(self, quotas: Quotas, faults: SharedFaults | None) -> ManagementApplication:
         """The management application."""
-        secret = (await self._access.audit_anchor()).secret
+        secret = (await self._access.audit_checkpoint()).secret
         house = Management(
             self._settings.store,
             token_of(self._settings),
@@ -150,12 +150,12 @@ class _House:
 
 async def _begun_audit(station: Station, access: AuditStore, clock: Clock, tally: Tally) -> AuditKeeping:
     settings = station.settings
-    anchor = await access.audit_anchor()
+    checkpoint = await access.audit_checkpoint()
     keeping = Keeping(settings.audit_file_mib * _MIB, settings.audit_file_hours * _HOUR)
     folder = assemble.audit_folder(settings.store, settings.audit_folder)
-    trail = Trail(folder, anchor, keeping, clock.now)
+    trail = Trail(folder, checkpoint, keeping, clock.now)
     room = Room(folder, settings.audit_max_mib * _MIB)
-    audit = AuditKeeping(trail, anchor, access, tally, station.open_counters(), room, clock)
+    audit = AuditKeeping(trail, checkpoint, access, tally, station.open_counters(), room, clock)
     await audit.begin()
     return audit
 
@@ -176,7 +176,7 @@ async def _settle(audit: AuditKeeping, ledger: OpenLedger) -> None:
             _LOGGER.warning("audit and quotas are not safe from a power loss for now: %s", error)
         except Exception:  # a chore that ended without a word would be missed too late
             _LOGGER.exception("audit and quotas are not safe from a power loss for now")
-        await asyncio.sleep(ANCHOR_SECONDS)
+        await asyncio.sleep(CHECKPOINT_SECONDS)
 
 
 async def _recount(

@@ -278,7 +278,7 @@ def _recount_quotas(settings: Settings) -> None:
         closing(assemble.open_access(settings.store)) as access,
     ):
         folder = assemble.audit_folder(settings.store, settings.audit_folder)
-        secret = asyncio.run(access.audit_anchor()).secret
+        secret = asyncio.run(access.audit_checkpoint()).secret
         # A clock that was put back must not make an earlier day of this one, which would begin once more.
         second = max(SystemClock().now(), time_reached(TimeFiles(folder, secret)) or 0)
         for sentence in asyncio.run(Recount(ledger, folder).at_start(access, second)):

@@ -30,7 +30,7 @@ async def work(station: Station) -> bool:
         closing(_outbox(station)) as outbox,
     ):
         statements = assemble.statements_sent(graph, access, ledger)
-        auditor = Auditor(outbox, (await access.audit_anchor()).secret, clock, statements)
+        auditor = Auditor(outbox, (await access.audit_checkpoint()).secret, clock, statements)
         public = assemble.Public(
             assemble.gated(access, ledger, clock),
             auditor,

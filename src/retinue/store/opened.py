@@ -42,7 +42,7 @@ class OpenWhole(WholeGraph, Closing, Protocol):
 
 
 class OpenAccess(AccessStore, AuditStore, Closing, Protocol):
-    """Clients, tokens and the audit's anchor."""
+    """Clients, tokens and the audit's checkpoint."""
 
 
 class OpenLedger(Ledger, Restoring, Closing, Protocol):

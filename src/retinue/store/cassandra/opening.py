@@ -40,7 +40,7 @@ def open_whole(location: str) -> WholeCassandraGraph:
 
 
 def open_access(location: str, node: str) -> CassandraAccess:
-    """Clients and tokens, and the anchor of this machine's audit log."""
+    """Clients and tokens, and the checkpoint of this machine's audit log."""
     return CassandraAccess(_session(location), node)
 
 
