@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from retinue.audit.hash_chain import BEGINNING, BrokenChain, Link, line_of, next_link
-from retinue.audit.log import Keeping, Trail, without_oldest
+from retinue.audit.hash_chain import BEGINNING, BrokenChain, ChainHead, line_of, next_head
+from retinue.audit.log import AuditLog, RotationPolicy, without_oldest
 from retinue.audit.record import name_hmac
 from retinue.audit.retention import oldest_removable
-from retinue.audit.verify import Findings, files_of, records_of, verify
+from retinue.audit.verify import VerifyReport, files_of, records_of, verify
 from retinue.errors import StoreError
 from retinue.model import ErasureEvent, Visibility
 from retinue.store.base import Checkpoint
@@ -42,16 +42,16 @@ def test_a_line_belongs_to_one_place(records: list[dict[str, str]], data: st.Dat
     link, lines = BEGINNING, []
     for each in records:
         line, after = line_of(json.dumps(each).encode(), link, SECRET)
-        assert after == next_link(line.removesuffix(b"\n"), link, SECRET)
+        assert after == next_head(line.removesuffix(b"\n"), link, SECRET)
         assert each.items() <= json.loads(line).items()
         with pytest.raises(BrokenChain):
-            next_link(line.removesuffix(b"\n"), link, bytes(32))
+            next_head(line.removesuffix(b"\n"), link, bytes(32))
         lines.append((line, link))
         link = after
     if len(lines) > 1:
         one, other = data.draw(st.permutations(range(len(lines))))[:2]
         with pytest.raises(BrokenChain):
-            next_link(lines[one][0].removesuffix(b"\n"), lines[other][1], SECRET)
+            next_head(lines[one][0].removesuffix(b"\n"), lines[other][1], SECRET)
 
 
 # Verification
@@ -62,7 +62,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Checkpoint]:
     """A log of forty records in four files, closed in order."""
     folder = tmp_path_factory.mktemp("log") / "audit"
     checkpoint = written(folder, [10, 12, 1, 17])
-    assert Findings(40, [], []) == verify(folder, checkpoint)
+    assert VerifyReport(40, [], []) == verify(folder, checkpoint)
     assert 4 == len(files_of(folder))
     return folder, checkpoint
 
@@ -132,7 +132,7 @@ def test_additions_and_older_copies_are_found(log: tuple[Path, Checkpoint], tmp_
     """Records made with another secret, records after an orderly stop, and the log of an earlier day."""
     folder, checkpoint = log
     last = files_of(folder)[-1]
-    end = Link(checkpoint.count, checkpoint.hash)
+    end = ChainHead(checkpoint.count, checkpoint.hash)
     for secret in (SECRET, bytes(32)):
         forged, _ = line_of(record(41), end, secret)
         with touched(last, last.read_bytes() + forged):
@@ -162,8 +162,8 @@ def test_problems_are_named_and_one_does_not_hide_the_next(log: tuple[Path, Chec
 def test_a_keeper_that_was_killed_is_followed_by_one_that_goes_on(tmp_path: Path) -> None:
     """Records that the store did not hear of yet are kept, wherever the last line broke off, which is not hidden."""
     checkpoint = written(tmp_path / "a", [5])
-    with closing(Trail(tmp_path / "a", checkpoint, BIG, lambda: 1)) as trail:
-        trail.write([record(6), record(7)])
+    with closing(AuditLog(tmp_path / "a", checkpoint, BIG, lambda: 1)) as audit_log:
+        audit_log.write([record(6), record(7)])
     path = files_of(tmp_path / "a")[-1]
     whole = path.read_bytes()
     end_of_first = whole.index(b"\n") + 1
@@ -173,10 +173,10 @@ def test_a_keeper_that_was_killed_is_followed_by_one_that_goes_on(tmp_path: Path
         before = verify(tmp_path / "a", replace(checkpoint, is_open=True))
         assert [] == before.problems
         assert is_torn == any("unfinished" in note for note in before.notes)
-        with closing(Trail(tmp_path / "a", checkpoint, BIG, lambda: 1)) as trail:
-            assert trail.fault == ""
-            trail.write([record(8)])
-            after = checkpoint_after(checkpoint, trail)
+        with closing(AuditLog(tmp_path / "a", checkpoint, BIG, lambda: 1)) as audit_log:
+            assert audit_log.fault == ""
+            audit_log.write([record(8)])
+            after = checkpoint_after(checkpoint, audit_log)
         found = verify(tmp_path / "a", after)
         assert [] == found.problems
         assert [1, 2, 3, 4, 5, 6][: found.records] == [each.rows for each in records_of(tmp_path / "a", after)][:6]
@@ -191,25 +191,25 @@ def test_a_log_that_was_touched_is_continued_and_stays_found(tmp_path: Path) -> 
     """The server goes on, from what the store knows, says so, and verification still finds the change."""
     checkpoint = written(tmp_path, [5])
     path = files_of(tmp_path)[0]
-    path.write_bytes(path.read_bytes() + line_of(record(6), Link(checkpoint.count, checkpoint.hash), bytes(32))[0])
+    path.write_bytes(path.read_bytes() + line_of(record(6), ChainHead(checkpoint.count, checkpoint.hash), bytes(32))[0])
 
-    with closing(Trail(tmp_path, replace(checkpoint, is_open=True), BIG, lambda: 1)) as trail:
-        assert "line 6: record 6 or what came before it was changed" in trail.fault
-        trail.write([record(6)])
-        checkpoint = checkpoint_after(checkpoint, trail)
+    with closing(AuditLog(tmp_path, replace(checkpoint, is_open=True), BIG, lambda: 1)) as audit_log:
+        assert "line 6: record 6 or what came before it was changed" in audit_log.fault
+        audit_log.write([record(6)])
+        checkpoint = checkpoint_after(checkpoint, audit_log)
 
     assert verify(tmp_path, checkpoint).problems
 
 
 def test_a_file_that_is_removed_is_left_for_a_new_one(tmp_path: Path) -> None:
     """What comes after is in the folder again, and the gap is found."""
-    with closing(Trail(tmp_path, new_checkpoint(), BIG, lambda: 1)) as trail:
-        trail.write([record(1)])
-        assert not trail.leave_removed_file()
+    with closing(AuditLog(tmp_path, new_checkpoint(), BIG, lambda: 1)) as audit_log:
+        audit_log.write([record(1)])
+        assert not audit_log.leave_removed_file()
         files_of(tmp_path)[0].unlink()
-        assert trail.leave_removed_file()
-        trail.write([record(2)])
-        checkpoint = checkpoint_after(new_checkpoint(), trail)
+        assert audit_log.leave_removed_file()
+        audit_log.write([record(2)])
+        checkpoint = checkpoint_after(new_checkpoint(), audit_log)
 
     assert [2] == [json.loads(path.read_text())["rows"] for path in files_of(tmp_path)]
     assert 1 == len(verify(tmp_path, checkpoint).problems)
@@ -219,25 +219,25 @@ def test_a_file_that_is_removed_is_left_for_a_new_one(tmp_path: Path) -> None:
 def test_files_are_rotated_by_size_and_by_age(tmp_path: Path, begun: int) -> None:
     """Each file begins with a whole record and is named after its number."""
     clock = FrozenClock()
-    small = Keeping(2 * len(record(1)), 100) if begun == 3 else Keeping(2**30, 100)
-    with closing(Trail(tmp_path, new_checkpoint(), small, clock.now)) as trail:
+    small = RotationPolicy(2 * len(record(1)), 100) if begun == 3 else RotationPolicy(2**30, 100)
+    with closing(AuditLog(tmp_path, new_checkpoint(), small, clock.now)) as audit_log:
         for number in range(6):
-            trail.write([record(number)])
+            audit_log.write([record(number)])
             clock.advance(40 if begun == 1 else 0)
-        checkpoint = checkpoint_after(new_checkpoint(), trail)
+        checkpoint = checkpoint_after(new_checkpoint(), audit_log)
 
     names = [path.name for path in files_of(tmp_path)]
     assert ([1, 4] if begun == 1 else [1, 3, 5]) == [int(name[:15]) for name in names]
-    assert Findings(6, [], []) == verify(tmp_path, checkpoint)
+    assert VerifyReport(6, [], []) == verify(tmp_path, checkpoint)
 
 
 def test_old_files_go_and_the_rest_stays_whole(tmp_path: Path) -> None:
     """A file goes when all of it is older than what is kept; without it nothing is missing, with one more there is."""
     clock = FrozenClock()
-    keeping = Keeping(1, 2**30)
-    with closing(Trail(tmp_path, new_checkpoint(), keeping, clock.now)) as trail:
+    keeping = RotationPolicy(1, 2**30)
+    with closing(AuditLog(tmp_path, new_checkpoint(), keeping, clock.now)) as audit_log:
         for number in range(5):
-            trail.write([record(number, clock.now())])
+            audit_log.write([record(number, clock.now())])
             clock.advance(400)
         checkpoint, gone, path, leftover = new_checkpoint(), 0, tmp_path, b""
         while (file := oldest_removable(tmp_path, clock.now(), 1000)) is not None:
@@ -247,10 +247,10 @@ def test_old_files_go_and_the_rest_stays_whole(tmp_path: Path) -> None:
             leftover = path.read_bytes()
             path.unlink()
             gone += 1
-        checkpoint = checkpoint_after(checkpoint, trail)
+        checkpoint = checkpoint_after(checkpoint, audit_log)
 
     assert 2 == gone
-    untold = Findings(3, [], ["records 1 to 2 are not kept, and no record says when they were removed"])
+    untold = VerifyReport(3, [], ["records 1 to 2 are not kept, and no record says when they were removed"])
     assert untold == verify(tmp_path, checkpoint)
     path.write_bytes(leftover)  # a crash between the store and the folder
     assert untold == verify(tmp_path, checkpoint)
@@ -262,30 +262,30 @@ def test_old_files_go_and_the_rest_stays_whole(tmp_path: Path) -> None:
 def test_what_a_full_disk_does_not_take_is_written_later(tmp_path: Path) -> None:
     """Not a byte is lost or doubled, wherever writing stopped."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with closing(Trail(tmp_path, new_checkpoint(), BIG, lambda: 1)) as trail:
-        trail.write([record(1)])
+    with closing(AuditLog(tmp_path, new_checkpoint(), BIG, lambda: 1)) as audit_log:
+        audit_log.write([record(1)])
         size = files_of(tmp_path)[0].stat().st_size
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
         try:
             for number in (2, 3):
                 with pytest.raises(OSError, match="too large"):
-                    trail.write([record(number)])
+                    audit_log.write([record(number)])
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert 1 == trail.written.count
-        trail.flush()
-        trail.write([record(4)])
-        checkpoint = checkpoint_after(new_checkpoint(), trail)
+        assert 1 == audit_log.written.count
+        audit_log.flush()
+        audit_log.write([record(4)])
+        checkpoint = checkpoint_after(new_checkpoint(), audit_log)
 
-    assert Findings(4, [], []) == verify(tmp_path, checkpoint)
+    assert VerifyReport(4, [], []) == verify(tmp_path, checkpoint)
 
 
 def test_one_process_writes(tmp_path: Path) -> None:
     """Whoever comes second hears that another server is there; folder and files are their owner's alone."""
-    with closing(Trail(tmp_path / "a", new_checkpoint(), BIG, lambda: 1)) as trail:
-        trail.write([record(1)])
+    with closing(AuditLog(tmp_path / "a", new_checkpoint(), BIG, lambda: 1)) as audit_log:
+        audit_log.write([record(1)])
         with pytest.raises(StoreError, match="another server"):
-            Trail(tmp_path / "a", new_checkpoint(), BIG, lambda: 1)
+            AuditLog(tmp_path / "a", new_checkpoint(), BIG, lambda: 1)
 
     assert 0o700 == (tmp_path / "a").stat().st_mode & 0o777
     assert {0o600} == {path.stat().st_mode & 0o777 for path in files_of(tmp_path / "a")}
@@ -402,14 +402,14 @@ def test_a_file_whose_first_line_is_torn_is_followed_by_the_next(tmp_path: Path,
     """However often that happens, verification stays quiet, and so it does when the torn files are removed."""
     checkpoint = written(tmp_path, [2])
     for number in range(3):
-        with closing(Trail(tmp_path, checkpoint, BIG, lambda: 1_700_000_000)) as trail:
-            trail.write([record(9)])
+        with closing(AuditLog(tmp_path, checkpoint, BIG, lambda: 1_700_000_000)) as audit_log:
+            audit_log.write([record(9)])
         path = files_of(tmp_path)[-1]
         path.write_bytes(path.read_bytes().splitlines(keepends=True)[0][:kept])
         assert [] == verify(tmp_path, replace(checkpoint, is_open=True)).problems, number
-    with closing(Trail(tmp_path, checkpoint, BIG, lambda: 1_700_000_500)) as trail:
-        trail.write([record(10, 1_700_000_500)])
-        checkpoint = checkpoint_after(checkpoint, trail)
+    with closing(AuditLog(tmp_path, checkpoint, BIG, lambda: 1_700_000_500)) as audit_log:
+        audit_log.write([record(10, 1_700_000_500)])
+        checkpoint = checkpoint_after(checkpoint, audit_log)
         assert [] == verify(tmp_path, checkpoint).problems
         while (file := oldest_removable(tmp_path, 1_700_000_500, 100)) is not None:
             checkpoint = checkpoint if file.last is None else without_oldest(checkpoint, file.last)

@@ -10,19 +10,19 @@ import pytest
 
 from retinue import assemble
 from retinue.audit.channel import Batch
-from retinue.audit.log import Keeping, Trail, lock_of
-from retinue.audit.record import Record
+from retinue.audit.log import AuditLog, RotationPolicy, lock_of
+from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import RecordCounters, open_counters
-from retinue.audit.request_counters import Tally
-from retinue.audit.space import Room
-from retinue.audit.verify import Findings, verify
-from retinue.audit.writer import AuditKeeping
+from retinue.audit.request_counters import RequestCounters
+from retinue.audit.space import SpaceMonitor
+from retinue.audit.verify import VerifyReport, verify
+from retinue.audit.writer import AuditWriter
 from retinue.errors import StoreError, StoreUnavailable
 from support.audit_logs import closing_descriptor, record
 from support.frozen_clock import FrozenClock
 from support.io_faults import Fault, failing
 
-SMALL = Keeping(1000, 2**30)  # several files
+SMALL = RotationPolicy(1000, 2**30)  # several files
 BATCHES = 4
 PER_BATCH = 3
 ERRORS = (OSError, StoreError, StoreUnavailable)
@@ -56,9 +56,11 @@ class Run:
             self.made += 1
         with closing(assemble.open_access(str(self.store))) as access:
             checkpoint = await access.audit_checkpoint()
-            trail = Trail(folder, checkpoint, SMALL, self.clock.now)
+            audit_log = AuditLog(folder, checkpoint, SMALL, self.clock.now)
             try:
-                audit = AuditKeeping(trail, checkpoint, access, Tally(), counters, Room(folder, 0), self.clock)
+                audit = AuditWriter(
+                    audit_log, checkpoint, access, RequestCounters(), counters, SpaceMonitor(folder, 0), self.clock
+                )
                 await audit.begin()
                 for number in range(BATCHES):
                     with suppress(OSError):
@@ -66,14 +68,14 @@ class Run:
                     with suppress(*ERRORS):
                         await audit.settle()
                 self.made += 1
-                audit.add(Record(self.clock.now(), "", "management", 200, "ok", 0, ""))
+                audit.add(AuditRecord(self.clock.now(), "", "management", 200, "ok", 0, ""))
                 return await audit.finish(is_complete=True)
             finally:
                 with suppress(OSError):
-                    trail.close()
+                    audit_log.close()
 
 
-def findings_of(store: Path) -> Findings:
+def findings_of(store: Path) -> VerifyReport:
     """What verification finds."""
     with closing(assemble.open_access(str(store))) as access:
         return verify(assemble.audit_folder(str(store)), asyncio.run(access.audit_checkpoint()))
@@ -104,7 +106,7 @@ def tried_at(folder: Path, clock: FrozenClock, fault: Fault) -> int:
     return len(disk.seen)
 
 
-def assert_next_start_tells(store: Path, clock: FrozenClock, point: str, before: Findings) -> None:
+def assert_next_start_tells(store: Path, clock: FrozenClock, point: str, before: VerifyReport) -> None:
     """With room on the disk again everything is written or told, in the chain."""
     assert asyncio.run(Run(store, clock).live()), point
     found = findings_of(store)

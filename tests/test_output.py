@@ -16,7 +16,7 @@ import pytest
 import typer
 
 from retinue import assemble
-from retinue.audit.log import Trail
+from retinue.audit.log import AuditLog
 from retinue.cli.main import app
 from retinue.model import ClientChange, FollowRecord
 from support.audit_logs import BIG, checkpoint_after, record
@@ -106,9 +106,9 @@ def site(tmp_path: Path, store_path: Path, collections: Collections) -> dict[str
         clients = assemble.clients(access, FrozenClock())
         client = asyncio.run(clients.create(ClientChange(name="x"))).client.key
         checkpoint = asyncio.run(access.audit_checkpoint())
-        with closing(Trail(assemble.audit_folder(store), checkpoint, BIG, lambda: 1)) as trail:
-            trail.write([record(1)])
-            asyncio.run(access.save_audit_checkpoint(checkpoint_after(checkpoint, trail)))
+        with closing(AuditLog(assemble.audit_folder(store), checkpoint, BIG, lambda: 1)) as audit_log:
+            audit_log.write([record(1)])
+            asyncio.run(access.save_audit_checkpoint(checkpoint_after(checkpoint, audit_log)))
     collect = " ".join(arguments_of(collections.url, tmp_path / "collected", ["anna"]))
     return {
         "store": store,

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 
 from retinue.access.quotas import TOKEN_RATE
 from retinue.audit.hash_chain import line_of
-from retinue.audit.log import Keeping, Trail
-from retinue.audit.record import Record
+from retinue.audit.log import AuditLog, RotationPolicy
+from retinue.audit.record import AuditRecord
 from retinue.audit.recount import DaysAhead, Recount
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.model import Client, Meter, Pool, Quota, Rate, Used
@@ -217,20 +217,20 @@ def test_counters_from_the_log_are_those_that_were_lost(
     clients = {"a": client_of(Meter(1, 5), "a", quota), "b": client_of(Meter(2, 6), "b", quota)}
     with TemporaryDirectory() as name:
         folder, now = Path(name), NOON
-        trail = Trail(
+        audit_log = AuditLog(
             folder / "audit",
             Checkpoint(SECRET, 0, bytes(20), 0, bytes(20), True),
-            Keeping(records_per_file * 150, 9**9),
+            RotationPolicy(records_per_file * 150, 9**9),
             lambda: now,
         )
         with closing(FileLedger(folder / "before")) as before:
             for endpoint, rows, pause, key in answers:
                 now += pause
                 status = counted(before, clients.get(key), endpoint, rows, now)
-                record = Record(now, "x", endpoint, status, "-", 1, "", key, rows=rows)
-                trail.write([msgspec.json.encode(record)])
-            checkpoint = Checkpoint(SECRET, trail.written.count, trail.written.hash, 0, bytes(20), False)
-            trail.close()
+                record = AuditRecord(now, "x", endpoint, status, "-", 1, "", key, rows=rows)
+                audit_log.write([msgspec.json.encode(record)])
+            checkpoint = Checkpoint(SECRET, audit_log.written.count, audit_log.written.hash, 0, bytes(20), False)
+            audit_log.close()
             with closing(FileLedger(folder / "after")) as after:
                 recount = Recount(after, folder / "audit")
                 asyncio.run(recount.at_start(Registered(list(clients.values()), checkpoint), now))
@@ -289,26 +289,26 @@ class Log:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "audit"
         self.client = client_of(METER, "a", Quota(list_calls=10))
-        self._trail = Trail(
-            self.folder, Checkpoint(SECRET, 0, bytes(20), 0, bytes(20), True), Keeping(1, 9**9), lambda: NOON
+        self._audit_log = AuditLog(
+            self.folder, Checkpoint(SECRET, 0, bytes(20), 0, bytes(20), True), RotationPolicy(1, 9**9), lambda: NOON
         )
 
     def answer(self, time: int) -> None:
         """One answer, in a file of its own."""
-        self._trail.write([msgspec.json.encode(Record(time, "x", "following", 200, "ok", 1, "", "a", rows=1))])
+        self._audit_log.write([msgspec.json.encode(AuditRecord(time, "x", "following", 200, "ok", 1, "", "a", rows=1))])
 
     def lose(self, since: int, time: int) -> None:
         """A record that says that others are lost."""
-        lost = Record(time, "", "keeper", 0, "lost", 0, "", since=since)
-        line, link = line_of(msgspec.json.encode(lost), self._trail.written, SECRET, lost=3)
+        lost = AuditRecord(time, "", "keeper", 0, "lost", 0, "", since=since)
+        line, link = line_of(msgspec.json.encode(lost), self._audit_log.written, SECRET, lost=3)
         (self.folder / f"{link.count - 2:015d}.000.jsonl").write_bytes(line)
-        self._trail.close()
+        self._audit_log.close()
         checkpoint = Checkpoint(SECRET, link.count, link.hash, 0, bytes(20), True)
-        self._trail = Trail(self.folder, checkpoint, Keeping(1, 9**9), lambda: NOON)
+        self._audit_log = AuditLog(self.folder, checkpoint, RotationPolicy(1, 9**9), lambda: NOON)
 
     def access(self, *, is_open: bool = False) -> Registered:
         """The store's knowledge of it."""
-        last = self._trail.written
+        last = self._audit_log.written
         return Registered([self.client], Checkpoint(SECRET, last.count, last.hash, 0, bytes(20), is_open))
 
     def used_after_start(self, ledger: FileLedger, *, is_open: bool = False) -> int:

@@ -9,16 +9,16 @@ import msgspec
 from retinue import assemble
 from retinue.access.clients import digest_of
 from retinue.audit.channel import Batch
-from retinue.audit.log import Keeping, Trail
-from retinue.audit.record import Record
+from retinue.audit.log import AuditLog, RotationPolicy
+from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import RecordCounters, WorkerCounter, open_counters
-from retinue.audit.request_counters import Tally
+from retinue.audit.request_counters import RequestCounters
 from retinue.audit.retaining import Retention
 from retinue.audit.retention import time_without_jumps
-from retinue.audit.space import Room
+from retinue.audit.space import SpaceMonitor
 from retinue.audit.trusted_time import TimeFiles, TrustedTime
-from retinue.audit.verify import Findings, verify
-from retinue.audit.writer import AuditKeeping
+from retinue.audit.verify import VerifyReport, verify
+from retinue.audit.writer import AuditWriter
 from retinue.model import TOKEN_SECONDS, Client
 from retinue.store.base import Checkpoint
 from support.frozen_clock import FrozenClock
@@ -47,9 +47,11 @@ class House:
 
     async def _begin(self, max_bytes: int) -> None:
         checkpoint = await self.access.audit_checkpoint()
-        self.trail = Trail(self.folder, checkpoint, Keeping(2**30, 1000), self.clock.now)
-        room = Room(self.folder, max_bytes)
-        self.audit = AuditKeeping(self.trail, checkpoint, self.access, Tally(), self.counters, room, self.clock)
+        self.audit_log = AuditLog(self.folder, checkpoint, RotationPolicy(2**30, 1000), self.clock.now)
+        room = SpaceMonitor(self.folder, max_bytes)
+        self.audit = AuditWriter(
+            self.audit_log, checkpoint, self.access, RequestCounters(), self.counters, room, self.clock
+        )
         await self.audit.begin()
         trusted = TrustedTime(self.time_files, self.clock, lambda: time_without_jumps(self.folder))
         self.retention = Retention(self.folder, KEEP, trusted, self.audit, self.access, self.clock)
@@ -59,7 +61,7 @@ class House:
         """Have a worker make and send records."""
         first = self.worker.made
         code = "ok" if status == 200 else "access_token_invalid"
-        record = Record(self.clock.now(), LOG_ID, "following", status, code, 1, peer, client)
+        record = AuditRecord(self.clock.now(), LOG_ID, "following", status, code, 1, peer, client)
         for _ in range(count):
             self.worker.add()
         self.audit.take(Batch(0, first, [msgspec.json.encode(record)] * count))
@@ -84,7 +86,7 @@ class House:
         """What the store knows of the log."""
         return asyncio.run(self.access.audit_checkpoint())
 
-    def verified(self) -> Findings:
+    def verified(self) -> VerifyReport:
         """What verification finds."""
         return verify(self.folder, self.checkpoint)
 

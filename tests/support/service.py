@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from retinue import assemble
-from retinue.audit.record import Auditor, Record
+from retinue.audit.record import Auditor, AuditRecord
 from retinue.model import AccountRecord, ClientChange, Event, FollowRecord, Visibility
 from retinue.store.base import Decision, GraphReader, Verdict
 from retinue.store.sqlite.graph import SqliteGraph
@@ -21,12 +21,12 @@ INFO = "/v2/research/user/info/"
 TOKEN = "/v2/oauth/token/"
 
 
-class Records(list[Record]):
+class Records(list[AuditRecord]):
     """An outbox that keeps all records, unless it is told that it is full."""
 
     is_full = False
 
-    def add(self, record: Record) -> None:
+    def add(self, record: AuditRecord) -> None:
         """Take a record."""
         self.append(record)
 

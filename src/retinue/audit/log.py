@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
-from retinue.audit.hash_chain import BrokenChain, Link, line_of, link_in, torn_digest
-from retinue.audit.record import Record
-from retinue.audit.refusals import Summary
+from retinue.audit.hash_chain import BrokenChain, ChainHead, head_in, line_of, torn_digest
+from retinue.audit.record import AuditRecord
+from retinue.audit.refusals import RefusalSummary
 from retinue.audit.verify import files_of, first_in, follow, lines_of, name_of
 from retinue.durable import sync
 from retinue.errors import StoreError
@@ -28,17 +28,17 @@ FILE_MODE = 0o600
 _encode = msgspec.json.Encoder().encode
 
 
-class Keeping(Struct, frozen=True):
+class RotationPolicy(Struct, frozen=True):
     """When a new file is begun."""
 
     file_bytes: int
     file_seconds: int
 
 
-class Trail:
+class AuditLog:
     """The log as its one writer sees it."""
 
-    def __init__(self, folder: Path, checkpoint: Checkpoint, keeping: Keeping, now: Callable[[], int]) -> None:
+    def __init__(self, folder: Path, checkpoint: Checkpoint, keeping: RotationPolicy, now: Callable[[], int]) -> None:
         self._folder = folder
         self._secret = checkpoint.secret
         self._keeping = keeping
@@ -53,10 +53,10 @@ class Trail:
         self._link = self._written
         self.has_resumed = bool(torn)
         if torn:
-            self._append(_encode(Record(now(), "", "keeper", 0, "resumed", 0, "", torn=torn)))
+            self._append(_encode(AuditRecord(now(), "", "keeper", 0, "resumed", 0, "", torn=torn)))
 
     @property
-    def written(self) -> Link:
+    def written(self) -> ChainHead:
         """The last record that is in the log as a whole."""
         return self._written
 
@@ -81,9 +81,9 @@ class Trail:
 
     def add_lost(self, lost: int, since: int) -> None:
         """Say with the next `write` or `flush` that so many records are lost, made between a second and now."""
-        self._append(_encode(Record(self._now(), "", "keeper", 0, "lost", 0, "", since=since)), lost=lost)
+        self._append(_encode(AuditRecord(self._now(), "", "keeper", 0, "lost", 0, "", since=since)), lost=lost)
 
-    def add_summed(self, summary: Summary) -> None:
+    def add_summed(self, summary: RefusalSummary) -> None:
         """Take a record that stands for several, for the next `write` or `flush`."""
         self._append(summary.record, summed=summary.count)
 
@@ -180,14 +180,14 @@ def lock_of(folder: Path) -> int:
         raise StoreError(f"{folder}: the audit log cannot be kept here: {error.strerror}") from error
 
 
-def without_oldest(checkpoint: Checkpoint, last: Link) -> Checkpoint:
+def without_oldest(checkpoint: Checkpoint, last: ChainHead) -> Checkpoint:
     """The checkpoint when the oldest file, with this last record, is kept no more."""
     return structs.replace(checkpoint, before_count=last.count, before_hash=last.hash)
 
 
-def _end_of(folder: Path, checkpoint: Checkpoint) -> tuple[str, Link, str]:
+def _end_of(folder: Path, checkpoint: Checkpoint) -> tuple[str, ChainHead, str]:
     """What is wrong with the log's end, the link to go on from, and the digest of a torn last line."""
-    link = Link(checkpoint.count, checkpoint.hash)
+    link = ChainHead(checkpoint.count, checkpoint.hash)
     paths = files_of(folder)
     begun = [path for path in paths if first_in(path) <= checkpoint.count]
     later = [line for line in lines_of(begun[-1:]) if not _is_up_to(line.content, checkpoint.count)]
@@ -196,7 +196,7 @@ def _end_of(folder: Path, checkpoint: Checkpoint) -> tuple[str, Link, str]:
         if step.problem:
             return (
                 f"{step.line.path.name}, line {step.line.number}: {step.problem}",
-                Link(checkpoint.count, checkpoint.hash),
+                ChainHead(checkpoint.count, checkpoint.hash),
                 "",
             )
         if step.is_torn:
@@ -207,7 +207,7 @@ def _end_of(folder: Path, checkpoint: Checkpoint) -> tuple[str, Link, str]:
 
 def _is_up_to(content: bytes, count: int) -> bool:
     try:
-        return link_in(content).count <= count
+        return head_in(content).count <= count
     except BrokenChain:
         return False
 

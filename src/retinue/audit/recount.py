@@ -14,8 +14,8 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct, field
 
-from retinue.audit.hash_chain import BrokenChain, Link, link_in
-from retinue.audit.record import Record
+from retinue.audit.hash_chain import BrokenChain, ChainHead, head_in
+from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import LAST_SECOND, read_made
 from retinue.audit.verify import files_of, first_in, follow, lines_of, missing_at_end
 from retinue.model import Client, Direction, Meter, Quota, Used
@@ -27,7 +27,7 @@ _TOO_MANY = 429
 _MINUTE = 60
 _LISTS = frozenset(direction.value for direction in Direction)
 _TOKENS = frozenset(("token", "revoke"))
-_decode = msgspec.json.Decoder(Record).decode
+_decode = msgspec.json.Decoder(AuditRecord).decode
 
 
 class _Sums(Struct):
@@ -39,7 +39,7 @@ class _Sums(Struct):
     answers: Counter[int] = field(default_factory=Counter)
     tokens: Counter[int] = field(default_factory=Counter)
 
-    def add(self, record: Record, second: int) -> None:
+    def add(self, record: AuditRecord, second: int) -> None:
         is_recent = second - record.time < _MINUTE
         if record.endpoint in _TOKENS:
             self.tokens[record.time] += record.stands_for if is_recent and record.status != _TOO_MANY else 0
@@ -198,7 +198,7 @@ class _Day(Struct):
     def counted(self, client: Client) -> Counted:
         return self.sums.get(client.key, _Sums()).counted()
 
-    def add(self, record: Record, second: int) -> None:
+    def add(self, record: AuditRecord, second: int) -> None:
         today = second // DAY_SECONDS
         begin, end = sorted((record.since or record.time, record.time))  # a clock may have been put back in between
         if record.lost and begin // DAY_SECONDS <= today <= end // DAY_SECONDS:
@@ -238,7 +238,7 @@ def _missing(folder: Path, checkpoint: Checkpoint) -> str:
     return ""
 
 
-def _since(folder: Path, checkpoint: Checkpoint, day: int) -> tuple[list[Path], Link]:
+def _since(folder: Path, checkpoint: Checkpoint, day: int) -> tuple[list[Path], ChainHead]:
     """Return the files that may have records of a day, and the link before the first.
 
     A clock that was put back may have left earlier and later days among them, so the first is the one before the oldest
@@ -249,8 +249,8 @@ def _since(folder: Path, checkpoint: Checkpoint, day: int) -> tuple[list[Path], 
     start = max(0, next(later, len(paths)) - 1)
     whole = [line for line in lines_of(paths[start - 1 : start]) if line.is_whole] if start else []
     if whole:
-        return paths[start:], link_in(whole[-1].content)
-    return paths, Link(checkpoint.before_count, checkpoint.before_hash)
+        return paths[start:], head_in(whole[-1].content)
+    return paths, ChainHead(checkpoint.before_count, checkpoint.before_hash)
 
 
 def _begins_before(path: Path, day: int) -> bool:

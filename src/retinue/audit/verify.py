@@ -13,10 +13,10 @@ import msgspec
 from msgspec import Struct
 
 from retinue.audit import trusted_time
-from retinue.audit.hash_chain import BrokenChain, Link, link_in, next_link, torn_digest
-from retinue.audit.record import Record
-from retinue.audit.record_counters import COUNTERS_NAME, Made, read_made
-from retinue.audit.signed_heads import Compared, Head
+from retinue.audit.hash_chain import BrokenChain, ChainHead, head_in, next_head, torn_digest
+from retinue.audit.record import AuditRecord
+from retinue.audit.record_counters import COUNTERS_NAME, RecordsMade, read_made
+from retinue.audit.signed_heads import Compared, SignedHead
 from retinue.errors import StoreError
 from retinue.store.base import Checkpoint
 
@@ -27,7 +27,7 @@ _TORN = b'"torn":"'
 _LOST = b'"lost":'
 _REMOVED = b'"removed":{'
 _SUMMED = b'"summed":'
-_decode = msgspec.json.Decoder(Record).decode
+_decode = msgspec.json.Decoder(AuditRecord).decode
 
 
 class Line(Struct, frozen=True, gc=False):
@@ -43,12 +43,12 @@ class Step(Struct, frozen=True):
     """A line that was followed: its link, or what is wrong with it. `is_torn`: a crash has left only its beginning."""
 
     line: Line
-    link: Link
+    link: ChainHead
     problem: str = ""
     is_torn: bool = False
 
 
-class Findings(Struct):
+class VerifyReport(Struct):
     """The result of verification: how many records, what is wrong, what is worth knowing though nothing is wrong, and
     what is known to be lost.
     """
@@ -101,9 +101,9 @@ def lines_of(paths: list[Path]) -> Iterator[Line]:
             raise StoreError(f"{path}: the audit log cannot be read: {error.strerror}") from error
 
 
-def records_of(folder: Path, checkpoint: Checkpoint) -> Iterator[Record]:
+def records_of(folder: Path, checkpoint: Checkpoint) -> Iterator[AuditRecord]:
     """All requests in the log and what is lost of them, oldest first. `verify` names what is not as it was written."""
-    before = Link(checkpoint.before_count, checkpoint.before_hash)
+    before = ChainHead(checkpoint.before_count, checkpoint.before_hash)
     for step in follow(lines_of(_kept(folder, checkpoint)), before, checkpoint.secret):
         if not step.problem and not step.is_torn:
             record = _decode(step.line.content)
@@ -111,23 +111,23 @@ def records_of(folder: Path, checkpoint: Checkpoint) -> Iterator[Record]:
                 yield record
 
 
-def missing_at_end(folder: Path, checkpoint: Checkpoint) -> Made | None:
+def missing_at_end(folder: Path, checkpoint: Checkpoint) -> RecordsMade | None:
     """Return how many records were made beyond the end of the log, and since when; None if none or unknown."""
     made = read_made(folder)
     last = checkpoint.count
     for line in lines_of(_kept(folder, checkpoint)[-1:]):
-        last = max(last, _said(line.content, Link(last, b"")).count)
+        last = max(last, _said(line.content, ChainHead(last, b"")).count)
     if made is None:
         return None
     missing = made.count - last - (made.summing if checkpoint.is_open else 0)
-    return Made(missing, made.since) if missing > 0 else None
+    return RecordsMade(missing, made.since) if missing > 0 else None
 
 
 def _kept(folder: Path, checkpoint: Checkpoint) -> list[Path]:
     return [path for path in files_of(folder) if first_in(path) > checkpoint.before_count]
 
 
-def follow(lines: Iterator[Line], before: Link, secret: bytes) -> Iterator[Step]:
+def follow(lines: Iterator[Line], before: ChainHead, secret: bytes) -> Iterator[Step]:
     """Follow the chain along lines. After a problem it goes on with what the line itself says of its place."""
     link = before
     torn: Line | None = None
@@ -140,7 +140,7 @@ def follow(lines: Iterator[Line], before: Link, secret: bytes) -> Iterator[Step]
             if torn is not None or not is_first:
                 _require_vouched(torn, line, secret)
             torn, is_first = None, False
-            link = next_link(line.content, link, secret)
+            link = next_head(line.content, link, secret)
             yield Step(line, link)
         except BrokenChain as broken:
             torn, is_first = None, False
@@ -150,21 +150,21 @@ def follow(lines: Iterator[Line], before: Link, secret: bytes) -> Iterator[Step]
         yield Step(torn, link, is_torn=True)
 
 
-def verify(folder: Path, checkpoint: Checkpoint, heads: Sequence[Head] = ()) -> Findings:
+def verify(folder: Path, checkpoint: Checkpoint, heads: Sequence[SignedHead] = ()) -> VerifyReport:
     """Compare the log with its checkpoint, and with heads that others kept.
 
     A change, removal, swap or addition anywhere is a problem.
     """
-    findings, compared = Findings(0, [], []), Compared(heads, checkpoint)
+    findings, compared = VerifyReport(0, [], []), Compared(heads, checkpoint)
     made = read_made(folder)  # before the log is read, which may grow meanwhile
     findings.problems += _strangers(folder, checkpoint)
-    last = Link(checkpoint.before_count, checkpoint.before_hash)
+    last = ChainHead(checkpoint.before_count, checkpoint.before_hash)
     matches_checkpoint = checkpoint.count == checkpoint.before_count
     for step in follow(lines_of(_kept(folder, checkpoint)), last, checkpoint.secret):
         last = step.link
         _note(findings, step, checkpoint)
         compared.add(step.link, _removed_in(step))
-        matches_checkpoint = matches_checkpoint or step.link == Link(checkpoint.count, checkpoint.hash)
+        matches_checkpoint = matches_checkpoint or step.link == ChainHead(checkpoint.count, checkpoint.hash)
     _compare_end(findings, last, checkpoint, matches_checkpoint=matches_checkpoint)
     _compare_made(findings, last, checkpoint, made)
     findings.problems += compared.problems(last)
@@ -188,14 +188,14 @@ def _strangers(folder: Path, checkpoint: Checkpoint) -> Iterator[str]:
 
 
 def _ends_with(path: Path, checkpoint: Checkpoint) -> bool:
-    last: Link | None = None
+    last: ChainHead | None = None
     with contextlib.suppress(BrokenChain):
         for line in lines_of([path]):
-            last = link_in(line.content) if line.is_whole else last
-    return last == Link(checkpoint.before_count, checkpoint.before_hash)
+            last = head_in(line.content) if line.is_whole else last
+    return last == ChainHead(checkpoint.before_count, checkpoint.before_hash)
 
 
-def _note(findings: Findings, step: Step, checkpoint: Checkpoint) -> None:
+def _note(findings: VerifyReport, step: Step, checkpoint: Checkpoint) -> None:
     place = f"{step.line.path.name}, line {step.line.number}"
     if step.problem:
         findings.problems.append(f"{place}: {step.problem}")
@@ -210,13 +210,13 @@ def _note(findings: Findings, step: Step, checkpoint: Checkpoint) -> None:
             findings.summed += _decode(step.line.content).summed
 
 
-def _removed_in(step: Step) -> Record | None:
+def _removed_in(step: Step) -> AuditRecord | None:
     if step.problem or step.is_torn or _REMOVED not in step.line.content:
         return None
     return _decode(step.line.content)
 
 
-def _note_lost(findings: Findings, step: Step) -> None:
+def _note_lost(findings: VerifyReport, step: Step) -> None:
     if _LOST not in step.line.content:
         return
     record = _decode(step.line.content)
@@ -235,7 +235,7 @@ def _utc(second: int) -> str:
     return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _compare_end(findings: Findings, last: Link, checkpoint: Checkpoint, *, matches_checkpoint: bool) -> None:
+def _compare_end(findings: VerifyReport, last: ChainHead, checkpoint: Checkpoint, *, matches_checkpoint: bool) -> None:
     if last.count < checkpoint.count:
         findings.problems.append(
             f"the end is missing: the last record is {last.count}, the store knows {checkpoint.count}"
@@ -249,7 +249,7 @@ def _compare_end(findings: Findings, last: Link, checkpoint: Checkpoint, *, matc
         findings.problems.append(f"{beyond} records follow the last that the store knows of")
 
 
-def _compare_made(findings: Findings, last: Link, checkpoint: Checkpoint, made: Made | None) -> None:
+def _compare_made(findings: VerifyReport, last: ChainHead, checkpoint: Checkpoint, made: RecordsMade | None) -> None:
     if made is None:
         if checkpoint.is_open and checkpoint.count:
             findings.notes.append(
@@ -281,8 +281,8 @@ def _require_vouched(torn: Line | None, after: Line, secret: bytes) -> None:
         raise BrokenChain(f"the line before it, {torn.path.name} line {torn.number}, is unfinished or was changed")
 
 
-def _said(content: bytes, before: Link) -> Link:
+def _said(content: bytes, before: ChainHead) -> ChainHead:
     try:
-        return link_in(content)
+        return head_in(content)
     except BrokenChain:
         return before

@@ -16,9 +16,9 @@ from retinue.settings import default_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from retinue.audit.signed_heads import Head
+    from retinue.audit.signed_heads import SignedHead
     from retinue.audit.usage import Usage
-    from retinue.audit.verify import Findings
+    from retinue.audit.verify import VerifyReport
     from retinue.store.base import Checkpoint
 
 app = group(help="Read the audit log and verify it.")
@@ -93,12 +93,12 @@ def show(
 @app.command()
 def head(store: Store = default_of("store")) -> None:
     """Print a signed head of the log, in one line to be kept elsewhere: `retinue audit verify --head` takes it."""
-    from retinue.audit.hash_chain import Link
+    from retinue.audit.hash_chain import ChainHead
     from retinue.audit.signed_heads import signed_head
     from retinue.clock import SystemClock
 
     checkpoint = _checkpoint(store)
-    print_json(signed_head(Link(checkpoint.count, checkpoint.hash), SystemClock().now(), checkpoint.secret))
+    print_json(signed_head(ChainHead(checkpoint.count, checkpoint.hash), SystemClock().now(), checkpoint.secret))
 
 
 @app.command("confirm-clock")
@@ -154,14 +154,14 @@ def _print_usage(rows: "Sequence[Usage]", *, as_json: bool) -> None:
     print_table(columns, ((row.day, row.client or "(none)", *count) for row, count in zip(rows, counts, strict=True)))
 
 
-def _findings(store: str, folder: Path, heads: "Sequence[Head]") -> "Findings":
+def _findings(store: str, folder: Path, heads: "Sequence[SignedHead]") -> "VerifyReport":
     """What verification finds. The server may write, and let old files go, while they are read: then they are again."""
     import asyncio
 
     from retinue import assemble
     from retinue.audit.verify import verify as verify_log
 
-    async def main() -> "Findings":
+    async def main() -> "VerifyReport":
         with closing(assemble.open_access(store)) as access:
             for _ in range(_MOST_TRIES):
                 checkpoint = await access.audit_checkpoint()
@@ -175,20 +175,20 @@ def _findings(store: str, folder: Path, heads: "Sequence[Head]") -> "Findings":
     return asyncio.run(main())
 
 
-def _heads_in(source: str) -> "list[Head]":
+def _heads_in(source: str) -> "list[SignedHead]":
     """The heads that a flag gives: itself, or the content of a file."""
-    from retinue.audit.signed_heads import heads_in
+    from retinue.audit.signed_heads import parse_signed_heads
     from retinue.errors import InputError
 
     if not source:  # such as from a command in a script that failed: nothing would be compared
         raise InputError("--head: is empty; give a file, - for standard input, or one head")
     if source.lstrip().startswith("{"):
-        return heads_in(source, "--head")
+        return parse_signed_heads(source, "--head")
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--head {source}: cannot be read: {error}") from error
-    return heads_in(text, f"--head {source}")
+    return parse_signed_heads(text, f"--head {source}")
 
 
 def _checkpoint(store: str) -> "Checkpoint":

@@ -10,16 +10,16 @@ from typing import Protocol
 
 from retinue import assemble
 from retinue.access.quotas import Quotas
-from retinue.audit.channel import SocketInbox
-from retinue.audit.log import Keeping, Trail
+from retinue.audit.channel import ChannelReceiver
+from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor
 from retinue.audit.recount import DaysAhead, Recount
-from retinue.audit.request_counters import Tally
+from retinue.audit.request_counters import RequestCounters
 from retinue.audit.retaining import Retention
 from retinue.audit.retention import time_without_jumps
-from retinue.audit.space import Room
+from retinue.audit.space import SpaceMonitor
 from retinue.audit.trusted_time import TimeFiles, TrustedTime
-from retinue.audit.writer import CHECKPOINT_SECONDS, AuditKeeping
+from retinue.audit.writer import CHECKPOINT_SECONDS, AuditWriter
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.faults import SharedFaults
@@ -55,18 +55,18 @@ async def keep(station: Station) -> bool:
         closing(assemble.open_ledger(settings.store, creates=False)) as ledger,
         closing(GraphThread(lambda: assemble.open_graph_writer(settings.store, clock))) as graph,
     ):
-        tally = Tally()
+        counters = RequestCounters()
         checkpoint = await access.audit_checkpoint()
-        audit = await _begun_audit(station, access, clock, tally)
+        audit = await _begun_audit(station, access, clock, counters)
         retention = _retention(settings, checkpoint.secret, audit, access, clock)
-        inbox = SocketInbox(station.open_audit(), audit.take, audit.flush)
+        inbox = ChannelReceiver(station.open_audit(), audit.take, audit.flush)
         chores = [
             asyncio.create_task(retention.run()),
             asyncio.create_task(_tidy(graph, clock)),
             asyncio.create_task(_settle(audit, ledger)),
             asyncio.create_task(_recount(audit, ledger, access, settings, retention.trusted)),
         ]
-        house = _House(settings, clock, access, graph, audit, tally, retention.trusted)
+        house = _House(settings, clock, access, graph, audit, counters, retention.trusted)
         application = await house.application(Quotas(ledger, clock), station.open_faults())
         await serve_until_stopped(management_server(application), station)
         for chore in chores:
@@ -92,8 +92,8 @@ class _House:
         clock: Clock,
         access: AccessAndAudit,
         graph: GraphThread,
-        audit: AuditKeeping,
-        tally: Tally,
+        audit: AuditWriter,
+        counters: RequestCounters,
         trusted: TrustedTime,
     ) -> None:
         self._settings = settings
@@ -101,7 +101,7 @@ class _House:
         self._access = access
         self._graph = graph
         self._audit = audit
-        self._tally = tally
+        self._counters = counters
         self._trusted = trusted
         self._apply_lag: int | None = None
 
@@ -118,7 +118,7 @@ class _House:
             Auditor(self._audit, secret, self._clock),
             self._apply_events,
             self._ready,
-            metrics_page(self._tally, self._measure),
+            metrics_page(self._counters, self._measure),
             Hosts(host_names(self._settings.management_hosts)),
         )
         return management_application(house, {**client_routes(house), **fault_routes(faults)})
@@ -148,25 +148,25 @@ class _House:
         )
 
 
-async def _begun_audit(station: Station, access: AuditStore, clock: Clock, tally: Tally) -> AuditKeeping:
+async def _begun_audit(station: Station, access: AuditStore, clock: Clock, counters: RequestCounters) -> AuditWriter:
     settings = station.settings
     checkpoint = await access.audit_checkpoint()
-    keeping = Keeping(settings.audit_file_mib * _MIB, settings.audit_file_hours * _HOUR)
+    keeping = RotationPolicy(settings.audit_file_mib * _MIB, settings.audit_file_hours * _HOUR)
     folder = assemble.audit_folder(settings.store, settings.audit_folder)
-    trail = Trail(folder, checkpoint, keeping, clock.now)
-    room = Room(folder, settings.audit_max_mib * _MIB)
-    audit = AuditKeeping(trail, checkpoint, access, tally, station.open_counters(), room, clock)
+    log = AuditLog(folder, checkpoint, keeping, clock.now)
+    room = SpaceMonitor(folder, settings.audit_max_mib * _MIB)
+    audit = AuditWriter(log, checkpoint, access, counters, station.open_counters(), room, clock)
     await audit.begin()
     return audit
 
 
-def _retention(settings: Settings, secret: bytes, audit: AuditKeeping, access: AccessStore, clock: Clock) -> Retention:
+def _retention(settings: Settings, secret: bytes, audit: AuditWriter, access: AccessStore, clock: Clock) -> Retention:
     folder = assemble.audit_folder(settings.store, settings.audit_folder)
     trusted = TrustedTime(TimeFiles(folder, secret), clock, lambda: time_without_jumps(folder))
     return Retention(folder, settings.audit_keep_days * 24 * _HOUR, trusted, audit, access, clock)
 
 
-async def _settle(audit: AuditKeeping, ledger: OpenLedger) -> None:
+async def _settle(audit: AuditWriter, ledger: OpenLedger) -> None:
     """Bring what was written to where it survives a power loss."""
     while True:
         try:
@@ -180,7 +180,7 @@ async def _settle(audit: AuditKeeping, ledger: OpenLedger) -> None:
 
 
 async def _recount(
-    audit: AuditKeeping, ledger: OpenLedger, access: AccessAndAudit, settings: Settings, trusted: TrustedTime
+    audit: AuditWriter, ledger: OpenLedger, access: AccessAndAudit, settings: Settings, trusted: TrustedTime
 ) -> None:
     """Restore counters that were damaged while the server runs, when all records of them are in the log."""
     recount = Recount(ledger, assemble.audit_folder(settings.store, settings.audit_folder))

@@ -19,7 +19,7 @@ from pathlib import Path
 from msgspec import json, structs
 
 from retinue import assemble
-from retinue.audit.channel import audit_sockets
+from retinue.audit.channel import open_channel
 from retinue.audit.log import lock_of
 from retinue.audit.record_counters import MAX_WORKERS, RecordCounters, open_counters
 from retinue.audit.recount import Recount
@@ -94,7 +94,7 @@ async def _supervise(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    to_keeper, from_workers = audit_sockets()
+    to_keeper, from_workers = open_channel()
     sandbox = _sandbox_of(settings)
     house = Station(settings, management.fileno(), from_workers.fileno(), counters, sandbox)
     keeping = asyncio.create_task(_Child("keeper", house, without_workers).run())

@@ -5,7 +5,7 @@ import gc
 from contextlib import closing
 
 from retinue import assemble
-from retinue.audit.channel import SocketOutbox
+from retinue.audit.channel import ChannelSender
 from retinue.audit.record import Auditor
 from retinue.serving.child import live, serve_until_stopped
 from retinue.serving.station import Station
@@ -51,9 +51,9 @@ async def work(station: Station) -> bool:
     return not outbox.has_lost
 
 
-def _outbox(station: Station) -> SocketOutbox:
+def _outbox(station: Station) -> ChannelSender:
     counter = station.open_counters().of_worker(station.worker)
-    return SocketOutbox(station.open_audit(), asyncio.get_running_loop(), counter)
+    return ChannelSender(station.open_audit(), asyncio.get_running_loop(), counter)
 
 
 if __name__ == "__main__":
