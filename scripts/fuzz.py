@@ -1,7 +1,8 @@
-"""Search for inputs that crash a reader of others' bytes, target by target (`tests/support/fuzz_targets.py`).
+"""Search for inputs that crash a parser of external bytes.
 
-With atheris the search follows the code that an input reaches; where it has no wheel for this Python, the corpus is
-changed at random. A crash is written into the corpus, so that the tests fail until the reader is mended.
+`tests/support/fuzz_targets.py` has the targets. With atheris the search follows the code that an input reaches. If it
+has no wheel for this Python, the corpus is changed at random. An input that crashes a parser is written into the
+corpus, so the tests fail until the parser is repaired.
 """
 
 import argparse
