@@ -26,7 +26,7 @@ the command line library reports. `PYTHONDEVMODE=1` shows the traceback of an un
 | exit code | meaning |
 | --- | --- |
 | 0 | done |
-| 1 | done, but rows were rejected, a check found a problem, an account is unknown or hidden, or a collection is partial |
+| 1 | done, but rows were rejected, a check failed, an account is unknown or hidden, or a collection is incomplete |
 | 2 | not done, or the output could not be written |
 | 3 | a list of a collection may be capped, or audit records are known to be lost |
 | 130 | interrupted by Ctrl-C |
