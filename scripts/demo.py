@@ -125,12 +125,12 @@ Serving until Ctrl-C. Things to try in another terminal:
 
 
 def command(*arguments: str) -> list[str]:
-    """A command line of this checkout's program."""
+    """Return a command line of this checkout's program."""
     return [sys.executable, "-m", "retinue", *arguments]
 
 
 def retinue(*arguments: str) -> str:
-    """Run a command to its end; what it printed. Ends the demo where it fails."""
+    """Run a command and return its output; exit if it fails."""
     done = subprocess.run(command(*arguments), stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         sys.exit(done.returncode)

@@ -62,7 +62,7 @@ def _passes(name: str, seconds: int, seed: int) -> bool:
 
 
 def _failure_in(text: str) -> str:
-    """The traceback, which the statistics of atheris and of libraries follow."""
+    """Return the traceback, without the statistics that follow."""
     start = text.find("Traceback")
     return text[start : start + 3000] if start >= 0 else text[-3000:]
 
