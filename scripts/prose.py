@@ -55,7 +55,7 @@ KINDS = {
     "first_lines": f"docstrings have a first sentence of more than {FIRST_LINE_WORDS} words"
     f" ({TEST_SENTENCE_WORDS} in tests)",
     "docstring_words": "docstring words per 100 lines",
-    "wide_lines": f"lines are wider than {LINE_WIDTH} columns (tables and code are exempt)",
+    "wide_lines": f"lines are wider than {LINE_WIDTH} columns; wrap pages with scripts/wrap.py",
     "test_names": "tests have a banned word in their name",
     "duplicate_classes": "public class names are defined in two modules of src/",
 }
