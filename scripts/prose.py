@@ -183,11 +183,15 @@ def _comments(source: str) -> list[Text]:
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return _paragraphs(
         [
-            Text(each.start[0], each.string.strip("#: "))
+            Text(each.start[0], _capitalized(each.string.strip("#: ")))
             for each in tokens
             if each.type == tokenize.COMMENT and not re.match(r"#\s*(noqa|type:|fmt:)", each.string)
         ]
     )
+
+
+def _capitalized(comment: str) -> str:
+    return comment[:1].upper() + comment[1:]
 
 
 def _messages(tree: ast.Module, docstring_lines: set[int]) -> list[Text]:

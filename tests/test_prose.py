@@ -101,3 +101,8 @@ def test_wrapping_keeps_tables_code_and_lists() -> None:
     assert f"```\n{words}\n```" in text
     assert "\n  word" in text
     assert wrapped(text) == text
+
+
+def test_comments_need_no_capital_letter_to_be_found() -> None:
+    """A comment behind a line of code may begin with a small letter."""
+    assert ["openings"] == kinds_of(list(prose.check_python("src/retinue/x.py", "x = 1  # what is left\n")))
