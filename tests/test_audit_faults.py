@@ -37,7 +37,7 @@ class Run:
         self.made = 0
 
     async def live(self) -> bool | None:
-        """Take batches and stop in order; whether all is said to be there, or None if it ended with an error."""
+        """Run a coordinator to its end; return whether the log is complete, or None after an error."""
         folder = assemble.audit_folder(str(self.store))
         try:
             os.close(lock_of(folder))
@@ -76,7 +76,7 @@ class Run:
 
 
 def findings_of(store: Path) -> VerifyReport:
-    """What verification finds."""
+    """Return the findings of verification."""
     with closing(assemble.open_access(str(store))) as access:
         return verify(assemble.audit_folder(str(store)), asyncio.run(access.audit_checkpoint()))
 

@@ -49,8 +49,8 @@ def _starts(value: Any, known: dict[int, bool]) -> bool:
 
 
 def _is_ours(value: types.FunctionType | type) -> bool:
-    module = inspect.getmodule(value)
-    return str(getattr(module, "__file__", "")).startswith(_ROOT) and "/.venv/" not in str(module.__file__)
+    file = str(getattr(inspect.getmodule(value), "__file__", ""))
+    return file.startswith(_ROOT) and "/.venv/" not in file
 
 
 def _codes_of(value: Any) -> Iterator[tuple[types.CodeType, dict[str, Any]]]:
