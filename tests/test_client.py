@@ -16,11 +16,11 @@ from retinue.client import (
     AccountUnavailable,
     AsyncClient,
     Client,
+    DailyQuotaExceeded,
     GaveUp,
-    Outside,
-    Policy,
-    QuotaSpent,
     Refused,
+    RetryPolicy,
+    Runtime,
     transport,
 )
 from retinue.errors import InputError
@@ -151,7 +151,7 @@ def test_blocking_code_may_run_inside_an_event_loop(client: Client) -> None:
 @GRAPH
 def test_an_error_keeps_what_was_collected(retinue_server: LocalServer) -> None:
     """The server goes away in the middle of a list, and comes back: nothing is asked for twice."""
-    policy = Policy(attempts=2, first_wait_seconds=0.01, longest_wait_seconds=0.01)
+    policy = RetryPolicy(attempts=2, first_wait_seconds=0.01, longest_wait_seconds=0.01)
     with Client(retinue_server.client_key, retinue_server.client_secret, retinue_server.url, policy=policy) as client:
         listing = client.following("anna", max_count=100)
         pages = listing.pages()
@@ -184,17 +184,17 @@ def test_a_spent_quota_raises(retinue_server: LocalServer) -> None:
         retinue_server.clock.advance(int(seconds) + 1)
 
     key, secret, url = retinue_server.client_key, retinue_server.client_secret, retinue_server.url
-    outside = Outside(clock=retinue_server.clock, sleep=sleep)
+    outside = Runtime(clock=retinue_server.clock, sleep=sleep)
     retinue_server.limit(list_calls=3)
     with Client(key, secret, url, outside=outside) as client:
-        with pytest.raises(QuotaSpent) as caught:
+        with pytest.raises(DailyQuotaExceeded) as caught:
             list(client.following("anna", max_count=50))
         now = retinue_server.clock.now()
         assert caught.value.resets_at - now in range(86_401)
         assert abs(caught.value.resets_at % 86_400) <= 1
         assert NEWEST_FIRST[:150] == [person.username for person in caught.value.collected]
 
-    with Client(key, secret, url, policy=Policy(quota="wait"), outside=outside) as client:
+    with Client(key, secret, url, policy=RetryPolicy(quota="wait"), outside=outside) as client:
         rest = client.following("anna", cursor=caught.value.cursor, max_count=50)
         assert NEWEST_FIRST[150:] == [person.username for person in rest]
     assert 1 == len(slept)
@@ -236,7 +236,7 @@ def test_a_truncated_response_is_an_error(
 ) -> None:
     """Neither one that comes byte by byte is waited for, nor one that is too large kept."""
     monkeypatch.setattr(transport, "MOST_BYTES", 1_000_000)
-    policy = Policy(attempts=1, first_wait_seconds=0, longest_wait_seconds=0)
+    policy = RetryPolicy(attempts=1, first_wait_seconds=0, longest_wait_seconds=0)
     with dripping(piece, pause) as url, Client("k", "s", url, policy=policy, timeout_seconds=timeout) as client:
         with pytest.raises(GaveUp, match=reason):
             client.user_info("anna")
@@ -262,8 +262,8 @@ def test_a_closed_client_says_so(client: Client) -> None:
         (lambda: Client("k", "s").following("a", cursor=-1), "cursor: expected a Unix second"),
         (lambda: Client("k", "s").following("a", cursor="x"), "cursor: expected a Unix second, not 'x'"),  # type: ignore[arg-type]
         (lambda: Client("k", ""), "a key and a secret, and one of them is empty"),
-        (lambda: Policy(attempts=0), "at least one attempt"),
-        (lambda: Policy(quota="never"), "quota is raise or wait"),  # type: ignore[arg-type]
+        (lambda: RetryPolicy(attempts=0), "at least one attempt"),
+        (lambda: RetryPolicy(quota="never"), "quota is raise or wait"),  # type: ignore[arg-type]
     ],
 )
 def test_invalid_arguments_are_refused_at_once(make: Any, words: str) -> None:

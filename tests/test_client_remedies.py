@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 import trustme
 
-from retinue.client import AsyncClient, Client, ClientError, GaveUp, Policy, Refused
+from retinue.client import AsyncClient, Client, ClientError, GaveUp, Refused, RetryPolicy
 from retinue.errors import InputError
 from retinue.local import LocalServer
 from support.scripted_service import TOKEN, Said, enveloped, page, scripted
 
 # With these waits a test that is not refused soon never ends.
-PATIENT = Policy(attempts=20, first_wait_seconds=0.01, longest_wait_seconds=0.01)
+PATIENT = RetryPolicy(attempts=20, first_wait_seconds=0.01, longest_wait_seconds=0.01)
 
 
 def odd(_path: str, _body: dict[str, Any]) -> Said:

@@ -15,12 +15,12 @@ import duckdb
 import networkx as nx
 import pytest
 
-from retinue.client import AccountUnavailable, AsyncClient, Client, Outside, Policy, Profile, Refused
-from retinue.client.responses import Info
+from retinue.client import AccountUnavailable, AsyncClient, Client, Refused, RetryPolicy, Runtime, UserInfo
+from retinue.client.responses import RawUserInfo
 from retinue.collect import collection, journal
-from retinue.collect.collector import Collector, Outcome, Plan
-from retinue.collect.journal import PageRead
-from retinue.collect.progress import Place, Pool
+from retinue.collect.collector import Collector, CollectPlan, CollectResult
+from retinue.collect.journal import PageRecord
+from retinue.collect.progress import Item, Pool
 from retinue.collect.verify import verify as verify_collection
 from retinue.local import LocalServer
 from running import create_client, retinue, running_server
@@ -98,7 +98,7 @@ def test_each_row_names_its_source(retinue_server: LocalServer, tmp_path: Path) 
     """When its page came, under which log_id, with which hash, and between which seconds the follow began."""
     folder = tmp_path / "found"
     retinue(*command(retinue_server, folder, names=["anna"]))
-    pages = {read.sha256: read for read in journal.records(folder / "pages.jsonl") if isinstance(read, PageRead)}
+    pages = {read.sha256: read for read in journal.records(folder / "pages.jsonl") if isinstance(read, PageRecord)}
     rows = rows_in(
         folder, "SELECT username, rank, not_before, not_after, log_id, page_sha256, collected_at FROM {}rows.parquet'"
     )
@@ -135,20 +135,22 @@ def test_a_killed_collection_loses_and_repeats_no_page(retinue_server: LocalServ
         found.setdefault(owner, []).append(name)
     assert found == {name: rows for name, rows in lists_of(retinue_server, names).items() if rows}
     pages = sum(record.endpoint in ("following", "followers") for record in retinue_server.requests)
-    written = sum(isinstance(record, PageRead) for record in journal.records(folder / "pages.jsonl"))
+    written = sum(isinstance(record, PageRecord) for record in journal.records(folder / "pages.jsonl"))
     assert written <= pages <= written + 3 * kills + len(names) + 5  # the last are those that the test has asked for
 
 
-def collected(server: LocalServer, folder: Path, plan: Plan, policy: Policy, slept: list[float]) -> Outcome:
+def collected(
+    server: LocalServer, folder: Path, plan: CollectPlan, policy: RetryPolicy, slept: list[float]
+) -> CollectResult:
     """Collect in this process, on the server's clock, which jumps where the collector sleeps."""
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
         server.clock.advance(int(seconds) + 1)
 
-    outside = Outside(clock=server.clock, sleep=sleep)
+    outside = Runtime(clock=server.clock, sleep=sleep)
 
-    async def run() -> Outcome:
+    async def run() -> CollectResult:
         progress = collection.opened(folder, server.url, server.clock.now())
         key, secret = server.client_key, server.client_secret
         with closing(journal.Journal(folder / "pages.jsonl")) as writing:
@@ -165,18 +167,20 @@ def test_collecting_stops_at_the_daily_quota_and_resumes_the_next_day(
 ) -> None:
     """It stops, and says until when; or goes on after midnight, if that is wanted. No call is lost."""
     folder = tmp_path / "found"
-    wanted = [Place(name, "followers") for name in ("anna", *(f"f{n}" for n in range(40)))]
+    wanted = [Item(name, "followers") for name in ("anna", *(f"f{n}" for n in range(40)))]
     limits: dict[Pool, int] = {"lists": 10 if limit == "ours" else 1_000, "info": 1_000}
     if limit != "ours":
         retinue_server.limit(list_calls=10)
     slept: list[float] = []
-    outcome = collected(retinue_server, folder, Plan(wanted, limits, 4), Policy(), slept)
+    outcome = collected(retinue_server, folder, CollectPlan(wanted, limits, 4), RetryPolicy(), slept)
     assert outcome.resets_at["lists"] % 86_400 in (0, 1)
     assert not slept
     assert 10 == collection.replayed(folder).pages
 
-    outcome = collected(retinue_server, folder, Plan(wanted, limits, 4, "wait"), Policy(quota="wait"), slept)
-    assert outcome == Outcome({}, {})
+    outcome = collected(
+        retinue_server, folder, CollectPlan(wanted, limits, 4, "wait"), RetryPolicy(quota="wait"), slept
+    )
+    assert outcome == CollectResult({}, {})
     assert not collection.replayed(folder).waiting(wanted)
     assert 42 == collection.replayed(folder).pages
 
@@ -389,21 +393,21 @@ def test_a_refused_name_does_not_stop_the_others(tmp_path: Path) -> None:
             async def log_in(self, *, anew: bool = False) -> None:
                 """Log in without asking a server."""
 
-            async def raw_user_info(self, username: str) -> Info:
+            async def raw_user_info(self, username: str) -> RawUserInfo:
                 if username == "odd":
                     raise refused  # noqa: B023 - it runs in this round
-                return Info(Profile(), 1, "", enveloped({}).body)
+                return RawUserInfo(UserInfo(), 1, "", enveloped({}).body)
 
         folder = tmp_path / code
         progress = collection.opened(folder, "x", 1)
-        wanted = [Place(name, "info") for name in ("odd", "fine")]
+        wanted = [Item(name, "info") for name in ("odd", "fine")]
 
-        async def run() -> Outcome:
-            outside = Outside()
+        async def run() -> CollectResult:
+            outside = Runtime()
             with closing(journal.Journal(folder / "pages.jsonl")) as writing:  # noqa: B023 - the same
                 async with Picky("k", "s", outside=outside) as client:
                     collector = Collector(client, writing, progress, outside)  # noqa: B023 - the same
-                    return await collector.run(Plan(wanted, {"lists": 9, "info": 9}, 1))  # noqa: B023 - the same
+                    return await collector.run(CollectPlan(wanted, {"lists": 9, "info": 9}, 1))  # noqa: B023 - the same
 
         if expected:
             assert list(asyncio.run(run()).failed) == [wanted[0]]

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retinue.client import Client, ListCount, Policy
+from retinue.client import Client, ListCount, RetryPolicy
 from retinue.collect import collection
-from retinue.collect.collector import Plan
-from retinue.collect.progress import Place
+from retinue.collect.collector import CollectPlan
+from retinue.collect.progress import Item
 from retinue.faults import Faults
 from retinue.local import LocalServer
 from support.collecting import asked, changed_manifest, collected, tables, verified
 from support.scripted_service import Said, enveloped, page, scripted
 
 Answering = Callable[[str, dict[str, Any]], Said]
-LIMITED = Policy(attempts=2, first_wait_seconds=0, longest_wait_seconds=0)
+LIMITED = RetryPolicy(attempts=2, first_wait_seconds=0, longest_wait_seconds=0)
 
 
 def listing(rows: dict[str, int], counts: dict[str, int], asked_for: Counter[str] | None = None) -> Answering:
@@ -115,9 +115,9 @@ def test_lists_at_a_likely_cap_are_recognized(rows: int, count: int | None) -> N
 def test_counts_stay_within_the_calls_for_user_info(tmp_path: Path, calls: int, at_once: int) -> None:
     """A quarter is kept for likely caps; lists are read to their end whether their counts are known or not."""
     names, asked_for = [f"a{number}" for number in range(12)], Counter[str]()
-    wanted = [Place(name, "following") for name in names]
+    wanted = [Item(name, "following") for name in names]
     with scripted(listing(dict.fromkeys(names, 2), dict.fromkeys(names, 2), asked_for)) as url:
-        outcome = collected(url, tmp_path / "found", Plan(wanted, {"lists": 100, "info": calls}, at_once))
+        outcome = collected(url, tmp_path / "found", CollectPlan(wanted, {"lists": 100, "info": calls}, at_once))
     spent = sum(number for what, number in asked_for.items() if what.startswith("info"))
     assert (spent, outcome.failed, outcome.resets_at, outcome.stopped) == (calls - calls // 4, {}, {}, "")
     assert not collection.replayed(tmp_path / "found").waiting(wanted)
@@ -128,7 +128,7 @@ def test_the_last_calls_for_user_info_go_to_likely_caps(tmp_path: Path) -> None:
     names, asked_for = ["a", "b", "c", "d", "e", "capped"], Counter[str]()
     rows = dict.fromkeys(names, 2) | {"capped": 4_000}
     with scripted(listing(rows, dict.fromkeys(names, 4_100), asked_for)) as url:
-        plan = Plan([Place(name, "following") for name in names], {"lists": 100, "info": 4}, 1)
+        plan = CollectPlan([Item(name, "following") for name in names], {"lists": 100, "info": 4}, 1)
         collected(url, tmp_path / "found", plan)
     assert [what for what in asked_for if what.startswith("info")] == ["info a", "info b", "info c", "info capped"]
 
@@ -236,7 +236,7 @@ def test_counting_stops_after_a_refusal_or_several_failures(
         return said if "/info/" in path and body["username"] in failing else usual
 
     with scripted(answer) as url:
-        plan = Plan([Place(name, "following") for name in names], {"lists": 100, "info": 1_000}, 1)
+        plan = CollectPlan([Item(name, "following") for name in names], {"lists": 100, "info": 1_000}, 1)
         outcome = collected(url, tmp_path / "found", plan)
     assert (outcome.failed, outcome.stopped) == ({}, "")
     assert "".join(sorted(what[-1] for what in asked_for if what.startswith("info"))) == asked_of
@@ -252,7 +252,7 @@ def test_one_foreign_response_ends_no_collection(tmp_path: Path) -> None:
         return next(hiccups, None) or good(path, body) if is_middle else good(path, body)
 
     with scripted(answer) as url:
-        plan = Plan([Place(name, "following") for name in "abc"], {"lists": 100, "info": 100}, 1)
+        plan = CollectPlan([Item(name, "following") for name in "abc"], {"lists": 100, "info": 100}, 1)
         outcome = collected(url, tmp_path / "found", plan)
     assert (outcome.failed, outcome.stopped) == ({}, "")
     assert collection.replayed(tmp_path / "found").rows == 254

@@ -23,15 +23,15 @@ from retinue.client import (
     AccountUnavailable,
     AsyncClient,
     Client,
+    DailyQuotaExceeded,
     GaveUp,
-    Policy,
-    QuotaSpent,
     Refused,
+    RetryPolicy,
     addresses,
 )
 from retinue.collect import collection, journal
-from retinue.collect.collector import Plan
-from retinue.collect.progress import Place, Pool
+from retinue.collect.collector import CollectPlan
+from retinue.collect.progress import Item, Pool
 from retinue.errors import InputError
 from running import create_client, retinue, running_server
 from support.collecting import SHORT, arguments_of, asked, collected, tables
@@ -42,9 +42,9 @@ MANY: dict[Pool, int] = {"lists": 1_000, "info": 1_000}
 ALL_FORMATS = ("parquet", "csv", "jsonl", "graphml")
 
 
-def places(count: int) -> list[Place]:
+def places(count: int) -> list[Item]:
     """The following of so many accounts."""
-    return [Place(f"a{number}", "following") for number in range(count)]
+    return [Item(f"a{number}", "following") for number in range(count)]
 
 
 # --- a service that is not there -----------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ def test_collecting_without_a_token_creates_nothing(tmp_path: Path) -> None:
 
     with scripted(lambda _path, _body: page([]), no_token) as url:
         with pytest.raises(GaveUp, match="asked 3 times; at last: status 503"):
-            collected(url, tmp_path / "found", Plan(places(8), MANY, 8))
+            collected(url, tmp_path / "found", CollectPlan(places(8), MANY, 8))
     assert asked_for["token"] == 3
 
 
@@ -74,7 +74,7 @@ def test_an_unreachable_service_ends_the_collection(tmp_path: Path) -> None:
         return Said(b"", 502) if gone else page([{"username": "b"}])
 
     with scripted(answer, lambda: Said(b"", 502) if gone else TOKEN) as url:
-        outcome = collected(url, tmp_path / "found", Plan(places(500), MANY, 1))
+        outcome = collected(url, tmp_path / "found", CollectPlan(places(500), MANY, 1))
     assert "asked 3 times" in outcome.stopped
     assert [place.name for place in outcome.failed] == ["a3"]
     assert collection.replayed(tmp_path / "found").pages == 3
@@ -83,7 +83,7 @@ def test_an_unreachable_service_ends_the_collection(tmp_path: Path) -> None:
 def test_an_unavailable_account_does_not_end_the_collection(tmp_path: Path) -> None:
     """While there are tokens, it is that account; the others are read."""
     with scripted(lambda _path, body: Said(b"", 502) if body["username"] in ("a0", "a1", "a2") else page([])) as url:
-        outcome = collected(url, tmp_path / "found", Plan(places(6), MANY, 1))
+        outcome = collected(url, tmp_path / "found", CollectPlan(places(6), MANY, 1))
     assert ("", 3) == (outcome.stopped, len(outcome.failed))
     assert collection.replayed(tmp_path / "found").pages == 3
 
@@ -160,11 +160,11 @@ class Loop(asyncio.SelectorEventLoop):
         if instant == "closed":
             signal.raise_signal(number)
 
-class Policy(asyncio.DefaultEventLoopPolicy):
+class RetryPolicy(asyncio.DefaultEventLoopPolicy):
     def new_event_loop(self):
         return Loop()
 
-asyncio.set_event_loop_policy(Policy())
+asyncio.set_event_loop_policy(RetryPolicy())
 try:
     with ending_in_order():
         run(lambda: asyncio.sleep(0.1))
@@ -212,7 +212,7 @@ def test_pending_calls_are_not_counted_as_spent(tmp_path: Path) -> None:
         return page([]) if is_there else enveloped({}, "invalid_params", "cannot find the user", 400)
 
     with scripted(answer) as url:
-        outcome = collected(url, tmp_path / "found", Plan(places(60), {"lists": 5, "info": 1}, 16))
+        outcome = collected(url, tmp_path / "found", CollectPlan(places(60), {"lists": 5, "info": 1}, 16))
     assert collection.replayed(tmp_path / "found").pages == 5
     assert list(outcome.resets_at) == ["lists"]
 
@@ -268,11 +268,11 @@ def test_tables_can_be_read_with_any_names(
     folder = tmp_path_factory.mktemp("names")
     rows = [{"username": username, "display_name": display_name} for username, display_name in names]
     progress = collection.opened(folder, "x", 1)
-    read = journal.PageRead("anna", "following", 0, None, 5, "", "", page(rows).body.decode())
+    read = journal.PageRecord("anna", "following", 0, None, 5, "", "", page(rows).body.decode())
     with closing(journal.Journal(folder / "pages.jsonl")) as writing:
         writing.add(read)
     progress.take(read)
-    collection.write(folder, ALL_FORMATS, [Place("anna", "following")], 9, lambda _: None)
+    collection.write(folder, ALL_FORMATS, [Item("anna", "following")], 9, lambda _: None)
 
     assert [(len(names),)] == tables(folder, "SELECT count(*) FROM {}rows.parquet'")
     accounts = {name for (name,) in tables(folder, "SELECT username FROM {}accounts.parquet'")}
@@ -310,7 +310,7 @@ ODD_BODIES = {
 def test_malformed_responses_are_retried(tmp_path: Path, body: bytes, status: int) -> None:
     """No account is given up for a malformed response, and the others are collected."""
     with scripted(lambda _path, sent: Said(body, status) if sent["username"] == "a0" else page([])) as url:
-        outcome = collected(url, tmp_path / "found", Plan(places(2), MANY, 1))
+        outcome = collected(url, tmp_path / "found", CollectPlan(places(2), MANY, 1))
     assert [place.name for place in outcome.failed] == ["a0"]
     assert collection.replayed(tmp_path / "found").waiting(places(2)) == places(1)
 
@@ -375,7 +375,7 @@ def test_a_response_that_never_begins_times_out(said: bytes) -> None:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        policy = Policy(attempts=1)
+        policy = RetryPolicy(attempts=1)
         with Client("k", "s", url, policy=policy, timeout_seconds=1) as client, pytest.raises(GaveUp):
             client.user_info("anna")
     thread.join(10)
@@ -388,7 +388,7 @@ def test_a_quota_without_reset_time_resets_at_midnight(header: str) -> None:
         enveloped({}, "daily_quota_limit_exceeded", "spent", 429).body, 429, (("RateLimit-Reset", header),)
     )  # fmt: skip
     with scripted(lambda _path, _body: spent) as url, Client("k", "s", url) as client:
-        with pytest.raises(QuotaSpent) as caught:
+        with pytest.raises(DailyQuotaExceeded) as caught:
             client.user_info("anna")
     assert caught.value.resets_at % 86_400 == 0
 
@@ -419,7 +419,7 @@ def test_graph_formats_keep_the_order_of_lists(tmp_path_factory: pytest.TempPath
         for owner, direction, people, is_later in lists:
             data = {"cursor": 1, "has_more": False, f"user_{direction}": [{"username": name} for name in people]}
             body = enveloped(data).body.decode()
-            writing.add(journal.PageRead(owner, direction, 0, None, 1_000 + is_later, "", "", body))
+            writing.add(journal.PageRecord(owner, direction, 0, None, 1_000 + is_later, "", "", body))
     collection.write(folder, ["parquet"], [], 2_000, lambda _: None)
 
     for owner, direction, people, _ in lists:
@@ -510,7 +510,7 @@ def test_errors_can_be_sent_to_other_processes() -> None:
     for error in (
         Refused(403, "scope_not_authorized", "no", "log"),
         AccountUnavailable("private", 403, "c", "m", "log"),
-        QuotaSpent(86_400, 429, "c", "m", "log"),
+        DailyQuotaExceeded(86_400, 429, "c", "m", "log"),
         GaveUp("asked 3 times"),
     ):
         error.cursor = 5
@@ -546,10 +546,10 @@ def test_verify_recognizes_an_unfinished_collection(tmp_path: Path) -> None:
     """Before its tables were written, and when it went on since."""
     folder = tmp_path / "found"
     with scripted(odd) as url:
-        collected(url, folder, Plan([Place("anna", "following")], MANY, 1))
+        collected(url, folder, CollectPlan([Item("anna", "following")], MANY, 1))
         assert "no tables were written yet" in retinue("collect", "verify", str(folder))
         assert asked(url, folder, ["anna"]).returncode == 0
-        collected(url, folder, Plan([Place("ben", "following")], MANY, 1))
+        collected(url, folder, CollectPlan([Item("ben", "following")], MANY, 1))
     assert "2 answers came after the tables were written" in retinue("collect", "verify", str(folder))
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import running
 from retinue.intercept.authority import make_authority
 from retinue.intercept.confinement import confinements, unprivileged
-from retinue.intercept.environment import Way
+from retinue.intercept.environment import Route
 from retinue.local import LocalServer
 from support.intercepted import DENIED, WITHOUT_CONFINEMENT, WITHOUT_LANDLOCK, installed, needs_landlock, run
 from support.waiting import waiting_for
@@ -230,7 +230,7 @@ def test_ports_of_services_stay_closed(first: int, last: int) -> None:
 def test_the_announcement_says_what_landlock_does_not_block(tmp_path: Path) -> None:
     """The range of ports, and what it does not look at."""
     authority = make_authority(tmp_path, trust_others=False)
-    (_, landlock) = confinements(Way(40_001, 40_002, authority, tmp_path, others=False), tmp_path)
+    (_, landlock) = confinements(Route(40_001, 40_002, authority, tmp_path, others=False), tmp_path)
     first, last = landlock.plan.ports[-1]
 
     assert f"except ports {first} to {last}; UDP, Multipath TCP and TCP Fast Open are not" in landlock.announcement

@@ -19,7 +19,7 @@ from retinue.faults import (
     PROFILES,
     SHARED_BYTES,
     Failure,
-    Fates,
+    FaultInjector,
     Faults,
     SharedFaults,
     parsed,
@@ -108,9 +108,9 @@ def test_faults_are_off_by_default() -> None:
     shared = SharedFaults(memoryview(bytearray(SHARED_BYTES)))
 
     assert DOCUMENTED == Faults() == parsed("") == parsed("documented") == shared.standing.faults
-    assert None is Fates(shared).next()
+    assert None is FaultInjector(shared).next()
     shared.put(Faults(seed=7))
-    assert None is Fates(shared).next()
+    assert None is FaultInjector(shared).next()
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -210,7 +210,11 @@ def test_half_written_faults_are_not_seen(before: Faults, after: Faults, place: 
 def test_the_same_seed_draws_the_same(faults: Faults) -> None:
     """Every process draws the same faults, and setting the faults restarts the draw."""
     memory = memoryview(bytearray(SHARED_BYTES))
-    shared, fates, others = SharedFaults(memory), Fates(SharedFaults(memory)), Fates(SharedFaults(memory))
+    shared, fates, others = (
+        SharedFaults(memory),
+        FaultInjector(SharedFaults(memory)),
+        FaultInjector(SharedFaults(memory)),
+    )
     shared.put(faults)
 
     drawn = [fates.next() for _ in range(20)]
@@ -224,7 +228,7 @@ def test_faults_occur_in_their_share_of_requests(seed: int) -> None:
     """Of many calls each failure strikes about its share, whatever else is switched on."""
     shared = SharedFaults(memoryview(bytearray(SHARED_BYTES)))
     shared.put(profile("hostile", seed=seed))
-    fates = Fates(shared)
+    fates = FaultInjector(shared)
     drawn = [fate for fate in (fates.next() for _ in range(2000)) if fate is not None]
 
     for failure in Failure:

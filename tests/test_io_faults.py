@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from retinue.access.management import ManagementToken, management_token
-from retinue.collect.journal import Begun, Journal, records
+from retinue.collect.journal import Journal, StartRecord, records
 from retinue.errors import InputError, StoreError, StoreUnavailable
 from retinue.model import Meter, Pool, Quota
 from retinue.store.ledger import FileLedger
@@ -187,7 +187,7 @@ def journal_written(folder: Path) -> int:
     taken = 0
     with suppress(OSError), closing(Journal(folder / "journal")) as journal:
         for number in range(5):
-            journal.add(Begun("server", number))
+            journal.add(StartRecord("server", number))
             taken += 1
     return taken
 
@@ -195,8 +195,8 @@ def journal_written(folder: Path) -> int:
 def journal_has(folder: Path, taken: int) -> None:
     """All that was taken is there, and at most one line more; opened again, it goes on."""
     with closing(Journal(folder / "journal")) as journal:
-        journal.add(Begun("server", 99))
-    *lines, last = [record.at for record in records(folder / "journal") if isinstance(record, Begun)]
+        journal.add(StartRecord("server", 99))
+    *lines, last = [record.at for record in records(folder / "journal") if isinstance(record, StartRecord)]
     assert lines in (list(range(taken)), list(range(taken + 1)))
     assert 99 == last
 

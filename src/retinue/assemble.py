@@ -21,7 +21,7 @@ from retinue.access.quotas import Quotas
 from retinue.audit.record import Auditor
 from retinue.clock import Clock
 from retinue.errors import InputError
-from retinue.faults import Fates, SharedFaults
+from retinue.faults import FaultInjector, SharedFaults
 from retinue.following import Following
 from retinue.model import Row, Shown_co
 from retinue.store.base import AccessStore, GraphReader, HotGraph
@@ -49,7 +49,7 @@ from retinue.store.sqlite.migration import Migrated, migrate
 from retinue.store.sqlite.whole import WholeSqliteGraph
 from retinue.store.sqlite.writer import SqliteGraphWriter
 from retinue.web.asgi import Application, LogIds
-from retinue.web.faults import FaultyApplication, Ground
+from retinue.web.faults import FaultDependencies, FaultyApplication
 from retinue.web.hot import Hot
 from retinue.web.oauth import Gate, Pause
 from retinue.web.peers import NO_PROXIES, Peers
@@ -311,13 +311,13 @@ def faulty_application(
     graph: GraphReader[bytes], public: Public, faults: SharedFaults, pause: Pause = asyncio.sleep
 ) -> FaultyApplication:
     """What the public listener serves in a sandbox: the same behind faults, and nothing past them."""
-    ground = Ground(
+    ground = FaultDependencies(
         public_application(graph, public, at_once=False),
         Following(graph, public.clock),
         public.access.credentials,
         public.clock,
     )
-    return FaultyApplication(ground, Fates(faults), pause)
+    return FaultyApplication(ground, FaultInjector(faults), pause)
 
 
 def hot_way(graph: HotGraph, public: Public) -> Hot:

@@ -166,7 +166,7 @@ SHARED_BYTES = 4096
 _CHECKSUM_BYTES = 4
 
 
-class Standing(Struct, frozen=True):
+class ActiveFaults(Struct, frozen=True):
     """The faults that hold now; each setting of them has its own `revision`, from 1."""
 
     revision: int = 0
@@ -182,23 +182,23 @@ class SharedFaults:
     def __init__(self, memory: memoryview) -> None:
         self._memory = memory
         self._seen = b""
-        self._standing = Standing()
+        self._standing = ActiveFaults()
 
     @property
-    def standing(self) -> Standing:
+    def standing(self) -> ActiveFaults:
         """What holds now."""
         found = bytes(self._memory)
         if found != self._seen:
             checksum, document = found[:_CHECKSUM_BYTES], found[_CHECKSUM_BYTES:]
             if checksum == _checksum(document):
-                self._seen, self._standing = found, msgspec.json.decode(document, type=Standing)
+                self._seen, self._standing = found, msgspec.json.decode(document, type=ActiveFaults)
         return self._standing
 
     def put(self, faults: Faults) -> None:
         """Let these hold from now on; what is drawn begins anew with their seed. Raises `InputError`."""
         if not isinstance(faults, Faults):
             raise InputError(f"faults: expected Faults, such as profile('hostile') gives, not {faults!r}")
-        document = msgspec.json.encode(Standing(self.standing.revision + 1, faults))
+        document = msgspec.json.encode(ActiveFaults(self.standing.revision + 1, faults))
         document = document.ljust(SHARED_BYTES - _CHECKSUM_BYTES)
         self._memory[:] = _checksum(document) + document
 
@@ -212,7 +212,7 @@ def _checksum(document: bytes) -> bytes:
 _LEAST_FULL, _MOST_FULL = 0.57, 0.93  # of the pages in the real answers that a user published
 
 
-class Fate(Struct, frozen=True):
+class InjectedFaults(Struct, frozen=True):
     """What is drawn for one call. `fullness` is the part of `max_count` that a page may have."""
 
     faults: Faults
@@ -222,16 +222,16 @@ class Fate(Struct, frozen=True):
     is_stuck: bool
 
 
-class Fates:
+class FaultInjector:
     """Draws for one call after the other, the same with the same seed, from the moment the faults are set."""
 
     def __init__(self, shared: SharedFaults) -> None:
         self._shared = shared
-        self._standing = Standing(-1)
+        self._standing = ActiveFaults(-1)
         self._is_any = False
         self._random = Random()  # noqa: S311 - faults are to be repeated, not to be unforeseeable
 
-    def next(self) -> Fate | None:
+    def next(self) -> InjectedFaults | None:
         """What is to happen to the next call; None where nothing is to go wrong."""
         standing = self._shared.standing
         if standing is not self._standing:
@@ -240,10 +240,10 @@ class Fates:
         return _drawn(standing.faults, self._random) if self._is_any else None
 
 
-def _drawn(faults: Faults, random: Random) -> Fate:
+def _drawn(faults: Faults, random: Random) -> InjectedFaults:
     # Always as many numbers, whatever is switched on: then a call's number in the row alone decides.
     failing, shortening, fullness, straying = (random.random() for _ in range(4))
-    return Fate(
+    return InjectedFaults(
         faults,
         _failure_at(faults, failing),
         _LEAST_FULL + (_MOST_FULL - _LEAST_FULL) * fullness if shortening < faults.short_pages else 1.0,

@@ -16,11 +16,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import walk
-from retinue.client import AsyncClient, Outside, Policy
+from retinue.client import AsyncClient, RetryPolicy, Runtime
 from retinue.collect import collection
-from retinue.collect.collector import Collector, Outcome, Plan
+from retinue.collect.collector import Collector, CollectPlan, CollectResult
 from retinue.collect.journal import Journal, ListName
-from retinue.collect.progress import Place, Progress
+from retinue.collect.progress import Item, Progress
 from retinue.local import LocalServer, local_server
 from running import Failed, fresh_token, retinue, running_server
 
@@ -47,8 +47,8 @@ def _run(data: Path, folder: Path) -> int:
     expected = {"following": walk.expected_lists(data), "followers": walk.expected_followers(data)}
     everybody = sorted(walk.display_names(data))
     with _original(data, folder / "original") as server:
-        owners = [Place(name, "following") for name in expected["following"]]
-        both = [Place(name, direction) for name in everybody for direction in _DIRECTIONS]
+        owners = [Item(name, "following") for name in expected["following"]]
+        both = [Item(name, direction) for name in everybody for direction in _DIRECTIONS]
         faults = _collect(server, folder / "owners", owners, 300, expected)
         faults += _collect(server, folder / "all", both, 10_000, expected)
     for fault in faults[: walk.SHOWN_DIFFERENCES]:
@@ -65,7 +65,7 @@ def _original(data: Path, folder: Path) -> Iterator[LocalServer]:
 
 
 def _collect(
-    server: LocalServer, folder: Path, wanted: Sequence[Place], calls: int, expected: dict[str, walk.Lists]
+    server: LocalServer, folder: Path, wanted: Sequence[Item], calls: int, expected: dict[str, walk.Lists]
 ) -> list[str]:
     """Collect these lists with so many calls a day; what is different in the mirror."""
     server.limit(list_calls=calls)
@@ -81,7 +81,7 @@ def _collect(
     return faults + _compare(folder, {place.list for place in wanted}, expected)
 
 
-def _collected(server: LocalServer, folder: Path, wanted: Sequence[Place], days: list[float]) -> Progress:
+def _collected(server: LocalServer, folder: Path, wanted: Sequence[Item], days: list[float]) -> Progress:
     async def sleep(seconds: float) -> None:
         until = server.clock.now() + int(seconds) + 1
         await asyncio.sleep(0.2)  # others notice as well
@@ -89,16 +89,16 @@ def _collected(server: LocalServer, folder: Path, wanted: Sequence[Place], days:
             server.clock.advance(until - server.clock.now())
             days.append(seconds)
 
-    outside = Outside(clock=server.clock, sleep=sleep)
+    outside = Runtime(clock=server.clock, sleep=sleep)
 
-    async def run(progress: Progress) -> Outcome:
-        policy = Policy(quota="wait")
+    async def run(progress: Progress) -> CollectResult:
+        policy = RetryPolicy(quota="wait")
         with closing(Journal(folder / collection.PAGES)) as journal:
             async with AsyncClient(
                 server.client_key, server.client_secret, server.url, policy=policy, outside=outside
             ) as client:
                 collector = Collector(client, journal, progress, outside)
-                return await collector.run(Plan(wanted, {"lists": sys.maxsize, "info": 0}, AT_ONCE, "wait"))
+                return await collector.run(CollectPlan(wanted, {"lists": sys.maxsize, "info": 0}, AT_ONCE, "wait"))
 
     progress = collection.opened(folder, server.url, server.clock.now())
     outcome = asyncio.run(run(progress))

@@ -30,11 +30,11 @@ from researchtikpy import get_following
 from researchtikpy.get_access_token import get_access_token
 from tiktok_research_api import QueryUserFollowingRequest, TikTokResearchAPI
 
-from retinue.client import AsyncClient, ClientError, Outside
+from retinue.client import AsyncClient, ClientError, Runtime
 from retinue.collect import collection
-from retinue.collect.collector import Collector, Plan
-from retinue.collect.journal import Journal, PageRead, records
-from retinue.collect.progress import Place
+from retinue.collect.collector import Collector, CollectPlan
+from retinue.collect.journal import Journal, PageRecord, records
+from retinue.collect.progress import Item
 from retinue.faults import profile
 from retinue.local import LocalServer, local_server
 
@@ -71,14 +71,14 @@ def misbehaving(folder: Path, name: str, seed: int) -> Iterator[LocalServer]:
         yield server
 
 
-def outside(server: LocalServer, seed: int) -> Outside:
+def outside(server: LocalServer, seed: int) -> Runtime:
     """The server's time, which passes where the client sleeps."""
 
     async def sleep(seconds: float) -> None:
         server.clock.advance(int(seconds) + 1)
         await asyncio.sleep(0)
 
-    return Outside(server.clock, random.Random(seed).random, sleep)
+    return Runtime(server.clock, random.Random(seed).random, sleep)
 
 
 def by_collector(folder: Path, name: str, seed: int) -> Lists:
@@ -90,7 +90,7 @@ def by_collector(folder: Path, name: str, seed: int) -> Lists:
             break
     found: Lists = {owner: [] for owner in TRUTH}
     for record in records(folder / "collection" / collection.PAGES):
-        if isinstance(record, PageRead):
+        if isinstance(record, PageRecord):
             known = found[record.name]
             assert isinstance(known, list)
             known += [person.username for person in record.rows()]
@@ -98,7 +98,7 @@ def by_collector(folder: Path, name: str, seed: int) -> Lists:
 
 
 def _collect(folder: Path, name: str, seed: int, instant: float | None) -> None:
-    wanted = [Place(owner, "following") for owner in TRUTH]
+    wanted = [Item(owner, "following") for owner in TRUTH]
     with misbehaving(folder / "server", name, seed) as server:
         if instant is not None:
             threading.Timer(instant, os.kill, (os.getpid(), signal.SIGKILL)).start()
@@ -111,7 +111,7 @@ def _collect(folder: Path, name: str, seed: int, instant: float | None) -> None:
                 key, secret = server.client_key, server.client_secret
                 async with AsyncClient(key, secret, server.url, outside=around) as client:
                     outcome = await Collector(client, journal, progress, around).run(
-                        Plan(wanted, {"lists": 20_000, "info": 0})
+                        CollectPlan(wanted, {"lists": 20_000, "info": 0})
                     )
             if outcome.failed:
                 raise RuntimeError(outcome.failed)

@@ -10,12 +10,12 @@ from typing import Any
 
 import duckdb
 
-from retinue.client import AsyncClient, Outside, Policy
+from retinue.client import AsyncClient, RetryPolicy, Runtime
 from retinue.collect import collection, journal
-from retinue.collect.collector import Collector, Outcome, Plan
+from retinue.collect.collector import Collector, CollectPlan, CollectResult
 from support.commands import retinue
 
-SHORT = Policy(attempts=3, first_wait_seconds=0, longest_wait_seconds=0)
+SHORT = RetryPolicy(attempts=3, first_wait_seconds=0, longest_wait_seconds=0)
 
 
 def asked(url: str, folder: Path, names: list[str], *more: str) -> subprocess.CompletedProcess[str]:
@@ -31,15 +31,15 @@ def arguments_of(url: str, folder: Path, names: list[str], *more: str) -> list[s
     return ["collect", "--usernames", str(file), "-o", str(folder), *access, *more]
 
 
-def collected(url: str, folder: Path, plan: Plan) -> Outcome:
+def collected(url: str, folder: Path, plan: CollectPlan) -> CollectResult:
     """Collect in this process, without patience."""
     folder.mkdir(exist_ok=True)
 
-    async def run() -> Outcome:
+    async def run() -> CollectResult:
         progress = collection.opened(folder, url, 1)
         with closing(journal.Journal(folder / "pages.jsonl")) as writing:
             async with AsyncClient("k", "s", url, policy=SHORT) as client:
-                return await Collector(client, writing, progress, Outside()).run(plan)
+                return await Collector(client, writing, progress, Runtime()).run(plan)
 
     return asyncio.run(run())
 

@@ -19,7 +19,7 @@ from retinue.access.management import ManagementToken
 from retinue.audit.hash_chain import BEGINNING
 from retinue.audit.verify import Line, follow, verify
 from retinue.client import responses
-from retinue.client.responses import Answer, Fault
+from retinue.client.responses import BadResponse, HttpResponse
 from retinue.collect import journal
 from retinue.collect.collection import manifest_of
 from retinue.collect.progress import Progress
@@ -258,12 +258,12 @@ def ledger(data: bytes) -> None:
 def answer(data: bytes) -> None:
     """An answer of a service: its first byte is the status, what follows is the body."""
     statuses = (200, 400, 401, 407, 429, 500, 503, 301, 204)
-    found = Answer(statuses[data[0] % len(statuses)] if data else 200, data[1:], {"x-tt-logid": "é"}, "http://x/")
+    found = HttpResponse(statuses[data[0] % len(statuses)] if data else 200, data[1:], {"x-tt-logid": "é"}, "http://x/")
     for direction in ("following", "followers"):
         page = responses.page(found, direction, None, _NOW)
-        assert isinstance(page, Fault) or all(isinstance(row.username, str) for row in page.rows)
+        assert isinstance(page, BadResponse) or all(isinstance(row.username, str) for row in page.rows)
     for fault in (responses.info(found, _NOW), responses.token(found)):
-        if isinstance(fault, Fault):
+        if isinstance(fault, BadResponse):
             responses.reason_of(fault.message)
             fault.message.encode()
 

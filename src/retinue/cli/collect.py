@@ -17,10 +17,10 @@ from retinue.cli.signals import ending_in_order, run
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from retinue.client.clients import Options
+    from retinue.client.clients import ClientOptions
     from retinue.collect.collection import Manifest
-    from retinue.collect.collector import Outcome, Plan, Watching
-    from retinue.collect.progress import Place, Pool, Progress
+    from retinue.collect.collector import CollectPlan, CollectResult, Observer
+    from retinue.collect.progress import Item, Pool, Progress
 
 INCOMPLETE = 1
 MAYBE_CAPPED = 3
@@ -70,7 +70,7 @@ def collect(
     """
     if context.invoked_subcommand is not None:
         return
-    from retinue.collect.collector import Plan
+    from retinue.collect.collector import CollectPlan
     from retinue.errors import InputError
 
     if usernames is None or folder is None:
@@ -88,7 +88,7 @@ def collect(
     found = collect_names.read(usernames)
     wanted = _places(found.usernames, chosen)
     calls: dict[Pool, int] = {"lists": calls_per_day, "info": info_calls_per_day}
-    plan = Plan(wanted, calls, at_once, "wait" if wait else "stop")
+    plan = CollectPlan(wanted, calls, at_once, "wait" if wait else "stop")
     _collect(plan, folder, _Wish(formats, into, found.rejected, spreadsheet_safe), (server, client_key, client_secret))
 
 
@@ -126,10 +126,10 @@ def diff(
 
     Compared are lists that are complete in both. An account that was renamed looks like two.
     """
-    from retinue.collect.diff import Change, changes, comparable
+    from retinue.collect.diff import FollowChange, changes, comparable
 
     compared = comparable(old, new)
-    encode = csv_encoder(*Change._fields, spreadsheet_safe=spreadsheet_safe)
+    encode = csv_encoder(*FollowChange._fields, spreadsheet_safe=spreadsheet_safe)
     followed = changes(old, new, compared.lists)
     print_exactly(encode(()))
     while rows := list(islice(followed, _ROWS_AT_ONCE)):
@@ -149,7 +149,7 @@ class _Wish:
     spreadsheet_safe: bool
 
 
-def _collect(plan: "Plan", folder: Path, wish: _Wish, access: tuple[str, str, str]) -> None:
+def _collect(plan: "CollectPlan", folder: Path, wish: _Wish, access: tuple[str, str, str]) -> None:
     """Collect, write, report, and make the mirror when everything is there."""
     from retinue.clock import SystemClock
     from retinue.collect import collection
@@ -187,7 +187,7 @@ def _going_on() -> "Iterator[None]":
         raise
 
 
-def _as_spelled(plan: "Plan", progress: "Progress") -> "Plan":
+def _as_spelled(plan: "CollectPlan", progress: "Progress") -> "CollectPlan":
     """A plan with names as the collection has them: in another spelling they would be collected twice."""
     from msgspec.structs import replace
 
@@ -199,7 +199,9 @@ def _as_spelled(plan: "Plan", progress: "Progress") -> "Plan":
     )
 
 
-def _timed(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, str, str]) -> "tuple[Outcome, str]":
+def _timed(
+    plan: "CollectPlan", folder: Path, progress: "Progress", access: tuple[str, str, str]
+) -> "tuple[CollectResult, str]":
     """Collect; how that ended, and at which pace, in a sentence."""
     from retinue.clock import SystemClock
 
@@ -210,20 +212,20 @@ def _timed(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, 
     return outcome, f"read {pages:,} pages in {seconds:,.1f} s ({pages / seconds:,.0f} a second)" if pages else ""
 
 
-def _run(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, str, str]) -> "Outcome":
+def _run(plan: "CollectPlan", folder: Path, progress: "Progress", access: tuple[str, str, str]) -> "CollectResult":
     """Collect, with a live view."""
     from retinue.cli.collect_view import view
-    from retinue.client import AsyncClient, Outside, Policy
+    from retinue.client import AsyncClient, RetryPolicy, Runtime
     from retinue.collect.collection import PAGES
     from retinue.collect.collector import Collector
     from retinue.collect.journal import Journal
 
     server, key, secret = access
-    outside = Outside()
+    outside = Runtime()
 
-    async def collect(watching: "Watching") -> "Outcome":
-        policy = Policy(quota="wait" if plan.quota == "wait" else "raise")
-        options: Options = {"policy": policy, "connections": plan.at_once, "on_wait": watching.waits}
+    async def collect(watching: "Observer") -> "CollectResult":
+        policy = RetryPolicy(quota="wait" if plan.quota == "wait" else "raise")
+        options: ClientOptions = {"policy": policy, "connections": plan.at_once, "on_wait": watching.waits}
         async with AsyncClient(key, secret, server, **options) as client:
             with closing(Journal(folder / PAGES)) as journal:
                 return await Collector(client, journal, progress, outside, watching).run(plan)
@@ -232,7 +234,7 @@ def _run(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, st
         return run(lambda: collect(watching))
 
 
-def _write(folder: Path, wish: _Wish, wanted: "Sequence[Place]") -> "Manifest":
+def _write(folder: Path, wish: _Wish, wanted: "Sequence[Item]") -> "Manifest":
     """The tables and the manifest."""
     from retinue.cli.progress import bar
     from retinue.clock import SystemClock
@@ -245,7 +247,7 @@ def _write(folder: Path, wish: _Wish, wanted: "Sequence[Place]") -> "Manifest":
         )
 
 
-def _report(manifest: "Manifest", outcome: "Outcome", pace: str) -> None:
+def _report(manifest: "Manifest", outcome: "CollectResult", pace: str) -> None:
     """What the folder has by now, and what went wrong in this run."""
     from datetime import UTC, datetime
 
@@ -300,9 +302,9 @@ def _chosen(name: str, text: str, known: tuple[str, ...]) -> list[str]:
     return found
 
 
-def _places(names: list[str], lists: list[str]) -> "list[Place]":
-    from retinue.collect.progress import Place
+def _places(names: list[str], lists: list[str]) -> "list[Item]":
+    from retinue.collect.progress import Item
 
     # User info comes last: its quota is the smaller one, and lists need not wait for it.
     kinds = [kind for kind in LISTS if kind in lists]
-    return [Place(name, kind) for kind in kinds for name in names]  # type: ignore[arg-type]  # they were checked
+    return [Item(name, kind) for kind in kinds for name in names]  # type: ignore[arg-type]  # they were checked

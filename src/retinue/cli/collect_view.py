@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from retinue.cli.terminal import Bar, Bars
     from retinue.clock import Clock
-    from retinue.collect.collector import Plan, Watching
+    from retinue.collect.collector import CollectPlan, Observer
     from retinue.collect.progress import Progress
 
 _SHOWN_EVERY_SECONDS = 0.2
@@ -20,7 +20,7 @@ _TOLD_EVERY_SECONDS = 60  # where there is no bar
 
 
 @contextmanager
-def view(plan: "Plan", progress: "Progress", clock: "Clock") -> "Iterator[Watching]":
+def view(plan: "CollectPlan", progress: "Progress", clock: "Clock") -> "Iterator[Observer]":
     """A bar of lists, with rows, calls left today and the time that is left; and why it waits, if it does for long."""
     from retinue.cli.terminal import bars
 
@@ -31,7 +31,7 @@ def view(plan: "Plan", progress: "Progress", clock: "Clock") -> "Iterator[Watchi
 class _Shown:
     """Brings the bar up to date, not more often than a person can see."""
 
-    def __init__(self, bars: "Bars", bar: "Bar", plan: "Plan", progress: "Progress", clock: "Clock") -> None:
+    def __init__(self, bars: "Bars", bar: "Bar", plan: "CollectPlan", progress: "Progress", clock: "Clock") -> None:
         self._bars, self._bar, self._plan, self._progress, self._clock = bars, bar, plan, progress, clock
         self._began = self._next = self._told = clock.elapsed()
         self._finished_before = self._finished()

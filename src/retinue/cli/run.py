@@ -44,6 +44,6 @@ def run(
         )
 
         drawn = parsed(faults, seed=seed)
-        order = session.Order(command, dict(os.environ), server, allow_network, best_effort, store, drawn)
+        order = session.RunOptions(command, dict(os.environ), server, allow_network, best_effort, store, drawn)
         code = session.run(order, partial(warn, source="retinue run"))
     raise typer.Exit(code)

@@ -7,12 +7,12 @@ with Client("key", "secret", "http://127.0.0.1:8642") as client:
         print(person.username)
 """
 
-from retinue.client.clients import TIKTOK, AsyncClient, Client, Outside
+from retinue.client.clients import TIKTOK, AsyncClient, Client, Runtime
 from retinue.client.counts import ListCount
-from retinue.client.errors import AccountUnavailable, BrokenList, ClientError, GaveUp, QuotaSpent, Refused
+from retinue.client.errors import AccountUnavailable, BrokenList, ClientError, DailyQuotaExceeded, GaveUp, Refused
 from retinue.client.listing import AsyncListing, Listing
-from retinue.client.protocol import Policy
-from retinue.client.responses import Page, Person, Profile
+from retinue.client.protocol import RetryPolicy
+from retinue.client.responses import ListPage, Person, UserInfo
 from retinue.errors import InputError
 
 __all__ = [
@@ -23,15 +23,15 @@ __all__ = [
     "BrokenList",
     "Client",
     "ClientError",
+    "DailyQuotaExceeded",
     "GaveUp",
     "InputError",
     "ListCount",
+    "ListPage",
     "Listing",
-    "Outside",
-    "Page",
     "Person",
-    "Policy",
-    "Profile",
-    "QuotaSpent",
     "Refused",
+    "RetryPolicy",
+    "Runtime",
+    "UserInfo",
 ]

@@ -11,13 +11,13 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack
 from msgspec import Struct
 
 from retinue import names
-from retinue.client.connections import Target
+from retinue.client.connections import Service
 from retinue.client.listing import AsyncListing, Listing
 from retinue.client.loop_thread import LoopThread
-from retinue.client.paginator import Walk
-from retinue.client.protocol import Policy, Protocol
-from retinue.client.responses import Info, Person, Profile
-from retinue.client.transport import Driver, OnWait
+from retinue.client.paginator import Paginator
+from retinue.client.protocol import ApiProtocol, RetryPolicy
+from retinue.client.responses import Person, RawUserInfo, UserInfo
+from retinue.client.transport import OnWait, Transport
 from retinue.clock import Clock, SystemClock
 from retinue.errors import InputError
 
@@ -27,7 +27,7 @@ MOST_ROWS = 100
 _T = TypeVar("_T")
 
 
-class Outside(Struct, frozen=True):
+class Runtime(Struct, frozen=True):
     """Time and chance, for those who test: numbers from 0 to 1, and a sleep of so many seconds."""
 
     clock: Clock = SystemClock()
@@ -35,20 +35,20 @@ class Outside(Struct, frozen=True):
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
-class Options(TypedDict, total=False):
-    """How to ask: how patiently (`Policy`), over how many connections (32), how long to wait for an answer (60 s).
+class ClientOptions(TypedDict, total=False):
+    """How to ask: how patiently (`RetryPolicy`), over how many connections (32), how long to wait for an answer (60 s).
 
     `on_wait` is called whenever the client is going to wait, with the seconds and the reason.
     """
 
-    policy: Policy
+    policy: RetryPolicy
     connections: int
     timeout_seconds: float
     on_wait: OnWait | None
-    outside: Outside
+    outside: Runtime
 
 
-class Start(TypedDict, total=False):
+class ListOptions(TypedDict, total=False):
     """Where a list begins: now, unless there is a cursor.
 
     `newest` is the first row of the page before that cursor, if it is known: by it a page that comes twice is told.
@@ -74,34 +74,34 @@ class AsyncClient:
         client_key: str,
         client_secret: str,
         url: str = TIKTOK,
-        **options: Unpack[Options],
+        **options: Unpack[ClientOptions],
     ) -> None:
         if not client_key or not client_secret:
             raise InputError("a client has a key and a secret, and one of them is empty")
-        outside = options.get("outside") or Outside()
-        policy = options.get("policy") or Policy()
-        target = Target(url, options.get("connections", 32), options.get("timeout_seconds", 60.0))
-        self._protocol = Protocol(client_key, client_secret, policy, outside.clock, outside.chance)
-        self._transport = Driver(self._protocol, target, outside.sleep, options.get("on_wait") or _in_silence)
+        outside = options.get("outside") or Runtime()
+        policy = options.get("policy") or RetryPolicy()
+        target = Service(url, options.get("connections", 32), options.get("timeout_seconds", 60.0))
+        self._protocol = ApiProtocol(client_key, client_secret, policy, outside.clock, outside.chance)
+        self._transport = Transport(self._protocol, target, outside.sleep, options.get("on_wait") or _in_silence)
 
-    def following(self, username: str, **start: Unpack[Start]) -> AsyncListing:
-        """The accounts that an account follows, newest first. Raises `InputError` where `Start` makes no sense."""
+    def following(self, username: str, **start: Unpack[ListOptions]) -> AsyncListing:
+        """Return the accounts that an account follows, newest first. Raises `InputError`."""
         return self._listing("following", username, start)
 
-    def followers(self, username: str, **start: Unpack[Start]) -> AsyncListing:
-        """The accounts that follow an account, newest first. Raises `InputError` where `Start` makes no sense."""
+    def followers(self, username: str, **start: Unpack[ListOptions]) -> AsyncListing:
+        """Return the accounts that follow an account, newest first. Raises `InputError`."""
         return self._listing("followers", username, start)
 
-    async def user_info(self, username: str) -> Profile:
+    async def user_info(self, username: str) -> UserInfo:
         """An account's profile."""
         return (await self.raw_user_info(username)).profile
 
-    async def raw_user_info(self, username: str) -> Info:
+    async def raw_user_info(self, username: str) -> RawUserInfo:
         """An account's profile as it came: when, under which log_id, in which bytes."""
         _check_username(username)
         return await self._transport.run(self._protocol.info(username))
 
-    async def raw_counts(self, username: str) -> Info:
+    async def raw_counts(self, username: str) -> RawUserInfo:
         """Return the counts of an account's lists as they came, or raise soon if they cannot be had."""
         _check_username(username)
         return await self._transport.run(self._protocol.counts(username))
@@ -125,8 +125,8 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    def _listing(self, direction: str, username: str, start: Start) -> AsyncListing:
-        walk = Walk(self._protocol, direction, _body(username, start), start.get("newest"))
+    def _listing(self, direction: str, username: str, start: ListOptions) -> AsyncListing:
+        walk = Paginator(self._protocol, direction, _body(username, start), start.get("newest"))
         return AsyncListing(walk, self._transport)
 
 
@@ -137,19 +137,21 @@ class Client:
     its own. Close it, or use it in `with`.
     """
 
-    def __init__(self, client_key: str, client_secret: str, url: str = TIKTOK, **options: Unpack[Options]) -> None:
+    def __init__(
+        self, client_key: str, client_secret: str, url: str = TIKTOK, **options: Unpack[ClientOptions]
+    ) -> None:
         self._client = AsyncClient(client_key, client_secret, url, **options)
         self._threads: dict[int, LoopThread] = {}  # by process
 
-    def following(self, username: str, **start: Unpack[Start]) -> Listing:
-        """The accounts that an account follows, newest first. Raises `InputError` where `Start` makes no sense."""
+    def following(self, username: str, **start: Unpack[ListOptions]) -> Listing:
+        """Return the accounts that an account follows, newest first. Raises `InputError`."""
         return Listing(self._client.following(username, **start), self._run)
 
-    def followers(self, username: str, **start: Unpack[Start]) -> Listing:
-        """The accounts that follow an account, newest first. Raises `InputError` where `Start` makes no sense."""
+    def followers(self, username: str, **start: Unpack[ListOptions]) -> Listing:
+        """Return the accounts that follow an account, newest first. Raises `InputError`."""
         return Listing(self._client.followers(username, **start), self._run)
 
-    def user_info(self, username: str) -> Profile:
+    def user_info(self, username: str) -> UserInfo:
         """An account's profile."""
         return self._run(self._client.user_info(username))
 
@@ -185,7 +187,7 @@ def _check_username(username: object) -> None:
         raise InputError(f"username: {username!r} {fault}")
 
 
-def _body(username: str, start: Start) -> dict[str, Any]:
+def _body(username: str, start: ListOptions) -> dict[str, Any]:
     """What to ask with. Raises `InputError`, before anything is asked."""
     _check_username(username)
     max_count = _integer(start.get("max_count", MOST_ROWS))

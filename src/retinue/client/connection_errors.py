@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from retinue.client.protocol import Broken
+from retinue.client.protocol import NoResponse
 
 # Until a service has answered: waiting cures no wrong setting, and a server may just be starting.
 _ONCE = 1
@@ -22,16 +22,16 @@ _PROBE_SECONDS = 5
 _LOGIN = re.compile(r"(?<=//)[^/\s]*@")  # of a proxy, whose URL is in the library's errors
 
 
-def broken(error: Exception, url: str) -> Broken:
+def broken(error: Exception, url: str) -> NoResponse:
     """Return why asking a URL came to nothing."""
     message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     remedy, max_attempts = _remedy(error, url)
-    return Broken(_LOGIN.sub("", f"{message}; {remedy}" if remedy else message), max_attempts)
+    return NoResponse(_LOGIN.sub("", f"{message}; {remedy}" if remedy else message), max_attempts)
 
 
-def needs_tls(url: str) -> Broken:
+def needs_tls(url: str) -> NoResponse:
     """Return what is wrong with a plain URL whose port speaks TLS."""
-    return Broken(f"the port of {url} speaks TLS; use {url.replace('http:', 'https:', 1)}", _ONCE)
+    return NoResponse(f"the port of {url} speaks TLS; use {url.replace('http:', 'https:', 1)}", _ONCE)
 
 
 async def speaks_tls(url: str) -> bool:

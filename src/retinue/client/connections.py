@@ -11,7 +11,7 @@ from retinue.client.errors import ClientError
 from retinue.errors import InputError
 
 
-class Target(Struct, frozen=True):
+class Service(Struct, frozen=True):
     """Whom to ask, over how many connections at most, and how long to wait for one answer. Raises `InputError`."""
 
     url: str
@@ -29,7 +29,7 @@ class Target(Struct, frozen=True):
 class Connections:
     """A session of the HTTP library, and who is fetching a token, on the event loop that runs now."""
 
-    def __init__(self, target: Target, proxy: str | None) -> None:
+    def __init__(self, target: Service, proxy: str | None) -> None:
         self.free = asyncio.Semaphore(target.connections)
         self.fetching: asyncio.Task[str] | None = None
         self.session = aiohttp.ClientSession(

@@ -6,7 +6,7 @@ not surely: its count includes accounts that lists hide.
 
 from msgspec import Struct
 
-from retinue.client.responses import Profile
+from retinue.client.responses import UserInfo
 
 # Where users saw lists end: near 4,000 and 5,000 rows.
 _MIN_CAP_ROWS = 4_000
@@ -35,7 +35,7 @@ def is_likely_cap(rows: int) -> bool:
     return rows >= _MIN_CAP_ROWS and rows % _CAP_STEP_ROWS == 0
 
 
-def count_in(profile: Profile, direction: str) -> int | None:
+def count_in(profile: UserInfo, direction: str) -> int | None:
     """Return the count of following or followers in a profile; a negative one is unknown."""
     count = profile.following_count if direction == "following" else profile.follower_count
     return count if count is not None and 0 <= count < 2**63 else None

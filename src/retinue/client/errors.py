@@ -3,7 +3,7 @@
 ClientError             what was collected until then is in it, and where to go on
 ├── Refused             the service has said no, and will say it again
 │   ├── AccountUnavailable
-│   └── QuotaSpent      ... until midnight, UTC
+│   └── DailyQuotaExceeded      ... until midnight, UTC
 ├── GaveUp              asked again as often as allowed, without a usable answer
 └── BrokenList          the service's pages make no list, however often they are asked for
 """
@@ -55,7 +55,7 @@ class AccountUnavailable(Refused):
         self.reason = reason
 
 
-class QuotaSpent(Refused):
+class DailyQuotaExceeded(Refused):
     """The calls or rows of this day are spent. `resets_at` is the Unix second from which there are new ones."""
 
     def __init__(self, resets_at: int, status: int, code: str, message: str, log_id: str) -> None:

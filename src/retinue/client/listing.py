@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 from retinue.client.counts import ListCount, count_in
 from retinue.client.errors import ClientError
-from retinue.client.paginator import Walk
-from retinue.client.responses import Page, Person, Profile
-from retinue.client.transport import Driver
+from retinue.client.paginator import Paginator
+from retinue.client.responses import ListPage, Person, UserInfo
+from retinue.client.transport import Transport
 
 _T = TypeVar("_T")
 Run = Callable[[Coroutine[Any, Any, _T]], _T]
@@ -20,7 +20,7 @@ class AsyncListing:
     at `cursor`. Who leaves a loop over rows in the middle of a page goes on in a second one with the next row.
     """
 
-    def __init__(self, walk: Walk, driver: Driver) -> None:
+    def __init__(self, walk: Paginator, driver: Transport) -> None:
         self._walk = walk
         self._transport = driver
         self.collected: list[Person] = []
@@ -41,7 +41,7 @@ class AsyncListing:
         """Whether the end of the list was reached."""
         return self._walk.is_over
 
-    def count(self, profile: Profile) -> ListCount:
+    def count(self, profile: UserInfo) -> ListCount:
         """Compare the rows that were read with the count in the account's profile.
 
         That is unknown unless the list was read from now to its end: the count is of the whole list as it is today.
@@ -49,7 +49,7 @@ class AsyncListing:
         is_whole = self._walk.is_whole and self.is_over
         return ListCount(len(self.collected), count_in(profile, self._walk.direction) if is_whole else None)
 
-    async def next_page(self) -> Page | None:
+    async def next_page(self) -> ListPage | None:
         """The next page; None at the end."""
         page = await self.read()
         self._given = len(self.collected)
@@ -61,7 +61,7 @@ class AsyncListing:
             self._given += 1
             yield self.collected[self._given - 1]
 
-    async def read(self) -> Page | None:
+    async def read(self) -> ListPage | None:
         """Read the next page, whose rows are left then."""
         try:
             page = await self._transport.run(self._walk.next_page())
@@ -71,7 +71,7 @@ class AsyncListing:
         self.collected += page.rows if page else ()
         return page
 
-    async def pages(self) -> AsyncIterator[Page]:
+    async def pages(self) -> AsyncIterator[ListPage]:
         """Page by page, to the end."""
         while page := await self.next_page():
             yield page
@@ -87,7 +87,7 @@ class AsyncListing:
 class Listing:
     """One list, read once: `for person in listing`, or `for page in listing.pages()`. As `AsyncListing`."""
 
-    def __init__(self, listing: AsyncListing, run: "Run[Page | None]") -> None:
+    def __init__(self, listing: AsyncListing, run: "Run[ListPage | None]") -> None:
         self._listing = listing
         self._run = run
 
@@ -111,15 +111,15 @@ class Listing:
         """Whether the end of the list was reached."""
         return self._listing.is_over
 
-    def count(self, profile: Profile) -> ListCount:
+    def count(self, profile: UserInfo) -> ListCount:
         """Compare the rows that were read with the count in the account's profile, as `AsyncListing` does."""
         return self._listing.count(profile)
 
-    def next_page(self) -> Page | None:
+    def next_page(self) -> ListPage | None:
         """The next page; None at the end."""
         return self._run(self._listing.next_page())
 
-    def pages(self) -> Iterator[Page]:
+    def pages(self) -> Iterator[ListPage]:
         """Page by page, to the end."""
         while page := self.next_page():
             yield page

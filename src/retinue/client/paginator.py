@@ -3,21 +3,23 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from retinue.client.protocol import Protocol, Steps
-from retinue.client.responses import Page, Person
+from retinue.client.protocol import ApiProtocol, Flow
+from retinue.client.responses import ListPage, Person
 
 # The cursor of a first page that is as good as now has not moved. Of a list that is just growing this may be true as
 # well; it is not any more when the page is asked for again.
 _NOW_SECONDS = 2
 
 
-class Walk:
+class Paginator:
     """One account's list on its way down. `cursor` is what the next page is asked with; None: now.
 
     A page counts only when it goes on where the one before has ended: otherwise rows might be missing, or come twice.
     """
 
-    def __init__(self, protocol: Protocol, direction: str, body: dict[str, Any], newest: Person | None = None) -> None:
+    def __init__(
+        self, protocol: ApiProtocol, direction: str, body: dict[str, Any], newest: Person | None = None
+    ) -> None:
         self.cursor: int | None = body.pop("cursor", None) or None  # 0 means now
         self.is_over = False
         self._protocol = protocol
@@ -26,7 +28,7 @@ class Walk:
         self._body = body
         self.newest = newest if self.cursor is not None else None  # the first row of the page before
 
-    def next_page(self) -> Steps[Page | None]:
+    def next_page(self) -> Flow[ListPage | None]:
         """The next page; None at the end. After an error the same page is asked for again."""
         if self.is_over:
             return None
@@ -37,23 +39,23 @@ class Walk:
         self.newest = newest_of(page)
         return page
 
-    def _wrong(self, page: Page) -> str:
+    def _wrong(self, page: ListPage) -> str:
         return _excess(page, self._body.get("max_count")) or wrong(page, self.newest)
 
 
-def _excess(page: Page, max_rows: int | None) -> str:
+def _excess(page: ListPage, max_rows: int | None) -> str:
     """Return what is wrong with a page of more rows than were asked for; empty if it has no more."""
     if max_rows is None or len(page.rows) <= max_rows:
         return ""
     return f"{len(page.rows)} rows, though at most {max_rows} were asked for"
 
 
-def newest_of(page: Page) -> Person | None:
+def newest_of(page: ListPage) -> Person | None:
     """The row by which a page is known again; None where it has too few, or that one has no name."""
     return page.rows[0] if len(page.rows) > 1 and page.rows[0].username else None
 
 
-def wrong(page: Page, newest: Person | None) -> str:
+def wrong(page: ListPage, newest: Person | None) -> str:
     """Why the pages asked for with a page's cursor would not go on where it has ended; empty if they do.
 
     `newest` is the first row of the page before, which cannot be the first of this one as well.
@@ -65,7 +67,7 @@ def wrong(page: Page, newest: Person | None) -> str:
     return _no_way_on(page) if page.has_more else ""
 
 
-def _no_way_on(page: Page) -> str:
+def _no_way_on(page: ListPage) -> str:
     if not page.rows:
         return "no rows, though there are more"
     if page.cursor < 1:  # which would mean now
@@ -76,7 +78,7 @@ def _no_way_on(page: Page) -> str:
     return ""
 
 
-def answered_at(page: Page) -> int:
+def answered_at(page: ListPage) -> int:
     """When the service has answered, by its own clock, which is in its log_id; else by ours."""
     try:
         return int(datetime.strptime(page.log_id[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp())

@@ -1,7 +1,7 @@
 """How to ask so that nothing is lost, without asking: generators that say what to do next and are told what came of it.
 
-They yield an `Ask` and are sent an `Answer` or `Broken`; a `Sleep`; or a `NeedToken`, for which one token is fetched
-however many are waiting (`fetch_token`). Knows no HTTP library; time and chance are passed in.
+They yield a `SendRequest` and are sent an `HttpResponse` or `NoResponse`; a `Sleep`; or a `NeedToken`, for which one
+token is fetched however many are waiting (`fetch_token`). Knows no HTTP library; time and chance are passed in.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -13,8 +13,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from retinue.client import responses
-from retinue.client.errors import AccountUnavailable, BrokenList, GaveUp, QuotaSpent, Refused
-from retinue.client.responses import Answer, Fault, Info, Page, Profile, Token
+from retinue.client.errors import AccountUnavailable, BrokenList, DailyQuotaExceeded, GaveUp, Refused
+from retinue.client.responses import BadResponse, HttpResponse, ListPage, RawUserInfo, Token, UserInfo
 from retinue.clock import Clock
 from retinue.errors import InputError
 
@@ -37,7 +37,7 @@ _MOST_DIGITS = 9  # of seconds in a header
 _T = TypeVar("_T")
 
 
-class Ask(Struct, frozen=True):
+class SendRequest(Struct, frozen=True):
     """Send this as POST. Without a token the body is a form, else JSON."""
 
     path: str
@@ -45,7 +45,7 @@ class Ask(Struct, frozen=True):
     token: str | None = None
 
 
-class Broken(Struct, frozen=True):
+class NoResponse(Struct, frozen=True):
     """No answer came: why. `max_attempts` are enough for such a failure, as long as the service has never answered."""
 
     reason: str
@@ -65,11 +65,11 @@ class NeedToken(Struct, frozen=True):
     refused: str | None
 
 
-Effect = Ask | Sleep | NeedToken
-Steps = Generator[Effect, Any, _T]
+Effect = SendRequest | Sleep | NeedToken
+Flow = Generator[Effect, Any, _T]
 
 
-class Policy(Struct, frozen=True):
+class RetryPolicy(Struct, frozen=True):
     """How patient to be. Waits double from the first to the longest, each shortened by chance by up to a half.
 
     `attempts`: how often one thing is asked for before giving up. `quota`: what to do when the day's is spent.
@@ -88,10 +88,10 @@ class Policy(Struct, frozen=True):
             raise InputError(f"{self}: quota is raise or wait")
 
 
-class Protocol:
+class ApiProtocol:
     """Asks in the name of one client. `chance` gives numbers from 0 to 1."""
 
-    def __init__(self, key: str, secret: str, policy: Policy, clock: Clock, chance: Callable[[], float]) -> None:
+    def __init__(self, key: str, secret: str, policy: RetryPolicy, clock: Clock, chance: Callable[[], float]) -> None:
         self._login = urlencode({"client_key": key, "client_secret": secret, "grant_type": "client_credentials"})
         self._policy = policy
         self._clock = clock
@@ -111,13 +111,13 @@ class Protocol:
         age = self._clock.now() - self._token_since
         return None if age > token.expires_in - min(_RENEW_BEFORE_SECONDS, token.expires_in / 2) else token.access_token
 
-    def fetch_token(self) -> Steps[str]:
+    def fetch_token(self) -> Flow[str]:
         """Get a new token."""
         attempt = 0
         while True:
             attempt += 1
             since = self._clock.now()
-            reply = yield Ask(TOKEN_PATH, self._login.encode())
+            reply = yield SendRequest(TOKEN_PATH, self._login.encode())
             found = self._read(TOKEN_PATH, responses.token, reply)
             if isinstance(found, Token):
                 self._token, self._token_since = found, since
@@ -129,31 +129,33 @@ class Protocol:
 
     # --- what is asked for ------------------------------------------------------------------------------------------
 
-    def info(self, username: str) -> Steps[Info]:
+    def info(self, username: str) -> Flow[RawUserInfo]:
         """An account's profile."""
-        return self._info(username, Profile.__struct_fields__, self._policy)
+        return self._info(username, UserInfo.__struct_fields__, self._policy)
 
-    def counts(self, username: str) -> Steps[Info]:
+    def counts(self, username: str) -> Flow[RawUserInfo]:
         """Get nothing but the counts of an account's lists, with few attempts and without waiting for a quota."""
         hurried = replace(self._policy, attempts=min(self._policy.attempts, _ATTEMPTS_OF_COUNTS), quota="raise")
         return self._info(username, COUNT_FIELDS, hurried)
 
-    def page(self, direction: str, body: dict[str, Any], is_sound: Callable[[Page], str]) -> Steps[Page]:
+    def page(self, direction: str, body: dict[str, Any], is_sound: Callable[[ListPage], str]) -> Flow[ListPage]:
         """A page of a list. `is_sound` says what is wrong with one; it is asked for again then."""
         bound = body.get("cursor")
 
-        def read(answer: Answer) -> Page | Fault:
+        def read(answer: HttpResponse) -> ListPage | BadResponse:
             found = responses.page(answer, direction, bound, self._clock.now())
-            wrong = is_sound(found) if isinstance(found, Page) else ""
-            return Fault("unusable", wrong, BROKEN_LIST) if wrong else found
+            wrong = is_sound(found) if isinstance(found, ListPage) else ""
+            return BadResponse("unusable", wrong, BROKEN_LIST) if wrong else found
 
         return self._ask(LIST_PATH.format(direction), body, read, self._policy)
 
-    def _info(self, username: str, fields: Sequence[str], policy: Policy) -> Steps[Info]:
+    def _info(self, username: str, fields: Sequence[str], policy: RetryPolicy) -> Flow[RawUserInfo]:
         path = INFO_PATH.format(",".join(fields))
         return self._ask(path, {"username": username}, lambda answer: responses.info(answer, self._clock.now()), policy)
 
-    def _ask(self, path: str, body: dict[str, Any], read: Callable[[Answer], _T | Fault], policy: Policy) -> Steps[_T]:
+    def _ask(
+        self, path: str, body: dict[str, Any], read: Callable[[HttpResponse], _T | BadResponse], policy: RetryPolicy
+    ) -> Flow[_T]:
         """Ask until there is an answer that can be read, or one that is final."""
         content = msgspec.json.encode(body)
         refused: str | None = None
@@ -161,9 +163,9 @@ class Protocol:
         while True:
             attempt += 1
             token = yield NeedToken(refused)
-            reply = yield Ask(path, content, token)
+            reply = yield SendRequest(path, content, token)
             found = self._read(path, read, reply)
-            if not isinstance(found, Fault):
+            if not isinstance(found, BadResponse):
                 return found
             if found.kind in ("account", "refused"):
                 raise _final(found, reply.status)
@@ -177,13 +179,15 @@ class Protocol:
             _check_attempts(path, attempt, _limit(policy, found), found)
             yield self._next_quota(reply, spent) if is_spent else self._wait(attempt, found.message, reply)
 
-    def _read(self, path: str, read: Callable[[Answer], _T | Fault], reply: Answer | Broken) -> _T | Fault:
-        if isinstance(reply, Broken):
+    def _read(
+        self, path: str, read: Callable[[HttpResponse], _T | BadResponse], reply: HttpResponse | NoResponse
+    ) -> _T | BadResponse:
+        if isinstance(reply, NoResponse):
             max_attempts = None if self.has_answered else reply.max_attempts
-            return Fault("unusable", reply.reason, max_attempts=max_attempts)
+            return BadResponse("unusable", reply.reason, max_attempts=max_attempts)
         self.has_answered = True
         found = read(reply)
-        if not isinstance(found, Fault) or not found.is_foreign:
+        if not isinstance(found, BadResponse) or not found.is_foreign:
             self._served.add(path)
         elif found.kind == "refused" and self._served:
             # The address is right: a gateway's hiccup, or a path that the service does not serve.
@@ -193,7 +197,7 @@ class Protocol:
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
-    def _wait(self, attempt: int, reason: str, reply: Answer | Broken) -> Sleep:
+    def _wait(self, attempt: int, reason: str, reply: HttpResponse | NoResponse) -> Sleep:
         """How long to wait: as long as the service says, within reason, else longer each time."""
         policy = self._policy
         seconds = min(policy.first_wait_seconds * 2 ** (attempt - 1), policy.longest_wait_seconds)
@@ -201,15 +205,15 @@ class Protocol:
         said = _seconds(reply, "retry-after") or 0
         return Sleep(max(seconds, min(said, policy.longest_wait_seconds)), reason)
 
-    def _quota_spent(self, fault: Fault, reply: Answer) -> QuotaSpent:
-        return QuotaSpent(self._resets_at(reply), reply.status, fault.code, fault.message, fault.log_id)
+    def _quota_spent(self, fault: BadResponse, reply: HttpResponse) -> DailyQuotaExceeded:
+        return DailyQuotaExceeded(self._resets_at(reply), reply.status, fault.code, fault.message, fault.log_id)
 
-    def _next_quota(self, reply: Answer, times: int) -> Sleep:
+    def _next_quota(self, reply: HttpResponse, times: int) -> Sleep:
         """Until midnight; if it is still spent then, a short while: clocks differ."""
         seconds = self._resets_at(reply) - self._clock.now() + _AFTER_MIDNIGHT_SECONDS
         return Sleep(seconds if times == 1 else _STILL_SPENT_SECONDS, "the day's quota is spent")
 
-    def _resets_at(self, reply: Answer) -> int:
+    def _resets_at(self, reply: HttpResponse) -> int:
         """When there is a new quota, by what the service says, else by our own clock."""
         now = self._clock.now()
         said = _seconds(reply, "ratelimit-reset")
@@ -220,25 +224,25 @@ class Protocol:
         return age > _YOUNG_SECONDS or refusals % _TRIES_OF_A_TOKEN == 0
 
 
-def _limit(policy: Policy, fault: Fault) -> int:
+def _limit(policy: RetryPolicy, fault: BadResponse) -> int:
     """How many attempts are allowed after such a fault."""
     return policy.attempts if fault.max_attempts is None else min(policy.attempts, fault.max_attempts)
 
 
-def _check_attempts(path: str, attempt: int, limit: int, fault: Fault) -> None:
+def _check_attempts(path: str, attempt: int, limit: int, fault: BadResponse) -> None:
     """Raise `GaveUp` or `BrokenList` if that was the last attempt."""
     if attempt >= limit:
         kind = BrokenList if fault.code == BROKEN_LIST else GaveUp
         raise kind(f"{path}: asked {'once' if attempt == 1 else f'{attempt} times'}; at last: {fault.message}")
 
 
-def _seconds(answer: Answer | Broken, header: str) -> int | None:
+def _seconds(answer: HttpResponse | NoResponse, header: str) -> int | None:
     """What a header says in seconds, as far as it does."""
-    said = answer.headers.get(header, "") if isinstance(answer, Answer) else ""
+    said = answer.headers.get(header, "") if isinstance(answer, HttpResponse) else ""
     return int(said) if said.isascii() and said.isdigit() and len(said) <= _MOST_DIGITS else None
 
 
-def _final(fault: Fault, status: int) -> Refused:
+def _final(fault: BadResponse, status: int) -> Refused:
     if fault.kind == "account":
         return AccountUnavailable(responses.reason_of(fault.message), status, fault.code, fault.message, fault.log_id)
     return Refused(status, fault.code, fault.message, fault.log_id)

@@ -32,7 +32,7 @@ class Person(Struct, frozen=True):
     display_name: str = ""
 
 
-class Profile(Struct, frozen=True, kw_only=True):
+class UserInfo(Struct, frozen=True, kw_only=True):
     """What is known of an account; None where the service did not say."""
 
     display_name: str | None = None
@@ -46,10 +46,10 @@ class Profile(Struct, frozen=True, kw_only=True):
     video_count: int | None = None
 
 
-class Info(Struct, frozen=True):
+class RawUserInfo(Struct, frozen=True):
     """A profile as it came."""
 
-    profile: Profile
+    profile: UserInfo
     answered_at: int
     log_id: str
     body: bytes
@@ -67,7 +67,7 @@ class Token(Struct, frozen=True):
     expires_in: int
 
 
-class Answer(Struct, frozen=True):
+class HttpResponse(Struct, frozen=True):
     """A whole HTTP answer to what was sent to `url`. The headers' names are in lower case."""
 
     status: int
@@ -81,7 +81,7 @@ class Answer(Struct, frozen=True):
         return self.headers.get("x-tt-logid", "").encode("ascii", "replace").decode()
 
 
-class Page(Struct, frozen=True):
+class ListPage(Struct, frozen=True):
     """A page as it came. `bound` is the cursor that was asked with; None: now, which was not after `answered_at`."""
 
     rows: tuple[Person, ...]
@@ -98,7 +98,7 @@ class Page(Struct, frozen=True):
         return hashlib.sha256(self.body).hexdigest()
 
 
-class Fault(Struct, frozen=True):
+class BadResponse(Struct, frozen=True):
     """Why an answer is none: what the service has said, or what is wrong with it.
 
     `is_foreign`: the answer is not in the API's form, and may be a gateway's or another server's. `max_attempts` are
@@ -176,23 +176,23 @@ class _TokenAnswer(Struct):
     log_id: str = ""
 
 
-def page(answer: Answer, direction: str, bound: int | None, answered_at: int) -> Page | Fault:
+def page(answer: HttpResponse, direction: str, bound: int | None, answered_at: int) -> ListPage | BadResponse:
     """The page in an answer. A list that is there under another name is none."""
     found = _data(answer, _List)
-    if isinstance(found, Fault):
+    if isinstance(found, BadResponse):
         return found
     data, log_id = found
     rows = getattr(data, LIST_KEYS[direction]) or ()
-    return Page(rows, data.cursor, data.has_more, bound, answered_at, log_id, answer.body)
+    return ListPage(rows, data.cursor, data.has_more, bound, answered_at, log_id, answer.body)
 
 
-def info(answer: Answer, answered_at: int) -> Info | Fault:
+def info(answer: HttpResponse, answered_at: int) -> RawUserInfo | BadResponse:
     """The profile in an answer."""
-    found = _data(answer, Profile)
-    return found if isinstance(found, Fault) else Info(found[0], answered_at, found[1], answer.body)
+    found = _data(answer, UserInfo)
+    return found if isinstance(found, BadResponse) else RawUserInfo(found[0], answered_at, found[1], answer.body)
 
 
-def token(answer: Answer) -> Token | Fault:
+def token(answer: HttpResponse) -> Token | BadResponse:
     """The token in an answer of the token endpoint, whose errors are flat and may come with any status."""
     try:
         read = msgspec.json.decode(answer.body.decode(), type=_TokenAnswer, strict=False)
@@ -200,12 +200,12 @@ def token(answer: Answer) -> Token | Fault:
         read = _TokenAnswer()
     if read.access_token and read.expires_in > 0:
         if not (read.access_token.isascii() and read.access_token.isprintable()):
-            return Fault("unusable", "a token that cannot be sent in a header", log_id=read.log_id)
+            return BadResponse("unusable", "a token that cannot be sent in a header", log_id=read.log_id)
         return Token(read.access_token, min(read.expires_in, _LONGEST_TOKEN_SECONDS))
     if not read.error:
         return _foreign(answer)
     message = _in_a_line(read.error_description) or _summary(answer)
-    return Fault("refused" if read.error in _FINAL_TOKEN_ERRORS else "unusable", message, read.error, read.log_id)
+    return BadResponse("refused" if read.error in _FINAL_TOKEN_ERRORS else "unusable", message, read.error, read.log_id)
 
 
 def reason_of(message: str) -> str:
@@ -213,7 +213,7 @@ def reason_of(message: str) -> str:
     return next((reason for fragment, reason in _ACCOUNT_MESSAGES.items() if fragment in message), "private")
 
 
-def _data(answer: Answer, kind: type[_T]) -> tuple[_T, str] | Fault:
+def _data(answer: HttpResponse, kind: type[_T]) -> tuple[_T, str] | BadResponse:
     """The data of a good answer with its log_id."""
     envelope = _envelope(answer.body)
     if envelope is None:
@@ -225,10 +225,10 @@ def _data(answer: Answer, kind: type[_T]) -> tuple[_T, str] | Fault:
     try:
         return _converted(envelope.data or {}, kind), log_id
     except msgspec.ValidationError as wrong:
-        return Fault("unusable", f"an answer without what was asked for: {wrong}", log_id=log_id)
+        return BadResponse("unusable", f"an answer without what was asked for: {wrong}", log_id=log_id)
 
 
-def _foreign(answer: Answer) -> Fault:
+def _foreign(answer: HttpResponse) -> BadResponse:
     """Return the fault of an answer that is not in the API's form, with a remedy if there is one."""
     location = answer.headers.get("location") if answer.status in _REDIRECTS else None
     kind: Kind = "refused" if location or _NO_PATH in answer.body else _FOREIGN_KINDS.get(answer.status, "unusable")
@@ -240,7 +240,7 @@ def _foreign(answer: Answer) -> Fault:
         message = f"{not_an_api(answer.url)}; {_summary(answer)}"
     else:
         message = _summary(answer)
-    return Fault(kind, message, log_id=answer.log_id, is_foreign=True)
+    return BadResponse(kind, message, log_id=answer.log_id, is_foreign=True)
 
 
 def _envelope(body: bytes) -> _Envelope | None:
@@ -277,12 +277,12 @@ def _mended(value: Any) -> Any:
     return value
 
 
-def _fault(answer: Answer, error: _Error, log_id: str) -> Fault:
+def _fault(answer: HttpResponse, error: _Error, log_id: str) -> BadResponse:
     code = error.code
     if any(fragment in error.message for fragment in _ACCOUNT_MESSAGES):
-        return Fault("account", _in_a_line(error.message), code, log_id)
+        return BadResponse("account", _in_a_line(error.message), code, log_id)
     kind = _KINDS.get(code) or _KINDS_BY_STATUS.get(answer.status, "unusable")
-    return Fault(kind, _in_a_line(error.message) or _summary(answer), code, log_id)
+    return BadResponse(kind, _in_a_line(error.message) or _summary(answer), code, log_id)
 
 
 def _in_a_line(message: str) -> str:
@@ -290,7 +290,7 @@ def _in_a_line(message: str) -> str:
     return printable(message[:_LONGEST_MESSAGE])
 
 
-def _summary(answer: Answer) -> str:
+def _summary(answer: HttpResponse) -> str:
     """What came instead, in a line."""
     beginning = answer.body[:80].decode("utf-8", "replace")
     return f"status {answer.status}, {len(answer.body)} bytes: {beginning!r}"

@@ -13,10 +13,10 @@ import aiohttp
 
 from retinue.client import connection_errors
 from retinue.client.addresses import check_address, proxy_of
-from retinue.client.connections import Connections, Target
+from retinue.client.connections import Connections, Service
 from retinue.client.errors import ClientError
-from retinue.client.protocol import Ask, Broken, NeedToken, Protocol, Steps
-from retinue.client.responses import Answer
+from retinue.client.protocol import ApiProtocol, Flow, NeedToken, NoResponse, SendRequest
+from retinue.client.responses import HttpResponse
 from retinue.errors import InputError
 
 # Of an answer. A page of 100 rows has 10 to 40 KB; this leaves room for long names, and 32 at once fit into memory.
@@ -30,11 +30,11 @@ _T = TypeVar("_T")
 OnWait = Callable[[float, str], None]  # for how many seconds, and why
 
 
-class Driver:
+class Transport:
     """Runs generators, any number at once. `sleep` takes seconds; `on_wait` is told before each."""
 
     def __init__(
-        self, protocol: Protocol, target: Target, sleep: Callable[[float], Awaitable[None]], on_wait: OnWait
+        self, protocol: ApiProtocol, target: Service, sleep: Callable[[float], Awaitable[None]], on_wait: OnWait
     ) -> None:
         check_address(target.url)
         self._protocol = protocol
@@ -46,13 +46,13 @@ class Driver:
         self._is_closed = False
         self._connections: Connections | None = None
 
-    async def run(self, steps: Steps[_T]) -> _T:
+    async def run(self, steps: Flow[_T]) -> _T:
         """What a generator returns in the end."""
         said: Any = None
         try:
             while True:
                 effect = steps.send(said)
-                if isinstance(effect, Ask):
+                if isinstance(effect, SendRequest):
                     said = await self._send(effect)
                 elif isinstance(effect, NeedToken):
                     said = await self.token(effect.refused)
@@ -90,32 +90,34 @@ class Driver:
         finally:
             connections.fetching = None
 
-    async def _send(self, ask: Ask) -> Answer | Broken:
+    async def _send(self, ask: SendRequest) -> HttpResponse | NoResponse:
         connections = await self._opened()
-        reply: Answer | Broken
+        reply: HttpResponse | NoResponse
         try:
             reply = await self._post(connections, ask)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             reply = connection_errors.broken(error, self._url)
         return connection_errors.needs_tls(self._url) if await self._is_plain_by_mistake(reply) else reply
 
-    async def _post(self, connections: Connections, ask: Ask) -> Answer:
-        headers = {"Content-Type": _FORM if ask.token is None else _JSON}
+    async def _post(self, connections: Connections, ask: SendRequest) -> HttpResponse:
+        sent = {"Content-Type": _FORM if ask.token is None else _JSON}
         if ask.token is not None:
-            headers["Authorization"] = f"Bearer {ask.token}"
+            sent["Authorization"] = f"Bearer {ask.token}"
         url = self._url + ask.path
         # All of it has to be over in time: name, connection, proxy, headers, body.
         async with (
             connections.free,
             asyncio.timeout(self._target.timeout_seconds),
-            connections.session.post(url, data=ask.body, headers=headers, allow_redirects=False) as response,
+            connections.session.post(url, data=ask.body, headers=sent, allow_redirects=False) as response,
         ):
             body = await _whole(response.content)
-            return Answer(response.status, body, {name.lower(): text for name, text in response.headers.items()}, url)
+            return HttpResponse(
+                response.status, body, {name.lower(): text for name, text in response.headers.items()}, url
+            )
 
-    async def _is_plain_by_mistake(self, reply: Answer | Broken) -> bool:
+    async def _is_plain_by_mistake(self, reply: HttpResponse | NoResponse) -> bool:
         """Return whether a service that never answered is asked without TLS on a port that speaks it."""
-        is_strange = reply.max_attempts is None if isinstance(reply, Broken) else reply.status == _BAD_REQUEST
+        is_strange = reply.max_attempts is None if isinstance(reply, NoResponse) else reply.status == _BAD_REQUEST
         is_plain = self._url.startswith("http:") and self._proxy is None
         is_mistake = is_strange and is_plain and not self._protocol.has_answered
         return is_mistake and await connection_errors.speaks_tls(self._url)

@@ -16,8 +16,8 @@ from msgspec import Meta, Struct
 
 from retinue.collect import journal
 from retinue.collect.counting import Counts, MaybeCapped, maybe_capped, sums, uncounted
-from retinue.collect.journal import Begun
-from retinue.collect.progress import MAYBE_CAPPED, Place, Progress, Standing
+from retinue.collect.journal import StartRecord
+from retinue.collect.progress import MAYBE_CAPPED, Item, ListProgress, Progress
 from retinue.collect.tables import EDGES, MEMORY, NODES, QUERIES, fill
 from retinue.durable import sync
 from retinue.errors import InputError
@@ -90,7 +90,7 @@ def opened(folder: Path, server: str, now: int) -> Progress:
     progress = replayed(folder) if pages.exists() else Progress()
     if progress.begun is None or (progress.begun.server != server and not progress.standings):
         with closing(journal.Journal(pages)) as writing:
-            writing.add(begun := Begun(server, now))
+            writing.add(begun := StartRecord(server, now))
         progress.take(begun)
     elif progress.begun.server != server:
         raise InputError(f"{folder}: was collected from {progress.begun.server}, not from {server}")
@@ -138,7 +138,7 @@ def replayed(folder: Path, most: int | None = None) -> Progress:
 def write(
     folder: Path,
     kinds: Sequence[str],
-    wanted: Sequence[Place],
+    wanted: Sequence[Item],
     now: int,
     on_rows: Callable[[int], None],
     *,
@@ -149,7 +149,7 @@ def write(
     Those of other kinds that an earlier run has made are made anew as well: none is older than the manifest.
     """
     progress = replayed(folder)
-    standings = {place: Standing() for place in wanted} | progress.standings
+    standings = {place: ListProgress() for place in wanted} | progress.standings
     working = folder / _WORKING
     kinds = list(dict.fromkeys([*kinds, *_kinds_in(folder)]))
     try:
@@ -169,7 +169,7 @@ def write(
     return manifest
 
 
-def counted(standings: Mapping[Place, Standing]) -> dict[str, dict[str, int]]:
+def counted(standings: Mapping[Item, ListProgress]) -> dict[str, dict[str, int]]:
     """How many lists of each kind are in which state."""
     lists: dict[str, dict[str, int]] = {}
     for (_, name), standing in sorted(standings.items(), key=lambda one: (one[0].list, one[1].state)):
@@ -206,7 +206,7 @@ def _write_kind(duck: Duck, folder: Path, kind: str) -> dict[str, FileFacts]:
 
 
 def _manifest(
-    folder: Path, progress: Progress, standings: Mapping[Place, Standing], now: int, facts: dict[str, FileFacts]
+    folder: Path, progress: Progress, standings: Mapping[Item, ListProgress], now: int, facts: dict[str, FileFacts]
 ) -> Manifest:
     assert progress.begun is not None
     lists = counted(standings)

@@ -11,12 +11,12 @@ from typing import Literal, Protocol, TypeVar
 
 from msgspec import Struct
 
-from retinue.client import AccountUnavailable, AsyncClient, BrokenList, ClientError, GaveUp, QuotaSpent, Refused
-from retinue.client.clients import Outside
+from retinue.client import AccountUnavailable, AsyncClient, BrokenList, ClientError, DailyQuotaExceeded, GaveUp, Refused
+from retinue.client.clients import Runtime
 from retinue.client.counts import is_likely_cap
-from retinue.client.responses import Page
-from retinue.collect.journal import InfoRead, Journal, PageRead, Record, Unavailable
-from retinue.collect.progress import DAY_SECONDS, Place, Pool, Progress, Standing
+from retinue.client.responses import ListPage
+from retinue.collect.journal import InfoRecord, Journal, JournalRecord, PageRecord, UnavailableRecord
+from retinue.collect.progress import DAY_SECONDS, Item, ListProgress, Pool, Progress
 
 _AFTER_MIDNIGHT_SECONDS = 5
 _MAX_FAILED_COUNTS = 3  # in a row: then user info is not asked for counts any more
@@ -25,30 +25,30 @@ _ABOUT_THE_NAME = ("invalid_params", "invalid_param")  # of one account; all els
 _T = TypeVar("_T")
 
 
-class Plan(Struct, frozen=True):
+class CollectPlan(Struct, frozen=True):
     """What to collect, in this order, and how many calls of each pool may be answered a day.
 
     `at_once` is how many lists are read at a time.
     """
 
-    wanted: Sequence[Place]
+    wanted: Sequence[Item]
     calls_per_day: Mapping[Pool, int]
     at_once: int = 16
     quota: Literal["stop", "wait"] = "stop"
 
 
-class Outcome(Struct):
+class CollectResult(Struct):
     """How it ended: `failed` has why a place could not be read to its end, `resets_at` when to go on with a pool.
 
     `stopped` has why everything ended early: the service was not there any more, or refused the client itself.
     """
 
-    failed: dict[Place, str]
+    failed: dict[Item, str]
     resets_at: dict[Pool, int]
     stopped: str = ""
 
 
-class Watching(Protocol):
+class Observer(Protocol):
     """Somebody who wants to know how it goes."""
 
     def changed(self) -> None:
@@ -60,7 +60,7 @@ class Watching(Protocol):
         ...
 
 
-class Unwatched:
+class SilentObserver:
     """Nobody does."""
 
     def changed(self) -> None:
@@ -78,8 +78,8 @@ class Collector:
         client: AsyncClient,
         journal: Journal,
         progress: Progress,
-        outside: Outside,
-        watching: Watching = Unwatched(),  # noqa: B008 - it has no state
+        outside: Runtime,
+        watching: Observer = SilentObserver(),  # noqa: B008 - it has no state
     ) -> None:
         self._client = client
         self._journal = journal
@@ -92,12 +92,12 @@ class Collector:
         self._counts_from: float = 0  # the second before which counts cannot be had
         self._settled = defaultdict[Pool, asyncio.Event](asyncio.Event)  # when the next call comes to its end
 
-    async def run(self, plan: Plan) -> Outcome:
+    async def run(self, plan: CollectPlan) -> CollectResult:
         """Collect what is not there yet.
 
         Raises `Refused` and `GaveUp` where there is no token from the start.
         """
-        outcome = Outcome({}, {})
+        outcome = CollectResult({}, {})
         # With its user info an account's counts come anyway.
         self._counting = {place.name for place in plan.wanted if place.list == "info"}
         waiting = self._progress.waiting(plan.wanted)
@@ -109,7 +109,7 @@ class Collector:
             outcome.stopped = str(error)
         return outcome
 
-    async def _work_on(self, plan: Plan, waiting: Iterator[Place], outcome: Outcome) -> None:
+    async def _work_on(self, plan: CollectPlan, waiting: Iterator[Item], outcome: CollectResult) -> None:
         """Several places at a time."""
         tasks = [asyncio.create_task(self._work(plan, waiting, outcome)) for _ in range(plan.at_once)]
         try:
@@ -119,7 +119,7 @@ class Collector:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _work(self, plan: Plan, waiting: Iterator[Place], outcome: Outcome) -> None:
+    async def _work(self, plan: CollectPlan, waiting: Iterator[Item], outcome: CollectResult) -> None:
         for place in waiting:
             if place.pool in outcome.resets_at:
                 continue
@@ -127,8 +127,8 @@ class Collector:
                 await self._collect(plan, place)
             except AccountUnavailable as error:
                 now = self._outside.clock.now()
-                self._write(Unavailable(*place, now, error.reason, error.message, error.log_id))
-            except (QuotaSpent, _CallsSpent) as spent:
+                self._write(UnavailableRecord(*place, now, error.reason, error.message, error.log_id))
+            except (DailyQuotaExceeded, _CallsSpent) as spent:
                 outcome.resets_at[place.pool] = spent.resets_at
             except Refused as error:
                 if error.code not in _ABOUT_THE_NAME:
@@ -140,18 +140,18 @@ class Collector:
                 outcome.failed[place] = str(error)
                 await self._client.log_in(anew=True)  # or is it not about this place?
 
-    async def _collect(self, plan: Plan, place: Place) -> None:
+    async def _collect(self, plan: CollectPlan, place: Item) -> None:
         if place.list == "info":
             found = await self._within_calls(plan, place.pool, lambda: self._client.raw_user_info(place.name))
             body = found.body.decode()
-            self._write(InfoRead(place.name, found.answered_at, found.log_id, found.sha256, body))
+            self._write(InfoRecord(place.name, found.answered_at, found.log_id, found.sha256, body))
             return
-        standing = self._progress.standings.get(place, Standing())
+        standing = self._progress.standings.get(place, ListProgress())
         rows = await self._read(plan, place, standing) if standing.state == "incomplete" else standing.rows
         if self._may_count(plan, place.name, rows):
             await self._count(plan, place.name)
 
-    async def _read(self, plan: Plan, place: Place, standing: Standing) -> int:
+    async def _read(self, plan: CollectPlan, place: Item, standing: ListProgress) -> int:
         """Read a list to its end. Returns its number of rows."""
         ask = self._client.following if place.list == "following" else self._client.followers
         listing = ask(place.name, cursor=standing.cursor, newest=standing.newest)
@@ -159,13 +159,15 @@ class Collector:
         while not listing.is_over:
             page = await self._within_calls(plan, place.pool, listing.next_page)
             assert page is not None, place
-            read = PageRead(*place, before, page.bound, page.answered_at, page.log_id, page.sha256, page.body.decode())
+            read = PageRecord(
+                *place, before, page.bound, page.answered_at, page.log_id, page.sha256, page.body.decode()
+            )
             before += len(page.rows)
             listing.collected.clear()  # it is all written down
             self._write(read, page)
         return before
 
-    def _may_count(self, plan: Plan, name: str, rows: int) -> bool:
+    def _may_count(self, plan: CollectPlan, name: str, rows: int) -> bool:
         """Return whether to spend a call for user info on the counts of an account, one of whose lists has ended.
 
         A quarter of the day's calls is kept for lists that end where services are known to cut them.
@@ -176,7 +178,7 @@ class Collector:
         is_known = name in self._counting or name in self._progress.counts
         return self._outside.clock.now() >= self._counts_from and is_affordable and not is_known
 
-    async def _count(self, plan: Plan, name: str) -> None:
+    async def _count(self, plan: CollectPlan, name: str) -> None:
         """Ask for the counts of an account's lists. If they cannot be had, they stay unknown and no list waits."""
         self._counting.add(name)
         try:
@@ -189,23 +191,23 @@ class Collector:
             return
         self._failed_counts = 0
         body = found.body.decode()
-        self._write(InfoRead(name, found.answered_at, found.log_id, found.sha256, body, only_counts=True))
+        self._write(InfoRecord(name, found.answered_at, found.log_id, found.sha256, body, only_counts=True))
 
     def _note_failed_count(self, error: ClientError) -> None:
         """Stop asking for counts until a spent quota resets, after a refusal, or after several failures in a row."""
         self._failed_counts += 1
         is_refused = isinstance(error, Refused) and error.code not in _ABOUT_THE_NAME
-        if isinstance(error, QuotaSpent):
+        if isinstance(error, DailyQuotaExceeded):
             self._counts_from = error.resets_at
         elif is_refused or self._failed_counts >= _MAX_FAILED_COUNTS:
             self._counts_from = math.inf
 
-    def _write(self, record: Record, page: Page | None = None) -> None:
+    def _write(self, record: JournalRecord, page: ListPage | None = None) -> None:
         self._journal.add(record)
         self._progress.take(record, page)
         self._watching.changed()
 
-    async def _within_calls(self, plan: Plan, pool: Pool, ask: Callable[[], Awaitable[_T]]) -> _T:
+    async def _within_calls(self, plan: CollectPlan, pool: Pool, ask: Callable[[], Awaitable[_T]]) -> _T:
         """Ask, if one more answer is allowed today."""
         while self._calls_today(pool) + self._asking[pool] >= plan.calls_per_day[pool]:
             if self._calls_today(pool) >= plan.calls_per_day[pool]:
@@ -220,7 +222,7 @@ class Collector:
             if settled := self._settled.pop(pool, None):
                 settled.set()
 
-    async def _next_day(self, plan: Plan) -> None:
+    async def _next_day(self, plan: CollectPlan) -> None:
         """Wait for it, if that is wanted."""
         now = self._outside.clock.now()
         resets_at = now - now % DAY_SECONDS + DAY_SECONDS

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from retinue.collect.progress import MAYBE_CAPPED, Place, Standing
+from retinue.collect.progress import MAYBE_CAPPED, Item, ListProgress
 
 
 class Counts(Struct, frozen=True):
@@ -30,7 +30,7 @@ class MaybeCapped(Struct, frozen=True):
         return f"{self.list} of {self.name}: maybe capped: {figures}"
 
 
-def sums(standings: Mapping[Place, Standing]) -> dict[str, Counts]:
+def sums(standings: Mapping[Item, ListProgress]) -> dict[str, Counts]:
     """Return the sums of each kind of list of which any count is known."""
     found: dict[str, Counts] = {}
     for place, standing in standings.items():
@@ -45,7 +45,7 @@ def sums(standings: Mapping[Place, Standing]) -> dict[str, Counts]:
     return found
 
 
-def maybe_capped(standings: Mapping[Place, Standing]) -> list[MaybeCapped]:
+def maybe_capped(standings: Mapping[Item, ListProgress]) -> list[MaybeCapped]:
     """Return the lists that may be capped."""
     return [
         MaybeCapped(place.name, place.list, standing.rows, standing.profile_count or 0, standing.gap or 0)
@@ -54,6 +54,6 @@ def maybe_capped(standings: Mapping[Place, Standing]) -> list[MaybeCapped]:
     ]
 
 
-def uncounted(standings: Mapping[Place, Standing]) -> int:
+def uncounted(standings: Mapping[Item, ListProgress]) -> int:
     """Return how many lists end at a likely cap, with an unknown count."""
     return sum(standing.is_uncounted for standing in standings.values())

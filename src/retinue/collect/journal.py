@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from retinue.client import responses
-from retinue.client.responses import Answer, Fault, Page, Person, Profile
+from retinue.client.responses import BadResponse, HttpResponse, ListPage, Person, UserInfo
 from retinue.errors import InputError
 
 ListName = Literal["following", "followers", "info"]
@@ -22,14 +22,14 @@ MOST_BYTES_OF_A_LINE = 64 << 20  # far more than an answer that a client takes, 
 _READ_AT_ONCE = 1 << 16
 
 
-class Begun(Struct, frozen=True, tag="begun"):
+class StartRecord(Struct, frozen=True, tag="begun"):
     """The first line: whom is asked, and since when."""
 
     server: str
     at: int
 
 
-class PageRead(Struct, frozen=True, tag="page"):
+class PageRecord(Struct, frozen=True, tag="page"):
     """A page of a list. `before` is how many rows of the list came before it; `bound` is what was asked with."""
 
     name: str
@@ -41,10 +41,10 @@ class PageRead(Struct, frozen=True, tag="page"):
     sha256: str
     body: str
 
-    def page(self) -> Page:
+    def page(self) -> ListPage:
         """The page in it. Raises `InputError`."""
-        found = responses.page(Answer(responses.OK, self.body.encode()), self.list, self.bound, self.at)
-        if isinstance(found, Fault):
+        found = responses.page(HttpResponse(responses.OK, self.body.encode()), self.list, self.bound, self.at)
+        if isinstance(found, BadResponse):
             raise InputError(f"a page of {self.list} of {self.name}: {found.message}")
         return found
 
@@ -53,7 +53,7 @@ class PageRead(Struct, frozen=True, tag="page"):
         return self.page().rows
 
 
-class InfoRead(Struct, frozen=True, tag="info"):
+class InfoRecord(Struct, frozen=True, tag="info"):
     """An account's user info; `only_counts` if only the counts of its lists were requested."""
 
     name: str
@@ -63,15 +63,15 @@ class InfoRead(Struct, frozen=True, tag="info"):
     body: str
     only_counts: bool = False
 
-    def profile(self) -> Profile:
+    def profile(self) -> UserInfo:
         """The profile in it. Raises `InputError`."""
-        found = responses.info(Answer(responses.OK, self.body.encode()), self.at)
-        if isinstance(found, Fault):
+        found = responses.info(HttpResponse(responses.OK, self.body.encode()), self.at)
+        if isinstance(found, BadResponse):
             raise InputError(f"user info of {self.name}: {found.message}")
         return found.profile
 
 
-class Unavailable(Struct, frozen=True, tag="unavailable"):
+class UnavailableRecord(Struct, frozen=True, tag="unavailable"):
     """The service will not tell. `reason` is unknown, private or withheld."""
 
     name: str
@@ -82,7 +82,7 @@ class Unavailable(Struct, frozen=True, tag="unavailable"):
     log_id: str
 
 
-Record = Begun | PageRead | InfoRead | Unavailable
+JournalRecord = StartRecord | PageRecord | InfoRecord | UnavailableRecord
 
 
 class Journal:
@@ -94,7 +94,7 @@ class Journal:
         self._unsynced = 0
         self._file.truncate(_whole_bytes(path))
 
-    def add(self, record: Record) -> None:
+    def add(self, record: JournalRecord) -> None:
         """Write a record down; a kill of the process does not lose it any more."""
         self._file.write(self._encode(record) + b"\n")
         self._file.flush()
@@ -113,9 +113,9 @@ class Journal:
         self._file.close()
 
 
-def records(path: Path, most: int | None = None) -> Iterator[Record]:
+def records(path: Path, most: int | None = None) -> Iterator[JournalRecord]:
     """What is in a journal or in its first bytes, oldest first. Raises `InputError` where a line is none of ours."""
-    decoder, size = msgspec.json.Decoder(Record), 0
+    decoder, size = msgspec.json.Decoder(JournalRecord), 0
     require_file(path)
     with path.open("rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(MOST_BYTES_OF_A_LINE), b""), 1):

@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from retinue.client.counts import ListCount, count_in, is_likely_cap
 from retinue.client.paginator import newest_of
-from retinue.client.responses import Page, Person
-from retinue.collect.journal import Begun, InfoRead, ListName, PageRead, Record, Unavailable
+from retinue.client.responses import ListPage, Person
+from retinue.collect.journal import InfoRecord, JournalRecord, ListName, PageRecord, StartRecord, UnavailableRecord
 
 DAY_SECONDS = 86_400
 MAYBE_CAPPED = "maybe capped"
@@ -18,7 +18,7 @@ DIRECTIONS: tuple[ListName, ...] = ("following", "followers")
 Pool = Literal["lists", "info"]  # what has a daily quota of its own
 
 
-class Place(NamedTuple):
+class Item(NamedTuple):
     """One thing to be collected: a list or the user info of an account."""
 
     name: str
@@ -30,7 +30,7 @@ class Place(NamedTuple):
         return "info" if self.list == "info" else "lists"
 
 
-class Standing(Struct):
+class ListProgress(Struct):
     """How far one list is; it goes on with `cursor` and `newest`.
 
     `state` is incomplete, complete, maybe capped (read to the end that the service gives, which may not be the end), or
@@ -64,17 +64,17 @@ class Standing(Struct):
             self.state = MAYBE_CAPPED if ListCount(self.rows, profile_count).is_maybe_capped else "complete"
 
 
-def place_of(record: PageRead | InfoRead | Unavailable) -> Place:
+def place_of(record: PageRecord | InfoRecord | UnavailableRecord) -> Item:
     """What a record is about."""
-    return Place(record.name, "info" if isinstance(record, InfoRead) else record.list)
+    return Item(record.name, "info" if isinstance(record, InfoRecord) else record.list)
 
 
 class Progress:
     """How far all lists are, and how many calls were answered on the latest day."""
 
     def __init__(self) -> None:
-        self.begun: Begun | None = None
-        self.standings: dict[Place, Standing] = {}
+        self.begun: StartRecord | None = None
+        self.standings: dict[Item, ListProgress] = {}
         self.pages = 0
         self.rows = 0
         self.answers = 0
@@ -82,34 +82,34 @@ class Progress:
         self._day = 0
         self._calls = Counter[Pool]()
 
-    def take(self, record: Record, page: Page | None = None) -> None:
+    def take(self, record: JournalRecord, page: ListPage | None = None) -> None:
         """Take notice of a record; of a page that is at hand it need not be read again."""
-        if isinstance(record, Begun):
+        if isinstance(record, StartRecord):
             self.begun = record
             return
         self.answers += 1
-        if isinstance(record, InfoRead):
+        if isinstance(record, InfoRecord):
             self._take_counts(record)
             if record.only_counts:
                 return
-        standing = self.standings.setdefault(place_of(record), Standing())
+        standing = self.standings.setdefault(place_of(record), ListProgress())
         standing.first_at = standing.first_at or record.at
         standing.last_at = record.at
-        if isinstance(record, PageRead):
+        if isinstance(record, PageRecord):
             self._take_page(record, standing, page or record.page())
         else:
-            standing.state = record.reason if isinstance(record, Unavailable) else "complete"
+            standing.state = record.reason if isinstance(record, UnavailableRecord) else "complete"
 
-    def _take_counts(self, record: InfoRead) -> None:
+    def _take_counts(self, record: InfoRecord) -> None:
         self._count(record.at, "info")
         profile = record.profile()
         counts = {direction: count_in(profile, direction) for direction in DIRECTIONS}
         self.counts[record.name] = (counts, record.at)
         for direction in DIRECTIONS:
-            if standing := self.standings.get(Place(record.name, direction)):
+            if standing := self.standings.get(Item(record.name, direction)):
                 standing.compare(counts[direction], record.at)
 
-    def _take_page(self, record: PageRead, standing: Standing, page: Page) -> None:
+    def _take_page(self, record: PageRecord, standing: ListProgress, page: ListPage) -> None:
         self._count(record.at, "lists")
         standing.pages += 1
         standing.rows = record.before + len(page.rows)
@@ -120,17 +120,17 @@ class Progress:
         if known := self.counts.get(record.name):
             standing.compare(known[0][record.list], known[1])
 
-    def waiting(self, wanted: Iterable[Place]) -> list[Place]:
+    def waiting(self, wanted: Iterable[Item]) -> list[Item]:
         """What of these is not finished."""
-        return [place for place in wanted if self.standings.get(place, Standing()).state == "incomplete"]
+        return [place for place in wanted if self.standings.get(place, ListProgress()).state == "incomplete"]
 
-    def uncounted(self, wanted: Iterable[Place]) -> list[Place]:
+    def uncounted(self, wanted: Iterable[Item]) -> list[Item]:
         """Return which of these end at a likely cap, with an unknown count."""
-        return [place for place in wanted if self.standings.get(place, Standing()).is_uncounted]
+        return [place for place in wanted if self.standings.get(place, ListProgress()).is_uncounted]
 
-    def maybe_capped(self, wanted: Iterable[Place]) -> list[Place]:
+    def maybe_capped(self, wanted: Iterable[Item]) -> list[Item]:
         """Return which of these may be capped by the service."""
-        return [place for place in wanted if self.standings.get(place, Standing()).state == MAYBE_CAPPED]
+        return [place for place in wanted if self.standings.get(place, ListProgress()).state == MAYBE_CAPPED]
 
     def calls_on(self, day: int, pool: Pool) -> int:
         """How many calls were answered on a day (since 1970, UTC)."""

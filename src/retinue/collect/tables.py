@@ -20,15 +20,15 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from retinue import names
-from retinue.client.responses import Profile
-from retinue.collect.journal import InfoRead, PageRead, Record
-from retinue.collect.progress import Place, Standing
+from retinue.client.responses import UserInfo
+from retinue.collect.journal import InfoRecord, JournalRecord, PageRecord
+from retinue.collect.progress import Item, ListProgress
 from retinue.export.duck import Duck, numbered
 
 MEMORY = "700MB"
 _RECORDS_AT_ONCE = 200
 
-_PROFILE = dict.fromkeys(Profile.__struct_fields__, "VARCHAR") | {
+_PROFILE = dict.fromkeys(UserInfo.__struct_fields__, "VARCHAR") | {
     "is_verified": "BOOLEAN",
     "follower_count": "BIGINT",
     "following_count": "BIGINT",
@@ -154,8 +154,8 @@ EDGES = (
 
 def fill(
     duck: Duck,
-    records: Iterable[Record],
-    standings: Iterable[tuple[Place, Standing]],
+    records: Iterable[JournalRecord],
+    standings: Iterable[tuple[Item, ListProgress]],
     on_rows: Callable[[int], None],
 ) -> None:
     """Read a journal to its end into a database. `on_rows` gets how many rows there are so far."""
@@ -163,7 +163,7 @@ def fill(
         duck.run(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind in columns.items())})")
     waiting, count = iter(records), 0
     while some := list(islice(waiting, _RECORDS_AT_ONCE)):
-        rows = [row for record in some if isinstance(record, PageRead) for row in _rows(record)]
+        rows = [row for record in some if isinstance(record, PageRecord) for row in _rows(record)]
         _add(duck, "row_", rows)
         _add(duck, "profile", [_profile(record) for record in some if _is_profile(record)])
         on_rows(count := count + len(rows))
@@ -181,7 +181,7 @@ def _add(duck: Duck, table: str, rows: Sequence[Sequence[Any]]) -> None:
         duck.add(table, chunk, ", ".join(f"TRY_CAST({name} AS {kind})" for name, kind in kinds))
 
 
-def _rows(record: PageRead) -> Iterator[tuple[Any, ...]]:
+def _rows(record: PageRecord) -> Iterator[tuple[Any, ...]]:
     page = record.page()
     owner = names.fold(record.name)
     not_after = max(record.at, page.cursor) if record.bound is None else record.bound
@@ -195,16 +195,16 @@ def _rows(record: PageRead) -> Iterator[tuple[Any, ...]]:
         )
 
 
-def _is_profile(record: Record) -> TypeGuard[InfoRead]:
-    return isinstance(record, InfoRead) and not record.only_counts
+def _is_profile(record: JournalRecord) -> TypeGuard[InfoRecord]:
+    return isinstance(record, InfoRecord) and not record.only_counts
 
 
-def _profile(record: InfoRead) -> tuple[Any, ...]:
+def _profile(record: InfoRecord) -> tuple[Any, ...]:
     profile = record.profile()
-    said = (getattr(profile, name) for name in Profile.__struct_fields__)
+    said = (getattr(profile, name) for name in UserInfo.__struct_fields__)
     return (names.fold(record.name), record.name, *said, record.at, record.log_id, record.sha256)
 
 
-def _standing(place: Place, standing: Standing) -> tuple[Any, ...]:
+def _standing(place: Item, standing: ListProgress) -> tuple[Any, ...]:
     facts = standing.state, standing.pages, standing.rows, standing.first_at or None, standing.last_at or None
     return (names.fold(place.name), *place, *facts, standing.profile_count, standing.gap, standing.counted_at)

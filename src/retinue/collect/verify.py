@@ -9,12 +9,12 @@ from msgspec import Struct
 from retinue.collect import journal
 from retinue.collect.collection import MANIFEST, PAGES, TABLES, Manifest, counted, hashed, manifest_of, replayed
 from retinue.collect.counting import maybe_capped, sums, uncounted
-from retinue.collect.journal import Begun, InfoRead, PageRead, Unavailable
-from retinue.collect.progress import MAYBE_CAPPED, Progress, Standing, place_of
+from retinue.collect.journal import InfoRecord, PageRecord, StartRecord, UnavailableRecord
+from retinue.collect.progress import MAYBE_CAPPED, ListProgress, Progress, place_of
 from retinue.errors import InputError
 
 
-class Verified(Struct):
+class CollectionReport(Struct):
     """What was found: `problems` as sentences, and of what is well: how much there is.
 
     `newer` is how many answers came after the manifest was written.
@@ -27,9 +27,9 @@ class Verified(Struct):
     manifest: Manifest | None = None
 
 
-def verify(folder: Path) -> Verified:
+def verify(folder: Path) -> CollectionReport:
     """Look at everything. A journal that went on since its manifest is well. Raises `InputError` without a journal."""
-    found = Verified([], manifest=_manifest_of(folder))
+    found = CollectionReport([], manifest=_manifest_of(folder))
     try:
         if found.manifest is not None:
             found.problems += _wrong_files(folder, found.manifest)
@@ -103,20 +103,23 @@ def _wrong_counts(progress: Progress, manifest: Manifest) -> Iterator[str]:
 def _wrong_pages(folder: Path, progress: Progress) -> Iterator[str]:
     """Each page has its hash, and goes on where the one before has ended; nothing comes after an end."""
     for record in journal.records(folder / PAGES):
-        if isinstance(record, Begun):
+        if isinstance(record, StartRecord):
             if progress.standings:
                 yield f"{PAGES}: begins a second time"
             progress.take(record)
             continue
-        if not isinstance(record, Unavailable) and hashlib.sha256(record.body.encode()).hexdigest() != record.sha256:
+        if (
+            not isinstance(record, UnavailableRecord)
+            and hashlib.sha256(record.body.encode()).hexdigest() != record.sha256
+        ):
             yield f"{PAGES}: a page of {record.name} ({record.log_id}) has another hash than it had"
-        before = progress.standings.get(place_of(record), Standing())
-        if isinstance(record, InfoRead) and record.only_counts:
+        before = progress.standings.get(place_of(record), ListProgress())
+        if isinstance(record, InfoRecord) and record.only_counts:
             if record.name in progress.counts:
                 yield f"{PAGES}: the counts of {record.name} come a second time"
         elif before.state != "incomplete":
             yield f"{PAGES}: the {place_of(record).list} of {record.name} go on after their end"
-        elif isinstance(record, PageRead) and (record.before, record.bound) != (before.rows, before.cursor):
+        elif isinstance(record, PageRecord) and (record.before, record.bound) != (before.rows, before.cursor):
             where = f"with cursor {record.bound} at row {record.before}"
             yield f"{PAGES}: the {record.list} of {record.name} do not go on {where}"
         progress.take(record)

@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from retinue.intercept.authority import system_bundles
-from retinue.intercept.environment import LOOPBACK, Way
+from retinue.intercept.environment import LOOPBACK, Route
 from retinue.intercept.hosts import HOSTS, HTTPS
 
 _HOSTS_FILE = Path("/etc/hosts")
@@ -20,7 +20,7 @@ _DEFAULT_EPHEMERAL_PORTS = (32768, 60999)
 _FIRST_UNPRIVILEGED_PORT = 1024
 
 
-class Plan(Struct, frozen=True):
+class ConfinementPlan(Struct, frozen=True):
     """The launcher's orders; with none of them the command is confined by nothing.
 
     `network`: it gets an empty network. `files`: paths of the system, and the file that it finds at each instead.
@@ -36,19 +36,21 @@ class Plan(Struct, frozen=True):
 class Confinement(Struct, frozen=True):
     """A plan, and the line that announces it."""
 
-    plan: Plan
+    plan: ConfinementPlan
     announcement: str
 
 
-def confinements(way: Way, folder: Path) -> list[Confinement]:
+def confinements(way: Route, folder: Path) -> list[Confinement]:
     """Return those that fit a way, best first. A folder gets the files that they need."""
     files = _files(way, folder)
     if way.others:
-        return [Confinement(Plan(files=files), "other hosts may be reached; TikTok's names lead to the server")]
+        return [
+            Confinement(ConfinementPlan(files=files), "other hosts may be reached; TikTok's names lead to the server")
+        ]
     listens = [(LOOPBACK, way.proxy_port), (LOOPBACK, way.tls_port), (way.address, HTTPS)]
-    own_network = Plan(network=True, files=files, listens=listens)
+    own_network = ConfinementPlan(network=True, files=files, listens=listens)
     open_ports = _ephemeral_ports()
-    own_ports = Plan(ports=[(way.proxy_port, way.proxy_port), (way.tls_port, way.tls_port), open_ports])
+    own_ports = ConfinementPlan(ports=[(way.proxy_port, way.proxy_port), (way.tls_port, way.tls_port), open_ports])
     return [
         Confinement(own_network, "other hosts are blocked: the command has a network of its own"),
         Confinement(
@@ -59,7 +61,7 @@ def confinements(way: Way, folder: Path) -> list[Confinement]:
     ]
 
 
-def _files(way: Way, folder: Path) -> dict[str, str]:
+def _files(way: Route, folder: Path) -> dict[str, str]:
     """Return what makes names lead to the relay, and this run's authority known, without variables and hooks."""
     replaced = {_HOSTS_FILE: _hosts(way.address)}
     if _NAME_SERVICES.exists():

@@ -24,7 +24,7 @@ _R_PROFILES = ("R_PROFILE_USER", environment_name("r-profile-user"))
 _BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "DENO_CERT")
 
 
-class Way(Struct, frozen=True):
+class Route(Struct, frozen=True):
     """How a command finds the relay. `others`: it may reach hosts that are not TikTok's."""
 
     proxy_port: int
@@ -54,7 +54,7 @@ class HookSettings(Struct, frozen=True):
     others: bool
 
 
-def write_hooks(way: Way) -> None:
+def write_hooks(way: Route) -> None:
     """Put the hooks where the environment names them, with their settings."""
     for path in (Path(__file__).parent / "hooks").iterdir():
         if path.name in (PYTHON_HOOK, NODE_HOOK, R_HOOK):
@@ -63,7 +63,7 @@ def write_hooks(way: Way) -> None:
     (way.hooks / HOOK_SETTINGS).write_bytes(json.encode(settings))
 
 
-def environment_of(original: Mapping[str, str], way: Way) -> dict[str, str]:
+def environment_of(original: Mapping[str, str], way: Route) -> dict[str, str]:
     """The environment of the command, made of the one that it would have had."""
     proxied = ("https_proxy",) if way.others else ("https_proxy", "http_proxy", "all_proxy")
     proxies = dict.fromkeys([*proxied, *map(str.upper, proxied)], f"http://{LOOPBACK}:{way.proxy_port}")
@@ -84,7 +84,7 @@ def environment_of(original: Mapping[str, str], way: Way) -> dict[str, str]:
     }
 
 
-def _java_options(way: Way) -> str:
+def _java_options(way: Route) -> str:
     """Return properties for a Java machine. They come last, since the last one counts."""
     properties = {
         "javax.net.ssl.trustStore": str(way.authority.truststore),

@@ -39,7 +39,7 @@ class Delivery(Struct, frozen=True):
     cursor: int = 0
 
 
-class ListProgress(Struct):
+class DeliveredList(Struct):
     """The rows of one list that were delivered.
 
     `start` is the newest second that was asked for, `is_from_now` whether that was the list's beginning, and `reached`
@@ -93,7 +93,7 @@ class ListLog:
     """The lists of one run, in the order in which they were first asked for."""
 
     def __init__(self, max_lists: int = MAX_LISTS, max_rows: int = MAX_ROWS) -> None:
-        self.lists: dict[ListKey, ListProgress] = {}
+        self.lists: dict[ListKey, DeliveredList] = {}
         self.unrecorded = 0  # answers for lists beyond the limit
         self._max_lists = max_lists
         self._rows_left = max_rows
@@ -105,7 +105,7 @@ class ListLog:
             if len(self.lists) >= self._max_lists:
                 self.unrecorded += 1
                 return
-            progress = self.lists[key] = ListProgress(names.without_at(query.username), array("q"))
+            progress = self.lists[key] = DeliveredList(names.without_at(query.username), array("q"))
         is_from_now = query.cursor is None or query.cursor >= now
         progress.cover(now if query.cursor is None else min(query.cursor, now), delivery)
         progress.is_from_now |= is_from_now
@@ -114,7 +114,7 @@ class ListLog:
             progress.has_more = delivery.has_more
             self._record_rows(progress, delivery.usernames)
 
-    def _record_rows(self, progress: ListProgress, usernames: list[str]) -> None:
+    def _record_rows(self, progress: DeliveredList, usernames: list[str]) -> None:
         if len(usernames) > self._rows_left:
             progress.is_recorded = False
             return

@@ -35,7 +35,7 @@ _LAST_BYTES_SECONDS = 2.0  # for what the command sent just before its end
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class Server(Protocol):
+class Upstream(Protocol):
     """Where requests are led."""
 
     async def connect(self) -> _Streams:
@@ -43,7 +43,7 @@ class Server(Protocol):
         ...
 
 
-class TcpServer(Struct, frozen=True):
+class TcpUpstream(Struct, frozen=True):
     """A server at an address."""
 
     host: str
@@ -55,7 +55,7 @@ class TcpServer(Struct, frozen=True):
         return await asyncio.open_connection(self.host, self.port, ssl=self.tls or None)
 
 
-class UnixServer(Struct, frozen=True):
+class UnixUpstream(Struct, frozen=True):
     """A server on a Unix socket."""
 
     path: str
@@ -65,7 +65,7 @@ class UnixServer(Struct, frozen=True):
         return await asyncio.open_unix_connection(self.path)
 
 
-def server_at(url: str) -> TcpServer:
+def server_at(url: str) -> TcpUpstream:
     """The server that a URL names. Raises `InputError`."""
     expected = InputError(f"--server {url}: expected http://HOST:PORT or https://HOST:PORT")
     try:
@@ -75,7 +75,7 @@ def server_at(url: str) -> TcpServer:
         raise expected from None
     if not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
         raise expected
-    return TcpServer(parts.hostname, port, parts.scheme == "https")
+    return TcpUpstream(parts.hostname, port, parts.scheme == "https")
 
 
 class Listeners(Struct, frozen=True):
@@ -88,7 +88,7 @@ class Listeners(Struct, frozen=True):
 class Relay:
     """What is done with connections. `others`: hosts that are not TikTok's may be reached too."""
 
-    def __init__(self, server: Server, tls: ssl.SSLContext, traffic: Traffic, *, others: bool) -> None:
+    def __init__(self, server: Upstream, tls: ssl.SSLContext, traffic: Traffic, *, others: bool) -> None:
         self._server = server
         self._tls = tls
         self._traffic = traffic
@@ -180,7 +180,7 @@ class Relay:
         try:
             server = await self._server.connect()
         except OSError as error:
-            await _refuse(client, "502 Server not reached", f"retinue run: the server cannot be reached: {error}")
+            await _refuse(client, "502 Upstream not reached", f"retinue run: the server cannot be reached: {error}")
             return
         exchanges = Exchanges(self._traffic)
         exchanges.sent(head)

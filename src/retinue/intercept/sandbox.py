@@ -18,7 +18,7 @@ from retinue.sample import Size, write_sample
 SIZE = Size(accounts=1_000, follows=10_000, seed=1)
 
 
-class Sandbox(Struct, frozen=True):
+class SandboxAccess(Struct, frozen=True):
     """The path of its socket, its client, the store with its graph, and the username of a sample's longest list."""
 
     socket: str
@@ -38,7 +38,7 @@ def fill(server: LocalServer, folder: Path) -> str:
 
 
 @contextmanager
-def sandbox(folder: Path, store: str = "", faults: Faults = DOCUMENTED) -> Iterator[Sandbox]:
+def sandbox(folder: Path, store: str = "", faults: Faults = DOCUMENTED) -> Iterator[SandboxAccess]:
     """A server in this process, as long as the block lasts, on a store's graph or a sample. Raises `InputError`.
 
     Any client key is good, since scripts have their own written down, with the secret that first comes with it. So it
@@ -49,7 +49,7 @@ def sandbox(folder: Path, store: str = "", faults: Faults = DOCUMENTED) -> Itera
         username = "" if store else fill(server, folder / "sample")
         server.faults = faults
         with server.answering():
-            yield Sandbox(path, server.client_key, server.client_secret, server.graph, username)
+            yield SandboxAccess(path, server.client_key, server.client_secret, server.graph, username)
 
 
 @contextmanager

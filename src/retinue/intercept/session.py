@@ -14,13 +14,13 @@ from retinue.clock import SystemClock
 from retinue.errors import InputError
 from retinue.faults import DOCUMENTED, Faults, profile_of
 from retinue.intercept.authority import Authority, make_authority
-from retinue.intercept.confinement import Confinement, Plan, confinements
-from retinue.intercept.environment import LOOPBACK, MARK, Way, environment_of, write_hooks
+from retinue.intercept.confinement import Confinement, ConfinementPlan, confinements
+from retinue.intercept.environment import LOOPBACK, MARK, Route, environment_of, write_hooks
 from retinue.intercept.expected import expected_rows
 from retinue.intercept.hosts import HTTPS
-from retinue.intercept.relay import Listeners, Relay, Server, TcpServer, UnixServer, server_at
+from retinue.intercept.relay import Listeners, Relay, TcpUpstream, UnixUpstream, Upstream, server_at
 from retinue.intercept.sandbox import sandbox
-from retinue.intercept.spawn import Launched, launch, take_signals
+from retinue.intercept.spawn import Child, launch, take_signals
 from retinue.intercept.traffic import Traffic
 from retinue.intercept.verdicts import verdict_lines
 from retinue.settings import environment_name
@@ -33,7 +33,7 @@ _NEVER_RAN = (126, 127)  # the exit codes of a shell for a command that cannot b
 Say = Callable[[str], None]
 
 
-class Order(Struct, frozen=True):
+class RunOptions(Struct, frozen=True):
     """A command to run, and the server that answers it.
 
     `server`: the URL of one, or empty for a sandbox with `faults`. `store`: the store behind either, or empty for a
@@ -51,12 +51,12 @@ class Order(Struct, frozen=True):
 
 
 class _Served(Struct, frozen=True):
-    server: Server
+    server: Upstream
     variables: dict[str, str]  # what the command is told of it
     store: str = ""  # with its graph, if that is at hand
 
 
-def run(order: Order, say: Say) -> int:
+def run(order: RunOptions, say: Say) -> int:
     """Run a command to its end, while signals are held; its exit code. Raises `InputError`."""
     if MARK in order.environment:
         raise InputError("already inside of a `retinue run`: leave out the inner one")
@@ -90,7 +90,7 @@ def run(order: Order, say: Say) -> int:
 
 
 @contextmanager
-def _served(order: Order, folder: Path, say: Say) -> Iterator[_Served]:
+def _served(order: RunOptions, folder: Path, say: Say) -> Iterator[_Served]:
     """The server that was given, or a sandbox."""
     if order.server:
         if order.faults != DOCUMENTED:
@@ -113,10 +113,10 @@ def _served(order: Order, folder: Path, say: Say) -> Iterator[_Served]:
             say(f"  {name}={value}")
         if (name_of_faults := profile_of(order.faults) or "as given") != "documented":
             say(f"faults on purpose: {name_of_faults}, seed {order.faults.seed}")
-        yield _Served(UnixServer(made.socket), variables, made.store)
+        yield _Served(UnixUpstream(made.socket), variables, made.store)
 
 
-def _reachable(url: str) -> TcpServer:
+def _reachable(url: str) -> TcpUpstream:
     server = server_at(url)
     try:
         socket.create_connection((server.host, server.port), _REACH_SECONDS).close()
@@ -138,7 +138,7 @@ def _outside() -> Iterator[Listeners]:
 
 
 @contextmanager
-def _behind_names(way: Way, say: Say) -> Iterator[list[socket.socket]]:
+def _behind_names(way: Route, say: Say) -> Iterator[list[socket.socket]]:
     """Listen where TikTok's names lead to in this machine's network, if this user may listen on such a port."""
     try:
         listener = _listener(way.address, HTTPS)
@@ -154,19 +154,19 @@ def _listener(host: str, port: int = 0) -> socket.socket:
     return socket.create_server((host, port), backlog=_BACKLOG)
 
 
-def _way(authority: Authority, outside: Listeners, *, others: bool) -> Way:
+def _way(authority: Authority, outside: Listeners, *, others: bool) -> Route:
     proxy, tls = (listener.getsockname()[1] for (listener,) in (outside.proxy, outside.tls))
     hooks = authority.bundle.parent / "hooks"
     hooks.mkdir()
-    return Way(proxy, tls, authority, hooks, others)
+    return Route(proxy, tls, authority, hooks, others)
 
 
-def _inside(launched: Launched) -> Listeners:
+def _inside(launched: Child) -> Listeners:
     proxy, *tls = launched.listeners
     return Listeners([proxy], tls)
 
 
-def _launched(order: Order, environment: Mapping[str, str], ways: list[Confinement], say: Say) -> Launched:
+def _launched(order: RunOptions, environment: Mapping[str, str], ways: list[Confinement], say: Say) -> Child:
     """Return a launcher under the best confinement that the system allows. Raises `InputError` if there is none."""
     reasons = []
     for confinement in ways:
@@ -179,11 +179,11 @@ def _launched(order: Order, environment: Mapping[str, str], ways: list[Confineme
     if not order.best_effort:
         raise InputError(f"requests may reach TikTok with your real key ({why}); --best-effort runs the command anyway")
     say(f"best effort: requests may reach TikTok with your real key ({why})")
-    return launch(order.command, environment, Plan())
+    return launch(order.command, environment, ConfinementPlan())
 
 
-def _warn_of_silence(launched: Launched, say: Say) -> None:
+def _warn_of_silence(launched: Child, say: Say) -> None:
     """Say that nothing came: a command that seems to have worked may have asked another server."""
     confined = "the command sent none, or by a way that is blocked here"
     unconfined = "any that the command sent went to TikTok itself, with your real key"
-    say(f"no request reached the server: {unconfined if launched.plan == Plan() else confined}")
+    say(f"no request reached the server: {unconfined if launched.plan == ConfinementPlan() else confined}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from msgspec import Struct, json
 
 import retinue
-from retinue.intercept.confinement import Plan
+from retinue.intercept.confinement import ConfinementPlan
 
 _FORWARDED = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 # In isolated mode and without `site` only this program's own package is added to what can be imported.
@@ -26,13 +26,13 @@ _LONGEST_REASON = 1024
 _KILLED = 128
 
 
-class Launched(Struct, frozen=True):
+class Child(Struct, frozen=True):
     """A launcher that waits, with its listeners if it has a network of its own."""
 
     process: "subprocess.Popen[bytes]"
     control: socket.socket
     listeners: list[socket.socket]
-    plan: Plan
+    plan: ConfinementPlan
     why_not: str = ""  # it has ended, because the system does not allow its plan
 
     def run(self) -> int:
@@ -59,7 +59,7 @@ def take_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
 
 
-def launch(command: list[str], environment: Mapping[str, str], plan: Plan) -> Launched:
+def launch(command: list[str], environment: Mapping[str, str], plan: ConfinementPlan) -> Child:
     """Start a launcher for a command, and hear what it has to say."""
     ours, its = socket.socketpair()
     its.set_inheritable(True)
@@ -73,7 +73,7 @@ def launch(command: list[str], environment: Mapping[str, str], plan: Plan) -> La
         process.wait()
         ours.close()
     listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-    return Launched(process, ours, listeners, plan, "" if said == b"\0" else said.decode() or "the launcher failed")
+    return Child(process, ours, listeners, plan, "" if said == b"\0" else said.decode() or "the launcher failed")
 
 
 def _end_of(process: "subprocess.Popen[bytes]") -> int:

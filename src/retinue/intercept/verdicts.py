@@ -6,7 +6,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from retinue.errors import AccountNotFound, AccountPrivate, AccountWithheld
-from retinue.intercept.lists import MAX_ROWS, ListKey, ListLog, ListProgress
+from retinue.intercept.lists import MAX_ROWS, DeliveredList, ListKey, ListLog
 from retinue.model import Direction
 
 MAX_LINES = 20
@@ -18,7 +18,7 @@ _TWICE = 2
 Expected = Callable[[ListKey, int, int], list[int] | None]
 
 
-class Verdict(Struct, frozen=True):
+class ListVerdict(Struct, frozen=True):
     """One list's verdict, as a sentence."""
 
     text: str
@@ -40,7 +40,7 @@ def verdict_lines(log: ListLog, expected: Expected | None) -> list[str]:
     return lines
 
 
-def _verdicts(log: ListLog, expected: Expected | None) -> list[Verdict]:
+def _verdicts(log: ListLog, expected: Expected | None) -> list[ListVerdict]:
     verdicts, budget = [], MAX_ROWS
     for key, progress in log.lists.items():
         label, rows = _label(key, progress), None
@@ -48,7 +48,7 @@ def _verdicts(log: ListLog, expected: Expected | None) -> list[Verdict]:
             if expected is not None:
                 rows = expected(key, progress.start, budget)
         except (AccountNotFound, AccountPrivate, AccountWithheld) as refusal:
-            verdicts.append(Verdict(f"{label}: {_REFUSED[type(refusal)]}", is_good=False))
+            verdicts.append(ListVerdict(f"{label}: {_REFUSED[type(refusal)]}", is_good=False))
             continue
         budget -= len(rows or ())
         verdicts.append(_verdict(label, progress, rows))
@@ -62,10 +62,10 @@ _REFUSED = {
 }
 
 
-def _verdict(label: str, progress: ListProgress, expected: list[int] | None) -> Verdict:
+def _verdict(label: str, progress: DeliveredList, expected: list[int] | None) -> ListVerdict:
     """`expected`: the hashes of all rows that the list has, newest first; None if they are not known."""
     if not progress.is_recorded:
-        return Verdict(f"{label}: too many rows to compare", is_good=False)
+        return ListVerdict(f"{label}: too many rows to compare", is_good=False)
     deliveries = Counter(progress.rows)
     repeated = sum(times > 1 for times in deliveries.values())
     missing = [row for row in expected or () if row not in deliveries]
@@ -86,10 +86,10 @@ def _verdict(label: str, progress: ListProgress, expected: list[int] | None) -> 
         parts.append(f"{unknown:,} rows that the store does not have")
     if is_whole and expected is not None and (repeated or unknown):
         parts.append("none missing")
-    return Verdict(f"{label}: {', '.join(parts)}", is_whole and not repeated and not unknown)
+    return ListVerdict(f"{label}: {', '.join(parts)}", is_whole and not repeated and not unknown)
 
 
-def _why_incomplete(progress: ListProgress, expected: list[int] | None, missing: list[int]) -> str:
+def _why_incomplete(progress: DeliveredList, expected: list[int] | None, missing: list[int]) -> str:
     if progress.trouble:
         return f"broken off after {progress.trouble}"
     if progress.has_more:
@@ -101,7 +101,7 @@ def _why_incomplete(progress: ListProgress, expected: list[int] | None, missing:
     return "the server ended the list there"
 
 
-def _label(key: ListKey, progress: ListProgress) -> str:
+def _label(key: ListKey, progress: DeliveredList) -> str:
     notes = ["followers"] if key.direction is Direction.FOLLOWERS else []
     notes += [] if key.as_of is None else [f"as of {key.as_of}"]
     notes += [] if progress.is_from_now else [f"from {progress.start}"]

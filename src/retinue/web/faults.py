@@ -15,7 +15,7 @@ from msgspec import Struct, json, structs
 from retinue import errors, requests, wire
 from retinue.access.credentials import Credentials
 from retinue.clock import Clock
-from retinue.faults import Failure, Fate, Fates
+from retinue.faults import Failure, FaultInjector, InjectedFaults
 from retinue.following import Following
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Query, Row
 from retinue.web.asgi import Application
@@ -38,7 +38,7 @@ _HTML = (
 _GATEWAY_TIMEOUT = Reply(504, [(b"content-type", b"text/html"), (b"content-length", b"%d" % len(_HTML))], _HTML)
 
 
-class Ground(Struct, frozen=True):
+class FaultDependencies(Struct, frozen=True):
     """What the faults stand on: the real application, and what they have to know beside its answers."""
 
     application: Application
@@ -55,7 +55,7 @@ class _Call(Struct, frozen=True):
 
     scope: Scope
     message: Message
-    fate: Fate
+    fate: InjectedFaults
     direction: Direction | None
     is_flat: bool
 
@@ -67,7 +67,9 @@ class _Call(Struct, frozen=True):
 class FaultyApplication:
     """Answers as the public application does, as long as nothing else is drawn."""
 
-    def __init__(self, ground: Ground, fates: Fates, pause: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(
+        self, ground: FaultDependencies, fates: FaultInjector, pause: Callable[[float], Awaitable[None]]
+    ) -> None:
         self.application = ground.application
         self._following = ground.following
         self._credentials = ground.credentials
@@ -157,7 +159,7 @@ class FaultyApplication:
         except errors.Refusal as refusal:  # the account went away between two looks
             return self._refused(call, refusal)
 
-    async def _changed(self, reply: Reply, query: Query, direction: Direction, fate: Fate) -> Reply:
+    async def _changed(self, reply: Reply, query: Query, direction: Direction, fate: InjectedFaults) -> Reply:
         """A page with what is drawn for it."""
         content, key = json.decode(reply.body), _LIST_KEYS[direction]
         data: dict[str, Any] = content["data"]
@@ -218,7 +220,7 @@ def _query_in(message: Message) -> Query | None:
         return None
 
 
-def _asked_instead(query: Query, fate: Fate) -> Query:
+def _asked_instead(query: Query, fate: InjectedFaults) -> Query:
     """The question whose right answer is the wrong one to this: so its cursor is exact, and no row is lost."""
     max_count = max(1, int(query.max_count * fate.fullness))
     return structs.replace(query, max_count=max_count, cursor=None if fate.is_repeated else query.cursor)
