@@ -157,7 +157,7 @@ def test_an_error_keeps_what_was_collected(retinue_server: LocalServer) -> None:
         pages = listing.pages()
         next(pages)
         client._client._transport._url = "http://127.0.0.1:9"  # nobody is there
-        with pytest.raises(GaveUp, match=r"asked 2 times.*(refused|Connect)") as caught:
+        with pytest.raises(GaveUp, match=r"tried 2 times.*(refused|Connect)") as caught:
             next(pages)
         assert NEWEST_FIRST[:100] == [person.username for person in caught.value.collected]
         assert caught.value.cursor == listing.cursor == 1_600_000_149
@@ -186,7 +186,7 @@ def test_a_spent_quota_raises(retinue_server: LocalServer) -> None:
     key, secret, url = retinue_server.client_key, retinue_server.client_secret, retinue_server.url
     outside = Runtime(clock=retinue_server.clock, sleep=sleep)
     retinue_server.limit(list_calls=3)
-    with Client(key, secret, url, outside=outside) as client:
+    with Client(key, secret, url, runtime=outside) as client:
         with pytest.raises(DailyQuotaExceeded) as caught:
             list(client.following("anna", max_count=50))
         now = retinue_server.clock.now()
@@ -194,7 +194,7 @@ def test_a_spent_quota_raises(retinue_server: LocalServer) -> None:
         assert abs(caught.value.resets_at % 86_400) <= 1
         assert NEWEST_FIRST[:150] == [person.username for person in caught.value.collected]
 
-    with Client(key, secret, url, policy=RetryPolicy(quota="wait"), outside=outside) as client:
+    with Client(key, secret, url, policy=RetryPolicy(quota="wait"), runtime=outside) as client:
         rest = client.following("anna", cursor=caught.value.cursor, max_count=50)
         assert NEWEST_FIRST[150:] == [person.username for person in rest]
     assert 1 == len(slept)
@@ -229,13 +229,13 @@ def dripping(piece: bytes, pause: float) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("piece", "pause", "timeout", "reason"),
-    [(b" ", 0.05, 0.5, "TimeoutError"), (b" " * 60_000, 0, 30, "an answer of more than 1000000 bytes")],
+    [(b" ", 0.05, 0.5, "TimeoutError"), (b" " * 60_000, 0, 30, "a response of more than 1000000 bytes")],
 )
 def test_a_truncated_response_is_an_error(
     monkeypatch: pytest.MonkeyPatch, piece: bytes, pause: float, timeout: float, reason: str
 ) -> None:
     """Neither one that comes byte by byte is waited for, nor one that is too large kept."""
-    monkeypatch.setattr(transport, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(transport, "MAX_BYTES", 1_000_000)
     policy = RetryPolicy(attempts=1, first_wait_seconds=0, longest_wait_seconds=0)
     with dripping(piece, pause) as url, Client("k", "s", url, policy=policy, timeout_seconds=timeout) as client:
         with pytest.raises(GaveUp, match=reason):
@@ -254,16 +254,16 @@ def test_a_closed_client_says_so(client: Client) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Client("k", "s", "localhost:8642"), "is no address of a service"),
-        (lambda: Client("k", "s", "http://me:hidden@[::1"), r"^'http://\[::1' is no address of a service"),
-        (lambda: Client("k", "s", "http://h:99999"), "is no address of a service"),
-        (lambda: Client("k", "s", "http://me:hidden@localhost"), "'http://localhost' is no address of a service"),
+        (lambda: Client("k", "s", "localhost:8642"), "is not the address of a service"),
+        (lambda: Client("k", "s", "http://me:hidden@[::1"), r"^'http://\[::1' is not the address of a service"),
+        (lambda: Client("k", "s", "http://h:99999"), "is not the address of a service"),
+        (lambda: Client("k", "s", "http://me:hidden@localhost"), "'http://localhost' is not the address of a service"),
         (lambda: Client("k", "s").following("a", max_count=101), "max_count: expected an integer from 1 to 100"),
         (lambda: Client("k", "s").following("a", cursor=-1), "cursor: expected a Unix second"),
         (lambda: Client("k", "s").following("a", cursor="x"), "cursor: expected a Unix second, not 'x'"),  # type: ignore[arg-type]
-        (lambda: Client("k", ""), "a key and a secret, and one of them is empty"),
+        (lambda: Client("k", ""), "client_key and client_secret must not be empty"),
         (lambda: RetryPolicy(attempts=0), "at least one attempt"),
-        (lambda: RetryPolicy(quota="never"), "quota is raise or wait"),  # type: ignore[arg-type]
+        (lambda: RetryPolicy(quota="never"), "quota: expected raise or wait"),  # type: ignore[arg-type]
     ],
 )
 def test_invalid_arguments_are_refused_at_once(make: Any, words: str) -> None:

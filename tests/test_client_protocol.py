@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from retinue.client import AccountUnavailable, BrokenList, ClientError, DailyQuotaExceeded, GaveUp, Refused, RetryPolicy
-from retinue.client.paginator import Paginator, wrong
+from retinue.client.paginator import Paginator, inconsistency
 from retinue.client.protocol import ApiProtocol, Flow, NeedToken, NoResponse, SendRequest, Sleep
 from retinue.client.responses import HttpResponse, ListPage, Person
 from support.frozen_clock import FrozenClock
@@ -66,7 +66,7 @@ class Service:
                 if isinstance(effect, SendRequest):
                     said = self.answer(effect)
                 elif isinstance(effect, NeedToken):
-                    said = protocol.known_token(effect.refused) or self.run(protocol, protocol.fetch_token())
+                    said = protocol.cached_token(effect.refused) or self.run(protocol, protocol.fetch_token())
                 else:
                     self.slept += effect.seconds
                     self.clock.advance(int(effect.seconds) + 1)
@@ -218,10 +218,10 @@ def test_inconsistent_pages_end_in_an_error(odd: Any, words: str) -> None:
         (
             HttpResponse(404, b"Unsupported path(Janus)"),
             GaveUp,
-            "asked 4 times; at last: .* is not part of the API.*Janus",
+            "tried 4 times; last failure: .* is not part of the API.*Janus",
         ),
         (envelope(404, "unsupported_path"), Refused, "unsupported_path"),
-        (envelope(500, "internal_error"), GaveUp, "asked 4 times"),
+        (envelope(500, "internal_error"), GaveUp, "tried 4 times"),
         (NoResponse("ConnectionResetError"), GaveUp, "ConnectionResetError"),
         (envelope(401, "access_token_invalid", "no"), GaveUp, "no"),
     ],
@@ -363,7 +363,7 @@ def test_a_page_has_no_more_rows_than_were_asked_for(rows: int, asked_for: int) 
     assert isinstance(next(steps), NeedToken)
     assert isinstance(steps.send("token"), SendRequest)
     if rows > asked_for:
-        with pytest.raises(BrokenList, match=f"{rows} rows, though at most {asked_for} were asked for"):
+        with pytest.raises(BrokenList, match=f"{rows} rows, though at most {asked_for} were requested"):
             steps.send(envelope(200, "ok", data=data))
     else:
         with pytest.raises(StopIteration) as stopped:
@@ -380,6 +380,6 @@ def test_a_first_page_at_the_present_is_not_a_repeat(seconds_ago: int, is_sound:
     rows = (Person("a"), Person("b"))
     ours = NOW if not log_id else NOW + 1_000
     first = ListPage(rows, NOW - seconds_ago, True, None, ours, log_id, b"")
-    assert ("" == wrong(first, None)) is is_sound
-    assert "" == wrong(replace(first, has_more=False), None)
-    assert "" == wrong(replace(first, bound=NOW + 9), None)
+    assert ("" == inconsistency(first, None)) is is_sound
+    assert "" == inconsistency(replace(first, has_more=False), None)
+    assert "" == inconsistency(replace(first, bound=NOW + 9), None)

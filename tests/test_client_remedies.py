@@ -54,7 +54,7 @@ ANSWERS: dict[str, tuple[Said, str]] = {
     "404 in the envelope": (enveloped({}, "unsupported_path", "no", 404), "is not part of the API"),
     "404 of TikTok": (Said(b"Unsupported path(Janus)", 404), "is not part of the API"),
     "405": (Said(b"", 405), "is not part of the API"),
-    "407": (Said(b"", 407), "the proxy asks for a login: set http_proxy"),
+    "407": (Said(b"", 407), "the proxy requires a login: set http_proxy"),
     **{
         str(status): (
             Said(b"", status, (("Location", "https://new.example/api/v2/oauth/token/"),)),
@@ -130,7 +130,7 @@ def test_a_path_in_the_address_is_named(retinue_server: LocalServer) -> None:
 @pytest.mark.parametrize("address", ["http://h/?x=1", "http://h/#x"])
 def test_an_address_with_more_than_a_path_is_refused(address: str) -> None:
     """A query or fragment would swallow the paths of the API."""
-    with pytest.raises(InputError, match="is no address of a service"):
+    with pytest.raises(InputError, match="is not the address of a service"):
         Client("k", "s", address)
 
 
@@ -175,7 +175,7 @@ def test_a_wrong_certificate_is_told_from_an_unknown_authority(
             capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
     assert (words in done.stderr, done.returncode) == (True, 1 if words else 0), done.stderr
-    assert not words or "asked once" in done.stderr
+    assert not words or "tried once" in done.stderr
 
 
 def test_plain_http_to_a_tls_port_is_final() -> None:
@@ -209,7 +209,7 @@ def test_a_socks_proxy_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str
     Client("k", "s").close()
 
 
-@pytest.mark.parametrize(("status", "words"), [(407, "the proxy asks for a login"), (None, "is not a proxy")])
+@pytest.mark.parametrize(("status", "words"), [(407, "the proxy requires a login"), (None, "is not a proxy")])
 def test_a_proxy_that_opens_no_tunnel_is_final(monkeypatch: pytest.MonkeyPatch, status: int | None, words: str) -> None:
     """One that asks for a password, and a web server that is none."""
     with hanging_up(f"HTTP/1.1 {status or 501} No\r\nContent-Length: 0\r\n\r\n".encode()) as (url, _):
@@ -260,7 +260,7 @@ def test_a_service_that_answered_is_waited_for() -> None:
     with scripted(lambda _path, _body: last) as url:
         client = Client("k", "s", url, policy=PATIENT, on_wait=lambda seconds, _: waits.append(seconds))
         assert client.user_info("anna").follower_count == 3
-    with client, pytest.raises(GaveUp, match="asked 20 times"):
+    with client, pytest.raises(GaveUp, match="tried 20 times"):
         client.user_info("anna")
     assert len(waits) == 19
 
@@ -307,11 +307,11 @@ def test_a_missing_endpoint_is_reported() -> None:
     with scripted(lambda path, _body: Said(b"", 404) if "followers" in path else page([])) as url:
         with Client("k", "s", url, policy=PATIENT) as client:
             assert list(client.following("anna")) == []
-            with pytest.raises(GaveUp, match=r"asked 4 times; at last: .*followers/ is not part of the API"):
+            with pytest.raises(GaveUp, match=r"tried 4 times; last failure: .*followers/ is not part of the API"):
                 list(client.followers("anna"))
 
     pages = iter([page([{"username": "a"}], 9, has_more=True)])
     with scripted(lambda _path, _body: next(pages, Said(b"", 404))) as url:
         with Client("k", "s", url, policy=PATIENT) as client:
-            with pytest.raises(GaveUp, match=r"asked 20 times; at last: .*following/ is not part of the API"):
+            with pytest.raises(GaveUp, match=r"tried 20 times; last failure: .*following/ is not part of the API"):
                 list(client.following("anna"))

@@ -151,10 +151,10 @@ def collected(
     outside = Runtime(clock=server.clock, sleep=sleep)
 
     async def run() -> CollectResult:
-        progress = collection.opened(folder, server.url, server.clock.now())
+        progress = collection.open_collection(folder, server.url, server.clock.now())
         key, secret = server.client_key, server.client_secret
         with closing(journal.Journal(folder / "pages.jsonl")) as writing:
-            async with AsyncClient(key, secret, server.url, policy=policy, outside=outside) as client:
+            async with AsyncClient(key, secret, server.url, policy=policy, runtime=outside) as client:
                 return await Collector(client, writing, progress, outside).run(plan)
 
     return asyncio.run(run())
@@ -175,14 +175,14 @@ def test_collecting_stops_at_the_daily_quota_and_resumes_the_next_day(
     outcome = collected(retinue_server, folder, CollectPlan(wanted, limits, 4), RetryPolicy(), slept)
     assert outcome.resets_at["lists"] % 86_400 in (0, 1)
     assert not slept
-    assert 10 == collection.replayed(folder).pages
+    assert 10 == collection.replay(folder).pages
 
     outcome = collected(
         retinue_server, folder, CollectPlan(wanted, limits, 4, "wait"), RetryPolicy(quota="wait"), slept
     )
     assert outcome == CollectResult({}, {})
-    assert not collection.replayed(folder).waiting(wanted)
-    assert 42 == collection.replayed(folder).pages
+    assert not collection.replay(folder).incomplete(wanted)
+    assert 42 == collection.replay(folder).pages
 
 
 @GRAPH
@@ -322,7 +322,7 @@ def drop_line(folder: Path, number: int) -> None:
     [
         (("--lists", "friends"), "--lists: 'friends' is none of following, followers, info"),
         (("--format", "xlsx"), "--format: 'xlsx' is none of"),
-        (("--server", "example"), "'example' is no address"),
+        (("--server", "example"), "'example' is not the address"),
         (("--client-secret", "wrong"), "invalid_client"),
         (("--usernames", "/nowhere"), "/nowhere: cannot be read"),
         (("--client-key", ""), "give --client-key"),
@@ -360,7 +360,7 @@ def test_a_collection_is_locked_by_one_process(retinue_server: LocalServer, tmp_
     """A second collector is refused while the first one works; an existing mirror is refused too."""
     folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
     arguments = command(retinue_server, folder, names=["ben"])
-    with collection.held(folder):
+    with collection.lock_folder(folder):
         done = subprocess.run(
             [sys.executable, "-m", "retinue", *arguments], capture_output=True, text=True, check=False
         )
@@ -399,18 +399,18 @@ def test_a_refused_name_does_not_stop_the_others(tmp_path: Path) -> None:
                 return RawUserInfo(UserInfo(), 1, "", enveloped({}).body)
 
         folder = tmp_path / code
-        progress = collection.opened(folder, "x", 1)
+        progress = collection.open_collection(folder, "x", 1)
         wanted = [Item(name, "info") for name in ("odd", "fine")]
 
         async def run() -> CollectResult:
             outside = Runtime()
             with closing(journal.Journal(folder / "pages.jsonl")) as writing:  # noqa: B023 - the same
-                async with Picky("k", "s", outside=outside) as client:
+                async with Picky("k", "s", runtime=outside) as client:
                     collector = Collector(client, writing, progress, outside)  # noqa: B023 - the same
                     return await collector.run(CollectPlan(wanted, {"lists": 9, "info": 9}, 1))  # noqa: B023 - the same
 
         if expected:
             assert list(asyncio.run(run()).failed) == [wanted[0]]
-            assert not progress.waiting(wanted[1:])
+            assert not progress.incomplete(wanted[1:])
         else:
             assert asyncio.run(run()).stopped == str(refused)

@@ -120,7 +120,7 @@ def test_counts_stay_within_the_calls_for_user_info(tmp_path: Path, calls: int, 
         outcome = collected(url, tmp_path / "found", CollectPlan(wanted, {"lists": 100, "info": calls}, at_once))
     spent = sum(number for what, number in asked_for.items() if what.startswith("info"))
     assert (spent, outcome.failed, outcome.resets_at, outcome.stopped) == (calls - calls // 4, {}, {}, "")
-    assert not collection.replayed(tmp_path / "found").waiting(wanted)
+    assert not collection.replay(tmp_path / "found").incomplete(wanted)
 
 
 def test_the_last_calls_for_user_info_go_to_likely_caps(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_one_foreign_response_ends_no_collection(tmp_path: Path) -> None:
         plan = CollectPlan([Item(name, "following") for name in "abc"], {"lists": 100, "info": 100}, 1)
         outcome = collected(url, tmp_path / "found", plan)
     assert (outcome.failed, outcome.stopped) == ({}, "")
-    assert collection.replayed(tmp_path / "found").rows == 254
+    assert collection.replay(tmp_path / "found").rows == 254
 
 
 def test_no_calls_for_user_info_and_wanting_it_is_refused(tmp_path: Path) -> None:

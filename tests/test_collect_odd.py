@@ -59,7 +59,7 @@ def test_collecting_without_a_token_creates_nothing(tmp_path: Path) -> None:
         return Said(b"", 503)
 
     with scripted(lambda _path, _body: page([]), no_token) as url:
-        with pytest.raises(GaveUp, match="asked 3 times; at last: status 503"):
+        with pytest.raises(GaveUp, match="tried 3 times; last failure: status 503"):
             collected(url, tmp_path / "found", CollectPlan(places(8), MANY, 8))
     assert asked_for["token"] == 3
 
@@ -75,9 +75,9 @@ def test_an_unreachable_service_ends_the_collection(tmp_path: Path) -> None:
 
     with scripted(answer, lambda: Said(b"", 502) if gone else TOKEN) as url:
         outcome = collected(url, tmp_path / "found", CollectPlan(places(500), MANY, 1))
-    assert "asked 3 times" in outcome.stopped
+    assert "tried 3 times" in outcome.stopped
     assert [place.name for place in outcome.failed] == ["a3"]
-    assert collection.replayed(tmp_path / "found").pages == 3
+    assert collection.replay(tmp_path / "found").pages == 3
 
 
 def test_an_unavailable_account_does_not_end_the_collection(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_an_unavailable_account_does_not_end_the_collection(tmp_path: Path) -> N
     with scripted(lambda _path, body: Said(b"", 502) if body["username"] in ("a0", "a1", "a2") else page([])) as url:
         outcome = collected(url, tmp_path / "found", CollectPlan(places(6), MANY, 1))
     assert ("", 3) == (outcome.stopped, len(outcome.failed))
-    assert collection.replayed(tmp_path / "found").pages == 3
+    assert collection.replay(tmp_path / "found").pages == 3
 
 
 def test_long_waits_are_reported(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_pending_calls_are_not_counted_as_spent(tmp_path: Path) -> None:
 
     with scripted(answer) as url:
         outcome = collected(url, tmp_path / "found", CollectPlan(places(60), {"lists": 5, "info": 1}, 16))
-    assert collection.replayed(tmp_path / "found").pages == 5
+    assert collection.replay(tmp_path / "found").pages == 5
     assert list(outcome.resets_at) == ["lists"]
 
 
@@ -267,12 +267,12 @@ def test_tables_can_be_read_with_any_names(
     """For every text: all rows are there, GraphML is well-formed, and its nodes are the accounts of the tables."""
     folder = tmp_path_factory.mktemp("names")
     rows = [{"username": username, "display_name": display_name} for username, display_name in names]
-    progress = collection.opened(folder, "x", 1)
+    progress = collection.open_collection(folder, "x", 1)
     read = journal.PageRecord("anna", "following", 0, None, 5, "", "", page(rows).body.decode())
     with closing(journal.Journal(folder / "pages.jsonl")) as writing:
         writing.add(read)
-    progress.take(read)
-    collection.write(folder, ALL_FORMATS, [Item("anna", "following")], 9, lambda _: None)
+    progress.add(read)
+    collection.write_tables(folder, ALL_FORMATS, [Item("anna", "following")], 9, lambda _: None)
 
     assert [(len(names),)] == tables(folder, "SELECT count(*) FROM {}rows.parquet'")
     accounts = {name for (name,) in tables(folder, "SELECT username FROM {}accounts.parquet'")}
@@ -312,7 +312,7 @@ def test_malformed_responses_are_retried(tmp_path: Path, body: bytes, status: in
     with scripted(lambda _path, sent: Said(body, status) if sent["username"] == "a0" else page([])) as url:
         outcome = collected(url, tmp_path / "found", CollectPlan(places(2), MANY, 1))
     assert [place.name for place in outcome.failed] == ["a0"]
-    assert collection.replayed(tmp_path / "found").waiting(places(2)) == places(1)
+    assert collection.replay(tmp_path / "found").incomplete(places(2)) == places(1)
 
 
 ODD_TOKENS = {
@@ -325,7 +325,7 @@ ODD_TOKENS = {
 def test_malformed_tokens_are_requested_again(body: bytes) -> None:
     """And said in the end."""
     with scripted(odd, lambda: Said(body)) as url, Client("k", "s", url, policy=SHORT) as client:
-        with pytest.raises(GaveUp, match="asked 3 times"):
+        with pytest.raises(GaveUp, match="tried 3 times"):
             client.user_info("anna")
 
 
@@ -414,13 +414,13 @@ READ = st.tuples(
 def test_graph_formats_keep_the_order_of_lists(tmp_path_factory: pytest.TempPathFactory, lists: list[Any]) -> None:
     """Lists that contradict each other keep their order too."""
     folder = tmp_path_factory.mktemp("lists")
-    collection.opened(folder, "x", 1)
+    collection.open_collection(folder, "x", 1)
     with closing(journal.Journal(folder / "pages.jsonl")) as writing:
         for owner, direction, people, is_later in lists:
             data = {"cursor": 1, "has_more": False, f"user_{direction}": [{"username": name} for name in people]}
             body = enveloped(data).body.decode()
             writing.add(journal.PageRecord(owner, direction, 0, None, 1_000 + is_later, "", "", body))
-    collection.write(folder, ["parquet"], [], 2_000, lambda _: None)
+    collection.write_tables(folder, ["parquet"], [], 2_000, lambda _: None)
 
     for owner, direction, people, _ in lists:
         ours, theirs = ("follower", "followee") if direction == "following" else ("followee", "follower")
@@ -466,7 +466,7 @@ def test_a_mirror_never_replaces_a_store(tmp_path: Path) -> None:
             assert (done.returncode, f"{precious} is there already" in done.stderr) == (2, True), done.stderr
             assert precious.read_text() == "precious"
         precious.unlink()
-    with scripted(odd) as url, collection.held(tmp_path / ".mirror.db.unfinished"):
+    with scripted(odd) as url, collection.lock_folder(tmp_path / ".mirror.db.unfinished"):
         done = asked(url, folder, ["anna"], "--into", str(mirror))
     assert (done.returncode, "another process" in done.stderr) == (2, True), done.stderr
 
@@ -511,7 +511,7 @@ def test_errors_can_be_sent_to_other_processes() -> None:
         Refused(403, "scope_not_authorized", "no", "log"),
         AccountUnavailable("private", 403, "c", "m", "log"),
         DailyQuotaExceeded(86_400, 429, "c", "m", "log"),
-        GaveUp("asked 3 times"),
+        GaveUp("tried 3 times"),
     ):
         error.cursor = 5
         copied = pickle.loads(pickle.dumps(error))  # noqa: S301 - it is ours
@@ -644,7 +644,7 @@ def test_invalid_proxies_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "me:hid%40den@proxy:3128")
     assert addresses.proxy_of("https://open.tiktokapis.com") == "http://me:hid%40den@proxy:3128"
     monkeypatch.setenv("https_proxy", "http://me:hid#den@proxy:3128")
-    with pytest.raises(InputError, match="what https_proxy in the environment names is no address of a proxy"):
+    with pytest.raises(InputError, match="https_proxy in the environment is not the address of a proxy"):
         Client("k", "s")
 
 

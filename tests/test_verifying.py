@@ -30,7 +30,7 @@ def counted(path, target):
     return rename(path, target) if left[0] else os.kill(os.getpid(), signal.SIGKILL)
 
 Path.rename = counted
-collection.write(Path({folder!r}), ["csv"], [], 1, lambda rows: None)
+collection.write_tables(Path({folder!r}), ["csv"], [], 1, lambda rows: None)
 """
 
 

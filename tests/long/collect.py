@@ -75,7 +75,7 @@ def _collect(
     seconds = time.perf_counter() - began
     print(f"{len(wanted):,} lists with {calls:,} calls a day: {progress.pages:,} pages, {progress.rows:,} rows,")
     print(f"  after {len(days)} midnights, in {seconds:.1f} s ({progress.pages / seconds:,.0f} pages a second)")
-    manifest = collection.write(folder, ["parquet"], wanted, server.clock.now(), lambda _: None)
+    manifest = collection.write_tables(folder, ["parquet"], wanted, server.clock.now(), lambda _: None)
     print(f"  {retinue('collect', 'verify', folder).partition(': ')[2]}", end="")
     faults = [] if manifest.is_complete else ["the collection is not complete"]
     return faults + _compare(folder, {place.list for place in wanted}, expected)
@@ -95,12 +95,12 @@ def _collected(server: LocalServer, folder: Path, wanted: Sequence[Item], days: 
         policy = RetryPolicy(quota="wait")
         with closing(Journal(folder / collection.PAGES)) as journal:
             async with AsyncClient(
-                server.client_key, server.client_secret, server.url, policy=policy, outside=outside
+                server.client_key, server.client_secret, server.url, policy=policy, runtime=outside
             ) as client:
                 collector = Collector(client, journal, progress, outside)
                 return await collector.run(CollectPlan(wanted, {"lists": sys.maxsize, "info": 0}, AT_ONCE, "wait"))
 
-    progress = collection.opened(folder, server.url, server.clock.now())
+    progress = collection.open_collection(folder, server.url, server.clock.now())
     outcome = asyncio.run(run(progress))
     if outcome.failed:
         raise Failed(f"not collected: {outcome.failed}")

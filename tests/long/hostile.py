@@ -106,10 +106,10 @@ def _collect(folder: Path, name: str, seed: int, instant: float | None) -> None:
 
         async def run() -> None:
             target = folder / "collection"
-            progress = collection.opened(target, name, server.clock.now())
+            progress = collection.open_collection(target, name, server.clock.now())
             with closing(Journal(target / collection.PAGES)) as journal:
                 key, secret = server.client_key, server.client_secret
-                async with AsyncClient(key, secret, server.url, outside=around) as client:
+                async with AsyncClient(key, secret, server.url, runtime=around) as client:
                     outcome = await Collector(client, journal, progress, around).run(
                         CollectPlan(wanted, {"lists": 20_000, "info": 0})
                     )
@@ -139,7 +139,7 @@ def by_client(folder: Path, name: str, seed: int) -> Lists:
 
         async def run() -> Lists:
             async with AsyncClient(
-                server.client_key, server.client_secret, server.url, outside=outside(server, seed)
+                server.client_key, server.client_secret, server.url, runtime=outside(server, seed)
             ) as client:
                 return {owner: await _names(client, owner) for owner in TRUTH}
 

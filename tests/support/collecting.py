@@ -36,7 +36,7 @@ def collected(url: str, folder: Path, plan: CollectPlan) -> CollectResult:
     folder.mkdir(exist_ok=True)
 
     async def run() -> CollectResult:
-        progress = collection.opened(folder, url, 1)
+        progress = collection.open_collection(folder, url, 1)
         with closing(journal.Journal(folder / "pages.jsonl")) as writing:
             async with AsyncClient("k", "s", url, policy=SHORT) as client:
                 return await Collector(client, writing, progress, Runtime()).run(plan)

@@ -21,7 +21,7 @@ from retinue.audit.verify import Line, follow, verify
 from retinue.client import responses
 from retinue.client.responses import BadResponse, HttpResponse
 from retinue.collect import journal
-from retinue.collect.collection import manifest_of
+from retinue.collect.collection import read_manifest
 from retinue.collect.progress import Progress
 from retinue.collect.verify import verify as verify_collection
 from retinue.errors import InputError, Refusal, StoreError, StoreUnavailable
@@ -260,11 +260,11 @@ def answer(data: bytes) -> None:
     statuses = (200, 400, 401, 407, 429, 500, 503, 301, 204)
     found = HttpResponse(statuses[data[0] % len(statuses)] if data else 200, data[1:], {"x-tt-logid": "é"}, "http://x/")
     for direction in ("following", "followers"):
-        page = responses.page(found, direction, None, _NOW)
+        page = responses.parse_page(found, direction, None, _NOW)
         assert isinstance(page, BadResponse) or all(isinstance(row.username, str) for row in page.rows)
-    for fault in (responses.info(found, _NOW), responses.token(found)):
+    for fault in (responses.parse_info(found, _NOW), responses.parse_token(found)):
         if isinstance(fault, BadResponse):
-            responses.reason_of(fault.message)
+            responses.unavailable_reason(fault.message)
             fault.message.encode()
 
 
@@ -275,12 +275,12 @@ def collection(data: bytes) -> None:
         progress = Progress()
         with contextlib.suppress(InputError):
             for record in journal.records(folder / "pages.jsonl"):
-                progress.take(record)
+                progress.add(record)
         with contextlib.suppress(InputError):
             verify_collection(folder)
         (folder / "manifest.json").write_bytes(data)
         with contextlib.suppress(InputError):
-            manifest_of(folder)
+            read_manifest(folder)
         with contextlib.suppress(InputError):
             verify_collection(folder)
 

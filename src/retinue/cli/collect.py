@@ -154,22 +154,22 @@ def _collect(plan: "CollectPlan", folder: Path, wish: _Wish, access: tuple[str, 
     from retinue.clock import SystemClock
     from retinue.collect import collection
 
-    with ending_in_order(), collection.held(folder), _going_on():
-        progress = collection.opened(folder, access[0].rstrip("/"), SystemClock().now())
+    with ending_in_order(), collection.lock_folder(folder), _going_on():
+        progress = collection.open_collection(folder, access[0].rstrip("/"), SystemClock().now())
         plan = _as_spelled(plan, progress)
         outcome, pace = _timed(plan, folder, progress, access)
-        manifest = _write(folder, wish, plan.wanted)
+        manifest = _write(folder, wish, plan.items)
         _report(manifest, outcome, pace)
         is_missing = bool(wish.rejected) or not manifest.is_read
         if wish.rejected:
             warn(f"lines without a usable username, left out as said above: {wish.rejected:,}")
         if wish.into and is_missing:
             warn(f"--into {wish.into}: is made when everything in {folder} is there")
-        if wish.rejected or progress.waiting(plan.wanted) or (wish.into and is_missing):
+        if wish.rejected or progress.incomplete(plan.items) or (wish.into and is_missing):
             raise typer.Exit(INCOMPLETE)
         if wish.into:
             collect_mirror.make(folder, wish.into)
-        if progress.maybe_capped(progress.standings):
+        if manifest.maybe_capped:
             raise typer.Exit(MAYBE_CAPPED)
 
 
@@ -193,9 +193,9 @@ def _as_spelled(plan: "CollectPlan", progress: "Progress") -> "CollectPlan":
 
     from retinue import names
 
-    known = {names.fold(place.name): place.name for place in progress.standings}
+    known = {names.fold(place.name): place.name for place in progress.items}
     return replace(
-        plan, wanted=[place._replace(name=known.get(names.fold(place.name), place.name)) for place in plan.wanted]
+        plan, wanted=[place._replace(name=known.get(names.fold(place.name), place.name)) for place in plan.items]
     )
 
 
@@ -221,17 +221,17 @@ def _run(plan: "CollectPlan", folder: Path, progress: "Progress", access: tuple[
     from retinue.collect.journal import Journal
 
     server, key, secret = access
-    outside = Runtime()
+    runtime = Runtime()
 
-    async def collect(watching: "Observer") -> "CollectResult":
+    async def collect(observer: "Observer") -> "CollectResult":
         policy = RetryPolicy(quota="wait" if plan.quota == "wait" else "raise")
-        options: ClientOptions = {"policy": policy, "connections": plan.at_once, "on_wait": watching.waits}
+        options: ClientOptions = {"policy": policy, "connections": plan.concurrency, "on_wait": observer.on_wait}
         async with AsyncClient(key, secret, server, **options) as client:
             with closing(Journal(folder / PAGES)) as journal:
-                return await Collector(client, journal, progress, outside, watching).run(plan)
+                return await Collector(client, journal, progress, runtime, observer).run(plan)
 
-    with view(plan, progress, outside.clock) as watching:
-        return run(lambda: collect(watching))
+    with view(plan, progress, runtime.clock) as observer:
+        return run(lambda: collect(observer))
 
 
 def _write(folder: Path, wish: _Wish, wanted: "Sequence[Item]") -> "Manifest":
@@ -242,7 +242,7 @@ def _write(folder: Path, wish: _Wish, wanted: "Sequence[Item]") -> "Manifest":
 
     kinds, now = [*wish.kinds, "parquet"] if wish.into else wish.kinds, SystemClock().now()
     with bar(f"writing {folder}") as on_progress:
-        return collection.write(
+        return collection.write_tables(
             folder, kinds, wanted, now, lambda rows: on_progress(rows, None), spreadsheet_safe=wish.spreadsheet_safe
         )
 

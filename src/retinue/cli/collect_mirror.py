@@ -33,11 +33,11 @@ def check_place(into: str) -> None:
 
 def make(folder: Path, into: str) -> None:
     """Load a collection's graph into a new store. Raises `InputError` where there is one by now."""
-    from retinue.collect.collection import held
+    from retinue.collect.collection import lock_folder
 
     place = Path(into)
     unfinished = place.with_name(f".{place.name}{_ENDING}")
-    with held(unfinished):
+    with lock_folder(unfinished):
         for left in unfinished.iterdir():  # by a kill
             left.unlink()
         try:

@@ -25,7 +25,7 @@ def view(plan: "CollectPlan", progress: "Progress", clock: "Clock") -> "Iterator
     from retinue.cli.terminal import bars
 
     with bars("{task.description}", "{task.completed:,.0f} of {task.total:,.0f} lists", "{task.fields[note]}") as shown:
-        yield _Shown(shown, shown.add("collecting", len(plan.wanted)), plan, progress, clock)
+        yield _Shown(shown, shown.add("collecting", len(plan.items)), plan, progress, clock)
 
 
 class _Shown:
@@ -36,7 +36,7 @@ class _Shown:
         self._began = self._next = self._told = clock.elapsed()
         self._finished_before = self._finished()
 
-    def changed(self) -> None:
+    def on_progress(self) -> None:
         """Show how far it is."""
         now = self._clock.elapsed()
         if now < self._next or self._bars.is_hidden:
@@ -50,7 +50,7 @@ class _Shown:
         said = f"{self._progress.rows:,} rows, {left:,} calls left today{self._time_left(finished, now)}"
         self._bar.update(finished, note=said)
 
-    def waits(self, seconds: float, reason: str) -> None:
+    def on_wait(self, seconds: float, reason: str) -> None:
         """Say why."""
         if seconds < _LONG_SECONDS:
             return
@@ -63,7 +63,7 @@ class _Shown:
             warn(f"{said}")
 
     def _finished(self) -> int:
-        return sum(standing.state != "incomplete" for standing in self._progress.standings.values())
+        return sum(item.state != "incomplete" for item in self._progress.items.values())
 
     def _time_left(self, finished: int, now: float) -> str:
         """By the pace of this run; nothing before the first list is finished."""

@@ -1,16 +1,16 @@
-"""A client of TikTok's Research API and of Retinue that loses no page: the lists, and user info.
+"""A client for the lists and user info of TikTok's Research API and of Retinue that loses no page.
 
 from retinue.client import Client
 
 with Client("key", "secret", "http://127.0.0.1:8642") as client:
-    for person in client.following("somebody"):
+    for person in client.following("test_user"):
         print(person.username)
 """
 
 from retinue.client.clients import TIKTOK, AsyncClient, Client, Runtime
-from retinue.client.counts import ListCount
 from retinue.client.errors import AccountUnavailable, BrokenList, ClientError, DailyQuotaExceeded, GaveUp, Refused
 from retinue.client.listing import AsyncListing, Listing
+from retinue.client.paginator import ListCount
 from retinue.client.protocol import RetryPolicy
 from retinue.client.responses import ListPage, Person, UserInfo
 from retinue.errors import InputError

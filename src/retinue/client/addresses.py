@@ -9,17 +9,17 @@ _API_ROOT = "/v2/"  # every path of the API begins with it
 
 
 def check_address(url: str) -> None:
-    """Raise `InputError` if a URL is not the address of a service. A password in it is not shown."""
+    """Raise `InputError` if a URL is not the address of a service. A password is not shown."""
     scheme, separator, place = url.partition("://")
     parts = _parts_of(url)
     is_address = parts is not None and parts.scheme in ("http", "https") and not (parts.query or parts.fragment)
     if not is_address or "@" in place or any(each.isspace() for each in url):
         shown = f"{scheme}{separator}{place.rpartition('@')[2]}"
-        raise InputError(f"{shown!r} is no address of a service; expected https://host[:port]")
+        raise InputError(f"{shown!r} is not the address of a service; expected https://host[:port]")
 
 
 def proxy_of(url: str) -> str | None:
-    """Return the proxy that the environment names for a URL. Raises `InputError`, without showing it."""
+    """Return the environment's proxy for a URL. Raises `InputError`."""
     parts = urlsplit(url)
     proxies = getproxies()
     variable = next((f"{scheme}_proxy" for scheme in (parts.scheme, "all") if proxies.get(scheme)), None)
@@ -29,7 +29,7 @@ def proxy_of(url: str) -> str | None:
     proxy = named if "://" in named else f"http://{named}"
     proxy_parts = _parts_of(proxy)
     if proxy_parts is None:
-        raise InputError(f"what {variable} in the environment names is no address of a proxy")
+        raise InputError(f"{variable} in the environment is not the address of a proxy")
     if proxy_parts.scheme not in ("http", "https"):
         raise InputError(
             f"{variable} in the environment names a {proxy_parts.scheme} proxy, and only HTTP proxies can be used;"
@@ -39,14 +39,14 @@ def proxy_of(url: str) -> str | None:
 
 
 def moved_to(url: str, location: str) -> str:
-    """Return a sentence on the address that a redirect of `url` names, and on the one to use instead."""
+    """Return a message with the target of a redirect and the address to use."""
     target = urljoin(url, location)
     root, separator, _ = target.rpartition(_API_ROOT)
     return f"redirected to {target}; use {root if separator else 'the address of the service itself'}"
 
 
 def not_an_api(url: str) -> str:
-    """Return a sentence on a URL that does not belong to the API, with what to look at in its address."""
+    """Return a message for a URL outside the API, with the expected address."""
     root, _, _ = url.rpartition(_API_ROOT)
     path = urlsplit(root).path
     hint = f", without {path}" if path else ""
@@ -54,10 +54,9 @@ def not_an_api(url: str) -> str:
 
 
 def _parts_of(url: str) -> SplitResult | None:
-    """Return the parts of a URL that names a host."""
     try:
         parts = urlsplit(url)
         is_url = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # such as a port that is no number
+    except ValueError:  # such as a port that is not a number
         return None
     return parts if is_url else None

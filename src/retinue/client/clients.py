@@ -1,4 +1,4 @@
-"""`AsyncClient` for event loops, and `Client` for blocking code and notebooks: the same, on a loop of its own."""
+"""`AsyncClient` for event loops, and `Client` for blocking code, which runs it on a loop in a thread."""
 
 import asyncio
 import operator
@@ -22,13 +22,13 @@ from retinue.clock import Clock, SystemClock
 from retinue.errors import InputError
 
 TIKTOK = "https://open.tiktokapis.com"
-MOST_ROWS = 100
+MAX_ROWS = 100
 
 _T = TypeVar("_T")
 
 
 class Runtime(Struct, frozen=True):
-    """Time and chance, for those who test: numbers from 0 to 1, and a sleep of so many seconds."""
+    """Time and randomness, replaceable in tests. `chance` returns numbers from 0 to 1; `sleep` takes seconds."""
 
     clock: Clock = SystemClock()
     chance: Callable[[], float] = random.random
@@ -36,24 +36,23 @@ class Runtime(Struct, frozen=True):
 
 
 class ClientOptions(TypedDict, total=False):
-    """How to ask: how patiently (`RetryPolicy`), over how many connections (32), how long to wait for an answer (60 s).
+    """Options of a client: `connections` defaults to 32, `timeout_seconds` of a response to 60.
 
-    `on_wait` is called whenever the client is going to wait, with the seconds and the reason.
+    `on_wait` is called before each wait, with the seconds and the reason.
     """
 
     policy: RetryPolicy
     connections: int
     timeout_seconds: float
     on_wait: OnWait | None
-    outside: Runtime
+    runtime: Runtime
 
 
 class ListOptions(TypedDict, total=False):
-    """Where a list begins: now, unless there is a cursor.
+    """The part of a list to read, by default from now on in pages of 100 rows.
 
-    `newest` is the first row of the page before that cursor, if it is known: by it a page that comes twice is told.
-    `max_count` is how many rows a page has, from 1 to 100 (100). `as_of` is a second in the past, for servers that know
-    it (Retinue does, TikTok does not).
+    `newest` is the first row of the page before `cursor`; it reveals a repeated page. `max_count` is from 1 to 100.
+    `as_of` is an earlier second, which Retinue supports and TikTok does not.
     """
 
     cursor: int | None
@@ -63,10 +62,9 @@ class ListOptions(TypedDict, total=False):
 
 
 class AsyncClient:
-    """Asks TikTok's Research API, or whatever speaks its contract, in the name of one registered client.
+    """A registered client of TikTok's Research API or of a server with the same contract.
 
-    Tokens are fetched and renewed; short refusals are waited out; what is broken is asked for again, as often as
-    `policy` allows. May be used by many tasks at once. Close it, or use it in `async with`.
+    It renews tokens, waits out rate limits, and repeats failed requests as `policy` allows. Many tasks may share it.
     """
 
     def __init__(
@@ -77,12 +75,12 @@ class AsyncClient:
         **options: Unpack[ClientOptions],
     ) -> None:
         if not client_key or not client_secret:
-            raise InputError("a client has a key and a secret, and one of them is empty")
-        outside = options.get("outside") or Runtime()
+            raise InputError("client_key and client_secret must not be empty")
+        runtime = options.get("runtime") or Runtime()
         policy = options.get("policy") or RetryPolicy()
-        target = Service(url, options.get("connections", 32), options.get("timeout_seconds", 60.0))
-        self._protocol = ApiProtocol(client_key, client_secret, policy, outside.clock, outside.chance)
-        self._transport = Transport(self._protocol, target, outside.sleep, options.get("on_wait") or _in_silence)
+        service = Service(url, options.get("connections", 32), options.get("timeout_seconds", 60.0))
+        self._protocol = ApiProtocol(client_key, client_secret, policy, runtime.clock, runtime.chance)
+        self._transport = Transport(self._protocol, service, runtime.sleep, options.get("on_wait") or _ignore_wait)
 
     def following(self, username: str, **start: Unpack[ListOptions]) -> AsyncListing:
         """Return the accounts that an account follows, newest first. Raises `InputError`."""
@@ -93,25 +91,22 @@ class AsyncClient:
         return self._listing("followers", username, start)
 
     async def user_info(self, username: str) -> UserInfo:
-        """An account's profile."""
+        """Return an account's profile."""
         return (await self.raw_user_info(username)).profile
 
     async def raw_user_info(self, username: str) -> RawUserInfo:
-        """An account's profile as it came: when, under which log_id, in which bytes."""
+        """Return an account's profile with its second, log_id and bytes."""
         _check_username(username)
         return await self._transport.run(self._protocol.info(username))
 
     async def raw_counts(self, username: str) -> RawUserInfo:
-        """Return the counts of an account's lists as they came, or raise soon if they cannot be had."""
+        """Return the counts of an account's lists, with few attempts."""
         _check_username(username)
         return await self._transport.run(self._protocol.counts(username))
 
-    async def log_in(self, *, anew: bool = False) -> None:
-        """Make sure that there is a token, as all else does by itself; `anew`: another one.
-
-        Raises `Refused`, `GaveUp`.
-        """
-        await self._transport.token(self._protocol.known_token(None) if anew else None)
+    async def log_in(self, *, renew: bool = False) -> None:
+        """Fetch a token unless there is a good one. `renew` replaces that too. Raises `Refused`, `GaveUp`."""
+        await self._transport.token(self._protocol.cached_token(None) if renew else None)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -126,15 +121,14 @@ class AsyncClient:
         await self.close()
 
     def _listing(self, direction: str, username: str, start: ListOptions) -> AsyncListing:
-        walk = Paginator(self._protocol, direction, _body(username, start), start.get("newest"))
-        return AsyncListing(walk, self._transport)
+        paginator = Paginator(self._protocol, direction, _body(username, start), start.get("newest"))
+        return AsyncListing(paginator, self._transport)
 
 
 class Client:
-    """As `AsyncClient`, for code that waits: also in a notebook, whose own event loop is left alone.
+    """`AsyncClient` for blocking code and notebooks.
 
-    May be used by many threads at once, and after a fork in the child process as well, where it opens connections of
-    its own. Close it, or use it in `with`.
+    Many threads may share it. After a fork the child process opens its own connections.
     """
 
     def __init__(
@@ -152,11 +146,11 @@ class Client:
         return Listing(self._client.followers(username, **start), self._run)
 
     def user_info(self, username: str) -> UserInfo:
-        """An account's profile."""
+        """Return an account's profile."""
         return self._run(self._client.user_info(username))
 
     def close(self) -> None:
-        """Close all connections. Whoever waits for something in another thread gets an `InputError`."""
+        """Close all connections. Calls that wait in other threads raise `InputError`."""
         self._thread().close(self._client.close)
 
     def __enter__(self) -> Self:
@@ -171,16 +165,15 @@ class Client:
         return self._thread().run(coroutine)
 
     def _thread(self) -> LoopThread:
-        """The thread of this process: threads do not survive a fork, and locks may be held for ever after one."""
+        # Threads do not survive a fork, and locks may stay locked after one.
         return self._threads.setdefault(os.getpid(), LoopThread())
 
 
-def _in_silence(_seconds: float, _reason: str) -> None:
-    """Who waits tells nobody."""
+def _ignore_wait(_seconds: float, _reason: str) -> None:
+    """Report nothing."""
 
 
 def _check_username(username: object) -> None:
-    """Raises `InputError` for what is no username."""
     if not isinstance(username, str):
         raise InputError(f"username: expected text, not {username!r}")
     if fault := names.fault_in_username(username):
@@ -188,18 +181,16 @@ def _check_username(username: object) -> None:
 
 
 def _body(username: str, start: ListOptions) -> dict[str, Any]:
-    """What to ask with. Raises `InputError`, before anything is asked."""
     _check_username(username)
-    max_count = _integer(start.get("max_count", MOST_ROWS))
-    if max_count is None or not 1 <= max_count <= MOST_ROWS:
-        raise InputError(f"max_count: expected an integer from 1 to {MOST_ROWS}, not {start['max_count']!r}")
+    max_count = _integer(start.get("max_count", MAX_ROWS))
+    if max_count is None or not 1 <= max_count <= MAX_ROWS:
+        raise InputError(f"max_count: expected an integer from 1 to {MAX_ROWS}, not {start['max_count']!r}")
     seconds = {"cursor": _second("cursor", start.get("cursor")), "as_of": _second("as_of", start.get("as_of"))}
-    said = {"username": username, "max_count": max_count, **seconds}
-    return {name: value for name, value in said.items() if value is not None}
+    body = {"username": username, "max_count": max_count, **seconds}
+    return {name: value for name, value in body.items() if value is not None}
 
 
 def _second(name: str, value: object) -> int | None:
-    """A Unix second. Raises `InputError`."""
     second = _integer(value)
     if value is not None and (second is None or second < 0):
         raise InputError(f"{name}: expected a Unix second, not {value!r}")
@@ -207,7 +198,7 @@ def _second(name: str, value: object) -> int | None:
 
 
 def _integer(value: object) -> int | None:
-    """The integer that a value is, also one of numpy's; None if it is something else, such as true."""
+    """Return the value of an integer of any type, such as numpy's; None if it is none."""
     try:
         return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]  # it is tried
     except TypeError:

@@ -1,4 +1,4 @@
-"""Why no answer came: exceptions of the HTTP library to a reason, a remedy, and how often to try."""
+"""Exceptions of the HTTP library as a reason, a remedy and a number of attempts."""
 
 import asyncio
 import os
@@ -10,27 +10,27 @@ import aiohttp
 
 from retinue.client.protocol import NoResponse
 
-# Until a service has answered: waiting cures no wrong setting, and a server may just be starting.
+# Before the first response: waiting does not cure a wrong setting, but the server may be starting.
 _ONCE = 1
 _FEW = 4
 
 _PROXY_LOGIN = 407
-_NO_PROXY = (404, 405, 501)  # a web server's answers to CONNECT
+_NO_PROXY = (404, 405, 501)  # web servers' answers to CONNECT
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG")
 _EXPIRED, _HOST_MISMATCH, _ADDRESS_MISMATCH = 10, 62, 64  # OpenSSL's X509_V_ERR_...
 _PROBE_SECONDS = 5
-_LOGIN = re.compile(r"(?<=//)[^/\s]*@")  # of a proxy, whose URL is in the library's errors
+_LOGIN = re.compile(r"(?<=//)[^/\s]*@")  # in a proxy's URL, which the library's errors contain
 
 
-def broken(error: Exception, url: str) -> NoResponse:
-    """Return why asking a URL came to nothing."""
+def no_response(error: Exception, url: str) -> NoResponse:
+    """Explain why a request got no response."""
     message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     remedy, max_attempts = _remedy(error, url)
     return NoResponse(_LOGIN.sub("", f"{message}; {remedy}" if remedy else message), max_attempts)
 
 
 def needs_tls(url: str) -> NoResponse:
-    """Return what is wrong with a plain URL whose port speaks TLS."""
+    """Explain that the port of a plain URL speaks TLS."""
     return NoResponse(f"the port of {url} speaks TLS; use {url.replace('http:', 'https:', 1)}", _ONCE)
 
 
@@ -49,12 +49,12 @@ async def speaks_tls(url: str) -> bool:
 
 
 def _remedy(error: Exception, url: str) -> tuple[str, int | None]:
-    """Return what to do, and how many attempts are enough as long as the service has never answered."""
+    """Return a remedy, and the number of attempts before the first response."""
     remedy, max_attempts = "", None
     match error:
         case aiohttp.ClientHttpProxyError(status=status) if status == _PROXY_LOGIN:
             remedy, max_attempts = (
-                "the proxy asks for a login: set https_proxy to http://USER:PASSWORD@HOST:PORT",
+                "the proxy requires a login: set https_proxy to http://USER:PASSWORD@HOST:PORT",
                 _ONCE,
             )
         case aiohttp.ClientHttpProxyError(status=status) if status in _NO_PROXY:
@@ -70,7 +70,7 @@ def _remedy(error: Exception, url: str) -> tuple[str, int | None]:
         case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
             remedy, max_attempts = f"is there a service at {url}?", _FEW
         case aiohttp.InvalidURL() | UnicodeError():
-            remedy, max_attempts = f"{url} is no address of a service", _ONCE
+            remedy, max_attempts = f"{url} is not the address of a service", _ONCE
     return remedy, max_attempts
 
 

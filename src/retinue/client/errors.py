@@ -1,11 +1,11 @@
-"""What can go wrong for who asks: errors of the client, and nothing else.
+"""The client's errors.
 
-ClientError             what was collected until then is in it, and where to go on
-├── Refused             the service has said no, and will say it again
+ClientError             has the rows read so far and the position to resume at
+├── Refused             the service refused the request and would refuse it again
 │   ├── AccountUnavailable
-│   └── DailyQuotaExceeded      ... until midnight, UTC
-├── GaveUp              asked again as often as allowed, without a usable answer
-└── BrokenList          the service's pages make no list, however often they are asked for
+│   └── DailyQuotaExceeded
+├── GaveUp              no usable response in any attempt
+└── BrokenList          inconsistent pages in every attempt
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,7 @@ from retinue.printable import printable
 class ClientError(RetinueError):
     """Root of the client's errors.
 
-    Of a list that was being read: `collected` are the rows up to here, and `cursor` with `newest` is what to go on
-    with (None: from the beginning). Nothing that was collected is lost by an error.
+    `collected` has the rows that were read. Pass `cursor` (None: the beginning) and `newest` to resume.
     """
 
     collected: Sequence[Person] = ()
@@ -27,12 +26,12 @@ class ClientError(RetinueError):
     newest: Person | None = None
 
     def __str__(self) -> str:
-        """Return the message as it may be shown on a terminal; attributes are exact."""
+        """Return the message, safe to show on a terminal."""
         return printable(super().__str__())
 
 
 class Refused(ClientError):
-    """An answer that says no. `code`, `message` and `log_id` are the service's own."""
+    """An error response. `code`, `message` and `log_id` are the service's own."""
 
     def __init__(self, status: int, code: str, message: str, log_id: str) -> None:
         super().__init__(status, code, message, log_id)
@@ -42,21 +41,21 @@ class Refused(ClientError):
         self.log_id = log_id
 
     def __str__(self) -> str:
-        said = f"{self.code}: {self.message}" if self.code else self.message
-        return printable(f"{said} (status {self.status}, log_id {self.log_id or 'none'})")
+        text = f"{self.code}: {self.message}" if self.code else self.message
+        return printable(f"{text} (status {self.status}, log_id {self.log_id or 'none'})")
 
 
 class AccountUnavailable(Refused):
-    """The account cannot be asked for. `reason` is unknown, private or withheld."""
+    """The account has no list to show. `reason` is unknown, private or withheld."""
 
     def __init__(self, reason: str, status: int, code: str, message: str, log_id: str) -> None:
         super().__init__(status, code, message, log_id)
-        self.args = (reason, *self.args)  # so that it can be copied, and sent to another process
+        self.args = (reason, *self.args)  # for copy and pickle
         self.reason = reason
 
 
 class DailyQuotaExceeded(Refused):
-    """The calls or rows of this day are spent. `resets_at` is the Unix second from which there are new ones."""
+    """The calls or rows of the day are spent until the Unix second `resets_at`."""
 
     def __init__(self, resets_at: int, status: int, code: str, message: str, log_id: str) -> None:
         super().__init__(status, code, message, log_id)
@@ -65,8 +64,8 @@ class DailyQuotaExceeded(Refused):
 
 
 class GaveUp(ClientError):
-    """No usable answer, however often it was asked for; the message says how often, and what came last."""
+    """No usable response in the allowed attempts; the message has their number and the last failure."""
 
 
 class BrokenList(ClientError):
-    """Pages that make no list, such as a cursor that does not move; asking again did not help."""
+    """Pages that do not form a list in any attempt, such as a cursor that does not move."""

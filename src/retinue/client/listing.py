@@ -1,11 +1,10 @@
-"""A list as it is read by a program: rows one by one, or page by page, for event loops and for blocking code."""
+"""A list as a program reads it: rows or pages, for event loops and for blocking code."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
-from retinue.client.counts import ListCount, count_in
 from retinue.client.errors import ClientError
-from retinue.client.paginator import Paginator
+from retinue.client.paginator import ListCount, Paginator, count_in
 from retinue.client.responses import ListPage, Person, UserInfo
 from retinue.client.transport import Transport
 
@@ -16,55 +15,54 @@ Run = Callable[[Coroutine[Any, Any, _T]], _T]
 class AsyncListing:
     """One list, read once: `async for person in listing`, or `async for page in listing.pages()`.
 
-    Rows that were read stay in `collected`, also when an error ends the reading; then what is asked for next goes on
-    at `cursor`. Who leaves a loop over rows in the middle of a page goes on in a second one with the next row.
+    Rows that were read stay in `collected`, also after an error. A second loop resumes at the next row.
     """
 
-    def __init__(self, walk: Paginator, driver: Transport) -> None:
-        self._walk = walk
-        self._transport = driver
+    def __init__(self, paginator: Paginator, transport: Transport) -> None:
+        self._paginator = paginator
+        self._transport = transport
         self.collected: list[Person] = []
-        self._given = 0  # how many of these somebody has got
+        self._delivered = 0
 
     @property
     def cursor(self) -> int | None:
-        """What the next page is asked with; None: now."""
-        return self._walk.cursor
+        """The cursor of the next request; None means now."""
+        return self._paginator.cursor
 
     @property
     def newest(self) -> Person | None:
-        """The first row of the page before the cursor: whoever goes on there later says it too."""
-        return self._walk.newest
+        """The first row of the page before the cursor, to pass when resuming there."""
+        return self._paginator.newest
 
     @property
     def is_over(self) -> bool:
         """Whether the end of the list was reached."""
-        return self._walk.is_over
+        return self._paginator.is_over
 
     def count(self, profile: UserInfo) -> ListCount:
         """Compare the rows that were read with the count in the account's profile.
 
-        That is unknown unless the list was read from now to its end: the count is of the whole list as it is today.
+        The count is unknown unless the list was read from now to its end.
         """
-        is_whole = self._walk.is_whole and self.is_over
-        return ListCount(len(self.collected), count_in(profile, self._walk.direction) if is_whole else None)
+        is_complete = self._paginator.starts_now and self.is_over
+        return ListCount(len(self.collected), count_in(profile, self._paginator.direction) if is_complete else None)
 
     async def next_page(self) -> ListPage | None:
-        """The next page; None at the end."""
-        page = await self.read()
-        self._given = len(self.collected)
+        """Return the next page; None at the end."""
+        page = await self.fetch()
+        self._delivered = len(self.collected)
         return page
 
-    def left(self) -> Iterator[Person]:
-        """The rows that were read and nobody has got yet."""
-        while self._given < len(self.collected):
-            self._given += 1
-            yield self.collected[self._given - 1]
+    def undelivered(self) -> Iterator[Person]:
+        """Yield the rows that were read and not yet delivered."""
+        while self._delivered < len(self.collected):
+            self._delivered += 1
+            yield self.collected[self._delivered - 1]
 
-    async def read(self) -> ListPage | None:
-        """Read the next page, whose rows are left then."""
+    async def fetch(self) -> ListPage | None:
+        """Read the next page and leave its rows undelivered."""
         try:
-            page = await self._transport.run(self._walk.next_page())
+            page = await self._transport.run(self._paginator.next_page())
         except ClientError as error:
             error.collected, error.cursor, error.newest = tuple(self.collected), self.cursor, self.newest
             raise
@@ -72,20 +70,20 @@ class AsyncListing:
         return page
 
     async def pages(self) -> AsyncIterator[ListPage]:
-        """Page by page, to the end."""
+        """Yield pages up to the end."""
         while page := await self.next_page():
             yield page
 
     async def __aiter__(self) -> AsyncIterator[Person]:
         while True:
-            for person in self.left():
+            for person in self.undelivered():
                 yield person
-            if await self.read() is None:
+            if await self.fetch() is None:
                 return
 
 
 class Listing:
-    """One list, read once: `for person in listing`, or `for page in listing.pages()`. As `AsyncListing`."""
+    """One list, read once: `for person in listing`, or `for page in listing.pages()`. See `AsyncListing`."""
 
     def __init__(self, listing: AsyncListing, run: "Run[ListPage | None]") -> None:
         self._listing = listing
@@ -98,12 +96,12 @@ class Listing:
 
     @property
     def cursor(self) -> int | None:
-        """What the next page is asked with; None: now."""
+        """The cursor of the next request; None means now."""
         return self._listing.cursor
 
     @property
     def newest(self) -> Person | None:
-        """The first row of the page before the cursor: whoever goes on there later says it too."""
+        """The first row of the page before the cursor, to pass when resuming there."""
         return self._listing.newest
 
     @property
@@ -112,20 +110,20 @@ class Listing:
         return self._listing.is_over
 
     def count(self, profile: UserInfo) -> ListCount:
-        """Compare the rows that were read with the count in the account's profile, as `AsyncListing` does."""
+        """Compare the rows that were read with the count in the account's profile."""
         return self._listing.count(profile)
 
     def next_page(self) -> ListPage | None:
-        """The next page; None at the end."""
+        """Return the next page; None at the end."""
         return self._run(self._listing.next_page())
 
     def pages(self) -> Iterator[ListPage]:
-        """Page by page, to the end."""
+        """Yield pages up to the end."""
         while page := self.next_page():
             yield page
 
     def __iter__(self) -> Iterator[Person]:
         while True:
-            yield from self._listing.left()
-            if self._run(self._listing.read()) is None:
+            yield from self._listing.undelivered()
+            if self._run(self._listing.fetch()) is None:
                 return

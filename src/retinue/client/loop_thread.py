@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for code that waits."""
+"""An event loop in its own thread, for blocking code."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 class LoopThread:
-    """Runs coroutines on an event loop, which starts with the first one. May be used by many threads at once."""
+    """Runs coroutines on an event loop that starts with the first one. Many threads may share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -23,7 +23,7 @@ class LoopThread:
         self._is_closed = False
 
     def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        """Return the result of a coroutine. Raises `InputError` if the thread is closed before it has one."""
+        """Return the result of a coroutine. Raises `InputError` if the loop is closed first."""
         with self._lock:
             if self._is_closed:
                 coroutine.close()

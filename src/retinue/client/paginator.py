@@ -1,20 +1,24 @@
-"""A list from its newest row to its end, page by page, and what pages must be to make a list. Without I/O."""
+"""A list page by page: consistency checks, the position to resume at, and likely caps. Without I/O."""
 
 from datetime import UTC, datetime
 from typing import Any
 
-from retinue.client.protocol import ApiProtocol, Flow
-from retinue.client.responses import ListPage, Person
+from msgspec import Struct
 
-# The cursor of a first page that is as good as now has not moved. Of a list that is just growing this may be true as
-# well; it is not any more when the page is asked for again.
+from retinue.client.protocol import ApiProtocol, Flow
+from retinue.client.responses import ListPage, Person, UserInfo
+
+# A first page whose cursor is this close to now has not moved. A growing list can cause that too, but not twice.
 _NOW_SECONDS = 2
+# Users saw lists end near 4,000 and 5,000 rows.
+_MIN_CAP_ROWS = 4_000
+_CAP_STEP_ROWS = 1_000
 
 
 class Paginator:
-    """One account's list on its way down. `cursor` is what the next page is asked with; None: now.
+    """One account's list, read downwards. `cursor` is sent with the next page; None means now.
 
-    A page counts only when it goes on where the one before has ended: otherwise rows might be missing, or come twice.
+    A page counts only if it continues at the end of the page before; otherwise rows could be lost or repeated.
     """
 
     def __init__(
@@ -24,63 +28,93 @@ class Paginator:
         self.is_over = False
         self._protocol = protocol
         self.direction = direction
-        self.is_whole = self.cursor is None and not body.get("as_of")  # as it is today, from its newest row on
+        self.starts_now = self.cursor is None and not body.get("as_of")
         self._body = body
         self.newest = newest if self.cursor is not None else None  # the first row of the page before
 
     def next_page(self) -> Flow[ListPage | None]:
-        """The next page; None at the end. After an error the same page is asked for again."""
+        """Return the next page, or None at the end. After an error the same page is requested again."""
         if self.is_over:
             return None
         body = self._body if self.cursor is None else self._body | {"cursor": self.cursor}
-        page = yield from self._protocol.page(self.direction, body, self._wrong)
+        page = yield from self._protocol.page(self.direction, body, self._inconsistency)
         self.cursor = page.cursor
         self.is_over = not page.has_more
         self.newest = newest_of(page)
         return page
 
-    def _wrong(self, page: ListPage) -> str:
-        return _excess(page, self._body.get("max_count")) or wrong(page, self.newest)
+    def _inconsistency(self, page: ListPage) -> str:
+        return _excess(page, self._body.get("max_count")) or inconsistency(page, self.newest)
 
 
 def _excess(page: ListPage, max_rows: int | None) -> str:
-    """Return what is wrong with a page of more rows than were asked for; empty if it has no more."""
     if max_rows is None or len(page.rows) <= max_rows:
         return ""
-    return f"{len(page.rows)} rows, though at most {max_rows} were asked for"
+    return f"{len(page.rows)} rows, though at most {max_rows} were requested"
 
 
 def newest_of(page: ListPage) -> Person | None:
-    """The row by which a page is known again; None where it has too few, or that one has no name."""
+    """Return the row that identifies a page; None if it has fewer than two rows or no username."""
     return page.rows[0] if len(page.rows) > 1 and page.rows[0].username else None
 
 
-def wrong(page: ListPage, newest: Person | None) -> str:
-    """Why the pages asked for with a page's cursor would not go on where it has ended; empty if they do.
+def inconsistency(page: ListPage, newest: Person | None) -> str:
+    """Return why a page does not continue its list; empty if it does.
 
-    `newest` is the first row of the page before, which cannot be the first of this one as well.
+    `newest` is the first row of the page before, which must not repeat.
     """
     if page.bound is not None and page.cursor > page.bound:
-        return f"not the page that was asked for: with {page.bound}, answered with {page.cursor}"
+        return f"not the page that was requested: with {page.bound}, answered with {page.cursor}"
     if newest is not None and page.rows and page.rows[0] == newest:
         return f"the page before once more, from {newest.username!r} on"
-    return _no_way_on(page) if page.has_more else ""
+    return _dead_end(page) if page.has_more else ""
 
 
-def _no_way_on(page: ListPage) -> str:
+def _dead_end(page: ListPage) -> str:
     if not page.rows:
         return "no rows, though there are more"
-    if page.cursor < 1:  # which would mean now
+    if page.cursor < 1:  # 0 would mean now
         return f"there are more rows, but with the cursor {page.cursor}"
     if page.cursor == page.bound or (page.bound is None and page.cursor >= answered_at(page) - _NOW_SECONDS):
-        said = f"the cursor does not move: asked with {page.bound or 'none'}, answered with {page.cursor}"
-        return said if page.bound is not None else f"{said} (or this machine's clock is behind)"
+        problem = f"the cursor does not move: sent {page.bound or 'none'}, answered with {page.cursor}"
+        return problem if page.bound is not None else f"{problem} (or this machine's clock is behind)"
     return ""
 
 
 def answered_at(page: ListPage) -> int:
-    """When the service has answered, by its own clock, which is in its log_id; else by ours."""
+    """Return the second of a response by the service's clock (in its log_id), else by ours."""
     try:
         return int(datetime.strptime(page.log_id[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp())
     except ValueError:
         return page.answered_at
+
+
+class ListCount(Struct, frozen=True):
+    """The rows of a complete list beside the count in the profile; None if that is unknown.
+
+    Services may end a list early at a round number of rows. The count is no proof: it includes hidden accounts.
+    """
+
+    rows: int
+    profile_count: int | None = None
+
+    @property
+    def gap(self) -> int | None:
+        """The profile's count minus the rows."""
+        return None if self.profile_count is None else self.profile_count - self.rows
+
+    @property
+    def is_maybe_capped(self) -> bool:
+        """Whether the list ends at a likely cap and the profile counts more."""
+        return is_likely_cap(self.rows) and self.gap is not None and self.gap > 0
+
+
+def is_likely_cap(rows: int) -> bool:
+    """Return whether services are known to end lists after this many rows."""
+    return rows >= _MIN_CAP_ROWS and rows % _CAP_STEP_ROWS == 0
+
+
+def count_in(profile: UserInfo, direction: str) -> int | None:
+    """Return the count of following or followers in a profile; a negative one is unknown."""
+    count = profile.following_count if direction == "following" else profile.follower_count
+    return count if count is not None and 0 <= count < 2**63 else None

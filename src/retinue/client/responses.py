@@ -1,7 +1,7 @@
-"""What a service of this contract answers: bytes to pages, profiles and tokens, or to the reason why not. Pure.
+"""Parse responses: bytes to pages, profiles and tokens, or to a `BadResponse`. Pure.
 
-Forgiving where TikTok's own answers are known to vary (docs/client.md): a list that is missing is empty, numbers may
-be strings, a null is as if it were not there, an error may come with status 200. Knows nothing of asking again.
+It accepts TikTok's known variations: a missing list is empty, numbers may be strings, nulls are ignored, and errors may
+have status 200.
 """
 
 import hashlib
@@ -20,20 +20,20 @@ OK = 200
 
 _T = TypeVar("_T")
 
-# Why an answer is none. unusable: worth asking again; token: with another token; slow: after some seconds; quota: on
-# another day. The others are final: account is about the account that was asked for, refused is the rest.
+# Repeat the request: unusable as it is, token with another token, slow after some seconds, quota on another day.
+# Account (unavailable) and refused are final.
 Kind = Literal["unusable", "token", "slow", "quota", "account", "refused"]
 
 
 class Person(Struct, frozen=True):
-    """A row of a list. A name that the service left blank is empty."""
+    """A row of a list. A missing name is empty."""
 
     username: str = ""
     display_name: str = ""
 
 
 class UserInfo(Struct, frozen=True, kw_only=True):
-    """What is known of an account; None where the service did not say."""
+    """An account's profile. A missing field is None."""
 
     display_name: str | None = None
     bio_description: str | None = None
@@ -47,7 +47,7 @@ class UserInfo(Struct, frozen=True, kw_only=True):
 
 
 class RawUserInfo(Struct, frozen=True):
-    """A profile as it came."""
+    """A profile with its provenance."""
 
     profile: UserInfo
     answered_at: int
@@ -61,14 +61,14 @@ class RawUserInfo(Struct, frozen=True):
 
 
 class Token(Struct, frozen=True):
-    """A bearer string, and for how many seconds it is good."""
+    """A bearer token and its lifetime in seconds."""
 
     access_token: str
     expires_in: int
 
 
 class HttpResponse(Struct, frozen=True):
-    """A whole HTTP answer to what was sent to `url`. The headers' names are in lower case."""
+    """A whole HTTP response from `url`, with header names in lower case."""
 
     status: int
     body: bytes
@@ -77,12 +77,12 @@ class HttpResponse(Struct, frozen=True):
 
     @property
     def log_id(self) -> str:
-        """By which the service can find the request again; empty where it has said none."""
+        """The service's id of the request, or empty."""
         return self.headers.get("x-tt-logid", "").encode("ascii", "replace").decode()
 
 
 class ListPage(Struct, frozen=True):
-    """A page as it came. `bound` is the cursor that was asked with; None: now, which was not after `answered_at`."""
+    """A page with its provenance. `bound` is the cursor that was sent; None means now."""
 
     rows: tuple[Person, ...]
     cursor: int
@@ -99,10 +99,10 @@ class ListPage(Struct, frozen=True):
 
 
 class BadResponse(Struct, frozen=True):
-    """Why an answer is none: what the service has said, or what is wrong with it.
+    """The reason why a response is not usable.
 
-    `is_foreign`: the answer is not in the API's form, and may be a gateway's or another server's. `max_attempts` are
-    enough for such a fault; None if the policy decides.
+    `is_foreign`: it is not in the API's form, so it may come from a gateway or another server. `max_attempts` limits
+    the attempts; None leaves that to the policy.
     """
 
     kind: Kind
@@ -113,7 +113,7 @@ class BadResponse(Struct, frozen=True):
     max_attempts: int | None = None
 
 
-# Fragments of messages by which clients have told these cases apart since 2024.
+# Clients have recognized these fragments of messages since 2024.
 _ACCOUNT_MESSAGES = {
     "cannot find the user": "unknown",
     "is private": "private",
@@ -131,7 +131,7 @@ _KINDS: dict[str, Kind] = {
     "invalid_request": "refused",
     "unsupported_path": "refused",
 }
-# Not 403: who stands in between, such as a firewall, says that too, and no account may be given up for it.
+# Not 403: firewalls send it too, and that must not make an account final.
 _KINDS_BY_STATUS: dict[int, Kind] = {
     401: "token",
     404: "refused",
@@ -139,14 +139,14 @@ _KINDS_BY_STATUS: dict[int, Kind] = {
     413: "refused",
     429: "slow",
 }
-# Answers that are not the service's own, such as a gateway's. What is refused here is final only at a wrong address:
-# the protocol asks again if the service of the API is known to be there.
+# Responses of gateways and other servers. "refused" is final only at a wrong address: once the API has answered, the
+# protocol repeats the request.
 _FOREIGN_KINDS: dict[int, Kind] = {401: "token", 404: "refused", 405: "refused", 407: "refused", 429: "slow"}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PROXY_LOGIN = 407
-_LONGEST_TOKEN_SECONDS = 86_400  # after which there is another one
-_LONGEST_MESSAGE = 500
-_NO_PATH = b"Unsupported path"  # TikTok's service says it without an envelope
+_MAX_TOKEN_SECONDS = 86_400
+_MAX_MESSAGE = 500
+_NO_PATH = b"Unsupported path"  # TikTok sends it without an envelope
 _FINAL_TOKEN_ERRORS = {"invalid_client", "invalid_request", "unsupported_grant_type", "invalid_scope"}
 
 
@@ -168,7 +168,7 @@ class _List(Struct):
     user_followers: tuple[Person, ...] | None = None
 
 
-class _TokenAnswer(Struct):
+class _TokenBody(Struct):
     access_token: str = ""
     expires_in: int = 0
     error: str = ""
@@ -176,75 +176,75 @@ class _TokenAnswer(Struct):
     log_id: str = ""
 
 
-def page(answer: HttpResponse, direction: str, bound: int | None, answered_at: int) -> ListPage | BadResponse:
-    """The page in an answer. A list that is there under another name is none."""
-    found = _data(answer, _List)
-    if isinstance(found, BadResponse):
-        return found
-    data, log_id = found
+def parse_page(response: HttpResponse, direction: str, bound: int | None, answered_at: int) -> ListPage | BadResponse:
+    """Return the page in a response."""
+    parsed = _data(response, _List)
+    if isinstance(parsed, BadResponse):
+        return parsed
+    data, log_id = parsed
     rows = getattr(data, LIST_KEYS[direction]) or ()
-    return ListPage(rows, data.cursor, data.has_more, bound, answered_at, log_id, answer.body)
+    return ListPage(rows, data.cursor, data.has_more, bound, answered_at, log_id, response.body)
 
 
-def info(answer: HttpResponse, answered_at: int) -> RawUserInfo | BadResponse:
-    """The profile in an answer."""
-    found = _data(answer, UserInfo)
-    return found if isinstance(found, BadResponse) else RawUserInfo(found[0], answered_at, found[1], answer.body)
+def parse_info(response: HttpResponse, answered_at: int) -> RawUserInfo | BadResponse:
+    """Return the profile in a response."""
+    parsed = _data(response, UserInfo)
+    return parsed if isinstance(parsed, BadResponse) else RawUserInfo(parsed[0], answered_at, parsed[1], response.body)
 
 
-def token(answer: HttpResponse) -> Token | BadResponse:
-    """The token in an answer of the token endpoint, whose errors are flat and may come with any status."""
+def parse_token(response: HttpResponse) -> Token | BadResponse:
+    """Return the token in a response of the token endpoint."""
     try:
-        read = msgspec.json.decode(answer.body.decode(), type=_TokenAnswer, strict=False)
+        parsed = msgspec.json.decode(response.body.decode(), type=_TokenBody, strict=False)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        read = _TokenAnswer()
-    if read.access_token and read.expires_in > 0:
-        if not (read.access_token.isascii() and read.access_token.isprintable()):
-            return BadResponse("unusable", "a token that cannot be sent in a header", log_id=read.log_id)
-        return Token(read.access_token, min(read.expires_in, _LONGEST_TOKEN_SECONDS))
-    if not read.error:
-        return _foreign(answer)
-    message = _in_a_line(read.error_description) or _summary(answer)
-    return BadResponse("refused" if read.error in _FINAL_TOKEN_ERRORS else "unusable", message, read.error, read.log_id)
+        parsed = _TokenBody()
+    if parsed.access_token and parsed.expires_in > 0:
+        if not (parsed.access_token.isascii() and parsed.access_token.isprintable()):
+            return BadResponse("unusable", "the token cannot be sent in a header", log_id=parsed.log_id)
+        return Token(parsed.access_token, min(parsed.expires_in, _MAX_TOKEN_SECONDS))
+    if not parsed.error:
+        return _foreign(response)
+    message = _one_line(parsed.error_description) or _summary(response)
+    return BadResponse(
+        "refused" if parsed.error in _FINAL_TOKEN_ERRORS else "unusable", message, parsed.error, parsed.log_id
+    )
 
 
-def reason_of(message: str) -> str:
-    """Which of the known cases a message about an account is; private where it is none of them."""
+def unavailable_reason(message: str) -> str:
+    """Return unknown, private or withheld for a message about an account; by default private."""
     return next((reason for fragment, reason in _ACCOUNT_MESSAGES.items() if fragment in message), "private")
 
 
-def _data(answer: HttpResponse, kind: type[_T]) -> tuple[_T, str] | BadResponse:
-    """The data of a good answer with its log_id."""
-    envelope = _envelope(answer.body)
+def _data(response: HttpResponse, kind: type[_T]) -> tuple[_T, str] | BadResponse:
+    envelope = _envelope(response.body)
     if envelope is None:
-        return _foreign(answer)
+        return _foreign(response)
     error = envelope.error
-    log_id = error.log_id or answer.log_id
-    if answer.status != OK or error.code != "ok":
-        return _fault(answer, error, log_id)
+    log_id = error.log_id or response.log_id
+    if response.status != OK or error.code != "ok":
+        return _bad_response(response, error, log_id)
     try:
         return _converted(envelope.data or {}, kind), log_id
-    except msgspec.ValidationError as wrong:
-        return BadResponse("unusable", f"an answer without what was asked for: {wrong}", log_id=log_id)
+    except msgspec.ValidationError as invalid:
+        return BadResponse("unusable", f"a response without the requested data: {invalid}", log_id=log_id)
 
 
-def _foreign(answer: HttpResponse) -> BadResponse:
-    """Return the fault of an answer that is not in the API's form, with a remedy if there is one."""
-    location = answer.headers.get("location") if answer.status in _REDIRECTS else None
-    kind: Kind = "refused" if location or _NO_PATH in answer.body else _FOREIGN_KINDS.get(answer.status, "unusable")
+def _foreign(response: HttpResponse) -> BadResponse:
+    """Return the problem of a response that is not in the API's form, with a remedy."""
+    location = response.headers.get("location") if response.status in _REDIRECTS else None
+    kind: Kind = "refused" if location or _NO_PATH in response.body else _FOREIGN_KINDS.get(response.status, "unusable")
     if location:
-        message = _in_a_line(moved_to(answer.url, location))
-    elif answer.status == _PROXY_LOGIN:
-        message = "the proxy asks for a login: set http_proxy to http://USER:PASSWORD@HOST"
+        message = _one_line(moved_to(response.url, location))
+    elif response.status == _PROXY_LOGIN:
+        message = "the proxy requires a login: set http_proxy to http://USER:PASSWORD@HOST"
     elif kind == "refused":
-        message = f"{not_an_api(answer.url)}; {_summary(answer)}"
+        message = f"{not_an_api(response.url)}; {_summary(response)}"
     else:
-        message = _summary(answer)
-    return BadResponse(kind, message, log_id=answer.log_id, is_foreign=True)
+        message = _summary(response)
+    return BadResponse(kind, message, log_id=response.log_id, is_foreign=True)
 
 
 def _envelope(body: bytes) -> _Envelope | None:
-    """What every answer of the service is; None where it is none of them."""
     try:
         text = body.decode()
     except UnicodeDecodeError:
@@ -253,8 +253,8 @@ def _envelope(body: bytes) -> _Envelope | None:
         return msgspec.json.decode(text, type=_Envelope, strict=False)
     except (msgspec.MsgspecError, RecursionError):
         pass
-    try:  # once more, with a reader that takes halves of characters
-        return msgspec.convert(_mended(json.loads(text)), _Envelope, strict=False)
+    try:  # a second parser, which accepts unpaired surrogates
+        return msgspec.convert(_repaired(json.loads(text)), _Envelope, strict=False)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
@@ -263,34 +263,32 @@ def _converted(data: dict[str, Any], kind: type[_T]) -> _T:
     try:
         return msgspec.convert(data, kind, strict=False)
     except msgspec.ValidationError:
-        return msgspec.convert(_mended(data), kind, strict=False)
+        return msgspec.convert(_repaired(data), kind, strict=False)
 
 
-def _mended(value: Any) -> Any:
-    """JSON without nulls, and with U+FFFD for halves of characters: names that were cut in the middle of an emoji."""
+def _repaired(value: Any) -> Any:
+    """Drop nulls, and replace unpaired surrogates by U+FFFD: names may be cut inside an emoji."""
     if isinstance(value, dict):
-        return {_mended(name): _mended(part) for name, part in value.items() if part is not None}
+        return {_repaired(name): _repaired(part) for name, part in value.items() if part is not None}
     if isinstance(value, list):
-        return [{} if part is None else _mended(part) for part in value]
+        return [{} if part is None else _repaired(part) for part in value]
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return value
 
 
-def _fault(answer: HttpResponse, error: _Error, log_id: str) -> BadResponse:
+def _bad_response(response: HttpResponse, error: _Error, log_id: str) -> BadResponse:
     code = error.code
     if any(fragment in error.message for fragment in _ACCOUNT_MESSAGES):
-        return BadResponse("account", _in_a_line(error.message), code, log_id)
-    kind = _KINDS.get(code) or _KINDS_BY_STATUS.get(answer.status, "unusable")
-    return BadResponse(kind, _in_a_line(error.message) or _summary(answer), code, log_id)
+        return BadResponse("account", _one_line(error.message), code, log_id)
+    kind = _KINDS.get(code) or _KINDS_BY_STATUS.get(response.status, "unusable")
+    return BadResponse(kind, _one_line(error.message) or _summary(response), code, log_id)
 
 
-def _in_a_line(message: str) -> str:
-    """What a service says, as it may be shown on a terminal."""
-    return printable(message[:_LONGEST_MESSAGE])
+def _one_line(message: str) -> str:
+    return printable(message[:_MAX_MESSAGE])
 
 
-def _summary(answer: HttpResponse) -> str:
-    """What came instead, in a line."""
-    beginning = answer.body[:80].decode("utf-8", "replace")
-    return f"status {answer.status}, {len(answer.body)} bytes: {beginning!r}"
+def _summary(response: HttpResponse) -> str:
+    beginning = response.body[:80].decode("utf-8", "replace")
+    return f"status {response.status}, {len(response.body)} bytes: {beginning!r}"

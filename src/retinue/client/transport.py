@@ -1,7 +1,6 @@
-"""Do what the protocol's generators say, over HTTP, on an event loop.
+"""The transport: runs the protocol's generators over HTTP, on an event loop.
 
-Proxies and authorities are taken from the environment, as most programs do; passwords from `.netrc` are not, since a
-token stands where they would.
+Proxies and certificate authorities come from the environment. Passwords in `.netrc` are not used.
 """
 
 import asyncio
@@ -19,51 +18,51 @@ from retinue.client.protocol import ApiProtocol, Flow, NeedToken, NoResponse, Se
 from retinue.client.responses import HttpResponse
 from retinue.errors import InputError
 
-# Of an answer. A page of 100 rows has 10 to 40 KB; this leaves room for long names, and 32 at once fit into memory.
-MOST_BYTES = 4 << 20
+# A page of 100 rows has 10 to 40 KB. This leaves room for long names, and 32 responses at once fit into memory.
+MAX_BYTES = 4 << 20
 _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
-_BAD_REQUEST = 400  # as servers answer plain HTTP on a port for TLS
+_BAD_REQUEST = 400  # the usual answer to plain HTTP on a TLS port
 
 _T = TypeVar("_T")
 
-OnWait = Callable[[float, str], None]  # for how many seconds, and why
+OnWait = Callable[[float, str], None]  # seconds and reason
 
 
 class Transport:
-    """Runs generators, any number at once. `sleep` takes seconds; `on_wait` is told before each."""
+    """Runs any number of generators at once. `on_wait` is called before each wait."""
 
     def __init__(
-        self, protocol: ApiProtocol, target: Service, sleep: Callable[[float], Awaitable[None]], on_wait: OnWait
+        self, protocol: ApiProtocol, service: Service, sleep: Callable[[float], Awaitable[None]], on_wait: OnWait
     ) -> None:
-        check_address(target.url)
+        check_address(service.url)
         self._protocol = protocol
-        self._target = target
-        self._url = target.url.rstrip("/")
+        self._service = service
+        self._url = service.url.rstrip("/")
         self._sleep = sleep
         self._on_wait = on_wait
         self._proxy = proxy_of(self._url)
         self._is_closed = False
         self._connections: Connections | None = None
 
-    async def run(self, steps: Flow[_T]) -> _T:
-        """What a generator returns in the end."""
-        said: Any = None
+    async def run(self, flow: Flow[_T]) -> _T:
+        """Return the result of a generator."""
+        reply: Any = None
         try:
             while True:
-                effect = steps.send(said)
+                effect = flow.send(reply)
                 if isinstance(effect, SendRequest):
-                    said = await self._send(effect)
+                    reply = await self._send(effect)
                 elif isinstance(effect, NeedToken):
-                    said = await self.token(effect.refused)
+                    reply = await self.token(effect.refused)
                 else:
-                    said = None
+                    reply = None
                     self._on_wait(effect.seconds, effect.reason)
                     await self._sleep(effect.seconds)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]  # a generator's result has no type
         finally:
-            steps.close()
+            flow.close()
 
     async def close(self) -> None:
         """Close all connections, for good."""
@@ -72,17 +71,17 @@ class Transport:
             await self._connections.close()
 
     async def token(self, refused: str | None) -> str:
-        """Return a good token. However many tasks wait for one, it is fetched once; a failure is one for all."""
-        known = self._protocol.known_token(refused)
-        if known is not None:
-            return known
+        """Return a good token. Tasks that wait for one share a single request and its failure."""
+        cached = self._protocol.cached_token(refused)
+        if cached is not None:
+            return cached
         connections = await self._opened()
         if connections.fetching is None:
             connections.fetching = asyncio.create_task(self._fetch(connections))
         try:
             return await asyncio.shield(connections.fetching)
         except ClientError as error:
-            raise copy(error) from None  # one for each: what it says of a list is filled in by who reads that
+            raise copy(error) from None  # each reader adds the rows of its own list
 
     async def _fetch(self, connections: Connections) -> str:
         try:
@@ -96,18 +95,18 @@ class Transport:
         try:
             reply = await self._post(connections, ask)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            reply = connection_errors.broken(error, self._url)
-        return connection_errors.needs_tls(self._url) if await self._is_plain_by_mistake(reply) else reply
+            reply = connection_errors.no_response(error, self._url)
+        return connection_errors.needs_tls(self._url) if await self._is_missing_tls(reply) else reply
 
     async def _post(self, connections: Connections, ask: SendRequest) -> HttpResponse:
         sent = {"Content-Type": _FORM if ask.token is None else _JSON}
         if ask.token is not None:
             sent["Authorization"] = f"Bearer {ask.token}"
         url = self._url + ask.path
-        # All of it has to be over in time: name, connection, proxy, headers, body.
+        # The timeout covers everything: name lookup, connection, proxy, headers and body.
         async with (
             connections.free,
-            asyncio.timeout(self._target.timeout_seconds),
+            asyncio.timeout(self._service.timeout_seconds),
             connections.session.post(url, data=ask.body, headers=sent, allow_redirects=False) as response,
         ):
             body = await _whole(response.content)
@@ -115,33 +114,33 @@ class Transport:
                 response.status, body, {name.lower(): text for name, text in response.headers.items()}, url
             )
 
-    async def _is_plain_by_mistake(self, reply: HttpResponse | NoResponse) -> bool:
-        """Return whether a service that never answered is asked without TLS on a port that speaks it."""
+    async def _is_missing_tls(self, reply: HttpResponse | NoResponse) -> bool:
+        """Return whether plain HTTP was sent to a TLS port, before the first response."""
         is_strange = reply.max_attempts is None if isinstance(reply, NoResponse) else reply.status == _BAD_REQUEST
         is_plain = self._url.startswith("http:") and self._proxy is None
         is_mistake = is_strange and is_plain and not self._protocol.has_answered
         return is_mistake and await connection_errors.speaks_tls(self._url)
 
     async def _opened(self) -> Connections:
-        """Return the connections of this event loop. Those of a loop that is over are replaced."""
+        """Return the connections of the running event loop; replace those of a closed loop."""
         if self._is_closed:
             raise InputError("the client is closed")
-        before = self._connections
-        if before is not None and before.is_usable():
-            return before
-        if before is not None and not before.is_over():
+        existing = self._connections
+        if existing is not None and existing.is_usable():
+            return existing
+        if existing is not None and not existing.is_over():
             raise InputError("the client is in use on another event loop; make one client for each loop")
-        self._connections = opened = Connections(self._target, self._proxy)
-        if before is not None:
-            await before.close()
+        self._connections = opened = Connections(self._service, self._proxy)
+        if existing is not None:
+            await existing.close()
         return opened
 
 
 async def _whole(content: aiohttp.StreamReader) -> bytes:
-    """Return a whole body. Raises `ValueError` if it is larger than any answer of the contract."""
+    """Return a whole body. Raises `ValueError` if it is too large."""
     body = bytearray()
     async for piece in content.iter_any():
         body += piece
-        if len(body) > MOST_BYTES:
-            raise ValueError(f"an answer of more than {MOST_BYTES} bytes")
+        if len(body) > MAX_BYTES:
+            raise ValueError(f"a response of more than {MAX_BYTES} bytes")
     return bytes(body)

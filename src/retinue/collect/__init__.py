@@ -1,1 +1,1 @@
-"""Collecting many lists from a service of this contract, and keeping them."""
+"""Collect many lists into a folder."""

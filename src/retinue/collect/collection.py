@@ -1,6 +1,6 @@
-"""The folder of a collection: its journal, its tables as files, and a manifest of what is in them.
+"""The folder of a collection: journal, tables and manifest.
 
-The journal is the truth; the other files are made of it anew after each run, all or none of a kind.
+Tables and manifest are rewritten from the journal after each run, all files of a kind or none.
 """
 
 import hashlib
@@ -15,9 +15,18 @@ import msgspec
 from msgspec import Meta, Struct
 
 from retinue.collect import journal
-from retinue.collect.counting import Counts, MaybeCapped, maybe_capped, sums, uncounted
 from retinue.collect.journal import StartRecord
-from retinue.collect.progress import MAYBE_CAPPED, Item, ListProgress, Progress
+from retinue.collect.progress import (
+    MAYBE_CAPPED,
+    Counts,
+    Item,
+    ListProgress,
+    MaybeCapped,
+    Progress,
+    count_uncounted,
+    maybe_capped,
+    sum_counts,
+)
 from retinue.collect.tables import EDGES, MEMORY, NODES, QUERIES, fill
 from retinue.durable import sync
 from retinue.errors import InputError
@@ -29,12 +38,12 @@ PAGES = "pages.jsonl"
 MANIFEST = "manifest.json"
 GRAPHML = "graph.graphml"
 TABLES = (*(f"{table}.{kind}" for table in QUERIES for kind in FORMATS), GRAPHML)
-_WORKING = "tables.new"  # what a kill leaves of it is removed by the next run
-_HASHED_AT_ONCE = 1 << 20
+_UNFINISHED = "tables.new"  # left by a kill, removed by the next run
+_CHUNK_BYTES = 1 << 20
 
 
 class FileFacts(Struct, frozen=True):
-    """A file as it was written; `rows` where it is a table."""
+    """A file as it was written; `rows` is for tables."""
 
     sha256: str
     bytes: Annotated[int, Meta(ge=0)]
@@ -42,10 +51,10 @@ class FileFacts(Struct, frozen=True):
 
 
 class Manifest(Struct, frozen=True):
-    """The contents of a collection, not only of its last run. `lists`: the number in each state, by kind.
+    """The contents of a collection. `lists` has the number of lists in each state, by kind.
 
-    `counts` compares rows with the counts in profiles, as far as those are known. `is_complete`: every list was read to
-    its end, and none may be capped. `uncounted_likely_caps`: how many lists end at a likely cap with an unknown count.
+    `is_complete`: every list was read to its end, and none may be capped. `uncounted_likely_caps` is the number of
+    lists that end at a likely cap with an unknown count.
     """
 
     server: str
@@ -67,8 +76,8 @@ class Manifest(Struct, frozen=True):
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """A folder, made if it is not there, for this process alone. Raises `InputError` or `UnavailableLock`."""
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Create a folder if needed, and lock it. Raises `InputError` or `UnavailableLock`."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = open_locked(folder, "another process is collecting into it")
@@ -77,28 +86,28 @@ def held(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        os.close(descriptor)  # which ends the lock, as does the end of the process
+        os.close(descriptor)
 
 
-def opened(folder: Path, server: str, now: int) -> Progress:
-    """How far the collection in a folder is, which is begun if there is none. Raises `InputError`."""
+def open_collection(folder: Path, server: str, now: int) -> Progress:
+    """Return the progress of a collection, which is created if needed. Raises `InputError`."""
     pages = folder / PAGES
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not pages.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder}: has other things in it, and no {PAGES}")
+        raise InputError(f"{folder}: is not empty and not a collection ({PAGES} does not exist); name another folder")
     require_unaltered(folder)
-    progress = replayed(folder) if pages.exists() else Progress()
-    if progress.begun is None or (progress.begun.server != server and not progress.standings):
-        with closing(journal.Journal(pages)) as writing:
-            writing.add(begun := StartRecord(server, now))
-        progress.take(begun)
-    elif progress.begun.server != server:
-        raise InputError(f"{folder}: was collected from {progress.begun.server}, not from {server}")
+    progress = replay(folder) if pages.exists() else Progress()
+    if progress.start is None or (progress.start.server != server and not progress.items):
+        with closing(journal.Journal(pages)) as writer:
+            writer.add(start := StartRecord(server, now))
+        progress.add(start)
+    elif progress.start.server != server:
+        raise InputError(f"{folder}: was collected from {progress.start.server}, not from {server}")
     return progress
 
 
-def manifest_of(folder: Path) -> Manifest:
-    """The manifest in a folder. Raises `InputError`."""
+def read_manifest(folder: Path) -> Manifest:
+    """Return the manifest of a folder. Raises `InputError`."""
     path = folder / MANIFEST
     journal.require_file(path)
     try:
@@ -106,36 +115,33 @@ def manifest_of(folder: Path) -> Manifest:
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: {error}") from None
     if PAGES not in manifest.files:
-        raise InputError(f"{path}: says nothing of {PAGES}")
+        raise InputError(f"{path}: does not list {PAGES}")
     return manifest
 
 
 def require_unaltered(folder: Path) -> None:
-    """Raise `InputError` if a journal was altered since its manifest was written.
-
-    A run that went on from it would make the manifest anew, and say that all is well.
-    """
+    """Raise `InputError` if a journal was altered since its manifest was written."""
+    # Otherwise the next run would write a manifest that covers the alteration.
     if not (folder / MANIFEST).exists():
         return
-    facts = manifest_of(folder).files[PAGES]
-    if not (folder / PAGES).is_file() or hashed(folder / PAGES, facts.bytes) != facts:
+    facts = read_manifest(folder).files[PAGES]
+    if not (folder / PAGES).is_file() or hash_file(folder / PAGES, facts.bytes) != facts:
         raise InputError(
-            f"{folder / PAGES}: is not what was written (`retinue collect verify` says more);"
-            f" to use it as it is, remove {MANIFEST}"
+            f"{folder / PAGES}: was altered (see `retinue collect verify`); to use it as it is, remove {MANIFEST}"
         )
 
 
-def replayed(folder: Path, most: int | None = None) -> Progress:
-    """How far a collection is, by its journal or the first bytes of that. Raises `InputError`."""
+def replay(folder: Path, max_bytes: int | None = None) -> Progress:
+    """Return the progress in a journal, or in its first bytes. Raises `InputError`."""
     if not (folder / PAGES).is_file():
-        raise InputError(f"{folder}: no collection (there is no {PAGES})")
+        raise InputError(f"{folder}: is not a collection ({PAGES} does not exist)")
     progress = Progress()
-    for record in journal.records(folder / PAGES, most):
-        progress.take(record)
+    for record in journal.records(folder / PAGES, max_bytes):
+        progress.add(record)
     return progress
 
 
-def write(
+def write_tables(
     folder: Path,
     kinds: Sequence[str],
     wanted: Sequence[Item],
@@ -144,81 +150,81 @@ def write(
     *,
     spreadsheet_safe: bool = False,
 ) -> Manifest:
-    """Make the files of these kinds of the journal, and the manifest. Raises `StoreError`.
+    """Write the tables in these formats, and the manifest. Raises `StoreError`.
 
-    Those of other kinds that an earlier run has made are made anew as well: none is older than the manifest.
+    Files in other formats from earlier runs are rewritten too, so that none is older than the manifest.
     """
-    progress = replayed(folder)
-    standings = {place: ListProgress() for place in wanted} | progress.standings
-    working = folder / _WORKING
+    progress = replay(folder)
+    items = {item: ListProgress() for item in wanted} | progress.items
+    working = folder / _UNFINISHED
     kinds = list(dict.fromkeys([*kinds, *_kinds_in(folder)]))
     try:
         with translated(folder):
             shutil.rmtree(working, ignore_errors=True)
             working.mkdir()
             with closing(Duck(working, MEMORY, spreadsheet_safe=spreadsheet_safe)) as duck:
-                fill(duck, journal.records(folder / PAGES), sorted(standings.items()), on_rows)
+                fill(duck, journal.records(folder / PAGES), sorted(items.items()), on_rows)
                 facts = {name: fact for kind in kinds for name, fact in _write_kind(duck, working, kind).items()}
-            (folder / MANIFEST).unlink(missing_ok=True)  # it speaks of tables that go away now, one by one
+            (folder / MANIFEST).unlink(missing_ok=True)  # it describes tables that are replaced now
             for name in facts:
                 (working / name).rename(folder / name)
-            manifest = _manifest(folder, progress, standings, now, facts)
+            manifest = _manifest(folder, progress, items, now, facts)
             _write_manifest(folder, manifest)
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return manifest
 
 
-def counted(standings: Mapping[Item, ListProgress]) -> dict[str, dict[str, int]]:
-    """How many lists of each kind are in which state."""
+def count_states(items: Mapping[Item, ListProgress]) -> dict[str, dict[str, int]]:
+    """Return the number of lists in each state, by kind."""
     lists: dict[str, dict[str, int]] = {}
-    for (_, name), standing in sorted(standings.items(), key=lambda one: (one[0].list, one[1].state)):
+    for (_, name), progress in sorted(items.items(), key=lambda one: (one[0].list, one[1].state)):
         states = lists.setdefault(name, {})
-        states[standing.state] = states.get(standing.state, 0) + 1
+        states[progress.state] = states.get(progress.state, 0) + 1
     return lists
 
 
-def hashed(path: Path, most: int | None = None) -> FileFacts:
-    """The facts of a file, or of its first bytes."""
+def hash_file(path: Path, max_bytes: int | None = None) -> FileFacts:
+    """Return the facts of a file, or of its first bytes."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
-        while block := file.read(_HASHED_AT_ONCE if most is None else min(_HASHED_AT_ONCE, most - size)):
+        while block := file.read(_CHUNK_BYTES if max_bytes is None else min(_CHUNK_BYTES, max_bytes - size)):
             digest.update(block)
             size += len(block)
     return FileFacts(digest.hexdigest(), size)
 
 
 def _kinds_in(folder: Path) -> list[str]:
-    found = [kind for kind in FORMATS if (folder / f"rows.{kind}").exists()]
-    return [*found, "graphml"] if (folder / GRAPHML).exists() else found
+    kinds = [kind for kind in FORMATS if (folder / f"rows.{kind}").exists()]
+    return [*kinds, "graphml"] if (folder / GRAPHML).exists() else kinds
 
 
 def _write_kind(duck: Duck, folder: Path, kind: str) -> dict[str, FileFacts]:
     if kind == "graphml":
         graphml.write(folder / GRAPHML, duck.rows(NODES), duck.rows(EDGES))
-        return {GRAPHML: hashed(folder / GRAPHML)}
-    found = {}
+        return {GRAPHML: hash_file(folder / GRAPHML)}
+    facts = {}
     for table, query in QUERIES.items():
         name = f"{table}.{kind}"
         duck.copy(query, folder / name, kind)
-        found[name] = msgspec.structs.replace(hashed(folder / name), rows=duck.count(query))
-    return found
+        facts[name] = msgspec.structs.replace(hash_file(folder / name), rows=duck.count(query))
+    return facts
 
 
 def _manifest(
-    folder: Path, progress: Progress, standings: Mapping[Item, ListProgress], now: int, facts: dict[str, FileFacts]
+    folder: Path, progress: Progress, items: Mapping[Item, ListProgress], now: int, facts: dict[str, FileFacts]
 ) -> Manifest:
-    assert progress.begun is not None
-    lists = counted(standings)
+    assert progress.start is not None
+    lists = count_states(items)
     is_complete = not any({"incomplete", MAYBE_CAPPED} & states.keys() for states in lists.values())
-    files = {PAGES: hashed(folder / PAGES)} | facts
-    begun = progress.begun
-    figures = sums(standings), maybe_capped(standings), uncounted(standings)
-    return Manifest(begun.server, begun.at, now, is_complete, lists, progress.pages, progress.rows, files, *figures)
+    files = {PAGES: hash_file(folder / PAGES)} | facts
+    start = progress.start
+    figures = sum_counts(items), maybe_capped(items), count_uncounted(items)
+    return Manifest(start.server, start.at, now, is_complete, lists, progress.pages, progress.rows, files, *figures)
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    """All of it or nothing, after everything that it speaks of."""
+    """Write the manifest atomically, after all files that it lists are durable."""
     for name in manifest.files:
         sync(folder / name)
     path = folder / f"{MANIFEST}.new"

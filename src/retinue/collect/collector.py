@@ -1,7 +1,4 @@
-"""Collecting many lists at once: asks, writes down, asks again, until everything is there or the day's calls are spent.
-
-Knows no output format and no screen.
-"""
+"""Collect many lists at once into a journal, until all are complete or the day's calls are spent."""
 
 import asyncio
 import math
@@ -13,34 +10,31 @@ from msgspec import Struct
 
 from retinue.client import AccountUnavailable, AsyncClient, BrokenList, ClientError, DailyQuotaExceeded, GaveUp, Refused
 from retinue.client.clients import Runtime
-from retinue.client.counts import is_likely_cap
+from retinue.client.paginator import is_likely_cap
 from retinue.client.responses import ListPage
 from retinue.collect.journal import InfoRecord, Journal, JournalRecord, PageRecord, UnavailableRecord
 from retinue.collect.progress import DAY_SECONDS, Item, ListProgress, Pool, Progress
 
 _AFTER_MIDNIGHT_SECONDS = 5
-_MAX_FAILED_COUNTS = 3  # in a row: then user info is not asked for counts any more
-_ABOUT_THE_NAME = ("invalid_params", "invalid_param")  # of one account; all else is refused to the client itself
+_MAX_FAILED_COUNTS = 3  # in a row, after which no counts are requested
+_USERNAME_ERRORS = ("invalid_params", "invalid_param")  # all other errors concern the client itself
 
 _T = TypeVar("_T")
 
 
 class CollectPlan(Struct, frozen=True):
-    """What to collect, in this order, and how many calls of each pool may be answered a day.
+    """The items to collect, in order, and the limits: answered calls a day and concurrent lists."""
 
-    `at_once` is how many lists are read at a time.
-    """
-
-    wanted: Sequence[Item]
+    items: Sequence[Item]
     calls_per_day: Mapping[Pool, int]
-    at_once: int = 16
+    concurrency: int = 16
     quota: Literal["stop", "wait"] = "stop"
 
 
 class CollectResult(Struct):
-    """How it ended: `failed` has why a place could not be read to its end, `resets_at` when to go on with a pool.
+    """The result of a run: the reasons of failed items, and the second at which each spent pool resets.
 
-    `stopped` has why everything ended early: the service was not there any more, or refused the client itself.
+    `stopped`: why the run ended early, because the service was unreachable or refused the client itself.
     """
 
     failed: dict[Item, str]
@@ -49,69 +43,65 @@ class CollectResult(Struct):
 
 
 class Observer(Protocol):
-    """Somebody who wants to know how it goes."""
+    """Receives the progress of a run."""
 
-    def changed(self) -> None:
-        """An answer was written down."""
+    def on_progress(self) -> None:
+        """Called after each recorded response."""
         ...
 
-    def waits(self, seconds: float, reason: str) -> None:
-        """One of the lists waits for so long."""
+    def on_wait(self, seconds: float, reason: str) -> None:
+        """Called before a wait."""
         ...
 
 
 class SilentObserver:
-    """Nobody does."""
+    """Ignores the progress."""
 
-    def changed(self) -> None:
-        """Nothing."""
+    def on_progress(self) -> None:
+        """Do nothing."""
 
-    def waits(self, _seconds: float, _reason: str) -> None:
-        """Nothing."""
+    def on_wait(self, _seconds: float, _reason: str) -> None:
+        """Do nothing."""
 
 
 class Collector:
-    """Collects into a journal."""
+    """Collects items into a journal."""
 
     def __init__(
         self,
         client: AsyncClient,
         journal: Journal,
         progress: Progress,
-        outside: Runtime,
-        watching: Observer = SilentObserver(),  # noqa: B008 - it has no state
+        runtime: Runtime,
+        observer: Observer = SilentObserver(),  # noqa: B008 - it has no state
     ) -> None:
         self._client = client
         self._journal = journal
         self._progress = progress
-        self._outside = outside
-        self._watching = watching
-        self._asking = Counter[Pool]()
-        self._counting: set[str] = set()  # accounts whose counts were asked for in this run
+        self._runtime = runtime
+        self._observer = observer
+        self._in_flight = Counter[Pool]()
+        self._counting: set[str] = set()  # accounts whose counts this run requested
         self._failed_counts = 0  # in a row
-        self._counts_from: float = 0  # the second before which counts cannot be had
-        self._settled = defaultdict[Pool, asyncio.Event](asyncio.Event)  # when the next call comes to its end
+        self._counts_from: float = 0  # the second before which counts are not available
+        self._settled = defaultdict[Pool, asyncio.Event](asyncio.Event)  # set when the next call ends
 
     async def run(self, plan: CollectPlan) -> CollectResult:
-        """Collect what is not there yet.
-
-        Raises `Refused` and `GaveUp` where there is no token from the start.
-        """
-        outcome = CollectResult({}, {})
-        # With its user info an account's counts come anyway.
-        self._counting = {place.name for place in plan.wanted if place.list == "info"}
-        waiting = self._progress.waiting(plan.wanted)
-        if waiting:  # a count that is missing is no reason to fail
+        """Collect the incomplete items. Raises `Refused` and `GaveUp` if the first token cannot be fetched."""
+        result = CollectResult({}, {})
+        # User info includes the counts.
+        self._counting = {item.name for item in plan.items if item.list == "info"}
+        incomplete = self._progress.incomplete(plan.items)
+        if incomplete:  # a missing count is no reason to fail
             await self._client.log_in()
         try:
-            await self._work_on(plan, iter([*self._progress.uncounted(plan.wanted), *waiting]), outcome)
+            await self._run_workers(plan, iter([*self._progress.uncounted(plan.items), *incomplete]), result)
         except (GaveUp, Refused) as error:
-            outcome.stopped = str(error)
-        return outcome
+            result.stopped = str(error)
+        return result
 
-    async def _work_on(self, plan: CollectPlan, waiting: Iterator[Item], outcome: CollectResult) -> None:
-        """Several places at a time."""
-        tasks = [asyncio.create_task(self._work(plan, waiting, outcome)) for _ in range(plan.at_once)]
+    async def _run_workers(self, plan: CollectPlan, queue: Iterator[Item], result: CollectResult) -> None:
+        tasks = [asyncio.create_task(self._work(plan, queue, result)) for _ in range(plan.concurrency)]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -119,70 +109,65 @@ class Collector:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _work(self, plan: CollectPlan, waiting: Iterator[Item], outcome: CollectResult) -> None:
-        for place in waiting:
-            if place.pool in outcome.resets_at:
+    async def _work(self, plan: CollectPlan, queue: Iterator[Item], result: CollectResult) -> None:
+        for item in queue:
+            if item.pool in result.resets_at:
                 continue
             try:
-                await self._collect(plan, place)
+                await self._collect(plan, item)
             except AccountUnavailable as error:
-                now = self._outside.clock.now()
-                self._write(UnavailableRecord(*place, now, error.reason, error.message, error.log_id))
+                now = self._runtime.clock.now()
+                self._write(UnavailableRecord(*item, now, error.reason, error.message, error.log_id))
             except (DailyQuotaExceeded, _CallsSpent) as spent:
-                outcome.resets_at[place.pool] = spent.resets_at
+                result.resets_at[item.pool] = spent.resets_at
             except Refused as error:
-                if error.code not in _ABOUT_THE_NAME:
+                if error.code not in _USERNAME_ERRORS:
                     raise
-                outcome.failed[place] = str(error)
+                result.failed[item] = str(error)
             except BrokenList as error:
-                outcome.failed[place] = str(error)
+                result.failed[item] = str(error)
             except GaveUp as error:
-                outcome.failed[place] = str(error)
-                await self._client.log_in(anew=True)  # or is it not about this place?
+                result.failed[item] = str(error)
+                await self._client.log_in(renew=True)  # raises if the whole service is gone
 
-    async def _collect(self, plan: CollectPlan, place: Item) -> None:
-        if place.list == "info":
-            found = await self._within_calls(plan, place.pool, lambda: self._client.raw_user_info(place.name))
-            body = found.body.decode()
-            self._write(InfoRecord(place.name, found.answered_at, found.log_id, found.sha256, body))
+    async def _collect(self, plan: CollectPlan, item: Item) -> None:
+        if item.list == "info":
+            info = await self._within_calls(plan, item.pool, lambda: self._client.raw_user_info(item.name))
+            self._write(InfoRecord(item.name, info.answered_at, info.log_id, info.sha256, info.body.decode()))
             return
-        standing = self._progress.standings.get(place, ListProgress())
-        rows = await self._read(plan, place, standing) if standing.state == "incomplete" else standing.rows
-        if self._may_count(plan, place.name, rows):
-            await self._count(plan, place.name)
+        progress = self._progress.of(item)
+        rows = await self._read(plan, item, progress) if progress.state == "incomplete" else progress.rows
+        if self._may_count(plan, item.name, rows):
+            await self._count(plan, item.name)
 
-    async def _read(self, plan: CollectPlan, place: Item, standing: ListProgress) -> int:
-        """Read a list to its end. Returns its number of rows."""
-        ask = self._client.following if place.list == "following" else self._client.followers
-        listing = ask(place.name, cursor=standing.cursor, newest=standing.newest)
-        before = standing.rows
+    async def _read(self, plan: CollectPlan, item: Item, progress: ListProgress) -> int:
+        """Read a list to its end; return its number of rows."""
+        open_list = self._client.following if item.list == "following" else self._client.followers
+        listing = open_list(item.name, cursor=progress.cursor, newest=progress.newest)
+        before = progress.rows
         while not listing.is_over:
-            page = await self._within_calls(plan, place.pool, listing.next_page)
-            assert page is not None, place
-            read = PageRecord(
-                *place, before, page.bound, page.answered_at, page.log_id, page.sha256, page.body.decode()
-            )
+            page = await self._within_calls(plan, item.pool, listing.next_page)
+            assert page is not None, item
+            read = PageRecord(*item, before, page.bound, page.answered_at, page.log_id, page.sha256, page.body.decode())
             before += len(page.rows)
-            listing.collected.clear()  # it is all written down
+            listing.collected.clear()  # the journal has them
             self._write(read, page)
         return before
 
     def _may_count(self, plan: CollectPlan, name: str, rows: int) -> bool:
-        """Return whether to spend a call for user info on the counts of an account, one of whose lists has ended.
-
-        A quarter of the day's calls is kept for lists that end where services are known to cut them.
-        """
+        """Return whether to spend a call for user info on the counts of an account."""
+        # A quarter of the day's calls is reserved for lists that end at a likely cap.
         calls = plan.calls_per_day["info"]
-        remaining = calls - self._calls_today("info") - self._asking["info"]
+        remaining = calls - self._calls_today("info") - self._in_flight["info"]
         is_affordable = remaining > (0 if is_likely_cap(rows) else calls // 4)
         is_known = name in self._counting or name in self._progress.counts
-        return self._outside.clock.now() >= self._counts_from and is_affordable and not is_known
+        return self._runtime.clock.now() >= self._counts_from and is_affordable and not is_known
 
     async def _count(self, plan: CollectPlan, name: str) -> None:
-        """Ask for the counts of an account's lists. If they cannot be had, they stay unknown and no list waits."""
+        """Request the counts of an account's lists; on failure they stay unknown."""
         self._counting.add(name)
         try:
-            found = await self._within_calls(plan, "info", lambda: self._client.raw_counts(name))
+            info = await self._within_calls(plan, "info", lambda: self._client.raw_counts(name))
         except AccountUnavailable:
             self._failed_counts = 0
             return
@@ -190,13 +175,13 @@ class Collector:
             self._note_failed_count(error)
             return
         self._failed_counts = 0
-        body = found.body.decode()
-        self._write(InfoRecord(name, found.answered_at, found.log_id, found.sha256, body, only_counts=True))
+        body = info.body.decode()
+        self._write(InfoRecord(name, info.answered_at, info.log_id, info.sha256, body, only_counts=True))
 
     def _note_failed_count(self, error: ClientError) -> None:
-        """Stop asking for counts until a spent quota resets, after a refusal, or after several failures in a row."""
+        """Stop requesting counts until the quota resets, or for good after a refusal or repeated failures."""
         self._failed_counts += 1
-        is_refused = isinstance(error, Refused) and error.code not in _ABOUT_THE_NAME
+        is_refused = isinstance(error, Refused) and error.code not in _USERNAME_ERRORS
         if isinstance(error, DailyQuotaExceeded):
             self._counts_from = error.resets_at
         elif is_refused or self._failed_counts >= _MAX_FAILED_COUNTS:
@@ -204,40 +189,39 @@ class Collector:
 
     def _write(self, record: JournalRecord, page: ListPage | None = None) -> None:
         self._journal.add(record)
-        self._progress.take(record, page)
-        self._watching.changed()
+        self._progress.add(record, page)
+        self._observer.on_progress()
 
-    async def _within_calls(self, plan: CollectPlan, pool: Pool, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Ask, if one more answer is allowed today."""
-        while self._calls_today(pool) + self._asking[pool] >= plan.calls_per_day[pool]:
+    async def _within_calls(self, plan: CollectPlan, pool: Pool, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Make a call when the day's limit allows one more."""
+        while self._calls_today(pool) + self._in_flight[pool] >= plan.calls_per_day[pool]:
             if self._calls_today(pool) >= plan.calls_per_day[pool]:
                 await self._next_day(plan)
-            else:  # of the calls that are on their way some may come back without an answer that counts
+            else:  # a call in flight may end without counting
                 await self._settled[pool].wait()
-        self._asking[pool] += 1
+        self._in_flight[pool] += 1
         try:
-            return await ask()
+            return await call()
         finally:
-            self._asking[pool] -= 1
+            self._in_flight[pool] -= 1
             if settled := self._settled.pop(pool, None):
                 settled.set()
 
     async def _next_day(self, plan: CollectPlan) -> None:
-        """Wait for it, if that is wanted."""
-        now = self._outside.clock.now()
+        now = self._runtime.clock.now()
         resets_at = now - now % DAY_SECONDS + DAY_SECONDS
         if plan.quota == "stop":
             raise _CallsSpent(resets_at)
         seconds = resets_at - now + _AFTER_MIDNIGHT_SECONDS
-        self._watching.waits(seconds, "the day's calls are spent")
-        await self._outside.sleep(seconds)
+        self._observer.on_wait(seconds, "the day's calls are spent")
+        await self._runtime.sleep(seconds)
 
     def _calls_today(self, pool: Pool) -> int:
-        return self._progress.calls_on(self._outside.clock.now() // DAY_SECONDS, pool)
+        return self._progress.calls_on(self._runtime.clock.now() // DAY_SECONDS, pool)
 
 
 class _CallsSpent(Exception):
-    """As many calls were answered today as were allowed."""
+    """The day's limit of calls is reached."""
 
     def __init__(self, resets_at: int) -> None:
         super().__init__(resets_at)

@@ -1,7 +1,6 @@
-"""The journal of a collection: every page as it came, one line each, before the next one is asked for.
+"""The journal of a collection: every response in its own line, written before the next request.
 
-A kill at any instant loses at most a page that had not been written down, which is asked for again. Whatever a
-collection knows can be told from its journal alone. Knows no HTTP.
+Everything else in a collection is computed from it. After a kill at most the unwritten page is requested again.
 """
 
 import os
@@ -13,24 +12,24 @@ import msgspec
 from msgspec import Struct
 
 from retinue.client import responses
-from retinue.client.responses import BadResponse, HttpResponse, ListPage, Person, UserInfo
+from retinue.client.responses import BadResponse, HttpResponse, ListPage, UserInfo
 from retinue.errors import InputError
 
 ListName = Literal["following", "followers", "info"]
 SYNC_EVERY_PAGES = 1_000
-MOST_BYTES_OF_A_LINE = 64 << 20  # far more than an answer that a client takes, with every byte escaped
-_READ_AT_ONCE = 1 << 16
+MAX_LINE_BYTES = 64 << 20  # more than the largest response with every byte escaped
+_CHUNK_BYTES = 1 << 16
 
 
 class StartRecord(Struct, frozen=True, tag="begun"):
-    """The first line: whom is asked, and since when."""
+    """The first line: the server and the start of the collection."""
 
     server: str
     at: int
 
 
 class PageRecord(Struct, frozen=True, tag="page"):
-    """A page of a list. `before` is how many rows of the list came before it; `bound` is what was asked with."""
+    """A page. `before` is the number of earlier rows of the list; `bound` is the cursor of the request."""
 
     name: str
     list: ListName
@@ -42,19 +41,15 @@ class PageRecord(Struct, frozen=True, tag="page"):
     body: str
 
     def page(self) -> ListPage:
-        """The page in it. Raises `InputError`."""
-        found = responses.page(HttpResponse(responses.OK, self.body.encode()), self.list, self.bound, self.at)
-        if isinstance(found, BadResponse):
-            raise InputError(f"a page of {self.list} of {self.name}: {found.message}")
-        return found
-
-    def rows(self) -> tuple[Person, ...]:
-        """The rows in it."""
-        return self.page().rows
+        """Parse the page. Raises `InputError`."""
+        parsed = responses.parse_page(HttpResponse(responses.OK, self.body.encode()), self.list, self.bound, self.at)
+        if isinstance(parsed, BadResponse):
+            raise InputError(f"a page of {self.list} of {self.name}: {parsed.message}")
+        return parsed
 
 
 class InfoRecord(Struct, frozen=True, tag="info"):
-    """An account's user info; `only_counts` if only the counts of its lists were requested."""
+    """An account's user info, or only the counts of its lists."""
 
     name: str
     at: int
@@ -64,15 +59,15 @@ class InfoRecord(Struct, frozen=True, tag="info"):
     only_counts: bool = False
 
     def profile(self) -> UserInfo:
-        """The profile in it. Raises `InputError`."""
-        found = responses.info(HttpResponse(responses.OK, self.body.encode()), self.at)
-        if isinstance(found, BadResponse):
-            raise InputError(f"user info of {self.name}: {found.message}")
-        return found.profile
+        """Parse the profile. Raises `InputError`."""
+        parsed = responses.parse_info(HttpResponse(responses.OK, self.body.encode()), self.at)
+        if isinstance(parsed, BadResponse):
+            raise InputError(f"user info of {self.name}: {parsed.message}")
+        return parsed.profile
 
 
 class UnavailableRecord(Struct, frozen=True, tag="unavailable"):
-    """The service will not tell. `reason` is unknown, private or withheld."""
+    """An unavailable account. `reason` is unknown, private or withheld."""
 
     name: str
     list: ListName
@@ -86,7 +81,7 @@ JournalRecord = StartRecord | PageRecord | InfoRecord | UnavailableRecord
 
 
 class Journal:
-    """A journal that is written to. Lines are whole or not there: what a kill has cut off is removed on opening."""
+    """An open journal. Opening it removes a line that a kill cut off."""
 
     def __init__(self, path: Path) -> None:
         self._encode = msgspec.json.Encoder().encode
@@ -95,7 +90,7 @@ class Journal:
         self._file.truncate(_whole_bytes(path))
 
     def add(self, record: JournalRecord) -> None:
-        """Write a record down; a kill of the process does not lose it any more."""
+        """Append a record, which survives a kill of the process from now on."""
         self._file.write(self._encode(record) + b"\n")
         self._file.flush()
         self._unsynced += 1
@@ -103,7 +98,7 @@ class Journal:
             self.sync()
 
     def sync(self) -> None:
-        """Make what was written last an outage of the machine, too."""
+        """Make all records survive an outage of the machine."""
         os.fsync(self._file.fileno())
         self._unsynced = 0
 
@@ -113,16 +108,16 @@ class Journal:
         self._file.close()
 
 
-def records(path: Path, most: int | None = None) -> Iterator[JournalRecord]:
-    """What is in a journal or in its first bytes, oldest first. Raises `InputError` where a line is none of ours."""
+def records(path: Path, max_bytes: int | None = None) -> Iterator[JournalRecord]:
+    """Yield the records of a journal, or of its first bytes. Raises `InputError` for an invalid line."""
     decoder, size = msgspec.json.Decoder(JournalRecord), 0
     require_file(path)
     with path.open("rb") as file:
-        for number, line in enumerate(iter(lambda: file.readline(MOST_BYTES_OF_A_LINE), b""), 1):
+        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), 1):
             size += len(line)
-            if len(line) == MOST_BYTES_OF_A_LINE:
-                raise InputError(f"{path}: line {number}: is longer than any answer")
-            if not line.endswith(b"\n") or (most is not None and size > most):
+            if len(line) == MAX_LINE_BYTES:
+                raise InputError(f"{path}: line {number}: is longer than any response")
+            if not line.endswith(b"\n") or (max_bytes is not None and size > max_bytes):
                 return  # cut off by a kill
             try:
                 yield decoder.decode(line)
@@ -131,20 +126,19 @@ def records(path: Path, most: int | None = None) -> Iterator[JournalRecord]:
 
 
 def require_file(path: Path) -> None:
-    """Raise `InputError` if a path leads to a pipe or device, which could be waited for or read for ever."""
+    """Raise `InputError` for a pipe or device, which may never end."""
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is not a file")
 
 
 def _whole_bytes(path: Path) -> int:
-    """Up to the end of the last whole line."""
     end = path.stat().st_size
     with path.open("rb") as file:
         while end:
-            start = max(0, end - _READ_AT_ONCE)
+            start = max(0, end - _CHUNK_BYTES)
             file.seek(start)
-            found = file.read(end - start).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
+            line_end = file.read(end - start).rfind(b"\n")
+            if line_end >= 0:
+                return start + line_end + 1
             end = start
     return 0

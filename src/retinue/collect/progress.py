@@ -1,13 +1,12 @@
-"""How far a collection is, told from its journal. Pure."""
+"""The progress of a collection, computed from its journal: states, rows, counts and likely caps. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from retinue.client.counts import ListCount, count_in, is_likely_cap
-from retinue.client.paginator import newest_of
+from retinue.client.paginator import ListCount, count_in, is_likely_cap, newest_of
 from retinue.client.responses import ListPage, Person
 from retinue.collect.journal import InfoRecord, JournalRecord, ListName, PageRecord, StartRecord, UnavailableRecord
 
@@ -15,26 +14,26 @@ DAY_SECONDS = 86_400
 MAYBE_CAPPED = "maybe capped"
 
 DIRECTIONS: tuple[ListName, ...] = ("following", "followers")
-Pool = Literal["lists", "info"]  # what has a daily quota of its own
+Pool = Literal["lists", "info"]  # each has its own daily quota
 
 
 class Item(NamedTuple):
-    """One thing to be collected: a list or the user info of an account."""
+    """One thing to collect: a list or the user info of an account."""
 
     name: str
     list: ListName
 
     @property
     def pool(self) -> Pool:
-        """Whose quota it needs."""
+        """The quota that it uses."""
         return "info" if self.list == "info" else "lists"
 
 
 class ListProgress(Struct):
-    """How far one list is; it goes on with `cursor` and `newest`.
+    """The progress of one list, which resumes at `cursor` and `newest`.
 
-    `state` is incomplete, complete, maybe capped (read to the end that the service gives, which may not be the end), or
-    why the service will not tell. `profile_count` is how many rows the account's profile counts, as of `counted_at`.
+    `state` is incomplete, complete, maybe capped, or the reason why the account is unavailable. `profile_count` is the
+    count in the account's profile at the second `counted_at`.
     """
 
     state: str = "incomplete"
@@ -49,96 +48,148 @@ class ListProgress(Struct):
 
     @property
     def gap(self) -> int | None:
-        """How many more the profile counts than a list has that was read to its end."""
+        """The profile's count minus the rows of a list that was read to its end."""
         return ListCount(self.rows, self.profile_count).gap if self.state in ("complete", MAYBE_CAPPED) else None
 
     @property
     def is_uncounted(self) -> bool:
-        """Return whether the list ends at a likely cap and its count is unknown."""
+        """Whether the list ends at a likely cap and its count is unknown."""
         return self.state == "complete" and self.profile_count is None and is_likely_cap(self.rows)
 
     def compare(self, profile_count: int | None, counted_at: int) -> None:
-        """Take notice of the count in the account's profile."""
+        """Record the count in the profile, and whether the list may be capped."""
         self.profile_count, self.counted_at = profile_count, counted_at if profile_count is not None else None
         if self.state in ("complete", MAYBE_CAPPED):
             self.state = MAYBE_CAPPED if ListCount(self.rows, profile_count).is_maybe_capped else "complete"
 
 
-def place_of(record: PageRecord | InfoRecord | UnavailableRecord) -> Item:
-    """What a record is about."""
+def item_of(record: PageRecord | InfoRecord | UnavailableRecord) -> Item:
+    """Return the item of a record."""
     return Item(record.name, "info" if isinstance(record, InfoRecord) else record.list)
 
 
 class Progress:
-    """How far all lists are, and how many calls were answered on the latest day."""
+    """The progress of all items, and the calls answered on the latest day."""
 
     def __init__(self) -> None:
-        self.begun: StartRecord | None = None
-        self.standings: dict[Item, ListProgress] = {}
+        self.start: StartRecord | None = None
+        self.items: dict[Item, ListProgress] = {}
         self.pages = 0
         self.rows = 0
         self.answers = 0
-        self.counts: dict[str, tuple[dict[ListName, int | None], int]] = {}  # by account: of each list, and since when
+        self.counts: dict[str, tuple[dict[ListName, int | None], int]] = {}  # by account: per list, and the second
         self._day = 0
         self._calls = Counter[Pool]()
 
-    def take(self, record: JournalRecord, page: ListPage | None = None) -> None:
-        """Take notice of a record; of a page that is at hand it need not be read again."""
+    def add(self, record: JournalRecord, page: ListPage | None = None) -> None:
+        """Add a record. `page` saves parsing its body again."""
         if isinstance(record, StartRecord):
-            self.begun = record
+            self.start = record
             return
         self.answers += 1
         if isinstance(record, InfoRecord):
-            self._take_counts(record)
+            self._add_counts(record)
             if record.only_counts:
                 return
-        standing = self.standings.setdefault(place_of(record), ListProgress())
-        standing.first_at = standing.first_at or record.at
-        standing.last_at = record.at
+        progress = self.items.setdefault(item_of(record), ListProgress())
+        progress.first_at = progress.first_at or record.at
+        progress.last_at = record.at
         if isinstance(record, PageRecord):
-            self._take_page(record, standing, page or record.page())
+            self._add_page(record, progress, page or record.page())
         else:
-            standing.state = record.reason if isinstance(record, UnavailableRecord) else "complete"
+            progress.state = record.reason if isinstance(record, UnavailableRecord) else "complete"
 
-    def _take_counts(self, record: InfoRecord) -> None:
-        self._count(record.at, "info")
+    def _add_counts(self, record: InfoRecord) -> None:
+        self._count_call(record.at, "info")
         profile = record.profile()
         counts = {direction: count_in(profile, direction) for direction in DIRECTIONS}
         self.counts[record.name] = (counts, record.at)
         for direction in DIRECTIONS:
-            if standing := self.standings.get(Item(record.name, direction)):
-                standing.compare(counts[direction], record.at)
+            if progress := self.items.get(Item(record.name, direction)):
+                progress.compare(counts[direction], record.at)
 
-    def _take_page(self, record: PageRecord, standing: ListProgress, page: ListPage) -> None:
-        self._count(record.at, "lists")
-        standing.pages += 1
-        standing.rows = record.before + len(page.rows)
-        standing.cursor, standing.newest = page.cursor, newest_of(page)
-        standing.state = "incomplete" if page.has_more else "complete"
+    def _add_page(self, record: PageRecord, progress: ListProgress, page: ListPage) -> None:
+        self._count_call(record.at, "lists")
+        progress.pages += 1
+        progress.rows = record.before + len(page.rows)
+        progress.cursor, progress.newest = page.cursor, newest_of(page)
+        progress.state = "incomplete" if page.has_more else "complete"
         self.pages += 1
         self.rows += len(page.rows)
-        if known := self.counts.get(record.name):
-            standing.compare(known[0][record.list], known[1])
+        if counts := self.counts.get(record.name):
+            progress.compare(counts[0][record.list], counts[1])
 
-    def waiting(self, wanted: Iterable[Item]) -> list[Item]:
-        """What of these is not finished."""
-        return [place for place in wanted if self.standings.get(place, ListProgress()).state == "incomplete"]
+    def of(self, item: Item) -> ListProgress:
+        """Return the progress of an item, also of one that was never begun."""
+        return self.items.get(item, ListProgress())
 
-    def uncounted(self, wanted: Iterable[Item]) -> list[Item]:
-        """Return which of these end at a likely cap, with an unknown count."""
-        return [place for place in wanted if self.standings.get(place, ListProgress()).is_uncounted]
+    def incomplete(self, items: Iterable[Item]) -> list[Item]:
+        """Return the items that are not finished."""
+        return [item for item in items if self.of(item).state == "incomplete"]
 
-    def maybe_capped(self, wanted: Iterable[Item]) -> list[Item]:
-        """Return which of these may be capped by the service."""
-        return [place for place in wanted if self.standings.get(place, ListProgress()).state == MAYBE_CAPPED]
+    def uncounted(self, items: Iterable[Item]) -> list[Item]:
+        """Return the items that end at a likely cap with an unknown count."""
+        return [item for item in items if self.of(item).is_uncounted]
 
     def calls_on(self, day: int, pool: Pool) -> int:
-        """How many calls were answered on a day (since 1970, UTC)."""
+        """Return the number of calls answered on a day (days since 1970, UTC)."""
         return self._calls[pool] if day == self._day else 0
 
-    def _count(self, at: int, pool: Pool) -> None:
+    def _count_call(self, at: int, pool: Pool) -> None:
         day = at // DAY_SECONDS
         if day != self._day:
             self._day = day
             self._calls.clear()
         self._calls[pool] += 1
+
+
+class Counts(Struct, frozen=True):
+    """Sums over the lists of a kind with a known count."""
+
+    lists: int
+    rows: int
+    profile_count: int
+    gap: int
+
+
+class MaybeCapped(Struct, frozen=True):
+    """A list that may be capped by the service."""
+
+    name: str
+    list: str
+    rows: int
+    profile_count: int
+    gap: int
+
+    def __str__(self) -> str:
+        figures = f"{self.rows:,} rows, profile counts {self.profile_count:,}, gap {self.gap:,}"
+        return f"{self.list} of {self.name}: maybe capped: {figures}"
+
+
+def sum_counts(items: Mapping[Item, ListProgress]) -> dict[str, Counts]:
+    """Return the sums of each kind of list with a known count."""
+    sums: dict[str, Counts] = {}
+    for item, progress in items.items():
+        if progress.profile_count is not None and progress.gap is not None:
+            before = sums.get(item.list, Counts(0, 0, 0, 0))
+            sums[item.list] = Counts(
+                before.lists + 1,
+                before.rows + progress.rows,
+                before.profile_count + progress.profile_count,
+                before.gap + progress.gap,
+            )
+    return sums
+
+
+def maybe_capped(items: Mapping[Item, ListProgress]) -> list[MaybeCapped]:
+    """Return the lists that may be capped, by name."""
+    return [
+        MaybeCapped(item.name, item.list, progress.rows, progress.profile_count or 0, progress.gap or 0)
+        for item, progress in sorted(items.items(), key=lambda pair: pair[0])
+        if progress.state == MAYBE_CAPPED
+    ]
+
+
+def count_uncounted(items: Mapping[Item, ListProgress]) -> int:
+    """Return the number of lists that end at a likely cap with an unknown count."""
+    return sum(progress.is_uncounted for progress in items.values())

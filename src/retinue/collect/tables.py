@@ -1,16 +1,14 @@
-"""The tables of a collection, made of its journal by DuckDB: what was read, with its provenance, and the graph in it.
+"""The tables of a collection, made from its journal by DuckDB.
 
-    rows      every row of every list, in order: when it came, under which log_id, in which page, when it may have begun
-    profiles  what was said of accounts
-    lists     how far each list is, or why there is none
-    accounts, follows   the graph, as `retinue import` takes it
+    rows      every row of every list in order, with its provenance and the bounds of its second
+    profiles  user info
+    lists     the progress of each list
+    accounts, follows   the graph, as `retinue import` reads it
 
-When a follow began is not in the answers. It was not after what its page was asked with, and not before the page's
-own cursor, except on the last page, whose cursor says nothing. A list keeps its order: each of its follows gets a
-second of its own, as late as it can have been.
+Responses do not say when a follow began: it was not after the cursor of its request, and not before the page's own
+cursor (unless the page is the last). Each follow gets the latest possible second that keeps the order of its list.
 
-Who is who is told by folded names, since a name may be there in two spellings; the graph has the latest. A name that is
-blank or no username is in `rows`, and is nobody in the graph.
+Names are compared folded; the graph has the latest spelling. Rows without a valid username are not in the graph.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +24,7 @@ from retinue.collect.progress import Item, ListProgress
 from retinue.export.duck import Duck, numbered
 
 MEMORY = "700MB"
-_RECORDS_AT_ONCE = 200
+_BATCH_RECORDS = 200
 
 _PROFILE = dict.fromkeys(UserInfo.__struct_fields__, "VARCHAR") | {
     "is_verified": "BOOLEAN",
@@ -67,14 +65,14 @@ _COLUMNS = {
     },
 }
 
-# A second of its own for each row of a list: as late as the page allows, but before that of the row before.
-_STANDING = """
-CREATE TABLE standing AS
+# Each row gets its own second: the latest that the page allows, and earlier than that of the row before.
+_PLACED = """
+CREATE TABLE placed_row AS
 SELECT owner_folded AS owner, list, folded, not_after,
        greatest(min(not_after + rank) OVER (PARTITION BY owner_folded, list ORDER BY rank) - rank, 1) AS position
 FROM row_ WHERE folded NOT IN ('', owner_folded)
 """
-# Of an account that will not tell: what it hides. What others' lists show is public.
+# The reason why an account is unavailable gives its visibility.
 _ACCOUNT = """
 CREATE TABLE account AS
 WITH shown AS (
@@ -100,8 +98,8 @@ FROM shown FULL JOIN asked USING (folded) LEFT JOIN (
 ) AS profile USING (folded)
 WHERE shown.username IS NOT NULL OR asked.is_there OR asked.visibility IS NOT NULL
 """
-# What only one of two collected lists has gets a place in the other one as well, so that whoever loads the tables need
-# not look for one, and moves nothing: among those of its second it comes last.
+# A follow that only one of two collected lists has gets a position in the other too, last in its second. So an import
+# keeps all positions.
 _FOLLOW = """
 CREATE TABLE follow AS
 WITH pair AS (
@@ -109,9 +107,9 @@ WITH pair AS (
            max(following_position) AS following_position, max(followers_position) AS followers_position
     FROM (
         SELECT owner AS follower, folded AS followee, not_after, position AS following_position,
-               NULL AS followers_position FROM standing WHERE list = 'following'
+               NULL AS followers_position FROM placed_row WHERE list = 'following'
         UNION ALL
-        SELECT folded, owner, not_after, NULL, position FROM standing WHERE list = 'followers'
+        SELECT folded, owner, not_after, NULL, position FROM placed_row WHERE list = 'followers'
     )
     GROUP BY follower, followee
 ),
@@ -155,20 +153,20 @@ EDGES = (
 def fill(
     duck: Duck,
     records: Iterable[JournalRecord],
-    standings: Iterable[tuple[Item, ListProgress]],
+    items: Iterable[tuple[Item, ListProgress]],
     on_rows: Callable[[int], None],
 ) -> None:
-    """Read a journal to its end into a database. `on_rows` gets how many rows there are so far."""
+    """Load a journal into a database. `on_rows` gets the number of rows so far."""
     for table, columns in _COLUMNS.items():
         duck.run(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind in columns.items())})")
-    waiting, count = iter(records), 0
-    while some := list(islice(waiting, _RECORDS_AT_ONCE)):
-        rows = [row for record in some if isinstance(record, PageRecord) for row in _rows(record)]
+    remaining, count = iter(records), 0
+    while batch := list(islice(remaining, _BATCH_RECORDS)):
+        rows = [row for record in batch if isinstance(record, PageRecord) for row in _rows(record)]
         _add(duck, "row_", rows)
-        _add(duck, "profile", [_profile(record) for record in some if _is_profile(record)])
+        _add(duck, "profile", [_profile(record) for record in batch if _is_profile(record)])
         on_rows(count := count + len(rows))
-    _add(duck, "list_", [_standing(place, standing) for place, standing in standings])
-    for statement in (_STANDING, _ACCOUNT, _FOLLOW):
+    _add(duck, "list_", [_list_row(item, progress) for item, progress in items])
+    for statement in (_PLACED, _ACCOUNT, _FOLLOW):
         duck.run(statement)
 
 
@@ -177,7 +175,7 @@ def _add(duck: Duck, table: str, rows: Sequence[Sequence[Any]]) -> None:
         values = zip(*rows, strict=True)
         chunk = {numbered(number): np.array(column, object) for number, column in enumerate(values)}
         kinds = zip(chunk, _COLUMNS[table].values(), strict=True)
-        # A number that no column can hold is as if it had not been said; the journal has it.
+        # A number that the column cannot hold becomes NULL; the journal has it.
         duck.add(table, chunk, ", ".join(f"TRY_CAST({name} AS {kind})" for name, kind in kinds))
 
 
@@ -188,9 +186,9 @@ def _rows(record: PageRecord) -> Iterator[tuple[Any, ...]]:
     not_before = page.cursor if page.has_more else None
     for rank, person in enumerate(page.rows, record.before):
         folded = "" if names.fault_in_username(person.username) else names.fold(person.username)
-        said = person.username.replace("\0", ""), person.display_name.replace("\0", "")
+        name_columns = person.username.replace("\0", ""), person.display_name.replace("\0", "")
         yield (
-            *(owner, folded, record.name, record.list, rank, *said),
+            *(owner, folded, record.name, record.list, rank, *name_columns),
             *(record.at, not_after, not_before, record.log_id, record.sha256),
         )
 
@@ -201,10 +199,10 @@ def _is_profile(record: JournalRecord) -> TypeGuard[InfoRecord]:
 
 def _profile(record: InfoRecord) -> tuple[Any, ...]:
     profile = record.profile()
-    said = (getattr(profile, name) for name in UserInfo.__struct_fields__)
-    return (names.fold(record.name), record.name, *said, record.at, record.log_id, record.sha256)
+    fields = (getattr(profile, name) for name in UserInfo.__struct_fields__)
+    return (names.fold(record.name), record.name, *fields, record.at, record.log_id, record.sha256)
 
 
-def _standing(place: Item, standing: ListProgress) -> tuple[Any, ...]:
-    facts = standing.state, standing.pages, standing.rows, standing.first_at or None, standing.last_at or None
-    return (names.fold(place.name), *place, *facts, standing.profile_count, standing.gap, standing.counted_at)
+def _list_row(item: Item, progress: ListProgress) -> tuple[Any, ...]:
+    figures = progress.state, progress.pages, progress.rows, progress.first_at or None, progress.last_at or None
+    return (names.fold(item.name), *item, *figures, progress.profile_count, progress.gap, progress.counted_at)
