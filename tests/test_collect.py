@@ -262,10 +262,10 @@ def test_diff_reports_follows_and_unfollows(retinue_server: LocalServer, tmp_pat
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda folder: (folder / "rows.parquet").unlink(), "rows.parquet: is missing"),
+        (lambda folder: (folder / "rows.parquet").unlink(), "rows.parquet: does not exist"),
         (lambda folder: (folder / "follows.parquet").write_bytes(b"x"), "follows.parquet: has 1 bytes"),
-        (lambda folder: edit(folder, '\\"f449\\"', '\\"f999\\"'), "has another hash than it had"),
-        (lambda folder: drop_line(folder, 2), "do not go on with cursor"),
+        (lambda folder: edit(folder, '\\"f449\\"', '\\"f999\\"'), "has a different hash"),
+        (lambda folder: drop_line(folder, 2), "do not continue with cursor"),
         (lambda folder: drop_line(folder, -1), "not 7 with 571"),
     ],
 )
@@ -352,7 +352,7 @@ def test_a_collection_belongs_to_one_server(retinue_server: LocalServer, tmp_pat
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.txt").write_text("precious")
     done = subprocess.run([sys.executable, "-m", "retinue", *taken], capture_output=True, text=True, check=False)
-    assert "has other things in it" in done.stderr
+    assert "is not empty and not a collection" in done.stderr
 
 
 @GRAPH

@@ -570,7 +570,7 @@ def test_unreadable_damage_is_reported(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "retinue", "collect", "verify", str(folder)], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, "manifest.json: is missing, though there are tables" in done.stderr) == (2, True)
+    assert (done.returncode, "manifest.json: does not exist, but tables do" in done.stderr) == (2, True)
 
 
 def test_another_spelling_resumes_the_same_list(tmp_path: Path) -> None:

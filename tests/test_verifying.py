@@ -89,7 +89,7 @@ def test_an_altered_journal_is_not_resumed(whole: Path) -> None:
     done = asked("http://127.0.0.1:9", whole, ["p"])
 
     assert (2, 1) == (done.returncode, done.stderr.count("\n"))
-    assert "pages.jsonl: is not what was written" in done.stderr
+    assert "pages.jsonl: was altered" in done.stderr
     assert before == {path: path.read_bytes() for path in whole.iterdir()}
 
 
@@ -105,7 +105,7 @@ def test_an_altered_journal_is_not_compared(whole: Path, is_old: bool) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert (2, "") == (done.returncode, done.stdout)
-    assert f"{pages}: is not what was written" in done.stderr
+    assert f"{pages}: was altered" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_an_overlong_journal_line_is_reported(whole: Path) -> None:
     with pages.open("ab") as file:
         file.truncate(pages.stat().st_size + (8 << 40))
 
-    with pytest.raises(InputError, match="is longer than any answer"):
+    with pytest.raises(InputError, match="is longer than any response"):
         list(journal.records(pages))
 
 
