@@ -70,8 +70,8 @@ MAY_IMPORT = {
     | {"store.base", "access", "audit", "ingest", "following", "web", "assemble", "serving"}
     | {"export", "faults", "sample", "sample_files", "client", "collect", "intercept", "streams"},
     "intercept": WORDS
-    | {"faults", "requests", "landlock", "prctl", "locks", "intercept.expected", "intercept.sandbox"},
-    "intercept.expected": WORDS | {"assemble", "following", "intercept"},
+    | {"faults", "requests", "landlock", "prctl", "locks", "intercept.verdicts", "intercept.sandbox"},
+    "intercept.verdicts": WORDS | {"assemble", "following", "intercept"},
     "intercept.sandbox": {"faults", "local", "sample"},
     "__main__": {"errors", "cli", "streams"},
 }

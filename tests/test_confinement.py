@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import running
 from retinue.intercept.authority import make_authority
 from retinue.intercept.confinement import confinements, unprivileged
-from retinue.intercept.environment import Route
+from retinue.intercept.environment import RelayRoute
 from retinue.local import LocalServer
 from support.intercepted import DENIED, WITHOUT_CONFINEMENT, WITHOUT_LANDLOCK, installed, needs_landlock, run
 from support.waiting import waiting_for
@@ -117,7 +117,7 @@ def test_confinement_blocks_requests_to_other_hosts(
         assert not was_reached(real)
         assert said in done.stderr
         assert done.stderr.endswith(
-            "no request reached the server: the command sent none, or by a way that is blocked here\n"
+            "no request reached the server: the command sent none, or in a way that is blocked here\n"
         )
 
 
@@ -133,7 +133,7 @@ def test_commands_that_could_reach_tiktok_are_not_run(
     refused = run(*network, *command, within=within)
 
     assert (2, False) == (refused.returncode, (tmp_path / "ran").exists())
-    assert f"{RISK} (this system does not let it be prevented: no namespace of its own: EPERM" in refused.stderr
+    assert f"{RISK} (this system cannot prevent it: no namespace of its own: EPERM" in refused.stderr
     assert "--best-effort runs the command anyway" in refused.stderr
 
     done = run("--best-effort", *network, *command, within=within)
@@ -191,7 +191,7 @@ def test_users_who_may_not_listen_on_port_443(retinue_server: LocalServer, curl:
     for client, arguments in UNHOOKED.items():
         done = run("--allow-network", "--server", retinue_server.url, "--", *arguments, within=within)
         assert may_listen == ("unsupported_path" in done.stdout), client
-        assert may_listen != ("port 443 is not to be had here" in done.stderr), client
+        assert may_listen != ("port 443 is not available" in done.stderr), client
     by_proxy = run("--allow-network", "--server", retinue_server.url, "--", curl, "-sS", API, within=within)
     assert "unsupported_path" in by_proxy.stdout
 
@@ -229,8 +229,8 @@ def test_ports_of_services_stay_closed(first: int, last: int) -> None:
 
 def test_the_announcement_says_what_landlock_does_not_block(tmp_path: Path) -> None:
     """The range of ports, and what it does not look at."""
-    authority = make_authority(tmp_path, trust_others=False)
-    (_, landlock) = confinements(Route(40_001, 40_002, authority, tmp_path, others=False), tmp_path)
+    authority = make_authority(tmp_path, trust_allow_network=False)
+    (_, landlock) = confinements(RelayRoute(40_001, 40_002, authority, tmp_path, allow_network=False), tmp_path)
     first, last = landlock.plan.ports[-1]
 
     assert f"except ports {first} to {last}; UDP, Multipath TCP and TCP Fast Open are not" in landlock.announcement
@@ -261,7 +261,7 @@ def test_nested_runs_are_refused(retinue_server: LocalServer) -> None:
     done = run("--server", retinue_server.url, "--", *inner)
 
     assert (2, "") == (done.returncode, done.stdout)
-    assert "retinue: already inside of a `retinue run`: leave out the inner one\n" in done.stderr
+    assert "retinue: already inside a `retinue run`: remove the inner one\n" in done.stderr
 
 
 @pytest.mark.parametrize("within", [(), WITHOUT_NAMESPACES, WITHOUT_CONFINEMENT], ids=["as it is", "Landlock", "none"])

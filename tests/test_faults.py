@@ -22,9 +22,9 @@ from retinue.faults import (
     FaultInjector,
     Faults,
     SharedFaults,
-    parsed,
+    parse_faults,
     profile,
-    profile_of,
+    profile_name,
 )
 from retinue.local import LocalServer, local_server
 
@@ -107,18 +107,18 @@ def test_faults_are_off_by_default() -> None:
     """Without a word nothing goes wrong, and nothing is drawn."""
     shared = SharedFaults(memoryview(bytearray(SHARED_BYTES)))
 
-    assert DOCUMENTED == Faults() == parsed("") == parsed("documented") == shared.standing.faults
+    assert DOCUMENTED == Faults() == parse_faults("") == parse_faults("documented") == shared.active.faults
     assert None is FaultInjector(shared).next()
-    shared.put(Faults(seed=7))
+    shared.set(Faults(seed=7))
     assert None is FaultInjector(shared).next()
 
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_fault_profiles_have_names(name: str) -> None:
     """Each is found by its name, and its name by what it is, whatever the seed."""
-    assert structs.replace(PROFILES[name], seed=7) == profile(name, seed=7) == parsed(name, seed=7)
-    assert name == profile_of(profile(name, seed=7))
-    assert None is profile_of(structs.replace(PROFILES[name], delay_seconds=0.25))
+    assert structs.replace(PROFILES[name], seed=7) == profile(name, seed=7) == parse_faults(name, seed=7)
+    assert name == profile_name(profile(name, seed=7))
+    assert None is profile_name(structs.replace(PROFILES[name], delay_seconds=0.25))
 
 
 def test_hostile_loses_nothing() -> None:
@@ -132,9 +132,11 @@ def test_hostile_loses_nothing() -> None:
 
 def test_single_faults_of_a_profile_can_be_changed() -> None:
     """Single values behind a profile, or alone; blanks do no harm."""
-    assert Faults(server_errors=0.1, delay_seconds=0.2) == parsed("server_errors=0.1,delay_seconds=0.2")
-    assert structs.replace(profile("hostile"), short_pages=0.0) == parsed(" hostile , short_pages = 0 ")
-    assert Faults(quota_spent=True, list_end_rows=50, seed=3) == parsed("quota_spent=true,list_end_rows=50", seed=3)
+    assert Faults(server_errors=0.1, delay_seconds=0.2) == parse_faults("server_errors=0.1,delay_seconds=0.2")
+    assert structs.replace(profile("hostile"), short_pages=0.0) == parse_faults(" hostile , short_pages = 0 ")
+    assert Faults(quota_spent=True, list_end_rows=50, seed=3) == parse_faults(
+        "quota_spent=true,list_end_rows=50", seed=3
+    )
 
 
 @given(all_faults)
@@ -142,16 +144,16 @@ def test_written_faults_are_read_back(faults: Faults) -> None:
     """All values survive as a text, and in memory that processes share."""
     memory = memoryview(bytearray(SHARED_BYTES))
 
-    assert faults == parsed(",".join(f"{name}={value}" for name, value in structs.asdict(faults).items()))
-    SharedFaults(memory).put(faults)
-    assert faults == SharedFaults(memory).standing.faults
+    assert faults == parse_faults(",".join(f"{name}={value}" for name, value in structs.asdict(faults).items()))
+    SharedFaults(memory).set(faults)
+    assert faults == SharedFaults(memory).active.faults
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("hostil", "there is no profile 'hostil'; there are documented, tiktok-2024, hostile"),
-        ("server_error=0.1", "there is no 'server_error'; there are short_pages, "),
+        ("hostil", "profile 'hostil' does not exist; expected one of documented, tiktok-2024, hostile"),
+        ("server_error=0.1", "'server_error' does not exist; expected one of short_pages, "),
         ("server_errors=2", "server_errors: expected a share from 0 to 1, not 2"),
         ("server_errors=-0.1", "server_errors: expected a share from 0 to 1, not -0.1"),
         ("server_errors=nan", "server_errors: expected a share from 0 to 1, not nan"),
@@ -170,7 +172,7 @@ def test_written_faults_are_read_back(faults: Faults) -> None:
 def test_bad_values_are_refused(text: str, reason: str) -> None:
     """With the fault and what was expected."""
     with pytest.raises(InputError) as refused:
-        parsed(text)
+        parse_faults(text)
 
     assert str(refused.value).startswith("faults: ")
     assert reason in str(refused.value)
@@ -185,7 +187,9 @@ def test_bad_values_are_refused_in_python(values: dict[str, Any]) -> None:
 
 def test_shares_of_exactly_one_together_are_allowed() -> None:
     """Rounding does not count."""
-    assert 0.4 == parsed("server_errors=0.4,gateway_timeouts=0.3,rate_limits=0.2,refused_tokens=0.1").server_errors
+    assert (
+        0.4 == parse_faults("server_errors=0.4,gateway_timeouts=0.3,rate_limits=0.2,refused_tokens=0.1").server_errors
+    )
 
 
 # How faults are shared and drawn
@@ -196,45 +200,45 @@ def test_half_written_faults_are_not_seen(before: Faults, after: Faults, place: 
     """A process that reads in between keeps to what was there, until all is written."""
     memory = memoryview(bytearray(SHARED_BYTES))
     writer, reader = SharedFaults(memory), SharedFaults(memory)
-    writer.put(before)
-    assert before == reader.standing.faults
+    writer.set(before)
+    assert before == reader.active.faults
 
-    writer.put(after)
+    writer.set(after)
     memory[place] ^= bits
-    assert before == reader.standing.faults
+    assert before == reader.active.faults
     memory[place] ^= bits
-    assert after == reader.standing.faults
+    assert after == reader.active.faults
 
 
 @given(all_faults)
 def test_the_same_seed_draws_the_same(faults: Faults) -> None:
     """Every process draws the same faults, and setting the faults restarts the draw."""
     memory = memoryview(bytearray(SHARED_BYTES))
-    shared, fates, others = (
+    shared, injector, others = (
         SharedFaults(memory),
         FaultInjector(SharedFaults(memory)),
         FaultInjector(SharedFaults(memory)),
     )
-    shared.put(faults)
+    shared.set(faults)
 
-    drawn = [fates.next() for _ in range(20)]
+    drawn = [injector.next() for _ in range(20)]
     assert drawn == [others.next() for _ in range(20)]
-    shared.put(faults)
-    assert drawn == [fates.next() for _ in range(20)]
+    shared.set(faults)
+    assert drawn == [injector.next() for _ in range(20)]
 
 
 @given(seeds)
 def test_faults_occur_in_their_share_of_requests(seed: int) -> None:
     """Of many calls each failure strikes about its share, whatever else is switched on."""
     shared = SharedFaults(memoryview(bytearray(SHARED_BYTES)))
-    shared.put(profile("hostile", seed=seed))
-    fates = FaultInjector(shared)
-    drawn = [fate for fate in (fates.next() for _ in range(2000)) if fate is not None]
+    shared.set(profile("hostile", seed=seed))
+    injector = FaultInjector(shared)
+    drawn = [injected for injected in (injector.next() for _ in range(2000)) if injected is not None]
 
     for failure in Failure:
         share = getattr(PROFILES["hostile"], failure.value)
-        assert abs(sum(fate.failure is failure for fate in drawn) / 2000 - share) < 0.05
-    assert all(0.57 <= fate.fullness <= 0.93 or fate.fullness == 1 for fate in drawn)
+        assert abs(sum(injected.failure is failure for injected in drawn) / 2000 - share) < 0.05
+    assert all(0.57 <= injected.fullness <= 0.93 or injected.fullness == 1 for injected in drawn)
 
 
 # Pages

@@ -74,7 +74,7 @@ def test_the_fixture_controls_the_clock(retinue_server: LocalServer) -> None:
     [
         ({"follows": [("a", "a", 1)]}, "an account cannot follow itself"),
         ({"follows": [("a", "b", "soon")]}, "followed_at: expected Unix seconds"),
-        ({"follows": [{"who": "a"}]}, "there is no column 'who'"),
+        ({"follows": [{"who": "a"}]}, "column 'who' does not exist"),
         ({"follows": [("a",)]}, "followee: is missing"),
         ({"accounts": [{"username": "a", "visibility": "odd"}]}, "visibility: expected one of"),
     ],

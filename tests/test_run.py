@@ -402,7 +402,7 @@ def test_commands_that_cannot_be_run(given: Given, tmp_path: Path) -> None:
     assert f"retinue run: {tmp_path}/text: cannot be run: Permission denied\n" in text.stderr
     nameless = given.run("")
     assert (127, "Traceback" in nameless.stderr) == (nameless.returncode, False)
-    assert "retinue run: : cannot be run: a program has a name\n" in nameless.stderr
+    assert "retinue run: : cannot be run: a command must have a name\n" in nameless.stderr
 
 
 @pytest.mark.parametrize("errors", ["2>/dev/full", "2> >(head -c 1 >/dev/null)", "2>&-"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import running
 from retinue.intercept.exchanges import Exchanges
-from retinue.intercept.lists import Delivery, ListKey, ListLog, row_hash
+from retinue.intercept.list_log import Delivery, ListKey, ListLog, row_hash
 from retinue.intercept.traffic import Traffic
 from retinue.intercept.verdicts import MAX_LINES, verdict_lines
 from retinue.local import LocalServer
@@ -131,7 +131,7 @@ def test_verdicts_agree_with_what_a_client_got(store: Path, seed: int) -> None:
     report = json.loads(done.stdout)
     assert {name: told(name, *seen) for name, seen in report["lists"].items()} == verdicts(done)
     assert report["broken"] == counted(done, "broken off")
-    assert f"faults on purpose: hostile, seed {seed}\n" in done.stderr
+    assert f"fault injection: hostile, seed {seed}\n" in done.stderr
 
 
 def test_rows_that_came_twice_are_counted(store: Path) -> None:
@@ -283,9 +283,12 @@ with concurrent.futures.ThreadPoolExecutor(8) as pool:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--faults", "hostil"], "faults: there is no profile 'hostil'; there are documented, tiktok-2024, hostile"),
-        (["--server", "http://127.0.0.1:1", "--faults", "hostile"], "--faults and --seed are for the server of this"),
-        (["--server", "http://127.0.0.1:1", "--seed", "7"], "--faults and --seed are for the server of this command"),
+        (
+            ["--faults", "hostil"],
+            "profile 'hostil' does not exist; expected one of documented, tiktok-2024, hostile",
+        ),
+        (["--server", "http://127.0.0.1:1", "--faults", "hostile"], "--faults and --seed need the sandbox"),
+        (["--server", "http://127.0.0.1:1", "--seed", "7"], "--faults and --seed need the sandbox: remove them"),
         (["--store", "absent.db"], "absent.db"),
     ],
 )

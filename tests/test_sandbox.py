@@ -140,11 +140,11 @@ def test_a_stopping_server_ends_injected_delays(store: Path) -> None:
     [
         ("[]", "faults: expected a JSON object"),
         ("{", "faults: expected a JSON object"),
-        ('{"profile":"x"}', "there is no profile 'x'"),
-        ('{"profile":7}', "there is no profile '7'"),
+        ('{"profile":"x"}', "profile 'x' does not exist"),
+        ('{"profile":7}', "profile '7' does not exist"),
         ('{"server_errors":"0.1"}', "server_errors: expected a share from 0 to 1, not 0.1"),
         ('{"server_errors":2}', "server_errors: expected a share from 0 to 1, not 2"),
-        ('{"delay":1}', "there is no 'delay'"),
+        ('{"delay":1}', "'delay' does not exist"),
         ('{"server_errors":1,"rate_limits":1}', "expected shares of at most 1 together"),
     ],
 )
@@ -173,7 +173,7 @@ def test_only_a_sandbox_has_faults(store: Path) -> None:
     [
         (["--faults", "hostile"], "--faults, --fault-seed: only with --sandbox"),
         (["--fault-seed", "7"], "--faults, --fault-seed: only with --sandbox"),
-        (["--sandbox", "--faults", "wild"], "faults: there is no profile 'wild'"),
+        (["--sandbox", "--faults", "wild"], "faults: profile 'wild' does not exist"),
         (["--sandbox", "--faults", "server_errors=7"], "faults: server_errors: expected a share from 0 to 1"),
         (["--sandbox", "--fault-seed", "-1"], "faults: seed: expected a number from 0"),
     ],

@@ -1,7 +1,6 @@
-"""Faults on purpose, pure: what can go wrong, the named profiles, how both are written, and what is drawn for a call.
+"""Fault injection without HTTP: settings, profiles, their text form, and the draws for each call.
 
-One setting for each fault; all are off in a fresh `Faults`. What a fault does to an answer is `web/faults.py`'s
-business; here nothing is known of HTTP.
+`web/faults.py` applies faults to responses.
 """
 
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ Seed = Annotated[int, Meta(ge=0, le=2**63 - 1, description="a number from 0 to 2
 
 
 class Failure(Enum):
-    """What may become of a whole call, at most one of them; the value is the fault that gives its share."""
+    """Failures of a whole call, at most one each. The value names the fault with its share."""
 
     SERVER_ERROR = "server_errors"
     GATEWAY_TIMEOUT = "gateway_timeouts"
@@ -35,9 +34,9 @@ class Failure(Enum):
 
 
 class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a server is to misbehave, and the seed of what is drawn. Raises `InputError` that names the fault.
+    """The faults of a server, all off by default, and their seed. Raises `InputError`.
 
-    docs/sandbox.md says what each does.
+    docs/sandbox.md describes each.
     """
 
     short_pages: Share = 0.0
@@ -60,26 +59,25 @@ class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: Seed = 0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Validate all values."""
         _converted(structs.asdict(self), strict=True)
         _at_most_one(self, [failure.value for failure in Failure])
         _at_most_one(self, ["repeated_pages", "stuck_cursors"])
 
 
 def _at_most_one(faults: Faults, names: list[str]) -> None:
-    """One call meets at most one of these, so each can have its share only if all together have no more than 1."""
     total = round(sum(getattr(faults, name) for name in names), 9)
     if total > 1:
         raise InputError(f"faults: {', '.join(names)}: expected shares of at most 1 together, not {total}")
 
 
 def _converted(values: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
-    """Values of faults by name, also such as are written as text unless `strict`. Raises `InputError`."""
+    """Return converted values; texts are accepted unless `strict`. Raises `InputError`."""
     forms = get_type_hints(Faults, include_extras=True)
     converted = {}
     for name, value in values.items():
         if name not in forms:
-            raise InputError(f"faults: there is no {name!r}; there are {', '.join(forms)}")
+            raise InputError(f"faults: {name!r} does not exist; expected one of {', '.join(forms)}")
         try:
             converted[name] = msgspec.convert(value, forms[name], strict=strict)
         except msgspec.ValidationError:
@@ -88,13 +86,11 @@ def _converted(values: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
     return converted
 
 
-# --- profiles -------------------------------------------------------------------------------------------------------
-
 DOCUMENTED = Faults()
 
 PROFILES: Mapping[str, Faults] = {
     "documented": DOCUMENTED,
-    # What users of the real service reported, as far as it has a number; docs/sandbox.md has the sources.
+    # Reported by users of the real service; docs/sandbox.md has the sources.
     "tiktok-2024": Faults(
         short_pages=1.0,
         repeated_pages=0.01,
@@ -106,7 +102,7 @@ PROFILES: Mapping[str, Faults] = {
         rate_limits=0.01,
         token_errors_with_200=True,
     ),
-    # All that a client can get over. Nothing in it may lose a row for good.
+    # Everything from which a client can recover. Nothing in it may lose a row.
     "hostile": Faults(
         short_pages=0.5,
         repeated_pages=0.05,
@@ -127,78 +123,75 @@ PROFILES: Mapping[str, Faults] = {
 
 
 def profile(name: str, *, seed: int = 0) -> Faults:
-    """The faults of a named profile. Raises `InputError`."""
+    """Return the faults of a profile. Raises `InputError`."""
     if name not in PROFILES:
-        raise InputError(f"faults: there is no profile {name!r}; there are {', '.join(PROFILES)}, or fault=value")
+        raise InputError(
+            f"faults: profile {name!r} does not exist; expected one of {', '.join(PROFILES)}, or fault=value"
+        )
     return structs.replace(PROFILES[name], seed=seed)
 
 
-def profile_of(faults: Faults) -> str | None:
-    """The name of the profile that has just these faults, if one has."""
+def profile_name(faults: Faults) -> str | None:
+    """Return the name of the profile with exactly these faults, or None."""
     unseeded = structs.replace(faults, seed=0)
     return next((name for name, each in PROFILES.items() if each == unseeded), None)
 
 
-# --- as text and as values ------------------------------------------------------------------------------------------
-
-
-def parsed(text: str, *, seed: int = 0) -> Faults:
-    """The faults of a text like `hostile`, `hostile,delay_seconds=0.2` or `server_errors=0.1`. Raises `InputError`."""
+def parse_faults(text: str, *, seed: int = 0) -> Faults:
+    """Parse a text like `hostile,delay_seconds=0.2` or `server_errors=0.1`. Raises `InputError`."""
     words = [word.strip() for word in text.split(",")] if text.strip() else []
     named = words.pop(0) if words and "=" not in words[0] else "documented"
     values: dict[str, str] = {}
     for word in words:
         name, separator, value = (part.strip() for part in word.partition("="))
         if not separator or name in values:
-            raise InputError(f"faults: {word!r}: expected name=value, each name once, behind at most one profile")
+            raise InputError(f"faults: {word!r}: expected name=value, each name once, after at most one profile")
         values[name] = value
-    return changed(profile(named, seed=seed), values, strict=False)
+    return with_values(profile(named, seed=seed), values, strict=False)
 
 
-def changed(faults: Faults, values: Mapping[str, Any], *, strict: bool = True) -> Faults:
-    """The same with other values for some, which may be texts unless `strict`. Raises `InputError`."""
+def with_values(faults: Faults, values: Mapping[str, Any], *, strict: bool = True) -> Faults:
+    """Return faults with other values; texts are accepted unless `strict`. Raises `InputError`."""
     return structs.replace(faults, **_converted(values, strict=strict))
 
-
-# --- shared by processes --------------------------------------------------------------------------------------------
 
 SHARED_BYTES = 4096
 _CHECKSUM_BYTES = 4
 
 
 class ActiveFaults(Struct, frozen=True):
-    """The faults that hold now; each setting of them has its own `revision`, from 1."""
+    """The active faults; `revision` grows with each setting."""
 
     revision: int = 0
     faults: Faults = DOCUMENTED
 
 
 class SharedFaults:
-    """The faults in memory that several processes share: one sets them, all see them with their next call.
+    """The active faults in shared memory: one process sets them, and all see them with their next call.
 
-    Who reads while they are being written finds a wrong checksum, and goes by what was there before.
+    A reader that meets a partial write finds a wrong checksum and keeps the earlier faults.
     """
 
     def __init__(self, memory: memoryview) -> None:
         self._memory = memory
-        self._seen = b""
-        self._standing = ActiveFaults()
+        self._document = b""
+        self._active = ActiveFaults()
 
     @property
-    def standing(self) -> ActiveFaults:
-        """What holds now."""
-        found = bytes(self._memory)
-        if found != self._seen:
-            checksum, document = found[:_CHECKSUM_BYTES], found[_CHECKSUM_BYTES:]
+    def active(self) -> ActiveFaults:
+        """The active faults."""
+        content = bytes(self._memory)
+        if content != self._document:
+            checksum, document = content[:_CHECKSUM_BYTES], content[_CHECKSUM_BYTES:]
             if checksum == _checksum(document):
-                self._seen, self._standing = found, msgspec.json.decode(document, type=ActiveFaults)
-        return self._standing
+                self._document, self._active = content, msgspec.json.decode(document, type=ActiveFaults)
+        return self._active
 
-    def put(self, faults: Faults) -> None:
-        """Let these hold from now on; what is drawn begins anew with their seed. Raises `InputError`."""
+    def set(self, faults: Faults) -> None:
+        """Activate faults and restart the draws from their seed. Raises `InputError`."""
         if not isinstance(faults, Faults):
-            raise InputError(f"faults: expected Faults, such as profile('hostile') gives, not {faults!r}")
-        document = msgspec.json.encode(ActiveFaults(self.standing.revision + 1, faults))
+            raise InputError(f"faults: expected Faults, such as profile('hostile'), not {faults!r}")
+        document = msgspec.json.encode(ActiveFaults(self.active.revision + 1, faults))
         document = document.ljust(SHARED_BYTES - _CHECKSUM_BYTES)
         self._memory[:] = _checksum(document) + document
 
@@ -207,13 +200,11 @@ def _checksum(document: bytes) -> bytes:
     return crc32(document).to_bytes(_CHECKSUM_BYTES, "big")
 
 
-# --- what is drawn --------------------------------------------------------------------------------------------------
-
-_LEAST_FULL, _MOST_FULL = 0.57, 0.93  # of the pages in the real answers that a user published
+_MIN_FULLNESS, _MAX_FULLNESS = 0.57, 0.93  # of pages in real responses that a user published
 
 
 class InjectedFaults(Struct, frozen=True):
-    """What is drawn for one call. `fullness` is the part of `max_count` that a page may have."""
+    """The faults of one call. `fullness` is the part of `max_count` that a page may have."""
 
     faults: Faults
     failure: Failure | None
@@ -223,37 +214,37 @@ class InjectedFaults(Struct, frozen=True):
 
 
 class FaultInjector:
-    """Draws for one call after the other, the same with the same seed, from the moment the faults are set."""
+    """Draws the faults of each call, reproducibly from the seed since the faults were set."""
 
     def __init__(self, shared: SharedFaults) -> None:
         self._shared = shared
-        self._standing = ActiveFaults(-1)
-        self._is_any = False
-        self._random = Random()  # noqa: S311 - faults are to be repeated, not to be unforeseeable
+        self._active = ActiveFaults(-1)
+        self._is_enabled = False
+        self._random = Random()  # noqa: S311 - faults must be reproducible
 
     def next(self) -> InjectedFaults | None:
-        """What is to happen to the next call; None where nothing is to go wrong."""
-        standing = self._shared.standing
-        if standing is not self._standing:
-            self._standing, self._is_any = standing, profile_of(standing.faults) != "documented"
-            self._random.seed(standing.faults.seed)
-        return _drawn(standing.faults, self._random) if self._is_any else None
+        """Draw the faults of the next call; None if all are off."""
+        active = self._shared.active
+        if active is not self._active:
+            self._active, self._is_enabled = active, profile_name(active.faults) != "documented"
+            self._random.seed(active.faults.seed)
+        return _draw(active.faults, self._random) if self._is_enabled else None
 
 
-def _drawn(faults: Faults, random: Random) -> InjectedFaults:
-    # Always as many numbers, whatever is switched on: then a call's number in the row alone decides.
-    failing, shortening, fullness, straying = (random.random() for _ in range(4))
+def _draw(faults: Faults, random: Random) -> InjectedFaults:
+    # Always draw all numbers, so that a draw depends only on the seed and the number of the call.
+    failing, shortening, fullness, misdirecting = (random.random() for _ in range(4))
     return InjectedFaults(
         faults,
         _failure_at(faults, failing),
-        _LEAST_FULL + (_MOST_FULL - _LEAST_FULL) * fullness if shortening < faults.short_pages else 1.0,
-        straying < faults.repeated_pages,
-        faults.repeated_pages <= straying < faults.repeated_pages + faults.stuck_cursors,
+        _MIN_FULLNESS + (_MAX_FULLNESS - _MIN_FULLNESS) * fullness if shortening < faults.short_pages else 1.0,
+        misdirecting < faults.repeated_pages,
+        faults.repeated_pages <= misdirecting < faults.repeated_pages + faults.stuck_cursors,
     )
 
 
 def _failure_at(faults: Faults, drawn: float) -> Failure | None:
-    """The failure on whose stretch, of all laid end to end from 0 to 1, a number lies."""
+    """Return the failure whose share, of all added up, contains a number."""
     for failure in Failure:
         drawn -= getattr(faults, failure.value)
         if drawn < 0:

@@ -1,7 +1,7 @@
-"""A server inside this process, for other people's tests: a graph in a folder, answered by a thread.
+"""A server inside this process, for users' tests: a graph in a folder, served by a thread.
 
-It is the public listener of `retinue serve` as it is, on a clock that can be put forward. What belongs to other
-processes is not there: no management listener, no audit log on disk.
+It is the public listener of `retinue serve` with a clock that can be advanced, without management listener and audit
+log on disk.
 """
 
 import asyncio
@@ -28,29 +28,29 @@ from retinue.store.base import Verdict
 from retinue.web.listener import bind, public_server
 
 _HOST = "127.0.0.1"
-_MOST_RECORDS = 100_000
+_MAX_RECORDS = 100_000
 
 _Record = TypeVar("_Record", AccountRecord, FollowRecord)
 _Result = TypeVar("_Result")
 Row = Mapping[str, Any]
-Follow = Row | Sequence[Any]  # a row of a table, or (follower, followee) and maybe the second
+Follow = Row | Sequence[Any]  # a row of a table, or (follower, followee[, second])
 
 
 class Requests(deque[AuditRecord]):
-    """What was asked, oldest first: an `AuditSink` that is never full, since old records make room for new ones."""
+    """The records of requests, oldest first: an `AuditSink` that is never full: it drops the oldest records."""
 
     is_full = False
 
     def add(self, record: AuditRecord) -> None:
-        """Take a record."""
+        """Append a record."""
         self.append(record)
 
 
 class LocalServer:
-    """A running server: where it answers, who may ask it, what it was asked, and its graph to be filled.
+    """A server: its URL, its client, the records of its requests, and its graph.
 
-    With `graph` it serves another store's graph, which it never writes to. `registers`: it accepts any client.
-    `listener`: a socket to answer on, in place of a free port of this machine's loopback.
+    `graph` names another store to serve, which is never written. `registers` accepts any client. `listener` is a
+    socket; the default is a free port of the loopback.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class LocalServer:
         self._registers = registers
         self.clock = VirtualClock(memoryview(bytearray(seconds_ahead.to_bytes(8, sys.byteorder, signed=True))))
         self._faults = SharedFaults(memoryview(bytearray(SHARED_BYTES)))
-        self.requests = Requests(maxlen=_MOST_RECORDS)
+        self.requests = Requests(maxlen=_MAX_RECORDS)
         assemble.create_store(self.store)
         self._listener = listener or bind(_HOST, 0)
         self.url = "" if listener else f"http://{_HOST}:{self._listener.getsockname()[1]}"
@@ -77,15 +77,15 @@ class LocalServer:
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong on purpose: nothing, until it is set. What is drawn begins anew each time it is."""
-        return self._faults.standing.faults
+        """The injected faults, initially none. Setting them restarts the draws."""
+        return self._faults.active.faults
 
     @faults.setter
     def faults(self, faults: Faults) -> None:
-        self._faults.put(faults)
+        self._faults.set(faults)
 
     def token(self) -> str:
-        """A fresh token of the client, without a request."""
+        """Return a new token without a request."""
         with closing(assemble.open_access(self.store)) as access:
             credentials = assemble.credentials(access, self.clock)
 
@@ -95,34 +95,34 @@ class LocalServer:
             return _run(issue())
 
     def limit(self, *, list_calls: int | None = None, list_rows: int | None = None) -> None:
-        """Give the client a daily quota of calls and rows of lists; None: as many as it likes."""
+        """Set the client's daily quota of list calls and rows; None is unlimited."""
         change = ClientChange(list_calls=list_calls, list_rows=list_rows)
         with closing(assemble.open_access(self.store)) as access:
             _run(assemble.clients(access, self.clock).change(self.client_key, change))
 
     def load(self, *, accounts: Iterable[Row] = (), follows: Iterable[Follow] = ()) -> None:
-        """Add accounts, then follows, as `retinue import` would: rows with the same columns. Raises `InputError`."""
+        """Add accounts, then follows, with the columns of `retinue import`. Raises `InputError`."""
         now = self.clock.now()
-        people = [_read(records.account_record, row) for row in _known("accounts", accounts, records.ACCOUNT_COLUMNS)]
-        rows = _known("follows", map(_as_row, follows), records.FOLLOW_COLUMNS)
+        members = [_read(records.account_record, row) for row in _rows("accounts", accounts, records.ACCOUNT_COLUMNS)]
+        rows = _rows("follows", map(_as_row, follows), records.FOLLOW_COLUMNS)
         links = [_read(lambda row: records.follow_record(row, now), row) for row in rows]
         with closing(assemble.open_graph_writer(self.store, self.clock)) as writer:
-            verdicts = _run(writer.add_accounts(people, now)), _run(writer.add_follows(links))
+            verdicts = _run(writer.add_accounts(members, now)), _run(writer.add_follows(links))
         for row, verdict in zip(rows, verdicts[1], strict=True):
             if verdict not in (Verdict.ACCEPTED, Verdict.UPDATED, Verdict.DUPLICATE):
                 raise InputError(f"follows: {dict(row)}: {verdict.value}")
 
     def load_files(self, accounts: Path, follows: Path) -> None:
-        """Add what two import files in CSV hold. Raises `InputError`."""
+        """Add the rows of two CSV files. Raises `InputError`."""
         self.load(accounts=_table(accounts), follows=_table(follows))
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Answer requests, in a thread, as long as the block lasts."""
-        with ExitStack() as opened:
-            graph = opened.enter_context(closing(assemble.open_wire_graph(self.graph, self.clock)))
-            access = opened.enter_context(closing(assemble.open_access(self.store)))
-            ledger = opened.enter_context(closing(assemble.open_ledger(self.store)))
+        """Answer requests in a thread during the block."""
+        with ExitStack() as stack:
+            graph = stack.enter_context(closing(assemble.open_wire_graph(self.graph, self.clock)))
+            access = stack.enter_context(closing(assemble.open_access(self.store)))
+            ledger = stack.enter_context(closing(assemble.open_ledger(self.store)))
             auditor = Auditor(self.requests, bytes(32), self.clock)
             gate = assemble.gated(access, ledger, self.clock, registers=self._registers)
             public = assemble.Public(gate, auditor, self.clock, assemble.log_ids(self.clock))
@@ -139,17 +139,14 @@ class LocalServer:
 
 @contextmanager
 def local_server(folder: Path, *, seconds_ahead: int = 0) -> Iterator[LocalServer]:
-    """A server on an empty graph in a folder, on a free port of this machine's loopback.
-
-    Its clock begins so far ahead of the machine's, or behind it.
-    """
+    """Run a server on an empty graph, with a clock `seconds_ahead` of the machine's."""
     server = LocalServer(folder, seconds_ahead=seconds_ahead)
     with server.answering():
         yield server
 
 
 def _run(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-    """As `asyncio.run`, in real time, which a test may have frozen."""
+    """Run in real time, also if a test has frozen the clock."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(coroutine)
 
@@ -165,12 +162,12 @@ def _as_row(follow: Follow) -> Row:
     return dict(zip((*records.FOLLOW_COLUMNS.required, "followed_at"), follow, strict=False))
 
 
-def _known(what: str, rows: Iterable[Row], columns: records.Columns) -> list[Row]:
-    found = list(rows)
-    for row in found:
+def _rows(table: str, rows: Iterable[Row], columns: records.Columns) -> list[Row]:
+    checked = list(rows)
+    for row in checked:
         if unknown := sorted(set(row) - columns.known):
-            raise InputError(f"{what}: {dict(row)}: there is no column {unknown[0]!r}")
-    return found
+            raise InputError(f"{table}: {dict(row)}: column {unknown[0]!r} does not exist")
+    return checked
 
 
 def _read(read: Callable[[Row], _Record], row: Row) -> _Record:

@@ -1,7 +1,6 @@
-"""For pytest: the fixture `retinue_server`, a server of the test's own with a graph.
+"""The pytest fixture `retinue_server`: a server with a graph for each test.
 
-Light on purpose: pytest imports it in every run where Retinue is installed. The server comes with the first test that
-asks for it.
+pytest imports this module in every run, so the server is imported only by the fixture.
 """
 
 from pathlib import Path
@@ -14,14 +13,14 @@ if TYPE_CHECKING:
 
     from retinue.local import LocalServer
 
-# Without data of its own a test gets this graph, the same each time.
+# The default graph.
 SAMPLE_ACCOUNTS = 100
 SAMPLE_FOLLOWS = 1_000
 SAMPLE_SEED = 1
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let pytest know the marker."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers", "retinue(accounts=(), follows=()): the graph of `retinue_server`, as rows of import tables"
     )
@@ -29,10 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def retinue_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[LocalServer]":
-    """A running server on a free port: `url`, `client_key`, `client_secret`, `token()`, `clock`, `load()`, `requests`.
-
-    Its graph is what the marker `retinue` says, or a made-up one.
-    """
+    """Run a server with the graph of the marker `retinue`, or a sample."""
     try:
         from retinue.local import local_server
     except ModuleNotFoundError as error:

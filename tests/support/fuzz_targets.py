@@ -25,7 +25,7 @@ from retinue.collect.collection import read_manifest
 from retinue.collect.progress import Progress
 from retinue.collect.verify import verify as verify_collection
 from retinue.errors import InputError, Refusal, StoreError, StoreUnavailable
-from retinue.faults import parsed
+from retinue.faults import parse_faults
 from retinue.history import intervals
 from retinue.ingest import events, records
 from retinue.ingest.tables import open_table
@@ -126,7 +126,7 @@ def exchanges(data: bytes) -> None:
 def faults(data: bytes) -> None:
     """Faults as they are given on the command line."""
     with contextlib.suppress(InputError):
-        parsed(data.decode("utf-8", "replace"))
+        parse_faults(data.decode("utf-8", "replace"))
 
 
 # --- files of others --------------------------------------------------------------------------------------------------

@@ -35,15 +35,13 @@ def run(
     """Run a command that finds a Retinue server where it looks for TikTok's; the exit code is the command's own."""
     import os
 
-    from retinue.faults import parsed
+    from retinue.faults import parse_faults
     from retinue.intercept.spawn import signals_held
 
     with signals_held():
-        from retinue.intercept import (
-            session,  # only now: libraries that it brings start threads while they are imported
-        )
+        from retinue.intercept import session  # only now: its libraries start threads while they are imported
 
-        drawn = parsed(faults, seed=seed)
-        order = session.RunOptions(command, dict(os.environ), server, allow_network, best_effort, store, drawn)
-        code = session.run(order, partial(warn, source="retinue run"))
+        injected = parse_faults(faults, seed=seed)
+        options = session.RunOptions(command, dict(os.environ), server, allow_network, best_effort, store, injected)
+        code = session.run(options, partial(warn, source="retinue run"))
     raise typer.Exit(code)

@@ -1,1 +1,1 @@
-"""What `retinue run` is made of: a command whose requests to TikTok's hosts come to a server of ours instead."""
+"""Run a command with TikTok's hosts led to a Retinue server."""

@@ -1,6 +1,6 @@
-"""A certificate authority that lives as long as one run, and its certificate for TikTok's hosts.
+"""TikTok's hosts, and a certificate authority for one run that only its command trusts.
 
-The authority's key is never written down, and nobody is asked to trust it but the command that is run.
+The authority's key is never written to disk.
 """
 
 import re
@@ -16,17 +16,16 @@ from cryptography.hazmat.primitives.serialization import PrivateFormat, pkcs12
 from cryptography.utils import CryptographyDeprecationWarning
 from msgspec import Struct
 
-from retinue.intercept.hosts import HOSTS
+# The only names that are intercepted.
+HOSTS = ("open.tiktokapis.com", "open-platform.tiktokapis.com", "platform.tiktokapis.com")
+HTTPS = 443
 
-# Where the distributions of Linux keep the authorities that they trust.
-_SYSTEM_BUNDLES = (
+_SYSTEM_BUNDLES = (  # of Linux distributions
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Arch
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  # Fedora, RHEL
     "/etc/ssl/ca-bundle.pem",  # openSUSE
     "/etc/ssl/cert.pem",  # Alpine
 )
-
-
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 HTTP2 = "h2"
@@ -34,9 +33,9 @@ TRUSTSTORE_PASSWORD = "changeit"  # noqa: S105 - Java's own default; there is no
 
 
 class Authority(Struct, frozen=True):
-    """The files that make a program trust the hosts of this run, and how these speak TLS.
+    """The files that make a program trust this run's hosts, and their TLS context.
 
-    `bundle` has the `certificate` and maybe those that this machine trusts; `truststore` is the same for Java.
+    `bundle` has the `certificate` and maybe the machine's authorities; `truststore` is the same for Java.
     """
 
     certificate: Path
@@ -46,43 +45,52 @@ class Authority(Struct, frozen=True):
 
 
 def make_authority(folder: Path, *, trust_others: bool) -> Authority:
-    """A new authority, with its files in a folder. `trust_others`: its bundle has this machine's authorities too."""
-    made = trustme.CA(organization_name="Retinue, for one run")
+    """Create an authority in a folder. `trust_others` adds the machine's authorities to the bundle."""
+    authority = trustme.CA(organization_name="Retinue, for one run")
     certificate, bundle, truststore = folder / "authority.pem", folder / "bundle.pem", folder / "truststore.p12"
-    pem = made.cert_pem.bytes().decode()
+    pem = authority.cert_pem.bytes().decode()
     trusted = pem + (_trusted_here() if trust_others else "")
     certificate.write_text(pem)
     bundle.write_text(trusted)
     truststore.write_bytes(_truststore(trusted))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # HTTP/2 is chosen only if a client offers nothing else, and the relay then refuses it with a reason.
+    # HTTP/2 is chosen only if a client offers nothing else; the relay then refuses it.
     tls.set_alpn_protocols(["http/1.1", HTTP2])
-    made.issue_cert(*HOSTS).configure_cert(tls)
+    authority.issue_cert(*HOSTS).configure_cert(tls)
     return Authority(certificate, bundle, truststore, tls)
 
 
+def is_tiktok(host: str, port: int) -> bool:
+    """Return whether a connection is to TikTok's Research API."""
+    return port == HTTPS and is_tiktok_host(host)
+
+
+def is_tiktok_host(host: str) -> bool:
+    """Return whether a host is TikTok's, on any port."""
+    return host.lower().rstrip(".") in HOSTS
+
+
 def system_bundles() -> list[str]:
-    """The files with authorities that this machine has, each once."""
+    """Return this machine's files of authorities, each once."""
     return sorted({str(Path(name).resolve()) for name in _SYSTEM_BUNDLES if Path(name).is_file()})
 
 
 def _trusted_here() -> str:
-    """The authorities that this machine trusts, in one file or in a folder with one for each."""
     paths = ssl.get_default_verify_paths()
     files = [Path(paths.cafile)] if paths.cafile else sorted(Path(paths.capath or "/dev/null").glob("*.0"))
     return "\n" + "\n".join(file.read_text("utf-8", "replace") for file in files)
 
 
 def _truststore(bundle: str) -> bytes:
-    """Return the authorities of a bundle in a form that every Java reads."""
+    """Return a bundle as a truststore that every Java version reads."""
     authorities = []
     with catch_warnings():
-        simplefilter("ignore", CryptographyDeprecationWarning)  # a few old authorities are not as the standard has it
+        simplefilter("ignore", CryptographyDeprecationWarning)  # a few old certificates violate the standard
         for number, pem in enumerate(_CERTIFICATE.findall(bundle)):
             with suppress(ValueError):
                 certificate = x509.load_pem_x509_certificate(pem.encode())
                 authorities.append(pkcs12.PKCS12Certificate(certificate, f"authority-{number}".encode()))
-    # Java 8 knows no newer algorithms.
+    # Java 8 does not support newer algorithms.
     encryption = (
         PrivateFormat.PKCS12.encryption_builder()
         .key_cert_algorithm(pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC)

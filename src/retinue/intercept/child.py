@@ -1,8 +1,7 @@
-"""The program that becomes the command: it confines itself as its plan says, and waits for a word to begin.
+"""The process that becomes the command: it confines itself by its plan and waits for the start signal.
 
-It is run by itself (`spawn.py` does), in a fresh interpreter without third-party packages, and imports only the
-modules that talk to the kernel. In a network of its own there is only a loopback; the sockets that listen there are
-handed out, so what connects to them is answered from outside.
+`spawn.py` runs it in a fresh interpreter without third-party packages. Its own network has only a loopback; the parent
+receives the sockets that listen there.
 """
 
 import ctypes
@@ -29,9 +28,9 @@ _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 
 
 def main(arguments: list[str]) -> None:
-    """Report the listeners, or why there are none; become the command when told to, end without an answer.
+    """Report the listeners or a refusal, then become the command.
 
-    The arguments: the runner's process ID, a socket to it, the plan as JSON, then the command.
+    The arguments: the parent's process ID, a socket to it, the plan as JSON, then the command.
     """
     parent, descriptor, encoded, *command = arguments
     control, plan = socket.socket(fileno=int(descriptor)), json.loads(encoded)
@@ -43,12 +42,12 @@ def main(arguments: list[str]) -> None:
         return
     socket.send_fds(control, [b"\0"], [listener.fileno() for listener in listeners])
     if control.recv(1):
-        prctl.die_with_parent(int(parent))  # now, since a new user namespace makes the kernel forget it
+        prctl.die_with_parent(int(parent))  # only now, since entering a user namespace clears it
         become(command)
 
 
 def confine(plan: dict[str, Any]) -> list[socket.socket]:
-    """Apply a plan to this process and all that it starts. Returns its listeners. Raises `OSError`."""
+    """Apply a plan to this process; return its listeners. Raises `OSError`."""
     libc = ctypes.CDLL(None, use_errno=True)
     if plan["network"] or plan["files"]:
         _leave_namespaces(libc, _NEW_MOUNTS | (_NEW_NETWORK if plan["network"] else 0))
@@ -62,7 +61,7 @@ def confine(plan: dict[str, Any]) -> list[socket.socket]:
 
 def _leave_namespaces(libc: ctypes.CDLL, kinds: int) -> None:
     user, group = os.geteuid(), os.getegid()
-    # Root keeps all users; other users may do this only as the one user of a namespace.
+    # Only root can do this without a user namespace, which has a single user.
     if user or libc.unshare(kinds):
         _require(libc.unshare(_NEW_USER | kinds), "no namespace of its own")
         Path("/proc/self/setgroups").write_text("deny", "ascii")
@@ -72,12 +71,12 @@ def _leave_namespaces(libc: ctypes.CDLL, kinds: int) -> None:
 
 def _replace_files(libc: ctypes.CDLL, files: dict[str, str]) -> None:
     _require(libc.mount(None, b"/", None, _RECURSIVE | _PRIVATE, None), "no mounts of its own")
-    for path, ours in files.items():
-        _require(libc.mount(ours.encode(), path.encode(), None, _BIND, None), f"no {path} of its own")
+    for path, replacement in files.items():
+        _require(libc.mount(replacement.encode(), path.encode(), None, _BIND, None), f"no {path} of its own")
 
 
 def _restrict_ports(ports: list[list[int]]) -> None:
-    """Refuse TCP connections to all ports but these ranges, by Landlock."""
+    """Block TCP connections to ports outside these ranges, with Landlock."""
     with closing(landlock.Ruleset(ports=landlock.CONNECT_TCP)) as rules:
         for first, last in ports:
             rules.allow_ports(range(first, last + 1), landlock.CONNECT_TCP)
@@ -85,23 +84,23 @@ def _restrict_ports(ports: list[list[int]]) -> None:
 
 
 def become(command: list[str]) -> None:
-    """Run the command in this process, as if it had been started directly."""
-    pythons_own = [signal.SIGPIPE, signal.SIGXFSZ]
+    """Replace this process by the command, with default signals."""
+    defaults = [signal.SIGPIPE, signal.SIGXFSZ]
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        pythons_own.append(signal.SIGINT)  # else whoever started us has it ignored
-    for number in pythons_own:
+        defaults.append(signal.SIGINT)  # otherwise the parent ignores it
+    for number in defaults:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
-        os.execvp(command[0], command)  # noqa: S606 - this is what the user asked for
+        os.execvp(command[0], command)  # noqa: S606 - the user's command
     except (OSError, ValueError) as error:
-        is_there = command[0] and not isinstance(error, FileNotFoundError)  # ValueError: an empty name
-        why = getattr(error, "strerror", "a program has a name")
-        if sys.stderr is not None:  # else its number may be another file's by now
+        does_exist = command[0] and not isinstance(error, FileNotFoundError)  # ValueError: an empty name
+        why = getattr(error, "strerror", "a command must have a name")
+        if sys.stderr is not None:  # otherwise its descriptor may be another file's
             name = "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in command[0])
-            with suppress(OSError):  # the exit code says it as well
+            with suppress(OSError):  # the exit code says it too
                 os.write(_STDERR, f"retinue run: {name}: cannot be run: {why}\n".encode())
-        sys.exit(_NOT_EXECUTABLE if is_there else _NOT_FOUND)
+        sys.exit(_NOT_EXECUTABLE if does_exist else _NOT_FOUND)
 
 
 def _raise_loopback() -> None:

@@ -1,6 +1,6 @@
-"""The ways to keep a command from TikTok's own service, best first.
+"""Confinements that keep a command from TikTok's own service, best first.
 
-Each is a plan for the launcher. Which of them a system allows is found out by trying.
+Each is a plan for the child process. The first one that the system allows is used.
 """
 
 import re
@@ -8,9 +8,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from retinue.intercept.authority import system_bundles
-from retinue.intercept.environment import LOOPBACK, Route
-from retinue.intercept.hosts import HOSTS, HTTPS
+from retinue.intercept.authority import HOSTS, HTTPS, system_bundles
+from retinue.intercept.environment import LOOPBACK, RelayRoute
 
 _HOSTS_FILE = Path("/etc/hosts")
 _NAME_SERVICES = Path("/etc/nsswitch.conf")
@@ -21,10 +20,10 @@ _FIRST_UNPRIVILEGED_PORT = 1024
 
 
 class ConfinementPlan(Struct, frozen=True):
-    """The launcher's orders; with none of them the command is confined by nothing.
+    """Instructions for the child process; empty ones confine nothing.
 
-    `network`: it gets an empty network. `files`: paths of the system, and the file that it finds at each instead.
-    `listens`: addresses to listen on. `ports`: ranges of TCP ports, the only ones that it may connect to.
+    `network`: use an empty network namespace. `files`: the replacement of each system file. `listens`: addresses to
+    listen on. `ports`: the only ranges of TCP ports to which it may connect.
     """
 
     network: bool = False
@@ -34,23 +33,25 @@ class ConfinementPlan(Struct, frozen=True):
 
 
 class Confinement(Struct, frozen=True):
-    """A plan, and the line that announces it."""
+    """A plan and its announcement."""
 
     plan: ConfinementPlan
     announcement: str
 
 
-def confinements(way: Route, folder: Path) -> list[Confinement]:
-    """Return those that fit a way, best first. A folder gets the files that they need."""
-    files = _files(way, folder)
-    if way.others:
+def confinements(route: RelayRoute, folder: Path) -> list[Confinement]:
+    """Return the confinements for a route, best first, and write their files into a folder."""
+    files = _files(route, folder)
+    if route.allow_network:
         return [
             Confinement(ConfinementPlan(files=files), "other hosts may be reached; TikTok's names lead to the server")
         ]
-    listens = [(LOOPBACK, way.proxy_port), (LOOPBACK, way.tls_port), (way.address, HTTPS)]
+    listens = [(LOOPBACK, route.proxy_port), (LOOPBACK, route.tls_port), (route.address, HTTPS)]
     own_network = ConfinementPlan(network=True, files=files, listens=listens)
     open_ports = _ephemeral_ports()
-    own_ports = ConfinementPlan(ports=[(way.proxy_port, way.proxy_port), (way.tls_port, way.tls_port), open_ports])
+    own_ports = ConfinementPlan(
+        ports=[(route.proxy_port, route.proxy_port), (route.tls_port, route.tls_port), open_ports]
+    )
     return [
         Confinement(own_network, "other hosts are blocked: the command has a network of its own"),
         Confinement(
@@ -61,41 +62,41 @@ def confinements(way: Route, folder: Path) -> list[Confinement]:
     ]
 
 
-def _files(way: Route, folder: Path) -> dict[str, str]:
-    """Return what makes names lead to the relay, and this run's authority known, without variables and hooks."""
-    replaced = {_HOSTS_FILE: _hosts(way.address)}
+def _files(route: RelayRoute, folder: Path) -> dict[str, str]:
+    """Write replacements that lead names to the relay and trust the authority; return them by path."""
+    replaced = {_HOSTS_FILE: _hosts(route.address)}
     if _NAME_SERVICES.exists():
-        # On some systems a daemon outside is asked before the file.
+        # Some systems query a daemon before the file.
         text = _NAME_SERVICES.read_text("utf-8", "surrogateescape")
         replaced[_NAME_SERVICES] = re.sub(r"^(\s*hosts:)", r"\1 files", text, flags=re.MULTILINE)
     if _NAME_CACHE.exists():
-        replaced[_NAME_CACHE] = ""  # no socket any more, so that nothing outside is asked
-    files = dict.fromkeys(system_bundles(), str(way.bundle))
+        replaced[_NAME_CACHE] = ""  # hides the socket of the daemon outside
+    files = dict.fromkeys(system_bundles(), str(route.bundle))
     for path, text in replaced.items():
-        ours = folder / path.name
-        ours.write_text(text, "utf-8", "surrogateescape")
-        files[str(path)] = str(ours)
+        replacement = folder / path.name
+        replacement.write_text(text, "utf-8", "surrogateescape")
+        files[str(path)] = str(replacement)
     return files
 
 
 def _hosts(address: str) -> str:
     text = _HOSTS_FILE.read_text("utf-8", "surrogateescape") if _HOSTS_FILE.exists() else "127.0.0.1 localhost\n"
     names = " ".join(HOSTS)
-    # The second line is for programs that ask for IPv6 alone: without it they would ask the network.
+    # The second line is for programs that look up only IPv6.
     return f"{address} {names}\n::ffff:{address} {names}\n{text}"
 
 
 def _ephemeral_ports() -> tuple[int, int]:
-    """Return the range of ports that servers get if they ask for any; the command's own servers are reached there."""
+    """Return the range of ports for servers that bind to port 0, such as the command's own."""
     try:
         first, last = map(int, _EPHEMERAL_PORTS.read_text("ascii").split())
-    except OSError:  # some containers do not show it
+    except OSError:  # hidden in some containers
         return _DEFAULT_EPHEMERAL_PORTS
     return unprivileged(first, last)
 
 
 def unprivileged(first: int, last: int) -> tuple[int, int]:
-    """Return a range without the ports of well-known services, such as TikTok's own, whatever a system has in it."""
+    """Return a range without privileged ports, such as TikTok's."""
     return max(first, _FIRST_UNPRIVILEGED_PORT), last
 
 

@@ -1,7 +1,6 @@
-"""The relay: a forward proxy and a TLS endpoint that lead TikTok's hosts to a server, and everybody else nowhere.
+"""The relay: a forward proxy and a TLS endpoint that lead TikTok's hosts to a server and block other hosts.
 
-Some clients obey a proxy, others are made to connect to the endpoint; behind TLS both get the server's own answers,
-byte for byte. It does not know who connects, nor how they came to.
+Clients that use a proxy and clients that connect to the endpoint get the server's own responses, byte for byte.
 """
 
 import asyncio
@@ -18,9 +17,8 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from retinue.errors import InputError
-from retinue.intercept.authority import HTTP2
+from retinue.intercept.authority import HTTP2, is_tiktok, is_tiktok_host
 from retinue.intercept.exchanges import Exchanges
-from retinue.intercept.hosts import is_tiktok, is_tiktoks_name
 from retinue.intercept.traffic import Traffic
 
 _CHUNK = 64 * 1024
@@ -30,16 +28,16 @@ _ABSOLUTE = re.compile(rb"([A-Z]+) (https?)://([^ /:]+)(?::(\d{1,5}))?(/[^ ]*)? 
 _CONNECTION = re.compile(rb"^(?:proxy-)?connection:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
 
 _SETTINGS, _GOAWAY, _HTTP_1_1_REQUIRED = 0x4, 0x7, 0xD  # RFC 9113
-_LAST_BYTES_SECONDS = 2.0  # for what the command sent just before its end
+_LAST_BYTES_SECONDS = 2.0  # for bytes sent just before the command ended
 
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Upstream(Protocol):
-    """Where requests are led."""
+    """The server behind the relay."""
 
     async def connect(self) -> _Streams:
-        """Return a connection to it. Raises `OSError`."""
+        """Connect to the server. Raises `OSError`."""
         ...
 
 
@@ -51,7 +49,7 @@ class TcpUpstream(Struct, frozen=True):
     tls: bool = False
 
     async def connect(self) -> _Streams:
-        """A connection to it."""
+        """Connect to the server."""
         return await asyncio.open_connection(self.host, self.port, ssl=self.tls or None)
 
 
@@ -61,12 +59,12 @@ class UnixUpstream(Struct, frozen=True):
     path: str
 
     async def connect(self) -> _Streams:
-        """Return a connection to it."""
+        """Connect to the server."""
         return await asyncio.open_unix_connection(self.path)
 
 
-def server_at(url: str) -> TcpUpstream:
-    """The server that a URL names. Raises `InputError`."""
+def parse_upstream(url: str) -> TcpUpstream:
+    """Return the server at a URL. Raises `InputError`."""
     expected = InputError(f"--server {url}: expected http://HOST:PORT or https://HOST:PORT")
     try:
         parts = urlsplit(url)
@@ -79,26 +77,26 @@ def server_at(url: str) -> TcpUpstream:
 
 
 class Listeners(Struct, frozen=True):
-    """Listening sockets: some where proxy requests come in, others where TLS does."""
+    """Listening sockets for proxy requests and for TLS."""
 
     proxy: list[socket]
     tls: list[socket]
 
 
 class Relay:
-    """What is done with connections. `others`: hosts that are not TikTok's may be reached too."""
+    """Serves connections. `allow_network`: other hosts than TikTok's may be reached."""
 
-    def __init__(self, server: Upstream, tls: ssl.SSLContext, traffic: Traffic, *, others: bool) -> None:
+    def __init__(self, server: Upstream, tls: ssl.SSLContext, traffic: Traffic, *, allow_network: bool) -> None:
         self._server = server
         self._tls = tls
         self._traffic = traffic
-        self._others = others
-        # The event loop has only weak references: the task of a connection without a client would be collected.
+        self._allow_network = allow_network
+        # The event loop has only weak references to tasks.
         self._tasks: set[asyncio.Task[None]] = set()
 
     @contextmanager
     def answering(self, listeners: Listeners) -> Iterator[None]:
-        """Serve, in a thread, as long as the block lasts."""
+        """Serve in a thread during the block."""
         loop = asyncio.new_event_loop()
         stop = asyncio.Event()
         thread = threading.Thread(target=loop.run_until_complete, args=(self._serve(listeners, stop),))
@@ -111,26 +109,21 @@ class Relay:
             loop.close()
 
     async def _serve(self, listeners: Listeners, stop: asyncio.Event) -> None:
-        servers = [await asyncio.start_server(self._proxied, sock=each) for each in listeners.proxy]
-        servers += [await asyncio.start_server(self._direct, sock=each) for each in listeners.tls]
+        servers = [await asyncio.start_server(self._accept_proxy, sock=each) for each in listeners.proxy]
+        servers += [await asyncio.start_server(self._accept_tls, sock=each) for each in listeners.tls]
         await stop.wait()
         for server in servers:
             server.close()
         await _finish(_LAST_BYTES_SECONDS)
 
-    async def _direct(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Somebody who was led to the TLS endpoint."""
-        await self._ending(self._over_tls((reader, writer)), writer)
+    async def _accept_tls(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._close_after(self._over_tls((reader, writer)), writer)
 
-    async def _proxied(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Somebody who asks a proxy."""
-        await self._ending(self._answer_proxied((reader, writer)), writer)
+    async def _accept_proxy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._close_after(self._serve_proxy((reader, writer)), writer)
 
-    async def _ending(self, answer: Awaitable[None], writer: asyncio.StreamWriter) -> None:
-        """Answer, whatever the other side does, and close.
-
-        Cancelled is only what is still open at the end of the run; Python 3.11 would complain of a task that ends so.
-        """
+    async def _close_after(self, answer: Awaitable[None], writer: asyncio.StreamWriter) -> None:
+        # Tasks are cancelled only at the end of the run; Python 3.11 would report a cancelled connection task.
         task = cast("asyncio.Task[None]", asyncio.current_task())
         self._tasks.add(task)
         try:
@@ -140,11 +133,11 @@ class Relay:
             self._tasks.discard(task)
             writer.close()
 
-    async def _answer_proxied(self, client: _Streams) -> None:
+    async def _serve_proxy(self, client: _Streams) -> None:
         head = await client[0].readuntil(b"\r\n\r\n")
         if tunnel := _CONNECT.match(head):
             await self._tunnel(client, tunnel[1].decode("latin-1"), int(tunnel[2]))
-        elif (plain := _ABSOLUTE.match(head)) and _is_ours(plain):
+        elif (plain := _ABSOLUTE.match(head)) and _is_tiktok_request(plain):
             await self._to_server(client, _origin_form(plain, head))
         elif plain:
             await self._block(client, plain[3].decode("latin-1"))
@@ -155,7 +148,7 @@ class Relay:
         if is_tiktok(host, port):
             await _established(client)
             await self._over_tls(client)
-        elif self._others and not is_tiktoks_name(host):
+        elif self._allow_network and not is_tiktok_host(host):
             await self._to_other(client, host, port)
         else:
             await self._block(client, host)
@@ -163,7 +156,7 @@ class Relay:
     async def _over_tls(self, client: _Streams) -> None:
         try:
             await client[1].start_tls(self._tls)
-            first = await client[0].read(_CHUNK)  # an alert may come after the handshake
+            first = await client[0].read(_CHUNK)  # an alert may follow the handshake
         except OSError as error:
             self._traffic.add_tls_failure(error)
             return
@@ -176,7 +169,7 @@ class Relay:
             await self._to_server(client, first)
 
     async def _to_server(self, client: _Streams, head: bytes = b"") -> None:
-        """Let a client speak with the server; `head` is what it has said already."""
+        """Connect a client with the server; `head` has the bytes received so far."""
         try:
             server = await self._server.connect()
         except OSError as error:
@@ -198,33 +191,30 @@ class Relay:
 
     async def _block(self, client: _Streams, host: str) -> None:
         self._traffic.blocked[host] += 1
-        way = "only https leads to the server" if is_tiktoks_name(host) else "--allow-network lets it through"
+        way = "only https leads to the server" if is_tiktok_host(host) else "--allow-network lets it through"
         text = f"{host} is blocked by retinue run; {way}"
         await _refuse(client, f"403 Blocked by retinue run: {host}", text)
 
 
-# --- on a connection --------------------------------------------------------------------------------------------------
-
-
 async def _finish(seconds: float) -> None:
-    """Let all other tasks come to an end, and those that they start; cancel what is left after some seconds."""
-    ours = {asyncio.current_task()}
+    """Wait for all other tasks, and cancel those that remain after some seconds."""
+    own = {asyncio.current_task()}
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while running := asyncio.all_tasks() - ours:
+            while running := asyncio.all_tasks() - own:
                 await asyncio.wait(running)
-    while running := asyncio.all_tasks() - ours:
+    while running := asyncio.all_tasks() - own:
         for task in running:
             task.cancel()
         await asyncio.wait(running)
 
 
 async def _exchange(client: _Streams, server: _Streams, exchanges: Exchanges | None = None) -> None:
-    """Carry bytes both ways until the server has said its last."""
+    """Copy bytes both ways until the server closes."""
     sent, delivered = (exchanges.sent, exchanges.delivered) if exchanges else (_ignore, _ignore)
-    upward = asyncio.create_task(_carry(client[0], server[1], before=sent))
+    upward = asyncio.create_task(_copy(client[0], server[1], before=sent))
     try:
-        await _carry(server[0], client[1], after=delivered)
+        await _copy(server[0], client[1], after=delivered)
         if exchanges:
             exchanges.ended(by_client=client[0].at_eof() or client[0].exception() is not None)
     finally:
@@ -233,24 +223,24 @@ async def _exchange(client: _Streams, server: _Streams, exchanges: Exchanges | N
 
 
 def _ignore(_data: bytes) -> None:
-    """Take bytes that are not counted."""
+    """Count nothing."""
 
 
-async def _carry(
+async def _copy(
     source: asyncio.StreamReader,
     sink: asyncio.StreamWriter,
     *,
     before: Callable[[bytes], None] = _ignore,
     after: Callable[[bytes], None] = _ignore,
 ) -> None:
-    """Carry bytes one way; show them `before` they are written, or `after` they have been."""
+    """Copy bytes one way; report them `before` or `after` they are written."""
     with suppress(OSError):
         while data := await source.read(_CHUNK):
             before(data)
             sink.write(data)
             await sink.drain()
             after(data)
-    # The other side may still have to answer; TLS knows no half of a connection.
+    # The other side may still answer. TLS cannot close one direction only.
     if sink.can_write_eof():
         sink.write_eof()
     else:
@@ -263,7 +253,7 @@ async def _established(client: _Streams) -> None:
 
 
 async def _refuse(client: _Streams, status: str, text: str) -> None:
-    """Say why not, in the status line too: many clients show nothing else."""
+    """Refuse with a reason, also in the status line, which is all that many clients show."""
     body = f"{text}\n".encode()
     head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
     client[1].write(f"{head}Connection: close\r\n\r\n".encode() + body)
@@ -271,26 +261,23 @@ async def _refuse(client: _Streams, status: str, text: str) -> None:
 
 
 async def _refuse_http2(client: _Streams) -> None:
-    """Say why not in frames of HTTP/2: no settings, and a farewell."""
+    """Refuse with a reason in HTTP/2 frames: SETTINGS and GOAWAY."""
     text = b"retinue run: only HTTP/1.1 is spoken here"
-    farewell = struct.pack(">II", 0, _HTTP_1_1_REQUIRED) + text
-    for kind, payload in ((_SETTINGS, b""), (_GOAWAY, farewell)):
+    goaway = struct.pack(">II", 0, _HTTP_1_1_REQUIRED) + text
+    for kind, payload in ((_SETTINGS, b""), (_GOAWAY, goaway)):
         client[1].write(len(payload).to_bytes(3) + bytes([kind]) + bytes(5) + payload)
     await client[1].drain()
-    async with asyncio.timeout(_LAST_BYTES_SECONDS):  # unread bytes would have the farewell thrown away
+    async with asyncio.timeout(_LAST_BYTES_SECONDS):  # unread bytes would reset the connection and lose the GOAWAY
         await client[0].read()
 
 
-# --- proxy requests without a tunnel ----------------------------------------------------------------------------------
-
-
-def _is_ours(request: re.Match[bytes]) -> bool:
-    """Whether a request to a proxy is for TikTok: some clients (axios) ask so for https too, instead of a tunnel."""
+def _is_tiktok_request(request: re.Match[bytes]) -> bool:
+    """Return whether a proxy request is for TikTok; some clients (axios) send https ones without a tunnel."""
     port = int(request[4] or _DEFAULT_PORTS[request[2].decode()])
     return request[2] == b"https" and is_tiktok(request[3].decode("latin-1"), port)
 
 
 def _origin_form(request: re.Match[bytes], head: bytes) -> bytes:
-    """The head as a server gets it; the only one on its connection, since the next could be for somebody else."""
+    """Return the head for the server. It closes the connection, since the next request may be for another host."""
     headers = _CONNECTION.sub(b"", head[request.end() :])
     return b"%b %b %b\r\nConnection: close\r\n%b" % (request[1], request[5] or b"/", request[6], headers)

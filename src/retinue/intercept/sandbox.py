@@ -1,4 +1,4 @@
-"""A throw-away server for a command that was given no server: on a store's graph, or on a made-up one."""
+"""A temporary server for a run without `--server`, on a store's graph or on a sample."""
 
 import csv
 import os
@@ -14,12 +14,12 @@ from retinue.faults import DOCUMENTED, Faults
 from retinue.local import LocalServer
 from retinue.sample import Size, write_sample
 
-# Large enough for a list of several pages of 100, small enough to be there in half a second.
+# Large enough for a list of several pages, small enough to load in half a second.
 SIZE = Size(accounts=1_000, follows=10_000, seed=1)
 
 
 class SandboxAccess(Struct, frozen=True):
-    """The path of its socket, its client, the store with its graph, and the username of a sample's longest list."""
+    """The socket, client and store of a sandbox. `username` has the longest list of the sample."""
 
     socket: str
     client_key: str
@@ -29,7 +29,7 @@ class SandboxAccess(Struct, frozen=True):
 
 
 def fill(server: LocalServer, folder: Path) -> str:
-    """Load the graph, by files in a folder; the username with the longest list."""
+    """Load the sample; return the username with the longest list."""
     accounts, follows = write_sample(SIZE, folder)
     server.load_files(accounts, follows)
     public = {row["username"] for row in _rows(accounts) if row["visibility"] == "public"}
@@ -39,10 +39,10 @@ def fill(server: LocalServer, folder: Path) -> str:
 
 @contextmanager
 def sandbox(folder: Path, store: str = "", faults: Faults = DOCUMENTED) -> Iterator[SandboxAccess]:
-    """A server in this process, as long as the block lasts, on a store's graph or a sample. Raises `InputError`.
+    """Serve a store's graph or a sample during the block. Raises `InputError`.
 
-    Any client key is good, since scripts have their own written down, with the secret that first comes with it. So it
-    listens on a socket in the folder, which must be closed to other users: a port would show them the store.
+    Any client key is accepted with the secret that first comes with it. So the server listens on a socket in the
+    folder, which must be closed to other users; a port would show them the store.
     """
     with _listener(folder) as (listener, path):
         server = LocalServer(folder, graph=store, registers=True, listener=listener)
@@ -54,13 +54,13 @@ def sandbox(folder: Path, store: str = "", faults: Faults = DOCUMENTED) -> Itera
 
 @contextmanager
 def _listener(folder: Path) -> Iterator[tuple[socket.socket, str]]:
-    """A listening Unix socket in a folder, and the path at which this process reaches it."""
+    """Listen on a Unix socket in a folder; yield it and its path."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        path = f"/proc/self/fd/{descriptor}/socket"  # the folder's own path may be too long for a socket
+        path = f"/proc/self/fd/{descriptor}/socket"  # the real path may be too long for a socket
         with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listener:
             listener.bind(path)
-            listener.listen()  # from now on connections wait instead of failing
+            listener.listen()  # from now on connections wait
             yield listener, path
     finally:
         os.close(descriptor)

@@ -1,6 +1,6 @@
-"""One run from its beginning to its end: server, authority, relay and command are put together here.
+"""One run: server, authority, relay and command.
 
-What it has to say it gives to `say`, line by line; it does not know where that is shown.
+Messages go to `say`, line by line.
 """
 
 import socket
@@ -12,15 +12,14 @@ from msgspec import Struct
 
 from retinue.clock import SystemClock
 from retinue.errors import InputError
-from retinue.faults import DOCUMENTED, Faults, profile_of
-from retinue.intercept.authority import Authority, make_authority
+from retinue.faults import DOCUMENTED, Faults, profile_name
+from retinue.intercept.authority import HTTPS, Authority, make_authority
 from retinue.intercept.confinement import Confinement, ConfinementPlan, confinements
-from retinue.intercept.environment import LOOPBACK, MARK, Route, environment_of, write_hooks
+from retinue.intercept.environment import LOOPBACK, MARK, RelayRoute, environment_of, write_hooks
 from retinue.intercept.expected import expected_rows
-from retinue.intercept.hosts import HTTPS
-from retinue.intercept.relay import Listeners, Relay, TcpUpstream, UnixUpstream, Upstream, server_at
+from retinue.intercept.relay import Listeners, Relay, TcpUpstream, UnixUpstream, Upstream, parse_upstream
 from retinue.intercept.sandbox import sandbox
-from retinue.intercept.spawn import Child, launch, take_signals
+from retinue.intercept.spawn import Child, spawn, take_signals
 from retinue.intercept.traffic import Traffic
 from retinue.intercept.verdicts import verdict_lines
 from retinue.settings import environment_name
@@ -28,96 +27,95 @@ from retinue.temporary import TemporaryFolder
 
 _REACH_SECONDS = 5.0
 _BACKLOG = 2048
-_NEVER_RAN = (126, 127)  # the exit codes of a shell for a command that cannot be run or found
+_NEVER_RAN = (126, 127)  # a shell's exit codes for a command that cannot be run or does not exist
 
 Say = Callable[[str], None]
 
 
 class RunOptions(Struct, frozen=True):
-    """A command to run, and the server that answers it.
+    """A command and the server that answers it.
 
-    `server`: the URL of one, or empty for a sandbox with `faults`. `store`: the store behind either, or empty for a
-    sample or an unknown one. `others`: other hosts may be reached. `best_effort`: run the command even if nothing
-    keeps its requests from TikTok.
+    `server`: a URL, or empty for a sandbox with `faults`. `store`: the store behind either, or empty for a sample or an
+    unknown one. `allow_network`: other hosts may be reached. `best_effort`: run the command even unconfined.
     """
 
     command: list[str]
     environment: Mapping[str, str]
     server: str = ""
-    others: bool = False
+    allow_network: bool = False
     best_effort: bool = False
     store: str = ""
     faults: Faults = DOCUMENTED
 
 
-class _Served(Struct, frozen=True):
-    server: Upstream
-    variables: dict[str, str]  # what the command is told of it
-    store: str = ""  # with its graph, if that is at hand
+class _Backend(Struct, frozen=True):
+    upstream: Upstream
+    variables: dict[str, str]  # for the command
+    store: str = ""  # its graph, if known
 
 
-def run(order: RunOptions, say: Say) -> int:
-    """Run a command to its end, while signals are held; its exit code. Raises `InputError`."""
-    if MARK in order.environment:
-        raise InputError("already inside of a `retinue run`: leave out the inner one")
+def run(options: RunOptions, say: Say) -> int:
+    """Run a command and return its exit code. Signals must be held. Raises `InputError`."""
+    if MARK in options.environment:
+        raise InputError("already inside a `retinue run`: remove the inner one")
     clock = SystemClock()
     traffic = Traffic(clock)
-    with closing(TemporaryFolder()) as temporary, ExitStack() as opened:
+    with closing(TemporaryFolder()) as temporary, ExitStack() as stack:
         folder = temporary.path
-        served = opened.enter_context(_served(order, folder, say))
-        expected = opened.enter_context(expected_rows(served.store, clock)) if served.store else None
-        authority = make_authority(folder, trust_others=order.others)
-        outside = opened.enter_context(_outside())
-        way = _way(authority, outside, others=order.others)
-        write_hooks(way)
-        environment = environment_of({**order.environment, **served.variables}, way)
+        backend = stack.enter_context(_backend(options, folder, say))
+        expected = stack.enter_context(expected_rows(backend.store, clock)) if backend.store else None
+        authority = make_authority(folder, trust_others=options.allow_network)
+        outside = stack.enter_context(_outside())
+        route = _route(authority, outside, allow_network=options.allow_network)
+        write_hooks(route)
+        environment = environment_of({**options.environment, **backend.variables}, route)
         take_signals()
-        launched = _launched(order, environment, confinements(way, folder), say)
-        if order.others:
-            outside.tls.extend(opened.enter_context(_behind_names(way, say)))
-        relay = Relay(served.server, authority.tls, traffic, others=order.others)
-        with relay.answering(_inside(launched) if launched.listeners else outside):
-            code = launched.run()
+        child = _start(options, environment, confinements(route, folder), say)
+        if options.allow_network:
+            outside.tls.extend(stack.enter_context(_behind_names(route, say)))
+        relay = Relay(backend.upstream, authority.tls, traffic, allow_network=options.allow_network)
+        with relay.answering(_inside(child) if child.listeners else outside):
+            code = child.run()
         say(str(traffic))
         if traffic.is_silent and code not in _NEVER_RAN:
-            _warn_of_silence(launched, say)
+            _warn_of_silence(child, say)
         for line in verdict_lines(traffic.lists, expected):
             say(f"  {line}")
     return code
 
 
-# --- the server -------------------------------------------------------------------------------------------------------
-
-
 @contextmanager
-def _served(order: RunOptions, folder: Path, say: Say) -> Iterator[_Served]:
-    """The server that was given, or a sandbox."""
-    if order.server:
-        if order.faults != DOCUMENTED:
+def _backend(options: RunOptions, folder: Path, say: Say) -> Iterator[_Backend]:
+    if options.server:
+        if options.faults != DOCUMENTED:
             raise InputError(
-                "--faults and --seed are for the server of this command; leave them or --server out"
-                f" ({environment_name('server')} in the environment counts too)"
+                "--faults and --seed need the sandbox: remove them or --server"
+                f" (or {environment_name('server')} in the environment)"
             )
-        server = _reachable(order.server)
-        say(f"{order.server} answers in TikTok's place")
-        yield _Served(server, {}, order.store)
+        server = _reachable(options.server)
+        say(f"{options.server} answers in TikTok's place")
+        yield _Backend(server, {}, options.store)
         return
     place = folder / "sandbox"
     place.mkdir()
-    with sandbox(place, order.store, order.faults) as made:
-        values = {"client_key": made.client_key, "client_secret": made.client_secret, "sample_username": made.username}
+    with sandbox(place, options.store, options.faults) as access:
+        values = {
+            "client_key": access.client_key,
+            "client_secret": access.client_secret,
+            "sample_username": access.username,
+        }
         variables = {environment_name(name): value for name, value in values.items() if value}
-        graph = f"the graph of {order.store}" if order.store else "a sample graph"
-        say(f"a sandbox with {graph} answers in TikTok's place; the command is told")
+        graph = f"the graph of {options.store}" if options.store else "a sample graph"
+        say(f"a sandbox with {graph} answers in TikTok's place; the command gets")
         for name, value in variables.items():
             say(f"  {name}={value}")
-        if (name_of_faults := profile_of(order.faults) or "as given") != "documented":
-            say(f"faults on purpose: {name_of_faults}, seed {order.faults.seed}")
-        yield _Served(UnixUpstream(made.socket), variables, made.store)
+        if (name_of_faults := profile_name(options.faults) or "as given") != "documented":
+            say(f"fault injection: {name_of_faults}, seed {options.faults.seed}")
+        yield _Backend(UnixUpstream(access.socket), variables, access.store)
 
 
 def _reachable(url: str) -> TcpUpstream:
-    server = server_at(url)
+    server = parse_upstream(url)
     try:
         socket.create_connection((server.host, server.port), _REACH_SECONDS).close()
     except OSError as error:
@@ -127,23 +125,20 @@ def _reachable(url: str) -> TcpUpstream:
     return server
 
 
-# --- the way to it ----------------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def _outside() -> Iterator[Listeners]:
-    """Listeners on this machine's loopback."""
+    """Listen on the loopback."""
     with closing(_listener(LOOPBACK)) as proxy, closing(_listener(LOOPBACK)) as tls:
         yield Listeners([proxy], [tls])
 
 
 @contextmanager
-def _behind_names(way: Route, say: Say) -> Iterator[list[socket.socket]]:
-    """Listen where TikTok's names lead to in this machine's network, if this user may listen on such a port."""
+def _behind_names(route: RelayRoute, say: Say) -> Iterator[list[socket.socket]]:
+    """Listen at the address of TikTok's names, if this user may."""
     try:
-        listener = _listener(way.address, HTTPS)
-    except OSError:  # not as this user, or a server of this machine has that port everywhere
-        say("programs that obey neither proxy variables nor hooks get no connection: port 443 is not to be had here")
+        listener = _listener(route.address, HTTPS)
+    except OSError:  # no permission, or another server has the port
+        say("programs that ignore proxy variables and hooks get no connection: port 443 is not available")
         yield []
     else:
         with closing(listener):
@@ -154,36 +149,36 @@ def _listener(host: str, port: int = 0) -> socket.socket:
     return socket.create_server((host, port), backlog=_BACKLOG)
 
 
-def _way(authority: Authority, outside: Listeners, *, others: bool) -> Route:
+def _route(authority: Authority, outside: Listeners, *, allow_network: bool) -> RelayRoute:
     proxy, tls = (listener.getsockname()[1] for (listener,) in (outside.proxy, outside.tls))
     hooks = authority.bundle.parent / "hooks"
     hooks.mkdir()
-    return Route(proxy, tls, authority, hooks, others)
+    return RelayRoute(proxy, tls, authority, hooks, allow_network)
 
 
-def _inside(launched: Child) -> Listeners:
-    proxy, *tls = launched.listeners
+def _inside(child: Child) -> Listeners:
+    proxy, *tls = child.listeners
     return Listeners([proxy], tls)
 
 
-def _launched(order: RunOptions, environment: Mapping[str, str], ways: list[Confinement], say: Say) -> Child:
-    """Return a launcher under the best confinement that the system allows. Raises `InputError` if there is none."""
+def _start(options: RunOptions, environment: Mapping[str, str], candidates: list[Confinement], say: Say) -> Child:
+    """Start a child under the best confinement that the system allows. Raises `InputError` without one."""
     reasons = []
-    for confinement in ways:
-        launched = launch(order.command, environment, confinement.plan)
-        if not launched.why_not:
+    for confinement in candidates:
+        child = spawn(options.command, environment, confinement.plan)
+        if not child.refusal:
             say(confinement.announcement)
-            return launched
-        reasons.append(launched.why_not)
-    why = f"this system does not let it be prevented: {'; '.join(reasons)}"
-    if not order.best_effort:
+            return child
+        reasons.append(child.refusal)
+    why = f"this system cannot prevent it: {'; '.join(reasons)}"
+    if not options.best_effort:
         raise InputError(f"requests may reach TikTok with your real key ({why}); --best-effort runs the command anyway")
     say(f"best effort: requests may reach TikTok with your real key ({why})")
-    return launch(order.command, environment, ConfinementPlan())
+    return spawn(options.command, environment, ConfinementPlan())
 
 
-def _warn_of_silence(launched: Child, say: Say) -> None:
-    """Say that nothing came: a command that seems to have worked may have asked another server."""
-    confined = "the command sent none, or by a way that is blocked here"
+def _warn_of_silence(child: Child, say: Say) -> None:
+    """Warn that no request came: the command may have reached another server."""
+    confined = "the command sent none, or in a way that is blocked here"
     unconfined = "any that the command sent went to TikTok itself, with your real key"
-    say(f"no request reached the server: {unconfined if launched.plan == ConfinementPlan() else confined}")
+    say(f"no request reached the server: {unconfined if child.plan == ConfinementPlan() else confined}")

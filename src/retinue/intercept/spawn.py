@@ -1,6 +1,6 @@
-"""Starting the command and waiting for its end, as a shell would: its signals, its exit code.
+"""Start the command in a child process and wait for its end as a shell would: signals and exit code.
 
-The launcher is started first, and reports its listeners; so what answers there can be ready before the command is.
+The child reports its listeners before it becomes the command, so the relay is ready first.
 """
 
 import os
@@ -18,25 +18,25 @@ import retinue
 from retinue.intercept.confinement import ConfinementPlan
 
 _FORWARDED = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
-# In isolated mode and without `site` only this program's own package is added to what can be imported.
-_LAUNCHER = "import sys; sys.path.append(sys.argv.pop(1));from retinue.intercept import child; child.main(sys.argv[1:])"
+# In isolated mode and without `site`, only this package is added to the import path.
+_CHILD = "import sys; sys.path.append(sys.argv.pop(1));from retinue.intercept import child; child.main(sys.argv[1:])"
 _PACKAGES = str(Path(retinue.__file__).parent.parent)
-_MOST_LISTENERS = 8
-_LONGEST_REASON = 1024
+_MAX_LISTENERS = 8
+_MAX_REASON_BYTES = 1024
 _KILLED = 128
 
 
 class Child(Struct, frozen=True):
-    """A launcher that waits, with its listeners if it has a network of its own."""
+    """A waiting child, with its listeners if it has its own network."""
 
     process: "subprocess.Popen[bytes]"
     control: socket.socket
     listeners: list[socket.socket]
     plan: ConfinementPlan
-    why_not: str = ""  # it has ended, because the system does not allow its plan
+    refusal: str = ""  # why the system does not allow its plan; the child has ended
 
     def run(self) -> int:
-        """Let it become the command, and wait for the end of that; the exit code that a shell would see."""
+        """Let it become the command; return the exit code that a shell would see."""
         self.control.send(b"\0")
         self.control.close()
         return _end_of(self.process)
@@ -44,8 +44,8 @@ class Child(Struct, frozen=True):
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Hold signals back, to be passed on. Threads have to be started inside, or a signal would find one."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some parents leave it, ends would not be told
+    """Block signals, to forward them later. Start threads only inside, or one would receive a signal."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if the parent ignores it, the end of a child is not reported
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
     try:
         yield
@@ -54,33 +54,35 @@ def signals_held() -> Iterator[None]:
 
 
 def take_signals() -> None:
-    """Let signals that were held up to now do what they always do."""
+    """Deliver the signals that were blocked so far."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
     signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
 
 
-def launch(command: list[str], environment: Mapping[str, str], plan: ConfinementPlan) -> Child:
-    """Start a launcher for a command, and hear what it has to say."""
-    ours, its = socket.socketpair()
-    its.set_inheritable(True)
-    orders = [str(os.getpid()), str(its.fileno()), json.encode(plan).decode()]
-    arguments = [sys.executable, "-I", "-S", "-c", _LAUNCHER, _PACKAGES, *orders, *command]
-    with its:
-        # What the shell has opened for the command, such as /dev/fd/63, is left open.
-        process = subprocess.Popen(arguments, env=environment, close_fds=False)  # noqa: S603 - what the user asked for
-    said, descriptors, _, _ = socket.recv_fds(ours, _LONGEST_REASON, _MOST_LISTENERS)
-    if said != b"\0":
+def spawn(command: list[str], environment: Mapping[str, str], plan: ConfinementPlan) -> Child:
+    """Start a child for a command and receive its report."""
+    own_end, child_end = socket.socketpair()
+    child_end.set_inheritable(True)
+    orders = [str(os.getpid()), str(child_end.fileno()), json.encode(plan).decode()]
+    arguments = [sys.executable, "-I", "-S", "-c", _CHILD, _PACKAGES, *orders, *command]
+    with child_end:
+        # Descriptors that the shell opened for the command, such as 63, stay open.
+        process = subprocess.Popen(arguments, env=environment, close_fds=False)  # noqa: S603 - the user's command
+    report, descriptors, _, _ = socket.recv_fds(own_end, _MAX_REASON_BYTES, _MAX_LISTENERS)
+    if report != b"\0":
         process.wait()
-        ours.close()
+        own_end.close()
     listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-    return Child(process, ours, listeners, plan, "" if said == b"\0" else said.decode() or "the launcher failed")
+    return Child(
+        process, own_end, listeners, plan, "" if report == b"\0" else report.decode() or "the child process failed"
+    )
 
 
 def _end_of(process: "subprocess.Popen[bytes]") -> int:
     while True:
-        told = signal.sigwaitinfo({*_FORWARDED, signal.SIGCHLD})
-        if told.si_signo == signal.SIGCHLD:
+        received = signal.sigwaitinfo({*_FORWARDED, signal.SIGCHLD})
+        if received.si_signo == signal.SIGCHLD:
             if (code := process.poll()) is not None:
                 return code if code >= 0 else _KILLED - code
-        elif told.si_code <= 0:  # somebody sent it; what the terminal sends, the command has got too
-            process.send_signal(told.si_signo)
+        elif received.si_code <= 0:  # sent by a process; the terminal signals the command directly
+            process.send_signal(received.si_signo)

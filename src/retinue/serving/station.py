@@ -71,7 +71,7 @@ class Station(Struct, frozen=True):
 def new_sandbox(faults: Faults) -> Sandbox:
     """A sandbox whose clock is the machine's so far, with these faults."""
     sandbox = Sandbox(_zeros("retinue-clock", _CLOCK_BYTES), _zeros("retinue-faults", SHARED_BYTES))
-    SharedFaults(_shared_memory(sandbox.faults, SHARED_BYTES)).put(faults)
+    SharedFaults(_shared_memory(sandbox.faults, SHARED_BYTES)).set(faults)
     return sandbox
 
 

@@ -27,7 +27,7 @@ from retinue.audit.trusted_time import TimeFiles, time_reached
 from retinue.audit.verify import files_of
 from retinue.clock import SystemClock
 from retinue.errors import InputError, UncleanStop
-from retinue.faults import Faults, parsed
+from retinue.faults import Faults, parse_faults
 from retinue.key_pair import KeyPair, read_key_pair
 from retinue.locks import open_locked
 from retinue.serving import logs
@@ -212,7 +212,7 @@ def _faults_of(settings: Settings) -> Faults:
     """The faults that hold at the start. Raises `InputError`."""
     if not settings.sandbox and (settings.faults or settings.fault_seed):
         raise InputError("--faults, --fault-seed: only with --sandbox; who is served otherwise counts on right answers")
-    return parsed(settings.faults, seed=settings.fault_seed)
+    return parse_faults(settings.faults, seed=settings.fault_seed)
 
 
 def _require_usable(settings: Settings) -> None:

@@ -1,8 +1,7 @@
-"""Faults on purpose, applied to answers: an ASGI application in front of the public one, which knows nothing of them.
+"""Fault injection: an ASGI application in front of the public one.
 
-What a call is to suffer is drawn in `retinue/faults.py`. A fault that costs quota lets the real application answer and
-spoils the answer; one that costs none does not ask it. So the audit log has a spoiled call as what was charged for it,
-and nothing of a call that a gateway or a closed connection swallowed for free.
+A fault that costs quota changes the real response; one that costs none does not call the application. So the audit log
+records what a call was charged, and does not record calls that a fault swallowed for free.
 """
 
 import asyncio
@@ -29,7 +28,7 @@ _FIRST_ERROR = 400
 _LIST_KEYS = {Direction.FOLLOWING: "user_following", Direction.FOLLOWERS: "user_followers"}
 _DIRECTIONS = {path: direction for direction, path in LIST_PATHS.items()}
 _FLAT = frozenset({TOKEN_PATH, REVOKE_PATH})
-_SUFFERING = _FLAT | {PROFILE_PATH, *_DIRECTIONS}
+_AFFECTED_PATHS = _FLAT | {PROFILE_PATH, *_DIRECTIONS}
 
 _SWALLOWED = (Failure.GATEWAY_TIMEOUT, Failure.CLOSED_CONNECTION)
 _HTML = (
@@ -39,7 +38,7 @@ _GATEWAY_TIMEOUT = Reply(504, [(b"content-type", b"text/html"), (b"content-lengt
 
 
 class FaultDependencies(Struct, frozen=True):
-    """What the faults stand on: the real application, and what they have to know beside its answers."""
+    """The real application, and what faults need beside its responses."""
 
     application: Application
     following: Following[bytes]
@@ -48,60 +47,60 @@ class FaultDependencies(Struct, frozen=True):
 
 
 class _Call(Struct, frozen=True):
-    """A call that is to suffer something, with its body in one message.
+    """A call with injected faults and its whole body.
 
-    `direction` is there for lists, `is_flat` for the OAuth endpoints.
+    `direction` is set for lists; `is_flat` is true for the OAuth endpoints.
     """
 
     scope: Scope
     message: Message
-    fate: InjectedFaults
+    injected: InjectedFaults
     direction: Direction | None
     is_flat: bool
 
     async def receive(self) -> Message:
-        """The body, as ASGI has it."""
+        """Return the body as an ASGI message."""
         return self.message
 
 
 class FaultyApplication:
-    """Answers as the public application does, as long as nothing else is drawn."""
+    """The public application with the faults that are drawn for each call."""
 
     def __init__(
-        self, ground: FaultDependencies, fates: FaultInjector, pause: Callable[[float], Awaitable[None]]
+        self, dependencies: FaultDependencies, injector: FaultInjector, pause: Callable[[float], Awaitable[None]]
     ) -> None:
-        self.application = ground.application
-        self._following = ground.following
-        self._credentials = ground.credentials
-        self._clock = ground.clock
-        self._fates = fates
+        self.application = dependencies.application
+        self._following = dependencies.following
+        self._credentials = dependencies.credentials
+        self._clock = dependencies.clock
+        self._injector = injector
         self._pause = pause
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, as an ASGI application."""
+        """Answer one request."""
         path = scope["path"].removesuffix("/") + "/"
-        fate = self._fates.next() if scope["method"] == "POST" and path in _SUFFERING else None
-        if fate is None:
+        injected = self._injector.next() if scope["method"] == "POST" and path in _AFFECTED_PATHS else None
+        if injected is None:
             await self.application(scope, receive, send)
             return
         try:
-            # A connection that is closed before all was read would be reset, and might take with it what was sent.
-            call = _Call(scope, await _whole_body(receive), fate, _DIRECTIONS.get(path), path in _FLAT)
-            await self._pause(fate.faults.delay_seconds)
+            # Closing a connection with unread bytes would reset it and might lose the response.
+            call = _Call(scope, await _whole_body(receive), injected, _DIRECTIONS.get(path), path in _FLAT)
+            await self._pause(injected.faults.delay_seconds)
             reply = await self._reply(call)
-        except asyncio.CancelledError:  # the server stops, and waits for no delays
+        except asyncio.CancelledError:  # the server stops without waiting for delays
             reply = self.application.refuse(scope, errors.Overloaded())
         except Exception:
-            _LOGGER.exception("a fault on purpose failed by accident")
+            _LOGGER.exception("fault injection failed")
             reply = self.application.refuse(scope, errors.InternalFault())
         if reply is not None:
-            await _send_what_arrives(scope, fate.failure, reply, send)
+            await _send_damaged(scope, injected.failure, reply, send)
 
     async def _reply(self, call: _Call) -> Reply | None:
-        """What is answered; None if the client went away."""
-        failure = call.fate.failure
+        """Return the reply with its faults; None if the client disconnected."""
+        failure = call.injected.failure
         if failure in _SWALLOWED:
-            if call.fate.faults.failures_cost_quota:
+            if call.injected.faults.failures_cost_quota:
                 await self._answer(call)
             return _GATEWAY_TIMEOUT
         refusal = await self._refusal(call)
@@ -110,13 +109,13 @@ class FaultyApplication:
             return None
         if failure is Failure.SERVER_ERROR:
             reply = _server_error(reply, is_flat=call.is_flat)
-        if call.is_flat and reply.status >= _FIRST_ERROR and call.fate.faults.token_errors_with_200:
+        if call.is_flat and reply.status >= _FIRST_ERROR and call.injected.faults.token_errors_with_200:
             reply = Reply(_OK, reply.headers, reply.body)
         return reply
 
     async def _refusal(self, call: _Call) -> errors.Refusal | None:
-        """Why a call is refused before the application is asked, if it is."""
-        faults, failure = call.fate.faults, call.fate.failure
+        """Return the injected refusal of a call, or None."""
+        faults, failure = call.injected.faults, call.injected.failure
         if failure is Failure.SERVER_ERROR and not faults.failures_cost_quota:
             return errors.InternalFault()
         if call.is_flat:
@@ -124,7 +123,7 @@ class FaultyApplication:
         try:
             age = await self._age_of_token(call.scope["headers"])
         except errors.Refusal:
-            return None  # the application knows the words for it
+            return None  # the application refuses it
         if failure is Failure.REFUSED_TOKEN or age < faults.fresh_token_seconds:
             return errors.TokenInvalid()
         if failure is Failure.RATE_LIMIT:
@@ -143,50 +142,50 @@ class FaultyApplication:
         return reply
 
     async def _answer(self, call: _Call) -> Reply | None:
-        """What the application answers, to another question maybe, and maybe changed."""
+        """Return the application's reply, maybe to a changed query and with changes."""
         if call.direction is None:
             return await self.application.reply(call.scope, call.receive)
         query = _query_in(call.message)
         if query is None:
             return await self.application.reply(call.scope, call.receive)
-        body = json.encode(_asked_instead(query, call.fate))
-        instead = structs.replace(call, message={**call.message, "body": body})
-        reply = await self.application.reply(call.scope, instead.receive)
+        body = json.encode(_changed_query(query, call.injected))
+        substitute = structs.replace(call, message={**call.message, "body": body})
+        reply = await self.application.reply(call.scope, substitute.receive)
         if reply is None or reply.status != _OK:
             return reply
         try:
-            return await self._changed(reply, query, call.direction, call.fate)
-        except errors.Refusal as refusal:  # the account went away between two looks
+            return await self._changed(reply, query, call.direction, call.injected)
+        except errors.Refusal as refusal:  # the account disappeared in between
             return self._refused(call, refusal)
 
-    async def _changed(self, reply: Reply, query: Query, direction: Direction, fate: InjectedFaults) -> Reply:
-        """A page with what is drawn for it."""
+    async def _changed(self, reply: Reply, query: Query, direction: Direction, injected: InjectedFaults) -> Reply:
+        """Return a page with the faults drawn for it."""
         content, key = json.decode(reply.body), _LIST_KEYS[direction]
         data: dict[str, Any] = content["data"]
-        if fate.faults.list_end_rows:
-            left = await self._rows_before_end(data[key], query, direction, fate.faults.list_end_rows)
-            if left <= len(data[key]):
-                data[key], data["has_more"] = data[key][:left], False
-        if fate.is_stuck and data["has_more"]:
+        if injected.faults.list_end_rows:
+            remaining = await self._rows_before_end(data[key], query, direction, injected.faults.list_end_rows)
+            if remaining <= len(data[key]):
+                data[key], data["has_more"] = data[key][:remaining], False
+        if injected.is_stuck and data["has_more"]:
             now = self._clock.now()
             data["cursor"] = now if query.cursor is None else min(query.cursor, now)
-        if fate.faults.missing_empty_lists and not data[key]:
+        if injected.faults.missing_empty_lists and not data[key]:
             del data[key]
         return _with_body(reply, json.encode(content))
 
     async def _rows_before_end(self, rows: list[Any], query: Query, direction: Direction, end: int) -> int:
-        """How many rows, from the first of a page on, belong to the newest so many of the list."""
+        """Return how many of a page's rows are within the first `end` of the list."""
         if not rows:
             return 0
         account = await self._following.account(query.username)
         first_page = structs.replace(query, max_count=end, cursor=None)
-        shown = (await self._following.page(account, first_page, direction)).rows
-        newest = [row.username for row in json.decode(b"[%b]" % b",".join(shown), type=list[Row])]
+        encoded = (await self._following.page(account, first_page, direction)).rows
+        newest = [row.username for row in json.decode(b"[%b]" % b",".join(encoded), type=list[Row])]
         first = rows[0]["username"]
         return end - newest.index(first) if first in newest else 0
 
 
-async def _send_what_arrives(scope: Scope, failure: Failure | None, reply: Reply, send: Send) -> None:
+async def _send_damaged(scope: Scope, failure: Failure | None, reply: Reply, send: Send) -> None:
     if failure is Failure.BROKEN_BODY:
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         half = reply.body[: len(reply.body) // 2]
@@ -197,11 +196,8 @@ async def _send_what_arrives(scope: Scope, failure: Failure | None, reply: Reply
     hang_up(scope)
 
 
-# --- requests -------------------------------------------------------------------------------------------------------
-
-
 async def _whole_body(receive: Receive) -> Message:
-    """The whole body in one message, or as much of it as is too much, or that the client is gone."""
+    """Return the body in one message, cut at the size limit, or the disconnect message."""
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body", False) and len(body) <= requests.MAX_BODY_BYTES:
@@ -211,7 +207,7 @@ async def _whole_body(receive: Receive) -> Message:
 
 
 def _query_in(message: Message) -> Query | None:
-    """What is asked; None where the application will refuse it."""
+    """Return the query in a body; None if the application will refuse it."""
     if message["type"] == "http.disconnect" or message.get("more_body", False):
         return None
     try:
@@ -220,17 +216,14 @@ def _query_in(message: Message) -> Query | None:
         return None
 
 
-def _asked_instead(query: Query, fate: InjectedFaults) -> Query:
-    """The question whose right answer is the wrong one to this: so its cursor is exact, and no row is lost."""
-    max_count = max(1, int(query.max_count * fate.fullness))
-    return structs.replace(query, max_count=max_count, cursor=None if fate.is_repeated else query.cursor)
-
-
-# --- replies --------------------------------------------------------------------------------------------------------
+def _changed_query(query: Query, injected: InjectedFaults) -> Query:
+    """Rewrite a query so that its correct answer is the faulty one; the cursor stays exact."""
+    max_count = max(1, int(query.max_count * injected.fullness))
+    return structs.replace(query, max_count=max_count, cursor=None if injected.is_repeated else query.cursor)
 
 
 def _server_error(reply: Reply, *, is_flat: bool) -> Reply:
-    """An internal error with the log_id of the answer whose place it takes."""
+    """Return an internal error with the log_id of the reply that it replaces."""
     log_id = next(value.decode() for name, value in reply.headers if name == b"x-tt-logid")
     body = (wire.flat_refusal_body if is_flat else wire.refusal_body)(errors.InternalFault(), log_id)
     kept = [field for field in reply.headers if field[0] in {b"content-type", b"content-length", b"x-tt-logid"}]

@@ -1,4 +1,4 @@
-"""Faults over the management listener: show those that hold, and set others, for all workers at once."""
+"""Fault injection over the management listener: show and set the faults of all workers."""
 
 from collections.abc import Mapping
 
@@ -12,18 +12,18 @@ from retinue.errors import InputError
 from retinue.faults import Faults, SharedFaults
 from retinue.web.management import Handler, answer, body_of
 
-_NO_SANDBOX = "There are no faults on purpose; only `retinue serve --sandbox` has them."
+_NO_SANDBOX = "Fault injection is not available; start the server with --sandbox."
 
 
 def fault_routes(shared: SharedFaults | None) -> Mapping[str, Mapping[str, Handler]]:
-    """Handlers by path and method; all need the token. Without a sandbox there is nothing to set."""
+    """Return handlers by path and method. Without a sandbox they refuse."""
 
     async def show(_request: Request) -> Response:
         return answer(_shown(_required(shared)))
 
     async def put(request: Request) -> Response:
         required = _required(shared)
-        required.put(_read(await body_of(request), required.standing.faults.seed))
+        required.set(_read(await body_of(request), required.active.faults.seed))
         return answer(_shown(required))
 
     return {"/faults": {"GET": show, "PUT": put}}
@@ -36,15 +36,15 @@ def _required(shared: SharedFaults | None) -> SharedFaults:
 
 
 def _shown(shared: SharedFaults) -> dict[str, object]:
-    standing = shared.standing.faults
-    return {"profile": faults.profile_of(standing), **structs.asdict(standing)}
+    active = shared.active.faults
+    return {"profile": faults.profile_name(active), **structs.asdict(active)}
 
 
 def _read(body: bytes, seed: int) -> Faults:
-    """What is to hold: a profile, and values that are to be others than there. Raises `InputError`."""
+    """Parse a profile with changed values. Raises `InputError`."""
     try:
         values = json.decode(body, type=dict[str, object])
     except DecodeError as error:
         raise InputError(f"faults: expected a JSON object: {error}") from None
-    named = values.pop("profile", None)
-    return faults.changed(faults.profile("documented" if named is None else str(named), seed=seed), values)
+    name = values.pop("profile", None)
+    return faults.with_values(faults.profile("documented" if name is None else str(name), seed=seed), values)

@@ -1,6 +1,6 @@
-# Runs when an R starts under `retinue run`: RCurl, and a curl older than 5.2, trust the relay too.
+# Start-up hook of R under `retinue run`: RCurl, and curl before 5.2, trust the relay too.
 #
-# It is named by R_PROFILE_USER, and then runs the profile that R would have run without it.
+# R_PROFILE_USER names it. At its end it runs the profile that it replaces.
 local({
   bundle <- Sys.getenv("CURL_CA_BUNDLE")
   options(RCurlOptions = utils::modifyList(as.list(getOption("RCurlOptions")), list(cainfo = bundle)))

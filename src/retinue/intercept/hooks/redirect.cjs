@@ -1,7 +1,7 @@
-// Runs when a Node starts under `retinue run`: connections to TikTok's hosts go to the relay, others are refused.
+// Start-up hook of Node under `retinue run`: connections to TikTok's hosts go to the relay, others are blocked.
 //
-// fetch, undici, https and tls all connect by `net.Socket.prototype.connect`, and obey no proxy (or only in new versions).
-// It is copied beside its settings, and keeps to what older Nodes know.
+// fetch, undici, https and tls all connect by `net.Socket.prototype.connect`, and ignore proxies (except in new versions).
+// It is copied beside its settings and runs on older versions of Node.
 "use strict";
 
 const fs = require("fs");
@@ -11,20 +11,20 @@ const path = require("path");
 const settings = JSON.parse(fs.readFileSync(path.join(__dirname, "redirect.json"), "utf8"));
 const LOOPBACK = /^(localhost|127\..*|::1|0\.0\.0\.0|::)$/;
 
-// What to connect to instead of `{ host, port }`; throws where that is not allowed.
+// Return the destination instead of `{ host, port }`; throw if that is blocked.
 function destination(options) {
   const host = String(options.host || "localhost").toLowerCase().replace(/\.$/, "");
   if (settings.hosts.includes(host) && Number(options.port) === 443) {
     return { ...options, host: "127.0.0.1", port: settings.port };
   }
-  if (!settings.others && !options.path && !LOOPBACK.test(host)) {
+  if (!settings.allow_network && !options.path && !LOOPBACK.test(host)) {
     throw new Error(`${host} is blocked by retinue run; --allow-network lets it through`);
   }
   return options;
 }
 
-// The arguments of `connect`, with another destination where that is TikTok. `net.connect` passes them in an array that
-// bears a symbol; others give an object, or port and host, or the path of a Unix socket.
+// Return the arguments of `connect` with another destination for TikTok. `net.connect` passes them in an array with a
+// symbol; others pass an object, or port and host, or the path of a Unix socket.
 function redirected(given) {
   const [first, second, ...rest] = given;
   if (Array.isArray(first)) {
@@ -48,12 +48,12 @@ function marks(array) {
 const connect = net.Socket.prototype.connect;
 
 net.Socket.prototype.connect = function (...given) {
-  let led;
+  let target;
   try {
-    led = redirected(given);
+    target = redirected(given);
   } catch (error) {
     process.nextTick(() => this.destroy(error));
     return this;
   }
-  return connect.apply(this, led);
+  return connect.apply(this, target);
 };

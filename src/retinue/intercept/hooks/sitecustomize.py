@@ -1,7 +1,7 @@
-"""Runs when a Python starts under `retinue run`: connections to TikTok's hosts go to the relay, certifi trusts it.
+"""Start-up hook of Python under `retinue run`: TikTok's hosts lead to the relay, and certifi trusts it.
 
-For what obeys neither proxy nor certificate variables: aiohttp, sessions without `trust_env`, `verify=certifi.where()`.
-It is copied beside its settings, imports nothing of ours, and keeps to what Python 3.6 knows.
+For clients that ignore proxy and certificate variables, such as aiohttp and `verify=certifi.where()`. It is copied
+beside its settings, imports nothing of Retinue, and runs on Python 3.6.
 """
 
 import importlib
@@ -16,29 +16,29 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 SETTINGS = json.loads((HERE / "redirect.json").read_text("utf-8"))
 HTTPS = (443, "443", "https", b"443", b"https")
-HERE_ITSELF = ("", "localhost", "::1", "0.0.0.0", "::")  # noqa: S104 - compared
+LOCAL_HOSTS = ("", "localhost", "::1", "0.0.0.0", "::")  # noqa: S104 - compared
 
 
-def text_of(host: Any) -> str:
-    """Return a host, as resolvers and sockets are given it, as text."""
+def host_text(host: Any) -> str:
+    """Return a host argument of a resolver or socket as text."""
     text = host.decode("latin-1") if isinstance(host, (bytes, bytearray)) else str(host or "")
     return text.lower().rstrip(".")
 
 
-def led(host: Any) -> Any:
-    """Return what to resolve instead of a host: TikTok's names have one address. Raises `OSError`."""
-    if text_of(host) in SETTINGS["hosts"]:
+def redirected_host(host: Any) -> Any:
+    """Return the host to resolve instead. Raises `OSError` for a blocked one."""
+    if host_text(host) in SETTINGS["hosts"]:
         return SETTINGS["address"]
-    if text_of(host) != socket.gethostname().lower():
+    if host_text(host) != socket.gethostname().lower():
         refuse_other(host)
     return host
 
 
 def destination(address: Any) -> Any:
-    """Return what to connect to instead of an address. Raises `OSError`."""
+    """Return the address to connect to instead. Raises `OSError` for a blocked one."""
     if not isinstance(address, tuple):
         return address  # of a Unix socket
-    if text_of(address[0]) not in (SETTINGS["address"], *SETTINGS["hosts"]):
+    if host_text(address[0]) not in (SETTINGS["address"], *SETTINGS["hosts"]):
         refuse_other(address[0])
         return address
     if address[1] not in HTTPS:
@@ -47,25 +47,25 @@ def destination(address: Any) -> Any:
 
 
 def refuse_other(host: Any) -> None:
-    """Raise `OSError` for a host that may not be reached."""
-    text = text_of(host)
-    if not (SETTINGS["others"] or text in HERE_ITSELF or text.startswith("127.")):
+    """Raise `OSError` for a blocked host."""
+    text = host_text(host)
+    if not (SETTINGS["allow_network"] or text in LOCAL_HOSTS or text.startswith("127.")):
         raise OSError(text + " is blocked by retinue run; --allow-network lets it through")
 
 
 def redirect() -> None:
-    """Lead TikTok's hosts to the relay, for all that resolves or connects by Python's `socket`."""
+    """Lead TikTok's hosts to the relay for users of Python's `socket`."""
     resolve, connect, connect_ex = socket.getaddrinfo, socket.socket.connect, socket.socket.connect_ex
     resolve_alone, resolve_with_aliases = socket.gethostbyname, socket.gethostbyname_ex
 
     def getaddrinfo(host: Any, port: Any, *rest: Any, **named: Any) -> Any:
-        return resolve(led(host), port, *rest, **named)
+        return resolve(redirected_host(host), port, *rest, **named)
 
     def gethostbyname(host: Any) -> Any:
-        return resolve_alone(led(host))
+        return resolve_alone(redirected_host(host))
 
     def gethostbyname_ex(host: Any) -> Any:
-        return resolve_with_aliases(led(host))
+        return resolve_with_aliases(redirected_host(host))
 
     def connect_to(self: socket.socket, address: Any) -> None:
         connect(self, destination(address))
@@ -79,22 +79,22 @@ def redirect() -> None:
 
 
 def block() -> None:
-    """Refuse other hosts to what calls the C functions itself, such as gevent."""
+    """Block other hosts for callers of the C functions, such as gevent."""
 
     def refuse(event: str, arguments: Any) -> None:
         if event == "socket.connect" and isinstance(arguments[1], tuple):
             refuse_other(arguments[1][0])
         elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
-            led(arguments[0])
+            redirected_host(arguments[0])
 
     if hasattr(sys, "addaudithook"):  # since Python 3.8
         sys.addaudithook(refuse)
 
 
 def trust() -> None:
-    """Have certifi, where it is installed, lead to the bundle with the relay's authority."""
+    """Let certifi, if installed, return the bundle with the relay's authority."""
     try:
-        import certifi  # noqa: PLC0415 - it may not be there
+        import certifi  # noqa: PLC0415 - it may not be installed
         import certifi.core  # noqa: PLC0415 - the same
     except ImportError:
         return
@@ -109,8 +109,8 @@ def trust() -> None:
         vars(module).update(where=where, contents=contents)
 
 
-def run_the_one_behind() -> None:
-    """Run the `sitecustomize` that would have been found without this one."""
+def run_shadowed() -> None:
+    """Run the `sitecustomize` that this one shadows."""
     others = [entry for entry in sys.path if Path(entry or ".").resolve() != HERE]
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", others)
     if spec is not None and spec.loader is not None:
@@ -121,6 +121,6 @@ def run_the_one_behind() -> None:
 
 redirect()
 trust()
-if not SETTINGS["others"]:
+if not SETTINGS["allow_network"]:
     block()
-run_the_one_behind()
+run_shadowed()
