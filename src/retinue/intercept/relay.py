@@ -173,7 +173,7 @@ class Relay:
         try:
             server = await self._server.connect()
         except OSError as error:
-            await _refuse(client, "502 Upstream not reached", f"retinue run: the server cannot be reached: {error}")
+            await _refuse(client, "502 Server not reached", f"retinue run: the server cannot be reached: {error}")
             return
         exchanges = Exchanges(self._traffic)
         exchanges.sent(head)
