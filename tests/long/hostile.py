@@ -93,7 +93,7 @@ def by_collector(folder: Path, name: str, seed: int) -> Lists:
         if isinstance(record, PageRecord):
             known = found[record.name]
             assert isinstance(known, list)
-            known += [person.username for person in record.rows()]
+            known += [person.username for person in record.page().rows]
     return found
 
 

@@ -195,7 +195,7 @@ def _as_spelled(plan: "CollectPlan", progress: "Progress") -> "CollectPlan":
 
     known = {names.fold(place.name): place.name for place in progress.items}
     return replace(
-        plan, wanted=[place._replace(name=known.get(names.fold(place.name), place.name)) for place in plan.items]
+        plan, items=[place._replace(name=known.get(names.fold(place.name), place.name)) for place in plan.items]
     )
 
 

@@ -16,12 +16,11 @@ from retinue.faults import DOCUMENTED, Faults, profile_name
 from retinue.intercept.authority import HTTPS, Authority, make_authority
 from retinue.intercept.confinement import Confinement, ConfinementPlan, confinements
 from retinue.intercept.environment import LOOPBACK, MARK, RelayRoute, environment_of, write_hooks
-from retinue.intercept.expected import expected_rows
 from retinue.intercept.relay import Listeners, Relay, TcpUpstream, UnixUpstream, Upstream, parse_upstream
 from retinue.intercept.sandbox import sandbox
 from retinue.intercept.spawn import Child, spawn, take_signals
 from retinue.intercept.traffic import Traffic
-from retinue.intercept.verdicts import verdict_lines
+from retinue.intercept.verdicts import expected_rows, verdict_lines
 from retinue.settings import environment_name
 from retinue.temporary import TemporaryFolder
 
