@@ -214,7 +214,7 @@ class InjectedFaults(Struct, frozen=True):
 
 
 class FaultInjector:
-    """Draws the faults of each call, reproducibly from the seed since the faults were set."""
+    """Draws the faults of each call, reproducibly from the seed."""
 
     def __init__(self, shared: SharedFaults) -> None:
         self._shared = shared

@@ -95,7 +95,7 @@ class LocalServer:
             return _run(issue())
 
     def limit(self, *, list_calls: int | None = None, list_rows: int | None = None) -> None:
-        """Set the client's daily quota of list calls and rows; None is unlimited."""
+        """Set the client's daily quota; None is unlimited."""
         change = ClientChange(list_calls=list_calls, list_rows=list_rows)
         with closing(assemble.open_access(self.store)) as access:
             _run(assemble.clients(access, self.clock).change(self.client_key, change))
@@ -139,7 +139,7 @@ class LocalServer:
 
 @contextmanager
 def local_server(folder: Path, *, seconds_ahead: int = 0) -> Iterator[LocalServer]:
-    """Run a server on an empty graph, with a clock `seconds_ahead` of the machine's."""
+    """Run a server on an empty graph, its clock `seconds_ahead`."""
     server = LocalServer(folder, seconds_ahead=seconds_ahead)
     with server.answering():
         yield server

@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def retinue_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[LocalServer]":
-    """Run a server with the graph of the marker `retinue`, or a sample."""
+    """Run a server with the marker's graph, or a sample."""
     try:
         from retinue.local import local_server
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""A client for the lists and user info of TikTok's Research API and of Retinue that loses no page.
+"""A client for TikTok's Research API and for Retinue.
 
 from retinue.client import Client
 

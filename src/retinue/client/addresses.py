@@ -39,14 +39,14 @@ def proxy_of(url: str) -> str | None:
 
 
 def moved_to(url: str, location: str) -> str:
-    """Return a message with the target of a redirect and the address to use."""
+    """Return a message for a redirect, with the address to use."""
     target = urljoin(url, location)
     root, separator, _ = target.rpartition(_API_ROOT)
     return f"redirected to {target}; use {root if separator else 'the address of the service itself'}"
 
 
 def not_an_api(url: str) -> str:
-    """Return a message for a URL outside the API, with the expected address."""
+    """Return a message for a URL outside the API."""
     root, _, _ = url.rpartition(_API_ROOT)
     path = urlsplit(root).path
     hint = f", without {path}" if path else ""

@@ -1,4 +1,4 @@
-"""`AsyncClient` for event loops, and `Client` for blocking code, which runs it on a loop in a thread."""
+"""`AsyncClient` for event loops and `Client` for blocking code."""
 
 import asyncio
 import operator
@@ -49,7 +49,7 @@ class ClientOptions(TypedDict, total=False):
 
 
 class ListOptions(TypedDict, total=False):
-    """The part of a list to read, by default from now on in pages of 100 rows.
+    """The part of a list to read, by default all of it.
 
     `newest` is the first row of the page before `cursor`; it reveals a repeated page. `max_count` is from 1 to 100.
     `as_of` is an earlier second, which Retinue supports and TikTok does not.
@@ -62,7 +62,7 @@ class ListOptions(TypedDict, total=False):
 
 
 class AsyncClient:
-    """A registered client of TikTok's Research API or of a server with the same contract.
+    """A client of TikTok's Research API or of a compatible server.
 
     It renews tokens, waits out rate limits, and repeats failed requests as `policy` allows. Many tasks may share it.
     """
@@ -83,11 +83,11 @@ class AsyncClient:
         self._transport = Transport(self._protocol, service, runtime.sleep, options.get("on_wait") or _ignore_wait)
 
     def following(self, username: str, **start: Unpack[ListOptions]) -> AsyncListing:
-        """Return the accounts that an account follows, newest first. Raises `InputError`."""
+        """Return an account's following list. Raises `InputError`."""
         return self._listing("following", username, start)
 
     def followers(self, username: str, **start: Unpack[ListOptions]) -> AsyncListing:
-        """Return the accounts that follow an account, newest first. Raises `InputError`."""
+        """Return an account's followers list. Raises `InputError`."""
         return self._listing("followers", username, start)
 
     async def user_info(self, username: str) -> UserInfo:
@@ -138,11 +138,11 @@ class Client:
         self._threads: dict[int, LoopThread] = {}  # by process
 
     def following(self, username: str, **start: Unpack[ListOptions]) -> Listing:
-        """Return the accounts that an account follows, newest first. Raises `InputError`."""
+        """Return an account's following list. Raises `InputError`."""
         return Listing(self._client.following(username, **start), self._run)
 
     def followers(self, username: str, **start: Unpack[ListOptions]) -> Listing:
-        """Return the accounts that follow an account, newest first. Raises `InputError`."""
+        """Return an account's followers list. Raises `InputError`."""
         return Listing(self._client.followers(username, **start), self._run)
 
     def user_info(self, username: str) -> UserInfo:
@@ -198,7 +198,7 @@ def _second(name: str, value: object) -> int | None:
 
 
 def _integer(value: object) -> int | None:
-    """Return the value of an integer of any type, such as numpy's; None if it is none."""
+    """Return the value of an integer of any type, or None."""
     try:
         return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]  # it is tried
     except TypeError:

@@ -1,4 +1,4 @@
-"""Exceptions of the HTTP library as a reason, a remedy and a number of attempts."""
+"""Exceptions of the HTTP library as reasons with remedies."""
 
 import asyncio
 import os

@@ -12,7 +12,7 @@ from retinue.errors import InputError
 
 
 class Service(Struct, frozen=True):
-    """A service, the maximum number of connections, and the timeout of one response. Raises `InputError`."""
+    """A service and the limits of its use. Raises `InputError`."""
 
     url: str
     connections: int = 32
@@ -27,7 +27,7 @@ class Service(Struct, frozen=True):
 
 
 class Connections:
-    """An HTTP session and the task that fetches a token, both of the running event loop."""
+    """An HTTP session and a token request of the running event loop."""
 
     def __init__(self, service: Service, proxy: str | None) -> None:
         self.free = asyncio.Semaphore(service.connections)
@@ -46,7 +46,7 @@ class Connections:
         return self._is_of_this_process() and self._loop is asyncio.get_running_loop()
 
     def is_over(self) -> bool:
-        """Return whether their loop is closed or belongs to the parent process of a fork."""
+        """Return whether their loop is closed or another process's."""
         return self._loop.is_closed() or not self._is_of_this_process()
 
     async def close(self) -> None:

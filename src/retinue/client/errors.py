@@ -26,7 +26,7 @@ class ClientError(RetinueError):
     newest: Person | None = None
 
     def __str__(self) -> str:
-        """Return the message, safe to show on a terminal."""
+        """Return the message without control characters."""
         return printable(super().__str__())
 
 
@@ -55,7 +55,7 @@ class AccountUnavailable(Refused):
 
 
 class DailyQuotaExceeded(Refused):
-    """The calls or rows of the day are spent until the Unix second `resets_at`."""
+    """The daily quota is spent until the Unix second `resets_at`."""
 
     def __init__(self, resets_at: int, status: int, code: str, message: str, log_id: str) -> None:
         super().__init__(status, code, message, log_id)
@@ -64,8 +64,8 @@ class DailyQuotaExceeded(Refused):
 
 
 class GaveUp(ClientError):
-    """No usable response in the allowed attempts; the message has their number and the last failure."""
+    """No usable response in the allowed attempts."""
 
 
 class BrokenList(ClientError):
-    """Pages that do not form a list in any attempt, such as a cursor that does not move."""
+    """Inconsistent pages in all attempts."""

@@ -31,7 +31,7 @@ class AsyncListing:
 
     @property
     def newest(self) -> Person | None:
-        """The first row of the page before the cursor, to pass when resuming there."""
+        """The first row of the page before the cursor."""
         return self._paginator.newest
 
     @property
@@ -40,7 +40,7 @@ class AsyncListing:
         return self._paginator.is_over
 
     def count(self, profile: UserInfo) -> ListCount:
-        """Compare the rows that were read with the count in the account's profile.
+        """Compare the rows with the count in the profile.
 
         The count is unknown unless the list was read from now to its end.
         """
@@ -101,7 +101,7 @@ class Listing:
 
     @property
     def newest(self) -> Person | None:
-        """The first row of the page before the cursor, to pass when resuming there."""
+        """The first row of the page before the cursor."""
         return self._listing.newest
 
     @property
@@ -110,7 +110,7 @@ class Listing:
         return self._listing.is_over
 
     def count(self, profile: UserInfo) -> ListCount:
-        """Compare the rows that were read with the count in the account's profile."""
+        """Compare the rows with the count in the profile."""
         return self._listing.count(profile)
 
     def next_page(self) -> ListPage | None:

@@ -54,12 +54,12 @@ def _excess(page: ListPage, max_rows: int | None) -> str:
 
 
 def newest_of(page: ListPage) -> Person | None:
-    """Return the row that identifies a page; None if it has fewer than two rows or no username."""
+    """Return the row that identifies a page, or None."""
     return page.rows[0] if len(page.rows) > 1 and page.rows[0].username else None
 
 
 def inconsistency(page: ListPage, newest: Person | None) -> str:
-    """Return why a page does not continue its list; empty if it does.
+    """Return why a page does not continue its list, or "".
 
     `newest` is the first row of the page before, which must not repeat.
     """
@@ -82,7 +82,7 @@ def _dead_end(page: ListPage) -> str:
 
 
 def answered_at(page: ListPage) -> int:
-    """Return the second of a response by the service's clock (in its log_id), else by ours."""
+    """Return a response's second by its log_id, else by our clock."""
     try:
         return int(datetime.strptime(page.log_id[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp())
     except ValueError:
@@ -90,9 +90,9 @@ def answered_at(page: ListPage) -> int:
 
 
 class ListCount(Struct, frozen=True):
-    """The rows of a complete list beside the count in the profile; None if that is unknown.
+    """The rows of a list and the count in its profile.
 
-    Services may end a list early at a round number of rows. The count is no proof: it includes hidden accounts.
+    Services may end a list early at a round number of rows. The count includes hidden accounts.
     """
 
     rows: int
@@ -105,7 +105,7 @@ class ListCount(Struct, frozen=True):
 
     @property
     def is_maybe_capped(self) -> bool:
-        """Whether the list ends at a likely cap and the profile counts more."""
+        """Whether the list may be capped by the service."""
         return is_likely_cap(self.rows) and self.gap is not None and self.gap > 0
 
 
@@ -115,6 +115,6 @@ def is_likely_cap(rows: int) -> bool:
 
 
 def count_in(profile: UserInfo, direction: str) -> int | None:
-    """Return the count of following or followers in a profile; a negative one is unknown."""
+    """Return the count of a list in a profile, or None."""
     count = profile.following_count if direction == "following" else profile.follower_count
     return count if count is not None and 0 <= count < 2**63 else None

@@ -70,7 +70,7 @@ Flow = Generator[Effect, Any, _T]
 
 
 class RetryPolicy(Struct, frozen=True):
-    """Attempts of one request, exponential waits with jitter, and the reaction to a spent daily quota."""
+    """Limits of attempts and waits, and the reaction to a spent quota."""
 
     attempts: int = 20
     first_wait_seconds: float = 0.5
@@ -127,12 +127,12 @@ class ApiProtocol:
         return self._info(username, UserInfo.__struct_fields__, self._policy)
 
     def counts(self, username: str) -> Flow[RawUserInfo]:
-        """Request the counts of an account's lists, with few attempts and no wait for a quota."""
+        """Request the counts of an account's lists, with few attempts."""
         hurried = replace(self._policy, attempts=min(self._policy.attempts, _MAX_COUNT_ATTEMPTS), quota="raise")
         return self._info(username, COUNT_FIELDS, hurried)
 
     def page(self, direction: str, body: dict[str, Any], inconsistency: Callable[[ListPage], str]) -> Flow[ListPage]:
-        """Request a page of a list, and repeat that while `inconsistency` returns a reason."""
+        """Request a page until `inconsistency` returns no reason."""
         bound = body.get("cursor")
 
         def parse(response: HttpResponse) -> ListPage | BadResponse:
@@ -209,7 +209,7 @@ class ApiProtocol:
         return Sleep(seconds if times == 1 else _QUOTA_RETRY_SECONDS, "the day's quota is spent")
 
     def _resets_at(self, reply: HttpResponse) -> int:
-        """Return the second of the next quota by `RateLimit-Reset`, else by our clock."""
+        """Return the second at which the quota resets."""
         now = self._clock.now()
         reset = _seconds(reply, "ratelimit-reset")
         return now + (_DAY_SECONDS - now % _DAY_SECONDS if reset is None or reset > _DAY_SECONDS else reset)

@@ -211,7 +211,7 @@ def parse_token(response: HttpResponse) -> Token | BadResponse:
 
 
 def unavailable_reason(message: str) -> str:
-    """Return unknown, private or withheld for a message about an account; by default private."""
+    """Return unknown, private or withheld for an account's error message."""
     return next((reason for fragment, reason in _ACCOUNT_MESSAGES.items() if fragment in message), "private")
 
 
@@ -230,7 +230,7 @@ def _data(response: HttpResponse, kind: type[_T]) -> tuple[_T, str] | BadRespons
 
 
 def _foreign(response: HttpResponse) -> BadResponse:
-    """Return the problem of a response that is not in the API's form, with a remedy."""
+    """Explain a response that is not in the API's form."""
     location = response.headers.get("location") if response.status in _REDIRECTS else None
     kind: Kind = "refused" if location or _NO_PATH in response.body else _FOREIGN_KINDS.get(response.status, "unusable")
     if location:

@@ -115,14 +115,14 @@ class Transport:
             )
 
     async def _is_missing_tls(self, reply: HttpResponse | NoResponse) -> bool:
-        """Return whether plain HTTP was sent to a TLS port, before the first response."""
+        """Return whether plain HTTP was sent to a TLS port."""
         is_strange = reply.max_attempts is None if isinstance(reply, NoResponse) else reply.status == _BAD_REQUEST
         is_plain = self._url.startswith("http:") and self._proxy is None
         is_mistake = is_strange and is_plain and not self._protocol.has_answered
         return is_mistake and await connection_errors.speaks_tls(self._url)
 
     async def _opened(self) -> Connections:
-        """Return the connections of the running event loop; replace those of a closed loop."""
+        """Return the connections of the running event loop."""
         if self._is_closed:
             raise InputError("the client is closed")
         existing = self._connections

@@ -1,4 +1,4 @@
-"""Collect many lists at once into a journal, until all are complete or the day's calls are spent."""
+"""Collect many lists concurrently into a journal."""
 
 import asyncio
 import math
@@ -155,7 +155,7 @@ class Collector:
         return before
 
     def _may_count(self, plan: CollectPlan, name: str, rows: int) -> bool:
-        """Return whether to spend a call for user info on the counts of an account."""
+        """Return whether to request the counts of an account."""
         # A quarter of the day's calls is reserved for lists that end at a likely cap.
         calls = plan.calls_per_day["info"]
         remaining = calls - self._calls_today("info") - self._in_flight["info"]
@@ -179,7 +179,7 @@ class Collector:
         self._write(InfoRecord(name, info.answered_at, info.log_id, info.sha256, body, only_counts=True))
 
     def _note_failed_count(self, error: ClientError) -> None:
-        """Stop requesting counts until the quota resets, or for good after a refusal or repeated failures."""
+        """Pause or stop requesting counts after a failure."""
         self._failed_counts += 1
         is_refused = isinstance(error, Refused) and error.code not in _USERNAME_ERRORS
         if isinstance(error, DailyQuotaExceeded):

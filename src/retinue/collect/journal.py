@@ -90,7 +90,7 @@ class Journal:
         self._file.truncate(_whole_bytes(path))
 
     def add(self, record: JournalRecord) -> None:
-        """Append a record, which survives a kill of the process from now on."""
+        """Append a record, so that it survives a kill."""
         self._file.write(self._encode(record) + b"\n")
         self._file.flush()
         self._unsynced += 1

@@ -48,16 +48,16 @@ class ListProgress(Struct):
 
     @property
     def gap(self) -> int | None:
-        """The profile's count minus the rows of a list that was read to its end."""
+        """The profile's count minus the rows of a finished list."""
         return ListCount(self.rows, self.profile_count).gap if self.state in ("complete", MAYBE_CAPPED) else None
 
     @property
     def is_uncounted(self) -> bool:
-        """Whether the list ends at a likely cap and its count is unknown."""
+        """Whether the list ends at a likely cap without a count."""
         return self.state == "complete" and self.profile_count is None and is_likely_cap(self.rows)
 
     def compare(self, profile_count: int | None, counted_at: int) -> None:
-        """Record the count in the profile, and whether the list may be capped."""
+        """Record the profile's count and update the state."""
         self.profile_count, self.counted_at = profile_count, counted_at if profile_count is not None else None
         if self.state in ("complete", MAYBE_CAPPED):
             self.state = MAYBE_CAPPED if ListCount(self.rows, profile_count).is_maybe_capped else "complete"
@@ -69,7 +69,7 @@ def item_of(record: PageRecord | InfoRecord | UnavailableRecord) -> Item:
 
 
 class Progress:
-    """The progress of all items, and the calls answered on the latest day."""
+    """The progress of all items, and the latest day's calls."""
 
     def __init__(self) -> None:
         self.start: StartRecord | None = None
@@ -120,7 +120,7 @@ class Progress:
             progress.compare(counts[0][record.list], counts[1])
 
     def of(self, item: Item) -> ListProgress:
-        """Return the progress of an item, also of one that was never begun."""
+        """Return the progress of an item."""
         return self.items.get(item, ListProgress())
 
     def incomplete(self, items: Iterable[Item]) -> list[Item]:
@@ -128,11 +128,11 @@ class Progress:
         return [item for item in items if self.of(item).state == "incomplete"]
 
     def uncounted(self, items: Iterable[Item]) -> list[Item]:
-        """Return the items that end at a likely cap with an unknown count."""
+        """Return the uncounted items."""
         return [item for item in items if self.of(item).is_uncounted]
 
     def calls_on(self, day: int, pool: Pool) -> int:
-        """Return the number of calls answered on a day (days since 1970, UTC)."""
+        """Return the calls answered on a day since 1970 (UTC)."""
         return self._calls[pool] if day == self._day else 0
 
     def _count_call(self, at: int, pool: Pool) -> None:
@@ -191,5 +191,5 @@ def maybe_capped(items: Mapping[Item, ListProgress]) -> list[MaybeCapped]:
 
 
 def count_uncounted(items: Mapping[Item, ListProgress]) -> int:
-    """Return the number of lists that end at a likely cap with an unknown count."""
+    """Return the number of uncounted lists."""
     return sum(progress.is_uncounted for progress in items.values())

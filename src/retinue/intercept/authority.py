@@ -1,4 +1,4 @@
-"""TikTok's hosts, and a certificate authority for one run that only its command trusts.
+"""TikTok's hosts, and a certificate authority for one run.
 
 The authority's key is never written to disk.
 """
@@ -33,7 +33,7 @@ TRUSTSTORE_PASSWORD = "changeit"  # noqa: S105 - Java's own default; there is no
 
 
 class Authority(Struct, frozen=True):
-    """The files that make a program trust this run's hosts, and their TLS context.
+    """The files and the TLS context of an authority.
 
     `bundle` has the `certificate` and maybe the machine's authorities; `truststore` is the same for Java.
     """

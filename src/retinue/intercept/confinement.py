@@ -40,7 +40,7 @@ class Confinement(Struct, frozen=True):
 
 
 def confinements(route: RelayRoute, folder: Path) -> list[Confinement]:
-    """Return the confinements for a route, best first, and write their files into a folder."""
+    """Write the files of the confinements, and return these best first."""
     files = _files(route, folder)
     if route.allow_network:
         return [
@@ -63,7 +63,7 @@ def confinements(route: RelayRoute, folder: Path) -> list[Confinement]:
 
 
 def _files(route: RelayRoute, folder: Path) -> dict[str, str]:
-    """Write replacements that lead names to the relay and trust the authority; return them by path."""
+    """Write replacements of system files; return them by path."""
     replaced = {_HOSTS_FILE: _hosts(route.address)}
     if _NAME_SERVICES.exists():
         # Some systems query a daemon before the file.
@@ -87,7 +87,7 @@ def _hosts(address: str) -> str:
 
 
 def _ephemeral_ports() -> tuple[int, int]:
-    """Return the range of ports for servers that bind to port 0, such as the command's own."""
+    """Return the ephemeral ports, which the command's own servers use."""
     try:
         first, last = map(int, _EPHEMERAL_PORTS.read_text("ascii").split())
     except OSError:  # hidden in some containers

@@ -1,4 +1,4 @@
-"""The environment of a command, in which programs find the relay and trust its certificate.
+"""The environment in which programs find and trust the relay.
 
 Hooks inside Python, Node and R serve programs that ignore proxy and certificate variables.
 """
@@ -39,7 +39,7 @@ class RelayRoute(Struct, frozen=True):
 
     @property
     def address(self) -> str:
-        """The loopback address of TikTok's names, unique to this run like its port."""
+        """The loopback address of TikTok's names, unique like its port."""
         return f"127.84.{self.tls_port >> 8}.{self.tls_port & 0xFF}"
 
 

@@ -1,4 +1,4 @@
-"""Pair the requests and responses of one connection as their bytes pass through the relay.
+"""Pair the requests and responses of a connection through the relay.
 
 A connection that is not HTTP is not read further.
 """
@@ -81,7 +81,7 @@ class _Parser:
 
 
 class _RequestReader:
-    """Callbacks for httptools; a request waits for its response from its first byte on."""
+    """Callbacks for httptools."""
 
     def __init__(self, waiting: deque[_Request]) -> None:
         self._waiting = waiting
@@ -103,7 +103,7 @@ class _RequestReader:
 
 
 class _ResponseReader:
-    """Callbacks for httptools; `begun_status` is the status of an incomplete response, else 0."""
+    """Callbacks for httptools; `begun_status` is 0 without an incomplete response."""
 
     parser: _Parser
 

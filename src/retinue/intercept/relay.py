@@ -169,7 +169,7 @@ class Relay:
             await self._to_server(client, first)
 
     async def _to_server(self, client: _Streams, head: bytes = b"") -> None:
-        """Connect a client with the server; `head` has the bytes received so far."""
+        """Connect a client, which sent `head` already, with the server."""
         try:
             server = await self._server.connect()
         except OSError as error:
@@ -197,7 +197,7 @@ class Relay:
 
 
 async def _finish(seconds: float) -> None:
-    """Wait for all other tasks, and cancel those that remain after some seconds."""
+    """Wait some seconds for other tasks, and cancel the rest."""
     own = {asyncio.current_task()}
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -253,7 +253,7 @@ async def _established(client: _Streams) -> None:
 
 
 async def _refuse(client: _Streams, status: str, text: str) -> None:
-    """Refuse with a reason, also in the status line, which is all that many clients show."""
+    """Refuse with a reason; many clients show only the status line."""
     body = f"{text}\n".encode()
     head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
     client[1].write(f"{head}Connection: close\r\n\r\n".encode() + body)
@@ -272,7 +272,7 @@ async def _refuse_http2(client: _Streams) -> None:
 
 
 def _is_tiktok_request(request: re.Match[bytes]) -> bool:
-    """Return whether a proxy request is for TikTok; some clients (axios) send https ones without a tunnel."""
+    """Return whether a proxy request without a tunnel (axios) is for TikTok."""
     port = int(request[4] or _DEFAULT_PORTS[request[2].decode()])
     return request[2] == b"https" and is_tiktok(request[3].decode("latin-1"), port)
 

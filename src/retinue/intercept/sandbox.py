@@ -1,4 +1,4 @@
-"""A temporary server for a run without `--server`, on a store's graph or on a sample."""
+"""A temporary server for a run without `--server`."""
 
 import csv
 import os
@@ -54,7 +54,7 @@ def sandbox(folder: Path, store: str = "", faults: Faults = DOCUMENTED) -> Itera
 
 @contextmanager
 def _listener(folder: Path) -> Iterator[tuple[socket.socket, str]]:
-    """Listen on a Unix socket in a folder; yield it and its path."""
+    """Yield a listening Unix socket in a folder, and its path."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         path = f"/proc/self/fd/{descriptor}/socket"  # the real path may be too long for a socket

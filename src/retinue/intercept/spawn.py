@@ -1,4 +1,4 @@
-"""Start the command in a child process and wait for its end as a shell would: signals and exit code.
+"""Start the command in a child process and wait like a shell.
 
 The child reports its listeners before it becomes the command, so the relay is ready first.
 """
@@ -36,7 +36,7 @@ class Child(Struct, frozen=True):
     refusal: str = ""  # why the system does not allow its plan; the child has ended
 
     def run(self) -> int:
-        """Let it become the command; return the exit code that a shell would see."""
+        """Let it become the command; return a shell's exit code."""
         self.control.send(b"\0")
         self.control.close()
         return _end_of(self.process)

@@ -69,7 +69,7 @@ class Traffic:
             self.lists.add(*key_and_query, delivery, self._clock.now())
 
     def __str__(self) -> str:
-        """Return the counts as a sentence, zeros omitted except for the first three."""
+        """Return the counts as a sentence."""
         parts = [f"{self.requests} requests, {self.refusals} refusals, {self.rows} rows"]
         if self.blocked:
             parts.append("blocked: " + ", ".join(f"{host} ({count})" for host, count in sorted(self.blocked.items())))

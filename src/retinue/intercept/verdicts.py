@@ -54,7 +54,7 @@ class ListVerdict(Struct, frozen=True):
 
 
 def verdict_lines(log: ListLog, expected: Expected | None) -> list[str]:
-    """Return a line for each list, incomplete lists first, and counts beyond `MAX_LINES` lists."""
+    """Return a line for each list, incomplete lists first."""
     verdicts = _verdicts(log, expected)
     verdicts.sort(key=lambda verdict: verdict.is_good)
     lines = [verdict.text for verdict in verdicts[:MAX_LINES]]

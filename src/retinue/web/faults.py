@@ -174,7 +174,7 @@ class FaultyApplication:
         return _with_body(reply, json.encode(content))
 
     async def _rows_before_end(self, rows: list[Any], query: Query, direction: Direction, end: int) -> int:
-        """Return how many of a page's rows are within the first `end` of the list."""
+        """Return how many rows are within the list's first `end`."""
         if not rows:
             return 0
         account = await self._following.account(query.username)
@@ -197,7 +197,7 @@ async def _send_damaged(scope: Scope, failure: Failure | None, reply: Reply, sen
 
 
 async def _whole_body(receive: Receive) -> Message:
-    """Return the body in one message, cut at the size limit, or the disconnect message."""
+    """Return the body, cut at the size limit, or the disconnect message."""
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body", False) and len(body) <= requests.MAX_BODY_BYTES:
@@ -207,7 +207,7 @@ async def _whole_body(receive: Receive) -> Message:
 
 
 def _query_in(message: Message) -> Query | None:
-    """Return the query in a body; None if the application will refuse it."""
+    """Return the query in a body, or None for an invalid one."""
     if message["type"] == "http.disconnect" or message.get("more_body", False):
         return None
     try:
@@ -217,13 +217,13 @@ def _query_in(message: Message) -> Query | None:
 
 
 def _changed_query(query: Query, injected: InjectedFaults) -> Query:
-    """Rewrite a query so that its correct answer is the faulty one; the cursor stays exact."""
+    """Rewrite a query so that its correct answer is the faulty one. Its cursor is exact."""
     max_count = max(1, int(query.max_count * injected.fullness))
     return structs.replace(query, max_count=max_count, cursor=None if injected.is_repeated else query.cursor)
 
 
 def _server_error(reply: Reply, *, is_flat: bool) -> Reply:
-    """Return an internal error with the log_id of the reply that it replaces."""
+    """Return an internal error with the reply's log_id."""
     log_id = next(value.decode() for name, value in reply.headers if name == b"x-tt-logid")
     body = (wire.flat_refusal_body if is_flat else wire.refusal_body)(errors.InternalFault(), log_id)
     kept = [field for field in reply.headers if field[0] in {b"content-type", b"content-length", b"x-tt-logid"}]
