@@ -162,7 +162,7 @@ def test_lists_are_complete_without_counts(tmp_path: Path, said: Said) -> None:
     """Unknown counts cause neither a failure nor a wait, even if waiting for the quota is allowed."""
     folder = tmp_path / "found"
     with scripted(lambda path, _body: said if "/info/" in path else page([{"username": "z"}])) as url:
-        done = asked(url, folder, ["a", "b", "c"], "--at-once", "3", "--wait")
+        done = asked(url, folder, ["a", "b", "c"], "--concurrency", "3", "--wait")
     assert (done.returncode, done.stderr) == (0, "")
     assert tables(folder, "SELECT DISTINCT state, profile_count, gap, counted_at FROM {}lists.parquet'") == [
         ("complete", None, None, None)
