@@ -78,7 +78,7 @@ MAY_IMPORT = {
 
 # Each library has its own place; msgspec is the language in which values are written.
 LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
-    "aiohttp": ("client/transport.py", "client/connections.py", "client/connection_errors.py"),
+    "aiohttp": ("client/transport.py", "client/connection_errors.py"),
     "apsw": "store/sqlite/",
     "cassandra": "store/cassandra/session.py",
     "duckdb": (

@@ -114,7 +114,7 @@ class LocalServer:
 
     def load_files(self, accounts: Path, follows: Path) -> None:
         """Add the rows of two CSV files. Raises `InputError`."""
-        self.load(accounts=_table(accounts), follows=_table(follows))
+        self.load(accounts=read_csv(accounts), follows=read_csv(follows))
 
     @contextmanager
     def answering(self) -> Iterator[None]:
@@ -151,7 +151,8 @@ def _run(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
         return runner.run(coroutine)
 
 
-def _table(path: Path) -> Iterator[Row]:
+def read_csv(path: Path) -> Iterator[Row]:
+    """Yield the rows of a CSV file."""
     with path.open(encoding="utf-8", newline="") as file:
         yield from csv.DictReader(file)
 

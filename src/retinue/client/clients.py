@@ -11,13 +11,12 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack
 from msgspec import Struct
 
 from retinue import names
-from retinue.client.connections import Service
 from retinue.client.listing import AsyncListing, Listing
 from retinue.client.loop_thread import LoopThread
 from retinue.client.paginator import Paginator
 from retinue.client.protocol import ApiProtocol, RetryPolicy
 from retinue.client.responses import Person, RawUserInfo, UserInfo
-from retinue.client.transport import OnWait, Transport
+from retinue.client.transport import OnWait, Service, Transport
 from retinue.clock import Clock, SystemClock
 from retinue.errors import InputError
 

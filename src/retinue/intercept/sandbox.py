@@ -1,6 +1,5 @@
 """A temporary server for a run without `--server`."""
 
-import csv
 import os
 import socket
 from collections import Counter
@@ -11,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from retinue.faults import DOCUMENTED, Faults
-from retinue.local import LocalServer
+from retinue.local import LocalServer, read_csv
 from retinue.sample import Size, write_sample
 
 # Large enough for a list of several pages, small enough to load in half a second.
@@ -32,8 +31,8 @@ def fill(server: LocalServer, folder: Path) -> str:
     """Load the sample; return the username with the longest list."""
     accounts, follows = write_sample(SIZE, folder)
     server.load_files(accounts, follows)
-    public = {row["username"] for row in _rows(accounts) if row["visibility"] == "public"}
-    lengths = Counter(row["follower"] for row in _rows(follows) if row["follower"] in public)
+    public = {row["username"] for row in read_csv(accounts) if row["visibility"] == "public"}
+    lengths = Counter(row["follower"] for row in read_csv(follows) if row["follower"] in public)
     return lengths.most_common(1)[0][0]
 
 
@@ -64,8 +63,3 @@ def _listener(folder: Path) -> Iterator[tuple[socket.socket, str]]:
             yield listener, path
     finally:
         os.close(descriptor)
-
-
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        yield from csv.DictReader(file)
