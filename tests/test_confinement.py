@@ -229,7 +229,7 @@ def test_ports_of_services_stay_closed(first: int, last: int) -> None:
 
 def test_the_announcement_says_what_landlock_does_not_block(tmp_path: Path) -> None:
     """The range of ports, and what it does not look at."""
-    authority = make_authority(tmp_path, trust_allow_network=False)
+    authority = make_authority(tmp_path, trust_others=False)
     (_, landlock) = confinements(RelayRoute(40_001, 40_002, authority, tmp_path, allow_network=False), tmp_path)
     first, last = landlock.plan.ports[-1]
 

@@ -70,5 +70,5 @@ class _Shown:
         done = finished - self._finished_before
         if not done:
             return ""
-        seconds = (len(self._plan.wanted) - finished) * (now - self._began) / done
+        seconds = (len(self._plan.items) - finished) * (now - self._began) / done
         return f", {timedelta(seconds=int(seconds))} left"
