@@ -390,7 +390,7 @@ def test_a_refused_name_does_not_stop_the_others(tmp_path: Path) -> None:
         class Picky(AsyncClient):
             """Refuses one name."""
 
-            async def log_in(self, *, anew: bool = False) -> None:
+            async def log_in(self, *, renew: bool = False) -> None:
                 """Log in without asking a server."""
 
             async def raw_user_info(self, username: str) -> RawUserInfo:
