@@ -204,7 +204,7 @@ def test_tables_without_a_manifest_were_cut_off_or_tampered_with(whole: Path) ->
     assert -signal.SIGKILL == done.returncode
 
     found = verified(whole)
-    assert (2, True) == (found.returncode, "the same command writes all anew" in found.stderr)
+    assert (2, True) == (found.returncode, "run the same command again to write all files" in found.stderr)
 
 
 def test_a_name_may_be_spelled_otherwise_in_the_other_collection(tmp_path: Path) -> None:
