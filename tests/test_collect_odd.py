@@ -397,7 +397,7 @@ def test_a_token_unfit_for_a_header_is_refused() -> None:
     """It is asked for again, and said in the end."""
     token = json.dumps({"access_token": "clt.a\nb", "expires_in": 7200}).encode()
     with scripted(odd, lambda: Said(token)) as url, Client("k", "s", url, policy=SHORT) as client:
-        with pytest.raises(GaveUp, match="a token that cannot be sent in a header"):
+        with pytest.raises(GaveUp, match="the token cannot be sent in a header"):
             client.user_info("anna")
 
 
