@@ -1,4 +1,4 @@
-"""Where the microseconds of a request go: each step of the hot way by itself, in one process, without sockets.
+"""Where the microseconds of a request go: each step of the fast path by itself, in one process, without sockets.
 
 The same requests as in `bench.py`, through the parts that a worker is assembled of. Every step is done for all requests
 in their order, before the next one begins; so each finds the processor's caches warmer than in a server, and together
@@ -32,7 +32,7 @@ from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Directi
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
 from retinue.store.base import Checkpoint, HotGraph, Run
-from retinue.web.hot import Head
+from retinue.web.fast_path import Head
 from running import Failed, running
 from traffic import Traffic, draw_bodies, drive, require_wrk
 
@@ -235,7 +235,7 @@ def _of_answer(bench: Bench, runs: Sequence[Run]) -> None:
 def _of_whole(bench: Bench) -> None:
     with bench.graph(Settings().image_mib) as graph:
         _accounts(graph, [requests.read_query(body) for body in bench.bodies])
-        hot = assemble.hot_way(graph, bench.public)
+        fast_path = assemble.fast_path(graph, bench.public)
 
         def answer(part: Sequence[bytes]) -> None:
             authorization = bench.fresh_token()
@@ -243,9 +243,9 @@ def _of_whole(bench: Bench) -> None:
             heads = {length: Head(Direction.FOLLOWING, "following", authorization, (), length) for length in lengths}
             bench.outbox.records.clear()
             for body in part:
-                hot.answer(heads[len(body)], body, "127.0.0.1", _DEFAULTS)
+                fast_path.answer(heads[len(body)], body, "127.0.0.1", _DEFAULTS)
             if len(bench.outbox.records) < len(part):
-                raise Failed(f"of {len(part):,} requests the hot way answered {len(bench.outbox.records):,}")
+                raise Failed(f"of {len(part):,} requests the fast path answered {len(bench.outbox.records):,}")
 
         bench.watch.time("the whole answer", answer, _parts(bench.bodies))
 

@@ -110,7 +110,7 @@ def test_waiting_connections_are_accepted_within_few_loop_iterations(
             for _ in range(count):
                 connection = opened.enter_context(socket.socket(family))
                 connection.connect(listener.getsockname())
-            server = public_server(service.application, Settings(), service.hot, limits=limits)
+            server = public_server(service.application, Settings(), service.fast_path, limits=limits)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             passed = 0
             while len(server.server_state.connections) < count:

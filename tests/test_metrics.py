@@ -12,8 +12,8 @@ from retinue.audit.space import LogSpace
 from retinue.web.metrics import Measures, metrics_page
 from support.frozen_clock import TickingClock
 from support.service import Service
-from test_hot_way import PLAIN, whole
-from test_short_way import LONG, SHORT, ports, request
+from test_fast_path import PLAIN, whole
+from test_protocol import LONG, SHORT, ports, request
 
 __all__ = ["ports"]  # a fixture
 

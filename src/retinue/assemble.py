@@ -49,8 +49,8 @@ from retinue.store.sqlite.migration import Migrated, migrate
 from retinue.store.sqlite.whole import WholeSqliteGraph
 from retinue.store.sqlite.writer import SqliteGraphWriter
 from retinue.web.asgi import Application, LogIds
+from retinue.web.fast_path import FastPath
 from retinue.web.faults import FaultyApplication, Ground
-from retinue.web.hot import Hot
 from retinue.web.oauth import Gate, Pause
 from retinue.web.peers import NO_PROXIES, Peers
 from retinue.web.routes import Access, public_routes
@@ -320,6 +320,6 @@ def faulty_application(
     return FaultyApplication(ground, Fates(faults), pause)
 
 
-def hot_way(graph: HotGraph, public: Public) -> Hot:
+def fast_path(graph: HotGraph, public: Public) -> FastPath:
     """The quickest way to the same answers."""
-    return Hot(graph, public.access, public.auditor, public.clock, public.log_ids, public.peers)
+    return FastPath(graph, public.access, public.auditor, public.clock, public.log_ids, public.peers)

@@ -42,8 +42,8 @@ async def work(station: Station) -> bool:
         faults = station.open_faults()
         if faults is None:
             application = assemble.public_application(graph, public, at_once=assemble.answers_at_once(store))
-            hot = assemble.hot_way(hot_graph, public)
-            server = public_server(application, station.settings, hot, tls=tls)
+            fast_path = assemble.fast_path(hot_graph, public)
+            server = public_server(application, station.settings, fast_path, tls=tls)
         else:
             front = assemble.faulty_application(graph, public, faults)
             server = public_server(front.application, station.settings, front=front, tls=tls)

@@ -19,7 +19,7 @@ from retinue.faults import Failure, Fate, Fates
 from retinue.following import Following
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Query, Row
 from retinue.web.asgi import Application
-from retinue.web.hang_up import hang_up
+from retinue.web.extensions import disconnect
 from retinue.web.replies import Headers, Message, Receive, Reply, Scope, Send, send_reply
 from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
 
@@ -192,7 +192,7 @@ async def _send_what_arrives(scope: Scope, failure: Failure | None, reply: Reply
     elif failure is not Failure.CLOSED_CONNECTION:
         await send_reply(send, reply)
         return
-    hang_up(scope)
+    disconnect(scope)
 
 
 # --- requests -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from retinue.errors import Overloaded
 from retinue.settings import Settings
 from retinue.web.admission import Admission, Callbacks
 from retinue.web.asgi import Application
-from retinue.web.hot import Hot
+from retinue.web.fast_path import FastPath
 from retinue.web.limits import MANAGEMENT_LIMITS, Limits
 from retinue.web.management_front import ManagementApplication
 from retinue.web.protocol import Protocol
@@ -85,20 +85,22 @@ class Server(uvicorn.Server):
 def public_server(
     application: Application,
     settings: Settings,
-    hot: Hot | None = None,
+    fast_path: FastPath | None = None,
     protocol: type[Protocol] = Protocol,
     front: Asgi | None = None,
     limits: Limits | None = None,
     tls: ListenerTls | None = None,
 ) -> Server:
-    """Return the server of the public application, with the hot way if that is given.
+    """Return the server of the public application, with the fast path if that is given.
 
     Tests give another protocol, or other limits. An application in `front` gets what goes neither the short way nor
-    the hot one.
+    the fast path.
     """
     limits = limits or Limits(settings.max_connections)
     admission = Admission(limits, is_shared=settings.workers > 1)
-    http = partial(protocol, application=application, limits=limits, admission=admission, inline=application, hot=hot)
+    http = partial(
+        protocol, application=application, limits=limits, admission=admission, inline=application, fast_path=fast_path
+    )
     config = _config(front or application, http)
     return Server(config, application, admission, limits, tls)
 

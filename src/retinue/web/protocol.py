@@ -1,8 +1,8 @@
 """uvicorn's HTTP protocol as all listeners speak it: with limits, our own refusals, and two shorter ways for requests.
 
 Our refusals: bytes that are not HTTP, a head that is too long. The short way: a complete, ordinary request gets its
-answer right where its last byte was read, without the task, events and messages of an ASGI cycle. The hot way
-(`hot.py`): if its head came before, it is not even parsed. Anything unusual goes the ASGI way; all three give the same
+answer right where its last byte was read, without the task, events and messages of an ASGI cycle. The fast path
+(`fast_path.py`): if its head came before, it is not parsed. Anything unusual goes the ASGI way. All three give the same
 bytes. Slow clients are cut off, upgrades are not granted, and a stop lets arrive what is on its way.
 """
 
@@ -18,8 +18,8 @@ from retinue.web.admission import Admission
 from retinue.web.arrived import Arrived
 from retinue.web.deadline import Deadline
 from retinue.web.eviction import Awaited, Wait
-from retinue.web.hang_up import extensions_of
-from retinue.web.hot import Hot
+from retinue.web.extensions import extensions_of
+from retinue.web.fast_path import FastPath
 from retinue.web.limits import Limits
 from retinue.web.pipeline import Pipeline
 from retinue.web.reading import Reading
@@ -32,7 +32,7 @@ REQUESTS_BETWEEN_LOOKS = 64  # one turn of the event loop may read from thousand
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection of a listener: `application` answers, within `limits`. `inline` and `hot` are the shorter ways."""
+    """One connection of a listener. `inline` and `fast_path` are the shorter ways to an answer."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Protocol(HttpToolsProtocol):
         limits: Limits,
         admission: Admission,
         inline: Inline | None = None,
-        hot: Hot | None = None,
+        fast_path: FastPath | None = None,
         **named: Any,
     ) -> None:
         super().__init__(*arguments, **named)
@@ -49,10 +49,10 @@ class Protocol(HttpToolsProtocol):
         self._limits = limits
         self._admission = admission
         self._waiting_since = self.loop.time()  # for the client
-        self._inline, self._hot, self._host = inline, hot, ""
+        self._inline, self._fast_path, self._host = inline, fast_path, ""
         self._arrived = Arrived()
         self._piece = b""  # what is being parsed, if it began a request
-        self._answered_at = 0.0  # when the hot way was gone last, by the loop's clock
+        self._answered_at = 0.0  # when the fast path was gone last, by the loop's clock
         self._short_body: bytearray | None = None  # so far, of a request on the short way
         self._pipeline = Pipeline(self.pipeline)  # `cycle` is the request that was read last
         self._reading = Reading(limits.head_bytes)
@@ -80,8 +80,8 @@ class Protocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # what asyncio expects; uvicorn's is always None
         """The client sends no more: it gets the answers to what it has sent, and then the connection ends."""
-        if self._hot is not None:
-            self._hot.flush()
+        if self._fast_path is not None:
+            self._fast_path.flush()
         is_answering = bool(self._arrived or self.pipeline) or not self._is_idle()
         # TLS has no half of a connection, and what is broken off has no answer.
         self._is_half_closed = is_answering + self._pipeline.count(self._reading) > 0 and self.scheme == "http"
@@ -94,12 +94,12 @@ class Protocol(HttpToolsProtocol):
         if self._arrived:
             self._arrived.add(data)
             return
-        hot = self._hot
-        if hot is not None:
-            if not self._reading.is_in_request and self._answer_hot(hot, data):
+        fast_path = self._fast_path
+        if fast_path is not None:
+            if not self._reading.is_in_request and self._answer_fast_path(fast_path, data):
                 return
-            if hot.waiting:  # maybe to this client, who must get its answers in order
-                hot.flush()
+            if fast_path.waiting:  # maybe to this client, who must get its answers in order
+                fast_path.flush()
         self._arrived.add(data)
         self._parse()
 
@@ -170,8 +170,8 @@ class Protocol(HttpToolsProtocol):
             return
         body, self._short_body = bytes(self._short_body), None
         reply = self._inline.reply_at_once(self._short_scope(), body)
-        if self._hot is not None and reply.status == OK:
-            self._hot.learn_from(self._piece, body, self.url, list(self.scope["headers"]))
+        if self._fast_path is not None and reply.status == OK:
+            self._fast_path.learn_from(self._piece, body, self.url, list(self.scope["headers"]))
         self.transport.write(encode_reply(reply, self.server_state.default_headers))
         if CLOSE in reply.headers:
             self.transport.close()
@@ -227,19 +227,19 @@ class Protocol(HttpToolsProtocol):
         return Wait(awaited, max(self._waiting_since, self._answered_at))
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close, unless the hot way was gone since: it leaves this order as it is, and notes the time."""
+        """Close, unless the fast path was gone since: it leaves this order as it is, and notes the time."""
         left = self._answered_at + self.timeout_keep_alive - self.loop.time()
         if left > 0:
             self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
         else:
             super().timeout_keep_alive_handler()
 
-    def _answer_hot(self, hot: Hot, data: bytes) -> bool:
+    def _answer_fast_path(self, fast_path: FastPath, data: bytes) -> bool:
         """Answer a whole request whose head is known; whether that was one."""
-        answer = hot.answer_to(data, self._host, self.server_state.default_headers) if self._is_free() else None
+        answer = fast_path.answer_to(data, self._host, self.server_state.default_headers) if self._is_free() else None
         if answer is None:
             return False
-        hot.send(self.transport, answer, self.loop)
+        fast_path.send(self.transport, answer, self.loop)
         self.server_state.total_requests += 1
         self._answered_at = self.loop.time()
         if self.timeout_keep_alive_task is None:

@@ -1,4 +1,4 @@
-"""The hot way: an ordinary request for a list whose head came before, byte for byte, answered in one plain step.
+"""The fast path: an ordinary request for a list whose head came before, byte for byte, answered in one plain step.
 
 Clients send the same head again and again; only the body changes. So what a head says is remembered with its bytes when
 its request was answered with a page on another way, and found again without reading it. Whatever is not ordinary,
@@ -45,7 +45,7 @@ class Head(Struct, frozen=True, gc=False):
     body_bytes: int
 
 
-class Hot:
+class FastPath:
     """Remembers heads, and answers requests that begin with them."""
 
     def __init__(
@@ -105,7 +105,7 @@ class Hot:
         try:
             return self.answer(known, body, host, default_headers)
         except Exception:
-            _LOGGER.exception("the hot way failed; another one is gone")
+            _LOGGER.exception("the fast path failed; another one is gone")
             return None
 
     def answer(self, head: Head, body: bytes, host: str, default_headers: Headers) -> bytes | None:

@@ -51,7 +51,7 @@ def ports(service: Service) -> Iterator[tuple[int, int]]:
     servers, threads, ports = [], [], []
     for way in (Protocol, LongWay):
         listener = bind("127.0.0.1", 0)
-        server = public_server(service.application, Settings(), service.hot if way is Protocol else None, way)
+        server = public_server(service.application, Settings(), service.fast_path if way is Protocol else None, way)
         thread = threading.Thread(target=asyncio.run, args=(server.serve(sockets=[listener]),))
         thread.start()
         servers.append(server)

@@ -1,4 +1,4 @@
-"""The hot way and its twins: what is answered from remembered heads and images is what the long way answers."""
+"""The fast path and the ASGI path give the same bytes; cached blocks show what the file holds."""
 
 import asyncio
 import json
@@ -24,13 +24,13 @@ from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowE
 from retinue.store.base import Run
 from retinue.store.sqlite import images, known
 from retinue.store.sqlite.wal_index import WalIndex
-from retinue.web import hot
+from retinue.web import fast_path
 from retinue.web.protocol import Protocol
 from running import running_server
 from support.service import FOLLOWERS, FOLLOWING, Service
 from test_golden import golden
+from test_protocol import CHANGING, LAST, LONG, SHORT, ports, request, spoken
 from test_robustness import BODIES
-from test_short_way import CHANGING, LAST, LONG, SHORT, ports, request, spoken
 
 __all__ = ["ports"]  # a fixture
 
@@ -53,7 +53,7 @@ def whole(connection: socket.socket) -> bytes:
     return answer
 
 
-def test_ordinary_requests_really_go_the_hot_way(
+def test_ordinary_requests_really_go_the_fast_path(
     service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the second request with a head on, from any connection, nothing is parsed; all is recorded and counted."""
@@ -61,7 +61,7 @@ def test_ordinary_requests_really_go_the_hot_way(
     with socket.create_connection(("127.0.0.1", ports[SHORT]), timeout=60) as connection:
         connection.sendall(request(service.token, PLAIN))
         first = whole(connection)
-        learned = dict(service.hot.heads)
+        learned = dict(service.fast_path.heads)
         monkeypatch.setattr(Protocol, "on_message_begin", parsed.append)
         connection.sendall(request(service.token, PLAIN))
         second = whole(connection)
@@ -135,12 +135,14 @@ def test_a_head_is_remembered_only_where_it_says_all(service: Service, ports: tu
     asked(ports[SHORT], chunked + b"10\r\n" + PLAIN + b"\r\n0\r\n\r\n")
     asked(ports[SHORT], request("wrong", PLAIN))
     asked(ports[SHORT], request(service.token, PLAIN, LAST))
-    asked(ports[SHORT], request(service.token, PLAIN, b"X: " + b"x" * hot.LONGEST_HEAD))
-    assert {} == service.hot.heads
+    asked(ports[SHORT], request(service.token, PLAIN, b"X: " + b"x" * fast_path.LONGEST_HEAD))
+    assert {} == service.fast_path.heads
 
-    service.hot.heads.update({b"%d" % n: hot.Head(Direction.FOLLOWING, "", b"", (), 0) for n in range(hot.MOST_HEADS)})
+    service.fast_path.heads.update(
+        {b"%d" % n: fast_path.Head(Direction.FOLLOWING, "", b"", (), 0) for n in range(fast_path.MOST_HEADS)}
+    )
     asked(ports[SHORT], request(service.token, PLAIN))
-    assert 1 == len(service.hot.heads)
+    assert 1 == len(service.fast_path.heads)
 
 
 def test_revoked_access_ends_fast_responses(service: Service, ports: tuple[int, int]) -> None:

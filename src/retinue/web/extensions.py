@@ -7,7 +7,7 @@ from typing import Any
 
 from retinue.web.replies import Scope
 
-_HANG_UP = "retinue.hang_up"
+_DISCONNECT = "retinue.disconnect"
 
 
 def extensions_of(cycle: Any) -> dict[str, Any]:
@@ -17,9 +17,9 @@ def extensions_of(cycle: Any) -> dict[str, Any]:
         cycle.disconnected = True  # so nobody misses the rest of the answer
         cycle.transport.close()
 
-    return {_HANG_UP: {"call": call}}
+    return {_DISCONNECT: {"call": call}}
 
 
-def hang_up(scope: Scope) -> None:
+def disconnect(scope: Scope) -> None:
     """Close the connection that a request came on; what was sent before still goes out."""
-    scope["extensions"][_HANG_UP]["call"]()
+    scope["extensions"][_DISCONNECT]["call"]()
