@@ -222,11 +222,6 @@ def statements_sent(*parts: Any) -> Callable[[], int]:
     return lambda: sum(part.statements_sent() for part in asking)
 
 
-def answers_at_once(store: str) -> bool:
-    """Whether the parts of a store answer without waiting, when they only read."""
-    return not is_location(store)
-
-
 def back_up(store: str, target: Path, on_progress: Callable[[int, int], None]) -> None:
     """Copy a store while it is in use."""
     backup.back_up(store_path(store), target, on_progress)
@@ -301,9 +296,9 @@ class Public(Struct, frozen=True):
     peers: Peers = NO_PROXIES
 
 
-def public_application(graph: GraphReader[bytes], public: Public, *, at_once: bool = True) -> Application:
-    """What the public listener serves. `at_once`: the store never has to be waited for."""
-    routes = public_routes(Following(graph, public.clock), public.access, at_once=at_once)
+def public_application(graph: GraphReader[bytes], public: Public) -> Application:
+    """Return the application of the public listener."""
+    routes = public_routes(Following(graph, public.clock), public.access)
     return Application(routes, public.log_ids, public.auditor, public.clock, public.peers)
 
 
@@ -312,7 +307,7 @@ def faulty_application(
 ) -> FaultyApplication:
     """What the public listener serves in a sandbox: the same behind faults, and nothing past them."""
     ground = Ground(
-        public_application(graph, public, at_once=False),
+        public_application(graph, public),
         Following(graph, public.clock),
         public.access.credentials,
         public.clock,

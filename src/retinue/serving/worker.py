@@ -41,7 +41,7 @@ async def work(station: Station) -> bool:
         tls = None if station.key_pair is None else ListenerTls(station.key_pair)
         faults = station.open_faults()
         if faults is None:
-            application = assemble.public_application(graph, public, at_once=assemble.answers_at_once(store))
+            application = assemble.public_application(graph, public)
             fast_path = assemble.fast_path(hot_graph, public)
             server = public_server(application, station.settings, fast_path, tls=tls)
         else:

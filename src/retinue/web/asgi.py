@@ -14,9 +14,10 @@ from msgspec import Struct
 from retinue import errors, wire
 from retinue.audit.record import Auditor, RequestContext, RequestOutcome
 from retinue.clock import Clock
+from retinue.model import Direction
 from retinue.requests import MAX_BODY_BYTES
 from retinue.store.quota_counters import Allowance
-from retinue.web import heads
+from retinue.web import extensions, heads
 from retinue.web.paths import PathWords
 from retinue.web.peers import NO_PROXIES, Peers
 from retinue.web.replies import Headers, Message, Receive, Reply, Scope, Send, refusal_headers, send_reply
@@ -79,6 +80,10 @@ class Request:
         )
         return self._peers.address(client[0] if client else "", proxies_said)
 
+    def cache_head(self, direction: Direction) -> None:
+        """Let the fast path answer later requests with the same head."""
+        extensions.cache_head(self._scope, direction)
+
     async def body(self) -> bytes:
         """The whole body. Raises `BodyTooLarge`, without reading on."""
         if (declared := self.header(b"content-length")).isdigit() and int(declared[:20]) > MAX_BODY_BYTES:
@@ -116,13 +121,11 @@ class Route(Struct, frozen=True):
     """What is served at a path, by POST alone unless `any_method`. `is_flat` says that its errors are OAuth's.
 
     `endpoint` is its name in audit and metrics.
-    `at_once` says that its handler waits for nothing but the body, so that no task is needed to run it.
     """
 
     handler: Handler
     endpoint: str
     is_flat: bool = False
-    at_once: bool = False
     any_method: bool = False
 
 
@@ -165,7 +168,6 @@ class Application:
         self._clock = clock
         self._peers = peers
         self._path_words = PathWords(routes)
-        self.at_once_targets = frozenset(path.encode() for path, route in self._routes.items() if route.at_once)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as an ASGI application."""
@@ -179,19 +181,6 @@ class Application:
         whole = {**_UNREAD, **scope}
         request = Request(whole, _receive_nothing, self._log_ids.fresh(), self._peers)
         return self._refused(refusal, self._routes.get(whole["path"]), request, started)
-
-    def reply_at_once(self, scope: Scope, body: bytes) -> Reply:
-        """The reply to a whole request to one of `at_once_targets`, in one step."""
-
-        async def receive() -> Message:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        try:
-            self.reply(scope, receive).send(None)
-        except StopIteration as end:
-            reply: Reply = end.value
-            return reply
-        raise RuntimeError("a handler that waits cannot answer at once")
 
     async def reply(self, scope: Scope, receive: Receive) -> Reply | None:
         """The reply to one request, whatever happens; None if the client went away."""

@@ -1,25 +1,41 @@
-"""What ASGI has no message for: closing a connection, whatever was answered. An extension of the scope.
+"""Extensions of the ASGI scope: close the connection, or have the fast path cache the head of the request.
 
-`protocol.py` puts it there for each request that goes the ASGI way. Knows of uvicorn what its cycles have.
+`protocol.py` adds them to the scope of each request; an application calls them.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+from retinue.model import Direction
 from retinue.web.replies import Scope
+from retinue.web.uvicorn_internals import Cycle
 
 _DISCONNECT = "retinue.disconnect"
+_CACHE_HEAD = "retinue.cache_head"
+
+CacheHead = Callable[[Direction], None]
 
 
-def extensions_of(cycle: Any) -> dict[str, Any]:
-    """The extensions of a scope, for one request and its answer."""
+def extensions_of(cycle: Cycle, cache_head: CacheHead | None) -> dict[str, Any]:
+    """Return the extensions of one request; `cache_head` is None if its head must not be cached."""
 
-    def call() -> None:
-        cycle.disconnected = True  # so nobody misses the rest of the answer
+    def close() -> None:
+        cycle.disconnected = True  # otherwise uvicorn logs that the answer is incomplete
         cycle.transport.close()
 
-    return {_DISCONNECT: {"call": call}}
+    extensions: dict[str, Any] = {_DISCONNECT: {"call": close}}
+    if cache_head is not None:
+        extensions[_CACHE_HEAD] = {"call": cache_head}
+    return extensions
 
 
 def disconnect(scope: Scope) -> None:
-    """Close the connection that a request came on; what was sent before still goes out."""
+    """Close the connection of a request; bytes sent before still go out."""
     scope["extensions"][_DISCONNECT]["call"]()
+
+
+def cache_head(scope: Scope, direction: Direction) -> None:
+    """Let the fast path answer later requests with the same head, if the server offers that."""
+    extension = scope.get("extensions", {}).get(_CACHE_HEAD)
+    if extension is not None:
+        extension["call"](direction)

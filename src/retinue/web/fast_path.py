@@ -1,9 +1,8 @@
-"""The fast path: an ordinary request for a list whose head came before, byte for byte, answered in one plain step.
+"""The fast path: requests for a list whose head is cached, answered without parsing, tasks or SQL.
 
-Clients send the same head again and again; only the body changes. So what a head says is remembered with its bytes when
-its request was answered with a page on another way, and found again without reading it. Whatever is not ordinary,
-refusals included, gets no answer here and nothing counted or recorded, and goes the other ways, which know what to do.
-The answers are theirs, byte for byte. Knows nothing of connections; that is `protocol.py`'s business.
+Clients send the same head again and again; only the body changes. The ASGI path tells which heads may be cached. A
+request that the fast path cannot answer with a page (refusals included) leaves no trace here and takes the ASGI path.
+Both give the same bytes. Knows nothing of connections.
 """
 
 import logging
@@ -20,12 +19,13 @@ from retinue.model import RESEARCH_SCOPE, Direction, Pool
 from retinue.store.base import HotGraph
 from retinue.store.quota_counters import Allowance
 from retinue.web.asgi import LogIds
+from retinue.web.heads import relevant_part
 from retinue.web.peers import Peers
 from retinue.web.replies import Headers
-from retinue.web.routes import LIST_PATHS, Access
+from retinue.web.routes import Access
 
-MOST_HEADS = 4096
-LONGEST_HEAD = 2048
+MAX_HEADS = 4096
+MAX_HEAD_BYTES = 2048
 END_OF_HEAD = b"\r\n\r\n"
 
 _LISTS = Pool.LISTS
@@ -59,53 +59,52 @@ class FastPath:
         self._is_logging = _LOGGER.isEnabledFor(logging.INFO)
         self._clock = clock
         self._log_ids = log_ids
-        self._peers = peers
-        self._directions = {
-            spelling.encode(): direction
-            for direction, path in LIST_PATHS.items()
-            for spelling in (path, path.rstrip("/"))
-        }
+        self._proxies = peers
         self._default_headers: object = None
         self._defaults = b""
         # By their bytes, up to the empty line that ends them.
         self.heads: dict[bytes, Head] = {}
         self.waiting: list[tuple[Transport, bytes]] = []
 
-    def learn_from(self, packet: bytes, body: bytes, target: bytes, headers: Headers) -> None:
-        """Remember the head in a packet if that was one request, which was answered with a page, and nothing else."""
-        head, end, rest = packet.partition(END_OF_HEAD)
-        if end and rest == body:
-            self.learn(head, target, headers)
+    def cache_head(self, packet: bytes, headers: Iterable[tuple[bytes, bytes]], direction: Direction) -> None:
+        """Cache the head in a packet, if its request is all that the packet holds.
 
-    def learn(self, head: bytes, target: bytes, headers: Headers) -> None:
-        """Remember a head that was read, of a request that was answered with a page."""
-        direction = self._directions.get(target)
-        lengths = _values(headers, b"content-length")
-        if direction is None or len(head) > LONGEST_HEAD or len(lengths) != 1 or not lengths[0].isdigit():
+        The ASGI path answered the request with a page of a list in this direction.
+        """
+        head, _, body = packet.partition(END_OF_HEAD)
+        is_whole = _values(headers, b"content-length") == [b"%d" % len(body)]
+        if not is_whole or len(head) > MAX_HEAD_BYTES or _values(headers, b"transfer-encoding"):
             return
-        if _values(headers, b"transfer-encoding"):
-            return
-        if len(self.heads) >= MOST_HEADS:
-            self.heads.clear()
         authorization = _values(headers, b"authorization")
-        self.heads[head] = Head(
-            direction,
-            direction.value,
-            authorization[0] if authorization else b"",
-            tuple(_values(headers, b"x-forwarded-for")) if self._peers.networks else (),
-            int(lengths[0]),
-        )
+        forwarded_for = _values(headers, b"x-forwarded-for") if self._proxies.networks else ()
+        cached = Head(direction, direction.value, authorization[0], tuple(forwarded_for), len(body))
+        self._store(relevant_part(head), cached)
+        self._store(head, cached)
+
+    def _store(self, head: bytes, cached: Head) -> None:
+        if len(self.heads) >= MAX_HEADS:
+            self.heads.clear()
+        self.heads[head] = cached
+
+    def _find_similar(self, head: bytes) -> Head | None:
+        """Return the cached head that differs only in lines that no answer depends on."""
+        if len(head) > MAX_HEAD_BYTES:
+            return None
+        cached = self.heads.get(relevant_part(head))
+        if cached is not None:
+            self._store(head, cached)
+        return cached
 
     def answer_to(self, packet: bytes, host: str, default_headers: Headers) -> bytes | None:
-        """Return the answer to a packet that is one request whose head is known; None if another way has to be gone."""
-        head, _, body = packet.partition(END_OF_HEAD)
-        known = self.heads.get(head)
-        if known is None or len(body) != known.body_bytes:
+        """Return the answer to a packet; None if it takes the ASGI path."""
+        head, end, body = packet.partition(END_OF_HEAD)
+        cached = self.heads.get(head) or (self._find_similar(head) if end else None)
+        if cached is None or len(body) != cached.body_bytes:
             return None
         try:
-            return self.answer(known, body, host, default_headers)
+            return self.answer(cached, body, host, default_headers)
         except Exception:
-            _LOGGER.exception("the fast path failed; another one is gone")
+            _LOGGER.exception("the fast path failed; the ASGI path answers")
             return None
 
     def answer(self, head: Head, body: bytes, host: str, default_headers: Headers) -> bytes | None:
@@ -120,7 +119,7 @@ class FastPath:
             return None
         now = self._clock.now()
         # What could fail comes before the charge: a request that goes another way is charged there.
-        log_id, peer = self._log_ids.fresh(now), self._peers.address(host, head.forwarded_for)
+        log_id, peer = self._log_ids.fresh(now), self._proxies.address(host, head.forwarded_for)
         try:
             stretch = stretch_of(account, query, head.direction, now)
             run = self._graph.run_at_once(stretch)

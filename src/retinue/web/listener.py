@@ -15,10 +15,9 @@ from retinue.web.fast_path import FastPath
 from retinue.web.limits import MANAGEMENT_LIMITS, Limits
 from retinue.web.management_front import ManagementApplication
 from retinue.web.protocol import Protocol
-from retinue.web.replies import Asgi, Scope, encode_reply
-from retinue.web.served import Served
+from retinue.web.replies import Asgi, Scope, Served, encode_reply
+from retinue.web.timers import SendDeadline
 from retinue.web.tls import ListenerTls
-from retinue.web.unsent import SendDeadline
 
 STOP_SECONDS = 3
 KEEP_ALIVE_SECONDS = 75  # longer than most clients pause, so that few meet a connection that is just being closed
@@ -91,16 +90,13 @@ def public_server(
     limits: Limits | None = None,
     tls: ListenerTls | None = None,
 ) -> Server:
-    """Return the server of the public application, with the fast path if that is given.
+    """Return the server of the public application, with its fast path if given.
 
-    Tests give another protocol, or other limits. An application in `front` gets what goes neither the short way nor
-    the fast path.
+    `front` is an ASGI application to call in place of `application`. Tests pass another protocol and other limits.
     """
     limits = limits or Limits(settings.max_connections)
     admission = Admission(limits, is_shared=settings.workers > 1)
-    http = partial(
-        protocol, application=application, limits=limits, admission=admission, inline=application, fast_path=fast_path
-    )
+    http = partial(protocol, application=application, limits=limits, admission=admission, fast_path=fast_path)
     config = _config(front or application, http)
     return Server(config, application, admission, limits, tls)
 

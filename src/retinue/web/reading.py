@@ -1,11 +1,50 @@
-"""How far the request at hand is read, and whether its head outgrows its limit. Pure."""
+"""Bytes of one connection: what has arrived but is not parsed, and how far the request at hand is read. Pure."""
+
+from collections import deque
 
 from retinue.errors import HeadTooLarge
 from retinue.web import heads
 
+PIECE_BYTES = 2048
 
-class Reading:
-    """Follows the bytes of a connection, packet by packet.
+
+class Backlog:
+    """Bytes that are not parsed yet, in pieces.
+
+    A packet may hold thousands of small requests, and a parsed request takes far more memory than its bytes. So packets
+    are parsed piece by piece, and bytes behind an unanswered request stay unparsed.
+    """
+
+    __slots__ = ("_pieces",)
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
+    def add(self, packet: bytes) -> None:
+        """Append a packet."""
+        if len(packet) <= PIECE_BYTES:
+            self._pieces.append(packet)
+            return
+        self._pieces.extend(packet[begin : begin + PIECE_BYTES] for begin in range(0, len(packet), PIECE_BYTES))
+
+    def put_back(self, piece: bytes) -> None:
+        """Insert a piece before all others."""
+        self._pieces.appendleft(piece)
+
+    def take(self) -> bytes:
+        """Remove and return the first piece."""
+        return self._pieces.popleft()
+
+    def clear(self) -> None:
+        """Remove all pieces."""
+        self._pieces.clear()
+
+
+class ReadProgress:
+    """How far the request at hand is read, and whether its head is too long.
 
     A packet may hold other things beside a head: earlier requests, the end of a body. Those are settled. All other
     bytes belong to the head, or stand between chunks and behind the last one, and count.

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -27,6 +27,18 @@ class Reply(Struct, frozen=True, gc=False):
     status: int
     headers: Headers
     body: bytes
+
+
+class Served(Protocol):
+    """An application that also answers and records requests that never reach it."""
+
+    def refuse(self, scope: Scope, refusal: errors.Refusal) -> Reply:
+        """Return the reply to a request that is refused before it is read; the scope may be incomplete."""
+        ...
+
+    def gone(self, scope: Scope) -> None:
+        """Record a request whose client disconnected before it was answered."""
+        ...
 
 
 def refusal_headers(refusal: errors.Refusal, wording: wire.Wording) -> Headers:

@@ -39,12 +39,12 @@ class Access(Struct, frozen=True):
     gate: Gate
 
 
-def public_routes(following: Following[bytes], access: Access, *, at_once: bool) -> dict[str, Route]:
-    """Everything the public listener serves. `at_once`: the store never has to be waited for."""
+def public_routes(following: Following[bytes], access: Access) -> dict[str, Route]:
+    """Return every route of the public listener, by path."""
     return {
         **{path: _not_served(path) for path in NOT_SERVED},
         **{
-            path: Route(_list_handler(direction, following, access), direction.value, at_once=at_once)
+            path: Route(_list_handler(direction, following, access), direction.value)
             for direction, path in LIST_PATHS.items()
         },
         PROFILE_PATH: Route(_profile_handler(following, access), "info"),
@@ -78,6 +78,7 @@ def _list_handler(direction: Direction, following: Following[bytes], access: Acc
             if request.allowance is not None:
                 break
         context.rows = len(page.rows)
+        request.cache_head(direction)
         return Answer(wire.page_body(page, direction, request.log_id))
 
     return handler
