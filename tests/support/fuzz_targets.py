@@ -39,7 +39,7 @@ from retinue.store.ledger import FileLedger
 from retinue.store.sqlite.blocks import Block, columns_of, read_block
 from retinue.store.sqlite.pair_table import PairRow, decoded
 from retinue.store.sqlite.standing import entries_in
-from retinue.web.heads import announces_too_much, length_of, repeated, without_upgrade
+from retinue.web.heads import length_of, relevant_part, repeated, without_upgrade
 from retinue.web.peers import Peers, trusted_networks
 from support.frozen_clock import FrozenClock
 
@@ -105,7 +105,7 @@ def head(data: bytes) -> None:
     """Names and values of headers, and the addresses that proxies claim."""
     fields = [tuple(line.partition(b":")[::2]) for line in data.split(b"\r\n")]
     headers = [(name.lower(), value) for name, value in fields]
-    announces_too_much(headers, requests.MAX_BODY_BYTES)
+    relevant_part(data)
     repeated(headers)
     length_of(b"POST", data, headers)
     without_upgrade(b"POST", b"/", "1.1", headers)

@@ -1,4 +1,4 @@
-"""Extensions of the ASGI scope: close the connection, or have the fast path cache the head of the request.
+"""Extensions of the ASGI scope: disconnect, and let the fast path cache a head.
 
 `protocol.py` adds them to the scope of each request; an application calls them.
 """
@@ -17,7 +17,10 @@ CacheHead = Callable[[Direction], None]
 
 
 def extensions_of(cycle: Cycle, cache_head: CacheHead | None) -> dict[str, Any]:
-    """Return the extensions of one request; `cache_head` is None if its head must not be cached."""
+    """Return the extensions of one request.
+
+    `cache_head` is None if its head must not be cached.
+    """
 
     def close() -> None:
         cycle.disconnected = True  # otherwise uvicorn logs that the answer is incomplete
@@ -35,7 +38,7 @@ def disconnect(scope: Scope) -> None:
 
 
 def cache_head(scope: Scope, direction: Direction) -> None:
-    """Let the fast path answer later requests with the same head, if the server offers that."""
+    """Let the fast path, if any, answer later requests with this head."""
     extension = scope.get("extensions", {}).get(_CACHE_HEAD)
     if extension is not None:
         extension["call"](direction)

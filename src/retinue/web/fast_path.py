@@ -36,7 +36,7 @@ _ALLOWANCE = b"ratelimit-limit: %d\r\nratelimit-remaining: %d\r\nratelimit-reset
 
 
 class Head(Struct, frozen=True, gc=False):
-    """What the head of a request for a list says, as far as its answer depends on it."""
+    """The parts of a request head that the answer depends on."""
 
     direction: Direction
     endpoint: str
@@ -46,7 +46,7 @@ class Head(Struct, frozen=True, gc=False):
 
 
 class FastPath:
-    """Remembers heads, and answers requests that begin with them."""
+    """Caches request heads, and answers requests that begin with them."""
 
     def __init__(
         self, graph: HotGraph, access: Access, auditor: Auditor, clock: Clock, log_ids: LogIds, peers: Peers
@@ -55,21 +55,20 @@ class FastPath:
         self._remembered = access.credentials.remembered
         self._charge = access.quotas.charge
         self._outbox = auditor.outbox
-        # Where each request is logged, that takes longer than answering it.
+        # Logging each request takes longer than answering it.
         self._is_logging = _LOGGER.isEnabledFor(logging.INFO)
         self._clock = clock
         self._log_ids = log_ids
         self._proxies = peers
         self._default_headers: object = None
         self._defaults = b""
-        # By their bytes, up to the empty line that ends them.
-        self.heads: dict[bytes, Head] = {}
+        self.heads: dict[bytes, Head] = {}  # by their bytes up to the empty line
         self.waiting: list[tuple[Transport, bytes]] = []
 
     def cache_head(self, packet: bytes, headers: Iterable[tuple[bytes, bytes]], direction: Direction) -> None:
-        """Cache the head in a packet, if its request is all that the packet holds.
+        """Cache the head in a packet that holds one request and nothing else.
 
-        The ASGI path answered the request with a page of a list in this direction.
+        The ASGI path answered it with a page of a list in this direction.
         """
         head, _, body = packet.partition(END_OF_HEAD)
         is_whole = _values(headers, b"content-length") == [b"%d" % len(body)]
@@ -87,7 +86,7 @@ class FastPath:
         self.heads[head] = cached
 
     def _find_similar(self, head: bytes) -> Head | None:
-        """Return the cached head that differs only in lines that no answer depends on."""
+        """Return the cached head with the same relevant part."""
         if len(head) > MAX_HEAD_BYTES:
             return None
         cached = self.heads.get(relevant_part(head))
@@ -96,7 +95,7 @@ class FastPath:
         return cached
 
     def answer_to(self, packet: bytes, host: str, default_headers: Headers) -> bytes | None:
-        """Return the answer to a packet; None if it takes the ASGI path."""
+        """Return the answer to a packet; None for the ASGI path."""
         head, end, body = packet.partition(END_OF_HEAD)
         cached = self.heads.get(head) or (self._find_similar(head) if end else None)
         if cached is None or len(body) != cached.body_bytes:
@@ -108,7 +107,7 @@ class FastPath:
             return None
 
     def answer(self, head: Head, body: bytes, host: str, default_headers: Headers) -> bytes | None:
-        """All that goes over the line to who asked from `host`; None where another way has to be gone."""
+        """Return the bytes of the answer to a client at `host`; None for the ASGI path."""
         started = self._clock.elapsed()
         grant = self._remembered(head.authorization, RESEARCH_SCOPE)
         query = requests.read_plain_query(body)
@@ -118,7 +117,7 @@ class FastPath:
         if account is None:
             return None
         now = self._clock.now()
-        # What could fail comes before the charge: a request that goes another way is charged there.
+        # What could fail comes before the charge: a request that takes the ASGI path is charged there.
         log_id, peer = self._log_ids.fresh(now), self._proxies.address(host, head.forwarded_for)
         try:
             stretch = stretch_of(account, query, head.direction, now)
@@ -141,19 +140,19 @@ class FastPath:
         return _ANSWER % (self._defaults, len(page), log_id.encode(), _headers_of(allowance), page)
 
     def send(self, transport: Transport, answer: bytes, loop: AbstractEventLoop) -> None:
-        """Send an answer as soon as all that has arrived is read.
+        """Send an answer once all packets of this turn of the event loop are read.
 
-        On a busy server many answers then go out one after the other, and who waits for several is woken once.
+        A client that waits for several answers then wakes up once.
         """
         if not self.waiting:
             loop.call_soon(self.flush)
         self.waiting.append((transport, answer))
 
     def flush(self) -> None:
-        """Send what waits, now."""
+        """Send all waiting answers now."""
         waiting, self.waiting = self.waiting, []
         for transport, answer in waiting:
-            if not transport.is_closing():  # the client is gone; writing would raise, and others are still waiting
+            if not transport.is_closing():  # writing would raise, and other clients are still waiting
                 transport.write(answer)
 
 

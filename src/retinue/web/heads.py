@@ -18,7 +18,7 @@ _IRRELEVANT_LINE = re.compile(rb"\r\n(?!(?:%b):)[a-z0-9-]+:[ -~]*(?=\r\n[^ \t]|\
 
 
 def relevant_part(head: bytes) -> bytes:
-    """Return a head without the lines that no answer depends on: request ids, trace headers and the like."""
+    """Return a head without lines that no answer depends on, such as request ids."""
     return _IRRELEVANT_LINE.sub(b"", head)
 
 

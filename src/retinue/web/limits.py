@@ -1,4 +1,4 @@
-"""The limits of a listener: one set, the same for all listeners but for the values that differ by purpose."""
+"""The limits of a listener."""
 
 from msgspec import Struct
 
