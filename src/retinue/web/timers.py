@@ -39,8 +39,8 @@ class Timer:
         call()
 
 
-class Client(Protocol):
-    """A connection that waits for its client."""
+class TimedConnection(Protocol):
+    """A connection that a timer may close."""
 
     @property
     def is_reading_paused(self) -> bool:
@@ -58,11 +58,21 @@ class ClientTimer:
     `read_seconds` is the time for a complete request, `linger_seconds` that for reading a final refusal.
     """
 
-    __slots__ = ("_client", "_linger_seconds", "_loop", "_read_seconds", "_timer", "fast_answer_at", "waiting_since")
+    __slots__ = (
+        "_connection",
+        "_linger_seconds",
+        "_loop",
+        "_read_seconds",
+        "_timer",
+        "fast_answer_at",
+        "waiting_since",
+    )
 
-    def __init__(self, loop: AbstractEventLoop, client: Client, read_seconds: float, linger_seconds: float) -> None:
+    def __init__(
+        self, loop: AbstractEventLoop, connection: TimedConnection, read_seconds: float, linger_seconds: float
+    ) -> None:
         self._loop = loop
-        self._client = client
+        self._connection = connection
         self._read_seconds = read_seconds
         self._linger_seconds = linger_seconds
         self._timer = Timer(loop)
@@ -82,7 +92,7 @@ class ClientTimer:
     def linger(self) -> None:
         """Close the connection once the client had time to read."""
         self._timer.clear()
-        self._timer.set(self._linger_seconds, self._client.close)
+        self._timer.set(self._linger_seconds, self._connection.close)
 
     def clear(self) -> None:
         """Stop: the request is complete."""
@@ -98,10 +108,10 @@ class ClientTimer:
 
     def _cut_off(self) -> None:
         """Close the connection, unless reading is paused; then restart the timer."""
-        if self._client.is_reading_paused:
+        if self._connection.is_reading_paused:
             self.start()
         else:
-            self._client.close()
+            self._connection.close()
 
 
 class SendDeadline:

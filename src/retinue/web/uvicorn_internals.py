@@ -47,12 +47,14 @@ ATTRIBUTES = (
     "url",
 )
 
-# Methods of a connection that we extend or call.
+# Methods of a connection that we extend, replace or call.
 METHODS = (
     "_start_asgi_task",
     "_unset_keepalive_if_required",
     "connection_lost",
     "connection_made",
+    "data_received",
+    "eof_received",
     "on_body",
     "on_headers_complete",
     "on_message_begin",
