@@ -1,4 +1,4 @@
-"""The internals of uvicorn that we use are listed in one place, and are as they were when we wrote our protocol."""
+"""The internals of uvicorn in use are listed in one place, and have not changed."""
 
 import ast
 import hashlib
@@ -77,7 +77,7 @@ def test_the_list_names_all_that_is_used() -> None:
     assert {name for name in ours & theirs if not name.startswith("__")} == {*ATTRIBUTES, *METHODS}
 
 
-def test_cycles_have_what_the_list_says() -> None:
+def test_cycles_have_the_listed_attributes() -> None:
     """Each attribute of our description of a cycle is one of uvicorn's."""
     assert set(Cycle.__annotations__) <= assigned_in(RequestResponseCycle)
 
