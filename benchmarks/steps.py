@@ -22,7 +22,7 @@ import msgspec
 
 from graphs import Size, generated
 from process_tree import cpu_seconds, require_cores
-from retinue import assemble, names, requests, wire
+from retinue import assemble, names
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor, AuditRecord
 from retinue.audit.request_counters import RequestCounters
@@ -33,6 +33,7 @@ from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
 from retinue.store.base import Checkpoint, HotGraph, Run
 from retinue.web.fast_path import Head
+from retinue.wire import parsing, rendering
 from running import Failed, running
 from traffic import Traffic, draw_bodies, drive, require_wrk
 
@@ -185,11 +186,11 @@ def _of_request(bench: Bench) -> None:
             remembered(authorization, RESEARCH_SCOPE)
 
     bench.watch.time("token", remember, _parts(packets))
-    bench.watch.time("body to query", requests.read_plain_query, bench.bodies)
+    bench.watch.time("body to query", parsing.read_plain_query, bench.bodies)
 
 
 def _of_graph(bench: Bench) -> list[Stretch]:
-    queries = [requests.read_query(body) for body in bench.bodies]
+    queries = [parsing.read_query(body) for body in bench.bodies]
     now = bench.public.clock.now()
     with bench.graph(0) as graph:
         accounts = _accounts(graph, queries)
@@ -227,14 +228,14 @@ def _of_answer(bench: Bench, runs: Sequence[Run]) -> None:
     bench.watch.time("log_id", lambda _: log_ids.fresh(now), runs)
 
     def body(run: Run) -> bytes:
-        return wire.run_body(run.text, run.oldest, run.has_more, Direction.FOLLOWING, _LOG_ID)
+        return rendering.run_body(run.text, run.oldest, run.has_more, Direction.FOLLOWING, _LOG_ID)
 
     bench.watch.time("put the body together", body, runs)
 
 
 def _of_whole(bench: Bench) -> None:
     with bench.graph(Settings().image_mib) as graph:
-        _accounts(graph, [requests.read_query(body) for body in bench.bodies])
+        _accounts(graph, [parsing.read_query(body) for body in bench.bodies])
         fast_path = assemble.fast_path(graph, bench.public)
 
         def answer(part: Sequence[bytes]) -> None:

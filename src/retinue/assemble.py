@@ -14,7 +14,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from retinue import wire
 from retinue.access.clients import Clients
 from retinue.access.credentials import Credentials
 from retinue.access.quotas import Quotas
@@ -54,6 +53,7 @@ from retinue.web.faults import FaultyApplication, Ground
 from retinue.web.oauth import Gate, Pause
 from retinue.web.peers import NO_PROXIES, Peers
 from retinue.web.routes import Access, public_routes
+from retinue.wire import rendering
 
 # --- which store ------------------------------------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ def open_graph(store: str, clock: Clock) -> OpenGraph[Row]:
 
 def open_wire_graph(store: str, clock: Clock) -> OpenGraph[bytes]:
     """The graph, for answering requests: its rows are ready for the wire."""
-    return _open_graph(store, clock, wire.shown_row)
+    return _open_graph(store, clock, rendering.shown_row)
 
 
 def _open_graph(store: str, clock: Clock, show: Callable[[str, str], Shown_co]) -> OpenGraph[Shown_co]:

@@ -13,7 +13,6 @@ from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from retinue import requests
 from retinue.access.credentials import MAX_TOKEN_BYTES, bearer_token
 from retinue.access.management import ManagementToken
 from retinue.audit.hash_chain import BEGINNING
@@ -41,6 +40,7 @@ from retinue.store.sqlite.pair_table import PairRow, decoded
 from retinue.store.sqlite.standing import entries_in
 from retinue.web.heads import length_of, relevant_part, repeated, without_upgrade
 from retinue.web.peers import Peers, trusted_networks
+from retinue.wire import parsing
 from support.frozen_clock import FrozenClock
 
 Target = Callable[[bytes], None]
@@ -66,9 +66,9 @@ def _folder() -> Iterator[Path]:
 
 def query(data: bytes) -> None:
     """The body of a request for a list: the plain reader agrees with the thorough one."""
-    plain = requests.read_plain_query(data)
+    plain = parsing.read_plain_query(data)
     try:
-        found = requests.read_query(data)
+        found = parsing.read_query(data)
     except Refusal as refusal:
         assert plain is None, refusal
         return
@@ -82,14 +82,14 @@ def profile_query(data: bytes) -> None:
     """The body and the query string of a request for a profile."""
     body, _, query_string = data.rpartition(b"?")
     with contextlib.suppress(Refusal):
-        username, fields = requests.read_profile_query(body, query_string)
+        username, fields = parsing.read_profile_query(body, query_string)
         assert username
         assert fields
 
 
 def token_request(data: bytes) -> None:
     """The bodies of the token and revoke endpoints."""
-    for read in (requests.read_token_request, requests.read_revoke_request):
+    for read in (parsing.read_token_request, parsing.read_revoke_request):
         with contextlib.suppress(Refusal):
             read(data)
 

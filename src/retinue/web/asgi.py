@@ -11,22 +11,23 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from retinue import errors, wire
+from retinue import errors
 from retinue.audit.record import Auditor, RequestContext, RequestOutcome
 from retinue.clock import Clock
 from retinue.model import Direction
-from retinue.requests import MAX_BODY_BYTES
 from retinue.store.quota_counters import Allowance
 from retinue.web import extensions, heads
 from retinue.web.paths import PathWords
 from retinue.web.peers import NO_PROXIES, Peers
 from retinue.web.replies import Headers, Message, Receive, Reply, Scope, Send, refusal_headers, send_reply
+from retinue.wire import rendering
+from retinue.wire.parsing import MAX_BODY_BYTES
 
 _Allowance = Allowance | errors.RateExceeded | errors.QuotaSpent
 _LOGGER = logging.getLogger("retinue.web")
 _UNREAD = {"method": "-", "path": "-", "headers": ()}
 _LOG_IDS_AT_ONCE = 100
-_RANDOM_DIGITS = 2 * wire.LOG_ID_RANDOM_BYTES
+_RANDOM_DIGITS = 2 * rendering.LOG_ID_RANDOM_BYTES
 
 
 class ClientGone(Exception):
@@ -145,12 +146,12 @@ class LogIds:
         if now is None:
             now = self._clock.now()
         if now != self._second:
-            self._second, self._date = now, wire.log_id_date(now)
+            self._second, self._date = now, rendering.log_id_date(now)
         start = self._used
         self._used = end = start + _RANDOM_DIGITS
         digits = self._random[start:end]
         if not digits:
-            self._random = self._random_bytes(_LOG_IDS_AT_ONCE * wire.LOG_ID_RANDOM_BYTES).hex().upper()
+            self._random = self._random_bytes(_LOG_IDS_AT_ONCE * rendering.LOG_ID_RANDOM_BYTES).hex().upper()
             digits, self._used = self._random[:_RANDOM_DIGITS], _RANDOM_DIGITS
         return self._date + digits
 
@@ -220,14 +221,14 @@ class Application:
 
     def _refused(self, refusal: errors.Refusal, route: Route | None, request: Request, started: float) -> Reply:
         """A refusal in the form of the route's errors; what is wrong before a route is asked is in the envelope."""
-        wording = wire.WORDINGS[type(refusal)]
+        wording = rendering.WORDINGS[type(refusal)]
         is_flat = route is not None and route.is_flat and not isinstance(refusal, errors.MethodNotAllowed)
         self._record(request, route, wording.status, wording.flat_code if is_flat else wording.code, started)
         if isinstance(refusal, errors.StoreUnavailable):
             _LOGGER.error("store unavailable: %s log_id=%s", refusal.detail, request.log_id)
         if isinstance(refusal, errors.RateExceeded | errors.QuotaSpent):
             request.allowance = refusal
-        body = (wire.flat_refusal_body if is_flat else wire.refusal_body)(refusal, request.log_id)
+        body = (rendering.flat_refusal_body if is_flat else rendering.refusal_body)(refusal, request.log_id)
         return Reply(wording.status, [*_usual_headers(body, request), *refusal_headers(refusal, wording)], body)
 
     def _record(self, request: Request, route: Route | None, status: int, code: str, started: float) -> None:

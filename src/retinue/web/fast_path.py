@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from retinue import errors, names, requests, wire
+from retinue import errors, names
 from retinue.audit.record import Auditor, AuditRecord
 from retinue.clock import Clock
 from retinue.following import stretch_of
@@ -23,6 +23,7 @@ from retinue.web.heads import relevant_part
 from retinue.web.peers import Peers
 from retinue.web.replies import Headers
 from retinue.web.routes import Access
+from retinue.wire import parsing, rendering
 
 MAX_HEADS = 4096
 MAX_HEAD_BYTES = 2048
@@ -110,7 +111,7 @@ class FastPath:
         """Return the bytes of the answer to a client at `host`; None for the ASGI path."""
         started = self._clock.elapsed()
         grant = self._remembered(head.authorization, RESEARCH_SCOPE)
-        query = requests.read_plain_query(body)
+        query = parsing.read_plain_query(body)
         if grant is None or query is None or self._outbox.is_full or self._is_logging:
             return None
         account = self._graph.account_at_once(names.fold(query.username))
@@ -130,7 +131,7 @@ class FastPath:
         if allowance is None:
             return None
         bound, count = stretch.bound, run.count
-        page = wire.run_body(run.text, run.oldest - 1 if count else bound, run.has_more, head.direction, log_id)
+        page = rendering.run_body(run.text, run.oldest - 1 if count else bound, run.has_more, head.direction, log_id)
         took = int((self._clock.elapsed() - started) * 1e6)
         known = (grant.client_key, account.id, "", bound, None, count)
         self._outbox.add(AuditRecord(now, log_id, head.endpoint, 200, "ok", took, peer, *known))

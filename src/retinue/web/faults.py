@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct, json, structs
 
-from retinue import errors, requests, wire
+from retinue import errors
 from retinue.access.credentials import Credentials
 from retinue.clock import Clock
 from retinue.faults import Failure, Fate, Fates
@@ -22,6 +22,7 @@ from retinue.web.asgi import Application
 from retinue.web.extensions import disconnect
 from retinue.web.replies import Headers, Message, Receive, Reply, Scope, Send, send_reply
 from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
+from retinue.wire import parsing, rendering
 
 _LOGGER = logging.getLogger("retinue.web")
 _OK = 200
@@ -202,7 +203,7 @@ async def _whole_body(receive: Receive) -> Message:
     """The whole body in one message, or as much of it as is too much, or that the client is gone."""
     message = await receive()
     body: bytes = message.get("body", b"")
-    while message.get("more_body", False) and len(body) <= requests.MAX_BODY_BYTES:
+    while message.get("more_body", False) and len(body) <= parsing.MAX_BODY_BYTES:
         message = await receive()
         body += message.get("body", b"")
     return {**message, "body": body}
@@ -213,7 +214,7 @@ def _query_in(message: Message) -> Query | None:
     if message["type"] == "http.disconnect" or message.get("more_body", False):
         return None
     try:
-        return requests.read_query(message["body"])
+        return parsing.read_query(message["body"])
     except errors.Refusal:
         return None
 
@@ -230,9 +231,9 @@ def _asked_instead(query: Query, fate: Fate) -> Query:
 def _server_error(reply: Reply, *, is_flat: bool) -> Reply:
     """An internal error with the log_id of the answer whose place it takes."""
     log_id = next(value.decode() for name, value in reply.headers if name == b"x-tt-logid")
-    body = (wire.flat_refusal_body if is_flat else wire.refusal_body)(errors.InternalFault(), log_id)
+    body = (rendering.flat_refusal_body if is_flat else rendering.refusal_body)(errors.InternalFault(), log_id)
     kept = [field for field in reply.headers if field[0] in {b"content-type", b"content-length", b"x-tt-logid"}]
-    return _with_body(Reply(wire.WORDINGS[errors.InternalFault].status, kept, body), body)
+    return _with_body(Reply(rendering.WORDINGS[errors.InternalFault].status, kept, body), body)
 
 
 def _with_body(reply: Reply, body: bytes) -> Reply:

@@ -9,7 +9,7 @@ import logging
 
 from msgspec import json
 
-from retinue import errors, wire
+from retinue import errors
 from retinue.audit.record import Auditor, RequestContext, RequestOutcome
 from retinue.clock import Clock
 from retinue.web import heads
@@ -17,6 +17,7 @@ from retinue.web.asgi import LogIds
 from retinue.web.hosts import Hosts
 from retinue.web.paths import PathWords
 from retinue.web.replies import Asgi, Headers, Message, Receive, Reply, Scope, Send, refusal_headers, send_reply
+from retinue.wire import rendering
 
 CODES = {
     401: "access_token_invalid",
@@ -109,8 +110,8 @@ def failure_body(code: str, message: str) -> bytes:
 
 
 def _refused(refusal: errors.Refusal) -> Reply:
-    wording = wire.WORDINGS[type(refusal)]
-    body = failure_body(wording.code, wire.message_of(refusal))
+    wording = rendering.WORDINGS[type(refusal)]
+    body = failure_body(wording.code, rendering.message_of(refusal))
     return _reply_of(wording.status, body, refusal_headers(refusal, wording))
 
 

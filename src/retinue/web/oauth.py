@@ -7,12 +7,12 @@ those who have not.
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-from retinue import requests, wire
 from retinue.access.credentials import Credentials, is_basic
 from retinue.access.quotas import Quotas
 from retinue.errors import CredentialsInHeader, ParameterMissing, RateExceeded, SecretWrong
 from retinue.model import Client
 from retinue.web.asgi import Answer, Handler, Request
+from retinue.wire import parsing, rendering
 
 FAILURE_SECONDS = 0.5  # so long does the answer to a wrong secret take
 MOST_FAILURES = 64  # so many may wait for theirs in one process; more are refused at once
@@ -32,7 +32,7 @@ class Gate:
         self._pause = pause
         self._waiting = 0
 
-    async def client(self, request: Request, proof: requests.Proof) -> Client:
+    async def client(self, request: Request, proof: parsing.Proof) -> Client:
         """The client that sent a request. Raises `SecretWrong`, `ClientInvalid` or `RateExceeded`."""
         try:
             client = await self._credentials.prove(proof.client_key, proof.client_secret)
@@ -59,9 +59,9 @@ def token_handler(gate: Gate, credentials: Credentials) -> Handler:
     async def handler(request: Request) -> Answer:
         body = await request.body()
         with _header_noticed(request):
-            proof = requests.read_token_request(body)
+            proof = parsing.read_token_request(body)
         client = await gate.client(request, proof)
-        return Answer(wire.token_body(await credentials.issue_token(client)), _NO_STORE)
+        return Answer(rendering.token_body(await credentials.issue_token(client)), _NO_STORE)
 
     return handler
 
@@ -72,9 +72,9 @@ def revoke_handler(gate: Gate, credentials: Credentials) -> Handler:
     async def handler(request: Request) -> Answer:
         body = await request.body()
         with _header_noticed(request):
-            proof, token = requests.read_revoke_request(body)
+            proof, token = parsing.read_revoke_request(body)
         await credentials.revoke_token(await gate.client(request, proof), token)
-        return Answer(wire.REVOKED_BODY, _NO_STORE)
+        return Answer(rendering.REVOKED_BODY, _NO_STORE)
 
     return handler
 
@@ -85,6 +85,6 @@ def _header_noticed(request: Request) -> Iterator[None]:
     try:
         yield
     except ParameterMissing as missing:
-        if missing.detail in requests.PROOF_LABELS and is_basic(request.header(b"authorization")):
+        if missing.detail in parsing.PROOF_LABELS and is_basic(request.header(b"authorization")):
             raise CredentialsInHeader(missing.detail) from None
         raise

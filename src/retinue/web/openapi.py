@@ -3,10 +3,10 @@
 from importlib.metadata import version
 from typing import Any
 
-from retinue import wire
 from retinue.model import DEFAULT_COUNT, RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Profile
-from retinue.requests import MAX_COUNT, PROFILE_FIELDS
 from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
+from retinue.wire import rendering
+from retinue.wire.parsing import MAX_COUNT, PROFILE_FIELDS
 
 
 def _closed(**properties: Any) -> dict[str, Any]:
@@ -79,11 +79,11 @@ _PROFILE = _success(
 _ENVELOPE = _closed(
     data=_closed(),
     error=_closed(
-        code={"enum": sorted({wording.code for wording in wire.WORDINGS.values()})}, message=_TEXT, log_id=_LOG_ID
+        code={"enum": sorted({wording.code for wording in rendering.WORDINGS.values()})}, message=_TEXT, log_id=_LOG_ID
     ),
 )
 _FLAT = _closed(
-    error={"enum": sorted({wording.flat_code for wording in wire.WORDINGS.values()})},
+    error={"enum": sorted({wording.flat_code for wording in rendering.WORDINGS.values()})},
     error_description=_TEXT,
     log_id=_LOG_ID,
 )

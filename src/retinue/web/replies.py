@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from retinue import errors, wire
+from retinue import errors
+from retinue.wire import rendering
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -41,7 +42,7 @@ class Served(Protocol):
         ...
 
 
-def refusal_headers(refusal: errors.Refusal, wording: wire.Wording) -> Headers:
+def refusal_headers(refusal: errors.Refusal, wording: rendering.Wording) -> Headers:
     """Return the headers that a refusal has beside those of every answer."""
     headers = []
     retry_after = refusal.reset if isinstance(refusal, errors.RateExceeded) else wording.retry_after

@@ -2,13 +2,14 @@
 
 from msgspec import Struct, structs
 
-from retinue import errors, requests, wire
+from retinue import errors
 from retinue.access.credentials import Credentials
 from retinue.access.quotas import Quotas
 from retinue.following import Following
 from retinue.model import RESEARCH_SCOPE, Direction, Pool
 from retinue.web.asgi import Answer, Handler, Request, Route
 from retinue.web.oauth import Gate, revoke_handler, token_handler
+from retinue.wire import parsing, rendering
 
 LIST_PATHS = {
     Direction.FOLLOWING: "/v2/research/user/following/",
@@ -64,7 +65,7 @@ def _list_handler(direction: Direction, following: Following[bytes], access: Acc
         grant = await authorize(request.header(b"authorization"), RESEARCH_SCOPE)
         context = request.context
         context.client = grant.client_key
-        query = requests.read_query(await request.body())
+        query = parsing.read_query(await request.body())
         context.is_list, context.bound, context.as_of = True, query.cursor, query.as_of
         while True:
             rows = quotas.rows_left(grant, _LISTS, query.max_count)
@@ -79,7 +80,7 @@ def _list_handler(direction: Direction, following: Following[bytes], access: Acc
                 break
         context.rows = len(page.rows)
         request.cache_head(direction)
-        return Answer(wire.page_body(page, direction, request.log_id))
+        return Answer(rendering.page_body(page, direction, request.log_id))
 
     return handler
 
@@ -91,7 +92,7 @@ def _profile_handler(following: Following[bytes], access: Access) -> Handler:
     async def handler(request: Request) -> Answer:
         grant = await authorize(request.header(b"authorization"), RESEARCH_SCOPE)
         request.context.client = grant.client_key
-        username, fields = requests.read_profile_query(await request.body(), request.query_string)
+        username, fields = parsing.read_profile_query(await request.body(), request.query_string)
         while True:
             quotas.rows_left(grant, Pool.OTHERS, 1)
             request.context.name = username
@@ -102,7 +103,7 @@ def _profile_handler(following: Following[bytes], access: Access) -> Handler:
             if request.allowance is not None:
                 break
         request.context.rows = 1
-        return Answer(wire.profile_body(profile, fields, request.log_id))
+        return Answer(rendering.profile_body(profile, fields, request.log_id))
 
     return handler
 

@@ -1,7 +1,7 @@
-"""What clients get, pure: page, profile, token or refusal to bytes. What they send is read in `requests.py`.
+"""Answers to clients, from pages, profiles, tokens and errors to bytes. Pure; `parsing.py` is the way in.
 
-Holds the one table of error codes, statuses and messages. Knows no HTTP library, no store and no clock.
-Where TikTok's pages are silent the choices are explained in `docs/compatibility.md`.
+Contains the only table of error codes, statuses and messages. `docs/compatibility.md` explains the choices that
+TikTok's documentation leaves open.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,10 @@ _MAX_QUOTED = 255
 
 
 class Wording(Struct, frozen=True):
-    """How a refusal reads on the wire. `{detail}` stands for the refusal's own detail, which may be empty at the end.
+    """The status, code and message of an error.
 
-    `flat_code` is the code at the token endpoint, whose errors follow OAuth instead of the v2 envelope.
+    `{detail}` stands for the detail of the error. `flat_code` is the code at the OAuth endpoints. `retry_after` is in
+    seconds.
     """
 
     status: int
@@ -107,19 +108,19 @@ _encode = msgspec.json.Encoder().encode
 
 
 def refusal_body(refusal: errors.Refusal, log_id: str) -> bytes:
-    """The v2 envelope of a refusal: `data` is always an empty object, clients index into it."""
+    """Return the v2 envelope of an error. Clients index into `data`, an empty object."""
     wording = WORDINGS[type(refusal)]
     return _encode({"data": {}, "error": {"code": wording.code, "message": message_of(refusal), "log_id": log_id}})
 
 
 def flat_refusal_body(refusal: errors.Refusal, log_id: str) -> bytes:
-    """The flat form in which the token endpoint refuses."""
+    """Return the flat form of an error, as in OAuth."""
     wording = WORDINGS[type(refusal)]
     return _encode({"error": wording.flat_code, "error_description": message_of(refusal), "log_id": log_id})
 
 
 def message_of(refusal: errors.Refusal) -> str:
-    """Return the message of a refusal. A name is repeated as it was sent, but no longer than a name can be."""
+    """Return the message of an error, its detail shortened."""
     return WORDINGS[type(refusal)].message.format(detail=refusal.detail[:_MAX_QUOTED]).rstrip()
 
 
@@ -127,38 +128,38 @@ def message_of(refusal: errors.Refusal) -> str:
 
 
 def shown_row(display_name: str, username: str) -> bytes:
-    """A row as it stands in any page."""
+    """Return the JSON of a row."""
     return _encode(Row(display_name, username))
 
 
 _PAGE = b'{"data":{"LIST":[%b],"cursor":%d,"has_more":%b},"error":{"code":"ok","message":"ok","log_id":"%b"}}'
 _FOLLOWING_PAGE = _PAGE.replace(b"LIST", b"user_following")
 _FOLLOWERS_PAGE = _PAGE.replace(b"LIST", b"user_followers")
-_FOLLOWING = Direction.FOLLOWING  # on Python 3.11 looking it up would take a quarter of the time of `page_body`
+_FOLLOWING = Direction.FOLLOWING  # on Python 3.11 the lookup takes a quarter of the time of `page_body`
 
 
 def page_body(page: Page[bytes], direction: Direction, log_id: str) -> bytes:
-    """A page of a list, put together from rows that are ready.
+    """Return a page of encoded rows.
 
-    All three keys are always there: clients read them unasked.
+    All three keys are always present, because clients do not check for them.
     """
     return run_body(b",".join(page.rows), page.cursor, page.has_more, direction, log_id)
 
 
 def run_body(text: bytes, cursor: int, has_more: bool, direction: Direction, log_id: str) -> bytes:
-    """The same page, of rows that stand next to each other already."""
+    """Return a page of encoded rows that are joined by commas."""
     form = _FOLLOWING_PAGE if direction is _FOLLOWING else _FOLLOWERS_PAGE
     return form % (text, cursor, b"true" if has_more else b"false", log_id.encode())
 
 
 def profile_body(profile: Profile, fields: Sequence[str], log_id: str) -> bytes:
-    """The fields asked for, in that order. Of all successes this one alone has an empty message, as TikTok's."""
+    """Return the requested fields in order, with TikTok's empty message."""
     data = {field: getattr(profile, field) for field in fields}
     return _encode({"data": data, "error": {"code": "ok", "message": "", "log_id": log_id}})
 
 
 def token_body(token: str) -> bytes:
-    """A fresh token; clients index all three keys."""
+    """Return a new token; clients index all three keys."""
     return _encode({"access_token": token, "expires_in": TOKEN_SECONDS, "token_type": "Bearer"})
 
 
@@ -166,5 +167,8 @@ REVOKED_BODY = b"{}"
 
 
 def log_id_date(now: int) -> str:
-    """The first 14 of a log_id's 34 characters: UTC to the second. The other 20 are random bytes in upper-case hex."""
+    """Return the first 14 of a log_id's 34 characters: UTC to the second.
+
+    The other 20 are random bytes in upper-case hex.
+    """
     return f"{datetime.fromtimestamp(now, UTC):%Y%m%d%H%M%S}"
