@@ -228,7 +228,7 @@ def _of_answer(bench: Bench, runs: Sequence[Run]) -> None:
     bench.watch.time("log_id", lambda _: log_ids.fresh(now), runs)
 
     def body(run: Run) -> bytes:
-        return rendering.run_body(run.text, run.oldest, run.has_more, Direction.FOLLOWING, _LOG_ID)
+        return rendering.joined_page_body(run.text, run.oldest, run.has_more, Direction.FOLLOWING, _LOG_ID)
 
     bench.watch.time("put the body together", body, runs)
 

@@ -305,4 +305,4 @@ def test_every_error_has_a_message() -> None:
     from retinue import errors  # noqa: PLC0415 - the rest of this file reads source, not modules
     from retinue.wire import rendering  # noqa: PLC0415 - the rest of this file reads source, not modules
 
-    assert set(errors.Refusal.__subclasses__()) == set(rendering.WORDINGS)
+    assert set(errors.Refusal.__subclasses__()) == set(rendering.ERRORS)

@@ -51,8 +51,8 @@ from retinue.web.asgi import Application, LogIds
 from retinue.web.fast_path import FastPath
 from retinue.web.faults import FaultyApplication, Ground
 from retinue.web.oauth import Gate, Pause
-from retinue.web.peers import NO_PROXIES, Peers
 from retinue.web.routes import Access, public_routes
+from retinue.web.trusted_proxies import NO_PROXIES, TrustedProxies
 from retinue.wire import rendering
 
 # --- which store ------------------------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def open_graph(store: str, clock: Clock) -> OpenGraph[Row]:
 
 def open_wire_graph(store: str, clock: Clock) -> OpenGraph[bytes]:
     """The graph, for answering requests: its rows are ready for the wire."""
-    return _open_graph(store, clock, rendering.shown_row)
+    return _open_graph(store, clock, rendering.encode_row)
 
 
 def _open_graph(store: str, clock: Clock, show: Callable[[str, str], Shown_co]) -> OpenGraph[Shown_co]:
@@ -293,13 +293,13 @@ class Public(Struct, frozen=True):
     auditor: Auditor
     clock: Clock
     log_ids: LogIds
-    peers: Peers = NO_PROXIES
+    proxies: TrustedProxies = NO_PROXIES
 
 
 def public_application(graph: GraphReader[bytes], public: Public) -> Application:
     """Return the application of the public listener."""
     routes = public_routes(Following(graph, public.clock), public.access)
-    return Application(routes, public.log_ids, public.auditor, public.clock, public.peers)
+    return Application(routes, public.log_ids, public.auditor, public.clock, public.proxies)
 
 
 def faulty_application(
@@ -317,4 +317,4 @@ def faulty_application(
 
 def fast_path(graph: HotGraph, public: Public) -> FastPath:
     """The quickest way to the same answers."""
-    return FastPath(graph, public.access, public.auditor, public.clock, public.log_ids, public.peers)
+    return FastPath(graph, public.access, public.auditor, public.clock, public.log_ids, public.proxies)

@@ -39,7 +39,7 @@ from retinue.store.sqlite.blocks import Block, columns_of, read_block
 from retinue.store.sqlite.pair_table import PairRow, decoded
 from retinue.store.sqlite.standing import entries_in
 from retinue.web.heads import length_of, relevant_part, repeated, without_upgrade
-from retinue.web.peers import Peers, trusted_networks
+from retinue.web.trusted_proxies import TrustedProxies, trusted_networks
 from retinue.wire import parsing
 from support.frozen_clock import FrozenClock
 
@@ -109,7 +109,7 @@ def head(data: bytes) -> None:
     repeated(headers)
     length_of(b"POST", data, headers)
     without_upgrade(b"POST", b"/", "1.1", headers)
-    Peers(trusted_networks("10.0.0.0/8, ::1")).address("10.1.1.1", [value for _, value in headers])
+    TrustedProxies(trusted_networks("10.0.0.0/8, ::1")).address("10.1.1.1", [value for _, value in headers])
     with contextlib.suppress(InputError):
         trusted_networks(data.decode("latin-1"))
 

@@ -10,8 +10,8 @@ from retinue.audit.record import Auditor
 from retinue.serving.child import live, serve_until_stopped
 from retinue.serving.station import Station
 from retinue.web.listener import public_server
-from retinue.web.peers import Peers, trusted_networks
 from retinue.web.tls import ListenerTls
+from retinue.web.trusted_proxies import TrustedProxies, trusted_networks
 
 # A request leaves little for the garbage collector, but each of its rounds walks through all the remembered rows.
 GC_THRESHOLDS = (20_000, 50, 50)
@@ -36,7 +36,7 @@ async def work(station: Station) -> bool:
             auditor,
             clock,
             assemble.log_ids(clock),
-            Peers(trusted_networks(station.settings.trusted_proxies)),
+            TrustedProxies(trusted_networks(station.settings.trusted_proxies)),
         )
         tls = None if station.key_pair is None else ListenerTls(station.key_pair)
         faults = station.open_faults()

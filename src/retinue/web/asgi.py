@@ -18,8 +18,8 @@ from retinue.model import Direction
 from retinue.store.quota_counters import Allowance
 from retinue.web import extensions, heads
 from retinue.web.paths import PathWords
-from retinue.web.peers import NO_PROXIES, Peers
 from retinue.web.replies import Headers, Message, Receive, Reply, Scope, Send, refusal_headers, send_reply
+from retinue.web.trusted_proxies import NO_PROXIES, TrustedProxies
 from retinue.wire import rendering
 from retinue.wire.parsing import MAX_BODY_BYTES
 
@@ -37,12 +37,12 @@ class ClientGone(Exception):
 class Request:
     """A request to a handler. It fills in `context` for the audit log and `allowance` for headers."""
 
-    __slots__ = ("_peers", "_receive", "_scope", "allowance", "context", "headers", "log_id")
+    __slots__ = ("_proxies", "_receive", "_scope", "allowance", "context", "headers", "log_id")
 
-    def __init__(self, scope: Scope, receive: Receive, log_id: str, peers: Peers = NO_PROXIES) -> None:
+    def __init__(self, scope: Scope, receive: Receive, log_id: str, proxies: TrustedProxies = NO_PROXIES) -> None:
         self._scope = scope
         self._receive = receive
-        self._peers = peers
+        self._proxies = proxies
         self.headers: Headers = scope["headers"]
         self.log_id = log_id
         self.context = RequestContext()
@@ -77,9 +77,9 @@ class Request:
         """The address of the client, behind proxies that are trusted; empty where it is not known."""
         client = self._scope.get("client")
         proxies_said = (
-            [value for key, value in self.headers if key == b"x-forwarded-for"] if self._peers.networks else ()
+            [value for key, value in self.headers if key == b"x-forwarded-for"] if self._proxies.networks else ()
         )
-        return self._peers.address(client[0] if client else "", proxies_said)
+        return self._proxies.address(client[0] if client else "", proxies_said)
 
     def cache_head(self, direction: Direction) -> None:
         """Let the fast path answer later requests with the same head."""
@@ -119,14 +119,14 @@ class Handler(Protocol):
 
 
 class Route(Struct, frozen=True):
-    """What is served at a path, by POST alone unless `any_method`. `is_flat` says that its errors are OAuth's.
+    """What is served at a path, by POST alone unless `any_method`. `is_oauth` says that its errors are OAuth's.
 
     `endpoint` is its name in audit and metrics.
     """
 
     handler: Handler
     endpoint: str
-    is_flat: bool = False
+    is_oauth: bool = False
     any_method: bool = False
 
 
@@ -160,14 +160,19 @@ class Application:
     """Answers HTTP requests by a table from path to route, and has each of them recorded."""
 
     def __init__(
-        self, routes: dict[str, Route], log_ids: LogIds, auditor: Auditor, clock: Clock, peers: Peers = NO_PROXIES
+        self,
+        routes: dict[str, Route],
+        log_ids: LogIds,
+        auditor: Auditor,
+        clock: Clock,
+        proxies: TrustedProxies = NO_PROXIES,
     ) -> None:
         # Both spellings of each path are served: a redirect would turn a client's POST into a GET.
         self._routes = {spelling: route for path, route in routes.items() for spelling in (path, path.rstrip("/"))}
         self._log_ids = log_ids
         self._auditor = auditor
         self._clock = clock
-        self._peers = peers
+        self._proxies = proxies
         self._path_words = PathWords(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -180,13 +185,13 @@ class Application:
         """Return the reply to a request that is refused before its route is asked, or that could not be read."""
         started = self._clock.elapsed()
         whole = {**_UNREAD, **scope}
-        request = Request(whole, _receive_nothing, self._log_ids.fresh(), self._peers)
+        request = Request(whole, _receive_nothing, self._log_ids.fresh(), self._proxies)
         return self._refused(refusal, self._routes.get(whole["path"]), request, started)
 
     async def reply(self, scope: Scope, receive: Receive) -> Reply | None:
         """The reply to one request, whatever happens; None if the client went away."""
         started = self._clock.elapsed()
-        request = Request(scope, receive, self._log_ids.fresh(), self._peers)
+        request = Request(scope, receive, self._log_ids.fresh(), self._proxies)
         route = self._routes.get(scope["path"])
         try:
             answer = await self._answer(route, scope["method"], request)
@@ -216,20 +221,20 @@ class Application:
 
     def gone(self, scope: Scope) -> None:
         """AuditRecord a request whose sender went away before its body was there."""
-        request = Request(scope, _receive_nothing, self._log_ids.fresh(), self._peers)
+        request = Request(scope, _receive_nothing, self._log_ids.fresh(), self._proxies)
         self._record(request, self._routes.get(scope["path"]), 499, "client_gone", self._clock.elapsed())
 
     def _refused(self, refusal: errors.Refusal, route: Route | None, request: Request, started: float) -> Reply:
         """A refusal in the form of the route's errors; what is wrong before a route is asked is in the envelope."""
-        wording = rendering.WORDINGS[type(refusal)]
-        is_flat = route is not None and route.is_flat and not isinstance(refusal, errors.MethodNotAllowed)
-        self._record(request, route, wording.status, wording.flat_code if is_flat else wording.code, started)
+        spec = rendering.ERRORS[type(refusal)]
+        is_oauth = route is not None and route.is_oauth and not isinstance(refusal, errors.MethodNotAllowed)
+        self._record(request, route, spec.status, spec.oauth_code if is_oauth else spec.code, started)
         if isinstance(refusal, errors.StoreUnavailable):
             _LOGGER.error("store unavailable: %s log_id=%s", refusal.detail, request.log_id)
         if isinstance(refusal, errors.RateExceeded | errors.QuotaSpent):
             request.allowance = refusal
-        body = (rendering.flat_refusal_body if is_flat else rendering.refusal_body)(refusal, request.log_id)
-        return Reply(wording.status, [*_usual_headers(body, request), *refusal_headers(refusal, wording)], body)
+        body = (rendering.oauth_error_body if is_oauth else rendering.error_body)(refusal, request.log_id)
+        return Reply(spec.status, [*_usual_headers(body, request), *refusal_headers(refusal, spec)], body)
 
     def _record(self, request: Request, route: Route | None, status: int, code: str, started: float) -> None:
         endpoint = "none" if route is None else route.endpoint

@@ -20,9 +20,9 @@ from retinue.store.base import HotGraph
 from retinue.store.quota_counters import Allowance
 from retinue.web.asgi import LogIds
 from retinue.web.heads import relevant_part
-from retinue.web.peers import Peers
 from retinue.web.replies import Headers
 from retinue.web.routes import Access
+from retinue.web.trusted_proxies import TrustedProxies
 from retinue.wire import parsing, rendering
 
 MAX_HEADS = 4096
@@ -50,7 +50,7 @@ class FastPath:
     """Caches request heads, and answers requests that begin with them."""
 
     def __init__(
-        self, graph: HotGraph, access: Access, auditor: Auditor, clock: Clock, log_ids: LogIds, peers: Peers
+        self, graph: HotGraph, access: Access, auditor: Auditor, clock: Clock, log_ids: LogIds, proxies: TrustedProxies
     ) -> None:
         self._graph = graph
         self._remembered = access.credentials.remembered
@@ -60,7 +60,7 @@ class FastPath:
         self._is_logging = _LOGGER.isEnabledFor(logging.INFO)
         self._clock = clock
         self._log_ids = log_ids
-        self._proxies = peers
+        self._proxies = proxies
         self._default_headers: object = None
         self._defaults = b""
         self.heads: dict[bytes, Head] = {}  # by their bytes up to the empty line
@@ -131,7 +131,9 @@ class FastPath:
         if allowance is None:
             return None
         bound, count = stretch.bound, run.count
-        page = rendering.run_body(run.text, run.oldest - 1 if count else bound, run.has_more, head.direction, log_id)
+        page = rendering.joined_page_body(
+            run.text, run.oldest - 1 if count else bound, run.has_more, head.direction, log_id
+        )
         took = int((self._clock.elapsed() - started) * 1e6)
         known = (grant.client_key, account.id, "", bound, None, count)
         self._outbox.add(AuditRecord(now, log_id, head.endpoint, 200, "ok", took, peer, *known))

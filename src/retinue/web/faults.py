@@ -29,8 +29,8 @@ _OK = 200
 _FIRST_ERROR = 400
 _LIST_KEYS = {Direction.FOLLOWING: "user_following", Direction.FOLLOWERS: "user_followers"}
 _DIRECTIONS = {path: direction for direction, path in LIST_PATHS.items()}
-_FLAT = frozenset({TOKEN_PATH, REVOKE_PATH})
-_SUFFERING = _FLAT | {PROFILE_PATH, *_DIRECTIONS}
+_OAUTH = frozenset({TOKEN_PATH, REVOKE_PATH})
+_SUFFERING = _OAUTH | {PROFILE_PATH, *_DIRECTIONS}
 
 _SWALLOWED = (Failure.GATEWAY_TIMEOUT, Failure.CLOSED_CONNECTION)
 _HTML = (
@@ -51,14 +51,14 @@ class Ground(Struct, frozen=True):
 class _Call(Struct, frozen=True):
     """A call that is to suffer something, with its body in one message.
 
-    `direction` is there for lists, `is_flat` for the OAuth endpoints.
+    `direction` is there for lists, `is_oauth` for the OAuth endpoints.
     """
 
     scope: Scope
     message: Message
     fate: Fate
     direction: Direction | None
-    is_flat: bool
+    is_oauth: bool
 
     async def receive(self) -> Message:
         """The body, as ASGI has it."""
@@ -85,7 +85,7 @@ class FaultyApplication:
             return
         try:
             # A connection that is closed before all was read would be reset, and might take with it what was sent.
-            call = _Call(scope, await _whole_body(receive), fate, _DIRECTIONS.get(path), path in _FLAT)
+            call = _Call(scope, await _whole_body(receive), fate, _DIRECTIONS.get(path), path in _OAUTH)
             await self._pause(fate.faults.delay_seconds)
             reply = await self._reply(call)
         except asyncio.CancelledError:  # the server stops, and waits for no delays
@@ -108,8 +108,8 @@ class FaultyApplication:
         if reply is None:
             return None
         if failure is Failure.SERVER_ERROR:
-            reply = _server_error(reply, is_flat=call.is_flat)
-        if call.is_flat and reply.status >= _FIRST_ERROR and call.fate.faults.token_errors_with_200:
+            reply = _server_error(reply, is_oauth=call.is_oauth)
+        if call.is_oauth and reply.status >= _FIRST_ERROR and call.fate.faults.token_errors_with_200:
             reply = Reply(_OK, reply.headers, reply.body)
         return reply
 
@@ -118,7 +118,7 @@ class FaultyApplication:
         faults, failure = call.fate.faults, call.fate.failure
         if failure is Failure.SERVER_ERROR and not faults.failures_cost_quota:
             return errors.InternalFault()
-        if call.is_flat:
+        if call.is_oauth:
             return None
         try:
             age = await self._age_of_token(call.scope["headers"])
@@ -228,12 +228,12 @@ def _asked_instead(query: Query, fate: Fate) -> Query:
 # --- replies --------------------------------------------------------------------------------------------------------
 
 
-def _server_error(reply: Reply, *, is_flat: bool) -> Reply:
+def _server_error(reply: Reply, *, is_oauth: bool) -> Reply:
     """An internal error with the log_id of the answer whose place it takes."""
     log_id = next(value.decode() for name, value in reply.headers if name == b"x-tt-logid")
-    body = (rendering.flat_refusal_body if is_flat else rendering.refusal_body)(errors.InternalFault(), log_id)
+    body = (rendering.oauth_error_body if is_oauth else rendering.error_body)(errors.InternalFault(), log_id)
     kept = [field for field in reply.headers if field[0] in {b"content-type", b"content-length", b"x-tt-logid"}]
-    return _with_body(Reply(rendering.WORDINGS[errors.InternalFault].status, kept, body), body)
+    return _with_body(Reply(rendering.ERRORS[errors.InternalFault].status, kept, body), body)
 
 
 def _with_body(reply: Reply, body: bytes) -> Reply:

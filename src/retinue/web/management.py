@@ -55,26 +55,26 @@ class Management(Struct, frozen=True):
 
 
 def management_application(
-    house: Management, more_routes: Mapping[str, Mapping[str, Handler]]
+    management: Management, more_routes: Mapping[str, Mapping[str, Handler]]
 ) -> ManagementApplication:
     """Return the application; `more_routes` has handlers that need the token, by path and method."""
     guarded = {
-        "/events": {"POST": _events_handler(house)},
-        "/metrics": {"GET": _metrics_handler(house)},
-        "/clock": {"GET": _clock_handler(house), "POST": _clock_handler(house)},
+        "/events": {"POST": _events_handler(management)},
+        "/metrics": {"GET": _metrics_handler(management)},
+        "/clock": {"GET": _clock_handler(management), "POST": _clock_handler(management)},
         **more_routes,
     }
-    open_to_all = {"/health": _health, "/ready": _ready_handler(house), "/version": _version_handler(house)}
+    open_to_all = {"/health": _health, "/ready": _ready_handler(management), "/version": _version_handler(management)}
     api = Starlette(
         routes=[
             *(Route(path, handler) for path, handler in open_to_all.items()),
-            *(Route(path, _by_method(house.token, of), methods=list(of)) for path, of in guarded.items()),
+            *(Route(path, _by_method(management.token, of), methods=list(of)) for path, of in guarded.items()),
         ],
         exception_handlers=_HANDLERS,
     )
     api.router.redirect_slashes = False
     words = PathWords([*open_to_all, *guarded])
-    return ManagementApplication(api, words, house.hosts, house.clock, house.log_ids, house.auditor)
+    return ManagementApplication(api, words, management.hosts, management.clock, management.log_ids, management.auditor)
 
 
 async def body_of(request: Request) -> bytes:
@@ -113,32 +113,32 @@ async def _health(_request: Request) -> Response:
     return answer({"status": "ok"})
 
 
-def _ready_handler(house: Management) -> Handler:
+def _ready_handler(management: Management) -> Handler:
     async def handler(_request: Request) -> Response:
-        reason = await house.ready()
+        reason = await management.ready()
         return answer({"status": reason or "ready"}, 503 if reason else 200)
 
     return handler
 
 
-def _version_handler(house: Management) -> Handler:
+def _version_handler(management: Management) -> Handler:
     async def handler(_request: Request) -> Response:
-        return answer({"version": version("retinue"), "store": house.store})
+        return answer({"version": version("retinue"), "store": management.store})
 
     return handler
 
 
-def _events_handler(house: Management) -> Handler:
+def _events_handler(management: Management) -> Handler:
     async def handler(request: Request) -> Response:
-        outcome = await house.apply_events(await body_of(request))
+        outcome = await management.apply_events(await body_of(request))
         return answer(outcome.report())
 
     return handler
 
 
-def _metrics_handler(house: Management) -> Handler:
+def _metrics_handler(management: Management) -> Handler:
     async def handler(_request: Request) -> Response:
-        return Response(house.metrics(), media_type=METRICS_TYPE)
+        return Response(management.metrics(), media_type=METRICS_TYPE)
 
     return handler
 
@@ -150,9 +150,9 @@ class _Setting(Struct, forbid_unknown_fields=True):
     advance: int | None = None
 
 
-def _clock_handler(house: Management) -> Handler:
+def _clock_handler(management: Management) -> Handler:
     async def handler(request: Request) -> Response:
-        clock = house.clock
+        clock = management.clock
         if request.method == "POST":
             if not isinstance(clock, VirtualClock):
                 raise HTTPException(404, "The clock is the machine's; only `retinue serve --sandbox` has one to set.")

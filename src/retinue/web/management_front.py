@@ -110,9 +110,9 @@ def failure_body(code: str, message: str) -> bytes:
 
 
 def _refused(refusal: errors.Refusal) -> Reply:
-    wording = rendering.WORDINGS[type(refusal)]
-    body = failure_body(wording.code, rendering.message_of(refusal))
-    return _reply_of(wording.status, body, refusal_headers(refusal, wording))
+    spec = rendering.ERRORS[type(refusal)]
+    body = failure_body(spec.code, rendering.message_of(refusal))
+    return _reply_of(spec.status, body, refusal_headers(refusal, spec))
 
 
 def _reply_of(status: int, body: bytes, headers: Headers) -> Reply:

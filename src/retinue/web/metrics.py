@@ -49,7 +49,7 @@ class _Sums(Collector):
         """All metrics as they are now."""
         yield from self._of_requests()
         yield self._durations()
-        yield from _of_the_house(self._measure())
+        yield from _of_store(self._measure())
 
     def _of_requests(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
@@ -83,19 +83,19 @@ class _Sums(Collector):
         return durations
 
 
-def _of_the_house(measures: Measures) -> Iterator[Metric]:
+def _of_store(measures: Measures) -> Iterator[Metric]:
     size = GaugeMetricFamily("retinue_store_bytes", "Bytes of each file of the store.", labels=["file"])
     for name, count in sorted(measures.store_bytes.items()):
         size.add_metric([name], count)
     yield size
     yield GaugeMetricFamily("retinue_audit_records", "Records in the audit log.", value=measures.audit_records)
-    yield from _of_the_audit_log(measures)
+    yield from _of_audit_log(measures)
     if measures.apply_lag_seconds is not None:
         text = "How far the latest of the events received last lay behind the time of its receipt."
         yield GaugeMetricFamily("retinue_apply_lag_seconds", text, value=measures.apply_lag_seconds)
 
 
-def _of_the_audit_log(measures: Measures) -> Iterator[Metric]:
+def _of_audit_log(measures: Measures) -> Iterator[Metric]:
     space = measures.audit_space
     yield GaugeMetricFamily("retinue_audit_bytes", "Bytes of the audit log.", value=space.log_bytes)
     if space.max_bytes:

@@ -79,11 +79,11 @@ _PROFILE = _success(
 _ENVELOPE = _closed(
     data=_closed(),
     error=_closed(
-        code={"enum": sorted({wording.code for wording in rendering.WORDINGS.values()})}, message=_TEXT, log_id=_LOG_ID
+        code={"enum": sorted({spec.code for spec in rendering.ERRORS.values()})}, message=_TEXT, log_id=_LOG_ID
     ),
 )
-_FLAT = _closed(
-    error={"enum": sorted({wording.flat_code for wording in rendering.WORDINGS.values()})},
+_OAUTH = _closed(
+    error={"enum": sorted({spec.oauth_code for spec in rendering.ERRORS.values()})},
     error_description=_TEXT,
     log_id=_LOG_ID,
 )
@@ -168,7 +168,7 @@ def _token() -> dict[str, Any]:
         "summary": "A client access token",
         "security": [],
         "requestBody": _body(_TOKEN_REQUEST, _TOKEN_REQUEST),
-        "responses": _responses("A token, good for two hours", _TOKEN, _FLAT),
+        "responses": _responses("A token, good for two hours", _TOKEN, _OAUTH),
     }
 
 
@@ -179,7 +179,7 @@ def _revoke() -> dict[str, Any]:
         "security": [],
         "requestBody": _body(_REVOKE_REQUEST, _REVOKE_REQUEST),
         "responses": _responses(
-            "The token is ended; or, as at TikTok, an error of an unknown token", {"anyOf": [_closed(), _FLAT]}, _FLAT
+            "The token is ended; or, as at TikTok, an error of an unknown token", {"anyOf": [_closed(), _OAUTH]}, _OAUTH
         ),
     }
 

@@ -42,10 +42,10 @@ class Served(Protocol):
         ...
 
 
-def refusal_headers(refusal: errors.Refusal, wording: rendering.Wording) -> Headers:
+def refusal_headers(refusal: errors.Refusal, spec: rendering.ErrorSpec) -> Headers:
     """Return the headers that a refusal has beside those of every answer."""
     headers = []
-    retry_after = refusal.reset if isinstance(refusal, errors.RateExceeded) else wording.retry_after
+    retry_after = refusal.reset if isinstance(refusal, errors.RateExceeded) else spec.retry_after
     if retry_after is not None:
         headers.append((b"retry-after", b"%d" % retry_after))
     if isinstance(refusal, errors.MethodNotAllowed):

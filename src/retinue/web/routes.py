@@ -49,8 +49,8 @@ def public_routes(following: Following[bytes], access: Access) -> dict[str, Rout
             for direction, path in LIST_PATHS.items()
         },
         PROFILE_PATH: Route(_profile_handler(following, access), "info"),
-        TOKEN_PATH: Route(token_handler(access.gate, access.credentials), "token", is_flat=True),
-        REVOKE_PATH: Route(revoke_handler(access.gate, access.credentials), "revoke", is_flat=True),
+        TOKEN_PATH: Route(token_handler(access.gate, access.credentials), "token", is_oauth=True),
+        REVOKE_PATH: Route(revoke_handler(access.gate, access.credentials), "revoke", is_oauth=True),
     }
 
 

@@ -19,7 +19,7 @@ _IN_BRACKETS = r"\[(?P<v6>[0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?"
 _SPELLING = re.compile(rf"{_IN_BRACKETS}|(?P<v4>[0-9.]+):[0-9]{{1,5}}|(?P<bare>[0-9A-Fa-f:.]+)")
 
 
-class Peers:
+class TrustedProxies:
     """Knows which proxies are trusted."""
 
     def __init__(self, networks: Sequence[Network] = ()) -> None:
@@ -46,7 +46,7 @@ class Peers:
         return any(address in network for network in self.networks)
 
 
-NO_PROXIES = Peers()
+NO_PROXIES = TrustedProxies()
 
 
 def trusted_networks(text: str) -> tuple[Network, ...]:
