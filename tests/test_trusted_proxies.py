@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from retinue.audit.record import Auditor
 from retinue.errors import InputError
-from retinue.web.asgi import Answer, Application, LogIds, Request, Route
+from retinue.web.asgi import Answer, Application, Request, Route
+from retinue.web.request_log import LogIds
 from retinue.web.trusted_proxies import Address, TrustedProxies, trusted_networks
 from support.frozen_clock import FrozenClock
 from support.service import Records

@@ -47,10 +47,11 @@ from retinue.store.sqlite.hot_graph import HotSqliteGraph
 from retinue.store.sqlite.migration import Migrated, migrate
 from retinue.store.sqlite.whole import WholeSqliteGraph
 from retinue.store.sqlite.writer import SqliteGraphWriter
-from retinue.web.asgi import Application, LogIds
+from retinue.web.asgi import Application
 from retinue.web.fast_path import FastPath
 from retinue.web.faults import FaultyApplication, Ground
 from retinue.web.oauth import Gate, Pause
+from retinue.web.request_log import LogIds
 from retinue.web.routes import Access, public_routes
 from retinue.web.trusted_proxies import NO_PROXIES, TrustedProxies
 from retinue.wire import rendering

@@ -9,8 +9,7 @@ from retinue.audit.channel import ChannelSender
 from retinue.audit.record import Auditor
 from retinue.serving.child import live, serve_until_stopped
 from retinue.serving.station import Station
-from retinue.web.listener import public_server
-from retinue.web.tls import ListenerTls
+from retinue.web.listener import ListenerTls, public_server
 from retinue.web.trusted_proxies import TrustedProxies, trusted_networks
 
 # A request leaves little for the garbage collector, but each of its rounds walks through all the remembered rows.

@@ -2,7 +2,7 @@
 
 uvloop accepts one connection per turn of the event loop, and a turn is as long as all that is ready in it. Here each
 turn accepts what waits in the listener's queue, and the protocol lets it look again within long turns. New connections
-are served in small batches, so that those that are there stay quick. If more come than can be served (`overload.py`),
+are served in small batches, so that those that are there stay quick. If more come than can be served (`Overload`),
 or no place is free and none can be freed (`eviction.py`), they are refused at once (`surplus.py`).
 """
 
@@ -17,12 +17,10 @@ from typing import Any
 from msgspec import Struct
 
 from retinue.clock import elapsed
-from retinue.web.descriptors import EXHAUSTED, SpareDescriptor
 from retinue.web.eviction import Awaited, Place, evictable
 from retinue.web.limits import Limits
-from retinue.web.overload import Overload, is_crowded, waited_seconds
+from retinue.web.sockets import EXHAUSTED, SpareDescriptor, has_unread_bytes, is_crowded, waited_seconds
 from retinue.web.surplus import Address, Refusals, Refuse
-from retinue.web.unread import is_sending
 
 BATCH = 32  # new connections in a turn, or more on a server that answers many requests in a turn
 _MAX_BATCH = 1024
@@ -32,7 +30,30 @@ _SHARED_PAUSE_SECONDS = 0.03  # in which other processes can take what has no pl
 _FAILURE_PAUSE_SECONDS = 0.05
 _SEARCH_PAUSE_SECONDS = 0.05  # after a search in vain, which looks at every connection
 _STOP_SECONDS = 1.0
+OVERLOADED_SECONDS = 0.03
+CALM_SECONDS = 1.0
 _LOGGER = logging.getLogger("retinue.web")
+
+
+class Overload:
+    """Detects that more connections come than can be served. Times are in seconds.
+
+    A burst is served late rather than refused: connections wait in the listener's queue. If one has waited too long, or
+    the queue is half full, the rest are refused once they have waited for a few milliseconds. So the queue stays short.
+    It ends after a while without refusals.
+    """
+
+    def __init__(self, burst_seconds: float) -> None:
+        self._burst_seconds = burst_seconds
+        self._short_until = float("-inf")
+
+    def patience(self, now: float) -> float:
+        """Return how long a connection may have waited."""
+        return OVERLOADED_SECONDS if now < self._short_until else self._burst_seconds
+
+    def note(self, now: float) -> None:
+        """Note that connections are, or must be, refused for an overload."""
+        self._short_until = now + CALM_SECONDS
 
 
 class Callbacks(Struct, frozen=True):
@@ -165,7 +186,7 @@ class Admission:
         _LOGGER.warning("no file descriptor is left for a connection; raise the limit of open files (ulimit -n)")
         if self._evict(now):
             return
-        with self._spare.lent(), contextlib.suppress(OSError):
+        with self._spare.released(), contextlib.suppress(OSError):
             connection, address = self._listener.accept()
             connection.setblocking(False)
             self._refusals.take_once(connection, _client_of(address))
@@ -183,7 +204,7 @@ class Admission:
         waited_since = {Awaited.FIRST_REQUEST: idle, Awaited.NEXT_REQUEST: idle, Awaited.REST: stalled}
         chosen = evictable(self._places, self._limits.connections, waited_since)
         # A request may have come that this turn of the loop has not read yet.
-        places = [place for place in chosen if not is_sending(place.transport)]
+        places = [place for place in chosen if not has_unread_bytes(place.transport)]
         if not places:
             self._searched_at = now
         for place in places:

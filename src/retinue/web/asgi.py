@@ -6,7 +6,6 @@ shape of requests and answers; what a path means is `routes.py`'s business.
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
@@ -17,8 +16,8 @@ from retinue.clock import Clock
 from retinue.model import Direction
 from retinue.store.quota_counters import Allowance
 from retinue.web import extensions, heads
-from retinue.web.paths import PathWords
 from retinue.web.replies import Headers, Message, Receive, Reply, Scope, Send, refusal_headers, send_reply
+from retinue.web.request_log import LogIds, PathWords
 from retinue.web.trusted_proxies import NO_PROXIES, TrustedProxies
 from retinue.wire import rendering
 from retinue.wire.parsing import MAX_BODY_BYTES
@@ -26,8 +25,6 @@ from retinue.wire.parsing import MAX_BODY_BYTES
 _Allowance = Allowance | errors.RateExceeded | errors.QuotaSpent
 _LOGGER = logging.getLogger("retinue.web")
 _UNREAD = {"method": "-", "path": "-", "headers": ()}
-_LOG_IDS_AT_ONCE = 100
-_RANDOM_DIGITS = 2 * rendering.LOG_ID_RANDOM_BYTES
 
 
 class ClientGone(Exception):
@@ -130,32 +127,6 @@ class Route(Struct, frozen=True):
     any_method: bool = False
 
 
-class LogIds:
-    """Gives each request its log_id."""
-
-    def __init__(self, clock: Clock, random_bytes: Callable[[int], bytes]) -> None:
-        self._clock = clock
-        self._random_bytes = random_bytes
-        self._second = -1
-        self._date = ""
-        self._random = ""  # upper-case hex for some log_ids; asking the kernel for each would cost a call
-        self._used = 0
-
-    def fresh(self, now: int | None = None) -> str:
-        """A new log_id; `now` by who knows it already."""
-        if now is None:
-            now = self._clock.now()
-        if now != self._second:
-            self._second, self._date = now, rendering.log_id_date(now)
-        start = self._used
-        self._used = end = start + _RANDOM_DIGITS
-        digits = self._random[start:end]
-        if not digits:
-            self._random = self._random_bytes(_LOG_IDS_AT_ONCE * rendering.LOG_ID_RANDOM_BYTES).hex().upper()
-            digits, self._used = self._random[:_RANDOM_DIGITS], _RANDOM_DIGITS
-        return self._date + digits
-
-
 class Application:
     """Answers HTTP requests by a table from path to route, and has each of them recorded."""
 
@@ -243,7 +214,13 @@ class Application:
         self._auditor.record(request.context, outcome)
         if _LOGGER.isEnabledFor(logging.INFO):
             # Nothing of its query string, headers and body may be in it, and of its path only words of ours.
-            fields = (request.log_id, request.method, self._path_words.shown(request.path), status, microseconds / 1000)
+            fields = (
+                request.log_id,
+                request.method,
+                self._path_words.redact(request.path),
+                status,
+                microseconds / 1000,
+            )
             _LOGGER.info("log_id=%s method=%s path=%a status=%d duration_ms=%.3f", *fields)
 
 

@@ -18,9 +18,9 @@ from retinue.following import stretch_of
 from retinue.model import RESEARCH_SCOPE, Direction, Pool
 from retinue.store.base import HotGraph
 from retinue.store.quota_counters import Allowance
-from retinue.web.asgi import LogIds
 from retinue.web.heads import relevant_part
 from retinue.web.replies import Headers
+from retinue.web.request_log import LogIds
 from retinue.web.routes import Access
 from retinue.web.trusted_proxies import TrustedProxies
 from retinue.wire import parsing, rendering

@@ -2,12 +2,14 @@
 
 import asyncio
 import socket
+import ssl
 from functools import partial
 from typing import Any
 
 import uvicorn
 
 from retinue.errors import Overloaded
+from retinue.key_pair import KeyPair
 from retinue.settings import Settings
 from retinue.web.admission import Admission, Callbacks
 from retinue.web.asgi import Application
@@ -17,11 +19,14 @@ from retinue.web.management_front import ManagementApplication
 from retinue.web.protocol import Protocol
 from retinue.web.replies import Asgi, Scope, Served, encode_reply
 from retinue.web.timers import SendDeadline
-from retinue.web.tls import ListenerTls
 
 STOP_SECONDS = 3
 KEEP_ALIVE_SECONDS = 75  # longer than most clients pause, so that few meet a connection that is just being closed
 BACKLOG = 4096  # connections that wait to be accepted
+
+# TLS 1.2: forward secrecy and authenticated encryption only. TLS 1.3 has no others.
+CIPHERS = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20"
+ALPN = ["http/1.1"]
 
 _OPTIONS: dict[str, Any] = {
     "interface": "asgi3",
@@ -35,6 +40,32 @@ _OPTIONS: dict[str, Any] = {
     "timeout_keep_alive": KEEP_ALIVE_SECONDS,
     "timeout_graceful_shutdown": STOP_SECONDS,
 }
+
+
+class ListenerTls:
+    """A context for a listener, whose certificate can be replaced while it listens."""
+
+    def __init__(self, pair: KeyPair) -> None:
+        self.context = _server_context(pair)  # for the next connection
+
+    def replace(self, pair: KeyPair) -> None:
+        """Use another pair from the next connection on."""
+        # Loading a pair into a context would leave its certificate for another kind of key there.
+        self.context = _server_context(pair)
+
+
+def _server_context(pair: KeyPair) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    context.set_alpn_protocols(ALPN)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    # No session tickets: their key would open recorded TLS 1.2 connections for as long as the process lives. Each
+    # worker has a key of its own anyway, so few tickets would be of use.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    pair.load_into(context)
+    return context
 
 
 class Server(uvicorn.Server):

@@ -23,11 +23,10 @@ from retinue.audit.record import Auditor
 from retinue.clock import Clock, VirtualClock
 from retinue.errors import InputError, NoSuchClient, StoreUnavailable
 from retinue.ingest import live
-from retinue.web.asgi import LogIds
 from retinue.web.hosts import Hosts
 from retinue.web.limits import MAX_EVENTS_BYTES
 from retinue.web.management_front import CODES, OTHER_CODE, ManagementApplication, failure_body
-from retinue.web.paths import PathWords
+from retinue.web.request_log import LogIds, PathWords
 
 RETRY_SECONDS = 1
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -13,10 +13,9 @@ from retinue import errors
 from retinue.audit.record import Auditor, RequestContext, RequestOutcome
 from retinue.clock import Clock
 from retinue.web import heads
-from retinue.web.asgi import LogIds
 from retinue.web.hosts import Hosts
-from retinue.web.paths import PathWords
 from retinue.web.replies import Asgi, Headers, Message, Receive, Reply, Scope, Send, refusal_headers, send_reply
+from retinue.web.request_log import LogIds, PathWords
 from retinue.wire import rendering
 
 CODES = {
@@ -97,7 +96,7 @@ class ManagementApplication:
         if self._auditor.is_full or (method in _READS and (is_done or status == _UNAVAILABLE)):
             return
         context = RequestContext()
-        context.action = f"{method} {path if is_done else self._words.shown(path)}"
+        context.action = f"{method} {path if is_done else self._words.redact(path)}"
         code = "ok" if is_done else CODES.get(status, OTHER_CODE)
         peer = (scope.get("client") or ("",))[0]
         microseconds = int((self._clock.elapsed() - started) * 1e6)

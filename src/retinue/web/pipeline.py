@@ -1,10 +1,105 @@
-"""The requests of one connection that are being answered or wait for that."""
+"""The requests of one connection: unparsed, being read, and waiting for their answers."""
 
+from collections import deque
 from collections.abc import Iterator
 
-from retinue.web.reading import ReadProgress
+from retinue.errors import HeadTooLarge
+from retinue.web import heads
 from retinue.web.replies import Scope
 from retinue.web.uvicorn_internals import Cycle, Queue
+
+PIECE_BYTES = 2048
+
+
+class Backlog:
+    """Bytes that are not parsed yet, in pieces.
+
+    A packet may hold thousands of small requests, and a parsed request takes far more memory than its bytes. So packets
+    are parsed piece by piece, and bytes behind an unanswered request stay unparsed.
+    """
+
+    __slots__ = ("_pieces",)
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
+    def add(self, packet: bytes) -> None:
+        """Append a packet."""
+        if len(packet) <= PIECE_BYTES:
+            self._pieces.append(packet)
+            return
+        self._pieces.extend(packet[begin : begin + PIECE_BYTES] for begin in range(0, len(packet), PIECE_BYTES))
+
+    def put_back(self, piece: bytes) -> None:
+        """Insert a piece before all others."""
+        self._pieces.appendleft(piece)
+
+    def take(self) -> bytes:
+        """Remove and return the first piece."""
+        return self._pieces.popleft()
+
+    def clear(self) -> None:
+        """Remove all pieces."""
+        self._pieces.clear()
+
+
+class ReadProgress:
+    """How far the request at hand is read, and whether its head is too long.
+
+    A packet may hold other things beside a head: earlier requests, the end of a body. Those are settled. All other
+    bytes belong to the head, or stand between chunks and behind the last one, and count.
+    """
+
+    __slots__ = ("_limit", "_received", "_settled", "is_in_head", "is_in_request")
+
+    def __init__(self, head_bytes: int) -> None:
+        self._limit = head_bytes
+        self._received = self._settled = 0  # since the connection was last between two requests
+        self.is_in_request = self.is_in_head = False
+
+    @property
+    def is_in_body(self) -> bool:
+        """Whether a head is complete, and its request not."""
+        return self.is_in_request and not self.is_in_head
+
+    def take(self, packet: bytes) -> None:
+        """Count a packet, before it is parsed."""
+        self._received += len(packet)
+
+    def begin(self) -> None:
+        """Note that a request begins."""
+        self.is_in_request = self.is_in_head = True
+
+    def end_head(self, method: bytes, target: bytes, headers: heads.Headers) -> None:
+        """Note that a head is complete. Raises `HeadTooLarge`."""
+        self.is_in_head = False
+        self.settle()
+        if self._received > self._limit and heads.length_of(method, target, headers) > self._limit:
+            raise HeadTooLarge(str(self._limit))
+
+    def settle(self) -> None:
+        """Note that the packet at hand holds a finished head, or a body."""
+        self._settled = self._received
+
+    def end(self) -> None:
+        """Note that the request is complete."""
+        self.is_in_request = False
+        self.settle()
+
+    def clear(self) -> None:
+        """Count from nothing: the connection is between two requests."""
+        self._received = self._settled = 0
+
+    def is_too_long(self, packet: bytes, method: bytes, target: bytes) -> bool:
+        """Return whether too much has come since the last body or finished head; the packet is parsed."""
+        if self.is_in_head and self._settled == self._received and target:
+            # It began behind something else in this packet; its first line is the last such line there.
+            begin = packet.rfind(b"%b %b" % (method, target))
+            self._settled -= len(packet) - begin if begin >= 0 else 0
+        return self._received - self._settled > self._limit
 
 
 class Pipeline:

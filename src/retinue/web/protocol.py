@@ -19,8 +19,7 @@ from retinue.web.eviction import Awaited, Wait
 from retinue.web.extensions import CacheHead, extensions_of
 from retinue.web.fast_path import FastPath
 from retinue.web.limits import Limits
-from retinue.web.pipeline import Pipeline
-from retinue.web.reading import Backlog, ReadProgress
+from retinue.web.pipeline import Backlog, Pipeline, ReadProgress
 from retinue.web.replies import Served, encode_reply
 from retinue.web.timers import ClientTimer
 
