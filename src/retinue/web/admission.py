@@ -1,9 +1,9 @@
-"""Admission: accepts connections on a listener, gives each a place, makes room, and refuses those beyond the limit.
+"""Admission of connections on one listener.
 
-uvloop accepts one connection per turn of the event loop, and a turn is as long as all that is ready in it. Here each
-turn accepts what waits in the listener's queue, and the protocol lets it look again within long turns. New connections
-are served in small batches, so that those that are there stay quick. If more come than can be served (`Overload`),
-or no place is free and none can be freed (`eviction.py`), they are refused at once (`surplus.py`).
+uvloop accepts one connection per turn of the event loop, and a turn lasts as long as all that is ready in it. Here each
+turn accepts all that wait in the listener's queue, and the protocol checks again during long turns. New connections are
+served in small batches, so that established ones stay fast. In an overload, or if no place can be freed
+(`eviction.py`), connections are refused immediately (`surplus.py`).
 """
 
 import asyncio
@@ -98,7 +98,7 @@ class Admission:
         self._watch()
 
     async def stop(self) -> None:
-        """Accept no more. What was accepted is handed over, but for unfinished handshakes."""
+        """Stop accepting; hand over what was accepted, except unfinished handshakes."""
         self._unwatch()
         self._listener = None
         self._refusals.close()
@@ -110,7 +110,7 @@ class Admission:
             await asyncio.wait(self._tasks, timeout=_STOP_SECONDS)
 
     def look_again(self) -> None:
-        """Accept what has come meanwhile; for long turns of the event loop."""
+        """Accept waiting connections during a long turn of the event loop."""
         if self._is_watching:
             self._look()
 
@@ -162,7 +162,6 @@ class Admission:
         self._left = None
 
     def _accept(self, now: float) -> tuple[socket.socket, Address] | None:
-        """Accept one connection; None if none waits, or there is no descriptor for it."""
         assert self._listener is not None
         try:
             connection, address = self._listener.accept()
@@ -181,7 +180,6 @@ class Admission:
         return connection, _client_of(address)
 
     def _survive_exhaustion(self, now: float) -> None:
-        """Free descriptors, or refuse a connection with the spare one."""
         assert self._listener is not None
         _LOGGER.warning("no file descriptor is left for a connection; raise the limit of open files (ulimit -n)")
         if self._evict(now):
@@ -197,7 +195,7 @@ class Admission:
         return len(self._places) >= self._limits.connections
 
     def _evict(self, now: float) -> int:
-        """Close connections that the server waits for; return how many."""
+        """Close connections that wait for their clients; return how many."""
         if now - self._searched_at < _SEARCH_PAUSE_SECONDS:
             return 0
         idle, stalled = (self._loop.time() - each for each in (self._limits.idle_seconds, self._limits.stalled_seconds))
@@ -228,7 +226,6 @@ class Admission:
         self._start(place, connection, self._callbacks.tls())
 
     def _refuse_quickly(self, connection: socket.socket, client: Address) -> None:
-        """Refuse a connection in an overload, in which there is no time for handshakes."""
         if self._callbacks.tls() is None:
             self._refusals.take(connection, client)
         else:
@@ -250,7 +247,7 @@ class Admission:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, place: Any, connection: socket.socket, context: ssl.SSLContext | None) -> None:
-        """Hand a connection over to the event loop, after its handshake if there is TLS."""
+        """Hand a connection to the event loop, after its TLS handshake."""
         seconds = None if context is None else self._limits.handshake_seconds
         timeouts: dict[str, Any] = {"ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": seconds}
         try:
@@ -292,5 +289,4 @@ def _shut_down(connection: socket.socket) -> None:
 
 
 def _client_of(address: Any) -> Address:
-    """Return host and port of the other end; None on a Unix socket, where it has neither."""
     return (address[0], address[1]) if isinstance(address, tuple) else None

@@ -1,7 +1,6 @@
-"""The public ASGI application: finds the route, reads the body, sends the answer, turns every error into one.
+"""The public ASGI application: routing, body, response and errors.
 
-Plain ASGI on purpose: around a call that takes microseconds a framework would cost more than the work. Knows the
-shape of requests and answers; what a path means is `routes.py`'s business.
+It uses no framework, which would cost more than calls that take microseconds. `routes.py` has the handlers.
 """
 
 import asyncio
@@ -28,11 +27,14 @@ _UNREAD = {"method": "-", "path": "-", "headers": ()}
 
 
 class ClientGone(Exception):
-    """The client went away before its body was read."""
+    """The client disconnected before its body was read."""
 
 
 class Request:
-    """A request to a handler. It fills in `context` for the audit log and `allowance` for headers."""
+    """A request as handlers see it.
+
+    Handlers set `context` for the audit log, and `allowance` for the response headers.
+    """
 
     __slots__ = ("_proxies", "_receive", "_scope", "allowance", "context", "headers", "log_id")
 
@@ -47,31 +49,31 @@ class Request:
 
     @property
     def method(self) -> str:
-        """POST, usually."""
+        """The HTTP method."""
         method: str = self._scope["method"]
         return method
 
     @property
     def path(self) -> str:
-        """What was asked for, without the query string."""
+        """The path without the query string."""
         path: str = self._scope["path"]
         return path
 
     @property
     def query_string(self) -> bytes:
-        """What stands behind the `?`, as it came."""
+        """The undecoded query string."""
         query_string: bytes = self._scope.get("query_string", b"")
         return query_string
 
     def header(self, name: bytes) -> bytes:
-        """The first header of a (lower-case) name; empty where there is none."""
+        """Return the first header of a lower-case name; empty if absent."""
         for key, value in self.headers:
             if key == name:
                 return value
         return b""
 
     def peer(self) -> str:
-        """The address of the client, behind proxies that are trusted; empty where it is not known."""
+        """Return the client's address behind trusted proxies; empty if unknown."""
         client = self._scope.get("client")
         proxies_said = (
             [value for key, value in self.headers if key == b"x-forwarded-for"] if self._proxies.networks else ()
@@ -83,7 +85,7 @@ class Request:
         extensions.cache_head(self._scope, direction)
 
     async def body(self) -> bytes:
-        """The whole body. Raises `BodyTooLarge`, without reading on."""
+        """Return the whole body. Raises `BodyTooLarge` without reading on."""
         if (declared := self.header(b"content-length")).isdigit() and int(declared[:20]) > MAX_BODY_BYTES:
             raise errors.BodyTooLarge(str(MAX_BODY_BYTES))
         message = await self._receive()
@@ -101,24 +103,24 @@ class Request:
 
 
 class Answer(Struct, frozen=True, gc=False):
-    """What a handler answers with status 200."""
+    """A response with status 200."""
 
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Handler(Protocol):
-    """Answers one kind of request, or raises a `Refusal`."""
+    """A handler of one kind of request; it may raise a `Refusal`."""
 
     async def __call__(self, request: Request, /) -> Answer:
-        """The answer."""
+        """Return the response."""
         ...
 
 
 class Route(Struct, frozen=True):
-    """What is served at a path, by POST alone unless `any_method`. `is_oauth` says that its errors are OAuth's.
+    """A handler and how it is served: by POST alone unless `any_method`.
 
-    `endpoint` is its name in audit and metrics.
+    `endpoint` is the name in audit log and metrics; `is_oauth` selects the form of errors.
     """
 
     handler: Handler
@@ -128,7 +130,7 @@ class Route(Struct, frozen=True):
 
 
 class Application:
-    """Answers HTTP requests by a table from path to route, and has each of them recorded."""
+    """Routes requests by path, and records each of them."""
 
     def __init__(
         self,
@@ -153,14 +155,14 @@ class Application:
             await send_reply(send, reply)
 
     def refuse(self, scope: Scope, refusal: errors.Refusal) -> Reply:
-        """Return the reply to a request that is refused before its route is asked, or that could not be read."""
+        """Return the response to a request that is refused or unreadable."""
         started = self._clock.elapsed()
         whole = {**_UNREAD, **scope}
         request = Request(whole, _receive_nothing, self._log_ids.fresh(), self._proxies)
         return self._refused(refusal, self._routes.get(whole["path"]), request, started)
 
     async def reply(self, scope: Scope, receive: Receive) -> Reply | None:
-        """The reply to one request, whatever happens; None if the client went away."""
+        """Return the response to a request; None if the client disconnected."""
         started = self._clock.elapsed()
         request = Request(scope, receive, self._log_ids.fresh(), self._proxies)
         route = self._routes.get(scope["path"])
@@ -191,12 +193,15 @@ class Application:
         return await route.handler(request)
 
     def gone(self, scope: Scope) -> None:
-        """AuditRecord a request whose sender went away before its body was there."""
+        """Record a request whose client disconnected before its body arrived."""
         request = Request(scope, _receive_nothing, self._log_ids.fresh(), self._proxies)
         self._record(request, self._routes.get(scope["path"]), 499, "client_gone", self._clock.elapsed())
 
     def _refused(self, refusal: errors.Refusal, route: Route | None, request: Request, started: float) -> Reply:
-        """A refusal in the form of the route's errors; what is wrong before a route is asked is in the envelope."""
+        """Return an error in the form of its route.
+
+        Errors before routing use the v2 envelope.
+        """
         spec = rendering.ERRORS[type(refusal)]
         is_oauth = route is not None and route.is_oauth and not isinstance(refusal, errors.MethodNotAllowed)
         self._record(request, route, spec.status, spec.oauth_code if is_oauth else spec.code, started)
@@ -229,7 +234,10 @@ async def _receive_nothing() -> Message:
 
 
 def _usual_headers(body: bytes, request: Request) -> Headers:
-    """The headers of every answer. No charset: some clients compare the content type letter by letter."""
+    """Return the headers of every response.
+
+    The content type has no charset, because some clients compare it as a whole.
+    """
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),

@@ -67,7 +67,7 @@ class FastPath:
         self.waiting: list[tuple[Transport, bytes]] = []
 
     def cache_head(self, packet: bytes, headers: Iterable[tuple[bytes, bytes]], direction: Direction) -> None:
-        """Cache the head in a packet that holds one request and nothing else.
+        """Cache the head in a packet that holds exactly one request.
 
         The ASGI path answered it with a page of a list in this direction.
         """
@@ -96,7 +96,7 @@ class FastPath:
         return cached
 
     def answer_to(self, packet: bytes, host: str, default_headers: Headers) -> bytes | None:
-        """Return the answer to a packet; None for the ASGI path."""
+        """Return the response to a packet; None for the ASGI path."""
         head, end, body = packet.partition(END_OF_HEAD)
         cached = self.heads.get(head) or (self._find_similar(head) if end else None)
         if cached is None or len(body) != cached.body_bytes:
@@ -108,7 +108,7 @@ class FastPath:
             return None
 
     def answer(self, head: Head, body: bytes, host: str, default_headers: Headers) -> bytes | None:
-        """Return the bytes of the answer to a client at `host`; None for the ASGI path."""
+        """Return the response, or None for the ASGI path."""
         started = self._clock.elapsed()
         grant = self._remembered(head.authorization, RESEARCH_SCOPE)
         query = parsing.read_plain_query(body)
@@ -118,7 +118,7 @@ class FastPath:
         if account is None:
             return None
         now = self._clock.now()
-        # What could fail comes before the charge: a request that takes the ASGI path is charged there.
+        # Steps that may fail come before the charge: a request that takes the ASGI path is charged there.
         log_id, peer = self._log_ids.fresh(now), self._proxies.address(host, head.forwarded_for)
         try:
             stretch = stretch_of(account, query, head.direction, now)
@@ -143,16 +143,16 @@ class FastPath:
         return _ANSWER % (self._defaults, len(page), log_id.encode(), _headers_of(allowance), page)
 
     def send(self, transport: Transport, answer: bytes, loop: AbstractEventLoop) -> None:
-        """Send an answer once all packets of this turn of the event loop are read.
+        """Send a response at the end of the event loop's turn.
 
-        A client that waits for several answers then wakes up once.
+        A client that waits for several then wakes up once.
         """
         if not self.waiting:
             loop.call_soon(self.flush)
         self.waiting.append((transport, answer))
 
     def flush(self) -> None:
-        """Send all waiting answers now."""
+        """Send all waiting responses now."""
         waiting, self.waiting = self.waiting, []
         for transport, answer in waiting:
             if not transport.is_closing():  # writing would raise, and other clients are still waiting

@@ -18,18 +18,18 @@ _IRRELEVANT_LINE = re.compile(rb"\r\n(?!(?:%b):)[a-z0-9-]+:[ -~]*(?=\r\n[^ \t]|\
 
 
 def relevant_part(head: bytes) -> bytes:
-    """Return a head without lines that no answer depends on, such as request ids."""
+    """Return a head without lines that no response depends on."""
     return _IRRELEVANT_LINE.sub(b"", head)
 
 
 def length_of(method: bytes, target: bytes, headers: Headers) -> int:
-    """Return the length of a complete head in bytes, without optional white space."""
+    """Return the length of a head in bytes, without optional white space."""
     line = b"%b %b HTTP/1.1\r\n" % (method, target)
     return len(line) + sum(len(name) + len(value) + len(b": \r\n") for name, value in headers) + len(b"\r\n")
 
 
 def repeated(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """Return the name of a header that must not be repeated and is; empty if none is.
+    """Return the name of a repeated header; empty if none is.
 
     Of two hosts or credentials a proxy in front may have read the other one.
     """

@@ -1,4 +1,4 @@
-"""uvicorn as we run it: one protocol, its limits and options, for every listener of workers, keeper and tests."""
+"""uvicorn as every listener runs it, and TLS."""
 
 import asyncio
 import socket
@@ -43,13 +43,13 @@ _OPTIONS: dict[str, Any] = {
 
 
 class ListenerTls:
-    """A context for a listener, whose certificate can be replaced while it listens."""
+    """A TLS context for new connections, with a replaceable certificate."""
 
     def __init__(self, pair: KeyPair) -> None:
         self.context = _server_context(pair)  # for the next connection
 
     def replace(self, pair: KeyPair) -> None:
-        """Use another pair from the next connection on."""
+        """Use another key pair for new connections."""
         # Loading a pair into a context would leave its certificate for another kind of key there.
         self.context = _server_context(pair)
 
@@ -69,7 +69,7 @@ def _server_context(pair: KeyPair) -> ssl.SSLContext:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, with our admission in place of the event loop's."""
+    """uvicorn's server with our admission of connections."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Server(uvicorn.Server):
         self._send_deadline = SendDeadline(admission.places, limits.send_seconds)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept on one listener."""
+        """Start accepting on one listener."""
         await super().startup(sockets=[])  # so that uvicorn accepts from none
         (listener,) = sockets or []
         protocol: Any = self.config.http_protocol_class
@@ -101,13 +101,12 @@ class Server(uvicorn.Server):
         self._send_deadline.start(loop)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more, and let requests in flight finish."""
+        """Stop accepting, and let requests in flight finish."""
         await self._admission.stop()
         await super().shutdown(sockets)
         self._send_deadline.stop()
 
     def _refuse(self, scope: Scope) -> bytes:
-        """Return the bytes of a refusal for a connection that has no place."""
         reply = encode_reply(self._application.refuse(scope, Overloaded()), self.server_state.default_headers)
         return reply.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if scope["method"] == "HEAD" else reply
 
@@ -121,9 +120,9 @@ def public_server(
     limits: Limits | None = None,
     tls: ListenerTls | None = None,
 ) -> Server:
-    """Return the server of the public application, with its fast path if given.
+    """Return the server of the public application.
 
-    `front` is an ASGI application to call in place of `application`. Tests pass another protocol and other limits.
+    `front` is an ASGI application to call instead of `application`. Tests pass their own protocol and limits.
     """
     limits = limits or Limits(settings.max_connections)
     admission = Admission(limits, is_shared=settings.workers > 1)
@@ -144,7 +143,7 @@ def _config(application: Any, http: Any) -> uvicorn.Config:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A bound and listening socket: from now on connections wait instead of failing. Raises `OSError`."""
+    """Return a listening socket. Raises `OSError`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

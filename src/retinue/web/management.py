@@ -1,7 +1,7 @@
-"""The management application: what operators ask, on a listener of its own, never on the public one.
+"""The management API: Starlette routes for operators, on a listener of its own.
 
-Health, readiness and version are open to all who reach the listener; all the rest needs the management token. What does
-not depend on the request's path, and what is recorded, is in `management_front.py`.
+Health, readiness and version are open to all clients; the rest needs the management token. `management_front.py`
+calls it and records requests.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -38,7 +38,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Management(Struct, frozen=True):
-    """What the management application stands on. `ready` says what keeps the server from answering, if anything."""
+    """The dependencies of the management API.
+
+    `ready` returns why the server cannot answer; empty if it can.
+    """
 
     store: str
     token: ManagementToken
@@ -56,7 +59,10 @@ class Management(Struct, frozen=True):
 def management_application(
     management: Management, more_routes: Mapping[str, Mapping[str, Handler]]
 ) -> ManagementApplication:
-    """Return the application; `more_routes` has handlers that need the token, by path and method."""
+    """Return the application.
+
+    `more_routes` has handlers that need the token, by path and method.
+    """
     guarded = {
         "/events": {"POST": _events_handler(management)},
         "/metrics": {"GET": _metrics_handler(management)},
@@ -77,7 +83,7 @@ def management_application(
 
 
 async def body_of(request: Request) -> bytes:
-    """The whole body of a request, within bounds."""
+    """Return the body of a request. Raises `HTTPException` if it is too long."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared[:20]) > MAX_EVENTS_BYTES:
         raise HTTPException(413, _TOO_LONG)
@@ -90,7 +96,7 @@ async def body_of(request: Request) -> bytes:
 
 
 def answer(value: Any, status: int = 200) -> Response:
-    """A value as JSON."""
+    """Return a value as JSON."""
     return Response(json.encode(value), status, media_type="application/json")
 
 
@@ -143,7 +149,7 @@ def _metrics_handler(management: Management) -> Handler:
 
 
 class _Setting(Struct, forbid_unknown_fields=True):
-    """A second to set the clock to, or seconds to put it forward."""
+    """A change of the clock, to a second or by some seconds."""
 
     now: int | None = None
     advance: int | None = None

@@ -1,4 +1,4 @@
-"""Clients over the management listener: register, show, change, rotate, suspend, resume, revoke; and what they used."""
+"""Clients and their usage in the management API."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -16,13 +16,13 @@ _CREATED = 201
 
 
 class _Rotation(Struct, forbid_unknown_fields=True):
-    """How to rotate a secret."""
+    """The body of a rotation."""
 
     grace_seconds: int = GRACE_SECONDS
 
 
 def client_routes(management: Management) -> Mapping[str, Mapping[str, Handler]]:
-    """Handlers by path and method; all need the token."""
+    """Return handlers by path and method; all need the token."""
     return {
         "/clients": {"GET": _all(management), "POST": _create(management)},
         "/clients/{key}": {
@@ -44,7 +44,7 @@ def _shown(management: Management, client: Client) -> Shown:
 
 
 def _with_secret(management: Management, registered: Registered) -> dict[str, Any]:
-    """A client with its new secret: the only answer that ever has it."""
+    """Return a client with its new secret, which no other response has."""
     seen = json.decode(json.encode(_shown(management, registered.client)))
     return {"client_key": registered.client.key, "client_secret": registered.secret, **seen}
 

@@ -1,4 +1,4 @@
-"""The server's sums and measures in the text form that Prometheus reads."""
+"""The server's metrics in Prometheus' text format."""
 
 from collections.abc import Callable, Iterator
 
@@ -19,8 +19,10 @@ _QUOTA_CODES = ("daily_quota_limit_exceeded", "rate_limit_exceeded")
 
 
 class Measures(Struct, frozen=True):
-    """The measures of a scrape: bytes of each file of the store, how far behind events were, the audit log's
-    records, room and refusals that were summed up, and by how much the clock is ahead of what can be confirmed.
+    """Values of one scrape.
+
+    `apply_lag_seconds` is None before the first event. `doubted_seconds` is how far the clock is ahead of what can be
+    confirmed.
     """
 
     store_bytes: dict[str, int]
@@ -32,21 +34,21 @@ class Measures(Struct, frozen=True):
 
 
 def metrics_page(counters: RequestCounters, measure: Callable[[], Measures]) -> Callable[[], bytes]:
-    """What `/metrics` answers."""
+    """Return a function that renders `/metrics`."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Sums(counters, measure))
     return lambda: generate_latest(registry)
 
 
 class _Sums(Collector):
-    """A collector over sums that are kept elsewhere, so that counting a request costs no more than an addition."""
+    """Reads counters that are kept elsewhere, so that counting stays cheap."""
 
     def __init__(self, counters: RequestCounters, measure: Callable[[], Measures]) -> None:
         self._counters = counters
         self._measure = measure
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics as they are now."""
+        """Yield all metrics."""
         yield from self._of_requests()
         yield self._durations()
         yield from _of_store(self._measure())

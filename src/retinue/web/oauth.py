@@ -1,7 +1,6 @@
-"""The token and revoke endpoints. Their errors are flat, as OAuth and TikTok's own token endpoint have them.
+"""The token and revoke endpoints, with flat errors as in OAuth.
 
-Nobody can keep another's client out: the secret is checked first, and whoever has the right one is never slowed down by
-those who have not.
+Failed attempts never lock out or slow down a client: its secret is checked first.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -24,7 +23,7 @@ Pause = Callable[[float], Awaitable[None]]
 
 
 class Gate:
-    """Lets clients in that prove themselves, at their rate, and makes all others wait."""
+    """Authenticates clients at their rate, and delays failures."""
 
     def __init__(self, credentials: Credentials, quotas: Quotas, pause: Pause) -> None:
         self._credentials = credentials
@@ -33,7 +32,7 @@ class Gate:
         self._waiting = 0
 
     async def client(self, request: Request, proof: parsing.Proof) -> Client:
-        """The client that sent a request. Raises `SecretWrong`, `ClientInvalid` or `RateExceeded`."""
+        """Return the client. Raises `SecretWrong`, `ClientInvalid` or `RateExceeded`."""
         try:
             client = await self._credentials.prove(proof.client_key, proof.client_secret)
         except SecretWrong:
@@ -54,7 +53,7 @@ class Gate:
 
 
 def token_handler(gate: Gate, credentials: Credentials) -> Handler:
-    """Answers client key and secret with a token."""
+    """Return a handler that issues tokens."""
 
     async def handler(request: Request) -> Answer:
         body = await request.body()
@@ -67,7 +66,7 @@ def token_handler(gate: Gate, credentials: Credentials) -> Handler:
 
 
 def revoke_handler(gate: Gate, credentials: Credentials) -> Handler:
-    """Ends a token of the client whose key and secret come with it."""
+    """Return a handler that revokes a token of the client."""
 
     async def handler(request: Request) -> Answer:
         body = await request.body()
@@ -81,7 +80,7 @@ def revoke_handler(gate: Gate, credentials: Credentials) -> Handler:
 
 @contextmanager
 def _header_noticed(request: Request) -> Iterator[None]:
-    """Say so if a client sends its key and secret as RFC 6749's `client_secret_basic`, which is not supported."""
+    """Raise `CredentialsInHeader` if credentials are sent as `client_secret_basic`."""
     try:
         yield
     except ParameterMissing as missing:

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the public API, as exact as JSON Schema allows. Made of the constants the code uses."""
+"""The OpenAPI document of the public API, built from constants."""
 
 from importlib.metadata import version
 from typing import Any
@@ -10,7 +10,6 @@ from retinue.wire.parsing import MAX_COUNT, PROFILE_FIELDS
 
 
 def _closed(**properties: Any) -> dict[str, Any]:
-    """An object with exactly these properties."""
     return {"type": "object", "required": [*properties], "properties": properties, "additionalProperties": False}
 
 
@@ -37,7 +36,6 @@ _SECOND = {"anyOf": [_NULL, {"type": "integer", "minimum": 0, "maximum": 2**63 -
 
 
 def _asked(**optional: Any) -> dict[str, Any]:
-    """The body of a request about an account."""
     return {"type": "object", "required": ["username"], "properties": {"username": _USERNAME, **optional}}
 
 
@@ -102,7 +100,7 @@ _TOKEN = _closed(access_token=_TEXT, expires_in={"const": TOKEN_SECONDS}, token_
 
 
 def document() -> dict[str, Any]:
-    """The whole document, OpenAPI 3.1."""
+    """Return the document, OpenAPI 3.1."""
     return {
         "openapi": "3.1.0",
         "info": {

@@ -47,10 +47,10 @@ class Backlog:
 
 
 class ReadProgress:
-    """How far the request at hand is read, and whether its head is too long.
+    """The progress of the current request, and its head's limit.
 
     A packet may hold other things beside a head: earlier requests, the end of a body. Those are settled. All other
-    bytes belong to the head, or stand between chunks and behind the last one, and count.
+    bytes count: those of the head, between chunks, and behind the last chunk.
     """
 
     __slots__ = ("_limit", "_received", "_settled", "is_in_head", "is_in_request")
@@ -62,7 +62,7 @@ class ReadProgress:
 
     @property
     def is_in_body(self) -> bool:
-        """Whether a head is complete, and its request not."""
+        """Whether a head is complete and its request is not."""
         return self.is_in_request and not self.is_in_head
 
     def take(self, packet: bytes) -> None:
@@ -81,7 +81,7 @@ class ReadProgress:
             raise HeadTooLarge(str(self._limit))
 
     def settle(self) -> None:
-        """Note that the packet at hand holds a finished head, or a body."""
+        """Note that the packet holds a complete head, or a body."""
         self._settled = self._received
 
     def end(self) -> None:
@@ -90,11 +90,14 @@ class ReadProgress:
         self.settle()
 
     def clear(self) -> None:
-        """Count from nothing: the connection is between two requests."""
+        """Reset the count between two requests."""
         self._received = self._settled = 0
 
     def is_too_long(self, packet: bytes, method: bytes, target: bytes) -> bool:
-        """Return whether too much has come since the last body or finished head; the packet is parsed."""
+        """Return whether too much has come since the last settled byte.
+
+        The packet has been parsed.
+        """
         if self.is_in_head and self._settled == self._received and target:
             # It began behind something else in this packet; its first line is the last such line there.
             begin = packet.rfind(b"%b %b" % (method, target))
@@ -129,7 +132,7 @@ class Pipeline:
             yield dict(self._waiting.pop()[0].scope)
 
     def drop(self, cycle: Cycle) -> Cycle | None:
-        """Drop the request that is being read; return the one before it, if any."""
+        """Drop the request that is being read; return the one before it."""
         if self._waiting:  # it has not started
             self._waiting.popleft()
             return self._waiting[0][0] if self._waiting else self.answering

@@ -70,7 +70,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # what asyncio expects; uvicorn's is always None
-        """Return whether answers to what the client has sent are still to come; then the connection ends."""
+        """Return whether responses are still to be sent on a half-closed connection."""
         if self._fast_path is not None:
             self._fast_path.flush()
         is_answering = bool(self._backlog or self.pipeline) or not self._is_idle()
@@ -88,7 +88,7 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
     def shutdown(self) -> None:
-        """Answer what has begun to arrive, wait briefly for what is just arriving, and close."""
+        """Answer requests that have begun to arrive, and close."""
         self._is_stopping = True
         if self._is_idle():
             self.loop.call_later(GRACE_SECONDS, self._close_if_idle)
@@ -125,7 +125,7 @@ class Protocol(HttpToolsProtocol):
         self._parse()
 
     def _answer_fast(self, fast_path: FastPath, data: bytes) -> bool:
-        """Answer a complete request with a cached head; return whether it was one."""
+        """Answer on the fast path; return whether it could."""
         answer = fast_path.answer_to(data, self._host, self.server_state.default_headers) if self._is_free() else None
         if answer is None:
             return False
@@ -143,7 +143,7 @@ class Protocol(HttpToolsProtocol):
         return is_reading and self._is_idle() and not self.flow.write_paused
 
     def _cache_head(self) -> CacheHead | None:
-        """Return a function that caches the head at hand; None if such a request needs more than an answer."""
+        """Return a function that caches this head, if that is allowed."""
         is_plain = self.scope["http_version"] == "1.1" and self.cycle.keep_alive and not self.expect_100_continue
         if self._fast_path is None or not self._piece or not is_plain:
             return None
@@ -152,7 +152,7 @@ class Protocol(HttpToolsProtocol):
     # --- parsing ----------------------------------------------------------------------------------------------------
 
     def _parse(self) -> None:
-        """Parse the backlog until a complete request waits behind the one being answered."""
+        """Parse the backlog until a complete request waits for its turn."""
         self._unset_keepalive_if_required()
         while self._backlog and not self.pipeline:
             piece = self._backlog.take()
@@ -208,7 +208,6 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _put_back_without_upgrade(self, rest: bytes) -> None:
-        """Have the head parsed again without its upgrade; the parser stopped behind it."""
         method, version = self.parser.get_method(), self.parser.get_http_version()
         if method == b"CONNECT":
             self.send_400_response("")
@@ -217,7 +216,7 @@ class Protocol(HttpToolsProtocol):
         self._backlog.put_back(heads.without_upgrade(method, self.url, version, self.headers) + rest)
 
     def _check_progress(self, data: bytes) -> None:
-        """Hold a request that has begun to its time and length, after each packet."""
+        """Apply the limits of time and length after a packet."""
         if not self._progress.is_in_request:
             self._progress.clear()
             if self._is_idle() and self.timeout_keep_alive_task is None:
@@ -239,7 +238,7 @@ class Protocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, the last refusal or the end of the connection."""
+        """Continue with the next request, or end the connection."""
         if self._is_half_closed and not self._pipeline.count(self._progress) and not self._backlog:
             self.transport.close()
         if self.flow.read_paused:

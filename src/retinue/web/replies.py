@@ -1,4 +1,4 @@
-"""Replies: what goes over the line, in ASGI's messages or as bytes."""
+"""Responses, as ASGI messages or as bytes."""
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http import HTTPStatus
@@ -23,7 +23,7 @@ _ENDS_CONNECTION = (errors.Overloaded, errors.NotHttp, errors.HeadTooLarge)
 
 
 class Reply(Struct, frozen=True, gc=False):
-    """A whole answer."""
+    """A complete response."""
 
     status: int
     headers: Headers
@@ -34,7 +34,10 @@ class Served(Protocol):
     """An application that also answers and records requests that never reach it."""
 
     def refuse(self, scope: Scope, refusal: errors.Refusal) -> Reply:
-        """Return the reply to a request that is refused before it is read; the scope may be incomplete."""
+        """Return the response to a request that is refused unread.
+
+        The scope may be incomplete.
+        """
         ...
 
     def gone(self, scope: Scope) -> None:
@@ -43,7 +46,7 @@ class Served(Protocol):
 
 
 def refusal_headers(refusal: errors.Refusal, spec: rendering.ErrorSpec) -> Headers:
-    """Return the headers that a refusal has beside those of every answer."""
+    """Return the headers of an error beside the usual ones."""
     headers = []
     retry_after = refusal.reset if isinstance(refusal, errors.RateExceeded) else spec.retry_after
     if retry_after is not None:
@@ -56,13 +59,13 @@ def refusal_headers(refusal: errors.Refusal, spec: rendering.ErrorSpec) -> Heade
 
 
 def encode_reply(reply: Reply, default_headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return a reply as bytes of HTTP/1.1; the listener's own headers come first."""
+    """Return a response as HTTP/1.1, with the listener's headers first."""
     lines = b"".join([b"%b: %b\r\n" % field for field in (*default_headers, *reply.headers)])
     status = HTTPStatus(reply.status)
     return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, status.phrase.encode(), lines, reply.body)
 
 
 async def send_reply(send: Send, reply: Reply) -> None:
-    """Send a whole reply, in ASGI's messages."""
+    """Send a response as ASGI messages."""
     await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
     await send({"type": "http.response.body", "body": reply.body})

@@ -1,4 +1,4 @@
-"""The log_id of a request, and its path as the log may show it."""
+"""The log_id and the loggable path of a request."""
 
 from collections.abc import Callable, Iterable
 
@@ -11,7 +11,7 @@ _OTHER = "..."
 
 
 class LogIds:
-    """Gives each request its log_id."""
+    """Generates log_ids."""
 
     def __init__(self, clock: Clock, random_bytes: Callable[[int], bytes]) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""The table of public paths, and the handlers of the data endpoints."""
+"""The public routes, and the handlers of the data endpoints."""
 
 from msgspec import Struct, structs
 
@@ -33,7 +33,7 @@ NOT_SERVED = (
 
 
 class Access(Struct, frozen=True):
-    """Who may ask, and how much."""
+    """Authentication and quotas."""
 
     credentials: Credentials
     quotas: Quotas
@@ -55,9 +55,9 @@ def public_routes(following: Following[bytes], access: Access) -> dict[str, Rout
 
 
 def _list_handler(direction: Direction, following: Following[bytes], access: Access) -> Handler:
-    """Answers with a page of one of an account's two lists.
+    """Return a handler for one of the two lists.
 
-    A page is charged when it is known. Where others have spent meanwhile what was left, a smaller one is tried.
+    A page is charged when its size is known. If others spent the rest of the quota meanwhile, it tries a smaller page.
     """
     authorize, quotas = access.credentials.authorize, access.quotas
 
@@ -86,7 +86,6 @@ def _list_handler(direction: Direction, following: Following[bytes], access: Acc
 
 
 def _profile_handler(following: Following[bytes], access: Access) -> Handler:
-    """Answers with what is asked of an account itself."""
     authorize, quotas = access.credentials.authorize, access.quotas
 
     async def handler(request: Request) -> Answer:

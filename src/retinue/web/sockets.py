@@ -1,4 +1,4 @@
-"""What the operating system tells about sockets, and a spare file descriptor."""
+"""Facts about sockets from the operating system, and a spare descriptor."""
 
 import errno
 import fcntl
@@ -33,7 +33,7 @@ class SpareDescriptor:
         finally:
             try:
                 self._descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:  # another thread took it; the next use has none to lend
+            except OSError:  # another thread took it; the next use cannot release one
                 self._descriptor = None
 
     def close(self) -> None:
@@ -44,7 +44,7 @@ class SpareDescriptor:
 
 
 def has_unread_bytes(transport: WriteTransport | None) -> bool:
-    """Return whether bytes wait and will be read soon; False while reading is paused."""
+    """Return whether unread bytes wait; False while reading is paused."""
     reading: Any = transport
     if reading is None or reading.is_closing() or not reading.is_reading():
         return False
@@ -57,7 +57,10 @@ def has_unread_bytes(transport: WriteTransport | None) -> bool:
 
 
 def waited_seconds(connection: socket.socket) -> float:
-    """Return how long a connection or its latest bytes have waited; 0 if unknown."""
+    """Return how long a connection or its bytes waited.
+
+    0 if the system does not say.
+    """
     return _tcp_info(connection)[2] / 1000
 
 

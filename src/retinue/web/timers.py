@@ -84,7 +84,7 @@ class ClientTimer:
         self._timer.set(self._read_seconds, self._cut_off)
 
     def restart(self) -> None:
-        """Start again if the time for a request is running, because it is read on only now."""
+        """Start again, if running, because reading goes on only now."""
         if self._timer.is_set:
             self._timer.clear()
             self.start()
