@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import msgspec
 
+from connections import connecting, microseconds
 from graphs import Size, generated
 from process_tree import cpu_seconds, require_cores
 from retinue import assemble, names
@@ -32,6 +34,7 @@ from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Directi
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
 from retinue.store.base import Checkpoint, HotGraph, Run
+from retinue.store.opened import OpenGraph
 from retinue.web.fast_path import Head
 from retinue.wire import parsing, rendering
 from running import Failed, running
@@ -41,12 +44,14 @@ MAX_COUNTS = (20, 100)
 ALL_IN_MEMORY_MIB = 16 * 1024
 BATCH = 100  # records that come to the keeper together
 FIXED_SECONDS = 2
+CONNECTION_REQUESTS = 5_000  # answered in less than the second for which a token is cached
 ENVELOPE_BYTES = 350  # what stands around the rows in body and head
 SERVER_CORE, WRK_CORE = 0, 1
 
 _ASKED = (
     b"POST /v2/research/user/following/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: %b\r\nContent-Length: %d\r\n\r\n"
 )
+_ASKED_ONCE = _ASKED.replace(b"Authorization", b"X-Request-Id: %d\r\nAuthorization")
 _DEFAULTS = [(b"date", b"Sun, 01 Nov 2026 00:00:00 GMT"), (b"server", b"retinue")]
 _FIXED_ANSWER = Path(__file__).with_name("fixed_answer.py")
 _LOG_ID = "20261101000000" + 20 * "0"
@@ -165,6 +170,7 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
         runs = _of_images(bench, stretches)
         _of_answer(bench, runs)
         _of_whole(bench)
+        _of_connections(bench)
         _of_keeper(bench, Path(scratch))
         watch.costs["a fixed answer of this size over HTTP"] = _of_fixed_answer(bench, Path(scratch), runs)
     return watch.costs
@@ -249,6 +255,34 @@ def _of_whole(bench: Bench) -> None:
                 raise Failed(f"of {len(part):,} requests the fast path answered {len(bench.outbox.records):,}")
 
         bench.watch.time("the whole answer", answer, _parts(bench.bodies))
+
+
+def _of_connections(bench: Bench) -> None:
+    """Whole requests by their path: uvicorn's protocol around the answer, but no sockets."""
+    with bench.graph(Settings().image_mib) as graph, closing(_wire_graph(bench)) as wire_graph:
+        application = assemble.public_application(wire_graph, bench.public)
+        fast_path = assemble.fast_path(graph, bench.public)
+        bodies = bench.bodies[:CONNECTION_REQUESTS]
+        for step, is_fast, head in (
+            ("fast path", True, _ASKED),
+            ("fast path, heads that never repeat", True, _ASKED_ONCE),
+            ("ASGI path", False, _ASKED),
+            ("a refusal", True, _ASKED),
+        ):
+            seen = []
+            for _ in range(bench.watch.rounds + 1):  # the first is to warm up
+                authorization = b"Bearer unknown" if step == "a refusal" else bench.fresh_token()
+                packets = [
+                    head % (*([number] if head is _ASKED_ONCE else []), authorization, len(body)) + body
+                    for number, body in enumerate(bodies)
+                ]
+                bench.outbox.records.clear()
+                seen.append(microseconds(partial(connecting, application, fast_path if is_fast else None), packets))
+            bench.watch.costs[f"a connection: {step}"] = statistics.median(seen[1:])
+
+
+def _wire_graph(bench: Bench) -> OpenGraph[bytes]:
+    return assemble.open_wire_graph(str(bench.store), bench.public.clock)
 
 
 def _parts(items: Sequence[_Item]) -> list[Sequence[_Item]]:
