@@ -52,7 +52,7 @@ def connecting(application: Application, fast_path: FastPath | None) -> Connect:
 
 
 def microseconds(make: Callable[[], Connect], packets: Sequence[bytes]) -> float:
-    """Return the processor time of a request in microseconds; the requests come on several connections in turn."""
+    """Return the microseconds of processor time per request, on several connections."""
 
     async def measure() -> float:
         connect = make()
