@@ -81,7 +81,7 @@ def test_ordinary_requests_really_go_the_fast_path(
 
 
 def make_known(service: Service, port: int, body: bytes, target: str = FOLLOWING) -> None:
-    """Get a page for the very head that a request with this body has, if the body is not too short for that."""
+    """Get a page with the head of a request with this body, unless the body is too short."""
     plain = PLAIN + b" " * (len(body) - len(PLAIN))
     if len(plain) == len(body):
         asked(port, request(service.token, plain, target=target))

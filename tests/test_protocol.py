@@ -200,7 +200,7 @@ def test_slow_clients_are_cut_off(service: Service, ports: tuple[int, int], monk
 def test_a_clients_time_does_not_run_while_the_server_does_not_read(
     service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch, is_sent: bool
 ) -> None:
-    """A request behind one that takes long is waited for; the rest of it has to come when reading goes on."""
+    """A request behind a slow one is waited for; its rest must come once reading goes on."""
     allow(monkeypatch, seconds=0.3)
     lapsed = threading.Semaphore(0)
     cut_off = ClientTimer._cut_off
