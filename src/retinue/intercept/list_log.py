@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from retinue import names, requests
+from retinue import names
 from retinue.errors import Refusal
 from retinue.model import Direction, Query
+from retinue.wire import parsing
 
 MAX_LISTS = 20_000
 MAX_ROWS = 3_000_000  # of all lists: more than a day's quota
@@ -72,7 +73,7 @@ def list_query(target: bytes, body: bytes) -> tuple[ListKey, Query] | None:
     """Return the requested list and its query; None for other requests."""
     try:
         direction = _DIRECTIONS.get(urlsplit(target).path.decode().removesuffix("/"))
-        query = requests.read_query(body) if direction is not None else None
+        query = parsing.read_query(body) if direction is not None else None
     except (ValueError, Refusal):
         return None
     if direction is None or query is None:

@@ -1,7 +1,8 @@
 """Fault injection: an ASGI application in front of the public one.
 
-A fault that costs quota changes the real response; one that costs none does not call the application. So the audit log
-records what a call was charged, and does not record calls that a fault swallowed for free.
+`retinue/faults.py` draws the fault of a call. A fault that costs quota changes the response of the real application;
+other faults do not call it. So the audit log records a changed call as it was charged, and no call that a gateway or a
+closed connection lost without a charge.
 """
 
 import asyncio
@@ -11,24 +12,25 @@ from typing import Any
 
 from msgspec import Struct, json, structs
 
-from retinue import errors, requests, wire
+from retinue import errors
 from retinue.access.credentials import Credentials
 from retinue.clock import Clock
 from retinue.faults import Failure, FaultInjector, InjectedFaults
 from retinue.following import Following
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Query, Row
 from retinue.web.asgi import Application
-from retinue.web.hang_up import hang_up
+from retinue.web.extensions import disconnect
 from retinue.web.replies import Headers, Message, Receive, Reply, Scope, Send, send_reply
 from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
+from retinue.wire import parsing, rendering
 
 _LOGGER = logging.getLogger("retinue.web")
 _OK = 200
 _FIRST_ERROR = 400
 _LIST_KEYS = {Direction.FOLLOWING: "user_following", Direction.FOLLOWERS: "user_followers"}
 _DIRECTIONS = {path: direction for direction, path in LIST_PATHS.items()}
-_FLAT = frozenset({TOKEN_PATH, REVOKE_PATH})
-_AFFECTED_PATHS = _FLAT | {PROFILE_PATH, *_DIRECTIONS}
+_OAUTH = frozenset({TOKEN_PATH, REVOKE_PATH})
+_AFFECTED_PATHS = _OAUTH | {PROFILE_PATH, *_DIRECTIONS}
 
 _SWALLOWED = (Failure.GATEWAY_TIMEOUT, Failure.CLOSED_CONNECTION)
 _HTML = (
@@ -38,7 +40,7 @@ _GATEWAY_TIMEOUT = Reply(504, [(b"content-type", b"text/html"), (b"content-lengt
 
 
 class FaultDependencies(Struct, frozen=True):
-    """The real application, and what faults need beside its responses."""
+    """The real application, and what else fault injection needs."""
 
     application: Application
     following: Following[bytes]
@@ -47,24 +49,21 @@ class FaultDependencies(Struct, frozen=True):
 
 
 class _Call(Struct, frozen=True):
-    """A call with injected faults and its whole body.
-
-    `direction` is set for lists; `is_flat` is true for the OAuth endpoints.
-    """
+    """A call with a fault; only lists have a `direction`."""
 
     scope: Scope
     message: Message
     injected: InjectedFaults
     direction: Direction | None
-    is_flat: bool
+    is_oauth: bool
 
     async def receive(self) -> Message:
-        """Return the body as an ASGI message."""
+        """Return the body in one ASGI message."""
         return self.message
 
 
 class FaultyApplication:
-    """The public application with the faults that are drawn for each call."""
+    """Answers as the public application does, except for drawn faults."""
 
     def __init__(
         self, dependencies: FaultDependencies, injector: FaultInjector, pause: Callable[[float], Awaitable[None]]
@@ -77,18 +76,18 @@ class FaultyApplication:
         self._pause = pause
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, as an ASGI application."""
         path = scope["path"].removesuffix("/") + "/"
         injected = self._injector.next() if scope["method"] == "POST" and path in _AFFECTED_PATHS else None
         if injected is None:
             await self.application(scope, receive, send)
             return
         try:
-            # Closing a connection with unread bytes would reset it and might lose the response.
-            call = _Call(scope, await _whole_body(receive), injected, _DIRECTIONS.get(path), path in _FLAT)
+            # A connection that is closed before all was read would be reset, and might take with it what was sent.
+            call = _Call(scope, await _whole_body(receive), injected, _DIRECTIONS.get(path), path in _OAUTH)
             await self._pause(injected.faults.delay_seconds)
             reply = await self._reply(call)
-        except asyncio.CancelledError:  # the server stops without waiting for delays
+        except asyncio.CancelledError:  # the server stops, and waits for no delays
             reply = self.application.refuse(scope, errors.Overloaded())
         except Exception:
             _LOGGER.exception("fault injection failed")
@@ -97,7 +96,7 @@ class FaultyApplication:
             await _send_damaged(scope, injected.failure, reply, send)
 
     async def _reply(self, call: _Call) -> Reply | None:
-        """Return the reply with its faults; None if the client disconnected."""
+        """Return the response; None if the client disconnected."""
         failure = call.injected.failure
         if failure in _SWALLOWED:
             if call.injected.faults.failures_cost_quota:
@@ -108,22 +107,22 @@ class FaultyApplication:
         if reply is None:
             return None
         if failure is Failure.SERVER_ERROR:
-            reply = _server_error(reply, is_flat=call.is_flat)
-        if call.is_flat and reply.status >= _FIRST_ERROR and call.injected.faults.token_errors_with_200:
+            reply = _server_error(reply, is_oauth=call.is_oauth)
+        if call.is_oauth and reply.status >= _FIRST_ERROR and call.injected.faults.token_errors_with_200:
             reply = Reply(_OK, reply.headers, reply.body)
         return reply
 
     async def _refusal(self, call: _Call) -> errors.Refusal | None:
-        """Return the injected refusal of a call, or None."""
+        """Return the error to raise before the application is called, if any."""
         faults, failure = call.injected.faults, call.injected.failure
         if failure is Failure.SERVER_ERROR and not faults.failures_cost_quota:
             return errors.InternalFault()
-        if call.is_flat:
+        if call.is_oauth:
             return None
         try:
             age = await self._age_of_token(call.scope["headers"])
         except errors.Refusal:
-            return None  # the application refuses it
+            return None  # the application knows the words for it
         if failure is Failure.REFUSED_TOKEN or age < faults.fresh_token_seconds:
             return errors.TokenInvalid()
         if failure is Failure.RATE_LIMIT:
@@ -142,30 +141,30 @@ class FaultyApplication:
         return reply
 
     async def _answer(self, call: _Call) -> Reply | None:
-        """Return the application's reply, maybe to a changed query and with changes."""
+        """Return the application's response, maybe changed, maybe to another query."""
         if call.direction is None:
             return await self.application.reply(call.scope, call.receive)
         query = _query_in(call.message)
         if query is None:
             return await self.application.reply(call.scope, call.receive)
         body = json.encode(_changed_query(query, call.injected))
-        substitute = structs.replace(call, message={**call.message, "body": body})
-        reply = await self.application.reply(call.scope, substitute.receive)
+        instead = structs.replace(call, message={**call.message, "body": body})
+        reply = await self.application.reply(call.scope, instead.receive)
         if reply is None or reply.status != _OK:
             return reply
         try:
             return await self._changed(reply, query, call.direction, call.injected)
-        except errors.Refusal as refusal:  # the account disappeared in between
+        except errors.Refusal as refusal:  # the account went away between two looks
             return self._refused(call, refusal)
 
     async def _changed(self, reply: Reply, query: Query, direction: Direction, injected: InjectedFaults) -> Reply:
-        """Return a page with the faults drawn for it."""
+        """Apply the fault to a page."""
         content, key = json.decode(reply.body), _LIST_KEYS[direction]
         data: dict[str, Any] = content["data"]
         if injected.faults.list_end_rows:
-            remaining = await self._rows_before_end(data[key], query, direction, injected.faults.list_end_rows)
-            if remaining <= len(data[key]):
-                data[key], data["has_more"] = data[key][:remaining], False
+            left = await self._rows_before_end(data[key], query, direction, injected.faults.list_end_rows)
+            if left <= len(data[key]):
+                data[key], data["has_more"] = data[key][:left], False
         if injected.is_stuck and data["has_more"]:
             now = self._clock.now()
             data["cursor"] = now if query.cursor is None else min(query.cursor, now)
@@ -174,13 +173,13 @@ class FaultyApplication:
         return _with_body(reply, json.encode(content))
 
     async def _rows_before_end(self, rows: list[Any], query: Query, direction: Direction, end: int) -> int:
-        """Return how many rows are within the list's first `end`."""
+        """Return how many rows of a page are among the newest `end`."""
         if not rows:
             return 0
         account = await self._following.account(query.username)
         first_page = structs.replace(query, max_count=end, cursor=None)
-        encoded = (await self._following.page(account, first_page, direction)).rows
-        newest = [row.username for row in json.decode(b"[%b]" % b",".join(encoded), type=list[Row])]
+        shown = (await self._following.page(account, first_page, direction)).rows
+        newest = [row.username for row in json.decode(b"[%b]" % b",".join(shown), type=list[Row])]
         first = rows[0]["username"]
         return end - newest.index(first) if first in newest else 0
 
@@ -193,41 +192,49 @@ async def _send_damaged(scope: Scope, failure: Failure | None, reply: Reply, sen
     elif failure is not Failure.CLOSED_CONNECTION:
         await send_reply(send, reply)
         return
-    hang_up(scope)
+    disconnect(scope)
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
 
 
 async def _whole_body(receive: Receive) -> Message:
-    """Return the body, cut at the size limit, or the disconnect message."""
+    """Return the body in one message, cut if too long."""
     message = await receive()
     body: bytes = message.get("body", b"")
-    while message.get("more_body", False) and len(body) <= requests.MAX_BODY_BYTES:
+    while message.get("more_body", False) and len(body) <= parsing.MAX_BODY_BYTES:
         message = await receive()
         body += message.get("body", b"")
     return {**message, "body": body}
 
 
 def _query_in(message: Message) -> Query | None:
-    """Return the query in a body, or None for an invalid one."""
     if message["type"] == "http.disconnect" or message.get("more_body", False):
         return None
     try:
-        return requests.read_query(message["body"])
+        return parsing.read_query(message["body"])
     except errors.Refusal:
         return None
 
 
 def _changed_query(query: Query, injected: InjectedFaults) -> Query:
-    """Rewrite a query so that its correct answer is the faulty one. Its cursor is exact."""
+    """Rewrite the query: its correct answer is the faulty answer.
+
+    So the cursor stays exact.
+    """
     max_count = max(1, int(query.max_count * injected.fullness))
     return structs.replace(query, max_count=max_count, cursor=None if injected.is_repeated else query.cursor)
 
 
-def _server_error(reply: Reply, *, is_flat: bool) -> Reply:
-    """Return an internal error with the reply's log_id."""
+# --- replies --------------------------------------------------------------------------------------------------------
+
+
+def _server_error(reply: Reply, *, is_oauth: bool) -> Reply:
+    """Replace a response by an internal error with the same log_id."""
     log_id = next(value.decode() for name, value in reply.headers if name == b"x-tt-logid")
-    body = (wire.flat_refusal_body if is_flat else wire.refusal_body)(errors.InternalFault(), log_id)
+    body = (rendering.oauth_error_body if is_oauth else rendering.error_body)(errors.InternalFault(), log_id)
     kept = [field for field in reply.headers if field[0] in {b"content-type", b"content-length", b"x-tt-logid"}]
-    return _with_body(Reply(wire.WORDINGS[errors.InternalFault].status, kept, body), body)
+    return _with_body(Reply(rendering.ERRORS[errors.InternalFault].status, kept, body), body)
 
 
 def _with_body(reply: Reply, body: bytes) -> Reply:

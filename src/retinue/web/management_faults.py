@@ -1,4 +1,4 @@
-"""Fault injection over the management listener: show and set the faults of all workers."""
+"""Faults in the management API, for all workers of a sandbox."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ _NO_SANDBOX = "Fault injection is not available; start the server with --sandbox
 
 
 def fault_routes(shared: SharedFaults | None) -> Mapping[str, Mapping[str, Handler]]:
-    """Return handlers by path and method. Without a sandbox they refuse."""
+    """Return handlers by path and method; `shared` is None without a sandbox."""
 
     async def show(_request: Request) -> Response:
         return answer(_shown(_required(shared)))
@@ -41,10 +41,9 @@ def _shown(shared: SharedFaults) -> dict[str, object]:
 
 
 def _read(body: bytes, seed: int) -> Faults:
-    """Parse a profile with changed values. Raises `InputError`."""
     try:
         values = json.decode(body, type=dict[str, object])
     except DecodeError as error:
         raise InputError(f"faults: expected a JSON object: {error}") from None
-    name = values.pop("profile", None)
-    return faults.with_values(faults.profile("documented" if name is None else str(name), seed=seed), values)
+    named = values.pop("profile", None)
+    return faults.with_values(faults.profile("documented" if named is None else str(named), seed=seed), values)
