@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, cast
 
 import uvloop
 
-from retinue import assemble
+from retinue import assemble, wire
 from retinue.audit.record import Auditor, Entry, Outcome, Record
 from retinue.clock import SystemClock
 from retinue.model import Grant, Meter, Pool, Quota
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
 from retinue.store.ledger import FileLedger
+from retinue.store.open import open_store
 from retinue.store.quota_counters import Allowance
 from retinue.web.listener import bind, public_server
 from retinue.web.routes import Access
@@ -109,10 +110,11 @@ async def serve(store: str, report: Path, *, is_switching: bool) -> None:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     clock = SystemClock()
+    graph, hot_graph = open_store(store).served_graph(clock, wire.shown_row, Settings().image_mib)
     with (
-        closing(assemble.open_wire_graph(store, clock)) as graph,
-        closing(assemble.open_hot_graph(store, graph, Settings().image_mib)) as hot_graph,
-        closing(assemble.open_access(store)) as access_file,
+        closing(graph),
+        closing(hot_graph),
+        closing(open_store(store).access()) as access_file,
         TemporaryDirectory() as folder,
         closing(FileLedger(Path(folder) / "graph.quotas", alone=True)) as ledger,
     ):

@@ -32,6 +32,7 @@ from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Directi
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
 from retinue.store.base import Anchor, HotGraph, Run
+from retinue.store.open import open_store
 from retinue.web.hot import Head
 from running import Failed, running
 from traffic import Traffic, draw_bodies, drive, require_wrk
@@ -111,11 +112,8 @@ class Bench:
     @contextmanager
     def graph(self, image_mib: int) -> Iterator[HotGraph]:
         """The graph, with so much memory for images."""
-        clock, store = self.public.clock, str(self.store)
-        with (
-            closing(assemble.open_wire_graph(store, clock)) as graph,
-            closing(assemble.open_hot_graph(store, graph, image_mib)) as hot_graph,
-        ):
+        graph, hot_graph = open_store(str(self.store)).served_graph(self.public.clock, wire.shown_row, image_mib)
+        with closing(graph), closing(hot_graph):
             yield hot_graph
 
 
@@ -150,9 +148,9 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
     watch, outbox, clock = Stopwatch(rounds, len(bodies)), ListOutbox(), SystemClock()
     store = folder / "graph.db"
     with (
-        closing(assemble.open_access(str(store))) as access,
+        closing(open_store(str(store)).access()) as access,
         TemporaryDirectory(prefix="retinue-bench-") as scratch,
-        closing(assemble.open_ledger(str(Path(scratch) / "graph.db"), alone=True)) as ledger,
+        closing(open_store(str(Path(scratch) / "graph.db")).quotas(alone=True)) as ledger,
     ):
         auditor, log_ids = Auditor(outbox, b"", clock), assemble.log_ids(clock)
         public = assemble.Public(assemble.gated(access, ledger, clock), auditor, clock, log_ids)

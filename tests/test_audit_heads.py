@@ -10,7 +10,6 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from retinue import assemble
 from retinue.audit.hash_chain import BEGINNING, Link, next_link
 from retinue.audit.log import Trail, without_oldest
 from retinue.audit.record import Record, Removed
@@ -18,6 +17,7 @@ from retinue.audit.signed_heads import Head, heads_in, signed_head
 from retinue.audit.verify import files_of, verify
 from retinue.errors import InputError
 from retinue.store.base import Anchor
+from retinue.store.open import open_store
 from support.audit_logs import BIG, SECRET, new_anchor, record, written
 from support.commands import retinue
 
@@ -139,7 +139,7 @@ def test_what_is_no_head_is_named(text: str) -> None:
 
 def test_the_commands_print_and_take_heads(store_path: Path, tmp_path: Path) -> None:
     """As text, from a file, from standard input; exit code 1 if the log does not fit, 2 if it is none."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     head = retinue("audit", "head", "--store", store_path).stdout
     assert (1, 0) == (head.count("\n"), json.loads(head)["records"])
     kept = tmp_path / "heads.txt"

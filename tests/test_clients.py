@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from retinue import assemble
 from retinue.errors import ClientInvalid, InputError, NoSuchClient, SecretWrong
 from retinue.model import Client, ClientChange, Quota, Rate
+from retinue.store.open import open_store
 from support.commands import retinue
 from support.service import Service
 
@@ -134,7 +134,7 @@ def test_suspension_can_be_taken_back_and_revocation_cannot(service: Service) ->
 @pytest.fixture
 def store(store_path: Path) -> Path:
     """An empty store."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     return store_path
 
 
@@ -249,7 +249,7 @@ def test_a_secret_that_cannot_be_shown_is_no_secret_lost(store: Path) -> None:
 
 def test_what_lies_beside_a_store_is_its_own() -> None:
     """Two stores whose names differ in what stands behind the last dot share nothing."""
-    names = [assemble.beside(store, "quotas").name for store in ("g.db", "g.sqlite", "data.2024", "data.2025")]
+    names = [open_store(store).paths.beside("quotas").name for store in ("g.db", "g.sqlite", "data.2024", "data.2025")]
     assert ["g.quotas", "g.sqlite.quotas", "data.2024.quotas", "data.2025.quotas"] == names
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from retinue import assemble, errors
+from retinue import errors
 from retinue.model import AccountRecord, Direction, FollowRecord, Row, Stretch
 from retinue.store.base import Verdict
 from retinue.store.cassandra import known, session
@@ -18,6 +18,7 @@ from retinue.store.cassandra.lease import RENEW_AFTER_SECONDS, STOP_AFTER_SECOND
 from retinue.store.cassandra.location import Location, parse
 from retinue.store.cassandra.session import Statement
 from retinue.store.cassandra.writer import GROUP, CassandraGraphWriter
+from retinue.store.open import open_store
 from running import Server, Session, fresh_token, retinue, running_server
 from support.backends import Keyspace, Lent, backoff_on
 from support.clusters import NOW, Site, run
@@ -313,11 +314,11 @@ def test_what_is_no_store_is_not_opened(keyspace: Keyspace, clock: FrozenClock) 
     """Where nothing is, where something else is, and where nobody answers."""
     base = keyspace.location.rpartition("/")[0]
     with pytest.raises(errors.StoreMissing, match="store init"):
-        assemble.open_graph(f"{base}/nothing", clock)
+        open_store(f"{base}/nothing").graph(clock)
     with pytest.raises(errors.NotAStore, match="other tables"):
-        assemble.open_graph(f"{base}/system", clock)
+        open_store(f"{base}/system").graph(clock)
     with pytest.raises(errors.StoreError, match="no node can be reached"):
-        assemble.open_graph("cassandra://127.0.0.1:1/nothing", clock)
+        open_store("cassandra://127.0.0.1:1/nothing").graph(clock)
 
 
 def statements(server: Server, store: Path, pages: int) -> float:
@@ -334,9 +335,9 @@ def test_a_connection_that_stays_is_answered(
     Its metrics count what it asks: a page is one statement, and once in a while it looks for changes and for the token.
     """
     monkeypatch.chdir(tmp_path)
-    with closing(assemble.open_graph_writer(cassandra_keyspace, clock)) as writer:
+    with closing(open_store(cassandra_keyspace).writer(clock)) as writer:
         run(writer.add_follows([FollowRecord("a", f"f{n}", 1000 + n, NOW) for n in range(30)]))
-    local = assemble.local_path(cassandra_keyspace)
+    local = open_store(cassandra_keyspace).paths.base
     with running_server(cassandra_keyspace) as server:
         with Session(server.base_url, fresh_token(server, cassandra_keyspace)) as session:
             pages = [session.following({"username": "a", "max_count": 10}) for _ in range(3)]

@@ -15,9 +15,10 @@ import apsw
 import pytest
 
 from damage_kinds import put
-from retinue import assemble
+from retinue import wire
 from retinue.errors import StoreUnavailable
 from retinue.model import FollowEvent
+from retinue.store.open import open_store
 from retinue.store.sqlite import row_types
 from retinue.store.sqlite.files import access_path
 from support.commands import retinue
@@ -46,8 +47,9 @@ def reopened(service: Service) -> None:
     """Let go of everything that was read before the damage."""
     for part in (service.hot_graph, service.graph):
         part.close()
-    service.graph = assemble.open_wire_graph(service.store, service.clock)
-    service.hot_graph = assemble.open_hot_graph(service.store, service.graph, image_mib=8)
+    service.graph, service.hot_graph = open_store(service.store).served_graph(
+        service.clock, wire.shown_row, cache_mib=8
+    )
     service.application = service.application_on(service.graph)
 
 
@@ -164,7 +166,7 @@ def test_writers_refuse_what_contradicts_itself(damaged: Service) -> None:
     """Events that meet a damaged block change nothing, and the error names it."""
     put(Path(damaged.store), "following", "entries", packed(500, 700, 2))
 
-    with closing(assemble.open_graph_writer(damaged.store, damaged.clock)) as writer:
+    with closing(open_store(damaged.store).writer(damaged.clock)) as writer:
         with pytest.raises(StoreUnavailable, match="table following, account 1"):
             asyncio.run(writer.apply([FollowEvent("a", "c", 800)], damaged.clock.now()))
 

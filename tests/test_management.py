@@ -17,9 +17,9 @@ import apsw
 import httpx
 import pytest
 
-from retinue import assemble
 from retinue.model import AccountRecord, FollowRecord, Visibility
 from retinue.serving.graph_thread import MOST_WAITING
+from retinue.store.open import open_store
 from retinue.web.limits import MAX_EVENTS_BYTES
 from running import Server, running_server
 from support.commands import retinue
@@ -32,7 +32,7 @@ from support.waiting import waiting_for
 @pytest.fixture
 def server(store_path: Path) -> Iterator[Server]:
     """A server on an empty store."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     with running_server(store_path) as server:
         yield server
 
@@ -115,7 +115,7 @@ def test_a_body_that_is_too_long_is_refused(server: Server, store_path: Path) ->
 
 def test_the_token_is_made_once_for_its_owner_alone(store_path: Path) -> None:
     """A later start keeps it, and nothing of it is printed."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     path = token_path(store_path)
     with running_server(store_path):
         token = path.read_text().strip()
@@ -137,7 +137,7 @@ def test_the_token_is_made_once_for_its_owner_alone(store_path: Path) -> None:
 
 def test_a_token_file_may_be_named_and_be_of_ones_own_making(store_path: Path, tmp_path: Path) -> None:
     """Such as from a secrets manager; then none is made beside the store."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     mine = tmp_path / "my-token"
     mine.write_text("correct-horse-battery-staple\n")
     mine.chmod(0o400)
@@ -163,7 +163,7 @@ def test_a_token_that_is_no_secret_keeps_the_server_from_starting(
     store_path: Path, content: str, mode: int, reason: str
 ) -> None:
     """One clear line that names the file, and not its content."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     path = token_path(store_path)
     path.write_text(content)
     path.chmod(mode)
@@ -177,7 +177,7 @@ def test_a_token_that_is_no_secret_keeps_the_server_from_starting(
 
 def test_a_place_without_room_for_a_token_keeps_the_server_from_starting(store_path: Path, tmp_path: Path) -> None:
     """One clear line that names the file."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     for name, reason in ((tmp_path, "Is a directory"), (tmp_path / "no" / "where", "No such file or directory")):
         done = retinue("serve", "--store", store_path, "--port", "0", "--management-token-file", name)
         assert (2, f"retinue: {name}: the management token cannot be kept here: {reason}\n") == (
@@ -252,9 +252,9 @@ def is_new_keeper(server: Server, before: int) -> bool:
 
 def test_the_keeper_tidies_up_in_the_background(store_path: Path) -> None:
     """Accounts that are no rows any more are moved out of the way, and nobody need ask for it."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     now = FrozenClock().now()
-    with closing(assemble.open_graph_writer(str(store_path), FrozenClock())) as writer:
+    with closing(open_store(str(store_path)).writer(FrozenClock())) as writer:
         asyncio.run(writer.add_follows([FollowRecord(f"f{n}", "hub", now - n, now) for n in range(2000)]))
         asyncio.run(writer.add_accounts([AccountRecord("hub", visibility=Visibility.PRIVATE)], now))
 

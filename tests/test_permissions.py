@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from retinue import assemble
 from retinue.permissions import exposure
+from retinue.store.open import open_store
 from support.commands import retinue
 
 
@@ -15,7 +15,7 @@ def store(tmp_path: Path) -> Path:
     """An empty store in a folder of its own."""
     path = tmp_path / "data" / "graph.db"
     path.parent.mkdir(mode=0o700)
-    assemble.create_store(str(path))
+    open_store(str(path)).create()
     return path
 
 
@@ -36,7 +36,7 @@ def test_a_file_is_private_if_its_mode_gives_others_nothing(tmp_path: Path) -> N
 def test_secrets_that_others_may_use_are_refused(store: Path, ending: str, mode: int, command: tuple[str, ...]) -> None:
     """The access file and SQLite's logs of it, to read or to write, by each command that opens it."""
     path = store.with_name(f"graph.access.db{ending}")
-    with assemble.kept_open(str(store)):
+    with open_store(str(store)).held_open():
         path.chmod(mode)
         done = retinue(*command, "--store", store)
 

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from retinue import assemble
 from retinue.model import FollowRecord
+from retinue.store.open import open_store
 from running import Server, Session, fresh_token, running, running_server
 from support.commands import retinue
 from support.frozen_clock import FrozenClock
@@ -34,8 +34,8 @@ FOLLOWING = "/v2/research/user/following/"
 @pytest.fixture
 def graph(store_path: Path) -> Path:
     """A store with one list of 300."""
-    assemble.create_store(str(store_path))
-    with closing(assemble.open_graph_writer(str(store_path), FrozenClock())) as writer:
+    open_store(str(store_path)).create()
+    with closing(open_store(str(store_path)).writer(FrozenClock())) as writer:
         asyncio.run(writer.add_follows([FollowRecord("p", f"f{n}", NOW - n, NOW) for n in range(300)]))
     return store_path
 
@@ -387,7 +387,7 @@ def test_the_server_says_what_keeps_it_from_starting(graph: Path, tmp_path: Path
     text = tmp_path / "text.db"
     text.write_text("no database" * 1000)
     idle = tmp_path / "idle.db"
-    assemble.create_store(str(idle))
+    open_store(str(idle)).create()
     taken = str(urlsplit(server.base_url).port)
     cases: list[tuple[list[str | Path], str]] = [
         (["--store", idle, "--port", taken], f"--port {taken}: cannot listen on 127.0.0.1:{taken}: Address already"),

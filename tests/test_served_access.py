@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import pytest
 
-from retinue import assemble
+from retinue.store.open import open_store
 from running import Client, Server, running_server
 from support.commands import retinue
 from support.management import asked, token_path
@@ -287,7 +287,7 @@ def test_bad_input_to_the_management_api_is_named(
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
     """A running server and its store."""
     list_store: Path = tmp_path_factory.mktemp("served") / "graph.db"
-    assemble.create_store(str(list_store))
+    open_store(str(list_store)).create()
     with running_server(list_store) as server:
         yield server, list_store
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from retinue import assemble
 from retinue.settings import Settings
+from retinue.store.open import open_store
 from running import Server, command_of, fresh_token, running, running_server
 from support.commands import retinue
 from support.intercepted import WITHOUT_LANDLOCK, needs_landlock
@@ -41,7 +41,7 @@ for pid in sys.argv[1:]:
 ATTEMPTS = """
 import json, os, socket, sys
 from msgspec import json as typed
-from retinue import assemble
+from retinue.store.open import open_store
 from retinue.clock import SystemClock
 from retinue.serving.confinement import confine
 from retinue.settings import Settings
@@ -60,9 +60,9 @@ for name, (kind, what) in attempts.items():
         elif kind == "unlink":
             os.unlink(what)
         elif kind == "store":
-            assemble.open_graph_writer(what, SystemClock()).close()
-            assemble.open_access(what).close()
-            assemble.open_ledger(what).close()
+            open_store(what).writer(SystemClock()).close()
+            open_store(what).access().close()
+            open_store(what).quotas().close()
         elif kind == "import":
             __import__(what)
         else:
@@ -79,7 +79,7 @@ def store(tmp_path: Path) -> Path:
     """An empty store in a folder with other files."""
     path = tmp_path / "data" / "graph.db"
     path.parent.mkdir()
-    assemble.create_store(str(path))
+    open_store(str(path)).create()
     (path.parent / "diary.txt").write_text("private")
     return path
 
@@ -105,7 +105,7 @@ def attempted(settings: Settings, role: str, attempts: dict[str, tuple[str, Any]
     from msgspec import json as typed  # noqa: PLC0415 - only here
 
     command = [sys.executable, "-c", ATTEMPTS, typed.encode(settings).decode(), role, json.dumps(attempts)]
-    with assemble.kept_open(settings.store):
+    with open_store(settings.store).held_open():
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "" == done.stderr
     results: dict[str, str] = json.loads(done.stdout)
@@ -164,7 +164,7 @@ def test_a_process_opens_its_own_files_alone(
     store: Path, tmp_path: Path, attempts: dict[str, tuple[str, Any]], role: str, more: set[str]
 ) -> None:
     """It can neither read nor write others, nor start a program, nor connect, nor listen."""
-    assemble.open_ledger(str(store)).close()  # the supervisor makes the file
+    open_store(str(store)).quotas().close()  # the supervisor makes the file
     settings = Settings(store=str(store), audit_folder=str(tmp_path / "elsewhere"))
 
     results = attempted(settings, role, attempts)
@@ -176,7 +176,7 @@ def test_without_confinement_all_of_it_can_be_done(
     store: Path, tmp_path: Path, attempts: dict[str, tuple[str, Any]]
 ) -> None:
     """So it is the confinement that forbids it."""
-    assemble.open_ledger(str(store)).close()
+    open_store(str(store)).quotas().close()
     settings = Settings(store=str(store), audit_folder=str(tmp_path / "elsewhere"), no_confinement=True)
 
     assert {"done"} == set(attempted(settings, "worker", attempts).values())
@@ -185,7 +185,7 @@ def test_without_confinement_all_of_it_can_be_done(
 @needs_landlock
 def test_renewed_certificates_can_be_read(store: Path, tmp_path: Path) -> None:
     """Renewed ones are new files, often behind a link in another folder."""
-    assemble.open_ledger(str(store)).close()
+    open_store(str(store)).quotas().close()
     live, archive = tmp_path / "live", tmp_path / "archive"
     for folder in (live, archive):
         folder.mkdir()

@@ -15,7 +15,7 @@ from pathlib import Path
 from socket import socket
 from typing import Any, TypeVar
 
-from retinue import assemble
+from retinue import assemble, wire
 from retinue.audit.record import Auditor, Record
 from retinue.clock import VirtualClock, new_event_loop
 from retinue.errors import InputError
@@ -25,6 +25,7 @@ from retinue.ingest.values import BadRecord
 from retinue.model import AccountRecord, ClientChange, FollowRecord
 from retinue.settings import Settings
 from retinue.store.base import Verdict
+from retinue.store.open import open_store
 from retinue.web.listener import bind, public_server
 
 _HOST = "127.0.0.1"
@@ -68,10 +69,10 @@ class LocalServer:
         self.clock = VirtualClock(memoryview(bytearray(seconds_ahead.to_bytes(8, sys.byteorder, signed=True))))
         self._faults = SharedFaults(memoryview(bytearray(SHARED_BYTES)))
         self.requests = Requests(maxlen=_MOST_RECORDS)
-        assemble.create_store(self.store)
+        open_store(self.store).create()
         self._listener = listener or bind(_HOST, 0)
         self.url = "" if listener else f"http://{_HOST}:{self._listener.getsockname()[1]}"
-        with closing(assemble.open_access(self.store)) as access:
+        with closing(open_store(self.store).access()) as access:
             registered = _run(assemble.clients(access, self.clock).create(ClientChange(name="test")))
         self.client_key, self.client_secret = registered.client.key, registered.secret
 
@@ -86,7 +87,7 @@ class LocalServer:
 
     def token(self) -> str:
         """A fresh token of the client, without a request."""
-        with closing(assemble.open_access(self.store)) as access:
+        with closing(open_store(self.store).access()) as access:
             credentials = assemble.credentials(access, self.clock)
 
             async def issue() -> str:
@@ -97,7 +98,7 @@ class LocalServer:
     def limit(self, *, list_calls: int | None = None, list_rows: int | None = None) -> None:
         """Give the client a daily quota of calls and rows of lists; None: as many as it likes."""
         change = ClientChange(list_calls=list_calls, list_rows=list_rows)
-        with closing(assemble.open_access(self.store)) as access:
+        with closing(open_store(self.store).access()) as access:
             _run(assemble.clients(access, self.clock).change(self.client_key, change))
 
     def load(self, *, accounts: Iterable[Row] = (), follows: Iterable[Follow] = ()) -> None:
@@ -106,7 +107,7 @@ class LocalServer:
         people = [_read(records.account_record, row) for row in _known("accounts", accounts, records.ACCOUNT_COLUMNS)]
         rows = _known("follows", map(_as_row, follows), records.FOLLOW_COLUMNS)
         links = [_read(lambda row: records.follow_record(row, now), row) for row in rows]
-        with closing(assemble.open_graph_writer(self.store, self.clock)) as writer:
+        with closing(open_store(self.store).writer(self.clock)) as writer:
             verdicts = _run(writer.add_accounts(people, now)), _run(writer.add_follows(links))
         for row, verdict in zip(rows, verdicts[1], strict=True):
             if verdict not in (Verdict.ACCEPTED, Verdict.UPDATED, Verdict.DUPLICATE):
@@ -120,9 +121,9 @@ class LocalServer:
     def answering(self) -> Iterator[None]:
         """Answer requests, in a thread, as long as the block lasts."""
         with ExitStack() as opened:
-            graph = opened.enter_context(closing(assemble.open_wire_graph(self.graph, self.clock)))
-            access = opened.enter_context(closing(assemble.open_access(self.store)))
-            ledger = opened.enter_context(closing(assemble.open_ledger(self.store)))
+            graph = opened.enter_context(closing(open_store(self.graph).served_graph(self.clock, wire.shown_row, 0)[0]))
+            access = opened.enter_context(closing(open_store(self.store).access()))
+            ledger = opened.enter_context(closing(open_store(self.store).quotas()))
             auditor = Auditor(self.requests, bytes(32), self.clock)
             gate = assemble.gated(access, ledger, self.clock, registers=self._registers)
             public = assemble.Public(gate, auditor, self.clock, assemble.log_ids(self.clock))

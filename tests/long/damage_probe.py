@@ -18,13 +18,14 @@ from typing import Any
 
 from msgspec import json
 
-from retinue import assemble
+from retinue import assemble, wire
 from retinue.__main__ import main as retinue_main
 from retinue.audit.log import Keeping, Trail
 from retinue.audit.record import Auditor, Record
 from retinue.audit.retention import oldest_removable
 from retinue.errors import RetinueError
 from retinue.model import Direction
+from retinue.store.open import open_store
 from retinue.web.asgi import Application
 from retinue.web.hot import Head, Hot
 from retinue.web.replies import Message
@@ -124,10 +125,11 @@ def answers(subject: Subject, seen: Seen) -> list[Said]:
 
 def _opened(subject: Subject, opened: ExitStack) -> tuple[Application, Hot]:
     store, clock = str(subject.store), StandingClock(subject.now)
-    graph = opened.enter_context(closing(assemble.open_wire_graph(store, clock)))
-    hot_graph = opened.enter_context(closing(assemble.open_hot_graph(store, graph, image_mib=8)))
-    access = opened.enter_context(closing(assemble.open_access(store)))
-    ledger = opened.enter_context(closing(assemble.open_ledger(store)))
+    graph, hot_graph = open_store(store).served_graph(clock, wire.shown_row, cache_mib=8)
+    for part in (graph, hot_graph):
+        opened.enter_context(closing(part))
+    access = opened.enter_context(closing(open_store(store).access()))
+    ledger = opened.enter_context(closing(open_store(store).quotas()))
     gate = assemble.gated(access, ledger, clock, _at_once)
     public = assemble.Public(gate, Auditor(_Kept(), bytes(32), clock), clock, assemble.log_ids(clock))
     return assemble.public_application(graph, public), assemble.hot_way(hot_graph, public)
@@ -231,7 +233,7 @@ def _printing_to(descriptor: int) -> Iterator[None]:
 def resume_audit(subject: Subject, folder: Path, seen: Seen) -> None:
     """Open the audit log for writing, as a server's start does, and add a record."""
     try:
-        with closing(assemble.open_access(str(subject.store))) as access:
+        with closing(open_store(str(subject.store)).access()) as access:
             anchor = asyncio.run(access.audit_anchor())
             with closing(Trail(folder, anchor, Keeping(1 << 20, 3600), lambda: subject.now)) as trail:
                 oldest_removable(folder, subject.now, 86_400)
@@ -246,7 +248,7 @@ def resume_audit(subject: Subject, folder: Path, seen: Seen) -> None:
 
 def good_token(subject_store: Path, now: int, client: tuple[str, str]) -> str:
     """A token that holds at a second."""
-    with closing(assemble.open_access(str(subject_store))) as access:
+    with closing(open_store(str(subject_store)).access()) as access:
         credentials = assemble.credentials(access, StandingClock(now))
 
         async def issue() -> str:

@@ -7,10 +7,11 @@ from typing import Any
 
 import httpx
 
-from retinue import assemble
+from retinue import assemble, wire
 from retinue.audit.record import Auditor, Record
 from retinue.model import AccountRecord, ClientChange, Event, FollowRecord, Visibility
 from retinue.store.base import Decision, GraphReader, Verdict
+from retinue.store.open import open_store
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.web.asgi import Application
 from support.frozen_clock import FrozenClock
@@ -41,12 +42,12 @@ class Service:
     def __init__(self, store: Path, clock: FrozenClock) -> None:
         self.store = str(store)
         self.clock = clock
-        assemble.create_store(self.store)
-        self.writer = assemble.open_graph_writer(self.store, clock)
-        self.graph = assemble.open_wire_graph(self.store, clock)
-        self.hot_graph = assemble.open_hot_graph(self.store, self.graph, image_mib=8)
-        self.access = assemble.open_access(self.store)
-        self.ledger = assemble.open_ledger(self.store)
+        opened = open_store(self.store)
+        opened.create()
+        self.writer = opened.writer(clock)
+        self.graph, self.hot_graph = opened.served_graph(clock, wire.shown_row, cache_mib=8)
+        self.access = opened.access()
+        self.ledger = opened.quotas()
         self.clients = assemble.clients(self.access, clock)
         self.credentials = assemble.credentials(self.access, clock)
         self.records = Records()
@@ -139,7 +140,7 @@ def problems_of(store: str | Path) -> list[str]:
     """What `check` finds in a store."""
 
     async def examine() -> list[str]:
-        checker = assemble.open_checker(str(store), FrozenClock())
+        checker = open_store(str(store)).checker(FrozenClock())
         try:
             return [problem async for problem in checker.problems()]
         finally:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinue.cli.flags import Store, flag
+from retinue.cli.flags import StoreUrl, flag, store_at
 from retinue.cli.output import print_json, print_lines, warn
 from retinue.settings import default_of
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from retinue.ingest.live import Outcome
     from retinue.ingest.stream import LineStream
+    from retinue.store.open import Store
 
 REJECTED = 1
 STOPPED = 128  # and the signal's number: 130 after Ctrl-C, 143 after SIGTERM
@@ -27,7 +28,7 @@ _HELP_SCHEMA = "Print the JSON Schema of an event and exit."
 
 def apply(
     files: Annotated[list[str] | None, typer.Argument(help=_HELP_FILES)] = None,
-    store: Store = default_of("store"),
+    url: StoreUrl = default_of("store"),
     schema: Annotated[bool, flag("schema", _HELP_SCHEMA)] = False,
 ) -> None:
     """Apply events to a store, as they come; a store is made if there is none.
@@ -42,14 +43,14 @@ def apply(
         return
     import asyncio
 
-    from retinue import assemble
     from retinue.ingest.stream import STANDARD_INPUT, open_stream
 
     with _stopping() as stopping, ExitStack() as opened:
         # All files are opened before the store is touched, so that a wrong name costs nothing.
         names = files or [STANDARD_INPUT]
         streams = {name: opened.enter_context(closing(open_stream(name, stopping.descriptor))) for name in names}
-        if assemble.create_store(store):
+        store = store_at(url)
+        if store.create():
             warn(f"made the store {store}")
         report = _Report()
         asyncio.run(_apply(store, streams, report))
@@ -108,14 +109,13 @@ class _Report:
             raise InputError(f"{error}; stopped after {self.place}") from None
 
 
-async def _apply(store: str, streams: "dict[str, LineStream]", report: _Report) -> None:
-    from retinue import assemble
+async def _apply(store: "Store", streams: "dict[str, LineStream]", report: _Report) -> None:
     from retinue.clock import SystemClock
     from retinue.ingest.live import apply_lines
     from retinue.ingest.stream import STANDARD_INPUT
 
     clock = SystemClock()
-    with closing(assemble.open_graph_writer(store, clock)) as writer:
+    with closing(store.writer(clock)) as writer:
         for name, stream in streams.items():
             file = None if name == STANDARD_INPUT else name
             for group in stream.groups():

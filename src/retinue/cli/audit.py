@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinue.cli.flags import AsJson, Store, flag, setting
+from retinue.cli.flags import AsJson, StoreUrl, flag, setting, store_at
 from retinue.cli.groups import group
 from retinue.cli.output import print_json, print_line, warn
 from retinue.settings import default_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from retinue.audit.usage import Usage
     from retinue.audit.verify import Findings
     from retinue.store.base import Anchor
+    from retinue.store.open import Store
 
 app = group(help="Read the audit log and verify it.")
 
@@ -32,7 +33,7 @@ Folder = Annotated[str, setting("audit_folder")]
 
 @app.command()
 def verify(
-    store: Store = default_of("store"),
+    url: StoreUrl = default_of("store"),
     audit_folder: Folder = default_of("audit_folder"),
     head: Annotated[
         str | None, flag("head", "Heads to compare with: a file of them, - for standard input, or one head.")
@@ -44,6 +45,7 @@ def verify(
     Exit code 1 if anything was changed, removed or added; else 3 if records are known to be lost.
     """
     heads = [] if head is None else _heads_in(head)
+    store = store_at(url)
     findings = _findings(store, _existing(store, audit_folder), heads)
     if as_json:
         print_json(findings)
@@ -67,7 +69,7 @@ def verify(
 @app.command()
 def show(
     log_id: Annotated[str, typer.Argument(help="As in an answer's `log_id`, or the header x-tt-logid.")],
-    store: Store = default_of("store"),
+    url: StoreUrl = default_of("store"),
     audit_folder: Folder = default_of("audit_folder"),
 ) -> None:
     """Print what is remembered of one request, as JSON; of a refusal that was summed up, the sums of its second."""
@@ -75,6 +77,7 @@ def show(
     from retinue.audit.verify import records_of
     from retinue.errors import InputError
 
+    store = store_at(url)
     folder = _existing(store, audit_folder)
     found, sums = [], []
     for record in records_of(folder, _anchor(store)):
@@ -91,24 +94,24 @@ def show(
 
 
 @app.command()
-def head(store: Store = default_of("store")) -> None:
+def head(url: StoreUrl = default_of("store")) -> None:
     """Print a signed head of the log, in one line to be kept elsewhere: `retinue audit verify --head` takes it."""
     from retinue.audit.hash_chain import Link
     from retinue.audit.signed_heads import signed_head
     from retinue.clock import SystemClock
 
-    anchor = _anchor(store)
+    anchor = _anchor(store_at(url))
     print_json(signed_head(Link(anchor.count, anchor.hash), SystemClock().now(), anchor.secret))
 
 
 @app.command("confirm-clock")
-def confirm_clock(store: Store = default_of("store"), audit_folder: Folder = default_of("audit_folder")) -> None:
+def confirm_clock(url: StoreUrl = default_of("store"), audit_folder: Folder = default_of("audit_folder")) -> None:
     """Confirm that this machine's clock is right, after a long stop or a jump: then old files and tokens go again."""
     from retinue.audit import trusted_time
     from retinue.clock import SystemClock
     from retinue.errors import InputError
 
-    now = SystemClock().now()
+    store, now = store_at(url), SystemClock().now()
     files = trusted_time.TimeFiles(_existing(store, audit_folder), _anchor(store).secret)
     try:
         trusted_time.confirm_clock(files, now)
@@ -121,7 +124,7 @@ def confirm_clock(store: Store = default_of("store"), audit_folder: Folder = def
 
 @app.command()
 def usage(
-    store: Store = default_of("store"), audit_folder: Folder = default_of("audit_folder"), as_json: AsJson = False
+    url: StoreUrl = default_of("store"), audit_folder: Folder = default_of("audit_folder"), as_json: AsJson = False
 ) -> None:
     """Requests, answers with 200, and rows, by client and day (UTC), from the whole log; and what is lost of it.
 
@@ -131,6 +134,7 @@ def usage(
     from retinue.audit.verify import lost_between, missing_at_end, records_of
     from retinue.clock import SystemClock
 
+    store = store_at(url)
     folder, anchor = _existing(store, audit_folder), _anchor(store)
     rows = usage_of(records_of(folder, anchor))
     missing = missing_at_end(folder, anchor)
@@ -154,15 +158,14 @@ def _print_usage(rows: "Sequence[Usage]", *, as_json: bool) -> None:
     print_table(columns, ((row.day, row.client or "(none)", *count) for row, count in zip(rows, counts, strict=True)))
 
 
-def _findings(store: str, folder: Path, heads: "Sequence[Head]") -> "Findings":
+def _findings(store: "Store", folder: Path, heads: "Sequence[Head]") -> "Findings":
     """What verification finds. The server may write, and let old files go, while they are read: then they are again."""
     import asyncio
 
-    from retinue import assemble
     from retinue.audit.verify import verify as verify_log
 
     async def main() -> "Findings":
-        with closing(assemble.open_access(store)) as access:
+        with closing(store.access()) as access:
             for _ in range(_MOST_TRIES):
                 anchor = await access.audit_anchor()
                 findings = verify_log(folder, anchor, heads)
@@ -191,24 +194,21 @@ def _heads_in(source: str) -> "list[Head]":
     return heads_in(text, f"--head {source}")
 
 
-def _anchor(store: str) -> "Anchor":
+def _anchor(store: "Store") -> "Anchor":
     import asyncio
 
-    from retinue import assemble
-
     async def main() -> "Anchor":
-        with closing(assemble.open_access(store)) as access:
+        with closing(store.access()) as access:
             return await access.audit_anchor()
 
     return asyncio.run(main())
 
 
-def _existing(store: str, named: str) -> Path:
-    from retinue import assemble
+def _existing(store: "Store", named: str) -> Path:
     from retinue.errors import InputError
 
-    assemble.open_access(store).close()
-    folder = assemble.audit_folder(store, named)
+    store.access().close()
+    folder = store.paths.audit_folder(named)
     if named and not folder.is_dir():
         raise InputError(f"--audit-folder {named}: there is no such folder")
     return folder

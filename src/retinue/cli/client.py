@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from retinue.cli.flags import AsJson, Store, flag, second_of
+from retinue.cli.flags import AsJson, StoreUrl, flag, second_of, store_at
 from retinue.cli.groups import group
 from retinue.cli.output import print_json, print_line, print_lines, warn
 from retinue.settings import default_of
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from retinue.access.clients import Clients, Registered, Shown
     from retinue.model import Client, ClientChange, Rate
+    from retinue.store.open import Store
 
 app = group(help="Register, show, change and revoke clients of the API.")
 
@@ -46,7 +47,7 @@ NoQuota = Annotated[bool, flag("no-quota", "No quota and no short-term limit: fo
 @app.command()
 def create(
     name: Annotated[str, flag("name", "What to call the client, such as a research project.")],
-    store: Store = default_of("store"),
+    url: StoreUrl = default_of("store"),
     contact: Contact = None,
     notes: Notes = None,
     scope: Scope = None,
@@ -67,13 +68,13 @@ def create(
     limits = {"list-calls": list_calls, "list-rows": list_rows, "other-calls": other_calls, "rate": rate}
     times = {"not-before": not_before, "not-after": not_after}
     change = _change(texts, scope, times, limits, no_quota=no_quota)
-    _show_secret(_with_clients(store, lambda clients: clients.create(change)), as_json=as_json)
+    _show_secret(_with_clients(store_at(url), lambda clients: clients.create(change)), as_json=as_json)
 
 
 @app.command()
 def change(
     client_key: Key,
-    store: Store = default_of("store"),
+    url: StoreUrl = default_of("store"),
     name: Annotated[str | None, flag("name", "What to call it.")] = None,
     contact: Contact = None,
     notes: Notes = None,
@@ -97,20 +98,21 @@ def change(
     wanted = _change(texts, scope, times, limits, no_quota=no_quota)
     if wanted == ClientChange():
         raise InputError("client change: say what is to change")
-    _act(store, client_key, lambda clients: clients.change(client_key, wanted), as_json=as_json)
+    _act(store_at(url), client_key, lambda clients: clients.change(client_key, wanted), as_json=as_json)
 
 
 @app.command()
-def show(client_key: Key, store: Store = default_of("store"), as_json: AsJson = False) -> None:
+def show(client_key: Key, url: StoreUrl = default_of("store"), as_json: AsJson = False) -> None:
     """Show a client, with what it has used today."""
-    _act(store, client_key, lambda clients: clients.get(client_key), as_json=as_json)
+    _act(store_at(url), client_key, lambda clients: clients.get(client_key), as_json=as_json)
 
 
 @app.command("list")
-def list_(store: Store = default_of("store"), as_json: AsJson = False) -> None:
+def list_(url: StoreUrl = default_of("store"), as_json: AsJson = False) -> None:
     """List all clients, oldest first."""
     from retinue.cli import client_tables
 
+    store = store_at(url)
     clients = _shown(store, _with_clients(store, lambda clients: clients.all()))
     if as_json:
         print_json(clients)
@@ -121,32 +123,32 @@ def list_(store: Store = default_of("store"), as_json: AsJson = False) -> None:
 @app.command()
 def rotate(
     client_key: Key,
-    store: Store = default_of("store"),
+    url: StoreUrl = default_of("store"),
     grace: Annotated[
         int, flag("grace", "The secret it has stays good for so many seconds, beside the new one.", metavar="SECONDS")
     ] = 24 * 3600,
     as_json: AsJson = False,
 ) -> None:
     """Give a client another secret, which is shown here and never again. Its tokens stay good."""
-    _show_secret(_with_clients(store, lambda clients: clients.rotate(client_key, grace)), as_json=as_json)
+    _show_secret(_with_clients(store_at(url), lambda clients: clients.rotate(client_key, grace)), as_json=as_json)
 
 
 @app.command()
-def suspend(client_key: Key, store: Store = default_of("store"), as_json: AsJson = False) -> None:
+def suspend(client_key: Key, url: StoreUrl = default_of("store"), as_json: AsJson = False) -> None:
     """Keep a client and its tokens out, within a second, until it is resumed."""
-    _act(store, client_key, lambda clients: clients.suspend(client_key), as_json=as_json, done="is suspended")
+    _act(store_at(url), client_key, lambda clients: clients.suspend(client_key), as_json=as_json, done="is suspended")
 
 
 @app.command()
-def resume(client_key: Key, store: Store = default_of("store"), as_json: AsJson = False) -> None:
+def resume(client_key: Key, url: StoreUrl = default_of("store"), as_json: AsJson = False) -> None:
     """Let a suspended client in again, with those of its tokens that have not expired."""
-    _act(store, client_key, lambda clients: clients.resume(client_key), as_json=as_json, done="is resumed")
+    _act(store_at(url), client_key, lambda clients: clients.resume(client_key), as_json=as_json, done="is resumed")
 
 
 @app.command()
-def revoke(client_key: Key, store: Store = default_of("store"), as_json: AsJson = False) -> None:
+def revoke(client_key: Key, url: StoreUrl = default_of("store"), as_json: AsJson = False) -> None:
     """End a client and all its tokens for good, within a second."""
-    _act(store, client_key, lambda clients: clients.revoke(client_key), as_json=as_json, done="is revoked")
+    _act(store_at(url), client_key, lambda clients: clients.revoke(client_key), as_json=as_json, done="is revoked")
 
 
 # --- flags ----------------------------------------------------------------------------------------------------------
@@ -201,21 +203,21 @@ def _limit(name: str, text: str) -> "int | Rate | None":
 # --- acting and showing ---------------------------------------------------------------------------------------------
 
 
-def _with_clients(store: str, run: "Callable[[Clients], Awaitable[_Result]]") -> _Result:
+def _with_clients(store: "Store", run: "Callable[[Clients], Awaitable[_Result]]") -> _Result:
     import asyncio
 
     from retinue import assemble
     from retinue.clock import SystemClock
 
     async def main() -> _Result:
-        with closing(assemble.open_access(store)) as access:
+        with closing(store.access()) as access:
             return await run(assemble.clients(access, SystemClock()))
 
     return asyncio.run(main())
 
 
 def _act(
-    store: str, client_key: str, run: "Callable[[Clients], Awaitable[Client]]", *, as_json: bool, done: str = ""
+    store: "Store", client_key: str, run: "Callable[[Clients], Awaitable[Client]]", *, as_json: bool, done: str = ""
 ) -> None:
     """Do something with a client, and show what it is then, or just say that it is done."""
     from retinue.cli import client_tables
@@ -231,30 +233,27 @@ def _act(
         client_tables.print_one(seen)
 
 
-def _shown(store: str, clients: "Sequence[Client]") -> "list[Shown]":
-    from retinue import assemble
+def _shown(store: "Store", clients: "Sequence[Client]") -> "list[Shown]":
     from retinue.access.clients import shown
     from retinue.access.quotas import Quotas
     from retinue.clock import SystemClock
     from retinue.model import Used
 
-    clock, file = SystemClock(), assemble.beside(store, "quotas")
+    clock, file = SystemClock(), store.paths.quotas
     if not file.exists():
         if _has_served(store):
             warn(f"{file} is missing: today's use is not known; a server counts it from the audit log at its start")
         return [shown(client, Used(), clock.now()) for client in clients]
-    with closing(assemble.open_ledger(store)) as ledger:
+    with closing(store.quotas()) as ledger:
         quotas = Quotas(ledger, clock)
         return [shown(client, quotas.used_today(client), clock.now()) for client in clients]
 
 
-def _has_served(store: str) -> bool:
+def _has_served(store: "Store") -> bool:
     """Return whether a server has recorded a request."""
     import asyncio
 
-    from retinue import assemble
-
-    with closing(assemble.open_access(store)) as access:
+    with closing(store.access()) as access:
         return asyncio.run(access.audit_anchor()).count > 0
 
 

@@ -13,18 +13,15 @@ _ENDING = ".unfinished"
 
 def check_place(into: str) -> None:
     """Raises `InputError` where a mirror cannot be made."""
-    from retinue import assemble
     from retinue.errors import InputError
+    from retinue.store.open import open_store
 
-    try:
-        place = assemble.store_path(into)
-    except InputError:
-        raise InputError(
-            f"--into {into}: a mirror is a file; `retinue import` loads the tables into other stores"
-        ) from None
+    if not into or "://" in into:
+        raise InputError(f"--into {into}: a mirror is a file; `retinue import` loads the tables into other stores")
+    place, store = Path(into), open_store(into)
     if not place.parent.is_dir():
         raise InputError(f"--into {into}: there is no folder {place.parent}")
-    for path in (place, *assemble.store_files(into)):
+    for path in (place, *store.files()):
         if os.path.lexists(path):
             raise InputError(
                 f"--into {into}: {path} is there already; remove it or name a new store (a mirror has one collection)"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinue.cli.flags import Store, flag
+from retinue.cli.flags import StoreUrl, flag, store_at
 from retinue.cli.output import print_line
 from retinue.settings import default_of
 from retinue.temporary import sweep
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retinue.store.base import GraphWriter
+    from retinue.store.open import Store
 
 _HELP_KEYS = "Keys (ids) of the accounts to forget."
 _HELP_COMPACT = (
@@ -26,7 +27,7 @@ _HELP_COMPACT = (
 
 def erase(
     keys: Annotated[list[str] | None, typer.Argument(help=_HELP_KEYS)] = None,
-    store: Store = default_of("store"),
+    url: StoreUrl = default_of("store"),
     compact: Annotated[bool, flag("compact", _HELP_COMPACT)] = False,
 ) -> None:
     """Forget accounts for good: names, profile, and all follows from and to them.
@@ -41,16 +42,15 @@ def erase(
     keys = keys or []
     if not keys and not compact:
         raise InputError("erase: give keys of accounts, or --compact")
-    asyncio.run(_erase(store, keys, compact=compact))
+    asyncio.run(_erase(store_at(url), keys, compact=compact))
 
 
-async def _erase(store: str, keys: list[str], *, compact: bool) -> None:
-    from retinue import assemble
+async def _erase(store: "Store", keys: list[str], *, compact: bool) -> None:
     from retinue.clock import SystemClock
     from retinue.durable import sync
 
     clock = SystemClock()
-    with closing(assemble.open_graph_writer(store, clock)) as writer:
+    with closing(store.writer(clock)) as writer:
         report = await _forget(writer, keys, clock.now()) if keys else []
         if compact:
             await writer.compact()
@@ -99,11 +99,9 @@ def _swept() -> "Iterator[str]":
     yield from (f"{path}: is in use by a running command, which removes it when it ends" for path in swept.remaining)
 
 
-def _rejects_of(store: str) -> "Iterator[Path]":
+def _rejects_of(store: "Store") -> "Iterator[Path]":
     """The rejects files of a store, also those that an import did not finish: they may hold names."""
-    from retinue import assemble
-
-    finished = assemble.rejects_path(store)
+    finished = store.paths.rejects
     for path in sorted(finished.parent.iterdir()):
         if path.name == finished.name or (path.name.startswith(f"{finished.name}.") and path.suffix == ".new"):
             yield path

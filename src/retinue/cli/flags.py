@@ -1,11 +1,14 @@
 """Flags that several commands share. Each flag of the CLI has an environment twin, named here and nowhere else."""
 
 import re
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from retinue.settings import environment_name, help_of
+
+if TYPE_CHECKING:
+    from retinue.store.open import Store
 
 
 def flag(name: str, text: str, *short: str, **options: Any) -> Any:
@@ -26,6 +29,13 @@ def setting(name: str, **options: Any) -> Any:
     return flag(name.replace("_", "-"), help_of(name), **options)
 
 
+def store_at(url: str) -> "Store":
+    """Return the store that `--store` names. Raises `InputError`."""
+    from retinue.store.open import open_store
+
+    return open_store(url)
+
+
 def second_of(name: str, text: str) -> int | None:
     """The time that a flag gives: a Unix second or ISO 8601; None where it is empty. Raises `InputError`."""
     from retinue.errors import InputError
@@ -40,7 +50,7 @@ def second_of(name: str, text: str) -> int | None:
         raise InputError(str(bad)) from None
 
 
-Store = Annotated[str, setting("store")]
+StoreUrl = Annotated[str, setting("store")]
 SpreadsheetSafe = Annotated[
     bool,
     flag(

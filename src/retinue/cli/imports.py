@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinue.cli.flags import AsJson, Store, flag, second_of
+from retinue.cli.flags import AsJson, StoreUrl, flag, second_of, store_at
 from retinue.cli.output import warn
 from retinue.settings import default_of
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from retinue.cli.terminal import Bars
     from retinue.ingest.bulk import OnProgress
     from retinue.ingest.rows import Table
+    from retinue.store.open import Store
 
 REJECTED = 1
 INTERRUPTED = 130
@@ -33,7 +34,7 @@ _HELP_SNAPSHOT = (
 
 def import_(
     follows: Annotated[list[Path] | None, typer.Argument(help=_HELP_FOLLOWS)] = None,
-    store: Store = default_of("store"),
+    url: StoreUrl = default_of("store"),
     accounts: Annotated[list[Path] | None, flag("accounts", _HELP_ACCOUNTS)] = None,
     snapshot_at: Annotated[str, flag("snapshot-at", _HELP_SNAPSHOT, metavar="TIME")] = "",
     as_json: AsJson = False,
@@ -45,7 +46,6 @@ def import_(
     """
     import asyncio
 
-    from retinue import assemble
     from retinue.cli.import_report import Report
     from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS
     from retinue.ingest.rejects import RejectsFile
@@ -63,8 +63,9 @@ def import_(
             for paths, columns in ((accounts, ACCOUNT_COLUMNS), (follows, FOLLOW_COLUMNS))
         ]
         _check_beginnings(*tables)
-        assemble.create_store(store)
-        rejects = opened.enter_context(closing(RejectsFile(assemble.rejects_path(store))))
+        store = store_at(url)
+        store.create()
+        rejects = opened.enter_context(closing(RejectsFile(store.paths.rejects)))
         snapshot = None if at is None else opened.enter_context(closing(Snapshot(at)))
         report = Report(rejects, snapshot)
         try:
@@ -112,24 +113,22 @@ def _snapshot_second(accounts: list[Path] | None, follows: list[Path] | None, sn
 class _Plan:
     """The tables to load, and the report on them."""
 
-    store: str
+    store: "Store"
     accounts: "dict[Path, Table]"
     follows: "dict[Path, Table]"
     report: "Report"
 
 
 async def _load(plan: _Plan) -> None:
-    from retinue import assemble
     from retinue.cli.terminal import bars
     from retinue.clock import SystemClock
     from retinue.ingest.bulk import Import, end_missing, import_accounts, import_follows
 
     clock, report, snapshot = SystemClock(), plan.report, plan.report.snapshot
     began = clock.elapsed()
-    with closing(assemble.open_graph_writer(plan.store, clock)) as writer, bars() as shown:
+    with closing(plan.store.writer(clock)) as writer, bars() as shown:
         received_at = snapshot.at if snapshot else clock.now()
-        bulk = assemble.bulk_writer(writer)
-        run = Import(writer, received_at, report.rejects, report.tallies, snapshot, bulk, shown.note)
+        run = Import(writer, received_at, report.rejects, report.tallies, snapshot, writer.bulk(), shown.note)
         for importing, tables in ((import_accounts, plan.accounts), (import_follows, plan.follows)):
             for path, table in tables.items():
                 file_began = clock.elapsed()

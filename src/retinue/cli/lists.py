@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinue.cli.flags import SpreadsheetSafe, Store, flag, require_csv, second_of
+from retinue.cli.flags import SpreadsheetSafe, StoreUrl, flag, require_csv, second_of, store_at
 from retinue.cli.output import csv_encoder, print_exactly, warn
 from retinue.printable import printable, printable_lines
 from retinue.settings import default_of
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from retinue.model import Direction, Query, Row
+    from retinue.store.open import Store
 
     Encode = Callable[[Sequence[Row]], bytes]
 
@@ -44,7 +45,7 @@ _HELP_FORMAT = "A table for people; JSON lines or CSV for programs."
 
 def following(
     username: Annotated[str, typer.Argument(help="The account whose list is wanted.")],
-    store: Store = default_of("store"),
+    url: StoreUrl = default_of("store"),
     direction: Annotated[Side, flag("direction", _HELP_DIRECTION)] = Side.FOLLOWING,
     as_of: Annotated[str, flag("as-of", _HELP_AS_OF, metavar="TIME")] = "",
     form: Annotated[Format, flag("format", _HELP_FORMAT)] = Format.TABLE,
@@ -63,7 +64,9 @@ def following(
     require_csv(form is Format.CSV, spreadsheet_safe)
     query = Query(username, PAGE_ROWS, None, second_of("--as-of", as_of))
     try:
-        asyncio.run(_print(store, query, Direction(direction), _encoder(form, spreadsheet_safe=spreadsheet_safe)))
+        asyncio.run(
+            _print(store_at(url), query, Direction(direction), _encoder(form, spreadsheet_safe=spreadsheet_safe))
+        )
     except AccountNotFound:
         reason = "there is no such account"
     except AccountPrivate:
@@ -76,21 +79,20 @@ def following(
     raise typer.Exit(NOT_SHOWN)
 
 
-async def _print(store: str, query: "Query", direction: "Direction", encode: "Encode") -> None:
+async def _print(store: "Store", query: "Query", direction: "Direction", encode: "Encode") -> None:
     """Print page after page, each as soon as it is read."""
     async for page in _pages(store, query, direction):
         print_exactly(encode(page))
 
 
-async def _pages(store: str, query: "Query", direction: "Direction") -> "AsyncIterator[Sequence[Row]]":
+async def _pages(store: "Store", query: "Query", direction: "Direction") -> "AsyncIterator[Sequence[Row]]":
     from msgspec.structs import replace
 
-    from retinue import assemble
     from retinue.clock import SystemClock
     from retinue.following import Following
 
     clock = SystemClock()
-    with closing(assemble.open_graph(store, clock)) as graph:
+    with closing(store.graph(clock)) as graph:
         following = Following(graph, clock)
         account = await following.account(query.username)
         has_more = True

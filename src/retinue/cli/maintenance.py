@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from retinue.cli.flags import Store, flag
+from retinue.cli.flags import StoreUrl, flag, store_at
 from retinue.cli.groups import group
 from retinue.cli.output import print_line
 from retinue.settings import default_of
@@ -15,40 +15,38 @@ app = group(help="Look after a store.")
 
 def backup(
     target: Annotated[Path, typer.Argument(help="Where the copy of the graph goes; its access file goes beside it.")],
-    store: Store = default_of("store"),
+    url: StoreUrl = default_of("store"),
 ) -> None:
     """Copy a store while it is in use. What is at the target already is never replaced."""
-    from retinue import assemble
     from retinue.cli.progress import bar
 
+    store = store_at(url)
     with bar(f"copying {store}") as on_progress:
-        assemble.back_up(store, target, on_progress)
-    print_line(f"Copied {store} to {target}. Copy its audit log now: {assemble.audit_folder(store)} is not in it.")
+        store.back_up(target, on_progress)
+    print_line(f"Copied {store} to {target}. Copy its audit log now: {store.paths.audit_folder()} is not in it.")
 
 
 @app.command("init")
 def init(
-    store: Store = default_of("store"),
+    url: StoreUrl = default_of("store"),
     replication: Annotated[int, flag("replication", "On how many nodes each row is kept.", min=1)] = 3,
 ) -> None:
     """Make a store in a cluster: a keyspace with its tables. What is there stays as it is."""
-    from retinue import assemble
-
-    is_made = assemble.create_in_cluster(store, replication)
+    is_made = store_at(url).create_in_cluster(replication)
     print_line(f"The store {'was made' if is_made else 'is there already'}; replicas of each row: {replication}.")
 
 
 @app.command()
-def migrate(store: Store = default_of("store")) -> None:
+def migrate(url: StoreUrl = default_of("store")) -> None:
     """Bring a store that an older Retinue wrote to this one's schema. Stop its server first.
 
     It happens wholly or not at all; positions, and so the cursors that clients hold, stay as they are.
     """
-    from retinue import assemble
     from retinue.cli.progress import bar
 
+    store = store_at(url)
     with bar(f"migrating {store}") as on_progress:
-        migrated = assemble.migrate_store(store, on_progress)
+        migrated = store.migrate(on_progress)
     for path, before, after in migrated:
         already = before == after
         print_line(f"{path}: schema {after} already." if already else f"{path}: schema {before} is now {after}.")

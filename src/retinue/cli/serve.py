@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-from retinue.cli.flags import Store, setting
+from retinue.cli.flags import StoreUrl, setting
 from retinue.settings import Settings, default_of
 
 
 def serve(
-    store: Store = default_of("store"),
+    store: StoreUrl = default_of("store"),
     host: Annotated[str, setting("host")] = default_of("host"),
     port: Annotated[int, setting("port")] = default_of("port"),
     workers: Annotated[int, setting("workers")] = default_of("workers"),

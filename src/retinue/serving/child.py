@@ -17,11 +17,12 @@ from retinue.key_pair import KeyPair
 from retinue.serving import logs
 from retinue.serving.confinement import confine
 from retinue.serving.station import FAILED, LOST_RECORDS, Station
+from retinue.store.open import Store, open_store
 from retinue.web.tls import ListenerTls
 
 _PIPE_BYTES = 64 * 1024
 
-Life = Callable[[Station], Awaitable[bool]]  # whether no audit record was lost
+Life = Callable[[Station, Store], Awaitable[bool]]  # whether no audit record was lost
 
 _LOGGER = logging.getLogger("retinue.serving")
 
@@ -35,13 +36,14 @@ def live(life: Life, role: str) -> None:
         return  # the supervisor was gone before it could say anything
     station = json.decode(line, type=Station)
     logs.set_up(station.settings, role)
-    confine(station.settings, role)
+    store = open_store(station.settings.store)
+    confine(station.settings, store, role)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn repeats a signal when it is done with it; what is open must be closed after that.
         signal.signal(number, lambda _number, _frame: None)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            is_complete = runner.run(_coroutine(life, station))
+            is_complete = runner.run(_coroutine(life, station, store))
         except (RetinueError, OSError) as error:
             _LOGGER.error("%s ends: %s", role, error)  # noqa: TRY400 - no fault of ours
             sys.exit(FAILED)
@@ -74,5 +76,5 @@ async def serve_until_stopped(server: uvicorn.Server, station: Station, tls: Lis
     await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
 
 
-async def _coroutine(life: Life, station: Station) -> bool:
-    return await life(station)
+async def _coroutine(life: Life, station: Station, store: Store) -> bool:
+    return await life(station, store)

@@ -12,10 +12,12 @@ from contextlib import closing
 from pathlib import Path
 
 import retinue
-from retinue import assemble, landlock
+from retinue import landlock
 from retinue.prctl import forbid_dumps, forbid_new_privileges
 from retinue.serving.token import token_path
 from retinue.settings import Settings
+from retinue.store.open import Store
+from retinue.store.paths import Reach
 
 _READ, _CHANGE = landlock.READ, landlock.READ | landlock.WRITE
 _KEEP = _CHANGE | landlock.MAKE_REG | landlock.REMOVE_FILE  # of a folder: also to make and remove files
@@ -49,17 +51,17 @@ def announce_confinement(settings: Settings) -> None:
         )
 
 
-def confine(settings: Settings, role: str) -> None:
+def confine(settings: Settings, store: Store, role: str) -> None:
     """Restrict this process to what its role needs. Call before there are threads and before the store is opened."""
     if settings.no_confinement:
         return
     harden(settings)
-    assemble.keep_temporary_in_memory()
+    store.keep_temporary_in_memory()
     if not landlock.version():
         return
-    reach = assemble.reach_of(settings.store)
+    reach = store.reach()
     try:
-        restrict(_paths(settings, reach, role), [*reach.ports, _DNS] if reach.ports else [])
+        restrict(_paths(settings, store, reach, role), [*reach.ports, _DNS] if reach.ports else [])
     except OSError as error:
         _LOGGER.warning("confinement: this process may open every file of its user: %s", error)
 
@@ -76,7 +78,7 @@ def restrict(paths: Mapping[Path, int], ports: Iterable[int]) -> None:
         rules.enforce()
 
 
-def _paths(settings: Settings, reach: assemble.Reach, role: str) -> dict[Path, int]:
+def _paths(settings: Settings, store: Store, reach: Reach, role: str) -> dict[Path, int]:
     """Return what a process of a role may open, with its rights."""
     modules = [path for path in sys.path if path]
     interpreter = [*modules, sys.prefix, sys.base_prefix, str(Path(retinue.__file__).parent)]
@@ -84,8 +86,8 @@ def _paths(settings: Settings, reach: assemble.Reach, role: str) -> dict[Path, i
     readable = [*interpreter, *_LIBRARIES, *_SYSTEM, *network, *_certificates(settings), *reach.read]
     paths = {Path(path): _READ for path in readable}
     if role == "keeper":
-        paths[token_path(settings)] = _READ
-        paths[assemble.audit_folder(settings.store, settings.audit_folder)] = _KEEP
+        paths[token_path(settings, store)] = _READ
+        paths[store.paths.audit_folder(settings.audit_folder)] = _KEEP
     return paths | dict.fromkeys([Path("/dev/null"), *reach.changed], _CHANGE)
 
 

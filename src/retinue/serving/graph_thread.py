@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.store.base import GraphWriter
-from retinue.store.opened import OpenWriter
+from retinue.store.open import OpenWriter
 
 MOST_WAITING = 16
 

@@ -6,6 +6,7 @@ Run by the supervisor, never by hand. If it dies it is restarted; meanwhile read
 import asyncio
 import logging
 from contextlib import closing
+from pathlib import Path
 from typing import Protocol
 
 from retinue import assemble
@@ -30,7 +31,7 @@ from retinue.serving.station import Station
 from retinue.serving.token import token_of
 from retinue.settings import Settings
 from retinue.store.base import AccessStore, AuditStore
-from retinue.store.opened import OpenLedger
+from retinue.store.open import OpenQuotas, Store
 from retinue.web.hosts import Hosts, host_names
 from retinue.web.listener import management_server
 from retinue.web.management import Management, management_application
@@ -47,26 +48,26 @@ _HOUR = 3600
 _LOGGER = logging.getLogger("retinue.keeper")
 
 
-async def keep(station: Station) -> bool:
+async def keep(station: Station, store: Store) -> bool:
     """Keep the server's house until told to stop. The audit log is closed last; whether it is complete."""
     clock, settings = station.open_clock(), station.settings
     with (
-        closing(assemble.open_access(settings.store)) as access,
-        closing(assemble.open_ledger(settings.store, creates=False)) as ledger,
-        closing(GraphThread(lambda: assemble.open_graph_writer(settings.store, clock))) as graph,
+        closing(store.access()) as access,
+        closing(store.quotas(creates=False)) as ledger,
+        closing(GraphThread(lambda: store.writer(clock))) as graph,
     ):
-        tally = Tally()
+        tally, folder = Tally(), store.paths.audit_folder(settings.audit_folder)
         anchor = await access.audit_anchor()
-        audit = await _begun_audit(station, access, clock, tally)
-        retention = _retention(settings, anchor.secret, audit, access, clock)
+        audit = await _begun_audit(station, store, access, clock, tally)
+        retention = _retention(settings, store, anchor.secret, audit, access, clock)
         inbox = SocketInbox(station.open_audit(), audit.take, audit.flush)
         chores = [
             asyncio.create_task(retention.run()),
             asyncio.create_task(_tidy(graph, clock)),
             asyncio.create_task(_settle(audit, ledger)),
-            asyncio.create_task(_recount(audit, ledger, access, settings, retention.trusted)),
+            asyncio.create_task(_recount(audit, ledger, access, folder, retention.trusted)),
         ]
-        house = _House(settings, clock, access, graph, audit, tally, retention.trusted)
+        house = _House(settings, store, clock, access, graph, audit, tally, retention.trusted)
         application = await house.application(Quotas(ledger, clock), station.open_faults())
         await serve_until_stopped(management_server(application), station)
         for chore in chores:
@@ -89,6 +90,7 @@ class _House:
     def __init__(
         self,
         settings: Settings,
+        store: Store,
         clock: Clock,
         access: AccessAndAudit,
         graph: GraphThread,
@@ -97,6 +99,7 @@ class _House:
         trusted: TrustedTime,
     ) -> None:
         self._settings = settings
+        self._store = store
         self._clock = clock
         self._access = access
         self._graph = graph
@@ -110,7 +113,7 @@ class _House:
         secret = (await self._access.audit_anchor()).secret
         house = Management(
             self._settings.store,
-            token_of(self._settings),
+            token_of(self._settings, self._store),
             assemble.clients(self._access, self._clock),
             quotas,
             self._clock,
@@ -134,7 +137,7 @@ class _House:
         """What keeps the server from answering; empty if nothing does."""
         try:
             await self._access.find_client("")
-            assemble.open_graph(self._settings.store, self._clock).close()
+            self._store.graph(self._clock).close()
         except (StoreError, StoreUnavailable) as error:
             return f"store unavailable: {error}"
         if self._audit.is_full:
@@ -142,17 +145,17 @@ class _House:
         return self._audit.space.warning if self._audit.space.is_critical else ""
 
     def _measure(self) -> Measures:
-        sizes = {path.name: path.stat().st_size for path in assemble.store_files(self._settings.store)}
+        sizes = {path.name: path.stat().st_size for path in self._store.files()}
         return Measures(
             sizes, self._apply_lag, self._audit.count, self._audit.space, self._audit.summed, self._trusted.doubted()
         )
 
 
-async def _begun_audit(station: Station, access: AuditStore, clock: Clock, tally: Tally) -> AuditKeeping:
+async def _begun_audit(station: Station, store: Store, access: AuditStore, clock: Clock, tally: Tally) -> AuditKeeping:
     settings = station.settings
     anchor = await access.audit_anchor()
     keeping = Keeping(settings.audit_file_mib * _MIB, settings.audit_file_hours * _HOUR)
-    folder = assemble.audit_folder(settings.store, settings.audit_folder)
+    folder = store.paths.audit_folder(settings.audit_folder)
     trail = Trail(folder, anchor, keeping, clock.now)
     room = Room(folder, settings.audit_max_mib * _MIB)
     audit = AuditKeeping(trail, anchor, access, tally, station.open_counters(), room, clock)
@@ -160,13 +163,15 @@ async def _begun_audit(station: Station, access: AuditStore, clock: Clock, tally
     return audit
 
 
-def _retention(settings: Settings, secret: bytes, audit: AuditKeeping, access: AccessStore, clock: Clock) -> Retention:
-    folder = assemble.audit_folder(settings.store, settings.audit_folder)
+def _retention(
+    settings: Settings, store: Store, secret: bytes, audit: AuditKeeping, access: AccessStore, clock: Clock
+) -> Retention:
+    folder = store.paths.audit_folder(settings.audit_folder)
     trusted = TrustedTime(TimeFiles(folder, secret), clock, lambda: time_without_jumps(folder))
     return Retention(folder, settings.audit_keep_days * 24 * _HOUR, trusted, audit, access, clock)
 
 
-async def _settle(audit: AuditKeeping, ledger: OpenLedger) -> None:
+async def _settle(audit: AuditKeeping, ledger: OpenQuotas) -> None:
     """Bring what was written to where it survives a power loss."""
     while True:
         try:
@@ -180,10 +185,10 @@ async def _settle(audit: AuditKeeping, ledger: OpenLedger) -> None:
 
 
 async def _recount(
-    audit: AuditKeeping, ledger: OpenLedger, access: AccessAndAudit, settings: Settings, trusted: TrustedTime
+    audit: AuditKeeping, ledger: OpenQuotas, access: AccessAndAudit, folder: Path, trusted: TrustedTime
 ) -> None:
     """Restore counters that were damaged while the server runs, when all records of them are in the log."""
-    recount = Recount(ledger, assemble.audit_folder(settings.store, settings.audit_folder))
+    recount = Recount(ledger, folder)
     days, is_told = DaysAhead(), False
     while True:
         try:

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from msgspec import json, structs
 
-from retinue import assemble
 from retinue.audit.channel import audit_sockets
 from retinue.audit.log import lock_of
 from retinue.audit.record_counters import MAX_WORKERS, RecordCounters, open_counters
@@ -35,6 +34,7 @@ from retinue.serving.confinement import announce_confinement, harden
 from retinue.serving.station import LOST_RECORDS, Sandbox, Station, new_sandbox
 from retinue.serving.token import token_of
 from retinue.settings import LOG_FORMATS, LOG_LEVELS, Settings
+from retinue.store.open import Store, open_store
 from retinue.web.hosts import host_names, is_loopback
 from retinue.web.listener import STOP_SECONDS, bind
 from retinue.web.peers import trusted_networks
@@ -59,9 +59,10 @@ def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
     Raises `InputError` or `StoreError` before anything is started, and `UncleanStop` at the end.
     """
     harden(settings)
-    _require_usable(settings)
+    store = open_store(settings.store)
+    _require_usable(settings, store)
     key_pair = _key_pair_of(settings)
-    store = _only_server_of(assemble.lock_path(settings.store), settings.store)
+    lock = _only_server_of(store)
     logs.set_up(settings, "supervisor")
     announce_confinement(settings)
     public = _bind(settings.host, settings.port, "port")
@@ -72,33 +73,33 @@ def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
             "secrets and tokens travel in the clear on %s: give --tls-cert and --tls-key, or have a proxy do TLS",
             settings.host,
         )
-    _recount_quotas(settings)
+    _recount_quotas(settings, store)
     addresses = (f"{scheme}://{_address(public)}", f"http://{_address(management)}")
     try:
-        with assemble.kept_open(settings.store):
-            asyncio.run(_supervise(settings, key_pair, public, management, lambda: announce(*addresses)))
+        with store.held_open():
+            asyncio.run(_supervise(settings, store, key_pair, (public, management), lambda: announce(*addresses)))
     finally:
-        os.close(store)
+        os.close(lock)
 
 
 async def _supervise(
     settings: Settings,
+    store: Store,
     key_pair: KeyPair | None,
-    public: socket.socket,
-    management: socket.socket,
+    listeners: tuple[socket.socket, socket.socket],
     announce: Callable[[], None],
 ) -> None:
     """Run all children. The keeper stops when the workers have, since it takes their last records."""
     stopping, without_workers = asyncio.Event(), asyncio.Event()
-    counters = _begun_counters(settings)
+    counters = _begun_counters(settings, store)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     to_keeper, from_workers = audit_sockets()
     sandbox = _sandbox_of(settings)
-    house = Station(settings, management.fileno(), from_workers.fileno(), counters, sandbox)
+    house = Station(settings, listeners[1].fileno(), from_workers.fileno(), counters, sandbox)
     keeping = asyncio.create_task(_Child("keeper", house, without_workers).run())
-    station = Station(settings, public.fileno(), to_keeper.fileno(), counters, sandbox, key_pair)
+    station = Station(settings, listeners[0].fileno(), to_keeper.fileno(), counters, sandbox, key_pair)
     workers = [
         _Child("worker", structs.replace(station, worker=number), stopping) for number in range(settings.workers)
     ]
@@ -194,9 +195,9 @@ class _Child:
             return
 
 
-def _begun_counters(settings: Settings) -> int:
+def _begun_counters(settings: Settings, store: Store) -> int:
     """The counters of audit records, as a file descriptor. No other process counts there at the moment."""
-    folder = assemble.audit_folder(settings.store, settings.audit_folder)
+    folder = store.paths.audit_folder(settings.audit_folder)
     descriptor = open_counters(folder)
     goes_on = RecordCounters(descriptor).begin_run(SystemClock().now())
     if not goes_on and files_of(folder):
@@ -215,7 +216,7 @@ def _faults_of(settings: Settings) -> Faults:
     return parsed(settings.faults, seed=settings.fault_seed)
 
 
-def _require_usable(settings: Settings) -> None:
+def _require_usable(settings: Settings, store: Store) -> None:
     for flag, count, most in (
         ("workers", settings.workers, MAX_WORKERS),
         ("image-mib", settings.image_mib, MOST_IMAGE_MIB),
@@ -240,10 +241,10 @@ def _require_usable(settings: Settings) -> None:
     host_names(settings.management_hosts)
     _faults_of(settings)
     _allow_open_files(settings.max_connections)
-    assemble.open_graph(settings.store, SystemClock()).close()
-    assemble.open_access(settings.store).close()
-    os.close(lock_of(assemble.audit_folder(settings.store, settings.audit_folder)))
-    token_of(settings)
+    store.graph(SystemClock()).close()
+    store.access().close()
+    os.close(lock_of(store.paths.audit_folder(settings.audit_folder)))
+    token_of(settings, store)
 
 
 def _key_pair_of(settings: Settings) -> KeyPair | None:
@@ -271,13 +272,13 @@ def _reload_key_pair(settings: Settings, workers: list[_Child]) -> None:
     _LOGGER.info("new connections get the certificate in %s", settings.tls_cert)
 
 
-def _recount_quotas(settings: Settings) -> None:
+def _recount_quotas(settings: Settings, store: Store) -> None:
     """Restore counters of quotas that are missing or damaged, while no process of this server counts."""
     with (
-        closing(assemble.open_ledger(settings.store, alone=True)) as ledger,  # no other server may count there
-        closing(assemble.open_access(settings.store)) as access,
+        closing(store.quotas(alone=True)) as ledger,  # no other server may count there
+        closing(store.access()) as access,
     ):
-        folder = assemble.audit_folder(settings.store, settings.audit_folder)
+        folder = store.paths.audit_folder(settings.audit_folder)
         secret = asyncio.run(access.audit_anchor()).secret
         # A clock that was put back must not make an earlier day of this one, which would begin once more.
         second = max(SystemClock().now(), time_reached(TimeFiles(folder, secret)) or 0)
@@ -285,10 +286,10 @@ def _recount_quotas(settings: Settings) -> None:
             _LOGGER.warning("%s", sentence)
 
 
-def _only_server_of(file: Path, store: str) -> int:
+def _only_server_of(store: Store) -> int:
     """A lock on the store, which the kernel gives back when the supervisor ends. Raises `UnavailableLock`."""
     try:
-        return open_locked(file, "another server serves this store")
+        return open_locked(store.paths.lock, "another server serves this store")
     except OSError as error:
         raise InputError(f"{store}: cannot be opened: {error.strerror}") from error
 

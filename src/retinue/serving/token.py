@@ -3,17 +3,17 @@
 import secrets
 from pathlib import Path
 
-from retinue import assemble
 from retinue.access.management import ManagementToken, management_token
 from retinue.settings import Settings
+from retinue.store.open import Store
 
 
-def token_of(settings: Settings) -> ManagementToken:
+def token_of(settings: Settings, store: Store) -> ManagementToken:
     """The management token of a server, made now if there is none. Raises `InputError`."""
-    return management_token(token_path(settings), secrets.token_bytes)
+    return management_token(token_path(settings, store), secrets.token_bytes)
 
 
-def token_path(settings: Settings) -> Path:
+def token_path(settings: Settings, store: Store) -> Path:
     """Return where the management token of a server lies."""
     named = settings.management_token_file
-    return Path(named) if named else assemble.beside(settings.store, "management-token")
+    return Path(named) if named else store.paths.management_token

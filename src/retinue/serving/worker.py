@@ -4,11 +4,12 @@ import asyncio
 import gc
 from contextlib import closing
 
-from retinue import assemble
+from retinue import assemble, wire
 from retinue.audit.channel import SocketOutbox
 from retinue.audit.record import Auditor
 from retinue.serving.child import live, serve_until_stopped
 from retinue.serving.station import Station
+from retinue.store.open import Store
 from retinue.web.listener import public_server
 from retinue.web.peers import Peers, trusted_networks
 from retinue.web.tls import ListenerTls
@@ -17,36 +18,40 @@ from retinue.web.tls import ListenerTls
 GC_THRESHOLDS = (20_000, 50, 50)
 
 
-async def work(station: Station) -> bool:
+async def work(station: Station, store: Store) -> bool:
     """Answer until told to stop; whether all audit records were handed on."""
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    clock, store = station.open_clock(), station.settings.store
+    clock, settings = station.open_clock(), station.settings
+    graph, hot_graph = store.served_graph(clock, wire.shown_row, settings.image_mib)
     with (
-        closing(assemble.open_wire_graph(store, clock)) as graph,
-        closing(assemble.open_hot_graph(store, graph, station.settings.image_mib)) as hot_graph,
-        closing(assemble.open_access(store)) as access,
-        closing(assemble.open_ledger(store, alone=station.settings.workers == 1, creates=False)) as ledger,
+        closing(graph),
+        closing(hot_graph),
+        closing(store.access()) as access,
+        closing(store.quotas(alone=settings.workers == 1, creates=False)) as ledger,
         closing(_outbox(station)) as outbox,
     ):
-        statements = assemble.statements_sent(graph, access, ledger)
-        auditor = Auditor(outbox, (await access.audit_anchor()).secret, clock, statements)
+
+        def statements_sent() -> int:
+            return graph.statements_sent() + access.statements_sent() + ledger.statements_sent()
+
+        auditor = Auditor(outbox, (await access.audit_anchor()).secret, clock, statements_sent)
         public = assemble.Public(
             assemble.gated(access, ledger, clock),
             auditor,
             clock,
             assemble.log_ids(clock),
-            Peers(trusted_networks(station.settings.trusted_proxies)),
+            Peers(trusted_networks(settings.trusted_proxies)),
         )
         tls = None if station.key_pair is None else ListenerTls(station.key_pair)
         faults = station.open_faults()
         if faults is None:
-            application = assemble.public_application(graph, public, at_once=assemble.answers_at_once(store))
+            application = assemble.public_application(graph, public, at_once=store.is_local)
             hot = assemble.hot_way(hot_graph, public)
-            server = public_server(application, station.settings, hot, tls=tls)
+            server = public_server(application, settings, hot, tls=tls)
         else:
             front = assemble.faulty_application(graph, public, faults)
-            server = public_server(front.application, station.settings, front=front, tls=tls)
+            server = public_server(front.application, settings, front=front, tls=tls)
         await serve_until_stopped(server, station, tls)
     return not outbox.has_lost
 
