@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "access": WORDS | {"store.base", "store.quota_counters"},
     "audit": WORDS | {"store.base", "store.quota_counters", "locks"},
     "following": WORDS | {"store.base"},
-    "ingest": WORDS | {"store.base", "store.bulk"},
+    "ingest": WORDS | {"store.base", "store.bulk", "store.open"},
     "export": WORDS | {"store.whole"},
     "client": {"errors", "clock", "names", "printable"},
     "collect": {"errors", "names", "clock", "durable", "locks", "client", "export"},

@@ -240,7 +240,7 @@ def test_an_interrupted_import_stops_at_once_and_can_go_on(store_path: Path, tmp
     output, errors = importing.communicate()
 
     assert 130 == importing.returncode
-    assert "retinue: stopped; the same import again goes on from here\n" == errors
+    assert "retinue: Interrupted. Run the same import again to resume.\n" == errors
     assert 0 < json.loads(output)[str(follows)]["accepted"] < 200_000
 
 

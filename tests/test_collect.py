@@ -189,7 +189,7 @@ def test_lists_go_on_when_the_calls_for_user_info_are_spent(retinue_server: Loca
     assert done.returncode == 1
     assert "following: 2 complete, 2 private, 1 unknown, 1 withheld\n" in done.stdout
     assert "info: 2 complete, " in done.stdout
-    assert "the day's calls for info are spent; the same command goes on from" in done.stderr
+    assert "the day's calls for info are spent; run the same command again after" in done.stderr
 
 
 @GRAPH

@@ -102,7 +102,7 @@ def test_long_waits_are_told(tmp_path: Path) -> None:
                 rest = process.stderr.read()
         assert line.startswith("retinue: waiting for 0:00:")
         assert "status 503" in line
-        assert (process.returncode, rest) == (code, "retinue: stopped; the same command goes on from here\n")
+        assert (process.returncode, rest) == (code, "retinue: Interrupted. Run the same command again to resume.\n")
 
 
 def test_a_service_that_is_not_there_is_told_soon(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_whenever_it_is_stopped_it_says_so_in_a_line(tmp_path: Path, number: sig
             if not said and process.returncode in (-number, code):  # before it has begun, or when it was over
                 continue
             stopped += 1
-            assert (process.returncode, said) == (code, "retinue: stopped; the same command goes on from here\n")
+            assert (process.returncode, said) == (code, "retinue: Interrupted. Run the same command again to resume.\n")
     assert stopped > 0
     assert not (folder / "tables.new").exists()
     assert "complete" in retinue("collect", "verify", str(folder))
@@ -350,7 +350,7 @@ def test_who_is_refused_in_the_middle_keeps_what_there_is(tmp_path: Path) -> Non
 
     with scripted(answer) as url:
         done = asked(url, tmp_path / "found", ["anna", "ben", "carl"], "--at-once", "1")
-    assert (done.returncode, "stopped early; the same command goes on: scope_not_authorized" in done.stderr) == (
+    assert (done.returncode, "stopped early: scope_not_authorized" in done.stderr) == (
         1,
         True,
     )

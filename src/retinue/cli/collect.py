@@ -181,9 +181,9 @@ def _going_on() -> "Iterator[None]":
     try:
         yield
     except OSError as error:
-        raise StoreError(f"stopped: {error}; the same command goes on from here") from error
+        raise StoreError(f"{error}; run the same command again to resume") from error
     except KeyboardInterrupt:
-        warn("stopped; the same command goes on from here")
+        warn("Interrupted. Run the same command again to resume.")
         raise
 
 
@@ -262,10 +262,10 @@ def _report(manifest: "Manifest", outcome: "Outcome", pace: str) -> None:
     for place, reason in sorted(outcome.failed.items()):
         warn(f"{place.list} of {place.name}: {reason}")
     if outcome.stopped:
-        warn(f"stopped early; the same command goes on: {outcome.stopped}")
+        warn(f"stopped early: {outcome.stopped}; run the same command again to resume")
     for pool, second in outcome.resets_at.items():
         at = datetime.fromtimestamp(second, UTC).isoformat()
-        warn(f"the day's calls for {pool} are spent; the same command goes on from {at}")
+        warn(f"the day's calls for {pool} are spent; run the same command again after {at} to resume")
 
 
 def _report_capped(manifest: "Manifest") -> None:

@@ -4,8 +4,6 @@ import os
 import shutil
 from pathlib import Path
 
-import typer
-
 from retinue.cli.output import warn
 
 _ENDING = ".unfinished"
@@ -45,16 +43,16 @@ def make(folder: Path, into: str) -> None:
 
 
 def _load(folder: Path, store: Path) -> None:
-    from retinue.cli.imports import INTERRUPTED, REJECTED, import_
+    from retinue.cli.import_report import load
+    from retinue.clock import SystemClock
+    from retinue.ingest.import_run import Sources, open_import
+    from retinue.store.open import open_store
 
-    try:
-        import_([folder / "follows.parquet"], str(store), [folder / "accounts.parquet"])
-    except typer.Exit as ended:
-        if ended.exit_code == INTERRUPTED:
-            raise KeyboardInterrupt from None  # it was not an import that was asked for, and SIGTERM has its own code
-        if ended.exit_code != REJECTED:
-            raise
-        warn("the file of rejected rows will be beside the mirror")
+    sources = Sources([folder / "follows.parquet"], [folder / "accounts.parquet"])
+    with open_import(open_store(str(store)), sources, SystemClock()) as run:
+        load(run)
+        if run.results.rejects.count:
+            warn("the file of rejected rows will be beside the mirror")
 
 
 def _move(unfinished: Path, place: Path) -> None:

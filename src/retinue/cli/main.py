@@ -12,7 +12,7 @@ from retinue.cli import (
     collect,
     erase,
     export,
-    imports,
+    import_,
     lists,
     maintenance,
     openapi,
@@ -46,7 +46,7 @@ def main(
 
 
 app.command("serve")(serve.serve)
-app.command("import")(imports.import_)
+app.command("import")(import_.import_)
 app.command("export")(export.export)
 app.command("apply")(apply.apply)
 app.command("erase")(erase.erase)
