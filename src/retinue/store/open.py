@@ -1,7 +1,7 @@
 """Open a store by its URL: once, at the edge of the program.
 
-What is opened is one object for each backend, with a method for each part of the contract. A backend's libraries are
-imported when a store of its kind is named.
+Each backend is one object with a method for each part of the contract. Its libraries are imported when a store of its
+kind is named.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ class Remote(Protocol):
     """A part that may have to ask over a network."""
 
     def statements_sent(self) -> int:
-        """Return how many statements it has sent over the network; 0 if the store is a file."""
+        """Return the number of statements sent over the network."""
         ...
 
 
@@ -41,14 +41,14 @@ class OpenGraph(GraphReader[Shown_co], Remote, Closing, Protocol[Shown_co]):
 
 
 class OpenHotGraph(HotGraph, Closing, Protocol):
-    """What a graph can answer without waiting."""
+    """The graph, for answering without waiting."""
 
 
 class OpenWriter(GraphWriter, Closing, Protocol):
     """The graph, for writing."""
 
     def bulk(self) -> BulkWriter | None:
-        """Return the loader of many follows at once, over the same connection; None if there is none."""
+        """Return a bulk loader on the same connection, or None."""
         ...
 
 
@@ -89,11 +89,17 @@ class Store(Protocol):
         ...
 
     def create(self) -> bool:
-        """Create the store if it does not exist; return whether it was created. In a cluster it has to exist."""
+        """Create the store if it does not exist. In a cluster it has to exist.
+
+        Return whether it was created.
+        """
         ...
 
     def create_in_cluster(self, replication: int) -> bool:
-        """Create a keyspace with its tables, each row on so many nodes; return whether it did not exist."""
+        """Create a keyspace with its tables. Return whether it is new.
+
+        Each row is on `replication` nodes.
+        """
         ...
 
     def graph(self, clock: Clock) -> OpenGraph[Row]:
@@ -103,9 +109,9 @@ class Store(Protocol):
     def served_graph(
         self, clock: Clock, encode_row: Callable[[str, str], bytes], cache_mib: int
     ) -> tuple[OpenGraph[bytes], OpenHotGraph]:
-        """Open the graph for answering requests, with its rows encoded, and with so much memory for cached blocks.
+        """Open the graph for answering requests, with encoded rows.
 
-        The second one answers from the first. Close it first.
+        The second one answers from the first, without waiting and with `cache_mib` of memory. Close it first.
         """
         ...
 
@@ -134,19 +140,22 @@ class Store(Protocol):
         ...
 
     def migrate(self, on_progress: Callable[[int, int], None]) -> Sequence[tuple[Path, int, int]]:
-        """Bring the files of the store to the schemas of this program; return each with its schema before and after."""
+        """Bring the files to the present schemas.
+
+        Return each file with its schema before and after.
+        """
         ...
 
     def files(self) -> list[Path]:
-        """Return the existing files of the store on this machine, without its audit log."""
+        """Return existing files on this machine, without the audit log."""
         ...
 
     def reach(self) -> Reach:
-        """Return what a running server must reach of the store, whose files exist."""
+        """Return the files and ports of a running server. The files exist."""
         ...
 
     def held_open(self) -> AbstractContextManager[None]:
-        """Keep the files by which processes reach the store in their places during the block."""
+        """Keep the store's files in their places during the block."""
         ...
 
     def keep_temporary_in_memory(self) -> None:
@@ -155,7 +164,7 @@ class Store(Protocol):
 
 
 def open_store(url: str) -> Store:
-    """Return the store at the path of a SQLite file or at `cassandra://host[:port][,host...]/keyspace`.
+    """Return the store at a URL: the path of a SQLite file, or `cassandra://...`.
 
     Raises `InputError` if it is neither, or if the backend's library is not installed.
     """

@@ -1,4 +1,4 @@
-"""The files of this machine that belong to a store, by their names."""
+"""Names of the files of this machine that belong to a store."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class StorePaths(Struct, frozen=True):
 
 
 class Reach(Struct, frozen=True):
-    """What the processes of a server must reach of a store: files that they change or read, and TCP ports."""
+    """The files that the processes of a server change or read, and TCP ports."""
 
     changed: list[Path]
     read: list[Path] = []

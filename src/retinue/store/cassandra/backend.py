@@ -61,7 +61,7 @@ class CassandraStore:
         encode_row: Callable[[str, str], bytes],
         cache_mib: int,  # noqa: ARG002 - of the contract
     ) -> tuple[CassandraGraph[bytes], "NoHotGraph"]:
-        """Open the graph for answering requests, all of which wait for the cluster."""
+        """Open the graph for answering requests."""
         return CassandraGraph(self._session(), clock, encode_row), NoHotGraph()
 
     def writer(self, clock: Clock) -> CassandraGraphWriter:
@@ -135,7 +135,7 @@ def _no_file() -> InputError:
 
 
 def _node_in(path: Path) -> str:
-    """Return this machine's name among those that serve a cluster, made in one step the first time."""
+    """Return this machine's name among the servers of a cluster."""
     if not path.exists():
         name = token_hex(_NODE_BYTES)
         unfinished = path.with_name(f"{path.name}.{name}.new")

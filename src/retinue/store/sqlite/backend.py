@@ -36,7 +36,7 @@ class SqliteStore:
         return str(self._path)
 
     def create(self) -> bool:
-        """Create both files if they do not exist; return whether the graph was created."""
+        """Create both files if needed. Return whether the graph is new."""
         is_new = not self._path.exists()
         files.create_store(self._path)
         return is_new
@@ -102,7 +102,7 @@ class SqliteStore:
         return Reach([*mains, *logs, self.paths.quotas])
 
     def held_open(self) -> AbstractContextManager[None]:
-        """Keep both files open, so that SQLite neither removes nor makes their logs."""
+        """Keep both files open, so that SQLite keeps their logs."""
         return files.kept_open(self._path)
 
     def keep_temporary_in_memory(self) -> None:
