@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 
 import uvloop
 
-from retinue import assemble, wire
+from retinue import wire, wiring
 from retinue.audit.record import Auditor, Entry, Outcome, Record
 from retinue.clock import SystemClock
 from retinue.model import Grant, Meter, Pool, Quota
@@ -118,11 +118,11 @@ async def serve(store: str, report: Path, *, is_switching: bool) -> None:
         TemporaryDirectory() as folder,
         closing(FileLedger(Path(folder) / "graph.quotas", alone=True)) as ledger,
     ):
-        access = assemble.gated(access_file, ledger, clock)
+        access = wiring.gated(access_file, ledger, clock)
         switch = Switch(access)
         switched = Access(cast("Credentials", switch), cast("Quotas", switch), access.gate)
-        public = assemble.Public(switched, cast("Auditor", _NoAuditor()), clock, assemble.log_ids(clock))
-        application, hot = assemble.public_application(graph, public), assemble.hot_way(hot_graph, public)
+        public = wiring.Public(switched, cast("Auditor", _NoAuditor()), clock, wiring.log_ids(clock))
+        application, hot = wiring.public_application(graph, public), wiring.hot_way(hot_graph, public)
         listener = bind("127.0.0.1", 0)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         print(f"Serving {Path(store).name} on {address} (management on {address}).", flush=True)

@@ -22,7 +22,7 @@ import msgspec
 
 from graphs import Size, generated
 from process_tree import cpu_seconds, require_cores
-from retinue import assemble, names, requests, wire
+from retinue import names, requests, wire, wiring
 from retinue.audit.log import Keeping, Trail
 from retinue.audit.record import Auditor, Record
 from retinue.audit.request_counters import Tally
@@ -91,7 +91,7 @@ class Stopwatch:
 class Bench:
     """The parts of a worker but for its graph, who asks, what for, of which store."""
 
-    public: assemble.Public
+    public: wiring.Public
     outbox: ListOutbox
     client: Client
     bodies: Sequence[bytes]
@@ -152,10 +152,10 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
         TemporaryDirectory(prefix="retinue-bench-") as scratch,
         closing(open_store(str(Path(scratch) / "graph.db")).quotas(alone=True)) as ledger,
     ):
-        auditor, log_ids = Auditor(outbox, b"", clock), assemble.log_ids(clock)
-        public = assemble.Public(assemble.gated(access, ledger, clock), auditor, clock, log_ids)
+        auditor, log_ids = Auditor(outbox, b"", clock), wiring.log_ids(clock)
+        public = wiring.Public(wiring.gated(access, ledger, clock), auditor, clock, log_ids)
 
-        client = asyncio.run(assemble.clients(access, clock).create(_AMPLE)).client
+        client = asyncio.run(wiring.clients(access, clock).create(_AMPLE)).client
         bench = Bench(public, outbox, client, bodies, store, watch)
         _of_request(bench)
         stretches = _of_graph(bench)
@@ -233,7 +233,7 @@ def _of_answer(bench: Bench, runs: Sequence[Run]) -> None:
 def _of_whole(bench: Bench) -> None:
     with bench.graph(Settings().image_mib) as graph:
         _accounts(graph, [requests.read_query(body) for body in bench.bodies])
-        hot = assemble.hot_way(graph, bench.public)
+        hot = wiring.hot_way(graph, bench.public)
 
         def answer(part: Sequence[bytes]) -> None:
             authorization = bench.fresh_token()

@@ -61,14 +61,14 @@ MAY_IMPORT = {
     "web": WORDS
     | {"wire", "requests", "faults", "store.base", "store.quota_counters", "following", "access", "audit"}
     | {"ingest", "key_pair"},
-    "assemble": WORDS | {"store.base", "store.quota_counters", "access", "audit", "faults", "following", "web"},
-    "local": WORDS | {"faults", "wire", "store.base", "store.open", "access", "audit", "assemble", "ingest", "web"},
+    "wiring": WORDS | {"store.base", "store.quota_counters", "access", "audit", "faults", "following", "web"},
+    "local": WORDS | {"faults", "wire", "store.base", "store.open", "access", "audit", "wiring", "ingest", "web"},
     "pytest_plugin": {"local", "sample"},
     "serving": WORDS
-    | {"faults", "wire", "store.base", "store.open", "store.paths", "access", "audit", "ingest", "assemble", "web"}
+    | {"faults", "wire", "store.base", "store.open", "store.paths", "access", "audit", "ingest", "wiring", "web"}
     | {"locks", "key_pair", "landlock", "prctl", "streams"},
     "cli": WORDS
-    | {"store.base", "store.open", "access", "audit", "ingest", "following", "web", "assemble", "serving"}
+    | {"store.base", "store.open", "access", "audit", "ingest", "following", "web", "wiring", "serving"}
     | {"export", "faults", "sample", "sample_files", "client", "collect", "intercept", "streams"},
     "intercept": WORDS
     | {"faults", "requests", "landlock", "prctl", "locks", "intercept.expected", "intercept.sandbox"},

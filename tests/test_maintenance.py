@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import apsw
 import pytest
 
-from retinue import assemble
+from retinue import wiring
 from retinue.access.clients import digest_of
 from retinue.errors import ClientInvalid
 from retinue.model import (
@@ -322,7 +322,7 @@ def test_clients_and_tokens_stay_good(store_path: Path, clock: FrozenClock) -> N
     assert refused.stderr.endswith(f"run `retinue store migrate --store {store_path}`\n")
     assert (0, f"{path}: schema 1 is now 2.\n{store_path}: schema 2 already.\n") == (done.returncode, done.stdout)
     with closing(open_store(str(store_path)).access()) as access:
-        credentials = assemble.credentials(access, clock)
+        credentials = wiring.credentials(access, clock)
         assert "Name k1" == asyncio.run(credentials.prove("k1", "secret k1")).name
         grant = asyncio.run(credentials.authorize(b"Bearer clt.k1", RESEARCH_SCOPE))
         assert ("k1", Quota()) == (grant.client_key, grant.quota)
@@ -335,7 +335,7 @@ def test_a_killed_migration_leaves_the_old_store(store_path: Path) -> None:
     written(store_path, large(20_500, seed=4, size=200))
     before = content(store_path)
     kill = "lambda done, total: done and os.kill(os.getpid(), signal.SIGKILL)"
-    program = f"import os, signal; from retinue import assemble; open_store({str(store_path)!r}).migrate({kill})"
+    program = f"import os, signal; from retinue import wiring; open_store({str(store_path)!r}).migrate({kill})"
 
     assert -signal.SIGKILL == subprocess.run([sys.executable, "-c", program], check=False).returncode
     assert before == content(store_path)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 import typer
 
-from retinue import assemble
+from retinue import wiring
 from retinue.audit.log import Trail
 from retinue.cli.main import app
 from retinue.model import ClientChange, FollowRecord
@@ -104,7 +104,7 @@ def site(tmp_path: Path, store_path: Path, collections: Collections) -> dict[str
     csv.write_text("follower,followee,followed_at\nanna,ben,100\n")
     events.write_text('{"event":"follow","follower":"anna","followee":"carla","at":100}\n')
     with closing(open_store(store).access()) as access:
-        clients = assemble.clients(access, FrozenClock())
+        clients = wiring.clients(access, FrozenClock())
         client = asyncio.run(clients.create(ClientChange(name="x"))).client.key
         anchor = asyncio.run(access.audit_anchor())
         with closing(Trail(open_store(store).paths.audit_folder(), anchor, BIG, lambda: 1)) as trail:

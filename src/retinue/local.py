@@ -15,7 +15,7 @@ from pathlib import Path
 from socket import socket
 from typing import Any, TypeVar
 
-from retinue import assemble, wire
+from retinue import wire, wiring
 from retinue.audit.record import Auditor, Record
 from retinue.clock import VirtualClock, new_event_loop
 from retinue.errors import InputError
@@ -73,7 +73,7 @@ class LocalServer:
         self._listener = listener or bind(_HOST, 0)
         self.url = "" if listener else f"http://{_HOST}:{self._listener.getsockname()[1]}"
         with closing(open_store(self.store).access()) as access:
-            registered = _run(assemble.clients(access, self.clock).create(ClientChange(name="test")))
+            registered = _run(wiring.clients(access, self.clock).create(ClientChange(name="test")))
         self.client_key, self.client_secret = registered.client.key, registered.secret
 
     @property
@@ -88,7 +88,7 @@ class LocalServer:
     def token(self) -> str:
         """A fresh token of the client, without a request."""
         with closing(open_store(self.store).access()) as access:
-            credentials = assemble.credentials(access, self.clock)
+            credentials = wiring.credentials(access, self.clock)
 
             async def issue() -> str:
                 return await credentials.issue_token(await credentials.prove(self.client_key, self.client_secret))
@@ -99,7 +99,7 @@ class LocalServer:
         """Give the client a daily quota of calls and rows of lists; None: as many as it likes."""
         change = ClientChange(list_calls=list_calls, list_rows=list_rows)
         with closing(open_store(self.store).access()) as access:
-            _run(assemble.clients(access, self.clock).change(self.client_key, change))
+            _run(wiring.clients(access, self.clock).change(self.client_key, change))
 
     def load(self, *, accounts: Iterable[Row] = (), follows: Iterable[Follow] = ()) -> None:
         """Add accounts, then follows, as `retinue import` would: rows with the same columns. Raises `InputError`."""
@@ -125,9 +125,9 @@ class LocalServer:
             access = opened.enter_context(closing(open_store(self.store).access()))
             ledger = opened.enter_context(closing(open_store(self.store).quotas()))
             auditor = Auditor(self.requests, bytes(32), self.clock)
-            gate = assemble.gated(access, ledger, self.clock, registers=self._registers)
-            public = assemble.Public(gate, auditor, self.clock, assemble.log_ids(self.clock))
-            front = assemble.faulty_application(graph, public, self._faults)
+            gate = wiring.gated(access, ledger, self.clock, registers=self._registers)
+            public = wiring.Public(gate, auditor, self.clock, wiring.log_ids(self.clock))
+            front = wiring.faulty_application(graph, public, self._faults)
             server = public_server(front.application, Settings(), front=front)
             thread = threading.Thread(target=_run, args=(server.serve(sockets=[self._listener]),))
             thread.start()

@@ -18,7 +18,7 @@ from typing import Any
 
 from msgspec import json
 
-from retinue import assemble, wire
+from retinue import wire, wiring
 from retinue.__main__ import main as retinue_main
 from retinue.audit.log import Keeping, Trail
 from retinue.audit.record import Auditor, Record
@@ -130,9 +130,9 @@ def _opened(subject: Subject, opened: ExitStack) -> tuple[Application, Hot]:
         opened.enter_context(closing(part))
     access = opened.enter_context(closing(open_store(store).access()))
     ledger = opened.enter_context(closing(open_store(store).quotas()))
-    gate = assemble.gated(access, ledger, clock, _at_once)
-    public = assemble.Public(gate, Auditor(_Kept(), bytes(32), clock), clock, assemble.log_ids(clock))
-    return assemble.public_application(graph, public), assemble.hot_way(hot_graph, public)
+    gate = wiring.gated(access, ledger, clock, _at_once)
+    public = wiring.Public(gate, Auditor(_Kept(), bytes(32), clock), clock, wiring.log_ids(clock))
+    return wiring.public_application(graph, public), wiring.hot_way(hot_graph, public)
 
 
 async def _at_once(_seconds: float) -> None:
@@ -249,7 +249,7 @@ def resume_audit(subject: Subject, folder: Path, seen: Seen) -> None:
 def good_token(subject_store: Path, now: int, client: tuple[str, str]) -> str:
     """A token that holds at a second."""
     with closing(open_store(str(subject_store)).access()) as access:
-        credentials = assemble.credentials(access, StandingClock(now))
+        credentials = wiring.credentials(access, StandingClock(now))
 
         async def issue() -> str:
             return await credentials.issue_token(await credentials.prove(*client))

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from retinue import assemble, wire
+from retinue import wire, wiring
 from retinue.audit.record import Auditor, Record
 from retinue.model import AccountRecord, ClientChange, Event, FollowRecord, Visibility
 from retinue.store.base import Decision, GraphReader, Verdict
@@ -48,19 +48,19 @@ class Service:
         self.graph, self.hot_graph = opened.served_graph(clock, wire.shown_row, cache_mib=8)
         self.access = opened.access()
         self.ledger = opened.quotas()
-        self.clients = assemble.clients(self.access, clock)
-        self.credentials = assemble.credentials(self.access, clock)
+        self.clients = wiring.clients(self.access, clock)
+        self.credentials = wiring.credentials(self.access, clock)
         self.records = Records()
         self.pauses: list[float] = []
         self.pause: Callable[[], Awaitable[Any]] = _at_once
-        self.public = assemble.Public(
-            assemble.gated(self.access, self.ledger, clock, self._pause),
+        self.public = wiring.Public(
+            wiring.gated(self.access, self.ledger, clock, self._pause),
             Auditor(self.records, asyncio.run(self.access.audit_anchor()).secret, clock),
             clock,
-            assemble.log_ids(clock),
+            wiring.log_ids(clock),
         )
         self.application = self.application_on(self.graph)
-        self.hot = assemble.hot_way(self.hot_graph, self.public)
+        self.hot = wiring.hot_way(self.hot_graph, self.public)
         self.client_key, self.secret = self.register()
         self.token = self.fresh_token()
 
@@ -72,7 +72,7 @@ class Service:
 
     def application_on(self, graph: GraphReader[bytes]) -> Application:
         """The application, on a graph of the test's own."""
-        return assemble.public_application(graph, self.public)
+        return wiring.public_application(graph, self.public)
 
     async def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)

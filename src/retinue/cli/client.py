@@ -206,12 +206,12 @@ def _limit(name: str, text: str) -> "int | Rate | None":
 def _with_clients(store: "Store", run: "Callable[[Clients], Awaitable[_Result]]") -> _Result:
     import asyncio
 
-    from retinue import assemble
+    from retinue import wiring
     from retinue.clock import SystemClock
 
     async def main() -> _Result:
         with closing(store.access()) as access:
-            return await run(assemble.clients(access, SystemClock()))
+            return await run(wiring.clients(access, SystemClock()))
 
     return asyncio.run(main())
 

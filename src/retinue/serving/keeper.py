@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
-from retinue import assemble
+from retinue import wiring
 from retinue.access.quotas import Quotas
 from retinue.audit.channel import SocketInbox
 from retinue.audit.log import Keeping, Trail
@@ -114,10 +114,10 @@ class _House:
         house = Management(
             self._settings.store,
             token_of(self._settings, self._store),
-            assemble.clients(self._access, self._clock),
+            wiring.clients(self._access, self._clock),
             quotas,
             self._clock,
-            assemble.log_ids(self._clock),
+            wiring.log_ids(self._clock),
             Auditor(self._audit, secret, self._clock),
             self._apply_events,
             self._ready,

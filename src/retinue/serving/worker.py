@@ -4,7 +4,7 @@ import asyncio
 import gc
 from contextlib import closing
 
-from retinue import assemble, wire
+from retinue import wire, wiring
 from retinue.audit.channel import SocketOutbox
 from retinue.audit.record import Auditor
 from retinue.serving.child import live, serve_until_stopped
@@ -36,21 +36,21 @@ async def work(station: Station, store: Store) -> bool:
             return graph.statements_sent() + access.statements_sent() + ledger.statements_sent()
 
         auditor = Auditor(outbox, (await access.audit_anchor()).secret, clock, statements_sent)
-        public = assemble.Public(
-            assemble.gated(access, ledger, clock),
+        public = wiring.Public(
+            wiring.gated(access, ledger, clock),
             auditor,
             clock,
-            assemble.log_ids(clock),
+            wiring.log_ids(clock),
             Peers(trusted_networks(settings.trusted_proxies)),
         )
         tls = None if station.key_pair is None else ListenerTls(station.key_pair)
         faults = station.open_faults()
         if faults is None:
-            application = assemble.public_application(graph, public, at_once=store.is_local)
-            hot = assemble.hot_way(hot_graph, public)
+            application = wiring.public_application(graph, public, at_once=store.is_local)
+            hot = wiring.hot_way(hot_graph, public)
             server = public_server(application, settings, hot, tls=tls)
         else:
-            front = assemble.faulty_application(graph, public, faults)
+            front = wiring.faulty_application(graph, public, faults)
             server = public_server(front.application, settings, front=front, tls=tls)
         await serve_until_stopped(server, station, tls)
     return not outbox.has_lost
