@@ -39,7 +39,7 @@ from traffic import Traffic, draw_bodies, drive, require_wrk
 
 MAX_COUNTS = (20, 100)
 ALL_IN_MEMORY_MIB = 16 * 1024
-BATCH = 100  # records that come to the keeper together
+BATCH = 100  # records that come to the coordinator together
 FIXED_SECONDS = 2
 ENVELOPE_BYTES = 350  # what stands around the rows in body and head
 SERVER_CORE, WRK_CORE = 0, 1
@@ -162,7 +162,7 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
         runs = _of_images(bench, stretches)
         _of_answer(bench, runs)
         _of_whole(bench)
-        _of_keeper(bench, Path(scratch))
+        _of_coordinator(bench, Path(scratch))
         watch.costs["a fixed answer of this size over HTTP"] = _of_fixed_answer(bench, Path(scratch), runs)
     return watch.costs
 
@@ -253,14 +253,14 @@ def _parts(items: Sequence[_Item]) -> list[Sequence[_Item]]:
     return [items[start : start + 1_000] for start in range(0, len(items), 1_000)]
 
 
-def _of_keeper(bench: Bench, scratch: Path) -> None:
+def _of_coordinator(bench: Bench, scratch: Path) -> None:
     records = [bench.outbox.records[number % len(bench.outbox.records)] for number in range(len(bench.bodies))]
     bench.watch.time("worker: record to JSON", _encode, records)
     encoded = [_encode(record) for record in records]
     batches = [encoded[first : first + BATCH] for first in range(0, len(encoded), BATCH)]
     trail = Trail(scratch / "audit", Anchor(b"secret", 0, bytes(20), 0, bytes(20), is_open=False), _KEEPING, lambda: 0)
-    bench.watch.time("keeper: count", Tally().add, batches)
-    bench.watch.time("keeper: chain and write", trail.write, batches)
+    bench.watch.time("coordinator: count", Tally().add, batches)
+    bench.watch.time("coordinator: chain and write", trail.write, batches)
 
 
 def _of_fixed_answer(bench: Bench, scratch: Path, runs: Sequence[Run]) -> float:

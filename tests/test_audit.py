@@ -159,7 +159,7 @@ def test_problems_are_named_and_one_does_not_hide_the_next(log: tuple[Path, Anch
 # The writer
 
 
-def test_a_keeper_that_was_killed_is_followed_by_one_that_goes_on(tmp_path: Path) -> None:
+def test_a_coordinator_that_was_killed_is_followed_by_one_that_goes_on(tmp_path: Path) -> None:
     """Records that the store did not hear of yet are kept, wherever the last line broke off, which is not hidden."""
     anchor = written(tmp_path / "a", [5])
     with closing(Trail(tmp_path / "a", anchor, BIG, lambda: 1)) as trail:

@@ -1,4 +1,4 @@
-"""The keeper's side of the audit log: what it removes, sums up and bounds, on a real store."""
+"""The coordinator's side of the audit log: what it removes, sums up and bounds, on a real store."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from support.frozen_clock import FrozenClock
 
 @pytest.fixture
 def house(tmp_path: Path) -> House:
-    """A keeper with a new store."""
+    """A coordinator with a new store."""
     return House(tmp_path / "graph.db", FrozenClock())
 
 

@@ -213,15 +213,15 @@ def test_a_long_copy_keeps_the_lease(site: Site, small_buckets: None, monkeypatc
 def test_who_has_nothing_to_tidy_leaves_the_cluster_alone(site: Site) -> None:
     """An idle server looks, and writes nothing, whoever wrote last; a group that was broken off it finishes."""
     site.follow(("a", "b", 100))
-    keeper = CassandraGraphWriter(site.session, backoff_on(site.clock))
+    coordinator = CassandraGraphWriter(site.session, backoff_on(site.clock))
     before = site.session.counts["writes"]
-    assert not run(keeper.tidy())
+    assert not run(coordinator.tidy())
     assert before == site.session.counts["writes"]
 
     ((timestamp, body),) = site.session.rows("SELECT writing, body FROM redo WHERE name = 'graph'")
     site.session.run_as_is("TRUNCATE entry")
     site.session.write("UPDATE redo SET writing = ?, body = ? WHERE name = 'graph'", (timestamp + 1, body))
-    assert not run(keeper.tidy())
+    assert not run(coordinator.tidy())
     assert ["b"] == site.walked("a", 1)
 
 

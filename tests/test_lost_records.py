@@ -50,7 +50,7 @@ def served(store: Path, tmp_path: Path) -> Iterator[tuple[Server, Stopped]]:
             assert process.stdout is not None
             public, management = re.findall(r"https?://[^ )]+", process.stdout.readline())
             server = Server(public, management, process.pid)
-            waiting_for(lambda: sorted(server.processes().values()) == ["keeper", "supervisor", "worker"])
+            waiting_for(lambda: sorted(server.processes().values()) == ["coordinator", "supervisor", "worker"])
             yield server, stopped
         finally:
             process.terminate()
@@ -89,11 +89,11 @@ def test_records_lost_at_a_stop_on_a_full_disk_are_told(list_store: Path, client
     with served(list_store, tmp_path) as (server, stopped):
         token = token_of(server, client)
         with Session(server.base_url, token) as session:
-            for _ in range(700):  # the log is larger than other files that the keeper writes
+            for _ in range(700):  # the log is larger than other files that the coordinator writes
                 session.raw_page(QUERY.encode())
             waiting_for(lambda: lines_in(list_store) == 701)
-            (keeper,) = processes_of(server, "keeper")
-            fill_disk_for(keeper, file_of(list_store))
+            (coordinator,) = processes_of(server, "coordinator")
+            fill_disk_for(coordinator, file_of(list_store))
             for _ in range(250):
                 session.raw_page(QUERY.encode())
     assert (2, LOST) == (stopped.code, stopped.errors.strip().splitlines()[-1])
@@ -133,7 +133,7 @@ def test_what_killed_processes_lose_is_counted_exactly(list_store: Path, client:
     assert ((0, 3)[lost > 0], 0, lost) == (code, stopped.code, lost_in(told))
 
 
-def test_what_a_killed_keeper_could_not_write_is_told_by_the_next(
+def test_what_a_killed_coordinator_could_not_write_is_told_by_the_next(
     list_store: Path, client: Client, tmp_path: Path
 ) -> None:
     """Records that reached it, and were not in the log when it was killed, are counted."""
@@ -143,12 +143,12 @@ def test_what_a_killed_keeper_could_not_write_is_told_by_the_next(
             for _ in range(700):
                 session.raw_page(QUERY.encode())
             waiting_for(lambda: lines_in(list_store) == 701)
-            (keeper,) = processes_of(server, "keeper")
-            fill_disk_for(keeper, file_of(list_store))
+            (coordinator,) = processes_of(server, "coordinator")
+            fill_disk_for(coordinator, file_of(list_store))
             session.raw_page(QUERY.encode())
             waiting_for(lambda: b"cannot be written" in log_of(tmp_path))
-            os.kill(keeper, signal.SIGKILL)
-            waiting_for(partial(is_replaced, server, "keeper", keeper))
+            os.kill(coordinator, signal.SIGKILL)
+            waiting_for(partial(is_replaced, server, "coordinator", coordinator))
             session.raw_page(QUERY.encode())
     assert 0 == stopped.code
     code, told = audit(list_store, "verify")
@@ -183,12 +183,12 @@ def lost_in(told: str) -> int:
             st.tuples(st.just("make"), st.integers(0, 3)),
             st.tuples(st.just("send"), st.integers(0, 3)),
             st.tuples(st.just("kill"), st.integers(0, 3)),
-            st.tuples(st.sampled_from(["own", "kill the keeper", "restart"]), st.just(0)),
+            st.tuples(st.sampled_from(["own", "kill the coordinator", "restart"]), st.just(0)),
         )
     )
 )
 def test_made_and_written_differ_by_what_is_lost(steps: list[tuple[str, int]]) -> None:
-    """For every order of records, batches, kills of workers and of the keeper, and restarts of the server."""
+    """For every order of records, batches, kills of workers and of the coordinator, and restarts of the server."""
     with TemporaryDirectory() as name, closing_descriptor(open_counters(Path(name))) as descriptor:
         counters = RecordCounters(descriptor)
         counters.begin_run(1)
@@ -211,10 +211,10 @@ def test_made_and_written_differ_by_what_is_lost(steps: list[tuple[str, int]]) -
                 if step == "restart":
                     kept = [0] * 4
                     counters.begin_run(2)
-                else:  # the keeper is killed between receiving a batch and writing it
+                else:  # the coordinator is killed between receiving a batch and writing it
                     counters.receive(worker, first, kept[worker])
                     kept[worker] = 0
-                told += counters.received - written - told  # said by the next keeper
+                told += counters.received - written - told  # said by the next coordinator
         assert made == written + told == counters.received
         assert Made(made, 1) == read_made(Path(name))
 

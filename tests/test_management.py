@@ -223,15 +223,15 @@ def test_a_store_that_stays_locked_is_a_503(server: Server, store_path: Path) ->
     assert 200 == posted(server, store_path, lines(follow("a", "b")))[0]
 
 
-def test_whatever_was_answered_survives_a_kill_of_the_keeper(server: Server, store_path: Path) -> None:
-    """And the keeper's successor goes on with the same token."""
+def test_whatever_was_answered_survives_a_kill_of_the_coordinator(server: Server, store_path: Path) -> None:
+    """And the coordinator's successor goes on with the same token."""
     for number in range(5):
         body = lines(*(follow("a", f"b{number}-{n}", AT + 100 * number + n) for n in range(100)))
         waiting_for(lambda: asked_safely(server, store_path, body))  # noqa: B023 - done before the next round
-        keeper = next(pid for pid, role in server.processes().items() if role == "keeper")
-        os.kill(keeper, signal.SIGKILL)
+        coordinator = next(pid for pid, role in server.processes().items() if role == "coordinator")
+        os.kill(coordinator, signal.SIGKILL)
         assert 100 * (number + 1) == len(names_of(store_path, "a"))
-        waiting_for(lambda: is_new_keeper(server, keeper))  # noqa: B023 - the same
+        waiting_for(lambda: is_new_coordinator(server, coordinator))  # noqa: B023 - the same
 
 
 def asked_safely(server: Server, store: Path, body: bytes) -> bool:
@@ -242,15 +242,15 @@ def asked_safely(server: Server, store: Path, body: bytes) -> bool:
         return False
 
 
-def is_new_keeper(server: Server, before: int) -> bool:
-    """Whether there is a keeper again."""
+def is_new_coordinator(server: Server, before: int) -> bool:
+    """Whether there is a coordinator again."""
     try:
-        return any(role == "keeper" and pid != before for pid, role in server.processes().items())
+        return any(role == "coordinator" and pid != before for pid, role in server.processes().items())
     except (FileNotFoundError, ProcessLookupError):
         return False
 
 
-def test_the_keeper_tidies_up_in_the_background(store_path: Path) -> None:
+def test_the_coordinator_tidies_up_in_the_background(store_path: Path) -> None:
     """Accounts that are no rows any more are moved out of the way, and nobody need ask for it."""
     open_store(str(store_path)).create()
     now = FrozenClock().now()

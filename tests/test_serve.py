@@ -277,7 +277,7 @@ def test_a_revoked_client_is_out_in_every_worker_within_a_second(server: Server,
 
 
 def test_a_killed_child_is_replaced_and_answers_go_on(server: Server, graph: Path) -> None:
-    """Workers and keeper are restarted; nothing is needed by hand."""
+    """Workers and coordinator are restarted; nothing is needed by hand."""
     token = fresh_token(server, graph)
     before = server.processes()
     for pid, role in before.items():
@@ -289,7 +289,7 @@ def test_a_killed_child_is_replaced_and_answers_go_on(server: Server, graph: Pat
             now = server.processes()
         except (FileNotFoundError, ProcessLookupError):
             return False  # one of them ended while we looked
-        is_complete = ["keeper", "supervisor", "worker", "worker"] == sorted(now.values())
+        is_complete = ["coordinator", "supervisor", "worker", "worker"] == sorted(now.values())
         return is_complete and {server.pid} == now.keys() & before.keys()
 
     waiting_for(is_replaced)

@@ -66,7 +66,7 @@ def test_a_stop_loses_no_record(list_store: Path, client: Client) -> None:
 
 
 def test_kills_lose_what_was_in_flight_and_hide_nothing(list_store: Path, client: Client) -> None:
-    """After kills of workers and keeper the chain is whole, and all records that were written before are in it."""
+    """After kills of workers and coordinator the chain is whole, and all records that were written before are in it."""
     with running_server(list_store, "--workers", "2") as server:
         token = token_of(server, client)
         for _ in range(4):
@@ -79,7 +79,9 @@ def test_kills_lose_what_was_in_flight_and_hide_nothing(list_store: Path, client
             for pid, role in server.processes().items():
                 if role != "supervisor":
                     os.kill(pid, signal.SIGKILL)
-            waiting_for(lambda: sorted(server.processes().values()) == ["keeper", "supervisor", "worker", "worker"])
+            waiting_for(
+                lambda: sorted(server.processes().values()) == ["coordinator", "supervisor", "worker", "worker"]
+            )
         waiting_for(lambda: answers(server, token))
     code, told = audit(list_store, "verify")
     assert ((0, 3)["LOST" in told], True) == (code, "as they were written" in told)
@@ -93,12 +95,12 @@ def are_written(store: Path, pages: int) -> bool:
 
 SLOW_KEEPER = """
 import sys, time
-if "retinue.serving.keeper" in sys.orig_argv:
+if "retinue.serving.coordinator" in sys.orig_argv:
     time.sleep(2)
 """
 
 
-def test_a_stop_while_the_keeper_starts_loses_no_record(
+def test_a_stop_while_the_coordinator_starts_loses_no_record(
     list_store: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may take longer to start than the server lives; then it takes the records and ends."""
@@ -110,15 +112,15 @@ def test_a_stop_while_the_keeper_starts_loses_no_record(
     assert (0, "2 records, as they were written\n") == audit(list_store, "verify")
 
 
-def test_a_stop_while_the_keeper_is_away_loses_no_record(list_store: Path, client: Client) -> None:
+def test_a_stop_while_the_coordinator_is_away_loses_no_record(list_store: Path, client: Client) -> None:
     """One that ended a few times is waited for a while; there is one at the end all the same."""
     with running_server(list_store) as server:
         token = token_of(server, client)
         for _ in range(5):
-            waiting_for(lambda: keepers_of(server))
-            (keeper,) = keepers_of(server)
-            os.kill(keeper, signal.SIGKILL)
-            waiting_for(partial(is_gone, server, keeper))
+            waiting_for(lambda: coordinators_of(server))
+            (coordinator,) = coordinators_of(server)
+            os.kill(coordinator, signal.SIGKILL)
+            waiting_for(partial(is_gone, server, coordinator))
         assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token)[0]
     assert (0, "2 records, as they were written\n") == audit(list_store, "verify")
 
@@ -128,9 +130,9 @@ def is_gone(server: Server, process: int) -> bool:
     return process not in server.processes()
 
 
-def keepers_of(server: Server) -> list[int]:
-    """The keeper's process, if there is one at the moment."""
-    return [pid for pid, role in server.processes().items() if role == "keeper"]
+def coordinators_of(server: Server) -> list[int]:
+    """The coordinator's process, if there is one at the moment."""
+    return [pid for pid, role in server.processes().items() if role == "coordinator"]
 
 
 def test_a_killed_server_is_no_tampering_and_the_next_goes_on(list_store: Path, client: Client) -> None:
@@ -158,7 +160,7 @@ def test_a_killed_server_is_no_tampering_and_the_next_goes_on(list_store: Path, 
 
 
 def test_answers_that_a_dying_server_gives_are_recorded(list_store: Path, client: Client) -> None:
-    """Its supervisor is killed while answers are on their way: the keeper stays until the workers are done."""
+    """Its supervisor is killed while answers are on their way: the coordinator stays until the workers are done."""
     wrong = f"client_key={client.key}&client_secret=wrong&grant_type=client_credentials"
     request = f"POST {TOKEN} HTTP/1.1\r\nContent-Length: {len(wrong)}\r\n\r\n{wrong}".encode()
     with running_server(list_store, "--workers", "2") as server, ExitStack() as opened:
@@ -330,7 +332,7 @@ def test_metrics_add_up_over_all_workers(list_store: Path) -> None:
 
 
 def test_ready_says_what_keeps_the_server_from_answering(list_store: Path) -> None:
-    """A store that cannot be read any more is not ready, though the keeper is healthy."""
+    """A store that cannot be read any more is not ready, though the coordinator is healthy."""
     with running_server(list_store) as server:
         assert 200 == asked(server.management_url, "/ready", method="GET")[0]
         hidden = list_store.rename(list_store.with_name("hidden.db"))

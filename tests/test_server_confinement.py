@@ -89,7 +89,7 @@ def unprivileged_server(store: Path, *flags: str) -> Iterator[Server]:
     """A server with all its processes, none of which has any privilege."""
     command = command_of("serve", "--store", store, "--port", "0", "--management-port", "0", *flags)
     with running([*WITHOUT_PRIVILEGES, *command]) as server:
-        waiting_for(lambda: sorted(server.processes().values()) == ["keeper", "supervisor", "worker"])
+        waiting_for(lambda: sorted(server.processes().values()) == ["coordinator", "supervisor", "worker"])
         yield server
 
 
@@ -159,7 +159,7 @@ NEEDED = {"opens the store", "imports a module", "reads its own memory map"}
 
 
 @needs_landlock
-@pytest.mark.parametrize(("role", "more"), [("worker", set[str]()), ("keeper", {"writes the audit log"})])
+@pytest.mark.parametrize(("role", "more"), [("worker", set[str]()), ("coordinator", {"writes the audit log"})])
 def test_a_process_opens_its_own_files_alone(
     store: Path, tmp_path: Path, attempts: dict[str, tuple[str, Any]], role: str, more: set[str]
 ) -> None:
@@ -231,9 +231,9 @@ def test_a_confined_server_serves_and_leaves_no_logs_of_sqlite(store: Path, tmp_
 
 
 def replaced(server: Server, children: list[int]) -> bool:
-    """Whether keeper and worker run in processes that are new."""
+    """Whether coordinator and worker run in processes that are new."""
     roles = {pid: role for pid, role in server.processes().items() if pid not in children}
-    return sorted(roles.values()) == ["keeper", "supervisor", "worker"]
+    return sorted(roles.values()) == ["coordinator", "supervisor", "worker"]
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def anchored(anchor: Anchor, trail: Trail, *, is_open: bool = False) -> Anchor:
 
 
 def written(folder: Path, sizes: list[int], keeping: Keeping = BIG) -> Anchor:
-    """A log of several lives of a keeper, each with so many records; the anchor after the last."""
+    """A log of several lives of a coordinator, each with so many records; the anchor after the last."""
     anchor, number = new_anchor(), 0
     for size in sizes:
         with closing(Trail(folder, anchor, keeping, lambda: 1_700_000_000)) as trail:

@@ -29,7 +29,7 @@ LOG_ID = "20231114221320" + "0" * 20
 
 
 class House:
-    """A keeper's audit log and retention, on a real store, without its listener."""
+    """A coordinator's audit log and retention, on a real store, without its listener."""
 
     def __init__(self, store: Path, clock: FrozenClock, max_bytes: int = 0) -> None:
         self.store, self.clock = str(store), clock

@@ -1,4 +1,4 @@
-"""What workers and keeper have in common: how they get what they need, when they stop."""
+"""What workers and coordinator have in common: how they get what they need, when they stop."""
 
 import asyncio
 import logging

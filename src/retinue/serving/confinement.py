@@ -1,8 +1,8 @@
 """The rights that processes of a server give up when they start, as far as the kernel allows it.
 
 All of them: other processes of the same user cannot read their memory, which holds tokens, there are no core files, and
-nothing that they start gains rights. Workers and the keeper start nothing, connect to nothing but their store, and open
-nothing but the files named here (Landlock). What a process has open already, such as its sockets, it may go on using.
+nothing that they start gains rights. Workers and the coordinator start nothing, connect to nothing but their store, and
+open nothing but the files named here (Landlock). A process may go on using what it has open already, such as sockets.
 """
 
 import logging
@@ -85,7 +85,7 @@ def _paths(settings: Settings, store: Store, reach: Reach, role: str) -> dict[Pa
     network = _NETWORK if reach.ports else ()
     readable = [*interpreter, *_LIBRARIES, *_SYSTEM, *network, *_certificates(settings), *reach.read]
     paths = {Path(path): _READ for path in readable}
-    if role == "keeper":
+    if role == "coordinator":
         paths[token_path(settings, store)] = _READ
         paths[store.paths.audit_folder(settings.audit_folder)] = _KEEP
     return paths | dict.fromkeys([Path("/dev/null"), *reach.changed], _CHANGE)

@@ -1,6 +1,6 @@
-"""The keeper's own writes to the graph: on one thread with a connection of its own, one piece after the other.
+"""The coordinator's own writes to the graph: on one thread with a connection of its own, one piece after the other.
 
-So whoever waits for the write lock waits there, and the keeper's event loop goes on answering.
+So whoever waits for the write lock waits there, and the coordinator's event loop goes on answering.
 """
 
 import asyncio

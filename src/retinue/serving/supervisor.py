@@ -1,4 +1,4 @@
-"""The parent of a running server: binds the ports, starts workers and keeper, restarts what dies, stops them all.
+"""The parent of a running server: binds the ports, starts workers and coordinator, restarts what dies, stops them all.
 
 It answers nothing itself and opens the store only to say early and clearly if that cannot work. Its children get
 their settings over stdin; the end of that pipe is the word to stop, and comes too when it is gone itself, so none of
@@ -46,7 +46,7 @@ MOST_AUDIT_HOURS = 24 * 366
 MOST_AUDIT_DAYS = 100 * 366
 
 _LOGGER = logging.getLogger("retinue.serving")
-_PATIENCE_SECONDS = STOP_SECONDS + 1.5  # after that a worker is killed; with an idle keeper that is below 5 s
+_PATIENCE_SECONDS = STOP_SECONDS + 1.5  # after that a worker is killed; with an idle coordinator that is below 5 s
 _KEEPER_PATIENCE_SECONDS = 30.0  # it may have to start first, and then has the last records to write
 _LONGEST_PAUSE_SECONDS = 5.0
 _MANAGEMENT_HOST = "127.0.0.1"
@@ -89,17 +89,17 @@ async def _supervise(
     listeners: tuple[socket.socket, socket.socket],
     announce: Callable[[], None],
 ) -> None:
-    """Run all children. The keeper stops when the workers have, since it takes their last records."""
+    """Run all children. The coordinator stops when the workers have, since it takes their last records."""
     stopping, without_workers = asyncio.Event(), asyncio.Event()
     counters = _begun_counters(settings, store)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    to_keeper, from_workers = audit_sockets()
+    to_coordinator, from_workers = audit_sockets()
     sandbox = _sandbox_of(settings)
     house = Station(settings, listeners[1].fileno(), from_workers.fileno(), counters, sandbox)
-    keeping = asyncio.create_task(_Child("keeper", house, without_workers).run())
-    station = Station(settings, listeners[0].fileno(), to_keeper.fileno(), counters, sandbox, key_pair)
+    keeping = asyncio.create_task(_Child("coordinator", house, without_workers).run())
+    station = Station(settings, listeners[0].fileno(), to_coordinator.fileno(), counters, sandbox, key_pair)
     workers = [
         _Child("worker", structs.replace(station, worker=number), stopping) for number in range(settings.workers)
     ]
@@ -107,7 +107,7 @@ async def _supervise(
         loop.add_signal_handler(signal.SIGHUP, _reload_key_pair, settings, workers)
     announce()  # from now on every signal is answered in order
     codes = await asyncio.gather(*(worker.run() for worker in workers))
-    to_keeper.close()  # by which the keeper knows that nothing more will come
+    to_coordinator.close()  # by which the coordinator knows that nothing more will come
     without_workers.set()
     codes.append(await keeping)
     from_workers.close()
@@ -128,7 +128,7 @@ class _Child:
 
     def __init__(self, role: str, station: Station, stopping: asyncio.Event) -> None:
         self._role = role
-        self._is_last = role == "keeper"  # there has to be one to the end, to take the last records
+        self._is_last = role == "coordinator"  # there has to be one to the end, to take the last records
         self._station = station
         self._stopping = stopping
         self._process: asyncio.subprocess.Process | None = None

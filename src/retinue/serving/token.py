@@ -1,4 +1,4 @@
-"""Where a server's management token lies. Supervisor and keeper ask: the one to fail early, the other to use it."""
+"""The management token of a server. The supervisor asks for it to fail early, the coordinator to use it."""
 
 import secrets
 from pathlib import Path

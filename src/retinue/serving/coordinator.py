@@ -1,4 +1,4 @@
-"""The keeper process: what must exist once per server. The management listener, the audit log, and tidying up.
+"""The coordinator process: what must exist once per server. The management listener, the audit log, and tidying up.
 
 Run by the supervisor, never by hand. If it dies it is restarted; meanwhile reads go on.
 """
@@ -45,7 +45,7 @@ RECOUNT_SECONDS = 1  # above what a worker waits before it sends its records
 
 _MIB = 1024 * 1024
 _HOUR = 3600
-_LOGGER = logging.getLogger("retinue.keeper")
+_LOGGER = logging.getLogger("retinue.coordinator")
 
 
 async def keep(station: Station, store: Store) -> bool:
@@ -226,4 +226,4 @@ async def _tidy(graph: GraphThread, clock: Clock) -> None:
 
 
 if __name__ == "__main__":
-    live(keep, "keeper")
+    live(keep, "coordinator")
