@@ -47,7 +47,7 @@ from retinue.serving.confinement import confine
 from retinue.settings import Settings
 
 settings, role, attempts = typed.decode(sys.argv[1], type=Settings), sys.argv[2], json.loads(sys.argv[3])
-confine(settings, role)
+confine(settings, open_store(settings.store), role)
 results = {}
 for name, (kind, what) in attempts.items():
     try:
