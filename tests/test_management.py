@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from retinue.model import AccountRecord, FollowRecord, Visibility
-from retinue.serving.graph_thread import MOST_WAITING
+from retinue.serving.writer_thread import MAX_WAITING
 from retinue.store.open import open_store
 from retinue.web.limits import MAX_EVENTS_BYTES
 from running import Server, running_server
@@ -195,10 +195,10 @@ def test_health_is_answered_while_writes_wait_and_too_many_are_refused(server: S
 
     other = apsw.Connection(str(store_path))
     other.execute("BEGIN IMMEDIATE")
-    threads = [threading.Thread(target=post, args=(number,)) for number in range(2 * MOST_WAITING)]
+    threads = [threading.Thread(target=post, args=(number,)) for number in range(2 * MAX_WAITING)]
     for thread in threads:
         thread.start()
-    waiting_for(lambda: len(outcomes) >= MOST_WAITING)
+    waiting_for(lambda: len(outcomes) >= MAX_WAITING)
     assert 200 == asked(server.management_url, "/health", method="GET")[0]
     other.execute("ROLLBACK")
     other.close()
@@ -208,7 +208,7 @@ def test_health_is_answered_while_writes_wait_and_too_many_are_refused(server: S
     statuses = sorted(status for status, _ in outcomes)
     done = statuses.count(200)
     assert [200] * done + [503] * (len(threads) - done) == statuses
-    assert MOST_WAITING - 1 <= done <= MOST_WAITING  # the tidying may have been waiting, too
+    assert MAX_WAITING - 1 <= done <= MAX_WAITING  # the tidying may have been waiting, too
     assert done == len(names_of(store_path, "a"))
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import retinue
 from retinue import landlock
 from retinue.prctl import forbid_dumps, forbid_new_privileges
-from retinue.serving.token import token_path
 from retinue.settings import Settings
 from retinue.store.open import Store
 from retinue.store.paths import Reach
@@ -86,7 +85,7 @@ def _paths(settings: Settings, store: Store, reach: Reach, role: str) -> dict[Pa
     readable = [*interpreter, *_LIBRARIES, *_SYSTEM, *network, *_certificates(settings), *reach.read]
     paths = {Path(path): _READ for path in readable}
     if role == "coordinator":
-        paths[token_path(settings, store)] = _READ
+        paths[store.paths.management_token(settings.management_token_file)] = _READ
         paths[store.paths.audit_folder(settings.audit_folder)] = _KEEP
     return paths | dict.fromkeys([Path("/dev/null"), *reach.changed], _CHANGE)
 

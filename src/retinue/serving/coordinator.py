@@ -1,229 +1,159 @@
-"""The coordinator process: what must exist once per server. The management listener, the audit log, and tidying up.
+"""The coordinator process, which has everything that must exist once per server: management, audit log, maintenance.
 
-Run by the supervisor, never by hand. If it dies it is restarted; meanwhile reads go on.
+The supervisor starts it, and again if it dies; meanwhile reads go on.
 """
 
 import asyncio
-import logging
+import secrets
 from contextlib import closing
 from pathlib import Path
-from typing import Protocol
+
+from msgspec import Struct
 
 from retinue import wiring
+from retinue.access.management import management_token
 from retinue.access.quotas import Quotas
 from retinue.audit.channel import SocketInbox
 from retinue.audit.log import Keeping, Trail
 from retinue.audit.record import Auditor
-from retinue.audit.recount import DaysAhead, Recount
 from retinue.audit.request_counters import Tally
 from retinue.audit.retaining import Retention
 from retinue.audit.retention import time_without_jumps
 from retinue.audit.space import Room
 from retinue.audit.trusted_time import TimeFiles, TrustedTime
-from retinue.audit.writer import ANCHOR_SECONDS, AuditKeeping
+from retinue.audit.writer import AuditKeeping
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
-from retinue.faults import SharedFaults
 from retinue.ingest.live import Outcome, apply_body
-from retinue.serving.child import live, serve_until_stopped
-from retinue.serving.graph_thread import GraphThread
-from retinue.serving.station import Station
-from retinue.serving.token import token_of
+from retinue.serving import background
+from retinue.serving.child import run_child, serve_until_stopped
+from retinue.serving.child_config import ChildConfig
+from retinue.serving.writer_thread import WriterThread
 from retinue.settings import Settings
 from retinue.store.base import AccessStore, AuditStore
-from retinue.store.open import OpenQuotas, Store
+from retinue.store.open import OpenAccess, Store
 from retinue.web.hosts import Hosts, host_names
 from retinue.web.listener import management_server
 from retinue.web.management import Management, management_application
 from retinue.web.management_clients import client_routes
 from retinue.web.management_faults import fault_routes
-from retinue.web.management_front import ManagementApplication
 from retinue.web.metrics import Measures, metrics_page
-
-TIDY_SECONDS = 1
-RECOUNT_SECONDS = 1  # above what a worker waits before it sends its records
 
 _MIB = 1024 * 1024
 _HOUR = 3600
-_LOGGER = logging.getLogger("retinue.coordinator")
 
 
-async def keep(station: Station, store: Store) -> bool:
-    """Keep the server's house until told to stop. The audit log is closed last; whether it is complete."""
-    clock, settings = station.open_clock(), station.settings
+async def coordinate(config: ChildConfig, store: Store) -> bool:
+    """Run the coordinator until asked to stop.
+
+    The audit log is closed last. Return whether it is complete.
+    """
+    clock, settings = config.open_clock(), config.settings
     with (
         closing(store.access()) as access,
-        closing(store.quotas(creates=False)) as ledger,
-        closing(GraphThread(lambda: store.writer(clock))) as graph,
+        closing(store.quotas(creates=False)) as quotas,
+        closing(WriterThread(lambda: store.writer(clock))) as graph,
     ):
         tally, folder = Tally(), store.paths.audit_folder(settings.audit_folder)
-        anchor = await access.audit_anchor()
-        audit = await _begun_audit(station, store, access, clock, tally)
-        retention = _retention(settings, store, anchor.secret, audit, access, clock)
-        inbox = SocketInbox(station.open_audit(), audit.take, audit.flush)
-        chores = [
+        secret = (await access.audit_anchor()).secret
+        audit = await _begun_audit(config, folder, access, clock, tally)
+        retention = _retention(settings, folder, secret, audit, access, clock)
+        inbox = SocketInbox(config.open_audit(), audit.take, audit.flush)
+        tasks = [
             asyncio.create_task(retention.run()),
-            asyncio.create_task(_tidy(graph, clock)),
-            asyncio.create_task(_settle(audit, ledger)),
-            asyncio.create_task(_recount(audit, ledger, access, folder, retention.trusted)),
+            asyncio.create_task(background.maintain(graph, clock)),
+            asyncio.create_task(background.settle(audit, quotas)),
+            asyncio.create_task(background.recount(audit, quotas, access, folder, retention.trusted)),
         ]
-        house = _House(settings, store, clock, access, graph, audit, tally, retention.trusted)
-        application = await house.application(Quotas(ledger, clock), station.open_faults())
-        await serve_until_stopped(management_server(application), station)
-        for chore in chores:
-            chore.cancel()
-        await asyncio.gather(*chores, return_exceptions=True)
+        backend = _Backend(store, clock, access, graph, audit, tally, retention.trusted)
+        management = _management(backend, settings, Quotas(quotas, clock), secret)
+        routes = {**client_routes(management), **fault_routes(config.open_faults())}
+        await serve_until_stopped(management_server(management_application(management, routes)), config)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         retention.finish()
         is_complete = await audit.finish(is_complete=await inbox.finish())
         if is_complete:
-            ledger.set_closed_at(audit.count)
+            quotas.set_closed_at(audit.count)
         return is_complete
 
 
-class AccessAndAudit(AccessStore, AuditStore, Protocol):
-    """The access file is both."""
+def _management(backend: "_Backend", settings: Settings, quotas: Quotas, secret: bytes) -> Management:
+    store, clock = backend.store, backend.clock
+    return Management(
+        settings.store,
+        management_token(store.paths.management_token(settings.management_token_file), secrets.token_bytes),
+        wiring.clients(backend.access, clock),
+        quotas,
+        clock,
+        wiring.log_ids(clock),
+        Auditor(backend.audit, secret, clock),
+        backend.apply_events,
+        backend.ready,
+        metrics_page(backend.tally, backend.measure),
+        Hosts(host_names(settings.management_hosts)),
+    )
 
 
-class _House:
-    """What the management listener shows and does."""
+class _Backend(Struct):
+    """The parts of a server that the management listener shows and changes."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        clock: Clock,
-        access: AccessAndAudit,
-        graph: GraphThread,
-        audit: AuditKeeping,
-        tally: Tally,
-        trusted: TrustedTime,
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._clock = clock
-        self._access = access
-        self._graph = graph
-        self._audit = audit
-        self._tally = tally
-        self._trusted = trusted
-        self._apply_lag: int | None = None
+    store: Store
+    clock: Clock
+    access: OpenAccess
+    graph: WriterThread
+    audit: AuditKeeping
+    tally: Tally
+    trusted: TrustedTime
+    apply_lag: int | None = None
 
-    async def application(self, quotas: Quotas, faults: SharedFaults | None) -> ManagementApplication:
-        """The management application."""
-        secret = (await self._access.audit_anchor()).secret
-        house = Management(
-            self._settings.store,
-            token_of(self._settings, self._store),
-            wiring.clients(self._access, self._clock),
-            quotas,
-            self._clock,
-            wiring.log_ids(self._clock),
-            Auditor(self._audit, secret, self._clock),
-            self._apply_events,
-            self._ready,
-            metrics_page(self._tally, self._measure),
-            Hosts(host_names(self._settings.management_hosts)),
-        )
-        return management_application(house, {**client_routes(house), **fault_routes(faults)})
-
-    async def _apply_events(self, body: bytes) -> Outcome:
-        received_at = self._clock.now()
-        outcome = await self._graph.run(lambda writer: apply_body(writer, body, received_at))
+    async def apply_events(self, body: bytes) -> Outcome:
+        """Apply events, and note how far they lie behind."""
+        received_at = self.clock.now()
+        outcome = await self.graph.run(lambda writer: apply_body(writer, body, received_at))
         if outcome.latest is not None:
-            self._apply_lag = max(0, received_at - outcome.latest)
+            self.apply_lag = max(0, received_at - outcome.latest)
         return outcome
 
-    async def _ready(self) -> str:
-        """What keeps the server from answering; empty if nothing does."""
+    async def ready(self) -> str:
+        """Return the reason that keeps the server from answering, or an empty text."""
         try:
-            await self._access.find_client("")
-            self._store.graph(self._clock).close()
+            await self.access.find_client("")
+            self.store.graph(self.clock).close()
         except (StoreError, StoreUnavailable) as error:
             return f"store unavailable: {error}"
-        if self._audit.is_full:
+        if self.audit.is_full:
             return "the audit log cannot be written"
-        return self._audit.space.warning if self._audit.space.is_critical else ""
+        return self.audit.space.warning if self.audit.space.is_critical else ""
 
-    def _measure(self) -> Measures:
-        sizes = {path.name: path.stat().st_size for path in self._store.files()}
+    def measure(self) -> Measures:
+        """Return the figures of the metrics page."""
+        sizes = {path.name: path.stat().st_size for path in self.store.files()}
         return Measures(
-            sizes, self._apply_lag, self._audit.count, self._audit.space, self._audit.summed, self._trusted.doubted()
+            sizes, self.apply_lag, self.audit.count, self.audit.space, self.audit.summed, self.trusted.doubted()
         )
 
 
-async def _begun_audit(station: Station, store: Store, access: AuditStore, clock: Clock, tally: Tally) -> AuditKeeping:
-    settings = station.settings
+async def _begun_audit(
+    config: ChildConfig, folder: Path, access: AuditStore, clock: Clock, tally: Tally
+) -> AuditKeeping:
+    settings = config.settings
     anchor = await access.audit_anchor()
     keeping = Keeping(settings.audit_file_mib * _MIB, settings.audit_file_hours * _HOUR)
-    folder = store.paths.audit_folder(settings.audit_folder)
     trail = Trail(folder, anchor, keeping, clock.now)
     room = Room(folder, settings.audit_max_mib * _MIB)
-    audit = AuditKeeping(trail, anchor, access, tally, station.open_counters(), room, clock)
+    audit = AuditKeeping(trail, anchor, access, tally, config.open_counters(), room, clock)
     await audit.begin()
     return audit
 
 
 def _retention(
-    settings: Settings, store: Store, secret: bytes, audit: AuditKeeping, access: AccessStore, clock: Clock
+    settings: Settings, folder: Path, secret: bytes, audit: AuditKeeping, access: AccessStore, clock: Clock
 ) -> Retention:
-    folder = store.paths.audit_folder(settings.audit_folder)
     trusted = TrustedTime(TimeFiles(folder, secret), clock, lambda: time_without_jumps(folder))
     return Retention(folder, settings.audit_keep_days * 24 * _HOUR, trusted, audit, access, clock)
 
 
-async def _settle(audit: AuditKeeping, ledger: OpenQuotas) -> None:
-    """Bring what was written to where it survives a power loss."""
-    while True:
-        try:
-            await audit.settle()
-            await asyncio.to_thread(ledger.settle)
-        except (OSError, StoreError, StoreUnavailable) as error:
-            _LOGGER.warning("audit and quotas are not safe from a power loss for now: %s", error)
-        except Exception:  # a chore that ended without a word would be missed too late
-            _LOGGER.exception("audit and quotas are not safe from a power loss for now")
-        await asyncio.sleep(ANCHOR_SECONDS)
-
-
-async def _recount(
-    audit: AuditKeeping, ledger: OpenQuotas, access: AccessAndAudit, folder: Path, trusted: TrustedTime
-) -> None:
-    """Restore counters that were damaged while the server runs, when all records of them are in the log."""
-    recount = Recount(ledger, folder)
-    days, is_told = DaysAhead(), False
-    while True:
-        try:
-            if ledger.is_removed and not is_told:
-                is_told = True
-                _LOGGER.error(
-                    "the file of quota counters was removed: this server counts on in it, commands do not see it, "
-                    "and the next start counts the day's calls again from the audit log"
-                )
-            for sentence in days.sentences(ledger.newest_day(), trusted.latest()):
-                _LOGGER.warning("%s", sentence)
-            if not audit.is_full:
-                for sentence in await recount.of_damaged(access, trusted.latest(), audit.made, audit.received):
-                    _LOGGER.warning("%s", sentence)
-        except (OSError, StoreError, StoreUnavailable) as error:
-            _LOGGER.warning("damaged counters of quotas stay refused for now: %s", error)
-        except Exception:  # a chore that ended without a word would be missed too late
-            _LOGGER.exception("damaged counters of quotas stay refused for now")
-        await asyncio.sleep(RECOUNT_SECONDS)
-
-
-async def _tidy(graph: GraphThread, clock: Clock) -> None:
-    """Readers get along with what is not tidied yet; so this leaves at least half of the time to others."""
-    while True:
-        started = clock.elapsed()
-        try:
-            has_more = await graph.run(lambda writer: writer.tidy())
-        except StoreUnavailable as error:
-            _LOGGER.warning("the graph is not tidied for now: %s", error)
-            has_more = False
-        except Exception:  # a chore that ended without a word would be missed too late
-            _LOGGER.exception("the graph is not tidied for now")
-            has_more = False
-        await asyncio.sleep(clock.elapsed() - started if has_more else TIDY_SECONDS)
-
-
 if __name__ == "__main__":
-    live(keep, "coordinator")
+    run_child(coordinate, "coordinator")

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import resource
+import secrets
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from msgspec import json, structs
 
+from retinue.access.management import management_token
 from retinue.audit.channel import audit_sockets
 from retinue.audit.log import lock_of
 from retinue.audit.record_counters import MAX_WORKERS, RecordCounters, open_counters
@@ -30,9 +32,8 @@ from retinue.faults import Faults, parsed
 from retinue.key_pair import KeyPair, read_key_pair
 from retinue.locks import open_locked
 from retinue.serving import logs
+from retinue.serving.child_config import LOST_RECORDS, ChildConfig, SharedSandbox, new_sandbox
 from retinue.serving.confinement import announce_confinement, harden
-from retinue.serving.station import LOST_RECORDS, Sandbox, Station, new_sandbox
-from retinue.serving.token import token_of
 from retinue.settings import LOG_FORMATS, LOG_LEVELS, Settings
 from retinue.store.open import Store, open_store
 from retinue.web.hosts import host_names, is_loopback
@@ -97,12 +98,10 @@ async def _supervise(
         loop.add_signal_handler(number, stopping.set)
     to_coordinator, from_workers = audit_sockets()
     sandbox = _sandbox_of(settings)
-    house = Station(settings, listeners[1].fileno(), from_workers.fileno(), counters, sandbox)
+    house = ChildConfig(settings, listeners[1].fileno(), from_workers.fileno(), counters, sandbox)
     keeping = asyncio.create_task(_Child("coordinator", house, without_workers).run())
-    station = Station(settings, listeners[0].fileno(), to_coordinator.fileno(), counters, sandbox, key_pair)
-    workers = [
-        _Child("worker", structs.replace(station, worker=number), stopping) for number in range(settings.workers)
-    ]
+    config = ChildConfig(settings, listeners[0].fileno(), to_coordinator.fileno(), counters, sandbox, key_pair)
+    workers = [_Child("worker", structs.replace(config, worker=number), stopping) for number in range(settings.workers)]
     if key_pair is not None:
         loop.add_signal_handler(signal.SIGHUP, _reload_key_pair, settings, workers)
     announce()  # from now on every signal is answered in order
@@ -126,16 +125,16 @@ def _require_clean(codes: list[int]) -> None:
 class _Child:
     """One child process and its successors."""
 
-    def __init__(self, role: str, station: Station, stopping: asyncio.Event) -> None:
+    def __init__(self, role: str, config: ChildConfig, stopping: asyncio.Event) -> None:
         self._role = role
         self._is_last = role == "coordinator"  # there has to be one to the end, to take the last records
-        self._station = station
+        self._config = config
         self._stopping = stopping
         self._process: asyncio.subprocess.Process | None = None
 
     def use(self, key_pair: KeyPair) -> None:
         """Let this process and its successors present another certificate."""
-        self._station = structs.replace(self._station, key_pair=key_pair)
+        self._config = structs.replace(self._config, key_pair=key_pair)
         if self._process is not None and self._process.returncode is None:
             assert self._process.stdin is not None
             self._process.stdin.write(json.encode(key_pair) + b"\n")
@@ -180,11 +179,11 @@ class _Child:
             "-m",
             f"retinue.serving.{self._role}",
             stdin=asyncio.subprocess.PIPE,
-            pass_fds=self._station.descriptors,
+            pass_fds=self._config.descriptors,
             process_group=0,  # Ctrl-C reaches the supervisor alone, which then stops its children in order
         )
         assert process.stdin is not None
-        process.stdin.write(json.encode(self._station) + b"\n")
+        process.stdin.write(json.encode(self._config) + b"\n")
         self._process = process
         return process
 
@@ -205,7 +204,7 @@ def _begun_counters(settings: Settings, store: Store) -> int:
     return descriptor
 
 
-def _sandbox_of(settings: Settings) -> Sandbox | None:
+def _sandbox_of(settings: Settings) -> SharedSandbox | None:
     return new_sandbox(_faults_of(settings)) if settings.sandbox else None
 
 
@@ -244,7 +243,7 @@ def _require_usable(settings: Settings, store: Store) -> None:
     store.graph(SystemClock()).close()
     store.access().close()
     os.close(lock_of(store.paths.audit_folder(settings.audit_folder)))
-    token_of(settings, store)
+    management_token(store.paths.management_token(settings.management_token_file), secrets.token_bytes)
 
 
 def _key_pair_of(settings: Settings) -> KeyPair | None:

@@ -1,4 +1,4 @@
-"""A worker process: reads the store, answers the public listener. Run by the supervisor, never by hand."""
+"""A worker process, which the supervisor starts: it reads the store and answers the public listener."""
 
 import asyncio
 import gc
@@ -7,29 +7,29 @@ from contextlib import closing
 from retinue import wire, wiring
 from retinue.audit.channel import SocketOutbox
 from retinue.audit.record import Auditor
-from retinue.serving.child import live, serve_until_stopped
-from retinue.serving.station import Station
+from retinue.serving.child import run_child, serve_until_stopped
+from retinue.serving.child_config import ChildConfig
 from retinue.store.open import Store
 from retinue.web.listener import public_server
 from retinue.web.peers import Peers, trusted_networks
 from retinue.web.tls import ListenerTls
 
-# A request leaves little for the garbage collector, but each of its rounds walks through all the remembered rows.
+# A request leaves little for the garbage collector, but each of its rounds visits all cached rows.
 GC_THRESHOLDS = (20_000, 50, 50)
 
 
-async def work(station: Station, store: Store) -> bool:
-    """Answer until told to stop; whether all audit records were handed on."""
+async def work(config: ChildConfig, store: Store) -> bool:
+    """Answer until asked to stop. Return whether all audit records were sent."""
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    clock, settings = station.open_clock(), station.settings
+    clock, settings = config.open_clock(), config.settings
     graph, hot_graph = store.served_graph(clock, wire.shown_row, settings.image_mib)
     with (
         closing(graph),
         closing(hot_graph),
         closing(store.access()) as access,
         closing(store.quotas(alone=settings.workers == 1, creates=False)) as ledger,
-        closing(_outbox(station)) as outbox,
+        closing(_outbox(config)) as outbox,
     ):
 
         def statements_sent() -> int:
@@ -43,8 +43,8 @@ async def work(station: Station, store: Store) -> bool:
             wiring.log_ids(clock),
             Peers(trusted_networks(settings.trusted_proxies)),
         )
-        tls = None if station.key_pair is None else ListenerTls(station.key_pair)
-        faults = station.open_faults()
+        tls = None if config.key_pair is None else ListenerTls(config.key_pair)
+        faults = config.open_faults()
         if faults is None:
             application = wiring.public_application(graph, public, at_once=store.is_local)
             hot = wiring.hot_way(hot_graph, public)
@@ -52,14 +52,14 @@ async def work(station: Station, store: Store) -> bool:
         else:
             front = wiring.faulty_application(graph, public, faults)
             server = public_server(front.application, settings, front=front, tls=tls)
-        await serve_until_stopped(server, station, tls)
+        await serve_until_stopped(server, config, tls)
     return not outbox.has_lost
 
 
-def _outbox(station: Station) -> SocketOutbox:
-    counter = station.open_counters().of_worker(station.worker)
-    return SocketOutbox(station.open_audit(), asyncio.get_running_loop(), counter)
+def _outbox(config: ChildConfig) -> SocketOutbox:
+    counter = config.open_counters().of_worker(config.worker)
+    return SocketOutbox(config.open_audit(), asyncio.get_running_loop(), counter)
 
 
 if __name__ == "__main__":
-    live(work, "worker")
+    run_child(work, "worker")

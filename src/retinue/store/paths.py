@@ -21,11 +21,6 @@ class StorePaths(Struct, frozen=True):
         return self.beside("quotas")
 
     @property
-    def management_token(self) -> Path:
-        """The token of the management listener."""
-        return self.beside("management-token")
-
-    @property
     def rejects(self) -> Path:
         """The rows that an import could not load."""
         return self.base.with_suffix(".rejects.jsonl")
@@ -33,6 +28,10 @@ class StorePaths(Struct, frozen=True):
     def audit_folder(self, named: str = "") -> Path:
         """Return the folder of the audit log: the one a setting names, or else beside the store."""
         return Path(named) if named else self.beside("audit")
+
+    def management_token(self, named: str = "") -> Path:
+        """Return the file of the management token: the one a setting names, or else beside the store."""
+        return Path(named) if named else self.beside("management-token")
 
     def beside(self, ending: str) -> Path:
         """Return the path of a file beside the store."""
