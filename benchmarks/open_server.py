@@ -110,7 +110,7 @@ async def serve(store: str, report: Path, *, is_switching: bool) -> None:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     clock = SystemClock()
-    graph, hot_graph = open_store(store).served_graph(clock, wire.shown_row, Settings().image_mib)
+    graph, hot_graph = open_store(store).served_graph(clock, wire.shown_row, Settings().row_cache_mib)
     with (
         closing(graph),
         closing(hot_graph),

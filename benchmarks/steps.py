@@ -110,9 +110,9 @@ class Bench:
         return asyncio.run(issue())
 
     @contextmanager
-    def graph(self, image_mib: int) -> Iterator[HotGraph]:
+    def graph(self, row_cache_mib: int) -> Iterator[HotGraph]:
         """The graph, with so much memory for images."""
-        graph, hot_graph = open_store(str(self.store)).served_graph(self.public.clock, wire.shown_row, image_mib)
+        graph, hot_graph = open_store(str(self.store)).served_graph(self.public.clock, wire.shown_row, row_cache_mib)
         with closing(graph), closing(hot_graph):
             yield hot_graph
 
@@ -204,12 +204,12 @@ def _accounts(graph: HotGraph, queries: Sequence[Query]) -> list[Account]:
 
 def _of_images(bench: Bench, stretches: Sequence[Stretch]) -> list[Run]:
     found: list[Run | None] = []
-    for step, image_mib in (
-        ("rows, as served", Settings().image_mib),
+    for step, row_cache_mib in (
+        ("rows, as served", Settings().row_cache_mib),
         ("rows, if all came from the file", 0),
         ("rows, if all came from images", ALL_IN_MEMORY_MIB),
     ):
-        with bench.graph(image_mib) as graph:
+        with bench.graph(row_cache_mib) as graph:
             for _ in range(2):  # what is asked for twice gets an image
                 for stretch in stretches:
                     graph.run_at_once(stretch)
@@ -231,7 +231,7 @@ def _of_answer(bench: Bench, runs: Sequence[Run]) -> None:
 
 
 def _of_whole(bench: Bench) -> None:
-    with bench.graph(Settings().image_mib) as graph:
+    with bench.graph(Settings().row_cache_mib) as graph:
         _accounts(graph, [requests.read_query(body) for body in bench.bodies])
         hot = wiring.hot_way(graph, bench.public)
 

@@ -115,7 +115,7 @@ def test_killed_at_any_instant_nothing_is_lost_or_asked_again(retinue_server: Lo
     """However often it is killed: each page is in the journal once, and the lists are whole."""
     folder = tmp_path / "found"
     names = ["anna", *(f"f{n}" for n in range(120))]
-    arguments = command(retinue_server, folder, "--lists", "following,followers", "--at-once", "3", names=names)
+    arguments = command(retinue_server, folder, "--lists", "following,followers", "--concurrency", "3", names=names)
     kills = 0
     for number in range(200):
         with subprocess.Popen([sys.executable, "-m", "retinue", *arguments], stderr=subprocess.DEVNULL) as process:
@@ -272,7 +272,7 @@ def test_damage_to_a_collection_is_found(retinue_server: LocalServer, tmp_path: 
             folder,
             "--lists",
             "following,followers",
-            "--at-once",
+            "--concurrency",
             "1",  # so that it is known which line is which page
             names=["anna"],
         )

@@ -26,7 +26,7 @@ def run(tmp_path: Path, content: bytes, *more: str) -> tuple[Any, list[str]]:
         return page([{"username": "z"}])
 
     with scripted(answer) as url:
-        arguments = arguments_of(url, tmp_path / "found", [], "--at-once", "1", *more)
+        arguments = arguments_of(url, tmp_path / "found", [], "--concurrency", "1", *more)
         (tmp_path / "found.txt").write_bytes(content)
         command = [sys.executable, "-m", "retinue", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False), asked_for

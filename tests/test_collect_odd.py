@@ -287,7 +287,7 @@ def test_two_spellings_of_a_name_are_one_account(tmp_path: Path) -> None:
         return page([{"username": "ÉMILE" if body["username"] == "anna" else "anna", "display_name": "x"}])
 
     with scripted(answer) as url:
-        done = asked(url, folder, ["émile", "anna"], "--into", str(mirror), "--at-once", "1")
+        done = asked(url, folder, ["émile", "anna"], "--into", str(mirror), "--concurrency", "1")
     assert (done.returncode, done.stderr) == (0, "")
     assert [("ÉMILE", "anna"), ("anna", "ÉMILE")] == sorted(
         tables(folder, "SELECT follower, followee FROM {}follows.parquet'"), reverse=False
@@ -349,7 +349,7 @@ def test_who_is_refused_in_the_middle_keeps_what_there_is(tmp_path: Path) -> Non
         return enveloped({}, "scope_not_authorized", "gone", 401) if is_gone else page([{"username": "dora"}])
 
     with scripted(answer) as url:
-        done = asked(url, tmp_path / "found", ["anna", "ben", "carl"], "--at-once", "1")
+        done = asked(url, tmp_path / "found", ["anna", "ben", "carl"], "--concurrency", "1")
     assert (done.returncode, "stopped early: scope_not_authorized" in done.stderr) == (
         1,
         True,
@@ -610,7 +610,7 @@ def test_a_mirror_is_made_when_everything_is_there(tmp_path: Path) -> None:
     """Until then the same command goes on; what a kill has left of it is no hindrance."""
     folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
     with scripted(odd) as url:
-        done = asked(url, folder, ["anna", "ben"], "--into", str(mirror), "--calls-per-day", "1", "--at-once", "1")
+        done = asked(url, folder, ["anna", "ben"], "--into", str(mirror), "--calls-per-day", "1", "--concurrency", "1")
         assert (done.returncode, mirror.exists()) == (1, False)
         assert f"--into {mirror}: is made when everything in {folder} is there" in done.stderr
         (tmp_path / ".mirror.db.unfinished").mkdir()

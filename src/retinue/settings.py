@@ -48,7 +48,9 @@ class Settings:
         "", "Faults on purpose, in a sandbox: documented, tiktok-2024 or hostile, and name=value, with commas between."
     )
     fault_seed: int = _setting(0, "Seed of what is drawn of the faults.")
-    image_mib: int = _setting(128, "Memory for rows that are asked for often, in each worker, in MiB; 0 keeps none.")
+    row_cache_mib: int = _setting(
+        128, "Memory of each worker for rows that are read often, in MiB; 0 turns this cache off."
+    )
     max_connections: int = _setting(
         4096, "Connections one worker serves at once; who comes beyond that gets a quick 503."
     )

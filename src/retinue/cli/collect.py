@@ -40,7 +40,7 @@ _HELP_FORMAT = f"Kinds of files to write, separated by commas: {', '.join(FORMAT
 _HELP_INTO = "A new store to load the graph into when all of it is there; `retinue serve` then serves it."
 _HELP_CALLS = "How many calls for lists may be answered a day (UTC), as your quota has it."
 _HELP_INFO_CALLS = "How many calls for user info, and for the counts in profiles, may be answered a day (UTC)."
-_HELP_AT_ONCE = "How many lists are read at a time."
+_HELP_CONCURRENCY = "How many lists are read at the same time."
 _HELP_WAIT = "When the day's calls are spent, go on after 00:00 UTC instead of stopping."
 
 app = group(invoke_without_command=True)
@@ -59,7 +59,7 @@ def collect(
     into: Annotated[str, flag("into", _HELP_INTO)] = "",
     calls_per_day: Annotated[int, flag("calls-per-day", _HELP_CALLS, min=1)] = 20_000,
     info_calls_per_day: Annotated[int, flag("info-calls-per-day", _HELP_INFO_CALLS, min=0)] = 1_000,
-    at_once: Annotated[int, flag("at-once", _HELP_AT_ONCE, min=1, max=1_000)] = 16,
+    concurrency: Annotated[int, flag("concurrency", _HELP_CONCURRENCY, min=1, max=1_000)] = 16,
     wait: Annotated[bool, flag("wait", _HELP_WAIT)] = False,
     spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
@@ -88,7 +88,7 @@ def collect(
     found = collect_names.read(usernames)
     wanted = _places(found.usernames, chosen)
     calls: dict[Pool, int] = {"lists": calls_per_day, "info": info_calls_per_day}
-    plan = Plan(wanted, calls, at_once, "wait" if wait else "stop")
+    plan = Plan(wanted, calls, concurrency, "wait" if wait else "stop")
     _collect(plan, folder, _Wish(formats, into, found.rejected, spreadsheet_safe), (server, client_key, client_secret))
 
 
@@ -223,7 +223,7 @@ def _run(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, st
 
     async def collect(watching: "Watching") -> "Outcome":
         policy = Policy(quota="wait" if plan.quota == "wait" else "raise")
-        options: Options = {"policy": policy, "connections": plan.at_once, "on_wait": watching.waits}
+        options: Options = {"policy": policy, "connections": plan.concurrency, "on_wait": watching.waits}
         async with AsyncClient(key, secret, server, **options) as client:
             with closing(Journal(folder / PAGES)) as journal:
                 return await Collector(client, journal, progress, outside, watching).run(plan)

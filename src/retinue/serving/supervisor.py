@@ -41,7 +41,7 @@ from retinue.web.listener import STOP_SECONDS, bind
 from retinue.web.peers import trusted_networks
 
 MOST_CONNECTIONS = 1_000_000
-MOST_IMAGE_MIB = 1024 * 1024
+MAX_ROW_CACHE_MIB = 1024 * 1024
 MOST_AUDIT_MIB = 1024 * 1024
 MOST_AUDIT_HOURS = 24 * 366
 MOST_AUDIT_DAYS = 100 * 366
@@ -218,14 +218,14 @@ def _faults_of(settings: Settings) -> Faults:
 def _require_usable(settings: Settings, store: Store) -> None:
     for flag, count, most in (
         ("workers", settings.workers, MAX_WORKERS),
-        ("image-mib", settings.image_mib, MOST_IMAGE_MIB),
+        ("row-cache-mib", settings.row_cache_mib, MAX_ROW_CACHE_MIB),
         ("max-connections", settings.max_connections, MOST_CONNECTIONS),
         ("audit-file-mib", settings.audit_file_mib, MOST_AUDIT_MIB),
         ("audit-max-mib", settings.audit_max_mib, MOST_AUDIT_MIB),
         ("audit-file-hours", settings.audit_file_hours, MOST_AUDIT_HOURS),
         ("audit-keep-days", settings.audit_keep_days, MOST_AUDIT_DAYS),
     ):
-        least = 0 if flag in {"audit-keep-days", "audit-max-mib", "image-mib"} else 1
+        least = 0 if flag in {"audit-keep-days", "audit-max-mib", "row-cache-mib"} else 1
         if not least <= count <= most:
             raise InputError(f"--{flag} {count}: expected {least} to {most}")
     if settings.port and settings.port == settings.management_port:

@@ -23,7 +23,7 @@ async def work(config: ChildConfig, store: Store) -> bool:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     clock, settings = config.open_clock(), config.settings
-    graph, hot_graph = store.served_graph(clock, wire.shown_row, settings.image_mib)
+    graph, hot_graph = store.served_graph(clock, wire.shown_row, settings.row_cache_mib)
     with (
         closing(graph),
         closing(hot_graph),
