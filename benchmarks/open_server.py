@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, cast
 import uvloop
 
 from retinue import wire, wiring
-from retinue.audit.record import Auditor, Entry, Outcome, Record
+from retinue.audit.record import Auditor, AuditRecord, RequestContext, RequestOutcome
 from retinue.clock import SystemClock
 from retinue.model import Grant, Meter, Pool, Quota
 from retinue.serving.worker import GC_THRESHOLDS
@@ -73,7 +73,7 @@ class Switch:
 class _NoOutbox:
     is_full = False
 
-    def add(self, record: Record) -> None:
+    def add(self, record: AuditRecord) -> None:
         pass
 
 
@@ -81,7 +81,7 @@ class _NoAuditor:
     is_full = False
     outbox = _NoOutbox()
 
-    def record(self, entry: Entry, outcome: Outcome) -> None:
+    def record(self, entry: RequestContext, outcome: RequestOutcome) -> None:
         pass
 
 

@@ -23,15 +23,15 @@ import msgspec
 from graphs import Size, generated
 from process_tree import cpu_seconds, require_cores
 from retinue import names, requests, wire, wiring
-from retinue.audit.log import Keeping, Trail
-from retinue.audit.record import Auditor, Record
-from retinue.audit.request_counters import Tally
+from retinue.audit.log import AuditLog, RotationPolicy
+from retinue.audit.record import Auditor, AuditRecord
+from retinue.audit.request_counters import RequestCounters
 from retinue.clock import SystemClock
 from retinue.following import stretch_of
 from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Direction, Pool, Query, Rate, Stretch
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
-from retinue.store.base import Anchor, HotGraph, Run
+from retinue.store.base import Checkpoint, HotGraph, Run
 from retinue.store.open import open_store
 from retinue.web.hot import Head
 from running import Failed, running
@@ -51,7 +51,7 @@ _DEFAULTS = [(b"date", b"Sun, 01 Nov 2026 00:00:00 GMT"), (b"server", b"retinue"
 _FIXED_ANSWER = Path(__file__).with_name("fixed_answer.py")
 _LOG_ID = "20261101000000" + 20 * "0"
 _AMPLE = ClientChange(name="steps", list_calls=10**9, list_rows=10**11, rate=Rate(1_000_000, 30))
-_KEEPING = Keeping(file_bytes=2**40, file_seconds=2**31)
+_KEEPING = RotationPolicy(file_bytes=2**40, file_seconds=2**31)
 _encode = msgspec.json.Encoder().encode
 _Item = TypeVar("_Item")
 
@@ -61,9 +61,9 @@ class ListOutbox:
 
     def __init__(self) -> None:
         self.is_full = False
-        self.records: list[Record] = []
+        self.records: list[AuditRecord] = []
 
-    def add(self, record: Record) -> None:
+    def add(self, record: AuditRecord) -> None:
         """Keep a record."""
         self.records.append(record)
 
@@ -258,9 +258,11 @@ def _of_coordinator(bench: Bench, scratch: Path) -> None:
     bench.watch.time("worker: record to JSON", _encode, records)
     encoded = [_encode(record) for record in records]
     batches = [encoded[first : first + BATCH] for first in range(0, len(encoded), BATCH)]
-    trail = Trail(scratch / "audit", Anchor(b"secret", 0, bytes(20), 0, bytes(20), is_open=False), _KEEPING, lambda: 0)
-    bench.watch.time("coordinator: count", Tally().add, batches)
-    bench.watch.time("coordinator: chain and write", trail.write, batches)
+    audit_log = AuditLog(
+        scratch / "audit", Checkpoint(b"secret", 0, bytes(20), 0, bytes(20), is_open=False), _KEEPING, lambda: 0
+    )
+    bench.watch.time("keeper: count", RequestCounters().add, batches)
+    bench.watch.time("keeper: chain and write", audit_log.write, batches)
 
 
 def _of_fixed_answer(bench: Bench, scratch: Path, runs: Sequence[Run]) -> float:

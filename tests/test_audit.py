@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from retinue.audit.hash_chain import BEGINNING, BrokenChain, Link, line_of, next_link
-from retinue.audit.log import Keeping, Trail, without_oldest
+from retinue.audit.hash_chain import BEGINNING, BrokenChain, ChainHead, line_of, next_head
+from retinue.audit.log import AuditLog, RotationPolicy, without_oldest
 from retinue.audit.record import name_hmac
 from retinue.audit.retention import oldest_removable
-from retinue.audit.verify import Findings, files_of, records_of, verify
+from retinue.audit.verify import VerifyReport, files_of, records_of, verify
 from retinue.errors import StoreError
 from retinue.model import ErasureEvent, Visibility
-from retinue.store.base import Anchor
-from support.audit_logs import BIG, SECRET, anchored, new_anchor, record, written
+from retinue.store.base import Checkpoint
+from support.audit_logs import BIG, SECRET, checkpoint_after, new_checkpoint, record, written
 from support.frozen_clock import FrozenClock
 from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
 
@@ -42,29 +42,29 @@ def test_a_line_belongs_to_one_place(records: list[dict[str, str]], data: st.Dat
     link, lines = BEGINNING, []
     for each in records:
         line, after = line_of(json.dumps(each).encode(), link, SECRET)
-        assert after == next_link(line.removesuffix(b"\n"), link, SECRET)
+        assert after == next_head(line.removesuffix(b"\n"), link, SECRET)
         assert each.items() <= json.loads(line).items()
         with pytest.raises(BrokenChain):
-            next_link(line.removesuffix(b"\n"), link, bytes(32))
+            next_head(line.removesuffix(b"\n"), link, bytes(32))
         lines.append((line, link))
         link = after
     if len(lines) > 1:
         one, other = data.draw(st.permutations(range(len(lines))))[:2]
         with pytest.raises(BrokenChain):
-            next_link(lines[one][0].removesuffix(b"\n"), lines[other][1], SECRET)
+            next_head(lines[one][0].removesuffix(b"\n"), lines[other][1], SECRET)
 
 
 # Verification
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Anchor]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Checkpoint]:
     """A log of forty records in four files, closed in order."""
     folder = tmp_path_factory.mktemp("log") / "audit"
-    anchor = written(folder, [10, 12, 1, 17])
-    assert Findings(40, [], []) == verify(folder, anchor)
+    checkpoint = written(folder, [10, 12, 1, 17])
+    assert VerifyReport(40, [], []) == verify(folder, checkpoint)
     assert 4 == len(files_of(folder))
-    return folder, anchor
+    return folder, checkpoint
 
 
 @contextmanager
@@ -76,9 +76,9 @@ def touched(path: Path, content: bytes) -> Iterator[None]:
     path.write_bytes(before)
 
 
-def test_every_one_of_a_thousand_changes_is_found(log: tuple[Path, Anchor]) -> None:
+def test_every_one_of_a_thousand_changes_is_found(log: tuple[Path, Checkpoint]) -> None:
     """Any byte anywhere, changed to any other: newlines, numbers, hashes and all."""
-    folder, anchor = log
+    folder, checkpoint = log
     draw = random.Random(1)
     for _ in range(1000):
         path = draw.choice(files_of(folder))
@@ -86,30 +86,30 @@ def test_every_one_of_a_thousand_changes_is_found(log: tuple[Path, Anchor]) -> N
         place = draw.randrange(len(content))
         content[place] = draw.choice([byte for byte in range(256) if byte != content[place]])
         with touched(path, bytes(content)):
-            assert verify(folder, anchor).problems, (path.name, place)
+            assert verify(folder, checkpoint).problems, (path.name, place)
 
 
 @pytest.mark.parametrize("is_open", [False, True])
-def test_every_removal_is_found(log: tuple[Path, Anchor], is_open: bool) -> None:
+def test_every_removal_is_found(log: tuple[Path, Checkpoint], is_open: bool) -> None:
     """Each record alone, each first and each last part, each whole file; also while a server runs."""
-    folder, anchor = log
-    anchor = replace(anchor, is_open=is_open)
+    folder, checkpoint = log
+    checkpoint = replace(checkpoint, is_open=is_open)
     for path in files_of(folder):
         lines = path.read_bytes().splitlines(keepends=True)
         for number in range(len(lines)):
             for rest in (lines[:number] + lines[number + 1 :], lines[:number], lines[number + 1 :]):
                 with touched(path, b"".join(rest)):
-                    assert verify(folder, anchor).problems, (path.name, number)
+                    assert verify(folder, checkpoint).problems, (path.name, number)
         content = path.read_bytes()
         path.unlink()
-        assert verify(folder, anchor).problems
+        assert verify(folder, checkpoint).problems
         path.write_bytes(content)
-    assert [] == verify(folder, anchor).problems
+    assert [] == verify(folder, checkpoint).problems
 
 
-def test_every_one_of_a_thousand_swaps_is_found(log: tuple[Path, Anchor]) -> None:
+def test_every_one_of_a_thousand_swaps_is_found(log: tuple[Path, Checkpoint]) -> None:
     """Any two records, in one file or in two, and any two files."""
-    folder, anchor = log
+    folder, checkpoint = log
     draw = random.Random(2)
     paths = files_of(folder)
     for _ in range(1000):
@@ -120,36 +120,36 @@ def test_every_one_of_a_thousand_swaps_is_found(log: tuple[Path, Anchor]) -> Non
         before = [path.read_bytes() for path in paths]
         for path, of_file in zip(paths, lines, strict=True):
             path.write_bytes(b"".join(of_file))
-        assert verify(folder, anchor).problems
+        assert verify(folder, checkpoint).problems
         for path, content in zip(paths, before, strict=True):
             path.write_bytes(content)
     first, second = paths[0].read_bytes(), paths[1].read_bytes()
     with touched(paths[0], second), touched(paths[1], first):
-        assert verify(folder, anchor).problems
+        assert verify(folder, checkpoint).problems
 
 
-def test_additions_and_older_copies_are_found(log: tuple[Path, Anchor], tmp_path: Path) -> None:
+def test_additions_and_older_copies_are_found(log: tuple[Path, Checkpoint], tmp_path: Path) -> None:
     """Records made with another secret, records after an orderly stop, and the log of an earlier day."""
-    folder, anchor = log
+    folder, checkpoint = log
     last = files_of(folder)[-1]
-    end = Link(anchor.count, anchor.hash)
+    end = ChainHead(checkpoint.count, checkpoint.hash)
     for secret in (SECRET, bytes(32)):
         forged, _ = line_of(record(41), end, secret)
         with touched(last, last.read_bytes() + forged):
-            assert verify(folder, anchor).problems
-            assert bool(verify(folder, replace(anchor, is_open=True)).problems) == (secret != SECRET)
+            assert verify(folder, checkpoint).problems
+            assert bool(verify(folder, replace(checkpoint, is_open=True)).problems) == (secret != SECRET)
     assert verify(folder, written(tmp_path / "other", [39])).problems
-    assert verify(tmp_path / "none", anchor).problems
+    assert verify(tmp_path / "none", checkpoint).problems
 
 
-def test_problems_are_named_and_one_does_not_hide_the_next(log: tuple[Path, Anchor]) -> None:
+def test_problems_are_named_and_one_does_not_hide_the_next(log: tuple[Path, Checkpoint]) -> None:
     """File, line, and what is wrong; records after a changed one are still compared with each other."""
-    folder, anchor = log
+    folder, checkpoint = log
     first, _, _, last = files_of(folder)
     changed = first.read_bytes().replace(b'"rows":3', b'"rows":4')
     lines = last.read_bytes().splitlines(keepends=True)
     with touched(first, changed), touched(last, b"".join(lines[:5] + lines[6:])):
-        problems = verify(folder, anchor).problems
+        problems = verify(folder, checkpoint).problems
 
     assert f"{first.name}, line 3: record 3 or what came before it was changed" == problems[0]
     assert f"{last.name}, line 6: is record 30, but record 29 belongs here" in problems[1]
@@ -161,22 +161,22 @@ def test_problems_are_named_and_one_does_not_hide_the_next(log: tuple[Path, Anch
 
 def test_a_coordinator_that_was_killed_is_followed_by_one_that_goes_on(tmp_path: Path) -> None:
     """Records that the store did not hear of yet are kept, wherever the last line broke off, which is not hidden."""
-    anchor = written(tmp_path / "a", [5])
-    with closing(Trail(tmp_path / "a", anchor, BIG, lambda: 1)) as trail:
-        trail.write([record(6), record(7)])
+    checkpoint = written(tmp_path / "a", [5])
+    with closing(AuditLog(tmp_path / "a", checkpoint, BIG, lambda: 1)) as audit_log:
+        audit_log.write([record(6), record(7)])
     path = files_of(tmp_path / "a")[-1]
     whole = path.read_bytes()
     end_of_first = whole.index(b"\n") + 1
     for cut in range(end_of_first, len(whole) + 1):
         path.write_bytes(whole[:cut])
         is_torn = end_of_first < cut < len(whole)
-        before = verify(tmp_path / "a", replace(anchor, is_open=True))
+        before = verify(tmp_path / "a", replace(checkpoint, is_open=True))
         assert [] == before.problems
         assert is_torn == any("unfinished" in note for note in before.notes)
-        with closing(Trail(tmp_path / "a", anchor, BIG, lambda: 1)) as trail:
-            assert trail.fault == ""
-            trail.write([record(8)])
-            after = anchored(anchor, trail)
+        with closing(AuditLog(tmp_path / "a", checkpoint, BIG, lambda: 1)) as audit_log:
+            assert audit_log.fault == ""
+            audit_log.write([record(8)])
+            after = checkpoint_after(checkpoint, audit_log)
         found = verify(tmp_path / "a", after)
         assert [] == found.problems
         assert [1, 2, 3, 4, 5, 6][: found.records] == [each.rows for each in records_of(tmp_path / "a", after)][:6]
@@ -189,103 +189,103 @@ def test_a_coordinator_that_was_killed_is_followed_by_one_that_goes_on(tmp_path:
 
 def test_a_log_that_was_touched_is_continued_and_stays_found(tmp_path: Path) -> None:
     """The server goes on, from what the store knows, says so, and verification still finds the change."""
-    anchor = written(tmp_path, [5])
+    checkpoint = written(tmp_path, [5])
     path = files_of(tmp_path)[0]
-    path.write_bytes(path.read_bytes() + line_of(record(6), Link(anchor.count, anchor.hash), bytes(32))[0])
+    path.write_bytes(path.read_bytes() + line_of(record(6), ChainHead(checkpoint.count, checkpoint.hash), bytes(32))[0])
 
-    with closing(Trail(tmp_path, replace(anchor, is_open=True), BIG, lambda: 1)) as trail:
-        assert "line 6: record 6 or what came before it was changed" in trail.fault
-        trail.write([record(6)])
-        anchor = anchored(anchor, trail)
+    with closing(AuditLog(tmp_path, replace(checkpoint, is_open=True), BIG, lambda: 1)) as audit_log:
+        assert "line 6: record 6 or what came before it was changed" in audit_log.fault
+        audit_log.write([record(6)])
+        checkpoint = checkpoint_after(checkpoint, audit_log)
 
-    assert verify(tmp_path, anchor).problems
+    assert verify(tmp_path, checkpoint).problems
 
 
 def test_a_file_that_is_removed_is_left_for_a_new_one(tmp_path: Path) -> None:
     """What comes after is in the folder again, and the gap is found."""
-    with closing(Trail(tmp_path, new_anchor(), BIG, lambda: 1)) as trail:
-        trail.write([record(1)])
-        assert not trail.leave_removed_file()
+    with closing(AuditLog(tmp_path, new_checkpoint(), BIG, lambda: 1)) as audit_log:
+        audit_log.write([record(1)])
+        assert not audit_log.leave_removed_file()
         files_of(tmp_path)[0].unlink()
-        assert trail.leave_removed_file()
-        trail.write([record(2)])
-        anchor = anchored(new_anchor(), trail)
+        assert audit_log.leave_removed_file()
+        audit_log.write([record(2)])
+        checkpoint = checkpoint_after(new_checkpoint(), audit_log)
 
     assert [2] == [json.loads(path.read_text())["rows"] for path in files_of(tmp_path)]
-    assert 1 == len(verify(tmp_path, anchor).problems)
+    assert 1 == len(verify(tmp_path, checkpoint).problems)
 
 
 @pytest.mark.parametrize("begun", [1, 3])
 def test_files_are_rotated_by_size_and_by_age(tmp_path: Path, begun: int) -> None:
     """Each file begins with a whole record and is named after its number."""
     clock = FrozenClock()
-    small = Keeping(2 * len(record(1)), 100) if begun == 3 else Keeping(2**30, 100)
-    with closing(Trail(tmp_path, new_anchor(), small, clock.now)) as trail:
+    small = RotationPolicy(2 * len(record(1)), 100) if begun == 3 else RotationPolicy(2**30, 100)
+    with closing(AuditLog(tmp_path, new_checkpoint(), small, clock.now)) as audit_log:
         for number in range(6):
-            trail.write([record(number)])
+            audit_log.write([record(number)])
             clock.advance(40 if begun == 1 else 0)
-        anchor = anchored(new_anchor(), trail)
+        checkpoint = checkpoint_after(new_checkpoint(), audit_log)
 
     names = [path.name for path in files_of(tmp_path)]
     assert ([1, 4] if begun == 1 else [1, 3, 5]) == [int(name[:15]) for name in names]
-    assert Findings(6, [], []) == verify(tmp_path, anchor)
+    assert VerifyReport(6, [], []) == verify(tmp_path, checkpoint)
 
 
 def test_old_files_go_and_the_rest_stays_whole(tmp_path: Path) -> None:
     """A file goes when all of it is older than what is kept; without it nothing is missing, with one more there is."""
     clock = FrozenClock()
-    keeping = Keeping(1, 2**30)
-    with closing(Trail(tmp_path, new_anchor(), keeping, clock.now)) as trail:
+    keeping = RotationPolicy(1, 2**30)
+    with closing(AuditLog(tmp_path, new_checkpoint(), keeping, clock.now)) as audit_log:
         for number in range(5):
-            trail.write([record(number, clock.now())])
+            audit_log.write([record(number, clock.now())])
             clock.advance(400)
-        anchor, gone, path, leftover = new_anchor(), 0, tmp_path, b""
+        checkpoint, gone, path, leftover = new_checkpoint(), 0, tmp_path, b""
         while (file := oldest_removable(tmp_path, clock.now(), 1000)) is not None:
             path, last = file.path, file.last
             assert last is not None
-            anchor = without_oldest(anchor, last)
+            checkpoint = without_oldest(checkpoint, last)
             leftover = path.read_bytes()
             path.unlink()
             gone += 1
-        anchor = anchored(anchor, trail)
+        checkpoint = checkpoint_after(checkpoint, audit_log)
 
     assert 2 == gone
-    untold = Findings(3, [], ["records 1 to 2 are not kept, and no record says when they were removed"])
-    assert untold == verify(tmp_path, anchor)
+    untold = VerifyReport(3, [], ["records 1 to 2 are not kept, and no record says when they were removed"])
+    assert untold == verify(tmp_path, checkpoint)
     path.write_bytes(leftover)  # a crash between the store and the folder
-    assert untold == verify(tmp_path, anchor)
+    assert untold == verify(tmp_path, checkpoint)
     path.unlink()
     files_of(tmp_path)[0].unlink()
-    assert verify(tmp_path, anchor).problems
+    assert verify(tmp_path, checkpoint).problems
 
 
 def test_what_a_full_disk_does_not_take_is_written_later(tmp_path: Path) -> None:
     """Not a byte is lost or doubled, wherever writing stopped."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with closing(Trail(tmp_path, new_anchor(), BIG, lambda: 1)) as trail:
-        trail.write([record(1)])
+    with closing(AuditLog(tmp_path, new_checkpoint(), BIG, lambda: 1)) as audit_log:
+        audit_log.write([record(1)])
         size = files_of(tmp_path)[0].stat().st_size
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
         try:
             for number in (2, 3):
                 with pytest.raises(OSError, match="too large"):
-                    trail.write([record(number)])
+                    audit_log.write([record(number)])
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert 1 == trail.written.count
-        trail.flush()
-        trail.write([record(4)])
-        anchor = anchored(new_anchor(), trail)
+        assert 1 == audit_log.written.count
+        audit_log.flush()
+        audit_log.write([record(4)])
+        checkpoint = checkpoint_after(new_checkpoint(), audit_log)
 
-    assert Findings(4, [], []) == verify(tmp_path, anchor)
+    assert VerifyReport(4, [], []) == verify(tmp_path, checkpoint)
 
 
 def test_one_process_writes(tmp_path: Path) -> None:
     """Whoever comes second hears that another server is there; folder and files are their owner's alone."""
-    with closing(Trail(tmp_path / "a", new_anchor(), BIG, lambda: 1)) as trail:
-        trail.write([record(1)])
+    with closing(AuditLog(tmp_path / "a", new_checkpoint(), BIG, lambda: 1)) as audit_log:
+        audit_log.write([record(1)])
         with pytest.raises(StoreError, match="another server"):
-            Trail(tmp_path / "a", new_anchor(), BIG, lambda: 1)
+            AuditLog(tmp_path / "a", new_checkpoint(), BIG, lambda: 1)
 
     assert 0o700 == (tmp_path / "a").stat().st_mode & 0o777
     assert {0o600} == {path.stat().st_mode & 0o777 for path in files_of(tmp_path / "a")}
@@ -346,7 +346,7 @@ def test_every_refusal_is_recorded(service: Service) -> None:
         assert answer.headers["x-tt-logid"] == found["log_id"]
         assert expected == tuple(map(found.get, ("endpoint", "status", "code", "client", "account")))
     nobody = next(each for each in service.records if each.name)
-    assert name_hmac(asyncio.run(service.access.audit_anchor()).secret, "@NOBODY") == nobody.name
+    assert name_hmac(asyncio.run(service.access.audit_checkpoint()).secret, "@NOBODY") == nobody.name
     assert "obody" not in repr(service.records)
 
 
@@ -378,9 +378,9 @@ def test_what_cannot_be_recorded_is_not_answered(service: Service) -> None:
 # What a stranger, or a crash, leaves in the folder
 
 
-def test_what_is_not_in_the_chain_is_named_and_not_shown(log: tuple[Path, Anchor], tmp_path: Path) -> None:
+def test_what_is_not_in_the_chain_is_named_and_not_shown(log: tuple[Path, Checkpoint], tmp_path: Path) -> None:
     """A file before the oldest, a name that is none of the log's, a whole record without its newline."""
-    folder, anchor = log
+    folder, checkpoint = log
     forged = record(77)
     for name, words in (
         ("000000000000000.000.jsonl", "is older than the oldest file that is kept"),
@@ -388,30 +388,30 @@ def test_what_is_not_in_the_chain_is_named_and_not_shown(log: tuple[Path, Anchor
         ("²²²²²²²²²²²²²²².000.jsonl", "is no file of the log"),
     ):
         (folder / name).write_bytes(forged + b"\n")
-        assert [f"{name}: {words}"] == verify(folder, anchor).problems
-        assert 40 == len(list(records_of(folder, anchor)))
+        assert [f"{name}: {words}"] == verify(folder, checkpoint).problems
+        assert 40 == len(list(records_of(folder, checkpoint)))
         (folder / name).unlink()
     last = files_of(folder)[-1]
     with touched(last, last.read_bytes() + forged):
-        assert verify(folder, anchor).problems
-        assert 40 == len(list(records_of(folder, replace(anchor, is_open=True))))
+        assert verify(folder, checkpoint).problems
+        assert 40 == len(list(records_of(folder, replace(checkpoint, is_open=True))))
 
 
 @pytest.mark.parametrize("kept", [0, 1, 40])
 def test_a_file_whose_first_line_is_torn_is_followed_by_the_next(tmp_path: Path, kept: int) -> None:
     """However often that happens, verification stays quiet, and so it does when the torn files are removed."""
-    anchor = written(tmp_path, [2])
+    checkpoint = written(tmp_path, [2])
     for number in range(3):
-        with closing(Trail(tmp_path, anchor, BIG, lambda: 1_700_000_000)) as trail:
-            trail.write([record(9)])
+        with closing(AuditLog(tmp_path, checkpoint, BIG, lambda: 1_700_000_000)) as audit_log:
+            audit_log.write([record(9)])
         path = files_of(tmp_path)[-1]
         path.write_bytes(path.read_bytes().splitlines(keepends=True)[0][:kept])
-        assert [] == verify(tmp_path, replace(anchor, is_open=True)).problems, number
-    with closing(Trail(tmp_path, anchor, BIG, lambda: 1_700_000_500)) as trail:
-        trail.write([record(10, 1_700_000_500)])
-        anchor = anchored(anchor, trail)
-        assert [] == verify(tmp_path, anchor).problems
+        assert [] == verify(tmp_path, replace(checkpoint, is_open=True)).problems, number
+    with closing(AuditLog(tmp_path, checkpoint, BIG, lambda: 1_700_000_500)) as audit_log:
+        audit_log.write([record(10, 1_700_000_500)])
+        checkpoint = checkpoint_after(checkpoint, audit_log)
+        assert [] == verify(tmp_path, checkpoint).problems
         while (file := oldest_removable(tmp_path, 1_700_000_500, 100)) is not None:
-            anchor = anchor if file.last is None else without_oldest(anchor, file.last)
+            checkpoint = checkpoint if file.last is None else without_oldest(checkpoint, file.last)
             file.path.unlink()
-            assert [] == verify(tmp_path, anchor).problems
+            assert [] == verify(tmp_path, checkpoint).problems

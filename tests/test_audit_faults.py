@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 
 from retinue.audit.channel import Batch
-from retinue.audit.log import Keeping, Trail, lock_of
-from retinue.audit.record import Record
+from retinue.audit.log import AuditLog, RotationPolicy, lock_of
+from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import RecordCounters, open_counters
-from retinue.audit.request_counters import Tally
-from retinue.audit.space import Room
-from retinue.audit.verify import Findings, verify
-from retinue.audit.writer import AuditKeeping
+from retinue.audit.request_counters import RequestCounters
+from retinue.audit.space import SpaceMonitor
+from retinue.audit.verify import VerifyReport, verify
+from retinue.audit.writer import AuditWriter
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.store.open import open_store
 from support.audit_logs import closing_descriptor, record
 from support.frozen_clock import FrozenClock
 from support.io_faults import Fault, failing
 
-SMALL = Keeping(1000, 2**30)  # several files
+SMALL = RotationPolicy(1000, 2**30)  # several files
 BATCHES = 4
 PER_BATCH = 3
 ERRORS = (OSError, StoreError, StoreUnavailable)
@@ -55,10 +55,12 @@ class Run:
             worker.add()
             self.made += 1
         with closing(open_store(str(self.store)).access()) as access:
-            anchor = await access.audit_anchor()
-            trail = Trail(folder, anchor, SMALL, self.clock.now)
+            checkpoint = await access.audit_checkpoint()
+            audit_log = AuditLog(folder, checkpoint, SMALL, self.clock.now)
             try:
-                audit = AuditKeeping(trail, anchor, access, Tally(), counters, Room(folder, 0), self.clock)
+                audit = AuditWriter(
+                    audit_log, checkpoint, access, RequestCounters(), counters, SpaceMonitor(folder, 0), self.clock
+                )
                 await audit.begin()
                 for number in range(BATCHES):
                     with suppress(OSError):
@@ -66,17 +68,17 @@ class Run:
                     with suppress(*ERRORS):
                         await audit.settle()
                 self.made += 1
-                audit.add(Record(self.clock.now(), "", "management", 200, "ok", 0, ""))
+                audit.add(AuditRecord(self.clock.now(), "", "management", 200, "ok", 0, ""))
                 return await audit.finish(is_complete=True)
             finally:
                 with suppress(OSError):
-                    trail.close()
+                    audit_log.close()
 
 
-def findings_of(store: Path) -> Findings:
+def findings_of(store: Path) -> VerifyReport:
     """What verification finds."""
     with closing(open_store(str(store)).access()) as access:
-        return verify(open_store(str(store)).paths.audit_folder(), asyncio.run(access.audit_anchor()))
+        return verify(open_store(str(store)).paths.audit_folder(), asyncio.run(access.audit_checkpoint()))
 
 
 @pytest.mark.parametrize("fault", [Fault(), Fault(0, errno.ENOSPC, lasts=True)], ids=["error", "full"])
@@ -104,7 +106,7 @@ def tried_at(folder: Path, clock: FrozenClock, fault: Fault) -> int:
     return len(disk.seen)
 
 
-def assert_next_start_tells(store: Path, clock: FrozenClock, point: str, before: Findings) -> None:
+def assert_next_start_tells(store: Path, clock: FrozenClock, point: str, before: VerifyReport) -> None:
     """With room on the disk again everything is written or told, in the chain."""
     assert asyncio.run(Run(store, clock).live()), point
     found = findings_of(store)

@@ -10,43 +10,43 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from retinue.audit.hash_chain import BEGINNING, Link, next_link
-from retinue.audit.log import Trail, without_oldest
-from retinue.audit.record import Record, Removed
-from retinue.audit.signed_heads import Head, heads_in, signed_head
+from retinue.audit.hash_chain import BEGINNING, ChainHead, next_head
+from retinue.audit.log import AuditLog, without_oldest
+from retinue.audit.record import AuditRecord, RemovedFile
+from retinue.audit.signed_heads import SignedHead, parse_signed_heads, signed_head
 from retinue.audit.verify import files_of, verify
 from retinue.errors import InputError
-from retinue.store.base import Anchor
+from retinue.store.base import Checkpoint
 from retinue.store.open import open_store
-from support.audit_logs import BIG, SECRET, new_anchor, record, written
+from support.audit_logs import BIG, SECRET, new_checkpoint, record, written
 from support.commands import retinue
 
 NOW = 1_700_000_000
 
 
-def links_of(folder: Path) -> list[Link]:
+def links_of(folder: Path) -> list[ChainHead]:
     """The links of a log, from its beginning."""
     links = [BEGINNING]
     for path in files_of(folder):
         for line in path.read_bytes().splitlines():
-            links.append(next_link(line, links[-1], SECRET))
+            links.append(next_head(line, links[-1], SECRET))
     return links
 
 
-def problems(folder: Path, anchor: Anchor, *heads: Head) -> list[str]:
+def problems(folder: Path, checkpoint: Checkpoint, *heads: SignedHead) -> list[str]:
     """What is wrong with a log that is compared with heads."""
-    return verify(folder, anchor, heads).problems
+    return verify(folder, checkpoint, heads).problems
 
 
 def test_every_head_of_its_own_fits_a_log(tmp_path: Path) -> None:
     """From the empty log to the last record, all at once and each alone."""
-    anchor = written(tmp_path, [5, 7, 3])
+    checkpoint = written(tmp_path, [5, 7, 3])
     heads = [signed_head(link, NOW, SECRET) for link in links_of(tmp_path)]
 
     assert 16 == len(heads)
-    assert [] == problems(tmp_path, anchor, *heads)
+    assert [] == problems(tmp_path, checkpoint, *heads)
     for head in heads:
-        assert [] == problems(tmp_path, anchor, head)
+        assert [] == problems(tmp_path, checkpoint, head)
 
 
 def test_a_rewritten_history_does_not_fit(tmp_path: Path) -> None:
@@ -54,48 +54,48 @@ def test_a_rewritten_history_does_not_fit(tmp_path: Path) -> None:
     folder, other = tmp_path / "a", tmp_path / "b"
     written(folder, [6])
     head = signed_head(links_of(folder)[5], NOW, SECRET)
-    forged = new_anchor()
-    with closing(Trail(other, forged, BIG, lambda: NOW)) as trail:
-        trail.write([record(number if number != 2 else 77) for number in range(1, 9)])
-        forged = replace(forged, count=trail.written.count, hash=trail.written.hash)
+    forged = new_checkpoint()
+    with closing(AuditLog(other, forged, BIG, lambda: NOW)) as audit_log:
+        audit_log.write([record(number if number != 2 else 77) for number in range(1, 9)])
+        forged = replace(forged, count=audit_log.written.count, hash=audit_log.written.hash)
     assert [] == problems(other, forged)
     (problem,) = problems(other, forged, head)
     assert "the log has another record there: it was rewritten" in problem
     short = written(tmp_path / "c", [4])
     assert [] == problems(tmp_path / "c", short)
     assert "the end is missing: the last record is 4" in problems(tmp_path / "c", short, head)[0]
-    assert "the end is missing: the last record is 0" in problems(tmp_path / "d", new_anchor(), head)[0]
+    assert "the end is missing: the last record is 0" in problems(tmp_path / "d", new_checkpoint(), head)[0]
 
 
 def test_a_head_cannot_be_made_up_or_changed(tmp_path: Path) -> None:
     """Any other number, hash, time or signature, and any other secret, is named, also if the log would fit."""
-    anchor = written(tmp_path, [6])
+    checkpoint = written(tmp_path, [6])
     links = links_of(tmp_path)
     head = signed_head(links[5], NOW, SECRET)
     others = [replace(head, records=4, hash=links[4].hash.hex()), replace(head, time=NOW + 1)]
     others += [replace(head, mac="0" * 40), signed_head(links[5], NOW, bytes(32))]
     for each in others:
         assert ["was not made by this store, or was changed"] == [
-            problem.rpartition(": ")[2] for problem in problems(tmp_path, anchor, each)
+            problem.rpartition(": ")[2] for problem in problems(tmp_path, checkpoint, each)
         ]
 
 
 def test_heads_of_removed_records_need_a_record_of_the_removal(tmp_path: Path) -> None:
     """With it they are told as not comparable, the last of them compared; without it, or inside what is kept, not."""
-    anchor = written(tmp_path, [5, 5])
+    checkpoint = written(tmp_path, [5, 5])
     links = links_of(tmp_path)
     heads = [signed_head(link, NOW, SECRET) for link in links]
-    removed = Removed(1, 5, links[5].hash.hex(), NOW, NOW)
-    with closing(Trail(tmp_path, anchor, BIG, lambda: NOW)) as trail:
-        trail.write([msgspec.json.encode(Record(NOW, "", "keeper", 0, "removed", 0, "", removed=removed))])
-        told = without_oldest(replace(anchor, count=trail.written.count, hash=trail.written.hash), links[5])
+    removed = RemovedFile(1, 5, links[5].hash.hex(), NOW, NOW)
+    with closing(AuditLog(tmp_path, checkpoint, BIG, lambda: NOW)) as audit_log:
+        audit_log.write([msgspec.json.encode(AuditRecord(NOW, "", "keeper", 0, "removed", 0, "", removed=removed))])
+        told = without_oldest(replace(checkpoint, count=audit_log.written.count, hash=audit_log.written.hash), links[5])
     files_of(tmp_path)[0].unlink()
 
     found = verify(tmp_path, told, heads)
     assert [] == found.problems
     assert "records 1 to 5 were removed for their age" in found.notes[0]
     assert [1, 2, 3, 4] == [n for n in range(11) if any(f", record {n}: " in note for note in found.notes[1:])]
-    wrong = signed_head(Link(5, bytes(20)), NOW, SECRET)
+    wrong = signed_head(ChainHead(5, bytes(20)), NOW, SECRET)
     assert "rewritten" in problems(tmp_path, told, wrong)[0]
     last = files_of(tmp_path)[-1]
     last.write_bytes(b"")
@@ -108,9 +108,9 @@ LINE = '{"records":1,"hash":"' + "0" * 40 + '","time":5,"mac":"x"}'
 
 def test_heads_are_read_as_logs_keep_them() -> None:
     """One in each line, after whatever syslog puts before it; empty lines do not matter."""
-    head = Head(1, "0" * 40, 5, "x")
-    assert [head] == heads_in(LINE, "x")
-    assert [head, head] == heads_in(f"Nov 30 10:00:00 host retinue[7]: {LINE}\r\n\n{LINE}\n", "x")
+    head = SignedHead(1, "0" * 40, 5, "x")
+    assert [head] == parse_signed_heads(LINE, "x")
+    assert [head, head] == parse_signed_heads(f"Nov 30 10:00:00 host retinue[7]: {LINE}\r\n\n{LINE}\n", "x")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_heads_are_read_as_logs_keep_them() -> None:
 def test_what_is_no_head_is_named(text: str) -> None:
     """With the line, and where heads come from."""
     with pytest.raises(InputError, match="expected what `retinue audit head` prints"):
-        heads_in(text, "heads.txt")
+        parse_signed_heads(text, "heads.txt")
 
 
 def test_the_commands_print_and_take_heads(store_path: Path, tmp_path: Path) -> None:

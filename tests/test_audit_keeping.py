@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from retinue.audit.refusals import BURST, WINDOW_SECONDS
-from retinue.audit.space import DISK_BYTES_THAT_COUNT, Room, Space
+from retinue.audit.space import DISK_BYTES_THAT_COUNT, LogSpace, SpaceMonitor
 from retinue.audit.trusted_time import confirm_clock
 from retinue.audit.usage import usage_of
 from retinue.audit.verify import files_of, records_of, verify
@@ -69,8 +69,8 @@ def test_time_that_passes_on_both_clocks_lets_old_files_and_tokens_go(house: Hou
     assert not house.has_token("t")
     (removal,) = [json.loads(line) for line in files_of(house.folder)[-1].read_text().splitlines()]
     assert {"first": 1, "last": 3, "hash": expected["hash"]}.items() <= removal["removed"].items()
-    assert (1, 3) == (house.verified().records - 1, house.anchor.before_count)
-    assert [1] == [row.requests for row in usage_of(records_of(house.folder, house.anchor))]
+    assert (1, 3) == (house.verified().records - 1, house.checkpoint.before_count)
+    assert [1] == [row.requests for row in usage_of(records_of(house.folder, house.checkpoint))]
     assert house.finish()
 
 
@@ -80,11 +80,11 @@ def test_a_removal_that_a_kill_interrupts_is_no_tampering(house: House) -> None:
     house.clock.advance(2000)
     house.take(200, client="a")
     house.settle()
-    (old, _), before = files_of(house.folder), house.anchor
+    (old, _), before = files_of(house.folder), house.checkpoint
     content = old.read_bytes()
     house.clock.advance(KEEP)
     house.apply()
-    after = house.anchor
+    after = house.checkpoint
     old.write_bytes(content)
 
     assert [] == verify(house.folder, after).problems
@@ -104,7 +104,7 @@ def test_settling_and_removing_at_once_do_not_undo_each_other(house: House) -> N
 
     asyncio.run(both())
 
-    assert ([], 5) == (house.verified().problems, house.anchor.before_count)
+    assert ([], 5) == (house.verified().problems, house.checkpoint.before_count)
 
 
 def test_a_time_that_cannot_be_saved_keeps_nothing_from_going(house: House, caplog: pytest.LogCaptureFixture) -> None:
@@ -140,7 +140,7 @@ def test_a_flood_of_refusals_is_summed_up_and_fully_counted(house: House) -> Non
     assert 10_000 - BURST == house.audit.summed
     found = house.verified()
     assert (10_100, 0, []) == (found.records + found.summed - 1, found.lost, found.problems)
-    assert house.anchor.count == 10_100
+    assert house.checkpoint.count == 10_100
     assert house.finish()
 
     shown = retinue("audit", "usage", "--store", house.store, "--json")
@@ -160,7 +160,7 @@ def test_sums_that_a_kill_takes_are_counted_as_lost(house: House) -> None:
     found = house.verified()
     assert (0, 0, []) == (found.missing, found.lost, found.problems)
     assert "50 refusals are being summed up; they are lost if the server was killed" in found.notes
-    os.close(house.trail._lock)  # the kernel does so at a kill
+    os.close(house.audit_log._lock)  # the kernel does so at a kill
     house.access.close()
 
     house = House(Path(house.store), house.clock)
@@ -187,7 +187,7 @@ def test_a_log_that_reaches_its_bound_stops_requests_and_nothing_is_lost(tmp_pat
     with pytest.raises(OSError, match="--audit-max-mib"):
         house.audit.flush()
     house.settle()
-    assert ([], house.worker.made) == (house.verified().problems, house.anchor.count)
+    assert ([], house.worker.made) == (house.verified().problems, house.checkpoint.count)
     clock.advance(KEEP)
     house.apply()
     house.audit.flush()
@@ -199,17 +199,17 @@ def test_a_log_that_reaches_its_bound_stops_requests_and_nothing_is_lost(tmp_pat
 @pytest.mark.parametrize(
     ("space", "warning", "is_critical"),
     [
-        (Space(0, 0, 2**40, 2**42), "", False),
-        (Space(800, 1000, 2**40, 2**42), "at most", False),
-        (Space(799, 1000, 2**40, 2**42), "", False),
-        (Space(950, 1000, 2**40, 2**42), "at most", True),
-        (Space(2**50, 0, DISK_BYTES_THAT_COUNT // 5, 2**42), "disk", False),
-        (Space(0, 0, DISK_BYTES_THAT_COUNT // 20, 2**42), "disk", True),
-        (Space(0, 0, 2**20, 2**21), "", False),  # a small disk, half full
-        (Space(0, 0, 2**16, 2**21), "disk", True),
+        (LogSpace(0, 0, 2**40, 2**42), "", False),
+        (LogSpace(800, 1000, 2**40, 2**42), "at most", False),
+        (LogSpace(799, 1000, 2**40, 2**42), "", False),
+        (LogSpace(950, 1000, 2**40, 2**42), "at most", True),
+        (LogSpace(2**50, 0, DISK_BYTES_THAT_COUNT // 5, 2**42), "disk", False),
+        (LogSpace(0, 0, DISK_BYTES_THAT_COUNT // 20, 2**42), "disk", True),
+        (LogSpace(0, 0, 2**20, 2**21), "", False),  # a small disk, half full
+        (LogSpace(0, 0, 2**16, 2**21), "disk", True),
     ],
 )
-def test_room_is_said_to_be_short_before_it_is_gone(space: Space, warning: str, is_critical: bool) -> None:
+def test_room_is_said_to_be_short_before_it_is_gone(space: LogSpace, warning: str, is_critical: bool) -> None:
     """Both of the bound and of the disk, first as a warning, then as a reason not to be ready."""
     assert (bool(warning), is_critical) == (bool(space.warning), space.is_critical)
     assert warning in space.warning
@@ -218,7 +218,7 @@ def test_room_is_said_to_be_short_before_it_is_gone(space: Space, warning: str, 
 def test_a_shortage_is_logged_once(house: House, caplog: pytest.LogCaptureFixture) -> None:
     """And again after there was room in between."""
     with closing(house.access):
-        room = Room(house.folder, 100)
+        room = SpaceMonitor(house.folder, 100)
         for size in (0, 90, 90, 0, 90):
             (house.folder / f"{1:015d}.000.jsonl").write_bytes(b"x" * size)
             room.update(0)

@@ -247,7 +247,7 @@ def test_clients_that_a_server_would_refuse_are_found(broken: Path, change_of_cl
         "UPDATE audit SET before_count = 5",
     ],
 )
-def test_an_anchor_of_the_audit_log_that_cannot_be_read_is_found(broken: Path, damage: str) -> None:
+def test_a_checkpoint_of_the_audit_log_that_cannot_be_read_is_found(broken: Path, damage: str) -> None:
     """No server starts with it."""
     change(access_path(broken), damage)
 

@@ -151,8 +151,8 @@ def test_a_damaged_client_is_refused_by_the_register(damaged: Service, column: s
 
 
 @pytest.mark.parametrize(("column", "value"), [("secret", b"x"), ("hash", None), ("count", -1), ("before_count", 9)])
-def test_a_damaged_anchor_is_named(damaged: Service, column: str, value: Any) -> None:
-    """The audit log is not compared with an anchor that cannot be one."""
+def test_a_damaged_checkpoint_is_named(damaged: Service, column: str, value: Any) -> None:
+    """The audit log is not compared with a checkpoint that cannot be one."""
     put(access_path(Path(damaged.store)), "audit", column, value)
 
     done = retinue("audit", "verify", "--store", damaged.store)

@@ -119,10 +119,10 @@ def test_anchors_in_links_name_a_heading() -> None:
     """A link to a part of a page leads to one of its headings."""
     broken = []
     for page in PAGES:
-        for target, anchor in re.findall(r"\]\(([\w./-]*\.md)?#([^)]+)\)", page.read_text()):
+        for target, checkpoint in re.findall(r"\]\(([\w./-]*\.md)?#([^)]+)\)", page.read_text()):
             text = ((page.parent / target) if target else page).read_text()
             headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-            anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-            broken += [f"{page.name}: {target}#{anchor}"] if anchor not in anchors else []
+            checkpoints = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            broken += [f"{page.name}: {target}#{checkpoint}"] if checkpoint not in checkpoints else []
 
     assert [] == broken

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retinue.audit.hash_chain import BEGINNING, BrokenChain, line_of, link_in, next_link
-from retinue.audit.record_counters import Made, RecordCounters, open_counters, read_made
+from retinue.audit.hash_chain import BEGINNING, BrokenChain, head_in, line_of, next_head
+from retinue.audit.record_counters import RecordCounters, RecordsMade, open_counters, read_made
 from retinue.errors import StoreError
 from running import STOP_SECONDS, Client, Server, Session, command_of, running_server
 from support.audit_logs import SECRET, closing_descriptor, record
-from support.served import anchored_count, answers, audit, posted, token_of
+from support.served import answers, audit, checkpoint_count, posted, token_of
 from support.service import FOLLOWING
 from support.waiting import waiting_for
 
@@ -216,7 +216,7 @@ def test_made_and_written_differ_by_what_is_lost(steps: list[tuple[str, int]]) -
                     kept[worker] = 0
                 told += counters.received - written - told  # said by the next coordinator
         assert made == written + told == counters.received
-        assert Made(made, 1) == read_made(Path(name))
+        assert RecordsMade(made, 1) == read_made(Path(name))
 
 
 @given(st.lists(st.integers(0, 5)))
@@ -227,19 +227,19 @@ def test_a_lost_line_takes_the_numbers_of_what_it_stands_for(losses: list[int]) 
     for lost in losses:
         before = link
         line, link = line_of(record(1), before, SECRET, lost=lost)
-        assert link == next_link(line[:-1], before, SECRET) == link_in(line[:-1])
+        assert link == next_head(line[:-1], before, SECRET) == head_in(line[:-1])
     assert sum(max(1, lost) for lost in losses) == link.count
     if losses and losses[-1]:
         claimed = line.replace(b'"lost":%d' % losses[-1], b'"lost":%d' % (losses[-1] + 1))
         with pytest.raises(BrokenChain):
-            next_link(claimed[:-1], before, SECRET)
+            next_head(claimed[:-1], before, SECRET)
 
 
 def test_a_log_without_its_counters_says_so(list_store: Path, client: Client) -> None:
     """If they are removed while records may be missing, `verify` tells; the next start counts from the log's end."""
     with running_server(list_store) as server:
         assert 200 == posted(server, FOLLOWING, QUERY, token_of(server, client))[0]
-        waiting_for(lambda: anchored_count(list_store) == 2)
+        waiting_for(lambda: checkpoint_count(list_store) == 2)
         for pid in server.processes():
             os.kill(pid, signal.SIGKILL)
     (list_store.with_suffix(".audit") / "counters").unlink()
@@ -281,7 +281,7 @@ def test_counters_that_were_cut_while_they_are_used_stop_no_process(tmp_path: Pa
         counters.of_worker(1).add()
         assert read_made(tmp_path) is None
         assert not counters.begin_run(2)
-        assert Made(0, 2) == read_made(tmp_path)
+        assert RecordsMade(0, 2) == read_made(tmp_path)
 
 
 def test_a_file_of_counters_without_room_is_refused(tmp_path: Path) -> None:

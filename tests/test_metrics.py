@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from retinue.audit.record import Record
-from retinue.audit.request_counters import Tally
-from retinue.audit.space import Space
+from retinue.audit.record import AuditRecord
+from retinue.audit.request_counters import RequestCounters
+from retinue.audit.space import LogSpace
 from retinue.web.metrics import Measures, metrics_page
 from support.frozen_clock import TickingClock
 from support.service import Service
@@ -17,7 +17,7 @@ from test_short_way import LONG, SHORT, ports, request
 
 __all__ = ["ports"]  # a fixture
 
-SPACE = Space(3_000, 4_000, 7_000, 9_000)
+SPACE = LogSpace(3_000, 4_000, 7_000, 9_000)
 
 
 @pytest.fixture
@@ -29,11 +29,11 @@ def clock() -> TickingClock:
 def record(endpoint: str, code: str, microseconds: int, rows: int = 0, statements: int = 0) -> bytes:
     """An audit record, as it comes to the tally."""
     return msgspec.json.encode(
-        Record(1_700_000_000, "id", endpoint, 200, code, microseconds, "::1", rows=rows, statements=statements)
+        AuditRecord(1_700_000_000, "id", endpoint, 200, code, microseconds, "::1", rows=rows, statements=statements)
     )
 
 
-def samples(tally: Tally, measures: Measures) -> dict[str, float]:
+def samples(tally: RequestCounters, measures: Measures) -> dict[str, float]:
     """The page, sample by sample."""
     lines = metrics_page(tally, lambda: measures)().decode().splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
@@ -41,7 +41,7 @@ def samples(tally: Tally, measures: Measures) -> dict[str, float]:
 
 def test_the_page_has_the_exact_sums_in_seconds_and_bytes() -> None:
     """Of requests, rows, statements, refusals and durations; a duration on a bound is within it."""
-    tally = Tally()
+    tally = RequestCounters()
     tally.add(
         [
             record("following", "ok", 50, rows=100, statements=2),
@@ -93,7 +93,7 @@ def test_the_page_has_the_exact_sums_in_seconds_and_bytes() -> None:
 
 def test_without_events_there_is_no_lag() -> None:
     """A server that got no events yet does not say that it is up to date, and without a bound there is none."""
-    found = samples(Tally(), Measures({}, None, 0, replace(SPACE, max_bytes=0), 0, 0))
+    found = samples(RequestCounters(), Measures({}, None, 0, replace(SPACE, max_bytes=0), 0, 0))
 
     assert found == {
         "retinue_store_statements_total": 0,

@@ -16,11 +16,11 @@ import pytest
 import typer
 
 from retinue import wiring
-from retinue.audit.log import Trail
+from retinue.audit.log import AuditLog
 from retinue.cli.main import app
 from retinue.model import ClientChange, FollowRecord
 from retinue.store.open import open_store
-from support.audit_logs import BIG, anchored, record
+from support.audit_logs import BIG, checkpoint_after, record
 from support.collecting import arguments_of, asked
 from support.frozen_clock import FrozenClock
 from support.scripted_service import Said, page, scripted
@@ -106,10 +106,10 @@ def site(tmp_path: Path, store_path: Path, collections: Collections) -> dict[str
     with closing(open_store(store).access()) as access:
         clients = wiring.clients(access, FrozenClock())
         client = asyncio.run(clients.create(ClientChange(name="x"))).client.key
-        anchor = asyncio.run(access.audit_anchor())
-        with closing(Trail(open_store(store).paths.audit_folder(), anchor, BIG, lambda: 1)) as trail:
-            trail.write([record(1)])
-            asyncio.run(access.move_audit_anchor(anchored(anchor, trail)))
+        checkpoint = asyncio.run(access.audit_checkpoint())
+        with closing(AuditLog(open_store(store).paths.audit_folder(), checkpoint, BIG, lambda: 1)) as audit_log:
+            audit_log.write([record(1)])
+            asyncio.run(access.save_audit_checkpoint(checkpoint_after(checkpoint, audit_log)))
     collect = " ".join(arguments_of(collections.url, tmp_path / "collected", ["anna"]))
     return {
         "store": store,

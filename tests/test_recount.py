@@ -18,12 +18,12 @@ from hypothesis import given, settings
 
 from retinue.access.quotas import TOKEN_RATE
 from retinue.audit.hash_chain import line_of
-from retinue.audit.log import Keeping, Trail
-from retinue.audit.record import Record
+from retinue.audit.log import AuditLog, RotationPolicy
+from retinue.audit.record import AuditRecord
 from retinue.audit.recount import DaysAhead, Recount
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.model import Client, Meter, Pool, Quota, Rate, Used
-from retinue.store.base import Anchor
+from retinue.store.base import Checkpoint
 from retinue.store.counter_file import FIRST_RECORDS, RECORD_BYTES
 from retinue.store.ledger import FileLedger
 from retinue.store.quota_counters import DAY_SECONDS, Counted
@@ -184,19 +184,19 @@ def client_of(meter: Meter, key: str, quota: Quota) -> Client:
 
 
 class Registered:
-    """Clients, and the anchor of a log."""
+    """Clients, and the checkpoint of a log."""
 
-    def __init__(self, clients: list[Client], anchor: Anchor) -> None:
+    def __init__(self, clients: list[Client], checkpoint: Checkpoint) -> None:
         self._clients = clients
-        self._anchor = anchor
+        self._checkpoint = checkpoint
 
     async def clients(self) -> list[Client]:
         """All of them."""
         return self._clients
 
-    async def audit_anchor(self) -> Anchor:
-        """The anchor."""
-        return self._anchor
+    async def audit_checkpoint(self) -> Checkpoint:
+        """The checkpoint."""
+        return self._checkpoint
 
 
 ANSWERS = st.tuples(
@@ -217,23 +217,23 @@ def test_counters_from_the_log_are_those_that_were_lost(
     clients = {"a": client_of(Meter(1, 5), "a", quota), "b": client_of(Meter(2, 6), "b", quota)}
     with TemporaryDirectory() as name:
         folder, now = Path(name), NOON
-        trail = Trail(
+        audit_log = AuditLog(
             folder / "audit",
-            Anchor(SECRET, 0, bytes(20), 0, bytes(20), True),
-            Keeping(records_per_file * 150, 9**9),
+            Checkpoint(SECRET, 0, bytes(20), 0, bytes(20), True),
+            RotationPolicy(records_per_file * 150, 9**9),
             lambda: now,
         )
         with closing(FileLedger(folder / "before")) as before:
             for endpoint, rows, pause, key in answers:
                 now += pause
                 status = counted(before, clients.get(key), endpoint, rows, now)
-                record = Record(now, "x", endpoint, status, "-", 1, "", key, rows=rows)
-                trail.write([msgspec.json.encode(record)])
-            anchor = Anchor(SECRET, trail.written.count, trail.written.hash, 0, bytes(20), False)
-            trail.close()
+                record = AuditRecord(now, "x", endpoint, status, "-", 1, "", key, rows=rows)
+                audit_log.write([msgspec.json.encode(record)])
+            checkpoint = Checkpoint(SECRET, audit_log.written.count, audit_log.written.hash, 0, bytes(20), False)
+            audit_log.close()
             with closing(FileLedger(folder / "after")) as after:
                 recount = Recount(after, folder / "audit")
-                asyncio.run(recount.at_start(Registered(list(clients.values()), anchor), now))
+                asyncio.run(recount.at_start(Registered(list(clients.values()), checkpoint), now))
                 assert after.is_recounted
                 for client in clients.values():
                     assert before.used(client.meter, now) == after.used(client.meter, now)
@@ -256,7 +256,7 @@ def counted(ledger: FileLedger, client: Client | None, endpoint: str, rows: int,
 def test_a_record_is_restored_if_it_stays_damaged(path: Path, tmp_path: Path) -> None:
     """One that changes between two looks is being written; and the numbers of clients that are gone are freed."""
     charged(path, 3)
-    access = Registered([client_of(METER, "a", Quota())], Anchor(SECRET, 0, bytes(20), 0, bytes(20), True))
+    access = Registered([client_of(METER, "a", Quota())], Checkpoint(SECRET, 0, bytes(20), 0, bytes(20), True))
     with closing(FileLedger(path)) as ledger:
         recount = Recount(ledger, tmp_path / "audit")
         for content in (b"1", b"2"):
@@ -272,7 +272,7 @@ def test_a_record_is_restored_if_it_stays_damaged(path: Path, tmp_path: Path) ->
 def test_nothing_is_restored_before_the_records_have_come(path: Path, tmp_path: Path) -> None:
     """Records that were made before and not received may be answers of the client whose record is damaged."""
     charged(path, 3)
-    access = Registered([client_of(METER, "a", Quota())], Anchor(SECRET, 0, bytes(20), 0, bytes(20), True))
+    access = Registered([client_of(METER, "a", Quota())], Checkpoint(SECRET, 0, bytes(20), 0, bytes(20), True))
     with closing(FileLedger(path)) as ledger:
         recount = Recount(ledger, tmp_path / "audit")
         changed(path, METER.id * RECORD_BYTES + 20, b"1")
@@ -289,27 +289,27 @@ class Log:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "audit"
         self.client = client_of(METER, "a", Quota(list_calls=10))
-        self._trail = Trail(
-            self.folder, Anchor(SECRET, 0, bytes(20), 0, bytes(20), True), Keeping(1, 9**9), lambda: NOON
+        self._audit_log = AuditLog(
+            self.folder, Checkpoint(SECRET, 0, bytes(20), 0, bytes(20), True), RotationPolicy(1, 9**9), lambda: NOON
         )
 
     def answer(self, time: int) -> None:
         """One answer, in a file of its own."""
-        self._trail.write([msgspec.json.encode(Record(time, "x", "following", 200, "ok", 1, "", "a", rows=1))])
+        self._audit_log.write([msgspec.json.encode(AuditRecord(time, "x", "following", 200, "ok", 1, "", "a", rows=1))])
 
     def lose(self, since: int, time: int) -> None:
         """A record that says that others are lost."""
-        lost = Record(time, "", "keeper", 0, "lost", 0, "", since=since)
-        line, link = line_of(msgspec.json.encode(lost), self._trail.written, SECRET, lost=3)
+        lost = AuditRecord(time, "", "keeper", 0, "lost", 0, "", since=since)
+        line, link = line_of(msgspec.json.encode(lost), self._audit_log.written, SECRET, lost=3)
         (self.folder / f"{link.count - 2:015d}.000.jsonl").write_bytes(line)
-        self._trail.close()
-        anchor = Anchor(SECRET, link.count, link.hash, 0, bytes(20), True)
-        self._trail = Trail(self.folder, anchor, Keeping(1, 9**9), lambda: NOON)
+        self._audit_log.close()
+        checkpoint = Checkpoint(SECRET, link.count, link.hash, 0, bytes(20), True)
+        self._audit_log = AuditLog(self.folder, checkpoint, RotationPolicy(1, 9**9), lambda: NOON)
 
     def access(self, *, is_open: bool = False) -> Registered:
         """The store's knowledge of it."""
-        last = self._trail.written
-        return Registered([self.client], Anchor(SECRET, last.count, last.hash, 0, bytes(20), is_open))
+        last = self._audit_log.written
+        return Registered([self.client], Checkpoint(SECRET, last.count, last.hash, 0, bytes(20), is_open))
 
     def used_after_start(self, ledger: FileLedger, *, is_open: bool = False) -> int:
         """The client's list calls after a start at noon."""

@@ -6,22 +6,22 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retinue.audit.record import Record
-from retinue.audit.refusals import BURST, MAX_ADDRESSES, WINDOW_SECONDS, RefusalSums, Summary
+from retinue.audit.record import AuditRecord
+from retinue.audit.refusals import BURST, MAX_ADDRESSES, WINDOW_SECONDS, RefusalSummary, RefusalSums
 from support.frozen_clock import FrozenClock
 
 CODES = {200: "ok", 400: "invalid_params", 401: "access_token_invalid", 429: "rate_limit_exceeded", 503: "busy"}
-decode = msgspec.json.Decoder(Record).decode
+decode = msgspec.json.Decoder(AuditRecord).decode
 
 
 def encoded(status: int, client: str = "", address: str = "::1", log_id: str = "L", **more: object) -> bytes:
     """A record as it comes from a worker."""
     values = {"time": 1_700_000_000, "log_id": log_id, "endpoint": "following", "status": status, **more}
     values |= {"code": CODES.get(status, "other"), "microseconds": 3, "peer": address, "client": client}
-    return msgspec.json.encode(msgspec.convert(values, Record))
+    return msgspec.json.encode(msgspec.convert(values, AuditRecord))
 
 
-def kind(record: Record) -> tuple[str, str, int, str]:
+def kind(record: AuditRecord) -> tuple[str, str, int, str]:
     """What usage and metrics tell apart."""
     return record.client, record.endpoint, record.status, record.code
 
@@ -43,7 +43,7 @@ def test_nothing_is_lost_of_the_numbers(asked: list[tuple[int, str, int, int, fl
     made: Counter[tuple[str, str, int, str]] = Counter()
     found: Counter[tuple[str, str, int, str]] = Counter()
 
-    def take(summaries: list[Summary]) -> None:
+    def take(summaries: list[RefusalSummary]) -> None:
         for each in summaries:
             found[kind(decode(each.record))] += each.count
 
@@ -63,7 +63,7 @@ def test_nothing_is_lost_of_the_numbers(asked: list[tuple[int, str, int, int, fl
 def test_a_flood_makes_few_lines_whatever_it_varies() -> None:
     """A day of a thousand refusals a second from ever new addresses: about as many lines as the rate allows."""
     clock = FrozenClock()
-    sums, alone, summaries, seconds = RefusalSums(clock), 0, list[Summary](), 600
+    sums, alone, summaries, seconds = RefusalSums(clock), 0, list[RefusalSummary](), 600
     for second in range(seconds):
         batch = [encoded(401, address=f"10.{second % 250}.{each // 250}.{each % 250}") for each in range(1000)]
         alone += len(sums.screen(batch))

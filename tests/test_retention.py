@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retinue.audit.log import Keeping, Trail
-from retinue.audit.record import Record
+from retinue.audit.log import AuditLog, RotationPolicy
+from retinue.audit.record import AuditRecord
 from retinue.audit.retention import oldest_removable, time_without_jumps
 from retinue.audit.trusted_time import SLACK_SECONDS, TimeFiles, TrustedTime, confirm_clock
 from retinue.audit.verify import files_of
-from support.audit_logs import new_anchor
+from support.audit_logs import new_checkpoint
 from support.frozen_clock import FrozenClock
 
 DAY = 86_400
@@ -139,11 +139,13 @@ def test_a_changed_file_vouches_for_nothing(files: TimeFiles) -> None:
 
 def log_of(folder: Path, files_times: list[list[int]]) -> None:
     """A log with a file for each list, whose records have these times."""
-    anchor = new_anchor()
+    checkpoint = new_checkpoint()
     for times in files_times:
-        with closing(Trail(folder, anchor, Keeping(2**30, 2**30), lambda: 0)) as trail:
-            trail.write([msgspec.json.encode(Record(time, "L", "following", 200, "ok", 1, "::1")) for time in times])
-            anchor = msgspec.structs.replace(anchor, count=trail.written.count, hash=trail.written.hash)
+        with closing(AuditLog(folder, checkpoint, RotationPolicy(2**30, 2**30), lambda: 0)) as audit_log:
+            audit_log.write(
+                [msgspec.json.encode(AuditRecord(time, "L", "following", 200, "ok", 1, "::1")) for time in times]
+            )
+            checkpoint = msgspec.structs.replace(checkpoint, count=audit_log.written.count, hash=audit_log.written.hash)
 
 
 NOW = 1_700_000_000

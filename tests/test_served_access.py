@@ -17,10 +17,10 @@ from running import Client, Server, running_server
 from support.commands import retinue
 from support.management import asked, token_path
 from support.served import (
-    anchored_count,
     answer_on,
     answers,
     audit,
+    checkpoint_count,
     connected,
     exchange,
     metrics,
@@ -139,7 +139,7 @@ def test_a_killed_server_is_no_tampering_and_the_next_goes_on(list_store: Path, 
     """Killed as a whole, its log says so; a change is found all the same, and after the next stop nothing is open."""
     with running_server(list_store) as server:
         assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token_of(server, client))[0]
-        waiting_for(lambda: anchored_count(list_store) == 2)
+        waiting_for(lambda: checkpoint_count(list_store) == 2)
         for pid in server.processes():
             os.kill(pid, signal.SIGKILL)
     path = next(list_store.with_suffix(".audit").glob("*.jsonl"))

@@ -16,7 +16,7 @@ from socket import socket
 from typing import Any, TypeVar
 
 from retinue import wire, wiring
-from retinue.audit.record import Auditor, Record
+from retinue.audit.record import Auditor, AuditRecord
 from retinue.clock import VirtualClock, new_event_loop
 from retinue.errors import InputError
 from retinue.faults import SHARED_BYTES, Faults, SharedFaults
@@ -37,12 +37,12 @@ Row = Mapping[str, Any]
 Follow = Row | Sequence[Any]  # a row of a table, or (follower, followee) and maybe the second
 
 
-class Requests(deque[Record]):
-    """What was asked, oldest first: an `Outbox` that is never full, since old records make room for new ones."""
+class Requests(deque[AuditRecord]):
+    """What was asked, oldest first: an `AuditSink` that is never full, since old records make room for new ones."""
 
     is_full = False
 
-    def add(self, record: Record) -> None:
+    def add(self, record: AuditRecord) -> None:
         """Take a record."""
         self.append(record)
 

@@ -20,8 +20,8 @@ from msgspec import json
 
 from retinue import wire, wiring
 from retinue.__main__ import main as retinue_main
-from retinue.audit.log import Keeping, Trail
-from retinue.audit.record import Auditor, Record
+from retinue.audit.log import AuditLog, RotationPolicy
+from retinue.audit.record import Auditor, AuditRecord
 from retinue.audit.retention import oldest_removable
 from retinue.errors import RetinueError
 from retinue.model import Direction
@@ -86,10 +86,10 @@ class StandingClock:
         return 0.0
 
 
-class _Kept(list[Record]):
+class _Kept(list[AuditRecord]):
     is_full = False
 
-    def add(self, record: Record) -> None:
+    def add(self, record: AuditRecord) -> None:
         self.append(record)
 
 
@@ -234,12 +234,12 @@ def resume_audit(subject: Subject, folder: Path, seen: Seen) -> None:
     """Open the audit log for writing, as a server's start does, and add a record."""
     try:
         with closing(open_store(str(subject.store)).access()) as access:
-            anchor = asyncio.run(access.audit_anchor())
-            with closing(Trail(folder, anchor, Keeping(1 << 20, 3600), lambda: subject.now)) as trail:
+            checkpoint = asyncio.run(access.audit_checkpoint())
+            with closing(AuditLog(folder, checkpoint, RotationPolicy(1 << 20, 3600), lambda: subject.now)) as audit_log:
                 oldest_removable(folder, subject.now, 86_400)
                 with contextlib.suppress(OSError):
-                    trail.write([json.encode(Record(subject.now, "x", "none", 404, "x", 0, ""))])
-                trail.sync()
+                    audit_log.write([json.encode(AuditRecord(subject.now, "x", "none", 404, "x", 0, ""))])
+                audit_log.sync()
     except RetinueError:
         seen.named = True
     except Exception as error:  # noqa: BLE001 - this is what is looked for

@@ -9,41 +9,41 @@ import msgspec
 from msgspec.structs import replace
 
 from retinue.audit.hash_chain import BEGINNING
-from retinue.audit.log import Keeping, Trail
-from retinue.audit.record import Record
-from retinue.store.base import Anchor
+from retinue.audit.log import AuditLog, RotationPolicy
+from retinue.audit.record import AuditRecord
+from retinue.store.base import Checkpoint
 
 SECRET = bytes(range(32))
-BIG = Keeping(2**30, 2**30)
+BIG = RotationPolicy(2**30, 2**30)
 
 
 def record(number: int, time: int = 1_700_000_000) -> bytes:
     """A record as JSON."""
     return msgspec.json.encode(
-        Record(time, f"L{number:x}", "following", 200, "ok", 80 + number, "127.0.0.1", rows=number)
+        AuditRecord(time, f"L{number:x}", "following", 200, "ok", 80 + number, "127.0.0.1", rows=number)
     )
 
 
-def new_anchor() -> Anchor:
+def new_checkpoint() -> Checkpoint:
     """What a store that was just made knows."""
-    return Anchor(SECRET, 0, BEGINNING.hash, 0, BEGINNING.hash, is_open=False)
+    return Checkpoint(SECRET, 0, BEGINNING.hash, 0, BEGINNING.hash, is_open=False)
 
 
-def anchored(anchor: Anchor, trail: Trail, *, is_open: bool = False) -> Anchor:
-    """What the store is told of a trail."""
-    return replace(anchor, count=trail.written.count, hash=trail.written.hash, is_open=is_open)
+def checkpoint_after(checkpoint: Checkpoint, audit_log: AuditLog, *, is_open: bool = False) -> Checkpoint:
+    """What the store is told of a audit_log."""
+    return replace(checkpoint, count=audit_log.written.count, hash=audit_log.written.hash, is_open=is_open)
 
 
-def written(folder: Path, sizes: list[int], keeping: Keeping = BIG) -> Anchor:
-    """A log of several lives of a coordinator, each with so many records; the anchor after the last."""
-    anchor, number = new_anchor(), 0
+def written(folder: Path, sizes: list[int], keeping: RotationPolicy = BIG) -> Checkpoint:
+    """A log of several lives of a keeper, each with so many records; the checkpoint after the last."""
+    checkpoint, number = new_checkpoint(), 0
     for size in sizes:
-        with closing(Trail(folder, anchor, keeping, lambda: 1_700_000_000)) as trail:
+        with closing(AuditLog(folder, checkpoint, keeping, lambda: 1_700_000_000)) as audit_log:
             for _ in range(size):
                 number += 1
-                trail.write([record(number)])
-            anchor = anchored(anchor, trail)
-    return anchor
+                audit_log.write([record(number)])
+            checkpoint = checkpoint_after(checkpoint, audit_log)
+    return checkpoint
 
 
 @contextmanager

@@ -8,18 +8,18 @@ import msgspec
 
 from retinue.access.clients import digest_of
 from retinue.audit.channel import Batch
-from retinue.audit.log import Keeping, Trail
-from retinue.audit.record import Record
+from retinue.audit.log import AuditLog, RotationPolicy
+from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import RecordCounters, WorkerCounter, open_counters
-from retinue.audit.request_counters import Tally
+from retinue.audit.request_counters import RequestCounters
 from retinue.audit.retaining import Retention
 from retinue.audit.retention import time_without_jumps
-from retinue.audit.space import Room
+from retinue.audit.space import SpaceMonitor
 from retinue.audit.trusted_time import TimeFiles, TrustedTime
-from retinue.audit.verify import Findings, verify
-from retinue.audit.writer import AuditKeeping
+from retinue.audit.verify import VerifyReport, verify
+from retinue.audit.writer import AuditWriter
 from retinue.model import TOKEN_SECONDS, Client
-from retinue.store.base import Anchor
+from retinue.store.base import Checkpoint
 from retinue.store.open import open_store
 from support.frozen_clock import FrozenClock
 
@@ -42,14 +42,16 @@ class House:
         os.close(descriptor)
         self.counters.begin_run(clock.now())
         self.worker: WorkerCounter = self.counters.of_worker(0)
-        self.time_files = TimeFiles(self.folder, asyncio.run(self.access.audit_anchor()).secret)
+        self.time_files = TimeFiles(self.folder, asyncio.run(self.access.audit_checkpoint()).secret)
         asyncio.run(self._begin(max_bytes))
 
     async def _begin(self, max_bytes: int) -> None:
-        anchor = await self.access.audit_anchor()
-        self.trail = Trail(self.folder, anchor, Keeping(2**30, 1000), self.clock.now)
-        room = Room(self.folder, max_bytes)
-        self.audit = AuditKeeping(self.trail, anchor, self.access, Tally(), self.counters, room, self.clock)
+        checkpoint = await self.access.audit_checkpoint()
+        self.audit_log = AuditLog(self.folder, checkpoint, RotationPolicy(2**30, 1000), self.clock.now)
+        room = SpaceMonitor(self.folder, max_bytes)
+        self.audit = AuditWriter(
+            self.audit_log, checkpoint, self.access, RequestCounters(), self.counters, room, self.clock
+        )
         await self.audit.begin()
         trusted = TrustedTime(self.time_files, self.clock, lambda: time_without_jumps(self.folder))
         self.retention = Retention(self.folder, KEEP, trusted, self.audit, self.access, self.clock)
@@ -59,7 +61,7 @@ class House:
         """Have a worker make and send records."""
         first = self.worker.made
         code = "ok" if status == 200 else "access_token_invalid"
-        record = Record(self.clock.now(), LOG_ID, "following", status, code, 1, peer, client)
+        record = AuditRecord(self.clock.now(), LOG_ID, "following", status, code, 1, peer, client)
         for _ in range(count):
             self.worker.add()
         self.audit.take(Batch(0, first, [msgspec.json.encode(record)] * count))
@@ -80,13 +82,13 @@ class House:
         return is_complete
 
     @property
-    def anchor(self) -> Anchor:
+    def checkpoint(self) -> Checkpoint:
         """What the store knows of the log."""
-        return asyncio.run(self.access.audit_anchor())
+        return asyncio.run(self.access.audit_checkpoint())
 
-    def verified(self) -> Findings:
+    def verified(self) -> VerifyReport:
         """What verification finds."""
-        return verify(self.folder, self.anchor)
+        return verify(self.folder, self.checkpoint)
 
     def has_token(self, token: str) -> bool:
         """Whether the store has a token."""

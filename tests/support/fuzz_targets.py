@@ -33,8 +33,8 @@ from retinue.ingest.values import BadRecord
 from retinue.intercept.exchanges import Exchanges
 from retinue.intercept.traffic import Traffic
 from retinue.model import Meter, Pool, Quota, Rate
-from retinue.store.base import Anchor
-from retinue.store.client_rows import CLIENT_COLUMNS, GRANT_COLUMNS, anchor_of, client_of, grant_of
+from retinue.store.base import Checkpoint
+from retinue.store.client_rows import CLIENT_COLUMNS, GRANT_COLUMNS, checkpoint_of, client_of, grant_of
 from retinue.store.ledger import FileLedger
 from retinue.store.sqlite.blocks import Block, columns_of, read_block
 from retinue.store.sqlite.pair_table import PairRow, decoded
@@ -212,7 +212,7 @@ def client_row(data: bytes) -> None:
         return
     values = [value.encode("utf-8", "replace") if str(value).startswith("x") else value for value in row]
     with contextlib.suppress(StoreUnavailable):
-        anchor_of(values)
+        checkpoint_of(values)
     if len(values) == len(CLIENT_COLUMNS):
         with contextlib.suppress(StoreUnavailable):
             client = client_of(values)
@@ -231,7 +231,7 @@ def chain(data: bytes) -> None:
     assert all(step.problem or step.is_torn for step in steps)
     with _folder() as folder:
         (folder / "000000000000001.000.jsonl").write_bytes(data)
-        found = verify(folder, Anchor(_SECRET, 3, bytes(20), 0, bytes(20), is_open=True))
+        found = verify(folder, Checkpoint(_SECRET, 3, bytes(20), 0, bytes(20), is_open=True))
     assert found.problems
 
 

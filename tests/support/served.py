@@ -82,10 +82,10 @@ def records(store: Path) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, path.read_text().splitlines())
 
 
-def anchored_count(store: Path) -> int:
+def checkpoint_count(store: Path) -> int:
     """How many records the store has heard of."""
     with closing(open_store(str(store)).access()) as access:
-        return asyncio.run(access.audit_anchor()).count
+        return asyncio.run(access.audit_checkpoint()).count
 
 
 def pages_written(store: Path) -> int:

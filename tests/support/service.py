@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from retinue import wire, wiring
-from retinue.audit.record import Auditor, Record
+from retinue.audit.record import Auditor, AuditRecord
 from retinue.model import AccountRecord, ClientChange, Event, FollowRecord, Visibility
 from retinue.store.base import Decision, GraphReader, Verdict
 from retinue.store.open import open_store
@@ -22,12 +22,12 @@ INFO = "/v2/research/user/info/"
 TOKEN = "/v2/oauth/token/"
 
 
-class Records(list[Record]):
+class Records(list[AuditRecord]):
     """An outbox that keeps all records, unless it is told that it is full."""
 
     is_full = False
 
-    def add(self, record: Record) -> None:
+    def add(self, record: AuditRecord) -> None:
         """Take a record."""
         self.append(record)
 
@@ -55,7 +55,7 @@ class Service:
         self.pause: Callable[[], Awaitable[Any]] = _at_once
         self.public = wiring.Public(
             wiring.gated(self.access, self.ledger, clock, self._pause),
-            Auditor(self.records, asyncio.run(self.access.audit_anchor()).secret, clock),
+            Auditor(self.records, asyncio.run(self.access.audit_checkpoint()).secret, clock),
             clock,
             wiring.log_ids(clock),
         )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from msgspec import Struct
 
-from retinue.audit.record import Record
+from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import WorkerCounter
 
 BATCH_RECORDS = 100
@@ -33,20 +33,20 @@ _LOGGER = logging.getLogger("retinue.audit")
 _encode = msgspec.json.Encoder().encode
 
 
-def audit_sockets() -> tuple[socket.socket, socket.socket]:
+def open_channel() -> tuple[socket.socket, socket.socket]:
     """The sending and the receiving end."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-class SocketOutbox:
-    """A worker's `Outbox`."""
+class ChannelSender:
+    """A worker's `AuditSink`."""
 
     def __init__(self, sender: socket.socket, loop: asyncio.AbstractEventLoop, counter: WorkerCounter) -> None:
         self._counter = counter
         self._sender = sender
         self._sender.setblocking(False)
         self._loop = loop
-        self._kept: list[Record] = []
+        self._kept: list[AuditRecord] = []
         self._timer: asyncio.TimerHandle | None = None
         self._refusals_lost = 0
         self._is_cut_off = False
@@ -56,7 +56,7 @@ class SocketOutbox:
         """Whether no more can be kept."""
         return self._is_cut_off or len(self._kept) >= MOST_KEPT
 
-    def add(self, record: Record) -> None:
+    def add(self, record: AuditRecord) -> None:
         """Take a record."""
         self._counter.add()
         kept = self._kept
@@ -128,7 +128,7 @@ def batch_of(message: bytes) -> Batch:
     return Batch(int(worker), int(first), records)
 
 
-def _lines_of(records: Sequence[Record]) -> list[bytes]:
+def _lines_of(records: Sequence[AuditRecord]) -> list[bytes]:
     size = 0
     lines: list[bytes] = []
     for record in records[:BATCH_RECORDS]:
@@ -143,7 +143,7 @@ def _lines_of(records: Sequence[Record]) -> list[bytes]:
 Take = Callable[[Batch], None]
 
 
-class SocketInbox:
+class ChannelReceiver:
     """The keeper's end. `take` writes records, or raises `OSError` and keeps them; `retry` goes on with those."""
 
     def __init__(self, receiver: socket.socket, take: Take, retry: Callable[[], None]) -> None:

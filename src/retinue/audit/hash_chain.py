@@ -20,21 +20,23 @@ _LINE = re.compile(
 )
 
 
-class Link(Struct, frozen=True, gc=False):
+class ChainHead(Struct, frozen=True, gc=False):
     """A place in the chain: the number of a record, which is how many there are up to it, and its hash."""
 
     count: int
     hash: bytes
 
 
-BEGINNING = Link(0, bytes(HASH_BYTES))
+BEGINNING = ChainHead(0, bytes(HASH_BYTES))
 
 
 class BrokenChain(Exception):
     """A line is not the one that belongs after a link; the message says how it differs."""
 
 
-def line_of(record: bytes, before: Link, secret: bytes, *, lost: int = 0, summed: int = 0) -> tuple[bytes, Link]:
+def line_of(
+    record: bytes, before: ChainHead, secret: bytes, *, lost: int = 0, summed: int = 0
+) -> tuple[bytes, ChainHead]:
     """The line of a record (a JSON object with at least one field), with its newline, and its link.
 
     With `lost` or `summed` it stands for so many records.
@@ -43,10 +45,10 @@ def line_of(record: bytes, before: Link, secret: bytes, *, lost: int = 0, summed
     span = b'"lost":%d,' % lost if lost else b'"summed":%d,' % summed if summed else b""
     body = b'{"n":%d,%b%b' % (count, span, record[1:-1])
     digest = blake2b(before.hash + body, key=secret, digest_size=HASH_BYTES)
-    return b'%b,"hash":"%b"}\n' % (body, digest.hexdigest().encode()), Link(count, digest.digest())
+    return b'%b,"hash":"%b"}\n' % (body, digest.hexdigest().encode()), ChainHead(count, digest.digest())
 
 
-def next_link(line: bytes, before: Link, secret: bytes) -> Link:
+def next_head(line: bytes, before: ChainHead, secret: bytes) -> ChainHead:
     """The link of a line (without its newline) that follows another. Raises `BrokenChain`."""
     found = _LINE.fullmatch(line)
     if found is None:
@@ -57,15 +59,15 @@ def next_link(line: bytes, before: Link, secret: bytes) -> Link:
     digest = blake2b(before.hash + found[1], key=secret, digest_size=HASH_BYTES)
     if digest.hexdigest().encode() != found[4]:
         raise BrokenChain(f"record {count} or what came before it was changed")
-    return Link(count, digest.digest())
+    return ChainHead(count, digest.digest())
 
 
-def link_in(line: bytes) -> Link:
+def head_in(line: bytes) -> ChainHead:
     """The link that a line says it has. Raises `BrokenChain` where it is no record."""
     found = _LINE.fullmatch(line)
     if found is None:
         raise BrokenChain("is no record")
-    return Link(int(found[2]), bytes.fromhex(found[4].decode()))
+    return ChainHead(int(found[2]), bytes.fromhex(found[4].decode()))
 
 
 def torn_digest(fragment: bytes, secret: bytes) -> str:

@@ -1,7 +1,7 @@
 """Writing the audit log: JSON lines in a folder, each bound to all before it (`chain.py`), in files that are rotated.
 
 One process writes, which the kernel's lock on the folder guarantees. What cannot be written now, such as on a full
-disk, is kept and written first later; nothing is skipped. The anchor in the store is moved by whoever owns this.
+disk, is kept and written first later; nothing is skipped. The checkpoint in the store is moved by whoever owns this.
 """
 
 import contextlib
@@ -12,15 +12,15 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
-from retinue.audit.hash_chain import BrokenChain, Link, line_of, link_in, torn_digest
-from retinue.audit.record import Record
-from retinue.audit.refusals import Summary
+from retinue.audit.hash_chain import BrokenChain, ChainHead, head_in, line_of, torn_digest
+from retinue.audit.record import AuditRecord
+from retinue.audit.refusals import RefusalSummary
 from retinue.audit.verify import files_of, first_in, follow, lines_of, name_of
 from retinue.durable import sync
 from retinue.errors import StoreError
 from retinue.locks import open_locked
 from retinue.permissions import folder_exposure
-from retinue.store.base import Anchor
+from retinue.store.base import Checkpoint
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
@@ -28,19 +28,19 @@ FILE_MODE = 0o600
 _encode = msgspec.json.Encoder().encode
 
 
-class Keeping(Struct, frozen=True):
+class RotationPolicy(Struct, frozen=True):
     """When a new file is begun."""
 
     file_bytes: int
     file_seconds: int
 
 
-class Trail:
+class AuditLog:
     """The log as its one writer sees it."""
 
-    def __init__(self, folder: Path, anchor: Anchor, keeping: Keeping, now: Callable[[], int]) -> None:
+    def __init__(self, folder: Path, checkpoint: Checkpoint, keeping: RotationPolicy, now: Callable[[], int]) -> None:
         self._folder = folder
-        self._secret = anchor.secret
+        self._secret = checkpoint.secret
         self._keeping = keeping
         self._now = now
         self._lock = lock_of(folder)
@@ -49,14 +49,14 @@ class Trail:
         self._file_begun = 0
         self._unwritten = b""
         self.bytes_written = 0  # by this writer, since it began
-        self.fault, self._written, torn = _end_of(folder, anchor)
+        self.fault, self._written, torn = _end_of(folder, checkpoint)
         self._link = self._written
         self.has_resumed = bool(torn)
         if torn:
-            self._append(_encode(Record(now(), "", "keeper", 0, "resumed", 0, "", torn=torn)))
+            self._append(_encode(AuditRecord(now(), "", "keeper", 0, "resumed", 0, "", torn=torn)))
 
     @property
-    def written(self) -> Link:
+    def written(self) -> ChainHead:
         """The last record that is in the log as a whole."""
         return self._written
 
@@ -81,9 +81,9 @@ class Trail:
 
     def add_lost(self, lost: int, since: int) -> None:
         """Say with the next `write` or `flush` that so many records are lost, made between a second and now."""
-        self._append(_encode(Record(self._now(), "", "keeper", 0, "lost", 0, "", since=since)), lost=lost)
+        self._append(_encode(AuditRecord(self._now(), "", "keeper", 0, "lost", 0, "", since=since)), lost=lost)
 
-    def add_summed(self, summary: Summary) -> None:
+    def add_summed(self, summary: RefusalSummary) -> None:
         """Take a record that stands for several, for the next `write` or `flush`."""
         self._append(summary.record, summed=summary.count)
 
@@ -180,34 +180,34 @@ def lock_of(folder: Path) -> int:
         raise StoreError(f"{folder}: the audit log cannot be kept here: {error.strerror}") from error
 
 
-def without_oldest(anchor: Anchor, last: Link) -> Anchor:
-    """The anchor when the oldest file, with this last record, is kept no more."""
-    return structs.replace(anchor, before_count=last.count, before_hash=last.hash)
+def without_oldest(checkpoint: Checkpoint, last: ChainHead) -> Checkpoint:
+    """The checkpoint when the oldest file, with this last record, is kept no more."""
+    return structs.replace(checkpoint, before_count=last.count, before_hash=last.hash)
 
 
-def _end_of(folder: Path, anchor: Anchor) -> tuple[str, Link, str]:
+def _end_of(folder: Path, checkpoint: Checkpoint) -> tuple[str, ChainHead, str]:
     """What is wrong with the log's end, the link to go on from, and the digest of a torn last line."""
-    link = Link(anchor.count, anchor.hash)
+    link = ChainHead(checkpoint.count, checkpoint.hash)
     paths = files_of(folder)
-    begun = [path for path in paths if first_in(path) <= anchor.count]
-    later = [line for line in lines_of(begun[-1:]) if not _is_up_to(line.content, anchor.count)]
+    begun = [path for path in paths if first_in(path) <= checkpoint.count]
+    later = [line for line in lines_of(begun[-1:]) if not _is_up_to(line.content, checkpoint.count)]
     lines = [*later, *lines_of(paths[len(begun) :])]
-    for step in follow(iter(lines), link, anchor.secret):
+    for step in follow(iter(lines), link, checkpoint.secret):
         if step.problem:
             return (
                 f"{step.line.path.name}, line {step.line.number}: {step.problem}",
-                Link(anchor.count, anchor.hash),
+                ChainHead(checkpoint.count, checkpoint.hash),
                 "",
             )
         if step.is_torn:
-            return "", link, torn_digest(step.line.content, anchor.secret)
+            return "", link, torn_digest(step.line.content, checkpoint.secret)
         link = step.link
     return "", link, ""
 
 
 def _is_up_to(content: bytes, count: int) -> bool:
     try:
-        return link_in(content).count <= count
+        return head_in(content).count <= count
     except BrokenChain:
         return False
 

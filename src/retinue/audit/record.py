@@ -1,7 +1,7 @@
 """What is remembered of each request: one record, made when its answer is known. Never a token, secret or name.
 
 The account asked for is recorded by the store's own number, which means nothing once the account is erased; a name
-that no account has, by an HMAC under a secret of the store. Where records go is `trail.py`'s business.
+that no account has, by an HMAC under a secret of the store. Where records go is `log.py`'s business.
 """
 
 import hmac
@@ -14,7 +14,7 @@ from retinue import names
 from retinue.clock import Clock
 
 
-class Removed(Struct, frozen=True, gc=False):
+class RemovedFile(Struct, frozen=True, gc=False):
     """Records that retention removed: numbers of the first and last, the hash of the last in hex, and their times."""
 
     first: int
@@ -24,7 +24,7 @@ class Removed(Struct, frozen=True, gc=False):
     newest: int
 
 
-class Record(Struct, frozen=True, gc=False, omit_defaults=True):
+class AuditRecord(Struct, frozen=True, gc=False, omit_defaults=True):
     """One request. `time` and `bound` are Unix seconds, `name` is an HMAC in hex, `client` a client key;
     `action` is what was asked of the management listener; `statements` were sent to a cluster since the record before.
 
@@ -54,7 +54,7 @@ class Record(Struct, frozen=True, gc=False, omit_defaults=True):
     since: int = 0
     summed: int = 0
     first_log_id: str = ""
-    removed: Removed | None = None
+    removed: RemovedFile | None = None
 
     @property
     def is_request(self) -> bool:
@@ -67,7 +67,7 @@ class Record(Struct, frozen=True, gc=False, omit_defaults=True):
         return self.lost or self.summed or 1
 
 
-class Entry:
+class RequestContext:
     """What of its record is learned while a request is being answered. `name` is the name asked for, as it was sent."""
 
     __slots__ = ("account", "action", "as_of", "bound", "client", "is_list", "name", "rows")
@@ -83,7 +83,7 @@ class Entry:
         self.rows = 0
 
 
-class Outcome(Struct, frozen=True, gc=False):
+class RequestOutcome(Struct, frozen=True, gc=False):
     """How a request ended. `code` is the error code of the answer, or ok."""
 
     log_id: str
@@ -94,7 +94,7 @@ class Outcome(Struct, frozen=True, gc=False):
     peer: str
 
 
-class Outbox(Protocol):
+class AuditSink(Protocol):
     """Where a process puts its records."""
 
     @property
@@ -102,7 +102,7 @@ class Outbox(Protocol):
         """Whether no more can be kept safe; then requests have to be refused."""
         ...
 
-    def add(self, record: Record) -> None:
+    def add(self, record: AuditRecord) -> None:
         """Take a record."""
         ...
 
@@ -110,7 +110,9 @@ class Outbox(Protocol):
 class Auditor:
     """Makes records and puts them into an outbox. `statements`: how many this process has sent to a cluster."""
 
-    def __init__(self, outbox: Outbox, secret: bytes, clock: Clock, statements: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self, outbox: AuditSink, secret: bytes, clock: Clock, statements: Callable[[], int] = lambda: 0
+    ) -> None:
         self.outbox = outbox
         self._secret = secret
         self._clock = clock
@@ -122,8 +124,8 @@ class Auditor:
         """Whether requests have to be refused because they could not be recorded."""
         return self.outbox.is_full
 
-    def record(self, entry: Entry, outcome: Outcome) -> None:
-        """Record a request that has its answer."""
+    def record(self, entry: RequestContext, outcome: RequestOutcome) -> None:
+        """AuditRecord a request that has its answer."""
         now = self._clock.now()
         bound = entry.bound
         if entry.is_list and (bound is None or bound > now):
@@ -134,7 +136,7 @@ class Auditor:
         statements = self._statements()
         before, self._recorded = self._recorded, statements
         self.outbox.add(
-            Record(
+            AuditRecord(
                 now,
                 outcome.log_id,
                 outcome.endpoint,

@@ -31,11 +31,11 @@ _CELLS = 1024
 _BYTES = 8 * _CELLS
 _LAST_CELL = _CELLS - 1  # complements stand at the end, in opposite order
 _CHECKED = (_BASE, _KEEPER, *range(_FIRST_MADE, _FIRST_MADE + MAX_WORKERS))
-_MAX_COUNT = 2**52  # of records in all; the anchor of the log takes no more than twice that
+_MAX_COUNT = 2**52  # of records in all; the checkpoint of the log takes no more than twice that
 LAST_SECOND = 253_402_300_799  # of the year 9999
 
 
-class Made(Struct, frozen=True):
+class RecordsMade(Struct, frozen=True):
     """How many records were ever made, and the last Unix second at which all of them were in the log.
 
     `summing`: so many of them are being summed up by the keeper, if it lives.
@@ -56,7 +56,7 @@ class RecordCounters:
         self._cells = memoryview(self._map).cast("q")
 
     @property
-    def made(self) -> Made:
+    def made(self) -> RecordsMade:
         """Records made by all processes."""
         return _made(self._cells)
 
@@ -158,7 +158,7 @@ def open_counters(folder: Path) -> int:
     return descriptor
 
 
-def read_made(folder: Path) -> Made | None:
+def read_made(folder: Path) -> RecordsMade | None:
     """Read how many records were made; None if nothing was counted, or it is damaged. Raises `StoreError`."""
     path = folder / COUNTERS_NAME
     try:
@@ -186,8 +186,8 @@ def _is_sound(cells: "memoryview[int]") -> bool:
     return cells[_MAGIC_AT] == _MAGIC and fits and is_plausible and 0 <= cells[_SUMMING] <= sum(counts)
 
 
-def _made(cells: "memoryview[int]") -> Made:
-    return Made(
+def _made(cells: "memoryview[int]") -> RecordsMade:
+    return RecordsMade(
         _counted_before(cells) + sum(cells[_FIRST_MADE : _FIRST_MADE + MAX_WORKERS]), cells[_SINCE], cells[_SUMMING]
     )
 

@@ -14,12 +14,12 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct, field
 
-from retinue.audit.hash_chain import BrokenChain, Link, link_in
-from retinue.audit.record import Record
+from retinue.audit.hash_chain import BrokenChain, ChainHead, head_in
+from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import LAST_SECOND, read_made
 from retinue.audit.verify import files_of, first_in, follow, lines_of, missing_at_end
 from retinue.model import Client, Direction, Meter, Quota, Used
-from retinue.store.base import Anchor
+from retinue.store.base import Checkpoint
 from retinue.store.quota_counters import DAY_SECONDS, Counted, Restoring
 
 _OK = 200
@@ -27,7 +27,7 @@ _TOO_MANY = 429
 _MINUTE = 60
 _LISTS = frozenset(direction.value for direction in Direction)
 _TOKENS = frozenset(("token", "revoke"))
-_decode = msgspec.json.Decoder(Record).decode
+_decode = msgspec.json.Decoder(AuditRecord).decode
 
 
 class _Sums(Struct):
@@ -39,7 +39,7 @@ class _Sums(Struct):
     answers: Counter[int] = field(default_factory=Counter)
     tokens: Counter[int] = field(default_factory=Counter)
 
-    def add(self, record: Record, second: int) -> None:
+    def add(self, record: AuditRecord, second: int) -> None:
         is_recent = second - record.time < _MINUTE
         if record.endpoint in _TOKENS:
             self.tokens[record.time] += record.stands_for if is_recent and record.status != _TOO_MANY else 0
@@ -55,15 +55,15 @@ class _Sums(Struct):
         return Counted(Used(self.list_calls, self.list_rows, self.other_calls), self.answers, self.tokens)
 
 
-class ClientsAndAnchor(Protocol):
+class ClientsAndCheckpoint(Protocol):
     """The part of the access store that a recount needs."""
 
     async def clients(self) -> list[Client]:
         """All clients."""
         ...
 
-    async def audit_anchor(self) -> Anchor:
-        """The anchor of the audit log."""
+    async def audit_checkpoint(self) -> Checkpoint:
+        """The checkpoint of the audit log."""
         ...
 
 
@@ -76,14 +76,14 @@ class Recount:
         self._seen: dict[int, bytes] = {}
         self._made = 0
 
-    async def at_start(self, access: ClientsAndAnchor, second: int) -> list[str]:
+    async def at_start(self, access: ClientsAndCheckpoint, second: int) -> list[str]:
         """Restore all clients of a file that is new, else those of damaged records; then the file is open.
 
         Counters that were not closed with the log as it is now may be an older copy. They are raised to what the log
         has. No process may count meanwhile, so records that were made and are not in the log are lost.
         """
-        anchor = await access.audit_anchor()
-        is_closed = not anchor.is_open and self._ledger.closed_at == anchor.count
+        checkpoint = await access.audit_checkpoint()
+        is_closed = not checkpoint.is_open and self._ledger.closed_at == checkpoint.count
         if not self._ledger.is_recounted:
             sentences = await self._restored(access, None, second, is_running=False)
             self._ledger.set_recounted()
@@ -91,11 +91,11 @@ class Recount:
             sentences = await self._restored(access, set(self._ledger.damaged()), second, is_running=False)
             if not is_closed:
                 clients = await access.clients()
-                sentences += await asyncio.to_thread(self._raise, clients, anchor, second)
+                sentences += await asyncio.to_thread(self._raise, clients, checkpoint, second)
         self._ledger.set_closed_at()
         return sentences
 
-    async def of_damaged(self, access: ClientsAndAnchor, second: int, made: int, received: int) -> list[str]:
+    async def of_damaged(self, access: ClientsAndCheckpoint, second: int, made: int, received: int) -> list[str]:
         """Restore the clients whose records are damaged, and were so, with the same bytes, at the last call.
 
         A record that is just being written looks damaged, but not twice alike. `made` and `received` are numbers of
@@ -109,7 +109,7 @@ class Recount:
         return await self._restored(access, damaged, second, is_running=True)
 
     async def _restored(
-        self, access: ClientsAndAnchor, numbers: set[int] | None, second: int, *, is_running: bool
+        self, access: ClientsAndCheckpoint, numbers: set[int] | None, second: int, *, is_running: bool
     ) -> list[str]:
         """Restore some clients, or all."""
         if numbers is not None and not numbers:
@@ -118,12 +118,14 @@ class Recount:
         chosen = [client for client in clients if numbers is None or client.id in numbers]
         for number in (numbers or set()) - {client.id for client in clients}:
             self._ledger.restore(Meter(number, 0), second, _Sums().counted())  # of no client (any more)
-        anchor = await access.audit_anchor()
-        return await asyncio.to_thread(self._restore, chosen, anchor, second, is_running=is_running)
+        checkpoint = await access.audit_checkpoint()
+        return await asyncio.to_thread(self._restore, chosen, checkpoint, second, is_running=is_running)
 
-    def _restore(self, clients: Sequence[Client], anchor: Anchor, second: int, *, is_running: bool) -> list[str]:
-        day = day_in(self._folder, anchor, second)
-        problem = day.problem or day.losses or ("" if is_running else _missing(self._folder, anchor))
+    def _restore(
+        self, clients: Sequence[Client], checkpoint: Checkpoint, second: int, *, is_running: bool
+    ) -> list[str]:
+        day = day_in(self._folder, checkpoint, second)
+        problem = day.problem or day.losses or ("" if is_running else _missing(self._folder, checkpoint))
         if problem:
             return self._spend(clients, second, problem)
         sentences = []
@@ -139,8 +141,8 @@ class Recount:
             self._ledger.restore(client.meter, second, _spent(client, second))
         return [f"client {client.key}: {_SPENT} ({problem})" for client in clients if _is_limited(client.quota)]
 
-    def _raise(self, clients: Sequence[Client], anchor: Anchor, second: int) -> list[str]:
-        day = day_in(self._folder, anchor, second)
+    def _raise(self, clients: Sequence[Client], checkpoint: Checkpoint, second: int) -> list[str]:
+        day = day_in(self._folder, checkpoint, second)
         if day.problem:  # no kill does that, so the counters may be as old as the log
             return self._spend(clients, second, day.problem)
         return [
@@ -196,7 +198,7 @@ class _Day(Struct):
     def counted(self, client: Client) -> Counted:
         return self.sums.get(client.key, _Sums()).counted()
 
-    def add(self, record: Record, second: int) -> None:
+    def add(self, record: AuditRecord, second: int) -> None:
         today = second // DAY_SECONDS
         begin, end = sorted((record.since or record.time, record.time))  # a clock may have been put back in between
         if record.lost and begin // DAY_SECONDS <= today <= end // DAY_SECONDS:
@@ -208,47 +210,47 @@ class _Day(Struct):
         self.problem = self.problem or problem
 
 
-def day_in(folder: Path, anchor: Anchor, second: int) -> _Day:
+def day_in(folder: Path, checkpoint: Checkpoint, second: int) -> _Day:
     """Count what the log has of a second's day. Lines that are not in the chain are left out."""
     day = _Day()
     try:
-        paths, last = _since(folder, anchor, second // DAY_SECONDS)
-        for step in follow(lines_of(paths), last, anchor.secret):
+        paths, last = _since(folder, checkpoint, second // DAY_SECONDS)
+        for step in follow(lines_of(paths), last, checkpoint.secret):
             last = step.link
             if step.problem:
                 day.doubt(f"{step.line.path.name}, line {step.line.number}: {step.problem}")
             elif not step.is_torn:
                 day.add(_decode(step.line.content), second)
-        if last.count < anchor.count:
-            day.doubt(f"the last record is {last.count}, the store knows {anchor.count}")
+        if last.count < checkpoint.count:
+            day.doubt(f"the last record is {last.count}, the store knows {checkpoint.count}")
     except (BrokenChain, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         day.doubt(str(error))
     return day
 
 
-def _missing(folder: Path, anchor: Anchor) -> str:
+def _missing(folder: Path, checkpoint: Checkpoint) -> str:
     """Say what was made and is not in a log that nobody writes; empty if that is nothing."""
-    missing = missing_at_end(folder, anchor)
+    missing = missing_at_end(folder, checkpoint)
     if missing is not None:
         return f"{missing.count} records are lost"
-    if anchor.is_open and read_made(folder) is None:
+    if checkpoint.is_open and read_made(folder) is None:
         return "it was not closed, and the file that counts its records is missing or damaged"
     return ""
 
 
-def _since(folder: Path, anchor: Anchor, day: int) -> tuple[list[Path], Link]:
+def _since(folder: Path, checkpoint: Checkpoint, day: int) -> tuple[list[Path], ChainHead]:
     """Return the files that may have records of a day, and the link before the first.
 
     A clock that was put back may have left earlier and later days among them, so the first is the one before the oldest
     that does not begin on an earlier day.
     """
-    paths = [path for path in files_of(folder) if first_in(path) > anchor.before_count]
+    paths = [path for path in files_of(folder) if first_in(path) > checkpoint.before_count]
     later = (at for at in range(len(paths)) if not _begins_before(paths[at], day))
     start = max(0, next(later, len(paths)) - 1)
     whole = [line for line in lines_of(paths[start - 1 : start]) if line.is_whole] if start else []
     if whole:
-        return paths[start:], link_in(whole[-1].content)
-    return paths, Link(anchor.before_count, anchor.before_hash)
+        return paths[start:], head_in(whole[-1].content)
+    return paths, ChainHead(checkpoint.before_count, checkpoint.before_hash)
 
 
 def _begins_before(path: Path, day: int) -> bool:

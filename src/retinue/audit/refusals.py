@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from msgspec import Struct
 
-from retinue.audit.record import Record
+from retinue.audit.record import AuditRecord
 from retinue.clock import Clock
 
 # Refusals recorded one by one, of each client, of all callers without one together, and of the management listener.
@@ -23,11 +23,11 @@ LOG_ID_DATE = 14  # so many digits of a log_id are its second
 _MIN_REFUSAL = 400
 _FAULT = 500  # recorded one by one: its log_id leads to a traceback in the server's log
 
-_decode = msgspec.json.Decoder(Record).decode
+_decode = msgspec.json.Decoder(AuditRecord).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class Summary(Struct, frozen=True):
+class RefusalSummary(Struct, frozen=True):
     """A record that stands for `count` refusals."""
 
     count: int
@@ -72,7 +72,7 @@ class _Sum(Struct):
     microseconds: int = 0
     statements: int = 0
 
-    def add(self, record: Record) -> None:
+    def add(self, record: AuditRecord) -> None:
         """Add a refusal. Workers send theirs in batches, so they do not come in order."""
         self.since = min(self.since, record.time) if self.count else record.time
         self.first = min(self.first, record.log_id) if self.count else record.log_id
@@ -103,12 +103,12 @@ class RefusalSums:
         """Return the records to be written as they are; the rest is added to the sums."""
         return [record for record in records if not self._is_summed(record)]
 
-    def due(self) -> list[Summary]:
+    def due(self) -> list[RefusalSummary]:
         """Return the sums of a window that has ended."""
         is_over = self._sums and self._clock.elapsed() - self._began >= WINDOW_SECONDS
         return self.close_window() if is_over else []
 
-    def close_window(self) -> list[Summary]:
+    def close_window(self) -> list[RefusalSummary]:
         """Return all sums up to now, and begin a new window."""
         summaries = list(self._summaries())
         self._sums.clear()
@@ -136,13 +136,13 @@ class RefusalSums:
         self.total += 1
         return True
 
-    def _key_of(self, record: Record) -> _Key:
+    def _key_of(self, record: AuditRecord) -> _Key:
         address, action = _one_of_few(record.peer, self._addresses), _one_of_few(record.action, self._actions)
         return _Key(record.client, record.endpoint, record.status, record.code, address, action)
 
-    def _summaries(self) -> Iterator[Summary]:
+    def _summaries(self) -> Iterator[RefusalSummary]:
         for key, each in self._sums.items():
-            record = Record(
+            record = AuditRecord(
                 each.until,
                 each.last,
                 key.endpoint,
@@ -156,10 +156,10 @@ class RefusalSums:
                 since=each.since,
                 first_log_id=each.first,
             )
-            yield Summary(each.count, _encode(record))
+            yield RefusalSummary(each.count, _encode(record))
 
 
-def may_hold(record: Record, log_id: str) -> bool:
+def may_hold(record: AuditRecord, log_id: str) -> bool:
     """Return whether a refusal may be in a sum, by the second at which its log_id begins."""
     second = log_id[:LOG_ID_DATE]
     return second.isdecimal() and record.first_log_id[:LOG_ID_DATE] <= second <= record.log_id[:LOG_ID_DATE]
@@ -173,6 +173,6 @@ def _one_of_few(value: str, seen: set[str]) -> str:
     return value
 
 
-def _is_refusal(record: Record) -> bool:
+def _is_refusal(record: AuditRecord) -> bool:
     """Return whether a record may be summed up: a caller can cause any number of it, and it changed nothing."""
     return record.is_request and record.status >= _MIN_REFUSAL and record.status != _FAULT

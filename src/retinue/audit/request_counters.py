@@ -24,7 +24,7 @@ class _Counted(Struct, gc=False):
 _decode = msgspec.json.Decoder(_Counted).decode
 
 
-class Tally:
+class RequestCounters:
     """What all requests since the start of this process add up to."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from retinue.audit.retention import oldest_removable
 from retinue.audit.trusted_time import TrustedTime
-from retinue.audit.writer import AuditKeeping
+from retinue.audit.writer import AuditWriter
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.store.base import AccessStore
@@ -24,7 +24,7 @@ class Retention(Struct, frozen=True):
     folder: Path
     keep_seconds: int
     trusted: TrustedTime
-    audit: AuditKeeping
+    audit: AuditWriter
     access: AccessStore
     clock: Clock
 

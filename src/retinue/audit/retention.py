@@ -12,30 +12,30 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from retinue.audit.hash_chain import BrokenChain, Link, link_in
-from retinue.audit.record import Record, Removed
+from retinue.audit.hash_chain import BrokenChain, ChainHead, head_in
+from retinue.audit.record import AuditRecord, RemovedFile
 from retinue.audit.trusted_time import SLACK_SECONDS
 from retinue.audit.verify import Line, files_of, lines_of
 
 _TIME = re.compile(rb'"time":([0-9]{1,12}),')  # decoding whole records of a long log would take minutes
 _EARLIEST = 1_577_836_800  # 2020; a machine without a clock of its own starts in an earlier year
 
-_decode = msgspec.json.Decoder(Record).decode
+_decode = msgspec.json.Decoder(AuditRecord).decode
 
 
-class Removable(Struct, frozen=True):
+class ExpiredFile(Struct, frozen=True):
     """A file that is old enough, and what is removed with it; None if it holds no record."""
 
     path: Path
-    content: Removed | None
+    content: RemovedFile | None
 
     @property
-    def last(self) -> Link | None:
+    def last(self) -> ChainHead | None:
         """The last record in the file."""
-        return None if self.content is None else Link(self.content.last, bytes.fromhex(self.content.hash))
+        return None if self.content is None else ChainHead(self.content.last, bytes.fromhex(self.content.hash))
 
 
-def oldest_removable(folder: Path, now: int, keep_seconds: int) -> Removable | None:
+def oldest_removable(folder: Path, now: int, keep_seconds: int) -> ExpiredFile | None:
     """Return the oldest file of the log if all of it is older than what is kept. The newest file always stays.
 
     A file that is not as it was written stays, too, for those who will look into that. Raises `StoreError`.
@@ -49,7 +49,7 @@ def oldest_removable(folder: Path, now: int, keep_seconds: int) -> Removable | N
         times = [after, *_credible((_time_in(line) for line in lines_of(paths[:1]) if line.is_whole), now)]
     except (BrokenChain, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return Removable(paths[0], content) if max(times) <= now - keep_seconds else None
+    return ExpiredFile(paths[0], content) if max(times) <= now - keep_seconds else None
 
 
 def time_without_jumps(folder: Path) -> int | None:
@@ -81,16 +81,16 @@ def _credible(times: Iterable[int], now: int) -> Iterator[int]:
     return (time for time in times if _EARLIEST <= time <= now)
 
 
-def _content_of(path: Path) -> Removed | None:
-    content: Removed | None = None
+def _content_of(path: Path) -> RemovedFile | None:
+    content: RemovedFile | None = None
     for line in lines_of([path]):
         if not line.is_whole:
             continue
-        record, link = _decode(line.content), link_in(line.content)
+        record, link = _decode(line.content), head_in(line.content)
         time = record.time
-        before = content or Removed(link.count - record.stands_for + 1, 0, "", time, time)
+        before = content or RemovedFile(link.count - record.stands_for + 1, 0, "", time, time)
         oldest, newest = min(before.oldest, time), max(before.newest, time)
-        content = Removed(before.first, link.count, link.hash.hex(), oldest, newest)
+        content = RemovedFile(before.first, link.count, link.hash.hex(), oldest, newest)
     return content
 
 

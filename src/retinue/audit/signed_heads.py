@@ -13,16 +13,16 @@ from hashlib import blake2b
 import msgspec
 from msgspec import Struct
 
-from retinue.audit.hash_chain import BEGINNING, HASH_BYTES, Link
-from retinue.audit.record import Record
+from retinue.audit.hash_chain import BEGINNING, HASH_BYTES, ChainHead
+from retinue.audit.record import AuditRecord
 from retinue.errors import InputError
-from retinue.store.base import Anchor
+from retinue.store.base import Checkpoint
 
 _LAST_SECOND = 253_402_300_799  # of the year 9999
 _PERSON = b"retinue-head"
 
 
-class Head(Struct, frozen=True, forbid_unknown_fields=True):
+class SignedHead(Struct, frozen=True, forbid_unknown_fields=True):
     """The end of the log at a time (Unix seconds): number of records, hash of the last in hex, and the signature."""
 
     records: int
@@ -31,23 +31,23 @@ class Head(Struct, frozen=True, forbid_unknown_fields=True):
     mac: str
 
     @property
-    def link(self) -> Link:
+    def link(self) -> ChainHead:
         """The place in the chain that the head vouches for. Raises `ValueError`."""
-        return Link(self.records, bytes.fromhex(self.hash))
+        return ChainHead(self.records, bytes.fromhex(self.hash))
 
 
-def signed_head(link: Link, time: int, secret: bytes) -> Head:
+def signed_head(link: ChainHead, time: int, secret: bytes) -> SignedHead:
     """Return the head of a log that ends with a link."""
-    return Head(link.count, link.hash.hex(), time, _mac(link.count, link.hash.hex(), time, secret))
+    return SignedHead(link.count, link.hash.hex(), time, _mac(link.count, link.hash.hex(), time, secret))
 
 
-def is_genuine(head: Head, secret: bytes) -> bool:
+def is_genuine(head: SignedHead, secret: bytes) -> bool:
     """Return whether a head was made with the secret, as it is."""
     expected = _mac(head.records, head.hash, head.time, secret)
     return hmac.compare_digest(expected.encode(), head.mac.encode())
 
 
-def heads_in(text: str, source: str) -> list[Head]:
+def parse_signed_heads(text: str, source: str) -> list[SignedHead]:
     """Return the heads in a text, one in each line, after whatever a log may put before it. Raises `InputError`."""
     heads = list(_heads(text, source))
     if not heads:
@@ -58,21 +58,25 @@ def heads_in(text: str, source: str) -> list[Head]:
 class Compared:
     """A log as far as it was read, compared with heads and with what it says of its own removed files."""
 
-    def __init__(self, heads: Sequence[Head], anchor: Anchor) -> None:
+    def __init__(self, heads: Sequence[SignedHead], checkpoint: Checkpoint) -> None:
         self._heads = heads
-        self._anchor = anchor
+        self._checkpoint = checkpoint
         self._wanted = {head.records for head in heads}
-        self._hashes = {0: BEGINNING.hash, anchor.before_count: anchor.before_hash}
-        self._removal: Record | None = None  # the record of the last removal
+        self._hashes = {0: BEGINNING.hash, checkpoint.before_count: checkpoint.before_hash}
+        self._removal: AuditRecord | None = None  # the record of the last removal
 
-    def add(self, link: Link, removal: Record | None) -> None:
+    def add(self, link: ChainHead, removal: AuditRecord | None) -> None:
         """Go on to the next record, which may say that files were removed."""
         if link.count in self._wanted:
             self._hashes[link.count] = link.hash
-        if removal is not None and removal.removed is not None and removal.removed.last == self._anchor.before_count:
+        if (
+            removal is not None
+            and removal.removed is not None
+            and removal.removed.last == self._checkpoint.before_count
+        ):
             self._removal = removal
 
-    def problems(self, last: Link) -> Iterator[str]:
+    def problems(self, last: ChainHead) -> Iterator[str]:
         """Say which heads the log does not fit, given its last record."""
         for head in self._heads:
             problem = self._problem_with(head, last)
@@ -81,7 +85,7 @@ class Compared:
 
     def notes(self) -> Iterator[str]:
         """Say what was removed for its age, and which heads cannot be compared because of that."""
-        before = self._anchor.before_count
+        before = self._checkpoint.before_count
         if before and self._removal is None:
             yield f"records 1 to {before} are not kept, and no record says when they were removed"
         elif self._removal is not None and self._removal.removed is not None:
@@ -95,20 +99,20 @@ class Compared:
                     "cannot be compared"
                 )
 
-    def _problem_with(self, head: Head, last: Link) -> str:
+    def _problem_with(self, head: SignedHead, last: ChainHead) -> str:
         found = self._hashes.get(head.records)
-        if not is_genuine(head, self._anchor.secret):
+        if not is_genuine(head, self._checkpoint.secret):
             return "was not made by this store, or was changed"
         if found is not None:
             return "" if found == head.link.hash else "the log has another record there: it was rewritten"
         if head.records > last.count:
             return f"the end is missing: the last record is {last.count}"
-        if head.records > self._anchor.before_count:
+        if head.records > self._checkpoint.before_count:
             return "the record is missing"
         return "" if self._removal is not None else "the record is missing, and no record says that it was removed"
 
 
-def _heads(text: str, source: str) -> Iterator[Head]:
+def _heads(text: str, source: str) -> Iterator[SignedHead]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -118,9 +122,9 @@ def _heads(text: str, source: str) -> Iterator[Head]:
         yield head
 
 
-def _head(line: str) -> Head | None:
+def _head(line: str) -> SignedHead | None:
     try:
-        head = msgspec.json.decode(line[line.index("{") :], type=Head)
+        head = msgspec.json.decode(line[line.index("{") :], type=SignedHead)
         is_possible = head.records >= 0 and 0 <= head.time <= _LAST_SECOND
         return head if is_possible and len(head.link.hash) == HASH_BYTES else None
     except (ValueError, msgspec.DecodeError):

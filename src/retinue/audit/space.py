@@ -18,7 +18,7 @@ _MIB = 1024 * 1024
 _LOGGER = logging.getLogger("retinue.audit")
 
 
-class Space(Struct, frozen=True):
+class LogSpace(Struct, frozen=True):
     """Bytes of the log, its bound (0: none), and of its disk: free for this user, and in all."""
 
     log_bytes: int
@@ -50,7 +50,7 @@ class Space(Struct, frozen=True):
         return ""
 
 
-def measure(folder: Path, max_bytes: int) -> Space:
+def measure(folder: Path, max_bytes: int) -> LogSpace:
     """Measure the log and its disk. Raises `OSError` or `StoreError`."""
     log_bytes = 0
     for path in files_of(folder):
@@ -59,10 +59,10 @@ def measure(folder: Path, max_bytes: int) -> Space:
         except FileNotFoundError:
             continue  # removed in the meantime
     disk = os.statvfs(folder)
-    return Space(log_bytes, max_bytes, disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
+    return LogSpace(log_bytes, max_bytes, disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
 
 
-class Room:
+class SpaceMonitor:
     """The room of a log that is being written."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from retinue.audit.record import Record
+from retinue.audit.record import AuditRecord
 
 _OK = 200
 _DAY_SECONDS = 86_400
@@ -25,7 +25,7 @@ class Usage(Struct):
     lost: int = 0
 
 
-def usage_of(records: Iterable[Record]) -> list[Usage]:
+def usage_of(records: Iterable[AuditRecord]) -> list[Usage]:
     """All days and clients, in their order. What was asked of the management listener is left out."""
     found: dict[tuple[int, str], Usage] = {}
     for record in records:

@@ -1,6 +1,6 @@
 """Reading the audit log back: is it what was written, what became of a request, who used how much.
 
-The files of the log are read in their order and compared with its anchor in the store. Writes nothing.
+The files of the log are read in their order and compared with its checkpoint in the store. Writes nothing.
 """
 
 import contextlib
@@ -13,12 +13,12 @@ import msgspec
 from msgspec import Struct
 
 from retinue.audit import trusted_time
-from retinue.audit.hash_chain import BrokenChain, Link, link_in, next_link, torn_digest
-from retinue.audit.record import Record
-from retinue.audit.record_counters import COUNTERS_NAME, Made, read_made
-from retinue.audit.signed_heads import Compared, Head
+from retinue.audit.hash_chain import BrokenChain, ChainHead, head_in, next_head, torn_digest
+from retinue.audit.record import AuditRecord
+from retinue.audit.record_counters import COUNTERS_NAME, RecordsMade, read_made
+from retinue.audit.signed_heads import Compared, SignedHead
 from retinue.errors import StoreError
-from retinue.store.base import Anchor
+from retinue.store.base import Checkpoint
 
 MOST_PROBLEMS = 20
 
@@ -27,7 +27,7 @@ _TORN = b'"torn":"'
 _LOST = b'"lost":'
 _REMOVED = b'"removed":{'
 _SUMMED = b'"summed":'
-_decode = msgspec.json.Decoder(Record).decode
+_decode = msgspec.json.Decoder(AuditRecord).decode
 
 
 class Line(Struct, frozen=True, gc=False):
@@ -43,12 +43,12 @@ class Step(Struct, frozen=True):
     """A line that was followed: its link, or what is wrong with it. `is_torn`: a crash has left only its beginning."""
 
     line: Line
-    link: Link
+    link: ChainHead
     problem: str = ""
     is_torn: bool = False
 
 
-class Findings(Struct):
+class VerifyReport(Struct):
     """The result of verification: how many records, what is wrong, what is worth knowing though nothing is wrong, and
     what is known to be lost.
     """
@@ -101,33 +101,33 @@ def lines_of(paths: list[Path]) -> Iterator[Line]:
             raise StoreError(f"{path}: the audit log cannot be read: {error.strerror}") from error
 
 
-def records_of(folder: Path, anchor: Anchor) -> Iterator[Record]:
+def records_of(folder: Path, checkpoint: Checkpoint) -> Iterator[AuditRecord]:
     """All requests in the log and what is lost of them, oldest first. `verify` names what is not as it was written."""
-    before = Link(anchor.before_count, anchor.before_hash)
-    for step in follow(lines_of(_kept(folder, anchor)), before, anchor.secret):
+    before = ChainHead(checkpoint.before_count, checkpoint.before_hash)
+    for step in follow(lines_of(_kept(folder, checkpoint)), before, checkpoint.secret):
         if not step.problem and not step.is_torn:
             record = _decode(step.line.content)
             if record.is_request or record.lost:
                 yield record
 
 
-def missing_at_end(folder: Path, anchor: Anchor) -> Made | None:
+def missing_at_end(folder: Path, checkpoint: Checkpoint) -> RecordsMade | None:
     """Return how many records were made beyond the end of the log, and since when; None if none or unknown."""
     made = read_made(folder)
-    last = anchor.count
-    for line in lines_of(_kept(folder, anchor)[-1:]):
-        last = max(last, _said(line.content, Link(last, b"")).count)
+    last = checkpoint.count
+    for line in lines_of(_kept(folder, checkpoint)[-1:]):
+        last = max(last, _said(line.content, ChainHead(last, b"")).count)
     if made is None:
         return None
-    missing = made.count - last - (made.summing if anchor.is_open else 0)
-    return Made(missing, made.since) if missing > 0 else None
+    missing = made.count - last - (made.summing if checkpoint.is_open else 0)
+    return RecordsMade(missing, made.since) if missing > 0 else None
 
 
-def _kept(folder: Path, anchor: Anchor) -> list[Path]:
-    return [path for path in files_of(folder) if first_in(path) > anchor.before_count]
+def _kept(folder: Path, checkpoint: Checkpoint) -> list[Path]:
+    return [path for path in files_of(folder) if first_in(path) > checkpoint.before_count]
 
 
-def follow(lines: Iterator[Line], before: Link, secret: bytes) -> Iterator[Step]:
+def follow(lines: Iterator[Line], before: ChainHead, secret: bytes) -> Iterator[Step]:
     """Follow the chain along lines. After a problem it goes on with what the line itself says of its place."""
     link = before
     torn: Line | None = None
@@ -140,7 +140,7 @@ def follow(lines: Iterator[Line], before: Link, secret: bytes) -> Iterator[Step]
             if torn is not None or not is_first:
                 _require_vouched(torn, line, secret)
             torn, is_first = None, False
-            link = next_link(line.content, link, secret)
+            link = next_head(line.content, link, secret)
             yield Step(line, link)
         except BrokenChain as broken:
             torn, is_first = None, False
@@ -150,23 +150,23 @@ def follow(lines: Iterator[Line], before: Link, secret: bytes) -> Iterator[Step]
         yield Step(torn, link, is_torn=True)
 
 
-def verify(folder: Path, anchor: Anchor, heads: Sequence[Head] = ()) -> Findings:
-    """Compare the log with its anchor, and with heads that others kept.
+def verify(folder: Path, checkpoint: Checkpoint, heads: Sequence[SignedHead] = ()) -> VerifyReport:
+    """Compare the log with its checkpoint, and with heads that others kept.
 
     A change, removal, swap or addition anywhere is a problem.
     """
-    findings, compared = Findings(0, [], []), Compared(heads, anchor)
+    findings, compared = VerifyReport(0, [], []), Compared(heads, checkpoint)
     made = read_made(folder)  # before the log is read, which may grow meanwhile
-    findings.problems += _strangers(folder, anchor)
-    last = Link(anchor.before_count, anchor.before_hash)
-    is_anchored = anchor.count == anchor.before_count
-    for step in follow(lines_of(_kept(folder, anchor)), last, anchor.secret):
+    findings.problems += _strangers(folder, checkpoint)
+    last = ChainHead(checkpoint.before_count, checkpoint.before_hash)
+    matches_checkpoint = checkpoint.count == checkpoint.before_count
+    for step in follow(lines_of(_kept(folder, checkpoint)), last, checkpoint.secret):
         last = step.link
-        _note(findings, step, anchor)
+        _note(findings, step, checkpoint)
         compared.add(step.link, _removed_in(step))
-        is_anchored = is_anchored or step.link == Link(anchor.count, anchor.hash)
-    _compare_end(findings, last, anchor, is_anchored=is_anchored)
-    _compare_made(findings, last, anchor, made)
+        matches_checkpoint = matches_checkpoint or step.link == ChainHead(checkpoint.count, checkpoint.hash)
+    _compare_end(findings, last, checkpoint, matches_checkpoint=matches_checkpoint)
+    _compare_made(findings, last, checkpoint, made)
     findings.problems += compared.problems(last)
     findings.notes += compared.notes()
     if findings.summed:
@@ -176,30 +176,30 @@ def verify(folder: Path, anchor: Anchor, heads: Sequence[Head] = ()) -> Findings
     return findings
 
 
-def _strangers(folder: Path, anchor: Anchor) -> Iterator[str]:
+def _strangers(folder: Path, checkpoint: Checkpoint) -> Iterator[str]:
     """What does not belong there. A file that was just being removed when the server was killed does."""
     for path in _content_of(folder):
         if path.name == COUNTERS_NAME or path.name in trusted_time.FILE_NAMES:
             continue
         if not _is_of_log(path):
             yield f"{path.name}: is no file of the log"
-        elif first_in(path) <= anchor.before_count and not _ends_with(path, anchor):
+        elif first_in(path) <= checkpoint.before_count and not _ends_with(path, checkpoint):
             yield f"{path.name}: is older than the oldest file that is kept"
 
 
-def _ends_with(path: Path, anchor: Anchor) -> bool:
-    last: Link | None = None
+def _ends_with(path: Path, checkpoint: Checkpoint) -> bool:
+    last: ChainHead | None = None
     with contextlib.suppress(BrokenChain):
         for line in lines_of([path]):
-            last = link_in(line.content) if line.is_whole else last
-    return last == Link(anchor.before_count, anchor.before_hash)
+            last = head_in(line.content) if line.is_whole else last
+    return last == ChainHead(checkpoint.before_count, checkpoint.before_hash)
 
 
-def _note(findings: Findings, step: Step, anchor: Anchor) -> None:
+def _note(findings: VerifyReport, step: Step, checkpoint: Checkpoint) -> None:
     place = f"{step.line.path.name}, line {step.line.number}"
     if step.problem:
         findings.problems.append(f"{place}: {step.problem}")
-    elif step.is_torn and anchor.is_open:
+    elif step.is_torn and checkpoint.is_open:
         findings.notes.append(f"{place}: the last line is unfinished; the server was killed or its disk was full")
     elif step.is_torn:
         findings.problems.append(f"{place}: the last line is unfinished, though the server was stopped in order")
@@ -210,13 +210,13 @@ def _note(findings: Findings, step: Step, anchor: Anchor) -> None:
             findings.summed += _decode(step.line.content).summed
 
 
-def _removed_in(step: Step) -> Record | None:
+def _removed_in(step: Step) -> AuditRecord | None:
     if step.problem or step.is_torn or _REMOVED not in step.line.content:
         return None
     return _decode(step.line.content)
 
 
-def _note_lost(findings: Findings, step: Step) -> None:
+def _note_lost(findings: VerifyReport, step: Step) -> None:
     if _LOST not in step.line.content:
         return
     record = _decode(step.line.content)
@@ -235,27 +235,29 @@ def _utc(second: int) -> str:
     return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _compare_end(findings: Findings, last: Link, anchor: Anchor, *, is_anchored: bool) -> None:
-    if last.count < anchor.count:
-        findings.problems.append(f"the end is missing: the last record is {last.count}, the store knows {anchor.count}")
-    elif not is_anchored:
-        findings.problems.append(f"record {anchor.count} is not the one that the store knows of")
-    beyond = last.count - anchor.count
-    if beyond > 0 and anchor.is_open:
+def _compare_end(findings: VerifyReport, last: ChainHead, checkpoint: Checkpoint, *, matches_checkpoint: bool) -> None:
+    if last.count < checkpoint.count:
+        findings.problems.append(
+            f"the end is missing: the last record is {last.count}, the store knows {checkpoint.count}"
+        )
+    elif not matches_checkpoint:
+        findings.problems.append(f"record {checkpoint.count} is not the one that the store knows of")
+    beyond = last.count - checkpoint.count
+    if beyond > 0 and checkpoint.is_open:
         findings.notes.append(f"{beyond} records since the store was told last: the server runs, or was killed")
     elif beyond > 0:
         findings.problems.append(f"{beyond} records follow the last that the store knows of")
 
 
-def _compare_made(findings: Findings, last: Link, anchor: Anchor, made: Made | None) -> None:
+def _compare_made(findings: VerifyReport, last: ChainHead, checkpoint: Checkpoint, made: RecordsMade | None) -> None:
     if made is None:
-        if anchor.is_open and anchor.count:
+        if checkpoint.is_open and checkpoint.count:
             findings.notes.append(
                 "records may be missing at the end: the file that counts what was made is gone or damaged"
             )
         return
-    findings.missing = max(0, made.count - max(last.count, anchor.count))
-    if anchor.is_open and made.summing:
+    findings.missing = max(0, made.count - max(last.count, checkpoint.count))
+    if checkpoint.is_open and made.summing:
         summing = min(made.summing, findings.missing)
         findings.missing -= summing
         findings.notes.append(f"{summing} refusals are being summed up; they are lost if the server was killed")
@@ -279,8 +281,8 @@ def _require_vouched(torn: Line | None, after: Line, secret: bytes) -> None:
         raise BrokenChain(f"the line before it, {torn.path.name} line {torn.number}, is unfinished or was changed")
 
 
-def _said(content: bytes, before: Link) -> Link:
+def _said(content: bytes, before: ChainHead) -> ChainHead:
     try:
-        return link_in(content)
+        return head_in(content)
     except BrokenChain:
         return before

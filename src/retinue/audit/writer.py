@@ -1,4 +1,4 @@
-"""The keeper's side of the audit: takes records, writes the log, moves its anchor in the store, removes old files."""
+"""The writer of the audit log: receives records, writes them, saves the checkpoint, removes old files."""
 
 import asyncio
 import logging
@@ -9,45 +9,45 @@ import msgspec
 from msgspec import structs
 
 from retinue.audit.channel import Batch
-from retinue.audit.hash_chain import Link
-from retinue.audit.log import Trail, without_oldest
-from retinue.audit.record import Record
+from retinue.audit.hash_chain import ChainHead
+from retinue.audit.log import AuditLog, without_oldest
+from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import RecordCounters
-from retinue.audit.refusals import RefusalSums, Summary
-from retinue.audit.request_counters import Tally
-from retinue.audit.retention import Removable
-from retinue.audit.space import Room, Space
+from retinue.audit.refusals import RefusalSummary, RefusalSums
+from retinue.audit.request_counters import RequestCounters
+from retinue.audit.retention import ExpiredFile
+from retinue.audit.space import LogSpace, SpaceMonitor
 from retinue.audit.verify import lost_between
 from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
-from retinue.store.base import Anchor, AuditStore
+from retinue.store.base import AuditStore, Checkpoint
 
-ANCHOR_SECONDS = 1.0
+CHECKPOINT_SECONDS = 1.0
 
 _LOGGER = logging.getLogger("retinue.audit")
 _encode = msgspec.json.Encoder().encode
 
 
-class AuditKeeping:
-    """Writes the audit log and keeps it anchored. It is an `Outbox` for the keeper's own records."""
+class AuditWriter:
+    """Writes the audit log and saves its checkpoint. It is an `AuditSink` for the keeper's own records."""
 
     def __init__(
         self,
-        trail: Trail,
-        anchor: Anchor,
+        log: AuditLog,
+        checkpoint: Checkpoint,
         store: AuditStore,
-        tally: Tally,
-        counters: RecordCounters,
-        room: Room,
+        request_counters: RequestCounters,
+        record_counters: RecordCounters,
+        room: SpaceMonitor,
         clock: Clock,
     ) -> None:
-        self._trail = trail
-        self._counters = counters
+        self._log = log
+        self._record_counters = record_counters
         self._clock = clock
-        self._anchor = anchor
+        self._checkpoint = checkpoint
         self._store = store
         self._moving = asyncio.Lock()
-        self._tally = tally
+        self._request_counters = request_counters
         self._sums = RefusalSums(clock)
         self._room = room
         self.is_full = False
@@ -55,17 +55,17 @@ class AuditKeeping:
     @property
     def count(self) -> int:
         """How many records were ever written."""
-        return self._trail.written.count
+        return self._log.written.count
 
     @property
     def made(self) -> int:
         """How many records were made by all processes."""
-        return self._counters.made.count
+        return self._record_counters.made.count
 
     @property
     def received(self) -> int:
         """How many of them have come or are lost."""
-        return self._counters.received
+        return self._record_counters.received
 
     @property
     def summed(self) -> int:
@@ -73,29 +73,29 @@ class AuditKeeping:
         return self._sums.total
 
     @property
-    def space(self) -> Space:
+    def space(self) -> LogSpace:
         """The room of the log when it was measured last."""
         return self._room.space
 
     def measure(self) -> None:
         """Measure the room of the log again. Raises `OSError` or `StoreError`."""
-        self._room.update(self._trail.bytes_written)
+        self._room.update(self._log.bytes_written)
 
     async def begin(self) -> None:
         """Say in the store that records may come after the last that it knows of."""
-        if self._trail.fault:
-            _LOGGER.error("the audit log is not as it was left: %s; see `retinue audit verify`", self._trail.fault)
+        if self._log.fault:
+            _LOGGER.error("the audit log is not as it was left: %s; see `retinue audit verify`", self._log.fault)
         await self._move(is_open=True)
-        if self._trail.has_resumed:
-            self._counters.count_own()
-        self._note_lost(self._counters.received - self._trail.count)
-        self._counters.follow_log(self._trail.count)
+        if self._log.has_resumed:
+            self._record_counters.count_own()
+        self._note_lost(self._record_counters.received - self._log.count)
+        self._record_counters.follow_log(self._log.count)
         with suppress(OSError):  # told with the first batch that cannot be written
-            self._trail.flush()
+            self._log.flush()
 
-    def add(self, record: Record) -> None:
+    def add(self, record: AuditRecord) -> None:
         """Take a record of the keeper's own."""
-        self._counters.count_own()
+        self._record_counters.count_own()
         try:
             self._write([_encode(record)])
         except OSError as error:
@@ -103,27 +103,27 @@ class AuditKeeping:
 
     def take(self, batch: Batch) -> None:
         """Write a worker's records. Raises `OSError`; then they are kept for `flush`."""
-        self._note_lost(self._counters.receive(batch.worker, batch.first, len(batch.records)))
+        self._note_lost(self._record_counters.receive(batch.worker, batch.first, len(batch.records)))
         self._write(batch.records)
 
     def _write(self, records: Sequence[bytes]) -> None:
-        self._tally.add(records)
+        self._request_counters.add(records)
         single = self._sums.screen(records)
         self._take_sums(self._sums.due())
         self.is_full = True
-        self._trail.write(single)
-        self._room.require(self._trail.bytes_written)
+        self._log.write(single)
+        self._room.require(self._log.bytes_written)
         self.is_full = False
 
-    def _take_sums(self, summaries: Sequence[Summary]) -> None:
+    def _take_sums(self, summaries: Sequence[RefusalSummary]) -> None:
         for summary in summaries:
-            self._trail.add_summed(summary)
-        self._counters.note_summing(self._sums.pending)
+            self._log.add_summed(summary)
+        self._record_counters.note_summing(self._sums.pending)
 
     def flush(self) -> None:
         """Write what could not be written before. Raises `OSError`."""
-        self._trail.flush()
-        self._room.require(self._trail.bytes_written)
+        self._log.flush()
+        self._room.require(self._log.bytes_written)
         self.is_full = False
 
     async def settle(self) -> None:
@@ -131,20 +131,20 @@ class AuditKeeping:
         self._take_sums(self._sums.due())
         with suppress(OSError):  # told with the next batch that cannot be written
             self.flush()
-        if self._trail.leave_removed_file():
+        if self._log.leave_removed_file():
             _LOGGER.error("a file of the audit log was removed; see `retinue audit verify`")
-        if self._trail.written.count == self._counters.made.count:
-            self._counters.note_complete(self._clock.now())
-        if self._trail.written.count != self._anchor.count:
+        if self._log.written.count == self._record_counters.made.count:
+            self._record_counters.note_complete(self._clock.now())
+        if self._log.written.count != self._checkpoint.count:
             await self._move(is_open=True)
 
-    async def remove(self, file: Removable, now: int) -> bool:
+    async def remove(self, file: ExpiredFile, now: int) -> bool:
         """Remove an old file, once a record and the store say so; returns whether that was possible."""
-        if self._trail.has_unwritten:
+        if self._log.has_unwritten:
             return False
         if file.content is not None:
-            self._counters.count_own()
-            self._trail.write([_encode(Record(now, "", "keeper", 0, "removed", 0, "", removed=file.content))])
+            self._record_counters.count_own()
+            self._log.write([_encode(AuditRecord(now, "", "keeper", 0, "removed", 0, "", removed=file.content))])
             await self._move(is_open=True, last_removed=file.last)
         file.path.unlink(missing_ok=True)
         return True
@@ -156,13 +156,13 @@ class AuditKeeping:
         the next start writes that into the log, if it cannot be written now.
         """
         self._take_sums(self._sums.close_window())
-        missing = self._counters.made.count - self._counters.received
+        missing = self._record_counters.made.count - self._record_counters.received
         if is_complete:
-            self._counters.receive_all()
+            self._record_counters.receive_all()
             self._note_lost(missing)
         is_written = self._is_flushed()
         try:
-            with closing(self._trail):
+            with closing(self._log):
                 await self._move(is_open=not (is_complete and is_written))
         except (OSError, StoreUnavailable) as error:
             _LOGGER.error("the audit log was not closed in order: %s", error)  # noqa: TRY400 - no fault of ours
@@ -171,29 +171,29 @@ class AuditKeeping:
 
     def _is_flushed(self) -> bool:
         try:
-            self._trail.flush()
+            self._log.flush()
         except OSError as error:
-            lost = self._counters.made.count - self._trail.written.count
+            lost = self._record_counters.made.count - self._log.written.count
             _LOGGER.error("%d audit records are lost: they could not be written: %s", lost, error)  # noqa: TRY400 - no fault of ours
             return False
         return True
 
     def _note_lost(self, lost: int) -> None:
         if lost > 0:
-            since = self._counters.made.since
+            since = self._record_counters.made.since
             _LOGGER.error("audit records are lost: %s", lost_between(lost, since, self._clock.now()))
-            self._trail.add_lost(lost, since)
+            self._log.add_lost(lost, since)
 
-    async def _move(self, *, is_open: bool, last_removed: Link | None = None) -> None:
+    async def _move(self, *, is_open: bool, last_removed: ChainHead | None = None) -> None:
         async with self._moving:
-            last = self._trail.written
+            last = self._log.written
             await asyncio.to_thread(self._sync)
-            anchor = structs.replace(self._anchor, count=last.count, hash=last.hash, is_open=is_open)
+            checkpoint = structs.replace(self._checkpoint, count=last.count, hash=last.hash, is_open=is_open)
             if last_removed is not None:
-                anchor = without_oldest(anchor, last_removed)
-            await self._store.move_audit_anchor(anchor)
-            self._anchor = anchor
+                checkpoint = without_oldest(checkpoint, last_removed)
+            await self._store.save_audit_checkpoint(checkpoint)
+            self._checkpoint = checkpoint
 
     def _sync(self) -> None:
-        self._trail.sync()
-        self._counters.sync()
+        self._log.sync()
+        self._record_counters.sync()

@@ -16,10 +16,10 @@ from retinue.settings import default_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from retinue.audit.signed_heads import Head
+    from retinue.audit.signed_heads import SignedHead
     from retinue.audit.usage import Usage
-    from retinue.audit.verify import Findings
-    from retinue.store.base import Anchor
+    from retinue.audit.verify import VerifyReport
+    from retinue.store.base import Checkpoint
     from retinue.store.open import Store
 
 app = group(help="Read the audit log and verify it.")
@@ -80,7 +80,7 @@ def show(
     store = store_at(url)
     folder = _existing(store, audit_folder)
     found, sums = [], []
-    for record in records_of(folder, _anchor(store)):
+    for record in records_of(folder, _checkpoint(store)):
         if record.is_request and record.log_id == log_id and not record.summed:
             found.append(record)
         elif record.summed and may_hold(record, log_id):
@@ -96,12 +96,12 @@ def show(
 @app.command()
 def head(url: StoreUrl = default_of("store")) -> None:
     """Print a signed head of the log, in one line to be kept elsewhere: `retinue audit verify --head` takes it."""
-    from retinue.audit.hash_chain import Link
+    from retinue.audit.hash_chain import ChainHead
     from retinue.audit.signed_heads import signed_head
     from retinue.clock import SystemClock
 
-    anchor = _anchor(store_at(url))
-    print_json(signed_head(Link(anchor.count, anchor.hash), SystemClock().now(), anchor.secret))
+    checkpoint = _checkpoint(store_at(url))
+    print_json(signed_head(ChainHead(checkpoint.count, checkpoint.hash), SystemClock().now(), checkpoint.secret))
 
 
 @app.command("confirm-clock")
@@ -112,7 +112,7 @@ def confirm_clock(url: StoreUrl = default_of("store"), audit_folder: Folder = de
     from retinue.errors import InputError
 
     store, now = store_at(url), SystemClock().now()
-    files = trusted_time.TimeFiles(_existing(store, audit_folder), _anchor(store).secret)
+    files = trusted_time.TimeFiles(_existing(store, audit_folder), _checkpoint(store).secret)
     try:
         trusted_time.confirm_clock(files, now)
     except OSError as error:
@@ -135,9 +135,9 @@ def usage(
     from retinue.clock import SystemClock
 
     store = store_at(url)
-    folder, anchor = _existing(store, audit_folder), _anchor(store)
-    rows = usage_of(records_of(folder, anchor))
-    missing = missing_at_end(folder, anchor)
+    folder, checkpoint = _existing(store, audit_folder), _checkpoint(store)
+    rows = usage_of(records_of(folder, checkpoint))
+    missing = missing_at_end(folder, checkpoint)
     if missing is not None:
         told = lost_between(missing.count, missing.since, SystemClock().now())
         warn(f"{told} are not in the log; `retinue audit verify` says more")
@@ -158,48 +158,48 @@ def _print_usage(rows: "Sequence[Usage]", *, as_json: bool) -> None:
     print_table(columns, ((row.day, row.client or "(none)", *count) for row, count in zip(rows, counts, strict=True)))
 
 
-def _findings(store: "Store", folder: Path, heads: "Sequence[Head]") -> "Findings":
+def _findings(store: "Store", folder: Path, heads: "Sequence[SignedHead]") -> "VerifyReport":
     """What verification finds. The server may write, and let old files go, while they are read: then they are again."""
     import asyncio
 
     from retinue.audit.verify import verify as verify_log
 
-    async def main() -> "Findings":
+    async def main() -> "VerifyReport":
         with closing(store.access()) as access:
             for _ in range(_MOST_TRIES):
-                anchor = await access.audit_anchor()
-                findings = verify_log(folder, anchor, heads)
+                checkpoint = await access.audit_checkpoint()
+                findings = verify_log(folder, checkpoint, heads)
                 if findings.missing:
                     await asyncio.sleep(_PAUSE_SECONDS)
-                elif not findings.problems or anchor == await access.audit_anchor():
+                elif not findings.problems or checkpoint == await access.audit_checkpoint():
                     return findings
-            return verify_log(folder, await access.audit_anchor(), heads)
+            return verify_log(folder, await access.audit_checkpoint(), heads)
 
     return asyncio.run(main())
 
 
-def _heads_in(source: str) -> "list[Head]":
+def _heads_in(source: str) -> "list[SignedHead]":
     """The heads that a flag gives: itself, or the content of a file."""
-    from retinue.audit.signed_heads import heads_in
+    from retinue.audit.signed_heads import parse_signed_heads
     from retinue.errors import InputError
 
     if not source:  # such as from a command in a script that failed: nothing would be compared
         raise InputError("--head: is empty; give a file, - for standard input, or one head")
     if source.lstrip().startswith("{"):
-        return heads_in(source, "--head")
+        return parse_signed_heads(source, "--head")
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--head {source}: cannot be read: {error}") from error
-    return heads_in(text, f"--head {source}")
+    return parse_signed_heads(text, f"--head {source}")
 
 
-def _anchor(store: "Store") -> "Anchor":
+def _checkpoint(store: "Store") -> "Checkpoint":
     import asyncio
 
-    async def main() -> "Anchor":
+    async def main() -> "Checkpoint":
         with closing(store.access()) as access:
-            return await access.audit_anchor()
+            return await access.audit_checkpoint()
 
     return asyncio.run(main())
 

@@ -254,7 +254,7 @@ def _has_served(store: "Store") -> bool:
     import asyncio
 
     with closing(store.access()) as access:
-        return asyncio.run(access.audit_anchor()).count > 0
+        return asyncio.run(access.audit_checkpoint()).count > 0
 
 
 def _show_secret(registered: "Registered", *, as_json: bool) -> None:

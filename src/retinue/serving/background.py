@@ -7,7 +7,7 @@ from pathlib import Path
 
 from retinue.audit.recount import DaysAhead, Recount
 from retinue.audit.trusted_time import TrustedTime
-from retinue.audit.writer import ANCHOR_SECONDS, AuditKeeping
+from retinue.audit.writer import CHECKPOINT_SECONDS, AuditWriter
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.serving.writer_thread import WriterThread
@@ -37,19 +37,19 @@ async def repeat(step: Step, trouble: str, pause: float) -> None:
         await asyncio.sleep(seconds)
 
 
-async def settle(audit: AuditKeeping, quotas: OpenQuotas) -> None:
+async def settle(audit: AuditWriter, quotas: OpenQuotas) -> None:
     """Make audit records and quota counters survive a power loss, once a second."""
 
     async def step() -> float:
         await audit.settle()
         await asyncio.to_thread(quotas.settle)
-        return ANCHOR_SECONDS
+        return CHECKPOINT_SECONDS
 
-    await repeat(step, "audit and quotas are not safe from a power loss for now", ANCHOR_SECONDS)
+    await repeat(step, "audit and quotas are not safe from a power loss for now", CHECKPOINT_SECONDS)
 
 
 async def recount(
-    audit: AuditKeeping, quotas: OpenQuotas, access: OpenAccess, folder: Path, trusted: TrustedTime
+    audit: AuditWriter, quotas: OpenQuotas, access: OpenAccess, folder: Path, trusted: TrustedTime
 ) -> None:
     """Restore damaged counters once all of their records are in the log."""
     recount, days = Recount(quotas, folder), DaysAhead()

@@ -13,15 +13,15 @@ from msgspec import Struct
 from retinue import wiring
 from retinue.access.management import management_token
 from retinue.access.quotas import Quotas
-from retinue.audit.channel import SocketInbox
-from retinue.audit.log import Keeping, Trail
+from retinue.audit.channel import ChannelReceiver
+from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor
-from retinue.audit.request_counters import Tally
+from retinue.audit.request_counters import RequestCounters
 from retinue.audit.retaining import Retention
 from retinue.audit.retention import time_without_jumps
-from retinue.audit.space import Room
+from retinue.audit.space import SpaceMonitor
 from retinue.audit.trusted_time import TimeFiles, TrustedTime
-from retinue.audit.writer import AuditKeeping
+from retinue.audit.writer import AuditWriter
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.ingest.live import Outcome, apply_body
@@ -54,18 +54,18 @@ async def coordinate(config: ChildConfig, store: Store) -> bool:
         closing(store.quotas(creates=False)) as quotas,
         closing(WriterThread(lambda: store.writer(clock))) as graph,
     ):
-        tally, folder = Tally(), store.paths.audit_folder(settings.audit_folder)
-        secret = (await access.audit_anchor()).secret
-        audit = await _begun_audit(config, folder, access, clock, tally)
+        counters, folder = RequestCounters(), store.paths.audit_folder(settings.audit_folder)
+        secret = (await access.audit_checkpoint()).secret
+        audit = await _begun_audit(config, folder, access, clock, counters)
         retention = _retention(settings, folder, secret, audit, access, clock)
-        inbox = SocketInbox(config.open_audit(), audit.take, audit.flush)
+        inbox = ChannelReceiver(config.open_audit(), audit.take, audit.flush)
         tasks = [
             asyncio.create_task(retention.run()),
             asyncio.create_task(background.maintain(graph, clock)),
             asyncio.create_task(background.settle(audit, quotas)),
             asyncio.create_task(background.recount(audit, quotas, access, folder, retention.trusted)),
         ]
-        backend = _Backend(store, clock, access, graph, audit, tally, retention.trusted)
+        backend = _Backend(store, clock, access, graph, audit, counters, retention.trusted)
         management = _management(backend, settings, Quotas(quotas, clock), secret)
         routes = {**client_routes(management), **fault_routes(config.open_faults())}
         await serve_until_stopped(management_server(management_application(management, routes)), config)
@@ -91,7 +91,7 @@ def _management(backend: "_Backend", settings: Settings, quotas: Quotas, secret:
         Auditor(backend.audit, secret, clock),
         backend.apply_events,
         backend.ready,
-        metrics_page(backend.tally, backend.measure),
+        metrics_page(backend.counters, backend.measure),
         Hosts(host_names(settings.management_hosts)),
     )
 
@@ -103,8 +103,8 @@ class _Backend(Struct):
     clock: Clock
     access: OpenAccess
     graph: WriterThread
-    audit: AuditKeeping
-    tally: Tally
+    audit: AuditWriter
+    counters: RequestCounters
     trusted: TrustedTime
     apply_lag: int | None = None
 
@@ -136,20 +136,20 @@ class _Backend(Struct):
 
 
 async def _begun_audit(
-    config: ChildConfig, folder: Path, access: AuditStore, clock: Clock, tally: Tally
-) -> AuditKeeping:
+    config: ChildConfig, folder: Path, access: AuditStore, clock: Clock, counters: RequestCounters
+) -> AuditWriter:
     settings = config.settings
-    anchor = await access.audit_anchor()
-    keeping = Keeping(settings.audit_file_mib * _MIB, settings.audit_file_hours * _HOUR)
-    trail = Trail(folder, anchor, keeping, clock.now)
-    room = Room(folder, settings.audit_max_mib * _MIB)
-    audit = AuditKeeping(trail, anchor, access, tally, config.open_counters(), room, clock)
+    checkpoint = await access.audit_checkpoint()
+    policy = RotationPolicy(settings.audit_file_mib * _MIB, settings.audit_file_hours * _HOUR)
+    log = AuditLog(folder, checkpoint, policy, clock.now)
+    room = SpaceMonitor(folder, settings.audit_max_mib * _MIB)
+    audit = AuditWriter(log, checkpoint, access, counters, config.open_counters(), room, clock)
     await audit.begin()
     return audit
 
 
 def _retention(
-    settings: Settings, folder: Path, secret: bytes, audit: AuditKeeping, access: AccessStore, clock: Clock
+    settings: Settings, folder: Path, secret: bytes, audit: AuditWriter, access: AccessStore, clock: Clock
 ) -> Retention:
     trusted = TrustedTime(TimeFiles(folder, secret), clock, lambda: time_without_jumps(folder))
     return Retention(folder, settings.audit_keep_days * 24 * _HOUR, trusted, audit, access, clock)

@@ -20,7 +20,7 @@ from pathlib import Path
 from msgspec import json, structs
 
 from retinue.access.management import management_token
-from retinue.audit.channel import audit_sockets
+from retinue.audit.channel import open_channel
 from retinue.audit.log import lock_of
 from retinue.audit.record_counters import MAX_WORKERS, RecordCounters, open_counters
 from retinue.audit.recount import Recount
@@ -96,7 +96,7 @@ async def _supervise(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    to_coordinator, from_workers = audit_sockets()
+    to_coordinator, from_workers = open_channel()
     sandbox = _sandbox_of(settings)
     house = ChildConfig(settings, listeners[1].fileno(), from_workers.fileno(), counters, sandbox)
     keeping = asyncio.create_task(_Child("coordinator", house, without_workers).run())
@@ -278,7 +278,7 @@ def _recount_quotas(settings: Settings, store: Store) -> None:
         closing(store.access()) as access,
     ):
         folder = store.paths.audit_folder(settings.audit_folder)
-        secret = asyncio.run(access.audit_anchor()).secret
+        secret = asyncio.run(access.audit_checkpoint()).secret
         # A clock that was put back must not make an earlier day of this one, which would begin once more.
         second = max(SystemClock().now(), time_reached(TimeFiles(folder, secret)) or 0)
         for sentence in asyncio.run(Recount(ledger, folder).at_start(access, second)):

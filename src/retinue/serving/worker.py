@@ -5,7 +5,7 @@ import gc
 from contextlib import closing
 
 from retinue import wire, wiring
-from retinue.audit.channel import SocketOutbox
+from retinue.audit.channel import ChannelSender
 from retinue.audit.record import Auditor
 from retinue.serving.child import run_child, serve_until_stopped
 from retinue.serving.child_config import ChildConfig
@@ -35,7 +35,7 @@ async def work(config: ChildConfig, store: Store) -> bool:
         def statements_sent() -> int:
             return graph.statements_sent() + access.statements_sent() + ledger.statements_sent()
 
-        auditor = Auditor(outbox, (await access.audit_anchor()).secret, clock, statements_sent)
+        auditor = Auditor(outbox, (await access.audit_checkpoint()).secret, clock, statements_sent)
         public = wiring.Public(
             wiring.gated(access, ledger, clock),
             auditor,
@@ -56,9 +56,9 @@ async def work(config: ChildConfig, store: Store) -> bool:
     return not outbox.has_lost
 
 
-def _outbox(config: ChildConfig) -> SocketOutbox:
+def _outbox(config: ChildConfig) -> ChannelSender:
     counter = config.open_counters().of_worker(config.worker)
-    return SocketOutbox(config.open_audit(), asyncio.get_running_loop(), counter)
+    return ChannelSender(config.open_audit(), asyncio.get_running_loop(), counter)
 
 
 if __name__ == "__main__":

@@ -222,7 +222,7 @@ class AccessStore(Protocol):
         ...
 
 
-class Anchor(Struct, frozen=True):
+class Checkpoint(Struct, frozen=True):
     """What the store knows of the audit log's chain, so that whoever cannot write here cannot change that there.
 
     `count` and `hash` are the last record's that is known to be in the log, `before_count` and `before_hash` those of
@@ -238,13 +238,13 @@ class Anchor(Struct, frozen=True):
 
 
 class AuditStore(Protocol):
-    """Where the audit log is anchored."""
+    """The checkpoint of the audit log."""
 
-    async def audit_anchor(self) -> Anchor:
-        """The anchor as it is."""
+    async def audit_checkpoint(self) -> Checkpoint:
+        """The checkpoint as it is."""
         ...
 
-    async def move_audit_anchor(self, anchor: Anchor) -> None:
+    async def save_audit_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write it anew, all but the secret. Writes, without holding up the caller's event loop."""
         ...
 

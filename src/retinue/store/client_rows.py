@@ -1,4 +1,4 @@
-"""Clients as rows: which columns every store keeps of a client, and what they mean; and the audit log's anchor. Pure.
+"""Columns of clients and of the audit checkpoint, the same in every store. Pure.
 
 `None` is no limit, no moment, or nothing said. Scopes are one text with spaces between; a short-term limit is two
 columns. Stored values are not trusted: one of another type or range raises `StoreUnavailable`, which names the row.
@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, structs
 
 from retinue.errors import StoreUnavailable
 from retinue.model import TOKEN_SECONDS, Client, ClientChange, Grant, Meter, Quota, Rate, Secrets
-from retinue.store.base import Anchor
+from retinue.store.base import Checkpoint
 
 # A token from further in the future was issued under another clock, such as a sandbox's, and is none.
 CLOCK_SKEW_SECONDS = 300
@@ -79,18 +79,18 @@ def secrets_of(client: Client, row: Sequence[Any]) -> Secrets:
     return Secrets(*row)
 
 
-def anchor_of(row: Sequence[Any]) -> Anchor:
-    """The anchor of the audit log, in a row with its fields in their order."""
+def checkpoint_of(row: Sequence[Any]) -> Checkpoint:
+    """Return the checkpoint in a row with its fields in their order."""
     try:
         secret, count, last, before_count, before, is_open = row
-        anchor = Anchor(secret, count, last, before_count, before, bool(is_open))
-        msgspec.convert([anchor.secret, anchor.hash, anchor.before_hash], tuple[_Digest, _Hash, _Hash])
-        msgspec.convert([anchor.count, anchor.before_count], tuple[_Count, _Count])
+        checkpoint = Checkpoint(secret, count, last, before_count, before, bool(is_open))
+        msgspec.convert([checkpoint.secret, checkpoint.hash, checkpoint.before_hash], tuple[_Digest, _Hash, _Hash])
+        msgspec.convert([checkpoint.count, checkpoint.before_count], tuple[_Count, _Count])
     except (msgspec.ValidationError, ValueError) as error:
         raise StoreUnavailable(f"table audit: {error}; it is damaged") from error
-    if anchor.before_count > anchor.count:
+    if checkpoint.before_count > checkpoint.count:
         raise StoreUnavailable("table audit: its log would end before it begins; it is damaged")
-    return anchor
+    return checkpoint
 
 
 def grant_of(token_expires_at: int, row: Sequence[Any]) -> Grant:

@@ -57,7 +57,7 @@ class OpenScan(WholeGraph, Closing, Protocol):
 
 
 class OpenAccess(AccessStore, AuditStore, Remote, Closing, Protocol):
-    """Clients and tokens, and the anchor of the audit log."""
+    """Clients and tokens, and the checkpoint of the audit log."""
 
 
 class OpenQuotas(Ledger, Restoring, Remote, Closing, Protocol):
@@ -124,7 +124,7 @@ class Store(Protocol):
         ...
 
     def access(self) -> OpenAccess:
-        """Open clients, tokens, and the anchor of the audit log."""
+        """Open clients, tokens, and the checkpoint of the audit log."""
         ...
 
     def quotas(self, *, alone: bool = False, creates: bool = True) -> OpenQuotas:

@@ -12,7 +12,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from retinue import errors, wire
-from retinue.audit.record import Auditor, Entry, Outcome
+from retinue.audit.record import Auditor, RequestContext, RequestOutcome
 from retinue.clock import Clock
 from retinue.requests import MAX_BODY_BYTES
 from retinue.store.quota_counters import Allowance
@@ -33,9 +33,9 @@ class ClientGone(Exception):
 
 
 class Request:
-    """What a handler may know of a request, and what it learns: `entry` is for the audit, `allowance` for headers."""
+    """A request to a handler. It fills in `context` for the audit log and `allowance` for headers."""
 
-    __slots__ = ("_peers", "_receive", "_scope", "allowance", "entry", "headers", "log_id")
+    __slots__ = ("_peers", "_receive", "_scope", "allowance", "context", "headers", "log_id")
 
     def __init__(self, scope: Scope, receive: Receive, log_id: str, peers: Peers = NO_PROXIES) -> None:
         self._scope = scope
@@ -43,7 +43,7 @@ class Request:
         self._peers = peers
         self.headers: Headers = scope["headers"]
         self.log_id = log_id
-        self.entry = Entry()
+        self.context = RequestContext()
         self.allowance: _Allowance | None = None
 
     @property
@@ -225,7 +225,7 @@ class Application:
         return await route.handler(request)
 
     def gone(self, scope: Scope) -> None:
-        """Record a request whose sender went away before its body was there."""
+        """AuditRecord a request whose sender went away before its body was there."""
         request = Request(scope, _receive_nothing, self._log_ids.fresh(), self._peers)
         self._record(request, self._routes.get(scope["path"]), 499, "client_gone", self._clock.elapsed())
 
@@ -244,8 +244,8 @@ class Application:
     def _record(self, request: Request, route: Route | None, status: int, code: str, started: float) -> None:
         endpoint = "none" if route is None else route.endpoint
         microseconds = int((self._clock.elapsed() - started) * 1e6)
-        outcome = Outcome(request.log_id, endpoint, status, code, microseconds, request.peer())
-        self._auditor.record(request.entry, outcome)
+        outcome = RequestOutcome(request.log_id, endpoint, status, code, microseconds, request.peer())
+        self._auditor.record(request.context, outcome)
         if _LOGGER.isEnabledFor(logging.INFO):
             # Nothing of its query string, headers and body may be in it, and of its path only words of ours.
             fields = (request.log_id, request.method, self._path_words.shown(request.path), status, microseconds / 1000)

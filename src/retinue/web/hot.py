@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from retinue import errors, names, requests, wire
-from retinue.audit.record import Auditor, Record
+from retinue.audit.record import Auditor, AuditRecord
 from retinue.clock import Clock
 from retinue.following import stretch_of
 from retinue.model import RESEARCH_SCOPE, Direction, Pool
@@ -135,7 +135,7 @@ class Hot:
         page = wire.run_body(run.text, run.oldest - 1 if count else bound, run.has_more, head.direction, log_id)
         took = int((self._clock.elapsed() - started) * 1e6)
         known = (grant.client_key, account.id, "", bound, None, count)
-        self._outbox.add(Record(now, log_id, head.endpoint, 200, "ok", took, peer, *known))
+        self._outbox.add(AuditRecord(now, log_id, head.endpoint, 200, "ok", took, peer, *known))
         if default_headers is not self._default_headers:  # uvicorn makes another list each second
             self._default_headers = default_headers
             self._defaults = b"".join([b"%b: %b\r\n" % field for field in default_headers])

@@ -10,7 +10,7 @@ import logging
 from msgspec import json
 
 from retinue import errors, wire
-from retinue.audit.record import Auditor, Entry, Outcome
+from retinue.audit.record import Auditor, RequestContext, RequestOutcome
 from retinue.clock import Clock
 from retinue.web import heads
 from retinue.web.asgi import LogIds
@@ -76,7 +76,7 @@ class ManagementApplication:
         return _with_log_id(reply, log_id)
 
     def gone(self, scope: Scope) -> None:
-        """Record a request whose client went away before it was answered."""
+        """AuditRecord a request whose client went away before it was answered."""
         self._record(scope, self._log_ids.fresh(), _GONE, self._clock.elapsed())
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
@@ -95,12 +95,12 @@ class ManagementApplication:
         is_done = status < _FIRST_ERROR
         if self._auditor.is_full or (method in _READS and (is_done or status == _UNAVAILABLE)):
             return
-        entry = Entry()
-        entry.action = f"{method} {path if is_done else self._words.shown(path)}"
+        context = RequestContext()
+        context.action = f"{method} {path if is_done else self._words.shown(path)}"
         code = "ok" if is_done else CODES.get(status, OTHER_CODE)
         peer = (scope.get("client") or ("",))[0]
         microseconds = int((self._clock.elapsed() - started) * 1e6)
-        self._auditor.record(entry, Outcome(log_id, "management", status, code, microseconds, peer))
+        self._auditor.record(context, RequestOutcome(log_id, "management", status, code, microseconds, peer))
 
 
 def failure_body(code: str, message: str) -> bytes:

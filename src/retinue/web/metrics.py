@@ -12,8 +12,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from retinue.audit.request_counters import BUCKETS, Tally
-from retinue.audit.space import Space
+from retinue.audit.request_counters import BUCKETS, RequestCounters
+from retinue.audit.space import LogSpace
 
 _QUOTA_CODES = ("daily_quota_limit_exceeded", "rate_limit_exceeded")
 
@@ -26,23 +26,23 @@ class Measures(Struct, frozen=True):
     store_bytes: dict[str, int]
     apply_lag_seconds: int | None
     audit_records: int
-    audit_space: Space
+    audit_space: LogSpace
     summed_refusals: int
     doubted_seconds: int
 
 
-def metrics_page(tally: Tally, measure: Callable[[], Measures]) -> Callable[[], bytes]:
+def metrics_page(counters: RequestCounters, measure: Callable[[], Measures]) -> Callable[[], bytes]:
     """What `/metrics` answers."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Sums(tally, measure))
+    registry.register(_Sums(counters, measure))
     return lambda: generate_latest(registry)
 
 
 class _Sums(Collector):
     """A collector over sums that are kept elsewhere, so that counting a request costs no more than an addition."""
 
-    def __init__(self, tally: Tally, measure: Callable[[], Measures]) -> None:
-        self._tally = tally
+    def __init__(self, counters: RequestCounters, measure: Callable[[], Measures]) -> None:
+        self._counters = counters
         self._measure = measure
 
     def collect(self) -> Iterator[Metric]:
@@ -58,28 +58,28 @@ class _Sums(Collector):
         refusals = CounterMetricFamily(
             "retinue_quota_refusals", "Requests refused for a quota or rate.", labels=["endpoint", "code"]
         )
-        for (endpoint, code), count in sorted(self._tally.requests.items()):
+        for (endpoint, code), count in sorted(self._counters.requests.items()):
             requests.add_metric([endpoint, code], count)
             if code in _QUOTA_CODES:
                 refusals.add_metric([endpoint, code], count)
         rows = CounterMetricFamily("retinue_rows", "Rows in answers.", labels=["endpoint"])
-        for endpoint, count in sorted(self._tally.rows.items()):
+        for endpoint, count in sorted(self._counters.rows.items()):
             rows.add_metric([endpoint], count)
         text = "Statements sent to the cluster, if the store is in one, to answer requests."
-        statements = CounterMetricFamily("retinue_store_statements", text, value=self._tally.statements)
+        statements = CounterMetricFamily("retinue_store_statements", text, value=self._counters.statements)
         yield from (requests, refusals, rows, statements)
 
     def _durations(self) -> Metric:
         durations = HistogramMetricFamily(
             "retinue_request_duration_seconds", "From a whole request to its answer.", labels=["endpoint"]
         )
-        for endpoint, counts in sorted(self._tally.durations.items()):
+        for endpoint, counts in sorted(self._counters.durations.items()):
             buckets: list[tuple[str, float]] = []
             passed = 0
             for bound, count in zip([*BUCKETS, None], counts, strict=True):
                 passed += count
                 buckets.append(("+Inf" if bound is None else repr(bound / 1e6), float(passed)))
-            durations.add_metric([endpoint], buckets, self._tally.microseconds[endpoint] / 1e6)
+            durations.add_metric([endpoint], buckets, self._counters.microseconds[endpoint] / 1e6)
         return durations
 
 

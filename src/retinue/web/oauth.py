@@ -39,7 +39,7 @@ class Gate:
         except SecretWrong:
             await self._slow_down()
             raise
-        request.entry.client = client.key
+        request.context.client = client.key
         self._quotas.admit_token(client)
         return client
 

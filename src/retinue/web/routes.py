@@ -62,22 +62,22 @@ def _list_handler(direction: Direction, following: Following[bytes], access: Acc
 
     async def handler(request: Request) -> Answer:
         grant = await authorize(request.header(b"authorization"), RESEARCH_SCOPE)
-        entry = request.entry
-        entry.client = grant.client_key
+        context = request.context
+        context.client = grant.client_key
         query = requests.read_query(await request.body())
-        entry.is_list, entry.bound, entry.as_of = True, query.cursor, query.as_of
+        context.is_list, context.bound, context.as_of = True, query.cursor, query.as_of
         while True:
             rows = quotas.rows_left(grant, _LISTS, query.max_count)
             if rows < query.max_count:
                 query = structs.replace(query, max_count=rows)
-            entry.name = query.username
+            context.name = query.username
             account = await following.account(query.username)
-            entry.account = account.id
+            context.account = account.id
             page = await following.page(account, query, direction)
             request.allowance = quotas.charge(grant, _LISTS, len(page.rows))
             if request.allowance is not None:
                 break
-        entry.rows = len(page.rows)
+        context.rows = len(page.rows)
         return Answer(wire.page_body(page, direction, request.log_id))
 
     return handler
@@ -89,18 +89,18 @@ def _profile_handler(following: Following[bytes], access: Access) -> Handler:
 
     async def handler(request: Request) -> Answer:
         grant = await authorize(request.header(b"authorization"), RESEARCH_SCOPE)
-        request.entry.client = grant.client_key
+        request.context.client = grant.client_key
         username, fields = requests.read_profile_query(await request.body(), request.query_string)
         while True:
             quotas.rows_left(grant, Pool.OTHERS, 1)
-            request.entry.name = username
+            request.context.name = username
             account = await following.account(username)
-            request.entry.account = account.id
+            request.context.account = account.id
             profile = await following.profile(account, username)
             request.allowance = quotas.charge(grant, Pool.OTHERS, 1)
             if request.allowance is not None:
                 break
-        request.entry.rows = 1
+        request.context.rows = 1
         return Answer(wire.profile_body(profile, fields, request.log_id))
 
     return handler

@@ -1,8 +1,7 @@
-"""Clients, tokens, and the anchor of this machine's audit log, in the keyspace.
+"""Clients, tokens, and the checkpoint of this machine's audit log, in the keyspace.
 
-Clients and anchors are written by lightweight transactions only, so that whoever writes at the same time loses nothing.
-Tokens are plain writes, two at most for each. Their timestamps are no times: they say that whoever removes a token
-comes after whoever stored it, however far apart their clocks are.
+Clients and checkpoints are written by lightweight transactions only, so concurrent writes lose nothing. Tokens use
+fixed timestamps (insert 1, delete 2), so that a delete always wins regardless of clock skew.
 """
 
 import asyncio
@@ -13,14 +12,14 @@ from msgspec import structs
 
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.model import Client, ClientChange, Grant, Secrets
-from retinue.store.base import Anchor
+from retinue.store.base import Checkpoint
 from retinue.store.cassandra.session import Session, Statement
 from retinue.store.client_rows import (
     CLIENT_COLUMNS,
     GRANT_COLUMNS,
     SECRET_COLUMNS,
     VALUE_COLUMNS,
-    anchor_of,
+    checkpoint_of,
     client_of,
     columns_of,
     grant_of,
@@ -53,12 +52,12 @@ _REMOVE_END = "DELETE FROM token_end USING TIMESTAMP 2 WHERE hour = ? AND expire
 _REMOVE_ENDS = "DELETE FROM token_end USING TIMESTAMP 2 WHERE hour = ? AND expires_at <= ?"
 _ENDED = "SELECT digest FROM token_end WHERE hour = ? AND expires_at > ? AND expires_at <= ?"
 
-_ANCHOR = "SELECT secret, count, hash, before_count, before_hash, is_open FROM audit WHERE node = ?"
+_CHECKPOINT = "SELECT secret, count, hash, before_count, before_hash, is_open FROM audit WHERE node = ?"
 _BEGIN = """
     INSERT INTO audit (node, secret, count, hash, before_count, before_hash, is_open)
     VALUES (?, ?, 0, ?, 0, ?, false) IF NOT EXISTS
 """
-_MOVE_ANCHOR = """
+_SAVE_CHECKPOINT = """
     UPDATE audit SET count = ?, hash = ?, before_count = ?, before_hash = ?, is_open = ? WHERE node = ? IF secret = ?
 """
 
@@ -141,18 +140,18 @@ class CassandraAccess:
         """Remove tokens that expired at or before a second, within a day: after that they are gone by themselves."""
         return await asyncio.to_thread(self._forget, expired_at)
 
-    async def audit_anchor(self) -> Anchor:
-        """Where the audit log of this machine is anchored."""
-        rows = await self._session.fetch(_ANCHOR, (self._node,))
+    async def audit_checkpoint(self) -> Checkpoint:
+        """Return the checkpoint of this machine's audit log."""
+        rows = await self._session.fetch(_CHECKPOINT, (self._node,))
         if not rows:
             await self._set(_BEGIN, self._node, secrets.token_bytes(_AUDIT_SECRET_BYTES), _NO_HASH, _NO_HASH)
-            rows = await self._session.fetch(_ANCHOR, (self._node,))
-        return anchor_of(rows[0])
+            rows = await self._session.fetch(_CHECKPOINT, (self._node,))
+        return checkpoint_of(rows[0])
 
-    async def move_audit_anchor(self, anchor: Anchor) -> None:
-        """Write the anchor anew."""
-        places = (anchor.count, anchor.hash, anchor.before_count, anchor.before_hash)
-        if not await self._set(_MOVE_ANCHOR, *places, anchor.is_open, self._node, anchor.secret):
+    async def save_audit_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint anew."""
+        places = (checkpoint.count, checkpoint.hash, checkpoint.before_count, checkpoint.before_hash)
+        if not await self._set(_SAVE_CHECKPOINT, *places, checkpoint.is_open, self._node, checkpoint.secret):
             raise StoreUnavailable(f"the audit log of {self._node} has another secret")
 
     def statements_sent(self) -> int:

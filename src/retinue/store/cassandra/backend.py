@@ -73,7 +73,7 @@ class CassandraStore:
         return WholeCassandraGraph(self._session())
 
     def access(self) -> CassandraAccess:
-        """Open clients and tokens, and the anchor of this machine's audit log."""
+        """Open clients and tokens, and the checkpoint of this machine's audit log."""
         return CassandraAccess(self._session(), self._node())
 
     def quotas(self, *, alone: bool = False, creates: bool = True) -> LeasedLedger:

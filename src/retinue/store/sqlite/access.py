@@ -1,4 +1,7 @@
-"""Clients and tokens in their own SQLite file, so that a long import never blocks a token; and the audit's anchor."""
+"""Clients, tokens and the audit checkpoint in a SQLite file of their own.
+
+A long import therefore never blocks a token.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -11,13 +14,13 @@ from msgspec import structs
 
 from retinue.errors import StoreUnavailable
 from retinue.model import Client, ClientChange, Grant, Secrets
-from retinue.store.base import Anchor
+from retinue.store.base import Checkpoint
 from retinue.store.client_rows import (
     CLIENT_COLUMNS,
     GRANT_COLUMNS,
     SECRET_COLUMNS,
     VALUE_COLUMNS,
-    anchor_of,
+    checkpoint_of,
     client_of,
     columns_of,
     grant_of,
@@ -37,8 +40,8 @@ _GRANT = f"""
     WHERE token.digest = ? AND revoked_at IS NULL AND suspended_at IS NULL
 """
 _ROTATE = "UPDATE client SET former_secret = secret, former_until = ?, secret = ? WHERE key = ? RETURNING id"
-AUDIT_ANCHOR = "SELECT secret, count, hash, before_count, before_hash, is_open FROM audit"
-_MOVE_ANCHOR = """
+AUDIT_CHECKPOINT = "SELECT secret, count, hash, before_count, before_hash, is_open FROM audit"
+_SAVE_CHECKPOINT = """
     UPDATE audit SET count = ?, hash = ?, before_count = ?, before_hash = ?, is_open = ? WHERE secret = ?
 """
 
@@ -120,17 +123,17 @@ class SqliteAccess:
             return 0  # without waking the disk
         return len(await self._write("DELETE FROM token WHERE expires_at <= ? RETURNING 1", (expired_at,)))
 
-    async def audit_anchor(self) -> Anchor:
-        """Where the audit log is anchored."""
-        rows = self._read(AUDIT_ANCHOR, ())
+    async def audit_checkpoint(self) -> Checkpoint:
+        """The checkpoint of the audit log."""
+        rows = self._read(AUDIT_CHECKPOINT, ())
         if len(rows) != 1:
             raise StoreUnavailable(f"table audit: has {len(rows)} rows in place of one; it is damaged")
-        return anchor_of(rows[0])
+        return checkpoint_of(rows[0])
 
-    async def move_audit_anchor(self, anchor: Anchor) -> None:
-        """Write the anchor anew."""
-        places = (anchor.count, anchor.hash, anchor.before_count, anchor.before_hash)
-        await self._write(_MOVE_ANCHOR, (*places, anchor.is_open, anchor.secret))
+    async def save_audit_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint anew."""
+        places = (checkpoint.count, checkpoint.hash, checkpoint.before_count, checkpoint.before_hash)
+        await self._write(_SAVE_CHECKPOINT, (*places, checkpoint.is_open, checkpoint.secret))
 
     def statements_sent(self) -> int:
         """Return 0: nothing goes over a network."""

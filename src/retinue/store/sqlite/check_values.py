@@ -5,9 +5,9 @@ from typing import Any
 
 from retinue.errors import StoreUnavailable
 from retinue.model import Direction
-from retinue.store.client_rows import CLIENT_COLUMNS, SECRET_COLUMNS, anchor_of, client_of, secrets_of
+from retinue.store.client_rows import CLIENT_COLUMNS, SECRET_COLUMNS, checkpoint_of, client_of, secrets_of
 from retinue.store.rules.values import LAST_SECOND
-from retinue.store.sqlite.access import AUDIT_ANCHOR
+from retinue.store.sqlite.access import AUDIT_CHECKPOINT
 from retinue.store.sqlite.files import Execute
 
 _LARGEST_ID = 2**31 - 1  # the number of a block has 31 bits for it, and 32 for a second
@@ -55,13 +55,13 @@ def _wrong_clients(execute: Execute) -> Iterator[str]:
         yield f"{count} rows of table token have a digest that is not 32 bytes long"
 
 
-def _wrong_anchor(execute: Execute) -> Iterator[str]:
+def _wrong_checkpoint(execute: Execute) -> Iterator[str]:
     """Yield what keeps the audit log from being read and gone on with."""
-    rows = execute(AUDIT_ANCHOR).fetchall()
+    rows = execute(AUDIT_CHECKPOINT).fetchall()
     if len(rows) != 1:
         yield f"table audit: has {len(rows)} rows in place of one"
     for row in rows:
-        yield from _refused(anchor_of, row)
+        yield from _refused(checkpoint_of, row)
 
 
 def _refused(read: Callable[[Sequence[Any]], object], row: Sequence[Any]) -> Iterator[str]:
@@ -72,4 +72,4 @@ def _refused(read: Callable[[Sequence[Any]], object], row: Sequence[Any]) -> Ite
 
 
 OF_GRAPH = (_wrong_numbers, _wrong_values)
-OF_ACCESS = (_wrong_clients, _wrong_anchor)
+OF_ACCESS = (_wrong_clients, _wrong_checkpoint)

@@ -2,8 +2,8 @@
 
 Graph, from 1 to 2: lists were packed into blocks, and followers, history and claims to usernames came in. Positions
 in following lists, and with them every cursor that a client holds, stay as they were.
-Access file, from 1 to 2: clients got quotas, an access window and more, and the audit log its anchor. Clients have the
-default quotas afterwards; their secrets and tokens stay good.
+Access file, from 1 to 2: clients got quotas, an access window and more, and the audit log its checkpoint. Clients have
+the default quotas afterwards; their secrets and tokens stay good.
 """
 
 from collections.abc import Callable
