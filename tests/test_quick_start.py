@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from retinue.cli.lists import Side
+from retinue.cli.following import Side
 from retinue.model import RESEARCH_SCOPE, Direction
 from support.commands import retinue
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinue.cli.flags import StoreUrl, flag, store_at
+from retinue.cli.commands import StoreUrl, flag, store_at
 from retinue.cli.output import print_json, print_lines, warn
 from retinue.settings import default_of
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinue.cli.flags import AsJson, StoreUrl, flag, setting, store_at
-from retinue.cli.groups import group
+from retinue.cli.commands import AsJson, StoreUrl, flag, group, setting, store_at
 from retinue.cli.output import print_json, print_line, warn
 from retinue.settings import default_of
 

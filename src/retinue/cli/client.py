@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from retinue.cli.flags import AsJson, StoreUrl, flag, second_of, store_at
-from retinue.cli.groups import group
+from retinue.cli.commands import AsJson, StoreUrl, flag, group, second_of, store_at
 from retinue.cli.output import print_json, print_line, print_lines, warn
 from retinue.settings import default_of
 

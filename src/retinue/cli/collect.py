@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retinue.cli import collect_mirror, collect_names
-from retinue.cli.flags import SpreadsheetSafe, flag, require_csv
-from retinue.cli.groups import group
+from retinue.cli.commands import SpreadsheetSafe, flag, group, require_csv
 from retinue.cli.output import csv_encoder, print_exactly, print_line, warn
 from retinue.cli.signals import ending_in_order, run
 
@@ -234,7 +233,7 @@ def _run(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, st
 
 def _write(folder: Path, wish: _Wish, wanted: "Sequence[Place]") -> "Manifest":
     """The tables and the manifest."""
-    from retinue.cli.progress import bar
+    from retinue.cli.terminal import bar
     from retinue.clock import SystemClock
     from retinue.collect import collection
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from retinue.cli.flags import SpreadsheetSafe, StoreUrl, flag, require_csv, store_at
+from retinue.cli.commands import SpreadsheetSafe, StoreUrl, flag, require_csv, store_at
 from retinue.cli.output import print_line
 from retinue.cli.signals import ending_in_order
 from retinue.settings import default_of
@@ -39,7 +39,7 @@ def export(
     The store may be in use meanwhile. Importing the tables of an export with --history into an empty store gives
     an equal graph: the same rows in the same order, the same cursors, the same lists as of any second.
     """
-    from retinue.cli.progress import bar
+    from retinue.cli.terminal import bar
     from retinue.export import files
 
     require_csv(kind is Format.CSV, spreadsheet_safe)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from retinue.cli.flags import AsJson, StoreUrl, flag, second_of, store_at
+from retinue.cli.commands import AsJson, StoreUrl, flag, second_of, store_at
 from retinue.cli.output import warn
 from retinue.settings import default_of
 

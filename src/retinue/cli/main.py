@@ -7,20 +7,18 @@ import typer
 from retinue.cli import (
     apply,
     audit,
-    check,
     client,
     collect,
     erase,
     export,
+    following,
+    generate,
     import_,
-    lists,
-    maintenance,
-    openapi,
     run,
-    sample,
     serve,
+    store,
 )
-from retinue.cli.groups import group
+from retinue.cli.commands import group
 from retinue.cli.output import print_line
 
 
@@ -50,13 +48,13 @@ app.command("import")(import_.import_)
 app.command("export")(export.export)
 app.command("apply")(apply.apply)
 app.command("erase")(erase.erase)
-app.command("generate")(sample.generate)
-app.command("following")(lists.following)
+app.command("generate")(generate.generate)
+app.command("following")(following.following)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
-app.command("check")(check.check)
-app.command("openapi")(openapi.openapi)
-app.command("backup")(maintenance.backup)
+app.command("check")(store.check)
+app.command("openapi")(serve.openapi)
+app.command("backup")(store.backup)
 app.add_typer(collect.app, name="collect")
-app.add_typer(maintenance.app, name="store")
+app.add_typer(store.app, name="store")
 app.add_typer(client.app, name="client")
 app.add_typer(audit.app, name="audit")

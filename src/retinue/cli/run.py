@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from retinue.cli.flags import flag
+from retinue.cli.commands import flag
 from retinue.cli.output import warn
 
 

@@ -1,8 +1,9 @@
-"""`retinue serve`."""
+"""`retinue serve` and `retinue openapi`."""
 
 from typing import Annotated
 
-from retinue.cli.flags import StoreUrl, setting
+from retinue.cli.commands import StoreUrl, setting
+from retinue.cli.output import print_lines
 from retinue.settings import Settings, default_of
 
 
@@ -42,3 +43,12 @@ def serve(
             greet(f"Things go wrong on purpose: {faults}.")
 
     supervisor.serve(settings, announce)
+
+
+def openapi() -> None:
+    """Print the OpenAPI document of the public API."""
+    from msgspec import json
+
+    from retinue.web.openapi import document
+
+    print_lines(json.format(json.encode(document()), indent=2).decode() + "\n")

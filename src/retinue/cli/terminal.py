@@ -3,7 +3,7 @@
 Rich writes control sequences of its own, so it gets streams without escapes; hence texts are made printable here.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO
@@ -98,6 +98,18 @@ def bars(*formats: str) -> Iterator[Bars]:
         *columns, console=console, disable=not console.is_terminal, redirect_stdout=False, redirect_stderr=False
     ) as progress:
         yield Bars(progress)
+
+
+@contextmanager
+def bar(text: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a bar. The function takes how much is done, and the total if it is known."""
+
+    def described(done: int, total: int | None) -> str:
+        return text if total is not None else f"{text} ({done:,} rows)"
+
+    with bars() as shown:
+        one = shown.add(text)
+        yield lambda done, total: one.update(done, total=total, text=described(done, total))
 
 
 def _console(stream: TextIO) -> Console:

@@ -4,7 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from retinue.cli.flags import flag
+from retinue.cli.commands import flag
 from retinue.cli.output import print_line
 
 
