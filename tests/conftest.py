@@ -62,7 +62,7 @@ def cassandra_keyspace(keyspace: Keyspace) -> str:
 
 @pytest.fixture(params=["folder", CLUSTER])
 def begin(request: pytest.FixtureRequest) -> Begin:
-    """What makes an empty store, of each kind."""
+    """A factory of empty stores, of each kind."""
     return begin_of(request.param, request)
 
 

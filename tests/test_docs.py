@@ -119,10 +119,18 @@ def test_anchors_in_links_name_a_heading() -> None:
     """A link to a part of a page leads to one of its headings."""
     broken = []
     for page in PAGES:
-        for target, checkpoint in re.findall(r"\]\(([\w./-]*\.md)?#([^)]+)\)", page.read_text()):
+        for target, anchor in re.findall(r"\]\(([\w./-]*\.md)?#([^)]+)\)", page.read_text()):
             text = ((page.parent / target) if target else page).read_text()
             headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-            checkpoints = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-            broken += [f"{page.name}: {target}#{checkpoint}"] if checkpoint not in checkpoints else []
+            anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            broken += [f"{page.name}: {target}#{anchor}"] if anchor not in anchors else []
 
     assert [] == broken
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/architecture.md", "docs/why.md"])
+def test_files_that_pages_name_exist(name: str) -> None:
+    """Each path in backquotes is one of a file of the source, the tests or the scripts."""
+    named = set(re.findall(r"`((?:\w+/)+\w+\.(?:py|sql|cql|toml))`", (ROOT / name).read_text()))
+
+    assert [] == [path for path in named if not ((ROOT / "src" / "retinue" / path).exists() or (ROOT / path).exists())]

@@ -25,7 +25,7 @@ def record(number: int, time: int = 1_700_000_000) -> bytes:
 
 
 def new_checkpoint() -> Checkpoint:
-    """What a store that was just made knows."""
+    """Return the checkpoint of a new store."""
     return Checkpoint(SECRET, 0, BEGINNING.hash, 0, BEGINNING.hash, is_open=False)
 
 

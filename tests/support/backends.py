@@ -204,7 +204,7 @@ class KeyspaceSite:
 
 
 def begin_of(kind: str, request: pytest.FixtureRequest) -> Begin:
-    """What makes an empty store of a kind."""
+    """Return a factory of empty stores of a kind."""
     if kind == "folder":
         return Begin(FolderSite)
     keyspace: Keyspace = request.getfixturevalue("keyspace")

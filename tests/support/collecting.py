@@ -3,7 +3,6 @@
 import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,14 +13,14 @@ import duckdb
 from retinue.client import AsyncClient, Outside, Policy
 from retinue.collect import collection, journal
 from retinue.collect.collector import Collector, Outcome, Plan
+from support.commands import retinue
 
 SHORT = Policy(attempts=3, first_wait_seconds=0, longest_wait_seconds=0)
 
 
 def asked(url: str, folder: Path, names: list[str], *more: str) -> subprocess.CompletedProcess[str]:
     """What `retinue collect` says."""
-    arguments = arguments_of(url, folder, names, *more)
-    return subprocess.run([sys.executable, "-m", "retinue", *arguments], capture_output=True, text=True, check=False)
+    return retinue(*arguments_of(url, folder, names, *more))
 
 
 def arguments_of(url: str, folder: Path, names: list[str], *more: str) -> list[str]:
@@ -63,5 +62,4 @@ def changed_manifest(folder: Path, change: Change) -> None:
 
 def verified(folder: Path) -> subprocess.CompletedProcess[str]:
     """What `retinue collect verify` says."""
-    command = [sys.executable, "-m", "retinue", "collect", "verify", str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return retinue("collect", "verify", folder)

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,16 @@ from retinue.ingest.bulk import Tally
 from retinue.model import Direction, Stretch
 from retinue.names import fold
 from retinue.store.open import open_store
+from support.forked import ForkServer
 from support.frozen_clock import FrozenClock
+
+_FORKS = ForkServer()
 
 
 def retinue(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RETINUE_")}
-    command = [sys.executable, "-m", "retinue", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**clean, **environment})
+    return _FORKS.run([*map(str, arguments)], {**clean, **environment})
 
 
 def imported(store: Path, *arguments: str | Path) -> tuple[int, dict[str, Any]]:
