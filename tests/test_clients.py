@@ -224,7 +224,7 @@ def test_no_quota_means_none_at_all(store: Path) -> None:
         (["create", "--name", "x", "--scope", "a b"], "scopes: 'a b' is no scope"),
         (["show", "awnobody"], "client awnobody: there is none with this key"),
         (["change", "awnobody", "--name", "y"], "client awnobody: there is none with this key"),
-        (["change", "awnobody"], "client change: say what is to change"),
+        (["change", "awnobody"], "client change: give at least one flag to change"),
         (["rotate", "awnobody", "--grace", "-5"], "grace: expected 0 to"),
     ],
 )

@@ -461,7 +461,7 @@ def test_no_store_is_replaced_by_a_mirror(tmp_path: Path) -> None:
 
         with scripted(answer) as url:
             done = asked(url, tmp_path / f"{name}-found", ["anna"], "--into", str(mirror))
-            assert (done.returncode, f"{precious} is there already" in done.stderr) == (2, True), done.stderr
+            assert (done.returncode, f"{precious} already exists" in done.stderr) == (2, True), done.stderr
             assert precious.read_text() == "precious"
         precious.unlink()
     with scripted(odd) as url, collection.held(tmp_path / ".mirror.db.unfinished"):
@@ -545,10 +545,10 @@ def test_verify_knows_a_collection_that_is_not_finished(tmp_path: Path) -> None:
     folder = tmp_path / "found"
     with scripted(odd) as url:
         collected(url, folder, Plan([Place("anna", "following")], MANY, 1))
-        assert "no tables were written yet" in retinue("collect", "verify", str(folder))
+        assert "no tables have been written" in retinue("collect", "verify", str(folder))
         assert asked(url, folder, ["anna"]).returncode == 0
         collected(url, folder, Plan([Place("ben", "following")], MANY, 1))
-    assert "2 answers came after the tables were written" in retinue("collect", "verify", str(folder))
+    assert "2 responses arrived after the tables were written" in retinue("collect", "verify", str(folder))
 
 
 def test_damage_that_cannot_be_read_is_said(tmp_path: Path) -> None:
@@ -612,7 +612,7 @@ def test_a_mirror_is_made_when_everything_is_there(tmp_path: Path) -> None:
     with scripted(odd) as url:
         done = asked(url, folder, ["anna", "ben"], "--into", str(mirror), "--calls-per-day", "1", "--concurrency", "1")
         assert (done.returncode, mirror.exists()) == (1, False)
-        assert f"--into {mirror}: is made when everything in {folder} is there" in done.stderr
+        assert f"--into {mirror}: is created once {folder} is complete" in done.stderr
         (tmp_path / ".mirror.db.unfinished").mkdir()
         (tmp_path / ".mirror.db.unfinished" / "mirror.db").write_text("half")
         assert asked(url, folder, ["anna", "ben"], "--into", str(mirror)).returncode == 0
@@ -623,7 +623,7 @@ def test_a_mirror_is_made_when_everything_is_there(tmp_path: Path) -> None:
 def test_where_no_mirror_can_be_made_nothing_is_asked(tmp_path: Path) -> None:
     """A folder that is not there, and what is no file, are said at once."""
     for into, words in (
-        (str(tmp_path / "no" / "m.db"), "there is no folder"),
+        (str(tmp_path / "no" / "m.db"), "does not exist"),
         ("cassandra://h/k", "a mirror is a file"),
     ):
         done = asked("http://127.0.0.1:9", tmp_path / "found", ["anna"], "--into", into)

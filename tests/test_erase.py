@@ -201,7 +201,7 @@ def test_erasing_again_says_so(store_path: Path) -> None:
 
     assert "17: erased\n17: was erased before\n" == erased(store_path, "17", "17")
     assert "17: was erased before\n" == erased(store_path, "17")
-    assert "99: no account has this key; should it come, it is rejected\n" == erased(store_path, "99")
+    assert "99: no account has this key; later data for it is rejected\n" == erased(store_path, "99")
     assert "99: was erased before\n" == erased(store_path, "99")
 
 

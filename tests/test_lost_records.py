@@ -27,7 +27,7 @@ from support.service import FOLLOWING
 from support.waiting import waiting_for
 
 QUERY = '{"username":"p"}'
-LOST = "retinue: stopped, but audit records are lost; `retinue audit verify` says how many"
+LOST = "retinue: stopped, but audit records are lost; `retinue audit verify` counts them"
 
 
 class Stopped:

@@ -525,7 +525,7 @@ def test_commands_say_that_counters_are_missing(store: Path, client: ApiClient) 
 
     done = retinue("client", "list", "--store", store)
 
-    assert (0, True) == (done.returncode, "graph.quotas is missing: today's use is not known" in done.stderr)
+    assert (0, True) == (done.returncode, "graph.quotas is missing: today's usage is not known" in done.stderr)
     assert not store.with_suffix(".quotas").exists()
 
 

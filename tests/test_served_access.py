@@ -212,7 +212,7 @@ def test_audit_commands_say_what_is_wrong(list_store: Path, tmp_path: Path) -> N
     """A log_id that is not there, a folder that is none, a store that is none."""
     assert (0, "0 records, as they were written\n") == audit(list_store, "verify")
     assert (2, f"retinue: log_id L: is not in the audit log of {list_store}\n") == audit(list_store, "show", "L")
-    assert (2, "retinue: --audit-folder /none: there is no such folder\n") == audit(
+    assert (2, "retinue: --audit-folder /none: does not exist\n") == audit(
         list_store, "verify", "--audit-folder", "/none"
     )
     assert 2 == audit(tmp_path / "none.db", "usage")[0]

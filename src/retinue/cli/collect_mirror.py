@@ -1,4 +1,4 @@
-"""The mirror of a collection: a store that is made of its tables, all of it or nothing."""
+"""The mirror of a collection: a store made of its tables, completely or not at all."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ _ENDING = ".unfinished"
 
 
 def check_place(into: str) -> None:
-    """Raises `InputError` where a mirror cannot be made."""
+    """Raise `InputError` if a mirror cannot be created at a path."""
     from retinue.errors import InputError
     from retinue.store.open import open_store
 
@@ -18,23 +18,23 @@ def check_place(into: str) -> None:
         raise InputError(f"--into {into}: a mirror is a file; `retinue import` loads the tables into other stores")
     place, store = Path(into), open_store(into)
     if not place.parent.is_dir():
-        raise InputError(f"--into {into}: there is no folder {place.parent}")
+        raise InputError(f"--into {into}: the folder {place.parent} does not exist")
     for path in (place, *store.files()):
         if os.path.lexists(path):
             raise InputError(
-                f"--into {into}: {path} is there already; remove it or name a new store (a mirror has one collection)"
+                f"--into {into}: {path} already exists; remove it or name a new store (a mirror has one collection)"
             )
 
 
 def make(folder: Path, into: str) -> None:
-    """Load a collection's graph into a new store. Raises `InputError` where there is one by now."""
+    """Load a collection's graph into a new store. Raises `InputError` if it exists by now."""
     from retinue.collect.collection import held
 
     place = Path(into)
     unfinished = place.with_name(f".{place.name}{_ENDING}")
     with held(unfinished):
-        for left in unfinished.iterdir():  # by a kill
-            left.unlink()
+        for leftover in unfinished.iterdir():  # of a killed process
+            leftover.unlink()
         try:
             _load(folder, unfinished / place.name)
             _move(unfinished, place)
@@ -52,11 +52,11 @@ def _load(folder: Path, store: Path) -> None:
     with open_import(open_store(str(store)), sources, SystemClock()) as run:
         load(run)
         if run.results.rejects.count:
-            warn("the file of rejected rows will be beside the mirror")
+            warn("the rejects file will be beside the mirror")
 
 
 def _move(unfinished: Path, place: Path) -> None:
-    """The store itself comes last. Nothing is replaced: a link is not made where something is."""
+    """Link the files into place, the store itself last. Links never replace a file."""
     from retinue.durable import sync
 
     check_place(str(place))

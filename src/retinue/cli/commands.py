@@ -82,7 +82,10 @@ def require_csv(is_csv: bool, spreadsheet_safe: bool) -> None:
 
 
 def second_of(name: str, text: str) -> int | None:
-    """Return the Unix second that a flag gives in either form, or None if it is empty. Raises `InputError`."""
+    """Return the second in a flag (Unix second or ISO 8601).
+
+    None if it is empty. Raises `InputError`.
+    """
     from retinue.errors import InputError
     from retinue.ingest import values
 

@@ -13,8 +13,8 @@ from retinue.cli.signals import ending_in_order
 from retinue.settings import default_of
 
 
-class Format(Enum):
-    """The kinds of files."""
+class ExportFormat(Enum):
+    """The formats of files."""
 
     PARQUET = "parquet"
     CSV = "csv"
@@ -22,15 +22,15 @@ class Format(Enum):
     GRAPHML = "graphml"
 
 
-_HELP_FOLDER = "A folder that is made for the files; nothing may be there yet."
-_HELP_FORMAT = "What to write: two tables, accounts and follows, that `retinue import` reads, or one GraphML file."
-_HELP_HISTORY = "Write follows that have ended too, with their ends. Without it: what stands now."
+_HELP_FOLDER = "A new folder for the files."
+_HELP_FORMAT = "Two tables, accounts and follows, that `retinue import` reads, or one GraphML file."
+_HELP_HISTORY = "Include ended follows, with their ends."
 
 
 def export(
     folder: Annotated[Path, typer.Argument(help=_HELP_FOLDER)],
     url: StoreUrl = default_of("store"),
-    kind: Annotated[Format, flag("format", _HELP_FORMAT)] = Format.PARQUET,
+    kind: Annotated[ExportFormat, flag("format", _HELP_FORMAT)] = ExportFormat.PARQUET,
     history: Annotated[bool, flag("history", _HELP_HISTORY)] = False,
     spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
@@ -42,7 +42,7 @@ def export(
     from retinue.cli.terminal import bar
     from retinue.export import files
 
-    require_csv(kind is Format.CSV, spreadsheet_safe)
+    require_csv(kind is ExportFormat.CSV, spreadsheet_safe)
     form = files.Form(kind.value, history, spreadsheet_safe)
     store = store_at(url)
     with ending_in_order(), closing(store.scan()) as graph, bar(f"reading {store}") as on_progress:

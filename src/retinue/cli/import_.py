@@ -30,7 +30,7 @@ def import_(
     snapshot_at: Annotated[str, flag("snapshot-at", _HELP_SNAPSHOT, metavar="TIME")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Load accounts and follows into a store, which is created if it does not exist.
+    """Load accounts and follows into a store. A missing store is created.
 
     Rows that cannot be loaded go to a rejects file beside the store, with line number and reason; the rest is
     loaded, and the exit code is 1. Importing the same files again changes nothing.

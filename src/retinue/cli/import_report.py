@@ -31,7 +31,7 @@ def load(run: "ImportRun", *, as_json: bool = False) -> None:
 
 
 def show(results: "ImportResults", *, as_json: bool) -> None:
-    """Print the tallies. There is no table if no file was read."""
+    """Print the counts of each file. There is no table if no file was read."""
     if as_json:
         print_json(_by_file(results))
     elif results.tallies:
@@ -39,7 +39,7 @@ def show(results: "ImportResults", *, as_json: bool) -> None:
 
 
 def _by_file(results: "ImportResults") -> dict[str, Any]:
-    """Return the tallies by file, with the reasons of rejected rows."""
+    """Return the counts by file, with the reasons of rejected rows."""
     from msgspec import to_builtins
 
     files = {name: to_builtins(tally) | {"reasons": []} for name, tally in results.tallies.items()}
@@ -50,11 +50,11 @@ def _by_file(results: "ImportResults") -> dict[str, Any]:
 
 
 def _print_table(results: "ImportResults") -> None:
-    from retinue.cli.terminal import Column, print_table
+    from retinue.cli.terminal import TableColumn, print_table
 
     is_dump = results.snapshot is not None
     headings = ["new", "updated", "known", "rejected", *(["ended", "withheld"] if is_dump else []), "rows/s"]
-    columns = [Column("file"), *(Column(heading, "right") for heading in headings)]
+    columns = [TableColumn("file"), *(TableColumn(heading, "right") for heading in headings)]
     names = short_names(list(results.tallies))
     rows = []
     for name, tally in results.tallies.items():
@@ -87,7 +87,7 @@ def _notes(results: "ImportResults") -> Iterator[str]:
 
 
 def _rejected(results: "ImportResults") -> Iterator[str]:
-    """Return the reasons of rejected rows, most frequent first, each with its first row."""
+    """Return the reasons of rejected rows, most frequent first."""
     rejects = results.rejects
     yield f"rejected rows: {rejects.count:,}; all are in {rejects.path}"
     names = short_names(list(results.tallies))

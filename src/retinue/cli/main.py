@@ -1,4 +1,4 @@
-"""The command line: one file for each noun, put together here. Commands import what they need when they run."""
+"""The command line: its commands, which import their libraries when they run."""
 
 from typing import Annotated
 
@@ -39,8 +39,8 @@ def main(
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """Serve a follow graph through TikTok's Research API contract of Query User Following."""
-    _ = version  # its callback has done the work
+    """Serve a follow graph through TikTok's endpoint Query User Following."""
+    _ = version  # its callback prints it
 
 
 app.command("serve")(serve.serve)

@@ -32,7 +32,7 @@ def serve(
     log_level: Annotated[str, setting("log_level")] = default_of("log_level"),
     log_format: Annotated[str, setting("log_format")] = default_of("log_format"),
 ) -> None:
-    """Serve a store until SIGTERM or Ctrl-C; requests in flight are finished."""
+    """Serve a store until SIGTERM or Ctrl-C. Requests in flight are finished."""
     settings = Settings(**locals())  # the parameters are its fields, by the same names
     from retinue.cli.output import greet
     from retinue.serving import supervisor
@@ -40,7 +40,7 @@ def serve(
     def announce(public: str, management: str) -> None:
         greet(f"Serving {store} on {public} (management on {management}). Ctrl-C stops.")
         if faults:
-            greet(f"Things go wrong on purpose: {faults}.")
+            greet(f"Fault injection is enabled: {faults}.")
 
     supervisor.serve(settings, announce)
 

@@ -19,7 +19,7 @@ BROKEN = 1
 
 
 def check(url: StoreUrl = default_of("store"), as_json: AsJson = False) -> None:
-    """Verify every invariant of a store; exit code 1 if one is broken. Changes nothing."""
+    """Verify every invariant of a store. Exit code 1 if one is broken."""
     import asyncio
 
     store = store_at(url)

@@ -1,1 +1,1 @@
-"""The processes of a running server: supervisor, workers, coordinator."""
+"""The processes of a server: supervisor, workers, coordinator."""

@@ -38,7 +38,7 @@ async def repeat(step: Step, trouble: str, pause: float) -> None:
 
 
 async def settle(audit: AuditWriter, quotas: OpenQuotas) -> None:
-    """Make audit records and quota counters survive a power loss, once a second."""
+    """Make records and counters survive a power loss, once a second."""
 
     async def step() -> float:
         await audit.settle()

@@ -28,7 +28,7 @@ _LOGGER = logging.getLogger("retinue.serving")
 
 
 def run_child(main: Main, role: str) -> None:
-    """Run a child process, which gets its configuration in the first line of stdin."""
+    """Run a child process, configured by the first line of stdin."""
     streams.install()
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as unbuffered:  # later lines stay in the pipe
         line = unbuffered.readline()
@@ -52,9 +52,9 @@ def run_child(main: Main, role: str) -> None:
 
 
 async def serve_until_stopped(server: uvicorn.Server, config: ChildConfig, tls: ListenerTls | None = None) -> None:
-    """Serve until a signal comes or the supervisor ends, then finish requests in flight.
+    """Serve until a signal arrives or the supervisor ends.
 
-    Each line from the supervisor is a key pair to use from now on.
+    Requests in flight are finished. Each line from the supervisor is a key pair to use from now on.
     """
     loop, unread = asyncio.get_running_loop(), bytearray()
 

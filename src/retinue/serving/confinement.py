@@ -1,8 +1,8 @@
-"""The rights that processes of a server give up when they start, as far as the kernel allows it.
+"""Confinement of a server's processes, as far as the kernel allows it.
 
-All of them: other processes of the same user cannot read their memory, which holds tokens, there are no core files, and
-nothing that they start gains rights. Workers and the coordinator start nothing, connect to nothing but their store, and
-open nothing but the files named here (Landlock). A process may go on using what it has open already, such as sockets.
+Other processes of the same user cannot read their memory, which contains tokens, and there are no core files. Their
+children gain no rights. Workers and coordinator start no process, connect to their store alone, and open only the files
+named here (Landlock). Open files and sockets stay usable.
 """
 
 import logging
@@ -19,10 +19,10 @@ from retinue.store.open import Store
 from retinue.store.paths import Reach
 
 _READ, _CHANGE = landlock.READ, landlock.READ | landlock.WRITE
-_KEEP = _CHANGE | landlock.MAKE_REG | landlock.REMOVE_FILE  # of a folder: also to make and remove files
+_KEEP = _CHANGE | landlock.MAKE_REG | landlock.REMOVE_FILE  # of a folder: create and remove files too
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 _SYSTEM = ("/proc", "/dev/urandom", "/etc/localtime", "/usr/share/zoneinfo")
-# To find a cluster's hosts; systemd replaces its list of name servers when the network changes.
+# For a cluster's hosts. systemd replaces its list of name servers when the network changes.
 _NAMES = ("/etc/resolv.conf", "/run/systemd/resolve", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf")
 _NETWORK = (*_NAMES, "/etc/gai.conf", "/etc/ssl", "/etc/pki")
 _DNS = 53  # over TCP if an answer is long
@@ -30,14 +30,17 @@ _LOGGER = logging.getLogger("retinue.serving")
 
 
 def harden(settings: Settings) -> None:
-    """Protect this process's memory, and keep it from gaining rights. Its children inherit all but the first."""
+    """Protect this process's memory, and keep it from gaining rights.
+
+    Children inherit the latter.
+    """
     if not settings.no_confinement:
         forbid_dumps()
         forbid_new_privileges()
 
 
 def announce_confinement(settings: Settings) -> None:
-    """Log once for the whole server what confines its processes."""
+    """Log the confinement of the server's processes."""
     version = landlock.version()
     if settings.no_confinement:
         _LOGGER.info("confinement: switched off")
@@ -51,7 +54,10 @@ def announce_confinement(settings: Settings) -> None:
 
 
 def confine(settings: Settings, store: Store, role: str) -> None:
-    """Restrict this process to what its role needs. Call before there are threads and before the store is opened."""
+    """Restrict this process to the needs of its role.
+
+    Call it before there are threads and before the store is opened.
+    """
     if settings.no_confinement:
         return
     harden(settings)
@@ -66,7 +72,7 @@ def confine(settings: Settings, store: Store, role: str) -> None:
 
 
 def restrict(paths: Mapping[Path, int], ports: Iterable[int]) -> None:
-    """Give up all rights over files and TCP but these. Raises `OSError`."""
+    """Give up all other rights over files and TCP. Raises `OSError`."""
     handled = landlock.BIND_TCP | landlock.CONNECT_TCP
     scopes = landlock.ABSTRACT_SOCKETS | landlock.SIGNALS
     with closing(landlock.Ruleset(files=landlock.ALL_FILES, ports=handled, scopes=scopes)) as rules:
@@ -78,7 +84,7 @@ def restrict(paths: Mapping[Path, int], ports: Iterable[int]) -> None:
 
 
 def _paths(settings: Settings, store: Store, reach: Reach, role: str) -> dict[Path, int]:
-    """Return what a process of a role may open, with its rights."""
+    """Return the paths that a role may open, with its rights."""
     modules = [path for path in sys.path if path]
     interpreter = [*modules, sys.prefix, sys.base_prefix, str(Path(retinue.__file__).parent)]
     network = _NETWORK if reach.ports else ()
@@ -91,6 +97,6 @@ def _paths(settings: Settings, store: Store, reach: Reach, role: str) -> dict[Pa
 
 
 def _certificates(settings: Settings) -> list[Path]:
-    """Return the folders of the TLS files, since renewed ones are new files there, and may be behind a link."""
+    """Return the folders of the TLS files, where renewed ones appear."""
     named = [Path(path) for path in (settings.tls_cert, settings.tls_key) if path]
     return [folder for path in named for folder in (path.parent, path.resolve().parent)]

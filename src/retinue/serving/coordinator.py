@@ -117,7 +117,7 @@ class _Backend(Struct):
         return outcome
 
     async def ready(self) -> str:
-        """Return the reason that keeps the server from answering, or an empty text."""
+        """Return why the server cannot answer, or an empty text."""
         try:
             await self.access.find_client("")
             self.store.graph(self.clock).close()

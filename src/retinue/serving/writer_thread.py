@@ -1,4 +1,4 @@
-"""The coordinator's own writes to the graph, on one thread, so that no event loop waits for a write lock."""
+"""The coordinator's writes to the graph, on a thread that may wait for locks."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -15,7 +15,7 @@ _Result = TypeVar("_Result")
 
 
 class WriterThread:
-    """Runs pieces of work one by one with a graph writer, which the first one opens."""
+    """Runs pieces of work one by one. The first one opens the writer."""
 
     def __init__(self, open_writer: Callable[[], OpenWriter]) -> None:
         self._open_writer = open_writer
