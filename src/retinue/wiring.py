@@ -1,4 +1,4 @@
-"""The composition root: parts of a store become access, routes and applications. Used by the server and by tests."""
+"""The composition root: parts of a store become access, routes and applications."""
 
 import asyncio
 import secrets
@@ -23,30 +23,30 @@ from retinue.web.routes import Access, public_routes
 
 
 def clients(access: AccessStore, clock: Clock) -> Clients:
-    """The register of clients, with the operating system's randomness."""
+    """Return the register of clients, with the operating system's randomness."""
     return Clients(access, clock, secrets.token_bytes)
 
 
 def credentials(access: AccessStore, clock: Clock, *, registers: bool = False) -> Credentials:
-    """Return the credentials check. `registers`: an unknown client is registered when it asks for a token."""
+    """Return the credentials check. `registers` accepts unknown clients."""
     return Credentials(access, clock, secrets.token_bytes, registers=registers)
 
 
 def log_ids(clock: Clock) -> LogIds:
-    """Fresh log_ids, with the operating system's randomness."""
+    """Return fresh log_ids, with the operating system's randomness."""
     return LogIds(clock, secrets.token_bytes)
 
 
 def gated(
     access: AccessStore, ledger: Ledger, clock: Clock, pause: Pause = asyncio.sleep, *, registers: bool = False
 ) -> Access:
-    """Who may ask the public listener, and how much. `pause` makes failures wait."""
+    """Return the access control of the public listener. `pause` delays failures."""
     known, quotas = credentials(access, clock, registers=registers), Quotas(ledger, clock)
     return Access(known, quotas, Gate(known, quotas, pause))
 
 
 class Public(Struct, frozen=True):
-    """What the public listener is made of, but for its graph."""
+    """The parts of the public listener, without its graph."""
 
     access: Access
     auditor: Auditor
@@ -56,7 +56,7 @@ class Public(Struct, frozen=True):
 
 
 def public_application(graph: GraphReader[bytes], public: Public, *, at_once: bool = True) -> Application:
-    """What the public listener serves. `at_once`: the store never has to be waited for."""
+    """Return the public application. `at_once`: the store never waits."""
     routes = public_routes(Following(graph, public.clock), public.access, at_once=at_once)
     return Application(routes, public.log_ids, public.auditor, public.clock, public.peers)
 
@@ -64,7 +64,7 @@ def public_application(graph: GraphReader[bytes], public: Public, *, at_once: bo
 def faulty_application(
     graph: GraphReader[bytes], public: Public, faults: SharedFaults, pause: Pause = asyncio.sleep
 ) -> FaultyApplication:
-    """What the public listener serves in a sandbox: the same behind faults, and nothing past them."""
+    """Return the public application of a sandbox, behind injected faults."""
     ground = Ground(
         public_application(graph, public, at_once=False),
         Following(graph, public.clock),
@@ -75,5 +75,5 @@ def faulty_application(
 
 
 def hot_way(graph: HotGraph, public: Public) -> Hot:
-    """The quickest way to the same answers."""
+    """Return the fast path to the same responses."""
     return Hot(graph, public.access, public.auditor, public.clock, public.log_ids, public.peers)

@@ -83,5 +83,5 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: Tr
 
 
 def _encodable(text: str) -> str:
-    """Return a text as UTF-8, as names of files may be other bytes."""
+    """Return a text as UTF-8, even with parts of file names."""
     return text.encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""The coordinator's writes to the graph, on a thread that may wait for locks."""
+"""The coordinator's writes to the graph, on a separate thread."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
