@@ -261,8 +261,8 @@ def _of_coordinator(bench: Bench, scratch: Path) -> None:
     audit_log = AuditLog(
         scratch / "audit", Checkpoint(b"secret", 0, bytes(20), 0, bytes(20), is_open=False), _KEEPING, lambda: 0
     )
-    bench.watch.time("keeper: count", RequestCounters().add, batches)
-    bench.watch.time("keeper: chain and write", audit_log.write, batches)
+    bench.watch.time("coordinator: count", RequestCounters().add, batches)
+    bench.watch.time("coordinator: chain and write", audit_log.write, batches)
 
 
 def _of_fixed_answer(bench: Bench, scratch: Path, runs: Sequence[Run]) -> float:

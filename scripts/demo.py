@@ -1,7 +1,7 @@
-"""`make demo`: a sample graph, a server, and the first query of TikTok's own documentation, answered.
+"""Serve a sample graph and send the first query of TikTok's page.
 
-Everything runs through the command line, as a user would do it. `DEMO_ONCE=1` stops after the first answer and
-exits with 0 only if it was right.
+Everything runs through the command line, as for a user. `DEMO_ONCE=1` stops after the first response, and exits with
+0 only if it was right.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import Any
 FOLDER = Path(__file__).parent.parent / ".cache" / "demo"
 STORE = FOLDER / "graph.db"
 QUERY = '{"username": "test_user", "max_count":3, "cursor": 1685544251}'
-# What TikTok's page shows for this query, without the log_id.
+# The response on TikTok's page, without the log_id.
 EXPECTED = {
     "has_more": True,
     "user_following": [
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def require_free_port() -> None:
-    """Ends the demo before it has touched anything where a port is taken, maybe by another demo."""
+    """Exit before anything is changed if a port is in use."""
     for name, default in (("RETINUE_PORT", 8642), ("RETINUE_MANAGEMENT_PORT", 8643)):
         port = int(os.environ.get(name, default))
         with socket.socket() as probe:
@@ -68,7 +68,7 @@ def require_free_port() -> None:
 
 
 def make_store() -> None:
-    """A fresh store with the sample graph in it."""
+    """Create a new store with the sample graph."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     sample = FOLDER / "sample"
@@ -80,7 +80,7 @@ def make_store() -> None:
 
 
 def fetch_token(host: str, client: dict[str, str]) -> str:
-    """A client access token, as TikTok's clients fetch it."""
+    """Request a client access token, as TikTok's clients do."""
     form = f"client_key={client['client_key']}&client_secret={client['client_secret']}&grant_type=client_credentials"
     answer = post(f"{host}/v2/oauth/token/", form, {"Content-Type": "application/x-www-form-urlencoded"})
     print("4. The server is up, and the client has a token for two hours.\n")
@@ -88,7 +88,7 @@ def fetch_token(host: str, client: dict[str, str]) -> str:
 
 
 def first_query(host: str, token: str) -> bool:
-    """Ask what TikTok's page asks; whether the answer is the page's but for the log_id."""
+    """Send the query of TikTok's page; return whether the response matches."""
     url = f"{host}/v2/research/user/following/"
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
     lines = [f"curl --location '{url}'", *(f"--header '{name}: {value}'" for name, value in headers.items())]
@@ -101,7 +101,7 @@ def first_query(host: str, token: str) -> bool:
 
 
 def curl(url: str, headers: dict[str, str]) -> dict[str, Any]:
-    """The answer that the printed curl line gets."""
+    """Return the response to the printed curl command."""
     fields = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
     done = subprocess.run(
         ["curl", "--silent", "--location", url, *fields, "--data", QUERY], check=True, capture_output=True
@@ -125,12 +125,12 @@ Serving until Ctrl-C. Things to try in another terminal:
 
 
 def command(*arguments: str) -> list[str]:
-    """A command line of this checkout's program."""
+    """Return a command line of this checkout's program."""
     return [sys.executable, "-m", "retinue", *arguments]
 
 
 def retinue(*arguments: str) -> str:
-    """Run a command to its end; what it printed. Ends the demo where it fails."""
+    """Run a command and return its output; exit if it fails."""
     done = subprocess.run(command(*arguments), stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         sys.exit(done.returncode)
@@ -138,7 +138,7 @@ def retinue(*arguments: str) -> str:
 
 
 def address(server: "subprocess.Popen[str]") -> str:
-    """Where the server answers, from the line it prints when it does. Ends the demo where it does not start."""
+    """Return the address in the server's first line; exit without one."""
     assert server.stdout is not None
     line = server.stdout.readline()
     if not line:
@@ -147,7 +147,7 @@ def address(server: "subprocess.Popen[str]") -> str:
 
 
 def post(url: str, body: str, headers: dict[str, str]) -> dict[str, Any]:
-    """The answer to one POST."""
+    """Return the response to a POST request."""
     with urllib.request.urlopen(urllib.request.Request(url, body.encode(), headers)) as response:
         answer: dict[str, Any] = json.load(response)
         return answer

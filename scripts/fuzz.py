@@ -1,7 +1,8 @@
-"""Search for inputs that crash a reader of others' bytes, target by target (`tests/support/fuzz_targets.py`).
+"""Search for inputs that crash a parser of external bytes.
 
-With atheris the search follows the code that an input reaches; where it has no wheel for this Python, the corpus is
-changed at random. A crash is written into the corpus, so that the tests fail until the reader is mended.
+`tests/support/fuzz_targets.py` has the targets. With atheris the search follows the code that an input reaches. If it
+has no wheel for this Python, the corpus is changed at random. An input that crashes a parser is written into the
+corpus, so the tests fail until the parser is repaired.
 """
 
 import argparse
@@ -61,7 +62,7 @@ def _passes(name: str, seconds: int, seed: int) -> bool:
 
 
 def _failure_in(text: str) -> str:
-    """The traceback, which the statistics of atheris and of libraries follow."""
+    """Return the traceback, without the statistics that follow."""
     start = text.find("Traceback")
     return text[start : start + 3000] if start >= 0 else text[-3000:]
 

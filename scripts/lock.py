@@ -1,7 +1,7 @@
-"""Write requirements.lock (`make lock`), or print the part of it that some extras need (`lock.py server,dev`).
+"""Write requirements.lock, or print the part for some extras (`lock.py server,dev`).
 
-The file has each package of constraints.txt with the SHA-256 of every file that its registry has of that version, for
-all platforms and Pythons, and above it a line with the extras that need it. Only writing it needs uv and a network.
+The file contains each package of constraints.txt with the SHA-256 of every file of that version, for all platforms and
+Pythons, below a line with the extras that need it. Only writing it needs uv and a network.
 """
 
 import subprocess
@@ -22,14 +22,14 @@ _UV = ("uv", "pip", "compile", "--quiet", "--no-config", "--no-header", "--no-an
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """One package: the extras that need it, and its requirement with hashes as pip reads it."""
+    """A package: the extras that need it, and its requirement with hashes."""
 
     extras: frozenset[str]
     requirement: str
 
     @property
     def pin(self) -> tuple[str, str]:
-        """Its normalized name and its version."""
+        """The normalized name and the version."""
         name, _, version = self.requirement.split()[0].partition("==")
         return normalized(name), version
 
@@ -42,7 +42,7 @@ def locked() -> Iterator[Locked]:
 
 
 def write() -> None:
-    """Make requirements.lock again."""
+    """Regenerate requirements.lock."""
     needed: dict[str, set[str]] = {}
     for extra in requirements():
         for python in PYTHONS:

@@ -1,7 +1,7 @@
-"""Print the lowest versions that pyproject.toml promises to work with, as constraints for pip.
+"""Print the lowest versions that pyproject.toml allows, as constraints for pip.
 
 Direct dependencies that users install are at their lower bounds, the tools of `bench` and `dev` as in constraints.txt.
-The dependencies of all of these are left to pip, as they are for a user. `make test-lowest` runs the tests so.
+pip chooses the versions of indirect dependencies, as it does for users. `make test-lowest` runs the tests with them.
 """
 
 import re
@@ -16,7 +16,7 @@ _BOUND = re.compile(r">=([0-9.]+)")
 
 
 def requirements() -> dict[str, list[str]]:
-    """Return the direct dependencies by extra; those of every installation have the extra ""."""
+    """Return the direct dependencies by extra (`""` for every installation)."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return {"": project["dependencies"], **project["optional-dependencies"]}
 

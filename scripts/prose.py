@@ -35,7 +35,7 @@ DENSITY = 90
 OPENING = re.compile(r"(?:Who|Whom|Whose|Whoever|What|Whatever|Where|Wherever|That there|That which)\b(?![-/*.])")
 WORDS = re.compile(
     r"\b(?:somebody|nobody|anybody|everybody|whoever|anew|that (?:is|are|was|were) there|that there (?:is|are)|"
-    r"(?:is|are|was|were) not to\b(?! be sure)|ha(?:s|ve|d) none|so long as it|it is we|as can be|until now|"
+    r"(?:is|are|was|were) not to\b(?! be sure)|ha(?:s|ve|d) none\b(?! of)|so long as it|it is we|as can be|until now|"
     r"by heart|for ever|must needs)\b",
     re.IGNORECASE,
 )
@@ -146,7 +146,7 @@ def check_markdown(path: str, source: str) -> Iterator[Finding]:
 
 
 def check_comments(path: str, source: str) -> Iterator[Finding]:
-    """Yield the findings of `#` comments in a file that is not Python."""
+    """Yield the findings of `#` comments in a non-Python file."""
     lines = enumerate(source.split("\n"), 1)
     yield from check_text(path, [Text(number, line.partition("#")[2].strip("# ")) for number, line in lines])
 
@@ -206,7 +206,7 @@ def _messages(tree: ast.Module, docstring_lines: set[int]) -> list[Text]:
 
 
 def _paragraphs(lines: list[Text]) -> list[Text]:
-    """Join adjacent lines up to a gap, a heading or a list item."""
+    """Join adjacent lines, except at gaps, headings and list items."""
     joined: list[Text] = []
     last = -1
     for each in lines:

@@ -1,9 +1,9 @@
-"""How large a cluster a graph needs: nodes, disk, servers, cost; from what was measured and what is assumed.
+"""Compute nodes, disk, servers and cost of a cluster for a graph.
 
     python scripts/scale.py --follows 300e9 --accounts 1.5e9 --pages 100000
 
-Every figure below is a flag. The last table says what becomes of the cost where one of them is twice as large: so it
-shows which assumption is worth a measurement.
+Every measured or assumed figure below is a flag. The last table shows the factor by which the cost changes if one of
+them doubles, and so which assumption is worth a measurement.
 """
 
 import argparse
@@ -13,16 +13,16 @@ from dataclasses import dataclass, fields, replace
 
 GIGA, TERA = 1e9, 1e12
 _HOURS = 3600
-# What a figure may be; beyond that somebody has mistyped.
+# The valid range of a figure; values outside are typing errors.
 _ANY = (1e-6, 1e15)
 _BOUNDS = {"names_missed": (0, 1000), "busy": (0.01, 1), "disk_used": (0.01, 1), "replication": (1, 100)}
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What is wanted, what was measured (`make bench-cluster`), and what is assumed."""
+    """Requirements, measurements (`make bench-cluster`) and assumptions."""
 
-    # Wanted
+    # Required
     accounts: float = 1.5e9
     follows: float = 300e9
     pages: float = 100_000  # a second, of 20 rows
@@ -40,17 +40,17 @@ class Figures:
     names_missed: float = 5  # of the 20 of a page, by the memory of a worker; each is one more query
     query_of_page: float = 0.7  # what a query for a name costs both sides, of what a page costs
     disk_a_node: float = 4e12  # bytes
-    disk_used: float = 0.5  # at most, so that there is room to compact
+    disk_used: float = 0.5  # at most, leaves space for compaction
     cores_a_node: float = 16
     cores_a_server: float = 16
-    busy: float = 0.5  # cores on average, so that there is room for a node that is gone and for peaks
+    busy: float = 0.5  # cores on average, leaves room for a failed node and for peaks
     node_price: float = 900  # a month
     server_price: float = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is needed. Cores are busy ones."""
+    """The hardware that a graph needs. Cores are busy ones."""
 
     disk: float  # bytes, all replicas
     node_cores: float
@@ -63,12 +63,12 @@ class Plan:
 
     @property
     def nodes(self) -> int:
-        """As many as disk and CPU need, whichever needs more."""
+        """The number of nodes, by disk or by CPU, whichever is larger."""
         return max(self.nodes_for_disk, self.nodes_for_cpu)
 
 
 def plan_of(figures: Figures) -> Plan:
-    """What a graph needs."""
+    """Return the hardware that a graph needs."""
     one_replica = figures.follows * figures.bytes_a_follow + figures.accounts * figures.bytes_an_account
     disk = one_replica * figures.replication
     queries = 1 + figures.names_missed * figures.query_of_page  # in pages
@@ -84,7 +84,7 @@ def plan_of(figures: Figures) -> Plan:
 
 
 def doubled(figures: Figures) -> list[tuple[str, float]]:
-    """What the cost is multiplied by where one figure is twice as large, the largest change first."""
+    """Return the cost factor of doubling each figure, largest change first."""
     cost = plan_of(figures).cost
     changes = [
         (each.name, plan_of(replace(figures, **{each.name: 2 * getattr(figures, each.name)})).cost / cost)
@@ -94,7 +94,7 @@ def doubled(figures: Figures) -> list[tuple[str, float]]:
 
 
 def report(figures: Figures) -> Iterator[str]:
-    """The plan in words, and the table of changes."""
+    """Yield the lines of the plan and of the table of factors."""
     plan = plan_of(figures)
     yield f"{figures.accounts:,.0f} accounts, {figures.follows:,.0f} follows, {figures.pages:,.0f} pages a second"
     yield f"disk      {plan.disk / TERA:,.1f} TB in {figures.replication:.0f} replicas: {plan.nodes_for_disk:,} nodes"
@@ -111,7 +111,7 @@ def report(figures: Figures) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print what the flags ask for."""
+    """Print the plan for the flags."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )

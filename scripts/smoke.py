@@ -1,6 +1,7 @@
-"""Whether Retinue works with nothing installed but what `retinue[server]` asks for: part of `make test-lowest`.
+"""Test that Retinue works with only `retinue[server]` installed.
 
-The tools of the tests bring packages with them that a user does not have, so a missing one would not be noticed there.
+Part of `make test-lowest`. The tools of the tests install packages that users may lack, so the tests would not notice
+a missing dependency.
 """
 
 import sys
@@ -26,7 +27,7 @@ def main() -> None:
 
 
 def imported(folder: Path, kind: str) -> Path:
-    """Return a store of a sample graph that was read from files of one kind."""
+    """Create a store from a sample graph in files of one kind."""
     sample, store = folder / f"sample-{kind}", folder / f"{kind}.db"
     retinue("generate", "--accounts", "100", "--follows", "1000", "--format", kind, "-o", sample)
     retinue("import", "--store", store, "--accounts", sample / f"accounts.{kind}", sample / f"follows.{kind}")

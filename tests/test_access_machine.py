@@ -315,13 +315,13 @@ def _client(meter: Meter) -> Client:
     return Client("k", "x", frozenset(), meter.since, meter.id)
 
 
-def test_refusals_of_the_gate_are_refusals() -> None:
+def test_the_access_gate_refuses_with_request_errors() -> None:
     """What the machines expect to be raised is what the wire has words for."""
     for error in (SecretWrong, ClientInvalid, TokenInvalid, TokenUnknown, QuotaSpent, RateExceeded):
         assert issubclass(error, Refusal)
 
 
-def test_the_gate_lets_in_whom_the_model_lets_in(begin: Begin) -> None:
+def test_the_access_gate_accepts_what_the_model_accepts(begin: Begin) -> None:
     """Whatever is done to clients and tokens."""
     run_state_machine_as_test(
         lambda: Credentials(begin),  # type: ignore[arg-type]  # whatever makes a machine will do
@@ -329,7 +329,7 @@ def test_the_gate_lets_in_whom_the_model_lets_in(begin: Begin) -> None:
     )
 
 
-def test_quotas_are_what_the_model_counts(begin: Begin) -> None:
+def test_quotas_agree_with_the_model(begin: Begin) -> None:
     """Whoever asks, and whatever the quota is at that moment."""
     run_state_machine_as_test(
         lambda: QuotaMachine(begin),  # type: ignore[arg-type]  # whatever makes a machine will do

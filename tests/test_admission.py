@@ -98,7 +98,7 @@ def unix_listener(path: Path) -> socket.socket:
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
-def test_all_that_wait_are_accepted_within_few_turns_of_the_loop(
+def test_waiting_connections_are_accepted_within_few_loop_iterations(
     service: Service, tmp_path: Path, family: socket.AddressFamily
 ) -> None:
     """The event loop's own server accepts one connection in each turn, however long that is."""
@@ -125,7 +125,7 @@ def test_all_that_wait_are_accepted_within_few_turns_of_the_loop(
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 2)), max_size=40), st.floats(0.1, 5))
-def test_patience_is_short_for_a_while_after_an_overload(events: list[tuple[bool, float]], burst: float) -> None:
+def test_timeouts_are_short_for_a_while_after_an_overload(events: list[tuple[bool, float]], burst: float) -> None:
     """For every order of events."""
     overload, now, noted = Overload(burst), 0.0, float("-inf")
     for is_overloaded, passed in events:
@@ -152,7 +152,7 @@ def test_connections_that_waited_too_long_are_refused_and_the_first_ones_served(
         assert [404] * ADMITTED == statuses[:ADMITTED]
 
 
-def test_a_listener_says_how_full_its_queue_is() -> None:
+def test_a_listener_reports_the_length_of_its_queue() -> None:
     """And an accepted connection, for how long it waited."""
     with ExitStack() as opened:
         listener = opened.enter_context(bind("127.0.0.1", 0))
@@ -169,7 +169,7 @@ def test_a_listener_says_how_full_its_queue_is() -> None:
 # --- refusing -------------------------------------------------------------------------------------------------------
 
 
-def test_the_surplus_is_refused_at_once_in_the_form_of_its_endpoint(
+def test_surplus_connections_are_refused_in_the_form_of_their_endpoint(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each refusal has its log_id, its record and its line in the log; the connection ends, and others are served."""
@@ -203,7 +203,7 @@ def test_the_surplus_is_refused_at_once_in_the_form_of_its_endpoint(
         [],
     ],
 )
-def test_whatever_the_surplus_sends_it_gets_its_refusal(service: Service, sent: list[bytes]) -> None:
+def test_surplus_connections_are_refused_whatever_they_send(service: Service, sent: list[bytes]) -> None:
     """Also in parts, without HTTP, with a long body, or nothing at all."""
     limits = Limits(1, read_seconds=FOREVER, stalled_seconds=FOREVER, linger_seconds=1)
     with serving(service, limits) as running, ExitStack() as opened:
@@ -231,7 +231,7 @@ def test_a_refusal_of_a_head_request_has_no_body(service: Service) -> None:
         assert received.endswith(b"\r\n\r\n")
 
 
-def test_silent_surplus_holds_few_descriptors(service: Service) -> None:
+def test_silent_surplus_connections_hold_few_descriptors(service: Service) -> None:
     """The oldest is refused for another one, so that it never waits in vain."""
     limits = Limits(1, read_seconds=FOREVER, stalled_seconds=FOREVER, linger_seconds=FOREVER, burst_seconds=FOREVER)
     with serving(service, limits) as running, ExitStack() as opened:
@@ -241,7 +241,7 @@ def test_silent_surplus_holds_few_descriptors(service: Service) -> None:
         assert 503 == answer(silent[-1], UNKNOWN)[0]
 
 
-def test_everything_is_answered_although_a_worker_is_stopped(store_path: Path) -> None:
+def test_all_requests_are_answered_while_a_worker_is_stopped(store_path: Path) -> None:
     """The other one serves as many as it has places for, and refuses the surplus; later both serve again."""
     open_store(str(store_path)).create()
     with running_server(store_path, "--workers", "2", "--max-connections", "2") as server, ExitStack() as opened:
@@ -266,7 +266,7 @@ def test_everything_is_answered_although_a_worker_is_stopped(store_path: Path) -
         waiting_for(lambda: answer(connected(), UNKNOWN)[0] == 404)
 
 
-def test_a_full_process_leaves_connections_to_one_that_has_room(service: Service) -> None:
+def test_a_full_worker_leaves_connections_to_the_others(service: Service) -> None:
     """It pauses before it refuses what waits on a listener that others share."""
     full, free = Limits(1, read_seconds=FOREVER, stalled_seconds=FOREVER), Limits(500, idle_seconds=FOREVER)
     listener = bind("127.0.0.1", 0)
@@ -316,7 +316,7 @@ WAITS = st.none() | st.builds(Wait, st.sampled_from(Awaited), st.floats(0, 100))
 
 
 @given(st.lists(st.builds(Place, WAITS), max_size=60), st.integers(1, 200), st.floats(0, 100), st.floats(0, 100))
-def test_the_connections_of_least_use_are_closed_first(
+def test_the_least_useful_connections_are_closed_first(
     places: list[Place], limit: int, idle: float, stalled: float
 ) -> None:
     """For every set: none that is answered or new, few at once, in the order of what they wait for and since when."""
@@ -329,7 +329,7 @@ def test_the_connections_of_least_use_are_closed_first(
     assert len(expected) == len(closed)
 
 
-def test_a_client_that_never_reads_is_cut_off(service: Service) -> None:
+def test_a_client_that_never_reads_is_disconnected(service: Service) -> None:
     """It has as long as the send deadline, and holds its place for no longer."""
     service.follow("p", *((f"f{n}", 1_600_000_000 + n) for n in range(100)))
     body = b'{"username":"p","max_count":100}'
@@ -366,7 +366,7 @@ def test_an_unfinished_handshake_has_a_deadline(service: Service, certificate: d
         assert is_closed(silent)
 
 
-def test_unfinished_handshakes_have_few_places(service: Service, certificate: dict[str, Any]) -> None:
+def test_unfinished_handshakes_are_limited(service: Service, certificate: dict[str, Any]) -> None:
     """The oldest ends for another one, and clients that finish theirs are served."""
     limits = Limits(10, handshakes=3, handshake_seconds=FOREVER, idle_seconds=FOREVER)
     with serving(service, limits, **certificate) as running, ExitStack() as opened:
@@ -390,7 +390,7 @@ def test_unfinished_handshakes_make_room(service: Service, certificate: dict[str
         assert is_closed(silent[0])
 
 
-def test_the_surplus_is_refused_over_tls_too(service: Service, certificate: dict[str, Any]) -> None:
+def test_surplus_connections_are_refused_over_tls(service: Service, certificate: dict[str, Any]) -> None:
     """After a handshake, in the same form."""
     limits = Limits(1, read_seconds=FOREVER, stalled_seconds=FOREVER)
     with serving(service, limits, **certificate) as running, ExitStack() as opened:

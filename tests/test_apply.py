@@ -53,7 +53,7 @@ def test_all_kinds_of_events_reach_the_graph(store_path: Path) -> None:
     assert ["a"] == names_of(store_path, "ben", Direction.FOLLOWERS)
 
 
-def test_each_bad_line_is_told_with_its_reason_and_the_rest_is_applied(store_path: Path) -> None:
+def test_bad_lines_are_reported_and_the_rest_is_applied(store_path: Path) -> None:
     """Broken lines, events that are none, and events that the graph refuses; the exit code says so."""
     content = lines(
         follow("a", "b"),
@@ -103,7 +103,7 @@ USERNAME_REASONS = [
 
 
 @pytest.mark.parametrize("is_file", [True, False])
-def test_usernames_in_the_place_of_keys_are_rejected(store_path: Path, tmp_path: Path, is_file: bool) -> None:
+def test_usernames_instead_of_keys_are_rejected(store_path: Path, tmp_path: Path, is_file: bool) -> None:
     """An erasure or a private account is never told as applied while the account stays visible."""
     applied(
         store_path,
@@ -128,7 +128,7 @@ def test_usernames_in_the_place_of_keys_are_rejected(store_path: Path, tmp_path:
     assert [] == names_of(store_path, "anna")
 
 
-def test_a_bad_line_of_each_group_is_remembered_for_the_exit_code(store_path: Path, tmp_path: Path) -> None:
+def test_a_bad_line_in_any_group_sets_the_exit_code(store_path: Path, tmp_path: Path) -> None:
     """A later group without any does not make it good. From a file, since a pipe that pauses ends a group early."""
     events = tmp_path / "events.jsonl"
     events.write_bytes(b"{\n" + lines(*(follow("a", f"b{n}", AT + n) for n in range(2 * GROUP))))
@@ -139,7 +139,7 @@ def test_a_bad_line_of_each_group_is_remembered_for_the_exit_code(store_path: Pa
     assert [GROUP, 2 * GROUP, 2 * GROUP + 1] == [report["line"] for report in reports]
 
 
-def test_files_are_named_in_what_is_told(store_path: Path, tmp_path: Path) -> None:
+def test_reports_name_their_file(store_path: Path, tmp_path: Path) -> None:
     """Several files, plain and packed, and standard input between them."""
     plain, packed = tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz"
     plain.write_bytes(lines(follow("a", "b", AT)))
@@ -185,7 +185,7 @@ def test_the_order_of_arrival_does_not_matter(store_path: Path, tmp_path: Path) 
             assert set(names_of(store_path, person, direction)) == set(names_of(second_path, person, direction))
 
 
-def test_what_comes_through_an_open_pipe_is_applied_at_once(store_path: Path) -> None:
+def test_events_from_an_open_pipe_are_applied_at_once(store_path: Path) -> None:
     """Though the pipe stays open; an unfinished line waits for its end."""
     with applying(store_path) as run:
         run.send(lines(follow("a", "b", AT)))
@@ -202,7 +202,7 @@ def test_what_comes_through_an_open_pipe_is_applied_at_once(store_path: Path) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_between_two_groups(store_path: Path, number: signal.Signals) -> None:
+def test_a_signal_stops_apply_between_two_groups(store_path: Path, number: signal.Signals) -> None:
     """While it waits, and while it is busy: the group at hand is finished and told, and the place is said."""
     with applying(store_path) as run:
         run.send(lines(follow("a", "b")))
@@ -215,7 +215,7 @@ def test_a_signal_ends_it_between_two_groups(store_path: Path, number: signal.Si
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_during_a_long_file_loses_nothing_that_was_told(
+def test_a_signal_during_a_long_file_loses_no_reported_event(
     store_path: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     """The store holds exactly the lines up to the place that is said."""
@@ -233,7 +233,7 @@ def test_a_signal_during_a_long_file_loses_nothing_that_was_told(
     assert last["line"] == len(names_of(store_path, "a")) < 100_000
 
 
-def test_when_nobody_reads_the_reports_no_more_than_one_group_goes_untold(store_path: Path, tmp_path: Path) -> None:
+def test_at_most_one_group_is_applied_while_reports_are_not_read(store_path: Path, tmp_path: Path) -> None:
     """It stops, and says why."""
     events = tmp_path / "events.jsonl"
     events.write_bytes(lines(*(follow("a", f"b{n}", AT - n) for n in range(100_000))))
@@ -250,7 +250,7 @@ def test_when_nobody_reads_the_reports_no_more_than_one_group_goes_untold(store_
     assert told <= place == len(names_of(store_path, "a")) < 100_000
 
 
-def test_whatever_was_told_survives_a_kill(store_path: Path, tmp_path: Path) -> None:
+def test_reported_events_survive_a_kill(store_path: Path, tmp_path: Path) -> None:
     """SIGKILL at several instants: what was told is there, `check` is content, and the same again completes it."""
     events = tmp_path / "events.jsonl"
     events.write_bytes(lines(*(follow("a", f"b{n}", AT - n) for n in range(60_000))))
@@ -275,7 +275,7 @@ def test_whatever_was_told_survives_a_kill(store_path: Path, tmp_path: Path) -> 
         (["events.jsonl", "--store", "events.jsonl"], "events.jsonl: not a Retinue follow graph"),
     ],
 )
-def test_what_cannot_start_touches_nothing(
+def test_a_command_that_cannot_start_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
     """One clear line, exit code 2, and no store is made."""
@@ -289,7 +289,7 @@ def test_what_cannot_start_touches_nothing(
     assert [Path("events.jsonl")] == list(Path().iterdir())
 
 
-def test_a_store_is_made_where_there_is_none_and_that_is_said(store_path: Path, tmp_path: Path) -> None:
+def test_apply_creates_a_missing_store_and_says_so(store_path: Path, tmp_path: Path) -> None:
     """A mirror may begin with an empty stream."""
     events = tmp_path / "events.jsonl"
     events.write_bytes(lines(follow("a", "b")))
@@ -314,7 +314,7 @@ def test_a_damaged_file_is_applied_up_to_the_damage(store_path: Path, tmp_path: 
     assert last == len(names_of(store_path, "a"))
 
 
-def test_standard_input_that_is_closed_is_an_error(store_path: Path) -> None:
+def test_closed_standard_input_is_an_error(store_path: Path) -> None:
     """And not another file that happens to get its number."""
     command = f"exec {sys.executable} -m retinue apply --store {store_path} <&-"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)

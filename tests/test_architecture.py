@@ -303,7 +303,7 @@ def test_functions_are_small() -> None:
     assert [] == [function for function in functions if function[2] > MAX_FUNCTION_LINES]
 
 
-def test_errors_are_all_worded() -> None:
+def test_every_error_has_a_message() -> None:
     """Every refusal has its row in the one table of codes, statuses and messages."""
     from retinue import errors, wire  # noqa: PLC0415 - the rest of this file reads source, not modules
 

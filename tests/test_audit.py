@@ -37,7 +37,7 @@ REVOKE = "/v2/oauth/revoke/"
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), st.text(), min_size=1), max_size=8), st.data())
-def test_a_line_belongs_to_one_place(records: list[dict[str, str]], data: st.DataObject) -> None:
+def test_a_line_is_valid_at_one_position_only(records: list[dict[str, str]], data: st.DataObject) -> None:
     """Every line follows the one before it, and no other line and no other secret fits there."""
     link, lines = BEGINNING, []
     for each in records:
@@ -142,7 +142,7 @@ def test_additions_and_older_copies_are_found(log: tuple[Path, Checkpoint], tmp_
     assert verify(tmp_path / "none", checkpoint).problems
 
 
-def test_problems_are_named_and_one_does_not_hide_the_next(log: tuple[Path, Checkpoint]) -> None:
+def test_every_problem_is_reported_with_its_place(log: tuple[Path, Checkpoint]) -> None:
     """File, line, and what is wrong; records after a changed one are still compared with each other."""
     folder, checkpoint = log
     first, _, _, last = files_of(folder)
@@ -159,7 +159,7 @@ def test_problems_are_named_and_one_does_not_hide_the_next(log: tuple[Path, Chec
 # The writer
 
 
-def test_a_coordinator_that_was_killed_is_followed_by_one_that_goes_on(tmp_path: Path) -> None:
+def test_a_coordinator_continues_the_log_of_a_killed_one(tmp_path: Path) -> None:
     """Records that the store did not hear of yet are kept, wherever the last line broke off, which is not hidden."""
     checkpoint = written(tmp_path / "a", [5])
     with closing(AuditLog(tmp_path / "a", checkpoint, BIG, lambda: 1)) as audit_log:
@@ -187,7 +187,7 @@ def test_a_coordinator_that_was_killed_is_followed_by_one_that_goes_on(tmp_path:
             extra.unlink()
 
 
-def test_a_log_that_was_touched_is_continued_and_stays_found(tmp_path: Path) -> None:
+def test_a_changed_log_is_continued_and_the_change_is_still_found(tmp_path: Path) -> None:
     """The server goes on, from what the store knows, says so, and verification still finds the change."""
     checkpoint = written(tmp_path, [5])
     path = files_of(tmp_path)[0]
@@ -201,7 +201,7 @@ def test_a_log_that_was_touched_is_continued_and_stays_found(tmp_path: Path) -> 
     assert verify(tmp_path, checkpoint).problems
 
 
-def test_a_file_that_is_removed_is_left_for_a_new_one(tmp_path: Path) -> None:
+def test_a_new_file_is_begun_after_a_removed_one(tmp_path: Path) -> None:
     """What comes after is in the folder again, and the gap is found."""
     with closing(AuditLog(tmp_path, new_checkpoint(), BIG, lambda: 1)) as audit_log:
         audit_log.write([record(1)])
@@ -231,7 +231,7 @@ def test_files_are_rotated_by_size_and_by_age(tmp_path: Path, begun: int) -> Non
     assert VerifyReport(6, [], []) == verify(tmp_path, checkpoint)
 
 
-def test_old_files_go_and_the_rest_stays_whole(tmp_path: Path) -> None:
+def test_expired_files_are_removed_and_the_rest_verifies(tmp_path: Path) -> None:
     """A file goes when all of it is older than what is kept; without it nothing is missing, with one more there is."""
     clock = FrozenClock()
     keeping = RotationPolicy(1, 2**30)
@@ -259,7 +259,7 @@ def test_old_files_go_and_the_rest_stays_whole(tmp_path: Path) -> None:
     assert verify(tmp_path, checkpoint).problems
 
 
-def test_what_a_full_disk_does_not_take_is_written_later(tmp_path: Path) -> None:
+def test_records_are_written_after_a_full_disk_has_room_again(tmp_path: Path) -> None:
     """Not a byte is lost or doubled, wherever writing stopped."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with closing(AuditLog(tmp_path, new_checkpoint(), BIG, lambda: 1)) as audit_log:
@@ -280,7 +280,7 @@ def test_what_a_full_disk_does_not_take_is_written_later(tmp_path: Path) -> None
     assert VerifyReport(4, [], []) == verify(tmp_path, checkpoint)
 
 
-def test_one_process_writes(tmp_path: Path) -> None:
+def test_only_one_process_writes_the_log(tmp_path: Path) -> None:
     """Whoever comes second hears that another server is there; folder and files are their owner's alone."""
     with closing(AuditLog(tmp_path / "a", new_checkpoint(), BIG, lambda: 1)) as audit_log:
         audit_log.write([record(1)])
@@ -350,7 +350,7 @@ def test_every_refusal_is_recorded(service: Service) -> None:
     assert "obody" not in repr(service.records)
 
 
-def test_erasure_reaches_the_log(service: Service) -> None:
+def test_erasure_removes_records_from_the_log(service: Service) -> None:
     """The number that is recorded leads to nobody any more."""
     service.follow("anna", ("b", 100))
     service.ask({"username": "anna"})
@@ -363,7 +363,7 @@ def test_erasure_reaches_the_log(service: Service) -> None:
     assert "account" not in said(service)
 
 
-def test_what_cannot_be_recorded_is_not_answered(service: Service) -> None:
+def test_requests_that_cannot_be_recorded_are_not_answered(service: Service) -> None:
     """A full outbox means 503 before anything is done; when there is room again, answers come again."""
     service.follow("a", ("b", 100))
     service.records.is_full = True
@@ -378,7 +378,7 @@ def test_what_cannot_be_recorded_is_not_answered(service: Service) -> None:
 # What a stranger, or a crash, leaves in the folder
 
 
-def test_what_is_not_in_the_chain_is_named_and_not_shown(log: tuple[Path, Checkpoint], tmp_path: Path) -> None:
+def test_lines_outside_the_chain_are_reported_and_not_shown(log: tuple[Path, Checkpoint], tmp_path: Path) -> None:
     """A file before the oldest, a name that is none of the log's, a whole record without its newline."""
     folder, checkpoint = log
     forged = record(77)
@@ -398,7 +398,7 @@ def test_what_is_not_in_the_chain_is_named_and_not_shown(log: tuple[Path, Checkp
 
 
 @pytest.mark.parametrize("kept", [0, 1, 40])
-def test_a_file_whose_first_line_is_torn_is_followed_by_the_next(tmp_path: Path, kept: int) -> None:
+def test_a_new_file_is_begun_after_a_torn_first_line(tmp_path: Path, kept: int) -> None:
     """However often that happens, verification stays quiet, and so it does when the torn files are removed."""
     checkpoint = written(tmp_path, [2])
     for number in range(3):

@@ -82,7 +82,7 @@ def findings_of(store: Path) -> VerifyReport:
 
 
 @pytest.mark.parametrize("fault", [Fault(), Fault(0, errno.ENOSPC, lasts=True)], ids=["error", "full"])
-def test_no_record_is_lost_in_silence(tmp_path: Path, clock: FrozenClock, fault: Fault) -> None:
+def test_every_lost_record_is_reported(tmp_path: Path, clock: FrozenClock, fault: Fault) -> None:
     """Whichever call fails: all records are in the log, or the end is no orderly one and all that lack are counted."""
     calls = tried_at(tmp_path / "0", clock, fault)
     for nth in range(1, calls + 1):

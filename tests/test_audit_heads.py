@@ -38,7 +38,7 @@ def problems(folder: Path, checkpoint: Checkpoint, *heads: SignedHead) -> list[s
     return verify(folder, checkpoint, heads).problems
 
 
-def test_every_head_of_its_own_fits_a_log(tmp_path: Path) -> None:
+def test_every_head_of_a_log_verifies(tmp_path: Path) -> None:
     """From the empty log to the last record, all at once and each alone."""
     checkpoint = written(tmp_path, [5, 7, 3])
     heads = [signed_head(link, NOW, SECRET) for link in links_of(tmp_path)]
@@ -49,7 +49,7 @@ def test_every_head_of_its_own_fits_a_log(tmp_path: Path) -> None:
         assert [] == problems(tmp_path, checkpoint, head)
 
 
-def test_a_rewritten_history_does_not_fit(tmp_path: Path) -> None:
+def test_a_rewritten_log_does_not_match_its_heads(tmp_path: Path) -> None:
     """With the store's secret and a store that knows nothing else: other records, fewer records, none."""
     folder, other = tmp_path / "a", tmp_path / "b"
     written(folder, [6])
@@ -67,7 +67,7 @@ def test_a_rewritten_history_does_not_fit(tmp_path: Path) -> None:
     assert "the end is missing: the last record is 0" in problems(tmp_path / "d", new_checkpoint(), head)[0]
 
 
-def test_a_head_cannot_be_made_up_or_changed(tmp_path: Path) -> None:
+def test_forged_and_changed_heads_are_found(tmp_path: Path) -> None:
     """Any other number, hash, time or signature, and any other secret, is named, also if the log would fit."""
     checkpoint = written(tmp_path, [6])
     links = links_of(tmp_path)
@@ -106,7 +106,7 @@ def test_heads_of_removed_records_need_a_record_of_the_removal(tmp_path: Path) -
 LINE = '{"records":1,"hash":"' + "0" * 40 + '","time":5,"mac":"x"}'
 
 
-def test_heads_are_read_as_logs_keep_them() -> None:
+def test_heads_are_read_from_log_lines() -> None:
     """One in each line, after whatever syslog puts before it; empty lines do not matter."""
     head = SignedHead(1, "0" * 40, 5, "x")
     assert [head] == parse_signed_heads(LINE, "x")
@@ -131,7 +131,7 @@ def test_heads_are_read_as_logs_keep_them() -> None:
         f"{LINE}\n{LINE}x",
     ],
 )
-def test_what_is_no_head_is_named(text: str) -> None:
+def test_malformed_heads_are_reported(text: str) -> None:
     """With the line, and where heads come from."""
     with pytest.raises(InputError, match="expected what `retinue audit head` prints"):
         parse_signed_heads(text, "heads.txt")

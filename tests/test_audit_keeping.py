@@ -27,7 +27,7 @@ def house(tmp_path: Path) -> House:
 # What is destroyed
 
 
-def test_a_jump_of_the_clock_destroys_nothing_until_it_is_confirmed(house: House) -> None:
+def test_a_clock_jump_removes_nothing_until_confirmed(house: House) -> None:
     """Neither records nor tokens go, also over restarts; with an operator's confirmation both do, and that is told."""
     house.add_token("t")
     for _ in range(2):
@@ -56,7 +56,7 @@ def test_a_jump_of_the_clock_destroys_nothing_until_it_is_confirmed(house: House
     assert 0 == retinue("audit", "verify", "--store", house.store).returncode
 
 
-def test_time_that_passes_on_both_clocks_lets_old_files_and_tokens_go(house: House) -> None:
+def test_old_files_and_tokens_expire_when_both_clocks_advance(house: House) -> None:
     """Each removal has its record in the chain, which names the file's records and the hash of the last."""
     house.add_token("t")
     house.take(200, 3, client="a")
@@ -74,7 +74,7 @@ def test_time_that_passes_on_both_clocks_lets_old_files_and_tokens_go(house: Hou
     assert house.finish()
 
 
-def test_a_removal_that_a_kill_interrupts_is_no_tampering(house: House) -> None:
+def test_an_interrupted_removal_is_not_reported_as_tampering(house: House) -> None:
     """Wherever it is cut off: with the record only, or with the store's word but the file still there."""
     house.take(200, 3, client="a")
     house.clock.advance(2000)
@@ -91,7 +91,7 @@ def test_a_removal_that_a_kill_interrupts_is_no_tampering(house: House) -> None:
     assert [] == verify(house.folder, before).problems
 
 
-def test_settling_and_removing_at_once_do_not_undo_each_other(house: House) -> None:
+def test_concurrent_settling_and_removal_do_not_undo_each_other(house: House) -> None:
     """The store never hears again of a beginning that was given up."""
     for _ in range(6):
         house.take(200, client="a")
@@ -107,7 +107,7 @@ def test_settling_and_removing_at_once_do_not_undo_each_other(house: House) -> N
     assert ([], 5) == (house.verified().problems, house.checkpoint.before_count)
 
 
-def test_a_time_that_cannot_be_saved_keeps_nothing_from_going(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_retention_works_if_the_time_cannot_be_saved(house: House, caplog: pytest.LogCaptureFixture) -> None:
     """It is logged, removal goes on, and the time is saved once that is possible."""
     house.add_token("t")
     house.clock.advance(KEEP)
@@ -128,7 +128,7 @@ def test_a_time_that_cannot_be_saved_keeps_nothing_from_going(house: House, capl
 # Sums of refusals
 
 
-def test_a_flood_of_refusals_is_summed_up_and_fully_counted(house: House) -> None:
+def test_a_flood_of_refusals_is_summarized_and_fully_counted(house: House) -> None:
     """Few lines, the whole number in `usage` and in the chain, and `verify` and `show` say what became of the rest."""
     for _ in range(100):
         house.take(401, 100)
@@ -153,7 +153,7 @@ def test_a_flood_of_refusals_is_summed_up_and_fully_counted(house: House) -> Non
     assert 2 == retinue("audit", "show", "2" + LOG_ID, "--store", house.store).returncode
 
 
-def test_sums_that_a_kill_takes_are_counted_as_lost(house: House) -> None:
+def test_summaries_lost_by_a_kill_are_counted(house: House) -> None:
     """While they grow they are no loss; after a kill the next start writes their number into the chain."""
     house.take(401, BURST + 50)
     house.settle()
@@ -173,7 +173,7 @@ def test_sums_that_a_kill_takes_are_counted_as_lost(house: House) -> None:
 # The bound
 
 
-def test_a_log_that_reaches_its_bound_stops_requests_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_a_full_log_stops_requests_and_loses_nothing(tmp_path: Path) -> None:
     """The last batch is written; the next has to wait until retention, or an operator, has made room."""
     clock = FrozenClock()
     house = House(tmp_path / "graph.db", clock, max_bytes=40_000)
@@ -209,7 +209,7 @@ def test_a_log_that_reaches_its_bound_stops_requests_and_nothing_is_lost(tmp_pat
         (LogSpace(0, 0, 2**16, 2**21), "disk", True),
     ],
 )
-def test_room_is_said_to_be_short_before_it_is_gone(space: LogSpace, warning: str, is_critical: bool) -> None:
+def test_a_shortage_of_space_is_reported_before_it_is_used_up(space: LogSpace, warning: str, is_critical: bool) -> None:
     """Both of the bound and of the disk, first as a warning, then as a reason not to be ready."""
     assert (bool(warning), is_critical) == (bool(space.warning), space.is_critical)
     assert warning in space.warning

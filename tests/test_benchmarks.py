@@ -78,7 +78,7 @@ def test_bodies_are_the_same_for_both_kinds_of_files(tmp_path: Path) -> None:
     assert {20} == {query["max_count"] for query in queries}
 
 
-def test_no_list_is_long_enough(tmp_path: Path) -> None:
+def test_a_graph_without_long_lists_is_refused(tmp_path: Path) -> None:
     """The error says what to change."""
     with pytest.raises(Failed, match="ask for more follows"):
         draw_bodies(*write_sample(Size(20, 30, 1), tmp_path), 100)
@@ -104,7 +104,7 @@ def test_gaps_are_those_of_a_poisson_process() -> None:
     assert float(gaps.std()) == pytest.approx(1e6, rel=0.02)
 
 
-def test_bodies_are_posted_and_paths_are_got(tmp_path: Path) -> None:
+def test_bodies_use_post_and_paths_use_get(tmp_path: Path) -> None:
     """Whole requests, ready to be sent."""
     targets = tmp_path / "targets"
     targets.write_text('{"username": "é"}\n/20/7.json\n')
@@ -131,7 +131,7 @@ def answer_slowly(listener: socket.socket) -> None:
             connection.sendall(b"cd")
 
 
-def test_waiting_for_a_server_that_stands_still_is_its_latency(tmp_path: Path) -> None:
+def test_time_in_which_a_server_stands_still_counts_as_latency(tmp_path: Path) -> None:
     """Requests that were due meanwhile are charged for, though the only connection was taken."""
     targets = tmp_path / "targets"
     targets.write_text("/page\n")
@@ -147,7 +147,7 @@ def test_waiting_for_a_server_that_stands_still_is_its_latency(tmp_path: Path) -
     assert seen.p99_milliseconds > seen.p50_milliseconds
 
 
-def test_a_schedule_is_kept_only_by_a_sender_in_time_that_gets_its_answers() -> None:
+def test_a_schedule_is_kept_if_requests_are_sent_in_time_and_answered() -> None:
     """Late by more than a millisecond, or without answers to more than one in a hundred: not kept."""
     in_time, late = [100_000] * 100, [100_000] * 98 + [2_000_000] * 2
     latencies = [1_000_000] * 100
@@ -184,7 +184,7 @@ def test_a_tree_of_processes_is_measured_whole() -> None:
     assert [] == tree(process.pid)
 
 
-def test_a_peak_is_kept_while_it_is_watched(tmp_path: Path) -> None:
+def test_a_memory_peak_is_kept(tmp_path: Path) -> None:
     """Also where it is over before the end."""
     seen = threading.Event()
 
@@ -203,7 +203,7 @@ def test_a_peak_is_kept_while_it_is_watched(tmp_path: Path) -> None:
     assert folder_bytes(tmp_path) == 0
 
 
-def test_what_cannot_be_done_is_said() -> None:
+def test_impossible_benchmarks_are_reported() -> None:
     """A core that is not there; a program that is nowhere, and who may not install it is told how to."""
     with pytest.raises(Failed, match="there is no core 4095"):
         require_cores(4095)
@@ -232,7 +232,7 @@ def test_targets_are_judged_by_medians_of_ratios_within_rounds() -> None:
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(1.0, [True] * 4), (1.2, [False, True, False, False])])
-def test_targets_that_are_missed(factor: float, expected: list[bool]) -> None:
+def test_missed_targets_are_reported(factor: float, expected: list[bool]) -> None:
     """A bound holds on its own side, at each size of pages."""
     runs = [
         replace(

@@ -55,7 +55,7 @@ Row = tuple[str, ...]
 @given(
     st.lists(st.tuples(st.sets(st.sampled_from(SECONDS)), st.lists(st.sampled_from(SECONDS), max_size=20)), max_size=4)
 )
-def test_places_are_those_found_one_by_one(lists: list[tuple[set[int], list[int]]]) -> None:
+def test_bulk_positions_equal_those_found_one_by_one(lists: list[tuple[set[int], list[int]]]) -> None:
     """For every list with occupied seconds, and follows from newest to oldest."""
     wanted, taken, expected = [], [], []
     for number, (occupied, seconds) in enumerate(lists):
@@ -75,7 +75,7 @@ def test_places_are_those_found_one_by_one(lists: list[tuple[set[int], list[int]
 
 @settings(max_examples=200)
 @given(st.lists(st.dictionaries(st.sampled_from(SECONDS), st.booleans()), max_size=4))
-def test_stretches_are_as_long_as_they_can_be(lists: list[dict[int, bool]]) -> None:
+def test_slot_runs_are_as_long_as_possible(lists: list[dict[int, bool]]) -> None:
     """For every set of occupied seconds, seen or not."""
     rows = [(number, second, seen[second]) for number, seen in enumerate(lists) for second in sorted(seen)]
     expected = []
@@ -91,7 +91,7 @@ def test_stretches_are_as_long_as_they_can_be(lists: list[dict[int, bool]]) -> N
 
 
 @pytest.mark.parametrize("count", [0, 1, 31, 32, 33, inserting.ROWS_AT_ONCE + 1])
-def test_rows_are_inserted_whatever_their_number(count: int) -> None:
+def test_any_number_of_rows_is_inserted(count: int) -> None:
     """Many in one statement, and the rest one by one, each with its constant."""
     connection = apsw.Connection(":memory:")
     connection.execute("CREATE TABLE made (one, constant, other)")
@@ -500,7 +500,7 @@ def follows_of(store: Path) -> int:
         return check_lists.follows(files.executor(connection))
 
 
-def test_a_killed_load_leaves_nothing_half_done(many: Path, tmp_path: Path) -> None:
+def test_a_killed_load_leaves_a_sound_store(many: Path, tmp_path: Path) -> None:
     """Killed at any instant: none or all of the file is there, lists are whole, and the same import completes it."""
     store = tmp_path / "graph.db"
     chance = random.Random(1)
@@ -517,7 +517,7 @@ def test_a_killed_load_leaves_nothing_half_done(many: Path, tmp_path: Path) -> N
     assert MANY == follows_of(store)
 
 
-def test_a_load_into_a_running_service_is_seen_whole(many: Path, tmp_path: Path) -> None:
+def test_a_load_into_a_running_service_becomes_visible_at_once(many: Path, tmp_path: Path) -> None:
     """Readers see nothing of it, or all; a second load of the same is all duplicates."""
     store = tmp_path / "graph.db"
     open_store(str(store)).create()
@@ -552,7 +552,7 @@ def test_rows_without_a_time_are_ordinary(tmp_path: Path) -> None:
     assert [] == list(folder.iterdir())
 
 
-def test_a_file_of_unusual_rows_is_left_to_the_other_way(many: Path, tmp_path: Path) -> None:
+def test_unusual_files_are_imported_row_by_row(many: Path, tmp_path: Path) -> None:
     """Where hardly a row is ordinary loading at once would take its time for nothing."""
     table = tmp_path / "odd.parquet"
     duckdb.sql(f"COPY (SELECT follower, '@' || followee AS followee FROM '{many}') TO '{table}' (FORMAT parquet)")
@@ -565,7 +565,7 @@ def test_a_file_of_unusual_rows_is_left_to_the_other_way(many: Path, tmp_path: P
             staged.number([])
 
 
-def test_who_imports_is_told_why_it_takes_long(many: Path, tmp_path: Path) -> None:
+def test_a_slow_import_says_why(many: Path, tmp_path: Path) -> None:
     """Where a large file cannot be loaded at once the reason is said."""
     table = tmp_path / "odd.parquet"
     duckdb.sql(f"COPY (SELECT follower, '@@' || followee AS followee FROM '{many}') TO '{table}' (FORMAT parquet)")
@@ -580,7 +580,7 @@ def test_who_imports_is_told_why_it_takes_long(many: Path, tmp_path: Path) -> No
     assert "too few usual rows" in done.stderr.replace("\n", " ")
 
 
-def test_what_does_not_fit_on_the_disk_is_not_begun(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_larger_than_the_disk_does_not_begin(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says how much is needed and how much there is."""
     monkeypatch.setattr(staging, "BYTES_PER_ROW", 1 << 40)
 
@@ -604,7 +604,7 @@ def test_what_does_not_fit_on_the_disk_is_not_begun(many: Path, monkeypatch: pyt
         "follower,followee,followed_at\na,b,1600000000\rc,d,\n",
     ],
 )
-def test_whatever_a_csv_file_holds_is_read_alike(both: Any, text: str) -> None:
+def test_any_csv_file_is_read_alike(both: Any, text: str) -> None:
     """Quotes, line ends, empty lines, missing columns: the same tally and lists, rejects with the same lines."""
     slow, quick, folder = both([])
     path = folder / "follows.csv"
@@ -616,7 +616,7 @@ def test_whatever_a_csv_file_holds_is_read_alike(both: Any, text: str) -> None:
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
-def test_a_damaged_parquet_file_is_read_as_far_as_it_goes(both: Any, kept: float) -> None:
+def test_a_damaged_parquet_file_is_read_up_to_the_damage(both: Any, kept: float) -> None:
     """Where some of it cannot be read: the same error as row by row, and the same rows before it."""
     slow, quick, folder = both([])
     rows = [(f"x{n % 50}", f"y{n}", str(EARLY + n)) for n in range(30_000)]

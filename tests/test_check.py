@@ -290,7 +290,7 @@ def test_numbers_of_accounts_that_no_list_can_hold_are_found(broken: Path, accou
 
 
 @pytest.mark.parametrize("damage", ["DELETE FROM secret", "INSERT INTO moving VALUES (5, 1, 'sideways', 5)"])
-def test_what_a_writer_could_not_work_with_is_found(broken: Path, damage: str) -> None:
+def test_state_that_writers_refuse_is_found(broken: Path, damage: str) -> None:
     """A store is not sound when only reading goes well."""
     change(broken, damage)
 
@@ -310,7 +310,7 @@ _OTHER_LAYOUTS = {
 
 
 @pytest.mark.parametrize(("damage", "findings"), _OTHER_LAYOUTS.items(), ids=range(len(_OTHER_LAYOUTS)))
-def test_a_layout_that_is_not_the_schemas_is_found(broken: Path, damage: str, findings: list[str]) -> None:
+def test_a_layout_unlike_the_schema_is_found(broken: Path, damage: str, findings: list[str]) -> None:
     """Objects that are missing, that differ and that do not belong to a store are named, in both files."""
     change(broken, damage)
 
@@ -415,7 +415,7 @@ def test_an_absent_access_file_is_named(broken: Path) -> None:
         "UPDATE sqlite_schema SET sql = 'CREATE TABLE account (' WHERE name = 'account'",
     ],
 )
-def test_what_cannot_even_be_read_is_told_in_a_line(broken: Path, damage: str) -> None:
+def test_unreadable_stores_are_reported_in_one_line(broken: Path, damage: str) -> None:
     """With the file's name, and no traceback."""
     change(broken, "PRAGMA writable_schema = ON", damage)
 
@@ -443,7 +443,7 @@ def test_damaged_bytes(broken: Path, name: str, table: str) -> None:
     assert "can be used by others (mode 640)" in done.stdout
 
 
-def test_a_writer_at_work_is_no_fault(store_path: Path) -> None:
+def test_check_accepts_a_store_during_a_write(store_path: Path) -> None:
     """All invariants are verified in one state."""
     open_store(str(store_path)).create()
     enough = threading.Event()
@@ -466,7 +466,7 @@ def test_a_writer_at_work_is_no_fault(store_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["@@", "@@x", "@", "x" * 255, "\U0001f469", "K\u212a", "i\u0307"])
-def test_whatever_import_makes_of_a_name_is_sound(tmp_path: Path, name: str) -> None:
+def test_check_accepts_every_imported_name(tmp_path: Path, name: str) -> None:
     """It is refused, or it can be found and shown."""
     store, follows = tmp_path / "graph.db", tmp_path / "f.csv"
     follows.write_text(f"follower,followee\n{name},other\nother,{name}\n")

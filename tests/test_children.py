@@ -66,7 +66,7 @@ def test_child_processes_begin_with_default_signals() -> None:
 
 
 @pytest.mark.parametrize("processes", ["0", "1"])
-def test_child_processes_of_a_suite_in_the_background_do_too(processes: str) -> None:
+def test_child_processes_of_a_background_suite_begin_with_default_signals(processes: str) -> None:
     """Also if pytest itself was started with these signals ignored and blocked, as `nohup` and `&` do in part."""
     name = test_child_processes_begin_with_default_signals.__name__
     names = " ".join(each.name for each in SIGNALS)
@@ -76,7 +76,7 @@ def test_child_processes_of_a_suite_in_the_background_do_too(processes: str) -> 
 
 
 @pytest.mark.parametrize("processes", ["0", "1"])
-def test_no_test_waits_for_ever(tmp_path: Path, processes: str) -> None:
+def test_a_test_fails_at_its_time_limit(tmp_path: Path, processes: str) -> None:
     """A test fails at its limit, whatever it waits for; what it has started is killed, and the next test runs."""
     (tmp_path / "test_waiting.py").write_text(WAITING)
     done = pytest_run("-p", "support.children", "-n", processes, "--timeout", "2", "-v", tmp_path)

@@ -41,7 +41,7 @@ def test_import_reports_and_repeats_without_change(store_path: Path, files: tupl
     assert [("anna", "Anna 👩‍👩‍👧")] == list_of(store_path, "ben")
 
 
-def test_the_report_for_people_is_a_table(store_path: Path, files: tuple[Path, Path]) -> None:
+def test_the_import_report_is_a_table_by_default(store_path: Path, files: tuple[Path, Path]) -> None:
     """Without --json the closing report names file, new, updated, known and rejected rows, the rate and the time."""
     done = retinue("import", "--store", store_path, files[1], COLUMNS="200")
 
@@ -105,7 +105,7 @@ def test_rejected_rows_go_to_a_file_and_the_rest_is_loaded(store_path: Path, tmp
         (["follows.csv", "--store", "follows.csv"], "follows.csv: not a Retinue follow graph"),
     ],
 )
-def test_an_import_that_cannot_start_touches_nothing(
+def test_an_import_that_cannot_start_changes_nothing(
     tmp_path: Path, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
     """Wrong names, columns and places are one clear line, exit code 2, and no store is made."""
@@ -186,7 +186,7 @@ def test_clients_are_created_listed_and_revoked(store_path: Path) -> None:
         assert created["client_secret"].encode() not in path.read_bytes()
 
 
-def test_a_client_that_is_not_there_cannot_be_revoked(store_path: Path) -> None:
+def test_an_unknown_client_cannot_be_revoked(store_path: Path) -> None:
     """The error names the key."""
     open_store(str(store_path)).create()
 
@@ -196,7 +196,7 @@ def test_a_client_that_is_not_there_cannot_be_revoked(store_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["serve"], ["check"], ["client", "list"], ["client", "create", "--name", "x"]])
-def test_commands_without_a_store_say_how_to_make_one(tmp_path: Path, command: list[str]) -> None:
+def test_commands_without_a_store_say_how_to_create_one(tmp_path: Path, command: list[str]) -> None:
     """A missing store is an error, never silently an empty one."""
     done = retinue(*command, "--store", tmp_path / "none.db")
 
@@ -206,7 +206,7 @@ def test_commands_without_a_store_say_how_to_make_one(tmp_path: Path, command: l
     assert [] == list(tmp_path.iterdir())
 
 
-def test_every_flag_has_an_environment_twin(store_path: Path, files: tuple[Path, Path]) -> None:
+def test_every_flag_has_an_environment_variable(store_path: Path, files: tuple[Path, Path]) -> None:
     """RETINUE_STORE and the others stand in for flags."""
     done = retinue("import", str(files[1]), RETINUE_STORE=str(store_path), RETINUE_JSON="1")
 
@@ -214,7 +214,7 @@ def test_every_flag_has_an_environment_twin(store_path: Path, files: tuple[Path,
     assert 0 == retinue("check", RETINUE_STORE=str(store_path)).returncode
 
 
-def test_check_says_what_it_saw(store_path: Path, files: tuple[Path, Path]) -> None:
+def test_check_reports_what_it_examined(store_path: Path, files: tuple[Path, Path]) -> None:
     """A good store is counted, for people and for programs."""
     imported(store_path, files[1])
 
@@ -228,7 +228,7 @@ def test_check_says_what_it_saw(store_path: Path, files: tuple[Path, Path]) -> N
     assert counts == as_json["facts"]
 
 
-def test_an_interrupted_import_stops_at_once_and_can_go_on(store_path: Path, tmp_path: Path) -> None:
+def test_an_interrupted_import_stops_at_once_and_can_be_resumed(store_path: Path, tmp_path: Path) -> None:
     """Ctrl-C ends it after the batch at hand, with a report and exit code 130."""
     follows = tmp_path / "f.csv"
     follows.write_text("follower,followee\n" + "".join(f"a{n % 99},b{n}\n" for n in range(200_000)))
@@ -244,7 +244,7 @@ def test_an_interrupted_import_stops_at_once_and_can_go_on(store_path: Path, tmp
     assert 0 < json.loads(output)[str(follows)]["accepted"] < 200_000
 
 
-def test_the_version_is_told() -> None:
+def test_version_prints_the_version() -> None:
     """For reports of faults."""
     assert "retinue 0." in retinue("--version").stdout
 
@@ -258,7 +258,7 @@ def test_a_client_needs_a_name(store_path: Path) -> None:
     assert (2, "retinue: name: is empty\n") == (done.returncode, done.stderr)
 
 
-def test_a_command_whose_extra_is_missing_says_which_one_to_install(tmp_path: Path) -> None:
+def test_a_command_names_its_missing_extra(tmp_path: Path) -> None:
     """The base package alone explains itself."""
     for library in ("typer", "apsw"):
         broken = tmp_path / library

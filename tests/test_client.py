@@ -52,7 +52,7 @@ def test_a_list_row_by_row(client: Client, retinue_server: LocalServer) -> None:
 
 
 @GRAPH
-def test_who_leaves_a_loop_goes_on_with_the_next_row(client: Client) -> None:
+def test_a_second_loop_resumes_at_the_next_row(client: Client) -> None:
     """In the middle of a page, at its end, and after a page that was read as one."""
     listing = client.following("anna")
     seen = []
@@ -70,7 +70,7 @@ def test_who_leaves_a_loop_goes_on_with_the_next_row(client: Client) -> None:
 
 
 @GRAPH
-def test_a_loop_of_an_event_loop_goes_on_too(retinue_server: LocalServer) -> None:
+def test_a_second_asynchronous_loop_resumes_at_the_next_row(retinue_server: LocalServer) -> None:
     """With the row after the last one."""
 
     async def collect() -> list[str]:
@@ -113,7 +113,7 @@ def test_a_list_as_it_stood(client: Client) -> None:
 
 @GRAPH
 @pytest.mark.parametrize(("name", "reason"), [("nobody", "unknown"), ("secret", "private"), ("gone", "withheld")])
-def test_accounts_that_cannot_be_asked_for(client: Client, name: str, reason: str) -> None:
+def test_unavailable_accounts_raise_with_their_reason(client: Client, name: str, reason: str) -> None:
     """The error says why, in the service's words too."""
     for ask in (lambda: list(client.following(name)), lambda: client.user_info(name)):
         with pytest.raises(AccountUnavailable, match="invalid_params") as caught:
@@ -168,14 +168,14 @@ def test_an_error_keeps_what_was_collected(retinue_server: LocalServer) -> None:
 
 
 @GRAPH
-def test_wrong_credentials(retinue_server: LocalServer) -> None:
+def test_wrong_credentials_raise(retinue_server: LocalServer) -> None:
     """An error at once, in the service's words."""
     with Client("nobody", "wrong", retinue_server.url) as client, pytest.raises(Refused, match="invalid_client"):
         client.user_info("anna")
 
 
 @GRAPH
-def test_a_spent_quota(retinue_server: LocalServer) -> None:
+def test_a_spent_quota_raises(retinue_server: LocalServer) -> None:
     """It raises, and says when there is a new one; if wanted it waits, here by putting the server's clock forward."""
     slept = []
 
@@ -231,7 +231,7 @@ def dripping(piece: bytes, pause: float) -> Iterator[str]:
     ("piece", "pause", "timeout", "reason"),
     [(b" ", 0.05, 0.5, "TimeoutError"), (b" " * 60_000, 0, 30, "an answer of more than 1000000 bytes")],
 )
-def test_an_answer_without_an_end_is_none(
+def test_a_truncated_response_is_an_error(
     monkeypatch: pytest.MonkeyPatch, piece: bytes, pause: float, timeout: float, reason: str
 ) -> None:
     """Neither one that comes byte by byte is waited for, nor one that is too large kept."""
@@ -266,13 +266,13 @@ def test_a_closed_client_says_so(client: Client) -> None:
         (lambda: Policy(quota="never"), "quota is raise or wait"),  # type: ignore[arg-type]
     ],
 )
-def test_what_makes_no_sense_is_refused_at_once(make: Any, words: str) -> None:
+def test_invalid_arguments_are_refused_at_once(make: Any, words: str) -> None:
     """Before anything is asked."""
     with pytest.raises(InputError, match=words):
         make()
 
 
-def test_the_client_is_light() -> None:
+def test_importing_the_client_loads_few_libraries() -> None:
     """It loads nothing of the server."""
     loaded = "import sys, retinue.client; print(*sorted(name.split('.')[0] for name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)

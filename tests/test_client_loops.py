@@ -63,7 +63,7 @@ def outcome(script: str, url: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def test_a_client_goes_on_after_a_fork() -> None:
+def test_a_client_works_after_a_fork() -> None:
     """In the child and in the parent, in the middle of a list; neither disturbs the other's connections."""
     with scripted(service) as url:
         assert outcome(FORKED, url) == ("child ['late'] 3\nparent 0 ['late'] 3\n", "")
@@ -90,7 +90,7 @@ asyncio.run(client.close())
         assert outcome(script, url) == ("3\n3\n3\n", "")
 
 
-def test_a_client_that_another_loop_uses_is_refused() -> None:
+def test_a_client_in_use_by_another_loop_is_refused() -> None:
     """Two loops that run at once cannot share connections."""
     client = AsyncClient("k", "s", "http://127.0.0.1:9")
     asked, over = threading.Event(), threading.Event()
@@ -135,7 +135,7 @@ def test_integers_of_any_kind_are_taken(retinue_server: LocalServer) -> None:
 
 @pytest.mark.parametrize("field", ["cursor", "max_count", "as_of"])
 @pytest.mark.parametrize("value", [True, np.bool_(True), 5.0, np.float64(5), "5", -1, np.int64(-1)])
-def test_what_is_no_integer_is_refused(field: str, value: Any) -> None:
+def test_values_that_are_not_integers_are_refused(field: str, value: Any) -> None:
     """Before anything is asked; true is not 1."""
     with (
         Client("k", "s", "http://127.0.0.1:9") as client,
@@ -157,7 +157,7 @@ def test_what_is_no_integer_is_refused(field: str, value: Any) -> None:
         (None, "username: expected text, not None"),
     ],
 )
-def test_what_is_no_username_is_refused_with_the_reason(username: Any, words: str) -> None:
+def test_invalid_usernames_are_refused_with_the_reason(username: Any, words: str) -> None:
     """Before anything is asked, and as Python writes it, so that a line break can be seen."""
     with Client("k", "s", "http://127.0.0.1:9") as client:
         for ask in (client.following, client.followers, client.user_info):

@@ -143,7 +143,7 @@ ODD: dict[str, Callable[[dict[str, Any], Answer], Reply]] = {
     max_count=st.integers(1, 5),
     draws=st.lists(st.sampled_from([None, AGAIN, *ODD]), max_size=60),
 )
-def test_whatever_comes_in_between_no_row_is_lost_or_doubled(
+def test_failures_between_pages_lose_and_repeat_no_row(
     seconds: list[int], max_count: int, draws: list[str | None]
 ) -> None:
     """For every list, and every order of odd answers that ends: all rows, once, newest first.
@@ -172,7 +172,7 @@ def test_a_short_page_is_a_page() -> None:
     assert [f"u{second}" for second in range(29, 0, -1)] == walked(service, Policy(), 3)
 
 
-def test_whoever_goes_on_after_a_short_page_is_not_given_it_again() -> None:
+def test_resuming_after_a_short_page_does_not_repeat_it() -> None:
     """Page 1 again, but longer than it was: its cursor has moved, and only its first row tells."""
     service = Service(list(range(1, 30)), lambda body, good: None)
     again = iter([service.page(None, 9)])
@@ -184,7 +184,7 @@ def test_whoever_goes_on_after_a_short_page_is_not_given_it_again() -> None:
     assert [f"u{second}" for second in range(26, 17, -1)] == [person.username for person in page.rows]
 
 
-def test_a_list_key_that_is_missing_is_an_empty_list() -> None:
+def test_a_missing_list_key_is_an_empty_list() -> None:
     """TikTok leaves it out where there is nothing."""
     assert [] == walked(Service([], lambda body, good: changed(good, user_following=None) if body else None), Policy())
 
@@ -197,7 +197,7 @@ def test_a_list_key_that_is_missing_is_an_empty_list() -> None:
         (lambda body, good: changed(good, cursor=0) if body.get("cursor") else None, "with the cursor 0"),
     ],
 )
-def test_pages_that_make_no_list_are_an_error_in_the_end(odd: Any, words: str) -> None:
+def test_inconsistent_pages_end_in_an_error(odd: Any, words: str) -> None:
     """Asked for again as often as allowed; the error says what was wrong."""
     service = Service(list(range(1, 30)), lambda body, good: odd(body, good) if body else None)
     with pytest.raises(BrokenList, match=words):
@@ -220,7 +220,7 @@ def test_pages_that_make_no_list_are_an_error_in_the_end(odd: Any, words: str) -
         (envelope(401, "access_token_invalid", "no"), GaveUp, "no"),
     ],
 )
-def test_what_is_final_is_an_error(answer: Reply, kind: type[ClientError], words: str) -> None:
+def test_final_refusals_raise(answer: Reply, kind: type[ClientError], words: str) -> None:
     """At once where asking again is no use, else after as many attempts as allowed."""
     service = Service([5], lambda body, good: answer if body else None)
     with pytest.raises(kind, match=words):
@@ -238,7 +238,7 @@ def test_the_reasons_of_an_unavailable_account() -> None:
     assert ["unknown", "private", "withheld"] == reasons
 
 
-def test_a_spent_quota_is_waited_for_if_that_is_wanted() -> None:
+def test_a_client_can_wait_for_its_quota() -> None:
     """Until midnight by our own clock, or as long as the service says; else the error says until when."""
     for headers, expected in ({"ratelimit_reset": "600"}, 600), ({}, 86_400 - FrozenClock().now() % 86_400):
         service = Service([5], spent(1, headers))
@@ -252,14 +252,14 @@ def test_a_spent_quota_is_waited_for_if_that_is_wanted() -> None:
         assert caught.value.resets_at == before + expected
 
 
-def test_a_quota_that_is_still_spent_after_midnight_is_asked_for_again_soon() -> None:
+def test_a_quota_still_spent_after_midnight_is_retried_soon() -> None:
     """Not a whole day later: the service's clock, or its bookkeeping, may be behind."""
     service = Service([5], spent(4, {}))
     assert ["u5"] == walked(service, Policy(quota="wait"))
     assert service.slept < 86_400 + 3 * 400
 
 
-def test_a_token_is_used_again_and_renewed_in_time() -> None:
+def test_a_token_is_reused_and_renewed_in_time() -> None:
     """One token for all pages; another one shortly before its end, and when it is refused though it is not young."""
     service = Service(list(range(1, 30)), lambda body, good: None)
     protocol = Protocol("key", "secret", Policy(), service.clock, lambda: 0.0)
@@ -326,7 +326,7 @@ def test_waits_grow_up_to_the_longest_and_obey_the_service() -> None:
 
 
 @pytest.mark.parametrize(("chance", "share"), [(0.0, 1.0), (0.25, 0.875), (0.5, 0.75), (1.0, 0.5)])
-def test_waits_are_shortened_by_chance_by_up_to_a_half(chance: float, share: float) -> None:
+def test_waits_have_jitter_of_up_to_a_half(chance: float, share: float) -> None:
     """Each wait has a number of its own, so clients that failed together do not come back together."""
     draws = iter([chance, 0.0, chance, 1.0])
     protocol = Protocol("key", "secret", Policy(attempts=5, longest_wait_seconds=3), FrozenClock(), lambda: next(draws))
@@ -365,7 +365,7 @@ def test_a_page_has_no_more_rows_than_were_asked_for(rows: int, asked_for: int) 
     ("seconds_ago", "is_sound"), [(-1, False), (0, False), (1, False), (2, False), (3, True), (9, True)]
 )
 @pytest.mark.parametrize("log_id", [LOG_ID, ""])
-def test_a_first_page_that_ends_now_has_not_moved(seconds_ago: int, is_sound: bool, log_id: str) -> None:
+def test_a_first_page_at_the_present_is_not_a_repeat(seconds_ago: int, is_sound: bool, log_id: str) -> None:
     """Up to two seconds before the answer, by the service's clock or else by ours, a cursor is as good as now."""
     rows = (Person("a"), Person("b"))
     ours = NOW if not log_id else NOW + 1_000

@@ -103,7 +103,7 @@ def test_a_refusal_of_the_service_itself_is_final_at_any_time() -> None:
 
 
 @pytest.mark.parametrize("said", [each[0] for each in FOREIGN.values()], ids=FOREIGN)
-def test_a_gateways_hiccup_ends_no_list(said: Said) -> None:
+def test_one_gateway_error_ends_no_list(said: Said) -> None:
     """A single foreign answer, to a page or to a renewed token, loses no row."""
     pages = iter([page([{"username": "a"}], 9, has_more=True), said, enveloped({}, "access_token_invalid", "", 401)])
     tokens = iter([TOKEN, said])
@@ -113,7 +113,7 @@ def test_a_gateways_hiccup_ends_no_list(said: Said) -> None:
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 403, 408, 304])
-def test_answers_that_may_be_better_later_are_asked_for_again(status: int) -> None:
+def test_temporary_failures_are_retried(status: int) -> None:
     """Other statuses end only after all attempts."""
     with scripted(odd, lambda: Said(b"", status)) as url:
         assert failure(url, GaveUp)[1] == PATIENT.attempts - 1
@@ -219,7 +219,7 @@ def test_a_proxy_that_opens_no_tunnel_is_final(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("place", ["http://127.0.0.1:{port}", "http://nobody.invalid", "http://a..b"])
-def test_a_service_that_never_answered_is_given_up_soon(place: str) -> None:
+def test_a_service_that_never_answered_is_soon_given_up(place: str) -> None:
     """A wrong host or port is told after a few attempts, in which a server may start."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -296,13 +296,13 @@ def test_a_server_that_starts_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("options", [{"connections": 0}, {"timeout_seconds": 0}, {"timeout_seconds": float("nan")}])
-def test_options_with_which_no_answer_could_come_are_refused(options: Any) -> None:
+def test_options_that_allow_no_response_are_refused(options: Any) -> None:
     """No connections would wait for ever."""
     with pytest.raises(InputError, match=f"{next(iter(options))}: expected"):
         Client("k", "s", **options)
 
 
-def test_a_page_that_is_gone_is_told() -> None:
+def test_a_missing_endpoint_is_reported() -> None:
     """A list that a service does not serve is given up after a few attempts, one that it served after all."""
     with scripted(lambda path, _body: Said(b"", 404) if "followers" in path else page([])) as url:
         with Client("k", "s", url, policy=PATIENT) as client:

@@ -27,7 +27,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 # The register
 
 
-def test_a_client_is_kept_with_all_that_is_said_of_it(service: Service) -> None:
+def test_all_fields_of_a_client_are_stored(service: Service) -> None:
     """And what is not said has its default."""
     plain = run(service.clients.create(ClientChange(name="Plain"))).client
     assert (frozenset({"research.data.basic"}), Quota(), "", "") == (
@@ -74,7 +74,7 @@ def test_a_client_is_kept_with_all_that_is_said_of_it(service: Service) -> None:
         (ClientChange(rate=Rate(5, 61)), "rate: expected 1 to 1000000 calls within 1 to 60 seconds"),
     ],
 )
-def test_what_a_client_cannot_be_is_named(service: Service, change: ClientChange, words: str) -> None:
+def test_invalid_client_fields_are_reported(service: Service, change: ClientChange, words: str) -> None:
     """Whether it is registered so or changed to it; then it stays as it was."""
     before = run(service.clients.get(service.client_key))
     with pytest.raises(InputError) as caught:
@@ -87,7 +87,7 @@ def test_what_a_client_cannot_be_is_named(service: Service, change: ClientChange
     assert count == len(run(service.clients.all()))
 
 
-def test_a_former_secret_is_good_for_a_while(service: Service) -> None:
+def test_a_rotated_secret_stays_valid_for_a_while(service: Service) -> None:
     """Both are, until the grace is over; with no grace the former is none at once. Tokens stay good."""
     service.follow("p", ("a", 5))
     key, first = service.client_key, service.secret
@@ -107,7 +107,7 @@ def test_a_former_secret_is_good_for_a_while(service: Service) -> None:
             run(service.clients.rotate(key, grace))
 
 
-def test_suspension_can_be_taken_back_and_revocation_cannot(service: Service) -> None:
+def test_suspension_is_reversible_and_revocation_is_not(service: Service) -> None:
     """A suspended client's tokens are good again when it is resumed; a revoked one is refused everything."""
     service.follow("p", ("a", 5))
     run(service.clients.suspend(service.client_key))
@@ -152,7 +152,7 @@ def seen(store: Path, key: str) -> dict[str, Any]:
     return answer
 
 
-def test_a_client_lives_on_the_command_line(store: Path) -> None:
+def test_a_client_is_managed_on_the_command_line(store: Path) -> None:
     """Created, shown, changed, suspended, resumed, rotated, revoked; tables for people, JSON for programs."""
     window = ("--not-before", "2026-01-01", "--not-after", "1893456000")
     made = created(store, "--contact", "lab@x.org", "--notes", "DSA 40", *window, "--list-calls", "7", "--rate", "9/60")
@@ -195,7 +195,7 @@ def test_a_client_lives_on_the_command_line(store: Path) -> None:
     assert not any(secret["client_secret"].encode() in written for secret in (made, rotated))
 
 
-def test_no_quota_means_none_at_all(store: Path) -> None:
+def test_no_quota_means_no_limit(store: Path) -> None:
     """Neither a day's nor a short-term one; together with a limit it makes no sense."""
     key = created(store, "--no-quota")["client_key"]
     names = ("list_calls", "list_rows", "other_calls", "rate")
@@ -228,7 +228,7 @@ def test_no_quota_means_none_at_all(store: Path) -> None:
         (["rotate", "awnobody", "--grace", "-5"], "grace: expected 0 to"),
     ],
 )
-def test_bad_input_is_named(store: Path, arguments: list[str], words: str) -> None:
+def test_invalid_client_options_are_reported(store: Path, arguments: list[str], words: str) -> None:
     """One clear line, exit code 2, and no client is made."""
     done = retinue("client", *arguments, "--store", store)
 
@@ -237,7 +237,7 @@ def test_bad_input_is_named(store: Path, arguments: list[str], words: str) -> No
     assert "[]\n" == retinue("client", "list", "--store", store, "--json").stdout
 
 
-def test_a_secret_that_cannot_be_shown_is_no_secret_lost(store: Path) -> None:
+def test_a_secret_that_cannot_be_printed_is_not_set(store: Path) -> None:
     """The error names the client, whose secret can be rotated."""
     command = f"{sys.executable} -m retinue client create --store {store} --name x --json > /dev/full"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
@@ -247,13 +247,13 @@ def test_a_secret_that_cannot_be_shown_is_no_secret_lost(store: Path) -> None:
     assert f"client {client['client_key']} has a new secret that could not be shown" in done.stderr
 
 
-def test_what_lies_beside_a_store_is_its_own() -> None:
+def test_files_beside_a_store_belong_to_it() -> None:
     """Two stores whose names differ in what stands behind the last dot share nothing."""
     names = [open_store(store).paths.beside("quotas").name for store in ("g.db", "g.sqlite", "data.2024", "data.2025")]
     assert ["g.quotas", "g.sqlite.quotas", "data.2024.quotas", "data.2025.quotas"] == names
 
 
-def test_names_have_no_say_over_the_terminal(store: Path) -> None:
+def test_client_names_cannot_control_the_terminal(store: Path) -> None:
     """What looks like markup is shown as it is."""
     done = retinue("client", "create", "--store", store, "--name", "[red]x[/] :smile:", "--json")
     key = json.loads(done.stdout)["client_key"]

@@ -46,7 +46,7 @@ def test_a_page_is_one_query(site: Site) -> None:
         assert (1, 10) == (site.session.counts["reads"] - before, len(page.rows))
 
 
-def test_an_entry_may_be_seen_before_its_account(site: Site) -> None:
+def test_an_entry_may_become_visible_before_its_account(site: Site) -> None:
     """While a group is being written: what the reader did not find then it looks for again."""
     site.follow(("a", "b", 100))
     site.session.write(INSERT, (site.id("a"), "following", 0, 200, 99))
@@ -94,7 +94,7 @@ def test_damage_is_found(site: Site, damage: str, found: str) -> None:
     assert bool(found) == bool(problems)
 
 
-def test_a_page_across_a_seam_is_two_queries(site: Site, small_buckets: None) -> None:
+def test_a_page_across_two_partitions_is_two_queries(site: Site, small_buckets: None) -> None:
     """A list that was cut is walked exactly, and no page needs more than the two buckets that it lies in."""
     site.follow(*(("a", f"f{n}", 1000 + n) for n in range(50)))
     assert names(range(49, -1, -1)) == site.walked("a", 7)
@@ -109,7 +109,7 @@ def test_a_page_across_a_seam_is_two_queries(site: Site, small_buckets: None) ->
     assert site.site.problems() == []
 
 
-def test_unfollows_leave_nothing_in_front_of_a_page(site: Site, small_buckets: None) -> None:
+def test_pages_read_no_tombstones_of_unfollows(site: Site, small_buckets: None) -> None:
     """A bucket from which many were deleted is written anew: no deleted row is met on the way, and none comes back."""
     site.follow(*(("a", f"f{n}", 1000 + n) for n in range(60)))
     site.unfollow(*(("a", f"f{n}") for n in range(20, 60)))
@@ -127,7 +127,7 @@ def test_unfollows_leave_nothing_in_front_of_a_page(site: Site, small_buckets: N
 
 
 @pytest.mark.parametrize("survivors", range(6))
-def test_a_group_that_was_broken_off_is_finished_by_the_next_writer(
+def test_an_interrupted_group_is_finished_by_the_next_writer(
     site: Site, monkeypatch: pytest.MonkeyPatch, survivors: int
 ) -> None:
     """However far it came: either nothing of it was done, or after the next one all of it is."""
@@ -210,7 +210,7 @@ def test_a_long_copy_keeps_the_lease(site: Site, small_buckets: None, monkeypatc
     assert site.site.problems() == []
 
 
-def test_who_has_nothing_to_tidy_leaves_the_cluster_alone(site: Site) -> None:
+def test_maintenance_without_work_sends_no_queries(site: Site) -> None:
     """An idle server looks, and writes nothing, whoever wrote last; a group that was broken off it finishes."""
     site.follow(("a", "b", 100))
     coordinator = CassandraGraphWriter(site.session, backoff_on(site.clock))
@@ -225,7 +225,7 @@ def test_who_has_nothing_to_tidy_leaves_the_cluster_alone(site: Site) -> None:
     assert ["b"] == site.walked("a", 1)
 
 
-def test_a_reader_knows_more_than_it_remembers(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_finds_accounts_outside_its_cache(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of accounts that are partly remembered, when there is no room for the rest."""
     monkeypatch.setattr(known, "PER_GENERATION", 10)
     site.follow(*(("a", f"f{n}", 1000 + n) for n in range(30)))
@@ -234,7 +234,7 @@ def test_a_reader_knows_more_than_it_remembers(site: Site, monkeypatch: pytest.M
         assert names(range(29, -1, -1)) == site.walked("a", limit)
 
 
-def test_a_reader_remembers_a_bounded_number_of_accounts(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_account_cache_is_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many names are asked for, only so many are kept, and each is found."""
     monkeypatch.setattr(known, "PER_GENERATION", 5)
     site.follow(*(("a", f"f{n}", 1000 + n) for n in range(23)))
@@ -264,7 +264,7 @@ def test_a_later_holder_has_later_timestamps(site: Site) -> None:
     assert sorted(set(fences)) == fences
 
 
-def test_a_tie_is_a_fault_but_no_lost_row(site: Site) -> None:
+def test_equal_positions_are_reported_and_lose_no_row(site: Site) -> None:
     """Two accounts on one second, as a broken lease would leave them: `check` says so, and both are there."""
     site.follow(("a", "b", 100), ("x", "c", 500))
     site.session.write(INSERT, (site.id("a"), "following", 0, 100, site.id("c")))
@@ -310,7 +310,7 @@ def test_wrong_locations_are_refused(text: str, words: str) -> None:
     assert "hidden" not in str(caught.value)
 
 
-def test_what_is_no_store_is_not_opened(keyspace: Keyspace, clock: FrozenClock) -> None:
+def test_a_location_without_a_store_is_not_opened(keyspace: Keyspace, clock: FrozenClock) -> None:
     """Where nothing is, where something else is, and where nobody answers."""
     base = keyspace.location.rpartition("/")[0]
     with pytest.raises(errors.StoreMissing, match="store init"):
@@ -327,7 +327,7 @@ def statements(server: Server, store: Path, pages: int) -> float:
     return metrics(server, store)["retinue_store_statements_total"]
 
 
-def test_a_connection_that_stays_is_answered(
+def test_a_kept_connection_is_answered(
     cassandra_keyspace: str, clock: FrozenClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server on a cluster waits for it, also where the embedded store would answer at once.
@@ -353,7 +353,7 @@ def test_a_connection_that_stays_is_answered(
     assert "every invariant holds" in retinue("check", "--store", cassandra_keyspace)
 
 
-def test_replicas_that_cannot_be_are_refused(keyspace: Keyspace, cassandra_keyspace: str) -> None:
+def test_impossible_replication_is_refused(keyspace: Keyspace, cassandra_keyspace: str) -> None:
     """Before anything is made; what is there keeps the replicas that it has."""
     elsewhere = cassandra_keyspace.replace("retinue_tests", "retinue_others")
     with pytest.raises(errors.InputError, match="has 1 nodes, and a replica needs its own"):
@@ -365,7 +365,7 @@ def test_replicas_that_cannot_be_are_refused(keyspace: Keyspace, cassandra_keysp
     assert not cluster.create(parse(cassandra_keyspace), replication=1)
 
 
-def test_a_keyspace_may_be_called_like_a_word_of_the_language(cassandra_keyspace: str) -> None:
+def test_a_keyspace_may_have_the_name_of_a_keyword(cassandra_keyspace: str) -> None:
     """As `asc`, which CQL keeps for itself."""
     location = parse(cassandra_keyspace.replace("retinue_tests", "asc"))
     cluster.create(location, replication=1)
@@ -374,7 +374,7 @@ def test_a_keyspace_may_be_called_like_a_word_of_the_language(cassandra_keyspace
         opened.run_as_is('DROP KEYSPACE "asc"')
 
 
-def test_nothing_of_an_entry_is_left_in_the_one_that_takes_its_place(site: Site) -> None:
+def test_an_entry_keeps_nothing_of_the_one_it_replaces(site: Site) -> None:
     """A follow that turns out to have begun on the very second to which it was moved stands there by right."""
     site.follow(("a", "b", 100), ("a", "c", 100))
     site.writer = CassandraGraphWriter(site.session, backoff_on(site.clock))
@@ -385,7 +385,7 @@ def test_nothing_of_an_entry_is_left_in_the_one_that_takes_its_place(site: Site)
     assert ["c"] == [row.username for row in run(site.graph.read(then)).rows]
 
 
-def test_a_group_is_no_larger_than_a_row_may_be(site: Site) -> None:
+def test_groups_are_smaller_than_the_largest_row(site: Site) -> None:
     """Accounts with as much text as they may have, as many as are written at once: 18 MB, where a row takes 16 MiB."""
     bio = "x" * 9_000
     accounts = [AccountRecord(f"u{n}", bio_description=bio) for n in range(GROUP)]

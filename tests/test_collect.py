@@ -60,7 +60,7 @@ def lists_of(server: LocalServer, names: Sequence[str], direction: str = "follow
 
 
 @GRAPH
-def test_a_collection_is_what_the_server_has(retinue_server: LocalServer, tmp_path: Path) -> None:
+def test_a_collection_equals_the_lists_of_the_server(retinue_server: LocalServer, tmp_path: Path) -> None:
     """Every row in order, profiles, and why there is nothing of the others; done again, nothing is asked again."""
     folder = tmp_path / "found"
     wanted = command(retinue_server, folder, "--lists", "following,followers,info", "--format", "csv,parquet")
@@ -94,7 +94,7 @@ def test_a_collection_is_what_the_server_has(retinue_server: LocalServer, tmp_pa
 
 
 @GRAPH
-def test_each_row_tells_where_it_is_from(retinue_server: LocalServer, tmp_path: Path) -> None:
+def test_each_row_names_its_source(retinue_server: LocalServer, tmp_path: Path) -> None:
     """When its page came, under which log_id, with which hash, and between which seconds the follow began."""
     folder = tmp_path / "found"
     retinue(*command(retinue_server, folder, names=["anna"]))
@@ -111,7 +111,7 @@ def test_each_row_tells_where_it_is_from(retinue_server: LocalServer, tmp_path: 
 
 
 @GRAPH
-def test_killed_at_any_instant_nothing_is_lost_or_asked_again(retinue_server: LocalServer, tmp_path: Path) -> None:
+def test_a_killed_collection_loses_and_repeats_no_page(retinue_server: LocalServer, tmp_path: Path) -> None:
     """However often it is killed: each page is in the journal once, and the lists are whole."""
     folder = tmp_path / "found"
     names = ["anna", *(f"f{n}" for n in range(120))]
@@ -160,7 +160,9 @@ def collected(server: LocalServer, folder: Path, plan: Plan, policy: Policy, sle
 
 @GRAPH
 @pytest.mark.parametrize("limit", ["ours", "the server's"])
-def test_the_days_calls_are_spent_and_come_again(retinue_server: LocalServer, tmp_path: Path, limit: str) -> None:
+def test_collecting_stops_at_the_daily_quota_and_resumes_the_next_day(
+    retinue_server: LocalServer, tmp_path: Path, limit: str
+) -> None:
     """It stops, and says until when; or goes on after midnight, if that is wanted. No call is lost."""
     folder = tmp_path / "found"
     wanted = [Place(name, "followers") for name in ("anna", *(f"f{n}" for n in range(40)))]
@@ -180,7 +182,7 @@ def test_the_days_calls_are_spent_and_come_again(retinue_server: LocalServer, tm
 
 
 @GRAPH
-def test_lists_go_on_when_the_calls_for_user_info_are_spent(retinue_server: LocalServer, tmp_path: Path) -> None:
+def test_lists_are_collected_after_calls_for_user_info_are_spent(retinue_server: LocalServer, tmp_path: Path) -> None:
     """Each has its own quota; what was not asked for is said to be missing."""
     folder = tmp_path / "found"
     arguments = command(retinue_server, folder, "--lists", "following,info", "--info-calls-per-day", "2")
@@ -233,7 +235,7 @@ def test_graphml_of_a_collection(retinue_server: LocalServer, tmp_path: Path) ->
 
 
 @GRAPH
-def test_who_was_followed_and_unfollowed_between(retinue_server: LocalServer, tmp_path: Path) -> None:
+def test_diff_reports_follows_and_unfollows(retinue_server: LocalServer, tmp_path: Path) -> None:
     """Names in one collection and not in the other; lists that are not whole in both are left out."""
     old, new = tmp_path / "old", tmp_path / "new"
     retinue(*command(retinue_server, old, "--lists", "following,followers", names=["ben", "anna"]))
@@ -287,7 +289,7 @@ def test_damage_to_a_collection_is_found(retinue_server: LocalServer, tmp_path: 
 
 
 @GRAPH
-def test_counts_that_were_changed_are_found(retinue_server: LocalServer, tmp_path: Path) -> None:
+def test_changed_counts_are_found(retinue_server: LocalServer, tmp_path: Path) -> None:
     """In the manifest itself, which no hash protects."""
     folder = tmp_path / "found"
     retinue(*command(retinue_server, folder, names=["anna"]))
@@ -322,7 +324,7 @@ def drop_line(folder: Path, number: int) -> None:
         (("--client-key", ""), "give --client-key"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
+def test_invalid_options_are_refused(
     retinue_server: LocalServer, tmp_path: Path, more: tuple[str, ...], words: str
 ) -> None:
     """With what is wrong, and exit code 2."""
@@ -334,7 +336,7 @@ def test_what_makes_no_sense_is_refused(
 
 
 @GRAPH
-def test_a_collection_is_of_one_server(retinue_server: LocalServer, tmp_path: Path) -> None:
+def test_a_collection_belongs_to_one_server(retinue_server: LocalServer, tmp_path: Path) -> None:
     """Another one does not go on in its folder, and no folder with other things is used."""
     folder = tmp_path / "found"
     retinue(*command(retinue_server, folder, names=["ben"]))
@@ -350,7 +352,7 @@ def test_a_collection_is_of_one_server(retinue_server: LocalServer, tmp_path: Pa
 
 
 @GRAPH
-def test_a_folder_is_for_one_process_at_a_time(retinue_server: LocalServer, tmp_path: Path) -> None:
+def test_a_collection_is_locked_by_one_process(retinue_server: LocalServer, tmp_path: Path) -> None:
     """A second collector is refused while the first one works; so is a mirror that is there already."""
     folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
     arguments = command(retinue_server, folder, names=["ben"])
@@ -367,7 +369,7 @@ def test_a_folder_is_for_one_process_at_a_time(retinue_server: LocalServer, tmp_
 
 
 @pytest.mark.parametrize("sizes", [(67, 25_222, 95_339), (10, 65_535), (1, 65_536, 3), (200_000,)])
-def test_of_a_journal_only_the_line_that_was_cut_is_removed(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+def test_only_the_torn_last_line_of_a_journal_is_removed(tmp_path: Path, sizes: tuple[int, ...]) -> None:
     """However long the lines are, and wherever it was cut."""
     path = tmp_path / "pages.jsonl"
     whole = b"".join(b"x" * size + b"\n" for size in sizes[:-1])

@@ -46,7 +46,7 @@ def manifest_in(folder: Path) -> Any:
     return json.loads((folder / "manifest.json").read_text())
 
 
-def test_a_list_that_a_service_cuts_is_told(retinue_server: LocalServer, tmp_path: Path) -> None:
+def test_a_capped_list_is_reported(retinue_server: LocalServer, tmp_path: Path) -> None:
     """In summary, tables, manifest and verify, with exit code 3; the mirror of what there is is made."""
     folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
     follows = [("anna", f"f{number}", 1_600_000_000 + number) for number in range(4_013)]
@@ -92,7 +92,7 @@ def test_a_list_that_a_service_cuts_is_told(retinue_server: LocalServer, tmp_pat
         (7, 9, "complete"),
     ],
 )
-def test_only_a_known_cap_with_a_gap_behind_it_is_told(tmp_path: Path, rows: int, count: int, state: str) -> None:
+def test_only_a_known_cap_with_missing_rows_is_reported(tmp_path: Path, rows: int, count: int, state: str) -> None:
     """A count above the rows proves nothing: hidden accounts are counted too."""
     folder = tmp_path / "found"
     with scripted(listing({"a": rows}, {"a": count})) as url:
@@ -103,7 +103,7 @@ def test_only_a_known_cap_with_a_gap_behind_it_is_told(tmp_path: Path, rows: int
 
 
 @given(rows=st.integers(0, 20_000), count=st.none() | st.integers(0, 20_000))
-def test_what_may_be_capped(rows: int, count: int | None) -> None:
+def test_lists_at_a_likely_cap_are_recognized(rows: int, count: int | None) -> None:
     """For every list: multiples of 1,000 rows from 4,000 on, if more are counted."""
     found = ListCount(rows, count)
     assert found.gap == (None if count is None else count - rows)
@@ -123,7 +123,7 @@ def test_counts_stay_within_the_calls_for_user_info(tmp_path: Path, calls: int, 
     assert not collection.replayed(tmp_path / "found").waiting(wanted)
 
 
-def test_the_last_calls_for_user_info_are_for_likely_caps(tmp_path: Path) -> None:
+def test_the_last_calls_for_user_info_go_to_likely_caps(tmp_path: Path) -> None:
     """A list that ends at 4,000 rows is counted when no others are any more."""
     names, asked_for = ["a", "b", "c", "d", "e", "capped"], Counter[str]()
     rows = dict.fromkeys(names, 2) | {"capped": 4_000}
@@ -158,7 +158,7 @@ INFO_FAILURES = {
 
 
 @pytest.mark.parametrize("said", INFO_FAILURES.values(), ids=INFO_FAILURES)
-def test_lists_are_complete_though_counts_cannot_be_had(tmp_path: Path, said: Said) -> None:
+def test_lists_are_complete_without_counts(tmp_path: Path, said: Said) -> None:
     """The count is unknown then, and nothing fails or waits for it, even if the day's quota may be waited for."""
     folder = tmp_path / "found"
     with scripted(lambda path, _body: said if "/info/" in path else page([{"username": "z"}])) as url:
@@ -171,7 +171,7 @@ def test_lists_are_complete_though_counts_cannot_be_had(tmp_path: Path, said: Sa
     assert "complete.\n" in verified(folder).stdout
 
 
-def test_user_info_that_is_collected_later_tells_of_a_cap(tmp_path: Path) -> None:
+def test_user_info_collected_later_reveals_a_cap(tmp_path: Path) -> None:
     """A list whose count was unknown is compared as soon as it is known."""
     folder = tmp_path / "found"
     with scripted(listing({"a": 5_000}, {"a": 5_413})) as url:
@@ -186,7 +186,7 @@ def test_user_info_that_is_collected_later_tells_of_a_cap(tmp_path: Path) -> Non
 NOTE = "retinue: lists that end at a likely cap with an unknown count: 2; the same command asks for counts"
 
 
-def test_an_unknown_count_of_a_likely_cap_is_noted_and_asked_for_by_the_next_run(tmp_path: Path) -> None:
+def test_an_unknown_count_is_requested_by_the_next_run(tmp_path: Path) -> None:
     """It is no failure. Runs ask for it once their calls allow it, and only for lists that end at a likely cap."""
     folder, asked_for, names = tmp_path / "found", Counter[str](), ["a", "b", "c"]
     rows = {"a": 4_000, "b": 5_000, "c": 7}
@@ -224,7 +224,7 @@ def test_missing_counts_of_a_service_that_is_gone_fail_nothing(tmp_path: Path) -
         (enveloped({}, "invalid_params", "username is private", 400), "abcde", "abcdef"),
     ],
 )
-def test_counts_are_given_up_after_a_refusal_or_several_failures(
+def test_counting_stops_after_a_refusal_or_several_failures(
     tmp_path: Path, said: Said, failing: str, asked_of: str
 ) -> None:
     """The failure of one account costs no other its count."""
@@ -242,7 +242,7 @@ def test_counts_are_given_up_after_a_refusal_or_several_failures(
     assert "".join(sorted(what[-1] for what in asked_for if what.startswith("info"))) == asked_of
 
 
-def test_one_foreign_answer_ends_no_collection(tmp_path: Path) -> None:
+def test_one_foreign_response_ends_no_collection(tmp_path: Path) -> None:
     """A gateway's 404 in the middle of a run is asked for again."""
     hiccups = iter([Said(b"<html>no</html>", 404)])
     good = listing({"a": 2, "b": 250, "c": 2}, {"a": 2, "b": 250, "c": 2})

@@ -42,7 +42,7 @@ def run(tmp_path: Path, content: bytes, *more: str) -> tuple[Any, list[str]]:
         (b"@#anna", ["#anna"]),
     ],
 )
-def test_names_are_those_that_imports_take(
+def test_collect_accepts_the_same_names_as_import(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, expected: list[str]
 ) -> None:
     """Printable text without whitespace, of any platform, each once, with or without quotes and `@`."""
@@ -52,7 +52,7 @@ def test_names_are_those_that_imports_take(
 
 
 @given(name=st.text(max_size=260))
-def test_a_line_is_a_username_by_the_one_rule_of_names(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+def test_lines_are_validated_as_usernames(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     """For every line without quotes, comment or surrounding whitespace: taken if an import takes it."""
     assume(name == name.strip() and name[:1] not in ("#", '"', "'") and not set("\r\n\ufeff") & set(name))
     path = tmp_path_factory.mktemp("names") / "names.txt"
@@ -77,7 +77,7 @@ def test_a_line_is_a_username_by_the_one_rule_of_names(tmp_path_factory: pytest.
         (b"https://www.TikTok.com/@anna?lang=de", "is the address of a profile page; give only the username"),
     ],
 )
-def test_a_line_that_is_no_username_is_told(
+def test_invalid_lines_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], line: bytes, words: str
 ) -> None:
     """With its number and the reason."""
@@ -89,7 +89,7 @@ def test_a_line_that_is_no_username_is_told(
     assert words in told
 
 
-def test_the_other_lines_are_collected(tmp_path: Path) -> None:
+def test_valid_lines_beside_invalid_ones_are_collected(tmp_path: Path) -> None:
     """Exit code 1 tells of the one that is left out; nothing is spent on it, and no mirror is made without it."""
     mirror = tmp_path / "mirror.db"
     done, asked_for = run(tmp_path, b"p\nan na\nq\n", "--into", str(mirror))

@@ -50,7 +50,7 @@ def places(count: int) -> list[Place]:
 # --- a service that is not there -----------------------------------------------------------------------------------
 
 
-def test_without_a_token_nothing_is_begun(tmp_path: Path) -> None:
+def test_collecting_without_a_token_creates_nothing(tmp_path: Path) -> None:
     """However many lists wait for one, it is asked for as often as the policy says, and no more."""
     asked_for = Counter[str]()
 
@@ -64,7 +64,7 @@ def test_without_a_token_nothing_is_begun(tmp_path: Path) -> None:
     assert asked_for["token"] == 3
 
 
-def test_a_service_that_is_gone_ends_the_collecting(tmp_path: Path) -> None:
+def test_an_unreachable_service_ends_the_collection(tmp_path: Path) -> None:
     """Lists that were read stay; the others are not each waited for."""
     gone: list[bool] = []
 
@@ -80,7 +80,7 @@ def test_a_service_that_is_gone_ends_the_collecting(tmp_path: Path) -> None:
     assert collection.replayed(tmp_path / "found").pages == 3
 
 
-def test_an_account_that_cannot_be_read_does_not_end_it(tmp_path: Path) -> None:
+def test_an_unavailable_account_does_not_end_the_collection(tmp_path: Path) -> None:
     """While there are tokens, it is that account; the others are read."""
     with scripted(lambda _path, body: Said(b"", 502) if body["username"] in ("a0", "a1", "a2") else page([])) as url:
         outcome = collected(url, tmp_path / "found", Plan(places(6), MANY, 1))
@@ -88,7 +88,7 @@ def test_an_account_that_cannot_be_read_does_not_end_it(tmp_path: Path) -> None:
     assert collection.replayed(tmp_path / "found").pages == 3
 
 
-def test_long_waits_are_told(tmp_path: Path) -> None:
+def test_long_waits_are_reported(tmp_path: Path) -> None:
     """Whoever looks sees why nothing happens, and Ctrl-C or SIGTERM end it at once."""
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         with scripted(odd, lambda: Said(b"", 503)) as url:
@@ -105,7 +105,7 @@ def test_long_waits_are_told(tmp_path: Path) -> None:
         assert (process.returncode, rest) == (code, "retinue: Interrupted. Run the same command again to resume.\n")
 
 
-def test_a_service_that_is_not_there_is_told_soon(tmp_path: Path) -> None:
+def test_an_unreachable_service_is_reported_soon(tmp_path: Path) -> None:
     """A wrong address ends the command with 2, and the message names it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -114,7 +114,7 @@ def test_a_service_that_is_not_there_is_told_soon(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_whenever_it_is_stopped_it_says_so_in_a_line(tmp_path: Path, number: signal.Signals, code: int) -> None:
+def test_a_stopped_collection_says_so_in_one_line(tmp_path: Path, number: signal.Signals, code: int) -> None:
     """While pages are read, while tables are written: never with a traceback, and the same command goes on."""
     folder = tmp_path / "found"
 
@@ -176,7 +176,9 @@ except Exception as ended:
 
 @pytest.mark.parametrize("instant", ["made", "closed"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_while_the_loop_is_made_or_closed_is_held(number: signal.Signals, code: int, instant: str) -> None:
+def test_signals_are_held_while_the_event_loop_starts_or_closes(
+    number: signal.Signals, code: int, instant: str
+) -> None:
     """Until then, and not lost: the command ends in order, without a traceback."""
     command = [sys.executable, "-c", ODD_LOOP, str(int(number)), instant]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -184,7 +186,7 @@ def test_a_signal_while_the_loop_is_made_or_closed_is_held(number: signal.Signal
     assert (code, "", "") == (done.returncode, done.stdout, done.stderr)
 
 
-def test_who_is_told_not_to_heed_a_hangup_does_not(tmp_path: Path) -> None:
+def test_an_ignored_hangup_stays_ignored(tmp_path: Path) -> None:
     """As `nohup` does it."""
     asked, is_sent = threading.Event(), threading.Event()
 
@@ -202,7 +204,7 @@ def test_who_is_told_not_to_heed_a_hangup_does_not(tmp_path: Path) -> None:
         assert 0 == process.returncode
 
 
-def test_calls_on_their_way_are_not_spent(tmp_path: Path) -> None:
+def test_pending_calls_are_not_counted_as_spent(tmp_path: Path) -> None:
     """Accounts that are not there cost no call of ours; as many pages are read as the day allows."""
 
     def answer(_path: str, body: dict[str, Any]) -> Said:
@@ -239,7 +241,7 @@ def odd(path: str, _body: dict[str, Any]) -> Said:
     return Said(f'{{"data":{{"cursor":1,"has_more":false,"user_following":[{",".join(ODD_ROWS)}]}},{error}}}'.encode())
 
 
-def test_odd_rows_and_numbers_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_unusual_rows_and_numbers_are_stored_unchanged(tmp_path: Path) -> None:
     """In every format and in a mirror, with nothing rejected; who has no possible name is nobody in the graph."""
     folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
     more = ("--lists", "following,info", "--format", ",".join(ALL_FORMATS), "--into", str(mirror))
@@ -259,7 +261,7 @@ def test_odd_rows_and_numbers_are_taken_as_they_are(tmp_path: Path) -> None:
 
 @settings(max_examples=60)
 @given(names=st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8)), min_size=1, max_size=8))
-def test_whatever_names_there_are_the_tables_can_be_read(
+def test_tables_can_be_read_with_any_names(
     tmp_path_factory: pytest.TempPathFactory, names: list[tuple[str, str]]
 ) -> None:
     """For every text: all rows are there, GraphML is well-formed, and its nodes are the accounts of the tables."""
@@ -305,7 +307,7 @@ ODD_BODIES = {
 
 @pytest.mark.parametrize("body", ODD_BODIES.values(), ids=ODD_BODIES)
 @pytest.mark.parametrize("status", [200, 403, 502])
-def test_what_is_no_answer_is_asked_for_again(tmp_path: Path, body: bytes, status: int) -> None:
+def test_malformed_responses_are_retried(tmp_path: Path, body: bytes, status: int) -> None:
     """Whatever it is; no account is given up for it, and the others are collected."""
     with scripted(lambda _path, sent: Said(body, status) if sent["username"] == "a0" else page([])) as url:
         outcome = collected(url, tmp_path / "found", Plan(places(2), MANY, 1))
@@ -320,28 +322,28 @@ ODD_TOKENS = {
 
 
 @pytest.mark.parametrize("body", ODD_TOKENS.values(), ids=ODD_TOKENS)
-def test_what_is_no_token_is_asked_for_again(body: bytes) -> None:
+def test_malformed_tokens_are_requested_again(body: bytes) -> None:
     """And said in the end."""
     with scripted(odd, lambda: Said(body)) as url, Client("k", "s", url, policy=SHORT) as client:
         with pytest.raises(GaveUp, match="asked 3 times"):
             client.user_info("anna")
 
 
-def test_a_token_may_live_for_ever() -> None:
+def test_a_token_may_never_expire() -> None:
     """It is renewed after a day."""
     token = b'{"access_token":"clt.good","expires_in":' + b"9" * 400 + b"}"
     with scripted(odd, lambda: Said(token)) as url, Client("k", "s", url, policy=SHORT) as client:
         assert client.user_info("anna").follower_count == client.user_info("anna").follower_count == 3
 
 
-def test_what_a_service_says_is_a_line(tmp_path: Path) -> None:
+def test_messages_of_a_service_are_printed_in_one_line(tmp_path: Path) -> None:
     """It cannot write on a terminal what it likes."""
     with scripted(lambda _path, _body: enveloped({}, "invalid_params", "no\n\x1b[31mred", 400)) as url:
         done = asked(url, tmp_path / "found", ["anna"])
     assert (done.returncode, "no\\n\\u001b[31mred" in done.stderr) == (1, True)
 
 
-def test_who_is_refused_in_the_middle_keeps_what_there_is(tmp_path: Path) -> None:
+def test_a_refusal_in_the_middle_of_a_list_keeps_its_rows(tmp_path: Path) -> None:
     """A revoked secret, a scope that is gone: tables are written, and it is said why it stopped."""
 
     def answer(_path: str, body: dict[str, Any]) -> Said:
@@ -358,7 +360,7 @@ def test_who_is_refused_in_the_middle_keeps_what_there_is(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("said", [b"HTTP/1.1 100 Continue\r\n\r\n", b"\r\n", b"HTTP/1.1 200 OK\r\nX: y\r\n"])
-def test_an_answer_that_does_not_begin_is_not_waited_for(said: bytes) -> None:
+def test_a_response_that_never_begins_times_out(said: bytes) -> None:
     """However busily a service says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -380,7 +382,7 @@ def test_an_answer_that_does_not_begin_is_not_waited_for(said: bytes) -> None:
 
 
 @pytest.mark.parametrize("header", ["9" * 5_000, "99999999999999999999", "-5", "soon", "90000"])
-def test_a_quota_that_ends_in_no_time_ends_at_midnight(header: str) -> None:
+def test_a_quota_without_reset_time_resets_at_midnight(header: str) -> None:
     """What a service says of it is not believed where it cannot be."""
     spent = Said(
         enveloped({}, "daily_quota_limit_exceeded", "spent", 429).body, 429, (("RateLimit-Reset", header),)
@@ -391,7 +393,7 @@ def test_a_quota_that_ends_in_no_time_ends_at_midnight(header: str) -> None:
     assert caught.value.resets_at % 86_400 == 0
 
 
-def test_a_token_that_no_header_can_carry_is_none() -> None:
+def test_a_token_unfit_for_a_header_is_refused() -> None:
     """It is asked for again, and said in the end."""
     token = json.dumps({"access_token": "clt.a\nb", "expires_in": 7200}).encode()
     with scripted(odd, lambda: Said(token)) as url, Client("k", "s", url, policy=SHORT) as client:
@@ -409,7 +411,7 @@ READ = st.tuples(
 
 @settings(max_examples=60)
 @given(lists=st.lists(READ, min_size=1, max_size=8, unique_by=lambda read: read[:2]))
-def test_in_the_graph_every_list_has_its_order(tmp_path_factory: pytest.TempPathFactory, lists: list[Any]) -> None:
+def test_graph_formats_keep_the_order_of_lists(tmp_path_factory: pytest.TempPathFactory, lists: list[Any]) -> None:
     """For all lists, also such as contradict each other: whoever stands in one keeps its place among the others."""
     folder = tmp_path_factory.mktemp("lists")
     collection.opened(folder, "x", 1)
@@ -449,7 +451,7 @@ def test_a_mirror_keeps_the_order_of_lists_that_contradict_each_other(tmp_path: 
     assert [name for name in found if name != "p19"] == ["p4", "p20", "p6"]
 
 
-def test_no_store_is_replaced_by_a_mirror(tmp_path: Path) -> None:
+def test_a_mirror_never_replaces_a_store(tmp_path: Path) -> None:
     """Neither one that appeared while lists were read, nor its other files; one mirror is made at a time."""
     folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
     for name in ("mirror.db", "mirror.access.db"):
@@ -517,7 +519,7 @@ def test_errors_can_be_sent_to_other_processes() -> None:
 
 
 @pytest.mark.parametrize("kilobytes", [1, 40])
-def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path, kilobytes: int) -> None:
+def test_a_full_disk_is_reported_and_loses_nothing(tmp_path: Path, kilobytes: int) -> None:
     """Whether in the middle of a page or while tables are written; afterwards the same command goes on."""
     folder = tmp_path / "found"
 
@@ -540,7 +542,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path, kilobytes: int)
 # --- the folder ----------------------------------------------------------------------------------------------------
 
 
-def test_verify_knows_a_collection_that_is_not_finished(tmp_path: Path) -> None:
+def test_verify_recognizes_an_unfinished_collection(tmp_path: Path) -> None:
     """Before its tables were written, and when it went on since."""
     folder = tmp_path / "found"
     with scripted(odd) as url:
@@ -551,7 +553,7 @@ def test_verify_knows_a_collection_that_is_not_finished(tmp_path: Path) -> None:
     assert "2 responses arrived after the tables were written" in retinue("collect", "verify", str(folder))
 
 
-def test_damage_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_unreadable_damage_is_reported(tmp_path: Path) -> None:
     """Bytes that are no text, a manifest that is gone."""
     folder = tmp_path / "found"
     with scripted(odd) as url:
@@ -571,7 +573,7 @@ def test_damage_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     assert (done.returncode, "manifest.json: is missing, though there are tables" in done.stderr) == (2, True)
 
 
-def test_another_spelling_goes_on_with_the_same_list(tmp_path: Path) -> None:
+def test_another_spelling_resumes_the_same_list(tmp_path: Path) -> None:
     """A second run that spells a name differently asks nothing again."""
     folder = tmp_path / "found"
     with scripted(odd) as url:
@@ -580,7 +582,7 @@ def test_another_spelling_goes_on_with_the_same_list(tmp_path: Path) -> None:
     assert [(len(ODD_ROWS),)] == tables(folder, "SELECT count(*) FROM {}rows.parquet'")
 
 
-def test_nobody_who_listens_is_no_hindrance(tmp_path: Path) -> None:
+def test_tables_are_written_if_standard_output_fails(tmp_path: Path) -> None:
     """Where standard output is closed the tables are written all the same."""
     folder = tmp_path / "found"
     with scripted(odd) as url:
@@ -606,7 +608,7 @@ def test_no_table_is_older_than_the_manifest(tmp_path: Path) -> None:
     )
 
 
-def test_a_mirror_is_made_when_everything_is_there(tmp_path: Path) -> None:
+def test_a_mirror_is_made_after_all_lists_are_complete(tmp_path: Path) -> None:
     """Until then the same command goes on; what a kill has left of it is no hindrance."""
     folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
     with scripted(odd) as url:
@@ -620,7 +622,7 @@ def test_a_mirror_is_made_when_everything_is_there(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
-def test_where_no_mirror_can_be_made_nothing_is_asked(tmp_path: Path) -> None:
+def test_nothing_is_requested_if_no_mirror_can_be_made(tmp_path: Path) -> None:
     """A folder that is not there, and what is no file, are said at once."""
     for into, words in (
         (str(tmp_path / "no" / "m.db"), "does not exist"),
@@ -637,7 +639,7 @@ def test_the_proxy_of_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
     assert addresses.proxy_of("http://127.0.0.1:8642") is None
 
 
-def test_what_is_no_proxy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_proxies_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """And not shown, since a password may be in it; a scheme may be missing."""
     monkeypatch.setenv("https_proxy", "me:hid%40den@proxy:3128")
     assert addresses.proxy_of("https://open.tiktokapis.com") == "http://me:hid%40den@proxy:3128"
@@ -647,7 +649,7 @@ def test_what_is_no_proxy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("slow", ["token", "page"])
-def test_whoever_waits_when_a_client_is_closed_is_told(slow: str) -> None:
+def test_closing_a_client_fails_its_pending_calls(slow: str) -> None:
     """In other threads, while a token or a page is fetched; and whoever asks later."""
     let_go, came, ended = threading.Event(), threading.Event(), list[str]()
 
@@ -686,7 +688,7 @@ def test_a_closed_asynchronous_client_says_so() -> None:
         asyncio.run(ask())
 
 
-def test_a_username_that_no_request_can_carry_is_refused() -> None:
+def test_a_username_unfit_for_a_request_is_refused() -> None:
     """Before anything is asked."""
     with Client("k", "s", "http://127.0.0.1:9") as client:
         for username in ("\ud800", "", None, b"anna"):

@@ -84,7 +84,7 @@ def asking(real: socket.socket) -> list[str]:
 # --- what keeps requests away -----------------------------------------------------------------------------------------
 
 
-def test_best_effort_is_no_more_than_that(retinue_server: LocalServer, curl: str, real: socket.socket) -> None:
+def test_best_effort_runs_without_confinement(retinue_server: LocalServer, curl: str, real: socket.socket) -> None:
     """With neither namespace nor Landlock the real service is reached; that is said at the start and at the end."""
     done = run(
         "--best-effort", "--server", retinue_server.url, "--", *asking(real), "-m", "1", within=WITHOUT_CONFINEMENT
@@ -105,7 +105,7 @@ def test_best_effort_is_no_more_than_that(retinue_server: LocalServer, curl: str
         pytest.param(WITHOUT_NAMESPACES, "is blocked by Landlock, except ports", marks=needs_landlock),
     ],
 )
-def test_what_the_kernel_gives_keeps_requests_away(
+def test_confinement_blocks_requests_to_other_hosts(
     retinue_server: LocalServer, curl: str, real: socket.socket, within: tuple[str, ...], said: str
 ) -> None:
     """A program that looks at no proxy does not reach the real service, nor does its child; silence is told."""
@@ -125,7 +125,7 @@ def test_what_the_kernel_gives_keeps_requests_away(
     ("network", "within"),
     [([], WITHOUT_CONFINEMENT), (["--allow-network"], WITHOUT_CONFINEMENT), (["--allow-network"], WITHOUT_NAMESPACES)],
 )
-def test_nothing_is_run_that_could_reach_tiktok(
+def test_commands_that_could_reach_tiktok_are_not_run(
     retinue_server: LocalServer, tmp_path: Path, network: list[str], within: tuple[str, ...]
 ) -> None:
     """Exit code 2, reasons and remedy. Landlock knows no names, so it is no help where other hosts are allowed."""
@@ -145,7 +145,9 @@ def test_nothing_is_run_that_could_reach_tiktok(
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has port 443 where other hosts are allowed")
 @pytest.mark.parametrize("network", [[], ["--allow-network"]], ids=["blocked", "allowed"])
 @pytest.mark.parametrize("client", UNHOOKED)
-def test_names_lead_to_the_server(retinue_server: LocalServer, curl: str, client: str, network: list[str]) -> None:
+def test_host_names_resolve_to_the_server(
+    retinue_server: LocalServer, curl: str, client: str, network: list[str]
+) -> None:
     """For programs that look at no variable and have no hook, also if other hosts may be reached."""
     done = run(*network, "--server", retinue_server.url, "--", *UNHOOKED[client])
 
@@ -155,9 +157,7 @@ def test_names_lead_to_the_server(retinue_server: LocalServer, curl: str, client
 
 @needs_namespaces
 @pytest.mark.parametrize("network", [[], ["--allow-network"]], ids=["blocked", "allowed"])
-def test_every_lookup_of_names_is_answered_here(
-    retinue_server: LocalServer, tmp_path: Path, network: list[str]
-) -> None:
+def test_every_dns_lookup_is_answered_locally(retinue_server: LocalServer, tmp_path: Path, network: list[str]) -> None:
     """Of IPv4 and of IPv6, also where the system would ask a daemon or the network before its file."""
     (tmp_path / "nsswitch.conf").write_text("passwd: files\nhosts: resolve [!UNAVAIL=return] dns files\n")
     mounts = f"""
@@ -227,7 +227,7 @@ def test_ports_of_services_stay_closed(first: int, last: int) -> None:
     assert {*range(low, high + 1)} == {port for port in range(first, last + 1) if port >= 1024}
 
 
-def test_the_announcement_says_what_landlock_leaves_open(tmp_path: Path) -> None:
+def test_the_announcement_says_what_landlock_does_not_block(tmp_path: Path) -> None:
     """The range of ports, and what it does not look at."""
     authority = make_authority(tmp_path, trust_others=False)
     (_, landlock) = confinements(Way(40_001, 40_002, authority, tmp_path, others=False), tmp_path)
@@ -241,9 +241,7 @@ def test_the_announcement_says_what_landlock_leaves_open(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("within", [(), WITHOUT_NAMESPACES, WITHOUT_CONFINEMENT], ids=["as it is", "Landlock", "none"])
 @pytest.mark.parametrize("hooked", [True, False], ids=["hooked", "unhooked"])
-def test_servers_of_the_command_are_reached_by_it(
-    retinue_server: LocalServer, within: tuple[str, ...], hooked: bool
-) -> None:
+def test_a_command_reaches_its_own_servers(retinue_server: LocalServer, within: tuple[str, ...], hooked: bool) -> None:
     """On a port that the system chose."""
     script = """
 import http.server, threading, urllib.request
@@ -257,7 +255,7 @@ print(urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/").status)
     assert "200\n" == done.stdout, done.stderr
 
 
-def test_a_run_inside_of_a_run_is_refused(retinue_server: LocalServer) -> None:
+def test_nested_runs_are_refused(retinue_server: LocalServer) -> None:
     """It would be led to the outer one, or not be able to reach its own server."""
     inner = running.command_of("run", "--server", retinue_server.url, "--", "echo", "ran")
     done = run("--server", retinue_server.url, "--", *inner)
@@ -267,7 +265,7 @@ def test_a_run_inside_of_a_run_is_refused(retinue_server: LocalServer) -> None:
 
 
 @pytest.mark.parametrize("within", [(), WITHOUT_NAMESPACES, WITHOUT_CONFINEMENT], ids=["as it is", "Landlock", "none"])
-def test_a_command_ends_with_a_runner_that_is_killed(retinue_server: LocalServer, within: tuple[str, ...]) -> None:
+def test_a_command_ends_when_its_runner_is_killed(retinue_server: LocalServer, within: tuple[str, ...]) -> None:
     """The kernel kills it, however it is confined."""
     script = "echo $$; exec sleep 600"
     command = running.command_of("run", "--best-effort", "--server", retinue_server.url, "--", "sh", "-c", script)

@@ -150,7 +150,7 @@ def test_a_good_token_is_looked_up_at_most_once_a_second(gate: Gate, clock: Froz
         gate.authorize(header)
 
 
-def test_a_refusal_is_never_remembered(gate: Gate, clock: FrozenClock) -> None:
+def test_refusals_are_not_cached(gate: Gate, clock: FrozenClock) -> None:
     """A token that another worker issues a moment later is good at once."""
     header = b"Bearer clt.later"
     for _ in range(3):
@@ -165,7 +165,7 @@ def test_a_refusal_is_never_remembered(gate: Gate, clock: FrozenClock) -> None:
     assert key == gate.authorize(header).client_key
 
 
-def test_what_is_remembered_is_bounded(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_cache_is_bounded(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many tokens come by, memory stays small and every good one is good."""
     monkeypatch.setattr(credentials, "REMEMBER_AT_MOST", 5)
     headers = [gate.token(*gate.create()) for _ in range(12)]
@@ -177,7 +177,7 @@ def test_what_is_remembered_is_bounded(gate: Gate, monkeypatch: pytest.MonkeyPat
     assert 24 == gate.lookups
 
 
-def test_a_header_that_is_filled_up_is_not_remembered(gate: Gate) -> None:
+def test_padded_headers_are_not_cached(gate: Gate) -> None:
     """It is good, but one client could fill the memory with thousands of them."""
     header = gate.token(*gate.create())
     for blanks in (600, 601):
@@ -203,7 +203,7 @@ def test_an_unknown_client_is_refused_like_a_wrong_secret(gate: Gate) -> None:
             gate.token(known, tried)
 
 
-def test_a_token_from_the_future_is_none(gate: Gate, clock: FrozenClock) -> None:
+def test_a_token_from_the_future_is_invalid(gate: Gate, clock: FrozenClock) -> None:
     """What a sandbox issued under a clock that was put forward does not live on under the machine's."""
     key, secret = gate.create()
     clock.advance(10_000_000)

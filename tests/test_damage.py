@@ -162,7 +162,7 @@ def test_a_damaged_checkpoint_is_named(damaged: Service, column: str, value: Any
     assert 1 == len(done.stderr.splitlines())
 
 
-def test_writers_refuse_what_contradicts_itself(damaged: Service) -> None:
+def test_writers_refuse_contradictory_state(damaged: Service) -> None:
     """Events that meet a damaged block change nothing, and the error names it."""
     put(Path(damaged.store), "following", "entries", packed(500, 700, 2))
 
@@ -194,7 +194,7 @@ def test_check_survives_a_missing_table(damaged: Service, tmp_path: Path, table:
     assert any(f"no such table: {table}" in problem for problem in problems_of(copy))
 
 
-def test_damage_ends_in_no_traceback_hang_or_500() -> None:
+def test_damage_causes_no_traceback_hang_or_500() -> None:
     """A round of random damage to each file of a store and a collection: see `make damage` for thousands."""
     script = Path(__file__).parent / "long" / "damage.py"
     done = subprocess.run(

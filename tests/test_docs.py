@@ -1,4 +1,4 @@
-"""What the documentation says is so: generated pages, links, commands, messages."""
+"""The documentation matches the code: generated pages, links, commands, messages."""
 
 import re
 import subprocess
@@ -22,19 +22,19 @@ PAGES = [
 
 
 def name_of(path: Path) -> str:
-    """A page's name."""
+    """Return the name of a page."""
     return path.name
 
 
 @pytest.mark.parametrize("path", reference.pages(), ids=name_of)
 def test_generated_pages_are_current(path: Path) -> None:
-    """`make docs` would change nothing."""
+    """`make docs` changes nothing."""
     assert reference.pages()[path] == path.read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
-    """Each relative link names a file that is there."""
+    """Each relative link names an existing file."""
     targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
 
     assert [] == [target for target in targets if not (page.parent / target).exists()]
@@ -65,7 +65,7 @@ def test_every_setting_is_in_the_reference() -> None:
 
 
 def test_tests_that_security_rests_on_exist() -> None:
-    """What the page on security says is shown by a test has that test, or that file of tests."""
+    """Each test or test file that the page on security names exists."""
     named = set(re.findall(r"`(test_\w+(?:\.py)?)`", (ROOT / "docs" / "security.md").read_text()))
     files = sorted((ROOT / "tests").glob("test_*.py"))
     there = {path.name for path in files}
@@ -84,7 +84,7 @@ def test_make_targets_that_the_docs_name_exist() -> None:
 
 
 def test_messages_in_the_docs_are_the_ones_on_the_wire() -> None:
-    """Messages that the compatibility page quotes are in the table of wordings."""
+    """Messages that the compatibility page quotes are in the table of errors."""
     text = (ROOT / "docs" / "compatibility.md").read_text()
     messages = {wording.message.replace("{detail}", "<x>") for wording in wire.WORDINGS.values()}
 

@@ -48,7 +48,7 @@ def test_files_are_made_in_folders_that_cannot_be_read(unreadable: Path, tmp_pat
     assert line.startswith("Serving"), errors
 
 
-def test_files_that_cannot_be_read_are_not_taken_for_durable(tmp_path: Path) -> None:
+def test_unreadable_files_are_not_assumed_durable(tmp_path: Path) -> None:
     """Only folders may be unreadable: a file that cannot be synced may not be on the disk."""
     (tmp_path / "file").touch(mode=0o200)
     script = "import sys, pathlib; from retinue.durable import sync; sync(pathlib.Path(sys.argv[1]))"

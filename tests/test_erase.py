@@ -104,7 +104,7 @@ def small_graph(store: Path) -> None:
     )
 
 
-def test_what_is_left_of_others_is_right(store_path: Path) -> None:
+def test_erasure_keeps_the_data_of_others(store_path: Path) -> None:
     """The account is gone from lists and counts, and from nothing else, also before anything is tidied up."""
     small_graph(store_path)
 
@@ -137,7 +137,7 @@ def crowd() -> list[Event]:
     return events
 
 
-def test_no_byte_of_the_erased_is_left_in_any_file(store_path: Path) -> None:
+def test_erasure_leaves_no_byte_in_any_file(store_path: Path) -> None:
     """Keys, all names they ever had, and profiles, though the file has grown, changed and been written back since."""
     told(store_path, *crowd())
     assert [store_path.name] == traces(store_path)
@@ -148,7 +148,7 @@ def test_no_byte_of_the_erased_is_left_in_any_file(store_path: Path) -> None:
     assert b"other.239" in store_path.read_bytes()
 
 
-def test_rejected_rows_of_finished_and_killed_imports_go_too(store_path: Path, inputs: Path) -> None:
+def test_erasure_removes_rejected_rows(store_path: Path, inputs: Path) -> None:
     """They may hold the names of the erased."""
     small_graph(store_path)
     bad, long = inputs / "bad.csv", inputs / "long.csv"
@@ -167,7 +167,7 @@ def test_rejected_rows_of_finished_and_killed_imports_go_too(store_path: Path, i
     assert [] == traces(store_path)
 
 
-def test_old_files_and_events_do_not_bring_anybody_back(store_path: Path, inputs: Path) -> None:
+def test_old_files_and_events_do_not_restore_erased_accounts(store_path: Path, inputs: Path) -> None:
     """Each row and event is rejected as erased, by key and by every name; what is kept of it says where, not who."""
     small_graph(store_path)
     accounts, follows, events = (inputs / name for name in ("accounts.csv", "follows.csv", "events.jsonl"))
@@ -195,7 +195,7 @@ def test_old_files_and_events_do_not_bring_anybody_back(store_path: Path, inputs
     assert [] == traces(store_path)
 
 
-def test_erasing_again_says_so(store_path: Path) -> None:
+def test_a_second_erasure_says_so(store_path: Path) -> None:
     """Also in one command; and a key that nobody has is remembered, so that who comes with it is rejected."""
     small_graph(store_path)
 
@@ -205,7 +205,7 @@ def test_erasing_again_says_so(store_path: Path) -> None:
     assert "99: was erased before\n" == erased(store_path, "99")
 
 
-def test_who_is_erased_unknown_stays_so_under_any_spelling(store_path: Path) -> None:
+def test_an_unknown_erased_account_stays_erased_in_any_spelling(store_path: Path) -> None:
     """As it would be had the rows come before the erasure."""
     told(store_path, ErasureEvent("Zed", NOW))
     rows = [FollowRecord("Zed", "ann", NOW, NOW), FollowRecord("ann", "zed", NOW, NOW), FollowRecord("@ZED", "a", 1, 1)]
@@ -215,7 +215,7 @@ def test_who_is_erased_unknown_stays_so_under_any_spelling(store_path: Path) -> 
         assert [Verdict.ERASED] == asyncio.run(writer.add_accounts([AccountRecord("zed")], NOW))
 
 
-def test_a_row_with_an_erased_account_is_no_less_so_beside_an_odd_name(begin: Begin) -> None:
+def test_rows_with_erased_accounts_are_rejected_beside_odd_names(begin: Begin) -> None:
     """Or the rejected rows that an import keeps would say who was erased."""
     rows = [FollowRecord("no name", "zed", NOW, NOW), FollowRecord("zed", "no name", NOW, NOW)]
 
@@ -237,7 +237,7 @@ def test_a_row_with_an_erased_account_is_no_less_so_beside_an_odd_name(begin: Be
         (["ann", "--store", "none.db"], "none.db: there is no follow graph here"),
     ],
 )
-def test_what_cannot_be_erased_is_named_and_nothing_is(
+def test_an_impossible_erasure_is_reported_and_erases_nothing(
     store_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
     """One clear line, exit code 2; not even those that could be are erased."""
@@ -252,7 +252,7 @@ def test_what_cannot_be_erased_is_named_and_nothing_is(
     assert not Path("none.db").exists()
 
 
-def test_while_a_reader_is_at_work_the_log_stays_and_that_is_said(store_path: Path) -> None:
+def test_a_busy_reader_delays_erasure_of_the_wal_and_it_says_so(store_path: Path) -> None:
     """Nothing is lost; when the reader is done, compacting again leaves no byte."""
     told(store_path, *crowd())
     erased(store_path, *KEYS)

@@ -99,7 +99,7 @@ def test_an_account_with_everything() -> None:
         ("9999-12-31T23:59:59Z", 253402300799),
     ],
 )
-def test_times(at: Any, second: int) -> None:
+def test_valid_times_are_parsed(at: Any, second: int) -> None:
     """Unix seconds and ISO 8601, as in import files."""
     assert FollowEvent("17", "18", second) == event_of(line(at=at))
 
@@ -111,7 +111,7 @@ def test_numbers_are_keys_too_and_keys_may_hold_spaces() -> None:
 
 
 @pytest.mark.parametrize("said", [{}, dict.fromkeys(forms.Account.__struct_fields__[2:])])
-def test_an_account_of_which_nothing_is_said(said: dict[str, None]) -> None:
+def test_account_events_may_have_no_fields(said: dict[str, None]) -> None:
     """What is absent or null says nothing."""
     assert AccountEvent(AccountRecord(key="17"), AT) == event_of(
         line({"event": "account", "account": "17", "at": AT, **said})
@@ -160,7 +160,7 @@ def test_an_account_of_which_nothing_is_said(said: dict[str, None]) -> None:
         (line({"event": "account", "account": "17", "at": AT, "likes_count": -1}), "likes_count: expected a whole"),
     ],
 )
-def test_what_is_no_event_has_a_reason(content: bytes, reason: str) -> None:
+def test_invalid_events_have_a_reason(content: bytes, reason: str) -> None:
     """The reason names the field, what was expected and what was found."""
     assert reason_of(content).startswith(reason)
 
@@ -191,7 +191,7 @@ FOLLOWS = st.fixed_dictionaries(
 
 
 @given(FOLLOWS | st.dictionaries(st.sampled_from(FIELDS), ANYTHING | KEYS | TIMES))
-def test_the_quick_way_and_the_close_one_agree(values: dict[str, Any]) -> None:
+def test_fast_and_strict_parsers_agree(values: dict[str, Any]) -> None:
     """Whatever a line says, both make the same event of it, or neither makes one."""
     content = msgspec.json.encode(values)
 
@@ -203,7 +203,7 @@ def test_the_quick_way_and_the_close_one_agree(values: dict[str, Any]) -> None:
 @example(b',"event":"unfollow"', 75, 0)
 @example(b"\xff", 31, 0)
 @example(b"\\ud83d", 31, 0)
-def test_they_agree_on_damaged_lines_too(inserted: bytes, place: int, cut: int) -> None:
+def test_fast_and_strict_parsers_agree_on_damaged_lines(inserted: bytes, place: int, cut: int) -> None:
     """Bytes put into an ordinary line, or cut from it, fields that come twice: there is always one meaning."""
     good = line().replace(b" ", b"")
     content = good[:place] + inserted + good[place + cut :]
@@ -224,7 +224,7 @@ MADE = st.from_type(forms.Follow) | st.builds(
 
 
 @given(st.builds(forms.Follow, KEYS, KEYS, TIMES) | MADE)
-def test_what_the_schema_allows_is_an_event_unless_its_reason_is_beyond_a_schema(form: forms.Form) -> None:
+def test_the_schema_agrees_with_the_parser(form: forms.Form) -> None:
     """A schema can neither count bytes nor tell what can be printed, nor read a time."""
     content = msgspec.json.encode(form)
     made = outcome(event_of, content)
@@ -233,6 +233,6 @@ def test_what_the_schema_allows_is_an_event_unless_its_reason_is_beyond_a_schema
         assert any(words in made for words in ("bytes", "printed", "ISO 8601", "is empty", "at: "))
 
 
-def test_the_schemas_words_are_the_ones_that_are_read() -> None:
+def test_the_schema_names_the_fields_that_are_read() -> None:
     """Visibilities are listed twice, for the type checker's sake."""
     assert list(VISIBILITIES) == list(get_args(forms.VisibilityName))

@@ -140,7 +140,7 @@ def test_an_export_gives_an_equal_graph(begin: Begin, begin_other: Begin) -> Non
     holds()
 
 
-def test_an_import_honours_positions_that_are_free(begin: Begin) -> None:
+def test_an_import_keeps_free_positions(begin: Begin) -> None:
     """One that is taken, or later than now, is as if it were not there."""
     site = begin()
     rows = [
@@ -160,7 +160,7 @@ def test_an_import_honours_positions_that_are_free(begin: Begin) -> None:
     site.close()
 
 
-def test_what_has_ended_is_only_in_the_history(begin: Begin) -> None:
+def test_ended_follows_are_exported_only_with_history(begin: Begin) -> None:
     """Without it an export has what stands now, whoever may see it, and nobody who was erased."""
     site = begin()
     told(
@@ -212,7 +212,7 @@ def test_every_text_survives_every_format(begin: Begin) -> None:
     holds()
 
 
-def test_graphml_is_read_by_others(begin: Begin) -> None:
+def test_networkx_reads_exported_graphml(begin: Begin) -> None:
     """Nodes by key with what is said of them, an edge for each interval; what XML cannot carry is marked."""
     site = begin()
     told(
@@ -253,7 +253,7 @@ def sample(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_the_commands_there_and_back(sample: Path, tmp_path: Path, kind: str) -> None:
+def test_an_exported_graph_can_be_imported(sample: Path, tmp_path: Path, kind: str) -> None:
     """`retinue export` says what it wrote, and `retinue import` reads all of it; only the owner can look into it."""
     folder, other = tmp_path / "exported", tmp_path / "other.db"
     said = retinue("export", str(folder), "--store", str(sample), "--format", kind, "--history")
@@ -285,7 +285,7 @@ def test_an_export_replaces_nothing(sample: Path, tmp_path: Path) -> None:
     assert (tmp_path / "there").read_text() == "precious"
 
 
-def test_a_stopped_export_leaves_nothing(sample: Path, tmp_path: Path) -> None:
+def test_a_stopped_export_leaves_no_files(sample: Path, tmp_path: Path) -> None:
     """Stopped while it reads, it has made no folder."""
 
     def stop(_: int) -> None:
@@ -298,7 +298,7 @@ def test_a_stopped_export_leaves_nothing(sample: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_export_leaves_no_files(tmp_path: Path, number: signal.Signals) -> None:
     """The command removes what it has begun, and says by its exit code what stopped it."""
     retinue("generate", "--accounts", "5000", "--follows", "200000", "-o", tmp_path / "sample")
     retinue("import", "--store", str(tmp_path / "graph.db"), str(tmp_path / "sample" / "follows.csv"))

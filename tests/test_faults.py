@@ -103,7 +103,7 @@ def used(server: LocalServer) -> int:
 # How faults are written
 
 
-def test_off_by_default() -> None:
+def test_faults_are_off_by_default() -> None:
     """Without a word nothing goes wrong, and nothing is drawn."""
     shared = SharedFaults(memoryview(bytearray(SHARED_BYTES)))
 
@@ -114,7 +114,7 @@ def test_off_by_default() -> None:
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_profiles_have_names(name: str) -> None:
+def test_fault_profiles_have_names(name: str) -> None:
     """Each is found by its name, and its name by what it is, whatever the seed."""
     assert structs.replace(PROFILES[name], seed=7) == profile(name, seed=7) == parsed(name, seed=7)
     assert name == profile_of(profile(name, seed=7))
@@ -130,7 +130,7 @@ def test_hostile_loses_nothing() -> None:
     assert hostile.repeated_pages + hostile.stuck_cursors < 0.5
 
 
-def test_a_profile_may_be_changed_in_a_word() -> None:
+def test_single_faults_of_a_profile_can_be_changed() -> None:
     """Single values behind a profile, or alone; blanks do no harm."""
     assert Faults(server_errors=0.1, delay_seconds=0.2) == parsed("server_errors=0.1,delay_seconds=0.2")
     assert structs.replace(profile("hostile"), short_pages=0.0) == parsed(" hostile , short_pages = 0 ")
@@ -138,7 +138,7 @@ def test_a_profile_may_be_changed_in_a_word() -> None:
 
 
 @given(all_faults)
-def test_what_is_written_is_read(faults: Faults) -> None:
+def test_written_faults_are_read_back(faults: Faults) -> None:
     """All values survive as a text, and in memory that processes share."""
     memory = memoryview(bytearray(SHARED_BYTES))
 
@@ -177,7 +177,7 @@ def test_bad_values_are_refused(text: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize("values", [{"server_errors": 2}, {"quota_spent": 1}, {"seed": "7"}, {"delay_seconds": None}])
-def test_bad_values_are_refused_in_python_too(values: dict[str, Any]) -> None:
+def test_bad_values_are_refused_in_python(values: dict[str, Any]) -> None:
     """Where they are given, not where they would be drawn."""
     with pytest.raises(InputError, match=f"faults: {next(iter(values))}: expected"):
         Faults(**values)
@@ -220,7 +220,7 @@ def test_the_same_seed_draws_the_same(faults: Faults) -> None:
 
 
 @given(seeds)
-def test_shares_are_kept(seed: int) -> None:
+def test_faults_occur_in_their_share_of_requests(seed: int) -> None:
     """Of many calls each failure strikes about its share, whatever else is switched on."""
     shared = SharedFaults(memoryview(bytearray(SHARED_BYTES)))
     shared.put(profile("hostile", seed=seed))
@@ -251,7 +251,7 @@ def test_short_pages_lose_nothing(with_faults: Callable[..., LocalServer]) -> No
     assert 1 == len(names_of(page(server, token, username="@A", max_count=1)))
 
 
-def test_page_one_comes_again(with_faults: Callable[..., LocalServer]) -> None:
+def test_the_first_page_is_repeated(with_faults: Callable[..., LocalServer]) -> None:
     """Whatever cursor was sent, as if there had been none."""
     server = with_faults(repeated_pages=1)
     first = page(server, username="a")
@@ -260,7 +260,7 @@ def test_page_one_comes_again(with_faults: Callable[..., LocalServer]) -> None:
     assert first == page(server, username="a", cursor=first["cursor"])
 
 
-def test_a_cursor_may_not_move(with_faults: Callable[..., LocalServer]) -> None:
+def test_a_cursor_may_stay_the_same(with_faults: Callable[..., LocalServer]) -> None:
     """The rows are right, the cursor is the one that was sent; on the last page it does no harm."""
     server = with_faults(stuck_cursors=1)
 
@@ -287,9 +287,7 @@ def test_a_list_ends_after_so_many_rows(with_faults: Callable[..., LocalServer],
 
 
 @pytest.mark.parametrize(("path", "who", "key"), [(FOLLOWING, "b1", "following"), (FOLLOWERS, "a", "followers")])
-def test_the_key_of_an_empty_list_is_missing(
-    with_faults: Callable[..., LocalServer], path: str, who: str, key: str
-) -> None:
+def test_an_empty_list_may_lack_its_key(with_faults: Callable[..., LocalServer], path: str, who: str, key: str) -> None:
     """Cursor and has_more are there; so is the key where the list is not empty."""
     server = with_faults(missing_empty_lists=True)
 
@@ -298,7 +296,7 @@ def test_the_key_of_an_empty_list_is_missing(
     assert f"user_{key}" in page(server, path=path, username=other)
 
 
-def test_what_is_wrong_stays_wrong(with_faults: Callable[..., LocalServer]) -> None:
+def test_page_faults_leave_refusals_unchanged(with_faults: Callable[..., LocalServer]) -> None:
     """Faults of pages leave refusals as they are, to the last byte but for the log_id."""
     bodies = ['{"username":"nobody"}', '{"username":"a","max_count":0}', "[", '{"username":7}', "", " " * 70_000]
 
@@ -370,7 +368,7 @@ def test_connections_are_closed_in_the_middle(with_faults: Callable[..., LocalSe
 
 
 @pytest.mark.parametrize(("seconds", "header"), [(0, None), (1, "1"), (60, "60")])
-def test_rate_limits_strike_with_or_without_retry_after(
+def test_rate_limits_come_with_or_without_retry_after(
     with_faults: Callable[..., LocalServer], seconds: int, header: str | None
 ) -> None:
     """429 on the data endpoints, not on those for tokens; a bad token is told first."""
@@ -430,7 +428,7 @@ def test_token_errors_come_with_200(with_faults: Callable[..., LocalServer]) -> 
     assert (200, "server_error") == (status, json.loads(body)["error"])
 
 
-def test_answers_are_late(with_faults: Callable[..., LocalServer]) -> None:
+def test_responses_are_delayed(with_faults: Callable[..., LocalServer]) -> None:
     """By so many seconds, on every endpoint."""
     server = with_faults(delay_seconds=0.2)
     before = server.clock.elapsed()
@@ -439,7 +437,7 @@ def test_answers_are_late(with_faults: Callable[..., LocalServer]) -> None:
     assert server.clock.elapsed() - before >= 0.2
 
 
-def test_paths_and_methods_that_are_not_served_suffer_nothing(with_faults: Callable[..., LocalServer]) -> None:
+def test_unserved_paths_and_methods_have_no_faults(with_faults: Callable[..., LocalServer]) -> None:
     """Their refusals are as always."""
     server = with_faults(server_errors=1)
     assert 404 == asked(server, "/v2/research/user/pinned_videos/", "")[0]
@@ -523,7 +521,7 @@ def test_a_careful_client_survives_hostile(server: LocalServer) -> None:
         server.faults = DOCUMENTED
 
 
-def test_of_tiktok_2024_the_newest_5000_rows_survive(tmp_path: Path) -> None:
+def test_the_tiktok_2024_profile_serves_the_newest_5000_rows(tmp_path: Path) -> None:
     """That is where its lists end, for whatever client."""
     with local_server(tmp_path) as server:
         server.load(follows=[("a", f"b{n}", FIRST + n) for n in range(5_060)])

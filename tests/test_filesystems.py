@@ -95,7 +95,7 @@ def test_commands_that_need_no_lock_work_without_locks(tmp_path: Path, store: Pa
         assert (0, "") == (done.returncode, done.stderr)
 
 
-def test_folders_that_cannot_be_synced_are_used_all_the_same(tmp_path: Path, store: Path) -> None:
+def test_folders_that_cannot_be_synced_are_used(tmp_path: Path, store: Path) -> None:
     """Exports, backups and collections are whole on a file system that syncs files only."""
     export = retinue(tmp_path, WITHOUT_FOLDER_SYNC, "export", tmp_path / "exported", "--store", store)
     backup = retinue(tmp_path, WITHOUT_FOLDER_SYNC, "backup", tmp_path / "copy.db", "--store", store)
@@ -106,7 +106,7 @@ def test_folders_that_cannot_be_synced_are_used_all_the_same(tmp_path: Path, sto
     assert [(0, "")] * 4 == [(done.returncode, done.stderr) for done in (export, backup, collect, verify)]
 
 
-def test_only_a_held_lock_is_told_as_one(tmp_path: Path) -> None:
+def test_only_a_held_lock_is_reported_as_one(tmp_path: Path) -> None:
     """A `BlockingIOError` of another call is told as what it is."""
     fault = """
 import errno, os
@@ -178,7 +178,7 @@ def test_no_half_copy_of_a_store_is_left_on_a_full_disk(tmp_path: Path, large: P
     assert [] == list(copies.iterdir())
 
 
-def test_rejected_rows_that_cannot_be_kept_are_told(tmp_path: Path, store: Path) -> None:
+def test_unwritable_rejected_rows_are_reported(tmp_path: Path, store: Path) -> None:
     """One line that names the file, and the rejected rows of an earlier import stay."""
     rejects, table = store.with_suffix(".rejects.jsonl"), tmp_path / "bad.csv"
     rejects.write_text("{}\n")

@@ -155,7 +155,7 @@ def test_tiktoks_own_wrapper_puts_fields_into_the_url_as_they_are(tiktok: Client
     assert ["bio_url", "display_name", "is_verified"] == list(info)
 
 
-def test_tiktoks_own_wrapper_hears_of_refusals(tiktok: Client, caplog: pytest.LogCaptureFixture) -> None:
+def test_tiktoks_own_wrapper_raises_on_refusals(tiktok: Client, caplog: pytest.LogCaptureFixture) -> None:
     """An unknown user is an error that the wrapper logs with our code, message and log_id."""
     api = TikTokResearchAPI(tiktok.key, tiktok.secret)
 
@@ -219,7 +219,7 @@ def test_researchtikpy_gets_user_info(token: str, network: Network) -> None:
     assert ("nobody.there", "Failed to retrieve data") == (unknown["username"], unknown["error"])
 
 
-def test_researchtikpy_hears_of_refusals(token: str, owner: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_researchtikpy_raises_on_refusals(token: str, owner: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A refusal ends the user's collection with our message, and the next user goes on."""
     frame = get_following(["nobody.there", owner], token)
 
@@ -227,7 +227,7 @@ def test_researchtikpy_hears_of_refusals(token: str, owner: str, capsys: pytest.
     assert "username nobody.there is invalid: cannot find the user" in capsys.readouterr().out
 
 
-def test_no_other_host_is_asked(tiktok: Client, tmp_path: Path) -> None:
+def test_foreign_clients_contact_no_other_host(tiktok: Client, tmp_path: Path) -> None:
     """The fixture's name resolution knows TikTok's host alone."""
     with pytest.raises(OSError, match="not to be asked"):
         socket.create_connection(("example.org", 443))

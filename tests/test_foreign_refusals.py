@@ -251,7 +251,7 @@ def test_refusals_are_not_counted(hammering: tuple[Site, Child, Child]) -> None:
     assert (1 + ALLOWED, ALLOWED * PAGE) == answered[hot.client.key]  # a token, too, is an answer
 
 
-def test_another_client_is_answered_all_the_while(hammering: tuple[Site, Child, Child]) -> None:
+def test_another_client_is_answered_meanwhile(hammering: tuple[Site, Child, Child]) -> None:
     """Between hundreds of refusals of the one, the other gets 200 for every request and complete lists."""
     site, hot, calm = hammering
     lists, seen = calm.lists(), site.seen("client", "status", "code", "time", "since")
@@ -326,7 +326,7 @@ def test_tiktoks_wrapper_gives_up_when_the_quota_is_spent(site: Site) -> None:
     assert [("token", 200, "ok"), *[("following", 200, "ok")] * (PAGES + 2), ("following", 429, SPENT)] == site.seen()
 
 
-def test_tiktoks_wrapper_gives_up_when_it_is_kept_out(site: Site) -> None:
+def test_tiktoks_wrapper_gives_up_when_suspended(site: Site) -> None:
     """Suspended, it makes one request that is refused, and fetches no other token."""
     client = site.registered()
     with site.served(), site.running(WRAPPER, client) as child:

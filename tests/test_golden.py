@@ -133,13 +133,13 @@ def make_profile(service: Service) -> None:
 
 @pytest.mark.parametrize("path", [FOLLOWING, FOLLOWERS])
 @pytest.mark.parametrize("group", golden("same", "group"), ids=lambda group: group["about"])
-def test_equal_questions_get_equal_data(world: Service, group: dict[str, Any], path: str) -> None:
+def test_equal_queries_get_equal_data(world: Service, group: dict[str, Any], path: str) -> None:
     """All accepted forms of a field mean the same."""
     assert_equal([world.ask(body.encode(), path) for body in group["bodies"]])
 
 
 @pytest.mark.parametrize("group", golden("info", "group"), ids=lambda group: group["about"])
-def test_equal_questions_get_equal_profiles(world: Service, group: dict[str, Any]) -> None:
+def test_equal_profile_queries_get_equal_data(world: Service, group: dict[str, Any]) -> None:
     """All accepted forms of `fields` and of the body mean the same."""
     assert_equal(
         [world.ask(body.encode(), f"{INFO}?{query}") for query in group["queries"] for body in group["bodies"]]
@@ -156,7 +156,7 @@ def assert_equal(answers: list[httpx.Response]) -> None:
 
 
 @pytest.mark.parametrize(("body", "entry"), each_body("refusals", "refusal"))
-def test_refused_bodies(world: Service, body: str, entry: dict[str, Any]) -> None:
+def test_invalid_bodies_are_refused(world: Service, body: str, entry: dict[str, Any]) -> None:
     """Each bad body gets its exact status, code and message."""
     for path in (FOLLOWING, FOLLOWERS):
         if path.strip("/").endswith(entry.get("only", "")):
@@ -164,7 +164,7 @@ def test_refused_bodies(world: Service, body: str, entry: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize(("body", "entry"), each_body("info", "refusal"))
-def test_refused_questions_for_profiles(world: Service, body: str, entry: dict[str, Any]) -> None:
+def test_invalid_profile_queries_are_refused(world: Service, body: str, entry: dict[str, Any]) -> None:
     """Each bad body or list of fields gets its exact message."""
     for query in entry["queries"]:
         assert_refused(world.ask(body.encode(), f"{INFO}?{query}"), 400, "invalid_params", entry["message"])
@@ -189,14 +189,14 @@ def assert_refused(answer: httpx.Response, status: int, code: str, message: str)
         for entry in golden(name, "exchange")
     ],
 )
-def test_whole_answers(world: Service, path: str, entry: dict[str, Any]) -> None:
+def test_pages_match_the_golden_files(world: Service, path: str, entry: dict[str, Any]) -> None:
     """Pages are right to the byte."""
     assert_whole(world.ask(entry["body"].encode(), path), entry["data"], message="ok")
 
 
 @pytest.mark.parametrize("path", [INFO, INFO.rstrip("/")])
 @pytest.mark.parametrize("entry", golden("info", "exchange"), ids=lambda entry: entry["fields"][:40])
-def test_whole_profiles(world: Service, path: str, entry: dict[str, Any]) -> None:
+def test_profiles_match_the_golden_files(world: Service, path: str, entry: dict[str, Any]) -> None:
     """Of a profile exactly the fields asked for come, in that order, with an empty message."""
     assert_whole(world.ask(entry["body"].encode(), f"{path}?fields={entry['fields']}"), entry["data"], message="")
 
@@ -211,7 +211,7 @@ def assert_whole(answer: httpx.Response, data: str, *, message: str) -> None:
 
 
 @pytest.mark.parametrize(("body", "entry"), each_body("tokens", "refusal"))
-def test_refused_token_requests(service: Service, body: str, entry: dict[str, Any]) -> None:
+def test_invalid_token_requests_are_refused(service: Service, body: str, entry: dict[str, Any]) -> None:
     """Each bad token request gets its exact status, error and description, in the flat form."""
     sent = body.replace("KEY", service.client_key).replace("SECRET", service.secret)
     answer = service.post(TOKEN, sent.encode())
@@ -224,7 +224,7 @@ def test_refused_token_requests(service: Service, body: str, entry: dict[str, An
 
 @pytest.mark.parametrize("form", ["pairs", "json"])
 @pytest.mark.parametrize("path", [TOKEN, TOKEN.rstrip("/")])
-def test_a_good_token_request(service: Service, form: str, path: str) -> None:
+def test_valid_token_requests_are_answered(service: Service, form: str, path: str) -> None:
     """Key and secret get a token, as form pairs or as JSON, that opens the data endpoint."""
     pairs = {"client_key": service.client_key, "client_secret": service.secret, "grant_type": "client_credentials"}
     request = (
@@ -269,7 +269,7 @@ def test_headers_and_paths_that_are_accepted(world: Service, headers: dict[str, 
 
 
 @pytest.mark.parametrize("body", [b'{"username":"a","x":"\xff"}', b'{"username":"a","\xff":1}', b"username=a&x=\xff"])
-def test_broken_utf8_is_refused_wherever_it_stands(world: Service, body: bytes) -> None:
+def test_broken_utf8_is_refused_anywhere(world: Service, body: bytes) -> None:
     """Also in fields that nobody reads."""
     answer = world.ask(body)
 

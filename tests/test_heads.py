@@ -68,7 +68,7 @@ def is_refusal(received: bytes) -> bool:
 
 @pytest.mark.parametrize("target", [FOLLOWING, FOLLOWERS, INFO, TOKEN, "/nowhere"])
 @pytest.mark.parametrize("in_target", [True, False])
-def test_one_byte_decides(site: tuple[Server, str], target: str, *, in_target: bool) -> None:
+def test_the_limit_of_a_head_is_exact(site: tuple[Server, str], target: str, *, in_target: bool) -> None:
     """A head of the greatest length is answered as usual and the connection stays; one byte more is too much."""
     fits = with_head_of(MAX_HEAD_BYTES, target, in_target=in_target)
     too_long = with_head_of(MAX_HEAD_BYTES + 1, target, in_target=in_target)
@@ -94,9 +94,7 @@ def test_one_byte_decides(site: tuple[Server, str], target: str, *, in_target: b
     ],
 )
 @pytest.mark.parametrize("is_first", [True, False])
-def test_a_head_without_an_end_is_refused(
-    site: tuple[Server, str], start: bytes, filling: bytes, *, is_first: bool
-) -> None:
+def test_an_endless_head_is_refused(site: tuple[Server, str], start: bytes, filling: bytes, *, is_first: bool) -> None:
     """As soon as it is too long, wherever it does not end; also on a connection that has been used."""
     piece = filling * (1000 // len(filling))
     with connected(site[0]) as connection:
@@ -110,7 +108,7 @@ def test_a_head_without_an_end_is_refused(
         assert is_refusal(rest_of(connection))
 
 
-def test_a_client_that_is_still_sending_hears_of_it(site: tuple[Server, str]) -> None:
+def test_a_client_still_sending_gets_the_refusal(site: tuple[Server, str]) -> None:
     """The answer is not lost because more was on its way."""
     for _ in range(10):
         with connected(site[0]) as connection:
@@ -119,7 +117,7 @@ def test_a_client_that_is_still_sending_hears_of_it(site: tuple[Server, str]) ->
             assert is_refusal(rest_of(connection))
 
 
-def test_what_comes_before_it_is_answered(site: tuple[Server, str]) -> None:
+def test_requests_before_a_long_head_are_answered(site: tuple[Server, str]) -> None:
     """Requests that go either way, in one packet with it or in packets of their own; what comes after it is not."""
     form = b"POST /v2/oauth/token/ HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
     before = [ordinary(site[1]), form, form, ordinary(site[1])]
@@ -132,7 +130,7 @@ def test_what_comes_before_it_is_answered(site: tuple[Server, str]) -> None:
                 assert [b"400"] * 4 + [b"431"] == STATUS.findall(rest_of(connection))
 
 
-def test_many_heads_and_long_bodies_are_not_taken_for_a_long_head(site: tuple[Server, str]) -> None:
+def test_many_heads_and_long_bodies_do_not_count_as_one_head(site: tuple[Server, str]) -> None:
     """What counts is each head alone, however much comes in one packet."""
     long = ordinary(site[1], b'{"username":"p"}' + b" " * 60_000)
     chunks = b"1\r\n \r\n" * 9000
@@ -162,7 +160,7 @@ def test_memory_stays_bounded(site: tuple[Server, str]) -> None:
     assert site[0].worker_memory() - before < 20_000_000
 
 
-def test_what_comes_behind_the_body_is_no_header(site: tuple[Server, str]) -> None:
+def test_bytes_behind_the_body_are_not_headers(site: tuple[Server, str]) -> None:
     """A token in a trailer is none."""
     for target in (FOLLOWING, TOKEN):
         head = f"POST {target} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n"

@@ -41,13 +41,13 @@ def unfollow(at: int) -> Moment:
         ([follow(5), unfollow(7), follow(9), unfollow(11), follow(12)], [(5, 7), (9, 11), (12, None)]),
     ],
 )
-def test_what_a_set_of_events_means(moments: list[Moment], expected: list[tuple[int, int | None]]) -> None:
+def test_events_make_intervals(moments: list[Moment], expected: list[tuple[int, int | None]]) -> None:
     """The law, case by case; at one second the unfollow comes after the follow."""
     assert [Interval(*one) for one in expected] == intervals(moments)
 
 
 @given(MOMENTS)
-def test_intervals_are_ordered_and_apart(moments: list[Moment]) -> None:
+def test_intervals_are_ordered_and_disjoint(moments: list[Moment]) -> None:
     """Each holds a second at least, ends before the next one starts, and only the last one may go on."""
     found = intervals(moments)
 
@@ -57,7 +57,7 @@ def test_intervals_are_ordered_and_apart(moments: list[Moment]) -> None:
 
 
 @given(MOMENTS, st.data())
-def test_neither_order_nor_repetition_changes_a_history(moments: list[Moment], data: st.DataObject) -> None:
+def test_order_and_repetition_do_not_change_a_history(moments: list[Moment], data: st.DataObject) -> None:
     """Only the set of events counts."""
     again = data.draw(st.lists(st.sampled_from(moments))) if moments else []
     shuffled = data.draw(st.permutations([*moments, *again]))
@@ -66,7 +66,7 @@ def test_neither_order_nor_repetition_changes_a_history(moments: list[Moment], d
 
 
 @given(MOMENTS)
-def test_a_history_is_what_living_through_it_gives(moments: list[Moment]) -> None:
+def test_a_history_equals_applying_events_one_by_one(moments: list[Moment]) -> None:
     """Second by second: a follow begins it, an unfollow ends it, and an interval is a run of followed seconds."""
     followed = []
     is_followed = False
@@ -84,7 +84,7 @@ def test_a_history_is_what_living_through_it_gives(moments: list[Moment]) -> Non
 
 
 @given(MOMENTS, st.builds(Moment, st.integers(1, LAST), st.booleans()))
-def test_one_more_event_begins_one_interval_at_most(moments: list[Moment], added: Moment) -> None:
+def test_one_event_begins_at_most_one_interval(moments: list[Moment], added: Moment) -> None:
     """And makes one begin no more at most: what has to be placed anew is bounded, however long the history."""
     before, after = ({one.start for one in intervals(known)} for known in (moments, [*moments, added]))
 

@@ -40,6 +40,6 @@ def test_the_client_loses_nothing(seed: int) -> None:
         ("NoEndError", "endless"),
     ],
 )
-def test_what_became_of_a_list_is_told_apart(found: list[str] | str, outcome: str) -> None:
+def test_outcomes_of_lists_are_told_apart(found: list[str] | str, outcome: str) -> None:
     """Only all rows, once and in order, are exact."""
     assert outcome == hostile.outcome_of(found, ["a", "b"])

@@ -143,7 +143,7 @@ def test_a_head_is_remembered_only_where_it_says_all(service: Service, ports: tu
     assert 1 == len(service.hot.heads)
 
 
-def test_whoever_loses_access_gets_no_hot_answer(service: Service, ports: tuple[int, int]) -> None:
+def test_revoked_access_ends_fast_responses(service: Service, ports: tuple[int, int]) -> None:
     """A revoked client is refused behind a head that is known within a second, as on any other way."""
     with socket.create_connection(("127.0.0.1", ports[SHORT]), timeout=60) as connection:
         for _ in range(3):
@@ -326,7 +326,7 @@ def test_the_wal_index_tells_of_every_commit(service: Service) -> None:
     assert index.state() not in states
 
 
-def test_where_the_index_is_not_found_the_file_is_asked(service: Service) -> None:
+def test_the_file_is_read_without_a_wal_index(service: Service) -> None:
     """Then there are no images, and nothing else is different."""
     service.hot_graph.close()
 
@@ -359,7 +359,7 @@ def running(service: Service) -> Iterator[int]:
         yield port
 
 
-def test_who_ends_its_side_still_gets_the_answer(service: Service, running: int) -> None:
+def test_half_closed_connections_get_their_response(service: Service, running: int) -> None:
     """Clients that send a request and close their sending half in one go, some at the same time."""
     service.follow("p", ("f", EARLY))
     sent = request(service.token, PLAIN)
@@ -373,7 +373,7 @@ def test_who_ends_its_side_still_gets_the_answer(service: Service, running: int)
             assert [expected] * 8 == [CHANGING.sub(b"*", whole(client)) for client in clients]
 
 
-def test_who_is_gone_takes_no_answer_from_others(service: Service, running: int) -> None:
+def test_a_closed_connection_takes_no_response_of_others(service: Service, running: int) -> None:
     """Clients that break off right after asking do not hold up those that asked at the same time."""
     service.follow("p", ("f", EARLY))
     sent = request(service.token, PLAIN)

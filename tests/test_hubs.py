@@ -51,7 +51,7 @@ def test_a_hub_can_be_erased(site: Site) -> None:
     assert [] == list(scan(site.session, "follower", "pair", "follower"))
 
 
-def test_who_followed_few_people_very_often_can_be_erased(site: Site) -> None:
+def test_an_account_with_many_follows_of_few_others_can_be_erased(site: Site) -> None:
     """Their pairs are few, but have many intervals."""
     for time in range(MANY // 60):
         begun = [FollowEvent("bot", f"u{n}", 1_000 * time + 3 * n + 1) for n in range(60)]

@@ -94,7 +94,7 @@ def test_an_import_stops_if_its_first_rows_fail_alike(
     assert (1, {"f.csv": tally(accepted=1, rejected=FIRST_ROWS - 1)}) == (code, report)  # nothing was there before
 
 
-def test_other_rows_among_the_first_ones_let_it_go_on(store_path: Path, tmp_path: Path) -> None:
+def test_an_import_continues_if_its_first_rows_differ(store_path: Path, tmp_path: Path) -> None:
     """A row that is loaded, or rejected for another reason, is enough."""
     bad = ["a,b,soon"] * FIRST_ROWS
     path = csv(tmp_path / "f.csv", "a,a,1", *bad)
@@ -102,7 +102,7 @@ def test_other_rows_among_the_first_ones_let_it_go_on(store_path: Path, tmp_path
     assert (1, {"f.csv": tally(rejected=FIRST_ROWS + 1)}) == imported(store_path, path)
 
 
-def test_first_rows_of_an_erased_account_let_it_go_on(store_path: Path, tmp_path: Path) -> None:
+def test_an_import_continues_after_rows_of_erased_accounts(store_path: Path, tmp_path: Path) -> None:
     """They are rejected for what the store holds: the file is of the right kind."""
     imported(store_path, csv(tmp_path / "old.csv", "gone,b,1"))
     assert 0 == retinue("erase", "--store", store_path, "gone").returncode
@@ -115,7 +115,7 @@ def test_first_rows_of_an_erased_account_let_it_go_on(store_path: Path, tmp_path
     assert [(FIRST_ROWS, 1), (FIRST_ROWS, 1)] == [(each["rejected"], each["accepted"]) for each in tallies.values()]
 
 
-def test_known_rows_are_told_from_new_ones(store_path: Path, tmp_path: Path) -> None:
+def test_existing_rows_are_reported_as_duplicates(store_path: Path, tmp_path: Path) -> None:
     """A dump of an earlier time tells only more of follows that are known; what it does not have is ended."""
     imported(store_path, csv(tmp_path / "old.csv", f"a,b,{T + 50}", f"a,c,{T + 50}", f"a,d,{T - 50}"))
     dump = csv(tmp_path / "d.csv", "a,b", "a,c", "a,e", columns="follower,followee")
@@ -128,7 +128,7 @@ def test_known_rows_are_told_from_new_ones(store_path: Path, tmp_path: Path) -> 
     assert {"b", "c", "e"} == {name for name, _ in list_of(store_path, "a")}
 
 
-def test_files_are_told_apart_by_the_shortest_end() -> None:
+def test_files_are_named_by_their_shortest_unique_suffix() -> None:
     """As much of a path as needed; devices keep their names."""
     paths = ["x/a/f.csv", "y/a/f.csv", "y/b/f.csv", "g.csv", "/dev/fd/63"]
 

@@ -133,7 +133,7 @@ def assert_told(done: Done, good: Done, point: str) -> None:
 
 @pytest.mark.parametrize("fault", [Fault(1), Fault(1, errno.ENOSPC, lasts=True)], ids=["error", "full"])
 @pytest.mark.parametrize("name", CASES)
-def test_a_command_on_a_failing_disk(
+def test_commands_survive_a_failing_disk(
     commands: Commands, grounds: dict[tuple[str, ...], Path], tmp_path: Path, name: str, fault: Fault
 ) -> None:
     """Whichever call fails: reported or done, sound, nothing half-done, and done when run again."""
@@ -227,7 +227,7 @@ PIECES = {
 
 @pytest.mark.parametrize("fault", [Fault(1), Fault(1, errno.ENOSPC, lasts=True)], ids=["error", "full"])
 @pytest.mark.parametrize("name", PIECES)
-def test_a_file_on_a_failing_disk(tmp_path: Path, name: str, fault: Fault) -> None:
+def test_atomic_files_survive_a_failing_disk(tmp_path: Path, name: str, fault: Fault) -> None:
     """Whichever call fails, what was taken is there, nothing unfinished lies beside it, and the file can be used."""
     work, look = PIECES[name]
     (tmp_path / "0").mkdir()

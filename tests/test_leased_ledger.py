@@ -125,7 +125,7 @@ ASKED = st.tuples(st.integers(0, len(NODES) - 1), st.integers(0, WORKERS - 1), s
 
 
 @pytest.mark.parametrize("kind", LIMITS)
-def test_all_machines_together_give_exactly_a_quota(machines: list[Machine], kind: str) -> None:
+def test_all_machines_together_grant_exactly_a_quota(machines: list[Machine], kind: str) -> None:
     """Whoever is asked for whatever in whatever order, with processes that come and go: never more, in the end all."""
 
     @settings(max_examples=30)
@@ -145,7 +145,7 @@ def test_all_machines_together_give_exactly_a_quota(machines: list[Machine], kin
 
 
 @pytest.mark.parametrize("kind", LIMITS)
-def test_a_dead_machine_takes_at_most_one_block_with_it(machines: list[Machine], kind: str) -> None:
+def test_a_dead_machine_loses_at_most_one_block(machines: list[Machine], kind: str) -> None:
     """A block is what was wanted and a sixteenth of what was left; the others give all the rest."""
 
     @settings(max_examples=20)
@@ -163,7 +163,7 @@ def test_a_dead_machine_takes_at_most_one_block_with_it(machines: list[Machine],
 
 
 @pytest.mark.parametrize("quota", [Quota(200, None), Quota(None, 1500), Quota(130, 1100), Quota(300, 1100)])
-def test_one_machine_gives_exactly_a_quota(machines: list[Machine], quota: Quota) -> None:
+def test_one_machine_grants_exactly_a_quota(machines: list[Machine], quota: Quota) -> None:
     """Of calls or of rows, whichever is spent first, and nothing of it is out of reach."""
     meter = fresh()
     exhaust(machines[:1], meter, quota, PAGE)
@@ -195,7 +195,7 @@ def test_all_processes_may_ask_at_once(machines: list[Machine], kind: str) -> No
     assert calls == used.list_calls + used.other_calls
 
 
-def test_what_is_left_is_what_no_other_was_granted(machines: list[Machine]) -> None:
+def test_the_remaining_quota_excludes_grants_of_others(machines: list[Machine]) -> None:
     """Limit and rows are the client's own; what others hold is counted as used."""
     ape, bee = machines[0].workers[0], machines[1].workers[0]
     meter, quota = fresh(), Quota(100, 1000, 7)
@@ -232,7 +232,7 @@ def test_a_quota_may_change_during_the_day(machines: list[Machine]) -> None:
     assert 100 == used_by(machines, meter).list_rows
 
 
-def test_a_quota_lowered_under_what_was_granted_refuses(machines: list[Machine]) -> None:
+def test_a_quota_lowered_below_its_use_refuses(machines: list[Machine]) -> None:
     """What a machine holds of a larger quota is worth no more than what the others' grants leave of the smaller one."""
     meter, lowered = fresh(), Quota(100, None)
     for machine in machines:
@@ -244,7 +244,7 @@ def test_a_quota_lowered_under_what_was_granted_refuses(machines: list[Machine])
     assert Used(3, 3) == used_by(machines, meter)
 
 
-def test_what_was_used_without_a_limit_counts_when_there_is_one(machines: list[Machine]) -> None:
+def test_use_without_a_limit_counts_after_a_limit_is_set(machines: list[Machine]) -> None:
     """As soon as a machine is asked it says what it has given out."""
     meter, limited = fresh(), Quota(10, None)
     for number, calls in enumerate((6, 3)):
@@ -257,7 +257,7 @@ def test_what_was_used_without_a_limit_counts_when_there_is_one(machines: list[M
     assert 10 == used_by(machines, meter).list_calls
 
 
-def test_each_day_begins_anew(machines: list[Machine]) -> None:
+def test_each_day_starts_a_new_quota(machines: list[Machine]) -> None:
     """And a clock that is put back over midnight gives nothing twice."""
     ape, bee = machines[0].workers[0], machines[1].workers[0]
     meter, quota = fresh(), Quota(other_calls=3)
@@ -281,7 +281,7 @@ def test_the_short_term_limit_is_each_machines_own(machines: list[Machine]) -> N
     assert 4 == used_by(machines, meter).list_calls
 
 
-def test_without_a_limit_the_keyspace_is_not_asked(machines: list[Machine], line: Line) -> None:
+def test_the_keyspace_is_not_queried_without_a_limit(machines: list[Machine], line: Line) -> None:
     """Neither for a pool that has none."""
     line.is_cut = True
     worker, meter = machines[0].workers[0], fresh()
@@ -291,7 +291,7 @@ def test_without_a_limit_the_keyspace_is_not_asked(machines: list[Machine], line
     assert (None, None) == ((left := worker.left(meter, NOW, LISTS, UNLIMITED)).calls, left.rows)
 
 
-def test_what_cannot_be_had_is_not_given(machines: list[Machine], line: Line) -> None:
+def test_an_unreachable_keyspace_grants_nothing(machines: list[Machine], line: Line) -> None:
     """Out of reach of the keyspace, a machine gives what it holds; then it says so, and fails never open."""
     worker, quota, meter = machines[0].workers[0], Quota(64, None), fresh()
     assert 1 == take(worker, meter, quota)
@@ -311,7 +311,7 @@ def test_what_cannot_be_had_is_not_given(machines: list[Machine], line: Line) ->
     assert 64 == used_by(machines, meter).list_calls
 
 
-def test_a_grant_of_which_no_answer_came_is_not_lost(machines: list[Machine], line: Line) -> None:
+def test_an_unacknowledged_grant_is_not_lost(machines: list[Machine], line: Line) -> None:
     """It stands in the keyspace under the machine's name, and is found there."""
     quota, meter = Quota(200, None), fresh()
     for _ in range(5):

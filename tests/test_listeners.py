@@ -85,7 +85,7 @@ def test_bytes_that_are_not_http_are_refused_in_json(site: Site, listener: str, 
 
 @pytest.mark.parametrize("listener", LISTENERS)
 @pytest.mark.parametrize("start", [b"nonsense\r\n\r\n", b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"])
-def test_the_refusal_is_read_although_more_is_on_its_way(site: Site, listener: str, start: bytes) -> None:
+def test_the_refusal_arrives_while_the_client_is_sending(site: Site, listener: str, start: bytes) -> None:
     """A connection that is closed while the client sends would be reset, and the answer be lost."""
     with site.connect(listener) as connection:
         connection.sendall(start + b"x" * 3_000_000)
@@ -196,7 +196,7 @@ def test_a_slow_client_is_cut_off(site: Site) -> None:
         assert [[], [], [b"404"]] * 4 == [STATUS.findall(rest_of(connection)) for connection in connections]
 
 
-def test_a_flooded_management_port_starves_nobody(site: Site) -> None:
+def test_a_flooded_management_port_does_not_starve_others(site: Site) -> None:
     """Idle connections and endless heads on it: health, the audit log and the public port go on."""
     stop = threading.Event()
 

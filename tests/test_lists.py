@@ -80,7 +80,7 @@ def test_the_table_is_the_default(store: str) -> None:
     ],
     ids=" ".join,
 )
-def test_either_direction_at_any_time(store: str, arguments: list[str], expected: list[str]) -> None:
+def test_either_list_is_printed_at_any_time(store: str, arguments: list[str], expected: list[str]) -> None:
     """A time is a Unix second or ISO 8601, in UTC where it names no zone; the future is now."""
     assert expected == usernames(store, *arguments)
 
@@ -104,7 +104,7 @@ def test_a_long_list_is_printed_whole(service: Service) -> None:
         ("gone", "followers", "is withheld"),
     ],
 )
-def test_what_the_api_would_refuse_is_refused(store: str, username: str, direction: str, reason: str) -> None:
+def test_lists_that_the_api_refuses_are_refused(store: str, username: str, direction: str, reason: str) -> None:
     """Also to the operator, with the reason and exit code 1."""
     done = retinue("following", username, "--store", store, "--direction", direction)
 
@@ -120,7 +120,7 @@ def test_what_the_api_would_refuse_is_refused(store: str, username: str, directi
         ("20230501", "would be a Unix second of 1970; for the date write 2023-05-01"),
     ],
 )
-def test_a_time_that_cannot_be_read_is_named(store: str, time: str, words: str) -> None:
+def test_invalid_times_are_reported(store: str, time: str, words: str) -> None:
     """One line, exit code 2, nothing printed."""
     done = retinue("following", "anna", "--store", store, f"--as-of={time}")
 
@@ -131,7 +131,7 @@ def test_a_time_that_cannot_be_read_is_named(store: str, time: str, words: str) 
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_reader_that_has_enough_is_no_fault(service: Service, form: str) -> None:
+def test_a_closed_pipe_is_not_an_error(service: Service, form: str) -> None:
     """`retinue following x | head -1` says nothing on stderr."""
     service.follow("hub", *((f"u{n}", 1_600_000_000 + n) for n in range(20_000)))
     command = [sys.executable, "-m", "retinue", "following", "hub", "--store", service.store, "--format", form]
@@ -145,7 +145,7 @@ def test_a_reader_that_has_enough_is_no_fault(service: Service, form: str) -> No
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_full_disk_is_told(store: str, form: str) -> None:
+def test_a_full_disk_is_reported(store: str, form: str) -> None:
     """In one line, with exit code 2."""
     command = [sys.executable, "-m", "retinue", "following", "anna", "--store", store, "--format", form]
     with Path("/dev/full").open("wb") as full:
@@ -165,7 +165,7 @@ def test_json_lines_are_rows_as_the_api_gives_them(service: Service, store: str)
     assert service.ask({"username": "anna"}).json()["data"]["user_following"] == rows
 
 
-def test_an_argument_that_is_no_text_is_told(store: str) -> None:
+def test_arguments_that_are_not_utf8_are_reported(store: str) -> None:
     """Bytes that are not UTF-8 get one line like every other mistake."""
     done = retinue("following", "\udcff", "--store", store)
 

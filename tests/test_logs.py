@@ -118,7 +118,7 @@ def test_each_answered_request_is_one_json_line(store: Path, tmp_path: Path) -> 
     assert not any(word in text for word in (token, client.secret, client.key, "clt.", "Bearer", "nobody", "?"))
 
 
-def test_what_a_json_line_holds(store: Path, tmp_path: Path) -> None:
+def test_a_json_line_has_all_fields(store: Path, tmp_path: Path) -> None:
     """Each of its fields, and no others where there is no traceback."""
     log = tmp_path / "log"
     with logging_server(store, log, "--log-format", "json", "--log-level", "info") as server:

@@ -84,7 +84,7 @@ def fill_disk_for(process: int, path: Path) -> None:
     resource.prlimit(process, resource.RLIMIT_FSIZE, (path.stat().st_size + 100, hard))
 
 
-def test_records_lost_at_a_stop_on_a_full_disk_are_told(list_store: Path, client: Client, tmp_path: Path) -> None:
+def test_records_lost_on_a_full_disk_are_reported(list_store: Path, client: Client, tmp_path: Path) -> None:
     """The server ends with an error, `verify` says how many, and the next start writes that into the chain."""
     with served(list_store, tmp_path) as (server, stopped):
         token = token_of(server, client)
@@ -113,7 +113,7 @@ def test_records_lost_at_a_stop_on_a_full_disk_are_told(list_store: Path, client
     assert (lost, 952 - lost) == (sum(row["lost"] for row in usage), sum(row["requests"] for row in usage))
 
 
-def test_what_killed_processes_lose_is_counted_exactly(list_store: Path, client: Client, tmp_path: Path) -> None:
+def test_records_lost_by_killed_processes_are_counted_exactly(list_store: Path, client: Client, tmp_path: Path) -> None:
     """Workers are killed before they can send, again and again: the log says how many records that took."""
     asked = 1
     with served(list_store, tmp_path) as (server, stopped):
@@ -133,7 +133,7 @@ def test_what_killed_processes_lose_is_counted_exactly(list_store: Path, client:
     assert ((0, 3)[lost > 0], 0, lost) == (code, stopped.code, lost_in(told))
 
 
-def test_what_a_killed_coordinator_could_not_write_is_told_by_the_next(
+def test_the_next_coordinator_reports_records_lost_by_a_killed_one(
     list_store: Path, client: Client, tmp_path: Path
 ) -> None:
     """Records that reached it, and were not in the log when it was killed, are counted."""
@@ -187,7 +187,7 @@ def lost_in(told: str) -> int:
         )
     )
 )
-def test_made_and_written_differ_by_what_is_lost(steps: list[tuple[str, int]]) -> None:
+def test_lost_records_are_the_difference_of_the_counters(steps: list[tuple[str, int]]) -> None:
     """For every order of records, batches, kills of workers and of the coordinator, and restarts of the server."""
     with TemporaryDirectory() as name, closing_descriptor(open_counters(Path(name))) as descriptor:
         counters = RecordCounters(descriptor)
@@ -220,7 +220,7 @@ def test_made_and_written_differ_by_what_is_lost(steps: list[tuple[str, int]]) -
 
 
 @given(st.lists(st.integers(0, 5)))
-def test_a_lost_line_takes_the_numbers_of_what_it_stands_for(losses: list[int]) -> None:
+def test_a_lost_line_covers_its_record_numbers(losses: list[int]) -> None:
     """Any mix of records and losses follows, and a line that claims another loss does not."""
     link = before = BEGINNING
     line = b""
@@ -254,7 +254,7 @@ def test_a_log_without_its_counters_says_so(list_store: Path, client: Client) ->
 
 
 @given(st.integers(0, 8191), st.integers(0, 7), st.lists(st.integers(0, 2), max_size=9))
-def test_no_flipped_bit_makes_a_loss(place: int, bit: int, workers: list[int]) -> None:
+def test_a_flipped_bit_reports_no_loss(place: int, bit: int, workers: list[int]) -> None:
     """Whatever bit is flipped, the counters say what was made, or nothing; the next run goes on from sound ones."""
     with TemporaryDirectory() as name, closing_descriptor(open_counters(Path(name))) as descriptor:
         counters = RecordCounters(descriptor)
@@ -284,7 +284,7 @@ def test_counters_that_were_cut_while_they_are_used_stop_no_process(tmp_path: Pa
         assert RecordsMade(0, 2) == read_made(tmp_path)
 
 
-def test_a_file_of_counters_without_room_is_refused(tmp_path: Path) -> None:
+def test_a_counter_file_without_space_is_refused(tmp_path: Path) -> None:
     """Counting never needs space later: without it nothing is begun, and a file that was left unfinished is no trap."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))

@@ -245,7 +245,7 @@ class Story(RuleBasedStateMachine):
             assert expected == await pages(self.graph, Stretch(stored, direction, self.now, limit, as_of))
 
 
-def test_a_store_does_what_the_model_does(begin: Begin) -> None:
+def test_every_store_agrees_with_the_model(begin: Begin) -> None:
     """In thousands of steps, whatever happens in whatever order."""
     run_state_machine_as_test(
         lambda: Story(begin),  # type: ignore[arg-type]  # whatever makes a machine will do
@@ -316,7 +316,7 @@ async def all_of(graph: GraphReader[Row]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_neither_order_nor_repetition_nor_batches_change_what_is_shown(begin: Begin, source: str) -> None:
+def test_order_repetition_and_batches_do_not_change_lists(begin: Begin, source: str) -> None:
     """Rows, true times, usernames, profiles and counts depend on the set of the events alone."""
     imported, births, sets = SOURCES[source]
 

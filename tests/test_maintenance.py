@@ -50,7 +50,7 @@ def ignored(_done: int, _total: int) -> None:
 # Backup
 
 
-def test_a_copy_is_complete_and_only_its_owners(service: Service, tmp_path: Path) -> None:
+def test_a_backup_is_complete_and_private(service: Service, tmp_path: Path) -> None:
     """Graph, clients and tokens, in files of mode 0600, while the store is open and its log is full."""
     service.follow("a", *((f"b{n}", NOW - n) for n in range(300)))
     copy = tmp_path / "copies" / "monday.db"
@@ -68,7 +68,7 @@ def test_a_copy_is_complete_and_only_its_owners(service: Service, tmp_path: Path
     assert "test" in retinue("client", "list", "--store", copy, "--json").stdout
 
 
-def test_what_is_written_meanwhile_is_not_in_the_copy(service: Service, tmp_path: Path) -> None:
+def test_a_backup_excludes_concurrent_writes(service: Service, tmp_path: Path) -> None:
     """It shows the instant at which copying began, and is not begun anew."""
     bios = (AccountRecord(f"bio{n}", bio_description="x" * 4000) for n in range(2500))
     asyncio.run(service.writer.add_accounts(list(bios), NOW))
@@ -88,7 +88,7 @@ def test_what_is_written_meanwhile_is_not_in_the_copy(service: Service, tmp_path
     assert sorted(set(pages)) == pages
 
 
-def test_a_copy_made_during_an_import_is_a_state_in_between(store_path: Path, tmp_path: Path) -> None:
+def test_a_backup_during_an_import_is_consistent(store_path: Path, tmp_path: Path) -> None:
     """It holds the first rows of the file, all up to some row and none after it."""
     follows = tmp_path / "f.csv"
     follows.write_text("follower,followee,followed_at\n" + "".join(f"a,b{n},{NOW - n}\n" for n in range(60_000)))
@@ -109,7 +109,7 @@ def test_a_copy_made_during_an_import_is_a_state_in_between(store_path: Path, tm
 
 
 @pytest.mark.parametrize("taken", ["copy.db", "copy.access.db"])
-def test_what_is_there_is_never_replaced(service: Service, tmp_path: Path, taken: str) -> None:
+def test_a_backup_never_replaces_a_file(service: Service, tmp_path: Path, taken: str) -> None:
     """Not even half of it: where one of the two files is there, nothing is copied."""
     (tmp_path / taken).write_text("precious")
     before = sorted(tmp_path.iterdir())
@@ -130,7 +130,7 @@ def test_what_is_there_is_never_replaced(service: Service, tmp_path: Path, taken
         ("copy.db", "notes.txt", "notes.txt: not a Retinue follow graph"),
     ],
 )
-def test_what_cannot_be_copied_is_named(
+def test_an_impossible_backup_is_reported(
     store_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, store: str, words: str
 ) -> None:
     """One clear line, exit code 2, and nothing is made."""

@@ -37,7 +37,7 @@ def server(store_path: Path) -> Iterator[Server]:
         yield server
 
 
-def test_events_are_applied_and_told_line_by_line(server: Server, store_path: Path) -> None:
+def test_events_are_applied_and_reported_by_line(server: Server, store_path: Path) -> None:
     """The answer is that of `retinue apply`, and a repetition changes nothing."""
     body = lines(follow("a", "b", AT), b"{", b"", follow("a", "c", AT + 1), follow("a", "b", AT))
     rejected = [{"line": 2, "reason": "expected a JSON object: Input data was truncated"}]
@@ -60,7 +60,7 @@ def test_events_that_name_an_account_by_username_are_rejected(server: Server, st
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong", "x" * 43, "\xff" * 20])
-def test_without_the_token_nothing_is_applied(server: Server, store_path: Path, token: str | None) -> None:
+def test_events_without_the_token_are_refused(server: Server, store_path: Path, token: str | None) -> None:
     """401 in JSON; health and version need none."""
     status, headers, answer = asked(server.management_url, EVENTS, lines(follow("a", "b")), token)
 
@@ -70,7 +70,7 @@ def test_without_the_token_nothing_is_applied(server: Server, store_path: Path, 
     assert [200, 200] == [asked(server.management_url, path, method="GET")[0] for path in ("/health", "/version")]
 
 
-def test_a_basic_header_is_named(server: Server, store_path: Path) -> None:
+def test_a_basic_header_is_reported(server: Server, store_path: Path) -> None:
     """An HTTP library may have replaced the management token by what a netrc file holds."""
     url = f"{server.management_url}{EVENTS}"
     headers = {"Authorization": "Basic eDp5"}
@@ -82,7 +82,7 @@ def test_a_basic_header_is_named(server: Server, store_path: Path) -> None:
     assert "a netrc file may have replaced the token" in answer.json()["error"]["message"]
 
 
-def test_the_public_port_knows_nothing_of_events(server: Server, store_path: Path) -> None:
+def test_the_public_port_does_not_serve_events(server: Server, store_path: Path) -> None:
     """Not even with the token."""
     token = token_path(store_path).read_text().strip()
 
@@ -113,7 +113,7 @@ def test_a_body_that_is_too_long_is_refused(server: Server, store_path: Path) ->
         assert str(MAX_EVENTS_BYTES) in answer["error"]["message"]
 
 
-def test_the_token_is_made_once_for_its_owner_alone(store_path: Path) -> None:
+def test_the_token_file_is_created_once_and_private(store_path: Path) -> None:
     """A later start keeps it, and nothing of it is printed."""
     open_store(str(store_path)).create()
     path = token_path(store_path)
@@ -135,7 +135,7 @@ def test_the_token_is_made_once_for_its_owner_alone(store_path: Path) -> None:
     assert token == path.read_text().strip()
 
 
-def test_a_token_file_may_be_named_and_be_of_ones_own_making(store_path: Path, tmp_path: Path) -> None:
+def test_the_token_file_can_be_chosen(store_path: Path, tmp_path: Path) -> None:
     """Such as from a secrets manager; then none is made beside the store."""
     open_store(str(store_path)).create()
     mine = tmp_path / "my-token"
@@ -159,9 +159,7 @@ def test_a_token_file_may_be_named_and_be_of_ones_own_making(store_path: Path, t
         ("x" * 2000, 0o600, "holds no token"),
     ],
 )
-def test_a_token_that_is_no_secret_keeps_the_server_from_starting(
-    store_path: Path, content: str, mode: int, reason: str
-) -> None:
+def test_a_weak_token_prevents_the_start(store_path: Path, content: str, mode: int, reason: str) -> None:
     """One clear line that names the file, and not its content."""
     open_store(str(store_path)).create()
     path = token_path(store_path)
@@ -175,7 +173,7 @@ def test_a_token_that_is_no_secret_keeps_the_server_from_starting(
     assert content not in done.stderr or not content
 
 
-def test_a_place_without_room_for_a_token_keeps_the_server_from_starting(store_path: Path, tmp_path: Path) -> None:
+def test_an_unwritable_token_file_prevents_the_start(store_path: Path, tmp_path: Path) -> None:
     """One clear line that names the file."""
     open_store(str(store_path)).create()
     for name, reason in ((tmp_path, "Is a directory"), (tmp_path / "no" / "where", "No such file or directory")):
@@ -186,7 +184,7 @@ def test_a_place_without_room_for_a_token_keeps_the_server_from_starting(store_p
         )
 
 
-def test_health_is_answered_while_writes_wait_and_too_many_are_refused(server: Server, store_path: Path) -> None:
+def test_health_is_answered_during_writes_and_excess_writes_are_refused(server: Server, store_path: Path) -> None:
     """Whoever holds the write lock holds up posts only; they are done, in turn, when it is free."""
     outcomes: list[tuple[int, Any]] = []
 
@@ -223,7 +221,7 @@ def test_a_store_that_stays_locked_is_a_503(server: Server, store_path: Path) ->
     assert 200 == posted(server, store_path, lines(follow("a", "b")))[0]
 
 
-def test_whatever_was_answered_survives_a_kill_of_the_coordinator(server: Server, store_path: Path) -> None:
+def test_acknowledged_events_survive_a_kill_of_the_coordinator(server: Server, store_path: Path) -> None:
     """And the coordinator's successor goes on with the same token."""
     for number in range(5):
         body = lines(*(follow("a", f"b{number}-{n}", AT + 100 * number + n) for n in range(100)))
@@ -250,7 +248,7 @@ def is_new_coordinator(server: Server, before: int) -> bool:
         return False
 
 
-def test_the_coordinator_tidies_up_in_the_background(store_path: Path) -> None:
+def test_the_coordinator_runs_maintenance(store_path: Path) -> None:
     """Accounts that are no rows any more are moved out of the way, and nobody need ask for it."""
     open_store(str(store_path)).create()
     now = FrozenClock().now()

@@ -105,7 +105,7 @@ def asked(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "OPTIONS", "DELETE"]), path=PATHS, body=BODIES)
-def test_nothing_fails_and_all_but_reading_is_recorded(
+def test_requests_never_fail_and_changes_are_recorded(
     service: Service, application: ManagementApplication, method: str, path: str, body: bytes
 ) -> None:
     """Whatever the body is, with the right token: no answer is a 500, and the record has the answer's log_id."""
@@ -130,7 +130,7 @@ def test_deep_json_is_bad_input(service: Service, application: ManagementApplica
         assert (400, "invalid_params") == (status, content["error"]["code"])
 
 
-def test_a_fault_of_ours_is_answered_and_recorded(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+def test_internal_errors_are_answered_and_recorded(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     """With the log_id under which the traceback is in the log, and without a word of what it was."""
 
     def broken() -> bytes:
@@ -162,13 +162,13 @@ def test_every_loopback_address_is_a_name_of_the_listener(address: str, port: st
 
 
 @given(name=FOREIGN, port=st.sampled_from(["", ":8643"]))
-def test_no_other_name_is(name: str, port: str) -> None:
+def test_other_names_are_not_names_of_the_listener(name: str, port: str) -> None:
     """Not even one that begins or ends with a name of the listener, nor another address of the machine."""
     for host in (name, f"localhost.{name}", f"127.0.0.1.{name}", f"localhost@{name}", f"localhost:80:{name}"):
         assert not Hosts(["proxy.example"]).has(f"{host}{port}".encode())
 
 
-def test_a_foreign_host_gets_nothing(service: Service, application: ManagementApplication) -> None:
+def test_a_foreign_host_header_is_refused(service: Service, application: ManagementApplication) -> None:
     """Whatever it asks for, and with the token; a configured name gets its answer."""
     for path in ("/health", "/clients", "/nowhere"):
         status, _, content = asked(application, "GET", path, b"", "evil.example:8643")
@@ -179,7 +179,7 @@ def test_a_foreign_host_gets_nothing(service: Service, application: ManagementAp
 
 
 @pytest.mark.parametrize("text", ["http://x", "x:80", "a b", "x,,y", "\x1b[1m", "*", "x/y"])
-def test_a_host_that_is_no_name_keeps_the_server_from_starting(text: str) -> None:
+def test_an_invalid_host_name_prevents_the_start(text: str) -> None:
     """The message names it, printable."""
     with pytest.raises(InputError, match=r"^--management-hosts '[ -~]*': expected a host name or address") as caught:
         host_names(text)
@@ -190,7 +190,7 @@ WORDS = ["v2", "research", "user", "following", "oauth", "token"]
 
 
 @given(words=st.lists(st.sampled_from(WORDS) | st.text(max_size=8), max_size=6))
-def test_a_shown_path_has_only_words_of_ours(words: list[str]) -> None:
+def test_logged_paths_contain_only_known_words(words: list[str]) -> None:
     """A token or a name may stand anywhere in a path."""
     paths = PathWords(["/v2/research/user/following/", "/v2/oauth/token/"])
 

@@ -91,7 +91,7 @@ def test_the_page_has_the_exact_sums_in_seconds_and_bytes() -> None:
     }
 
 
-def test_without_events_there_is_no_lag() -> None:
+def test_the_lag_is_absent_without_events() -> None:
     """A server that got no events yet does not say that it is up to date, and without a bound there is none."""
     found = samples(RequestCounters(), Measures({}, None, 0, replace(SPACE, max_bytes=0), 0, 0))
 

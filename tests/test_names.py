@@ -28,7 +28,7 @@ def test_names_are_answered_as_imported_but_plain_ones_in_lower_case(name: str, 
 
 
 @given(st.text(min_size=1))
-def test_keys_made_of_a_name_fit_and_are_known_again(name: str) -> None:
+def test_keys_derived_from_a_name_fit_and_are_recognized(name: str) -> None:
     """A made key has at most 64 bytes, and tells that it was made of that name."""
     folded = names.fold(name)
 

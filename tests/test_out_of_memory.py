@@ -58,7 +58,7 @@ def test_a_command_without_memory_exits_with_2(tmp_path: Path, command: tuple[st
     assert [True] == [line.startswith("retinue: out of memory") for line in said]
 
 
-def test_a_table_that_duckdb_has_no_memory_for_is_not_called_damaged(tmp_path: Path) -> None:
+def test_a_table_too_large_for_memory_is_not_reported_as_damaged(tmp_path: Path) -> None:
     """A Parquet file with one name that DuckDB has no room for."""
     path = tmp_path / "large.parquet"
     name = f"SELECT repeat('x', {LARGE}) AS follower, 'b' AS followee, 1 AS followed_at"
@@ -88,12 +88,12 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", [*ERRORS, *map(caused, ERRORS)], ids=repr)
-def test_every_library_s_word_for_it_is_known(error: Exception) -> None:
+def test_memory_errors_of_every_library_are_recognized(error: Exception) -> None:
     """Also behind an error that came of it; other errors are told as what they are."""
     assert __main__._message_of(error).startswith("out of memory")
     assert "memory" not in __main__._message_of(caused(ValueError("odd")))
 
 
-def test_a_thread_that_cannot_be_started_is_told_with_the_limits() -> None:
+def test_a_thread_that_cannot_start_is_reported_with_the_limits() -> None:
     """It may be for want of memory, or for a limit of processes."""
     assert "limit of memory or of processes" in __main__._message_of(RuntimeError("can't start new thread"))

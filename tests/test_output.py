@@ -140,7 +140,7 @@ def names_in(command: Any, words: Sequence[str] = ()) -> Iterator[str]:
         yield from names_in(child, (*words, name))
 
 
-def test_every_command_is_here() -> None:
+def test_every_command_has_an_output_test() -> None:
     """A new command is added to the table, so that the tests of this file cover it."""
     assert set(names_in(typer.main.get_command(app))) == (PRINTING.keys() - {"help", "version"}) | NOT_HERE
 
@@ -179,7 +179,7 @@ def test_a_server_starts_without_its_greeting(store_path: Path, output: str) -> 
 
 
 @pytest.mark.parametrize("errors", ["2>&-", "2>/dev/full"])
-def test_errors_that_cannot_be_shown_change_no_exit_code(site: dict[str, Any], errors: str) -> None:
+def test_unprintable_errors_change_no_exit_code(site: dict[str, Any], errors: str) -> None:
     """2 for what is not there, 1 for a list that is not shown, 0 for what goes well."""
     for code, words in (
         (2, "check --store {folder}/nowhere.db"),
@@ -192,7 +192,7 @@ def test_errors_that_cannot_be_shown_change_no_exit_code(site: dict[str, Any], e
 
 
 @pytest.mark.parametrize("words", [*KINDS.values(), *map(PRINTING.get, CHANGING)], ids=[*KINDS, *CHANGING])
-def test_a_reader_that_is_gone_ends_commands_quietly(site: dict[str, Any], words: str) -> None:
+def test_a_closed_reader_ends_commands_quietly(site: dict[str, Any], words: str) -> None:
     """As if by SIGPIPE; commands that changed something for good say so."""
     reading, writing = os.pipe()
     os.close(reading)

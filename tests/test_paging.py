@@ -181,7 +181,7 @@ def encoded(page: Page[Row], direction: Direction) -> dict[str, Any]:
     between=[],
 )
 @example(direction=FOLLOWING, first=Change(CROWD_AT_5), max_count=3, bound=None, as_of=5, between=[])
-def test_a_walk_shows_each_visible_follow_exactly_once(
+def test_paging_returns_each_visible_follow_once(
     direction: Direction, first: Change, max_count: int, bound: int | None, as_of: int | None, between: list[Change]
 ) -> None:
     """Whatever the list, the second asked about, the bound and the page size, and whatever is written meanwhile."""
@@ -210,7 +210,7 @@ def test_a_walk_shows_each_visible_follow_exactly_once(
 
 @pytest.mark.parametrize("direction", Direction)
 @pytest.mark.parametrize("seed", range(3))
-def test_long_lists_are_walked_exactly(direction: Direction, seed: int) -> None:
+def test_paging_through_long_lists_is_exact(direction: Direction, seed: int) -> None:
     """Hundreds of entries in any order, many on one second; some hidden, ended, moved, and some back again."""
     random = Random(seed)
     others = [f"f{n}" for n in range(700)]
@@ -234,7 +234,7 @@ def test_long_lists_are_walked_exactly(direction: Direction, seed: int) -> None:
 
 
 @pytest.mark.parametrize("direction", Direction)
-def test_a_walk_one_by_one_crosses_every_seam(direction: Direction) -> None:
+def test_paging_one_by_one_crosses_every_block(direction: Direction) -> None:
     """Whatever a store packs together, each row is found from the bound before it and from its own."""
     count = 400
     with twins_for(direction) as twins:
@@ -247,7 +247,7 @@ def test_a_walk_one_by_one_crosses_every_seam(direction: Direction) -> None:
         assert [f"f{n}" for n in reversed(range(count)) if not 100 <= n < 250] == twins.walk(1)
 
 
-def test_a_hidden_owner_keeps_its_list_for_itself(store_path: Path, clock: FrozenClock) -> None:
+def test_hiding_an_owner_keeps_its_list(store_path: Path, clock: FrozenClock) -> None:
     """Hiding and showing an owner changes nothing of what stands in its lists."""
     twins = Twins(store_path, FOLLOWING)
     twins.apply(Change([(f"f{n}", 100) for n in range(5)]))

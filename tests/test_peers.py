@@ -70,7 +70,7 @@ def test_a_client_cannot_choose_its_address(
 
 
 @given(direct=ADDRESSES.map(str), forged=FORGED)
-def test_without_trusted_proxies_the_header_counts_for_nothing(direct: str, forged: list[bytes]) -> None:
+def test_forwarded_for_is_ignored_without_trusted_proxies(direct: str, forged: list[bytes]) -> None:
     """The other end of the connection does; IPv4 that comes through IPv6 is IPv4."""
     assert direct == Peers().address(direct, forged)
     if isinstance(ip_address(direct), IPv4Address):
@@ -98,19 +98,19 @@ def test_without_trusted_proxies_the_header_counts_for_nothing(direct: str, forg
         ("", [b"8.8.8.8"], ""),
     ],
 )
-def test_what_is_made_of_headers(direct: str, forwarded_for: list[bytes], expected: str) -> None:
+def test_forwarded_for_headers_give_the_client_address(direct: str, forwarded_for: list[bytes], expected: str) -> None:
     """The leftmost where all are trusted; what is no address ends the way."""
     assert expected == PEERS.address(direct, forwarded_for)
 
 
 @pytest.mark.parametrize("text", ["10.0.0.0/8,", "10.0.0.1/8", "proxy", "10.0.0.0/33", "::1%eth0", "10.0.0.1:80"])
-def test_what_is_no_network_is_refused(text: str) -> None:
+def test_invalid_networks_are_refused(text: str) -> None:
     """With its name."""
     with pytest.raises(InputError, match=r"--trusted-proxies .*: expected an address or a network"):
         trusted_networks(text)
 
 
-def test_no_networks() -> None:
+def test_an_empty_setting_trusts_no_proxy() -> None:
     """An empty setting trusts nobody."""
     assert () == trusted_networks("") == trusted_networks(" ")
 

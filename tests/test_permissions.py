@@ -33,7 +33,9 @@ def test_a_file_is_private_if_its_mode_gives_others_nothing(tmp_path: Path) -> N
 )
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602])
 @pytest.mark.parametrize("ending", ["", "-wal", "-shm"])
-def test_secrets_that_others_may_use_are_refused(store: Path, ending: str, mode: int, command: tuple[str, ...]) -> None:
+def test_secrets_with_open_permissions_are_refused(
+    store: Path, ending: str, mode: int, command: tuple[str, ...]
+) -> None:
     """The access file and SQLite's logs of it, to read or to write, by each command that opens it."""
     path = store.with_name(f"graph.access.db{ending}")
     with open_store(str(store)).held_open():
@@ -47,7 +49,7 @@ def test_secrets_that_others_may_use_are_refused(store: Path, ending: str, mode:
 @pytest.mark.parametrize(
     "command", [("client", "list"), ("check",), ("serve", "--port", "0", "--management-port", "0")]
 )
-def test_a_folder_in_which_everybody_may_replace_files_is_refused(store: Path, command: tuple[str, ...]) -> None:
+def test_a_world_writable_folder_is_refused(store: Path, command: tuple[str, ...]) -> None:
     """Even a private file can be replaced there. A group may write: on many systems it is the owner's own."""
     table = store.with_suffix(".csv")
     table.write_text("follower,followee,followed_at\na,b,1\n")
@@ -64,7 +66,7 @@ def test_a_folder_in_which_everybody_may_replace_files_is_refused(store: Path, c
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o777 | stat.S_ISVTX])
-def test_an_audit_folder_that_everybody_may_write_to_is_refused(store: Path, tmp_path: Path, mode: int) -> None:
+def test_a_world_writable_audit_folder_is_refused(store: Path, tmp_path: Path, mode: int) -> None:
     """Others could add files to the log, whether or not they can remove ours."""
     audit = tmp_path / "audit"
     audit.mkdir()

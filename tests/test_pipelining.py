@@ -55,7 +55,7 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-def test_pipelined_wishes_for_an_upgrade_are_answered(
+def test_pipelined_upgrade_requests_are_answered(
     store: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """However many come in one packet, on every listener; none leaves a traceback in the log."""
@@ -75,7 +75,7 @@ def test_thousands_of_pipelined_requests_are_answered_in_order(service: Service,
         assert [b"401", *[b"404"] * 20_001] == statuses(running.port, sent, ends=ends)
 
 
-def test_pipelined_requests_that_wait_take_little_memory(store: Path) -> None:
+def test_pending_pipelined_requests_use_little_memory(store: Path) -> None:
     """They wait as bytes behind a slow one; other clients are answered, and no record is lost when they hang up."""
     with running_server(store) as server, ExitStack() as opened:
         before = server.worker_memory()
@@ -100,7 +100,7 @@ def test_a_steady_stream_of_requests_is_not_cut_off(service: Service) -> None:
             assert b"404" in STATUS.findall(connection.recv(65_536))
 
 
-def test_a_request_that_has_come_keeps_its_connection(service: Service) -> None:
+def test_a_received_request_keeps_its_connection(service: Service) -> None:
     """A place is needed in a turn of the event loop in which the oldest idle client has asked again."""
     limits = Limits(1, idle_seconds=0)
     with serving(service, limits) as running, running.connect() as old:

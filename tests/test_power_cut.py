@@ -276,7 +276,7 @@ def followed(graph: OpenGraph[Row], username: str) -> set[str] | None:
     [applied, known_already, imported, loaded, erased, access_changed, revoked_already, copied],
     ids=lambda work: work.__name__,
 )
-def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path, work: Callable[[World], None]) -> None:
+def test_acknowledged_writes_survive_a_power_cut(tmp_path: Path, work: Callable[[World], None]) -> None:
     """Unsynced writes are lost, kept or torn: the store is sound, and nothing acknowledged is missing."""
     folder = tmp_path / "store"
     folder.mkdir()
@@ -318,7 +318,7 @@ def test_a_migration_is_whole_or_has_not_begun_after_a_power_cut(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("synchronous", "kept"), [("OFF", 0), ("FULL", 9)])
-def test_the_disk_forgets_what_no_sync_waited_for(tmp_path: Path, synchronous: str, kept: int) -> None:
+def test_the_simulated_disk_forgets_unsynced_writes(tmp_path: Path, synchronous: str, kept: int) -> None:
     """Without syncs a power cut takes all that was committed; with them it takes nothing."""
     folder = tmp_path / "store"
     folder.mkdir()

@@ -56,7 +56,7 @@ def is_order(each: str) -> bool:
 
 
 @given(st.text(st.characters(codec=None)))
-def test_no_order_stays_in_printable_text(text: str) -> None:
+def test_printable_text_has_no_control_sequences(text: str) -> None:
     """For every text: one line, without orders, and other characters stay."""
     from retinue.printable import printable  # noqa: PLC0415 - the rest of this file tests the command
 
@@ -345,7 +345,7 @@ def test_hostile_answers_of_a_server(folder: Path, answer: Said, token: Said) ->
                 assert_harmless(done, has_own_sequences=call is on_terminal)
 
 
-def test_a_hostile_reason_to_wait_does_not_stop_the_bar(folder: Path) -> None:
+def test_a_hostile_wait_reason_does_not_break_the_progress_bar(folder: Path) -> None:
     """It is shown in the bar as it is, and Ctrl-C ends the command as always."""
     names = ["anna"]
 
@@ -369,7 +369,7 @@ FORMULAS = ("=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "'
 
 
 @given(st.text() | st.sampled_from(FORMULAS) | st.builds(str.__add__, st.sampled_from("=+-@'\t\r\n"), st.text()))
-def test_guards_of_formulas_can_be_undone(text: str) -> None:
+def test_formula_guards_are_reversible(text: str) -> None:
     """For every text: guarded it is no formula, and without one leading apostrophe it is as it was."""
     from retinue.export.spreadsheets import guarded  # noqa: PLC0415
 
@@ -380,7 +380,7 @@ def test_guards_of_formulas_can_be_undone(text: str) -> None:
     assert -1 == guarded(-1)
 
 
-def test_every_csv_can_be_guarded(tmp_path: Path) -> None:
+def test_every_csv_output_can_be_guarded(tmp_path: Path) -> None:
     """All commands that write CSV can write texts that are no formulas; other formats are refused."""
     rows = [{"username": f"{'=+-'[n % 3]}{n}", "display_name": text} for n, text in enumerate(FORMULAS)]
     accounts, follows, store = tmp_path / "accounts.jsonl", tmp_path / "follows.csv", tmp_path / "graph.db"

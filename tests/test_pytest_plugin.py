@@ -26,7 +26,7 @@ def following(server: LocalServer, token: str, **query: Any) -> dict[str, Any]:
         return data
 
 
-def test_without_data_there_is_the_made_up_graph(retinue_server: LocalServer) -> None:
+def test_the_fixture_serves_the_sample_graph_by_default(retinue_server: LocalServer) -> None:
     """With the list that TikTok's own page shows; what was asked can be looked at."""
     page = following(retinue_server, retinue_server.token(), username="test_user", max_count=3, cursor=1685544251)
 
@@ -38,7 +38,7 @@ def test_without_data_there_is_the_made_up_graph(retinue_server: LocalServer) ->
     accounts=[{"username": "anna", "display_name": "Anna"}, {"username": "secret", "visibility": "private"}],
     follows=[("ben", "anna", 1_600_000_000), ("ben", "secret"), {"follower": "ben", "followee": "carl"}],
 )
-def test_with_data_of_its_own(retinue_server: LocalServer) -> None:
+def test_the_fixture_serves_given_data(retinue_server: LocalServer) -> None:
     """As rows of tables or as tuples; more can come while it runs."""
     token = retinue_server.token()
     page = following(retinue_server, token, username="ben")
@@ -51,7 +51,7 @@ def test_with_data_of_its_own(retinue_server: LocalServer) -> None:
 
 
 @pytest.mark.retinue(follows=[("a", "b", 1)])
-def test_the_clock_is_at_hand(retinue_server: LocalServer) -> None:
+def test_the_fixture_controls_the_clock(retinue_server: LocalServer) -> None:
     """A token is over after two hours, in no time."""
     form = f"client_key={retinue_server.client_key}&client_secret={retinue_server.client_secret}"
     asked = Request(
@@ -79,14 +79,14 @@ def test_the_clock_is_at_hand(retinue_server: LocalServer) -> None:
         ({"accounts": [{"username": "a", "visibility": "odd"}]}, "visibility: expected one of"),
     ],
 )
-def test_wrong_data_is_refused(retinue_server: LocalServer, data: dict[str, Any], reason: str) -> None:
+def test_the_fixture_refuses_wrong_data(retinue_server: LocalServer, data: dict[str, Any], reason: str) -> None:
     """With the row and what is wrong with it; nothing is loaded."""
     with pytest.raises(InputError, match=reason):
         retinue_server.load(**data)
 
 
 @pytest.mark.retinue(follows=[("a", f"b{n}", 1_600_000_000 + n) for n in range(50)])
-def test_faults_are_at_hand(retinue_server: LocalServer) -> None:
+def test_the_fixture_injects_faults(retinue_server: LocalServer) -> None:
     """The same calls meet the same with the same seed; and they end when they are taken back."""
     token = retinue_server.token()
 
@@ -112,7 +112,7 @@ def status_of(server: LocalServer, token: str) -> int:
     return 200
 
 
-def test_the_five_lines_of_the_page(tmp_path: Path) -> None:
+def test_the_example_of_the_page_works(tmp_path: Path) -> None:
     """What docs/testing.md shows works as written, in a folder of somebody else's."""
     page = (Path(__file__).parent.parent / "docs" / "testing.md").read_text()
     for number, block in enumerate(page.split("```python\n")[1:]):

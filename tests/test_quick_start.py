@@ -38,7 +38,7 @@ def test_the_package_itself_imports_nothing() -> None:
     assert {"retinue"} == more
 
 
-def test_what_help_says_without_the_model_is_as_in_the_model() -> None:
+def test_help_without_imports_equals_the_full_help() -> None:
     """The command line repeats two things of the model, which it does not import to show help."""
     assert [each.value for each in Direction] == [each.value for each in DirectionChoice]
     assert RESEARCH_SCOPE in retinue("client", "create", "--help").stdout

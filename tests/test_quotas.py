@@ -64,7 +64,7 @@ def test_calls_of_both_lists_share_a_pool(service: Service) -> None:
 
 
 @pytest.mark.parametrize("wanted", [{}, {"list_calls": None, "list_rows": None, "other_calls": None}])
-def test_the_default_is_tiktoks_and_none_is_no_limit(service: Service, wanted: dict[str, Any]) -> None:
+def test_the_default_quota_is_tiktoks_and_none_means_unlimited(service: Service, wanted: dict[str, Any]) -> None:
     """20,000 calls for lists and 1,000 others a day; without a limit no header speaks of one."""
     served(service, **wanted)
     left = MIDNIGHT - service.clock.now()
@@ -73,7 +73,7 @@ def test_the_default_is_tiktoks_and_none_is_no_limit(service: Service, wanted: d
     assert ([] if wanted else [1_000, 999, left]) == limits_of(service.ask({"username": "p"}, PROFILE))
 
 
-def test_a_page_is_shortened_to_the_rows_that_are_left(service: Service) -> None:
+def test_a_page_is_shortened_to_the_remaining_rows(service: Service) -> None:
     """Cursor and has_more stay exact, so nothing is lost when there is quota again; then there are none at all."""
     served(service, list_rows=25)
     first, second = (service.ask({"username": "p", "max_count": 20}).json()["data"] for _ in range(2))
@@ -89,7 +89,7 @@ def test_a_page_is_shortened_to_the_rows_that_are_left(service: Service) -> None
     assert [f"f{number}" for number in range(5, 30)] == [row["username"] for row in rest["user_following"]]
 
 
-def test_rows_are_those_that_were_given(service: Service) -> None:
+def test_only_returned_rows_are_counted(service: Service) -> None:
     """Not those that were asked for: a short list costs what it has, an empty one nothing but the call."""
     served(service, list_rows=31)
     service.add_account("lonely")
@@ -99,7 +99,7 @@ def test_rows_are_those_that_were_given(service: Service) -> None:
     assert 1 == len(service.ask({"username": "p", "max_count": 100}).json()["data"]["user_following"])
 
 
-def test_only_answers_count(service: Service) -> None:
+def test_only_successful_requests_are_counted(service: Service) -> None:
     """Whatever is refused, for whatever reason, leaves the quota as it was."""
     served(service, list_calls=1)
     service.add_account("hidden", visibility=Visibility.PRIVATE)
@@ -114,7 +114,7 @@ def test_only_answers_count(service: Service) -> None:
     assert (200, [1, 0]) == ((answer := service.ask({"username": "p"})).status_code, limits_of(answer)[:2])
 
 
-def test_checks_come_in_their_order(service: Service) -> None:
+def test_checks_happen_in_order(service: Service) -> None:
     """Parameters are checked before the quota, the account after it, the short-term limit between."""
     served(service, list_calls=1, rate=Rate(1, 60))
     assert 400 == service.ask({"username": "p", "max_count": 0}).status_code
@@ -140,7 +140,7 @@ def test_a_day_begins_at_midnight_utc(service: Service) -> None:
     assert (200, [1, 0, 86_400]) == (answer.status_code, limits_of(answer))
 
 
-def test_another_clients_quota_is_its_own(service: Service) -> None:
+def test_clients_have_separate_quotas(service: Service) -> None:
     """And all tokens of a client share one."""
     served(service, list_calls=2)
     assert 200 == service.ask({"username": "p"}).status_code
@@ -203,7 +203,7 @@ def test_calls_for_tokens_have_a_limit_for_each_client(service: Service) -> None
 # Failures
 
 
-def test_only_failures_are_slowed_down(service: Service) -> None:
+def test_only_failed_token_requests_are_delayed(service: Service) -> None:
     """A wrong secret waits, whoever's key comes with it; a right one never does."""
     form = f"client_key={service.client_key}&client_secret=SECRET&grant_type=client_credentials"
     for key, secret, status in (("KEY", "wrong", 401), ("nobody", service.secret, 401), ("KEY", service.secret, 200)):
@@ -213,7 +213,7 @@ def test_only_failures_are_slowed_down(service: Service) -> None:
     assert [FAILURE_SECONDS] * 2 == service.pauses
 
 
-def test_too_many_failures_at_once_do_not_pile_up(service: Service) -> None:
+def test_delayed_failures_are_bounded(service: Service) -> None:
     """Past so many that wait, others are refused at once; the right secret is answered all the while."""
     gate, all_wait = asyncio.Event(), asyncio.Event()
 
@@ -296,7 +296,7 @@ def test_counters_outlive_their_process(tmp_path: Path) -> None:
     assert 0o600 == path.stat().st_mode & 0o777
 
 
-def test_who_counts_alone_keeps_nobody_from_looking(tmp_path: Path) -> None:
+def test_an_exclusive_counter_does_not_block_readers(tmp_path: Path) -> None:
     """Others see what is counted, but nobody else may be alone; when that one is gone, the next may."""
     path = tmp_path / "graph.quotas"
     meter = Meter(900, 1)
@@ -313,7 +313,7 @@ def test_who_counts_alone_keeps_nobody_from_looking(tmp_path: Path) -> None:
     onlooker.close()
 
 
-def test_a_clock_that_is_put_back_over_midnight_gives_nothing_twice(tmp_path: Path) -> None:
+def test_a_clock_set_back_over_midnight_grants_nothing_twice(tmp_path: Path) -> None:
     """The newest day goes on, however far back the clock is put."""
     ledger = FileLedger(tmp_path / "graph.quotas")
     meter = Meter(1, 1)
@@ -335,7 +335,7 @@ def test_another_file_is_not_taken_for_counters(tmp_path: Path, content: bytes) 
     assert content == path.read_bytes()
 
 
-def test_who_gets_a_number_that_was_anothers_begins_with_an_empty_window(tmp_path: Path) -> None:
+def test_a_reused_slot_starts_with_an_empty_window(tmp_path: Path) -> None:
     """Also where its first calls are under no short-term limit."""
     with closing(FileLedger(tmp_path / "graph.quotas")) as ledger:
         limited = Quota(rate=Rate(1, 60))

@@ -37,7 +37,7 @@ def test_every_follower_list_is_exact(site: tuple[str, str], network: Network) -
     assert len(network.followers) == figures.lists
 
 
-def test_a_network_has_what_makes_it_hard(network: Network) -> None:
+def test_the_generated_network_has_all_hard_cases(network: Network) -> None:
     """A list of 5,413 rows, all of one second; hidden accounts and long follower lists in the made-up one."""
     assert LONGEST == network.longest
     assert OWNERS == network.most_followers
@@ -47,7 +47,7 @@ def test_a_network_has_what_makes_it_hard(network: Network) -> None:
     assert bool(hidden) is (network.folder != walk.DATA)
 
 
-def test_a_difference_would_be_found(site: tuple[str, str], network: Network) -> None:
+def test_a_wrong_list_is_found(site: tuple[str, str], network: Network) -> None:
     """The comparison itself can fail: a changed, a missing and an added row are all reported."""
     lists = dict(list(network.following.items())[:3])
     (first, one), (second, two), (third, three) = lists.items()
@@ -56,7 +56,7 @@ def test_a_difference_would_be_found(site: tuple[str, str], network: Network) ->
     assert 3 == len(walk.walk_lists(*site, wrong, 100).differences)
 
 
-def test_the_command_reads_only_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_walk_reads_existing_files_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without the files it says so."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["walk", str(tmp_path)])

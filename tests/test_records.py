@@ -41,7 +41,7 @@ NOW = 1_700_000_000
         ("  ", None),
     ],
 )
-def test_times(value: Any, second: int | None) -> None:
+def test_valid_times_are_parsed(value: Any, second: int | None) -> None:
     """Unix seconds and ISO 8601, with or without zone and fraction; nothing means now."""
     assert FollowRecord("a", "b", second, NOW) == follow_record(
         {"follower": "a", "followee": "b", "followed_at": value}, NOW
@@ -66,7 +66,7 @@ def test_times(value: Any, second: int | None) -> None:
         (datetime.min, "is not a Unix second"),  # noqa: DTZ901 - the earliest there is
     ],
 )
-def test_bad_times(value: Any, reason: str) -> None:
+def test_invalid_times_have_a_reason(value: Any, reason: str) -> None:
     """The reason names the field and shows the value."""
     with pytest.raises(BadRecord) as caught:
         follow_record({"follower": "a", "followee": "b", "followed_at": value}, NOW)
@@ -90,7 +90,7 @@ def test_bad_times(value: Any, reason: str) -> None:
         ({"follower": 1.5, "followee": "b"}, "follower: expected text, got 1.5"),
     ],
 )
-def test_bad_names(values: dict[str, Any], reason: str) -> None:
+def test_invalid_names_have_a_reason(values: dict[str, Any], reason: str) -> None:
     """The reason names the field."""
     with pytest.raises(BadRecord, match=reason):
         follow_record(values, NOW)
@@ -107,13 +107,13 @@ def test_bad_names(values: dict[str, Any], reason: str) -> None:
         ({"followers_position": "x"}, "followers_position: expected Unix seconds"),
     ],
 )
-def test_bad_ends_and_positions(values: dict[str, Any], reason: str) -> None:
+def test_invalid_ends_and_positions_have_a_reason(values: dict[str, Any], reason: str) -> None:
     """The reason names the field and says what is wrong with it."""
     with pytest.raises(BadRecord, match=reason):
         follow_record({"follower": "a", "followee": "b", **values}, NOW)
 
 
-def test_an_end_and_positions() -> None:
+def test_ends_and_positions_are_read() -> None:
     """In the forms that every time may have."""
     values = {"followed_at": 5, "ended_at": "1970-01-01T00:00:09Z", "following_position": "4", "followers_position": 3}
 
@@ -121,7 +121,7 @@ def test_an_end_and_positions() -> None:
 
 
 @pytest.mark.parametrize("end", [NOW + 1, "9999-12-31", "9999-12-31T00:00:00Z", date(9999, 12, 31)])
-def test_an_end_that_has_not_come_is_no_end(end: Any) -> None:
+def test_an_end_in_the_future_is_ignored(end: Any) -> None:
     """Also the last day that a calendar has, with which databases say "never"."""
     row = {"follower": "a", "followee": "b", "followed_at": 5, "ended_at": end}
 
@@ -150,7 +150,7 @@ def test_whitespace_around_a_value_is_ignored(before: str, after: str) -> None:
     assert AccountRecord(key="7") == account_record({"id": "7", "username": before + after})
 
 
-def test_half_a_character_is_replaced() -> None:
+def test_lone_surrogates_are_replaced() -> None:
     """In names and texts that a program hands on; a whole one stays."""
     record = account_record({"username": "anna\ud83d", "display_name": "\udc00🎉\ud83d", "id": "7\ud800"})
 
@@ -200,7 +200,7 @@ def test_an_account_with_everything() -> None:
     assert nuls_in(text) == 1
 
 
-def test_an_account_of_which_little_is_said() -> None:
+def test_absent_account_fields_stay_unchanged() -> None:
     """What is absent, null or (for numbers and choices) empty says nothing."""
     empty = {"id": "", "visibility": "", "is_verified": "", "likes_count": "", "video_count": None, "bio_url": None}
 
@@ -228,7 +228,7 @@ def test_an_account_of_which_little_is_said() -> None:
         ("display_name", 7, "display_name: expected text, got 7"),
     ],
 )
-def test_bad_account_fields(column: str, value: Any, reason: str) -> None:
+def test_invalid_account_fields_have_a_reason(column: str, value: Any, reason: str) -> None:
     """The reason names the column, what was expected and what was found."""
     with pytest.raises(BadRecord) as caught:
         account_record({"username": "anna", column: value})

@@ -68,7 +68,7 @@ def changed(path: Path, place: int, content: bytes) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, RECORD_BYTES - 1), st.binary(min_size=1, max_size=16))
-def test_no_change_of_a_record_gives_anything(offset: int, content: bytes) -> None:
+def test_a_changed_counter_record_grants_no_quota(offset: int, content: bytes) -> None:
     """Whatever bytes stand in a record, its client is refused or has exactly what it had."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "graph.quotas"
@@ -149,7 +149,7 @@ def test_only_records_that_were_changed_are_damaged(path: Path) -> None:
         assert [METER.id] == list(ledger.damaged())
 
 
-def test_a_link_is_no_place_for_counters(path: Path, tmp_path: Path) -> None:
+def test_a_symbolic_link_is_refused_as_a_counter_file(path: Path, tmp_path: Path) -> None:
     """They would lie where it leads, which may be anywhere."""
     path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StoreError, match="cannot be kept here"):
@@ -161,7 +161,7 @@ def test_a_link_is_no_place_for_counters(path: Path, tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=30))
-def test_no_day_is_given_twice(days: list[int]) -> None:
+def test_no_daily_quota_is_granted_twice(days: list[int]) -> None:
     """However a clock is moved, all that was given is at most a day's quota for each day that was newer than any."""
     with TemporaryDirectory() as folder, closing(FileLedger(Path(folder) / "graph.quotas")) as ledger:
         given_on: dict[int, int] = {}
@@ -209,7 +209,7 @@ ANSWERS = st.tuples(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ANSWERS, max_size=25), st.integers(1, 60), st.integers(1, 3))
-def test_counters_from_the_log_are_those_that_were_lost(
+def test_counters_rebuilt_from_the_log_equal_the_lost_ones(
     answers: list[tuple[str, int, int, str]], window: int, records_per_file: int
 ) -> None:
     """For every story of answers, over midnights and many files, what is left is the same as before the loss."""
@@ -269,7 +269,7 @@ def test_a_record_is_restored_if_it_stays_damaged(path: Path, tmp_path: Path) ->
         assert {} == ledger.damaged()
 
 
-def test_nothing_is_restored_before_the_records_have_come(path: Path, tmp_path: Path) -> None:
+def test_counters_are_restored_after_all_records_arrived(path: Path, tmp_path: Path) -> None:
     """Records that were made before and not received may be answers of the client whose record is damaged."""
     charged(path, 3)
     access = Registered([client_of(METER, "a", Quota())], Checkpoint(SECRET, 0, bytes(20), 0, bytes(20), True))
@@ -331,7 +331,7 @@ def test_days_in_any_order_are_all_counted(days: list[int]) -> None:
 
 
 @pytest.mark.parametrize(("since", "time"), [(-1, 0), (0, 0), (0, 1), (-1, 1), (1, 0), (2, -1)])
-def test_a_loss_that_touches_the_day_spends_it(tmp_path: Path, since: int, time: int) -> None:
+def test_lost_records_of_a_day_spend_its_quota(tmp_path: Path, since: int, time: int) -> None:
     """Also if the clock was put back between the last complete second and the record of the loss."""
     log = Log(tmp_path)
     log.lose(NOON + since * DAY_SECONDS, NOON + time * DAY_SECONDS)
@@ -339,7 +339,7 @@ def test_a_loss_that_touches_the_day_spends_it(tmp_path: Path, since: int, time:
         assert 10 == log.used_after_start(ledger)
 
 
-def test_a_log_that_nobody_counted_to_its_end_spends_the_day(tmp_path: Path) -> None:
+def test_an_incompletely_counted_log_spends_the_quota_of_the_day(tmp_path: Path) -> None:
     """Without the counters of audit records no log that was left open is known to be whole."""
     log = Log(tmp_path)
     log.answer(NOON)
@@ -373,7 +373,7 @@ def test_an_older_copy_of_the_counters_is_raised_to_the_log(path: Path, tmp_path
             log_is_read.rename(log.folder)
 
 
-def test_older_copies_of_counters_and_log_together_give_nothing(path: Path, tmp_path: Path) -> None:
+def test_older_copies_of_counters_and_log_grant_no_quota(path: Path, tmp_path: Path) -> None:
     """The store knows how long the log was; so the day is spent."""
     log = Log(tmp_path)
     with closing(FileLedger(path)) as ledger:
@@ -384,7 +384,7 @@ def test_older_copies_of_counters_and_log_together_give_nothing(path: Path, tmp_
         assert 10 == log.used_after_start(ledger)
 
 
-def test_a_day_far_ahead_is_told_once() -> None:
+def test_a_day_far_ahead_is_reported_once() -> None:
     """Tomorrow is none: its first second may be on the way."""
     days = DaysAhead()
     assert [] == days.sentences(0, NOON) == days.sentences(DAY + 1, NOON)
@@ -394,7 +394,7 @@ def test_a_day_far_ahead_is_told_once() -> None:
     assert 1 == len(days.sentences(10**9, NOON))
 
 
-def test_an_empty_file_is_no_new_one_while_a_server_runs(path: Path) -> None:
+def test_an_emptied_counter_file_is_refused_while_a_server_runs(path: Path) -> None:
     """Its processes would count from nothing; and a file whose head was changed does not grow by new records."""
     charged(path, 3)
     with closing(FileLedger(path)) as ledger:
@@ -451,7 +451,7 @@ def in_debt(path: Path) -> None:
     changed(path, RECORD_BYTES + 16, struct.pack("<q", -(10**9)))
 
 
-def test_an_older_copy_gives_no_quota_anew(store: Path, client: ApiClient) -> None:
+def test_an_older_copy_of_the_counters_grants_no_quota_again(store: Path, client: ApiClient) -> None:
     """A copy of a running server's counters, put back after the stop or a kill, has what the log has."""
     quotas = store.with_suffix(".quotas")
     with running_server(store) as server:
@@ -471,7 +471,7 @@ def test_an_older_copy_gives_no_quota_anew(store: Path, client: ApiClient) -> No
 
 
 @pytest.mark.parametrize("damage", [removed, empty, in_debt])
-def test_a_restart_gives_no_quota_anew(store: Path, client: ApiClient, damage: Callable[[Path], None]) -> None:
+def test_a_restart_grants_no_quota_again(store: Path, client: ApiClient, damage: Callable[[Path], None]) -> None:
     """Whatever became of the counters, of five calls a day five are answered."""
     with running_server(store) as server:
         assert [200] * 3 == list(itertools.islice(statuses(server, token_of(server, client)), 3))
@@ -482,7 +482,7 @@ def test_a_restart_gives_no_quota_anew(store: Path, client: ApiClient, damage: C
         assert [200, 200, 429, 429] == list(itertools.islice(answered, 4))
 
 
-def test_quota_is_spent_if_nothing_knows_how_much_was_used(store: Path, client: ApiClient) -> None:
+def test_an_unknown_use_counts_as_a_spent_quota(store: Path, client: ApiClient) -> None:
     """Without counters and with an audit log that was changed, all calls of the day are refused."""
     with running_server(store) as server:
         assert 200 == next(statuses(server, token_of(server, client)))
@@ -495,7 +495,7 @@ def test_quota_is_spent_if_nothing_knows_how_much_was_used(store: Path, client: 
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_damage_while_a_server_runs_gives_no_quota_anew(store: Path, client: ApiClient, workers: int) -> None:
+def test_damage_while_a_server_runs_grants_no_quota_again(store: Path, client: ApiClient, workers: int) -> None:
     """The client is refused for a moment, and then has what is left."""
     with running_server(store, "--workers", str(workers)) as server:
         token = token_of(server, client)
@@ -507,7 +507,7 @@ def test_damage_while_a_server_runs_gives_no_quota_anew(store: Path, client: Api
         assert [200, 200, 429] == list(itertools.islice(answered, 3))
 
 
-def test_removed_counters_are_not_made_anew_while_a_server_runs(store: Path, client: ApiClient) -> None:
+def test_removed_counters_are_not_recreated_while_a_server_runs(store: Path, client: ApiClient) -> None:
     """The workers that have them open count on in them."""
     with running_server(store) as server:
         answered = statuses(server, token_of(server, client))
@@ -517,7 +517,7 @@ def test_removed_counters_are_not_made_anew_while_a_server_runs(store: Path, cli
         assert not store.with_suffix(".quotas").exists()
 
 
-def test_commands_say_that_counters_are_missing(store: Path, client: ApiClient) -> None:
+def test_commands_report_missing_counters(store: Path, client: ApiClient) -> None:
     """They show no use, say why, and make no file."""
     with running_server(store) as server:
         assert 200 == next(statuses(server, token_of(server, client)))
@@ -529,7 +529,7 @@ def test_commands_say_that_counters_are_missing(store: Path, client: ApiClient) 
     assert not store.with_suffix(".quotas").exists()
 
 
-def test_usage_of_a_changed_log_is_no_success(store: Path, client: ApiClient) -> None:
+def test_usage_of_a_changed_log_fails(store: Path, client: ApiClient) -> None:
     """It says that it leaves out what was changed."""
     with running_server(store) as server:
         assert 200 == next(statuses(server, token_of(server, client)))

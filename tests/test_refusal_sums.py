@@ -36,7 +36,7 @@ REQUESTS = st.tuples(
 
 
 @given(st.lists(REQUESTS, max_size=10))
-def test_nothing_is_lost_of_the_numbers(asked: list[tuple[int, str, int, int, float]]) -> None:
+def test_summaries_keep_all_counts(asked: list[tuple[int, str, int, int, float]]) -> None:
     """For every course of requests, records and sums together are as many of each kind as were made."""
     clock = FrozenClock()
     sums = RefusalSums(clock)
@@ -60,7 +60,7 @@ def test_nothing_is_lost_of_the_numbers(asked: list[tuple[int, str, int, int, fl
     assert [] == sums.close_window()
 
 
-def test_a_flood_makes_few_lines_whatever_it_varies() -> None:
+def test_a_varying_flood_makes_few_lines() -> None:
     """A day of a thousand refusals a second from ever new addresses: about as many lines as the rate allows."""
     clock = FrozenClock()
     sums, alone, summaries, seconds = RefusalSums(clock), 0, list[RefusalSummary](), 600
@@ -77,7 +77,7 @@ def test_a_flood_makes_few_lines_whatever_it_varies() -> None:
     assert sums.total == 1000 * seconds - alone
 
 
-def test_answers_and_faults_are_never_summed_up() -> None:
+def test_responses_and_errors_are_never_summarized() -> None:
     """Answered requests, faults of our own, and changes over the management listener stay one record each."""
     sums = RefusalSums(FrozenClock())
     records = [encoded(200, "a"), encoded(500), encoded(200, action="POST /clients")] * (2 * BURST)
@@ -87,7 +87,7 @@ def test_answers_and_faults_are_never_summed_up() -> None:
     assert BURST == len(sums.screen(guesses))
 
 
-def test_refusals_of_the_management_listener_are_summed_up_by_action() -> None:
+def test_management_refusals_are_summarized_by_action() -> None:
     """Any of them can be caused without the token; their budget is their own, and actions beyond a few share a sum."""
     sums = RefusalSums(FrozenClock())
     for status in (400, 401, 404, 405, 421, 431, 499, 503):
@@ -101,7 +101,7 @@ def test_refusals_of_the_management_listener_are_summed_up_by_action() -> None:
     assert len(set(actions)) <= MAX_ADDRESSES + 1
 
 
-def test_one_client_does_not_use_up_the_records_of_another() -> None:
+def test_clients_have_separate_record_limits() -> None:
     """Each client, and all callers without one, have a budget of their own, which comes back with time."""
     clock = FrozenClock()
     sums = RefusalSums(clock)
@@ -112,7 +112,7 @@ def test_one_client_does_not_use_up_the_records_of_another() -> None:
         assert 100 == len(sums.screen([encoded(429, client)] * 10_000))
 
 
-def test_a_sum_says_what_lies_in_it() -> None:
+def test_a_summary_describes_its_records() -> None:
     """Count, first and last time and log_id, duration and address; addresses beyond the first share a sum."""
     sums = RefusalSums(FrozenClock())
     sums.screen([encoded(401)] * BURST)

@@ -49,7 +49,7 @@ def refusal(answer: httpx.Response) -> tuple[int, str, str]:
         "Bearer " + "x" * 600,
     ],
 )
-def test_without_a_good_token_nothing_is_answered(service: Service, authorization: str | None, path: str) -> None:
+def test_requests_without_a_valid_token_are_refused(service: Service, authorization: str | None, path: str) -> None:
     """A missing, malformed or unknown token is a 401, whatever the body."""
     headers = {} if authorization is None else {"Authorization": authorization.format(token=service.token)}
 
@@ -62,7 +62,7 @@ NETRC = f"{INVALID_TOKEN} The Authorization header is Basic, not Bearer; a netrc
 
 @pytest.mark.parametrize("path", RESEARCH)
 @pytest.mark.parametrize("authorization", ["Basic {token}", "basic {token}", "Basic ", "BASIC eDp5"])
-def test_a_basic_header_is_named(service: Service, authorization: str, path: str) -> None:
+def test_a_basic_header_is_reported(service: Service, authorization: str, path: str) -> None:
     """The client sent a bearer token, but its HTTP library preferred a netrc file."""
     headers = {"Authorization": authorization.format(token=service.token)}
 
@@ -70,7 +70,7 @@ def test_a_basic_header_is_named(service: Service, authorization: str, path: str
 
 
 @pytest.mark.parametrize("path", [TOKEN, REVOKE])
-def test_credentials_in_a_basic_header_are_named(service: Service, path: str) -> None:
+def test_credentials_in_a_basic_header_are_reported(service: Service, path: str) -> None:
     """They belong in the body; beside a good body the header does not matter."""
     pair = base64.b64encode(f"{service.client_key}:{service.secret}".encode()).decode()
     basic = {"Authorization": f"Basic {pair}"}
@@ -88,7 +88,7 @@ def test_credentials_in_a_basic_header_are_named(service: Service, path: str) ->
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
 @pytest.mark.parametrize("text", ['{"username":"a"}', "username=a&max_count=3"])
-def test_wide_encodings_are_named(service: Service, encoding: str, text: str) -> None:
+def test_wide_encodings_are_reported(service: Service, encoding: str, text: str) -> None:
     """With a byte order mark and without; the token endpoint says the same."""
     fault = "body: expected a JSON object or form pairs in UTF-8, but it is in UTF-16 or UTF-32"
     body = text.encode(encoding)
@@ -139,7 +139,7 @@ async def revoke(service: Service) -> bool:
     return await service.access.revoke_client(service.client_key, service.clock.now())
 
 
-def test_a_revoked_client_gets_in_nowhere_after_a_second(service: Service, clock: FrozenClock) -> None:
+def test_a_revoked_client_is_refused_after_a_second(service: Service, clock: FrozenClock) -> None:
     """Revocation ends tokens within a second, and the token endpoint says why there are no new ones."""
     assert service.ask({"username": "nobody"}).status_code == 400
     assert asyncio.run(revoke(service))
@@ -156,7 +156,7 @@ def test_a_revoked_client_gets_in_nowhere_after_a_second(service: Service, clock
 
 
 @pytest.mark.parametrize("path", RESEARCH)
-def test_a_token_without_the_scope_hears_which_one_is_missing(service: Service, path: str) -> None:
+def test_the_refusal_names_the_missing_scope(service: Service, path: str) -> None:
     """The scope is checked before the body is read."""
     service.client_key, service.secret = service.register(scopes=frozenset({"research.adlib.basic"}))
     service.token = service.fresh_token()
@@ -169,7 +169,7 @@ def test_a_token_without_the_scope_hears_which_one_is_missing(service: Service, 
 
 @pytest.mark.parametrize("path", ["/", "/v2/", "/v2/research/user/following/list/", "/openapi.json", "/health", "//x"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_unknown_paths(service: Service, method: str, path: str) -> None:
+def test_unknown_paths_are_404(service: Service, method: str, path: str) -> None:
     """Nothing but the documented paths is there, and the answer says so in the envelope."""
     answer = service.request(method, path, b"", {})
 
@@ -203,7 +203,7 @@ def test_fields_are_checked_before_the_account_is_looked_up(service: Service) ->
 
 @pytest.mark.parametrize("path", [*RESEARCH, TOKEN, FOLLOWING.rstrip("/"), INFO, INFO.rstrip("/")])
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH"])
-def test_wrong_methods(service: Service, method: str, path: str) -> None:
+def test_wrong_methods_are_405(service: Service, method: str, path: str) -> None:
     """Only POST is served; the answer names it."""
     answer = service.request(method, path, b"", {})
 
@@ -232,7 +232,7 @@ def test_a_body_of_64_kib_is_the_longest(service: Service) -> None:
         (Visibility.WITHHELD, False, WITHHELD, WITHHELD),
     ],
 )
-def test_who_is_a_row_and_who_is_answered(
+def test_visibility_decides_rows_and_responses(
     service: Service,
     clock: FrozenClock,
     visibility: Visibility,
@@ -339,7 +339,7 @@ class VanishingGraph:
         return None
 
 
-def test_an_account_that_vanishes_while_it_is_asked_for_is_unknown(service: Service) -> None:
+def test_an_account_that_vanishes_during_a_request_is_unknown(service: Service) -> None:
     """It is refused like any other unknown one."""
     service.application = service.application_on(VanishingGraph())
 
@@ -387,7 +387,7 @@ class BrokenGraph:
     ],
     ids=["store out of reach", "a fault of ours"],
 )
-def test_failures_of_our_own_are_answered_in_the_envelope(
+def test_internal_errors_use_the_error_envelope(
     service: Service,
     caplog: pytest.LogCaptureFixture,
     error: Exception,
@@ -407,7 +407,7 @@ def test_failures_of_our_own_are_answered_in_the_envelope(
         assert "disk" not in answer.text
 
 
-def test_a_client_that_goes_away_gets_no_answer(service: Service) -> None:
+def test_a_disconnected_client_gets_no_response(service: Service) -> None:
     """A connection that ends before its body has come is neither an error nor an answer."""
     sent: list[Any] = []
 

@@ -38,7 +38,7 @@ def started(files: TimeFiles, clock: FrozenClock, newest_record: int | None = No
 
 
 @given(st.lists(st.tuples(st.sampled_from(["pass", "jump"]), st.integers(-YEARS, YEARS)), max_size=12))
-def test_time_that_only_one_clock_shows_is_not_trusted(changes: list[tuple[str, int]]) -> None:
+def test_time_on_one_clock_alone_is_not_trusted(changes: list[tuple[str, int]]) -> None:
     """For every course of two clocks in one process, trusted time is behind both and exact if they agree."""
     clock = FrozenClock()
     files = TimeFiles(Path("/nonexistent"), SECRET)
@@ -58,7 +58,7 @@ def test_time_that_only_one_clock_shows_is_not_trusted(changes: list[tuple[str, 
 
 
 @pytest.mark.parametrize("gap", [0, 60, SLACK_SECONDS, SLACK_SECONDS + 1, YEARS])
-def test_a_restart_is_believed_a_day_at_most(files: TimeFiles, gap: int) -> None:
+def test_a_restart_adds_at_most_a_day(files: TimeFiles, gap: int) -> None:
     """After a longer stop, which a jump of the clock looks like, time goes on from where it was."""
     clock = FrozenClock()
     started(files, clock).update()
@@ -113,7 +113,7 @@ def test_an_operator_confirms_a_clock(files: TimeFiles, caplog: pytest.LogCaptur
     assert 0o600 == files.trusted.stat().st_mode & 0o777
 
 
-def test_a_changed_file_vouches_for_nothing(files: TimeFiles) -> None:
+def test_a_changed_time_file_is_not_trusted(files: TimeFiles) -> None:
     """After any change of a byte, with another secret, or with the other file's content, the newest record counts."""
     clock = FrozenClock()
     begun = clock.now()
@@ -198,7 +198,7 @@ def test_a_jump_of_the_clock_in_the_log_does_not_count(steps: list[int]) -> None
         assert reached == time_without_jumps(Path(name))
 
 
-def test_a_wrong_clock_destroys_nothing_if_its_file_is_lost(tmp_path: Path) -> None:
+def test_a_wrong_clock_removes_nothing_without_its_file(tmp_path: Path) -> None:
     """A log that was written under a clock years ahead does not make that clock right."""
     log_of(tmp_path, [[NEW], [NEW + 5], [NEW + YEARS]])
     clock = FrozenClock(NEW + YEARS + 60)

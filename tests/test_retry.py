@@ -153,7 +153,7 @@ def test_failed_statements_of_a_writer_are_repeated(site: Site, small_buckets: N
     assert all(count >= 2 for text, count in faulty.attempts.items() if "token(" not in text)
 
 
-def test_a_lease_that_was_taken_without_an_answer_is_ours(site: Site) -> None:
+def test_a_lease_taken_without_response_is_ours(site: Site) -> None:
     """The repeated transaction names us as the holder; nothing waits for the lease to end by itself."""
 
     def fails(text: str, attempt: int) -> bool:
@@ -211,7 +211,7 @@ def test_a_writer_gives_up_if_another_one_has_taken_over(site: Site, keyspace: K
     assert [1] == [attempts.count(text) for text in set(attempts)]
 
 
-def test_what_cannot_succeed_is_not_repeated(site: Site) -> None:
+def test_permanent_failures_are_not_retried(site: Site) -> None:
     """A statement that nodes refuse fails at its first attempt."""
     with faults(
         site, [lambda: InvalidRequest("no")], lambda text, _: text.startswith("["), is_run_first=False
@@ -224,7 +224,7 @@ def test_what_cannot_succeed_is_not_repeated(site: Site) -> None:
 
 
 @given(st.integers(0, 40), st.lists(st.floats(0, 1), min_size=200, max_size=200), st.floats(0, PATIENCE_SECONDS))
-def test_attempts_end_with_the_time_that_they_have(failures: int, jitter: list[float], seconds: float) -> None:
+def test_retries_end_at_the_deadline(failures: int, jitter: list[float], seconds: float) -> None:
     """For every number of failures: a success is returned, or the last failure is raised within the time."""
     clock, chance, attempts = FrozenClock(), iter(jitter), 0
     began = clock.elapsed()

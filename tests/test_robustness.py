@@ -55,16 +55,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
 
 @schema.include(path_regex="/research/").parametrize()
 @settings(max_examples=150, suppress_health_check=list(HealthCheck))
-def test_the_openapi_document_is_kept(case: "schemathesis.Case[Any]", site: tuple[str, str]) -> None:
+def test_responses_follow_the_openapi_document(case: "schemathesis.Case[Any]", site: tuple[str, str]) -> None:
     """Valid and invalid requests made of our own OpenAPI document get what the document says."""
     require_as_documented(case, site)
 
 
 @schema.include(path_regex="/oauth/").parametrize()
 @settings(max_examples=20, suppress_health_check=list(HealthCheck))
-def test_the_openapi_document_is_kept_where_failures_are_slow(
-    case: "schemathesis.Case[Any]", site: tuple[str, str]
-) -> None:
+def test_slow_failures_follow_the_openapi_document(case: "schemathesis.Case[Any]", site: tuple[str, str]) -> None:
     """The same where an answer to a wrong secret takes its time."""
     require_as_documented(case, site)
 

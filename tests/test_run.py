@@ -227,13 +227,13 @@ def test_the_node_script_of_the_page(given: Given, tmp_path: Path, within: tuple
         'new net.Socket().connect(443, "open.tiktokapis.com", report)',
     ],
 )
-def test_every_way_in_which_node_connects(given: Given, connecting: str) -> None:
+def test_every_node_client_is_intercepted(given: Given, connecting: str) -> None:
     """All of them end at one method of sockets."""
     script = f"function report() {{ console.log('connected'); process.exit(); }}\n{connecting};"
     assert "connected\n" == given.run(NODE, "-e", script).stdout
 
 
-def test_a_request_to_the_proxy_without_a_tunnel(given: Given) -> None:
+def test_plain_proxy_requests_are_refused(given: Given) -> None:
     """As axios asks for https addresses; the connection ends with the answer."""
     script = """
 import http.client, os
@@ -276,14 +276,14 @@ def test_refusals_that_come_as_200_are_counted(retinue_server: LocalServer) -> N
     assert "1 requests, 1 refusals, 0 rows" in done.stderr
 
 
-def test_distrust_is_counted(given: Given, curl: str) -> None:
+def test_tls_failures_are_counted(given: Given, curl: str) -> None:
     """By the proxy and without it."""
     for more in ("", "--noproxy '*'"):
         done = given.run("sh", "-c", f"curl -sS {more} --cacert {certifi.where()} https://open.tiktokapis.com/")
         assert "1 did not trust the certificate" in done.stderr
 
 
-def test_a_script_that_ends_suddenly_is_nothing_to_speak_of(given: Given) -> None:
+def test_a_script_that_ends_suddenly_is_not_reported(given: Given) -> None:
     """Its connections are closed without a word."""
     script = (
         "import os, requests\n"
@@ -295,7 +295,7 @@ def test_a_script_that_ends_suddenly_is_nothing_to_speak_of(given: Given) -> Non
         assert (done.returncode, "Traceback" in done.stderr) == (3, False), done.stderr
 
 
-def test_nothing_is_left_behind(given: Given, tmp_path: Path) -> None:
+def test_a_run_leaves_no_files(given: Given, tmp_path: Path) -> None:
     """Neither authority nor graph outlives the run."""
     done = run("--", "sh", "-c", 'dirname "$SSL_CERT_FILE"', TMPDIR=str(tmp_path))
 
@@ -327,7 +327,7 @@ def test_other_hosts_are_refused(given: Given, curl: str, client: str, within: t
     assert re.search("response 403|Tunnel connection failed: 403|is blocked by retinue run", done.stderr)
 
 
-def test_who_asks_tiktok_by_http_is_told_to_use_https(given: Given, curl: str) -> None:
+def test_plain_http_to_tiktok_is_told_to_use_https(given: Given, curl: str) -> None:
     """And not to let the command reach TikTok itself, which would get the secret in clear text."""
     done = given.run(curl, "-sS", "http://open.tiktokapis.com/v2/oauth/token/", "-d", "client_secret=x")
 
@@ -335,7 +335,7 @@ def test_who_asks_tiktok_by_http_is_told_to_use_https(given: Given, curl: str) -
 
 
 @pytest.mark.skipif(not is_allowed("unshare", "-Urn", "true"), reason="the system allows no network namespace")
-def test_a_network_of_its_own(given: Given, curl: str) -> None:
+def test_a_command_runs_in_its_own_network(given: Given, curl: str) -> None:
     """Without variables and hooks nothing is reached either, but for TikTok's names; the user is the same."""
     script = f"""
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
@@ -406,7 +406,7 @@ def test_commands_that_cannot_be_run(given: Given, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("errors", ["2>/dev/full", "2> >(head -c 1 >/dev/null)", "2>&-"])
-def test_nobody_need_read_what_the_runner_says(given: Given, errors: str) -> None:
+def test_an_unread_runner_output_stops_nothing(given: Given, errors: str) -> None:
     """The command runs, and its exit code is passed on."""
     shown = " ".join(running.command_of("run", "--server", given.server.url, "--", "sh", "-c", "'sleep 0.5; exit 7'"))
     done = subprocess.run(["bash", "-c", f"{shown} {errors}"], env=environment(), check=False)
@@ -444,7 +444,7 @@ def test_ctrl_c_before_the_command_begins_is_no_traceback(given: Given) -> None:
         (["--server", "http://a:b", "true"], "--server http://a:b: expected http"),
     ],
 )
-def test_what_cannot_be_done_is_told(arguments: list[str], reason: str) -> None:
+def test_impossible_runs_are_reported(arguments: list[str], reason: str) -> None:
     """In a line, with exit code 2."""
     done = run(*arguments)
 
@@ -477,7 +477,7 @@ def test_no_thread_of_the_runner_takes_signals() -> None:
     assert {held} == {mask & held for mask in masks}
 
 
-def test_what_the_terminal_sends_comes_once(given: Given) -> None:
+def test_terminal_signals_arrive_once(given: Given) -> None:
     """Ctrl-C goes to the command and to its runner; only the first counts."""
     script = "trap 'echo heard' INT; echo ready; for _ in 1 2 3 4 5 6 7 8 9 10; do sleep 0.1; done; echo done"
     command = running.command_of("run", "--server", given.server.url, "--", "sh", "-c", script)
@@ -507,7 +507,7 @@ def test_the_streams_are_the_commands_own(given: Given) -> None:
     assert "opened\n" == shown.stdout
 
 
-def test_hooks_that_were_there_still_run(given: Given, tmp_path: Path) -> None:
+def test_existing_hooks_still_run(given: Given, tmp_path: Path) -> None:
     """A `sitecustomize`, and what Node was to load."""
     (tmp_path / "sitecustomize.py").write_text("print('mine')")
     (tmp_path / "mine.cjs").write_text("console.log('mine')")

@@ -92,7 +92,7 @@ def test_r(retinue_server: LocalServer, tmp_path: Path, within: tuple[str, ...])
     assert "404 yes" == done.stdout, done.stderr
 
 
-def test_clients_that_speak_only_http2_are_told(retinue_server: LocalServer) -> None:
+def test_http2_only_clients_get_a_clear_error(retinue_server: LocalServer) -> None:
     """In a frame of theirs, and in the summary."""
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + EMPTY_SETTINGS
     done = ask(retinue_server, sys.executable, "-c", SPEAK, "h2", preface.hex())
@@ -103,7 +103,7 @@ def test_clients_that_speak_only_http2_are_told(retinue_server: LocalServer) -> 
     assert "1 spoke only HTTP/2 (let the client speak HTTP/1.1)\n" in done.stderr
 
 
-def test_clients_that_speak_http2_too_get_http1(retinue_server: LocalServer) -> None:
+def test_clients_with_http2_get_http1(retinue_server: LocalServer) -> None:
     """Whichever of the two they would rather speak."""
     request = b"GET /v2/ HTTP/1.1\r\nHost: open.tiktokapis.com\r\nConnection: close\r\n\r\n"
     done = ask(retinue_server, sys.executable, "-c", SPEAK, "h2 http/1.1", request.hex())
@@ -133,7 +133,7 @@ def test_the_hook_is_one_for_python_3_6() -> None:
     ],
 )
 @pytest.mark.parametrize("audit", ["pass", "del sys.addaudithook"], ids=["with audit hooks", "as before Python 3.8"])
-def test_the_hook_leads_and_blocks(retinue_server: LocalServer, audit: str, call: str, ending: str) -> None:
+def test_the_hook_redirects_and_blocks(retinue_server: LocalServer, audit: str, call: str, ending: str) -> None:
     """By Python's sockets alone, since audit hooks are younger than some Pythons."""
     script = f"""
 import os, runpy, socket, sys

@@ -171,7 +171,7 @@ requests.post(API + "/research/user/following/", json={{"username": ["u1"]}}, he
     assert f"{50 + 201 + 100 + 2} rows" in done.stderr
 
 
-def test_pages_in_between_that_were_not_asked_for(store: Path) -> None:
+def test_skipped_pages_are_reported(store: Path) -> None:
     """A client may lose rows though it comes to the end."""
     asked = f"""
 headers = {{"Authorization": "Bearer " + token()}}
@@ -217,7 +217,7 @@ async function post(path, body, headers = {}) {
 # --- servers and stores -----------------------------------------------------------------------------------------------
 
 
-def test_without_the_store_only_what_is_known_is_said(store: Path, tmp_path: Path) -> None:
+def test_without_a_store_the_summary_says_only_what_is_known(store: Path, tmp_path: Path) -> None:
     """With `--server` alone the truth is not at hand; with the store beside it, it is."""
     server = LocalServer(tmp_path, graph=str(store), registers=True)
     command = ("--", sys.executable, "-c", NAIVE, "anna", "nobody")
@@ -333,7 +333,7 @@ TLS_CLIENTS = {
 
 
 @pytest.mark.parametrize("client", TLS_CLIENTS)
-def test_distrust_is_counted(store: Path, tmp_path: Path, client: str) -> None:
+def test_tls_failures_are_counted(store: Path, tmp_path: Path, client: str) -> None:
     """Whether a client tells so by an alert or by a reset, during the handshake or after it."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
     script = TLS_CLIENTS[client]
@@ -343,7 +343,7 @@ def test_distrust_is_counted(store: Path, tmp_path: Path, client: str) -> None:
     assert 1 == counted(done, "did not trust the certificate"), done.stderr
 
 
-def test_node_that_does_not_trust_is_counted(store: Path) -> None:
+def test_tls_failures_of_node_are_counted(store: Path) -> None:
     """Node finishes the handshake before it looks at the certificate."""
     script = "require('tls').connect({ host: 'open.tiktokapis.com', port: 443, ca: [] }).on('error', () => {});"
 
@@ -367,7 +367,7 @@ def test_other_ends_in_tls_are_told_apart(store: Path, script: str, said: str) -
     assert 0 == counted(done, "did not trust the certificate")
 
 
-def test_silence_is_told_only_if_nothing_came(store: Path) -> None:
+def test_silence_is_reported_only_without_requests(store: Path) -> None:
     """A connection that was broken off did come, and a command that does not exist cannot have asked."""
     broken = Traffic(FrozenClock())
     broken.add_unanswered(b"/", b"", by_client=False)
@@ -471,7 +471,7 @@ def test_skipped_pages_are_not_the_end(store: Path, tmp_path: Path) -> None:
     assert {"anna": "111 rows, a part in between was not asked for"} == verdicts(done)
 
 
-def test_what_is_beyond_the_limits_is_said() -> None:
+def test_summaries_beyond_the_limits_say_so() -> None:
     """Memory is bounded; a verdict is given for what was recorded, and for nothing else."""
     log = log_of([[1, 2, 3], [4, 5]], ListLog(max_lists=1, max_rows=4))
     log.add(ListKey("ben", Direction.FOLLOWING), Query("ben"), Delivery([], has_more=False), 1_700_000_000)

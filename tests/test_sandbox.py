@@ -64,7 +64,7 @@ def test_faults_are_set_for_all_workers_at_once(store: Path, client: Client) -> 
         assert {200} == statuses()
 
 
-def test_faults_may_be_there_from_the_start(store: Path, client: Client) -> None:
+def test_faults_can_be_set_at_the_start(store: Path, client: Client) -> None:
     """As flags say; and those that cost quota are in the audit log as what they cost."""
     flags = ["--workers", "2", "--sandbox", "--fault-seed", "7"]
     with running_server(store, *flags, "--faults", "server_errors=1,failures_cost_quota=true") as server:
@@ -123,7 +123,7 @@ def received(connection: socket.socket) -> bytes:
     return found
 
 
-def test_nobody_waits_for_a_delay_when_the_server_stops(store: Path) -> None:
+def test_a_stopping_server_ends_injected_delays(store: Path) -> None:
     """Whoever was to wait gets the last word at once."""
     with ExitStack() as opened:
         with running_server(store, "--sandbox") as server:
@@ -148,7 +148,7 @@ def test_nobody_waits_for_a_delay_when_the_server_stops(store: Path) -> None:
         ('{"server_errors":1,"rate_limits":1}', "expected shares of at most 1 together"),
     ],
 )
-def test_what_cannot_be_is_refused_and_changes_nothing(store: Path, body: str, reason: str) -> None:
+def test_invalid_faults_are_refused_and_change_nothing(store: Path, body: str, reason: str) -> None:
     """400 with the fault and what was expected."""
     with running_server(store, "--sandbox", "--faults", "hostile") as server:
         secret = token_path(store).read_text().strip()

@@ -61,7 +61,7 @@ def test_more_never_costs_less(factor: float, name: str) -> None:
 @pytest.mark.parametrize(
     "flag", ["--follows=0", "--busy=2", "--pages=inf", "--disk-a-node=nan", "--names-missed=-1", "--replication=2.5"]
 )
-def test_what_cannot_be_is_refused(flag: str) -> None:
+def test_impossible_sizes_are_refused(flag: str) -> None:
     """The error names the flag."""
     done = scale(flag)
 

@@ -77,7 +77,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         yield secured
 
 
-def test_who_has_all_of_it_is_let_in(secured: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_complete_credentials_are_accepted(secured: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command works as without."""
     monkeypatch.chdir(tmp_path)
     follows = tmp_path / "follows.csv"
@@ -100,7 +100,7 @@ def test_who_has_all_of_it_is_let_in(secured: Secured, tmp_path: Path, monkeypat
         ("cassandra:cassandra", "nothing.pem", "client", "the certificates cannot be read"),
     ],
 )
-def test_who_lacks_something_is_told(secured: Secured, account: str, tls: str, cert: str, reason: str) -> None:
+def test_missing_credentials_are_reported(secured: Secured, account: str, tls: str, cert: str, reason: str) -> None:
     """In one sentence, which never has the password in it."""
     with pytest.raises(Failed) as refusal:
         retinue("check", "--store", secured.store(account, tls=tls, cert=cert))

@@ -123,7 +123,7 @@ def test_a_body_in_pieces_and_in_chunks(server: Server, graph: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [70_000, 5_000_000])
-def test_a_client_with_a_body_that_is_too_long_hears_of_it(server: Server, graph: Path, size: int) -> None:
+def test_a_client_sending_a_long_body_gets_the_refusal(server: Server, graph: Path, size: int) -> None:
     """The answer reaches a client that is still sending, and the connection can be used again."""
     token = fresh_token(server, graph)
     connection = http.client.HTTPConnection(urlsplit(server.base_url).netloc, timeout=60)
@@ -137,9 +137,7 @@ def test_a_client_with_a_body_that_is_too_long_hears_of_it(server: Server, graph
 
 @pytest.mark.parametrize("wish", ["h2c", "websocket", "h2c, websocket"])
 @pytest.mark.parametrize("pause", [0.0, 0.2])
-def test_a_wish_to_upgrade_is_not_granted_and_loses_nothing(
-    server: Server, graph: Path, wish: str, pause: float
-) -> None:
+def test_an_upgrade_request_is_ignored_and_loses_nothing(server: Server, graph: Path, wish: str, pause: float) -> None:
     """The request is answered as if it had no such wish, and its body is never taken for another request."""
     token = fresh_token(server, graph)
     body = f"POST {FOLLOWING} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
@@ -206,7 +204,7 @@ def test_busy_clients_lose_no_answer_when_the_server_stops(graph: Path) -> None:
     assert {200} == set(answered)
 
 
-def test_a_system_with_too_few_open_files_is_told_so(graph: Path) -> None:
+def test_a_low_limit_of_open_files_is_reported(graph: Path) -> None:
     """The limit is raised where that is allowed; where it is not, the error names both numbers."""
     command = f"ulimit -n 100; exec {sys.executable} -m retinue serve --store {graph} --port 0 --management-port 0"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
@@ -258,7 +256,7 @@ def walk(session: Session, username: str, max_count: int) -> list[dict[str, str]
         query["cursor"] = data["cursor"]
 
 
-def test_a_revoked_client_is_out_in_every_worker_within_a_second(server: Server, graph: Path) -> None:
+def test_every_worker_refuses_a_revoked_client_within_a_second(server: Server, graph: Path) -> None:
     """The CLI revokes while the server runs; new connections reach all workers."""
     created = json.loads(retinue("client", "create", "--store", graph, "--name", "x", "--json").stdout)
     form = f"client_key={created['client_key']}&client_secret={created['client_secret']}&grant_type=client_credentials"
@@ -382,7 +380,7 @@ def test_the_management_listener_is_separate(server: Server) -> None:
         assert 404 == exchange(server, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())[0]
 
 
-def test_the_server_says_what_keeps_it_from_starting(graph: Path, tmp_path: Path, server: Server) -> None:
+def test_a_failed_start_says_why(graph: Path, tmp_path: Path, server: Server) -> None:
     """One clear line for each reason, exit code 2."""
     text = tmp_path / "text.db"
     text.write_text("no database" * 1000)

@@ -65,7 +65,7 @@ def test_a_stop_loses_no_record(list_store: Path, client: Client) -> None:
     )
 
 
-def test_kills_lose_what_was_in_flight_and_hide_nothing(list_store: Path, client: Client) -> None:
+def test_kills_lose_only_requests_in_flight_and_are_visible(list_store: Path, client: Client) -> None:
     """After kills of workers and coordinator the chain is whole, and all records that were written before are in it."""
     with running_server(list_store, "--workers", "2") as server:
         token = token_of(server, client)
@@ -112,7 +112,7 @@ def test_a_stop_while_the_coordinator_starts_loses_no_record(
     assert (0, "2 records, as they were written\n") == audit(list_store, "verify")
 
 
-def test_a_stop_while_the_coordinator_is_away_loses_no_record(list_store: Path, client: Client) -> None:
+def test_a_stop_without_a_coordinator_loses_no_record(list_store: Path, client: Client) -> None:
     """One that ended a few times is waited for a while; there is one at the end all the same."""
     with running_server(list_store) as server:
         token = token_of(server, client)
@@ -135,7 +135,7 @@ def coordinators_of(server: Server) -> list[int]:
     return [pid for pid, role in server.processes().items() if role == "coordinator"]
 
 
-def test_a_killed_server_is_no_tampering_and_the_next_goes_on(list_store: Path, client: Client) -> None:
+def test_a_killed_server_is_not_reported_as_tampering(list_store: Path, client: Client) -> None:
     """Killed as a whole, its log says so; a change is found all the same, and after the next stop nothing is open."""
     with running_server(list_store) as server:
         assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token_of(server, client))[0]
@@ -159,7 +159,7 @@ def test_a_killed_server_is_no_tampering_and_the_next_goes_on(list_store: Path, 
     assert 1 == audit(list_store, "verify")[0]
 
 
-def test_answers_that_a_dying_server_gives_are_recorded(list_store: Path, client: Client) -> None:
+def test_responses_of_a_dying_server_are_recorded(list_store: Path, client: Client) -> None:
     """Its supervisor is killed while answers are on their way: the coordinator stays until the workers are done."""
     wrong = f"client_key={client.key}&client_secret=wrong&grant_type=client_credentials"
     request = f"POST {TOKEN} HTTP/1.1\r\nContent-Length: {len(wrong)}\r\n\r\n{wrong}".encode()
@@ -178,7 +178,7 @@ def test_answers_that_a_dying_server_gives_are_recorded(list_store: Path, client
     assert (0, "10 records, as they were written\n") == audit(list_store, "verify")
 
 
-def test_requests_that_do_not_end_are_recorded(list_store: Path, client: Client) -> None:
+def test_unfinished_requests_are_recorded(list_store: Path, client: Client) -> None:
     """A client that goes away, a body that breaks off, a stop before the body is there: each has one record or more."""
     head = "POST {} HTTP/1.1\r\nHost: x\r\n{}\r\n\r\n"
     whole = head.format("/nowhere", "Content-Length: 0").encode()
@@ -208,7 +208,7 @@ def test_requests_that_do_not_end_are_recorded(list_store: Path, client: Client)
     )
 
 
-def test_audit_commands_say_what_is_wrong(list_store: Path, tmp_path: Path) -> None:
+def test_audit_commands_report_errors(list_store: Path, tmp_path: Path) -> None:
     """A log_id that is not there, a folder that is none, a store that is none."""
     assert (0, "0 records, as they were written\n") == audit(list_store, "verify")
     assert (2, f"retinue: log_id L: is not in the audit log of {list_store}\n") == audit(list_store, "show", "L")
@@ -221,7 +221,7 @@ def test_audit_commands_say_what_is_wrong(list_store: Path, tmp_path: Path) -> N
 # Management
 
 
-def test_clients_live_over_the_management_api(list_store: Path) -> None:
+def test_clients_are_managed_over_the_management_api(list_store: Path) -> None:
     """All that the command line does; the secret is in the answers to create and rotate alone."""
     with running_server(list_store) as server:
         status, made = managed(
@@ -275,7 +275,7 @@ def test_clients_live_over_the_management_api(list_store: Path) -> None:
         ("POST", "/clock", {"advance": 5}, 404, "only `retinue serve --sandbox` has one to set"),
     ],
 )
-def test_bad_input_to_the_management_api_is_named(
+def test_bad_input_to_the_management_api_is_reported(
     served: tuple[Server, Path], method: str, path: str, body: Any, status: int, words: str
 ) -> None:
     """In JSON, with a code."""
@@ -295,7 +295,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, P
 
 
 @pytest.mark.parametrize("path", ["/clients", "/clients/x", "/usage", "/metrics", "/clock"])
-def test_without_the_token_nothing_is_shown(served: tuple[Server, Path], path: str) -> None:
+def test_management_requests_without_the_token_are_refused(served: tuple[Server, Path], path: str) -> None:
     """And nothing of it is on the public port, whoever asks."""
     server, list_store = served
     token = token_path(list_store).read_text().strip()
@@ -331,7 +331,7 @@ def test_metrics_add_up_over_all_workers(list_store: Path) -> None:
     assert 11 <= found["retinue_audit_records"]
 
 
-def test_ready_says_what_keeps_the_server_from_answering(list_store: Path) -> None:
+def test_ready_says_why_a_server_cannot_answer(list_store: Path) -> None:
     """A store that cannot be read any more is not ready, though the coordinator is healthy."""
     with running_server(list_store) as server:
         assert 200 == asked(server.management_url, "/ready", method="GET")[0]
@@ -346,7 +346,7 @@ def test_ready_says_what_keeps_the_server_from_answering(list_store: Path) -> No
 # The virtual clock
 
 
-def test_a_sandbox_puts_the_clock_forward_for_all(list_store: Path) -> None:
+def test_a_sandbox_advances_the_clock_of_all_workers(list_store: Path) -> None:
     """Tokens expire, days begin, windows end, in every worker as soon as the call has returned."""
     now = int(time.time())
     flags = ["--list-calls", "2", "--not-after", str(now + 200_000)]
@@ -379,7 +379,7 @@ def test_a_sandbox_puts_the_clock_forward_for_all(list_store: Path) -> None:
 # Secrets
 
 
-def test_nothing_secret_is_written_anywhere(list_store: Path, client: Client, tmp_path: Path) -> None:
+def test_no_secret_is_written_to_any_file(list_store: Path, client: Client, tmp_path: Path) -> None:
     """Secrets and tokens, right and wrong, in every place of a request, at the most talkative level: in no file."""
     log = tmp_path / "log.txt"
     wrong, misplaced = "wrong-secret-5f3a", "clt.misplaced-token-77"

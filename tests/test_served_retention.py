@@ -44,7 +44,7 @@ def test_a_server_whose_clock_is_far_ahead_keeps_its_log(list_store: Path) -> No
     assert (0, True) == (code, "note     records 1 to 3 were removed for their age; last, at " in told), told
 
 
-def test_a_flood_without_a_token_leaves_few_lines(list_store: Path, client: Client) -> None:
+def test_a_flood_without_a_token_leaves_few_log_lines(list_store: Path, client: Client) -> None:
     """Every refusal is answered and counted, in metrics and `usage`; the log of a client's requests stays as it is."""
     count = BURST + 1400
     with running_server(list_store) as server:

@@ -172,7 +172,7 @@ def test_a_process_opens_its_own_files_alone(
     assert NEEDED | more == {name for name, result in results.items() if result == "done"}
 
 
-def test_without_confinement_all_of_it_can_be_done(
+def test_the_same_actions_succeed_without_confinement(
     store: Path, tmp_path: Path, attempts: dict[str, tuple[str, Any]]
 ) -> None:
     """So it is the confinement that forbids it."""

@@ -74,7 +74,7 @@ def unfollow(follower: str, followee: str, at: int) -> FollowEvent:
     return FollowEvent(follower, followee, at, is_follow=False)
 
 
-def test_the_command_ends_what_a_dump_lacks(store_path: Path, tmp_path: Path) -> None:
+def test_a_dump_ends_follows_it_lacks(store_path: Path, tmp_path: Path) -> None:
     """Missing follows end at its time, other owners are untouched, and the same dump again changes nothing."""
     old = csv(tmp_path / "old.csv", f"a,b,{T - 30}", f"a,c,{T - 20}", f"x,y,{T - 10}")
     dump = csv(tmp_path / "dump.csv", f"a,d,{T - 5}", f"a,b,{T - 30}", f"z,a,{T - 1}")
@@ -96,7 +96,7 @@ def test_the_command_ends_what_a_dump_lacks(store_path: Path, tmp_path: Path) ->
         assert f"username  display name\n{expected}" == done.stdout
 
 
-def test_whoever_is_in_the_dump_is_followed_at_its_time(service: Service, tmp_path: Path) -> None:
+def test_follows_in_a_dump_hold_at_its_time(service: Service, tmp_path: Path) -> None:
     """Also where the follow had ended before, or is known from a later time only."""
     service.apply(
         FollowEvent("a", "before", T - 50), unfollow("a", "before", T - 40), FollowEvent("a", "after", T + 50)
@@ -109,7 +109,7 @@ def test_whoever_is_in_the_dump_is_followed_at_its_time(service: Service, tmp_pa
     assert {"before", "after", "new"} == set(names_of(service, "a", T)) == set(names_of(service, "a"))
 
 
-def test_a_dump_holds_nothing_that_has_ended(service: Service, tmp_path: Path) -> None:
+def test_ended_follows_are_not_in_a_dump(service: Service, tmp_path: Path) -> None:
     """Such a row is rejected, and then nobody can say what else its owner's rows mean."""
     service.apply(FollowEvent("a", "b", T - 50), FollowEvent("x", "b", T - 50))
     rows = [
@@ -144,7 +144,7 @@ def test_events_after_the_dump_stay(service: Service, tmp_path: Path) -> None:
     assert ["again", "new", "kept"] == names_of(service, "a")
 
 
-def test_a_follow_that_was_told_again_after_the_dump_is_ended_and_begins_anew(service: Service, tmp_path: Path) -> None:
+def test_a_follow_repeated_after_the_dump_begins_again(service: Service, tmp_path: Path) -> None:
     """Wherever the later follow finds its second, also where another follow has that second already."""
     service.apply(FollowEvent("a", "b", T - 50), FollowEvent("a", "b", T + 10), FollowEvent("a", "c", T + 10))
 
@@ -278,7 +278,7 @@ def test_an_owner_of_a_row_that_cannot_be_read_is_withheld(service: Service, tmp
 
 
 @pytest.mark.parametrize("row", ["a,c", ",c,", "x y,c,", '"a,c', f"{'x' * 256},c,"])
-def test_where_nobody_knows_whose_a_row_was_nothing_is_ended(service: Service, tmp_path: Path, row: str) -> None:
+def test_rows_without_a_known_owner_end_nothing(service: Service, tmp_path: Path, row: str) -> None:
     """It may have been anybody's."""
     service.add_follows(("a", "b", T - 50), ("x", "y", T - 50))
 
@@ -299,7 +299,7 @@ def test_a_row_that_a_full_list_refused_leaves_its_owner_alone(service: Service,
     assert ["c", "b"] == names_of(service, "a")
 
 
-def test_rows_that_say_nothing_of_others_leave_nobody_alone(service: Service, tmp_path: Path) -> None:
+def test_rows_about_one_account_withhold_no_other(service: Service, tmp_path: Path) -> None:
     """A follow of oneself, or of somebody erased, is rejected, but takes nothing from the rest of the list."""
     service.add_follows(("a", "b", T - 50), ("a", "gone", T - 40), ("gone", "a", T - 30))
     service.apply(ErasureEvent("gone", T - 20))
@@ -369,7 +369,7 @@ def test_the_command_says_what_was_withheld(store_path: Path, tmp_path: Path, ro
         (["--snapshot-at", "2023-01-01", "f.csv", "none.csv"], "none.csv: cannot be read"),
     ],
 )
-def test_a_dump_that_cannot_be_one_touches_nothing(
+def test_an_invalid_dump_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
     """One clear line, exit code 2, and no store is made."""

@@ -66,7 +66,7 @@ def test_standard_input_is_imported_by_its_content(store_path: Path, tmp_path: P
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_dump_from_a_pipe_has_to_tell_its_end(store_path: Path, tmp_path: Path, name: str, kind: str) -> None:
+def test_a_dump_from_a_pipe_must_mark_its_end(store_path: Path, tmp_path: Path, name: str, kind: str) -> None:
     """A pipe of CSV or JSON lines ends alike if its producer died: it is refused, and no store is made."""
     command = [sys.executable, "-m", "retinue", "import", "--store", str(store_path), "--snapshot-at", "9", name]
 

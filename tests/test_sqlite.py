@@ -61,7 +61,7 @@ def test_lookups_use_their_index(graph_file: Path, query: str, plan: str) -> Non
     ("query", "moving"),
     [(moving.NEXT, "SCAN moving"), (moving.LEAVING, "SCAN moving USING INDEX moving_merge")],
 )
-def test_what_is_moving_is_looked_at_before_the_accounts(graph_file: Path, query: str, moving: str) -> None:
+def test_relocations_are_checked_before_the_accounts(graph_file: Path, query: str, moving: str) -> None:
     """However many accounts there are, it takes as long as there are some on the move."""
     assert [moving, "SEARCH account USING INTEGER PRIMARY KEY (rowid=?)"] == plan_of(graph_file, query)
 
@@ -122,7 +122,7 @@ Step = tuple[bool, int, bool]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 30), st.booleans()), max_size=80))
-def test_seconds_are_found_as_by_walking(steps: list[Step]) -> None:
+def test_free_slots_equal_those_found_one_by_one(steps: list[Step]) -> None:
     """Giving out seconds by stretches agrees with walking along the list, and they stay as long as they can be."""
     with closing(apsw.Connection(":memory:")) as connection:
         connection.execute(Path(files.__file__).with_name("graph.sql").read_text())
@@ -136,7 +136,7 @@ def test_seconds_are_found_as_by_walking(steps: list[Step]) -> None:
             assert standing.stretches() == stored
 
 
-def test_a_list_without_a_free_second_takes_no_more(graph_file: Path) -> None:
+def test_a_list_without_a_free_slot_rejects_follows(graph_file: Path) -> None:
     """Where every second up to now is taken the follow is refused, and nothing is half stored."""
     writer = SqliteGraphWriter(graph_file, FrozenClock())
     records = [FollowRecord("a", f"f{n}", 1, 3) for n in range(4)]
@@ -148,7 +148,7 @@ def test_a_list_without_a_free_second_takes_no_more(graph_file: Path) -> None:
     writer.close()
 
 
-def test_write_transactions_are_cut_by_time(graph_file: Path) -> None:
+def test_write_transactions_are_limited_in_time(graph_file: Path) -> None:
     """A batch that would hold the write lock too long is committed in parts, in order and whole."""
     writer = SqliteGraphWriter(graph_file, TickingClock(step=0.03))
     commits: list[int] = []
@@ -165,7 +165,7 @@ def test_write_transactions_are_cut_by_time(graph_file: Path) -> None:
     writer.close()
 
 
-def test_an_error_inside_a_batch_leaves_nothing_half_done(graph_file: Path) -> None:
+def test_an_error_inside_a_batch_is_rolled_back(graph_file: Path) -> None:
     """A failing transaction is rolled back, and the writer goes on afterwards as if it had not been."""
     writer = SqliteGraphWriter(graph_file, FrozenClock())
     bad = FollowRecord("a", "c", 5, "soon")  # type: ignore[arg-type]  # a fault of a caller
@@ -240,7 +240,7 @@ def test_settling_does_not_wait_for_readers(graph_file: Path) -> None:
     writer.close()
 
 
-def test_rows_that_change_again_and_again_fill_no_memory(
+def test_rows_that_change_often_use_bounded_memory(
     graph_file: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is forgotten for a change makes room: all rows are remembered after more changes than there is room."""
@@ -262,7 +262,7 @@ def test_rows_that_change_again_and_again_fill_no_memory(
     writer.close()
 
 
-def test_remembered_accounts_are_bounded_and_right(
+def test_the_account_cache_is_bounded_and_correct(
     graph_file: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many are asked for, only so many are kept; each is found, and kept until there is no room for more."""
@@ -283,7 +283,7 @@ def test_remembered_accounts_are_bounded_and_right(
     assert [1 + n % 5 for n in range(46)] == sizes
 
 
-def test_remembered_rows_are_bounded_and_right(
+def test_the_row_cache_is_bounded_and_correct(
     graph_file: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two generations hold what is asked for; what was dropped is read again; changes are noticed in bulk too."""
@@ -349,7 +349,7 @@ def make(path: Path, *statements: str) -> Path:
     return path
 
 
-def test_what_is_no_store_is_not_opened(tmp_path: Path, clock: FrozenClock) -> None:
+def test_a_location_without_a_store_is_not_opened(tmp_path: Path, clock: FrozenClock) -> None:
     """Each wrong file gets an error that names it and says why."""
     text = tmp_path / "text.db"
     text.write_text("hello, this is no database at all" * 100)

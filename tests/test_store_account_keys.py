@@ -70,7 +70,7 @@ def test_an_event_does_not_bring_back_an_erased_username(store: OpenStore, name:
         assert not store.knows(erased_name)
 
 
-def test_a_key_that_was_an_erased_username_comes_by_import(store: OpenStore) -> None:
+def test_a_key_equal_to_an_erased_username_can_be_imported(store: OpenStore) -> None:
     """After the import it is a key like any other."""
     store.accounts(AccountRecord("anna", key="1"), AccountRecord("fan", key="5"))
     store.erase("1")
@@ -81,7 +81,7 @@ def test_a_key_that_was_an_erased_username_comes_by_import(store: OpenStore) -> 
     assert store.names("fan") == ["zed"]
 
 
-def test_a_key_that_was_an_erased_username_can_be_erased_before_it_comes(store: OpenStore) -> None:
+def test_a_key_equal_to_an_erased_username_can_be_erased(store: OpenStore) -> None:
     """The key is remembered then, so that not even an import brings it."""
     store.accounts(AccountRecord("anna", key="1"))
     store.erase("1")
@@ -90,7 +90,7 @@ def test_a_key_that_was_an_erased_username_can_be_erased_before_it_comes(store: 
     assert store.accounts(AccountRecord("zed", key="anna")) == [E]
 
 
-def test_an_erased_username_of_a_living_account_is_told_as_that_username(store: OpenStore) -> None:
+def test_an_erased_username_in_use_names_its_account(store: OpenStore) -> None:
     """The remedy is that account's key."""
     store.accounts(AccountRecord("anna", key="1"), AccountRecord("fan", key="5"))
     store.erase("1")
@@ -100,7 +100,7 @@ def test_an_erased_username_of_a_living_account_is_told_as_that_username(store: 
     assert store.apply(*events) == [NotAKey("anna", "2", is_current=True)] * len(events)
 
 
-def test_erasing_an_erased_key_again_names_the_account_that_is_called_so_now(store: OpenStore) -> None:
+def test_erasing_a_key_again_names_the_present_owner_of_the_name(store: OpenStore) -> None:
     """As long as it is; "known already" would say that the visible account is gone."""
     store.erase("anna")
     store.accounts(AccountRecord("anna", key="2"), AccountRecord("fan", key="5"))
@@ -130,7 +130,7 @@ def test_two_new_keys_that_are_one_name_do_not_follow_each_other(store: OpenStor
     assert not store.knows("ann")
 
 
-def test_a_source_that_begins_to_give_ids_takes_over_its_accounts(store: OpenStore) -> None:
+def test_adding_ids_to_a_source_keeps_its_accounts(store: OpenStore) -> None:
     """Accounts first known by name alone keep their follows when a source names their id."""
     store.follow(("anna", "ben", 100))
     assert store.accounts(AccountRecord("anna", key="17"), AccountRecord("ben", key="18", display_name="Ben")) == [U, U]
@@ -161,7 +161,7 @@ def test_ids_may_differ_in_case_alone(store: OpenStore) -> None:
 
 
 @pytest.mark.parametrize("keys", [("UCabc", "UCAbc"), ("UCAbc", "UCabc")])
-def test_of_keys_that_are_one_name_the_second_comes_by_import(store: OpenStore, keys: tuple[str, str]) -> None:
+def test_the_second_of_two_keys_of_one_name_needs_an_import(store: OpenStore, keys: tuple[str, str]) -> None:
     """An event must not bring it, since it looks like the first one's username; after the import it is a key."""
     first, second = keys
     assert store.apply(followed(first, "x", 100), followed(second, "x", 100)) == [

@@ -21,7 +21,7 @@ from support.store_contract import (
 
 
 @pytest.mark.parametrize("is_tidied", [False, True])
-def test_who_is_erased_is_gone_from_lists_and_counts(store: OpenStore, is_tidied: bool) -> None:
+def test_an_erased_account_is_in_no_list_or_count(store: OpenStore, is_tidied: bool) -> None:
     """Today and in the past, in both directions; the others stay where they are."""
     store.follow(("a", "b", 300), ("a", "c", 300), ("a", "d", 300), ("c", "a", 100), ("c", "d", 100))
     store.apply(unfollowed("a", "c", 400), followed("a", "c", 500))
@@ -43,7 +43,7 @@ def test_who_is_erased_is_gone_from_lists_and_counts(store: OpenStore, is_tidied
 
 
 @pytest.mark.parametrize("is_tidied", [False, True])
-def test_whatever_comes_for_the_erased_is_refused(store: OpenStore, is_tidied: bool) -> None:
+def test_events_of_erased_accounts_are_refused(store: OpenStore, is_tidied: bool) -> None:
     """By key or by a username it ever had, and nobody is created for it."""
     store.apply(said("17", 100, username="anna"), said("17", 200, username="annika"), followed("17", "b", 100))
     store.erase("17")
@@ -62,7 +62,7 @@ def test_whatever_comes_for_the_erased_is_refused(store: OpenStore, is_tidied: b
     assert run(store.writer.end_missing("b", ["anna"], 300)) == 0
 
 
-def test_who_is_erased_before_it_is_known_stays_unknown(store: OpenStore) -> None:
+def test_an_account_erased_before_it_is_known_stays_unknown(store: OpenStore) -> None:
     """The order of arrival does not count."""
     assert store.erase("17") == [A]
     assert store.apply(followed("17", "b", 100), said("17", 100, username="anna")) == [E, E]
@@ -79,7 +79,7 @@ def test_a_follow_in_the_same_batch_does_not_outlive_an_erasure(store: OpenStore
     assert store.counts("a") == (0, 0)
 
 
-def test_another_account_may_claim_an_erased_ones_name(store: OpenStore) -> None:
+def test_the_name_of_an_erased_account_can_be_claimed(store: OpenStore) -> None:
     """From then on the name means that one, whatever the seconds of the claims."""
     store.apply(said("17", 200, username="anna"), followed("fan", "17", 100))
     store.erase("17")
@@ -96,7 +96,7 @@ def test_another_account_may_claim_an_erased_ones_name(store: OpenStore) -> None
 
 
 @pytest.mark.parametrize("is_erased_first", [False, True])
-def test_an_erased_ones_claims_are_gone(store: OpenStore, is_erased_first: bool) -> None:
+def test_claims_of_an_erased_account_are_removed(store: OpenStore, is_erased_first: bool) -> None:
     """The name is with whoever made the best claim of those that are left, as if the erased one had never been."""
     if is_erased_first:
         store.erase("18")
@@ -110,7 +110,7 @@ def test_an_erased_ones_claims_are_gone(store: OpenStore, is_erased_first: bool)
 
 
 @pytest.mark.parametrize("is_erased_first", [False, True])
-def test_what_is_left_of_a_names_claims_counts_as_before(store: OpenStore, is_erased_first: bool) -> None:
+def test_the_other_claims_to_a_name_stay_valid(store: OpenStore, is_erased_first: bool) -> None:
     """Also the claim of somebody who goes by another name now stands against older ones."""
     if is_erased_first:
         store.erase("18")
@@ -122,7 +122,7 @@ def test_what_is_left_of_a_names_claims_counts_as_before(store: OpenStore, is_er
     assert not store.knows("anna")
 
 
-def test_compacting_changes_nothing_that_can_be_seen(store: OpenStore) -> None:
+def test_compacting_changes_no_list(store: OpenStore) -> None:
     """It only ends what is left to do."""
     store.apply(*(followed("a", f"f{n}", 100) for n in range(10)), said("f3", 200, visibility=PRIVATE))
     store.erase("f5")
@@ -135,7 +135,7 @@ def test_compacting_changes_nothing_that_can_be_seen(store: OpenStore) -> None:
     assert store.names("a") == [f"f{n}" for n in range(10) if n != 5]
 
 
-def test_the_seconds_of_the_erased_are_free_when_all_is_tidy(store: OpenStore) -> None:
+def test_slots_of_erased_accounts_are_free_after_maintenance(store: OpenStore) -> None:
     """Nothing is left of them."""
     store.apply(followed("a", "b", 300), followed("c", "a", 300), followed("a", "d", 200), unfollowed("a", "d", 250))
     store.erase("b", "c", "d")

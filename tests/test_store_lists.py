@@ -35,7 +35,7 @@ def test_both_lists_tell_the_same_follows(store: OpenStore) -> None:
     assert pairs == {(a, b) for b in people for a in store.names(b, FOLLOWERS)}
 
 
-def test_a_follow_may_stand_on_two_seconds(store: OpenStore) -> None:
+def test_a_follow_may_have_different_positions_in_two_lists(store: OpenStore) -> None:
     """Each list has seconds of its own; the true second is one."""
     store.follow(("a", "x", 100), ("a", "b", 100), ("c", "b", 99), ("c", "x", 99))
 
@@ -55,7 +55,7 @@ def test_rows_of_one_second_keep_the_order_of_storing(store: OpenStore) -> None:
 
 
 @pytest.mark.parametrize("direction", Direction)
-def test_hundreds_of_follows_in_one_second_are_filed_backwards(store: OpenStore, direction: Direction) -> None:
+def test_many_follows_in_one_second_take_earlier_slots(store: OpenStore, direction: Direction) -> None:
     """Each has a second of its own, without a gap, in the order of storing."""
     others = [f"f{n}" for n in range(400)]
     store.follow(*(("a", one, 1000) if direction is FOLLOWING else (one, "a", 1000) for one in others))
@@ -66,7 +66,7 @@ def test_hundreds_of_follows_in_one_second_are_filed_backwards(store: OpenStore,
     assert store.names("a", direction, as_of=999) == []
 
 
-def test_where_no_earlier_second_is_free_a_later_one_is_taken(store: OpenStore) -> None:
+def test_a_later_slot_is_taken_if_no_earlier_one_is_free(store: OpenStore) -> None:
     """Seconds begin at 1."""
     store.follow(*(("a", f"f{n}", 2) for n in range(5)))
 
@@ -75,7 +75,7 @@ def test_where_no_earlier_second_is_free_a_later_one_is_taken(store: OpenStore) 
 
 
 @pytest.mark.parametrize("direction", Direction)
-def test_a_list_without_a_free_second_takes_no_more(store: OpenStore, direction: Direction) -> None:
+def test_a_list_without_a_free_slot_rejects_follows(store: OpenStore, direction: Direction) -> None:
     """Where every second up to now is taken nothing is stored, in neither list, and nobody is created for it."""
     others = ["b", "c", "d", "e"]
     rows = [("a", one, 2) if direction is FOLLOWING else (one, "a", 2) for one in others]
@@ -100,7 +100,7 @@ def test_follows_are_idempotent(store: OpenStore) -> None:
     assert store.names("a") == ["b", "c"]
 
 
-def test_an_earlier_time_moves_a_follow_and_frees_its_second(store: OpenStore) -> None:
+def test_an_earlier_time_moves_a_follow_and_frees_its_slot(store: OpenStore) -> None:
     """A follow that began earlier stands earlier; the second it leaves can be taken again."""
     store.follow(("a", "b", 300), ("a", "c", 300), ("a", "d", 300))
 
@@ -112,7 +112,7 @@ def test_an_earlier_time_moves_a_follow_and_frees_its_second(store: OpenStore) -
     assert store.names("a") == ["b", "e", "d", "c"]
 
 
-def test_a_follow_that_moves_may_take_the_second_it_leaves(store: OpenStore) -> None:
+def test_a_moved_follow_may_reuse_its_slot(store: OpenStore) -> None:
     """What vanishes gives back its second before what is new looks for one."""
     store.follow(("a", "b", 3), ("a", "c", 3), ("a", "d", 3), now=3)
     assert store.positions("a") == [3, 2, 1]
@@ -135,7 +135,7 @@ def test_a_time_in_the_future_or_none_counts_as_now(store: OpenStore) -> None:
     assert store.names("x", as_of=NOW - 5) == []
 
 
-def test_nobody_follows_themselves(store: OpenStore) -> None:
+def test_an_account_cannot_follow_itself(store: OpenStore) -> None:
     """Whatever the spelling; and the account is not made for that."""
     assert store.follow(("a", "a", 100), ("a", "@A", 100)) == [S, S]
     assert store.apply(followed("a", "a", 100), unfollowed("a", "a", 100)) == [S, S]
@@ -145,7 +145,7 @@ def test_nobody_follows_themselves(store: OpenStore) -> None:
     assert store.follow(("17", "Anna", 100)) == [S]
 
 
-def test_a_list_that_nobody_owns_is_empty(store: OpenStore) -> None:
+def test_a_list_without_an_owner_is_empty(store: OpenStore) -> None:
     """An unknown id has no rows and no profile."""
     for direction in Direction:
         assert run(store.graph.read(Stretch(12345, direction, NOW, 10))) == Slice([], 0, has_more=False)

@@ -45,7 +45,7 @@ def test_records_change_only_what_they_say(store: OpenStore) -> None:
     assert store.profile("anna").likes_count == 4
 
 
-def test_of_each_field_the_latest_value_counts(store: OpenStore) -> None:
+def test_the_latest_value_of_each_field_wins(store: OpenStore) -> None:
     """Field by field, whatever the order of arrival."""
     assert store.apply(said("1", 200, display_name="new", likes_count=5)) == [A]
     assert store.apply(said("1", 100, display_name="old", bio_url="http://x")) == [A]
@@ -56,7 +56,7 @@ def test_of_each_field_the_latest_value_counts(store: OpenStore) -> None:
     assert (profile.display_name, profile.likes_count, profile.bio_url) == ("new", 4, "http://x")
 
 
-def test_at_one_second_the_larger_value_counts(store: OpenStore) -> None:
+def test_the_larger_value_of_one_second_wins(store: OpenStore) -> None:
     """For each kind of field, in both orders."""
     small = said("1", 100, display_name="a", visibility=PUBLIC, is_verified=False, likes_count=9)
     large = said("1", 100, display_name="b", visibility=FOLLOWING_HIDDEN, is_verified=True, likes_count=10)
@@ -77,7 +77,7 @@ def fields_of(record: AccountRecord) -> dict[str, Any]:
     return {name: getattr(record, name) for name in record.__struct_fields__}
 
 
-def test_the_same_value_at_a_later_second_is_something_new(store: OpenStore) -> None:
+def test_the_same_value_at_a_later_second_is_an_update(store: OpenStore) -> None:
     """It stands against events in between. A row of a file is a duplicate where no value changes."""
     assert store.apply(said("1", 100, display_name="a"), said("1", 300, display_name="a")) == [A, A]
     assert store.apply(said("1", 200, display_name="b")) == [D]
@@ -133,7 +133,7 @@ def test_a_rename_keeps_the_account(store: OpenStore) -> None:
     assert store.names("b", FOLLOWERS) == ["anne"]
 
 
-def test_a_rename_that_comes_late_changes_nothing(store: OpenStore) -> None:
+def test_a_late_rename_changes_nothing(store: OpenStore) -> None:
     """The latest claim of an account is its username, at one second the larger one."""
     store.apply(said("17", 200, username="anna"), said("17", 100, username="zoe"))
     assert store.knows("anna")

@@ -34,7 +34,7 @@ def test_an_unfollow_ends_a_follow_in_both_lists(store: OpenStore) -> None:
 
 
 @pytest.mark.parametrize("direction", Direction)
-def test_an_interval_holds_its_start_and_not_its_end(store: OpenStore, direction: Direction) -> None:
+def test_an_interval_includes_its_start_and_excludes_its_end(store: OpenStore, direction: Direction) -> None:
     """As of T: start <= T < end, by true time."""
     owner, other = ("a", "b") if direction is FOLLOWING else ("b", "a")
     store.apply(followed("a", "b", 100), unfollowed("a", "b", 200), followed("a", "b", 300))
@@ -58,7 +58,7 @@ def test_a_list_of_the_past_is_paged_by_position(store: OpenStore) -> None:
     assert found == Slice([Row("", "f2")], 98, has_more=True)
 
 
-def test_a_new_follow_after_an_unfollow_stands_on_a_second_of_its_own(store: OpenStore) -> None:
+def test_a_follow_after_an_unfollow_takes_a_new_slot(store: OpenStore) -> None:
     """It is another interval; the old one keeps its place in the past."""
     store.apply(followed("a", "b", 100), unfollowed("a", "b", 200), followed("a", "b", 300))
 
@@ -68,7 +68,7 @@ def test_a_new_follow_after_an_unfollow_stands_on_a_second_of_its_own(store: Ope
     assert store.counts("b") == (0, 1)
 
 
-def test_the_second_of_an_ended_follow_is_never_taken(store: OpenStore) -> None:
+def test_the_slot_of_an_ended_follow_is_never_reused(store: OpenStore) -> None:
     """In neither list, and also not by the same pair."""
     store.apply(followed("a", "b", 100), unfollowed("a", "b", 200))
     store.apply(followed("a", "c", 100), followed("d", "b", 100))
@@ -116,7 +116,7 @@ def test_at_one_second_the_unfollow_comes_last(store: OpenStore) -> None:
     assert store.names("a", as_of=100) == ["c"]
 
 
-def test_an_unfollow_that_splits_an_interval_leaves_the_first_in_its_place(store: OpenStore) -> None:
+def test_an_unfollow_that_splits_an_interval_keeps_its_first_slot(store: OpenStore) -> None:
     """The true start is the same; only the second interval looks for a second."""
     store.follow(("a", "x", 100), ("a", "b", 100), ("a", "b", 300))
     assert store.positions("a") == [100, 99]
@@ -139,7 +139,7 @@ def test_an_ended_follow_may_turn_out_to_have_begun_earlier(store: OpenStore) ->
     assert store.positions("a") == [100]
 
 
-def test_an_unfollow_ends_a_follow_earlier_than_was_known(store: OpenStore) -> None:
+def test_an_earlier_unfollow_replaces_a_later_end(store: OpenStore) -> None:
     """The earliest unfollow after the start counts, and the later one has nothing to end."""
     store.apply(followed("a", "b", 100), unfollowed("a", "b", 300), unfollowed("a", "b", 200))
 
@@ -175,7 +175,7 @@ def test_an_imported_row_is_a_follow_event(store: OpenStore) -> None:
     assert store.positions("a", as_of=100) == [50]
 
 
-def test_a_row_from_the_future_is_one_without_a_time(store: OpenStore) -> None:
+def test_a_row_from_the_future_counts_as_now(store: OpenStore) -> None:
     """It counts from its receipt, once: the same row again says nothing new, although time has gone on."""
     assert store.follow(("a", "b", NOW + 1000)) == [A]
     assert store.follow(("a", "b", NOW + 1000), now=NOW + 5) == [D]
@@ -206,7 +206,7 @@ def test_two_names_that_make_one_key_are_one_account(store: OpenStore) -> None:
     assert not store.knows(long)
 
 
-def test_a_new_key_is_meant_before_an_old_name(store: OpenStore) -> None:
+def test_a_new_key_takes_precedence_over_an_old_name(store: OpenStore) -> None:
     """A writer that has looked for a name looks again when an account comes whose key it is."""
     store.accounts(AccountRecord("2", "6", "x"))
     assert run(store.writer.keys_of(["2"])) == ["6"]
@@ -215,7 +215,7 @@ def test_a_new_key_is_meant_before_an_old_name(store: OpenStore) -> None:
     assert run(store.writer.keys_of(["2"])) == ["2"]
 
 
-def test_a_name_may_come_to_ever_new_accounts(store: OpenStore) -> None:
+def test_a_name_may_move_to_new_accounts_repeatedly(store: OpenStore) -> None:
     """Without ids each account of a name needs a key of its own, also when those made of the name are taken."""
     hashed = names.keys_of_name("x")[1]
     assert store.accounts(AccountRecord("x")) == [A]
@@ -227,7 +227,7 @@ def test_a_name_may_come_to_ever_new_accounts(store: OpenStore) -> None:
     assert 3 == len({store.id(name) for name in "xyz"})
 
 
-def test_what_was_seen_stood_at_that_second(store: OpenStore) -> None:
+def test_seen_at_asserts_the_follow_at_that_second(store: OpenStore) -> None:
     """Where by all that is known it did not, it begins anew there; otherwise only what the row says counts."""
     store.apply(unfollowed("a", "b", 200))
 
@@ -244,7 +244,7 @@ def test_what_was_seen_stood_at_that_second(store: OpenStore) -> None:
     assert store.names("a", as_of=300) == ["b", "c"]
 
 
-def test_whoever_is_missing_is_unfollowed(store: OpenStore) -> None:
+def test_accounts_missing_from_a_list_are_unfollowed(store: OpenStore) -> None:
     """Everybody whom the account followed at that second, but for those named, by name or key."""
     store.accounts(AccountRecord("ben", key="18"), AccountRecord("carla", visibility=PRIVATE))
     store.follow(("a", "ben", 100), ("a", "carla", 100), ("a", "d", 150), ("a", "late", 300), ("b", "d", 100))
@@ -261,7 +261,7 @@ def test_whoever_is_missing_is_unfollowed(store: OpenStore) -> None:
     assert not store.knows("nobody")
 
 
-def test_whoever_is_missing_may_have_come_back(store: OpenStore) -> None:
+def test_accounts_missing_from_a_list_may_have_returned(store: OpenStore) -> None:
     """A follow known for later begins anew there."""
     store.apply(followed("a", "b", 100), followed("a", "b", 300))
 

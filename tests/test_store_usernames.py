@@ -49,7 +49,7 @@ def test_a_name_that_was_left_is_not_won_by_an_older_claim(store: OpenStore, ord
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (2, 0, 1)])
-def test_who_gives_up_a_name_leaves_it_to_nobody(store: OpenStore, order: tuple[int, ...]) -> None:
+def test_a_released_name_has_no_owner(store: OpenStore, order: tuple[int, ...]) -> None:
     """A loser has no username until it claims another, or the same one later."""
     events = [said("17", 100, username="anna"), said("18", 200, username="anna"), said("18", 300, username="bea")]
     for number in order:
@@ -61,7 +61,7 @@ def test_who_gives_up_a_name_leaves_it_to_nobody(store: OpenStore, order: tuple[
     assert store.knows("anna")
 
 
-def test_a_late_claim_to_a_name_is_new_where_it_is_the_best_one(store: OpenStore) -> None:
+def test_a_late_claim_is_an_update_if_it_wins(store: OpenStore) -> None:
     """It does not change what its account is called, but who else may be called so."""
     store.apply(said("17", 300, username="annika"), said("18", 100, username="anna"))
     assert store.knows("anna")
@@ -71,7 +71,7 @@ def test_a_late_claim_to_a_name_is_new_where_it_is_the_best_one(store: OpenStore
     assert store.apply(said("17", 200, username="anna"), said("17", 150, username="anna")) == [D, D]
 
 
-def test_whoever_lost_a_name_is_withheld(store: OpenStore) -> None:
+def test_an_account_without_a_name_is_withheld(store: OpenStore) -> None:
     """It is no row in any list, today or of the past, is counted all the same, and its lists go on."""
     store.apply(said("17", 100, username="anna"), followed("fan", "17", 100), followed("17", "fan", 100))
     loser = store.id("anna")

@@ -40,7 +40,7 @@ HIDING: list[tuple[str, Callable[[OpenStore], object], Callable[[OpenStore], obj
 @pytest.mark.parametrize(("hide", "show"), [case[1:] for case in HIDING], ids=[case[0] for case in HIDING])
 @pytest.mark.parametrize("is_tidied", [False, True])
 @pytest.mark.parametrize("direction", Direction)
-def test_who_comes_back_stands_where_it_stood(
+def test_an_account_shown_again_has_its_old_position(
     store: OpenStore,
     direction: Direction,
     is_tidied: bool,
@@ -75,7 +75,7 @@ def test_who_comes_back_stands_where_it_stood(
 
 
 @pytest.mark.parametrize("is_tidied", [False, True])
-def test_what_happens_to_whoever_is_no_row_is_there_afterwards(store: OpenStore, is_tidied: bool) -> None:
+def test_changes_of_hidden_accounts_are_visible_afterwards(store: OpenStore, is_tidied: bool) -> None:
     """Follows begin, move and end for hidden accounts as for all others."""
     store.apply(followed("a", "x", 300), followed("a", "y", 300), followed("a", "z", 300), followed("y", "x", 300))
     store.apply(*(said(key, 400, visibility=WITHHELD) for key in ("x", "y")))

@@ -4,7 +4,7 @@ from retinue.model import AccountRecord
 from support.store_contract import FOLLOWERS, NOW, PRIVATE, D, E, OpenStore, followed, run, said, unfollowed
 
 
-def test_what_is_written_is_there_after_opening_again(store: OpenStore) -> None:
+def test_writes_survive_reopening(store: OpenStore) -> None:
     """Nothing lives in the writer's memory."""
     store.follow(("a", "b", 100), ("a", "c", 100), ("a", "d", 100))
     store.apply(unfollowed("a", "c", 200), said("b", 100, username="ben"), said("d", 100, visibility=PRIVATE))
@@ -41,6 +41,6 @@ def test_two_writers_take_turns(store: OpenStore) -> None:
     assert other.names("annika", FOLLOWERS) == ["a", "b", "c"]
 
 
-def test_an_empty_batch_is_nothing(store: OpenStore) -> None:
+def test_an_empty_batch_does_nothing(store: OpenStore) -> None:
     """No records, no events, no verdicts."""
     assert store.follow() == store.accounts() == store.apply() == []

@@ -57,7 +57,7 @@ def test_a_byte_order_mark_belongs_to_no_line() -> None:
 
 @pytest.mark.parametrize("piece", [MAX_LINE_BYTES * 3, 1 << 16])
 @pytest.mark.parametrize(("length", "fault"), [(0, ""), (1, f"longer than {MAX_LINE_BYTES} bytes")])
-def test_a_line_that_is_too_long_costs_only_itself(piece: int, length: int, fault: str) -> None:
+def test_only_the_overlong_line_is_rejected(piece: int, length: int, fault: str) -> None:
     """It is a fault with its number, its bytes are not kept, and the lines around it are read."""
     content = b"a\n" + b"x" * (MAX_LINE_BYTES + length) + b"\nb\n" + b"y" * (2 * MAX_LINE_BYTES)
 
@@ -84,7 +84,7 @@ def test_a_file_comes_in_full_groups(tmp_path: Path, name: str) -> None:
     assert [(n + 1, b"%d" % n) for n in range(count)] == [line[:2] for group in groups for line in group]
 
 
-def test_what_comes_before_a_damage_is_handed_on(tmp_path: Path) -> None:
+def test_content_before_damage_is_delivered(tmp_path: Path) -> None:
     """The error names the file and the last line that was whole."""
     path = tmp_path / "events.gz"
     packed = gzip.compress(b"".join(b"%d\n" % (n * 7919) for n in range(100_000)))
@@ -100,13 +100,13 @@ def test_what_comes_before_a_damage_is_handed_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "reason"), [("none", "No such file or directory"), (".", "Is a directory")])
-def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, reason: str) -> None:
+def test_unreadable_input_is_reported(tmp_path: Path, name: str, reason: str) -> None:
     """Before anything is read."""
     with pytest.raises(InputError, match=f"cannot be read: {reason}"), opened(tmp_path / name):
         pass
 
 
-def test_what_has_come_through_an_open_pipe_is_handed_on_at_once(pipe: Path) -> None:
+def test_content_of_an_open_pipe_is_delivered_at_once(pipe: Path) -> None:
     """A finished line does not wait for the next one; an unfinished one waits for its end, and the end ends it."""
     with opened(pipe) as (lines, _):
         writer = os.open(pipe, os.O_WRONLY)
@@ -143,7 +143,7 @@ def test_a_feed_of_single_bytes_cannot_keep_a_finished_line_waiting(pipe: Path) 
             os.close(writer)
 
 
-def test_a_stop_ends_the_waiting(pipe: Path) -> None:
+def test_a_stop_ends_a_wait_for_input(pipe: Path) -> None:
     """Lines that were not handed on yet are left; whoever stops has them in no report."""
     with opened(pipe) as (lines, alarm):
         writer = os.open(pipe, os.O_WRONLY)
@@ -155,7 +155,7 @@ def test_a_stop_ends_the_waiting(pipe: Path) -> None:
         os.close(writer)
 
 
-def test_a_pipe_nobody_writes_to_yet_is_waited_for(pipe: Path) -> None:
+def test_a_pipe_without_a_writer_is_waited_for(pipe: Path) -> None:
     """Opening does not wait, reading does."""
     with opened(pipe) as (lines, _):
 

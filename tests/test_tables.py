@@ -67,7 +67,7 @@ def test_columns_may_stand_in_any_order_and_times_may_be_absent(tmp_path: Path) 
     assert [row.line for row in rows] == [2, 4]
 
 
-def test_a_bad_line_costs_only_itself(tmp_path: Path) -> None:
+def test_only_the_bad_line_is_rejected(tmp_path: Path) -> None:
     """Each kind of damage is a fault with its line number; the lines around it are read."""
     lines = [
         b"follower,followee,followed_at",
@@ -103,7 +103,7 @@ def test_a_bad_line_costs_only_itself(tmp_path: Path) -> None:
     assert rows[3].text == "a,\\xff\\xfe,3"
 
 
-def test_bad_json_lines_cost_only_themselves(tmp_path: Path) -> None:
+def test_only_bad_json_lines_are_rejected(tmp_path: Path) -> None:
     """Each kind of damage is a fault with its line number."""
     lines = [
         b'{"follower":"a","followee":"b"}',
@@ -143,7 +143,7 @@ def parquet_rows(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", ["f[1].parquet", "f*.parquet", "it's ?.parquet", "year=2024/f.parquet"])
-def test_signs_in_a_path_are_no_patterns(tmp_path: Path, name: str) -> None:
+def test_wildcards_in_a_path_are_literal(tmp_path: Path, name: str) -> None:
     """Exactly the named file is read."""
     write_parquet(tmp_path / "f1.parquet", "SELECT 'wrong' AS follower, 'wrong' AS followee")
     path = write_parquet(tmp_path / name, "SELECT 'a' AS follower, 'b' AS followee")
@@ -268,7 +268,7 @@ def test_any_bytes_are_rows_or_a_clear_error(tmp_path_factory: pytest.TempPathFa
         ("f.parquet.gz", b"no parquet", "cannot be read as Parquet"),
     ],
 )
-def test_files_that_are_no_such_table(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+def test_files_without_the_columns_are_refused(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     """The error names the file and what is wrong with it."""
     with pytest.raises(InputError) as caught:
         read(tmp_path / name, content)
@@ -277,7 +277,7 @@ def test_files_that_are_no_such_table(tmp_path: Path, name: str, content: bytes,
     assert words in str(caught.value)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     """The error names the file."""
     for name in ("none.csv", "none.parquet", "none.jsonl.gz"):
         with pytest.raises(InputError, match=name):

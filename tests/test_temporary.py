@@ -67,7 +67,7 @@ KINDS: dict[str, tuple[str, tuple[str, ...], Callable[[Path], bool]]] = {
 
 
 @pytest.mark.parametrize(("name", "flags", "is_at_point"), KINDS.values(), ids=KINDS)
-def test_the_next_import_removes_what_a_killed_one_left(
+def test_the_next_import_removes_leftovers(
     tmp_path: Path, temporary: Path, name: str, flags: tuple[str, ...], is_at_point: Callable[[Path], bool]
 ) -> None:
     """Killed at any point, an import leaves names until the next command that makes such a folder."""
@@ -87,7 +87,7 @@ def test_the_next_import_removes_what_a_killed_one_left(
     assert [] == list(temporary.iterdir())
 
 
-def test_compacting_reaches_temporary_folders(tmp_path: Path, temporary: Path) -> None:
+def test_compacting_removes_leftovers(tmp_path: Path, temporary: Path) -> None:
     """`erase --compact` removes abandoned ones, leaves those in use, and says which."""
     store, accounts = tmp_path / "graph.db", tmp_path / "accounts.csv"
     accounts.write_text("username\nanna\n")
@@ -122,7 +122,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("words", ["export {target}", "backup {target}"])
-def test_the_next_export_removes_what_a_killed_one_left(tmp_path: Path, words: str) -> None:
+def test_the_next_export_removes_leftovers(tmp_path: Path, words: str) -> None:
     """The unfinished files are beside the target, under a name of their own, and locked as temporary ones are."""
     store, rows, place = tmp_path / "graph.db", tmp_path / "follows.csv", tmp_path / "place"
     rows.write_text("follower,followee\na,b\n")
@@ -138,7 +138,7 @@ def test_the_next_export_removes_what_a_killed_one_left(tmp_path: Path, words: s
     assert [] == [path for path in place.iterdir() if "retinue-tmp-" in path.name]
 
 
-def test_nothing_else_is_removed(tmp_path: Path, temporary: Path) -> None:
+def test_only_leftovers_are_removed(tmp_path: Path, temporary: Path) -> None:
     """Links, files, folders with other names, and folders beside other targets stay."""
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -182,7 +182,7 @@ def test_racing_processes_never_lose_a_folder(temporary: Path) -> None:
     assert [] == list(temporary.iterdir())
 
 
-def test_a_folder_goes_with_its_owner(temporary: Path) -> None:
+def test_a_temporary_folder_ends_with_its_process(temporary: Path) -> None:
     """Without `close` it is removed when its object is, or at the end of the process; a renamed one stays."""
     made = TemporaryFolder()
     assert 0o700 == made.path.stat().st_mode & 0o777

@@ -126,7 +126,7 @@ def test_tls_1_3_is_spoken_and_nothing_below_1_2(secured: Server) -> None:
 
 
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
-def test_extensions_are_ours(secured: Server, version: str) -> None:
+def test_tls_extensions_are_fixed(secured: Server, version: str) -> None:
     """ALPN says http/1.1, also to a client that would rather have HTTP/2; nothing is compressed; no tickets."""
     text = openssl(secured, version, "-alpn", "h2,http/1.1", "-status")
 
@@ -232,7 +232,7 @@ def test_a_key_that_others_may_use_is_refused(files: Files, bit: int, tmp_path: 
         (0o400, 1000, 1000, True),
     ],
 )
-def test_the_group_may_read_a_key_of_root_alone(
+def test_only_a_key_of_root_may_be_readable_by_the_group(
     files: Files, mode: int, owner: int, user: int, is_accepted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As PostgreSQL has it: distributions keep keys so in a folder for a group."""
@@ -303,7 +303,7 @@ def test_an_unusable_pair_is_refused_in_one_line(name: str, store_path: Path, fi
     assert 1 == said.count("\n")
 
 
-def test_a_cluster_s_client_key_is_held_to_the_same(files: Files) -> None:
+def test_a_client_key_of_a_cluster_follows_the_same_rules(files: Files) -> None:
     """`tls_key` of a store's location is a private key like any other."""
     authority = files.certificate.with_name("ca.pem")
     AUTHORITY.cert_pem.write_to_path(str(authority))

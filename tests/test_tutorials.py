@@ -1,4 +1,4 @@
-"""The tutorials, done as written: every command in order, every file saved, what is to be put in put in."""
+"""The tutorials work as written: each command runs in order, with each file saved and each value filled in."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from support.cassandra_node import free_port
 
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-# What a reader sees of an answer, and puts in where the text has these words.
+# Values that a reader copies from a response in place of these words.
 SEEN = {
     "KEY": r'client_key[\s":]+([\w-]+)',
     "SECRET": r'client_secret[\s":]+([\w-]+)',
@@ -25,7 +25,7 @@ VENV = 'export PATH="$PWD/.venv/bin:$PATH"'
 
 
 class Reader:
-    """Somebody who does what a tutorial says, in a folder, and leaves servers running in other terminals."""
+    """A reader who follows a tutorial in a folder, with servers in other terminals."""
 
     def __init__(self, folder: Path, opened: ExitStack) -> None:
         self._folder = folder
@@ -38,7 +38,7 @@ class Reader:
         self._seen: dict[str, str] = {}
 
     def read(self, page: str) -> list[str]:
-        """Do all of it; what each command has printed."""
+        """Run a whole page and return the output of each command."""
         printed = []
         for language, block in BLOCK.findall((DOCS / page).read_text()):
             _, _, name = language.partition(" ")
@@ -77,7 +77,7 @@ class Reader:
 
 @contextmanager
 def served(text: str, folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """A server in a terminal of its own."""
+    """Run a server in another terminal."""
     process = subprocess.Popen(
         ["bash", "-c", f"exec {text}"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
     )
@@ -92,13 +92,13 @@ def served(text: str, folder: Path, environment: dict[str, str]) -> Iterator[Non
 
 
 def done(page: str, folder: Path) -> list[str]:
-    """What the commands of a tutorial have printed."""
+    """Return the output of each command of a tutorial."""
     with ExitStack() as opened:
         return Reader(folder, opened).read(page)
 
 
 def test_your_first_following_list(tmp_path: Path) -> None:
-    """From nothing to a list, over HTTP and from a program; who was unfollowed is gone, and is there as of earlier."""
+    """A list is read over HTTP and from a program; an unfollowed account is only in the earlier list."""
     printed = done("tutorial.md", tmp_path)
 
     _, imported, _, _, token, page, applied, lists, program = printed
@@ -114,7 +114,7 @@ def test_your_first_following_list(tmp_path: Path) -> None:
 
 
 def test_test_your_script_without_tiktok(tmp_path: Path) -> None:
-    """The script gets its list from a sandbox, and loses it to `hostile`; the mended one does not."""
+    """The script reads its list from a sandbox and loses it to `hostile`; the repaired one does not."""
     printed = done("tutorial-script.md", tmp_path)
 
     whole, _, _, _, broken, mended = printed
@@ -126,7 +126,7 @@ def test_test_your_script_without_tiktok(tmp_path: Path) -> None:
 
 
 def test_collect_a_network_and_keep_it(tmp_path: Path) -> None:
-    """Collected, verified, compared with a later one, and served from a mirror."""
+    """A network is collected, verified, compared with a later one, and mirrored."""
     printed = done("tutorial-collect.md", tmp_path)
 
     collected, again, looked_at, hubs, later, mirror = printed[-6:]

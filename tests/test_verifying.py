@@ -55,7 +55,7 @@ def whole(tmp_path: Path) -> Path:
     return tmp_path / "found"
 
 
-def test_a_narrower_wish_completes_nothing(tmp_path: Path) -> None:
+def test_a_narrower_run_does_not_complete_a_collection(tmp_path: Path) -> None:
     """What is missing in a collection is missing, whatever the last run wanted; the table of lists has all of them."""
     folder = tmp_path / "found"
     with scripted(service) as url:
@@ -70,7 +70,7 @@ def test_a_narrower_wish_completes_nothing(tmp_path: Path) -> None:
     assert verified(folder).stdout.endswith("are as they came; not complete.\n")
 
 
-def test_a_narrower_wish_makes_no_mirror_of_what_is_missing(tmp_path: Path) -> None:
+def test_a_narrower_run_makes_no_incomplete_mirror(tmp_path: Path) -> None:
     """All of the folder is in a mirror, so all of it has to be there."""
     folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
     with scripted(service) as url:
@@ -81,7 +81,7 @@ def test_a_narrower_wish_makes_no_mirror_of_what_is_missing(tmp_path: Path) -> N
     assert f"--into {mirror}: is created once {folder} is complete" in done.stderr
 
 
-def test_nothing_goes_on_from_an_altered_journal(whole: Path) -> None:
+def test_an_altered_journal_is_not_resumed(whole: Path) -> None:
     """It would be taken for what the service has said; and nothing is asked or written."""
     pages = whole / "pages.jsonl"
     pages.write_text(pages.read_text().replace('"p"', '"x"'))
@@ -123,7 +123,7 @@ def test_an_altered_journal_is_not_compared(whole: Path, is_old: bool) -> None:
         lambda manifest: manifest["files"]["pages.jsonl"].update(bytes=0, sha256="0" * 64),
     ],
 )
-def test_what_a_manifest_says_is_compared_with_the_journal(whole: Path, change: Change) -> None:
+def test_the_manifest_is_compared_with_the_journal(whole: Path, change: Change) -> None:
     """Where it does not follow from that, it was altered."""
     changed_manifest(whole, change)
 
@@ -134,7 +134,7 @@ def test_what_a_manifest_says_is_compared_with_the_journal(whole: Path, change: 
 @pytest.mark.parametrize(
     "change", [lambda m: m["files"].pop("pages.jsonl"), lambda m: m["files"]["rows.csv"].update(bytes=-1)]
 )
-def test_what_is_no_manifest_is_said(whole: Path, change: Change) -> None:
+def test_an_invalid_manifest_is_reported(whole: Path, change: Change) -> None:
     """In a line, with exit code 2."""
     changed_manifest(whole, change)
 
@@ -143,7 +143,7 @@ def test_what_is_no_manifest_is_said(whole: Path, change: Change) -> None:
 
 
 @pytest.mark.parametrize("kind", ["begun", "page", "info", "unavailable"])
-def test_nothing_comes_after_the_end_of_a_list(whole: Path, kind: str) -> None:
+def test_pages_after_the_end_of_a_list_are_found(whole: Path, kind: str) -> None:
     """A line of the journal that is there twice was added by somebody else."""
     pages = whole / "pages.jsonl"
     (line,) = [line for line in pages.read_text().splitlines() if f'"type":"{kind}"' in line][:1]
@@ -163,7 +163,7 @@ def test_answers_of_all_kinds_may_be_newer_than_the_tables(whole: Path) -> None:
     assert verified(whole).stdout.endswith("1 responses arrived after the tables were written.\n")
 
 
-def test_a_journal_that_cannot_be_read_is_said(whole: Path) -> None:
+def test_an_unreadable_journal_is_reported(whole: Path) -> None:
     """In lines, with exit code 1."""
     (whole / "pages.jsonl").unlink()
     (whole / "pages.jsonl").mkdir()
@@ -173,7 +173,7 @@ def test_a_journal_that_cannot_be_read_is_said(whole: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["pages.jsonl", "manifest.json"])
-def test_files_of_a_collection_that_never_end_are_not_read(whole: Path, name: str) -> None:
+def test_endless_files_of_a_collection_are_not_read(whole: Path, name: str) -> None:
     """Pipes and devices that somebody has put in place of files."""
     (whole / name).unlink()
     os.mkfifo(whole / name)
@@ -187,7 +187,7 @@ def test_files_of_a_collection_that_never_end_are_not_read(whole: Path, name: st
         assert f"{whole / name}: is not a file" in done.stdout + done.stderr
 
 
-def test_a_line_of_a_journal_that_is_longer_than_any_answer_is_told(whole: Path) -> None:
+def test_an_overlong_journal_line_is_reported(whole: Path) -> None:
     """It is not read to its end, which may be terabytes away in a file that takes no room."""
     pages = whole / "pages.jsonl"
     with pages.open("ab") as file:

@@ -41,7 +41,7 @@ def test_the_tests_at_lower_bounds_run_with_just_those() -> None:
     assert lowest.pins()["pytest"] == versions["pytest"]
 
 
-def test_the_lock_has_what_is_pinned_with_hashes() -> None:
+def test_the_lock_file_has_every_pin_with_hashes() -> None:
     """Each package once, each with the SHA-256 of its files, and nothing that says where to get them."""
     entries = list(lock.locked())
     assert lowest.pins() == dict(entry.pin for entry in entries)
@@ -56,7 +56,7 @@ def test_the_lock_has_what_is_pinned_with_hashes() -> None:
 
 
 @pytest.mark.parametrize("extra", [extra for extra in EXTRAS if extra])
-def test_the_lock_knows_what_each_extra_needs(extra: str) -> None:
+def test_the_lock_file_has_the_requirements_of_each_extra(extra: str) -> None:
     """By what the installed packages say of themselves: all that is needed is there, so pip never asks for more."""
     needed = {name for each in [*EXTRAS[""], *EXTRAS[extra]] for name in closure(Requirement(each))}
     known = {entry.pin[0] for entry in lock.locked() if entry.extras & {lock.ALWAYS, extra}}
@@ -118,7 +118,7 @@ def test_no_private_name_of_a_library_is_imported() -> None:
     assert {} == {name: lines for name, lines in found.items() if lines}
 
 
-def test_a_package_that_is_not_installed_is_noticed() -> None:
+def test_a_missing_package_is_noticed() -> None:
     """The closure is not taken from thin air."""
     with pytest.raises(PackageNotFoundError):
         list(closure(Requirement("no-such-package-of-ours")))

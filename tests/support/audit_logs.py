@@ -35,7 +35,7 @@ def checkpoint_after(checkpoint: Checkpoint, audit_log: AuditLog, *, is_open: bo
 
 
 def written(folder: Path, sizes: list[int], keeping: RotationPolicy = BIG) -> Checkpoint:
-    """A log of several lives of a keeper, each with so many records; the checkpoint after the last."""
+    """A log of several lives of a coordinator, each with so many records; the checkpoint after the last."""
     checkpoint, number = new_checkpoint(), 0
     for size in sizes:
         with closing(AuditLog(folder, checkpoint, keeping, lambda: 1_700_000_000)) as audit_log:
