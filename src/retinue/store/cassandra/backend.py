@@ -43,16 +43,13 @@ class CassandraStore:
         return str(self._location)
 
     def create(self) -> bool:
-        """Raise `StoreError` if the keyspace does not have a store."""
         self._session().close()
         return False
 
     def create_in_cluster(self, replication: int) -> bool:
-        """Create the keyspace with its tables; return whether it did not exist."""
         return store.create(self._location, replication)
 
     def graph(self, clock: Clock) -> CassandraGraph[Row]:
-        """Open the graph for reading."""
         return CassandraGraph(self._session(), clock, Row)
 
     def served_graph(
@@ -61,54 +58,43 @@ class CassandraStore:
         encode_row: Callable[[str, str], bytes],
         cache_mib: int,  # noqa: ARG002 - of the contract
     ) -> tuple[CassandraGraph[bytes], "NoHotGraph"]:
-        """Open the graph for answering requests."""
         return CassandraGraph(self._session(), clock, encode_row), NoHotGraph()
 
     def writer(self, clock: Clock) -> CassandraGraphWriter:
-        """Open the graph for writing."""
         return CassandraGraphWriter(self._session(), _backoff(clock))
 
     def scan(self) -> WholeCassandraGraph:
-        """Open the graph for reading all of it."""
         return WholeCassandraGraph(self._session())
 
     def access(self) -> CassandraAccess:
-        """Open clients and tokens, and the checkpoint of this machine's audit log."""
         return CassandraAccess(self._session(), self._node())
 
     def quotas(self, *, alone: bool = False, creates: bool = True) -> LeasedLedger:
-        """Open this machine's counters of quotas."""
         file = FileLedger(self.paths.quotas, alone=alone, creates=creates)
         return LeasedLedger(file, self._session(), self._node())
 
     def checker(self, clock: Clock) -> CassandraChecker:
-        """Open the consistency check."""
         return CassandraChecker(self._session(), _backoff(clock))
 
     def back_up(self, target: Path, on_progress: Callable[[int, int], None]) -> None:  # noqa: ARG002 - of the contract
-        """Raise `InputError`: only files can be copied."""
         raise _no_file()
 
     def migrate(self, on_progress: Callable[[int, int], None]) -> list[tuple[Path, int, int]]:  # noqa: ARG002 - of the contract
-        """Raise `InputError`: only files have older schemas."""
         raise _no_file()
 
     def files(self) -> list[Path]:
-        """Return this machine's existing files."""
         return [path for path in (self.paths.quotas,) if path.exists()]
 
     def reach(self) -> Reach:
-        """Return the files of this machine and the port of the cluster."""
         location = self._location
         tls = [Path(path) for path in (location.tls_ca, location.tls_cert, location.tls_key) if path]
         return Reach([self.paths.quotas], [self.paths.lock, *tls], [location.port])
 
     def held_open(self) -> AbstractContextManager[None]:
-        """Keep nothing: no file leads to the cluster."""
         return nullcontext()
 
     def keep_temporary_in_memory(self) -> None:
-        """Change nothing: a cluster's driver makes no files."""
+        """Do nothing: the driver creates no files."""
 
     def _session(self) -> Session:
         return store.open_session(self._location)
@@ -118,7 +104,7 @@ class CassandraStore:
 
 
 class NoHotGraph:
-    """A `HotGraph` that answers nothing: every request asks the graph."""
+    """A `HotGraph` without answers: every request waits for the graph."""
 
     def account_at_once(self, folded: str) -> Account | None:
         """Return None."""

@@ -36,23 +36,19 @@ class SqliteStore:
         return str(self._path)
 
     def create(self) -> bool:
-        """Create both files if needed. Return whether the graph is new."""
         is_new = not self._path.exists()
         files.create_store(self._path)
         return is_new
 
     def create_in_cluster(self, replication: int) -> bool:  # noqa: ARG002 - of the contract
-        """Raise `InputError`: a file has no replicas."""
         raise InputError(f"--store {self}: is a file; the commands that write to it make it")
 
     def graph(self, clock: Clock) -> SqliteGraph[Row]:
-        """Open the graph for reading."""
         return SqliteGraph(self._path, clock, Row)
 
     def served_graph(
         self, clock: Clock, encode_row: Callable[[str, str], bytes], cache_mib: int
     ) -> tuple[SqliteGraph[bytes], HotSqliteGraph]:
-        """Open the graph for answering requests."""
         graph = SqliteGraph(self._path, clock, encode_row)
         try:
             return graph, HotSqliteGraph(graph, self._path, cache_mib * _MIB)
@@ -61,50 +57,39 @@ class SqliteStore:
             raise
 
     def writer(self, clock: Clock) -> SqliteGraphWriter:
-        """Open the graph for writing."""
         return SqliteGraphWriter(self._path, clock)
 
     def scan(self) -> WholeSqliteGraph:
-        """Open the graph for reading all of it."""
         return WholeSqliteGraph(self._path)
 
     def access(self) -> SqliteAccess:
-        """Open clients and tokens. A fault of the graph, which is what was named, is told first."""
-        files.open_for_reading(self._path, files.GRAPH).close()
+        files.open_for_reading(self._path, files.GRAPH).close()  # its errors come first, since it is what was named
         return SqliteAccess(self._access_path)
 
     def quotas(self, *, alone: bool = False, creates: bool = True) -> FileLedger:
-        """Open the counters of quotas."""
         return FileLedger(self.paths.quotas, alone=alone, creates=creates)
 
     def checker(self, clock: Clock) -> SqliteChecker:  # noqa: ARG002 - of the contract
-        """Open the consistency check."""
         return SqliteChecker(self._path, self._access_path)
 
     def back_up(self, target: Path, on_progress: Callable[[int, int], None]) -> None:
-        """Copy both files while they are in use."""
         back_up(self._path, target, on_progress)
 
     def migrate(self, on_progress: Callable[[int, int], None]) -> list[Migrated]:
-        """Bring both files to the schemas of this program."""
         return migrate(self._path, on_progress)
 
     def files(self) -> list[Path]:
-        """Return the existing files of the store."""
         mains = (self._path, self._access_path)
         logs = (main.with_name(f"{main.name}-wal") for main in mains)
         return [path for path in (*mains, *logs, self.paths.quotas) if path.exists()]
 
     def reach(self) -> Reach:
-        """Return the files that a running server changes."""
         mains = [path.resolve() for path in (self._path, self._access_path)]
         logs = [main.with_name(f"{main.name}-{ending}") for main in mains for ending in ("wal", "shm")]
         return Reach([*mains, *logs, self.paths.quotas])
 
     def held_open(self) -> AbstractContextManager[None]:
-        """Keep both files open, so that SQLite keeps their logs."""
         return files.kept_open(self._path)
 
     def keep_temporary_in_memory(self) -> None:
-        """Make no temporary files in this process from now on."""
         files.keep_temporary_in_memory()
