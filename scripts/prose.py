@@ -55,7 +55,7 @@ KINDS = {
     "first_lines": f"docstrings have a first sentence of more than {FIRST_LINE_WORDS} words"
     f" ({TEST_SENTENCE_WORDS} in tests)",
     "docstring_words": "docstring words per 100 lines",
-    "wide_lines": f"lines are wider than {LINE_WIDTH} columns (tables and code are exempt)",
+    "wide_lines": f"lines are wider than {LINE_WIDTH} columns; wrap pages with scripts/wrap.py",
     "test_names": "tests have a banned word in their name",
     "duplicate_classes": "public class names are defined in two modules of src/",
 }
@@ -183,11 +183,15 @@ def _comments(source: str) -> list[Text]:
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return _paragraphs(
         [
-            Text(each.start[0], each.string.strip("#: "))
+            Text(each.start[0], _capitalized(each.string.strip("#: ")))
             for each in tokens
             if each.type == tokenize.COMMENT and not re.match(r"#\s*(noqa|type:|fmt:)", each.string)
         ]
     )
+
+
+def _capitalized(comment: str) -> str:
+    return comment[:1].upper() + comment[1:]
 
 
 def _messages(tree: ast.Module, docstring_lines: set[int]) -> list[Text]:

@@ -38,7 +38,7 @@ class Figures:
     replication: float = 3
     replicas_asked: float = 2  # by a read at LOCAL_QUORUM
     names_missed: float = 5  # of the 20 of a page, by the memory of a worker; each is one more query
-    query_of_page: float = 0.7  # what a query for a name costs both sides, of what a page costs
+    query_of_page: float = 0.7  # cost of a query for a name on both sides, as a share of the cost of a page
     disk_a_node: float = 4e12  # bytes
     disk_used: float = 0.5  # at most, leaves space for compaction
     cores_a_node: float = 16

@@ -1,6 +1,7 @@
 """The lint of names and prose, on small examples."""
 
 import prose
+from wrap import wrapped
 
 
 def kinds_of(findings: list[prose.Finding]) -> list[str]:
@@ -86,3 +87,22 @@ def test_ceilings_only_go_down() -> None:
     assert {"a": {"words": 3, "terms": 1}, "b": {"words": 0}} == lowered
     assert "words = 3" in prose.write_ceilings(lowered)
     assert '["b"]' not in prose.write_ceilings(lowered)
+
+
+def test_wrapping_keeps_tables_code_and_lists() -> None:
+    """Paragraphs and list items are filled to 120 columns, all else stays; wrapping twice changes nothing."""
+    words = "word " * 40
+    page = f"# Title\n\n{words}\n{words}\n\n- {words}\n  more\n- b\n\n```\n{words}\n```\n\n| {words} |\n| --- |\n"
+
+    text = wrapped(page)
+
+    assert [] == [each for each in prose.check_markdown("docs/x.md", text) if each.kind == "wide_lines"]
+    assert text.count("word") == page.count("word")
+    assert f"```\n{words}\n```" in text
+    assert "\n  word" in text
+    assert wrapped(text) == text
+
+
+def test_comments_need_no_capital_letter_to_be_found() -> None:
+    """A comment behind a line of code may begin with a small letter."""
+    assert ["openings"] == kinds_of(list(prose.check_python("src/retinue/x.py", "x = 1  # what is left\n")))
