@@ -14,7 +14,13 @@ from support.networks import NAMES, Network, network_of
 from support.requirements import require
 from support.service import Service, problems_of
 
-pytest_plugins = ["support.children", "support.clusters", "support.served", "support.store_contract"]
+pytest_plugins = [
+    "support.children",
+    "support.clusters",
+    "support.process_marks",
+    "support.served",
+    "support.store_contract",
+]
 
 # No deadline: timings belong in benchmarks. A failure prints the seed that repeats it.
 settings.register_profile("retinue", deadline=None, max_examples=200, print_blob=True)

@@ -1,4 +1,4 @@
-"""Whatever is done to clients, tokens and quotas in whatever order: the gate decides as a plain model does."""
+"""Random changes of clients, tokens and quotas: the access gate decides as a plain model does."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -38,7 +38,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 @dataclass
 class ModelClient:
-    """A client as plain as can be."""
+    """A client in its plainest form."""
 
     key: str
     secrets: dict[str, int | None]
@@ -174,7 +174,7 @@ class Credentials(RuleBasedStateMachine):
 
     @invariant()
     def a_second_passes(self) -> None:
-        """What is remembered is not older than the promise allows."""
+        """Cached grants are not older than the promise allows."""
         if hasattr(self, "clock"):
             self.clock.advance(1)
 
@@ -190,7 +190,7 @@ LIMITS = st.one_of(st.none(), st.integers(0, 6))
 
 
 class QuotaMachine(RuleBasedStateMachine):
-    """Several workers on one ledger; any of them may go and come back."""
+    """Several workers on one quota file; any of them may stop and start again."""
 
     def __init__(self, begin: Begin) -> None:
         super().__init__()
@@ -251,7 +251,7 @@ class QuotaMachine(RuleBasedStateMachine):
         for_token=st.booleans(),
     )
     def under_a_rate(self, meter: Meter, worker: int, rate: Rate, *, for_token: bool) -> None:
-        """A call under a short-term limit: at most so many in any stretch of so many seconds."""
+        """Charge a call under a short-term limit: at most so many in any window of so many seconds."""
         now, ledger = self.clock.now(), self.ledgers[worker]
         self._take(meter)
         used = self._used(meter)
@@ -294,7 +294,7 @@ class QuotaMachine(RuleBasedStateMachine):
         self.days[meter] = (self.clock.now() // DAY_SECONDS, used)
 
     def _take(self, meter: Meter) -> None:
-        """The record is this client's now, whoever had its number before."""
+        """Give the record to this client, whichever client had its slot before."""
         if self.holders.get(meter.id, meter) != meter:
             self.days = {other: used for other, used in self.days.items() if other.id != meter.id}
             self.admitted = {key: times for key, times in self.admitted.items() if key[0] != meter.id}
@@ -316,13 +316,13 @@ def _client(meter: Meter) -> Client:
 
 
 def test_the_access_gate_refuses_with_request_errors() -> None:
-    """What the machines expect to be raised is what the wire has words for."""
+    """The errors that the state machines expect are those that the wire format has messages for."""
     for error in (SecretWrong, ClientInvalid, TokenInvalid, TokenUnknown, QuotaSpent, RateExceeded):
         assert issubclass(error, Refusal)
 
 
 def test_the_access_gate_accepts_what_the_model_accepts(begin: Begin) -> None:
-    """Whatever is done to clients and tokens."""
+    """Clients and tokens are changed in random order."""
     run_state_machine_as_test(
         lambda: Credentials(begin),  # type: ignore[arg-type]  # whatever makes a machine will do
         settings=settings(max_examples=begin.times(60), stateful_step_count=50),
@@ -330,7 +330,7 @@ def test_the_access_gate_accepts_what_the_model_accepts(begin: Begin) -> None:
 
 
 def test_quotas_agree_with_the_model(begin: Begin) -> None:
-    """Whoever asks, and whatever the quota is at that moment."""
+    """Requests come in random order, under quotas that change."""
     run_state_machine_as_test(
         lambda: QuotaMachine(begin),  # type: ignore[arg-type]  # whatever makes a machine will do
         settings=settings(max_examples=begin.times(60), stateful_step_count=60),

@@ -137,7 +137,7 @@ def test_timeouts_are_short_for_a_while_after_an_overload(events: list[tuple[boo
 
 
 def test_connections_that_waited_too_long_are_refused_and_the_first_ones_served(service: Service) -> None:
-    """A server that was away for a while serves a batch, and does not begin with what no client waits for any more."""
+    """A server that was stopped for a while answers recent connections first."""
     limits = Limits(4096, burst_seconds=0, idle_seconds=FOREVER)
     listener = bind("127.0.0.1", 0)
     with ExitStack() as opened:

@@ -301,7 +301,7 @@ def test_apply_creates_a_missing_store_and_says_so(store_path: Path, tmp_path: P
 
 
 def test_a_damaged_file_is_applied_up_to_the_damage(store_path: Path, tmp_path: Path) -> None:
-    """What came before is applied and told; the error names file and line."""
+    """Events before the damage are applied and reported; the error names file and line."""
     events = tmp_path / "events.gz"
     packed = gzip.compress(lines(*(follow("a", f"b{n * 7919}", AT - n) for n in range(20_000))))
     events.write_bytes(packed[: len(packed) // 2])

@@ -189,7 +189,7 @@ def is_module(name: str) -> bool:
 
 
 def ours(path: Path, *, early_only: bool = False) -> set[str]:
-    """What a file imports of ours, without the leading package name."""
+    """Return the modules of ours that a file imports, without the package name."""
     wanted = [name for name, early in imports_of(path) if early or not early_only]
     return {name.removeprefix("retinue.") for name in wanted if name.startswith("retinue.")}
 

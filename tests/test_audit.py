@@ -1,4 +1,4 @@
-"""The audit log: what is recorded, how records are bound to each other, what is found when somebody touched them."""
+"""The audit log: recorded requests, the hash chain, and how tampering is found."""
 
 import asyncio
 import json
@@ -160,7 +160,7 @@ def test_every_problem_is_reported_with_its_place(log: tuple[Path, Checkpoint]) 
 
 
 def test_a_coordinator_continues_the_log_of_a_killed_one(tmp_path: Path) -> None:
-    """Records that the store did not hear of yet are kept, wherever the last line broke off, which is not hidden."""
+    """Records that the store has not heard of are kept, and a torn last line is reported."""
     checkpoint = written(tmp_path / "a", [5])
     with closing(AuditLog(tmp_path / "a", checkpoint, BIG, lambda: 1)) as audit_log:
         audit_log.write([record(6), record(7)])
@@ -202,7 +202,7 @@ def test_a_changed_log_is_continued_and_the_change_is_still_found(tmp_path: Path
 
 
 def test_a_new_file_is_begun_after_a_removed_one(tmp_path: Path) -> None:
-    """What comes after is in the folder again, and the gap is found."""
+    """Later records are in the folder, and the gap is found."""
     with closing(AuditLog(tmp_path, new_checkpoint(), BIG, lambda: 1)) as audit_log:
         audit_log.write([record(1)])
         assert not audit_log.leave_removed_file()
@@ -232,7 +232,7 @@ def test_files_are_rotated_by_size_and_by_age(tmp_path: Path, begun: int) -> Non
 
 
 def test_expired_files_are_removed_and_the_rest_verifies(tmp_path: Path) -> None:
-    """A file goes when all of it is older than what is kept; without it nothing is missing, with one more there is."""
+    """A file is removed when all of it is older than the retention period."""
     clock = FrozenClock()
     keeping = RotationPolicy(1, 2**30)
     with closing(AuditLog(tmp_path, new_checkpoint(), keeping, clock.now)) as audit_log:
@@ -281,7 +281,7 @@ def test_records_are_written_after_a_full_disk_has_room_again(tmp_path: Path) ->
 
 
 def test_only_one_process_writes_the_log(tmp_path: Path) -> None:
-    """Whoever comes second hears that another server is there; folder and files are their owner's alone."""
+    """A second server is told that the first one runs; folder and files are private."""
     with closing(AuditLog(tmp_path / "a", new_checkpoint(), BIG, lambda: 1)) as audit_log:
         audit_log.write([record(1)])
         with pytest.raises(StoreError, match="another server"):
@@ -326,7 +326,7 @@ def test_an_answered_page_is_recorded(service: Service) -> None:
 
 
 def test_every_refusal_is_recorded(service: Service) -> None:
-    """With its code, the client where it is known, and the account where there is one; a name only as an HMAC."""
+    """A refusal is recorded with its code, client and account; a name is recorded as an HMAC only."""
     service.add_account("hidden", visibility=Visibility.PRIVATE)
     wrong = f"client_key={service.client_key}&client_secret=wrong&grant_type=client_credentials"
     asks: list[tuple[Callable[[], httpx.Response], tuple[Any, ...]]] = [
@@ -351,7 +351,7 @@ def test_every_refusal_is_recorded(service: Service) -> None:
 
 
 def test_erasure_removes_records_from_the_log(service: Service) -> None:
-    """The number that is recorded leads to nobody any more."""
+    """The recorded account id resolves to no account afterwards."""
     service.follow("anna", ("b", 100))
     service.ask({"username": "anna"})
     number = said(service)["account"]
@@ -364,7 +364,7 @@ def test_erasure_removes_records_from_the_log(service: Service) -> None:
 
 
 def test_requests_that_cannot_be_recorded_are_not_answered(service: Service) -> None:
-    """A full outbox means 503 before anything is done; when there is room again, answers come again."""
+    """While the audit sink is full, requests are refused with 503 before anything is done."""
     service.follow("a", ("b", 100))
     service.records.is_full = True
     answer = service.ask({"username": "a"})

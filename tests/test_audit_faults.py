@@ -37,7 +37,7 @@ class Run:
         self.made = 0
 
     async def live(self) -> bool | None:
-        """Take batches and stop in order; whether all is said to be there, or None if it ended with an error."""
+        """Run a coordinator to its end; return whether the log is complete, or None after an error."""
         folder = open_store(str(self.store)).paths.audit_folder()
         try:
             os.close(lock_of(folder))
@@ -76,7 +76,7 @@ class Run:
 
 
 def findings_of(store: Path) -> VerifyReport:
-    """What verification finds."""
+    """Return the findings of verification."""
     with closing(open_store(str(store)).access()) as access:
         return verify(open_store(str(store)).paths.audit_folder(), asyncio.run(access.audit_checkpoint()))
 

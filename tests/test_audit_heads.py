@@ -34,7 +34,7 @@ def links_of(folder: Path) -> list[ChainHead]:
 
 
 def problems(folder: Path, checkpoint: Checkpoint, *heads: SignedHead) -> list[str]:
-    """What is wrong with a log that is compared with heads."""
+    """Return the problems of a log that is compared with heads."""
     return verify(folder, checkpoint, heads).problems
 
 
@@ -81,7 +81,7 @@ def test_forged_and_changed_heads_are_found(tmp_path: Path) -> None:
 
 
 def test_heads_of_removed_records_need_a_record_of_the_removal(tmp_path: Path) -> None:
-    """With it they are told as not comparable, the last of them compared; without it, or inside what is kept, not."""
+    """Heads of removed records are reported as not comparable only if the log records the removal."""
     checkpoint = written(tmp_path, [5, 5])
     links = links_of(tmp_path)
     heads = [signed_head(link, NOW, SECRET) for link in links]
@@ -138,7 +138,7 @@ def test_malformed_heads_are_reported(text: str) -> None:
 
 
 def test_the_commands_print_and_take_heads(store_path: Path, tmp_path: Path) -> None:
-    """As text, from a file, from standard input; exit code 1 if the log does not fit, 2 if it is none."""
+    """Heads come from text, a file or standard input; exit code 1 means a mismatch, 2 no head."""
     open_store(str(store_path)).create()
     head = retinue("audit", "head", "--store", store_path).stdout
     assert (1, 0) == (head.count("\n"), json.loads(head)["records"])

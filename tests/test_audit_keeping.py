@@ -1,4 +1,4 @@
-"""The coordinator's side of the audit log: what it removes, sums up and bounds, on a real store."""
+"""The coordinator's side of the audit log: retention, summaries and bounds, on a real store."""
 
 import asyncio
 import json
@@ -75,7 +75,7 @@ def test_old_files_and_tokens_expire_when_both_clocks_advance(house: House) -> N
 
 
 def test_an_interrupted_removal_is_not_reported_as_tampering(house: House) -> None:
-    """Wherever it is cut off: with the record only, or with the store's word but the file still there."""
+    """A removal may be interrupted after its record, or after the store knows of it."""
     house.take(200, 3, client="a")
     house.clock.advance(2000)
     house.take(200, client="a")
@@ -129,7 +129,7 @@ def test_retention_works_if_the_time_cannot_be_saved(house: House, caplog: pytes
 
 
 def test_a_flood_of_refusals_is_summarized_and_fully_counted(house: House) -> None:
-    """Few lines, the whole number in `usage` and in the chain, and `verify` and `show` say what became of the rest."""
+    """The log has few lines; `usage` and the chain have the exact number; `verify` and `show` name the summaries."""
     for _ in range(100):
         house.take(401, 100)
         house.take(200, client="a")

@@ -1,4 +1,4 @@
-"""The parts of the benchmarks that decide what is asked and what is said of it; no server of theirs is started."""
+"""The parts of the benchmarks that choose requests and judge results, without a server."""
 
 import json
 import os
@@ -204,7 +204,7 @@ def test_a_memory_peak_is_kept(tmp_path: Path) -> None:
 
 
 def test_impossible_benchmarks_are_reported() -> None:
-    """A core that is not there; a program that is nowhere, and who may not install it is told how to."""
+    """A missing core or program is reported, with how to install it."""
     with pytest.raises(Failed, match="there is no core 4095"):
         require_cores(4095)
     require(Program("sh", "dash", Path("/bin")))

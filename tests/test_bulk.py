@@ -213,7 +213,7 @@ USUAL = st.lists(st.tuples(PAIRS, SECONDS_AND_NONE), unique_by=lambda row: row[0
 def test_ordinary_rows_are_stored_alike(
     both: Any, monkeypatch: pytest.MonkeyPatch, history: list[FollowEvent], rows: list[Row], kind: str, long: bool
 ) -> None:
-    """For every history, and rows from newest to oldest: the same lists, seconds, pairs, stretches and counts."""
+    """Lists, positions, pairs, slot runs and counts are the same as row by row, for every history."""
     monkeypatch.setattr(loading, "_LONG", 0 if long else 10_000)
     monkeypatch.setattr(loading, "MUCH_LONGER", 1)
     known = {(event.follower, event.followee) for event in history}
@@ -265,7 +265,7 @@ FORMS = st.sampled_from(["{}", "{}.0", "{}.", "0{}", " {}", "", "iso", "iso+00:0
 def test_any_rows_are_counted_alike(
     both: Any, history: list[FollowEvent], rows: list[Any], kind: str, again: bool
 ) -> None:
-    """For every mixture: the same tally and rejects, the same follows with the same history; also the second time."""
+    """Counts, rejects and history are the same as row by row for every mixture, also the second time."""
     slow, quick, folder = both(history)
     for site in (slow, quick):
         site.load(write(folder / "erased.csv", [("erased", "public")], "username,visibility"), ACCOUNT_COLUMNS)
@@ -536,7 +536,7 @@ def test_a_load_into_a_running_service_becomes_visible_at_once(many: Path, tmp_p
 
 
 def test_rows_without_a_time_are_ordinary(tmp_path: Path) -> None:
-    """A large file that has no times is loaded at once, in a folder with any name; the first row is the newest."""
+    """A large file without times is loaded in bulk; its first row is the newest."""
     table, folder = tmp_path / "follows.parquet", tmp_path / "it's 'here'"
     folder.mkdir()
     columns = "n // 300 AS follower, 1000 + n % 300 AS followee"
@@ -553,7 +553,7 @@ def test_rows_without_a_time_are_ordinary(tmp_path: Path) -> None:
 
 
 def test_unusual_files_are_imported_row_by_row(many: Path, tmp_path: Path) -> None:
-    """Where hardly a row is ordinary loading at once would take its time for nothing."""
+    """A bulk load of a file with hardly an ordinary row would only cost time."""
     table = tmp_path / "odd.parquet"
     duckdb.sql(f"COPY (SELECT follower, '@' || followee AS followee FROM '{many}') TO '{table}' (FORMAT parquet)")
     with closing(open_table(table, FOLLOW_COLUMNS)) as opened, closing(staging.Staging(MANY, NOW)) as staged:
@@ -566,7 +566,7 @@ def test_unusual_files_are_imported_row_by_row(many: Path, tmp_path: Path) -> No
 
 
 def test_a_slow_import_says_why(many: Path, tmp_path: Path) -> None:
-    """Where a large file cannot be loaded at once the reason is said."""
+    """The reason is printed if a large file cannot be loaded in bulk."""
     table = tmp_path / "odd.parquet"
     duckdb.sql(f"COPY (SELECT follower, '@@' || followee AS followee FROM '{many}') TO '{table}' (FORMAT parquet)")
     done = subprocess.run(
@@ -605,7 +605,7 @@ def test_an_import_larger_than_the_disk_does_not_begin(many: Path, monkeypatch: 
     ],
 )
 def test_any_csv_file_is_read_alike(both: Any, text: str) -> None:
-    """Quotes, line ends, empty lines, missing columns: the same tally and lists, rejects with the same lines."""
+    """Quotes, line ends, empty lines and missing columns give the same counts, lists and rejects."""
     slow, quick, folder = both([])
     path = folder / "follows.csv"
     path.write_bytes(text.encode())
@@ -617,7 +617,7 @@ def test_any_csv_file_is_read_alike(both: Any, text: str) -> None:
 
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
 def test_a_damaged_parquet_file_is_read_up_to_the_damage(both: Any, kept: float) -> None:
-    """Where some of it cannot be read: the same error as row by row, and the same rows before it."""
+    """The error and the rows before the damage are the same as row by row."""
     slow, quick, folder = both([])
     rows = [(f"x{n % 50}", f"y{n}", str(EARLY + n)) for n in range(30_000)]
     path = write(folder / "follows.parquet", rows, "follower,followee,followed_at")

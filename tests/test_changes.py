@@ -14,7 +14,7 @@ from support.service import problems_of
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("way", changes.WAYS)
 def test_every_following_list_is_exact_at_both_dates(tmp_path: Path, way: str, name: str) -> None:
-    """Today it has the accounts of the later file, and as of then it is the earlier one's, in its order."""
+    """The present list is that of the later file; the past list is that of the earlier one."""
     network = network_of(name, tmp_path, has_hidden=False)
     store = tmp_path / "graph.db"
     bring, expected = changes.WAYS[way]

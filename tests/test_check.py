@@ -227,7 +227,7 @@ _CLIENT = (
     ],
 )
 def test_clients_that_a_server_would_refuse_are_found(broken: Path, change_of_client: str) -> None:
-    """A store is not sound if nobody can be let in."""
+    """A store is not sound if it refuses every client."""
     change(access_path(broken), _CLIENT)
     assert [] == problems_of(broken)
     change(access_path(broken), f"UPDATE client SET {change_of_client}")

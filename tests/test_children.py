@@ -77,7 +77,7 @@ def test_child_processes_of_a_background_suite_begin_with_default_signals(proces
 
 @pytest.mark.parametrize("processes", ["0", "1"])
 def test_a_test_fails_at_its_time_limit(tmp_path: Path, processes: str) -> None:
-    """A test fails at its limit, whatever it waits for; what it has started is killed, and the next test runs."""
+    """A test fails at its limit; its processes are killed, and the next test runs."""
     (tmp_path / "test_waiting.py").write_text(WAITING)
     done = pytest_run("-p", "support.children", "-n", processes, "--timeout", "2", "-v", tmp_path)
 

@@ -51,7 +51,7 @@ def test_the_import_report_is_a_table_by_default(store_path: Path, files: tuple[
 
 
 def test_rejected_rows_go_to_a_file_and_the_rest_is_loaded(store_path: Path, tmp_path: Path) -> None:
-    """Each kind of bad row is kept with file, line number and reason; the exit code says that there are some."""
+    """Each rejected row is kept with file, line number and reason; the exit code says so."""
     follows = tmp_path / "bad.csv"
     lines = [
         b"follower,followee,followed_at",
@@ -121,7 +121,7 @@ def test_an_import_that_cannot_start_changes_nothing(
 
 
 def test_a_damaged_file_is_loaded_up_to_the_damage(store_path: Path, tmp_path: Path) -> None:
-    """What came before the damage is loaded and reported; the error names file and line."""
+    """Rows before the damage are loaded and reported; the error names file and line."""
     packed = gzip.compress(b"follower,followee\n" + b"".join(b"a,b%d\n" % (n * 7919) for n in range(20_000)))
     follows = tmp_path / "f.csv.gz"
     follows.write_bytes(packed[: len(packed) // 2])

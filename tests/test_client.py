@@ -88,7 +88,7 @@ def test_a_second_asynchronous_loop_resumes_at_the_next_row(retinue_server: Loca
 
 @GRAPH
 def test_a_list_page_by_page_and_from_a_cursor(client: Client) -> None:
-    """Each page says with what to go on, and whoever has that goes on there."""
+    """Each page names the cursor of the next one, from which a client can resume."""
     first, second, *_ = client.following("anna", max_count=40).pages()
     assert (second.bound, second.has_more, len(second.body) > 100) == (first.cursor, True, True)
 
@@ -176,7 +176,7 @@ def test_wrong_credentials_raise(retinue_server: LocalServer) -> None:
 
 @GRAPH
 def test_a_spent_quota_raises(retinue_server: LocalServer) -> None:
-    """It raises, and says when there is a new one; if wanted it waits, here by putting the server's clock forward."""
+    """The error names the time of the next quota; a client may wait for it."""
     slept = []
 
     async def sleep(seconds: float) -> None:

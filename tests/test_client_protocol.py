@@ -39,7 +39,7 @@ class Service:
         self.clock = FrozenClock()
 
     def answer(self, ask: Ask) -> Reply:
-        """What an HTTP server would send."""
+        """Return the response of an HTTP server."""
         if ask.token is None:
             self.tokens += 1
             token = {"access_token": f"clt.{self.tokens}", "expires_in": 7200, "token_type": "Bearer"}
@@ -164,7 +164,7 @@ def test_failures_between_pages_lose_and_repeat_no_row(
 
 
 def test_a_short_page_is_a_page() -> None:
-    """Rows may be left out by the service as long as the cursor moves and says that there are more."""
+    """The service may leave out rows if the cursor moves and it promises more."""
     service = Service(list(range(1, 30)), lambda body, good: None)
     full = service.page
     service.page = lambda bound, limit: full(bound, 1)  # type: ignore[method-assign]
@@ -260,7 +260,7 @@ def test_a_quota_still_spent_after_midnight_is_retried_soon() -> None:
 
 
 def test_a_token_is_reused_and_renewed_in_time() -> None:
-    """One token for all pages; another one shortly before its end, and when it is refused though it is not young."""
+    """One token serves all pages; it is renewed shortly before its end, or after a refusal."""
     service = Service(list(range(1, 30)), lambda body, good: None)
     protocol = Protocol("key", "secret", Policy(), service.clock, lambda: 0.0)
 
@@ -293,7 +293,7 @@ def test_a_fresh_token_that_is_refused_is_tried_again() -> None:
 
 @pytest.mark.parametrize("status", [200, 400, 401])
 def test_wrong_credentials_are_final(status: int) -> None:
-    """Whatever status the token endpoint sends with its error."""
+    """The status of the token endpoint makes no difference."""
     said = {"error": "invalid_client", "error_description": "Client key or secret is incorrect.", "log_id": LOG_ID}
     service = Service([5], lambda body, good: None if body else Answer(status, json.dumps(said).encode()))
     with pytest.raises(Refused, match="Client key or secret is incorrect"):
@@ -366,7 +366,7 @@ def test_a_page_has_no_more_rows_than_were_asked_for(rows: int, asked_for: int) 
 )
 @pytest.mark.parametrize("log_id", [LOG_ID, ""])
 def test_a_first_page_at_the_present_is_not_a_repeat(seconds_ago: int, is_sound: bool, log_id: str) -> None:
-    """Up to two seconds before the answer, by the service's clock or else by ours, a cursor is as good as now."""
+    """A cursor of at most two seconds before the response counts as the present."""
     rows = (Person("a"), Person("b"))
     ours = NOW if not log_id else NOW + 1_000
     first = Page(rows, NOW - seconds_ago, True, None, ours, log_id, b"")

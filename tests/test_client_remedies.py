@@ -297,13 +297,13 @@ def test_a_server_that_starts_is_waited_for() -> None:
 
 @pytest.mark.parametrize("options", [{"connections": 0}, {"timeout_seconds": 0}, {"timeout_seconds": float("nan")}])
 def test_options_that_allow_no_response_are_refused(options: Any) -> None:
-    """No connections would wait for ever."""
+    """No connections at all would mean an endless wait."""
     with pytest.raises(InputError, match=f"{next(iter(options))}: expected"):
         Client("k", "s", **options)
 
 
 def test_a_missing_endpoint_is_reported() -> None:
-    """A list that a service does not serve is given up after a few attempts, one that it served after all."""
+    """A list that a service does not serve is given up after a few attempts."""
     with scripted(lambda path, _body: Said(b"", 404) if "followers" in path else page([])) as url:
         with Client("k", "s", url, policy=PATIENT) as client:
             assert list(client.following("anna")) == []

@@ -147,7 +147,7 @@ def created(store: Path, *flags: str) -> dict[str, str]:
 
 
 def seen(store: Path, key: str) -> dict[str, Any]:
-    """What `show` says of a client."""
+    """Return the output of `show` for a client."""
     answer: dict[str, Any] = json.loads(retinue("client", "show", key, "--store", store, "--json").stdout)
     return answer
 
@@ -254,7 +254,7 @@ def test_files_beside_a_store_belong_to_it() -> None:
 
 
 def test_client_names_cannot_control_the_terminal(store: Path) -> None:
-    """What looks like markup is shown as it is."""
+    """Markup in a name is printed unchanged."""
     done = retinue("client", "create", "--store", store, "--name", "[red]x[/] :smile:", "--json")
     key = json.loads(done.stdout)["client_key"]
 

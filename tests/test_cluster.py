@@ -1,4 +1,4 @@
-"""What is promised of the store in a cluster in particular: queries, buckets, broken groups and leases, locations."""
+"""Promises of the store in a cluster: queries, buckets, interrupted groups, leases and locations."""
 
 from collections.abc import Iterable
 from contextlib import closing
@@ -30,7 +30,7 @@ INSERT = "INSERT INTO entry (owner, kind, bucket, position, account) VALUES (?, 
 
 
 def names(numbers: Iterable[int]) -> list[str]:
-    """Names of those whom somebody follows."""
+    """Return the names of the accounts that an account follows."""
     return [f"f{number}" for number in numbers]
 
 
@@ -82,7 +82,7 @@ def test_an_entry_may_become_visible_before_its_account(site: Site) -> None:
     ],
 )
 def test_damage_is_found(site: Site, damage: str, found: str) -> None:
-    """Whatever is missing or wrong in one table, others tell; what only makes readers look twice is no fault."""
+    """Damage in one table is found from the others; extra index entries are no damage."""
     site.follow(("a", "b", 100), ("a", "c", 90))
     site.unfollow(("a", "c"), ("d", "a"))
     numbers = {name: site.id(name) for name in ("a", "b", "c", "d")}
@@ -95,7 +95,7 @@ def test_damage_is_found(site: Site, damage: str, found: str) -> None:
 
 
 def test_a_page_across_two_partitions_is_two_queries(site: Site, small_buckets: None) -> None:
-    """A list that was cut is walked exactly, and no page needs more than the two buckets that it lies in."""
+    """A partitioned list is read exactly, and no page needs more than two buckets."""
     site.follow(*(("a", f"f{n}", 1000 + n) for n in range(50)))
     assert names(range(49, -1, -1)) == site.walked("a", 7)
     owner = site.id("a")
@@ -110,7 +110,7 @@ def test_a_page_across_two_partitions_is_two_queries(site: Site, small_buckets: 
 
 
 def test_pages_read_no_tombstones_of_unfollows(site: Site, small_buckets: None) -> None:
-    """A bucket from which many were deleted is written anew: no deleted row is met on the way, and none comes back."""
+    """A bucket with many deletions is rewritten, so that pages read no tombstones."""
     site.follow(*(("a", f"f{n}", 1000 + n) for n in range(60)))
     site.unfollow(*(("a", f"f{n}") for n in range(20, 60)))
 
@@ -189,7 +189,7 @@ def test_a_writer_that_lost_the_lease_writes_nothing(site: Site) -> None:
 
 
 def test_a_long_copy_keeps_the_lease(site: Site, small_buckets: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a bucket is written anew the lease is renewed between the pieces, however many there are."""
+    """The lease is renewed between the pieces while a bucket is rewritten."""
     monkeypatch.setattr(session, "BATCHES_AT_ONCE", 1)
     monkeypatch.setattr(session, "BATCH_ROWS", 1)
     ticks = count()
@@ -211,7 +211,7 @@ def test_a_long_copy_keeps_the_lease(site: Site, small_buckets: None, monkeypatc
 
 
 def test_maintenance_without_work_sends_no_queries(site: Site) -> None:
-    """An idle server looks, and writes nothing, whoever wrote last; a group that was broken off it finishes."""
+    """An idle server reads and writes nothing; it finishes an interrupted group."""
     site.follow(("a", "b", 100))
     coordinator = CassandraGraphWriter(site.session, backoff_on(site.clock))
     before = site.session.counts["writes"]
@@ -311,7 +311,7 @@ def test_wrong_locations_are_refused(text: str, words: str) -> None:
 
 
 def test_a_location_without_a_store_is_not_opened(keyspace: Keyspace, clock: FrozenClock) -> None:
-    """Where nothing is, where something else is, and where nobody answers."""
+    """The location may be empty, hold something else, or not respond."""
     base = keyspace.location.rpartition("/")[0]
     with pytest.raises(errors.StoreMissing, match="store init"):
         open_store(f"{base}/nothing").graph(clock)
@@ -375,7 +375,7 @@ def test_a_keyspace_may_have_the_name_of_a_keyword(cassandra_keyspace: str) -> N
 
 
 def test_an_entry_keeps_nothing_of_the_one_it_replaces(site: Site) -> None:
-    """A follow that turns out to have begun on the very second to which it was moved stands there by right."""
+    """A follow that really began at its shifted position keeps that position."""
     site.follow(("a", "b", 100), ("a", "c", 100))
     site.writer = CassandraGraphWriter(site.session, backoff_on(site.clock))
     site.follow(("a", "c", 99))

@@ -53,7 +53,7 @@ def rows_in(folder: Path, query: str) -> list[Any]:
 
 
 def lists_of(server: LocalServer, names: Sequence[str], direction: str = "following") -> dict[str, list[str]]:
-    """What a server answers."""
+    """Return the lists that a server serves."""
     with Client(server.client_key, server.client_secret, server.url) as client:
         ask = client.following if direction == "following" else client.followers
         return {name: [person.username for person in ask(name)] for name in names}
@@ -266,7 +266,7 @@ def test_diff_reports_follows_and_unfollows(retinue_server: LocalServer, tmp_pat
     ],
 )
 def test_damage_to_a_collection_is_found(retinue_server: LocalServer, tmp_path: Path, damage: Any, words: str) -> None:
-    """Whatever was changed since it was written."""
+    """Any change since the files were written is found."""
     folder = tmp_path / "found"
     retinue(
         *command(
@@ -353,7 +353,7 @@ def test_a_collection_belongs_to_one_server(retinue_server: LocalServer, tmp_pat
 
 @GRAPH
 def test_a_collection_is_locked_by_one_process(retinue_server: LocalServer, tmp_path: Path) -> None:
-    """A second collector is refused while the first one works; so is a mirror that is there already."""
+    """A second collector is refused while the first one works; an existing mirror is refused too."""
     folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
     arguments = command(retinue_server, folder, names=["ben"])
     with collection.held(folder):
@@ -379,7 +379,7 @@ def test_only_the_torn_last_line_of_a_journal_is_removed(tmp_path: Path, sizes: 
 
 
 def test_a_refused_name_does_not_stop_the_others(tmp_path: Path) -> None:
-    """What is wrong with one name is told; what is wrong with the client ends it all."""
+    """A problem with one name is reported; a problem with the client ends the collection."""
     for code, expected in (("invalid_params", True), ("scope_not_authorized", False)):
         refused = Refused(400, code, "no", "")
 
@@ -387,7 +387,7 @@ def test_a_refused_name_does_not_stop_the_others(tmp_path: Path) -> None:
             """Refuses one name."""
 
             async def log_in(self, *, anew: bool = False) -> None:
-                """Nobody is asked."""
+                """Log in without asking a server."""
 
             async def raw_user_info(self, username: str) -> Info:
                 if username == "odd":

@@ -159,7 +159,7 @@ INFO_FAILURES = {
 
 @pytest.mark.parametrize("said", INFO_FAILURES.values(), ids=INFO_FAILURES)
 def test_lists_are_complete_without_counts(tmp_path: Path, said: Said) -> None:
-    """The count is unknown then, and nothing fails or waits for it, even if the day's quota may be waited for."""
+    """Unknown counts cause neither a failure nor a wait, even if waiting for the quota is allowed."""
     folder = tmp_path / "found"
     with scripted(lambda path, _body: said if "/info/" in path else page([{"username": "z"}])) as url:
         done = asked(url, folder, ["a", "b", "c"], "--concurrency", "3", "--wait")
@@ -259,7 +259,7 @@ def test_one_foreign_response_ends_no_collection(tmp_path: Path) -> None:
 
 
 def test_no_calls_for_user_info_and_wanting_it_is_refused(tmp_path: Path) -> None:
-    """It would wait for ever."""
+    """It would wait without end."""
     done = asked("http://127.0.0.1:9", tmp_path / "found", ["a"], "--lists", "info", "--info-calls-per-day", "0")
     assert (done.returncode, "--info-calls-per-day: 0 calls" in done.stderr) == (2, True)
 

@@ -90,7 +90,7 @@ def test_invalid_lines_are_reported(
 
 
 def test_valid_lines_beside_invalid_ones_are_collected(tmp_path: Path) -> None:
-    """Exit code 1 tells of the one that is left out; nothing is spent on it, and no mirror is made without it."""
+    """Exit code 1 reports the rejected line; no call is spent on it, and no mirror is made without it."""
     mirror = tmp_path / "mirror.db"
     done, asked_for = run(tmp_path, b"p\nan na\nq\n", "--into", str(mirror))
     assert (done.returncode, asked_for, mirror.exists()) == (1, ["p", "q"], False)

@@ -89,7 +89,7 @@ def test_an_unavailable_account_does_not_end_the_collection(tmp_path: Path) -> N
 
 
 def test_long_waits_are_reported(tmp_path: Path) -> None:
-    """Whoever looks sees why nothing happens, and Ctrl-C or SIGTERM end it at once."""
+    """The reason for a wait is printed, and Ctrl-C or SIGTERM end it at once."""
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         with scripted(odd, lambda: Said(b"", 503)) as url:
             arguments = arguments_of(url, tmp_path / f"found{number}", ["anna"])
@@ -242,7 +242,7 @@ def odd(path: str, _body: dict[str, Any]) -> Said:
 
 
 def test_unusual_rows_and_numbers_are_stored_unchanged(tmp_path: Path) -> None:
-    """In every format and in a mirror, with nothing rejected; who has no possible name is nobody in the graph."""
+    """Every format and the mirror have them; rows without a possible name are not in graphs."""
     folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
     more = ("--lists", "following,info", "--format", ",".join(ALL_FORMATS), "--into", str(mirror))
     with scripted(odd) as url:
@@ -308,7 +308,7 @@ ODD_BODIES = {
 @pytest.mark.parametrize("body", ODD_BODIES.values(), ids=ODD_BODIES)
 @pytest.mark.parametrize("status", [200, 403, 502])
 def test_malformed_responses_are_retried(tmp_path: Path, body: bytes, status: int) -> None:
-    """Whatever it is; no account is given up for it, and the others are collected."""
+    """No account is given up for a malformed response, and the others are collected."""
     with scripted(lambda _path, sent: Said(body, status) if sent["username"] == "a0" else page([])) as url:
         outcome = collected(url, tmp_path / "found", Plan(places(2), MANY, 1))
     assert [place.name for place in outcome.failed] == ["a0"]
@@ -383,7 +383,7 @@ def test_a_response_that_never_begins_times_out(said: bytes) -> None:
 
 @pytest.mark.parametrize("header", ["9" * 5_000, "99999999999999999999", "-5", "soon", "90000"])
 def test_a_quota_without_reset_time_resets_at_midnight(header: str) -> None:
-    """What a service says of it is not believed where it cannot be."""
+    """An impossible reset time of a service is ignored."""
     spent = Said(
         enveloped({}, "daily_quota_limit_exceeded", "spent", 429).body, 429, (("RateLimit-Reset", header),)
     )  # fmt: skip
@@ -412,7 +412,7 @@ READ = st.tuples(
 @settings(max_examples=60)
 @given(lists=st.lists(READ, min_size=1, max_size=8, unique_by=lambda read: read[:2]))
 def test_graph_formats_keep_the_order_of_lists(tmp_path_factory: pytest.TempPathFactory, lists: list[Any]) -> None:
-    """For all lists, also such as contradict each other: whoever stands in one keeps its place among the others."""
+    """Lists that contradict each other keep their order too."""
     folder = tmp_path_factory.mktemp("lists")
     collection.opened(folder, "x", 1)
     with closing(journal.Journal(folder / "pages.jsonl")) as writing:
@@ -433,7 +433,7 @@ def test_graph_formats_keep_the_order_of_lists(tmp_path_factory: pytest.TempPath
 
 
 def test_a_mirror_keeps_the_order_of_lists_that_contradict_each_other(tmp_path: Path) -> None:
-    """Somebody is in one list only: unfollowed in between, in the same second."""
+    """An account in one list only was unfollowed in between, in the same second."""
     folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
 
     def answer(path: str, body: dict[str, Any]) -> Said:
@@ -495,7 +495,7 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_password_of_a_proxy_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it answers."""
+    """The password stays hidden whatever the proxy answers."""
     with scripted(odd, lambda: Said(b"", 407)) as url:
         for spelled in ("http://user:hidden@127.0.0.1", "HTTP://user:hidden@LOCALHOST"):
             monkeypatch.setenv("https_proxy", url.replace("http://127.0.0.1", spelled))
@@ -583,7 +583,7 @@ def test_another_spelling_resumes_the_same_list(tmp_path: Path) -> None:
 
 
 def test_tables_are_written_if_standard_output_fails(tmp_path: Path) -> None:
-    """Where standard output is closed the tables are written all the same."""
+    """The tables are complete although the progress cannot be printed."""
     folder = tmp_path / "found"
     with scripted(odd) as url:
         command = [sys.executable, "-m", "retinue", *arguments_of(url, folder, ["anna"])]
@@ -592,7 +592,7 @@ def test_tables_are_written_if_standard_output_fails(tmp_path: Path) -> None:
 
 
 def test_no_table_is_older_than_the_manifest(tmp_path: Path) -> None:
-    """Kinds that a later run does not name are made anew; what a kill has left of tables is removed."""
+    """Formats that a later run does not name are rewritten; leftovers of a kill are removed."""
     folder = tmp_path / "found"
     with scripted(odd) as url:
         asked(url, folder, ["anna"], "--format", "csv,graphml")
@@ -650,7 +650,7 @@ def test_invalid_proxies_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("slow", ["token", "page"])
 def test_closing_a_client_fails_its_pending_calls(slow: str) -> None:
-    """In other threads, while a token or a page is fetched; and whoever asks later."""
+    """Calls in other threads fail while a token or a page is fetched, and so do later calls."""
     let_go, came, ended = threading.Event(), threading.Event(), list[str]()
 
     def late(said: Said) -> Said:

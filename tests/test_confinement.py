@@ -221,7 +221,7 @@ def test_tunnels_to_other_ports_of_tiktok_are_refused(retinue_server: LocalServe
 
 @given(st.integers(1, 65_535), st.integers(1, 65_535))
 def test_ports_of_services_stay_closed(first: int, last: int) -> None:
-    """Whatever range a system gives to servers that ask for any port, none below 1024 is open by it."""
+    """The ephemeral port range opens no port below 1024, however the system sets it."""
     low, high = unprivileged(first, last)
 
     assert {*range(low, high + 1)} == {port for port in range(first, last + 1) if port >= 1024}
@@ -282,7 +282,7 @@ def test_a_command_ends_when_its_runner_is_killed(retinue_server: LocalServer, w
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a process is gone, or only waits for whoever inherited it to notice its end."""
+    """Return whether a process has ended or waits for its parent to notice."""
     try:
         return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -73,7 +73,7 @@ class Gate:
         return b"Bearer " + run(issue()).encode()
 
     def authorize(self, header: bytes) -> Grant:
-        """What the header opens."""
+        """Return the access that a header gives."""
         return run(self.credentials.authorize(header, RESEARCH_SCOPE))
 
 
@@ -204,7 +204,7 @@ def test_an_unknown_client_is_refused_like_a_wrong_secret(gate: Gate) -> None:
 
 
 def test_a_token_from_the_future_is_invalid(gate: Gate, clock: FrozenClock) -> None:
-    """What a sandbox issued under a clock that was put forward does not live on under the machine's."""
+    """A token issued under an advanced clock is not valid under the machine's clock."""
     key, secret = gate.create()
     clock.advance(10_000_000)
     header = gate.token(key, secret)

@@ -79,7 +79,7 @@ VALUES: dict[str, tuple[str, str, Any, int, str]] = {
 def test_a_damaged_row_is_503_and_named(
     damaged: Service, table: str, column: str, value: Any, place: int, named: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A page that needs a row of another type or range is refused, and the log names the table and the key."""
+    """A page that needs a damaged row is refused, and the log names the table and the key."""
     put(Path(damaged.store), table, column, value, place)
     reopened(damaged)
 

@@ -72,7 +72,7 @@ def names_of(store: Path, name: str, direction: Direction = Direction.FOLLOWING)
 
 
 def counts_of(store: Path, name: str) -> tuple[int, int]:
-    """How many somebody follows, and how many follow somebody."""
+    """Return how many accounts an account follows, and how many follow it."""
     with closing(open_store(str(store)).graph(FrozenClock())) as graph:
         account = asyncio.run(graph.find_account(name))
         assert account is not None
@@ -90,7 +90,7 @@ def inputs(tmp_path: Path) -> Path:
 
 
 def small_graph(store: Path) -> None:
-    """Somebody with two names, known to three others in every way there is."""
+    """Make an account with two names, known to three others in every possible way."""
     told(
         store,
         said("17", NOW - 99, "Zorro.Old"),
@@ -168,7 +168,7 @@ def test_erasure_removes_rejected_rows(store_path: Path, inputs: Path) -> None:
 
 
 def test_old_files_and_events_do_not_restore_erased_accounts(store_path: Path, inputs: Path) -> None:
-    """Each row and event is rejected as erased, by key and by every name; what is kept of it says where, not who."""
+    """Rows and events of an erased account are rejected, by key and by every name, and rejects do not name it."""
     small_graph(store_path)
     accounts, follows, events = (inputs / name for name in ("accounts.csv", "follows.csv", "events.jsonl"))
     accounts.write_text("username,id\nZorro_New,17\nzorro.old,\nanother,17\nann,ann\n")
@@ -196,7 +196,7 @@ def test_old_files_and_events_do_not_restore_erased_accounts(store_path: Path, i
 
 
 def test_a_second_erasure_says_so(store_path: Path) -> None:
-    """Also in one command; and a key that nobody has is remembered, so that who comes with it is rejected."""
+    """The same holds within one command; an unknown key is remembered, and later rows with it are rejected."""
     small_graph(store_path)
 
     assert "17: erased\n17: was erased before\n" == erased(store_path, "17", "17")
@@ -273,7 +273,7 @@ def test_a_busy_reader_delays_erasure_of_the_wal_and_it_says_so(store_path: Path
 
 
 def asked(server: Server, token: str, name: str) -> tuple[int, str]:
-    """Status and text of an answer to who is followed; each on a connection of its own, so that all workers answer."""
+    """Ask for a following list on a new connection, so that all workers are asked; return status and text."""
     body = json.dumps({"username": name}).encode()
     head = f"POST {FOLLOWING} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
     status, _, answer = exchange(server, head.encode() + body)

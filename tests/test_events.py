@@ -112,7 +112,7 @@ def test_numbers_are_keys_too_and_keys_may_hold_spaces() -> None:
 
 @pytest.mark.parametrize("said", [{}, dict.fromkeys(forms.Account.__struct_fields__[2:])])
 def test_account_events_may_have_no_fields(said: dict[str, None]) -> None:
-    """What is absent or null says nothing."""
+    """Absent fields and null change nothing."""
     assert AccountEvent(AccountRecord(key="17"), AT) == event_of(
         line({"event": "account", "account": "17", "at": AT, **said})
     )
@@ -192,7 +192,7 @@ FOLLOWS = st.fixed_dictionaries(
 
 @given(FOLLOWS | st.dictionaries(st.sampled_from(FIELDS), ANYTHING | KEYS | TIMES))
 def test_fast_and_strict_parsers_agree(values: dict[str, Any]) -> None:
-    """Whatever a line says, both make the same event of it, or neither makes one."""
+    """Both make the same event of any line, or both reject it."""
     content = msgspec.json.encode(values)
 
     assert outcome(closely, content) == outcome(event_of, content)

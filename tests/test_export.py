@@ -50,7 +50,7 @@ STORIES = st.lists(st.builds(Told, FOLLOWS | FOLLOWS | FOLLOWS | ACCOUNTS, st.in
 
 @pytest.fixture(params=["folder", CLUSTER])
 def begin_other(request: pytest.FixtureRequest) -> Begin:
-    """What makes the store that an export is imported into."""
+    """Return a factory of stores that an export is imported into."""
     return begin_of(request.param, request)
 
 
@@ -161,7 +161,7 @@ def test_an_import_keeps_free_positions(begin: Begin) -> None:
 
 
 def test_ended_follows_are_exported_only_with_history(begin: Begin) -> None:
-    """Without it an export has what stands now, whoever may see it, and nobody who was erased."""
+    """Without history an export has present follows, hidden ones included, and no erased account."""
     site = begin()
     told(
         site,
@@ -268,7 +268,7 @@ def test_an_exported_graph_can_be_imported(sample: Path, tmp_path: Path, kind: s
 
 
 def test_an_export_replaces_nothing(sample: Path, tmp_path: Path) -> None:
-    """Neither a folder nor a file that is there; and nothing is left of an attempt."""
+    """Existing files and folders stay, and a failed attempt leaves nothing."""
     (tmp_path / "there").write_text("precious")
     for folder, reason in (
         (tmp_path / "there", "is there already"),

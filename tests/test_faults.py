@@ -56,7 +56,7 @@ all_faults = st.builds(
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    """A server on which `a` follows many and `b1` follows nobody."""
+    """A server on which `a` follows many accounts and `b1` follows none."""
     with local_server(tmp_path_factory.mktemp("faults")) as server:
         server.load(follows=[("a", f"b{n}", FIRST + n) for n in range(1, ROWS + 1)])
         server.clock.advance(100)
@@ -65,7 +65,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
 
 @pytest.fixture
 def with_faults(server: LocalServer) -> Iterator[Callable[..., LocalServer]]:
-    """What gives the server faults, until the test is over."""
+    """Return a function that sets the server's faults until the test is over."""
 
     def given_faults(**values: Any) -> LocalServer:
         server.faults = Faults(**values)
@@ -90,7 +90,7 @@ def page(server: LocalServer, token: str = "", path: str = FOLLOWING, **query: A
 
 
 def names_of(data: dict[str, Any]) -> list[str]:
-    """Who is on a page of a following list."""
+    """Return the usernames on a page of a following list."""
     return [row["username"] for row in data["user_following"]]
 
 
@@ -178,7 +178,7 @@ def test_bad_values_are_refused(text: str, reason: str) -> None:
 
 @pytest.mark.parametrize("values", [{"server_errors": 2}, {"quota_spent": 1}, {"seed": "7"}, {"delay_seconds": None}])
 def test_bad_values_are_refused_in_python(values: dict[str, Any]) -> None:
-    """Where they are given, not where they would be drawn."""
+    """The error is raised where the faults are given, not where they occur."""
     with pytest.raises(InputError, match=f"faults: {next(iter(values))}: expected"):
         Faults(**values)
 
@@ -208,7 +208,7 @@ def test_half_written_faults_are_not_seen(before: Faults, after: Faults, place: 
 
 @given(all_faults)
 def test_the_same_seed_draws_the_same(faults: Faults) -> None:
-    """In every process, and again from the moment the faults are set anew."""
+    """Every process draws the same faults, and setting the faults restarts the draw."""
     memory = memoryview(bytearray(SHARED_BYTES))
     shared, fates, others = SharedFaults(memory), Fates(SharedFaults(memory)), Fates(SharedFaults(memory))
     shared.put(faults)
@@ -252,7 +252,7 @@ def test_short_pages_lose_nothing(with_faults: Callable[..., LocalServer]) -> No
 
 
 def test_the_first_page_is_repeated(with_faults: Callable[..., LocalServer]) -> None:
-    """Whatever cursor was sent, as if there had been none."""
+    """The first page comes back for any cursor."""
     server = with_faults(repeated_pages=1)
     first = page(server, username="a")
 
@@ -313,7 +313,7 @@ def test_page_faults_leave_refusals_unchanged(with_faults: Callable[..., LocalSe
 
 @pytest.mark.parametrize(("costs", "calls"), [(False, 0), (True, 3)])
 def test_server_errors_cost_quota_or_not(with_faults: Callable[..., LocalServer], costs: bool, calls: int) -> None:
-    """500 in the envelope, with a log_id of the audit log, which has it as an error or as what was charged."""
+    """The error is 500 in the envelope; the audit log has it as an error or as charged."""
     before = used(with_faults())
     server = with_faults(server_errors=1, failures_cost_quota=costs)
     for _ in range(3):
@@ -383,7 +383,7 @@ def test_rate_limits_come_with_or_without_retry_after(
 
 
 def test_the_quota_is_spent(with_faults: Callable[..., LocalServer]) -> None:
-    """429 without Retry-After, for whoever has a token."""
+    """The status is 429 without Retry-After, for every client."""
     server = with_faults(quota_spent=True)
     status, headers, body = asked(server, FOLLOWING, '{"username":"a"}', server.token())
 
@@ -457,7 +457,7 @@ class Walker:
         self._token = ""
 
     def walked(self, username: str, max_count: int, path: str = FOLLOWING, key: str = "user_following") -> list[str]:
-        """Everybody in a list."""
+        """Return all usernames of a list."""
         found: dict[str, None] = {}
         cursor: int | None = None
         while True:
@@ -503,7 +503,7 @@ class Walker:
 
 
 def test_a_careful_client_survives_hostile(server: LocalServer) -> None:
-    """Whatever the seed and the size of pages, every list is complete, exact and in order."""
+    """Every list is complete, exact and in order, for any seed and page size."""
 
     @settings(max_examples=40)
     @given(seed=seeds, max_count=st.integers(10, 100))

@@ -103,7 +103,7 @@ class Child:
         return [(code, len(list(same))) for code, same in groupby(codes)]
 
     def lists(self) -> list[list[str]]:
-        """What the client made of it all: each list that it collected."""
+        """Return each list that the client collected."""
         return [line["rows"] for line in self.said("rows")]
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
@@ -166,7 +166,7 @@ class Site:
 
     @contextmanager
     def running(self, script: str, client: Client) -> Iterator[Child]:
-        """A script runs as a client and collects a list; killed at the end of the block if it still does."""
+        """Run a script that collects a list as a client, until the end of the block."""
         output, errors = (self.folder / f"{client.key}.{name}" for name in ("out", "err"))
         command = [sys.executable, "-c", PREAMBLE + script, str(self.port), client.key, client.secret]
         env = os.environ | {"REQUESTS_CA_BUNDLE": str(self.folder / "authority.pem"), "NO_PROXY": "*"}
@@ -212,7 +212,7 @@ def hammering(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, Child, Ch
 
 
 def test_a_spent_quota_gives_its_pages_and_then_refusals_alone(hammering: tuple[Site, Child, Child]) -> None:
-    """`get_followers` gets exactly as many pages as its quota has calls, then 429 without Retry-After for ever."""
+    """`get_followers` gets exactly as many pages as its quota has calls, then 429 without end."""
     _, hot, _ = hammering
     answered, (code, refusals) = hot.runs()
 
@@ -318,7 +318,7 @@ def given_up(child: Child, code: str) -> None:
 
 
 def test_tiktoks_wrapper_gives_up_when_the_quota_is_spent(site: Site) -> None:
-    """In the middle of its second list it makes one request that is refused, and loses the pages that it had."""
+    """Its second list ends with one refused request, and the pages of it are lost."""
     client = site.registered("--list-calls", str(PAGES + 2))
     with site.served(), site.running(WRAPPER, client) as child:
         given_up(child, SPENT)

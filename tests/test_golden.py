@@ -89,7 +89,7 @@ def both_ways(friend: str) -> list[tuple[str, str]]:
 
 
 def make_followers(service: Service) -> None:
-    """What `followers.toml` speaks of."""
+    """Make the accounts of `followers.toml`."""
     service.add_follows(
         ("b", "star", 1000000100),
         ("c", "star", 1000000200),
@@ -101,7 +101,7 @@ def make_followers(service: Service) -> None:
 
 
 def make_history(service: Service) -> None:
-    """What `history.toml` speaks of: every event is told twice, the latest first."""
+    """Make the accounts of `history.toml`; every event comes twice, the latest first."""
     events = [
         FollowEvent("r", "b", 1000000100),
         FollowEvent("r", "c", 1000000200),
@@ -116,7 +116,7 @@ def make_history(service: Service) -> None:
 
 
 def make_profile(service: Service) -> None:
-    """What `info.toml` speaks of."""
+    """Make the accounts of `info.toml`."""
     service.add_account(
         "i",
         "Aye 👁",
@@ -270,7 +270,7 @@ def test_headers_and_paths_that_are_accepted(world: Service, headers: dict[str, 
 
 @pytest.mark.parametrize("body", [b'{"username":"a","x":"\xff"}', b'{"username":"a","\xff":1}', b"username=a&x=\xff"])
 def test_broken_utf8_is_refused_anywhere(world: Service, body: bytes) -> None:
-    """Also in fields that nobody reads."""
+    """Unused fields are checked too."""
     answer = world.ask(body)
 
     assert (400, "body: expected a JSON object or form pairs in UTF-8") == (
@@ -281,7 +281,7 @@ def test_broken_utf8_is_refused_anywhere(world: Service, body: bytes) -> None:
 
 @given(st.text(), st.text())
 def test_a_ready_row_is_the_rows_json(display_name: str, username: str) -> None:
-    """Whatever the names hold, the ready row is a JSON object with both, unchanged."""
+    """The encoded row is a JSON object with both names unchanged."""
     ready = wire.shown_row(display_name, username)
 
     assert {"display_name": display_name, "username": username} == json.loads(ready)

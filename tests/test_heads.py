@@ -41,7 +41,7 @@ def connected(server: Server) -> Iterator[socket.socket]:
 
 
 def ordinary(token: str, body: bytes = b'{"username":"p"}') -> bytes:
-    """A request whose answer is that there is no such user."""
+    """Return a request for an unknown user."""
     head = f"POST {FOLLOWING} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
@@ -118,7 +118,7 @@ def test_a_client_still_sending_gets_the_refusal(site: tuple[Server, str]) -> No
 
 
 def test_requests_before_a_long_head_are_answered(site: tuple[Server, str]) -> None:
-    """Requests that go either way, in one packet with it or in packets of their own; what comes after it is not."""
+    """Requests before a long head are answered, in one packet with it or in others; later ones are not."""
     form = b"POST /v2/oauth/token/ HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
     before = [ordinary(site[1]), form, form, ordinary(site[1])]
     for end in (with_head_of(MAX_HEAD_BYTES + 1, FOLLOWING) + form, b"POST / HTTP/1.1\r\nX: " + b"x" * MAX_HEAD_BYTES):
@@ -131,7 +131,7 @@ def test_requests_before_a_long_head_are_answered(site: tuple[Server, str]) -> N
 
 
 def test_many_heads_and_long_bodies_do_not_count_as_one_head(site: tuple[Server, str]) -> None:
-    """What counts is each head alone, however much comes in one packet."""
+    """The limit is for each head alone, however much comes in one packet."""
     long = ordinary(site[1], b'{"username":"p"}' + b" " * 60_000)
     chunks = b"1\r\n \r\n" * 9000
     chunked = f"POST {FOLLOWING} HTTP/1.1\r\nAuthorization: Bearer {site[1]}\r\nTransfer-Encoding: chunked\r\n\r\n"

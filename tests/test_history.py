@@ -13,12 +13,12 @@ MOMENTS = st.lists(st.builds(Moment, st.integers(1, LAST), st.booleans()), max_s
 
 
 def follow(at: int) -> Moment:
-    """Somebody followed."""
+    """Return a follow."""
     return Moment(at)
 
 
 def unfollow(at: int) -> Moment:
-    """Somebody unfollowed."""
+    """Return an unfollow."""
     return Moment(at, is_unfollow=True)
 
 
@@ -85,7 +85,7 @@ def test_a_history_equals_applying_events_one_by_one(moments: list[Moment]) -> N
 
 @given(MOMENTS, st.builds(Moment, st.integers(1, LAST), st.booleans()))
 def test_one_event_begins_at_most_one_interval(moments: list[Moment], added: Moment) -> None:
-    """And makes one begin no more at most: what has to be placed anew is bounded, however long the history."""
+    """The number of intervals to place again is bounded, however long the history is."""
     before, after = ({one.start for one in intervals(known)} for known in (moments, [*moments, added]))
 
     assert len(before - after) <= 1

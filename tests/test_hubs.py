@@ -27,7 +27,7 @@ def forgetful(site: Site) -> None:
 
 
 def test_a_hub_may_gain_a_follower_each_second(site: Site) -> None:
-    """One stretch of seconds grows as often as there are followers, and the next writer can still read it."""
+    """One slot run grows with each follower, and the next writer can still read it."""
     for part in PARTS:
         site.follow(*((f"u{n}", "hub", 100_000 + n) for n in part))
 

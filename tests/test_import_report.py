@@ -116,7 +116,7 @@ def test_an_import_continues_after_rows_of_erased_accounts(store_path: Path, tmp
 
 
 def test_existing_rows_are_reported_as_duplicates(store_path: Path, tmp_path: Path) -> None:
-    """A dump of an earlier time tells only more of follows that are known; what it does not have is ended."""
+    """An earlier dump adds only follows to existing ones; follows it lacks are ended."""
     imported(store_path, csv(tmp_path / "old.csv", f"a,b,{T + 50}", f"a,c,{T + 50}", f"a,d,{T - 50}"))
     dump = csv(tmp_path / "d.csv", "a,b", "a,c", "a,e", columns="follower,followee")
 

@@ -95,7 +95,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def commands() -> Iterator[Commands]:
-    """What runs commands."""
+    """A server of forks that runs commands."""
     commands = Commands()
     yield commands
     commands.close()
@@ -122,7 +122,7 @@ def points_of(seen: list[str]) -> list[int]:
 
 
 def assert_told(done: Done, good: Done, point: str) -> None:
-    """If a command did not end as it does on a good disk, one more line, the last, says what failed."""
+    """Check that a failed command reports the failure in one more line, the last."""
     assert "Traceback" not in done.errors, (point, done.errors)
     if done.code != good.code:
         told = [line for line in done.errors.splitlines() if line not in good.errors.splitlines()]
@@ -163,7 +163,7 @@ def test_commands_survive_a_failing_disk(
 
 
 def entries_of(folder: Path) -> set[str]:
-    """What lies in a folder, but for SQLite's own files beside a store."""
+    """Return the entries of a folder, without SQLite's own files beside a store."""
     return {path.name for path in folder.iterdir() if not path.name.endswith(("-wal", "-shm"))}
 
 
@@ -178,7 +178,7 @@ def token_made(folder: Path) -> int:
 
 
 def token_is_whole(folder: Path, _done: int) -> None:
-    """What is there is a token, or one can be made."""
+    """Return whether the token file is whole, or absent."""
     assert isinstance(management_token(folder / "token", bytes), ManagementToken)
 
 

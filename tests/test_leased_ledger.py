@@ -64,7 +64,7 @@ class Machine:
         self.workers[worker] = LeasedLedger(self._files[worker], self._line, self._node)
 
     def used(self, meter: Meter) -> Used:
-        """What was counted here."""
+        """Return the use counted here."""
         return self._files[0].used(meter, NOW)
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ def exhaust(machines: Sequence[Machine], meter: Meter, quota: Quota, wanted: int
 
 
 def used_by(machines: Sequence[Machine], meter: Meter) -> Used:
-    """What was counted on all machines together."""
+    """Return the use counted on all machines together."""
     each = [machine.used(meter) for machine in machines]
     return Used(*(sum(getattr(used, kind) for used in each) for kind in Used.__struct_fields__))
 
@@ -126,7 +126,7 @@ ASKED = st.tuples(st.integers(0, len(NODES) - 1), st.integers(0, WORKERS - 1), s
 
 @pytest.mark.parametrize("kind", LIMITS)
 def test_all_machines_together_grant_exactly_a_quota(machines: list[Machine], kind: str) -> None:
-    """Whoever is asked for whatever in whatever order, with processes that come and go: never more, in the end all."""
+    """Processes that come and go never grant more than the quota, and grant all of it in the end."""
 
     @settings(max_examples=30)
     @given(most=st.one_of(st.integers(0, 60), st.integers(0, 2000)), steps=st.lists(ASKED, max_size=40))
@@ -233,7 +233,7 @@ def test_a_quota_may_change_during_the_day(machines: list[Machine]) -> None:
 
 
 def test_a_quota_lowered_below_its_use_refuses(machines: list[Machine]) -> None:
-    """What a machine holds of a larger quota is worth no more than what the others' grants leave of the smaller one."""
+    """A machine's grant of a larger quota counts only as far as other grants leave room in the smaller one."""
     meter, lowered = fresh(), Quota(100, None)
     for machine in machines:
         take(machine.workers[0], meter, Quota(1000, None))
@@ -282,7 +282,7 @@ def test_the_short_term_limit_is_each_machines_own(machines: list[Machine]) -> N
 
 
 def test_the_keyspace_is_not_queried_without_a_limit(machines: list[Machine], line: Line) -> None:
-    """Neither for a pool that has none."""
+    """Neither is a pool without a limit."""
     line.is_cut = True
     worker, meter = machines[0].workers[0], fresh()
     assert PAGE == take(worker, meter, UNLIMITED, PAGE)

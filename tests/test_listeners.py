@@ -157,7 +157,7 @@ def test_a_body_that_is_too_long_is_refused_without_a_reset(site: Site, listener
 @pytest.mark.parametrize("listener", LISTENERS)
 @pytest.mark.parametrize("name", ["Host", "Authorization"])
 def test_a_repeated_header_is_refused(site: Site, listener: str, name: str) -> None:
-    """A proxy in front may have read the other one; it is refused in the form of the endpoint, and by name."""
+    """A proxy may have read the other value; the refusal names the header."""
     for target in ("/nowhere", TOKEN, FOLLOWING, "/events", "/health"):
         head = f"POST {target} HTTP/1.1\r\n{name}: localhost\r\nX: y\r\n{name.lower()}: localhost\r\n"
         with site.connect(listener) as connection:

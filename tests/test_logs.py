@@ -1,4 +1,4 @@
-"""What a running server logs, in which form, and what it never logs."""
+"""Log lines of a running server: their form, and secrets that are never logged."""
 
 import json
 import os

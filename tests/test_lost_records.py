@@ -31,7 +31,7 @@ LOST = "retinue: stopped, but audit records are lost; `retinue audit verify` cou
 
 
 class Stopped:
-    """What a server said at its end."""
+    """The end of a server: exit code and output."""
 
     code = 0
     errors = ""
@@ -188,7 +188,7 @@ def lost_in(told: str) -> int:
     )
 )
 def test_lost_records_are_the_difference_of_the_counters(steps: list[tuple[str, int]]) -> None:
-    """For every order of records, batches, kills of workers and of the coordinator, and restarts of the server."""
+    """This holds for every order of records, batches, kills of workers and of the coordinator, and restarts."""
     with TemporaryDirectory() as name, closing_descriptor(open_counters(Path(name))) as descriptor:
         counters = RecordCounters(descriptor)
         counters.begin_run(1)
@@ -255,7 +255,7 @@ def test_a_log_without_its_counters_says_so(list_store: Path, client: Client) ->
 
 @given(st.integers(0, 8191), st.integers(0, 7), st.lists(st.integers(0, 2), max_size=9))
 def test_a_flipped_bit_reports_no_loss(place: int, bit: int, workers: list[int]) -> None:
-    """Whatever bit is flipped, the counters say what was made, or nothing; the next run goes on from sound ones."""
+    """The counters give the count or nothing after any flipped bit, and the next run starts from sound ones."""
     with TemporaryDirectory() as name, closing_descriptor(open_counters(Path(name))) as descriptor:
         counters = RecordCounters(descriptor)
         assert not counters.begin_run(1)

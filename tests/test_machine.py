@@ -114,7 +114,7 @@ class Story(RuleBasedStateMachine):
     def row(
         self, follower: str, followee: str, age: int | None, end: int | None, places: tuple[int | None, int | None]
     ) -> FollowRecord:
-        """A row of a follows file. What has ended has begun before."""
+        """Add a row of a follows file, which ends after it begins."""
         at, ended_at = self.ago(age), self.ago(end)
         if at is None or ended_at is None or not at < ended_at <= self.now:
             ended_at = None
@@ -138,7 +138,7 @@ class Story(RuleBasedStateMachine):
     @precondition(lambda self: len(self.model.erased_keys) < 2)
     @rule(key=st.sampled_from(KEYS), is_late=st.booleans())
     def erase(self, key: str, is_late: bool) -> None:
-        """Somebody is forgotten."""
+        """Erase an account."""
         self.both("apply", [ErasureEvent(key, self.now - is_late)], self.now)
 
     @rule()
@@ -152,7 +152,7 @@ class Story(RuleBasedStateMachine):
     @precondition(lambda self: self.turn % 8 == 0)
     @rule()
     def compact(self) -> None:
-        """All background work, and the file written anew."""
+        """Do all background work and rewrite the file."""
         run(self.writer.compact())
         self.forget_the_erased()
 
@@ -201,7 +201,7 @@ class Story(RuleBasedStateMachine):
             self.walk.untouched.intersection_update(self.model.visible(self.walk.stretch))
 
     def teardown(self) -> None:
-        """Whatever has happened, the store is sound."""
+        """Check that the store is sound after any story."""
         self.graph.close()
         for writer in self.writers:
             writer.close()
@@ -211,7 +211,7 @@ class Story(RuleBasedStateMachine):
 
     @property
     def writer(self) -> GraphWriter:
-        """Whose turn it is to write."""
+        """Return the writer whose turn it is."""
         return self.writers[self.turn % 2]
 
     def both(self, method: str, *arguments: Any) -> None:

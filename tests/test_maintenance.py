@@ -44,7 +44,7 @@ OLD_SCHEMA = (Path(__file__).parent / "schemas" / "graph-1.sql").read_text()
 
 
 def ignored(_done: int, _total: int) -> None:
-    """A progress that nobody looks at."""
+    """Ignore the progress."""
 
 
 # Backup
@@ -69,7 +69,7 @@ def test_a_backup_is_complete_and_private(service: Service, tmp_path: Path) -> N
 
 
 def test_a_backup_excludes_concurrent_writes(service: Service, tmp_path: Path) -> None:
-    """It shows the instant at which copying began, and is not begun anew."""
+    """A backup shows the instant at which copying began, and is not restarted."""
     bios = (AccountRecord(f"bio{n}", bio_description="x" * 4000) for n in range(2500))
     asyncio.run(service.writer.add_accounts(list(bios), NOW))
     service.follow("a", ("before", NOW - 50))

@@ -1,4 +1,4 @@
-"""The management listener: its token, events over HTTP, and that nobody waits for anybody else's writes."""
+"""The management listener: its token, and events over HTTP while other writers work."""
 
 import asyncio
 import http.client
@@ -102,7 +102,7 @@ def test_other_paths_and_methods_are_refused_in_json(server: Server, method: str
 
 
 def test_a_body_that_is_too_long_is_refused(server: Server, store_path: Path) -> None:
-    """Where its length is announced, and where it comes in chunks; the longest that is allowed is read."""
+    """The limit holds for announced lengths and for chunks; the longest allowed body is read."""
     long = b" " * MAX_EVENTS_BYTES
     chunks = (long[:1000000] for _ in range(9))
 
@@ -185,7 +185,7 @@ def test_an_unwritable_token_file_prevents_the_start(store_path: Path, tmp_path:
 
 
 def test_health_is_answered_during_writes_and_excess_writes_are_refused(server: Server, store_path: Path) -> None:
-    """Whoever holds the write lock holds up posts only; they are done, in turn, when it is free."""
+    """A held write lock delays writes only; they are done in turn when it is free."""
     outcomes: list[tuple[int, Any]] = []
 
     def post(number: int) -> None:
@@ -222,7 +222,7 @@ def test_a_store_that_stays_locked_is_a_503(server: Server, store_path: Path) ->
 
 
 def test_acknowledged_events_survive_a_kill_of_the_coordinator(server: Server, store_path: Path) -> None:
-    """And the coordinator's successor goes on with the same token."""
+    """The next coordinator uses the same token."""
     for number in range(5):
         body = lines(*(follow("a", f"b{number}-{n}", AT + 100 * number + n) for n in range(100)))
         waiting_for(lambda: asked_safely(server, store_path, body))  # noqa: B023 - done before the next round
@@ -241,7 +241,7 @@ def asked_safely(server: Server, store: Path, body: bytes) -> bool:
 
 
 def is_new_coordinator(server: Server, before: int) -> bool:
-    """Whether there is a coordinator again."""
+    """Return whether a new coordinator runs."""
     try:
         return any(role == "coordinator" and pid != before for pid, role in server.processes().items())
     except (FileNotFoundError, ProcessLookupError):
@@ -249,7 +249,7 @@ def is_new_coordinator(server: Server, before: int) -> bool:
 
 
 def test_the_coordinator_runs_maintenance(store_path: Path) -> None:
-    """Accounts that are no rows any more are moved out of the way, and nobody need ask for it."""
+    """Hidden accounts are relocated without a command."""
     open_store(str(store_path)).create()
     now = FrozenClock().now()
     with closing(open_store(str(store_path)).writer(FrozenClock())) as writer:

@@ -108,7 +108,7 @@ def asked(
 def test_requests_never_fail_and_changes_are_recorded(
     service: Service, application: ManagementApplication, method: str, path: str, body: bytes
 ) -> None:
-    """Whatever the body is, with the right token: no answer is a 500, and the record has the answer's log_id."""
+    """No body with the right token gets a 500, and the record has the log_id of the response."""
     service.records.clear()
 
     status, log_id, content = asked(application, method, path.replace("{key}", service.client_key), body)
@@ -169,7 +169,7 @@ def test_other_names_are_not_names_of_the_listener(name: str, port: str) -> None
 
 
 def test_a_foreign_host_header_is_refused(service: Service, application: ManagementApplication) -> None:
-    """Whatever it asks for, and with the token; a configured name gets its answer."""
+    """It is refused for any path, also with the token; a configured name is accepted."""
     for path in ("/health", "/clients", "/nowhere"):
         status, _, content = asked(application, "GET", path, b"", "evil.example:8643")
         assert (421, "invalid_params") == (status, content["error"]["code"])

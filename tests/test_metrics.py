@@ -27,7 +27,7 @@ def clock() -> TickingClock:
 
 
 def record(endpoint: str, code: str, microseconds: int, rows: int = 0, statements: int = 0) -> bytes:
-    """An audit record, as it comes to the tally."""
+    """Return an audit record as the counters get it."""
     return msgspec.json.encode(
         AuditRecord(1_700_000_000, "id", endpoint, 200, code, microseconds, "::1", rows=rows, statements=statements)
     )
@@ -92,7 +92,7 @@ def test_the_page_has_the_exact_sums_in_seconds_and_bytes() -> None:
 
 
 def test_the_lag_is_absent_without_events() -> None:
-    """A server that got no events yet does not say that it is up to date, and without a bound there is none."""
+    """A server without events does not claim to be up to date."""
     found = samples(RequestCounters(), Measures({}, None, 0, replace(SPACE, max_bytes=0), 0, 0))
 
     assert found == {

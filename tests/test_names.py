@@ -57,11 +57,11 @@ def test_good_usernames(name: str) -> None:
     ],
 )
 def test_bad_usernames(name: str, fault: str) -> None:
-    """What is no username says why."""
+    """An invalid username has a reason."""
     assert fault in (names.fault_in_username(name) or "")
 
 
 @pytest.mark.parametrize(("key", "fault"), [("", "empty"), ("ä" * 33, "longer than 64 bytes"), ("a\n", "printed")])
 def test_bad_keys(key: str, fault: str) -> None:
-    """What is no key says why."""
+    """An invalid key has a reason."""
     assert fault in (names.fault_in_key(key) or "")

@@ -19,7 +19,7 @@ Ask = Callable[[str], tuple[int, Any]]
 
 @pytest.fixture
 def server(store_path: Path) -> Iterator[Server]:
-    """A server with two workers; ann follows bob and carla, both of whom everybody sees."""
+    """A server with two workers; ann follows bob and carla, who are public."""
     open_store(str(store_path)).create()
     apply(store_path, follow("ann", "bob", 100), follow("ann", "carla", 100))
     with running_server(store_path, "--workers", "2") as server:
@@ -52,14 +52,14 @@ def said(key: str, at: int, event: str = "account", **fields: str) -> dict[str, 
 
 
 def apply(store: Path, *events: dict[str, Any]) -> None:
-    """Let things happen, from another process, and give everybody the promised second."""
+    """Apply events in another process, and let the promised second pass."""
     code, _, _ = applied(store, lines(*events))
     assert 0 == code
     time.sleep(NOTICED_SECONDS)
 
 
 def test_a_rename_is_in_every_workers_answers(ask: Ask, store_path: Path) -> None:
-    """The new name is shown and found, and the old one is like any that nobody has."""
+    """The new name is shown and found, and the old one is unknown."""
     assert (200, ["bob", "carla"]) == ask("ann")
 
     apply(store_path, *(said(key, 200, username=f"{key}.new") for key in ("ann", "bob")))
@@ -69,7 +69,7 @@ def test_a_rename_is_in_every_workers_answers(ask: Ask, store_path: Path) -> Non
 
 
 def test_a_change_of_visibility_is_in_every_workers_answers(ask: Ask, store_path: Path) -> None:
-    """Who goes private is no row and not answered, and is back in the old place when public again."""
+    """A private account is in no list and gets no response, and returns to its position when public again."""
     assert (200, ["bob", "carla"]) == ask("ann")
     assert (200, []) == ask("bob")
 
@@ -83,7 +83,7 @@ def test_a_change_of_visibility_is_in_every_workers_answers(ask: Ask, store_path
 
 
 def test_an_erasure_is_in_every_workers_answers(ask: Ask, store_path: Path) -> None:
-    """Who is erased is gone from lists, and unknown."""
+    """An erased account is in no list, and unknown."""
     assert (200, ["bob", "carla"]) == ask("ann")
 
     apply(store_path, said("bob", 200, "erase"))

@@ -95,7 +95,7 @@ def collections(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection
 
 @pytest.fixture
 def site(tmp_path: Path, store_path: Path, collections: Collections) -> dict[str, Any]:
-    """A store with a list, a client and a record of a request; files to read; what fills the gaps in commands."""
+    """A store with a list, a client and a record; files to read; values for the gaps in commands."""
     store = str(store_path)
     open_store(store).create()
     asyncio.run(_fill(store))
@@ -157,7 +157,7 @@ def test_a_full_disk_fails_every_command(site: dict[str, Any], words: str) -> No
 
 @pytest.mark.parametrize("words", KINDS.values(), ids=KINDS)
 def test_closed_output_fails_commands(site: dict[str, Any], words: str) -> None:
-    """Exit code 2 and one line, also if a file of the command could be opened under the number of its output."""
+    """Exit code 2 and one line, also if another file could get the descriptor of the output."""
     done = ended(["bash", "-c", '"$@" >&-', "-", *command_of(words, site)])
 
     assert (2, 1) == (done.returncode, done.stderr.count("\n")), done.stderr

@@ -55,7 +55,7 @@ class Change(NamedTuple):
     is_tidied: bool = False
 
     def names(self) -> set[str]:
-        """Whose follows it changes."""
+        """Return the names of the account whose follows change."""
         return {name for name, _ in (*self.follows, *self.unfollows)}
 
 
@@ -99,7 +99,7 @@ class Twins:
         return (OWNER, name) if self.direction is FOLLOWING else (name, OWNER)
 
     def page(self, max_count: int, cursor: int | None, as_of: int | None = None) -> Page[Row]:
-        """One page; store and model must agree on it to the last field, and on the wire to the last byte."""
+        """Compare one page of store and model, to the last field and, on the wire, to the last byte."""
         query = Query(OWNER, max_count, cursor, as_of)
         expected, found, ready = (
             asyncio.run(self.page_from(Following(graph, FrozenClock(NOW)), query))
@@ -184,7 +184,7 @@ def encoded(page: Page[Row], direction: Direction) -> dict[str, Any]:
 def test_paging_returns_each_visible_follow_once(
     direction: Direction, first: Change, max_count: int, bound: int | None, as_of: int | None, between: list[Change]
 ) -> None:
-    """Whatever the list, the second asked about, the bound and the page size, and whatever is written meanwhile."""
+    """This holds for any list, second, bound and page size, with concurrent writes."""
     with twins_for(direction) as twins:
         twins.apply(first)
         untouched = twins.there(as_of, min(bound or NOW, NOW))
@@ -235,7 +235,7 @@ def test_paging_through_long_lists_is_exact(direction: Direction, seed: int) -> 
 
 @pytest.mark.parametrize("direction", Direction)
 def test_paging_one_by_one_crosses_every_block(direction: Direction) -> None:
-    """Whatever a store packs together, each row is found from the bound before it and from its own."""
+    """Each row is found from the bound before it and from its own, however rows are packed."""
     count = 400
     with twins_for(direction) as twins:
         twins.apply(Change([(f"f{n}", 2 * n + 1) for n in range(count)]))

@@ -1,4 +1,4 @@
-"""Whose address counts behind proxies."""
+"""The client address behind trusted proxies."""
 
 import asyncio
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -111,7 +111,7 @@ def test_invalid_networks_are_refused(text: str) -> None:
 
 
 def test_an_empty_setting_trusts_no_proxy() -> None:
-    """An empty setting trusts nobody."""
+    """An empty setting means no trusted proxy."""
     assert () == trusted_networks("") == trusted_networks(" ")
 
 

@@ -76,7 +76,7 @@ def test_thousands_of_pipelined_requests_are_answered_in_order(service: Service,
 
 
 def test_pending_pipelined_requests_use_little_memory(store: Path) -> None:
-    """They wait as bytes behind a slow one; other clients are answered, and no record is lost when they hang up."""
+    """Pending requests stay bytes behind a slow one; other clients are answered, and every record is written."""
     with running_server(store) as server, ExitStack() as opened:
         before = server.worker_memory()
         for _ in range(20):
@@ -90,7 +90,7 @@ def test_pending_pipelined_requests_use_little_memory(store: Path) -> None:
 
 
 def test_a_steady_stream_of_requests_is_not_cut_off(service: Service) -> None:
-    """The time for a request begins with its first byte, also where the end of the one before is in the same packet."""
+    """The time limit of a request begins with its first byte."""
     half = len(SMALL) // 2
     with serving(service, Limits(10, read_seconds=0.5)) as running, running.connect() as connection:
         connection.sendall(SMALL[:half])

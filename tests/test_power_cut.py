@@ -101,7 +101,7 @@ def known_already(world: World) -> None:
 
 
 def imported(world: World) -> None:
-    """Imports of few rows, one by one; the second while a reader stays where it is, and with it the log."""
+    """Import few rows one by one; the second while a reader holds the log."""
     created(world)
     for number in range(2):
         pairs = [(f"a{n % 7}", f"{number}b{n}") for n in range(200)]
@@ -255,7 +255,7 @@ class Left:
 
 
 def lefts(steps: list[Step], folder: Path, seed: str) -> Iterator[tuple[Cut, list[Any], Left]]:
-    """For each of many cuts what had been answered, and what is left, in a folder that is emptied for each."""
+    """Yield for each cut the acknowledged writes and a folder with the remaining files."""
     for cut, answers, found in survivors(steps, cuts_of(steps, CUTS, seed)):
         folder.mkdir()
         yield cut, answers, Left(folder, found)
@@ -263,7 +263,7 @@ def lefts(steps: list[Step], folder: Path, seed: str) -> Iterator[tuple[Cut, lis
 
 
 def followed(graph: OpenGraph[Row], username: str) -> set[str] | None:
-    """Whom an account follows; None where there is no such account."""
+    """Return the accounts that an account follows, or None without such an account."""
     account = asyncio.run(graph.find_account(username))
     if account is None:
         return None

@@ -232,7 +232,7 @@ def tables(folder: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("kind", ["columns.csv", "rows.csv", "keys.jsonl", "unknown.txt", "columns.parquet"])
 def test_hostile_files_of_an_import(folder: Path, kind: str) -> None:
-    """File names, columns, keys and values are shown in the report and in errors, in a pipe and on a terminal."""
+    """File names, columns, keys and values are escaped in reports and errors, in a pipe and on a terminal."""
     file = tables(folder)[kind]
 
     for form in ((), ("--json",)):

@@ -1,4 +1,4 @@
-"""The pytest plugin, as somebody uses it who tests a client of theirs."""
+"""The pytest plugin, as used by the tests of a client."""
 
 import json
 import subprocess
@@ -113,7 +113,7 @@ def status_of(server: LocalServer, token: str) -> int:
 
 
 def test_the_example_of_the_page_works(tmp_path: Path) -> None:
-    """What docs/testing.md shows works as written, in a folder of somebody else's."""
+    """The example of docs/testing.md works as written in another folder."""
     page = (Path(__file__).parent.parent / "docs" / "testing.md").read_text()
     for number, block in enumerate(page.split("```python\n")[1:]):
         (tmp_path / f"test_{number}.py").write_text(block.split("```")[0])

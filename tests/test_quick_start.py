@@ -1,4 +1,4 @@
-"""What is not imported: the command line shows its help without the libraries that its commands need."""
+"""Help is printed without importing the libraries of the commands."""
 
 import subprocess
 import sys

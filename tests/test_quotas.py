@@ -39,7 +39,7 @@ def error_of(answer: httpx.Response) -> tuple[int, str, str]:
 
 
 def limits_of(answer: httpx.Response) -> list[int]:
-    """What the headers say of limit, what remains, and when it is whole again."""
+    """Return limit, remaining calls and reset time of the headers."""
     names = ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset")
     return [int(answer.headers[name]) for name in names if name in answer.headers]
 
@@ -100,7 +100,7 @@ def test_only_returned_rows_are_counted(service: Service) -> None:
 
 
 def test_only_successful_requests_are_counted(service: Service) -> None:
-    """Whatever is refused, for whatever reason, leaves the quota as it was."""
+    """A refusal for any reason leaves the quota unchanged."""
     served(service, list_calls=1)
     service.add_account("hidden", visibility=Visibility.PRIVATE)
     service.add_account("gone", visibility=Visibility.WITHHELD)
@@ -157,7 +157,7 @@ def test_clients_have_separate_quotas(service: Service) -> None:
 
 
 def test_a_short_term_limit_slides(service: Service) -> None:
-    """Three calls in ten seconds: a refusal says how long to wait, does not count, and after that there is room."""
+    """A refusal of the fourth call in ten seconds says how long to wait, and does not count."""
     served(service, rate=Rate(3, 10))
     for _ in range(2):
         assert 200 == service.ask({"username": "p"}).status_code
@@ -204,7 +204,7 @@ def test_calls_for_tokens_have_a_limit_for_each_client(service: Service) -> None
 
 
 def test_only_failed_token_requests_are_delayed(service: Service) -> None:
-    """A wrong secret waits, whoever's key comes with it; a right one never does."""
+    """A wrong secret is delayed for any key; a right one never is."""
     form = f"client_key={service.client_key}&client_secret=SECRET&grant_type=client_credentials"
     for key, secret, status in (("KEY", "wrong", 401), ("nobody", service.secret, 401), ("KEY", service.secret, 200)):
         body = form.replace("SECRET", secret).replace(service.client_key, service.client_key if key == "KEY" else key)
@@ -280,7 +280,7 @@ def test_a_token_can_be_revoked_by_its_client_alone(service: Service, clock: Fro
 
 
 def test_counters_outlive_their_process(tmp_path: Path) -> None:
-    """What was counted is in the file, which is its owner's alone."""
+    """The file has all counts, and is private."""
     path = tmp_path / "graph.quotas"
     ledger = FileLedger(path)
     for _ in range(3):
@@ -297,7 +297,7 @@ def test_counters_outlive_their_process(tmp_path: Path) -> None:
 
 
 def test_an_exclusive_counter_does_not_block_readers(tmp_path: Path) -> None:
-    """Others see what is counted, but nobody else may be alone; when that one is gone, the next may."""
+    """Others read the counters, but only one holder is exclusive; the next one follows it."""
     path = tmp_path / "graph.quotas"
     meter = Meter(900, 1)
     alone = FileLedger(path, alone=True)

@@ -201,7 +201,7 @@ def test_an_account_with_everything() -> None:
 
 
 def test_absent_account_fields_stay_unchanged() -> None:
-    """What is absent, null or (for numbers and choices) empty says nothing."""
+    """Absent, null and, for numbers and choices, empty values change nothing."""
     empty = {"id": "", "visibility": "", "is_verified": "", "likes_count": "", "video_count": None, "bio_url": None}
 
     assert (
@@ -243,7 +243,7 @@ ANY_VALUE = st.one_of(
 
 @given(st.dictionaries(st.sampled_from(["follower", "followee", "followed_at"]), ANY_VALUE))
 def test_any_row_is_a_follow_or_has_a_reason(values: dict[str, Any]) -> None:
-    """Whatever a row holds, it is read or rejected with a sentence."""
+    """Every row is read or rejected with a reason."""
     try:
         record = follow_record(values, NOW)
     except BadRecord as bad:
@@ -254,7 +254,7 @@ def test_any_row_is_a_follow_or_has_a_reason(values: dict[str, Any]) -> None:
 
 @given(st.dictionaries(st.sampled_from(["username", "id", "display_name", "visibility", "likes_count"]), ANY_VALUE))
 def test_any_row_is_an_account_or_has_a_reason(values: dict[str, Any]) -> None:
-    """Whatever a row holds, it is read or rejected with a sentence; no NUL gets through."""
+    """Every row is read or rejected with a reason, and no NUL is accepted."""
     try:
         record = account_record(values)
     except BadRecord as bad:

@@ -69,7 +69,7 @@ def changed(path: Path, place: int, content: bytes) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, RECORD_BYTES - 1), st.binary(min_size=1, max_size=16))
 def test_a_changed_counter_record_grants_no_quota(offset: int, content: bytes) -> None:
-    """Whatever bytes stand in a record, its client is refused or has exactly what it had."""
+    """The client of a changed record is refused, or has exactly its former use."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "graph.quotas"
         limited = Quota(list_calls=CALLS, rate=Rate(CALLS, 60))
@@ -162,7 +162,7 @@ def test_a_symbolic_link_is_refused_as_a_counter_file(path: Path, tmp_path: Path
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=30))
 def test_no_daily_quota_is_granted_twice(days: list[int]) -> None:
-    """However a clock is moved, all that was given is at most a day's quota for each day that was newer than any."""
+    """However a clock is moved, each new day grants at most one daily quota."""
     with TemporaryDirectory() as folder, closing(FileLedger(Path(folder) / "graph.quotas")) as ledger:
         given_on: dict[int, int] = {}
         for day in days:
@@ -348,7 +348,7 @@ def test_an_incompletely_counted_log_spends_the_quota_of_the_day(tmp_path: Path)
 
 
 def test_an_older_copy_of_the_counters_is_raised_to_the_log(path: Path, tmp_path: Path) -> None:
-    """Whether it was copied from a running server or from a stopped one; counters of their own log are left alone."""
+    """This holds for copies from running and stopped servers; matching counters are left unchanged."""
     log = Log(tmp_path)
     copies = []
     with closing(FileLedger(path)) as ledger:
@@ -472,7 +472,7 @@ def test_an_older_copy_of_the_counters_grants_no_quota_again(store: Path, client
 
 @pytest.mark.parametrize("damage", [removed, empty, in_debt])
 def test_a_restart_grants_no_quota_again(store: Path, client: ApiClient, damage: Callable[[Path], None]) -> None:
-    """Whatever became of the counters, of five calls a day five are answered."""
+    """Exactly five calls of five a day are answered, whatever happens to the counters."""
     with running_server(store) as server:
         assert [200] * 3 == list(itertools.islice(statuses(server, token_of(server, client)), 3))
     damage(store.with_suffix(".quotas"))

@@ -22,7 +22,7 @@ def encoded(status: int, client: str = "", address: str = "::1", log_id: str = "
 
 
 def kind(record: AuditRecord) -> tuple[str, str, int, str]:
-    """What usage and metrics tell apart."""
+    """Return the kind of a refusal in usage and metrics."""
     return record.client, record.endpoint, record.status, record.code
 
 
@@ -88,7 +88,7 @@ def test_responses_and_errors_are_never_summarized() -> None:
 
 
 def test_management_refusals_are_summarized_by_action() -> None:
-    """Any of them can be caused without the token; their budget is their own, and actions beyond a few share a sum."""
+    """Management refusals have a budget of their own, and rare actions share a summary."""
     sums = RefusalSums(FrozenClock())
     for status in (400, 401, 404, 405, 421, 431, 499, 503):
         sums.screen([encoded(status, action="GET /events")] * BURST)

@@ -1,4 +1,4 @@
-"""What is refused before, beside and after the body: tokens, paths, methods, sizes, visibility, faults of our own."""
+"""Refusals besides those of the body: tokens, paths, methods, sizes, visibility, internal errors."""
 
 import asyncio
 import base64

@@ -171,7 +171,7 @@ OLD, NEW, AHEAD, DEAD = NOW - 400 * DAY, NOW - DAY, NOW + YEARS, 86_400
 def test_a_file_is_as_old_as_its_newest_credible_time(
     tmp_path: Path, times: list[list[int]], is_removable: bool
 ) -> None:
-    """Clocks that were ahead or behind while records were made neither remove a file early nor keep it for ever."""
+    """A wrong clock neither removes a file early nor keeps it without end."""
     log_of(tmp_path, times)
 
     found = oldest_removable(tmp_path, NOW, 365 * DAY)

@@ -1,4 +1,4 @@
-"""Statements of a writer in a cluster are repeated while nodes are too slow or too few, and its lease lasts."""
+"""Statements of a writer in a cluster are retried while its lease lasts."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence

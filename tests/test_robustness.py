@@ -1,4 +1,4 @@
-"""Whatever is sent: never a 500, always JSON, always one of our two error forms with a log_id."""
+"""Any request gets JSON in one of the two error forms with a log_id, and never a 500."""
 
 import asyncio
 import http.client
@@ -120,7 +120,7 @@ def is_ours(status: int, headers: dict[str, str], content: bytes, path: str = FO
 
 
 def answer(base_url: str, sent: bytes) -> tuple[int, dict[str, str], bytes] | None:
-    """What raw bytes get; None where the server waits for more of them."""
+    """Return the response to raw bytes, or None if the server waits for more."""
     address = urlsplit(base_url)
     with socket.create_connection((address.hostname or "", address.port or 0), timeout=60) as connection:
         connection.sendall(sent)
@@ -191,7 +191,7 @@ def test_any_query_string_is_answered_in_our_form(site: tuple[str, str], query: 
 def test_any_bytes_are_answered_in_our_form(
     site: tuple[str, str], method: bytes, path: bytes, headers: bytes, body: bytes
 ) -> None:
-    """Whatever comes over the line, what goes back is JSON in our form and no 500; or the line is just closed."""
+    """Any bytes get JSON in our form, or a closed connection, and never a 500."""
     found = answer(site[0], method + b" " + path + b" HTTP/1.1\r\n" + headers + b"\r\n" + body)
 
     if found is not None:

@@ -194,7 +194,7 @@ def in_the_page(language: str) -> str:
 
 
 def test_the_curl_script_of_the_page(given: Given, curl: str, within: tuple[str, ...]) -> None:
-    """What docs/run.md shows prints the whole list, page by page."""
+    """The script of docs/run.md prints the whole list, page by page."""
     done = given.run("bash", "-euc", in_the_page("bash"), within=within)
 
     pages = [json.loads(line) for line in done.stdout.splitlines()]
@@ -204,7 +204,7 @@ def test_the_curl_script_of_the_page(given: Given, curl: str, within: tuple[str,
 
 @pytest.mark.skipif(not is_allowed("unshare", "-Urn", "true"), reason="the system allows no network namespace")
 def test_programs_that_trust_what_the_system_trusts(given: Given, wget: str) -> None:
-    """In a network of its own the system's file of authorities has the one of this run, as R and wget need it."""
+    """The system's file of authorities includes the one of this run, as R and wget need it."""
     script = f"{wget} -qO- --content-on-error --post-data=x=1 https://open.tiktokapis.com/v2/oauth/token/"
     assert '{"error":"invalid_request"' in given.run("sh", "-c", script).stdout
 

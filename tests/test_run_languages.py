@@ -45,7 +45,7 @@ EMPTY_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 def ask(server: LocalServer, *command: str | Path, within: tuple[str, ...] = (), **variables: str) -> Done:
-    """Run a command that asks a server, as best as can be."""
+    """Run a command that asks a server, with the best confinement available."""
     return run("--best-effort", "--server", server.url, "--", *command, within=within, **variables)
 
 

@@ -125,7 +125,7 @@ def told(username: str, rows: int, repeated: int, times: int, trouble: str) -> s
 
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_verdicts_agree_with_what_a_client_got(store: Path, seed: int) -> None:
-    """Whatever goes wrong on purpose, rows, repeated rows, the trouble and broken connections are as the client saw."""
+    """Rows, repeated rows, injected faults and broken connections are reported as the client saw them."""
     done = python(store, NAIVE, *LENGTHS, flags=("--faults", "hostile", "--seed", str(seed)))
 
     report = json.loads(done.stdout)
@@ -241,7 +241,7 @@ def test_the_store_stays_as_it_is(store: Path) -> None:
 
 
 def test_other_users_do_not_reach_the_sandbox(store: Path, tmp_path: Path) -> None:
-    """It listens on a socket in a folder that is closed to them, also if its path is long, and on no port."""
+    """The sandbox listens on a socket in a private folder, and on no port."""
     script = """
 import contextlib, os, pathlib, requests, stat
 folder = pathlib.Path(os.environ["SSL_CERT_FILE"]).parent
@@ -400,7 +400,7 @@ except requests.Timeout:
 
 
 def test_an_error_whose_body_is_not_read_is_an_answer() -> None:
-    """Python's urllib closes after the status of an error; a page that is cut short stays one that was given up."""
+    """A client may close after the status of an error; a truncated page is an abandoned one."""
     ends = []
     for status in (b"500 Internal Server Error", b"200 OK"):
         traffic = Traffic(FrozenClock())

@@ -66,7 +66,7 @@ def test_pairs_are_shuffled_by_all_digits_of_their_luck(luck: list[float]) -> No
 def test_every_size_is_made_exactly(
     tmp_path_factory: pytest.TempPathFactory, accounts: int, share: float, seed: int
 ) -> None:
-    """As many accounts and follows as asked for, no pair twice, nobody following themselves."""
+    """The sample has exactly so many accounts and follows, no pair twice, and no account follows itself."""
     most = (accounts - 1) * max(1, accounts // 3) + len(PAGE_ROWS)
     follows = len(PAGE_ROWS) + int(share * (most - len(PAGE_ROWS)))
 
@@ -99,7 +99,7 @@ def test_the_sample_behaves_like_a_real_graph(tmp_path: Path) -> None:
 def test_a_sample_is_imported_without_a_reject_and_holds_the_page_of_the_documentation(
     store_path: Path, tmp_path: Path
 ) -> None:
-    """What `generate` writes is what `import` reads; `test_user` has the documentation's list."""
+    """`import` reads the output of `generate`, and `test_user` has the list of the documentation."""
     done = retinue("generate", "--accounts", "300", "--follows", "3000", "--seed", "3", "-o", tmp_path / "sample")
     accounts, follows = map(Path, done.stdout.split())
 

@@ -124,7 +124,7 @@ def received(connection: socket.socket) -> bytes:
 
 
 def test_a_stopping_server_ends_injected_delays(store: Path) -> None:
-    """Whoever was to wait gets the last word at once."""
+    """Delayed clients get their response at once."""
     with ExitStack() as opened:
         with running_server(store, "--sandbox") as server:
             secret = token_path(store).read_text().strip()
@@ -159,7 +159,7 @@ def test_invalid_faults_are_refused_and_change_nothing(store: Path, body: str, r
 
 
 def test_only_a_sandbox_has_faults(store: Path) -> None:
-    """Elsewhere there is nothing to set, and nobody without the token may look."""
+    """Other servers have no faults to set, and faults need the token."""
     with running_server(store) as server:
         secret = token_path(store).read_text().strip()
         for method in ("GET", "PUT"):

@@ -38,7 +38,7 @@ class Secured:
     folder: Path
 
     def store(self, account: str = "cassandra:cassandra", *, tls: str = "ca.pem", cert: str = "client") -> str:
-        """What `--store` says."""
+        """Return the value of `--store`."""
         options = {"tls_ca": tls, "tls_cert": f"{cert}.pem", "tls_key": f"{cert}.key"} if cert else {"tls_ca": tls}
         named = "&".join(f"{name}={self.folder / file}" for name, file in options.items())
         return f"cassandra://{account}@127.0.0.1:{self.port}/secured" + (f"?{named}" if tls else "")
@@ -46,7 +46,7 @@ class Secured:
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    """A node that lets in nobody else."""
+    """A node that accepts only these credentials."""
     require(missing())
     folder = tmp_path_factory.mktemp("secured")
     authority, stranger = trustme.CA(), trustme.CA()

@@ -71,7 +71,7 @@ def test_bytes_that_are_not_http_are_answered_in_our_form(server: Server, sent: 
 
 
 def test_a_body_that_is_announced_too_long_is_refused_at_once(server: Server, graph: Path) -> None:
-    """Nobody has to send it first."""
+    """The client need not send the body first."""
     head = b"POST /v2/research/user/following/ HTTP/1.1\r\nAuthorization: Bearer %b\r\nContent-Length: %d\r\n\r\n"
     token = fresh_token(server, graph).encode()
     for length in (65_537, 1_000_000, 2**63 - 1):
@@ -226,7 +226,7 @@ def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
 
 
 def test_a_whole_list_over_http_while_an_import_goes_on(server: Server, graph: Path, tmp_path: Path) -> None:
-    """Every follow that was there is seen exactly once, though others are written all the time."""
+    """Every existing follow is returned exactly once during concurrent writes."""
     more = tmp_path / "more.csv"
     rows = [f"p,g{n},{NOW - 3 * n}" for n in range(5_000)] + [f"q{n},p,{NOW}" for n in range(20_000)]
     more.write_text("follower,followee,followed_at\n" + "\n".join(rows))
@@ -275,7 +275,7 @@ def test_every_worker_refuses_a_revoked_client_within_a_second(server: Server, g
 
 
 def test_a_killed_child_is_replaced_and_answers_go_on(server: Server, graph: Path) -> None:
-    """Workers and coordinator are restarted; nothing is needed by hand."""
+    """Workers and coordinator are restarted automatically."""
     token = fresh_token(server, graph)
     before = server.processes()
     for pid, role in before.items():

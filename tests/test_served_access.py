@@ -66,7 +66,7 @@ def test_a_stop_loses_no_record(list_store: Path, client: Client) -> None:
 
 
 def test_kills_lose_only_requests_in_flight_and_are_visible(list_store: Path, client: Client) -> None:
-    """After kills of workers and coordinator the chain is whole, and all records that were written before are in it."""
+    """The chain is whole after kills of workers and coordinator, and has all records written before."""
     with running_server(list_store, "--workers", "2") as server:
         token = token_of(server, client)
         for _ in range(4):
@@ -131,12 +131,12 @@ def is_gone(server: Server, process: int) -> bool:
 
 
 def coordinators_of(server: Server) -> list[int]:
-    """The coordinator's process, if there is one at the moment."""
+    """Return the coordinator's process, if there is one."""
     return [pid for pid, role in server.processes().items() if role == "coordinator"]
 
 
 def test_a_killed_server_is_not_reported_as_tampering(list_store: Path, client: Client) -> None:
-    """Killed as a whole, its log says so; a change is found all the same, and after the next stop nothing is open."""
+    """The log records the kill; a change is still found, and after the next stop the log is closed."""
     with running_server(list_store) as server:
         assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token_of(server, client))[0]
         waiting_for(lambda: checkpoint_count(list_store) == 2)
@@ -160,7 +160,7 @@ def test_a_killed_server_is_not_reported_as_tampering(list_store: Path, client: 
 
 
 def test_responses_of_a_dying_server_are_recorded(list_store: Path, client: Client) -> None:
-    """Its supervisor is killed while answers are on their way: the coordinator stays until the workers are done."""
+    """The coordinator outlives the killed supervisor until the workers have finished."""
     wrong = f"client_key={client.key}&client_secret=wrong&grant_type=client_credentials"
     request = f"POST {TOKEN} HTTP/1.1\r\nContent-Length: {len(wrong)}\r\n\r\n{wrong}".encode()
     with running_server(list_store, "--workers", "2") as server, ExitStack() as opened:
@@ -296,7 +296,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, P
 
 @pytest.mark.parametrize("path", ["/clients", "/clients/x", "/usage", "/metrics", "/clock"])
 def test_management_requests_without_the_token_are_refused(served: tuple[Server, Path], path: str) -> None:
-    """And nothing of it is on the public port, whoever asks."""
+    """The public port does not serve these paths either."""
     server, list_store = served
     token = token_path(list_store).read_text().strip()
 
@@ -332,7 +332,7 @@ def test_metrics_add_up_over_all_workers(list_store: Path) -> None:
 
 
 def test_ready_says_why_a_server_cannot_answer(list_store: Path) -> None:
-    """A store that cannot be read any more is not ready, though the coordinator is healthy."""
+    """A server whose store cannot be read is not ready."""
     with running_server(list_store) as server:
         assert 200 == asked(server.management_url, "/ready", method="GET")[0]
         hidden = list_store.rename(list_store.with_name("hidden.db"))

@@ -101,7 +101,7 @@ def readable(server: Server) -> list[bool]:
 
 
 def attempted(settings: Settings, role: str, attempts: dict[str, tuple[str, Any]]) -> dict[str, str]:
-    """What became of attempts in a process confined for a role, while a server would keep the store open."""
+    """Return the results of attempts in a process confined for a role."""
     from msgspec import json as typed  # noqa: PLC0415 - only here
 
     command = [sys.executable, "-c", ATTEMPTS, typed.encode(settings).decode(), role, json.dumps(attempts)]
@@ -134,7 +134,7 @@ def test_confinement_can_be_switched_off(store: Path) -> None:
 
 @pytest.fixture
 def attempts(store: Path, tmp_path: Path) -> Iterator[dict[str, tuple[str, Any]]]:
-    """What a process of a server has no need for, and what it must be able to do."""
+    """Return actions that a process must not be able to do, and those it needs."""
     import socket  # noqa: PLC0415 - only here
 
     audit = tmp_path / "elsewhere"
@@ -231,7 +231,7 @@ def test_a_confined_server_serves_and_leaves_no_logs_of_sqlite(store: Path, tmp_
 
 
 def replaced(server: Server, children: list[int]) -> bool:
-    """Whether coordinator and worker run in processes that are new."""
+    """Return whether coordinator and worker run in new processes."""
     roles = {pid: role for pid, role in server.processes().items() if pid not in children}
     return sorted(roles.values()) == ["coordinator", "supervisor", "worker"]
 

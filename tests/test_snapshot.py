@@ -31,7 +31,7 @@ T = 1_690_000_000
 
 
 class Outcome(NamedTuple):
-    """What came of a dump: of each file, and the owners and rows for which nothing was ended."""
+    """The outcome of a dump: counts of each file, and owners and rows for which nothing was ended."""
 
     tallies: list[Tally]
     withheld: int
@@ -70,7 +70,7 @@ def names_of(service: Service, username: str, as_of: int = NOW) -> list[str]:
 
 
 def unfollow(follower: str, followee: str, at: int) -> FollowEvent:
-    """Somebody unfollowed."""
+    """Return an unfollow."""
     return FollowEvent(follower, followee, at, is_follow=False)
 
 
@@ -110,7 +110,7 @@ def test_follows_in_a_dump_hold_at_its_time(service: Service, tmp_path: Path) ->
 
 
 def test_ended_follows_are_not_in_a_dump(service: Service, tmp_path: Path) -> None:
-    """Such a row is rejected, and then nobody can say what else its owner's rows mean."""
+    """Such a row is rejected, and its owner's other rows prove nothing either."""
     service.apply(FollowEvent("a", "b", T - 50), FollowEvent("x", "b", T - 50))
     rows = [
         {"follower": "a", "followee": "c", "followed_at": T - 9, "ended_at": T - 1},
@@ -127,7 +127,7 @@ def test_ended_follows_are_not_in_a_dump(service: Service, tmp_path: Path) -> No
 
 
 def test_events_after_the_dump_stay(service: Service, tmp_path: Path) -> None:
-    """Whoever was followed or unfollowed later is so today; the dump only speaks of its own time."""
+    """Later follows and unfollows hold; the dump only states its own time."""
     service.apply(
         FollowEvent("a", "kept", T - 50),
         FollowEvent("a", "left", T - 40),
@@ -145,7 +145,7 @@ def test_events_after_the_dump_stay(service: Service, tmp_path: Path) -> None:
 
 
 def test_a_follow_repeated_after_the_dump_begins_again(service: Service, tmp_path: Path) -> None:
-    """Wherever the later follow finds its second, also where another follow has that second already."""
+    """The later follow gets a free slot if another follow has its second."""
     service.apply(FollowEvent("a", "b", T - 50), FollowEvent("a", "b", T + 10), FollowEvent("a", "c", T + 10))
 
     outcome = loaded(service.store, service.writer, T, csv(tmp_path / "d.csv", "a,d,"))
@@ -156,7 +156,7 @@ def test_a_follow_repeated_after_the_dump_begins_again(service: Service, tmp_pat
 
 
 def test_an_unfollow_at_the_very_second_of_the_dump_wins(service: Service, tmp_path: Path) -> None:
-    """At one second an unfollow comes after a follow, whoever says it."""
+    """At one second an unfollow comes after a follow, whatever its source."""
     service.apply(FollowEvent("a", "b", T - 50), unfollow("a", "b", T))
 
     loaded(service.store, service.writer, T, csv(tmp_path / "d.csv", "a,b,"))
@@ -266,7 +266,7 @@ def test_a_row_that_may_have_been_of_any_owner_ends_nothing(
 
 @pytest.mark.parametrize("row", ["a,c,soon", "A,c,0", "@a,,", 'a,"x y",5'])
 def test_an_owner_of_a_row_that_cannot_be_read_is_withheld(service: Service, tmp_path: Path, row: str) -> None:
-    """What the row said is lost, and so its owner's list is not complete; other owners' lists are."""
+    """The owner's list is incomplete without the row; other owners' lists are complete."""
     service.add_follows(("a", "b", T - 50), ("x", "y", T - 50))
 
     outcome = loaded(service.store, service.writer, T, csv(tmp_path / "d.csv", "a,d,", "x,z,", row))
@@ -279,7 +279,7 @@ def test_an_owner_of_a_row_that_cannot_be_read_is_withheld(service: Service, tmp
 
 @pytest.mark.parametrize("row", ["a,c", ",c,", "x y,c,", '"a,c', f"{'x' * 256},c,"])
 def test_rows_without_a_known_owner_end_nothing(service: Service, tmp_path: Path, row: str) -> None:
-    """It may have been anybody's."""
+    """The row may have belonged to any owner."""
     service.add_follows(("a", "b", T - 50), ("x", "y", T - 50))
 
     outcome = loaded(service.store, service.writer, T, csv(tmp_path / "d.csv", "a,d,", "x,z,", row))
@@ -300,7 +300,7 @@ def test_a_row_that_a_full_list_refused_leaves_its_owner_alone(service: Service,
 
 
 def test_rows_about_one_account_withhold_no_other(service: Service, tmp_path: Path) -> None:
-    """A follow of oneself, or of somebody erased, is rejected, but takes nothing from the rest of the list."""
+    """A rejected follow of oneself or of an erased account does not affect the rest of the list."""
     service.add_follows(("a", "b", T - 50), ("a", "gone", T - 40), ("gone", "a", T - 30))
     service.apply(ErasureEvent("gone", T - 20))
 
@@ -400,7 +400,7 @@ ROWS = st.lists(st.tuples(PAIRS, st.none() | st.integers(BEGIN - 5, DUMPED + 5))
 
 
 async def lists_of(graph: GraphReader[Row], as_of: int) -> dict[str, set[str]]:
-    """Everybody's following list at a second."""
+    """Return all following lists at a second."""
     found = {}
     for name in PEOPLE:
         account = await graph.find_account(name)

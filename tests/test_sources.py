@@ -146,7 +146,7 @@ def test_a_pipe_with_something_else_is_refused(tmp_path: Path, content: bytes, w
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    """Whatever its name is."""
+    """The name of the folder makes no difference."""
     folder = tmp_path / "follows.csv"
     folder.mkdir()
 

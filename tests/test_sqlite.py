@@ -1,4 +1,4 @@
-"""What is promised of the embedded store in particular: its plan, its transactions, its files."""
+"""Promises of the embedded store: query plans, transactions and files."""
 
 import asyncio
 import os
@@ -67,7 +67,7 @@ def test_relocations_are_checked_before_the_accounts(graph_file: Path, query: st
 
 
 def plan_of(graph_file: Path, query: str) -> list[str]:
-    """What SQLite makes of a query."""
+    """Return SQLite's plan of a query."""
     connection = apsw.Connection(str(graph_file))
     steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", (1,) * query.count("?"))]
     connection.close()
@@ -108,7 +108,7 @@ class Standing:
             self.seconds.show(1, second)
 
     def stretches(self) -> list[tuple[int, int]]:
-        """What has to be stored, the plain way: adjacent seconds, and single ones that cannot be seen."""
+        """Return the slots to store: runs of adjacent slots, and single hidden ones."""
         found: list[tuple[int, int]] = []
         for second in sorted(self.seen):
             if found and found[-1][1] == second - 1:
@@ -137,7 +137,7 @@ def test_free_slots_equal_those_found_one_by_one(steps: list[Step]) -> None:
 
 
 def test_a_list_without_a_free_slot_rejects_follows(graph_file: Path) -> None:
-    """Where every second up to now is taken the follow is refused, and nothing is half stored."""
+    """A follow is refused if every slot up to now is taken, and nothing of it is stored."""
     writer = SqliteGraphWriter(graph_file, FrozenClock())
     records = [FollowRecord("a", f"f{n}", 1, 3) for n in range(4)]
 
@@ -243,7 +243,7 @@ def test_settling_does_not_wait_for_readers(graph_file: Path) -> None:
 def test_rows_that_change_often_use_bounded_memory(
     graph_file: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is forgotten for a change makes room: all rows are remembered after more changes than there is room."""
+    """Evicted rows make room: all rows are cached again after many changes."""
     monkeypatch.setattr(known, "ROWS_PER_GENERATION", 5)
     writer = SqliteGraphWriter(graph_file, clock)
     asyncio.run(writer.add_accounts([AccountRecord(f"n{n}") for n in range(4)], NOW))
@@ -265,7 +265,7 @@ def test_rows_that_change_often_use_bounded_memory(
 def test_the_account_cache_is_bounded_and_correct(
     graph_file: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many are asked for, only so many are kept; each is found, and kept until there is no room for more."""
+    """The cache keeps a bounded number of accounts, and each account is found."""
     monkeypatch.setattr(known, "ACCOUNTS", 5)
     with closing(SqliteGraphWriter(graph_file, clock)) as writer:
         asyncio.run(writer.add_accounts([AccountRecord(f"n{n}") for n in range(23)], NOW))
@@ -331,7 +331,7 @@ def test_an_unknown_account_is_damage(graph_file: Path, clock: FrozenClock) -> N
 
 
 def test_making_a_store_again_changes_nothing(graph_file: Path) -> None:
-    """`create_store` is safe on a store that is there."""
+    """`create_store` accepts an existing store."""
     before = graph_file.read_bytes()
 
     open_store(str(graph_file)).create()
@@ -341,7 +341,7 @@ def test_making_a_store_again_changes_nothing(graph_file: Path) -> None:
 
 
 def make(path: Path, *statements: str) -> Path:
-    """An SQLite file of somebody else."""
+    """Make an SQLite file of another program."""
     connection = apsw.Connection(str(path))
     for statement in statements:
         connection.execute(statement)

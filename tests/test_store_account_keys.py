@@ -162,7 +162,7 @@ def test_ids_may_differ_in_case_alone(store: OpenStore) -> None:
 
 @pytest.mark.parametrize("keys", [("UCabc", "UCAbc"), ("UCAbc", "UCabc")])
 def test_the_second_of_two_keys_of_one_name_needs_an_import(store: OpenStore, keys: tuple[str, str]) -> None:
-    """An event must not bring it, since it looks like the first one's username; after the import it is a key."""
+    """An event cannot create the key, since it equals a username; an import can."""
     first, second = keys
     assert store.apply(followed(first, "x", 100), followed(second, "x", 100)) == [
         A,

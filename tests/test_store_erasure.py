@@ -44,7 +44,7 @@ def test_an_erased_account_is_in_no_list_or_count(store: OpenStore, is_tidied: b
 
 @pytest.mark.parametrize("is_tidied", [False, True])
 def test_events_of_erased_accounts_are_refused(store: OpenStore, is_tidied: bool) -> None:
-    """By key or by a username it ever had, and nobody is created for it."""
+    """They are refused by key and by any former username, and create no account."""
     store.apply(said("17", 100, username="anna"), said("17", 200, username="annika"), followed("17", "b", 100))
     store.erase("17")
     if is_tidied:
@@ -97,7 +97,7 @@ def test_the_name_of_an_erased_account_can_be_claimed(store: OpenStore) -> None:
 
 @pytest.mark.parametrize("is_erased_first", [False, True])
 def test_claims_of_an_erased_account_are_removed(store: OpenStore, is_erased_first: bool) -> None:
-    """The name is with whoever made the best claim of those that are left, as if the erased one had never been."""
+    """The name goes to the best remaining claim."""
     if is_erased_first:
         store.erase("18")
     store.apply(said("17", 100, username="anna"), said("18", 200, username="anna"), followed("fan", "17", 100))
@@ -111,7 +111,7 @@ def test_claims_of_an_erased_account_are_removed(store: OpenStore, is_erased_fir
 
 @pytest.mark.parametrize("is_erased_first", [False, True])
 def test_the_other_claims_to_a_name_stay_valid(store: OpenStore, is_erased_first: bool) -> None:
-    """Also the claim of somebody who goes by another name now stands against older ones."""
+    """A claim of an account with another name still counts against older claims."""
     if is_erased_first:
         store.erase("18")
     store.apply(said("17", 100, username="anna"), said("17", 300, username="annika"), said("19", 50, username="anna"))

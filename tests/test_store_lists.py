@@ -26,7 +26,7 @@ def test_lists_are_newest_first_up_to_the_bound(store: OpenStore, direction: Dir
 
 
 def test_both_lists_tell_the_same_follows(store: OpenStore) -> None:
-    """Whoever is in one's following list has the other in the followers list, and nobody else."""
+    """Every account in a following list has the other in its followers list."""
     people = ["a", "b", "c", "d"]
     pairs = {("a", "b"), ("b", "a"), ("a", "c"), ("d", "c"), ("b", "c"), ("c", "d")}
     store.follow(*((a, b, 100) for a, b in sorted(pairs)))
@@ -76,7 +76,7 @@ def test_a_later_slot_is_taken_if_no_earlier_one_is_free(store: OpenStore) -> No
 
 @pytest.mark.parametrize("direction", Direction)
 def test_a_list_without_a_free_slot_rejects_follows(store: OpenStore, direction: Direction) -> None:
-    """Where every second up to now is taken nothing is stored, in neither list, and nobody is created for it."""
+    """A follow without a free slot is stored in neither list, and creates no account."""
     others = ["b", "c", "d", "e"]
     rows = [("a", one, 2) if direction is FOLLOWING else (one, "a", 2) for one in others]
 
@@ -113,7 +113,7 @@ def test_an_earlier_time_moves_a_follow_and_frees_its_slot(store: OpenStore) -> 
 
 
 def test_a_moved_follow_may_reuse_its_slot(store: OpenStore) -> None:
-    """What vanishes gives back its second before what is new looks for one."""
+    """Removed intervals free their slots before new ones are placed."""
     store.follow(("a", "b", 3), ("a", "c", 3), ("a", "d", 3), now=3)
     assert store.positions("a") == [3, 2, 1]
 
@@ -136,7 +136,7 @@ def test_a_time_in_the_future_or_none_counts_as_now(store: OpenStore) -> None:
 
 
 def test_an_account_cannot_follow_itself(store: OpenStore) -> None:
-    """Whatever the spelling; and the account is not made for that."""
+    """It cannot in any spelling, and the attempt creates no account."""
     assert store.follow(("a", "a", 100), ("a", "@A", 100)) == [S, S]
     assert store.apply(followed("a", "a", 100), unfollowed("a", "a", 100)) == [S, S]
     assert not store.knows("a")

@@ -21,7 +21,7 @@ from support.store_contract import (
 
 
 def test_an_account_known_by_key_alone_has_it_as_its_name(store: OpenStore) -> None:
-    """Where it can be one; the claim is the weakest there is."""
+    """The key becomes the username if it is a valid one, as the weakest claim."""
     store.apply(followed("17", "no name", 100), said("18", 1, display_name="Eighteen"), unfollowed("19", "18", 5))
     assert store.names("17") == []
     assert store.counts("17") == (1, 0)
@@ -73,7 +73,7 @@ def test_the_larger_value_of_one_second_wins(store: OpenStore) -> None:
 
 
 def fields_of(record: AccountRecord) -> dict[str, Any]:
-    """What a record says, as keywords."""
+    """Return the fields of a record as keywords."""
     return {name: getattr(record, name) for name in record.__struct_fields__}
 
 
@@ -102,7 +102,7 @@ def test_a_row_of_a_file_is_an_event_at_the_time_of_import(store: OpenStore) -> 
 
 
 def test_an_account_event_of_the_future_counts_as_now(store: OpenStore) -> None:
-    """Nobody can claim a field for all time to come."""
+    """A field cannot be claimed for the future."""
     store.apply(said("1", NOW + 1000, display_name="tomorrow"), now=100)
 
     assert store.apply(said("1", 101, display_name="today")) == [A]

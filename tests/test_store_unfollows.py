@@ -23,7 +23,7 @@ from support.store_contract import (
 
 
 def test_an_unfollow_ends_a_follow_in_both_lists(store: OpenStore) -> None:
-    """What has ended is no row today, and the list of its time still has it."""
+    """The follow is in no present list, and still in the list of its time."""
     store.apply(followed("a", "b", 100), followed("a", "c", 150))
 
     assert store.apply(unfollowed("a", "b", 200)) == [A]
@@ -149,7 +149,7 @@ def test_an_earlier_unfollow_replaces_a_later_end(store: OpenStore) -> None:
 
 
 def test_events_are_idempotent(store: OpenStore) -> None:
-    """What is known already is a duplicate, in whatever order it comes again."""
+    """A repeated event is a duplicate in any order."""
     events: list[Event] = [
         followed("a", "b", 100),
         unfollowed("a", "b", 200),
@@ -216,7 +216,7 @@ def test_a_new_key_takes_precedence_over_an_old_name(store: OpenStore) -> None:
 
 
 def test_a_name_may_move_to_new_accounts_repeatedly(store: OpenStore) -> None:
-    """Without ids each account of a name needs a key of its own, also when those made of the name are taken."""
+    """Each account of a name needs its own key, also if the derived keys are taken."""
     hashed = names.keys_of_name("x")[1]
     assert store.accounts(AccountRecord("x")) == [A]
     store.apply(said("x", NOW + 1, username="y"), now=NOW + 1)
@@ -228,7 +228,7 @@ def test_a_name_may_move_to_new_accounts_repeatedly(store: OpenStore) -> None:
 
 
 def test_seen_at_asserts_the_follow_at_that_second(store: OpenStore) -> None:
-    """Where by all that is known it did not, it begins anew there; otherwise only what the row says counts."""
+    """If the history says otherwise, a new interval begins there."""
     store.apply(unfollowed("a", "b", 200))
 
     assert store.follow(("a", "b", 100), ("a", "c", 250), seen_at=300) == [A, A]
@@ -245,7 +245,7 @@ def test_seen_at_asserts_the_follow_at_that_second(store: OpenStore) -> None:
 
 
 def test_accounts_missing_from_a_list_are_unfollowed(store: OpenStore) -> None:
-    """Everybody whom the account followed at that second, but for those named, by name or key."""
+    """All accounts followed at that second are unfollowed, except those named by name or key."""
     store.accounts(AccountRecord("ben", key="18"), AccountRecord("carla", visibility=PRIVATE))
     store.follow(("a", "ben", 100), ("a", "carla", 100), ("a", "d", 150), ("a", "late", 300), ("b", "d", 100))
     store.apply(followed("a", "gone", 100), unfollowed("a", "gone", 150))
@@ -262,7 +262,7 @@ def test_accounts_missing_from_a_list_are_unfollowed(store: OpenStore) -> None:
 
 
 def test_accounts_missing_from_a_list_may_have_returned(store: OpenStore) -> None:
-    """A follow known for later begins anew there."""
+    """A follow known for later begins again there."""
     store.apply(followed("a", "b", 100), followed("a", "b", 300))
 
     assert run(store.writer.end_missing("a", [], 200)) == 1

@@ -23,7 +23,7 @@ def test_a_username_belongs_to_its_latest_claim(store: OpenStore) -> None:
 
 @pytest.mark.parametrize("keys", [("17", "18"), ("18", "17")])
 def test_two_claims_of_one_second_go_to_the_smaller_key(store: OpenStore, keys: tuple[str, str]) -> None:
-    """Whatever the order in which they come; claimed again together, the name is with the same account after all."""
+    """The order of the claims makes no difference, and neither does a repetition."""
     records = [AccountRecord("anna", key=key, display_name=key) for key in keys]
     store.accounts(*records, now=100)
     store.follow(("fan", "17", 100), ("fan", "18", 200))
@@ -36,7 +36,7 @@ def test_two_claims_of_one_second_go_to_the_smaller_key(store: OpenStore, keys: 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (1, 2, 0)])
 def test_a_name_that_was_left_is_not_won_by_an_older_claim(store: OpenStore, order: tuple[int, ...]) -> None:
-    """The latest claim ever made to a name counts, also where whoever made it goes by another name now."""
+    """The latest claim to a name counts, also if its account has another name now."""
     events = [said("17", 200, username="anna"), said("17", 300, username="annika"), said("18", 100, username="anna")]
     for number in order:
         store.apply(events[number])
@@ -72,7 +72,7 @@ def test_a_late_claim_is_an_update_if_it_wins(store: OpenStore) -> None:
 
 
 def test_an_account_without_a_name_is_withheld(store: OpenStore) -> None:
-    """It is no row in any list, today or of the past, is counted all the same, and its lists go on."""
+    """The account is in no list, present or past, but is counted, and its own lists continue."""
     store.apply(said("17", 100, username="anna"), followed("fan", "17", 100), followed("17", "fan", 100))
     loser = store.id("anna")
     store.apply(said("18", 200, username="anna"))

@@ -21,7 +21,7 @@ def test_writes_survive_reopening(store: OpenStore) -> None:
 
 
 def test_two_writers_take_turns(store: OpenStore) -> None:
-    """What one writer remembers never contradicts what another wrote."""
+    """The caches of one writer never contradict the writes of another."""
     other = store.again()
     store.follow(("a", "anna", 100))
     other.accounts(AccountRecord("anna", key="17"))

@@ -107,7 +107,7 @@ def test_unreadable_input_is_reported(tmp_path: Path, name: str, reason: str) ->
 
 
 def test_content_of_an_open_pipe_is_delivered_at_once(pipe: Path) -> None:
-    """A finished line does not wait for the next one; an unfinished one waits for its end, and the end ends it."""
+    """A finished line is delivered at once; an unfinished one waits for its end."""
     with opened(pipe) as (lines, _):
         writer = os.open(pipe, os.O_WRONLY)
         groups = lines.groups()
@@ -144,7 +144,7 @@ def test_a_feed_of_single_bytes_cannot_keep_a_finished_line_waiting(pipe: Path) 
 
 
 def test_a_stop_ends_a_wait_for_input(pipe: Path) -> None:
-    """Lines that were not handed on yet are left; whoever stops has them in no report."""
+    """Lines that were not delivered stay unread and unreported."""
     with opened(pipe) as (lines, alarm):
         writer = os.open(pipe, os.O_WRONLY)
         os.write(writer, b"a\n")

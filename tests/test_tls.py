@@ -76,7 +76,7 @@ def files(tmp_path: Path) -> Files:
 
 
 def openssl(server: Server, *flags: str, send: bytes = b"") -> str:
-    """What `openssl s_client` says of one connection."""
+    """Return the output of `openssl s_client` for one connection."""
     address = urlsplit(server.base_url).netloc
     done = subprocess.run(
         ["openssl", "s_client", "-connect", address, *flags], input=send, capture_output=True, check=False, timeout=60
@@ -181,7 +181,7 @@ def test_a_new_pair_is_used_after_sighup(store_path: Path, files: Files) -> None
 def test_a_broken_pair_is_not_loaded(
     store_path: Path, files: Files, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The old one stays, in a worker that is started afterwards too, and the log says so in one line for each try."""
+    """The old pair stays in all workers, and the log has one line for each attempt."""
     open_store(str(store_path)).create()
     log: list[str] = []
 

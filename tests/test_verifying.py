@@ -56,7 +56,7 @@ def whole(tmp_path: Path) -> Path:
 
 
 def test_a_narrower_run_does_not_complete_a_collection(tmp_path: Path) -> None:
-    """What is missing in a collection is missing, whatever the last run wanted; the table of lists has all of them."""
+    """Missing lists stay missing after a narrower run; the table of lists has all of them."""
     folder = tmp_path / "found"
     with scripted(service) as url:
         wide = asked(url, folder, ["p", "q", "r"], "--lists", "following,followers", "--format", "csv")
@@ -124,7 +124,7 @@ def test_an_altered_journal_is_not_compared(whole: Path, is_old: bool) -> None:
     ],
 )
 def test_the_manifest_is_compared_with_the_journal(whole: Path, change: Change) -> None:
-    """Where it does not follow from that, it was altered."""
+    """A manifest that does not follow from the journal was altered."""
     changed_manifest(whole, change)
 
     assert [] != verify_collection(whole).problems
@@ -144,7 +144,7 @@ def test_an_invalid_manifest_is_reported(whole: Path, change: Change) -> None:
 
 @pytest.mark.parametrize("kind", ["begun", "page", "info", "unavailable"])
 def test_pages_after_the_end_of_a_list_are_found(whole: Path, kind: str) -> None:
-    """A line of the journal that is there twice was added by somebody else."""
+    """A line that is in the journal twice was added later."""
     pages = whole / "pages.jsonl"
     (line,) = [line for line in pages.read_text().splitlines() if f'"type":"{kind}"' in line][:1]
     pages.write_text(pages.read_text() + line + "\n")
@@ -174,7 +174,7 @@ def test_an_unreadable_journal_is_reported(whole: Path) -> None:
 
 @pytest.mark.parametrize("name", ["pages.jsonl", "manifest.json"])
 def test_endless_files_of_a_collection_are_not_read(whole: Path, name: str) -> None:
-    """Pipes and devices that somebody has put in place of files."""
+    """Pipes and devices in place of files are refused."""
     (whole / name).unlink()
     os.mkfifo(whole / name)
     piped = verified(whole)
@@ -198,7 +198,7 @@ def test_an_overlong_journal_line_is_reported(whole: Path) -> None:
 
 
 def test_tables_without_a_manifest_were_cut_off_or_tampered_with(whole: Path) -> None:
-    """No manifest speaks of tables that a kill has left half replaced; the same command writes all anew."""
+    """The same command rewrites tables that a kill left half replaced."""
     killed = KILLED_AT_THE_THIRD.format(folder=str(whole))
     done = subprocess.run([sys.executable, "-c", killed], check=False)
     assert -signal.SIGKILL == done.returncode
@@ -208,7 +208,7 @@ def test_tables_without_a_manifest_were_cut_off_or_tampered_with(whole: Path) ->
 
 
 def test_a_name_may_be_spelled_otherwise_in_the_other_collection(tmp_path: Path) -> None:
-    """Whose list it is, and who is in it."""
+    """Owners and rows are compared by folded name."""
     for folder, owner, row in (("old", "Foo", "\u00dcnal"), ("new", "foo", "\u00fcnal")):
         rows = [{"username": row, "display_name": ""}, {"username": folder, "display_name": ""}]
         with scripted(lambda _path, _body, rows=rows: page(rows)) as url:  # type: ignore[misc]  # bound now

@@ -34,7 +34,7 @@ def test_each_promised_version_has_a_lower_bound_and_the_pinned_one_is_within() 
 
 
 def test_the_tests_at_lower_bounds_run_with_just_those() -> None:
-    """What `make test-lowest` hands to pip has every bound, and the tools as they are pinned."""
+    """`make test-lowest` passes every lower bound to pip, and the pinned tools."""
     versions = lowest.lowest()
 
     assert lowest.lower_bounds().items() <= versions.items()

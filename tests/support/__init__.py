@@ -1,1 +1,1 @@
-"""What several test files share: services, stores, clocks, processes, faults."""
+"""Services, stores, clocks, processes and faults that several test files share."""

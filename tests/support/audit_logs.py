@@ -30,12 +30,12 @@ def new_checkpoint() -> Checkpoint:
 
 
 def checkpoint_after(checkpoint: Checkpoint, audit_log: AuditLog, *, is_open: bool = False) -> Checkpoint:
-    """What the store is told of a audit_log."""
+    """Return the checkpoint after a log was written."""
     return replace(checkpoint, count=audit_log.written.count, hash=audit_log.written.hash, is_open=is_open)
 
 
 def written(folder: Path, sizes: list[int], keeping: RotationPolicy = BIG) -> Checkpoint:
-    """A log of several lives of a coordinator, each with so many records; the checkpoint after the last."""
+    """Write a log in several runs of a coordinator, each with so many records; return the last checkpoint."""
     checkpoint, number = new_checkpoint(), 0
     for size in sizes:
         with closing(AuditLog(folder, checkpoint, keeping, lambda: 1_700_000_000)) as audit_log:

@@ -1,4 +1,4 @@
-"""Where a test's store is: in a folder or in a cluster. The tests that run on every store do not ask which."""
+"""The backends of stores: an embedded store and a cluster. Tests that run on every store do not know which it is."""
 
 import asyncio
 import tempfile
@@ -57,7 +57,7 @@ class Site(Protocol):
         ...
 
     def problems(self) -> list[str]:
-        """What `check` finds."""
+        """Return the problems that `check` finds."""
         ...
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class FolderSite:
         return open_store(self._path).quotas()
 
     def problems(self) -> list[str]:
-        """What `check` finds."""
+        """Return the problems that `check` finds."""
         return problems_of(self._path)
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ CACHE = Path(__file__).parent.parent.parent / ".cache" / "cassandra"
 
 
 def missing() -> str:
-    """Why no node can be started here; empty where one can. Where CI=true, what is missing is installed."""
+    """Return why no node can be started here, or an empty string. With CI=true missing programs are installed."""
     reason = _reason()
     if reason and os.environ.get("CI") == "true":
         debian.install(*PACKAGES)
@@ -57,7 +57,7 @@ def _reason() -> str:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Let nobody else fetch the same meanwhile."""
+    """Keep other processes from fetching the same files meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -99,7 +99,7 @@ class Node:
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """Return the node's address."""
         return f"127.0.0.{self.number}"
 
     @property
@@ -219,7 +219,7 @@ def running(count: int, port: int, setting: Setting = Setting()) -> Iterator[lis
 
 
 def free_port() -> int:
-    """The first of five ports that nobody listens on; below those that the system gives out by itself."""
+    """Return the first of five free ports, below those that the system gives out itself."""
     while True:
         port = 20_000 + 5 * secrets.randbelow(2_400)
         with ExitStack() as opened:

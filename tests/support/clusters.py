@@ -38,7 +38,7 @@ class Site:
         return run(self.writer.add_follows([FollowRecord(a, b, at, NOW) for a, b, at in follows]))
 
     def unfollow(self, *pairs: tuple[str, str]) -> list[Decision]:
-        """Somebody unfollows somebody, today."""
+        """Apply unfollows at the present second."""
         return run(self.writer.apply([FollowEvent(a, b, NOW, is_follow=False) for a, b in pairs], NOW))
 
     def id(self, name: str) -> int:
@@ -69,6 +69,6 @@ def site(keyspace: Keyspace, clock: FrozenClock) -> Iterator[Site]:
 
 @pytest.fixture
 def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Buckets are written anew at once."""
+    """Buckets are rewritten at once."""
     monkeypatch.setattr(buckets, "MOST_ROWS", 20)
     monkeypatch.setattr(buckets, "MOST_REMOVED", 5)

@@ -19,7 +19,7 @@ SHORT = Policy(attempts=3, first_wait_seconds=0, longest_wait_seconds=0)
 
 
 def asked(url: str, folder: Path, names: list[str], *more: str) -> subprocess.CompletedProcess[str]:
-    """What `retinue collect` says."""
+    """Run `retinue collect`."""
     return retinue(*arguments_of(url, folder, names, *more))
 
 
@@ -61,5 +61,5 @@ def changed_manifest(folder: Path, change: Change) -> None:
 
 
 def verified(folder: Path) -> subprocess.CompletedProcess[str]:
-    """What `retinue collect verify` says."""
+    """Run `retinue collect verify`."""
     return retinue("collect", "verify", folder)

@@ -71,7 +71,7 @@ class House:
         asyncio.run(self.retention.apply())
 
     def settle(self) -> None:
-        """What happens once a second."""
+        """Do the work of one second."""
         asyncio.run(self.audit.settle())
 
     def finish(self) -> bool:
@@ -83,11 +83,11 @@ class House:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """What the store knows of the log."""
+        """Return the store's checkpoint of the log."""
         return asyncio.run(self.access.audit_checkpoint())
 
     def verified(self) -> VerifyReport:
-        """What verification finds."""
+        """Return the findings of verification."""
         return verify(self.folder, self.checkpoint)
 
     def has_token(self, token: str) -> bool:

@@ -43,7 +43,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def missing(program: str, *packages: str) -> str:
-    """Why a program cannot be run here; empty where it can. Where CI=true, what is missing is installed."""
+    """Return why a program cannot be run here, or an empty string. With CI=true missing programs are installed."""
     packages = packages or (program,)
     if shutil.which(program) is None and os.environ.get("CI") == "true":
         debian.install(*packages)

@@ -13,7 +13,7 @@ EVENTS = "/events"
 
 
 def token_path(store: Path) -> Path:
-    """Where the management token of a store lies."""
+    """Return the path of a store's management token."""
     return store.with_name(f"{store.stem}.management-token")
 
 

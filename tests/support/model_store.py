@@ -61,7 +61,7 @@ class Person:
     claim: tuple[int, str] = (-1, "")
 
     def value(self, of: str) -> Any:
-        """What counts of a field."""
+        """Return the value of a field that counts."""
         return self.said[of][1] if of in self.said else UNSAID[of]
 
     def tell(self, record: AccountRecord, at: int) -> None:
@@ -106,7 +106,7 @@ class ModelGraph:
         return [self._not_a_key(key) for key in keys]
 
     async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
-        """Unfollow at a second everybody who was followed then, but for those named."""
+        """Unfollow at a second all accounts followed then, except those named."""
         person = self.meant_by(follower)
         if person is None:
             return 0
@@ -142,7 +142,7 @@ class ModelGraph:
         return Account(person.id, person.value("visibility")) if person else None
 
     async def read(self, stretch: Stretch) -> Slice[Row]:
-        """The visible rows of a stretch, newest first."""
+        """Return the visible rows of a page request, newest first."""
         found = [entry for entry in self.visible(stretch) if entry[0] <= stretch.bound]
         page = found[: stretch.limit]
         return Slice([self.row(other) for _, other in page], page[-1][0] if page else 0, len(found) > stretch.limit)
@@ -173,7 +173,7 @@ class ModelGraph:
         return self.lists.get((account_id, direction), {})
 
     def row(self, account_id: int) -> Row:
-        """What a list shows of an account."""
+        """Return the row of an account in a list."""
         person = self.people.get(account_id)
         assert person is not None
         return Row(person.value("display_name"), self.username(person) or "")
@@ -189,7 +189,7 @@ class ModelGraph:
         return next(interval for interval in intervals(self.moments[pair]) if interval.start == start)
 
     def _count(self, account_id: int, direction: Direction) -> int:
-        """How many entries of a list go on, whoever may see them."""
+        """Count the entries of a list that go on, hidden ones included."""
         today = Stretch(account_id, direction, 0, 0)
         entries = self.entries(account_id, direction).values()
         alive = [(other, start) for other, start in entries if other in self.people]
@@ -221,7 +221,7 @@ class ModelGraph:
         return self.with_key(name) or by_username or self.with_key(names.keys_of_name(name)[0])
 
     def _best_claimant(self, folded: str) -> Person | None:
-        """Who made the latest claim ever to a name; at one second the smaller key."""
+        """Return the account with the latest claim to a name; at one second the smaller key."""
         claims = self.claims.get(folded, {})
         best = min(claims, key=lambda one: (-claims[one], self.people[one].key), default=None)
         return None if best is None else self.people[best]
@@ -246,7 +246,7 @@ class ModelGraph:
         return Verdict.ERASED if any(map(self._was_erased, unknown)) else None
 
     def _means_somebody_erased(self, name: str) -> bool:
-        """Whether an import names an erased account, by key or by a username, and nobody else."""
+        """Return whether an import names an erased account and no living one, by key or username."""
         return self._was_erased(name) and self.meant_by(name) is None
 
     def _was_erased(self, name: str) -> bool:
@@ -275,7 +275,7 @@ class ModelGraph:
         claims[person.id] = max(claims.get(person.id, 0), at)
 
     def _forget(self, person: Person) -> set[str]:
-        """Forget somebody; which usernames it ever claimed."""
+        """Forget an account; return the usernames it ever claimed."""
         del self.people[person.id]
         return {name for name, claims in self.claims.items() if claims.pop(person.id, None) is not None}
 
@@ -322,7 +322,7 @@ class ModelGraph:
         return record.key is None and self._was_erased(record.username or "")
 
     def _create_for(self, record: AccountRecord) -> Person:
-        """A new account for a row; without an id its key is made of its name, which may be another's id."""
+        """Create an account for a row; without an id its key is derived from its name."""
         if record.key is not None:
             return self._create(record.key, record.username or "")
         name = record.username or ""
@@ -332,7 +332,7 @@ class ModelGraph:
         return self._create(key, name)
 
     def _apply_account(self, event: AccountEvent, at: int) -> Verdict:
-        """An account was changed. Whatever can make a difference some day is new."""
+        """Apply an account event. Anything that can make a difference later is an update."""
         key = event.record.key
         assert key is not None
         if event in self.postdated:
@@ -372,7 +372,7 @@ class ModelGraph:
         return verdict
 
     def _apply_follow(self, event: FollowEvent, moment: Moment, received_at: int) -> Verdict:
-        """Somebody followed or unfollowed somebody."""
+        """Apply a follow or an unfollow."""
         keys = (event.follower, event.followee)
         is_new_spelling = not any(map(self.with_key, keys)) and names.fold(keys[0]) == names.fold(keys[1])
         if is_of_one(event):
@@ -440,7 +440,7 @@ class ModelGraph:
         return any(interval.end is None for interval in intervals(moments))
 
     def _followed_at(self, person: Person, second: int) -> list[Person]:
-        """Whom somebody followed at a second, in the order of the list."""
+        """Return the accounts followed at a second, in the order of the list."""
         then = Stretch(person.id, Direction.FOLLOWING, 0, 0, second)
         return [
             self.people[other]

@@ -241,7 +241,7 @@ class _File:
         self.waiting.clear()
 
     def after(self, cut: Cut) -> bytearray:
-        """The files that are there when power is back."""
+        """Return the files after the power is back."""
         content = bytearray(self.content)
         for step in self.waiting:
             if cut.survives():
@@ -264,7 +264,7 @@ def _do(step: Write | Truncate, content: bytearray) -> None:
 
 
 def survivors(steps: list[Step], cuts: list[Cut]) -> Iterator[tuple[Cut, list[Any], dict[str, bytearray]]]:
-    """For each cut, in their order: what had been answered before, and the files by name that are there afterwards."""
+    """Yield for each cut the acknowledged writes and the remaining files by name."""
     files: dict[int, _File] = {}
     names: dict[str, list[int | None]] = {}  # what a name leads to on the disk, then what may have come to the disk
     answers: list[Any] = []

@@ -6,7 +6,7 @@ import pytest
 
 
 def require(reason: str) -> None:
-    """Skip the test if there is a reason why it cannot run here; fail it if CI=true, where all can be installed."""
+    """Skip the test if it cannot run here; fail it if CI=true."""
     if reason and os.environ.get("CI") == "true":
         pytest.fail(reason)
     if reason:

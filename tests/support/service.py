@@ -23,7 +23,7 @@ TOKEN = "/v2/oauth/token/"
 
 
 class Records(list[AuditRecord]):
-    """An outbox that keeps all records, unless it is told that it is full."""
+    """An audit sink that keeps all records, unless it is told that it is full."""
 
     is_full = False
 
@@ -137,7 +137,7 @@ class Service:
 
 
 def problems_of(store: str | Path) -> list[str]:
-    """What `check` finds in a store."""
+    """Return the problems that `check` finds in a store."""
 
     async def examine() -> list[str]:
         checker = open_store(str(store)).checker(FrozenClock())

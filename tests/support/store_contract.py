@@ -1,4 +1,4 @@
-"""What tests of the store's contract need: each store and the model that stores are compared with."""
+"""Open stores of each kind, and the model that stores are compared with."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -76,7 +76,7 @@ class OpenStore:
             pass
 
     def slice(self, name: str, stretch: Callable[[int], Stretch]) -> Slice[Row]:
-        """A stretch of somebody's list."""
+        """Return a page of an account's list."""
         return run(self.graph.read(stretch(self.id(name))))
 
     def rows(self, name: str, direction: Direction = FOLLOWING, as_of: int | None = None) -> list[Row]:
@@ -96,23 +96,23 @@ class OpenStore:
         return found
 
     def id(self, name: str) -> int:
-        """The id of whoever has a username."""
+        """Return the id of the account with a username."""
         account = run(self.graph.find_account(names.fold(name)))
         assert account is not None, name
         return account.id
 
     def knows(self, name: str) -> bool:
-        """Whether somebody has a username."""
+        """Return whether an account has a username."""
         return run(self.graph.find_account(names.fold(name))) is not None
 
     def profile(self, name: str) -> Profile:
-        """Somebody's profile."""
+        """Return an account's profile."""
         profile = run(self.graph.profile(self.id(name)))
         assert profile is not None
         return profile
 
     def counts(self, name: str) -> tuple[int, int]:
-        """How many somebody follows, and how many follow somebody."""
+        """Return how many accounts an account follows, and how many follow it."""
         profile = self.profile(name)
         return profile.following_count, profile.follower_count
 
@@ -157,12 +157,12 @@ def store(request: pytest.FixtureRequest, clock: FrozenClock) -> OpenStore:
 
 
 def followed(follower: str, followee: str, at: int) -> FollowEvent:
-    """Somebody followed."""
+    """Return a follow."""
     return FollowEvent(follower, followee, at)
 
 
 def unfollowed(follower: str, followee: str, at: int) -> FollowEvent:
-    """Somebody unfollowed."""
+    """Return an unfollow."""
     return FollowEvent(follower, followee, at, is_follow=False)
 
 

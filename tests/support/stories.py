@@ -41,7 +41,7 @@ ACCOUNTS = st.builds(
 
 
 def below(stretch: Stretch, found: Slice[Row]) -> Stretch:
-    """What to ask after a page."""
+    """Return the page request after a page."""
     bound = found.oldest - 1 if found.rows else stretch.bound
     return Stretch(stretch.account_id, stretch.direction, bound, stretch.limit, stretch.as_of)
 

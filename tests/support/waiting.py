@@ -41,7 +41,7 @@ def ports_of(connection: socket.socket) -> tuple[int, int]:
 
 
 def _other_ends(ports: tuple[int, int]) -> list[tuple[int, str]]:
-    """Return unread bytes and inode of the open socket at the first of two ports; the inode is 0 before accept."""
+    """Return unread bytes and inode of the socket at the first of two ports; 0 before accept."""
     wanted = [f"0100007F:{port:04X}" for port in ports]
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return [(int(row[4].partition(":")[2], 16), row[9]) for row in rows if row[1:3] == wanted and row[3] in _OPEN]
