@@ -99,7 +99,7 @@ class _Report:
         self.place = "no line"
         self.has_rejected = False
 
-    def print(self, stream: "LineStream", file: str | None, line: int, outcome: "Outcome") -> None:
+    def write(self, stream: "LineStream", file: str | None, line: int, outcome: "Outcome") -> None:
         """Print a line on a durable group. Raises `InputError` if that fails."""
         from retinue.errors import InputError, UnwritableOutput
 
@@ -123,7 +123,7 @@ async def _apply(store: "Store", streams: "dict[str, LineStream]", report: _Repo
             file = None if name == STANDARD_INPUT else name
             for group in stream.groups():
                 outcome = await apply_lines(writer, group, clock.now())
-                report.print(stream, file, group[-1].number, outcome)
+                report.write(stream, file, group[-1].number, outcome)
 
 
 def _print_schema() -> None:
