@@ -6,7 +6,7 @@ SEED ?= $(shell date +%s)
 INSTALLED := pyproject.toml requirements.lock scripts/install
 LOWEST := pyproject.toml constraints.txt scripts/install scripts/lowest.py
 
-.PHONY: demo test fuzz damage test-cluster lint format docs walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-admission bench-memory bench-cluster bench-collect bench-http bench-start collect hostile test-lowest lock clean help
+.PHONY: demo test check fuzz damage test-cluster lint format docs walk changes crash quotas bench bench-steps bench-import bench-billion bench-accounts bench-gate bench-first bench-apply bench-hub bench-size bench-withheld bench-workers bench-admission bench-memory bench-cluster bench-collect bench-http bench-start collect hostile test-lowest lock clean help
 
 help:            ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -16,6 +16,9 @@ demo: .venv/.server        ## Make a sample graph, serve it, show a first answer
 
 test: .venv/.dev lint      ## Lint, type check and run every test (SEED=number repeats a run)
 	$(PY) -m pytest --numprocesses auto --dist worksteal --hypothesis-seed=$(SEED)
+
+check: .venv/.dev lint     ## Lint, type check and run the tests that start no process: a minute
+	$(PY) -m pytest --quiet --numprocesses auto --dist worksteal -m "not process"
 
 test-lowest: .venv-lowest/server/.server .venv-lowest/dev/.dev  ## Run every test with the lowest versions that pyproject.toml promises (TESTS="tests/test_x.py ...": those)
 	.venv-lowest/server/bin/python scripts/smoke.py

@@ -1,5 +1,6 @@
 """Fixtures that many tests use. Every store that a test made is checked when the test is over."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from hypothesis import settings
 
 from support.backends import CLUSTER, CLUSTER_SECONDS, Begin, Keyspace, begin_of
 from support.cassandra_jars import missing
-from support.cassandra_node import free_port, running
+from support.cassandra_node import shared
 from support.frozen_clock import FrozenClock
 from support.networks import NAMES, Network, network_of
 from support.requirements import require
@@ -49,12 +50,12 @@ def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def keyspace() -> Iterator[Keyspace]:
-    """A keyspace on a node of Cassandra that was started for the tests."""
+def keyspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyspace]:
+    """A keyspace of this process of the run, on the run's one node of Cassandra."""
     require(missing())
-    port = free_port()
-    with running(1, port):
-        keyspace = Keyspace(f"cassandra://127.0.0.1:{port}/retinue_tests")
+    worker, folder = os.environ.get("PYTEST_XDIST_WORKER"), tmp_path_factory.getbasetemp()
+    with shared(folder.parent if worker else folder) as port:
+        keyspace = Keyspace(f"cassandra://127.0.0.1:{port}/retinue_tests_{worker or 'alone'}")
         yield keyspace
         keyspace.close()
 

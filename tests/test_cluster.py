@@ -367,7 +367,7 @@ def test_impossible_replication_is_refused(keyspace: Keyspace, cassandra_keyspac
 
 def test_a_keyspace_may_have_the_name_of_a_keyword(cassandra_keyspace: str) -> None:
     """As `asc`, which CQL keeps for itself."""
-    location = parse(cassandra_keyspace.replace("retinue_tests", "asc"))
+    location = parse(cassandra_keyspace.rpartition("/")[0] + "/asc")
     cluster.create(location, replication=1)
     with closing(cluster.open_session(location)) as opened:
         assert len(opened.rows("SELECT secret FROM store")) == 1

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from fcntl import LOCK_EX, LOCK_SH, LOCK_UN, flock
 from pathlib import Path
 
 from support.cassandra_jars import jars
@@ -216,6 +217,25 @@ def running(count: int, port: int, setting: Setting = Setting()) -> Iterator[lis
             for node in nodes:
                 if node.process is not None and node.process.poll() is None:
                     node.kill()
+
+
+@contextmanager
+def shared(folder: Path) -> Iterator[int]:
+    """Yield the port of one node for all processes that name a folder; the one that started it waits for the others."""
+    with (folder / "users").open("a") as users, (folder / "port").open("a+") as file, ExitStack() as started:
+        flock(users, LOCK_SH)
+        flock(file, LOCK_EX)
+        file.seek(0)
+        port = int(file.read() or 0)
+        if not port:
+            port = free_port()
+            started.enter_context(running(1, port))
+            file.write(str(port))
+            file.flush()
+            started.callback(file.truncate, 0)  # a process that comes later starts a node of its own
+            started.callback(flock, users, LOCK_EX)
+        flock(file, LOCK_UN)
+        yield port
 
 
 def free_port() -> int:
