@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 
 import uvloop
 
-from retinue import wire, wiring
+from retinue import wiring
 from retinue.audit.record import Auditor, AuditRecord, RequestContext, RequestOutcome
 from retinue.clock import SystemClock
 from retinue.model import Grant, Meter, Pool, Quota
@@ -30,6 +30,7 @@ from retinue.store.open import open_store
 from retinue.store.quota_counters import Allowance
 from retinue.web.listener import bind, public_server
 from retinue.web.routes import Access
+from retinue.wire import rendering
 
 if TYPE_CHECKING:
     from retinue.access.credentials import Credentials
@@ -110,7 +111,7 @@ async def serve(store: str, report: Path, *, is_switching: bool) -> None:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     clock = SystemClock()
-    graph, hot_graph = open_store(store).served_graph(clock, wire.shown_row, Settings().row_cache_mib)
+    graph, hot_graph = open_store(store).served_graph(clock, rendering.encode_row, Settings().row_cache_mib)
     with (
         closing(graph),
         closing(hot_graph),
@@ -122,12 +123,12 @@ async def serve(store: str, report: Path, *, is_switching: bool) -> None:
         switch = Switch(access)
         switched = Access(cast("Credentials", switch), cast("Quotas", switch), access.gate)
         public = wiring.Public(switched, cast("Auditor", _NoAuditor()), clock, wiring.log_ids(clock))
-        application, hot = wiring.public_application(graph, public), wiring.hot_way(hot_graph, public)
+        application, fast_path = wiring.public_application(graph, public), wiring.fast_path(hot_graph, public)
         listener = bind("127.0.0.1", 0)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         print(f"Serving {Path(store).name} on {address} (management on {address}).", flush=True)
         turns = asyncio.create_task(take_turns(switch, report) if is_switching else asyncio.sleep(0))
-        await public_server(application, Settings(store=store), hot).serve(sockets=[listener])
+        await public_server(application, Settings(store=store), fast_path).serve(sockets=[listener])
         turns.cancel()
 
 

@@ -15,12 +15,12 @@ import apsw
 import pytest
 
 from damage_kinds import put
-from retinue import wire
 from retinue.errors import StoreUnavailable
 from retinue.model import FollowEvent
 from retinue.store.open import open_store
 from retinue.store.sqlite import row_types
 from retinue.store.sqlite.files import access_path
+from retinue.wire import rendering
 from support.commands import retinue
 from support.frozen_clock import FrozenClock
 from support.service import FOLLOWING, INFO, Service, problems_of
@@ -48,7 +48,7 @@ def reopened(service: Service) -> None:
     for part in (service.hot_graph, service.graph):
         part.close()
     service.graph, service.hot_graph = open_store(service.store).served_graph(
-        service.clock, wire.shown_row, cache_mib=8
+        service.clock, rendering.encode_row, cache_mib=8
     )
     service.application = service.application_on(service.graph)
 

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retinue import wire
 from retinue.following import Following
 from retinue.model import (
     AccountEvent,
@@ -30,6 +29,7 @@ from retinue.model import (
 from retinue.store.open import open_store
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.store.sqlite.writer import SqliteGraphWriter
+from retinue.wire import rendering
 from support.frozen_clock import FrozenClock
 from support.model_store import ModelGraph
 from support.service import problems_of
@@ -73,7 +73,7 @@ class Twins:
         open_store(str(path)).create()
         self.writer = SqliteGraphWriter(path, self.clock)
         self.graph = SqliteGraph(path, self.clock, Row)
-        self.ready = open_store(str(path)).served_graph(self.clock, wire.shown_row, 0)[0]
+        self.ready = open_store(str(path)).served_graph(self.clock, rendering.encode_row, 0)[0]
         self.model = ModelGraph()
         self.apply(Change([], [(OWNER, Visibility.PUBLIC)]))
 
@@ -106,7 +106,7 @@ class Twins:
             for graph in (self.model, self.graph, self.ready)
         )
         assert expected == found
-        assert encoded(expected, self.direction) == json.loads(wire.page_body(ready, self.direction, "the log_id"))
+        assert encoded(expected, self.direction) == json.loads(rendering.page_body(ready, self.direction, "the log_id"))
         return found
 
     async def page_from(self, following: Following[Any], query: Query) -> Page[Any]:

@@ -10,10 +10,10 @@ import pytest
 
 from retinue.errors import StoreUnavailable
 from retinue.model import Account, ErasureEvent, FollowEvent, Profile, Slice, Stretch, Visibility
-from retinue.requests import MAX_BODY_BYTES
 from retinue.web.asgi import Application
 from retinue.web.routes import NOT_SERVED
 from retinue.web.routes import REVOKE_PATH as REVOKE
+from retinue.wire.parsing import MAX_BODY_BYTES
 from support.frozen_clock import FrozenClock
 from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
 

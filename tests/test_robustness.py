@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from retinue.model import FollowEvent, FollowRecord
-from retinue.requests import PROFILE_FIELDS
 from retinue.store.open import open_store
 from retinue.web.openapi import document
+from retinue.wire.parsing import PROFILE_FIELDS
 from running import fresh_token, running_server
 from support.frozen_clock import FrozenClock
 from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN

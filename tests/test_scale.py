@@ -27,7 +27,7 @@ def test_the_page_shows_what_the_program_prints() -> None:
 
 
 def test_a_small_graph_by_hand() -> None:
-    """A million follows of 100 bytes on three nodes; one page a second of a millisecond, three times with its names."""
+    """A million follows of 100 bytes on three nodes, and one page a second."""
     figures = Figures(
         accounts=1,
         follows=1e6,

@@ -12,7 +12,7 @@
     │   ├── StoreTooOld
     │   ├── StoreTooNew
     │   └── UnavailableLock
-    └── Refusal                 a request with an error response; `wire.py` has its code, status and message
+    └── Refusal                 a request with an error response; `rendering.py` has its code, status and message
         ├── BadBody  BadField  BadCountOrCursor  BodyTooLarge
         ├── AccountNotFound  AccountPrivate  AccountWithheld
         ├── TokenInvalid  ScopeMissing  RateExceeded  QuotaSpent
@@ -22,7 +22,7 @@
         ├── NotHttp  HeadTooLarge  RepeatedHeader  MisdirectedRequest
         └── StoreUnavailable  Overloaded  InternalFault
 
-Domain code raises these. Only `wire.py` turns a `Refusal` into bytes; only the CLI prints the others.
+Domain code raises these. Only `wire/rendering.py` turns a `Refusal` into bytes; only the CLI prints the others.
 """
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from socket import socket
 from typing import Any, TypeVar
 
-from retinue import wire, wiring
+from retinue import wiring
 from retinue.audit.record import Auditor, AuditRecord
 from retinue.clock import VirtualClock, new_event_loop
 from retinue.errors import InputError
@@ -27,6 +27,7 @@ from retinue.settings import Settings
 from retinue.store.base import Verdict
 from retinue.store.open import open_store
 from retinue.web.listener import bind, public_server
+from retinue.wire import rendering
 
 _HOST = "127.0.0.1"
 _MOST_RECORDS = 100_000
@@ -121,7 +122,8 @@ class LocalServer:
     def answering(self) -> Iterator[None]:
         """Answer requests, in a thread, as long as the block lasts."""
         with ExitStack() as opened:
-            graph = opened.enter_context(closing(open_store(self.graph).served_graph(self.clock, wire.shown_row, 0)[0]))
+            graph, _ = open_store(self.graph).served_graph(self.clock, rendering.encode_row, cache_mib=0)
+            opened.enter_context(closing(graph))
             access = opened.enter_context(closing(open_store(self.store).access()))
             ledger = opened.enter_context(closing(open_store(self.store).quotas()))
             auditor = Auditor(self.requests, bytes(32), self.clock)

@@ -14,12 +14,13 @@ from retinue.faults import Fates, SharedFaults
 from retinue.following import Following
 from retinue.store.base import AccessStore, GraphReader, HotGraph
 from retinue.store.quota_counters import Ledger
-from retinue.web.asgi import Application, LogIds
+from retinue.web.asgi import Application
+from retinue.web.fast_path import FastPath
 from retinue.web.faults import FaultyApplication, Ground
-from retinue.web.hot import Hot
 from retinue.web.oauth import Gate, Pause
-from retinue.web.peers import NO_PROXIES, Peers
+from retinue.web.request_log import LogIds
 from retinue.web.routes import Access, public_routes
+from retinue.web.trusted_proxies import NO_PROXIES, TrustedProxies
 
 
 def clients(access: AccessStore, clock: Clock) -> Clients:
@@ -52,13 +53,13 @@ class Public(Struct, frozen=True):
     auditor: Auditor
     clock: Clock
     log_ids: LogIds
-    peers: Peers = NO_PROXIES
+    proxies: TrustedProxies = NO_PROXIES
 
 
-def public_application(graph: GraphReader[bytes], public: Public, *, at_once: bool = True) -> Application:
-    """Return the public application. `at_once`: the store never waits."""
-    routes = public_routes(Following(graph, public.clock), public.access, at_once=at_once)
-    return Application(routes, public.log_ids, public.auditor, public.clock, public.peers)
+def public_application(graph: GraphReader[bytes], public: Public) -> Application:
+    """Return the application of the public listener."""
+    routes = public_routes(Following(graph, public.clock), public.access)
+    return Application(routes, public.log_ids, public.auditor, public.clock, public.proxies)
 
 
 def faulty_application(
@@ -66,7 +67,7 @@ def faulty_application(
 ) -> FaultyApplication:
     """Return the public application of a sandbox, behind injected faults."""
     ground = Ground(
-        public_application(graph, public, at_once=False),
+        public_application(graph, public),
         Following(graph, public.clock),
         public.access.credentials,
         public.clock,
@@ -74,6 +75,6 @@ def faulty_application(
     return FaultyApplication(ground, Fates(faults), pause)
 
 
-def hot_way(graph: HotGraph, public: Public) -> Hot:
+def fast_path(graph: HotGraph, public: Public) -> FastPath:
     """Return the fast path to the same responses."""
-    return Hot(graph, public.access, public.auditor, public.clock, public.log_ids, public.peers)
+    return FastPath(graph, public.access, public.auditor, public.clock, public.log_ids, public.proxies)

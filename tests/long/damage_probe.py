@@ -18,7 +18,7 @@ from typing import Any
 
 from msgspec import json
 
-from retinue import wire, wiring
+from retinue import wiring
 from retinue.__main__ import main as retinue_main
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor, AuditRecord
@@ -27,8 +27,9 @@ from retinue.errors import RetinueError
 from retinue.model import Direction
 from retinue.store.open import open_store
 from retinue.web.asgi import Application
-from retinue.web.hot import Head, Hot
+from retinue.web.fast_path import FastPath, Head
 from retinue.web.replies import Message
+from retinue.wire import rendering
 
 _BODY = b"\r\n\r\n"
 _LIST = "/v2/research/user/{}/"
@@ -111,8 +112,8 @@ def answers(subject: Subject, seen: Seen) -> list[Said]:
     logging.getLogger("retinue").addHandler(logged)
     try:
         with ExitStack() as opened:
-            application, hot = _opened(subject, opened)
-            return [said for _ in range(_ROUNDS) for said in _round(subject, application, hot, seen)]
+            application, fast_path = _opened(subject, opened)
+            return [said for _ in range(_ROUNDS) for said in _round(subject, application, fast_path, seen)]
     except RetinueError as error:
         seen.refused = str(error) or type(error).__name__
     except Exception as error:  # noqa: BLE001 - this is what is looked for
@@ -123,23 +124,23 @@ def answers(subject: Subject, seen: Seen) -> list[Said]:
     return []
 
 
-def _opened(subject: Subject, opened: ExitStack) -> tuple[Application, Hot]:
+def _opened(subject: Subject, opened: ExitStack) -> tuple[Application, FastPath]:
     store, clock = str(subject.store), StandingClock(subject.now)
-    graph, hot_graph = open_store(store).served_graph(clock, wire.shown_row, cache_mib=8)
+    graph, hot_graph = open_store(store).served_graph(clock, rendering.encode_row, cache_mib=8)
     for part in (graph, hot_graph):
         opened.enter_context(closing(part))
     access = opened.enter_context(closing(open_store(store).access()))
     ledger = opened.enter_context(closing(open_store(store).quotas()))
     gate = wiring.gated(access, ledger, clock, _at_once)
     public = wiring.Public(gate, Auditor(_Kept(), bytes(32), clock), clock, wiring.log_ids(clock))
-    return wiring.public_application(graph, public), wiring.hot_way(hot_graph, public)
+    return wiring.public_application(graph, public), wiring.fast_path(hot_graph, public)
 
 
 async def _at_once(_seconds: float) -> None:
     """No pause after a failure."""
 
 
-def _round(subject: Subject, application: Application, hot: Hot, seen: Seen) -> list[Said]:
+def _round(subject: Subject, application: Application, fast_path: FastPath, seen: Seen) -> list[Said]:
     authorization = f"Bearer {subject.token}".encode()
     key, secret = subject.client
     form = f"client_key={key}&client_secret={secret}&grant_type=client_credentials".encode()
@@ -150,8 +151,8 @@ def _round(subject: Subject, application: Application, hot: Hot, seen: Seen) -> 
         found.append(_post(application, _PATHS[kind], body, authorization))
         if kind != "info":
             head = Head(Direction(kind), kind, authorization, (), len(body))
-            answer = hot.answer(head, body, "192.0.2.1", [])
-            # What the hot way leaves to others was just answered by them.
+            answer = fast_path.answer(head, body, "192.0.2.1", [])
+            # What the fast path leaves to others was just answered by them.
             found.append(found[-1] if answer is None else (200, json.decode(answer.partition(_BODY)[2])["data"]))
     spent = _post(application, _PATHS["following"], b'{"username":"hub"}', f"Bearer {subject.spent_token}".encode())
     seen.quota_open += spent[0] == 200

@@ -7,13 +7,14 @@ from typing import Any
 
 import httpx
 
-from retinue import wire, wiring
+from retinue import wiring
 from retinue.audit.record import Auditor, AuditRecord
 from retinue.model import AccountRecord, ClientChange, Event, FollowRecord, Visibility
 from retinue.store.base import Decision, GraphReader, Verdict
 from retinue.store.open import open_store
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.web.asgi import Application
+from retinue.wire import rendering
 from support.frozen_clock import FrozenClock
 
 FOLLOWING = "/v2/research/user/following/"
@@ -45,7 +46,7 @@ class Service:
         opened = open_store(self.store)
         opened.create()
         self.writer = opened.writer(clock)
-        self.graph, self.hot_graph = opened.served_graph(clock, wire.shown_row, cache_mib=8)
+        self.graph, self.hot_graph = opened.served_graph(clock, rendering.encode_row, cache_mib=8)
         self.access = opened.access()
         self.ledger = opened.quotas()
         self.clients = wiring.clients(self.access, clock)
@@ -60,7 +61,7 @@ class Service:
             wiring.log_ids(clock),
         )
         self.application = self.application_on(self.graph)
-        self.hot = wiring.hot_way(self.hot_graph, self.public)
+        self.fast_path = wiring.fast_path(self.hot_graph, self.public)
         self.client_key, self.secret = self.register()
         self.token = self.fresh_token()
 

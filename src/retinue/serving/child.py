@@ -18,7 +18,7 @@ from retinue.serving import logs
 from retinue.serving.child_config import FAILED, LOST_RECORDS, ChildConfig
 from retinue.serving.confinement import confine
 from retinue.store.open import Store, open_store
-from retinue.web.tls import ListenerTls
+from retinue.web.listener import ListenerTls
 
 _PIPE_BYTES = 64 * 1024
 

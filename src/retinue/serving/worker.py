@@ -4,15 +4,15 @@ import asyncio
 import gc
 from contextlib import closing
 
-from retinue import wire, wiring
+from retinue import wiring
 from retinue.audit.channel import ChannelSender
 from retinue.audit.record import Auditor
 from retinue.serving.child import run_child, serve_until_stopped
 from retinue.serving.child_config import ChildConfig
 from retinue.store.open import Store
-from retinue.web.listener import public_server
-from retinue.web.peers import Peers, trusted_networks
-from retinue.web.tls import ListenerTls
+from retinue.web.listener import ListenerTls, public_server
+from retinue.web.trusted_proxies import TrustedProxies, trusted_networks
+from retinue.wire import rendering
 
 # A request leaves little for the garbage collector, but each of its rounds visits all cached rows.
 GC_THRESHOLDS = (20_000, 50, 50)
@@ -23,7 +23,7 @@ async def work(config: ChildConfig, store: Store) -> bool:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     clock, settings = config.open_clock(), config.settings
-    graph, hot_graph = store.served_graph(clock, wire.shown_row, settings.row_cache_mib)
+    graph, hot_graph = store.served_graph(clock, rendering.encode_row, settings.row_cache_mib)
     with (
         closing(graph),
         closing(hot_graph),
@@ -41,14 +41,14 @@ async def work(config: ChildConfig, store: Store) -> bool:
             auditor,
             clock,
             wiring.log_ids(clock),
-            Peers(trusted_networks(settings.trusted_proxies)),
+            TrustedProxies(trusted_networks(settings.trusted_proxies)),
         )
         tls = None if config.key_pair is None else ListenerTls(config.key_pair)
         faults = config.open_faults()
         if faults is None:
-            application = wiring.public_application(graph, public, at_once=store.is_local)
-            hot = wiring.hot_way(hot_graph, public)
-            server = public_server(application, settings, hot, tls=tls)
+            application = wiring.public_application(graph, public)
+            fast_path = wiring.fast_path(hot_graph, public)
+            server = public_server(application, settings, fast_path, tls=tls)
         else:
             front = wiring.faulty_application(graph, public, faults)
             server = public_server(front.application, settings, front=front, tls=tls)

@@ -83,11 +83,6 @@ class Store(Protocol):
         """The files of this machine that belong to it."""
         ...
 
-    @property
-    def is_local(self) -> bool:
-        """Whether its readers answer without waiting."""
-        ...
-
     def create(self) -> bool:
         """Create the store if it does not exist. In a cluster it has to exist.
 

@@ -32,8 +32,6 @@ _NODE_BYTES = 8
 class CassandraStore:
     """A `Store` (`retinue.store.open`)."""
 
-    is_local = False
-
     def __init__(self, location: Location) -> None:
         self._location = location
         base = Path(f"{location.keyspace}.db")

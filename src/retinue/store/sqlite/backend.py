@@ -25,8 +25,6 @@ _MIB = 1024 * 1024
 class SqliteStore:
     """A `Store` (`retinue.store.open`)."""
 
-    is_local = True
-
     def __init__(self, path: Path) -> None:
         self._path = path
         self._access_path = files.access_path(path)
