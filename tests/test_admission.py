@@ -203,7 +203,7 @@ def test_surplus_connections_are_refused_in_the_form_of_their_endpoint(
         [],
     ],
 )
-def test_surplus_connections_are_refused_whatever_they_send(service: Service, sent: list[bytes]) -> None:
+def test_surplus_connections_are_refused_for_any_request(service: Service, sent: list[bytes]) -> None:
     """Also in parts, without HTTP, with a long body, or nothing at all."""
     limits = Limits(1, read_seconds=FOREVER, stalled_seconds=FOREVER, linger_seconds=1)
     with serving(service, limits) as running, ExitStack() as opened:

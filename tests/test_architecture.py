@@ -9,7 +9,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parent.parent / "src" / "retinue"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-# What each part may import of ours. A part is a top-level file, or a package; parts not named here are unknown.
+# The parts that each part may import. A part is a top-level file, or a package; parts not named here are unknown.
 WORDS = {"errors", "clock", "names", "model", "settings", "durable", "permissions", "printable", "regular", "temporary"}
 MAY_IMPORT = {
     "errors": set[str](),

@@ -254,9 +254,7 @@ STRETCHES = st.builds(
         st.tuples(st.lists(EVENTS, max_size=4), st.booleans(), st.lists(STRETCHES, min_size=1, max_size=4)), max_size=8
     )
 )
-def test_images_show_what_the_file_holds(
-    service: Service, steps: list[tuple[list[Event], bool, list[Stretch]]]
-) -> None:
+def test_cached_blocks_equal_the_file(service: Service, steps: list[tuple[list[Event], bool, list[Stretch]]]) -> None:
     """For every stretch, after any events, with names refreshed or not: a run has the rows that reading gives."""
     for events, is_later, stretches in steps:
         service.apply(*events)

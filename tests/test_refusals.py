@@ -242,7 +242,7 @@ def test_visibility_decides_rows_and_responses(
 ) -> None:
     """Each visibility has its place in others' lists and its answers when asked, also when it changes later.
 
-    Lists of the past are no way around it, and counts hold everybody.
+    Lists of the past are no way around it, and counts include hidden accounts.
     """
     befriend(service)
     service.add_account("someone", "Some One", visibility)

@@ -20,7 +20,7 @@ def scale(*flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, SCALE, *flags], capture_output=True, text=True, check=False)
 
 
-def test_the_page_shows_what_the_program_prints() -> None:
+def test_the_page_shows_the_output_of_the_program() -> None:
     """The worked example is no copy that grows old."""
     assert "\n".join(report(Figures())) in (ROOT / "docs" / "scale.md").read_text()
     assert "\n".join(report(Figures())) + "\n" == scale().stdout

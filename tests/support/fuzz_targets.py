@@ -1,4 +1,6 @@
-"""The readers of bytes of others, each as a function that takes any bytes and fails only where the reader is wrong.
+"""The readers of untrusted bytes, as functions of any bytes.
+
+A function fails only if its reader is wrong.
 
 A reader may refuse, with the errors that its contract names. `scripts/fuzz.py` searches for inputs with coverage,
 `test_fuzz.py` runs the corpus and a short round. The corpus is `corpus/<target>/`: every crash found becomes a file.
