@@ -195,7 +195,7 @@ def test_lists_are_collected_after_calls_for_user_info_are_spent(retinue_server:
     assert done.returncode == 1
     assert "following: 2 complete, 2 private, 1 unknown, 1 withheld\n" in done.stdout
     assert "info: 2 complete, " in done.stdout
-    assert "the day's calls for info are spent; the same command goes on from" in done.stderr
+    assert "the daily quota for info is spent; run the same command again after" in done.stderr
 
 
 @GRAPH
@@ -320,8 +320,8 @@ def drop_line(folder: Path, number: int) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (("--lists", "friends"), "--lists: 'friends' is none of following, followers, info"),
-        (("--format", "xlsx"), "--format: 'xlsx' is none of"),
+        (("--lists", "friends"), "--lists: 'friends' is not one of following, followers, info"),
+        (("--format", "xlsx"), "--format: 'xlsx' is not one of"),
         (("--server", "example"), "'example' is not the address"),
         (("--client-secret", "wrong"), "invalid_client"),
         (("--usernames", "/nowhere"), "/nowhere: cannot be read"),
@@ -369,7 +369,7 @@ def test_a_collection_is_locked_by_one_process(retinue_server: LocalServer, tmp_
     mirror.write_text("precious")
     arguments += ["--into", str(mirror)]
     done = subprocess.run([sys.executable, "-m", "retinue", *arguments], capture_output=True, text=True, check=False)
-    assert (done.returncode, "is there already" in done.stderr) == (2, True)
+    assert (done.returncode, "already exists" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("sizes", [(67, 25_222, 95_339), (10, 65_535), (1, 65_536, 3), (200_000,)])

@@ -7,12 +7,12 @@ from contextlib import closing, contextmanager
 
 from msgspec import Struct, structs
 
-from retinue import assemble
 from retinue.clock import Clock
 from retinue.errors import AccountNotFound, AccountPrivate, AccountWithheld
 from retinue.following import Following
 from retinue.intercept.list_log import MAX_ROWS, DeliveredList, ListKey, ListLog, row_hash
 from retinue.model import Direction, Query, Row
+from retinue.store.open import open_store
 
 MAX_LINES = 20
 _MAX_LABEL = 60
@@ -27,7 +27,7 @@ Expected = Callable[[ListKey, int, int], list[int] | None]
 @contextmanager
 def expected_rows(store: str, clock: Clock) -> Iterator[Expected]:
     """Open a store for comparison with a run. Raises `InputError`."""
-    with closing(assemble.open_graph(store, clock)) as graph, asyncio.Runner() as runner:
+    with closing(open_store(store).graph(clock)) as graph, asyncio.Runner() as runner:
         following = Following(graph, clock)
         yield lambda key, start, limit: runner.run(_row_hashes(following, key, start, limit))
 
