@@ -6,8 +6,9 @@ served in good time. Pages have 100 rows and are not remembered, so that a proce
 server can serve; with --neighbours the server shares its core with busy processes. Then the table: half of the
 capacity, once, twice and four times of it, and half again, which begins right after the worst; all of it alone and
 beside connections that are silent (hold.py). The targets: p99 of the served at most ten times that at half of the
-capacity, refusals within 100 ms, and all well a second after the overload ended. The first second of an overload is left out of the p99, and told apart: a short burst is served late
-rather than refused. .cache/bench/admission.json has every figure.
+capacity, refusals within 100 ms, and all well a second after the overload ended. The first second of an overload is
+left out of the p99, and told apart: a short burst is served late rather than refused. .cache/bench/admission.json has
+every figure.
 """
 
 import argparse
