@@ -9,7 +9,7 @@ import socket
 import struct
 
 OVERLOADED_SECONDS = 0.03
-CALM_SECONDS = 1.0
+CALM_SECONDS = 5.0
 
 _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)  # Linux alone
 _FIELDS = struct.Struct("24x I I 20x I")  # struct tcp_info: tcpi_unacked, tcpi_sacked, tcpi_last_data_recv
@@ -24,7 +24,11 @@ class Overload:
 
     def patience(self, now: float) -> float:
         """Return how long a connection may have waited."""
-        return OVERLOADED_SECONDS if now < self._short_until else self._burst_seconds
+        return OVERLOADED_SECONDS if self.is_on(now) else self._burst_seconds
+
+    def is_on(self, now: float) -> bool:
+        """Return whether an overload was noted lately."""
+        return now < self._short_until
 
     def note(self, now: float) -> None:
         """Note that connections are refused for an overload, or must be."""
