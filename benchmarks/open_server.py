@@ -120,12 +120,12 @@ async def serve(store: str, report: Path, *, is_switching: bool) -> None:
         switch = Switch(access)
         switched = Access(cast("Credentials", switch), cast("Quotas", switch), access.gate)
         public = assemble.Public(switched, cast("Auditor", _NoAuditor()), clock, assemble.log_ids(clock))
-        application, hot = assemble.public_application(graph, public), assemble.hot_way(hot_graph, public)
+        application, fast_path = assemble.public_application(graph, public), assemble.fast_path(hot_graph, public)
         listener = bind("127.0.0.1", 0)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         print(f"Serving {Path(store).name} on {address} (management on {address}).", flush=True)
         turns = asyncio.create_task(take_turns(switch, report) if is_switching else asyncio.sleep(0))
-        await public_server(application, Settings(store=store), hot).serve(sockets=[listener])
+        await public_server(application, Settings(store=store), fast_path).serve(sockets=[listener])
         turns.cancel()
 
 

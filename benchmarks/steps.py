@@ -1,4 +1,4 @@
-"""Where the microseconds of a request go: each step of the hot way by itself, in one process, without sockets.
+"""Where the microseconds of a request go: each step of the fast path by itself, in one process, without sockets.
 
 The same requests as in `bench.py`, through the parts that a worker is assembled of. Every step is done for all requests
 in their order, before the next one begins; so each finds the processor's caches warmer than in a server, and together
@@ -14,15 +14,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import msgspec
 
+from connections import connecting, microseconds
 from graphs import Size, generated
 from process_tree import cpu_seconds, require_cores
-from retinue import assemble, names, requests, wire
+from retinue import assemble, names
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor, AuditRecord
 from retinue.audit.request_counters import RequestCounters
@@ -32,7 +34,9 @@ from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Directi
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
 from retinue.store.base import Checkpoint, HotGraph, Run
-from retinue.web.hot import Head
+from retinue.store.opened import OpenGraph
+from retinue.web.fast_path import Head
+from retinue.wire import parsing, rendering
 from running import Failed, running
 from traffic import Traffic, draw_bodies, drive, require_wrk
 
@@ -40,12 +44,14 @@ MAX_COUNTS = (20, 100)
 ALL_IN_MEMORY_MIB = 16 * 1024
 BATCH = 100  # records that come to the keeper together
 FIXED_SECONDS = 2
+CONNECTION_REQUESTS = 5_000  # answered in less than the second for which a token is cached
 ENVELOPE_BYTES = 350  # what stands around the rows in body and head
 SERVER_CORE, WRK_CORE = 0, 1
 
 _ASKED = (
     b"POST /v2/research/user/following/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: %b\r\nContent-Length: %d\r\n\r\n"
 )
+_ASKED_ONCE = _ASKED.replace(b"Authorization", b"X-Request-Id: %d\r\nAuthorization")
 _DEFAULTS = [(b"date", b"Sun, 01 Nov 2026 00:00:00 GMT"), (b"server", b"retinue")]
 _FIXED_ANSWER = Path(__file__).with_name("fixed_answer.py")
 _LOG_ID = "20261101000000" + 20 * "0"
@@ -164,6 +170,7 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
         runs = _of_images(bench, stretches)
         _of_answer(bench, runs)
         _of_whole(bench)
+        _of_connections(bench)
         _of_keeper(bench, Path(scratch))
         watch.costs["a fixed answer of this size over HTTP"] = _of_fixed_answer(bench, Path(scratch), runs)
     return watch.costs
@@ -185,11 +192,11 @@ def _of_request(bench: Bench) -> None:
             remembered(authorization, RESEARCH_SCOPE)
 
     bench.watch.time("token", remember, _parts(packets))
-    bench.watch.time("body to query", requests.read_plain_query, bench.bodies)
+    bench.watch.time("body to query", parsing.read_plain_query, bench.bodies)
 
 
 def _of_graph(bench: Bench) -> list[Stretch]:
-    queries = [requests.read_query(body) for body in bench.bodies]
+    queries = [parsing.read_query(body) for body in bench.bodies]
     now = bench.public.clock.now()
     with bench.graph(0) as graph:
         accounts = _accounts(graph, queries)
@@ -227,15 +234,15 @@ def _of_answer(bench: Bench, runs: Sequence[Run]) -> None:
     bench.watch.time("log_id", lambda _: log_ids.fresh(now), runs)
 
     def body(run: Run) -> bytes:
-        return wire.run_body(run.text, run.oldest, run.has_more, Direction.FOLLOWING, _LOG_ID)
+        return rendering.joined_page_body(run.text, run.oldest, run.has_more, Direction.FOLLOWING, _LOG_ID)
 
     bench.watch.time("put the body together", body, runs)
 
 
 def _of_whole(bench: Bench) -> None:
     with bench.graph(Settings().image_mib) as graph:
-        _accounts(graph, [requests.read_query(body) for body in bench.bodies])
-        hot = assemble.hot_way(graph, bench.public)
+        _accounts(graph, [parsing.read_query(body) for body in bench.bodies])
+        fast_path = assemble.fast_path(graph, bench.public)
 
         def answer(part: Sequence[bytes]) -> None:
             authorization = bench.fresh_token()
@@ -243,11 +250,39 @@ def _of_whole(bench: Bench) -> None:
             heads = {length: Head(Direction.FOLLOWING, "following", authorization, (), length) for length in lengths}
             bench.outbox.records.clear()
             for body in part:
-                hot.answer(heads[len(body)], body, "127.0.0.1", _DEFAULTS)
+                fast_path.answer(heads[len(body)], body, "127.0.0.1", _DEFAULTS)
             if len(bench.outbox.records) < len(part):
-                raise Failed(f"of {len(part):,} requests the hot way answered {len(bench.outbox.records):,}")
+                raise Failed(f"of {len(part):,} requests the fast path answered {len(bench.outbox.records):,}")
 
         bench.watch.time("the whole answer", answer, _parts(bench.bodies))
+
+
+def _of_connections(bench: Bench) -> None:
+    """Whole requests by their path: uvicorn's protocol around the answer, but no sockets."""
+    with bench.graph(Settings().image_mib) as graph, closing(_wire_graph(bench)) as wire_graph:
+        application = assemble.public_application(wire_graph, bench.public)
+        fast_path = assemble.fast_path(graph, bench.public)
+        bodies = bench.bodies[:CONNECTION_REQUESTS]
+        for step, is_fast, head in (
+            ("fast path", True, _ASKED),
+            ("fast path, heads that never repeat", True, _ASKED_ONCE),
+            ("ASGI path", False, _ASKED),
+            ("a refusal", True, _ASKED),
+        ):
+            seen = []
+            for _ in range(bench.watch.rounds + 1):  # the first is to warm up
+                authorization = b"Bearer unknown" if step == "a refusal" else bench.fresh_token()
+                packets = [
+                    head % (*([number] if head is _ASKED_ONCE else []), authorization, len(body)) + body
+                    for number, body in enumerate(bodies)
+                ]
+                bench.outbox.records.clear()
+                seen.append(microseconds(partial(connecting, application, fast_path if is_fast else None), packets))
+            bench.watch.costs[f"a connection: {step}"] = statistics.median(seen[1:])
+
+
+def _wire_graph(bench: Bench) -> OpenGraph[bytes]:
+    return assemble.open_wire_graph(str(bench.store), bench.public.clock)
 
 
 def _parts(items: Sequence[_Item]) -> list[Sequence[_Item]]:

@@ -321,7 +321,7 @@ def test_the_access_gate_refuses_with_request_errors() -> None:
         assert issubclass(error, Refusal)
 
 
-def test_the_access_gate_accepts_what_the_model_accepts(begin: Begin) -> None:
+def test_the_access_gate_agrees_with_the_model(begin: Begin) -> None:
     """Clients and tokens are changed in random order."""
     run_state_machine_as_test(
         lambda: Credentials(begin),  # type: ignore[arg-type]  # whatever makes a machine will do

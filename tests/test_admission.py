@@ -24,12 +24,12 @@ from retinue import assemble
 from retinue.key_pair import read_key_pair
 from retinue.settings import Settings
 from retinue.web.admission import BATCH as ADMITTED
+from retinue.web.admission import CALM_SECONDS, OVERLOADED_SECONDS, Overload
 from retinue.web.eviction import BATCH, Awaited, Wait, evictable
 from retinue.web.limits import Limits
-from retinue.web.listener import bind, public_server
-from retinue.web.overload import CALM_SECONDS, OVERLOADED_SECONDS, Overload, is_crowded, waited_seconds
+from retinue.web.listener import ListenerTls, bind, public_server
+from retinue.web.sockets import is_crowded, waited_seconds
 from retinue.web.surplus import MAX_REFUSALS
-from retinue.web.tls import ListenerTls
 from running import running_server
 from support.listeners import Running, serving
 from support.service import FOLLOWING, TOKEN, Service
@@ -110,7 +110,7 @@ def test_waiting_connections_are_accepted_within_few_loop_iterations(
             for _ in range(count):
                 connection = opened.enter_context(socket.socket(family))
                 connection.connect(listener.getsockname())
-            server = public_server(service.application, Settings(), service.hot, limits=limits)
+            server = public_server(service.application, Settings(), service.fast_path, limits=limits)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             passed = 0
             while len(server.server_state.connections) < count:
@@ -203,7 +203,7 @@ def test_surplus_connections_are_refused_in_the_form_of_their_endpoint(
         [],
     ],
 )
-def test_surplus_connections_are_refused_whatever_they_send(service: Service, sent: list[bytes]) -> None:
+def test_surplus_connections_are_refused_for_any_request(service: Service, sent: list[bytes]) -> None:
     """Also in parts, without HTTP, with a long body, or nothing at all."""
     limits = Limits(1, read_seconds=FOREVER, stalled_seconds=FOREVER, linger_seconds=1)
     with serving(service, limits) as running, ExitStack() as opened:

@@ -291,7 +291,7 @@ def test_only_one_process_writes_the_log(tmp_path: Path) -> None:
     assert {0o600} == {path.stat().st_mode & 0o777 for path in files_of(tmp_path / "a")}
 
 
-# What is recorded
+# Recorded requests
 
 
 def said(service: Service) -> dict[str, Any]:
@@ -375,7 +375,7 @@ def test_requests_that_cannot_be_recorded_are_not_answered(service: Service) -> 
     assert 200 == service.ask({"username": "a"}).status_code
 
 
-# What a stranger, or a crash, leaves in the folder
+# Leftovers of strangers and crashes
 
 
 def test_lines_outside_the_chain_are_reported_and_not_shown(log: tuple[Path, Checkpoint], tmp_path: Path) -> None:

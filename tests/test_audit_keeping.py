@@ -24,7 +24,7 @@ def house(tmp_path: Path) -> House:
     return House(tmp_path / "graph.db", FrozenClock())
 
 
-# What is destroyed
+# Retention
 
 
 def test_a_clock_jump_removes_nothing_until_confirmed(house: House) -> None:

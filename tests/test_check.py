@@ -86,7 +86,7 @@ FAULTS = {
         "account 2: its display name has a NUL character"
     ],
     "UPDATE account SET key = '' WHERE id = 2": ["account 2: key '' is empty"],
-    # Whose names
+    # Owners of names
     "INSERT INTO claim VALUES ('b', 3, 5)": ["account 2: is found as 'b', to which it has not the best claim"],
     "DELETE FROM claim WHERE folded = 'b'": ["account 2: is found as 'b', to which it has not the best claim"],
     f"UPDATE account SET folded = NULL WHERE id = {ENDED}": [

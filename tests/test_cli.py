@@ -214,7 +214,7 @@ def test_every_flag_has_an_environment_variable(store_path: Path, files: tuple[P
     assert 0 == retinue("check", RETINUE_STORE=str(store_path)).returncode
 
 
-def test_check_reports_what_it_examined(store_path: Path, files: tuple[Path, Path]) -> None:
+def test_check_reports_the_examined_rows(store_path: Path, files: tuple[Path, Path]) -> None:
     """A good store is counted, for people and for programs."""
     imported(store_path, files[1])
 

@@ -149,7 +149,7 @@ def test_blocking_code_may_run_inside_an_event_loop(client: Client) -> None:
 
 
 @GRAPH
-def test_an_error_keeps_what_was_collected(retinue_server: LocalServer) -> None:
+def test_an_error_keeps_the_collected_rows(retinue_server: LocalServer) -> None:
     """The server goes away in the middle of a list, and comes back: nothing is asked for twice."""
     policy = Policy(attempts=2, first_wait_seconds=0.01, longest_wait_seconds=0.01)
     with Client(retinue_server.client_key, retinue_server.client_secret, retinue_server.url, policy=policy) as client:

@@ -184,7 +184,7 @@ print(json.dumps([found, open("/etc/nsswitch.conf").read(), os.path.isfile("/run
 
 
 @needs_namespaces
-def test_users_who_may_not_listen_on_port_443(retinue_server: LocalServer, curl: str) -> None:
+def test_programs_without_hooks_need_port_443(retinue_server: LocalServer, curl: str) -> None:
     """A program that ignores proxies gets no connection, if other hosts may be reached; a line says so."""
     within = ("setpriv", "--bounding-set=-net_bind_service") if os.geteuid() == 0 else ()
     may_listen = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 443
@@ -227,7 +227,7 @@ def test_ports_of_services_stay_closed(first: int, last: int) -> None:
     assert {*range(low, high + 1)} == {port for port in range(first, last + 1) if port >= 1024}
 
 
-def test_the_announcement_says_what_landlock_does_not_block(tmp_path: Path) -> None:
+def test_the_announcement_names_the_limits_of_landlock(tmp_path: Path) -> None:
     """The range of ports, and what it does not look at."""
     authority = make_authority(tmp_path, trust_others=False)
     (_, landlock) = confinements(Way(40_001, 40_002, authority, tmp_path, others=False), tmp_path)

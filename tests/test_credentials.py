@@ -22,7 +22,7 @@ from retinue.errors import ClientInvalid, SecretWrong, TokenInvalid
 from retinue.model import RESEARCH_SCOPE, ClientChange, Grant
 from retinue.store.sqlite import files
 from retinue.store.sqlite.access import SqliteAccess
-from retinue.web.asgi import LogIds
+from retinue.web.request_log import LogIds
 from support.frozen_clock import FrozenClock
 from support.service import Service
 

@@ -10,8 +10,8 @@ import pytest
 
 import prose
 import reference
-from retinue import wire
 from retinue.settings import setting_names
+from retinue.wire import rendering
 from running import retinue
 
 ROOT = Path(__file__).parent.parent
@@ -86,7 +86,7 @@ def test_make_targets_that_the_docs_name_exist() -> None:
 def test_messages_in_the_docs_are_the_ones_on_the_wire() -> None:
     """Messages that the compatibility page quotes are in the table of errors."""
     text = (ROOT / "docs" / "compatibility.md").read_text()
-    messages = {wording.message.replace("{detail}", "<x>") for wording in wire.WORDINGS.values()}
+    messages = {spec.message.replace("{detail}", "<x>") for spec in rendering.ERRORS.values()}
 
     quoted = re.findall(r"`((?:username <x>|API cannot|Invalid count)[^`]*)`", text)
 

@@ -168,7 +168,7 @@ def test_erasure_removes_rejected_rows(store_path: Path, inputs: Path) -> None:
 
 
 def test_old_files_and_events_do_not_restore_erased_accounts(store_path: Path, inputs: Path) -> None:
-    """Rows and events of an erased account are rejected, by key and by every name, and rejects do not name it."""
+    """Rows and events of an erased account are rejected by key and every name, and rejects do not name it."""
     small_graph(store_path)
     accounts, follows, events = (inputs / name for name in ("accounts.csv", "follows.csv", "events.jsonl"))
     accounts.write_text("username,id\nZorro_New,17\nzorro.old,\nanother,17\nann,ann\n")

@@ -446,7 +446,7 @@ def test_unserved_paths_and_methods_have_no_faults(with_faults: Callable[..., Lo
         assert 405 == connection.getresponse().status
 
 
-# What survives
+# Careful clients
 
 
 class Walker:

@@ -1,7 +1,7 @@
-"""Other people's clients, unmodified, when a server refuses: some ask again at once and for ever.
+"""Other people's clients, unmodified, when a server refuses: some repeat requests at once and without end.
 
 Each client runs in a process of its own, which is led to the server under TikTok's name as in
-`test_foreign_clients.py` and says as JSON lines what was asked and answered. What the server saw is in its audit log.
+`test_foreign_clients.py` and says as JSON lines what was asked and answered. The audit log has the requests.
 """
 
 import asyncio

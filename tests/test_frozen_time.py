@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-# Above what a busy machine needs, and far below for ever.
+# Above what a busy machine needs, and still finite.
 LIMIT_SECONDS = 180
 
 COMMON = """

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retinue import wire
 from retinue.model import FollowEvent, Visibility
+from retinue.wire import rendering
 from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -282,6 +282,6 @@ def test_broken_utf8_is_refused_anywhere(world: Service, body: bytes) -> None:
 @given(st.text(), st.text())
 def test_a_ready_row_is_the_rows_json(display_name: str, username: str) -> None:
     """The encoded row is a JSON object with both names unchanged."""
-    ready = wire.shown_row(display_name, username)
+    ready = rendering.encode_row(display_name, username)
 
     assert {"display_name": display_name, "username": username} == json.loads(ready)

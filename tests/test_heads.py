@@ -100,7 +100,10 @@ def test_an_endless_head_is_refused(site: tuple[Server, str], start: bytes, fill
     with connected(site[0]) as connection:
         if not is_first:
             connection.sendall(ordinary(site[1]))
-            assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
+            answer = b""
+            while not answer.endswith(b'"}}'):
+                answer += connection.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 400 ")
         connection.sendall(start)
         for _ in range(MAX_HEAD_BYTES // len(piece) + 1):
             connection.sendall(piece)

@@ -15,7 +15,8 @@ from msgspec import Struct
 
 from retinue import assemble
 from retinue.local import LocalServer
-from retinue.web.limits import MANAGEMENT_LIMITS, MAX_HEAD_BYTES, Limits
+from retinue.web.limits import MAX_EVENTS_BYTES, MAX_HEAD_BYTES
+from retinue.wire.parsing import MAX_BODY_BYTES
 from running import Server, running_server
 from support.listeners import rest_of
 from support.served import records
@@ -137,7 +138,7 @@ def test_a_head_that_never_ends_costs_no_memory(site: Site) -> None:
 @pytest.mark.parametrize("is_chunked", [True, False])
 def test_a_body_that_is_too_long_is_refused_without_a_reset(site: Site, listener: str, *, is_chunked: bool) -> None:
     """The client sends all of it before it reads, and still reads a whole answer; then the connection goes on."""
-    limit = MANAGEMENT_LIMITS.body_bytes if listener == "management" else Limits(1).body_bytes
+    limit = MAX_EVENTS_BYTES if listener == "management" else MAX_BODY_BYTES
     target = "/events" if listener == "management" else TOKEN
     body = b" " * (limit + 1)
     length = b"Transfer-Encoding: chunked" if is_chunked else b"Content-Length: %d" % len(body)

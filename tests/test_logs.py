@@ -82,7 +82,7 @@ def asked_in_every_way(server: Server, client: Client) -> tuple[str, str]:
     page = post(FOLLOWING, '{"username":"nobody"}', bearer, last=False)
     answers = [
         got_token,
-        answered(server, page * 2 + post(FOLLOWING, "{}", bearer)),  # two of them go the short way
+        answered(server, page * 2 + post(FOLLOWING, "{}", bearer)),  # an answer for each
         answered(server, post(f"/no%0a%1b[1m%e4%bd%a0{'x' * 300}?token={token}", token, bearer)),
         answered(server, b"GET " + post(FOLLOWING, "", bearer).removeprefix(b"POST ")),
         answered(server, f"nonsense {token}\r\n\r\n".encode()),

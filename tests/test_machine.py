@@ -1,4 +1,6 @@
-"""Whole stories, step by step, told to a store and to the model; after each step both must show the same.
+"""Random stories, step by step, for a store and the model.
+
+After each step both must show the same.
 
 Few accounts, few names and a clock that begins at second 5, so that everything collides and lists are full at times.
 """

@@ -21,7 +21,7 @@ from retinue.web.management import Management, management_application
 from retinue.web.management_clients import client_routes
 from retinue.web.management_faults import fault_routes
 from retinue.web.management_front import ManagementApplication
-from retinue.web.paths import PathWords
+from retinue.web.request_log import PathWords
 from support.service import Service
 
 GOOD = "x" * 43
@@ -194,7 +194,7 @@ def test_logged_paths_contain_only_known_words(words: list[str]) -> None:
     """A token or a name may stand anywhere in a path."""
     paths = PathWords(["/v2/research/user/following/", "/v2/oauth/token/"])
 
-    shown = paths.shown("/" + "/".join(words)).split("/")
+    shown = paths.redact("/" + "/".join(words)).split("/")
 
     assert set(shown) <= {"", "...", "-", "*", *WORDS}
     assert "..." not in shown[:-1]

@@ -12,8 +12,8 @@ from retinue.audit.space import LogSpace
 from retinue.web.metrics import Measures, metrics_page
 from support.frozen_clock import TickingClock
 from support.service import Service
-from test_hot_way import PLAIN, whole
-from test_short_way import LONG, SHORT, ports, request
+from test_fast_path import PLAIN, whole
+from test_protocol import ASGI, FAST, ports, request
 
 __all__ = ["ports"]  # a fixture
 
@@ -105,7 +105,7 @@ def test_the_lag_is_absent_without_events() -> None:
     }
 
 
-@pytest.mark.parametrize("way", [SHORT, LONG])
+@pytest.mark.parametrize("way", [FAST, ASGI])
 def test_durations_are_recorded_in_microseconds(service: Service, ports: tuple[int, int], way: int) -> None:
     """On every way to an answer, here of a few looks at the clock: parsed, by a head that is known, or through ASGI."""
     with socket.create_connection(("127.0.0.1", ports[way]), timeout=30) as connection:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retinue import assemble, wire
+from retinue import assemble
 from retinue.following import Following
 from retinue.model import (
     AccountEvent,
@@ -29,6 +29,7 @@ from retinue.model import (
 )
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.store.sqlite.writer import SqliteGraphWriter
+from retinue.wire import rendering
 from support.frozen_clock import FrozenClock
 from support.model_store import ModelGraph
 from support.service import problems_of
@@ -105,7 +106,7 @@ class Twins:
             for graph in (self.model, self.graph, self.ready)
         )
         assert expected == found
-        assert encoded(expected, self.direction) == json.loads(wire.page_body(ready, self.direction, "the log_id"))
+        assert encoded(expected, self.direction) == json.loads(rendering.page_body(ready, self.direction, "the log_id"))
         return found
 
     async def page_from(self, following: Following[Any], query: Query) -> Page[Any]:

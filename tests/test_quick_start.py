@@ -9,7 +9,7 @@ from retinue.cli.lists import Side
 from retinue.model import RESEARCH_SCOPE, Direction
 from support.commands import retinue
 
-# What Typer imports is its own affair, but rich and pydantic come only when there is something to show or to check.
+# Typer may import anything, but rich and pydantic come only when there is something to show or to check.
 HEAVY = {
     *("apsw", "duckdb", "httptools", "numpy", "prometheus_client", "starlette", "uvicorn", "uvloop"),
     *("asyncio", "importlib.metadata", "msgspec", "pydantic", "rich", "ssl"),

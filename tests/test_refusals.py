@@ -10,10 +10,10 @@ import pytest
 
 from retinue.errors import StoreUnavailable
 from retinue.model import Account, ErasureEvent, FollowEvent, Profile, Slice, Stretch, Visibility
-from retinue.requests import MAX_BODY_BYTES
 from retinue.web.asgi import Application
 from retinue.web.routes import NOT_SERVED
 from retinue.web.routes import REVOKE_PATH as REVOKE
+from retinue.wire.parsing import MAX_BODY_BYTES
 from support.frozen_clock import FrozenClock
 from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
 
@@ -242,7 +242,7 @@ def test_visibility_decides_rows_and_responses(
 ) -> None:
     """Each visibility has its place in others' lists and its answers when asked, also when it changes later.
 
-    Lists of the past are no way around it, and counts hold everybody.
+    Lists of the past are no way around it, and counts include hidden accounts.
     """
     befriend(service)
     service.add_account("someone", "Some One", visibility)

@@ -161,7 +161,7 @@ OLD, NEW, AHEAD, DEAD = NOW - 400 * DAY, NOW - DAY, NOW + YEARS, 86_400
         ([[NEW], [DEAD], [NEW]], False),  # the machine started without a clock
         ([[NEW], [DEAD]], False),
         ([[DEAD], [DEAD], [NEW]], False),
-        ([[OLD, AHEAD], [OLD + 9], [NEW]], True),  # a clock that was ahead keeps nothing for ever
+        ([[OLD, AHEAD], [OLD + 9], [NEW]], True),  # a clock that was ahead keeps nothing longer
         ([[OLD, AHEAD], [AHEAD], [OLD + 9], [NEW]], True),
         ([[NEW, AHEAD], [AHEAD]], False),
         ([[OLD]], False),  # the newest file stays

@@ -19,8 +19,8 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 
 from retinue import assemble
 from retinue.model import FollowEvent, FollowRecord
-from retinue.requests import PROFILE_FIELDS
 from retinue.web.openapi import document
+from retinue.wire.parsing import PROFILE_FIELDS
 from running import fresh_token, running_server
 from support.frozen_clock import FrozenClock
 from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN

@@ -203,7 +203,7 @@ def test_the_curl_script_of_the_page(given: Given, curl: str, within: tuple[str,
 
 
 @pytest.mark.skipif(not is_allowed("unshare", "-Urn", "true"), reason="the system allows no network namespace")
-def test_programs_that_trust_what_the_system_trusts(given: Given, wget: str) -> None:
+def test_programs_with_the_trust_of_the_system_are_intercepted(given: Given, wget: str) -> None:
     """The system's file of authorities includes the one of this run, as R and wget need it."""
     script = f"{wget} -qO- --content-on-error --post-data=x=1 https://open.tiktokapis.com/v2/oauth/token/"
     assert '{"error":"invalid_request"' in given.run("sh", "-c", script).stdout

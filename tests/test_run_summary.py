@@ -124,7 +124,7 @@ def told(username: str, rows: int, repeated: int, times: int, trouble: str) -> s
 
 
 @pytest.mark.parametrize("seed", range(1, 6))
-def test_verdicts_agree_with_what_a_client_got(store: Path, seed: int) -> None:
+def test_verdicts_agree_with_the_rows_of_a_client(store: Path, seed: int) -> None:
     """Rows, repeated rows, injected faults and broken connections are reported as the client saw them."""
     done = python(store, NAIVE, *LENGTHS, flags=("--faults", "hostile", "--seed", str(seed)))
 
@@ -217,7 +217,7 @@ async function post(path, body, headers = {}) {
 # --- servers and stores -----------------------------------------------------------------------------------------------
 
 
-def test_without_a_store_the_summary_says_only_what_is_known(store: Path, tmp_path: Path) -> None:
+def test_lists_are_compared_only_with_a_store(store: Path, tmp_path: Path) -> None:
     """With `--server` alone the truth is not at hand; with the store beside it, it is."""
     server = LocalServer(tmp_path, graph=str(store), registers=True)
     command = ("--", sys.executable, "-c", NAIVE, "anna", "nobody")
@@ -399,7 +399,7 @@ except requests.Timeout:
 # --- limits -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_error_whose_body_is_not_read_is_an_answer() -> None:
+def test_an_error_with_an_unread_body_is_a_response() -> None:
     """A client may close after the status of an error; a truncated page is an abandoned one."""
     ends = []
     for status in (b"500 Internal Server Error", b"200 OK"):

@@ -20,14 +20,14 @@ def scale(*flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, SCALE, *flags], capture_output=True, text=True, check=False)
 
 
-def test_the_page_shows_what_the_program_prints() -> None:
+def test_the_page_shows_the_output_of_the_program() -> None:
     """The worked example is no copy that grows old."""
     assert "\n".join(report(Figures())) in (ROOT / "docs" / "scale.md").read_text()
     assert "\n".join(report(Figures())) + "\n" == scale().stdout
 
 
 def test_a_small_graph_by_hand() -> None:
-    """A million follows of 100 bytes on three nodes; one page a second of a millisecond, three times with its names."""
+    """A million follows of 100 bytes on three nodes, and one page a second."""
     figures = Figures(
         accounts=1,
         follows=1e6,

@@ -20,7 +20,7 @@ from support.waiting import waiting_for
 MIB = 1024 * 1024
 
 
-def test_a_server_whose_clock_is_far_ahead_keeps_its_log(list_store: Path) -> None:
+def test_a_server_with_a_clock_far_ahead_keeps_its_log(list_store: Path) -> None:
     """The log of years ago stays whole until an operator confirms the clock; then what was removed is told."""
     house = House(list_store, FrozenClock())
     for _ in range(2):

@@ -249,7 +249,7 @@ def replaced(server: Server, children: list[int]) -> bool:
     ],
     ids=["no Landlock", "off", "Landlock"],
 )
-def test_the_log_says_what_confines_a_server(
+def test_the_log_names_the_confinement_of_a_server(
     store: Path, tmp_path: Path, within: tuple[str, ...], flags: tuple[str, ...], words: str
 ) -> None:
     """A server runs where the kernel forbids Landlock as well, and says so."""

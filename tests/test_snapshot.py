@@ -214,7 +214,7 @@ def test_names_of_any_kind_come_through(service: Service, tmp_path: Path) -> Non
         ({"follower": "a\ud83d", "followee": "ben", "followed_at": "soon"}, 0, 1, "followed_at: expected"),
     ],
 )
-def test_a_row_whose_names_were_altered_ends_nothing_that_it_may_have_named(
+def test_a_row_with_altered_names_ends_no_possible_follow(
     service: Service, tmp_path: Path, row: dict[str, str], withheld: int, nameless: int, reason: str
 ) -> None:
     """Half of a character in a name was replaced: the account that the dump meant is not known."""
@@ -342,7 +342,7 @@ def test_a_dump_that_was_cut_off_is_completed_by_the_next_run(service: Service, 
         ),
     ],
 )
-def test_the_command_says_what_was_withheld(store_path: Path, tmp_path: Path, row: str, words: str) -> None:
+def test_the_command_reports_withheld_owners(store_path: Path, tmp_path: Path, row: str, words: str) -> None:
     """On standard error, after the table of what was ended, and the exit code is 1."""
     imported(store_path, csv(tmp_path / "old.csv", f"a,b,{T - 30}"))
     rejects = tmp_path / "graph.rejects.jsonl"

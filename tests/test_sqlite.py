@@ -74,7 +74,7 @@ def plan_of(graph_file: Path, query: str) -> list[str]:
 
 
 class Standing:
-    """What stands on the seconds of one list, and whether it can be seen there: `Seconds` beside a plain dict."""
+    """The slots of one list with their visibility: `Seconds` beside a plain dict."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
@@ -122,7 +122,7 @@ Step = tuple[bool, int, bool]
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 30), st.booleans()), max_size=80))
 def test_free_slots_equal_those_found_one_by_one(steps: list[Step]) -> None:
-    """Giving out seconds by stretches agrees with walking along the list, and they stay as long as they can be."""
+    """Slot runs give the same slots as a walk along the list, and stay maximal."""
     with closing(apsw.Connection(":memory:")) as connection:
         connection.execute(Path(files.__file__).with_name("graph.sql").read_text())
         standing = Standing(connection)

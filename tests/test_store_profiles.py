@@ -32,7 +32,7 @@ def test_an_account_known_by_key_alone_has_it_as_its_name(store: OpenStore) -> N
     assert store.counts("17") == (0, 0)
 
 
-def test_records_change_only_what_they_say(store: OpenStore) -> None:
+def test_records_change_only_their_fields(store: OpenStore) -> None:
     """A repeated record is a duplicate; a new display name reaches lists within a second."""
     store.follow(("fan", "anna", 100))
     assert store.accounts(*[AccountRecord("anna", display_name="Anna", likes_count=3)] * 2) == [U, D]

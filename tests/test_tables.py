@@ -284,7 +284,7 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
             open_table(tmp_path / name, FOLLOW_COLUMNS)
 
 
-def test_a_torn_gzip_file_gives_what_it_has_and_then_an_error(tmp_path: Path) -> None:
+def test_a_torn_gzip_file_gives_its_rows_and_then_an_error(tmp_path: Path) -> None:
     """The rows before the damage come out; the error says after which line it is."""
     path = tmp_path / "f.csv.gz"
     whole = gzip.compress(b"follower,followee\n" + b"".join(b"a%d,b%d\n" % (n, n * 7919) for n in range(5000)))

@@ -14,7 +14,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from retinue import wire
 from retinue.access.clients import Clients
 from retinue.access.credentials import Credentials
 from retinue.access.quotas import Quotas
@@ -48,12 +47,14 @@ from retinue.store.sqlite.hot_graph import HotSqliteGraph
 from retinue.store.sqlite.migration import Migrated, migrate
 from retinue.store.sqlite.whole import WholeSqliteGraph
 from retinue.store.sqlite.writer import SqliteGraphWriter
-from retinue.web.asgi import Application, LogIds
+from retinue.web.asgi import Application
+from retinue.web.fast_path import FastPath
 from retinue.web.faults import FaultyApplication, Ground
-from retinue.web.hot import Hot
 from retinue.web.oauth import Gate, Pause
-from retinue.web.peers import NO_PROXIES, Peers
+from retinue.web.request_log import LogIds
 from retinue.web.routes import Access, public_routes
+from retinue.web.trusted_proxies import NO_PROXIES, TrustedProxies
+from retinue.wire import rendering
 
 # --- which store ------------------------------------------------------------------------------------------------------
 
@@ -178,7 +179,7 @@ def open_graph(store: str, clock: Clock) -> OpenGraph[Row]:
 
 def open_wire_graph(store: str, clock: Clock) -> OpenGraph[bytes]:
     """The graph, for answering requests: its rows are ready for the wire."""
-    return _open_graph(store, clock, wire.shown_row)
+    return _open_graph(store, clock, rendering.encode_row)
 
 
 def _open_graph(store: str, clock: Clock, show: Callable[[str, str], Shown_co]) -> OpenGraph[Shown_co]:
@@ -220,11 +221,6 @@ def statements_sent(*parts: Any) -> Callable[[], int]:
     """How many statements some parts of a store have sent to a cluster; none where it is a file."""
     asking = [part for part in parts if isinstance(part, Asking)]
     return lambda: sum(part.statements_sent() for part in asking)
-
-
-def answers_at_once(store: str) -> bool:
-    """Whether the parts of a store answer without waiting, when they only read."""
-    return not is_location(store)
 
 
 def back_up(store: str, target: Path, on_progress: Callable[[int, int], None]) -> None:
@@ -298,13 +294,13 @@ class Public(Struct, frozen=True):
     auditor: Auditor
     clock: Clock
     log_ids: LogIds
-    peers: Peers = NO_PROXIES
+    proxies: TrustedProxies = NO_PROXIES
 
 
-def public_application(graph: GraphReader[bytes], public: Public, *, at_once: bool = True) -> Application:
-    """What the public listener serves. `at_once`: the store never has to be waited for."""
-    routes = public_routes(Following(graph, public.clock), public.access, at_once=at_once)
-    return Application(routes, public.log_ids, public.auditor, public.clock, public.peers)
+def public_application(graph: GraphReader[bytes], public: Public) -> Application:
+    """Return the application of the public listener."""
+    routes = public_routes(Following(graph, public.clock), public.access)
+    return Application(routes, public.log_ids, public.auditor, public.clock, public.proxies)
 
 
 def faulty_application(
@@ -312,7 +308,7 @@ def faulty_application(
 ) -> FaultyApplication:
     """What the public listener serves in a sandbox: the same behind faults, and nothing past them."""
     ground = Ground(
-        public_application(graph, public, at_once=False),
+        public_application(graph, public),
         Following(graph, public.clock),
         public.access.credentials,
         public.clock,
@@ -320,6 +316,6 @@ def faulty_application(
     return FaultyApplication(ground, Fates(faults), pause)
 
 
-def hot_way(graph: HotGraph, public: Public) -> Hot:
+def fast_path(graph: HotGraph, public: Public) -> FastPath:
     """The quickest way to the same answers."""
-    return Hot(graph, public.access, public.auditor, public.clock, public.log_ids, public.peers)
+    return FastPath(graph, public.access, public.auditor, public.clock, public.log_ids, public.proxies)

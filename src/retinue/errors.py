@@ -12,7 +12,7 @@
     │   ├── StoreTooOld
     │   ├── StoreTooNew
     │   └── UnavailableLock
-    └── Refusal                 a request that gets an error answer; `wire.py` knows its code, status and message
+    └── Refusal                 a request that gets an error answer; `rendering.py` knows its code, status and message
         ├── BadBody  BadField  BadCountOrCursor  BodyTooLarge
         ├── AccountNotFound  AccountPrivate  AccountWithheld
         ├── TokenInvalid  ScopeMissing  RateExceeded  QuotaSpent
@@ -22,7 +22,7 @@
         ├── NotHttp  HeadTooLarge  RepeatedHeader  MisdirectedRequest
         └── StoreUnavailable  Overloaded  InternalFault
 
-Domain code raises these; only `wire.py` turns a `Refusal` into bytes, only the CLI prints the others.
+Domain code raises these; only `wire/rendering.py` turns a `Refusal` into bytes, only the CLI prints the others.
 """
 
 

@@ -26,7 +26,7 @@ from retinue.audit.retention import oldest_removable
 from retinue.errors import RetinueError
 from retinue.model import Direction
 from retinue.web.asgi import Application
-from retinue.web.hot import Head, Hot
+from retinue.web.fast_path import FastPath, Head
 from retinue.web.replies import Message
 
 _BODY = b"\r\n\r\n"
@@ -110,8 +110,8 @@ def answers(subject: Subject, seen: Seen) -> list[Said]:
     logging.getLogger("retinue").addHandler(logged)
     try:
         with ExitStack() as opened:
-            application, hot = _opened(subject, opened)
-            return [said for _ in range(_ROUNDS) for said in _round(subject, application, hot, seen)]
+            application, fast_path = _opened(subject, opened)
+            return [said for _ in range(_ROUNDS) for said in _round(subject, application, fast_path, seen)]
     except RetinueError as error:
         seen.refused = str(error) or type(error).__name__
     except Exception as error:  # noqa: BLE001 - this is what is looked for
@@ -122,7 +122,7 @@ def answers(subject: Subject, seen: Seen) -> list[Said]:
     return []
 
 
-def _opened(subject: Subject, opened: ExitStack) -> tuple[Application, Hot]:
+def _opened(subject: Subject, opened: ExitStack) -> tuple[Application, FastPath]:
     store, clock = str(subject.store), StandingClock(subject.now)
     graph = opened.enter_context(closing(assemble.open_wire_graph(store, clock)))
     hot_graph = opened.enter_context(closing(assemble.open_hot_graph(store, graph, image_mib=8)))
@@ -130,14 +130,14 @@ def _opened(subject: Subject, opened: ExitStack) -> tuple[Application, Hot]:
     ledger = opened.enter_context(closing(assemble.open_ledger(store)))
     gate = assemble.gated(access, ledger, clock, _at_once)
     public = assemble.Public(gate, Auditor(_Kept(), bytes(32), clock), clock, assemble.log_ids(clock))
-    return assemble.public_application(graph, public), assemble.hot_way(hot_graph, public)
+    return assemble.public_application(graph, public), assemble.fast_path(hot_graph, public)
 
 
 async def _at_once(_seconds: float) -> None:
     """No pause after a failure."""
 
 
-def _round(subject: Subject, application: Application, hot: Hot, seen: Seen) -> list[Said]:
+def _round(subject: Subject, application: Application, fast_path: FastPath, seen: Seen) -> list[Said]:
     authorization = f"Bearer {subject.token}".encode()
     key, secret = subject.client
     form = f"client_key={key}&client_secret={secret}&grant_type=client_credentials".encode()
@@ -148,8 +148,8 @@ def _round(subject: Subject, application: Application, hot: Hot, seen: Seen) -> 
         found.append(_post(application, _PATHS[kind], body, authorization))
         if kind != "info":
             head = Head(Direction(kind), kind, authorization, (), len(body))
-            answer = hot.answer(head, body, "192.0.2.1", [])
-            # What the hot way leaves to others was just answered by them.
+            answer = fast_path.answer(head, body, "192.0.2.1", [])
+            # What the fast path leaves to others was just answered by them.
             found.append(found[-1] if answer is None else (200, json.decode(answer.partition(_BODY)[2])["data"]))
     spent = _post(application, _PATHS["following"], b'{"username":"hub"}', f"Bearer {subject.spent_token}".encode())
     seen.quota_open += spent[0] == 200

@@ -1,4 +1,4 @@
-"""What a node of Apache Cassandra needs of this machine: Java, and its jars, fetched once by Maven.
+"""Java and the jars of Apache Cassandra on this machine; the jars are fetched once by Maven.
 
 Maven Central has no archive of Cassandra 5 to unpack, only the jars; so configuration and options are our own
 (`cassandra_node.py`).

@@ -221,7 +221,7 @@ def running(count: int, port: int, setting: Setting = Setting()) -> Iterator[lis
 
 @contextmanager
 def shared(folder: Path) -> Iterator[int]:
-    """Yield the port of one node for all processes that name a folder; the one that started it waits for the others."""
+    """Yield the port of the one node of a folder; its first user ends it after the others."""
     with (folder / "users").open("a") as users, (folder / "port").open("a+") as file, ExitStack() as started:
         flock(users, LOCK_SH)
         flock(file, LOCK_EX)

@@ -43,7 +43,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_timeout_set_timer() -> Generator[None, object, object]:
-    """Kill what a test has started when its time is over: cleaning up might wait for that for ever."""
+    """Kill what a test has started when its time is over: cleaning up might wait for that without end."""
     began = time.clock_gettime(time.CLOCK_BOOTTIME)
     result = yield
     fail = signal.getsignal(signal.SIGALRM)

@@ -1,7 +1,7 @@
 """Run `retinue` commands in forks of a process that has imported everything, so that no command pays for imports.
 
-Run as a program it is the server of forks. What a command does, writes and returns is the same as in a process of its
-own; tests of the start itself begin real processes.
+Run as a program it is the server of forks. Effects, output and exit code are those of a separate process. Tests of the
+start itself begin real processes.
 """
 
 import gc

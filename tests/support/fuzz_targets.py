@@ -1,4 +1,6 @@
-"""The readers of bytes of others, each as a function that takes any bytes and fails only where the reader is wrong.
+"""The readers of untrusted bytes, as functions of any bytes.
+
+A function fails only if its reader is wrong.
 
 A reader may refuse, with the errors that its contract names. `scripts/fuzz.py` searches for inputs with coverage,
 `test_fuzz.py` runs the corpus and a short round. The corpus is `corpus/<target>/`: every crash found becomes a file.
@@ -13,7 +15,6 @@ from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from retinue import requests
 from retinue.access.credentials import MAX_TOKEN_BYTES, bearer_token
 from retinue.access.management import ManagementToken
 from retinue.audit.hash_chain import BEGINNING
@@ -39,8 +40,9 @@ from retinue.store.ledger import FileLedger
 from retinue.store.sqlite.blocks import Block, columns_of, read_block
 from retinue.store.sqlite.pair_table import PairRow, decoded
 from retinue.store.sqlite.standing import entries_in
-from retinue.web.heads import announces_too_much, length_of, repeated, without_upgrade
-from retinue.web.peers import Peers, trusted_networks
+from retinue.web.heads import length_of, relevant_part, repeated, without_upgrade
+from retinue.web.trusted_proxies import TrustedProxies, trusted_networks
+from retinue.wire import parsing
 from support.frozen_clock import FrozenClock
 
 Target = Callable[[bytes], None]
@@ -66,9 +68,9 @@ def _folder() -> Iterator[Path]:
 
 def query(data: bytes) -> None:
     """The body of a request for a list: the plain reader agrees with the thorough one."""
-    plain = requests.read_plain_query(data)
+    plain = parsing.read_plain_query(data)
     try:
-        found = requests.read_query(data)
+        found = parsing.read_query(data)
     except Refusal as refusal:
         assert plain is None, refusal
         return
@@ -82,14 +84,14 @@ def profile_query(data: bytes) -> None:
     """The body and the query string of a request for a profile."""
     body, _, query_string = data.rpartition(b"?")
     with contextlib.suppress(Refusal):
-        username, fields = requests.read_profile_query(body, query_string)
+        username, fields = parsing.read_profile_query(body, query_string)
         assert username
         assert fields
 
 
 def token_request(data: bytes) -> None:
     """The bodies of the token and revoke endpoints."""
-    for read in (requests.read_token_request, requests.read_revoke_request):
+    for read in (parsing.read_token_request, parsing.read_revoke_request):
         with contextlib.suppress(Refusal):
             read(data)
 
@@ -105,11 +107,11 @@ def head(data: bytes) -> None:
     """Names and values of headers, and the addresses that proxies claim."""
     fields = [tuple(line.partition(b":")[::2]) for line in data.split(b"\r\n")]
     headers = [(name.lower(), value) for name, value in fields]
-    announces_too_much(headers, requests.MAX_BODY_BYTES)
+    relevant_part(data)
     repeated(headers)
     length_of(b"POST", data, headers)
     without_upgrade(b"POST", b"/", "1.1", headers)
-    Peers(trusted_networks("10.0.0.0/8, ::1")).address("10.1.1.1", [value for _, value in headers])
+    TrustedProxies(trusted_networks("10.0.0.0/8, ::1")).address("10.1.1.1", [value for _, value in headers])
     with contextlib.suppress(InputError):
         trusted_networks(data.decode("latin-1"))
 

@@ -18,7 +18,7 @@ from support.requirements import require
 ROOT = Path(__file__).parent.parent.parent
 NODE = Path(ROOT_DIR) / "bin" / "node"
 DENIED = (sys.executable, str(ROOT / "tests" / "support" / "denied.py"))
-# Where nothing keeps a command from other hosts.
+# Nothing keeps a command from other hosts.
 WITHOUT_CONFINEMENT = (*DENIED, "unshare,landlock")
 WITHOUT_LANDLOCK = (*DENIED, "landlock")
 Done = subprocess.CompletedProcess[str]

@@ -167,7 +167,7 @@ def _map_of(disk: Disk) -> type[mmap.mmap]:
 
 class _Connection(apsw.Connection):
     def close(self, *values: Any) -> None:
-        # What cannot be moved from the log to the file while closing stays in the log, and SQLite minds that as little
+        # Pages that cannot be moved from the log to the file while closing stay in the log; SQLite minds that as little
         # as we do; but apsw would raise an error of a VFS in Python.
         with suppress(apsw.FullError, apsw.IOError):
             super().close(*values)

@@ -45,7 +45,7 @@ def serving(service: Service, limits: Limits, listener: socket.socket | None = N
     """A server with these limits, on an event loop as workers have."""
     listening = listener or bind("127.0.0.1", 0)
     context, tls = named.pop("context", None), named.pop("tls", None)
-    server = public_server(service.application, Settings(**named), service.hot, limits=limits, tls=tls)
+    server = public_server(service.application, Settings(**named), service.fast_path, limits=limits, tls=tls)
 
     def run() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -1,12 +1,12 @@
 """The plain-dict model of the graph contract: slow, obvious, and what every store must agree with.
 
-Where the contract leaves a choice, this is what the model takes. A username is compared as it is answered. Whoever is
-created by key alone claims that key as username at second 0, and so does whoever is only erased; but for a row of an
+The contract leaves some choices, and the model takes these. A username is compared as it is answered. An account
+created by key alone claims that key as username at second 0, and so does one that is only erased, but for a row of an
 accounts file that has no username. A follow of oneself is refused as such also where the account is erased. An import
-name means somebody erased only where it means nobody alive. An event that names an account by a present or former
+name means an erased account only if it means no living one. An event that names an account by a present or former
 username is rejected, unless that is also the key of an account, maybe of an erased one; so is one that names an unknown
-account by an erased username. Only an erasure may name a key that was an erased username. What an erased account leaves
-in others' lists keeps its seconds until `tidy`. An event that claimed a time in the future is a duplicate whenever it
+account by an erased username. Only an erasure may name a key that was an erased username. An erased account's entries
+in others' lists keep their slots until `tidy`. An event that claimed a time in the future is a duplicate whenever it
 comes again.
 """
 
@@ -33,7 +33,7 @@ from retinue.model import (
 )
 from retinue.store.base import Decision, NotAKey, Verdict
 
-# What an account is as long as nobody says otherwise.
+# The initial state of an account.
 UNSAID: dict[str, Any] = {
     "display_name": "",
     "visibility": Visibility.PUBLIC,
@@ -199,7 +199,7 @@ class ModelGraph:
         """Whether something that erased accounts left still keeps seconds."""
         return any(other not in self.people for entries in self.lists.values() for other, _ in entries.values())
 
-    # Who is who
+    # Identity
 
     def with_key(self, key: str) -> Person | None:
         """The live account with a key."""
@@ -513,7 +513,7 @@ def placed(
 ) -> Entries | None:
     """A list in which an account's intervals have these true starts; None where no second is free.
 
-    What keeps its start keeps its position. Starts that vanished give theirs back first, then the new ones are
+    An interval that keeps its start keeps its position. Removed starts free theirs first, then the new ones are
     placed, oldest first, where they are wanted if that is free.
     """
     wanted = set(starts)

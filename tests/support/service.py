@@ -59,7 +59,7 @@ class Service:
             assemble.log_ids(clock),
         )
         self.application = self.application_on(self.graph)
-        self.hot = assemble.hot_way(self.hot_graph, self.public)
+        self.fast_path = assemble.fast_path(self.hot_graph, self.public)
         self.client_key, self.secret = self.register()
         self.token = self.fresh_token()
 

@@ -12,7 +12,7 @@ import httptools
 from msgspec import Struct
 
 from retinue.intercept.traffic import Traffic
-from retinue.requests import MAX_BODY_BYTES
+from retinue.wire.parsing import MAX_BODY_BYTES
 
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
 

@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from retinue import names, requests
+from retinue import names
 from retinue.errors import Refusal
 from retinue.model import Direction, Query
+from retinue.wire import parsing
 
 MAX_LISTS = 20_000
 MAX_ROWS = 3_000_000  # of all lists together: more than the service gives a client in a day
@@ -76,7 +77,7 @@ def list_query(target: bytes, body: bytes) -> tuple[ListKey, Query] | None:
     """Return the list that a request asks for, with its query; None if it asks for something else."""
     try:
         direction = _DIRECTIONS.get(urlsplit(target).path.decode().removesuffix("/"))
-        query = requests.read_query(body) if direction is not None else None
+        query = parsing.read_query(body) if direction is not None else None
     except (ValueError, Refusal):
         return None
     if direction is None or query is None:

@@ -17,7 +17,7 @@ from retinue.key_pair import KeyPair
 from retinue.serving import logs
 from retinue.serving.confinement import confine
 from retinue.serving.station import FAILED, LOST_RECORDS, Station
-from retinue.web.tls import ListenerTls
+from retinue.web.listener import ListenerTls
 
 _PIPE_BYTES = 64 * 1024
 

@@ -37,7 +37,7 @@ from retinue.serving.token import token_of
 from retinue.settings import LOG_FORMATS, LOG_LEVELS, Settings
 from retinue.web.hosts import host_names, is_loopback
 from retinue.web.listener import STOP_SECONDS, bind
-from retinue.web.peers import trusted_networks
+from retinue.web.trusted_proxies import trusted_networks
 
 MOST_CONNECTIONS = 1_000_000
 MOST_IMAGE_MIB = 1024 * 1024

@@ -9,9 +9,8 @@ from retinue.audit.channel import ChannelSender
 from retinue.audit.record import Auditor
 from retinue.serving.child import live, serve_until_stopped
 from retinue.serving.station import Station
-from retinue.web.listener import public_server
-from retinue.web.peers import Peers, trusted_networks
-from retinue.web.tls import ListenerTls
+from retinue.web.listener import ListenerTls, public_server
+from retinue.web.trusted_proxies import TrustedProxies, trusted_networks
 
 # A request leaves little for the garbage collector, but each of its rounds walks through all the remembered rows.
 GC_THRESHOLDS = (20_000, 50, 50)
@@ -36,14 +35,14 @@ async def work(station: Station) -> bool:
             auditor,
             clock,
             assemble.log_ids(clock),
-            Peers(trusted_networks(station.settings.trusted_proxies)),
+            TrustedProxies(trusted_networks(station.settings.trusted_proxies)),
         )
         tls = None if station.key_pair is None else ListenerTls(station.key_pair)
         faults = station.open_faults()
         if faults is None:
-            application = assemble.public_application(graph, public, at_once=assemble.answers_at_once(store))
-            hot = assemble.hot_way(hot_graph, public)
-            server = public_server(application, station.settings, hot, tls=tls)
+            application = assemble.public_application(graph, public)
+            fast_path = assemble.fast_path(hot_graph, public)
+            server = public_server(application, station.settings, fast_path, tls=tls)
         else:
             front = assemble.faulty_application(graph, public, faults)
             server = public_server(front.application, station.settings, front=front, tls=tls)

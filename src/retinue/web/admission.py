@@ -1,9 +1,9 @@
-"""Admission: accepts connections on a listener, gives each a place, makes room, and refuses those beyond the limit.
+"""Admission of connections on one listener.
 
-uvloop accepts one connection per turn of the event loop, and a turn is as long as all that is ready in it. Here each
-turn accepts what waits in the listener's queue, and the protocol lets it look again within long turns. New connections
-are served in small batches, so that those that are there stay quick. If more come than can be served (`overload.py`),
-or no place is free and none can be freed (`eviction.py`), they are refused at once (`surplus.py`).
+uvloop accepts one connection per turn of the event loop, and a turn lasts as long as all that is ready in it. Here each
+turn accepts all that wait in the listener's queue, and the protocol checks again during long turns. New connections are
+served in small batches, so that established ones stay fast. In an overload, or if no place can be freed
+(`eviction.py`), connections are refused immediately (`surplus.py`).
 """
 
 import asyncio
@@ -17,12 +17,10 @@ from typing import Any
 from msgspec import Struct
 
 from retinue.clock import elapsed
-from retinue.web.descriptors import EXHAUSTED, SpareDescriptor
 from retinue.web.eviction import Awaited, Place, evictable
 from retinue.web.limits import Limits
-from retinue.web.overload import Overload, is_crowded, waited_seconds
+from retinue.web.sockets import EXHAUSTED, SpareDescriptor, has_unread_bytes, is_crowded, waited_seconds
 from retinue.web.surplus import Address, Refusals, Refuse
-from retinue.web.unread import is_sending
 
 BATCH = 32  # new connections in a turn, or more on a server that answers many requests in a turn
 _MAX_BATCH = 1024
@@ -33,7 +31,34 @@ _SHARED_PAUSE_SECONDS = 0.03  # in which other processes can take what has no pl
 _FAILURE_PAUSE_SECONDS = 0.05
 _SEARCH_PAUSE_SECONDS = 0.05  # after a search in vain, which looks at every connection
 _STOP_SECONDS = 1.0
+OVERLOADED_SECONDS = 0.03
+CALM_SECONDS = 5.0
 _LOGGER = logging.getLogger("retinue.web")
+
+
+class Overload:
+    """Detects that more connections come than can be served. Times are in seconds.
+
+    A burst is served late rather than refused: connections wait in the listener's queue. If one has waited too long, or
+    the queue is half full, the rest are refused once they have waited for a few milliseconds. So the queue stays short.
+    It ends after a while without refusals.
+    """
+
+    def __init__(self, burst_seconds: float) -> None:
+        self._burst_seconds = burst_seconds
+        self._short_until = float("-inf")
+
+    def patience(self, now: float) -> float:
+        """Return how long a connection may have waited."""
+        return OVERLOADED_SECONDS if self.is_on(now) else self._burst_seconds
+
+    def is_on(self, now: float) -> bool:
+        """Return whether an overload was noted lately."""
+        return now < self._short_until
+
+    def note(self, now: float) -> None:
+        """Note that connections are, or must be, refused for an overload."""
+        self._short_until = now + CALM_SECONDS
 
 
 class Callbacks(Struct, frozen=True):
@@ -79,7 +104,7 @@ class Admission:
         self._watch()
 
     async def stop(self) -> None:
-        """Accept no more. What was accepted is handed over, but for unfinished handshakes."""
+        """Stop accepting; hand over what was accepted, except unfinished handshakes."""
         self._unwatch()
         self._listener = None
         self._refusals.close()
@@ -91,7 +116,7 @@ class Admission:
             await asyncio.wait(self._tasks, timeout=_STOP_SECONDS)
 
     def look_again(self) -> None:
-        """Accept what has come meanwhile; for long turns of the event loop."""
+        """Accept waiting connections during a long turn of the event loop."""
         if self._is_watching:
             self._look()
 
@@ -147,7 +172,6 @@ class Admission:
         self._left = None
 
     def _accept(self, now: float) -> tuple[socket.socket, Address] | None:
-        """Accept one connection; None if none waits, or there is no descriptor for it."""
         assert self._listener is not None
         try:
             connection, address = self._listener.accept()
@@ -166,12 +190,11 @@ class Admission:
         return connection, _client_of(address)
 
     def _survive_exhaustion(self, now: float) -> None:
-        """Free descriptors, or refuse a connection with the spare one."""
         assert self._listener is not None
         _LOGGER.warning("no file descriptor is left for a connection; raise the limit of open files (ulimit -n)")
         if self._evict(now):
             return
-        with self._spare.lent(), contextlib.suppress(OSError):
+        with self._spare.released(), contextlib.suppress(OSError):
             connection, address = self._listener.accept()
             connection.setblocking(False)
             self._refusals.take_once(connection, _client_of(address))
@@ -182,14 +205,14 @@ class Admission:
         return len(self._places) >= self._limits.connections
 
     def _evict(self, now: float) -> int:
-        """Close connections that the server waits for; return how many."""
+        """Close connections that wait for their clients; return how many."""
         if now - self._searched_at < _SEARCH_PAUSE_SECONDS:
             return 0
         idle, stalled = (self._loop.time() - each for each in (self._limits.idle_seconds, self._limits.stalled_seconds))
         waited_since = {Awaited.FIRST_REQUEST: idle, Awaited.NEXT_REQUEST: idle, Awaited.REST: stalled}
         chosen = evictable(self._places, self._limits.connections, waited_since)
         # A request may have come that this turn of the loop has not read yet.
-        places = [place for place in chosen if not is_sending(place.transport)]
+        places = [place for place in chosen if not has_unread_bytes(place.transport)]
         if not places:
             self._searched_at = now
         for place in places:
@@ -213,7 +236,6 @@ class Admission:
         self._start(place, connection, self._callbacks.tls())
 
     def _refuse_quickly(self, connection: socket.socket, client: Address) -> None:
-        """Refuse a connection in an overload, in which there is no time for handshakes."""
         if self._callbacks.tls() is None:
             self._refusals.take(connection, client)
         else:
@@ -235,7 +257,7 @@ class Admission:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, place: Any, connection: socket.socket, context: ssl.SSLContext | None) -> None:
-        """Hand a connection over to the event loop, after its handshake if there is TLS."""
+        """Hand a connection to the event loop, after its TLS handshake."""
         seconds = None if context is None else self._limits.handshake_seconds
         timeouts: dict[str, Any] = {"ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": seconds}
         try:
@@ -277,5 +299,4 @@ def _shut_down(connection: socket.socket) -> None:
 
 
 def _client_of(address: Any) -> Address:
-    """Return host and port of the other end; None on a Unix socket, where it has neither."""
     return (address[0], address[1]) if isinstance(address, tuple) else None

@@ -1,46 +1,47 @@
-"""The public ASGI application: finds the route, reads the body, sends the answer, turns every error into one.
+"""The public ASGI application: routing, body, response and errors.
 
-Plain ASGI on purpose: around a call that takes microseconds a framework would cost more than the work. Knows the
-shape of requests and answers; what a path means is `routes.py`'s business.
+It uses no framework, which would cost more than calls that take microseconds. `routes.py` has the handlers.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
 
-from retinue import errors, wire
+from retinue import errors
 from retinue.audit.record import Auditor, RequestContext, RequestOutcome
 from retinue.clock import Clock
-from retinue.requests import MAX_BODY_BYTES
+from retinue.model import Direction
 from retinue.store.quota_counters import Allowance
-from retinue.web import heads
-from retinue.web.paths import PathWords
-from retinue.web.peers import NO_PROXIES, Peers
+from retinue.web import extensions, heads
 from retinue.web.replies import Headers, Message, Receive, Reply, Scope, Send, refusal_headers, send_reply
+from retinue.web.request_log import LogIds, PathWords
+from retinue.web.trusted_proxies import NO_PROXIES, TrustedProxies
+from retinue.wire import rendering
+from retinue.wire.parsing import MAX_BODY_BYTES
 
 _Allowance = Allowance | errors.RateExceeded | errors.QuotaSpent
 _LOGGER = logging.getLogger("retinue.web")
 _UNREAD = {"method": "-", "path": "-", "headers": ()}
-_LOG_IDS_AT_ONCE = 100
-_RANDOM_DIGITS = 2 * wire.LOG_ID_RANDOM_BYTES
 
 
 class ClientGone(Exception):
-    """The client went away before its body was read."""
+    """The client disconnected before its body was read."""
 
 
 class Request:
-    """A request to a handler. It fills in `context` for the audit log and `allowance` for headers."""
+    """A request as handlers see it.
 
-    __slots__ = ("_peers", "_receive", "_scope", "allowance", "context", "headers", "log_id")
+    Handlers set `context` for the audit log, and `allowance` for the response headers.
+    """
 
-    def __init__(self, scope: Scope, receive: Receive, log_id: str, peers: Peers = NO_PROXIES) -> None:
+    __slots__ = ("_proxies", "_receive", "_scope", "allowance", "context", "headers", "log_id")
+
+    def __init__(self, scope: Scope, receive: Receive, log_id: str, proxies: TrustedProxies = NO_PROXIES) -> None:
         self._scope = scope
         self._receive = receive
-        self._peers = peers
+        self._proxies = proxies
         self.headers: Headers = scope["headers"]
         self.log_id = log_id
         self.context = RequestContext()
@@ -48,39 +49,43 @@ class Request:
 
     @property
     def method(self) -> str:
-        """POST, usually."""
+        """The HTTP method."""
         method: str = self._scope["method"]
         return method
 
     @property
     def path(self) -> str:
-        """What was asked for, without the query string."""
+        """The path without the query string."""
         path: str = self._scope["path"]
         return path
 
     @property
     def query_string(self) -> bytes:
-        """What stands behind the `?`, as it came."""
+        """The undecoded query string."""
         query_string: bytes = self._scope.get("query_string", b"")
         return query_string
 
     def header(self, name: bytes) -> bytes:
-        """The first header of a (lower-case) name; empty where there is none."""
+        """Return the first header of a lower-case name; empty if absent."""
         for key, value in self.headers:
             if key == name:
                 return value
         return b""
 
     def peer(self) -> str:
-        """The address of the client, behind proxies that are trusted; empty where it is not known."""
+        """Return the client's address behind trusted proxies; empty if unknown."""
         client = self._scope.get("client")
         proxies_said = (
-            [value for key, value in self.headers if key == b"x-forwarded-for"] if self._peers.networks else ()
+            [value for key, value in self.headers if key == b"x-forwarded-for"] if self._proxies.networks else ()
         )
-        return self._peers.address(client[0] if client else "", proxies_said)
+        return self._proxies.address(client[0] if client else "", proxies_said)
+
+    def cache_head(self, direction: Direction) -> None:
+        """Let the fast path answer later requests with the same head."""
+        extensions.cache_head(self._scope, direction)
 
     async def body(self) -> bytes:
-        """The whole body. Raises `BodyTooLarge`, without reading on."""
+        """Return the whole body. Raises `BodyTooLarge` without reading on."""
         if (declared := self.header(b"content-length")).isdigit() and int(declared[:20]) > MAX_BODY_BYTES:
             raise errors.BodyTooLarge(str(MAX_BODY_BYTES))
         message = await self._receive()
@@ -98,74 +103,50 @@ class Request:
 
 
 class Answer(Struct, frozen=True, gc=False):
-    """What a handler answers with status 200."""
+    """A response with status 200."""
 
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Handler(Protocol):
-    """Answers one kind of request, or raises a `Refusal`."""
+    """A handler of one kind of request; it may raise a `Refusal`."""
 
     async def __call__(self, request: Request, /) -> Answer:
-        """The answer."""
+        """Return the response."""
         ...
 
 
 class Route(Struct, frozen=True):
-    """What is served at a path, by POST alone unless `any_method`. `is_flat` says that its errors are OAuth's.
+    """A handler and how it is served: by POST alone unless `any_method`.
 
-    `endpoint` is its name in audit and metrics.
-    `at_once` says that its handler waits for nothing but the body, so that no task is needed to run it.
+    `endpoint` is the name in audit log and metrics; `is_oauth` selects the form of errors.
     """
 
     handler: Handler
     endpoint: str
-    is_flat: bool = False
-    at_once: bool = False
+    is_oauth: bool = False
     any_method: bool = False
 
 
-class LogIds:
-    """Gives each request its log_id."""
-
-    def __init__(self, clock: Clock, random_bytes: Callable[[int], bytes]) -> None:
-        self._clock = clock
-        self._random_bytes = random_bytes
-        self._second = -1
-        self._date = ""
-        self._random = ""  # upper-case hex for some log_ids; asking the kernel for each would cost a call
-        self._used = 0
-
-    def fresh(self, now: int | None = None) -> str:
-        """A new log_id; `now` by who knows it already."""
-        if now is None:
-            now = self._clock.now()
-        if now != self._second:
-            self._second, self._date = now, wire.log_id_date(now)
-        start = self._used
-        self._used = end = start + _RANDOM_DIGITS
-        digits = self._random[start:end]
-        if not digits:
-            self._random = self._random_bytes(_LOG_IDS_AT_ONCE * wire.LOG_ID_RANDOM_BYTES).hex().upper()
-            digits, self._used = self._random[:_RANDOM_DIGITS], _RANDOM_DIGITS
-        return self._date + digits
-
-
 class Application:
-    """Answers HTTP requests by a table from path to route, and has each of them recorded."""
+    """Routes requests by path, and records each of them."""
 
     def __init__(
-        self, routes: dict[str, Route], log_ids: LogIds, auditor: Auditor, clock: Clock, peers: Peers = NO_PROXIES
+        self,
+        routes: dict[str, Route],
+        log_ids: LogIds,
+        auditor: Auditor,
+        clock: Clock,
+        proxies: TrustedProxies = NO_PROXIES,
     ) -> None:
         # Both spellings of each path are served: a redirect would turn a client's POST into a GET.
         self._routes = {spelling: route for path, route in routes.items() for spelling in (path, path.rstrip("/"))}
         self._log_ids = log_ids
         self._auditor = auditor
         self._clock = clock
-        self._peers = peers
+        self._proxies = proxies
         self._path_words = PathWords(routes)
-        self.at_once_targets = frozenset(path.encode() for path, route in self._routes.items() if route.at_once)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as an ASGI application."""
@@ -174,29 +155,16 @@ class Application:
             await send_reply(send, reply)
 
     def refuse(self, scope: Scope, refusal: errors.Refusal) -> Reply:
-        """Return the reply to a request that is refused before its route is asked, or that could not be read."""
+        """Return the response to a request that is refused or unreadable."""
         started = self._clock.elapsed()
         whole = {**_UNREAD, **scope}
-        request = Request(whole, _receive_nothing, self._log_ids.fresh(), self._peers)
+        request = Request(whole, _receive_nothing, self._log_ids.fresh(), self._proxies)
         return self._refused(refusal, self._routes.get(whole["path"]), request, started)
 
-    def reply_at_once(self, scope: Scope, body: bytes) -> Reply:
-        """The reply to a whole request to one of `at_once_targets`, in one step."""
-
-        async def receive() -> Message:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        try:
-            self.reply(scope, receive).send(None)
-        except StopIteration as end:
-            reply: Reply = end.value
-            return reply
-        raise RuntimeError("a handler that waits cannot answer at once")
-
     async def reply(self, scope: Scope, receive: Receive) -> Reply | None:
-        """The reply to one request, whatever happens; None if the client went away."""
+        """Return the response to a request; None if the client disconnected."""
         started = self._clock.elapsed()
-        request = Request(scope, receive, self._log_ids.fresh(), self._peers)
+        request = Request(scope, receive, self._log_ids.fresh(), self._proxies)
         route = self._routes.get(scope["path"])
         try:
             answer = await self._answer(route, scope["method"], request)
@@ -225,21 +193,24 @@ class Application:
         return await route.handler(request)
 
     def gone(self, scope: Scope) -> None:
-        """AuditRecord a request whose sender went away before its body was there."""
-        request = Request(scope, _receive_nothing, self._log_ids.fresh(), self._peers)
+        """Record a request whose client disconnected before its body arrived."""
+        request = Request(scope, _receive_nothing, self._log_ids.fresh(), self._proxies)
         self._record(request, self._routes.get(scope["path"]), 499, "client_gone", self._clock.elapsed())
 
     def _refused(self, refusal: errors.Refusal, route: Route | None, request: Request, started: float) -> Reply:
-        """A refusal in the form of the route's errors; what is wrong before a route is asked is in the envelope."""
-        wording = wire.WORDINGS[type(refusal)]
-        is_flat = route is not None and route.is_flat and not isinstance(refusal, errors.MethodNotAllowed)
-        self._record(request, route, wording.status, wording.flat_code if is_flat else wording.code, started)
+        """Return an error in the form of its route.
+
+        Errors before routing use the v2 envelope.
+        """
+        spec = rendering.ERRORS[type(refusal)]
+        is_oauth = route is not None and route.is_oauth and not isinstance(refusal, errors.MethodNotAllowed)
+        self._record(request, route, spec.status, spec.oauth_code if is_oauth else spec.code, started)
         if isinstance(refusal, errors.StoreUnavailable):
             _LOGGER.error("store unavailable: %s log_id=%s", refusal.detail, request.log_id)
         if isinstance(refusal, errors.RateExceeded | errors.QuotaSpent):
             request.allowance = refusal
-        body = (wire.flat_refusal_body if is_flat else wire.refusal_body)(refusal, request.log_id)
-        return Reply(wording.status, [*_usual_headers(body, request), *refusal_headers(refusal, wording)], body)
+        body = (rendering.oauth_error_body if is_oauth else rendering.error_body)(refusal, request.log_id)
+        return Reply(spec.status, [*_usual_headers(body, request), *refusal_headers(refusal, spec)], body)
 
     def _record(self, request: Request, route: Route | None, status: int, code: str, started: float) -> None:
         endpoint = "none" if route is None else route.endpoint
@@ -248,7 +219,13 @@ class Application:
         self._auditor.record(request.context, outcome)
         if _LOGGER.isEnabledFor(logging.INFO):
             # Nothing of its query string, headers and body may be in it, and of its path only words of ours.
-            fields = (request.log_id, request.method, self._path_words.shown(request.path), status, microseconds / 1000)
+            fields = (
+                request.log_id,
+                request.method,
+                self._path_words.redact(request.path),
+                status,
+                microseconds / 1000,
+            )
             _LOGGER.info("log_id=%s method=%s path=%a status=%d duration_ms=%.3f", *fields)
 
 
@@ -257,7 +234,10 @@ async def _receive_nothing() -> Message:
 
 
 def _usual_headers(body: bytes, request: Request) -> Headers:
-    """The headers of every answer. No charset: some clients compare the content type letter by letter."""
+    """Return the headers of every response.
+
+    The content type has no charset, because some clients compare it as a whole.
+    """
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),

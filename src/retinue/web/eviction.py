@@ -1,6 +1,6 @@
-"""Eviction: which connections are closed to make room for new ones. Pure.
+"""The choice of connections to close for new ones. Pure.
 
-Only connections that the server waits for can be closed: no client loses an answer that is being made.
+Only connections that wait for their clients are chosen, so no response is lost.
 """
 
 from asyncio import WriteTransport
@@ -15,7 +15,7 @@ BATCH = 16  # a sixteenth of the places at once, since finding them means lookin
 
 
 class Awaited(IntEnum):
-    """The thing that the server waits for on a connection, in the order of eviction."""
+    """The event that a connection waits for, in the order of eviction."""
 
     FIRST_REQUEST = 0
     NEXT_REQUEST = 1
@@ -23,7 +23,7 @@ class Awaited(IntEnum):
 
 
 class Wait(Struct, frozen=True, gc=False):
-    """The wait for a client, and the event loop's time at which it began."""
+    """A wait for a client since a time of the event loop."""
 
     awaited: Awaited
     since: float
@@ -38,7 +38,7 @@ class Place(Protocol):
         ...
 
     def wait(self) -> Wait | None:
-        """Return what the server waits for; None while it is answering."""
+        """Return what the connection waits for; None while answering."""
         ...
 
 
@@ -46,7 +46,10 @@ _Place = TypeVar("_Place", bound=Place)
 
 
 def evictable(places: Iterable[_Place], limit: int, waited_since: Mapping[Awaited, float]) -> list[_Place]:
-    """Return the places to close first: some of those that have been waited for since those times or longer."""
+    """Return the places to close first.
+
+    `waited_since` is the latest start of a wait, by kind.
+    """
     waits = [
         (wait.awaited, wait.since, number, place)
         for number, place in enumerate(places)

@@ -1,8 +1,8 @@
-"""Faults on purpose, applied to answers: an ASGI application in front of the public one, which knows nothing of them.
+"""Fault injection: an ASGI application in front of the public one.
 
-What a call is to suffer is drawn in `retinue/faults.py`. A fault that costs quota lets the real application answer and
-spoils the answer; one that costs none does not ask it. So the audit log has a spoiled call as what was charged for it,
-and nothing of a call that a gateway or a closed connection swallowed for free.
+`retinue/faults.py` draws the fault of a call. A fault that costs quota changes the response of the real application;
+other faults do not call it. So the audit log records a changed call as it was charged, and no call that a gateway or a
+closed connection lost without a charge.
 """
 
 import asyncio
@@ -12,24 +12,25 @@ from typing import Any
 
 from msgspec import Struct, json, structs
 
-from retinue import errors, requests, wire
+from retinue import errors
 from retinue.access.credentials import Credentials
 from retinue.clock import Clock
 from retinue.faults import Failure, Fate, Fates
 from retinue.following import Following
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Query, Row
 from retinue.web.asgi import Application
-from retinue.web.hang_up import hang_up
+from retinue.web.extensions import disconnect
 from retinue.web.replies import Headers, Message, Receive, Reply, Scope, Send, send_reply
 from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
+from retinue.wire import parsing, rendering
 
 _LOGGER = logging.getLogger("retinue.web")
 _OK = 200
 _FIRST_ERROR = 400
 _LIST_KEYS = {Direction.FOLLOWING: "user_following", Direction.FOLLOWERS: "user_followers"}
 _DIRECTIONS = {path: direction for direction, path in LIST_PATHS.items()}
-_FLAT = frozenset({TOKEN_PATH, REVOKE_PATH})
-_SUFFERING = _FLAT | {PROFILE_PATH, *_DIRECTIONS}
+_OAUTH = frozenset({TOKEN_PATH, REVOKE_PATH})
+_SUFFERING = _OAUTH | {PROFILE_PATH, *_DIRECTIONS}
 
 _SWALLOWED = (Failure.GATEWAY_TIMEOUT, Failure.CLOSED_CONNECTION)
 _HTML = (
@@ -39,7 +40,7 @@ _GATEWAY_TIMEOUT = Reply(504, [(b"content-type", b"text/html"), (b"content-lengt
 
 
 class Ground(Struct, frozen=True):
-    """What the faults stand on: the real application, and what they have to know beside its answers."""
+    """The real application, and what else fault injection needs."""
 
     application: Application
     following: Following[bytes]
@@ -48,24 +49,21 @@ class Ground(Struct, frozen=True):
 
 
 class _Call(Struct, frozen=True):
-    """A call that is to suffer something, with its body in one message.
-
-    `direction` is there for lists, `is_flat` for the OAuth endpoints.
-    """
+    """A call with a fault; only lists have a `direction`."""
 
     scope: Scope
     message: Message
     fate: Fate
     direction: Direction | None
-    is_flat: bool
+    is_oauth: bool
 
     async def receive(self) -> Message:
-        """The body, as ASGI has it."""
+        """Return the body in one ASGI message."""
         return self.message
 
 
 class FaultyApplication:
-    """Answers as the public application does, as long as nothing else is drawn."""
+    """Answers as the public application does, except for drawn faults."""
 
     def __init__(self, ground: Ground, fates: Fates, pause: Callable[[float], Awaitable[None]]) -> None:
         self.application = ground.application
@@ -84,7 +82,7 @@ class FaultyApplication:
             return
         try:
             # A connection that is closed before all was read would be reset, and might take with it what was sent.
-            call = _Call(scope, await _whole_body(receive), fate, _DIRECTIONS.get(path), path in _FLAT)
+            call = _Call(scope, await _whole_body(receive), fate, _DIRECTIONS.get(path), path in _OAUTH)
             await self._pause(fate.faults.delay_seconds)
             reply = await self._reply(call)
         except asyncio.CancelledError:  # the server stops, and waits for no delays
@@ -96,7 +94,7 @@ class FaultyApplication:
             await _send_what_arrives(scope, fate.failure, reply, send)
 
     async def _reply(self, call: _Call) -> Reply | None:
-        """What is answered; None if the client went away."""
+        """Return the response; None if the client disconnected."""
         failure = call.fate.failure
         if failure in _SWALLOWED:
             if call.fate.faults.failures_cost_quota:
@@ -107,17 +105,17 @@ class FaultyApplication:
         if reply is None:
             return None
         if failure is Failure.SERVER_ERROR:
-            reply = _server_error(reply, is_flat=call.is_flat)
-        if call.is_flat and reply.status >= _FIRST_ERROR and call.fate.faults.token_errors_with_200:
+            reply = _server_error(reply, is_oauth=call.is_oauth)
+        if call.is_oauth and reply.status >= _FIRST_ERROR and call.fate.faults.token_errors_with_200:
             reply = Reply(_OK, reply.headers, reply.body)
         return reply
 
     async def _refusal(self, call: _Call) -> errors.Refusal | None:
-        """Why a call is refused before the application is asked, if it is."""
+        """Return the error to raise before the application is called, if any."""
         faults, failure = call.fate.faults, call.fate.failure
         if failure is Failure.SERVER_ERROR and not faults.failures_cost_quota:
             return errors.InternalFault()
-        if call.is_flat:
+        if call.is_oauth:
             return None
         try:
             age = await self._age_of_token(call.scope["headers"])
@@ -141,7 +139,7 @@ class FaultyApplication:
         return reply
 
     async def _answer(self, call: _Call) -> Reply | None:
-        """What the application answers, to another question maybe, and maybe changed."""
+        """Return the application's response, maybe changed, maybe to another query."""
         if call.direction is None:
             return await self.application.reply(call.scope, call.receive)
         query = _query_in(call.message)
@@ -158,7 +156,7 @@ class FaultyApplication:
             return self._refused(call, refusal)
 
     async def _changed(self, reply: Reply, query: Query, direction: Direction, fate: Fate) -> Reply:
-        """A page with what is drawn for it."""
+        """Apply the fault to a page."""
         content, key = json.decode(reply.body), _LIST_KEYS[direction]
         data: dict[str, Any] = content["data"]
         if fate.faults.list_end_rows:
@@ -173,7 +171,7 @@ class FaultyApplication:
         return _with_body(reply, json.encode(content))
 
     async def _rows_before_end(self, rows: list[Any], query: Query, direction: Direction, end: int) -> int:
-        """How many rows, from the first of a page on, belong to the newest so many of the list."""
+        """Return how many rows of a page are among the newest `end`."""
         if not rows:
             return 0
         account = await self._following.account(query.username)
@@ -192,34 +190,36 @@ async def _send_what_arrives(scope: Scope, failure: Failure | None, reply: Reply
     elif failure is not Failure.CLOSED_CONNECTION:
         await send_reply(send, reply)
         return
-    hang_up(scope)
+    disconnect(scope)
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
 
 
 async def _whole_body(receive: Receive) -> Message:
-    """The whole body in one message, or as much of it as is too much, or that the client is gone."""
+    """Return the body in one message, cut if too long."""
     message = await receive()
     body: bytes = message.get("body", b"")
-    while message.get("more_body", False) and len(body) <= requests.MAX_BODY_BYTES:
+    while message.get("more_body", False) and len(body) <= parsing.MAX_BODY_BYTES:
         message = await receive()
         body += message.get("body", b"")
     return {**message, "body": body}
 
 
 def _query_in(message: Message) -> Query | None:
-    """What is asked; None where the application will refuse it."""
     if message["type"] == "http.disconnect" or message.get("more_body", False):
         return None
     try:
-        return requests.read_query(message["body"])
+        return parsing.read_query(message["body"])
     except errors.Refusal:
         return None
 
 
 def _asked_instead(query: Query, fate: Fate) -> Query:
-    """The question whose right answer is the wrong one to this: so its cursor is exact, and no row is lost."""
+    """Rewrite the query: its correct answer is the faulty answer.
+
+    So the cursor stays exact.
+    """
     max_count = max(1, int(query.max_count * fate.fullness))
     return structs.replace(query, max_count=max_count, cursor=None if fate.is_repeated else query.cursor)
 
@@ -227,12 +227,12 @@ def _asked_instead(query: Query, fate: Fate) -> Query:
 # --- replies --------------------------------------------------------------------------------------------------------
 
 
-def _server_error(reply: Reply, *, is_flat: bool) -> Reply:
-    """An internal error with the log_id of the answer whose place it takes."""
+def _server_error(reply: Reply, *, is_oauth: bool) -> Reply:
+    """Replace a response by an internal error with the same log_id."""
     log_id = next(value.decode() for name, value in reply.headers if name == b"x-tt-logid")
-    body = (wire.flat_refusal_body if is_flat else wire.refusal_body)(errors.InternalFault(), log_id)
+    body = (rendering.oauth_error_body if is_oauth else rendering.error_body)(errors.InternalFault(), log_id)
     kept = [field for field in reply.headers if field[0] in {b"content-type", b"content-length", b"x-tt-logid"}]
-    return _with_body(Reply(wire.WORDINGS[errors.InternalFault].status, kept, body), body)
+    return _with_body(Reply(rendering.ERRORS[errors.InternalFault].status, kept, body), body)
 
 
 def _with_body(reply: Reply, body: bytes) -> Reply:

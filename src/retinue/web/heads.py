@@ -1,37 +1,44 @@
-"""Heads of requests as bytes, pure: how long one is, what it announces and repeats, and one without an upgrade."""
+"""Request heads as bytes. Pure."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 _OF_UPGRADES = (b"upgrade", b"http2-settings")
-_DIGITS = 9  # more than any length that is read
-_SINGULAR = (b"authorization", b"host")
+_UNIQUE = (b"authorization", b"host")
+
+# The headers that the parser, uvicorn or the answer to a request for a list depends on.
+_RELEVANT = (
+    rb"authorization|connection|content-length|expect|host|http2-settings|proxy-connection|transfer-encoding|upgrade|"
+    rb"x-forwarded-for"
+)
+# Only well-formed lines that are not folded: all others may change how the rest is read.
+_IRRELEVANT_LINE = re.compile(rb"\r\n(?!(?:%b):)[a-z0-9-]+:[ -~]*(?=\r\n[^ \t]|\Z)" % _RELEVANT, re.IGNORECASE)
+
+
+def relevant_part(head: bytes) -> bytes:
+    """Return a head without lines that no response depends on."""
+    return _IRRELEVANT_LINE.sub(b"", head)
 
 
 def length_of(method: bytes, target: bytes, headers: Headers) -> int:
-    """The length of a complete head in bytes, without white space that says nothing."""
+    """Return the length of a head in bytes, without optional white space."""
     line = b"%b %b HTTP/1.1\r\n" % (method, target)
     return len(line) + sum(len(name) + len(value) + len(b": \r\n") for name, value in headers) + len(b"\r\n")
 
 
-def announces_too_much(headers: Iterable[tuple[bytes, bytes]], limit: int) -> bool:
-    """Return whether a body of more than so many bytes is announced."""
-    lengths = [value for name, value in headers if name == b"content-length"]
-    return any(len(length) > _DIGITS or int(length) > limit for length in lengths if length.isdigit())
-
-
 def repeated(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """Return the name of a header that stands there twice and must not; empty if there is none.
+    """Return the name of a repeated header; empty if none is.
 
     Of two hosts or credentials a proxy in front may have read the other one.
     """
-    names = [name for name, _ in headers if name in _SINGULAR]
-    return next((name.decode().title() for name in _SINGULAR if names.count(name) > 1), "")
+    names = [name for name, _ in headers if name in _UNIQUE]
+    return next((name.decode().title() for name in _UNIQUE if names.count(name) > 1), "")
 
 
 def without_upgrade(method: bytes, target: bytes, version: str, headers: Headers) -> bytes:
-    """A head that asks for the same, and stays with HTTP/1.1."""
+    """Return the same head without its wish to upgrade."""
     lines = [b"%b %b HTTP/%b" % (method, target, version.encode())]
     for name, value in headers:
         tokens = [token.strip() for token in value.split(b",")] if name == b"connection" else [value]

@@ -1,7 +1,7 @@
-"""The names by which a listener on the loopback may be asked, pure: a guard against DNS rebinding.
+"""The host names of a listener on the loopback: a guard against DNS rebinding. Pure.
 
-A page in a browser of this machine may have its own name resolve to 127.0.0.1, and then ask the listener as if it were
-the page's own server. The browser still sends the page's name as Host.
+A web page may resolve its own name to 127.0.0.1 and send requests to the listener as to its own server. The browser
+still sends the page's name as Host.
 """
 
 import re
@@ -16,13 +16,13 @@ _LOCAL = "localhost"
 
 
 class Hosts:
-    """Knows the names: localhost, addresses of the loopback, and those that are configured; with any port."""
+    """The allowed names: localhost, loopback addresses, configured names; with any port."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._names = frozenset(names) | {_LOCAL}
 
     def has(self, host: bytes) -> bool:
-        """Return whether a Host header names the listener. Without one it does: every browser sends it."""
+        """Return whether a Host header is allowed. Browsers always send one."""
         name = _PORT.sub("", host.decode("latin-1").lower())
         return not host or name.removesuffix(".") in self._names or is_loopback(name)
 
@@ -37,7 +37,7 @@ def host_names(text: str) -> tuple[str, ...]:
 
 
 def is_loopback(name: str) -> bool:
-    """Return whether a host name or address leads to this machine alone."""
+    """Return whether a host name or address is this machine's loopback."""
     if name == _LOCAL:
         return True
     try:

@@ -1,8 +1,6 @@
-"""The limits of a listener: one set, the same for all listeners but for the values that differ by purpose."""
+"""The limits of a listener."""
 
 from msgspec import Struct
-
-from retinue.requests import MAX_BODY_BYTES
 
 MAX_EVENTS_BYTES = 8 * 1024 * 1024
 MAX_MANAGEMENT_CONNECTIONS = 512
@@ -23,7 +21,6 @@ class Limits(Struct, frozen=True):
     """
 
     connections: int
-    body_bytes: int = MAX_BODY_BYTES
     head_bytes: int = MAX_HEAD_BYTES
     read_seconds: float = 30
     send_seconds: float = 30
@@ -35,4 +32,4 @@ class Limits(Struct, frozen=True):
     stalled_seconds: float = 5
 
 
-MANAGEMENT_LIMITS = Limits(MAX_MANAGEMENT_CONNECTIONS, MAX_EVENTS_BYTES)
+MANAGEMENT_LIMITS = Limits(MAX_MANAGEMENT_CONNECTIONS)

@@ -1,28 +1,32 @@
-"""uvicorn as we run it: one protocol, its limits and options, for every listener of workers, keeper and tests."""
+"""uvicorn as every listener runs it, and TLS."""
 
 import asyncio
 import socket
+import ssl
 from functools import partial
 from typing import Any
 
 import uvicorn
 
 from retinue.errors import Overloaded
+from retinue.key_pair import KeyPair
 from retinue.settings import Settings
 from retinue.web.admission import Admission, Callbacks
 from retinue.web.asgi import Application
-from retinue.web.hot import Hot
+from retinue.web.fast_path import FastPath
 from retinue.web.limits import MANAGEMENT_LIMITS, Limits
 from retinue.web.management_front import ManagementApplication
 from retinue.web.protocol import Protocol
-from retinue.web.replies import Asgi, Scope, encode_reply
-from retinue.web.served import Served
-from retinue.web.tls import ListenerTls
-from retinue.web.unsent import SendDeadline
+from retinue.web.replies import Asgi, Scope, Served, encode_reply
+from retinue.web.timers import SendDeadline
 
 STOP_SECONDS = 3
 KEEP_ALIVE_SECONDS = 75  # longer than most clients pause, so that few meet a connection that is just being closed
 BACKLOG = 4096  # connections that wait to be accepted
+
+# TLS 1.2: forward secrecy and authenticated encryption only. TLS 1.3 has no others.
+CIPHERS = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20"
+ALPN = ["http/1.1"]
 
 _OPTIONS: dict[str, Any] = {
     "interface": "asgi3",
@@ -38,8 +42,34 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
+class ListenerTls:
+    """A TLS context for new connections, with a replaceable certificate."""
+
+    def __init__(self, pair: KeyPair) -> None:
+        self.context = _server_context(pair)  # for the next connection
+
+    def replace(self, pair: KeyPair) -> None:
+        """Use another key pair for new connections."""
+        # Loading a pair into a context would leave its certificate for another kind of key there.
+        self.context = _server_context(pair)
+
+
+def _server_context(pair: KeyPair) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    context.set_alpn_protocols(ALPN)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    # No session tickets: their key would open recorded TLS 1.2 connections for as long as the process lives. Each
+    # worker has a key of its own anyway, so few tickets would be of use.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    pair.load_into(context)
+    return context
+
+
 class Server(uvicorn.Server):
-    """uvicorn's server, with our admission in place of the event loop's."""
+    """uvicorn's server with our admission of connections."""
 
     def __init__(
         self,
@@ -56,7 +86,7 @@ class Server(uvicorn.Server):
         self._send_deadline = SendDeadline(admission.places, limits.send_seconds)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept on one listener."""
+        """Start accepting on one listener."""
         await super().startup(sockets=[])  # so that uvicorn accepts from none
         (listener,) = sockets or []
         protocol: Any = self.config.http_protocol_class
@@ -71,13 +101,12 @@ class Server(uvicorn.Server):
         self._send_deadline.start(loop)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more, and let requests in flight finish."""
+        """Stop accepting, and let requests in flight finish."""
         await self._admission.stop()
         await super().shutdown(sockets)
         self._send_deadline.stop()
 
     def _refuse(self, scope: Scope) -> bytes:
-        """Return the bytes of a refusal for a connection that has no place."""
         reply = encode_reply(self._application.refuse(scope, Overloaded()), self.server_state.default_headers)
         return reply.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if scope["method"] == "HEAD" else reply
 
@@ -85,20 +114,19 @@ class Server(uvicorn.Server):
 def public_server(
     application: Application,
     settings: Settings,
-    hot: Hot | None = None,
+    fast_path: FastPath | None = None,
     protocol: type[Protocol] = Protocol,
     front: Asgi | None = None,
     limits: Limits | None = None,
     tls: ListenerTls | None = None,
 ) -> Server:
-    """Return the server of the public application, with the hot way if that is given.
+    """Return the server of the public application.
 
-    Tests give another protocol, or other limits. An application in `front` gets what goes neither the short way nor
-    the hot one.
+    `front` is an ASGI application to call instead of `application`. Tests pass their own protocol and limits.
     """
     limits = limits or Limits(settings.max_connections)
     admission = Admission(limits, is_shared=settings.workers > 1)
-    http = partial(protocol, application=application, limits=limits, admission=admission, inline=application, hot=hot)
+    http = partial(protocol, application=application, limits=limits, admission=admission, fast_path=fast_path)
     config = _config(front or application, http)
     return Server(config, application, admission, limits, tls)
 
@@ -115,7 +143,7 @@ def _config(application: Any, http: Any) -> uvicorn.Config:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A bound and listening socket: from now on connections wait instead of failing. Raises `OSError`."""
+    """Return a listening socket. Raises `OSError`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -1,7 +1,7 @@
-"""The management application: what operators ask, on a listener of its own, never on the public one.
+"""The management API: Starlette routes for operators, on a listener of its own.
 
-Health, readiness and version are open to all who reach the listener; all the rest needs the management token. What does
-not depend on the request's path, and what is recorded, is in `management_front.py`.
+Health, readiness and version are open to all clients; the rest needs the management token. `management_front.py`
+calls it and records requests.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,11 +23,10 @@ from retinue.audit.record import Auditor
 from retinue.clock import Clock, VirtualClock
 from retinue.errors import InputError, NoSuchClient, StoreUnavailable
 from retinue.ingest import live
-from retinue.web.asgi import LogIds
 from retinue.web.hosts import Hosts
 from retinue.web.limits import MAX_EVENTS_BYTES
 from retinue.web.management_front import CODES, OTHER_CODE, ManagementApplication, failure_body
-from retinue.web.paths import PathWords
+from retinue.web.request_log import LogIds, PathWords
 
 RETRY_SECONDS = 1
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -39,7 +38,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Management(Struct, frozen=True):
-    """What the management application stands on. `ready` says what keeps the server from answering, if anything."""
+    """The dependencies of the management API.
+
+    `ready` returns why the server cannot answer; empty if it can.
+    """
 
     store: str
     token: ManagementToken
@@ -55,30 +57,33 @@ class Management(Struct, frozen=True):
 
 
 def management_application(
-    house: Management, more_routes: Mapping[str, Mapping[str, Handler]]
+    management: Management, more_routes: Mapping[str, Mapping[str, Handler]]
 ) -> ManagementApplication:
-    """Return the application; `more_routes` has handlers that need the token, by path and method."""
+    """Return the application.
+
+    `more_routes` has handlers that need the token, by path and method.
+    """
     guarded = {
-        "/events": {"POST": _events_handler(house)},
-        "/metrics": {"GET": _metrics_handler(house)},
-        "/clock": {"GET": _clock_handler(house), "POST": _clock_handler(house)},
+        "/events": {"POST": _events_handler(management)},
+        "/metrics": {"GET": _metrics_handler(management)},
+        "/clock": {"GET": _clock_handler(management), "POST": _clock_handler(management)},
         **more_routes,
     }
-    open_to_all = {"/health": _health, "/ready": _ready_handler(house), "/version": _version_handler(house)}
+    open_to_all = {"/health": _health, "/ready": _ready_handler(management), "/version": _version_handler(management)}
     api = Starlette(
         routes=[
             *(Route(path, handler) for path, handler in open_to_all.items()),
-            *(Route(path, _by_method(house.token, of), methods=list(of)) for path, of in guarded.items()),
+            *(Route(path, _by_method(management.token, of), methods=list(of)) for path, of in guarded.items()),
         ],
         exception_handlers=_HANDLERS,
     )
     api.router.redirect_slashes = False
     words = PathWords([*open_to_all, *guarded])
-    return ManagementApplication(api, words, house.hosts, house.clock, house.log_ids, house.auditor)
+    return ManagementApplication(api, words, management.hosts, management.clock, management.log_ids, management.auditor)
 
 
 async def body_of(request: Request) -> bytes:
-    """The whole body of a request, within bounds."""
+    """Return the body of a request. Raises `HTTPException` if it is too long."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared[:20]) > MAX_EVENTS_BYTES:
         raise HTTPException(413, _TOO_LONG)
@@ -91,7 +96,7 @@ async def body_of(request: Request) -> bytes:
 
 
 def answer(value: Any, status: int = 200) -> Response:
-    """A value as JSON."""
+    """Return a value as JSON."""
     return Response(json.encode(value), status, media_type="application/json")
 
 
@@ -113,46 +118,46 @@ async def _health(_request: Request) -> Response:
     return answer({"status": "ok"})
 
 
-def _ready_handler(house: Management) -> Handler:
+def _ready_handler(management: Management) -> Handler:
     async def handler(_request: Request) -> Response:
-        reason = await house.ready()
+        reason = await management.ready()
         return answer({"status": reason or "ready"}, 503 if reason else 200)
 
     return handler
 
 
-def _version_handler(house: Management) -> Handler:
+def _version_handler(management: Management) -> Handler:
     async def handler(_request: Request) -> Response:
-        return answer({"version": version("retinue"), "store": house.store})
+        return answer({"version": version("retinue"), "store": management.store})
 
     return handler
 
 
-def _events_handler(house: Management) -> Handler:
+def _events_handler(management: Management) -> Handler:
     async def handler(request: Request) -> Response:
-        outcome = await house.apply_events(await body_of(request))
+        outcome = await management.apply_events(await body_of(request))
         return answer(outcome.report())
 
     return handler
 
 
-def _metrics_handler(house: Management) -> Handler:
+def _metrics_handler(management: Management) -> Handler:
     async def handler(_request: Request) -> Response:
-        return Response(house.metrics(), media_type=METRICS_TYPE)
+        return Response(management.metrics(), media_type=METRICS_TYPE)
 
     return handler
 
 
 class _Setting(Struct, forbid_unknown_fields=True):
-    """A second to set the clock to, or seconds to put it forward."""
+    """A change of the clock, to a second or by some seconds."""
 
     now: int | None = None
     advance: int | None = None
 
 
-def _clock_handler(house: Management) -> Handler:
+def _clock_handler(management: Management) -> Handler:
     async def handler(request: Request) -> Response:
-        clock = house.clock
+        clock = management.clock
         if request.method == "POST":
             if not isinstance(clock, VirtualClock):
                 raise HTTPException(404, "The clock is the machine's; only `retinue serve --sandbox` has one to set.")

@@ -1,4 +1,4 @@
-"""Clients over the management listener: register, show, change, rotate, suspend, resume, revoke; and what they used."""
+"""Clients and their usage in the management API."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -16,73 +16,75 @@ _CREATED = 201
 
 
 class _Rotation(Struct, forbid_unknown_fields=True):
-    """How to rotate a secret."""
+    """The body of a rotation."""
 
     grace_seconds: int = GRACE_SECONDS
 
 
-def client_routes(house: Management) -> Mapping[str, Mapping[str, Handler]]:
-    """Handlers by path and method; all need the token."""
+def client_routes(management: Management) -> Mapping[str, Mapping[str, Handler]]:
+    """Return handlers by path and method; all need the token."""
     return {
-        "/clients": {"GET": _all(house), "POST": _create(house)},
+        "/clients": {"GET": _all(management), "POST": _create(management)},
         "/clients/{key}": {
-            "GET": _one(house, lambda key, _body: house.clients.get(key)),
-            "PATCH": _one(house, lambda key, body: house.clients.change(key, json.decode(body, type=ClientChange))),
+            "GET": _one(management, lambda key, _body: management.clients.get(key)),
+            "PATCH": _one(
+                management, lambda key, body: management.clients.change(key, json.decode(body, type=ClientChange))
+            ),
         },
-        "/clients/{key}/rotate": {"POST": _rotate(house)},
-        "/clients/{key}/suspend": {"POST": _one(house, lambda key, _body: house.clients.suspend(key))},
-        "/clients/{key}/resume": {"POST": _one(house, lambda key, _body: house.clients.resume(key))},
-        "/clients/{key}/revoke": {"POST": _one(house, lambda key, _body: house.clients.revoke(key))},
-        "/usage": {"GET": _usage(house)},
+        "/clients/{key}/rotate": {"POST": _rotate(management)},
+        "/clients/{key}/suspend": {"POST": _one(management, lambda key, _body: management.clients.suspend(key))},
+        "/clients/{key}/resume": {"POST": _one(management, lambda key, _body: management.clients.resume(key))},
+        "/clients/{key}/revoke": {"POST": _one(management, lambda key, _body: management.clients.revoke(key))},
+        "/usage": {"GET": _usage(management)},
     }
 
 
-def _shown(house: Management, client: Client) -> Shown:
-    return shown(client, house.quotas.used_today(client), house.clock.now())
+def _shown(management: Management, client: Client) -> Shown:
+    return shown(client, management.quotas.used_today(client), management.clock.now())
 
 
-def _with_secret(house: Management, registered: Registered) -> dict[str, Any]:
-    """A client with its new secret: the only answer that ever has it."""
-    seen = json.decode(json.encode(_shown(house, registered.client)))
+def _with_secret(management: Management, registered: Registered) -> dict[str, Any]:
+    """Return a client with its new secret, which no other response has."""
+    seen = json.decode(json.encode(_shown(management, registered.client)))
     return {"client_key": registered.client.key, "client_secret": registered.secret, **seen}
 
 
-def _all(house: Management) -> Handler:
+def _all(management: Management) -> Handler:
     async def handler(_request: Request) -> Response:
-        return answer([_shown(house, client) for client in await house.clients.all()])
+        return answer([_shown(management, client) for client in await management.clients.all()])
 
     return handler
 
 
-def _create(house: Management) -> Handler:
+def _create(management: Management) -> Handler:
     async def handler(request: Request) -> Response:
         wanted = json.decode(await body_of(request), type=ClientChange)
-        return answer(_with_secret(house, await house.clients.create(wanted)), _CREATED)
+        return answer(_with_secret(management, await management.clients.create(wanted)), _CREATED)
 
     return handler
 
 
-def _one(house: Management, act: Callable[[str, bytes], Awaitable[Client]]) -> Handler:
+def _one(management: Management, act: Callable[[str, bytes], Awaitable[Client]]) -> Handler:
     async def handler(request: Request) -> Response:
         client = await act(request.path_params["key"], await body_of(request))
-        return answer(_shown(house, client))
+        return answer(_shown(management, client))
 
     return handler
 
 
-def _rotate(house: Management) -> Handler:
+def _rotate(management: Management) -> Handler:
     async def handler(request: Request) -> Response:
         rotation = json.decode(await body_of(request) or b"{}", type=_Rotation)
-        registered = await house.clients.rotate(request.path_params["key"], rotation.grace_seconds)
-        return answer(_with_secret(house, registered))
+        registered = await management.clients.rotate(request.path_params["key"], rotation.grace_seconds)
+        return answer(_with_secret(management, registered))
 
     return handler
 
 
-def _usage(house: Management) -> Handler:
+def _usage(management: Management) -> Handler:
     async def handler(_request: Request) -> Response:
-        day = f"{datetime.fromtimestamp(house.clock.now(), UTC):%Y-%m-%d}"
-        used = {client.key: house.quotas.used_today(client) for client in await house.clients.all()}
+        day = f"{datetime.fromtimestamp(management.clock.now(), UTC):%Y-%m-%d}"
+        used = {client.key: management.quotas.used_today(client) for client in await management.clients.all()}
         return answer({"day": day, "clients": used})
 
     return handler

@@ -1,4 +1,4 @@
-"""Faults over the management listener: show those that hold, and set others, for all workers at once."""
+"""Faults in the management API, for all workers of a sandbox."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ _NO_SANDBOX = "There are no faults on purpose; only `retinue serve --sandbox` ha
 
 
 def fault_routes(shared: SharedFaults | None) -> Mapping[str, Mapping[str, Handler]]:
-    """Handlers by path and method; all need the token. Without a sandbox there is nothing to set."""
+    """Return handlers by path and method; `shared` is None without a sandbox."""
 
     async def show(_request: Request) -> Response:
         return answer(_shown(_required(shared)))
@@ -41,7 +41,6 @@ def _shown(shared: SharedFaults) -> dict[str, object]:
 
 
 def _read(body: bytes, seed: int) -> Faults:
-    """What is to hold: a profile, and values that are to be others than there. Raises `InputError`."""
     try:
         values = json.decode(body, type=dict[str, object])
     except DecodeError as error:

@@ -1,7 +1,7 @@
-"""The front of the management API: every request gets an answer, whatever happens, and has its record.
+"""The front of the management API: it answers and records every request.
 
-Only requests that read and are answered have none: monitoring asks them all day. While the audit log cannot be written
-there are no records, and nothing is done that would need one.
+Successful reads are not recorded, because monitoring sends many. While the audit log cannot be written, requests that
+would need a record are refused.
 """
 
 import asyncio
@@ -9,14 +9,14 @@ import logging
 
 from msgspec import json
 
-from retinue import errors, wire
+from retinue import errors
 from retinue.audit.record import Auditor, RequestContext, RequestOutcome
 from retinue.clock import Clock
 from retinue.web import heads
-from retinue.web.asgi import LogIds
 from retinue.web.hosts import Hosts
-from retinue.web.paths import PathWords
 from retinue.web.replies import Asgi, Headers, Message, Receive, Reply, Scope, Send, refusal_headers, send_reply
+from retinue.web.request_log import LogIds, PathWords
+from retinue.wire import rendering
 
 CODES = {
     401: "access_token_invalid",
@@ -38,9 +38,9 @@ _LOGGER = logging.getLogger("retinue.web")
 
 
 class ManagementApplication:
-    """Answers what the management listener is asked: `api` does the work, known under the names in `hosts`.
+    """The ASGI application of the management listener.
 
-    `words` are those of its paths.
+    `api` does the work, `words` are those of its paths, `hosts` its names.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ManagementApplication:
         await send_reply(send, _with_log_id(reply, log_id))
 
     def refuse(self, scope: Scope, refusal: errors.Refusal) -> Reply:
-        """Return the reply to a request that is refused before it is read; the scope may lack what is unknown."""
+        """Return the response to a request that is refused unread."""
         started, log_id = self._clock.elapsed(), self._log_ids.fresh()
         reply = _refused(refusal)
         self._record({**_UNREAD, **scope}, log_id, reply.status, started)
@@ -96,7 +96,7 @@ class ManagementApplication:
         if self._auditor.is_full or (method in _READS and (is_done or status == _UNAVAILABLE)):
             return
         context = RequestContext()
-        context.action = f"{method} {path if is_done else self._words.shown(path)}"
+        context.action = f"{method} {path if is_done else self._words.redact(path)}"
         code = "ok" if is_done else CODES.get(status, OTHER_CODE)
         peer = (scope.get("client") or ("",))[0]
         microseconds = int((self._clock.elapsed() - started) * 1e6)
@@ -104,14 +104,14 @@ class ManagementApplication:
 
 
 def failure_body(code: str, message: str) -> bytes:
-    """Return the body of an answer that is no success."""
+    """Return the body of an error."""
     return json.encode({"error": {"code": code, "message": message}})
 
 
 def _refused(refusal: errors.Refusal) -> Reply:
-    wording = wire.WORDINGS[type(refusal)]
-    body = failure_body(wording.code, wire.message_of(refusal))
-    return _reply_of(wording.status, body, refusal_headers(refusal, wording))
+    spec = rendering.ERRORS[type(refusal)]
+    body = failure_body(spec.code, rendering.message_of(refusal))
+    return _reply_of(spec.status, body, refusal_headers(refusal, spec))
 
 
 def _reply_of(status: int, body: bytes, headers: Headers) -> Reply:
@@ -124,7 +124,6 @@ def _with_log_id(reply: Reply, log_id: str) -> Reply:
 
 
 async def _collected(api: Asgi, scope: Scope, receive: Receive) -> Reply:
-    """Return the whole answer of an application, which is not sent before it is recorded."""
     started: Message = {"status": 500, "headers": []}
     body = b""
 

@@ -1,4 +1,4 @@
-"""The server's sums and measures in the text form that Prometheus reads."""
+"""The server's metrics in Prometheus' text format."""
 
 from collections.abc import Callable, Iterator
 
@@ -19,8 +19,10 @@ _QUOTA_CODES = ("daily_quota_limit_exceeded", "rate_limit_exceeded")
 
 
 class Measures(Struct, frozen=True):
-    """The measures of a scrape: bytes of each file of the store, how far behind events were, the audit log's
-    records, room and refusals that were summed up, and by how much the clock is ahead of what can be confirmed.
+    """Values of one scrape.
+
+    `apply_lag_seconds` is None before the first event. `doubted_seconds` is how far the clock is ahead of what can be
+    confirmed.
     """
 
     store_bytes: dict[str, int]
@@ -32,24 +34,24 @@ class Measures(Struct, frozen=True):
 
 
 def metrics_page(counters: RequestCounters, measure: Callable[[], Measures]) -> Callable[[], bytes]:
-    """What `/metrics` answers."""
+    """Return a function that renders `/metrics`."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Sums(counters, measure))
     return lambda: generate_latest(registry)
 
 
 class _Sums(Collector):
-    """A collector over sums that are kept elsewhere, so that counting a request costs no more than an addition."""
+    """Reads counters that are kept elsewhere, so that counting stays cheap."""
 
     def __init__(self, counters: RequestCounters, measure: Callable[[], Measures]) -> None:
         self._counters = counters
         self._measure = measure
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics as they are now."""
+        """Yield all metrics."""
         yield from self._of_requests()
         yield self._durations()
-        yield from _of_the_house(self._measure())
+        yield from _of_store(self._measure())
 
     def _of_requests(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
@@ -83,19 +85,19 @@ class _Sums(Collector):
         return durations
 
 
-def _of_the_house(measures: Measures) -> Iterator[Metric]:
+def _of_store(measures: Measures) -> Iterator[Metric]:
     size = GaugeMetricFamily("retinue_store_bytes", "Bytes of each file of the store.", labels=["file"])
     for name, count in sorted(measures.store_bytes.items()):
         size.add_metric([name], count)
     yield size
     yield GaugeMetricFamily("retinue_audit_records", "Records in the audit log.", value=measures.audit_records)
-    yield from _of_the_audit_log(measures)
+    yield from _of_audit_log(measures)
     if measures.apply_lag_seconds is not None:
         text = "How far the latest of the events received last lay behind the time of its receipt."
         yield GaugeMetricFamily("retinue_apply_lag_seconds", text, value=measures.apply_lag_seconds)
 
 
-def _of_the_audit_log(measures: Measures) -> Iterator[Metric]:
+def _of_audit_log(measures: Measures) -> Iterator[Metric]:
     space = measures.audit_space
     yield GaugeMetricFamily("retinue_audit_bytes", "Bytes of the audit log.", value=space.log_bytes)
     if space.max_bytes:

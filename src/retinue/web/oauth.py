@@ -1,18 +1,17 @@
-"""The token and revoke endpoints. Their errors are flat, as OAuth and TikTok's own token endpoint have them.
+"""The token and revoke endpoints, with flat errors as in OAuth.
 
-Nobody can keep another's client out: the secret is checked first, and whoever has the right one is never slowed down by
-those who have not.
+Failed attempts never lock out or slow down a client: its secret is checked first.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-from retinue import requests, wire
 from retinue.access.credentials import Credentials, is_basic
 from retinue.access.quotas import Quotas
 from retinue.errors import CredentialsInHeader, ParameterMissing, RateExceeded, SecretWrong
 from retinue.model import Client
 from retinue.web.asgi import Answer, Handler, Request
+from retinue.wire import parsing, rendering
 
 FAILURE_SECONDS = 0.5  # so long does the answer to a wrong secret take
 MOST_FAILURES = 64  # so many may wait for theirs in one process; more are refused at once
@@ -24,7 +23,7 @@ Pause = Callable[[float], Awaitable[None]]
 
 
 class Gate:
-    """Lets clients in that prove themselves, at their rate, and makes all others wait."""
+    """Authenticates clients at their rate, and delays failures."""
 
     def __init__(self, credentials: Credentials, quotas: Quotas, pause: Pause) -> None:
         self._credentials = credentials
@@ -32,8 +31,8 @@ class Gate:
         self._pause = pause
         self._waiting = 0
 
-    async def client(self, request: Request, proof: requests.Proof) -> Client:
-        """The client that sent a request. Raises `SecretWrong`, `ClientInvalid` or `RateExceeded`."""
+    async def client(self, request: Request, proof: parsing.Proof) -> Client:
+        """Return the client. Raises `SecretWrong`, `ClientInvalid` or `RateExceeded`."""
         try:
             client = await self._credentials.prove(proof.client_key, proof.client_secret)
         except SecretWrong:
@@ -54,37 +53,37 @@ class Gate:
 
 
 def token_handler(gate: Gate, credentials: Credentials) -> Handler:
-    """Answers client key and secret with a token."""
+    """Return a handler that issues tokens."""
 
     async def handler(request: Request) -> Answer:
         body = await request.body()
         with _header_noticed(request):
-            proof = requests.read_token_request(body)
+            proof = parsing.read_token_request(body)
         client = await gate.client(request, proof)
-        return Answer(wire.token_body(await credentials.issue_token(client)), _NO_STORE)
+        return Answer(rendering.token_body(await credentials.issue_token(client)), _NO_STORE)
 
     return handler
 
 
 def revoke_handler(gate: Gate, credentials: Credentials) -> Handler:
-    """Ends a token of the client whose key and secret come with it."""
+    """Return a handler that revokes a token of the client."""
 
     async def handler(request: Request) -> Answer:
         body = await request.body()
         with _header_noticed(request):
-            proof, token = requests.read_revoke_request(body)
+            proof, token = parsing.read_revoke_request(body)
         await credentials.revoke_token(await gate.client(request, proof), token)
-        return Answer(wire.REVOKED_BODY, _NO_STORE)
+        return Answer(rendering.REVOKED_BODY, _NO_STORE)
 
     return handler
 
 
 @contextmanager
 def _header_noticed(request: Request) -> Iterator[None]:
-    """Say so if a client sends its key and secret as RFC 6749's `client_secret_basic`, which is not supported."""
+    """Raise `CredentialsInHeader` if credentials are sent as `client_secret_basic`."""
     try:
         yield
     except ParameterMissing as missing:
-        if missing.detail in requests.PROOF_LABELS and is_basic(request.header(b"authorization")):
+        if missing.detail in parsing.PROOF_LABELS and is_basic(request.header(b"authorization")):
             raise CredentialsInHeader(missing.detail) from None
         raise

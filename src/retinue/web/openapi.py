@@ -1,16 +1,15 @@
-"""The OpenAPI document of the public API, as exact as JSON Schema allows. Made of the constants the code uses."""
+"""The OpenAPI document of the public API, built from constants."""
 
 from importlib.metadata import version
 from typing import Any
 
-from retinue import wire
 from retinue.model import DEFAULT_COUNT, RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Profile
-from retinue.requests import MAX_COUNT, PROFILE_FIELDS
 from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
+from retinue.wire import rendering
+from retinue.wire.parsing import MAX_COUNT, PROFILE_FIELDS
 
 
 def _closed(**properties: Any) -> dict[str, Any]:
-    """An object with exactly these properties."""
     return {"type": "object", "required": [*properties], "properties": properties, "additionalProperties": False}
 
 
@@ -37,7 +36,6 @@ _SECOND = {"anyOf": [_NULL, {"type": "integer", "minimum": 0, "maximum": 2**63 -
 
 
 def _asked(**optional: Any) -> dict[str, Any]:
-    """The body of a request about an account."""
     return {"type": "object", "required": ["username"], "properties": {"username": _USERNAME, **optional}}
 
 
@@ -79,11 +77,11 @@ _PROFILE = _success(
 _ENVELOPE = _closed(
     data=_closed(),
     error=_closed(
-        code={"enum": sorted({wording.code for wording in wire.WORDINGS.values()})}, message=_TEXT, log_id=_LOG_ID
+        code={"enum": sorted({spec.code for spec in rendering.ERRORS.values()})}, message=_TEXT, log_id=_LOG_ID
     ),
 )
-_FLAT = _closed(
-    error={"enum": sorted({wording.flat_code for wording in wire.WORDINGS.values()})},
+_OAUTH = _closed(
+    error={"enum": sorted({spec.oauth_code for spec in rendering.ERRORS.values()})},
     error_description=_TEXT,
     log_id=_LOG_ID,
 )
@@ -102,7 +100,7 @@ _TOKEN = _closed(access_token=_TEXT, expires_in={"const": TOKEN_SECONDS}, token_
 
 
 def document() -> dict[str, Any]:
-    """The whole document, OpenAPI 3.1."""
+    """Return the document, OpenAPI 3.1."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -168,7 +166,7 @@ def _token() -> dict[str, Any]:
         "summary": "A client access token",
         "security": [],
         "requestBody": _body(_TOKEN_REQUEST, _TOKEN_REQUEST),
-        "responses": _responses("A token, good for two hours", _TOKEN, _FLAT),
+        "responses": _responses("A token, good for two hours", _TOKEN, _OAUTH),
     }
 
 
@@ -179,7 +177,7 @@ def _revoke() -> dict[str, Any]:
         "security": [],
         "requestBody": _body(_REVOKE_REQUEST, _REVOKE_REQUEST),
         "responses": _responses(
-            "The token is ended; or, as at TikTok, an error of an unknown token", {"anyOf": [_closed(), _FLAT]}, _FLAT
+            "The token is ended; or, as at TikTok, an error of an unknown token", {"anyOf": [_closed(), _OAUTH]}, _OAUTH
         ),
     }
 

@@ -1,12 +1,13 @@
-"""Replies: what goes over the line, in ASGI's messages or as bytes."""
+"""Responses, as ASGI messages or as bytes."""
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 
-from retinue import errors, wire
+from retinue import errors
+from retinue.wire import rendering
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -22,17 +23,32 @@ _ENDS_CONNECTION = (errors.Overloaded, errors.NotHttp, errors.HeadTooLarge)
 
 
 class Reply(Struct, frozen=True, gc=False):
-    """A whole answer."""
+    """A complete response."""
 
     status: int
     headers: Headers
     body: bytes
 
 
-def refusal_headers(refusal: errors.Refusal, wording: wire.Wording) -> Headers:
-    """Return the headers that a refusal has beside those of every answer."""
+class Served(Protocol):
+    """An application that also answers and records requests that never reach it."""
+
+    def refuse(self, scope: Scope, refusal: errors.Refusal) -> Reply:
+        """Return the response to a request that is refused unread.
+
+        The scope may be incomplete.
+        """
+        ...
+
+    def gone(self, scope: Scope) -> None:
+        """Record a request whose client disconnected before it was answered."""
+        ...
+
+
+def refusal_headers(refusal: errors.Refusal, spec: rendering.ErrorSpec) -> Headers:
+    """Return the headers of an error beside the usual ones."""
     headers = []
-    retry_after = refusal.reset if isinstance(refusal, errors.RateExceeded) else wording.retry_after
+    retry_after = refusal.reset if isinstance(refusal, errors.RateExceeded) else spec.retry_after
     if retry_after is not None:
         headers.append((b"retry-after", b"%d" % retry_after))
     if isinstance(refusal, errors.MethodNotAllowed):
@@ -43,13 +59,13 @@ def refusal_headers(refusal: errors.Refusal, wording: wire.Wording) -> Headers:
 
 
 def encode_reply(reply: Reply, default_headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return a reply as bytes of HTTP/1.1; the listener's own headers come first."""
+    """Return a response as HTTP/1.1, with the listener's headers first."""
     lines = b"".join([b"%b: %b\r\n" % field for field in (*default_headers, *reply.headers)])
     status = HTTPStatus(reply.status)
     return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, status.phrase.encode(), lines, reply.body)
 
 
 async def send_reply(send: Send, reply: Reply) -> None:
-    """Send a whole reply, in ASGI's messages."""
+    """Send a response as ASGI messages."""
     await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
     await send({"type": "http.response.body", "body": reply.body})

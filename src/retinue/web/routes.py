@@ -1,14 +1,15 @@
-"""The table of public paths, and the handlers of the data endpoints."""
+"""The public routes, and the handlers of the data endpoints."""
 
 from msgspec import Struct, structs
 
-from retinue import errors, requests, wire
+from retinue import errors
 from retinue.access.credentials import Credentials
 from retinue.access.quotas import Quotas
 from retinue.following import Following
 from retinue.model import RESEARCH_SCOPE, Direction, Pool
 from retinue.web.asgi import Answer, Handler, Request, Route
 from retinue.web.oauth import Gate, revoke_handler, token_handler
+from retinue.wire import parsing, rendering
 
 LIST_PATHS = {
     Direction.FOLLOWING: "/v2/research/user/following/",
@@ -32,31 +33,31 @@ NOT_SERVED = (
 
 
 class Access(Struct, frozen=True):
-    """Who may ask, and how much."""
+    """Authentication and quotas."""
 
     credentials: Credentials
     quotas: Quotas
     gate: Gate
 
 
-def public_routes(following: Following[bytes], access: Access, *, at_once: bool) -> dict[str, Route]:
-    """Everything the public listener serves. `at_once`: the store never has to be waited for."""
+def public_routes(following: Following[bytes], access: Access) -> dict[str, Route]:
+    """Return every route of the public listener, by path."""
     return {
         **{path: _not_served(path) for path in NOT_SERVED},
         **{
-            path: Route(_list_handler(direction, following, access), direction.value, at_once=at_once)
+            path: Route(_list_handler(direction, following, access), direction.value)
             for direction, path in LIST_PATHS.items()
         },
         PROFILE_PATH: Route(_profile_handler(following, access), "info"),
-        TOKEN_PATH: Route(token_handler(access.gate, access.credentials), "token", is_flat=True),
-        REVOKE_PATH: Route(revoke_handler(access.gate, access.credentials), "revoke", is_flat=True),
+        TOKEN_PATH: Route(token_handler(access.gate, access.credentials), "token", is_oauth=True),
+        REVOKE_PATH: Route(revoke_handler(access.gate, access.credentials), "revoke", is_oauth=True),
     }
 
 
 def _list_handler(direction: Direction, following: Following[bytes], access: Access) -> Handler:
-    """Answers with a page of one of an account's two lists.
+    """Return a handler for one of the two lists.
 
-    A page is charged when it is known. Where others have spent meanwhile what was left, a smaller one is tried.
+    A page is charged when its size is known. If others spent the rest of the quota meanwhile, it tries a smaller page.
     """
     authorize, quotas = access.credentials.authorize, access.quotas
 
@@ -64,7 +65,7 @@ def _list_handler(direction: Direction, following: Following[bytes], access: Acc
         grant = await authorize(request.header(b"authorization"), RESEARCH_SCOPE)
         context = request.context
         context.client = grant.client_key
-        query = requests.read_query(await request.body())
+        query = parsing.read_query(await request.body())
         context.is_list, context.bound, context.as_of = True, query.cursor, query.as_of
         while True:
             rows = quotas.rows_left(grant, _LISTS, query.max_count)
@@ -78,19 +79,19 @@ def _list_handler(direction: Direction, following: Following[bytes], access: Acc
             if request.allowance is not None:
                 break
         context.rows = len(page.rows)
-        return Answer(wire.page_body(page, direction, request.log_id))
+        request.cache_head(direction)
+        return Answer(rendering.page_body(page, direction, request.log_id))
 
     return handler
 
 
 def _profile_handler(following: Following[bytes], access: Access) -> Handler:
-    """Answers with what is asked of an account itself."""
     authorize, quotas = access.credentials.authorize, access.quotas
 
     async def handler(request: Request) -> Answer:
         grant = await authorize(request.header(b"authorization"), RESEARCH_SCOPE)
         request.context.client = grant.client_key
-        username, fields = requests.read_profile_query(await request.body(), request.query_string)
+        username, fields = parsing.read_profile_query(await request.body(), request.query_string)
         while True:
             quotas.rows_left(grant, Pool.OTHERS, 1)
             request.context.name = username
@@ -101,7 +102,7 @@ def _profile_handler(following: Following[bytes], access: Access) -> Handler:
             if request.allowance is not None:
                 break
         request.context.rows = 1
-        return Answer(wire.profile_body(profile, fields, request.log_id))
+        return Answer(rendering.profile_body(profile, fields, request.log_id))
 
     return handler
 

@@ -1,7 +1,7 @@
-"""Refusals of connections that there is no place for: cheaper than serving them, in the form of what they ask for.
+"""Refusal of connections beyond the limit.
 
-A connection is read until the head of its first request is there, then refused and closed. It costs a few system calls
-on a bare socket, without a transport or a task, so that a server refuses several times more than it can serve.
+A connection is read until its first request's head is complete, then refused and closed. That takes a few system calls
+on a bare socket, so a server refuses several times more connections than it can serve.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ Address = tuple[str, int] | None
 
 
 class RefusedRequest:
-    """The first request of a connection, as far as its refusal depends on it."""
+    """The parts of a request that its refusal needs."""
 
     def __init__(self, client: Address, scheme: str) -> None:
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
@@ -38,7 +38,7 @@ class RefusedRequest:
         self.is_complete = False  # nothing of it is still to come
 
     def feed(self, data: bytes) -> None:
-        """Read on. Bytes that are not HTTP end the head, and so does a wish to upgrade."""
+        """Parse bytes. Invalid HTTP ends the head, and so does an upgrade."""
         assert self._parser is not None
         try:
             self._parser.feed_data(data)
@@ -50,7 +50,7 @@ class RefusedRequest:
             self._parser = None  # it refers to this object, and the collector of cycles would have to free both
 
     def scope(self) -> Scope:
-        """Return what is known of the request, as an ASGI scope."""
+        """Return what is known of the request as an ASGI scope."""
         base: dict[str, Any] = {"type": "http", "scheme": self._scheme, "client": self._client}
         if not self._target:
             return {**base, "method": _UNKNOWN, "path": _UNKNOWN, "headers": self._headers}
@@ -59,24 +59,24 @@ class RefusedRequest:
         return {**base, "method": self._method, "path": path, "headers": self._headers}
 
     def on_url(self, url: bytes) -> None:
-        """Take a part of the target."""
+        """Add a part of the target."""
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
+        """Add a header."""
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Note that the head is there."""
+        """Note that the head is complete."""
         self.is_head_read = True
 
     def on_message_complete(self) -> None:
-        """Note that the body is there too."""
+        """Note that the request is complete."""
         self.is_complete = True
 
 
 class _Open(Struct, frozen=True):
-    """A refusal that is under way."""
+    """A refusal in progress."""
 
     request: RefusedRequest
     timer: asyncio.TimerHandle
@@ -86,7 +86,10 @@ _GoOn = Callable[[socket.socket, RefusedRequest], None]
 
 
 class Refusals:
-    """Refuses connections. One that has sent nothing yet has a few seconds to do so."""
+    """Refuses connections, once their first request has arrived.
+
+    A silent connection has a few seconds to send it.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, refuse: Refuse, seconds: float) -> None:
         self._loop = loop
@@ -96,7 +99,7 @@ class Refusals:
         self._protocols: dict[RefusingProtocol, None] = {}
 
     def take(self, connection: socket.socket, client: Address) -> None:
-        """Refuse a connection, now if its request is there, or as soon as it is."""
+        """Refuse a connection as soon as its request has arrived."""
         self._read(connection, RefusedRequest(client, "http"))
 
     def protocol(self, client: Address) -> "RefusingProtocol":
@@ -110,7 +113,7 @@ class Refusals:
         return protocol
 
     def take_once(self, connection: socket.socket, client: Address) -> None:
-        """Refuse a connection and close it at once, whatever has arrived; no descriptor stays open."""
+        """Refuse and close a connection immediately, so no descriptor stays open."""
         request = RefusedRequest(client, "http")
         with contextlib.suppress(OSError):
             request.feed(connection.recv(_READ_BYTES))
@@ -118,12 +121,11 @@ class Refusals:
         connection.close()
 
     def close(self) -> None:
-        """Close all connections that are left."""
+        """Close all remaining connections."""
         for connection in list(self._open):
             self._end(connection)
 
     def _read(self, connection: socket.socket, request: RefusedRequest) -> None:
-        """Read what is there; refuse if that is enough, or wait for more."""
         try:
             data = connection.recv(_READ_BYTES)
         except BlockingIOError:
@@ -152,7 +154,6 @@ class Refusals:
         self._end(connection)
 
     def _drop(self, connection: socket.socket, _request: RefusedRequest) -> None:
-        """Read and forget what the client still sends."""
         with contextlib.suppress(BlockingIOError):
             for _ in range(_MAX_READS):
                 try:
@@ -174,7 +175,7 @@ class Refusals:
         self._give_up(connection, self._open[connection])
 
     def _give_up(self, connection: socket.socket, opened: _Open) -> None:
-        """End a connection that waits; one whose request never came is refused without it."""
+        """End a waiting connection; refuse it if its request never came."""
         if not opened.request.is_head_read:
             with contextlib.suppress(OSError):
                 connection.send(self._refuse(opened.request.scope()))
@@ -189,7 +190,7 @@ class Refusals:
 
 
 class RefusingProtocol(asyncio.Protocol):
-    """The same over TLS, where the refusal needs a handshake first."""
+    """Refuses a connection over TLS, after its handshake."""
 
     def __init__(
         self,
@@ -208,7 +209,7 @@ class RefusingProtocol(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Give the client its time."""
+        """Start the time of the client."""
         self.transport = transport
         self._loop.call_later(self._seconds, transport.abort)
 
@@ -218,12 +219,12 @@ class RefusingProtocol(asyncio.Protocol):
         self._open_ones.pop(self, None)
 
     def abort(self) -> None:
-        """Close the connection at once."""
+        """Close the connection immediately."""
         if self.transport is not None:
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Refuse as soon as the head is there."""
+        """Refuse as soon as the head is complete."""
         if self._is_answered or self.transport is None:
             return
         self._request.feed(data)

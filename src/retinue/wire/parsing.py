@@ -1,7 +1,6 @@
-"""What clients send, read: bodies and query strings to queries. Pure, the other half of `wire.py`.
+"""Requests of clients, from bytes to queries.
 
-Real clients spell the same question in many ways; all that are accepted are read here. Raises a `Refusal` for the
-rest. Knows no HTTP library, no store and no clock.
+Real clients write the same query in many forms. Raises a `Refusal` for what is not accepted.
 """
 
 import re
@@ -26,7 +25,10 @@ _DIGITS = re.compile(r"-?[0-9]{1,20}")
 
 
 def read_query(body: bytes) -> Query:
-    """The query in the body of a request for a list. Raises `BadBody`, `BadField` or `BadCountOrCursor`."""
+    """Return the query for a list in a body.
+
+    Raises `BadBody`, `BadField` or `BadCountOrCursor`.
+    """
     username, max_count, cursor, as_of = _read_fields(body)
     return Query(
         _username(username),
@@ -37,7 +39,7 @@ def read_query(body: bytes) -> Query:
 
 
 def read_plain_query(body: bytes) -> Query | None:
-    """The same query, quickly, where the body says it in the plainest way; else None, whatever is wrong with it."""
+    """Return the query if it is in the usual JSON form."""
     try:
         if not body.isascii():
             body.decode()
@@ -55,7 +57,7 @@ def read_plain_query(body: bytes) -> Query | None:
 
 
 def read_profile_query(body: bytes, query_string: bytes) -> tuple[str, list[str]]:
-    """The username in the body of a request for a profile, and the fields asked for in its query string.
+    """Return the username and the fields of a query for a profile.
 
     Each field comes once, in the order asked. Raises `BadBody` or `BadField`.
     """
@@ -64,14 +66,14 @@ def read_profile_query(body: bytes, query_string: bytes) -> tuple[str, list[str]
 
 
 class Proof(Struct, frozen=True):
-    """By what a client proves who it is."""
+    """A client's credentials."""
 
     client_key: str
     client_secret: str
 
 
 def read_token_request(body: bytes) -> Proof:
-    """Client key and secret of a token request, form pairs or JSON. Raises what the token endpoint refuses with."""
+    """Return the credentials of a token request, form pairs or JSON."""
     parameters = _read_parameters(body)
     proof = _proof(parameters)
     if _parameter(parameters, "grant_type", "Grant type") != "client_credentials":
@@ -80,7 +82,7 @@ def read_token_request(body: bytes) -> Proof:
 
 
 def read_revoke_request(body: bytes) -> tuple[Proof, str]:
-    """Client key, secret, and the token to end. Raises what the revoke endpoint refuses with."""
+    """Return the credentials and the token to revoke."""
     parameters = _read_parameters(body)
     return _proof(parameters), _parameter(parameters, "token", "Token")
 
@@ -95,7 +97,7 @@ _ABSENT = Raw(b"null")
 
 
 class _Fields(Struct):
-    """Fields as they came, unread; unknown ones are skipped."""
+    """Undecoded fields."""
 
     username: Raw = _ABSENT
     max_count: Raw = _ABSENT
@@ -108,7 +110,7 @@ _decode_value = msgspec.json.Decoder().decode
 
 
 def _read_fields(body: bytes) -> tuple[Any, Any, Any, Any]:
-    """The values of username, max_count, cursor and as_of; None where a field is absent."""
+    """Return username, max_count, cursor and as_of; None for absent fields."""
     body = body.removeprefix(_UTF8_BOM)
     try:
         if not body.isascii():
@@ -126,7 +128,7 @@ def _read_fields(body: bytes) -> tuple[Any, Any, Any, Any]:
 
 
 def _value(raw: Raw) -> Any:
-    """A field's value. A number that no 64-bit type holds is one beyond int64, which the ranges then refuse."""
+    """Return a field's value; too large numbers become one out of range."""
     if raw is _ABSENT:
         return None
     try:
@@ -147,7 +149,7 @@ def _is_json(body: bytes) -> bool:
 
 
 def read_pairs(body: bytes) -> dict[str, str] | None:
-    """Form pairs, the last of equal names; None where the body is none. What begins like JSON never is."""
+    """Return form pairs; None for any other body."""
     if body.lstrip()[:1] in (b"{", b"[") or b"=" not in body or _encoding_hint(body):
         return None
     try:
@@ -157,13 +159,14 @@ def read_pairs(body: bytes) -> dict[str, str] | None:
 
 
 def _encoding_hint(body: bytes) -> str:
-    """Say so if a body is UTF-16 or UTF-32: it has a byte order mark, or a NUL beside its first character."""
+    """Return a hint if a body is UTF-16 or UTF-32."""
     is_wide = body[:2] in (b"\xff\xfe", b"\xfe\xff") or 0 in body[:2]
     return ", but it is in UTF-16 or UTF-32" if is_wide else ""
 
 
 def _type_hint(value: Any) -> str:
-    """Say so if a value is an array or an object: R's jsonlite puts every value into an array unless told not to."""
+    """Return a hint if a value is an array or an object."""
+    # R's jsonlite puts every value into an array by default.
     if isinstance(value, list):
         return ", not an array (in R, toJSON needs auto_unbox = TRUE)"
     return ", not an object" if isinstance(value, dict) else ""
@@ -187,7 +190,7 @@ def _max_count(value: Any) -> int:
 
 
 def _second(value: Any, name: str) -> int | None:
-    """The second in the field `name`, also where it comes in milliseconds. None: now."""
+    """Return the second in seconds or milliseconds; None for now."""
     if value == "":
         return None
     second = _whole(value)
@@ -201,7 +204,7 @@ def _second(value: Any, name: str) -> int | None:
 
 
 def _whole(value: Any) -> int | None:
-    """The whole number that a JSON value stands for, or None where it stands for none."""
+    """Return the integer that a JSON value stands for, or None."""
     if type(value) is int:
         return value
     if isinstance(value, float) and value.is_integer():
@@ -218,7 +221,7 @@ _EXPECTED_FIELDS = f"fields: expected one or several of {', '.join(PROFILE_FIELD
 
 
 def _profile_fields(query_string: bytes) -> list[str]:
-    """The fields in all `fields=` of a query string; spaces around a name do not matter, however they are written."""
+    """Return the fields in all `fields=` of a query string."""
     pairs = parse_qsl(query_string.decode(errors="replace"), keep_blank_values=True)
     asked = [part.strip() for name, value in pairs if name == "fields" for part in value.split(",")]
     if not asked or not set(asked) <= set(PROFILE_FIELDS):

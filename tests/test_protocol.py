@@ -1,8 +1,6 @@
-"""The short way and the ASGI way are twins: for every request, valid or not, they give the same bytes."""
+"""A server with the fast path and one without give the same bytes for every request, valid or not."""
 
 import asyncio
-import http.client
-import json
 import re
 import socket
 import threading
@@ -10,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,45 +16,37 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from retinue.model import FollowEvent
 from retinue.settings import Settings
-from retinue.web.limits import MAX_HEAD_BYTES, Limits
+from retinue.web.limits import MAX_HEAD_BYTES
 from retinue.web.listener import bind, public_server
-from retinue.web.protocol import Protocol
+from retinue.web.timers import ClientTimer
 from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
 from support.waiting import waiting_until_read
 from test_golden import golden
 from test_robustness import BODIES
 
-SHORT, LONG = 0, 1
+FAST, ASGI = 0, 1
 LAST = b"Connection: close"
 _FORM = b"client_key=x&client_secret=y&grant_type=client_credentials"
 WRONG_SECRET = b"POST %b HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (TOKEN.encode(), len(_FORM), _FORM)
 CHANGING = re.compile(rb"date: [^\r]*\r\n|[0-9]{14}[0-9A-F]{20}|ratelimit-re[a-z]*: [0-9]+")
 
 
-class LongWay(Protocol):
-    """The protocol with the short way closed."""
-
-    def is_ordinary(self) -> bool:
-        """Nothing is."""
-        return False
-
-
 @pytest.fixture
 def ports(service: Service) -> Iterator[tuple[int, int]]:
-    """Two servers on one application: one with the short way, one without."""
+    """Two servers on one application: one with the fast path, one without."""
     service.follow("p", *((f"f{n}", 1_600_000_000 + n) for n in range(150)))
     service.add_follows(*((f"f{n}", "p", 1_600_000_000 + n) for n in range(150)))
     service.apply(*(FollowEvent(f"f{n}", "p", 1_650_000_000, is_follow=False) for n in range(9)))
     servers, threads, ports = [], [], []
-    for way in (Protocol, LongWay):
+    for fast_path in (service.fast_path, None):
         listener = bind("127.0.0.1", 0)
-        server = public_server(service.application, Settings(), service.hot if way is Protocol else None, way)
+        server = public_server(service.application, Settings(), fast_path)
         thread = threading.Thread(target=asyncio.run, args=(server.serve(sockets=[listener]),))
         thread.start()
         servers.append(server)
         threads.append(thread)
         ports.append(listener.getsockname()[1])
-    yield ports[SHORT], ports[LONG]
+    yield ports[FAST], ports[ASGI]
     for server, thread in zip(servers, threads, strict=True):
         server.should_exit = True
         thread.join()
@@ -65,8 +54,7 @@ def ports(service: Service) -> Iterator[tuple[int, int]]:
 
 def allow(monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> None:
     """Give all connections so much time for a request, from now on."""
-    limits = Limits(4096, read_seconds=seconds)
-    monkeypatch.setattr(Protocol, "_limits", property(lambda _: limits, lambda *_: None), raising=False)
+    monkeypatch.setattr(ClientTimer, "_read_seconds", property(lambda _: seconds, lambda *_: None))
 
 
 def spoken(port: int, *pieces: bytes) -> bytes:
@@ -107,10 +95,10 @@ def test_the_golden_bodies_are_answered_alike(service: Service, ports: tuple[int
     ]
     for body in bodies:
         sent = request(service.token, body.encode(), target=target) + request(service.token, b"", LAST, target=target)
-        short = spoken(ports[SHORT], sent)
+        answer = spoken(ports[FAST], sent)
 
-        assert short.startswith(b"HTTP/1.1 ")
-        assert short == spoken(ports[LONG], sent)
+        assert answer.startswith(b"HTTP/1.1 ")
+        assert answer == spoken(ports[ASGI], sent)
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -128,7 +116,7 @@ def test_any_body_in_any_pieces_is_answered_alike(
     places = [0, *sorted(cuts), len(sent)]
     pieces = [sent[start:end] for start, end in pairwise(places)]
 
-    assert spoken(ports[SHORT], *pieces) == spoken(ports[LONG], *pieces)
+    assert spoken(ports[FAST], *pieces) == spoken(ports[ASGI], *pieces)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +144,7 @@ def test_unusual_requests_are_answered_alike(
         target = spelling.format(path.rstrip("/"))
         sent = request(service.token, b'{"username":"p"}', *headers, target=target) + after
 
-        assert spoken(ports[SHORT], sent) == spoken(ports[LONG], sent)
+        assert spoken(ports[FAST], sent) == spoken(ports[ASGI], sent)
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1", b"2.0"])
@@ -165,8 +153,8 @@ def test_other_methods_and_versions_are_answered_alike(ports: tuple[int, int], m
     """Also with garbage behind them."""
     sent = b"%b %b HTTP/%b\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}" % (method, FOLLOWING.encode(), version)
 
-    assert spoken(ports[SHORT], sent) == spoken(ports[LONG], sent)
-    assert spoken(ports[SHORT], sent + b"\0garbage\r\n\r\n") == spoken(ports[LONG], sent + b"\0garbage\r\n\r\n")
+    assert spoken(ports[FAST], sent) == spoken(ports[ASGI], sent)
+    assert spoken(ports[FAST], sent + b"\0garbage\r\n\r\n") == spoken(ports[ASGI], sent + b"\0garbage\r\n\r\n")
 
 
 @pytest.mark.parametrize("before", [0, 1, 3])
@@ -180,11 +168,11 @@ def test_heads_that_are_too_long_are_refused_alike(
     head += b"\r\nContent-Length: 0\r\n\r\n" * is_whole
     sent = ordinary * before + head
     for pieces in ([sent], [sent[:100], sent[100:9000], sent[9000:]], [*[ordinary] * before, head]):
-        short = spoken(ports[SHORT], *pieces)
+        answer = spoken(ports[FAST], *pieces)
 
-        assert short == spoken(ports[LONG], *pieces)
-        assert 1 == short.count(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
-        assert short.endswith(b'"head: longer than 32768 bytes","log_id":"*"}}')
+        assert answer == spoken(ports[ASGI], *pieces)
+        assert 1 == answer.count(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+        assert answer.endswith(b'"head: longer than 32768 bytes","log_id":"*"}}')
 
 
 def test_slow_clients_are_cut_off(service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,16 +200,16 @@ def test_slow_clients_are_cut_off(service: Service, ports: tuple[int, int], monk
 def test_a_clients_time_does_not_run_while_the_server_does_not_read(
     service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch, is_sent: bool
 ) -> None:
-    """A request behind one that takes long is waited for; the rest of it has to come when reading goes on."""
+    """A request behind a slow one is waited for; its rest must come once reading goes on."""
     allow(monkeypatch, seconds=0.3)
     lapsed = threading.Semaphore(0)
-    cut_off = Protocol._cut_off
+    cut_off = ClientTimer._cut_off
 
-    def observed(connection: Protocol) -> None:
+    def observed(timer: ClientTimer) -> None:
         lapsed.release()
-        cut_off(connection)
+        cut_off(timer)
 
-    monkeypatch.setattr(Protocol, "_cut_off", observed)
+    monkeypatch.setattr(ClientTimer, "_cut_off", observed)
     second = request(service.token, b'{"username":"p","max_count":1}', b"Connection: close")
     for port in ports:
         times: list[bool] = []
@@ -286,19 +274,3 @@ def received(connection: socket.socket) -> bytes:
     while more := connection.recv(65536):
         answers += more
     return answers
-
-
-def test_ordinary_requests_really_go_the_short_way(
-    service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The comparison would be worth nothing if both servers went the ASGI way."""
-    tasks: list[Any] = []
-    monkeypatch.setattr(Protocol, "_start_asgi_task", lambda *arguments: tasks.append(arguments))
-    connection = http.client.HTTPConnection("127.0.0.1", ports[SHORT], timeout=60)
-    for path in (FOLLOWING, FOLLOWERS, FOLLOWERS.rstrip("/"), FOLLOWING):
-        connection.request("POST", path, b'{"username":"p"}', {"Authorization": f"Bearer {service.token}"})
-        rows, *_ = json.load(connection.getresponse())["data"].values()
-        assert 20 == len(rows)
-    connection.close()
-
-    assert [] == tasks

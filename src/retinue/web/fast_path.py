@@ -1,9 +1,8 @@
-"""The hot way: an ordinary request for a list whose head came before, byte for byte, answered in one plain step.
+"""The fast path: requests for a list whose head is cached, answered without parsing, tasks or SQL.
 
-Clients send the same head again and again; only the body changes. So what a head says is remembered with its bytes when
-its request was answered with a page on another way, and found again without reading it. Whatever is not ordinary,
-refusals included, gets no answer here and nothing counted or recorded, and goes the other ways, which know what to do.
-The answers are theirs, byte for byte. Knows nothing of connections; that is `protocol.py`'s business.
+Clients send the same head again and again; only the body changes. The ASGI path tells which heads may be cached. A
+request that the fast path cannot answer with a page (refusals included) leaves no trace here and takes the ASGI path.
+Both give the same bytes. Knows nothing of connections.
 """
 
 import logging
@@ -12,20 +11,22 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from retinue import errors, names, requests, wire
+from retinue import errors, names
 from retinue.audit.record import Auditor, AuditRecord
 from retinue.clock import Clock
 from retinue.following import stretch_of
 from retinue.model import RESEARCH_SCOPE, Direction, Pool
 from retinue.store.base import HotGraph
 from retinue.store.quota_counters import Allowance
-from retinue.web.asgi import LogIds
-from retinue.web.peers import Peers
+from retinue.web.heads import relevant_part
 from retinue.web.replies import Headers
-from retinue.web.routes import LIST_PATHS, Access
+from retinue.web.request_log import LogIds
+from retinue.web.routes import Access
+from retinue.web.trusted_proxies import TrustedProxies
+from retinue.wire import parsing, rendering
 
-MOST_HEADS = 4096
-LONGEST_HEAD = 2048
+MAX_HEADS = 4096
+MAX_HEAD_BYTES = 2048
 END_OF_HEAD = b"\r\n\r\n"
 
 _LISTS = Pool.LISTS
@@ -36,7 +37,7 @@ _ALLOWANCE = b"ratelimit-limit: %d\r\nratelimit-remaining: %d\r\nratelimit-reset
 
 
 class Head(Struct, frozen=True, gc=False):
-    """What the head of a request for a list says, as far as its answer depends on it."""
+    """The parts of a request head that the answer depends on."""
 
     direction: Direction
     endpoint: str
@@ -45,82 +46,80 @@ class Head(Struct, frozen=True, gc=False):
     body_bytes: int
 
 
-class Hot:
-    """Remembers heads, and answers requests that begin with them."""
+class FastPath:
+    """Caches request heads, and answers requests that begin with them."""
 
     def __init__(
-        self, graph: HotGraph, access: Access, auditor: Auditor, clock: Clock, log_ids: LogIds, peers: Peers
+        self, graph: HotGraph, access: Access, auditor: Auditor, clock: Clock, log_ids: LogIds, proxies: TrustedProxies
     ) -> None:
         self._graph = graph
         self._remembered = access.credentials.remembered
         self._charge = access.quotas.charge
         self._outbox = auditor.outbox
-        # Where each request is logged, that takes longer than answering it.
+        # Logging each request takes longer than answering it.
         self._is_logging = _LOGGER.isEnabledFor(logging.INFO)
         self._clock = clock
         self._log_ids = log_ids
-        self._peers = peers
-        self._directions = {
-            spelling.encode(): direction
-            for direction, path in LIST_PATHS.items()
-            for spelling in (path, path.rstrip("/"))
-        }
+        self._proxies = proxies
         self._default_headers: object = None
         self._defaults = b""
-        # By their bytes, up to the empty line that ends them.
-        self.heads: dict[bytes, Head] = {}
+        self.heads: dict[bytes, Head] = {}  # by their bytes up to the empty line
         self.waiting: list[tuple[Transport, bytes]] = []
 
-    def learn_from(self, packet: bytes, body: bytes, target: bytes, headers: Headers) -> None:
-        """Remember the head in a packet if that was one request, which was answered with a page, and nothing else."""
-        head, end, rest = packet.partition(END_OF_HEAD)
-        if end and rest == body:
-            self.learn(head, target, headers)
+    def cache_head(self, packet: bytes, headers: Iterable[tuple[bytes, bytes]], direction: Direction) -> None:
+        """Cache the head in a packet that holds exactly one request.
 
-    def learn(self, head: bytes, target: bytes, headers: Headers) -> None:
-        """Remember a head that was read, of a request that was answered with a page."""
-        direction = self._directions.get(target)
-        lengths = _values(headers, b"content-length")
-        if direction is None or len(head) > LONGEST_HEAD or len(lengths) != 1 or not lengths[0].isdigit():
+        The ASGI path answered it with a page of a list in this direction.
+        """
+        head, _, body = packet.partition(END_OF_HEAD)
+        is_whole = _values(headers, b"content-length") == [b"%d" % len(body)]
+        if not is_whole or len(head) > MAX_HEAD_BYTES or _values(headers, b"transfer-encoding"):
             return
-        if _values(headers, b"transfer-encoding"):
-            return
-        if len(self.heads) >= MOST_HEADS:
-            self.heads.clear()
         authorization = _values(headers, b"authorization")
-        self.heads[head] = Head(
-            direction,
-            direction.value,
-            authorization[0] if authorization else b"",
-            tuple(_values(headers, b"x-forwarded-for")) if self._peers.networks else (),
-            int(lengths[0]),
-        )
+        forwarded_for = _values(headers, b"x-forwarded-for") if self._proxies.networks else ()
+        cached = Head(direction, direction.value, authorization[0], tuple(forwarded_for), len(body))
+        self._store(relevant_part(head), cached)
+        self._store(head, cached)
+
+    def _store(self, head: bytes, cached: Head) -> None:
+        if len(self.heads) >= MAX_HEADS:
+            self.heads.clear()
+        self.heads[head] = cached
+
+    def _find_similar(self, head: bytes) -> Head | None:
+        """Return the cached head with the same relevant part."""
+        if len(head) > MAX_HEAD_BYTES:
+            return None
+        cached = self.heads.get(relevant_part(head))
+        if cached is not None:
+            self._store(head, cached)
+        return cached
 
     def answer_to(self, packet: bytes, host: str, default_headers: Headers) -> bytes | None:
-        """Return the answer to a packet that is one request whose head is known; None if another way has to be gone."""
-        head, _, body = packet.partition(END_OF_HEAD)
-        known = self.heads.get(head)
-        if known is None or len(body) != known.body_bytes:
+        """Return the response to a packet; None for the ASGI path."""
+        head, end, body = packet.partition(END_OF_HEAD)
+        cached = self.heads.get(head) or (self._find_similar(head) if end else None)
+        if cached is None or len(body) != cached.body_bytes:
             return None
         try:
-            return self.answer(known, body, host, default_headers)
+            return self.answer(cached, body, host, default_headers)
         except Exception:
-            _LOGGER.exception("the hot way failed; another one is gone")
+            _LOGGER.exception("the fast path failed; the ASGI path answers")
             return None
 
     def answer(self, head: Head, body: bytes, host: str, default_headers: Headers) -> bytes | None:
-        """All that goes over the line to who asked from `host`; None where another way has to be gone."""
+        """Return the response, or None for the ASGI path."""
         started = self._clock.elapsed()
         grant = self._remembered(head.authorization, RESEARCH_SCOPE)
-        query = requests.read_plain_query(body)
+        query = parsing.read_plain_query(body)
         if grant is None or query is None or self._outbox.is_full or self._is_logging:
             return None
         account = self._graph.account_at_once(names.fold(query.username))
         if account is None:
             return None
         now = self._clock.now()
-        # What could fail comes before the charge: a request that goes another way is charged there.
-        log_id, peer = self._log_ids.fresh(now), self._peers.address(host, head.forwarded_for)
+        # Steps that may fail come before the charge: a request that takes the ASGI path is charged there.
+        log_id, peer = self._log_ids.fresh(now), self._proxies.address(host, head.forwarded_for)
         try:
             stretch = stretch_of(account, query, head.direction, now)
             run = self._graph.run_at_once(stretch)
@@ -132,7 +131,9 @@ class Hot:
         if allowance is None:
             return None
         bound, count = stretch.bound, run.count
-        page = wire.run_body(run.text, run.oldest - 1 if count else bound, run.has_more, head.direction, log_id)
+        page = rendering.joined_page_body(
+            run.text, run.oldest - 1 if count else bound, run.has_more, head.direction, log_id
+        )
         took = int((self._clock.elapsed() - started) * 1e6)
         known = (grant.client_key, account.id, "", bound, None, count)
         self._outbox.add(AuditRecord(now, log_id, head.endpoint, 200, "ok", took, peer, *known))
@@ -142,19 +143,19 @@ class Hot:
         return _ANSWER % (self._defaults, len(page), log_id.encode(), _headers_of(allowance), page)
 
     def send(self, transport: Transport, answer: bytes, loop: AbstractEventLoop) -> None:
-        """Send an answer as soon as all that has arrived is read.
+        """Send a response at the end of the event loop's turn.
 
-        On a busy server many answers then go out one after the other, and who waits for several is woken once.
+        A client that waits for several then wakes up once.
         """
         if not self.waiting:
             loop.call_soon(self.flush)
         self.waiting.append((transport, answer))
 
     def flush(self) -> None:
-        """Send what waits, now."""
+        """Send all waiting responses now."""
         waiting, self.waiting = self.waiting, []
         for transport, answer in waiting:
-            if not transport.is_closing():  # the client is gone; writing would raise, and others are still waiting
+            if not transport.is_closing():  # writing would raise, and other clients are still waiting
                 transport.write(answer)
 
 

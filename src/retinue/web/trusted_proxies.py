@@ -1,7 +1,7 @@
-"""Whose address counts where proxies stand between a client and the server, pure.
+"""The client's address behind trusted proxies. Pure.
 
-Each proxy adds the address that it was asked from at the right end of `X-Forwarded-For`, behind whatever the client had
-written there. So only what trusted proxies have added is believed, read from the right.
+Each proxy appends the address of its client to `X-Forwarded-For`, behind whatever the client sent. So only entries of
+trusted proxies are believed, read from the right.
 """
 
 import re
@@ -19,17 +19,17 @@ _IN_BRACKETS = r"\[(?P<v6>[0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?"
 _SPELLING = re.compile(rf"{_IN_BRACKETS}|(?P<v4>[0-9.]+):[0-9]{{1,5}}|(?P<bare>[0-9A-Fa-f:.]+)")
 
 
-class Peers:
-    """Knows which proxies are trusted."""
+class TrustedProxies:
+    """The proxies whose `X-Forwarded-For` is believed."""
 
     def __init__(self, networks: Sequence[Network] = ()) -> None:
         self.networks = networks
 
     def address(self, direct: str, forwarded_for: Sequence[bytes]) -> str:
-        """The address that counts: of the nearest peer that is no trusted proxy, as far as there is one.
+        """Return the address of the nearest untrusted peer.
 
-        `direct` is the address at the other end of the connection, `forwarded_for` the value of each header
-        `X-Forwarded-For`, in their order. What is no address ends the way; then the last proxy on it counts.
+        `direct` is the address of the connection, `forwarded_for` the value of each header in order. Reading stops at
+        the first value that is not an address; then the last proxy counts.
         """
         if not self.networks:
             return direct.removeprefix(_MAPPED) if "." in direct else direct
@@ -46,11 +46,11 @@ class Peers:
         return any(address in network for network in self.networks)
 
 
-NO_PROXIES = Peers()
+NO_PROXIES = TrustedProxies()
 
 
 def trusted_networks(text: str) -> tuple[Network, ...]:
-    """What `--trusted-proxies` names. Raises `InputError`."""
+    """Return the networks in `--trusted-proxies`. Raises `InputError`."""
     return tuple(_network(part.strip()) for part in text.split(",")) if text.strip() else ()
 
 
@@ -73,7 +73,7 @@ def _from_the_right(forwarded_for: Sequence[bytes]) -> Iterator[Address | None]:
 
 
 def _address(text: str) -> Address | None:
-    """An address; IPv4 written as IPv6 is IPv4. None where the text is none."""
+    """Return an address, IPv4 for mapped IPv6; None for other text."""
     try:
         address = ip_address(text)
     except ValueError:

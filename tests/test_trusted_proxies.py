@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from retinue.audit.record import Auditor
 from retinue.errors import InputError
-from retinue.web.asgi import Answer, Application, LogIds, Request, Route
-from retinue.web.peers import Address, Peers, trusted_networks
+from retinue.web.asgi import Answer, Application, Request, Route
+from retinue.web.request_log import LogIds
+from retinue.web.trusted_proxies import Address, TrustedProxies, trusted_networks
 from support.frozen_clock import FrozenClock
 from support.service import Records
 
 TRUSTED = trusted_networks("10.0.0.0/8, 192.0.2.7,fd00::/8 , ::1,::ffff:198.51.100.0/120")
 PROXIES = ["10.0.0.1", "10.255.255.255", "192.0.2.7", "198.51.100.9", "fd00::1", "::1"]
-PEERS = Peers(TRUSTED)
+PEERS = TrustedProxies(TRUSTED)
 
 
 def is_trusted(address: Address) -> bool:
@@ -72,9 +73,9 @@ def test_a_client_cannot_choose_its_address(
 @given(direct=ADDRESSES.map(str), forged=FORGED)
 def test_forwarded_for_is_ignored_without_trusted_proxies(direct: str, forged: list[bytes]) -> None:
     """The other end of the connection does; IPv4 that comes through IPv6 is IPv4."""
-    assert direct == Peers().address(direct, forged)
+    assert direct == TrustedProxies().address(direct, forged)
     if isinstance(ip_address(direct), IPv4Address):
-        assert direct == Peers().address(f"::ffff:{direct}", forged) == PEERS.address(f"::ffff:{direct}", [])
+        assert direct == TrustedProxies().address(f"::ffff:{direct}", forged) == PEERS.address(f"::ffff:{direct}", [])
 
 
 @pytest.mark.parametrize(
@@ -121,11 +122,11 @@ def test_an_empty_setting_trusts_no_proxy() -> None:
         (PEERS, ("10.0.0.1", 5), "8.8.8.8"),
         (PEERS, ("10.0.0.1", None), "8.8.8.8"),
         (PEERS, ("9.9.9.9", 5), "9.9.9.9"),
-        (Peers(), ("10.0.0.1", 5), "10.0.0.1"),
+        (TrustedProxies(), ("10.0.0.1", 5), "10.0.0.1"),
         (PEERS, None, ""),
     ],
 )
-def test_the_peer_is_recorded(peers: Peers, client: tuple[str, int] | None, expected: str) -> None:
+def test_the_peer_is_recorded(peers: TrustedProxies, client: tuple[str, int] | None, expected: str) -> None:
     """A request knows its own connection and headers, and the application its proxies."""
     records = Records()
 

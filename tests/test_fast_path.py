@@ -1,4 +1,4 @@
-"""The hot way and its twins: what is answered from remembered heads and images is what the long way answers."""
+"""The fast path and the ASGI path give the same bytes; cached blocks show what the file holds."""
 
 import asyncio
 import json
@@ -24,13 +24,13 @@ from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowE
 from retinue.store.base import Run
 from retinue.store.sqlite import images, known
 from retinue.store.sqlite.wal_index import WalIndex
-from retinue.web import hot
+from retinue.web import fast_path
 from retinue.web.protocol import Protocol
 from running import running_server
 from support.service import FOLLOWERS, FOLLOWING, Service
 from test_golden import golden
+from test_protocol import ASGI, CHANGING, FAST, LAST, ports, request, spoken
 from test_robustness import BODIES
-from test_short_way import CHANGING, LAST, LONG, SHORT, ports, request, spoken
 
 __all__ = ["ports"]  # a fixture
 
@@ -53,19 +53,19 @@ def whole(connection: socket.socket) -> bytes:
     return answer
 
 
-def test_ordinary_requests_really_go_the_hot_way(
+def test_ordinary_requests_really_go_the_fast_path(
     service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the second request with a head on, from any connection, nothing is parsed; all is recorded and counted."""
     parsed: list[Any] = []
-    with socket.create_connection(("127.0.0.1", ports[SHORT]), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", ports[FAST]), timeout=60) as connection:
         connection.sendall(request(service.token, PLAIN))
         first = whole(connection)
-        learned = dict(service.hot.heads)
+        learned = dict(service.fast_path.heads)
         monkeypatch.setattr(Protocol, "on_message_begin", parsed.append)
         connection.sendall(request(service.token, PLAIN))
         second = whole(connection)
-    with socket.create_connection(("127.0.0.1", ports[SHORT]), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", ports[FAST]), timeout=60) as connection:
         connection.sendall(request(service.token, PLAIN))
         third = whole(connection)
 
@@ -81,7 +81,7 @@ def test_ordinary_requests_really_go_the_hot_way(
 
 
 def make_known(service: Service, port: int, body: bytes, target: str = FOLLOWING) -> None:
-    """Get a page for the very head that a request with this body has, if the body is not too short for that."""
+    """Get a page with the head of a request with this body, unless the body is too short."""
     plain = PLAIN + b" " * (len(body) - len(PLAIN))
     if len(plain) == len(body):
         asked(port, request(service.token, plain, target=target))
@@ -99,9 +99,9 @@ def test_the_golden_bodies_are_answered_alike(service: Service, ports: tuple[int
     ]
     for body in bodies:
         sent = request(service.token, body.encode(), target=target)
-        make_known(service, ports[SHORT], body.encode(), target)
+        make_known(service, ports[FAST], body.encode(), target)
 
-        assert asked(ports[SHORT], sent) == asked(ports[LONG], sent)
+        assert asked(ports[FAST], sent) == asked(ports[ASGI], sent)
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -115,15 +115,15 @@ def test_any_body_in_any_pieces_is_answered_alike(
 ) -> None:
     """Alone, cut anywhere, and several in a row, behind heads that are known."""
     for target in targets:
-        make_known(service, ports[SHORT], body, target)
+        make_known(service, ports[FAST], body, target)
         alone = request(service.token, body, target=target)
-        assert asked(ports[SHORT], alone) == asked(ports[LONG], alone)
+        assert asked(ports[FAST], alone) == asked(ports[ASGI], alone)
     sent = b"".join(request(service.token, body, target=target) for target in targets)
     sent += request(service.token, body, LAST)
     places = [0, *sorted(cuts), len(sent)]
     pieces = [sent[start:end] for start, end in pairwise(places)]
 
-    assert spoken(ports[SHORT], *pieces) == spoken(ports[LONG], *pieces)
+    assert spoken(ports[FAST], *pieces) == spoken(ports[ASGI], *pieces)
 
 
 def test_a_head_is_remembered_only_where_it_says_all(service: Service, ports: tuple[int, int]) -> None:
@@ -132,20 +132,72 @@ def test_a_head_is_remembered_only_where_it_says_all(service: Service, ports: tu
         FOLLOWING.encode(),
         service.token.encode(),
     )
-    asked(ports[SHORT], chunked + b"10\r\n" + PLAIN + b"\r\n0\r\n\r\n")
-    asked(ports[SHORT], request("wrong", PLAIN))
-    asked(ports[SHORT], request(service.token, PLAIN, LAST))
-    asked(ports[SHORT], request(service.token, PLAIN, b"X: " + b"x" * hot.LONGEST_HEAD))
-    assert {} == service.hot.heads
+    asked(ports[FAST], chunked + b"10\r\n" + PLAIN + b"\r\n0\r\n\r\n")
+    asked(ports[FAST], request("wrong", PLAIN))
+    asked(ports[FAST], request(service.token, PLAIN, LAST))
+    asked(ports[FAST], request(service.token, PLAIN, b"X: " + b"x" * fast_path.MAX_HEAD_BYTES))
+    assert {} == service.fast_path.heads
 
-    service.hot.heads.update({b"%d" % n: hot.Head(Direction.FOLLOWING, "", b"", (), 0) for n in range(hot.MOST_HEADS)})
-    asked(ports[SHORT], request(service.token, PLAIN))
-    assert 1 == len(service.hot.heads)
+    service.fast_path.heads.update(
+        {b"%d" % n: fast_path.Head(Direction.FOLLOWING, "", b"", (), 0) for n in range(fast_path.MAX_HEADS)}
+    )
+    asked(ports[FAST], request(service.token, PLAIN))
+    assert 1 == len(service.fast_path.heads)
+
+
+def test_heads_that_never_repeat_take_the_fast_path(
+    service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Request ids and trace headers differ each time; the first request alone is parsed."""
+    parsed: list[Any] = []
+    with socket.create_connection(("127.0.0.1", ports[FAST]), timeout=60) as connection:
+        for number in range(4):
+            lines = (b"X-Request-Id: %d" % number, b"User-Agent: a/%d" % number, b"traceparent: 00-%032x-01" % number)
+            connection.sendall(request(service.token, PLAIN, *lines))
+            assert whole(connection).startswith(b"HTTP/1.1 200 OK")
+            monkeypatch.setattr(Protocol, "on_message_begin", parsed.append)
+
+    assert [] == parsed
+
+
+IGNORED = [b"X-Request-Id", b"traceparent", b"Content-Type", b"Accept", b"Cookie", b"TE", b"Keep-Alive", b"X_Y"]
+HEEDED = [b"Authorization", b"host", b"Content-Length", b"CONTENT-LENGTH ", b"Transfer-Encoding", b"Connection"]
+HEEDED += [b"Proxy-Connection", b"Expect", b"Upgrade", b"X-Forwarded-For", b"", b" ", b"X\0"]
+SAID = [b"", b"1", b"16", b"close", b"upgrade", b"chunked", b"100-continue", b"x", b"a\tb", b"\xff", b"a\r\n b"]
+LINES = st.builds(
+    lambda *parts: b"".join(parts),
+    st.one_of(st.sampled_from(IGNORED), st.sampled_from(HEEDED), st.binary(max_size=6)),
+    st.sampled_from([b":", b": "]),
+    st.one_of(st.sampled_from(SAID), st.binary(max_size=8)),
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=st.lists(LINES, min_size=1, max_size=3))
+def test_any_header_beside_a_cached_head_is_answered_alike(
+    service: Service, ports: tuple[int, int], lines: list[bytes]
+) -> None:
+    """Header lines of any name and value, well-formed or not, are never ignored if the ASGI path heeds them."""
+    make_known(service, ports[FAST], PLAIN)
+    sent = request(service.token, PLAIN, *lines)
+
+    assert all_of(ports[FAST], sent) == all_of(ports[ASGI], sent)
+
+
+def all_of(port: int, sent: bytes) -> bytes:
+    """Return all answers to a client that sends in one piece and ends its side."""
+    received = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        while more := connection.recv(65536):
+            received += more
+    return CHANGING.sub(b"*", received)
 
 
 def test_revoked_access_ends_fast_responses(service: Service, ports: tuple[int, int]) -> None:
     """A revoked client is refused behind a head that is known within a second, as on any other way."""
-    with socket.create_connection(("127.0.0.1", ports[SHORT]), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", ports[FAST]), timeout=60) as connection:
         for _ in range(3):
             connection.sendall(request(service.token, PLAIN))
             assert whole(connection).startswith(b"HTTP/1.1 200 OK")
@@ -164,8 +216,8 @@ def test_an_empty_page_is_refused_too_where_no_row_is_left(service: Service, por
     full = request(service.token, b'{"username":"p","max_count":2}')
     empty = request(service.token, b'{"username":"q","max_count":2}')
 
-    assert asked(ports[SHORT], full).startswith(b"HTTP/1.1 200 ")
-    assert asked(ports[SHORT], empty) == asked(ports[LONG], empty)
+    assert asked(ports[FAST], full).startswith(b"HTTP/1.1 200 ")
+    assert asked(ports[FAST], empty) == asked(ports[ASGI], empty)
     assert service.records[-1].code == "daily_quota_limit_exceeded"
     assert [200, 429, 429] == [record.status for record in service.records[-3:]]
 
@@ -202,9 +254,7 @@ STRETCHES = st.builds(
         st.tuples(st.lists(EVENTS, max_size=4), st.booleans(), st.lists(STRETCHES, min_size=1, max_size=4)), max_size=8
     )
 )
-def test_images_show_what_the_file_holds(
-    service: Service, steps: list[tuple[list[Event], bool, list[Stretch]]]
-) -> None:
+def test_cached_blocks_equal_the_file(service: Service, steps: list[tuple[list[Event], bool, list[Stretch]]]) -> None:
     """For every stretch, after any events, with names refreshed or not: a run has the rows that reading gives."""
     for events, is_later, stretches in steps:
         service.apply(*events)

@@ -1,0 +1,1 @@
+"""The wire format: parsing requests and rendering answers, without I/O."""
