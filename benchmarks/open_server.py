@@ -69,7 +69,7 @@ class Switch:
         return _ALLOWANCE if self.part != PARTS[-1] else self._access.quotas.charge(grant, pool, rows)
 
 
-class _NoOutbox:
+class _NoSink:
     is_full = False
 
     def add(self, record: AuditRecord) -> None:
@@ -78,7 +78,7 @@ class _NoOutbox:
 
 class _NoAuditor:
     is_full = False
-    outbox = _NoOutbox()
+    sink = _NoSink()
 
     def record(self, entry: RequestContext, outcome: RequestOutcome) -> None:
         pass

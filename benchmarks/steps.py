@@ -27,7 +27,7 @@ from process_tree import cpu_seconds, require_cores
 from retinue import assemble, names
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor, AuditRecord
-from retinue.audit.request_counters import RequestCounters
+from retinue.audit.usage import RequestCounters
 from retinue.clock import SystemClock
 from retinue.following import stretch_of
 from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Direction, Pool, Query, Rate, Stretch
@@ -61,7 +61,7 @@ _encode = msgspec.json.Encoder().encode
 _Item = TypeVar("_Item")
 
 
-class ListOutbox:
+class ListSink:
     """Keeps records."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class Bench:
     """The parts of a worker but for its graph, who asks, what for, of which store."""
 
     public: assemble.Public
-    outbox: ListOutbox
+    sink: ListSink
     client: Client
     bodies: Sequence[bytes]
     store: Path
@@ -153,18 +153,18 @@ def main() -> int:
 
 def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
     bodies = draw_bodies(folder / "accounts.parquet", folder / "follows.parquet", max_count)
-    watch, outbox, clock = Stopwatch(rounds, len(bodies)), ListOutbox(), SystemClock()
+    watch, sink, clock = Stopwatch(rounds, len(bodies)), ListSink(), SystemClock()
     store = folder / "graph.db"
     with (
         closing(assemble.open_access(str(store))) as access,
         TemporaryDirectory(prefix="retinue-bench-") as scratch,
         closing(assemble.open_ledger(str(Path(scratch) / "graph.db"), alone=True)) as ledger,
     ):
-        auditor, log_ids = Auditor(outbox, b"", clock), assemble.log_ids(clock)
+        auditor, log_ids = Auditor(sink, b"", clock), assemble.log_ids(clock)
         public = assemble.Public(assemble.gated(access, ledger, clock), auditor, clock, log_ids)
 
         client = asyncio.run(assemble.clients(access, clock).create(_AMPLE)).client
-        bench = Bench(public, outbox, client, bodies, store, watch)
+        bench = Bench(public, sink, client, bodies, store, watch)
         _of_request(bench)
         stretches = _of_graph(bench)
         runs = _of_images(bench, stretches)
@@ -248,11 +248,11 @@ def _of_whole(bench: Bench) -> None:
             authorization = bench.fresh_token()
             lengths = {len(body) for body in part}
             heads = {length: Head(Direction.FOLLOWING, "following", authorization, (), length) for length in lengths}
-            bench.outbox.records.clear()
+            bench.sink.records.clear()
             for body in part:
                 fast_path.answer(heads[len(body)], body, "127.0.0.1", _DEFAULTS)
-            if len(bench.outbox.records) < len(part):
-                raise Failed(f"of {len(part):,} requests the fast path answered {len(bench.outbox.records):,}")
+            if len(bench.sink.records) < len(part):
+                raise Failed(f"of {len(part):,} requests the fast path answered {len(bench.sink.records):,}")
 
         bench.watch.time("the whole answer", answer, _parts(bench.bodies))
 
@@ -276,7 +276,7 @@ def _of_connections(bench: Bench) -> None:
                     head % (*([number] if head is _ASKED_ONCE else []), authorization, len(body)) + body
                     for number, body in enumerate(bodies)
                 ]
-                bench.outbox.records.clear()
+                bench.sink.records.clear()
                 seen.append(microseconds(partial(connecting, application, fast_path if is_fast else None), packets))
             bench.watch.costs[f"a connection: {step}"] = statistics.median(seen[1:])
 
@@ -291,7 +291,7 @@ def _parts(items: Sequence[_Item]) -> list[Sequence[_Item]]:
 
 
 def _of_keeper(bench: Bench, scratch: Path) -> None:
-    records = [bench.outbox.records[number % len(bench.outbox.records)] for number in range(len(bench.bodies))]
+    records = [bench.sink.records[number % len(bench.sink.records)] for number in range(len(bench.bodies))]
     bench.watch.time("worker: record to JSON", _encode, records)
     encoded = [_encode(record) for record in records]
     batches = [encoded[first : first + BATCH] for first in range(0, len(encoded), BATCH)]

@@ -20,7 +20,7 @@ from retinue.access.quotas import TOKEN_RATE
 from retinue.audit.hash_chain import line_of
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import AuditRecord
-from retinue.audit.recount import DaysAhead, Recount
+from retinue.audit.recount import FutureDayWarnings, Recount
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.model import Client, Meter, Pool, Quota, Rate, Used
 from retinue.store.base import Checkpoint
@@ -227,7 +227,17 @@ def test_counters_rebuilt_from_the_log_equal_the_lost_ones(
             for endpoint, rows, pause, key in answers:
                 now += pause
                 status = counted(before, clients.get(key), endpoint, rows, now)
-                record = AuditRecord(now, "x", endpoint, status, "-", 1, "", key, rows=rows)
+                record = AuditRecord(
+                    time=now,
+                    log_id="x",
+                    endpoint=endpoint,
+                    status=status,
+                    code="-",
+                    microseconds=1,
+                    peer="",
+                    client=key,
+                    rows=rows,
+                )
                 audit_log.write([msgspec.json.encode(record)])
             checkpoint = Checkpoint(SECRET, audit_log.written.count, audit_log.written.hash, 0, bytes(20), False)
             audit_log.close()
@@ -295,11 +305,29 @@ class Log:
 
     def answer(self, time: int) -> None:
         """One answer, in a file of its own."""
-        self._audit_log.write([msgspec.json.encode(AuditRecord(time, "x", "following", 200, "ok", 1, "", "a", rows=1))])
+        self._audit_log.write(
+            [
+                msgspec.json.encode(
+                    AuditRecord(
+                        time=time,
+                        log_id="x",
+                        endpoint="following",
+                        status=200,
+                        code="ok",
+                        microseconds=1,
+                        peer="",
+                        client="a",
+                        rows=1,
+                    )
+                )
+            ]
+        )
 
     def lose(self, since: int, time: int) -> None:
         """A record that says that others are lost."""
-        lost = AuditRecord(time, "", "keeper", 0, "lost", 0, "", since=since)
+        lost = AuditRecord(
+            time=time, log_id="", endpoint="keeper", status=0, code="lost", microseconds=0, peer="", since=since
+        )
         line, link = line_of(msgspec.json.encode(lost), self._audit_log.written, SECRET, lost=3)
         (self.folder / f"{link.count - 2:015d}.000.jsonl").write_bytes(line)
         self._audit_log.close()
@@ -386,12 +414,12 @@ def test_older_copies_of_counters_and_log_grant_no_quota(path: Path, tmp_path: P
 
 def test_a_day_far_ahead_is_reported_once() -> None:
     """Tomorrow is none: its first second may be on the way."""
-    days = DaysAhead()
-    assert [] == days.sentences(0, NOON) == days.sentences(DAY + 1, NOON)
-    (told,) = days.sentences(DAY + 365, NOON)
+    days = FutureDayWarnings()
+    assert [] == days.warnings(0, NOON) == days.warnings(DAY + 1, NOON)
+    (told,) = days.warnings(DAY + 365, NOON)
     assert "began 2025-10-04" in told
-    assert [] == days.sentences(DAY + 365, NOON)
-    assert 1 == len(days.sentences(10**9, NOON))
+    assert [] == days.warnings(DAY + 365, NOON)
+    assert 1 == len(days.warnings(10**9, NOON))
 
 
 def test_an_emptied_counter_file_is_refused_while_a_server_runs(path: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_killed_server_is_not_reported_as_tampering(list_store: Path, client: 
     assert (0, True) == (code, "the last line is unfinished; the server was killed or its disk was full" in told)
     path.write_bytes(torn.replace(b'"rows":20', b'"rows":21'))
     code, told = audit(list_store, "verify")
-    assert (1, True) == (code, f"PROBLEM  {path.name}, line 2: record 2 or what came before it was changed" in told)
+    assert (1, True) == (code, f"PROBLEM  {path.name}, line 2: record 2 or an earlier one was changed" in told)
     path.write_bytes(torn)
 
     with running_server(list_store) as server:

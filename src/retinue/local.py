@@ -37,7 +37,7 @@ Follow = Row | Sequence[Any]  # a row of a table, or (follower, followee) and ma
 
 
 class Requests(deque[AuditRecord]):
-    """What was asked, oldest first: an `AuditSink` that is never full, since old records make room for new ones."""
+    """Recent requests, oldest first: an `AuditSink` that drops old records and so is never full."""
 
     is_full = False
 

@@ -13,12 +13,11 @@ from retinue.access.quotas import Quotas
 from retinue.audit.channel import ChannelReceiver
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor
-from retinue.audit.recount import DaysAhead, Recount
-from retinue.audit.request_counters import RequestCounters
-from retinue.audit.retaining import Retention
-from retinue.audit.retention import time_without_jumps
+from retinue.audit.recount import FutureDayWarnings, Recount
+from retinue.audit.retention import Retention, time_without_jumps
 from retinue.audit.space import SpaceMonitor
 from retinue.audit.trusted_time import TimeFiles, TrustedTime
+from retinue.audit.usage import RequestCounters
 from retinue.audit.writer import CHECKPOINT_SECONDS, AuditWriter
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
@@ -59,7 +58,7 @@ async def keep(station: Station) -> bool:
         checkpoint = await access.audit_checkpoint()
         audit = await _begun_audit(station, access, clock, counters)
         retention = _retention(settings, checkpoint.secret, audit, access, clock)
-        inbox = ChannelReceiver(station.open_audit(), audit.take, audit.flush)
+        inbox = ChannelReceiver(station.open_audit(), audit.write, audit.flush)
         chores = [
             asyncio.create_task(retention.run()),
             asyncio.create_task(_tidy(graph, clock)),
@@ -151,11 +150,11 @@ class _House:
 async def _begun_audit(station: Station, access: AuditStore, clock: Clock, counters: RequestCounters) -> AuditWriter:
     settings = station.settings
     checkpoint = await access.audit_checkpoint()
-    keeping = RotationPolicy(settings.audit_file_mib * _MIB, settings.audit_file_hours * _HOUR)
+    rotation = RotationPolicy(settings.audit_file_mib * _MIB, settings.audit_file_hours * _HOUR)
     folder = assemble.audit_folder(settings.store, settings.audit_folder)
-    log = AuditLog(folder, checkpoint, keeping, clock.now)
-    room = SpaceMonitor(folder, settings.audit_max_mib * _MIB)
-    audit = AuditWriter(log, checkpoint, access, counters, station.open_counters(), room, clock)
+    log = AuditLog(folder, checkpoint, rotation, clock.now)
+    monitor = SpaceMonitor(folder, settings.audit_max_mib * _MIB)
+    audit = AuditWriter(log, checkpoint, access, counters, station.open_counters(), monitor, clock)
     await audit.begin()
     return audit
 
@@ -184,7 +183,7 @@ async def _recount(
 ) -> None:
     """Restore counters that were damaged while the server runs, when all records of them are in the log."""
     recount = Recount(ledger, assemble.audit_folder(settings.store, settings.audit_folder))
-    days, is_told = DaysAhead(), False
+    days, is_told = FutureDayWarnings(), False
     while True:
         try:
             if ledger.is_removed and not is_told:
@@ -193,7 +192,7 @@ async def _recount(
                     "the file of quota counters was removed: this server counts on in it, commands do not see it, "
                     "and the next start counts the day's calls again from the audit log"
                 )
-            for sentence in days.sentences(ledger.newest_day(), trusted.latest()):
+            for sentence in days.warnings(ledger.newest_day(), trusted.latest()):
                 _LOGGER.warning("%s", sentence)
             if not audit.is_full:
                 for sentence in await recount.of_damaged(access, trusted.latest(), audit.made, audit.received):

@@ -20,11 +20,11 @@ from msgspec import json, structs
 
 from retinue import assemble
 from retinue.audit.channel import open_channel
-from retinue.audit.log import lock_of
+from retinue.audit.log import lock_folder
+from retinue.audit.log_files import files_of
 from retinue.audit.record_counters import MAX_WORKERS, RecordCounters, open_counters
 from retinue.audit.recount import Recount
 from retinue.audit.trusted_time import TimeFiles, time_reached
-from retinue.audit.verify import files_of
 from retinue.clock import SystemClock
 from retinue.errors import InputError, UncleanStop
 from retinue.faults import Faults, parsed
@@ -242,7 +242,7 @@ def _require_usable(settings: Settings) -> None:
     _allow_open_files(settings.max_connections)
     assemble.open_graph(settings.store, SystemClock()).close()
     assemble.open_access(settings.store).close()
-    os.close(lock_of(assemble.audit_folder(settings.store, settings.audit_folder)))
+    os.close(lock_folder(assemble.audit_folder(settings.store, settings.audit_folder)))
     token_of(settings)
 
 

@@ -26,10 +26,10 @@ async def work(station: Station) -> bool:
         closing(assemble.open_hot_graph(store, graph, station.settings.image_mib)) as hot_graph,
         closing(assemble.open_access(store)) as access,
         closing(assemble.open_ledger(store, alone=station.settings.workers == 1, creates=False)) as ledger,
-        closing(_outbox(station)) as outbox,
+        closing(_audit_sink(station)) as sink,
     ):
         statements = assemble.statements_sent(graph, access, ledger)
-        auditor = Auditor(outbox, (await access.audit_checkpoint()).secret, clock, statements)
+        auditor = Auditor(sink, (await access.audit_checkpoint()).secret, clock, statements)
         public = assemble.Public(
             assemble.gated(access, ledger, clock),
             auditor,
@@ -47,10 +47,10 @@ async def work(station: Station) -> bool:
             front = assemble.faulty_application(graph, public, faults)
             server = public_server(front.application, station.settings, front=front, tls=tls)
         await serve_until_stopped(server, station, tls)
-    return not outbox.has_lost
+    return not sink.has_lost
 
 
-def _outbox(station: Station) -> ChannelSender:
+def _audit_sink(station: Station) -> ChannelSender:
     counter = station.open_counters().of_worker(station.worker)
     return ChannelSender(station.open_audit(), asyncio.get_running_loop(), counter)
 

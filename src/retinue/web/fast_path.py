@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from retinue import errors, names
-from retinue.audit.record import Auditor, AuditRecord
+from retinue.audit.record import Auditor, page_record
 from retinue.clock import Clock
 from retinue.following import stretch_of
 from retinue.model import RESEARCH_SCOPE, Direction, Pool
@@ -55,7 +55,7 @@ class FastPath:
         self._graph = graph
         self._remembered = access.credentials.remembered
         self._charge = access.quotas.charge
-        self._outbox = auditor.outbox
+        self._sink = auditor.sink
         # Logging each request takes longer than answering it.
         self._is_logging = _LOGGER.isEnabledFor(logging.INFO)
         self._clock = clock
@@ -112,7 +112,7 @@ class FastPath:
         started = self._clock.elapsed()
         grant = self._remembered(head.authorization, RESEARCH_SCOPE)
         query = parsing.read_plain_query(body)
-        if grant is None or query is None or self._outbox.is_full or self._is_logging:
+        if grant is None or query is None or self._sink.is_full or self._is_logging:
             return None
         account = self._graph.account_at_once(names.fold(query.username))
         if account is None:
@@ -135,8 +135,19 @@ class FastPath:
             run.text, run.oldest - 1 if count else bound, run.has_more, head.direction, log_id
         )
         took = int((self._clock.elapsed() - started) * 1e6)
-        known = (grant.client_key, account.id, "", bound, None, count)
-        self._outbox.add(AuditRecord(now, log_id, head.endpoint, 200, "ok", took, peer, *known))
+        self._sink.add(
+            page_record(
+                time=now,
+                log_id=log_id,
+                endpoint=head.endpoint,
+                microseconds=took,
+                peer=peer,
+                client=grant.client_key,
+                account=account.id,
+                bound=bound,
+                rows=count,
+            )
+        )
         if default_headers is not self._default_headers:  # uvicorn makes another list each second
             self._default_headers = default_headers
             self._defaults = b"".join([b"%b: %b\r\n" % field for field in default_headers])
