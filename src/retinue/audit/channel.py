@@ -153,7 +153,7 @@ class ChannelReceiver:
         self._loop.add_reader(receiver, self._receive)
 
     async def finish(self) -> bool:
-        """Receive everything until all senders have closed; return whether they did in time."""
+        """Receive until all senders have closed; return whether they did."""
         self._loop.remove_reader(self._receiver)
         for _ in range(int(DRAIN_SECONDS / _STEP_SECONDS)):
             while self._receive_last():

@@ -36,9 +36,10 @@ class BrokenChain(Exception):
 def line_of(
     record: bytes, before: ChainHead, secret: bytes, *, lost: int = 0, summed: int = 0
 ) -> tuple[bytes, ChainHead]:
-    """Return the line of a record, with its newline, and the chain head after it.
+    """Return the line of a record and the chain head after it.
 
-    `record` is a JSON object with at least one field. With `lost` or `summed` it stands for that many records.
+    The line ends with a newline. `record` is a JSON object with at least one field; with `lost` or `summed` it stands
+    for that many records.
     """
     count = before.count + (lost or summed or 1)
     span = b'"lost":%d,' % lost if lost else b'"summed":%d,' % summed if summed else b""
@@ -66,7 +67,7 @@ def stated_head(line: bytes) -> ChainHead:
 
 
 def torn_digest(fragment: bytes, secret: bytes) -> str:
-    """Return the digest by which the next record vouches for a line that a crash left unfinished."""
+    """Return the digest by which a record vouches for a torn line."""
     return blake2b(fragment, key=secret, digest_size=HASH_BYTES).hexdigest()
 
 

@@ -76,7 +76,7 @@ class AuditLog:
         self.flush()
 
     def add_lost(self, lost: int, since: int) -> None:
-        """Buffer a record of the loss of records that were made since a second."""
+        """Buffer a record of the loss of earlier records."""
         self._append(encode_record(log_record("lost", self._now(), since=since)), lost=lost)
 
     def add_summed(self, record: bytes, count: int) -> None:
@@ -106,7 +106,7 @@ class AuditLog:
             os.close(copy)
 
     def leave_removed_file(self) -> bool:
-        """Continue in a new file if the current one was removed; return whether it was."""
+        """Leave the current file if it was removed; return whether it was."""
         if self._file < 0 or os.fstat(self._file).st_nlink:
             return False
         if not self._unwritten:
@@ -173,7 +173,7 @@ def lock_folder(folder: Path) -> int:
 
 
 def _end_of(folder: Path, checkpoint: Checkpoint) -> tuple[str, ChainHead, str]:
-    """Return the fault at the log's end, the chain head to continue from, and the digest of a torn last line."""
+    """Return the fault, chain head and torn digest at the log's end."""
     head = start = ChainHead(checkpoint.count, checkpoint.hash)
     paths = files_of(folder)
     begun = [path for path in paths if first_in(path) <= checkpoint.count]

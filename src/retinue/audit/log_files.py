@@ -1,4 +1,4 @@
-"""Reading the files of the audit log, oldest first, along the hash chain. Writes nothing."""
+"""Reading the audit log: its files, lines and hash chain. Writes nothing."""
 
 import contextlib
 import re
@@ -20,7 +20,7 @@ _TORN = b'"torn":"'
 
 
 class LogLine(Struct, frozen=True, gc=False):
-    """A line of the log, without its newline; `is_whole` says whether it has one."""
+    """A line of the log, without its newline. `is_whole` says whether it had one."""
 
     path: Path
     number: int
@@ -56,7 +56,7 @@ class ChainStep(Struct, frozen=True):
 
 
 class ExpiredFile(Struct, frozen=True):
-    """A file that is old enough, and the records in it; None if it has no record."""
+    """A file that is old enough to be removed. `content` is None without records."""
 
     path: Path
     content: RemovedRecords | None
@@ -88,12 +88,12 @@ def is_log_file(path: Path) -> bool:
 
 
 def file_name(first: int, attempt: int) -> str:
-    """Return the name of a file by its first record; `attempt` grows if a crash left one without records."""
+    """Return the name of a file by its first record. `attempt` grows if a crash left one without records."""
     return f"{first:015d}.{attempt:03d}.jsonl"
 
 
 def first_in(path: Path) -> int:
-    """Return the number of the first record in a file, by its name."""
+    """Return the number of a file's first record, by its name."""
     return int(path.name[:15])
 
 
@@ -103,7 +103,7 @@ def retained_files(folder: Path, checkpoint: Checkpoint) -> list[Path]:
 
 
 def without_oldest(checkpoint: Checkpoint, last: ChainHead) -> Checkpoint:
-    """Return the checkpoint after the oldest file, which ends with `last`, was removed."""
+    """Return the checkpoint without the oldest file, which ends with `last`."""
     return structs.replace(checkpoint, before_count=last.count, before_hash=last.hash)
 
 
@@ -157,7 +157,7 @@ def records_of(folder: Path, checkpoint: Checkpoint) -> Iterator[AuditRecord]:
 
 
 def missing_at_end(folder: Path, checkpoint: Checkpoint) -> RecordsMade | None:
-    """Return how many records were made beyond the end of the log, and since when; None if none or unknown."""
+    """Return the records made beyond the end of the log. None if none or unknown."""
     made = read_made(folder)
     if made is None:
         return None
@@ -179,7 +179,7 @@ def utc(second: int) -> str:
 
 
 def _require_vouched(torn: LogLine | None, after: LogLine, secret: bytes) -> None:
-    """Require that the next record vouches for an unfinished line, and for no other."""
+    """Require that a record vouches for exactly the line before it."""
     vouched = ""
     if _TORN in after.content:
         with contextlib.suppress(BrokenChain):

@@ -1,4 +1,4 @@
-"""Audit records: one for each request, built when its response is known. All of them are built here.
+"""Audit records, one for each request. All of them are built here.
 
 A record never holds a token, secret or name. It has the store's own account number, which means nothing after the
 account is erased, and of an unknown name only an HMAC under a secret of the store.
@@ -77,7 +77,7 @@ decode_record = msgspec.json.Decoder(AuditRecord).decode
 
 
 class RequestContext(Struct, gc=False):
-    """What a handler learns about its request. `name` is the username as sent."""
+    """Facts about a request, filled in by its handler. `name` is the username as sent."""
 
     action: str = ""
     client: str = ""
@@ -105,7 +105,7 @@ class AuditSink(Protocol):
 
     @property
     def is_full(self) -> bool:
-        """Whether no more records can be kept safe, so that requests must be refused."""
+        """Whether it accepts no more, so that requests must be refused."""
         ...
 
     def add(self, record: AuditRecord) -> None:
@@ -125,7 +125,7 @@ class Auditor:
 
     @property
     def is_full(self) -> bool:
-        """Whether requests must be refused because they could not be recorded."""
+        """Whether requests must be refused because the sink is full."""
         return self.sink.is_full
 
     def record(self, context: RequestContext, outcome: RequestOutcome) -> None:
@@ -169,7 +169,7 @@ def page_record(
     bound: int,
     rows: int,
 ) -> AuditRecord:
-    """Return the record of a page of a current list, as `Auditor.record` would make it."""
+    """Return the record of a page of a current list."""
     return AuditRecord(
         time=time,
         log_id=log_id,
@@ -188,7 +188,7 @@ def page_record(
 def log_record(
     code: str, time: int, *, torn: str = "", since: int = 0, removed: RemovedRecords | None = None
 ) -> AuditRecord:
-    """Return a record that the log adds itself; `code` is resumed, lost or removed."""
+    """Return a record of the log itself. `code` is resumed, lost or removed."""
     return AuditRecord(
         time=time,
         log_id="",
@@ -204,10 +204,10 @@ def log_record(
 
 
 def summary_record(shared: Struct, totals: Struct) -> AuditRecord:
-    """Return the record of a sum of refusals, from the fields that they share and from its totals."""
+    """Return the record of a sum of refusals."""
     return AuditRecord(**structs.asdict(shared), **structs.asdict(totals))
 
 
 def name_hmac(secret: bytes, name: str) -> str:
-    """Return the HMAC of an unknown name, the same for all its spellings."""
+    """Return the HMAC of a name, the same for all spellings."""
     return hmac.digest(secret, b"name:" + names.fold(name).encode(), "sha256").hex()[:32]

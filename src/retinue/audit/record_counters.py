@@ -1,4 +1,4 @@
-"""Counters of audit records in one file that all processes of a server map: how many were made and received.
+"""Counters of audit records, in one file that all processes map.
 
 Each worker counts the records that it makes, and the coordinator those that it receives. Compared with the chain's own
 count they say how many records are lost, however a process ended. The file has its full size from the start, so
@@ -36,7 +36,7 @@ LAST_SECOND = 253_402_300_799  # of the year 9999
 
 
 class RecordsMade(Struct, frozen=True):
-    """The number of records ever made, and the last Unix second at which all were in the log.
+    """Records made so far. `since` is the last second when all were logged.
 
     `summing` of them are in sums that the coordinator has not written yet.
     """
@@ -62,13 +62,13 @@ class RecordCounters:
 
     @property
     def received(self) -> int:
-        """The number of records received from workers, plus the coordinator's own; the chain must hold them."""
+        """The number of received and own records. The chain must hold them."""
         return _own_and_base(self._cells) + sum(self._cells[_FIRST_RECEIVED : _FIRST_RECEIVED + MAX_WORKERS])
 
     def begin_run(self, now: int) -> bool:
-        """Count everything made so far as received, since no sender is left; return whether the file was sound.
+        """Count everything made as received; return whether the file was sound.
 
-        A new or damaged file starts at zero.
+        No sender may be left. A new or damaged file starts at zero.
         """
         is_sound = _is_sound(self._cells)
         if not is_sound:
@@ -86,7 +86,7 @@ class RecordCounters:
         self._cells[_FIRST_RECEIVED : _FIRST_RECEIVED + MAX_WORKERS] = made
 
     def receive(self, worker: int, first: int, count: int) -> int:
-        """Count a batch before which a worker made `first` records; return how many of those never came."""
+        """Count a received batch; return how many earlier records are missing."""
         place = _FIRST_RECEIVED + worker
         missing = first - self._cells[place]
         self._cells[place] = first + count
@@ -101,7 +101,7 @@ class RecordCounters:
         self._cells[_SUMMING] = count
 
     def follow_log(self, count: int) -> None:
-        """Catch up with a log that has more records, such as after a power loss or with a new file."""
+        """Catch up with a log that has more records. That happens after a power loss or with a new file."""
         _put(self._cells, _BASE, self._cells[_BASE] + max(0, count - self.received))
 
     def note_complete(self, now: int) -> None:
@@ -118,7 +118,7 @@ class RecordCounters:
 
 
 class WorkerCounter:
-    """The counter of one worker and of its predecessors in the same place."""
+    """The counter of one worker, continued by its successor."""
 
     __slots__ = ("_cells", "_complement", "_place", "worker")
 
@@ -141,7 +141,7 @@ class WorkerCounter:
 
 
 def open_counters(folder: Path) -> int:
-    """Open the file in the log's folder at full size; return its descriptor. Raises `StoreError`."""
+    """Open the file at full size; return its descriptor. Raises `StoreError`."""
     path = folder / COUNTERS_NAME
     try:
         descriptor = open_regular(path, os.O_RDWR | os.O_CREAT, FILE_MODE)

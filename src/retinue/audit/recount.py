@@ -1,4 +1,4 @@
-"""Recounting quotas from the audit log, if their counters are missing or damaged.
+"""Recounting quotas from the audit log after their counters were damaged.
 
 The log has each response of a day with its client and rows. If the log itself is damaged, a client's quota counts as
 spent until the day ends.
@@ -59,10 +59,10 @@ class Recount:
         self._made = 0
 
     async def at_start(self, access: ClientsAndCheckpoint, second: int) -> list[str]:
-        """Restore all clients of a new file, else those with damaged records, and open the counters.
+        """Restore what is missing or damaged, and open the counters.
 
         Counters that were not closed together with the present log may be an older copy, and are raised to what the
-        log has. No process may count meanwhile, so records that were made and are not in the log are lost.
+        log has. No process may count meanwhile.
         """
         checkpoint = await access.audit_checkpoint()
         is_closed = not checkpoint.is_open and self._counters.closed_at == checkpoint.count
@@ -78,7 +78,7 @@ class Recount:
         return messages
 
     async def of_damaged(self, access: ClientsAndCheckpoint, second: int, made: int, received: int) -> list[str]:
-        """Restore clients whose records are damaged with the same bytes as at the previous call.
+        """Restore clients whose records have stayed damaged since the previous call.
 
         A record that is being written looks damaged, but not twice with the same bytes. `made` and `received` are
         numbers of audit records: nothing is restored before all made up to the previous call have been received.
@@ -135,7 +135,7 @@ class Recount:
 
 
 class FutureDayWarnings:
-    """Warns once for each day that quotas are counted for a day that has not begun."""
+    """Warns once of each day that is counted before it has begun."""
 
     def __init__(self) -> None:
         self._warned = 0
@@ -175,7 +175,7 @@ class _ClientCounts(Struct):
 
 
 class _DayCounts(Struct):
-    """The counts of a day by client key, and why they may be incomplete; empty if they are not.
+    """The counts of a day by client key.
 
     The log itself records `losses`, such as after a kill, but knows nothing of a `problem`.
     """
@@ -218,7 +218,7 @@ def count_day(folder: Path, checkpoint: Checkpoint, second: int) -> _DayCounts:
 
 
 def _losses(folder: Path, checkpoint: Checkpoint) -> str:
-    """Describe the records that are missing from a log without a writer; empty if there are none."""
+    """Describe what is missing at the log's end; empty if nothing is."""
     missing = missing_at_end(folder, checkpoint)
     if missing is not None:
         return f"{missing.count} records are lost"
@@ -228,7 +228,7 @@ def _losses(folder: Path, checkpoint: Checkpoint) -> str:
 
 
 def _since(folder: Path, checkpoint: Checkpoint, day: int) -> tuple[list[Path], ChainHead]:
-    """Return the files that may have records of a day, and the chain head before them.
+    """Return the files that may cover a day, and the previous chain head.
 
     If a clock was put back, earlier and later days may alternate. So the first file is the one before the oldest that
     does not begin on an earlier day.
@@ -248,7 +248,7 @@ def _begins_before(path: Path, day: int) -> bool:
 
 
 def _spent(client: Client, second: int) -> Counted:
-    """Return the counters of a client that has used its quota of the day and of the last minute."""
+    """Return the counters of a client that has used its quota."""
     quota = client.quota
     used = Used(quota.list_calls or 0, quota.list_rows or 0, quota.other_calls or 0)
     answers = 0 if quota.rate is None else quota.rate.calls

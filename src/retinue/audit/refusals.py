@@ -1,4 +1,4 @@
-"""Summing up refusals, so that a flood of them cannot fill the disk.
+"""Sums of refusals, so that a flood cannot fill the disk.
 
 For each client, and for all unauthenticated callers together, some refusals are recorded one by one. Those beyond that
 are summed up by client, endpoint, code, address and action. Memory and lines are bounded: addresses beyond the first
@@ -68,7 +68,7 @@ class _TokenBucket(Struct):
     filled_at: float
 
     def take(self, now: float) -> bool:
-        """Take one token and return True, or return False if there is none."""
+        """Take one token; return whether there was one."""
         self.level = self.level_at(now)
         self.filled_at = now
         if self.level < 1:
@@ -99,7 +99,7 @@ class RefusalSums:
         return sum(each.count for each in self._sums.values())
 
     def screen(self, records: Sequence[bytes]) -> list[bytes]:
-        """Return the records to write as they are; add the others to the sums."""
+        """Return the records to write; add the others to the sums."""
         return [record for record in records if not self._is_summed(record)]
 
     def due(self) -> list[RefusalSummary]:
@@ -145,13 +145,13 @@ class RefusalSums:
 
 
 def may_include(record: AuditRecord, log_id: str) -> bool:
-    """Return whether a sum may include the refusal with a log_id, judged by the second in it."""
+    """Return whether a sum may include the refusal with a log_id."""
     second = log_id[:LOG_ID_DATE]
     return second.isdecimal() and record.first_log_id[:LOG_ID_DATE] <= second <= record.log_id[:LOG_ID_DATE]
 
 
 def _one_of_few(value: str, recorded: set[str]) -> str:
-    """Return a value if it is one of the first few, else an empty string."""
+    """Return a value if it is among the first few, else nothing."""
     if value not in recorded and len(recorded) >= MAX_ADDRESSES:
         return ""
     recorded.add(value)

@@ -73,7 +73,7 @@ class Retention(Struct, frozen=True):
 
 
 def oldest_expired(folder: Path, now: int, keep_seconds: int) -> ExpiredFile | None:
-    """Return the oldest file if all of it is older than `keep_seconds`. Raises `StoreError`.
+    """Return the oldest file if it is older than `keep_seconds`. Raises `StoreError`.
 
     The newest file always stays. So does a damaged one, as evidence.
     """
@@ -90,7 +90,7 @@ def oldest_expired(folder: Path, now: int, keep_seconds: int) -> ExpiredFile | N
 
 
 def time_without_jumps(folder: Path) -> int | None:
-    """Return the latest time that the log reaches in credible steps; None without a record. Raises `StoreError`.
+    """Return the latest time reached in credible steps; None without records. Raises `StoreError`.
 
     A step of more than `SLACK_SECONDS` between records may be a clock that jumped ahead, so later times do not count.
     """

@@ -1,4 +1,4 @@
-"""Signed heads of the audit log, which others keep so that the log can be compared with them later.
+"""Signed heads of the audit log, to be kept on another machine.
 
 A signed head is one line of JSON: the number of records, the hash of the last, the time, and a keyed hash of these.
 The last hash stands for all earlier records, so a rewritten history does not fit an older head, even if the secret and
@@ -24,7 +24,7 @@ _EXPECTED = "expected the output of `retinue audit head`"
 
 
 class SignedHead(Struct, frozen=True, forbid_unknown_fields=True):
-    """The end of the log at `time` (Unix seconds); `hash` and the signature `mac` are in hex."""
+    """The end of the log at `time` (Unix seconds). `hash` and the signature `mac` are in hex."""
 
     records: int
     hash: str
@@ -66,7 +66,7 @@ def parse_signed_heads(text: str, source: str) -> list[SignedHead]:
 
 
 class HeadComparison:
-    """Compares a log with signed heads, and with its own records of removed files, while it is read."""
+    """Compares a log with signed heads while it is read."""
 
     def __init__(self, heads: Sequence[SignedHead], checkpoint: Checkpoint) -> None:
         self._heads = heads
@@ -76,7 +76,7 @@ class HeadComparison:
         self._last_removal: tuple[int, RemovedRecords] | None = None
 
     def add(self, head: ChainHead, removal: AuditRecord | None) -> None:
-        """Add the chain head after the next record; `removal` is that record if files were removed."""
+        """Add the next chain head. `removal` is its record if files were removed."""
         if head.count in self._signed_counts:
             self._hashes[head.count] = head.hash
         removed = None if removal is None else removal.removed
@@ -84,14 +84,14 @@ class HeadComparison:
             self._last_removal = (removal.time, removed)
 
     def problems(self, last: ChainHead) -> Iterator[str]:
-        """Report the signed heads that do not fit a log with this end."""
+        """Report the signed heads that the log contradicts, given its end."""
         for head in self._heads:
             problem = self._problem_with(head, last)
             if problem:
                 yield f"{_name_of(head)}: {problem}"
 
     def notes(self) -> Iterator[str]:
-        """Report removed records, and the signed heads that cannot be compared because of that."""
+        """Report removed records, and the signed heads among them."""
         before = self._checkpoint.before_count
         if self._last_removal is not None:
             time, last = self._last_removal

@@ -38,7 +38,7 @@ class LogSpace(Struct, frozen=True):
 
     @property
     def is_critical(self) -> bool:
-        """Whether so little is free that the server should be taken out of service."""
+        """Whether the server should be taken out of service."""
         return bool(self._shortage(CRITICAL_SHARE))
 
     def _shortage(self, share: float) -> str:
@@ -73,7 +73,7 @@ class SpaceMonitor:
         self.space = measure(folder, max_bytes)
 
     def update(self, written: int) -> None:
-        """Measure again, `written` bytes after the start; log a warning when space becomes short."""
+        """Measure again, `written` bytes after the start; warn if space is short."""
         self.space, self._measured_at = measure(self._folder, self._max_bytes), written
         warning = self.space.warning
         if warning and not self._is_warned:
@@ -81,7 +81,7 @@ class SpaceMonitor:
         self._is_warned = bool(warning)
 
     def require(self, written: int) -> None:
-        """Raise `OSError` if the log has reached its limit, `written` bytes after the start."""
+        """Raise `OSError` if the limit is reached, `written` bytes after the start."""
         if not self._max_bytes or self.space.log_bytes + written - self._measured_at < self._max_bytes:
             return
         self.update(written)  # files may have been removed since

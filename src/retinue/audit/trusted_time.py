@@ -1,8 +1,8 @@
-"""Trusted time, which decides what retention removes: the wall clock, as far as a second clock confirms it.
+"""Trusted time: the wall clock, as far as a second clock confirms it.
 
-A wall clock that jumps ahead must not make records look old. So time counts only if it also passed on the machine's
-uptime clock. Across a restart at most `SLACK_SECONDS` are believed; for the rest an operator must confirm the clock.
-The time reached is saved in a file, with a keyed hash.
+Retention goes by it, since a wall clock that jumps ahead must not make records look old. Time counts only if it also
+passed on the machine's uptime clock. Across a restart at most `SLACK_SECONDS` are believed; for the rest an operator
+must confirm the clock. The time reached is saved in a file, with a keyed hash.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ _LOGGER = logging.getLogger("retinue.retention")
 
 
 class TimeFiles(Struct, frozen=True):
-    """The files of the trusted time and of an operator's confirmation, in the audit log's folder.
+    """The files of trusted time and of an operator's confirmation.
 
     The coordinator's confinement lets it write there.
     """
@@ -70,7 +70,7 @@ class TrustedTime:
         return max(self._clock.now(), self._reached())
 
     def doubted(self) -> int:
-        """Return by how many seconds the wall clock is ahead of trusted time; 0 within the slack."""
+        """Return by how many seconds the wall clock is ahead. 0 within the slack."""
         ahead = self._clock.now() - self._reached()
         return ahead if ahead > SLACK_SECONDS else 0
 
@@ -99,7 +99,7 @@ class TrustedTime:
         return self._start + int(self._clock.uptime() - self._started)
 
     def _start_from(self, second: int) -> None:
-        """Start from a second, or from the wall clock if that is less than the slack ahead."""
+        """Start from a second, or from the wall clock within the slack."""
         now = self._clock.now()
         self._start = now if second < now <= second + SLACK_SECONDS else second
         self._started = self._clock.uptime()
@@ -123,7 +123,7 @@ def time_reached(files: TimeFiles) -> int | None:
 
 
 def confirm_clock(files: TimeFiles, now: int) -> None:
-    """Confirm that the clock is right, for a server to apply within a minute. Raises `OSError`."""
+    """Confirm that the clock is right. A server applies it within a minute. Raises `OSError`."""
     _write(files.confirmed, files.secret, now)
 
 
@@ -164,6 +164,6 @@ def _write(path: Path, secret: bytes, time: int) -> None:
 
 
 def _mac(time: int, path: Path, secret: bytes) -> str:
-    """Return a keyed hash that also binds the file's name, so that the files cannot be swapped."""
+    """Return a keyed hash that binds the time to the file's name."""
     content = b"%b %d" % (os.fsencode(path.name), time)
     return blake2b(content, key=secret, digest_size=20, person=_PERSON).hexdigest()

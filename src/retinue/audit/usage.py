@@ -1,4 +1,4 @@
-"""Sums over audit records: by endpoint for metrics, by day and client for `retinue audit usage`."""
+"""Sums over audit records, for metrics and for `retinue audit usage`."""
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -54,7 +54,7 @@ class RequestCounters:
 
 
 class DailyUsage(Struct):
-    """The requests of a client on a day (UTC); `client` is empty for unauthenticated requests.
+    """The requests of a client on a day (UTC). `client` is empty for unauthenticated requests.
 
     `lost` records are missing up to that day; their clients are unknown.
     """
@@ -68,7 +68,7 @@ class DailyUsage(Struct):
 
 
 def usage_of(records: Iterable[AuditRecord]) -> list[DailyUsage]:
-    """Return the usage by day and client, in this order, without management requests."""
+    """Return the usage by day and client, without management requests."""
     usages: dict[tuple[int, str], DailyUsage] = {}
     for record in records:
         if record.action:

@@ -1,4 +1,4 @@
-"""Verification of the audit log against its checkpoint in the store and against signed heads. Writes nothing."""
+"""Verification of the audit log by its checkpoint and by signed heads. Writes nothing."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ _SUMMED = b'"summed":'
 
 
 class VerifyReport(Struct):
-    """The result of verification: the number of records, then problems, notes and known losses as sentences.
+    """The result of verification.
 
     `lost` records were made and are not in the log. Of these, `missing` are not recorded as lost in the log itself.
     `summed` refusals have no record of their own.
@@ -47,7 +47,7 @@ class VerifyReport(Struct):
 
 
 def verify(folder: Path, checkpoint: Checkpoint, heads: Sequence[SignedHead] = ()) -> VerifyReport:
-    """Compare the log with its checkpoint and with signed heads; report each change, removal or addition."""
+    """Report each change, removal or addition in the log."""
     report, comparison = VerifyReport(0), HeadComparison(heads, checkpoint)
     made = read_made(folder)  # before the log is read, which may grow meanwhile
     report.problems += _foreign_files(folder, checkpoint)

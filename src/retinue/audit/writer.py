@@ -79,7 +79,7 @@ class AuditWriter:
         self._monitor.update(self._log.bytes_written)
 
     async def begin(self) -> None:
-        """Save in the store that records may follow its checkpoint; record losses of the previous run."""
+        """Open the checkpoint in the store; record losses of the previous run."""
         if self._log.fault:
             _LOGGER.error("the audit log is not as it was left: %s; see `retinue audit verify`", self._log.fault)
         await self._save_checkpoint(is_open=True)
@@ -110,7 +110,7 @@ class AuditWriter:
         self.is_full = False
 
     async def settle(self) -> None:
-        """Write sums that are due, make the log durable, then save the checkpoint."""
+        """Write due sums, make the log durable, then save the checkpoint."""
         self._add_sums(self._sums.due())
         with suppress(OSError):  # reported with the next batch that cannot be written
             self.flush()
