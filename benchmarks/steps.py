@@ -30,7 +30,7 @@ from retinue.audit.record import Auditor, AuditRecord
 from retinue.audit.usage import RequestCounters
 from retinue.clock import SystemClock
 from retinue.following import stretch_of
-from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Direction, Pool, Query, Rate, Stretch
+from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Direction, Pool, Query, RateLimit, Stretch
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
 from retinue.store.base import Checkpoint, HotGraph, Run
@@ -55,7 +55,7 @@ _ASKED_ONCE = _ASKED.replace(b"Authorization", b"X-Request-Id: %d\r\nAuthorizati
 _DEFAULTS = [(b"date", b"Sun, 01 Nov 2026 00:00:00 GMT"), (b"server", b"retinue")]
 _FIXED_ANSWER = Path(__file__).with_name("fixed_answer.py")
 _LOG_ID = "20261101000000" + 20 * "0"
-_AMPLE = ClientChange(name="steps", list_calls=10**9, list_rows=10**11, rate=Rate(1_000_000, 30))
+_AMPLE = ClientChange(name="steps", list_calls=10**9, list_rows=10**11, rate=RateLimit(1_000_000, 30))
 _KEEPING = RotationPolicy(file_bytes=2**40, file_seconds=2**31)
 _encode = msgspec.json.Encoder().encode
 _Item = TypeVar("_Item")

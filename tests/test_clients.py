@@ -12,7 +12,7 @@ import pytest
 
 from retinue import assemble
 from retinue.errors import ClientInvalid, InputError, NoSuchClient, SecretWrong
-from retinue.model import Client, ClientChange, Quota, Rate
+from retinue.model import Client, ClientChange, Quota, RateLimit
 from support.commands import retinue
 from support.service import Service
 
@@ -37,7 +37,7 @@ def test_all_fields_of_a_client_are_stored(service: Service) -> None:
         plain.notes,
     )
     assert service.clock.now() == plain.created_at
-    wanted = ClientChange("N", "c@x", "line\nline", frozenset({"a", "b"}), 5, 6, 1, None, 0, Rate(1, 60))
+    wanted = ClientChange("N", "c@x", "line\nline", frozenset({"a", "b"}), 5, 6, 1, None, 0, RateLimit(1, 60))
     made = run(service.clients.create(wanted)).client
     assert made == run(service.clients.get(made.key))
     expected = Client(
@@ -50,7 +50,7 @@ def test_all_fields_of_a_client_are_stored(service: Service) -> None:
         "line\nline",
         5,
         6,
-        Quota(1, None, 0, Rate(1, 60)),
+        Quota(1, None, 0, RateLimit(1, 60)),
     )
     assert expected == made
 
@@ -70,8 +70,8 @@ def test_all_fields_of_a_client_are_stored(service: Service) -> None:
         (ClientChange(not_before=7, not_after=7), "not_after: the access window would end before it begins"),
         (ClientChange(list_calls=-1), "list_calls: expected 0 to"),
         (ClientChange(other_calls=2**60), "other_calls: expected 0 to"),
-        (ClientChange(rate=Rate(0, 5)), "rate: expected 1 to 1000000 calls within 1 to 60 seconds"),
-        (ClientChange(rate=Rate(5, 61)), "rate: expected 1 to 1000000 calls within 1 to 60 seconds"),
+        (ClientChange(rate=RateLimit(0, 5)), "rate: expected 1 to 1000000 calls within 1 to 60 seconds"),
+        (ClientChange(rate=RateLimit(5, 61)), "rate: expected 1 to 1000000 calls within 1 to 60 seconds"),
     ],
 )
 def test_invalid_client_fields_are_reported(service: Service, change: ClientChange, words: str) -> None:

@@ -19,7 +19,7 @@ from retinue.access.clients import Clients, fresh_secret
 from retinue.access.credentials import Credentials
 from retinue.access.management import management_token
 from retinue.errors import ClientInvalid, SecretWrong, TokenInvalid
-from retinue.model import RESEARCH_SCOPE, ClientChange, Grant
+from retinue.model import RESEARCH_SCOPE, ClientChange, TokenGrant
 from retinue.store.sqlite import files
 from retinue.store.sqlite.access import SqliteAccess
 from retinue.web.request_log import LogIds
@@ -72,7 +72,7 @@ class Gate:
 
         return b"Bearer " + run(issue()).encode()
 
-    def authorize(self, header: bytes) -> Grant:
+    def authorize(self, header: bytes) -> TokenGrant:
         """Return the access that a header gives."""
         return run(self.credentials.authorize(header, RESEARCH_SCOPE))
 
@@ -83,7 +83,7 @@ def gate(store_path: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch) 
     gate = Gate(store_path, clock)
     find_grant = gate.store.find_grant
 
-    async def counted(digest: bytes) -> Grant | None:
+    async def counted(digest: bytes) -> TokenGrant | None:
         gate.lookups += 1
         return await find_grant(digest)
 

@@ -38,7 +38,7 @@ from retinue.store.opened import (
     OpenWhole,
     OpenWriter,
 )
-from retinue.store.quota_counters import Ledger
+from retinue.store.quota_counters import QuotaCounters
 from retinue.store.sqlite import backup, files
 from retinue.store.sqlite.access import SqliteAccess
 from retinue.store.sqlite.check import SqliteChecker
@@ -280,7 +280,7 @@ def log_ids(clock: Clock) -> LogIds:
 
 
 def gated(
-    access: AccessStore, ledger: Ledger, clock: Clock, pause: Pause = asyncio.sleep, *, registers: bool = False
+    access: AccessStore, ledger: QuotaCounters, clock: Clock, pause: Pause = asyncio.sleep, *, registers: bool = False
 ) -> Access:
     """Who may ask the public listener, and how much. `pause` makes failures wait."""
     known, quotas = credentials(access, clock, registers=registers), Quotas(ledger, clock)

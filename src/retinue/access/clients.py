@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct, structs
 
 from retinue.clock import Clock
 from retinue.errors import InputError, NoSuchClient
-from retinue.model import RESEARCH_SCOPE, Client, ClientChange, Quota, Rate, Used
+from retinue.model import RESEARCH_SCOPE, Client, ClientChange, Quota, RateLimit, Usage
 from retinue.store.base import AccessStore
 
 SECRET_BYTES = 32
@@ -60,8 +60,8 @@ class Shown(Struct, frozen=True):
     list_calls: int | None
     list_rows: int | None
     other_calls: int | None
-    rate: Rate | None
-    used_today: Used
+    rate: RateLimit | None
+    used_today: Usage
 
 
 class Clients:
@@ -133,7 +133,7 @@ class Clients:
         return client
 
 
-def shown(client: Client, used: Used, now: int) -> Shown:
+def shown(client: Client, used: Usage, now: int) -> Shown:
     """A client with what it has used since 00:00 UTC."""
     return Shown(
         client_key=client.key,
@@ -213,6 +213,6 @@ def _faults_in_quota(quota: Quota) -> Iterator[str]:
         count: int | None = getattr(quota, field)
         if count is not None and not 0 <= count <= MOST_A_DAY:
             yield f"{field}: expected 0 to {MOST_A_DAY}, or none for no limit"
-    rate: Rate | None = quota.rate
+    rate: RateLimit | None = quota.rate
     if rate is not None and not (1 <= rate.calls <= MOST_RATE_CALLS and 1 <= rate.seconds <= LONGEST_RATE_SECONDS):
         yield f"rate: expected 1 to {MOST_RATE_CALLS} calls within 1 to {LONGEST_RATE_SECONDS} seconds"

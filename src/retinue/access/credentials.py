@@ -13,7 +13,7 @@ from hashlib import sha256
 from retinue.access.clients import digest_of, fresh_secret, status_of
 from retinue.clock import Clock
 from retinue.errors import ClientInvalid, ScopeMissing, SecretWrong, TokenInvalid, TokenUnknown
-from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Client, Grant, Secrets
+from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Client, Secrets, TokenGrant
 from retinue.store.base import AccessStore
 
 MAX_TOKEN_BYTES = 512
@@ -42,7 +42,7 @@ class Credentials:
         self._random_bytes = random_bytes
         self._registers = registers
         self._registering = asyncio.Lock()
-        self._remembered: dict[bytes, tuple[Grant, float]] = {}
+        self._remembered: dict[bytes, tuple[TokenGrant, float]] = {}
 
     async def prove(self, client_key: str, client_secret: str) -> Client:
         """The client that knows this secret. Raises `SecretWrong`, and only to who knows it `ClientInvalid`."""
@@ -84,7 +84,7 @@ class Credentials:
             raise TokenUnknown
         self._remembered.clear()
 
-    async def authorize(self, authorization: bytes, scope: str) -> Grant:
+    async def authorize(self, authorization: bytes, scope: str) -> TokenGrant:
         """The grant of the token in an Authorization header. Raises `TokenInvalid` or `ScopeMissing`."""
         grant = self.remembered(authorization, scope)
         if grant is not None:
@@ -96,7 +96,7 @@ class Credentials:
             raise ScopeMissing(scope)
         return grant
 
-    def remembered(self, authorization: bytes, scope: str) -> Grant | None:
+    def remembered(self, authorization: bytes, scope: str) -> TokenGrant | None:
         """The same, if it was looked up within the last second and is good; else None, for whatever reason."""
         # By the header as it came: parsing and hashing it would cost most of the check. Python hashes bytes under a
         # secret of the process before it compares them, so how long that takes says nothing of what is remembered.
@@ -107,7 +107,7 @@ class Credentials:
         is_good = grant.begins_at <= self._clock.now() < grant.expires_at and scope in grant.scopes
         return grant if is_good else None
 
-    async def _looked_up(self, authorization: bytes) -> Grant:
+    async def _looked_up(self, authorization: bytes) -> TokenGrant:
         instant = self._clock.elapsed()
         grant = await self._store.find_grant(sha256(bearer_token(authorization)).digest())
         if grant is None:

@@ -17,7 +17,7 @@ from retinue.audit.hash_chain import BrokenChain, ChainHead, stated_head
 from retinue.audit.log_files import follow, lines_of, missing_at_end, retained_files
 from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import LAST_SECOND, read_made
-from retinue.model import Client, Direction, Meter, Quota, Used
+from retinue.model import Client, Direction, Quota, QuotaKey, Usage
 from retinue.store.base import Checkpoint
 from retinue.store.quota_counters import DAY_SECONDS, Counted, Restoring
 
@@ -99,7 +99,7 @@ class Recount:
         clients = await access.clients()
         chosen = [client for client in clients if client_ids is None or client.id in client_ids]
         for client_id in (client_ids or set()) - {client.id for client in clients}:
-            self._counters.restore(Meter(client_id, 0), second, _ClientCounts().counted())  # of a deleted client
+            self._counters.restore(QuotaKey(client_id, 0), second, _ClientCounts().counted())  # of a deleted client
         checkpoint = await access.audit_checkpoint()
         return await asyncio.to_thread(self._restore, chosen, checkpoint, second, is_running=is_running)
 
@@ -113,14 +113,14 @@ class Recount:
         messages = []
         for client in clients:
             counted = day.counted(client)
-            self._counters.restore(client.meter, second, counted)
+            self._counters.restore(client.quota_key, second, counted)
             if client.key in day.counts:
                 messages.append(f"client {client.key}: {_RECOUNTED}: {_describe(counted.used)}")
         return messages
 
     def _spend(self, clients: Sequence[Client], second: int, problem: str) -> list[str]:
         for client in clients:
-            self._counters.restore(client.meter, second, _spent(client, second))
+            self._counters.restore(client.quota_key, second, _spent(client, second))
         return [f"client {client.key}: {_SPENT} ({problem})" for client in clients if _is_limited(client.quota)]
 
     def _raise(self, clients: Sequence[Client], checkpoint: Checkpoint, second: int) -> list[str]:
@@ -130,7 +130,7 @@ class Recount:
         return [
             f"client {client.key}: {_RAISED}: {_describe(day.counted(client).used)}"
             for client in clients
-            if client.key in day.counts and self._counters.raise_to(client.meter, second, day.counted(client))
+            if client.key in day.counts and self._counters.raise_to(client.quota_key, second, day.counted(client))
         ]
 
 
@@ -171,7 +171,7 @@ class _ClientCounts(Struct):
             self.answers[record.time] += is_recent
 
     def counted(self) -> Counted:
-        return Counted(Used(self.list_calls, self.list_rows, self.other_calls), self.answers, self.tokens)
+        return Counted(Usage(self.list_calls, self.list_rows, self.other_calls), self.answers, self.tokens)
 
 
 class _DayCounts(Struct):
@@ -250,7 +250,7 @@ def _begins_before(path: Path, day: int) -> bool:
 def _spent(client: Client, second: int) -> Counted:
     """Return the counters of a client that has used its quota."""
     quota = client.quota
-    used = Used(quota.list_calls or 0, quota.list_rows or 0, quota.other_calls or 0)
+    used = Usage(quota.list_calls or 0, quota.list_rows or 0, quota.other_calls or 0)
     answers = 0 if quota.rate is None else quota.rate.calls
     return Counted(used, {second: answers}, {})
 
@@ -259,5 +259,5 @@ def _is_limited(quota: Quota) -> bool:
     return (quota.list_calls, quota.list_rows, quota.other_calls) != (None, None, None)
 
 
-def _describe(used: Used) -> str:
+def _describe(used: Usage) -> str:
     return f"{used.list_calls} list calls, {used.list_rows} rows and {used.other_calls} other calls today"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from retinue.access.clients import Clients, Registered, Shown
-    from retinue.model import Client, ClientChange, Rate
+    from retinue.model import Client, ClientChange, RateLimit
 
 app = group(help="Register, show, change and revoke clients of the API.")
 
@@ -184,9 +184,9 @@ def _field(name: str) -> str:
     return name.replace("-", "_")
 
 
-def _limit(name: str, text: str) -> "int | Rate | None":
+def _limit(name: str, text: str) -> "int | RateLimit | None":
     from retinue.errors import InputError
-    from retinue.model import Rate
+    from retinue.model import RateLimit
 
     if text == NONE:
         return None
@@ -195,7 +195,7 @@ def _limit(name: str, text: str) -> "int | Rate | None":
     if is_rate != bool(separator) or not all(_DIGITS.fullmatch(part) for part in (calls, seconds or "0")):
         form = "CALLS/SECONDS, such as 600/60" if is_rate else "a number"
         raise InputError(f"--{name} {text}: expected {form}, or {NONE} for no limit")
-    return Rate(int(calls), int(seconds)) if is_rate else int(calls)
+    return RateLimit(int(calls), int(seconds)) if is_rate else int(calls)
 
 
 # --- acting and showing ---------------------------------------------------------------------------------------------
@@ -236,13 +236,13 @@ def _shown(store: str, clients: "Sequence[Client]") -> "list[Shown]":
     from retinue.access.clients import shown
     from retinue.access.quotas import Quotas
     from retinue.clock import SystemClock
-    from retinue.model import Used
+    from retinue.model import Usage
 
     clock, file = SystemClock(), assemble.beside(store, "quotas")
     if not file.exists():
         if _has_served(store):
             warn(f"{file} is missing: today's use is not known; a server counts it from the audit log at its start")
-        return [shown(client, Used(), clock.now()) for client in clients]
+        return [shown(client, Usage(), clock.now()) for client in clients]
     with closing(assemble.open_ledger(store)) as ledger:
         quotas = Quotas(ledger, clock)
         return [shown(client, quotas.used_today(client), clock.now()) for client in clients]

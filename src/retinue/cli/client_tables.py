@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from retinue.access.clients import Shown
 from retinue.cli.terminal import Column, print_table
-from retinue.model import Rate
+from retinue.model import RateLimit
 
 
 def print_list(clients: Sequence[Shown]) -> None:
@@ -46,7 +46,7 @@ def _limit(count: int | None) -> str:
     return "any number" if count is None else f"{count:,}"
 
 
-def _rate(rate: Rate | None) -> str:
+def _rate(rate: RateLimit | None) -> str:
     return "none" if rate is None else f"{rate.calls:,} calls in {rate.seconds} s"
 
 

@@ -4,7 +4,7 @@ from typing import Protocol, runtime_checkable
 
 from retinue.model import Account, Shown_co, Stretch
 from retinue.store.base import AccessStore, AuditStore, Checker, GraphReader, GraphWriter, HotGraph, Run
-from retinue.store.quota_counters import Ledger, Restoring
+from retinue.store.quota_counters import QuotaCounters, Restoring
 from retinue.store.whole import WholeGraph
 
 
@@ -45,7 +45,7 @@ class OpenAccess(AccessStore, AuditStore, Closing, Protocol):
     """Clients, tokens and the audit's checkpoint."""
 
 
-class OpenLedger(Ledger, Restoring, Closing, Protocol):
+class OpenLedger(QuotaCounters, Restoring, Closing, Protocol):
     """The counters of quotas."""
 
     def settle(self) -> None:

@@ -17,7 +17,7 @@ from retinue.clock import Clock
 from retinue.following import stretch_of
 from retinue.model import RESEARCH_SCOPE, Direction, Pool
 from retinue.store.base import HotGraph
-from retinue.store.quota_counters import Allowance
+from retinue.store.quota_counters import QuotaStatus
 from retinue.web.heads import relevant_part
 from retinue.web.replies import Headers
 from retinue.web.request_log import LogIds
@@ -33,7 +33,7 @@ _LISTS = Pool.LISTS
 _LOGGER = logging.getLogger("retinue.web")
 
 _ANSWER = b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\nx-tt-logid: %b\r\n%b\r\n%b"
-_ALLOWANCE = b"ratelimit-limit: %d\r\nratelimit-remaining: %d\r\nratelimit-reset: %d\r\n"
+_QUOTA_HEADERS = b"ratelimit-limit: %d\r\nratelimit-remaining: %d\r\nratelimit-reset: %d\r\n"
 
 
 class Head(Struct, frozen=True, gc=False):
@@ -125,10 +125,10 @@ class FastPath:
             run = self._graph.run_at_once(stretch)
             if run is None or (not run.count and grant.quota.list_rows is not None):
                 return None  # an empty page would fit into a quota of which no row is left, and be given nevertheless
-            allowance = self._charge(grant, _LISTS, run.count)
+            quota_status = self._charge(grant, _LISTS, run.count)
         except errors.Refusal:
             return None
-        if allowance is None:
+        if quota_status is None:
             return None
         bound, count = stretch.bound, run.count
         page = rendering.joined_page_body(
@@ -151,7 +151,7 @@ class FastPath:
         if default_headers is not self._default_headers:  # uvicorn makes another list each second
             self._default_headers = default_headers
             self._defaults = b"".join([b"%b: %b\r\n" % field for field in default_headers])
-        return _ANSWER % (self._defaults, len(page), log_id.encode(), _headers_of(allowance), page)
+        return _ANSWER % (self._defaults, len(page), log_id.encode(), _headers_of(quota_status), page)
 
     def send(self, transport: Transport, answer: bytes, loop: AbstractEventLoop) -> None:
         """Send a response at the end of the event loop's turn.
@@ -174,7 +174,7 @@ def _values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
     return [value for key, value in headers if key == name]
 
 
-def _headers_of(allowance: Allowance) -> bytes:
-    if allowance.limit is None:
+def _headers_of(quota_status: QuotaStatus) -> bytes:
+    if quota_status.limit is None:
         return b""
-    return _ALLOWANCE % (allowance.limit, allowance.calls or 0, allowance.reset)
+    return _QUOTA_HEADERS % (quota_status.limit, quota_status.calls or 0, quota_status.reset)

@@ -68,15 +68,15 @@ def _list_handler(direction: Direction, following: Following[bytes], access: Acc
         query = parsing.read_query(await request.body())
         context.is_list, context.bound, context.as_of = True, query.cursor, query.as_of
         while True:
-            rows = quotas.rows_left(grant, _LISTS, query.max_count)
+            rows = quotas.remaining_rows(grant, _LISTS, query.max_count)
             if rows < query.max_count:
                 query = structs.replace(query, max_count=rows)
             context.name = query.username
             account = await following.account(query.username)
             context.account = account.id
             page = await following.page(account, query, direction)
-            request.allowance = quotas.charge(grant, _LISTS, len(page.rows))
-            if request.allowance is not None:
+            request.quota_status = quotas.charge(grant, _LISTS, len(page.rows))
+            if request.quota_status is not None:
                 break
         context.rows = len(page.rows)
         request.cache_head(direction)
@@ -93,13 +93,13 @@ def _profile_handler(following: Following[bytes], access: Access) -> Handler:
         request.context.client = grant.client_key
         username, fields = parsing.read_profile_query(await request.body(), request.query_string)
         while True:
-            quotas.rows_left(grant, Pool.OTHERS, 1)
+            quotas.remaining_rows(grant, Pool.OTHERS, 1)
             request.context.name = username
             account = await following.account(username)
             request.context.account = account.id
             profile = await following.profile(account, username)
-            request.allowance = quotas.charge(grant, Pool.OTHERS, 1)
-            if request.allowance is not None:
+            request.quota_status = quotas.charge(grant, Pool.OTHERS, 1)
+            if request.quota_status is not None:
                 break
         request.context.rows = 1
         return Answer(rendering.profile_body(profile, fields, request.log_id))

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from retinue.model import Meter, Pool, Quota, Rate, Used
-from retinue.store.quota_counters import Allowance
+from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
+from retinue.store.quota_counters import QuotaStatus
 
 Amounts = tuple[int, int, int]
 
@@ -25,7 +25,7 @@ class Share(Struct, frozen=True):
     sinks, so what does not fit below it never will.
     """
 
-    meter: Meter
+    quota_key: QuotaKey
     day: int
     quota: Quota
     own: Amounts
@@ -33,16 +33,16 @@ class Share(Struct, frozen=True):
     ceiling: Quota
     spare: Amounts
 
-    def is_of(self, meter: Meter, day: int, quota: Quota) -> bool:
+    def is_of(self, quota_key: QuotaKey, day: int, quota: Quota) -> bool:
         """Whether it is a client's share of a day's quota."""
-        return self.meter == meter and self.day == day and self.quota == quota
+        return self.quota_key == quota_key and self.day == day and self.quota == quota
 
-    def fits(self, used: Used, asked: Amounts) -> bool:
+    def fits(self, used: Usage, asked: Amounts) -> bool:
         """Whether there may be so much more, when so much is used."""
         columns = zip(amounts_of(used), asked, _limits(self.ceiling), strict=True)
         return all(most is None or before + more <= most for before, more, most in columns)
 
-    def stretched(self, used: Used, asked: Amounts) -> Amounts:
+    def stretched(self, used: Usage, asked: Amounts) -> Amounts:
         """What it should have as its own, having used so much, to give out so much more.
 
         At least what is used already: that may have been while there was no limit. No more, where it does not fit.
@@ -53,11 +53,11 @@ class Share(Struct, frozen=True):
         calls, rows, others = (_stretched(*column) for column in columns)
         return calls, rows, others
 
-    def shown(self, left: Allowance, pool: Pool, spare: Amounts = NOTHING) -> Allowance:
+    def shown(self, left: QuotaStatus, pool: Pool, spare: Amounts = NOTHING) -> QuotaStatus:
         """What is left of the quota, by what is left of the ceiling, or of what lies below it by so much."""
         is_list = pool is Pool.LISTS
         calls, rows = (spare[0], spare[1]) if is_list else (spare[2], 0)
-        return Allowance(
+        return QuotaStatus(
             self.quota.list_calls if is_list else self.quota.other_calls,
             None if left.calls is None else left.calls + calls,
             None if left.rows is None else left.rows + rows,
@@ -66,7 +66,7 @@ class Share(Struct, frozen=True):
         )
 
 
-def share_of(meter: Meter, day: int, quota: Quota, granted: Mapping[str, Amounts], node: str) -> Share:
+def share_of(quota_key: QuotaKey, day: int, quota: Quota, granted: Mapping[str, Amounts], node: str) -> Share:
     """A machine's share, by what all machines were granted."""
     own = granted.get(node, NOTHING)
     others = total(amounts for name, amounts in granted.items() if name != node)
@@ -76,7 +76,7 @@ def share_of(meter: Meter, day: int, quota: Quota, granted: Mapping[str, Amounts
         0 if most is None or now is None else most - now for most, now in zip(ceiling, held, strict=True)
     )
     return Share(
-        *(meter, day, quota, own, _quota(held, quota.rate), _quota(ceiling, quota.rate)),
+        *(quota_key, day, quota, own, _quota(held, quota.rate), _quota(ceiling, quota.rate)),
         spare=(calls, rows, other_calls),
     )
 
@@ -93,7 +93,7 @@ def asked_of(pool: Pool, rows: int) -> Amounts:
     return (1, rows, 0) if pool is Pool.LISTS else (0, 0, 1)
 
 
-def amounts_of(used: Used) -> Amounts:
+def amounts_of(used: Usage) -> Amounts:
     """What is used."""
     return used.list_calls, used.list_rows, used.other_calls
 
@@ -117,6 +117,6 @@ def _stretched(own: int, used: int, asked: int, most: int | None) -> int:
     return needed + (most - needed) // _PARTS
 
 
-def _quota(limits: Sequence[int | None], rate: Rate | None) -> Quota:
+def _quota(limits: Sequence[int | None], rate: RateLimit | None) -> Quota:
     list_calls, list_rows, other_calls = limits
     return Quota(list_calls, list_rows, other_calls, rate)
