@@ -1,16 +1,25 @@
 """Counters of what clients used, for several machines that serve one keyspace.
 
-Each machine counts in its own file, which its processes share, and gives out only what it was granted in the keyspace.
-When that is spent it is granted a block more, as long as the quota has it: by a lightweight transaction on the one row
-in which the grants of all machines stand. So never more is given out than the quota, and a machine that is gone for
+Each machine counts in its own file, which its processes share, and spends only what it was granted in the keyspace.
+When that is spent it is granted another block, while the quota allows it, by a lightweight transaction on the one row
+with the grants of all machines. So never more is given out than the quota, and a machine that is gone for
 good takes with it at most the block that it had not used up.
 
 The short-term limit and the one of calls for tokens count each machine by itself, in its file.
 """
 
 from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
+from retinue.store.cassandra.node_quota import (
+    NOTHING,
+    Amounts,
+    NodeQuota,
+    amounts_of,
+    asked_of,
+    is_limited,
+    node_quota_of,
+    total,
+)
 from retinue.store.cassandra.session import Row, Session
-from retinue.store.cassandra.share import NOTHING, Amounts, Share, amounts_of, asked_of, is_limited, share_of, total
 from retinue.store.ledger import FileLedger
 from retinue.store.quota_counters import Counted, QuotaStatus
 
@@ -29,7 +38,7 @@ class LeasedLedger:
         self._file = file
         self._session = session
         self._node = node
-        self._shares: dict[int, Share] = {}  # by the client's number
+        self._node_quotas: dict[int, NodeQuota] = {}  # by the client's number
 
     def usage(self, quota_key: QuotaKey, second: int) -> Usage:
         """What was used here on a second's day, and what other machines were granted: they may have used it."""
@@ -40,25 +49,25 @@ class LeasedLedger:
     def remaining(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
         """How many of the wanted rows there is quota for; 0 where there is none for a call."""
         if is_limited(quota, pool):
-            quota = self._share(quota_key, second, quota).ceiling
+            quota = self._node_quota(quota_key, second, quota).ceiling
         return self._file.remaining(quota_key, second, pool, quota, wanted)
 
     def status(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota) -> QuotaStatus:
         """What is left of a quota for this machine: what others were granted is theirs."""
         if not is_limited(quota, pool):
             return self._file.status(quota_key, second, pool, quota)
-        share = self._share(quota_key, second, quota)
-        return share.shown(self._file.status(quota_key, second, pool, share.ceiling), pool)
+        node_quota = self._node_quota(quota_key, second, quota)
+        return node_quota.shown(self._file.status(quota_key, second, pool, node_quota.ceiling), pool)
 
     def charge(self, quota_key: QuotaKey, second: int, pool: Pool, rows: int, quota: Quota) -> QuotaStatus | None:
         """Count one answer and its rows, if that passes no limit."""
         if not is_limited(quota, pool):
             return self._file.charge(quota_key, second, pool, rows, quota)
-        share = self._share(quota_key, second, quota)
-        left = self._file.charge(quota_key, second, pool, rows, share.held)
+        node_quota = self._node_quota(quota_key, second, quota)
+        left = self._file.charge(quota_key, second, pool, rows, node_quota.held)
         if left is None:
-            return self._charge_more(share, second, pool, rows)
-        return share.shown(left, pool, share.spare)
+            return self._charge_more(node_quota, second, pool, rows)
+        return node_quota.shown(left, pool, node_quota.spare)
 
     def admit(self, quota_key: QuotaKey, second: int, rate: RateLimit) -> int:
         """Count a call for a token: 0, or in how many seconds it is worth trying again."""
@@ -116,37 +125,37 @@ class LeasedLedger:
         self._file.close()
         self._session.close()
 
-    def _charge_more(self, share: Share, second: int, pool: Pool, rows: int) -> QuotaStatus | None:
+    def _charge_more(self, node_quota: NodeQuota, second: int, pool: Pool, rows: int) -> QuotaStatus | None:
         """Count what passes what is held. Another process may use up first what was granted for it, hence the loop."""
-        quota_key, asked = share.quota_key, asked_of(pool, rows)
-        while share.fits(self._file.usage(quota_key, second), asked):
-            if self._file.status(quota_key, second, pool, share.ceiling).wait:
+        quota_key, asked = node_quota.quota_key, asked_of(pool, rows)
+        while node_quota.fits(self._file.usage(quota_key, second), asked):
+            if self._file.status(quota_key, second, pool, node_quota.ceiling).wait:
                 return None
-            share = self._grown(share, second, asked)
-            left = self._file.charge(quota_key, second, pool, rows, share.held)
+            node_quota = self._grown(node_quota, second, asked)
+            left = self._file.charge(quota_key, second, pool, rows, node_quota.held)
             if left is not None:
-                return share.shown(left, pool, share.spare)
+                return node_quota.shown(left, pool, node_quota.spare)
         return None
 
     # --- the keyspace -----------------------------------------------------------------------------------------------
 
-    def _share(self, quota_key: QuotaKey, second: int, quota: Quota) -> Share:
-        """What this process knows of this machine's share, or what is in the keyspace if it knows nothing."""
-        share, day = self._shares.get(quota_key.id), self._file.day(quota_key, second)
-        if share is not None and share.is_of(quota_key, day, quota):
-            return share
-        return self._grown(share_of(quota_key, day, quota, {}, self._node), second, NOTHING)
+    def _node_quota(self, quota_key: QuotaKey, second: int, quota: Quota) -> NodeQuota:
+        """Return this machine's node quota, cached or from the keyspace."""
+        node_quota, day = self._node_quotas.get(quota_key.id), self._file.day(quota_key, second)
+        if node_quota is not None and node_quota.is_of(quota_key, day, quota):
+            return node_quota
+        return self._grown(node_quota_of(quota_key, day, quota, {}, self._node), second, NOTHING)
 
-    def _grown(self, share: Share, second: int, asked: Amounts) -> Share:
+    def _grown(self, node_quota: NodeQuota, second: int, asked: Amounts) -> NodeQuota:
         """The share as it stands in the keyspace, larger where what is asked fits, but not into what is granted."""
-        quota_key, day = share.quota_key, share.day
+        quota_key, day = node_quota.quota_key, node_quota.day
         granted = self._granted(quota_key, day)
         while True:
-            share = share_of(quota_key, day, share.quota, granted, self._node)
-            wanted = share.stretched(self._file.usage(quota_key, second), asked)
-            if wanted == share.own:
-                self._shares[quota_key.id] = share
-                return share
+            node_quota = node_quota_of(quota_key, day, node_quota.quota, granted, self._node)
+            wanted = node_quota.stretched(self._file.usage(quota_key, second), asked)
+            if wanted == node_quota.own:
+                self._node_quotas[quota_key.id] = node_quota
+                return node_quota
             granted = self._exchange(quota_key, day, granted, dict(granted) | {self._node: wanted})
 
     def _exchange(

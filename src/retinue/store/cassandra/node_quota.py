@@ -1,7 +1,7 @@
-"""What one machine may give out of a client's quota of a day, where several machines give of it. Pure.
+"""The node quota: the part of a client's daily quota that one of several machines may spend. Pure.
 
-Amounts are three numbers: list calls, list rows, other calls. What a machine was granted of them is not taken back on
-that day, and all that was granted is never more than the quota under which it was.
+Amounts are three numbers: list calls, list rows, other calls. A machine's grant is never taken back on that day, and
+all grants together never exceed the quota.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,15 +14,15 @@ from retinue.store.quota_counters import QuotaStatus
 Amounts = tuple[int, int, int]
 
 NOTHING: Amounts = (0, 0, 0)
-# A grant takes this part of what nobody was granted yet: few grants a day, and little that is lost with a machine.
+# A grant is this part of the ungranted rest: few grants a day, and little is lost with a machine.
 _PARTS = 16
 
 
-class Share(Struct, frozen=True):
-    """A machine's share, as far as it is known: what it was granted as its `own`, and what is in the hands of others.
+class NodeQuota(Struct, frozen=True):
+    """A machine's grants on a day, as last read; `own` is its part.
 
-    `held` may be given out without asking. `ceiling` is all that there may ever be, `spare` more than that; it only
-    sinks, so what does not fit below it never will.
+    It may spend `held` without asking. `ceiling` is the most that it can ever be granted, and `spare` is added to what
+    remains of that. The ceiling never rises, so a request that does not fit below it never will.
     """
 
     quota_key: QuotaKey
@@ -34,11 +34,11 @@ class Share(Struct, frozen=True):
     spare: Amounts
 
     def is_of(self, quota_key: QuotaKey, day: int, quota: Quota) -> bool:
-        """Whether it is a client's share of a day's quota."""
+        """Return whether it belongs to a client, day and quota."""
         return self.quota_key == quota_key and self.day == day and self.quota == quota
 
     def fits(self, used: Usage, asked: Amounts) -> bool:
-        """Whether there may be so much more, when so much is used."""
+        """Return whether more can be granted, given the usage."""
         columns = zip(amounts_of(used), asked, _limits(self.ceiling), strict=True)
         return all(most is None or before + more <= most for before, more, most in columns)
 
@@ -66,8 +66,8 @@ class Share(Struct, frozen=True):
         )
 
 
-def share_of(quota_key: QuotaKey, day: int, quota: Quota, granted: Mapping[str, Amounts], node: str) -> Share:
-    """A machine's share, by what all machines were granted."""
+def node_quota_of(quota_key: QuotaKey, day: int, quota: Quota, granted: Mapping[str, Amounts], node: str) -> NodeQuota:
+    """Return a machine's node quota, by the grants of all machines."""
     own = granted.get(node, NOTHING)
     others = total(amounts for name, amounts in granted.items() if name != node)
     ceiling = [None if limit is None else limit - taken for limit, taken in zip(_limits(quota), others, strict=True)]
@@ -75,7 +75,7 @@ def share_of(quota_key: QuotaKey, day: int, quota: Quota, granted: Mapping[str, 
     calls, rows, other_calls = (
         0 if most is None or now is None else most - now for most, now in zip(ceiling, held, strict=True)
     )
-    return Share(
+    return NodeQuota(
         *(quota_key, day, quota, own, _quota(held, quota.rate), _quota(ceiling, quota.rate)),
         spare=(calls, rows, other_calls),
     )
