@@ -31,7 +31,7 @@ from retinue.web.listener import bind, public_server
 from retinue.web.routes import Access
 
 if TYPE_CHECKING:
-    from retinue.access.credentials import Credentials
+    from retinue.access.authentication import Authenticator
     from retinue.access.quotas import Quotas
 
 PARTS = ("nothing", "tokens", "tokens and quotas")
@@ -53,12 +53,12 @@ class Switch:
 
     async def authorize(self, authorization: bytes, scope: str) -> TokenGrant:
         """A checked grant, or anybody's."""
-        return _GRANT if self.part == "nothing" else await self._access.credentials.authorize(authorization, scope)
+        return _GRANT if self.part == "nothing" else await self._access.authenticator.authorize(authorization, scope)
 
-    def remembered(self, authorization: bytes, scope: str) -> TokenGrant | None:
+    def cached_grant(self, authorization: bytes, scope: str) -> TokenGrant | None:
         """The same, at once."""
         self.requests += 1
-        return _GRANT if self.part == "nothing" else self._access.credentials.remembered(authorization, scope)
+        return _GRANT if self.part == "nothing" else self._access.authenticator.cached_grant(authorization, scope)
 
     def remaining_rows(self, grant: TokenGrant, pool: Pool, wanted: int) -> int:
         """As many as there is quota for, or all."""
@@ -118,7 +118,7 @@ async def serve(store: str, report: Path, *, is_switching: bool) -> None:
     ):
         access = assemble.gated(access_file, ledger, clock)
         switch = Switch(access)
-        switched = Access(cast("Credentials", switch), cast("Quotas", switch), access.gate)
+        switched = Access(cast("Authenticator", switch), cast("Quotas", switch), access.gate)
         public = assemble.Public(switched, cast("Auditor", _NoAuditor()), clock, assemble.log_ids(clock))
         application, fast_path = assemble.public_application(graph, public), assemble.fast_path(hot_graph, public)
         listener = bind("127.0.0.1", 0)

@@ -105,11 +105,11 @@ class Bench:
 
     def fresh_token(self) -> bytes:
         """A header with a token that is known by heart, which it is for not quite a second."""
-        credentials = self.public.access.credentials
+        authenticator = self.public.access.authenticator
 
         async def issue() -> bytes:
-            authorization = b"Bearer " + (await credentials.issue_token(self.client)).encode()
-            await credentials.authorize(authorization, RESEARCH_SCOPE)
+            authorization = b"Bearer " + (await authenticator.issue_token(self.client)).encode()
+            await authenticator.authorize(authorization, RESEARCH_SCOPE)
             return authorization
 
         return asyncio.run(issue())
@@ -182,14 +182,14 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
 def _of_request(bench: Bench) -> None:
     authorization = bench.fresh_token()
     packets = [_ASKED % (authorization, len(body)) + body for body in bench.bodies]
-    remembered = bench.public.access.credentials.remembered
+    cached_grant = bench.public.access.authenticator.cached_grant
     bench.watch.time("nothing", lambda _: None, packets)
     bench.watch.time("find the end of the head", lambda packet: packet.partition(b"\r\n\r\n"), packets)
 
     def remember(part: Sequence[bytes]) -> None:
         authorization = bench.fresh_token()
         for _ in part:
-            remembered(authorization, RESEARCH_SCOPE)
+            cached_grant(authorization, RESEARCH_SCOPE)
 
     bench.watch.time("token", remember, _parts(packets))
     bench.watch.time("body to query", parsing.read_plain_query, bench.bodies)
@@ -229,7 +229,7 @@ def _of_images(bench: Bench, stretches: Sequence[Stretch]) -> list[Run]:
 
 def _of_answer(bench: Bench, runs: Sequence[Run]) -> None:
     charge, log_ids, now = bench.public.access.quotas.charge, bench.public.log_ids, bench.public.clock.now()
-    grant = asyncio.run(bench.public.access.credentials.authorize(bench.fresh_token(), RESEARCH_SCOPE))
+    grant = asyncio.run(bench.public.access.authenticator.authorize(bench.fresh_token(), RESEARCH_SCOPE))
     bench.watch.time("quota", lambda run: charge(grant, Pool.LISTS, run.count), runs)
     bench.watch.time("log_id", lambda _: log_ids.fresh(now), runs)
 

@@ -84,7 +84,7 @@ class Credentials(RuleBasedStateMachine):
         self.clock = FrozenClock(START)
         self.accesses = [self.site.open_access() for _ in range(WORKERS)]
         self.register = assemble.clients(self.accesses[0], self.clock)
-        self.workers = [assemble.credentials(access, self.clock) for access in self.accesses]
+        self.workers = [assemble.authenticator(access, self.clock) for access in self.accesses]
 
     @rule(target=clients, not_before=times, length=st.one_of(st.none(), st.integers(1, 90)))
     def create(self, not_before: int | None, length: int | None) -> ModelClient:
@@ -135,7 +135,7 @@ class Credentials(RuleBasedStateMachine):
         gate, now = self.workers[worker], self.clock.now()
         secret = data.draw(st.sampled_from(sorted(of.secrets)))
         try:
-            token = run(gate.issue_token(run(gate.prove(client.key, secret))))
+            token = run(gate.issue_token(run(gate.authenticate(client.key, secret))))
         except SecretWrong:
             assert not client.knows(secret, now)
             return client, "clt.none"
@@ -305,7 +305,7 @@ class QuotaMachine(RuleBasedStateMachine):
     def all_see_the_same(self) -> None:
         """Every worker knows what all have used."""
         for quota_key in CLIENTS:
-            seen = [Quotas(ledger, self.clock).used_today(_client(quota_key)) for ledger in self.ledgers]
+            seen = [Quotas(ledger, self.clock).usage_today(_client(quota_key)) for ledger in self.ledgers]
             assert [self._used(quota_key)] * WORKERS == seen
 
     def _count(self, quota_key: QuotaKey, used: Usage) -> None:

@@ -63,8 +63,8 @@ def test_all_fields_of_a_client_are_stored(service: Service) -> None:
         (ClientChange(name="a\x1b[2J"), "name: has characters that cannot be printed"),
         (ClientChange(contact="a\nb"), "contact: has characters that cannot be printed"),
         (ClientChange(notes="x" * 5001), "notes: has more than 5000 characters"),
-        (ClientChange(scopes=frozenset({"a b"})), "scopes: 'a b' is no scope"),
-        (ClientChange(scopes=frozenset({""})), "scopes: '' is no scope"),
+        (ClientChange(scopes=frozenset({"a b"})), "scopes: 'a b' is not a scope"),
+        (ClientChange(scopes=frozenset({""})), "scopes: '' is not a scope"),
         (ClientChange(not_before=-1), "not_before: expected a Unix second from 0"),
         (ClientChange(not_after=10**12), "not_after: expected a Unix second from 0"),
         (ClientChange(not_before=7, not_after=7), "not_after: the access window would end before it begins"),
@@ -93,14 +93,14 @@ def test_a_rotated_secret_stays_valid_for_a_while(service: Service) -> None:
     key, first = service.client_key, service.secret
     second = run(service.clients.rotate(key, 100)).secret
     for secret in (first, second):
-        assert key == run(service.credentials.prove(key, secret)).key
+        assert key == run(service.authenticator.authenticate(key, secret)).key
     service.clock.advance(100)
     with pytest.raises(SecretWrong):
-        run(service.credentials.prove(key, first))
+        run(service.authenticator.authenticate(key, first))
     third = run(service.clients.rotate(key, 0)).secret
     with pytest.raises(SecretWrong):
-        run(service.credentials.prove(key, second))
-    assert key == run(service.credentials.prove(key, third)).key
+        run(service.authenticator.authenticate(key, second))
+    assert key == run(service.authenticator.authenticate(key, third)).key
     assert 200 == service.ask({"username": "p"}).status_code
     for grace in (-1, 10**9):
         with pytest.raises(InputError, match="grace: expected 0 to"):
@@ -114,7 +114,7 @@ def test_suspension_is_reversible_and_revocation_is_not(service: Service) -> Non
     service.clock.advance(1)
     assert 401 == service.ask({"username": "p"}).status_code
     with pytest.raises(ClientInvalid, match="The client is suspended"):
-        run(service.credentials.prove(service.client_key, service.secret))
+        run(service.authenticator.authenticate(service.client_key, service.secret))
     since = run(service.clients.suspend(service.client_key)).suspended_at
     assert service.clock.now() - 1 == since
     run(service.clients.resume(service.client_key))
@@ -122,7 +122,7 @@ def test_suspension_is_reversible_and_revocation_is_not(service: Service) -> Non
 
     run(service.clients.revoke(service.client_key))
     for act in (service.clients.suspend, service.clients.resume, service.clients.rotate):
-        with pytest.raises(InputError, match="has been revoked, which is for good"):
+        with pytest.raises(InputError, match="was revoked permanently"):
             run(act(service.client_key))
     with pytest.raises(NoSuchClient):
         run(service.clients.revoke("nobody"))
@@ -221,9 +221,9 @@ def test_no_quota_means_no_limit(store: Path) -> None:
             ["create", "--name", "x", "--not-before", "20260101"],
             "--not-before: 20260101 would be a Unix second of",
         ),
-        (["create", "--name", "x", "--scope", "a b"], "scopes: 'a b' is no scope"),
-        (["show", "awnobody"], "client awnobody: there is none with this key"),
-        (["change", "awnobody", "--name", "y"], "client awnobody: there is none with this key"),
+        (["create", "--name", "x", "--scope", "a b"], "scopes: 'a b' is not a scope"),
+        (["show", "awnobody"], "client awnobody: does not exist"),
+        (["change", "awnobody", "--name", "y"], "client awnobody: does not exist"),
         (["change", "awnobody"], "client change: say what is to change"),
         (["rotate", "awnobody", "--grace", "-5"], "grace: expected 0 to"),
     ],

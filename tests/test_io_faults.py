@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from retinue.access.management import ManagementToken, management_token
+from retinue.access.management_token import ManagementToken, management_token
 from retinue.collect.journal import Begun, Journal, records
 from retinue.errors import InputError, StoreError, StoreUnavailable
 from retinue.model import Pool, Quota, QuotaKey

@@ -252,7 +252,7 @@ def test_counters_rebuilt_from_the_log_equal_the_lost_ones(
                 for client in clients.values():
                     assert before.usage(client.quota_key, now) == after.usage(client.quota_key, now)
                     for pool in Pool:
-                        assert before.status(client.quota_key, now, pool, quota) == after.left(
+                        assert before.status(client.quota_key, now, pool, quota) == after.status(
                             client.quota_key, now, pool, quota
                         )
                     tokens = RateLimit(10, 60)

@@ -14,8 +14,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from retinue.access.authentication import Authenticator
 from retinue.access.clients import Clients
-from retinue.access.credentials import Credentials
 from retinue.access.quotas import Quotas
 from retinue.audit.record import Auditor
 from retinue.clock import Clock
@@ -269,9 +269,9 @@ def clients(access: AccessStore, clock: Clock) -> Clients:
     return Clients(access, clock, secrets.token_bytes)
 
 
-def credentials(access: AccessStore, clock: Clock, *, registers: bool = False) -> Credentials:
-    """Return the credentials check. `registers`: an unknown client is registered when it asks for a token."""
-    return Credentials(access, clock, secrets.token_bytes, registers=registers)
+def authenticator(access: AccessStore, clock: Clock, *, registers: bool = False) -> Authenticator:
+    """Return the authenticator. `registers`: an unknown client is registered when it asks for a token."""
+    return Authenticator(access, clock, secrets.token_bytes, registers=registers)
 
 
 def log_ids(clock: Clock) -> LogIds:
@@ -283,7 +283,7 @@ def gated(
     access: AccessStore, ledger: QuotaCounters, clock: Clock, pause: Pause = asyncio.sleep, *, registers: bool = False
 ) -> Access:
     """Who may ask the public listener, and how much. `pause` makes failures wait."""
-    known, quotas = credentials(access, clock, registers=registers), Quotas(ledger, clock)
+    known, quotas = authenticator(access, clock, registers=registers), Quotas(ledger, clock)
     return Access(known, quotas, Gate(known, quotas, pause))
 
 
@@ -310,7 +310,7 @@ def faulty_application(
     ground = Ground(
         public_application(graph, public),
         Following(graph, public.clock),
-        public.access.credentials,
+        public.access.authenticator,
         public.clock,
     )
     return FaultyApplication(ground, Fates(faults), pause)

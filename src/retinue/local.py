@@ -87,10 +87,12 @@ class LocalServer:
     def token(self) -> str:
         """A fresh token of the client, without a request."""
         with closing(assemble.open_access(self.store)) as access:
-            credentials = assemble.credentials(access, self.clock)
+            authenticator = assemble.authenticator(access, self.clock)
 
             async def issue() -> str:
-                return await credentials.issue_token(await credentials.prove(self.client_key, self.client_secret))
+                return await authenticator.issue_token(
+                    await authenticator.authenticate(self.client_key, self.client_secret)
+                )
 
             return _run(issue())
 

@@ -261,10 +261,10 @@ def resume_audit(subject: Subject, folder: Path, seen: Seen) -> None:
 def good_token(subject_store: Path, now: int, client: tuple[str, str]) -> str:
     """A token that holds at a second."""
     with closing(assemble.open_access(str(subject_store))) as access:
-        credentials = assemble.credentials(access, StandingClock(now))
+        authenticator = assemble.authenticator(access, StandingClock(now))
 
         async def issue() -> str:
-            return await credentials.issue_token(await credentials.prove(*client))
+            return await authenticator.issue_token(await authenticator.authenticate(*client))
 
         return asyncio.run(issue())
 

@@ -15,8 +15,8 @@ from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from retinue.access.credentials import MAX_TOKEN_BYTES, bearer_token
-from retinue.access.management import ManagementToken
+from retinue.access.authentication import MAX_TOKEN_BYTES, bearer_token
+from retinue.access.management_token import ManagementToken
 from retinue.audit.hash_chain import BEGINNING
 from retinue.audit.log_files import LogLine, follow
 from retinue.audit.verify import verify

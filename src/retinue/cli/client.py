@@ -14,7 +14,7 @@ from retinue.settings import default_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from retinue.access.clients import Clients, Registered, Shown
+    from retinue.access.clients import Clients, ClientView, Registered
     from retinue.model import Client, ClientChange, RateLimit
 
 app = group(help="Register, show, change and revoke clients of the API.")
@@ -231,9 +231,9 @@ def _act(
         client_tables.print_one(seen)
 
 
-def _shown(store: str, clients: "Sequence[Client]") -> "list[Shown]":
+def _shown(store: str, clients: "Sequence[Client]") -> "list[ClientView]":
     from retinue import assemble
-    from retinue.access.clients import shown
+    from retinue.access.clients import view_of
     from retinue.access.quotas import Quotas
     from retinue.clock import SystemClock
     from retinue.model import Usage
@@ -242,10 +242,10 @@ def _shown(store: str, clients: "Sequence[Client]") -> "list[Shown]":
     if not file.exists():
         if _has_served(store):
             warn(f"{file} is missing: today's use is not known; a server counts it from the audit log at its start")
-        return [shown(client, Usage(), clock.now()) for client in clients]
+        return [view_of(client, Usage(), clock.now()) for client in clients]
     with closing(assemble.open_ledger(store)) as ledger:
         quotas = Quotas(ledger, clock)
-        return [shown(client, quotas.used_today(client), clock.now()) for client in clients]
+        return [view_of(client, quotas.usage_today(client), clock.now()) for client in clients]
 
 
 def _has_served(store: str) -> bool:

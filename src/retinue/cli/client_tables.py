@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from retinue.access.clients import Shown
+from retinue.access.clients import ClientView
 from retinue.cli.terminal import Column, print_table
 from retinue.model import RateLimit
 
 
-def print_list(clients: Sequence[Shown]) -> None:
+def print_list(clients: Sequence[ClientView]) -> None:
     """Print a line for each client; it fits into 80 columns, `client show` has the rest."""
     columns = [Column("client key", is_whole=True), Column("name"), Column("status")]
     columns += [Column("calls for lists today", "right"), Column("created", is_whole=True)]
     print_table(columns, map(_row, clients))
 
 
-def print_one(client: Shown) -> None:
+def print_one(client: ClientView) -> None:
     """All there is to know of one."""
     used = client.used_today
     rows = (
@@ -37,7 +37,7 @@ def print_one(client: Shown) -> None:
     print_table([Column(is_whole=True), Column()], rows)
 
 
-def _row(client: Shown) -> tuple[str, ...]:
+def _row(client: ClientView) -> tuple[str, ...]:
     calls = f"{client.used_today.list_calls:,} of {_limit(client.list_calls)}"
     return (client.client_key, client.name, client.status, calls, _date(client.created_at)[:10])
 

@@ -4,7 +4,7 @@ import secrets
 from pathlib import Path
 
 from retinue import assemble
-from retinue.access.management import ManagementToken, management_token
+from retinue.access.management_token import ManagementToken, management_token
 from retinue.settings import Settings
 
 

@@ -53,7 +53,7 @@ class FastPath:
         self, graph: HotGraph, access: Access, auditor: Auditor, clock: Clock, log_ids: LogIds, proxies: TrustedProxies
     ) -> None:
         self._graph = graph
-        self._remembered = access.credentials.remembered
+        self._remembered = access.authenticator.cached_grant
         self._charge = access.quotas.charge
         self._sink = auditor.sink
         # Logging each request takes longer than answering it.

@@ -3,7 +3,7 @@
 from msgspec import Struct, structs
 
 from retinue import errors
-from retinue.access.credentials import Credentials
+from retinue.access.authentication import Authenticator
 from retinue.access.quotas import Quotas
 from retinue.following import Following
 from retinue.model import RESEARCH_SCOPE, Direction, Pool
@@ -35,7 +35,7 @@ NOT_SERVED = (
 class Access(Struct, frozen=True):
     """Authentication and quotas."""
 
-    credentials: Credentials
+    authenticator: Authenticator
     quotas: Quotas
     gate: Gate
 
@@ -49,8 +49,8 @@ def public_routes(following: Following[bytes], access: Access) -> dict[str, Rout
             for direction, path in LIST_PATHS.items()
         },
         PROFILE_PATH: Route(_profile_handler(following, access), "info"),
-        TOKEN_PATH: Route(token_handler(access.gate, access.credentials), "token", is_oauth=True),
-        REVOKE_PATH: Route(revoke_handler(access.gate, access.credentials), "revoke", is_oauth=True),
+        TOKEN_PATH: Route(token_handler(access.gate, access.authenticator), "token", is_oauth=True),
+        REVOKE_PATH: Route(revoke_handler(access.gate, access.authenticator), "revoke", is_oauth=True),
     }
 
 
@@ -59,7 +59,7 @@ def _list_handler(direction: Direction, following: Following[bytes], access: Acc
 
     A page is charged when its size is known. If others spent the rest of the quota meanwhile, it tries a smaller page.
     """
-    authorize, quotas = access.credentials.authorize, access.quotas
+    authorize, quotas = access.authenticator.authorize, access.quotas
 
     async def handler(request: Request) -> Answer:
         grant = await authorize(request.header(b"authorization"), RESEARCH_SCOPE)
@@ -86,7 +86,7 @@ def _list_handler(direction: Direction, following: Following[bytes], access: Acc
 
 
 def _profile_handler(following: Following[bytes], access: Access) -> Handler:
-    authorize, quotas = access.credentials.authorize, access.quotas
+    authorize, quotas = access.authenticator.authorize, access.quotas
 
     async def handler(request: Request) -> Answer:
         grant = await authorize(request.header(b"authorization"), RESEARCH_SCOPE)

@@ -21,8 +21,8 @@ _PARTS = 16
 class NodeQuota(Struct, frozen=True):
     """A machine's grants on a day, as last read; `own` is its part.
 
-    It may spend `held` without asking. `ceiling` is the most that it can ever be granted, and `spare` is added to what
-    remains of that. The ceiling never rises, so a request that does not fit below it never will.
+    It may spend `held` without asking. `ceiling` is the most that it can ever be granted, and `spare` the difference.
+    The ceiling never rises, so a call that does not fit below it never will.
     """
 
     quota_key: QuotaKey
