@@ -149,7 +149,7 @@ def test_heads_are_read_from_log_lines() -> None:
 )
 def test_malformed_heads_are_reported(text: str) -> None:
     """With the line, and where heads come from."""
-    with pytest.raises(InputError, match="expected what `retinue audit head` prints"):
+    with pytest.raises(InputError, match="expected the output of `retinue audit head`"):
         parse_signed_heads(text, "heads.txt")
 
 

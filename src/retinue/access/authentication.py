@@ -1,7 +1,7 @@
-"""Authentication: clients prove their identity with key and secret, and get tokens for the data endpoints.
+"""Authentication: clients prove their identity with key and secret, and get tokens.
 
 Secrets and tokens are 256 random bits, of which the store has only the SHA-256. With so much entropy no slow hash is
-needed. Knows no HTTP beyond the value of one header.
+needed.
 """
 
 import asyncio
@@ -29,9 +29,8 @@ _NO_SECRETS = Secrets(b"")
 class Authenticator:
     """Issues tokens to clients and checks them.
 
-    With `registers` an unknown client key is registered with the secret that comes first, for throw-away servers.
-    Grants are cached for less than a second, so a change of a client or token reaches every process within one. An
-    unknown token is looked up each time.
+    With `registers` an unknown key is registered with its first secret, for throw-away servers. Grants are cached, so a
+    change reaches every process within a second. An unknown token is looked up each time.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class Authenticator:
         return await self._store.find_client(client_key)
 
     async def issue_token(self, client: Client) -> str:
-        """Return a new token, valid for `TOKEN_SECONDS`. Earlier ones stay valid."""
+        """Return a new token. Earlier ones stay valid."""
         token = f"clt.{fresh_secret(self._random_bytes)}"
         await self._store.add_token(digest_of(token), client.id, self._clock.now() + TOKEN_SECONDS)
         return token
@@ -120,7 +119,7 @@ class Authenticator:
 
 
 def bearer_token(authorization: bytes) -> bytes:
-    """Return the token in an Authorization header. Raises `TokenInvalid`."""
+    """Return the token of an Authorization header. Raises `TokenInvalid`."""
     scheme, _, rest = authorization.partition(b" ")
     token = rest.strip(b" \t")
     if is_basic(authorization):
@@ -131,12 +130,11 @@ def bearer_token(authorization: bytes) -> bytes:
 
 
 def is_basic(authorization: bytes) -> bool:
-    """Return whether an Authorization header is Basic, such as from a netrc file."""
+    """Return whether an Authorization header is Basic."""
     return authorization[:6].lower() == b"basic "
 
 
 def _refusal_reason(client: Client, now: int) -> str:
-    """Return why a client gets no token now; empty if it does."""
     reasons = {
         "active": "",
         "revoked": "The client has been revoked.",

@@ -1,7 +1,4 @@
-"""The register of clients: their names, access windows and quotas. Operators use it; requests never do.
-
-Errors are `InputError`s that name the field. Knows no HTTP and no SQL.
-"""
+"""The register of clients, for operators. Its `InputError`s name the field."""
 
 import hashlib
 import string
@@ -36,14 +33,14 @@ _DAILY = ("list_calls", "list_rows", "other_calls")
 
 
 class Registered(Struct, frozen=True):
-    """A client and its new secret, which is not stored and cannot be shown again."""
+    """A client and its new secret, which is not stored."""
 
     client: Client
     secret: str
 
 
 class ClientView(Struct, frozen=True):
-    """A client as JSON. `status` is active, suspended, revoked, pending (before its window) or expired (after it)."""
+    """A client as JSON. Before its window its status is pending, afterwards expired."""
 
     client_key: str
     name: str
@@ -161,10 +158,8 @@ def digest_of(secret: str) -> bytes:
 
 
 def fresh_secret(random_bytes: Callable[[int], bytes]) -> str:
-    """Return 256 random bits as letters and digits.
-
-    Base64 would not do: command lines take a word that begins with `-` for an option.
-    """
+    """Return 256 random bits as letters and digits."""
+    # Base64 would not do: command lines take a word that begins with `-` for an option.
     number = int.from_bytes(random_bytes(SECRET_BYTES))
     digits = []
     for _ in range(SECRET_CHARACTERS):
@@ -174,7 +169,6 @@ def fresh_secret(random_bytes: Callable[[int], bytes]) -> str:
 
 
 def _apply(client: Client, change: ClientChange) -> Client:
-    """Return a changed client. Raises `InputError` if it would be invalid."""
     fields = {name: value for name, value in structs.asdict(change).items() if value is not UNSET}
     quota = {name: fields.pop(name) for name in Quota.__struct_fields__ if name in fields}
     after = structs.replace(client, **fields, quota=structs.replace(client.quota, **quota))

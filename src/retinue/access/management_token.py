@@ -1,7 +1,4 @@
-"""The management token, which allows changing the graph over HTTP. Only its owner may read its file.
-
-It is never logged or sent, and compared in constant time.
-"""
+"""The management token, which allows changing the graph over HTTP. It is compared in constant time."""
 
 import contextlib
 import hmac

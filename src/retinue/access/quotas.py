@@ -1,7 +1,6 @@
-"""Quotas: the daily limits of a client's two pools, and its short-term rate limit.
+"""Quotas: the daily limits of a client's two pools, and its rate limit.
 
-A call is charged when its response is known, in one step with all its rows, and only if everything fits. So a failed
-call costs nothing and a quota is never exceeded. Knows no HTTP; `store/quota_counters.py` has the counting's contract.
+A call is charged when its response is known, in one step with all its rows, and only if everything fits.
 """
 
 from retinue.clock import Clock
@@ -21,7 +20,7 @@ class Quotas:
         self._clock = clock
 
     def remaining_rows(self, grant: TokenGrant, pool: Pool, wanted: int) -> int:
-        """Return how many of the wanted rows the quota covers, at least one. Raises `RateExceeded` or `QuotaSpent`."""
+        """Return how many wanted rows are covered. Raises `RateExceeded` or `QuotaSpent`."""
         now = self._clock.now()
         rows = self._counters.remaining(grant.quota_key, now, pool, grant.quota, wanted)
         if rows:
@@ -32,7 +31,7 @@ class Quotas:
         raise QuotaSpent(status.limit, max(0, status.calls or 0), status.reset)
 
     def charge(self, grant: TokenGrant, pool: Pool, rows: int) -> QuotaStatus | None:
-        """Charge one call and its rows; return the status. Return None and charge nothing if they do not fit."""
+        """Charge a call and its rows. Return None, charging nothing, if they do not fit."""
         return self._counters.charge(grant.quota_key, self._clock.now(), pool, rows, grant.quota)
 
     def admit_token(self, client: Client) -> None:

@@ -1,9 +1,7 @@
 """The channel on which workers send audit records to the coordinator: one socket, in batches.
 
-The supervisor holds both ends while the server lives. So records that a worker has sent are safe even if the worker is
-killed or the coordinator is away. A killed worker loses at most the batch that it is collecting: `BATCH_RECORDS`
-records or `BATCH_SECONDS` of them. While the coordinator cannot accept records, workers buffer them, and refuse
-requests when the buffer is full; a worker killed then loses its buffer.
+The supervisor holds both ends, so sent records survive the end of any other process. A killed worker loses at most the
+batch that it is collecting, or its buffer if the coordinator is away. Requests are refused while the buffer is full.
 """
 
 import asyncio
@@ -108,7 +106,6 @@ class ChannelSender:
             self._timer = self._loop.call_later(BATCH_SECONDS, self._send_later)
 
     def _send(self) -> None:
-        """Send batch after batch until the socket is full."""
         try:
             while self._buffer:
                 lines = _first_lines(self._buffer)
@@ -127,7 +124,6 @@ class ChannelSender:
 
 
 def _first_lines(records: Sequence[AuditRecord]) -> list[bytes]:
-    """Return as many first records, encoded, as fit into a batch."""
     size = 0
     lines: list[bytes] = []
     for record in records[:BATCH_RECORDS]:
@@ -179,7 +175,6 @@ class ChannelReceiver:
             return True
 
     def _receive_one(self) -> bool:
-        """Write the next batch; return False if there is none now."""
         try:
             message = self._receiver.recv(2 * BATCH_BYTES)
         except BlockingIOError:
@@ -192,7 +187,6 @@ class ChannelReceiver:
         return True
 
     def _pause(self, error: OSError) -> None:
-        """Leave records in the socket until the buffered ones can be written."""
         if self._consecutive_failures % _TRIES_PER_LINE == 0:
             _LOGGER.error("the audit log cannot be written; workers buffer records, then refuse requests: %s", error)
         self._consecutive_failures += 1

@@ -1,10 +1,7 @@
 """The hash chain over the lines of the audit log. Pure.
 
-A line is a JSON object that begins with its number `n` and ends with `hash`: keyed BLAKE2b, under the store's secret,
-of the previous hash and of the line up to there. Without the secret no line can be forged, and no line can be changed,
-removed or swapped without contradicting all later hashes and the one in the store.
-
-A line with `lost` or `summed` stands for that many records and takes all their numbers.
+A line is a JSON object from its number `n` to its `hash`: keyed BLAKE2b, under the store's secret, of the previous hash
+and of the line up to there. So no line can be forged, changed, removed or swapped without contradicting later hashes.
 """
 
 import re
@@ -20,7 +17,7 @@ _LINE = re.compile(
 
 
 class ChainHead(Struct, frozen=True, gc=False):
-    """The end of a chain: the number of its last record, which is how many there are, and that record's hash."""
+    """The end of a chain: number and hash of its last record."""
 
     count: int
     hash: bytes
@@ -38,8 +35,7 @@ def line_of(
 ) -> tuple[bytes, ChainHead]:
     """Return the line of a record and the chain head after it.
 
-    The line ends with a newline. `record` is a JSON object with at least one field; with `lost` or `summed` it stands
-    for that many records.
+    `record` is a JSON object with at least one field. With `lost` or `summed` it takes that many numbers.
     """
     count = before.count + (lost or summed or 1)
     span = b'"lost":%d,' % lost if lost else b'"summed":%d,' % summed if summed else b""
@@ -61,7 +57,7 @@ def next_head(line: bytes, before: ChainHead, secret: bytes) -> ChainHead:
 
 
 def stated_head(line: bytes) -> ChainHead:
-    """Return the chain head that a line states, unverified. Raises `BrokenChain` if it is not a record."""
+    """Return the chain head that a line states, unverified. Raises `BrokenChain`."""
     _, number, _, stated_hash = _parts(line)
     return ChainHead(int(number), bytes.fromhex(stated_hash.decode()))
 

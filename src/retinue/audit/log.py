@@ -1,7 +1,7 @@
-"""Writing the audit log: JSON lines in a folder, in one hash chain, in files that are rotated.
+"""Writing the audit log: JSON lines in one hash chain, in files that are rotated.
 
 The lock on the folder guarantees a single writer. Records that cannot be written, such as on a full disk, are buffered
-and written first later; none is skipped. The owner of the log saves its checkpoint in the store.
+and written later.
 """
 
 import contextlib
@@ -76,7 +76,7 @@ class AuditLog:
         self.flush()
 
     def add_lost(self, lost: int, since: int) -> None:
-        """Buffer a record of the loss of earlier records."""
+        """Buffer a record of lost records."""
         self._append(encode_record(log_record("lost", self._now(), since=since)), lost=lost)
 
     def add_summed(self, record: bytes, count: int) -> None:
@@ -173,7 +173,6 @@ def lock_folder(folder: Path) -> int:
 
 
 def _end_of(folder: Path, checkpoint: Checkpoint) -> tuple[str, ChainHead, str]:
-    """Return the fault, chain head and torn digest at the log's end."""
     head = start = ChainHead(checkpoint.count, checkpoint.hash)
     paths = files_of(folder)
     begun = [path for path in paths if first_in(path) <= checkpoint.count]

@@ -20,7 +20,7 @@ _TORN = b'"torn":"'
 
 
 class LogLine(Struct, frozen=True, gc=False):
-    """A line of the log, without its newline. `is_whole` says whether it had one."""
+    """A line of the log, without its newline if it `is_whole`."""
 
     path: Path
     number: int
@@ -56,7 +56,7 @@ class ChainStep(Struct, frozen=True):
 
 
 class ExpiredFile(Struct, frozen=True):
-    """A file that is old enough to be removed. `content` is None without records."""
+    """A file to be removed. `content` is None without records."""
 
     path: Path
     content: RemovedRecords | None
@@ -88,7 +88,7 @@ def is_log_file(path: Path) -> bool:
 
 
 def file_name(first: int, attempt: int) -> str:
-    """Return the name of a file by its first record. `attempt` grows if a crash left one without records."""
+    """Return a file's name. `attempt` grows after a crash left one without records."""
     return f"{first:015d}.{attempt:03d}.jsonl"
 
 
@@ -98,12 +98,12 @@ def first_in(path: Path) -> int:
 
 
 def retained_files(folder: Path, checkpoint: Checkpoint) -> list[Path]:
-    """Return the files that are not older than the checkpoint's oldest."""
+    """Return the files after the checkpoint's beginning."""
     return [path for path in files_of(folder) if first_in(path) > checkpoint.before_count]
 
 
 def without_oldest(checkpoint: Checkpoint, last: ChainHead) -> Checkpoint:
-    """Return the checkpoint without the oldest file, which ends with `last`."""
+    """Return the checkpoint without a file that ends with `last`."""
     return structs.replace(checkpoint, before_count=last.count, before_hash=last.hash)
 
 
@@ -119,7 +119,7 @@ def lines_of(paths: list[Path]) -> Iterator[LogLine]:
 
 
 def follow(lines: Iterator[LogLine], before: ChainHead, secret: bytes) -> Iterator[ChainStep]:
-    """Yield each line with its chain head. After a problem it continues with the head that the line states."""
+    """Yield the steps of the chain. After a problem it continues with the stated head."""
     head = before
     torn: LogLine | None = None
     is_first = True  # the unfinished line that the first one vouches for may have been removed with its file
@@ -157,7 +157,7 @@ def records_of(folder: Path, checkpoint: Checkpoint) -> Iterator[AuditRecord]:
 
 
 def missing_at_end(folder: Path, checkpoint: Checkpoint) -> RecordsMade | None:
-    """Return the records made beyond the end of the log. None if none or unknown."""
+    """Return the records missing at the end; None if none or unknown."""
     made = read_made(folder)
     if made is None:
         return None
@@ -179,7 +179,6 @@ def utc(second: int) -> str:
 
 
 def _require_vouched(torn: LogLine | None, after: LogLine, secret: bytes) -> None:
-    """Require that a record vouches for exactly the line before it."""
     vouched = ""
     if _TORN in after.content:
         with contextlib.suppress(BrokenChain):

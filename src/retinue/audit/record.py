@@ -1,7 +1,6 @@
 """Audit records, one for each request. All of them are built here.
 
-A record never holds a token, secret or name. It has the store's own account number, which means nothing after the
-account is erased, and of an unknown name only an HMAC under a secret of the store.
+A record never holds a token, secret or name: only the account number, or an HMAC of an unknown name.
 """
 
 import hmac
@@ -19,7 +18,7 @@ _OWN_ENDPOINT = "keeper"
 
 
 class RemovedRecords(Struct, frozen=True, gc=False):
-    """Records that retention removed: first and last number, hash of the last in hex, oldest and newest time."""
+    """The records in a removed file: their numbers, last hash in hex, and times."""
 
     first: int
     last: int
@@ -29,14 +28,11 @@ class RemovedRecords(Struct, frozen=True, gc=False):
 
 
 class AuditRecord(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """A request. `time` and `bound` are Unix seconds, `name` is an HMAC in hex, `client` is a client key.
+    """A request. Times are Unix seconds, `name` is an HMAC in hex, `client` a client key.
 
-    `action` is the method and path of a management request. `statements` is the number of statements sent to a cluster
-    since the previous record. Records with one of these fields are no requests:
-    `torn`: the log resumes after a crash that left an unfinished line (`hash_chain.torn_digest`).
-    `lost`: this many records, made between `since` and `time`, could not be written.
-    `removed`: a file of the log was removed because of its age.
-    `summed`: stands for this many refusals between `since` and `time`, and between `first_log_id` and `log_id`.
+    `action` is the method and path of a management request. `statements` were sent to a cluster since the last record.
+    With `torn` (`hash_chain.torn_digest`), `lost` or `removed` it is no request: the log resumed after a crash, records
+    were lost between `since` and `time`, or an old file was removed. With `summed` it stands for that many refusals.
     """
 
     time: int
@@ -68,7 +64,7 @@ class AuditRecord(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tru
 
     @property
     def stands_for(self) -> int:
-        """The number of records that it replaces; 1 for an ordinary record."""
+        """The number of records that it stands for."""
         return self.lost or self.summed or 1
 
 
@@ -77,7 +73,7 @@ decode_record = msgspec.json.Decoder(AuditRecord).decode
 
 
 class RequestContext(Struct, gc=False):
-    """Facts about a request, filled in by its handler. `name` is the username as sent."""
+    """Facts about a request from its handler. `name` is the username as sent."""
 
     action: str = ""
     client: str = ""
@@ -105,7 +101,7 @@ class AuditSink(Protocol):
 
     @property
     def is_full(self) -> bool:
-        """Whether it accepts no more, so that requests must be refused."""
+        """Whether requests must be refused."""
         ...
 
     def add(self, record: AuditRecord) -> None:
@@ -125,7 +121,7 @@ class Auditor:
 
     @property
     def is_full(self) -> bool:
-        """Whether requests must be refused because the sink is full."""
+        """Whether requests must be refused."""
         return self.sink.is_full
 
     def record(self, context: RequestContext, outcome: RequestOutcome) -> None:

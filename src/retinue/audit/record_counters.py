@@ -1,11 +1,8 @@
 """Counters of audit records, in one file that all processes map.
 
-Each worker counts the records that it makes, and the coordinator those that it receives. Compared with the chain's own
-count they say how many records are lost, however a process ended. The file has its full size from the start, so
-counting needs no disk space, and counts survive the end of any process. After a power loss they may be seconds old.
-
-A count becomes part of the chain permanently, so the file is not trusted: each count has its complement beside it, and
-a file with a pair that does not fit counts nothing.
+Workers count the records that they make, and the coordinator those that it receives. Compared with the hash chain they
+tell how many are lost. Counting needs no disk space, since the file has its full size from the start. Each count has
+its complement beside it; a file with a pair that does not fit counts nothing.
 """
 
 import mmap
@@ -36,10 +33,7 @@ LAST_SECOND = 253_402_300_799  # of the year 9999
 
 
 class RecordsMade(Struct, frozen=True):
-    """Records made so far. `since` is the last second when all were logged.
-
-    `summing` of them are in sums that the coordinator has not written yet.
-    """
+    """Records made so far; all were logged at `since`. `summing` are in unwritten sums."""
 
     count: int
     since: int
@@ -62,14 +56,11 @@ class RecordCounters:
 
     @property
     def received(self) -> int:
-        """The number of received and own records. The chain must hold them."""
+        """The number of received and own records."""
         return _own_and_base(self._cells) + sum(self._cells[_FIRST_RECEIVED : _FIRST_RECEIVED + MAX_WORKERS])
 
     def begin_run(self, now: int) -> bool:
-        """Count everything made as received; return whether the file was sound.
-
-        No sender may be left. A new or damaged file starts at zero.
-        """
+        """Count everything made as received; return whether the file was sound."""
         is_sound = _is_sound(self._cells)
         if not is_sound:
             self._map[:] = bytes(_BYTES)
@@ -81,12 +72,12 @@ class RecordCounters:
         return is_sound
 
     def receive_all(self) -> None:
-        """Count everything made as received; records that the log lacks are lost."""
+        """Count everything made as received."""
         made = self._cells[_FIRST_MADE : _FIRST_MADE + MAX_WORKERS]
         self._cells[_FIRST_RECEIVED : _FIRST_RECEIVED + MAX_WORKERS] = made
 
     def receive(self, worker: int, first: int, count: int) -> int:
-        """Count a received batch; return how many earlier records are missing."""
+        """Count a batch; return how many earlier records are missing."""
         place = _FIRST_RECEIVED + worker
         missing = first - self._cells[place]
         self._cells[place] = first + count
@@ -101,11 +92,11 @@ class RecordCounters:
         self._cells[_SUMMING] = count
 
     def follow_log(self, count: int) -> None:
-        """Catch up with a log that has more records. That happens after a power loss or with a new file."""
+        """Catch up with a longer log, after a power loss."""
         _put(self._cells, _BASE, self._cells[_BASE] + max(0, count - self.received))
 
     def note_complete(self, now: int) -> None:
-        """Set the last second at which all records were in the log."""
+        """Set the last second when all records were logged."""
         self._cells[_SINCE] = now
 
     def of_worker(self, worker: int) -> "WorkerCounter":
@@ -179,7 +170,7 @@ def _put(cells: "memoryview[int]", place: int, count: int) -> None:
 
 
 def _is_sound(cells: "memoryview[int]") -> bool:
-    """Return whether all pairs fit. The complement may be behind by 1 if a process was killed."""
+    # A complement may be behind by 1 if a process was killed.
     counts = [cells[place] for place in _CHECKED]
     fits = all(cells[place] - ~cells[_LAST_CELL - place] in (0, 1) for place in _CHECKED)
     is_plausible = min(counts) >= 0 and sum(counts) <= _MAX_COUNT and 0 <= cells[_SINCE] <= LAST_SECOND

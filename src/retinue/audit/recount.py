@@ -1,7 +1,6 @@
 """Recounting quotas from the audit log after their counters were damaged.
 
-The log has each response of a day with its client and rows. If the log itself is damaged, a client's quota counts as
-spent until the day ends.
+If the log is damaged, too, quotas count as spent until the day ends.
 """
 
 import asyncio
@@ -50,7 +49,7 @@ class ClientsAndCheckpoint(Protocol):
 
 
 class Recount:
-    """Restores quota counters from the audit log. Each method returns its actions as lines for the server's log."""
+    """Restores quota counters from the audit log. Methods return lines for the server's log."""
 
     def __init__(self, counters: Restoring, folder: Path) -> None:
         self._counters = counters
@@ -61,8 +60,8 @@ class Recount:
     async def at_start(self, access: ClientsAndCheckpoint, second: int) -> list[str]:
         """Restore what is missing or damaged, and open the counters.
 
-        Counters that were not closed together with the present log may be an older copy, and are raised to what the
-        log has. No process may count meanwhile.
+        Counters that were not closed with the present log may be an older copy, and are raised to it.
+        No process may count meanwhile.
         """
         checkpoint = await access.audit_checkpoint()
         is_closed = not checkpoint.is_open and self._counters.closed_at == checkpoint.count
@@ -80,8 +79,8 @@ class Recount:
     async def of_damaged(self, access: ClientsAndCheckpoint, second: int, made: int, received: int) -> list[str]:
         """Restore clients whose records have stayed damaged since the previous call.
 
-        A record that is being written looks damaged, but not twice with the same bytes. `made` and `received` are
-        numbers of audit records: nothing is restored before all made up to the previous call have been received.
+        A record that is being written looks damaged, but not twice with the same bytes. Nothing is restored before
+        all audit records made up to the previous call have been received.
         """
         before, self._damaged = self._damaged, self._counters.damaged()
         made_before, self._made = self._made, made
@@ -93,7 +92,6 @@ class Recount:
     async def _restore_clients(
         self, access: ClientsAndCheckpoint, client_ids: set[int] | None, second: int, *, is_running: bool
     ) -> list[str]:
-        """Restore the given clients, or all."""
         if client_ids is not None and not client_ids:
             return []
         clients = await access.clients()
@@ -150,8 +148,6 @@ class FutureDayWarnings:
 
 
 class _ClientCounts(Struct):
-    """The counts of one client on a day."""
-
     list_calls: int = 0
     list_rows: int = 0
     other_calls: int = 0
@@ -175,11 +171,6 @@ class _ClientCounts(Struct):
 
 
 class _DayCounts(Struct):
-    """The counts of a day by client key.
-
-    The log itself records `losses`, such as after a kill, but knows nothing of a `problem`.
-    """
-
     counts: dict[str, _ClientCounts] = field(default_factory=dict)
     problem: str = ""
     losses: str = ""
@@ -218,7 +209,6 @@ def count_day(folder: Path, checkpoint: Checkpoint, second: int) -> _DayCounts:
 
 
 def _losses(folder: Path, checkpoint: Checkpoint) -> str:
-    """Describe what is missing at the log's end; empty if nothing is."""
     missing = missing_at_end(folder, checkpoint)
     if missing is not None:
         return f"{missing.count} records are lost"
@@ -228,11 +218,7 @@ def _losses(folder: Path, checkpoint: Checkpoint) -> str:
 
 
 def _since(folder: Path, checkpoint: Checkpoint, day: int) -> tuple[list[Path], ChainHead]:
-    """Return the files that may cover a day, and the previous chain head.
-
-    If a clock was put back, earlier and later days may alternate. So the first file is the one before the oldest that
-    does not begin on an earlier day.
-    """
+    # Days may alternate if a clock was put back, so begin before the oldest file that does not begin earlier.
     paths = retained_files(folder, checkpoint)
     later = (index for index, path in enumerate(paths) if not _begins_before(path, day))
     start = max(0, next(later, len(paths)) - 1)
@@ -248,7 +234,6 @@ def _begins_before(path: Path, day: int) -> bool:
 
 
 def _spent(client: Client, second: int) -> Counted:
-    """Return the counters of a client that has used its quota."""
     quota = client.quota
     used = Usage(quota.list_calls or 0, quota.list_rows or 0, quota.other_calls or 0)
     answers = 0 if quota.rate is None else quota.rate.calls

@@ -1,8 +1,7 @@
 """Sums of refusals, so that a flood cannot fill the disk.
 
-For each client, and for all unauthenticated callers together, some refusals are recorded one by one. Those beyond that
-are summed up by client, endpoint, code, address and action. Memory and lines are bounded: addresses beyond the first
-few share a sum.
+For each client, and for unauthenticated callers together, some refusals are recorded one by one. The rest is summed up
+by client, endpoint, code, address and action, with bounded memory.
 """
 
 from collections.abc import Iterator, Sequence
@@ -151,7 +150,6 @@ def may_include(record: AuditRecord, log_id: str) -> bool:
 
 
 def _one_of_few(value: str, recorded: set[str]) -> str:
-    """Return a value if it is among the first few, else nothing."""
     if value not in recorded and len(recorded) >= MAX_ADDRESSES:
         return ""
     recorded.add(value)
@@ -159,5 +157,5 @@ def _one_of_few(value: str, recorded: set[str]) -> str:
 
 
 def _is_refusal(record: AuditRecord) -> bool:
-    """Return whether a record may be summed up: a caller can cause any number of them, and they changed nothing."""
+    # A caller can cause any number of these, and they changed nothing.
     return record.is_request and record.status >= _MIN_REFUSAL and record.status != _FAULT

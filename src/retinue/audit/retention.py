@@ -1,8 +1,7 @@
-"""Retention of audit files: when a file is old enough to be removed, and the task that removes it.
+"""Retention of audit files, and the task that applies it.
 
-Times in records are only as accurate as the clock was. Times later than now, or before 2020, are known to be wrong, and
-a clock that was behind must not make other records look old. So the age of a file is that of the newest of its
-credible times and of the first credible time after it.
+A clock that was behind must not make records look old. So the age of a file is that of the newest of its credible times
+(not in the future, not before 2020) and of the first credible time after it.
 """
 
 import asyncio
@@ -30,7 +29,7 @@ _LOGGER = logging.getLogger("retinue.retention")
 
 
 class Retention(Struct, frozen=True):
-    """The background task that removes old audit files and expired tokens. `keep_seconds` 0 keeps all files."""
+    """Removes old audit files and expired tokens. `keep_seconds` 0 keeps all files."""
 
     folder: Path
     keep_seconds: int
@@ -73,10 +72,7 @@ class Retention(Struct, frozen=True):
 
 
 def oldest_expired(folder: Path, now: int, keep_seconds: int) -> ExpiredFile | None:
-    """Return the oldest file if it is older than `keep_seconds`. Raises `StoreError`.
-
-    The newest file always stays. So does a damaged one, as evidence.
-    """
+    """Return the oldest file if it is old enough. The newest and damaged ones stay."""
     paths = files_of(folder)
     try:
         after = next(_credible(_first_times(paths[1:]), now), None)
@@ -90,10 +86,7 @@ def oldest_expired(folder: Path, now: int, keep_seconds: int) -> ExpiredFile | N
 
 
 def time_without_jumps(folder: Path) -> int | None:
-    """Return the latest time reached in credible steps; None without records. Raises `StoreError`.
-
-    A step of more than `SLACK_SECONDS` between records may be a clock that jumped ahead, so later times do not count.
-    """
+    """Return the latest time reached without jumps; None without records."""
     reached: int | None = None
     for line in lines_of(files_of(folder)):
         match = _TIME.search(line.content)

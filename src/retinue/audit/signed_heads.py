@@ -1,8 +1,7 @@
 """Signed heads of the audit log, to be kept on another machine.
 
-A signed head is one line of JSON: the number of records, the hash of the last, the time, and a keyed hash of these.
-The last hash stands for all earlier records, so a rewritten history does not fit an older head, even if the secret and
-the store's checkpoint were rewritten with it.
+A signed head stands for all earlier records, so a rewritten history does not fit an older one, even if the secret and
+the checkpoint were rewritten with it.
 """
 
 import hmac
@@ -24,7 +23,7 @@ _EXPECTED = "expected the output of `retinue audit head`"
 
 
 class SignedHead(Struct, frozen=True, forbid_unknown_fields=True):
-    """The end of the log at `time` (Unix seconds). `hash` and the signature `mac` are in hex."""
+    """The end of the log at a Unix second, with a signature. Hashes are in hex."""
 
     records: int
     hash: str
@@ -33,7 +32,7 @@ class SignedHead(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def chain_head(self) -> ChainHead:
-        """The signed chain head. Raises `ValueError` if the hash is not hex."""
+        """The signed chain head. Raises `ValueError`."""
         return ChainHead(self.records, bytes.fromhex(self.hash))
 
 
@@ -49,10 +48,7 @@ def is_genuine(head: SignedHead, secret: bytes) -> bool:
 
 
 def parse_signed_heads(text: str, source: str) -> list[SignedHead]:
-    """Return the signed heads in a text, one per line. Raises `InputError`.
-
-    Anything before the first brace of a line is skipped, such as a timestamp of a log.
-    """
+    """Return the signed heads, one per line, after any prefix. Raises `InputError`."""
     heads = []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
@@ -76,7 +72,7 @@ class HeadComparison:
         self._last_removal: tuple[int, RemovedRecords] | None = None
 
     def add(self, head: ChainHead, removal: AuditRecord | None) -> None:
-        """Add the next chain head. `removal` is its record if files were removed."""
+        """Add the next chain head, and its record of a removal."""
         if head.count in self._signed_counts:
             self._hashes[head.count] = head.hash
         removed = None if removal is None else removal.removed
@@ -84,7 +80,7 @@ class HeadComparison:
             self._last_removal = (removal.time, removed)
 
     def problems(self, last: ChainHead) -> Iterator[str]:
-        """Report the signed heads that the log contradicts, given its end."""
+        """Report the signed heads that the log contradicts."""
         for head in self._heads:
             problem = self._problem_with(head, last)
             if problem:

@@ -19,7 +19,7 @@ _LOGGER = logging.getLogger("retinue.audit")
 
 
 class LogSpace(Struct, frozen=True):
-    """Bytes of the log, its limit (0: none), and of its disk: free for this user, and total."""
+    """Bytes of the log, its limit (0: none), and its disk."""
 
     log_bytes: int
     max_bytes: int
@@ -73,7 +73,7 @@ class SpaceMonitor:
         self.space = measure(folder, max_bytes)
 
     def update(self, written: int) -> None:
-        """Measure again, `written` bytes after the start; warn if space is short."""
+        """Measure again, after `written` bytes; warn if space is short."""
         self.space, self._measured_at = measure(self._folder, self._max_bytes), written
         warning = self.space.warning
         if warning and not self._is_warned:
@@ -81,7 +81,7 @@ class SpaceMonitor:
         self._is_warned = bool(warning)
 
     def require(self, written: int) -> None:
-        """Raise `OSError` if the limit is reached, `written` bytes after the start."""
+        """Raise `OSError` if the limit is reached after `written` bytes."""
         if not self._max_bytes or self.space.log_bytes + written - self._measured_at < self._max_bytes:
             return
         self.update(written)  # files may have been removed since

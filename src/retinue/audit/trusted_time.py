@@ -1,8 +1,7 @@
 """Trusted time: the wall clock, as far as a second clock confirms it.
 
 Retention goes by it, since a wall clock that jumps ahead must not make records look old. Time counts only if it also
-passed on the machine's uptime clock. Across a restart at most `SLACK_SECONDS` are believed; for the rest an operator
-must confirm the clock. The time reached is saved in a file, with a keyed hash.
+passed on the uptime clock. Across a restart `SLACK_SECONDS` are believed; an operator confirms the rest.
 """
 
 import contextlib
@@ -31,10 +30,7 @@ _LOGGER = logging.getLogger("retinue.retention")
 
 
 class TimeFiles(Struct, frozen=True):
-    """The files of trusted time and of an operator's confirmation.
-
-    The coordinator's confinement lets it write there.
-    """
+    """The files of trusted time and of an operator's confirmation."""
 
     folder: Path
     secret: bytes
@@ -51,7 +47,7 @@ class TimeFiles(Struct, frozen=True):
 
 
 class TrustedTime:
-    """A clock for irreversible decisions. It never runs ahead of either of the machine's clocks."""
+    """A clock for irreversible decisions, never ahead of either clock."""
 
     def __init__(self, files: TimeFiles, clock: Clock, time_in_log: Callable[[], int | None]) -> None:
         self._files = files
@@ -99,7 +95,6 @@ class TrustedTime:
         return self._start + int(self._clock.uptime() - self._started)
 
     def _start_from(self, second: int) -> None:
-        """Start from a second, or from the wall clock within the slack."""
         now = self._clock.now()
         self._start = now if second < now <= second + SLACK_SECONDS else second
         self._started = self._clock.uptime()
@@ -147,7 +142,6 @@ def _read(path: Path, secret: bytes) -> int | None:
 
 
 def _write(path: Path, secret: bytes, time: int) -> None:
-    """Replace the file atomically."""
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         descriptor = os.open(unfinished, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, _MODE)
@@ -164,6 +158,5 @@ def _write(path: Path, secret: bytes, time: int) -> None:
 
 
 def _mac(time: int, path: Path, secret: bytes) -> str:
-    """Return a keyed hash that binds the time to the file's name."""
     content = b"%b %d" % (os.fsencode(path.name), time)
     return blake2b(content, key=secret, digest_size=20, person=_PERSON).hexdigest()

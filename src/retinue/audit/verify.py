@@ -70,7 +70,7 @@ def verify(folder: Path, checkpoint: Checkpoint, heads: Sequence[SignedHead] = (
 
 
 def _foreign_files(folder: Path, checkpoint: Checkpoint) -> Iterator[str]:
-    """Report files that do not belong to the log. The last file removed may remain if the server was killed."""
+    # The file removed last may remain if the server was killed.
     for path in content_of(folder):
         if path.name == COUNTERS_NAME or path.name in trusted_time.FILE_NAMES:
             continue

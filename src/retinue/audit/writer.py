@@ -135,8 +135,7 @@ class AuditWriter:
     async def finish(self, *, is_complete: bool) -> bool:
         """Close the log; return whether it holds all records that were made.
 
-        The checkpoint is closed only if everything was received and written. Lost records stay counted: the next start
-        records the loss if it cannot be written now.
+        The checkpoint is closed only if everything was received and written. The next start records other losses.
         """
         self._add_sums(self._sums.close_window())
         missing = self._record_counters.made.count - self._record_counters.received
