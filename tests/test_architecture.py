@@ -39,37 +39,38 @@ MAY_IMPORT = {
     "store.counter_file": WORDS | {"locks"},
     "store.ledger": WORDS | {"store.quota_counters", "store.counter_file"},
     "store.client_rows": WORDS | {"store.base"},
-    "store.opened": {"model", "store.base", "store.quota_counters", "store.whole"},
+    "store.paths": set[str](),
+    "store.open": {"errors", "clock", "model", "store.base", "store.bulk", "store.whole", "store.quota_counters"}
+    | {"store.paths", "store.sqlite", "store.cassandra"},
     "store.profiles": {"errors", "model"},
     "store.cassandra": WORDS
     | {"history", "store.base", "store.client_rows", "store.ledger", "store.profiles", "store.rules"}
-    | {"store.whole", "store.quota_counters", "key_pair"},
+    | {"store.whole", "store.quota_counters", "store.paths", "key_pair"},
     "store.rules": WORDS | {"history", "store.base", "store.bulk"},
     "store.sqlite": WORDS
-    | {"history", "store.base", "store.bulk", "store.client_rows", "store.profiles", "store.rules", "store.whole"},
+    | {"history", "store.base", "store.bulk", "store.client_rows", "store.profiles", "store.rules", "store.whole"}
+    | {"store.ledger", "store.paths"},
     "access": WORDS | {"store.base", "store.quota_counters"},
     "audit": WORDS | {"store.base", "store.quota_counters", "locks"},
     "following": WORDS | {"store.base"},
-    "ingest": WORDS | {"store.base", "store.bulk"},
+    "ingest": WORDS | {"store.base", "store.bulk", "store.open"},
     "export": WORDS | {"store.whole"},
     "client": {"errors", "clock", "names", "printable"},
     "collect": {"errors", "names", "clock", "durable", "locks", "client", "export"},
     "web": WORDS
     | {"wire", "faults", "store.base", "store.quota_counters", "following", "access", "audit"}
     | {"ingest", "key_pair"},
-    "assemble": WORDS
-    | {"wire", "store.base", "store.bulk", "store.opened", "store.ledger", "store.sqlite", "store.cassandra"}
-    | {"store.quota_counters", "access", "audit", "faults", "following", "web"},
-    "local": WORDS | {"faults", "store.base", "access", "audit", "assemble", "ingest", "web"},
+    "wiring": WORDS | {"store.base", "store.quota_counters", "access", "audit", "faults", "following", "web"},
+    "local": WORDS | {"faults", "wire", "store.base", "store.open", "access", "audit", "wiring", "ingest", "web"},
     "pytest_plugin": {"local", "sample"},
     "serving": WORDS
-    | {"faults", "store.base", "store.opened", "store.ledger", "access", "audit", "ingest", "assemble", "web"}
+    | {"faults", "wire", "store.base", "store.open", "store.paths", "access", "audit", "ingest", "wiring", "web"}
     | {"locks", "key_pair", "landlock", "prctl", "streams"},
     "cli": WORDS
-    | {"store.base", "access", "audit", "ingest", "following", "web", "assemble", "serving"}
+    | {"store.base", "store.open", "access", "audit", "ingest", "following", "web", "wiring", "serving"}
     | {"export", "faults", "sample", "sample_files", "client", "collect", "intercept", "streams"},
     "intercept": WORDS | {"faults", "wire", "landlock", "prctl", "locks", "intercept.expected", "intercept.sandbox"},
-    "intercept.expected": WORDS | {"assemble", "following", "intercept"},
+    "intercept.expected": WORDS | {"store.open", "following", "intercept"},
     "intercept.sandbox": {"faults", "local", "sample"},
     "__main__": {"errors", "cli", "streams"},
 }

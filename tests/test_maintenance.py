@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import apsw
 import pytest
 
-from retinue import assemble
+from retinue import wiring
 from retinue.access.clients import digest_of
 from retinue.errors import ClientInvalid
 from retinue.model import (
@@ -30,6 +30,7 @@ from retinue.model import (
 )
 from retinue.names import fold
 from retinue.store.base import Verdict
+from retinue.store.open import open_store
 from retinue.store.sqlite import files
 from support.commands import list_of, retinue, size_of
 from support.frozen_clock import FrozenClock
@@ -57,7 +58,7 @@ def test_a_backup_is_complete_and_private(service: Service, tmp_path: Path) -> N
 
     done = retinue("backup", copy, "--store", service.store)
 
-    log = assemble.audit_folder(str(service.store))
+    log = open_store(str(service.store)).paths.audit_folder()
     told = f"Copied {service.store} to {copy}. Copy its audit log now: {log} is not in it.\n"
     assert (0, told, "") == (done.returncode, done.stdout, done.stderr)
     assert ["monday.access.db", "monday.db"] == sorted(path.name for path in copy.parent.iterdir())
@@ -79,7 +80,7 @@ def test_a_backup_excludes_concurrent_writes(service: Service, tmp_path: Path) -
         if len(pages) < 9:  # a copy that is begun anew by every write would never end
             service.follow("a", (f"meanwhile{len(pages)}", NOW - 40 + len(pages)))
 
-    assemble.back_up(service.store, tmp_path / "copy.db", write)
+    open_store(service.store).back_up(tmp_path / "copy.db", write)
 
     assert [] == problems_of(tmp_path / "copy.db")
     assert [("before", "")] == list_of(tmp_path / "copy.db", "a")
@@ -92,12 +93,12 @@ def test_a_backup_during_an_import_is_consistent(store_path: Path, tmp_path: Pat
     follows = tmp_path / "f.csv"
     follows.write_text("follower,followee,followed_at\n" + "".join(f"a,b{n},{NOW - n}\n" for n in range(60_000)))
     copies = [tmp_path / f"copy{number}.db" for number in range(3)]
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     command = [sys.executable, "-m", "retinue", "import", "--store", str(store_path), str(follows)]
     with subprocess.Popen(command) as importing:
         waiting_for(lambda: size_of(store_path) > 200_000)
         for copy in copies:
-            assemble.back_up(str(store_path), copy, ignored)
+            open_store(str(store_path)).back_up(copy, ignored)
         importing.kill()
 
     for copy in copies:
@@ -134,7 +135,7 @@ def test_an_impossible_backup_is_reported(
 ) -> None:
     """One clear line, exit code 2, and nothing is made."""
     monkeypatch.chdir(store_path.parent)
-    assemble.create_store(store_path.name)
+    open_store(store_path.name).create()
     Path("notes.txt").write_text("x" * 5000)
 
     done = retinue("backup", target, "--store", store)
@@ -157,7 +158,7 @@ class OldStore(NamedTuple):
 
 def written(path: Path, old: OldStore) -> Path:
     """A store as the first version of Retinue left it, but for its access file."""
-    assemble.create_store(str(path))
+    open_store(str(path)).create()
     path.unlink()
     path.touch(files.FILE_MODE)
     with closing(apsw.Connection(str(path))) as connection:
@@ -226,7 +227,7 @@ def large(follows: int, seed: int, size: int = 100) -> OldStore:
 def list_with_positions(store: Path, account: int, direction: Direction) -> list[tuple[int, str]]:
     """Positions and usernames of a whole list, newest first, as cursors meet them."""
     found, bound, has_more = [], NOW, True
-    with closing(assemble.open_graph(str(store), FrozenClock(NOW))) as graph:
+    with closing(open_store(str(store)).graph(FrozenClock(NOW))) as graph:
         while has_more:
             page = asyncio.run(graph.read(Stretch(account, direction, bound, 1)))
             found += [(page.oldest, row.username) for row in page.rows]
@@ -261,19 +262,19 @@ def test_positions_stay_and_followers_come(store_path: Path, old: OldStore) -> N
 def test_the_old_rows_are_known_after_migration(store_path: Path) -> None:
     """Importing the same files again changes nothing."""
     old = large(2000, seed=2)
-    assemble.migrate_store(str(written(store_path, old)), ignored)
+    open_store(str(written(store_path, old))).migrate(ignored)
     rows = [FollowRecord(f"k{one}", f"k{other}", true or at, NOW) for one, at, other, true in old.follows]
 
-    with closing(assemble.open_graph_writer(str(store_path), FrozenClock(NOW))) as writer:
+    with closing(open_store(str(store_path)).writer(FrozenClock(NOW))) as writer:
         assert {Verdict.DUPLICATE} == set(asyncio.run(writer.add_follows(rows)))
 
 
 def test_names_visibility_and_profiles_stay(store_path: Path) -> None:
     """Who has a name has it still, and who lost one has none until a later claim."""
-    assemble.migrate_store(str(written(store_path, SMALL)), ignored)
+    open_store(str(written(store_path, SMALL))).migrate(ignored)
     names = ("anna", "BEN-É", "20", "c", "d")
 
-    with closing(assemble.open_graph(str(store_path), FrozenClock(NOW))) as graph:
+    with closing(open_store(str(store_path)).graph(FrozenClock(NOW))) as graph:
         found = {name: asyncio.run(graph.find_account(fold(name))) for name in names}
         assert {
             "anna": Account(1, Visibility.PUBLIC),
@@ -290,18 +291,18 @@ def test_names_visibility_and_profiles_stay(store_path: Path) -> None:
 @pytest.mark.parametrize(("second", "holder"), [(NOW - 91, 1), (NOW - 89, 2)])
 def test_a_name_that_was_lost_can_be_claimed_again(store_path: Path, second: int, holder: int) -> None:
     """Claims keep their seconds: an earlier one than the holder's does not win, a later one does."""
-    assemble.migrate_store(str(written(store_path, SMALL)), ignored)
+    open_store(str(written(store_path, SMALL))).migrate(ignored)
     clock = FrozenClock(NOW)
 
-    with closing(assemble.open_graph_writer(str(store_path), clock)) as writer:
+    with closing(open_store(str(store_path)).writer(clock)) as writer:
         asyncio.run(writer.apply([AccountEvent(AccountRecord(key="18", username="anna"), second)], NOW))
-    with closing(assemble.open_graph(str(store_path), clock)) as graph:
+    with closing(open_store(str(store_path)).graph(clock)) as graph:
         assert Account(holder, Visibility.PUBLIC) == asyncio.run(graph.find_account("anna"))
 
 
 def test_clients_and_tokens_stay_good(store_path: Path, clock: FrozenClock) -> None:
     """A client of an older access file keeps secret and tokens, and gets the quota of TikTok's API."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     path = files.access_path(store_path)
     path.unlink()
     path.touch(files.FILE_MODE)
@@ -320,8 +321,8 @@ def test_clients_and_tokens_stay_good(store_path: Path, clock: FrozenClock) -> N
     assert 2 == refused.returncode
     assert refused.stderr.endswith(f"run `retinue store migrate --store {store_path}`\n")
     assert (0, f"{path}: schema 1 is now 2.\n{store_path}: schema 2 already.\n") == (done.returncode, done.stdout)
-    with closing(assemble.open_access(str(store_path))) as access:
-        authenticator = assemble.authenticator(access, clock)
+    with closing(open_store(str(store_path)).access()) as access:
+        authenticator = wiring.authenticator(access, clock)
         assert "Name k1" == asyncio.run(authenticator.authenticate("k1", "secret k1")).name
         grant = asyncio.run(authenticator.authorize(b"Bearer clt.k1", RESEARCH_SCOPE))
         assert ("k1", Quota()) == (grant.client_key, grant.quota)
@@ -334,11 +335,11 @@ def test_a_killed_migration_leaves_the_old_store(store_path: Path) -> None:
     written(store_path, large(20_500, seed=4, size=200))
     before = content(store_path)
     kill = "lambda done, total: done and os.kill(os.getpid(), signal.SIGKILL)"
-    program = f"import os, signal; from retinue import assemble; assemble.migrate_store({str(store_path)!r}, {kill})"
+    program = f"import os, signal; from retinue import wiring; open_store({str(store_path)!r}).migrate({kill})"
 
     assert -signal.SIGKILL == subprocess.run([sys.executable, "-c", program], check=False).returncode
     assert before == content(store_path)
-    assert [(2, 2), (1, 2)] == [migrated[1:] for migrated in assemble.migrate_store(str(store_path), ignored)]
+    assert [(2, 2), (1, 2)] == [migrated[1:] for migrated in open_store(str(store_path)).migrate(ignored)]
 
 
 def test_a_damaged_old_store_is_not_migrated(tmp_path: Path) -> None:

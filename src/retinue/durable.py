@@ -1,19 +1,19 @@
-"""Files that are still there after an outage."""
+"""Files that survive a power loss."""
 
 import errno
 import os
 from pathlib import Path
 
-# Some file systems (over FUSE or SMB) cannot sync a folder: they write its names when they see fit, asked or not.
+# Some file systems (over FUSE or SMB) cannot sync a folder.
 _FOLDER_SYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
 
 
 def sync(path: Path) -> None:
-    """Wait until the disk has a file, or the names in a folder if that can be asked for."""
+    """Wait until the disk has a file, or a folder's names."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except PermissionError:
-        if path.is_dir():  # one may use a folder, and make files in it, without being allowed to read it
+        if path.is_dir():  # a folder may be writable without being readable
             return
         raise
     try:

@@ -1,8 +1,8 @@
-r"""Text from others for a terminal or a log: control characters are shown as escapes. Pure.
+r"""Untrusted text for a terminal or a log: control characters become escapes. Pure.
 
-Escaped are C0, DEL and C1 (which a terminal obeys), line and paragraph separators (which some viewers break lines at),
-the bidirectional controls of Unicode (which reorder the text around them) and lone surrogates (which no encoding has).
-What joins emoji stays. The escapes are JSON's, such as `\u001b`, so that a JSON text with them means the same.
+Escaped are C0, DEL and C1 (which control terminals), line and paragraph separators (line breaks in some viewers), the
+bidirectional controls of Unicode (which reorder text) and lone surrogates (which cannot be encoded). Joiners of emoji
+stay. The escapes are JSON's, such as `\u001b`, so that JSON keeps its meaning.
 """
 
 import re
@@ -16,12 +16,12 @@ _ALL = re.compile(rf"[\t\n{_WITHIN_LINES.pattern[1:]}")
 
 
 def printable(text: str) -> str:
-    """Return the text as one line without control characters."""
+    """Return text as one line without control characters."""
     return _ALL.sub(_escape, text)
 
 
 def printable_lines(text: str) -> str:
-    """Return the text without control characters other than line breaks and tabs."""
+    """Return text without control characters but line breaks and tabs."""
     return _WITHIN_LINES.sub(_escape, text)
 
 

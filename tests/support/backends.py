@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Protocol
 
 import pytest
 
-from retinue import assemble
 from retinue.model import Row
 from retinue.store.cassandra import store as cluster
 from retinue.store.cassandra.access import CassandraAccess
@@ -23,7 +22,7 @@ from retinue.store.cassandra.session import Session, TransientFailure
 from retinue.store.cassandra.whole import WholeCassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.ledger import FileLedger
-from retinue.store.opened import OpenAccess, OpenGraph, OpenLedger, OpenWhole, OpenWriter
+from retinue.store.open import OpenAccess, OpenGraph, OpenQuotas, OpenScan, OpenWriter, open_store
 from support.frozen_clock import FrozenClock
 from support.service import problems_of
 
@@ -34,8 +33,8 @@ _PAUSE_SECONDS = 0.1
 CLUSTER = pytest.param("cluster", marks=pytest.mark.timeout(CLUSTER_SECONDS))
 
 
-class Site(Protocol):
-    """An empty store, to be opened as often as one likes."""
+class Backend(Protocol):
+    """An empty store, which may be opened several times."""
 
     def open_writer(self, clock: FrozenClock) -> OpenWriter:
         """The graph, for writing."""
@@ -45,7 +44,7 @@ class Site(Protocol):
         """The graph, for reading."""
         ...
 
-    def open_whole(self) -> OpenWhole:
+    def open_whole(self) -> OpenScan:
         """The graph, for reading from one end to the other."""
         ...
 
@@ -53,7 +52,7 @@ class Site(Protocol):
         """Clients and tokens."""
         ...
 
-    def open_ledger(self) -> OpenLedger:
+    def open_ledger(self) -> OpenQuotas:
         """The counters of quotas."""
         ...
 
@@ -66,13 +65,13 @@ class Site(Protocol):
         ...
 
 
-class Begin(NamedTuple):
-    """Makes empty stores. `pace`: how much can be done with one in the time in which the quickest does 1."""
+class BackendFactory(NamedTuple):
+    """Makes empty stores; `pace` is the speed of one beside the fastest."""
 
-    make: Callable[[], Site]
+    make: Callable[[], Backend]
     pace: float = 1.0
 
-    def __call__(self) -> Site:
+    def __call__(self) -> Backend:
         """An empty store; of a cluster there is one at a time."""
         return self.make()
 
@@ -81,33 +80,33 @@ class Begin(NamedTuple):
         return max(1, round(self.pace * count))
 
 
-class FolderSite:
+class FolderBackend:
     """An embedded store in a folder of its own."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._path = str(Path(self._folder.name) / "graph.db")
-        assemble.create_store(self._path)
+        open_store(self._path).create()
 
     def open_writer(self, clock: FrozenClock) -> OpenWriter:
         """The graph, for writing."""
-        return assemble.open_graph_writer(self._path, clock)
+        return open_store(self._path).writer(clock)
 
     def open_graph(self, clock: FrozenClock) -> OpenGraph[Row]:
         """The graph, for reading."""
-        return assemble.open_graph(self._path, clock)
+        return open_store(self._path).graph(clock)
 
-    def open_whole(self) -> OpenWhole:
+    def open_whole(self) -> OpenScan:
         """The graph, for reading from one end to the other."""
-        return assemble.open_whole(self._path)
+        return open_store(self._path).scan()
 
     def open_access(self) -> OpenAccess:
         """Clients and tokens."""
-        return assemble.open_access(self._path)
+        return open_store(self._path).access()
 
-    def open_ledger(self) -> OpenLedger:
+    def open_ledger(self) -> OpenQuotas:
         """The counters of quotas."""
-        return assemble.open_ledger(self._path)
+        return open_store(self._path).quotas()
 
     def problems(self) -> list[str]:
         """Return the problems that `check` finds."""
@@ -162,7 +161,7 @@ def backoff_on(clock: FrozenClock) -> Backoff:
     return Backoff(clock.elapsed, lambda _: clock.advance(1), lambda: 0.5)
 
 
-class KeyspaceSite:
+class KeyspaceBackend:
     """A store in a cluster."""
 
     def __init__(self, keyspace: Keyspace) -> None:
@@ -178,7 +177,7 @@ class KeyspaceSite:
         """The graph, for reading."""
         return CassandraGraph(self._session, clock, Row)
 
-    def open_whole(self) -> OpenWhole:
+    def open_whole(self) -> OpenScan:
         """The graph, for reading from one end to the other."""
         return WholeCassandraGraph(self._session)
 
@@ -186,7 +185,7 @@ class KeyspaceSite:
         """Clients and tokens."""
         return CassandraAccess(self._session, "here")
 
-    def open_ledger(self) -> OpenLedger:
+    def open_ledger(self) -> OpenQuotas:
         """The counters of quotas, of one machine."""
         return LeasedLedger(FileLedger(Path(self._folder.name) / "quotas"), self._session, "here")
 
@@ -204,9 +203,9 @@ class KeyspaceSite:
         self._folder.cleanup()
 
 
-def begin_of(kind: str, request: pytest.FixtureRequest) -> Begin:
+def backend_factory(kind: str, request: pytest.FixtureRequest) -> BackendFactory:
     """Return a factory of empty stores of a kind."""
     if kind == "folder":
-        return Begin(FolderSite)
+        return BackendFactory(FolderBackend)
     keyspace: Keyspace = request.getfixturevalue("keyspace")
-    return Begin(lambda: KeyspaceSite(keyspace), 0.05)
+    return BackendFactory(lambda: KeyspaceBackend(keyspace), 0.05)
