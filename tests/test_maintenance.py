@@ -308,6 +308,7 @@ def test_clients_and_tokens_stay_good(store_path: Path, clock: FrozenClock) -> N
     path.touch(files.FILE_MODE)
     with closing(apsw.Connection(str(path))) as connection:
         connection.execute(OLD_ACCESS_SCHEMA)
+        connection.pragma("journal_mode", "wal")
         connection.execute(f"PRAGMA application_id = {files.ACCESS.application_id}; PRAGMA user_version = 1")
         for key, revoked_at in (("k1", None), ("k2", 900)):
             values = (key, f"Name {key}", digest_of(f"secret {key}"), "research.data.basic", 800, revoked_at)
