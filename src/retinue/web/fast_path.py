@@ -63,7 +63,8 @@ class FastPath:
         self._proxies = proxies
         self._default_headers: object = None
         self._defaults = b""
-        self.heads: dict[bytes, Head] = {}  # by their bytes up to the empty line
+        # By their bytes up to the empty line; None if no page was ever returned for a head that looked alike.
+        self.heads: dict[bytes, Head | None] = {}
         self.waiting: list[tuple[Transport, bytes]] = []
 
     def cache_head(self, packet: bytes, headers: Iterable[tuple[bytes, bytes]], direction: Direction) -> None:
@@ -81,7 +82,7 @@ class FastPath:
         self._store(relevant_part(head), cached)
         self._store(head, cached)
 
-    def _store(self, head: bytes, cached: Head) -> None:
+    def _store(self, head: bytes, cached: Head | None) -> None:
         if len(self.heads) >= MAX_HEADS:
             self.heads.clear()
         self.heads[head] = cached
@@ -91,14 +92,16 @@ class FastPath:
         if len(head) > MAX_HEAD_BYTES:
             return None
         cached = self.heads.get(relevant_part(head))
-        if cached is not None:
-            self._store(head, cached)
+        self._store(head, cached)
         return cached
 
     def answer_to(self, packet: bytes, host: str, default_headers: Headers) -> bytes | None:
         """Return the response to a packet; None for the ASGI path."""
         head, end, body = packet.partition(END_OF_HEAD)
-        cached = self.heads.get(head) or (self._find_similar(head) if end else None)
+        try:
+            cached = self.heads[head]
+        except KeyError:
+            cached = self._find_similar(head) if end else None
         if cached is None or len(body) != cached.body_bytes:
             return None
         try:
