@@ -136,7 +136,7 @@ def test_a_head_is_remembered_only_where_it_says_all(service: Service, ports: tu
     asked(ports[FAST], request("wrong", PLAIN))
     asked(ports[FAST], request(service.token, PLAIN, LAST))
     asked(ports[FAST], request(service.token, PLAIN, b"X: " + b"x" * fast_path.MAX_HEAD_BYTES))
-    assert {} == service.fast_path.heads
+    assert [] == [head for head, cached in service.fast_path.heads.items() if cached is not None]
 
     service.fast_path.heads.update(
         {b"%d" % n: fast_path.Head(Direction.FOLLOWING, "", b"", (), 0) for n in range(fast_path.MAX_HEADS)}

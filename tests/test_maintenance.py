@@ -323,12 +323,12 @@ def test_clients_and_tokens_stay_good(store_path: Path, clock: FrozenClock) -> N
     assert refused.stderr.endswith(f"run `retinue store migrate --store {store_path}`\n")
     assert (0, f"{path}: schema 1 is now 2.\n{store_path}: schema 2 already.\n") == (done.returncode, done.stdout)
     with closing(open_store(str(store_path)).access()) as access:
-        credentials = wiring.credentials(access, clock)
-        assert "Name k1" == asyncio.run(credentials.prove("k1", "secret k1")).name
-        grant = asyncio.run(credentials.authorize(b"Bearer clt.k1", RESEARCH_SCOPE))
+        authenticator = wiring.authenticator(access, clock)
+        assert "Name k1" == asyncio.run(authenticator.authenticate("k1", "secret k1")).name
+        grant = asyncio.run(authenticator.authorize(b"Bearer clt.k1", RESEARCH_SCOPE))
         assert ("k1", Quota()) == (grant.client_key, grant.quota)
         with pytest.raises(ClientInvalid):
-            asyncio.run(credentials.prove("k2", "secret k2"))
+            asyncio.run(authenticator.authenticate("k2", "secret k2"))
 
 
 def test_a_killed_migration_leaves_the_old_store(store_path: Path) -> None:

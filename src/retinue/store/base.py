@@ -17,12 +17,12 @@ from retinue.model import (
     ClientChange,
     Event,
     FollowRecord,
-    Grant,
     Profile,
     Secrets,
     Shown_co,
     Slice,
     Stretch,
+    TokenGrant,
 )
 
 
@@ -213,7 +213,7 @@ class AccessStore(Protocol):
         """Remove a token of a client; False where it has no such token. Writes."""
         ...
 
-    async def find_grant(self, digest: bytes) -> Grant | None:
+    async def find_grant(self, digest: bytes) -> TokenGrant | None:
         """What a stored token allows; None for unknown tokens and for those of suspended or revoked clients."""
         ...
 

@@ -5,12 +5,12 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from retinue.model import Meter, Pool, Quota, Rate, Used
+from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
 
 DAY_SECONDS = 86_400
 
 
-class Allowance(Struct, frozen=True, gc=False):
+class QuotaStatus(Struct, frozen=True, gc=False):
     """What is left of a client's quota in a pool. None: any number.
 
     Of `limit` calls a day `calls` are left, and of its rows `rows`; in `reset` seconds all are there again. `wait` says
@@ -27,12 +27,12 @@ class Allowance(Struct, frozen=True, gc=False):
 class Counted(Struct, frozen=True):
     """A client's counters as they are counted again: its day, and the calls of the last minute by their second."""
 
-    used: Used
+    used: Usage
     answers: Mapping[int, int]
     tokens: Mapping[int, int]
 
 
-class Ledger(Protocol):
+class QuotaCounters(Protocol):
     """What each client used, counted for all processes of a server together. Waits for other processes at most for
     the microseconds of their counting; what a killed process counted stays counted.
 
@@ -41,26 +41,26 @@ class Ledger(Protocol):
     what was written raise `StoreUnavailable`.
     """
 
-    def used(self, meter: Meter, second: int) -> Used:
+    def usage(self, quota_key: QuotaKey, second: int) -> Usage:
         """What was used up to now on a second's day."""
         ...
 
-    def room(self, meter: Meter, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
+    def remaining(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
         """How many of the wanted rows there is quota for; 0 where there is none for a call.
 
         Counts nothing; a moment later it may be less.
         """
         ...
 
-    def left(self, meter: Meter, second: int, pool: Pool, quota: Quota) -> Allowance:
+    def status(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota) -> QuotaStatus:
         """What is left of a quota, in full."""
         ...
 
-    def charge(self, meter: Meter, second: int, pool: Pool, rows: int, quota: Quota) -> Allowance | None:
+    def charge(self, quota_key: QuotaKey, second: int, pool: Pool, rows: int, quota: Quota) -> QuotaStatus | None:
         """Count one answer and its rows; what is left then. None, and nothing is counted, where it passes a limit."""
         ...
 
-    def admit(self, meter: Meter, second: int, rate: Rate) -> int:
+    def admit(self, quota_key: QuotaKey, second: int, rate: RateLimit) -> int:
         """Count a call for a token, apart from all others: 0, or in how many seconds it is worth trying again.
 
         What is not admitted is not counted.
@@ -94,7 +94,7 @@ class Restoring(Protocol):
         """Note with how many records of the audit log the counters are closed, or that they are open."""
         ...
 
-    def raise_to(self, meter: Meter, second: int, counted: Counted) -> bool:
+    def raise_to(self, quota_key: QuotaKey, second: int, counted: Counted) -> bool:
         """Restore what was counted on a second's day if the client's record has less; returns whether it had.
 
         Only while no process counts.
@@ -112,6 +112,6 @@ class Restoring(Protocol):
         """
         ...
 
-    def restore(self, meter: Meter, second: int, counted: Counted) -> None:
+    def restore(self, quota_key: QuotaKey, second: int, counted: Counted) -> None:
         """Set a record to what was counted up to a second of its day. Only for a record that no process writes."""
         ...

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct, json, structs
 
 from retinue import errors
-from retinue.access.credentials import Credentials
+from retinue.access.authentication import Authenticator
 from retinue.clock import Clock
 from retinue.faults import Failure, FaultInjector, InjectedFaults
 from retinue.following import Following
@@ -44,7 +44,7 @@ class FaultDependencies(Struct, frozen=True):
 
     application: Application
     following: Following[bytes]
-    credentials: Credentials
+    authenticator: Authenticator
     clock: Clock
 
 
@@ -70,7 +70,7 @@ class FaultyApplication:
     ) -> None:
         self.application = dependencies.application
         self._following = dependencies.following
-        self._credentials = dependencies.credentials
+        self._authenticator = dependencies.authenticator
         self._clock = dependencies.clock
         self._injector = injector
         self._pause = pause
@@ -131,7 +131,7 @@ class FaultyApplication:
 
     async def _age_of_token(self, headers: Headers) -> int:
         authorization = next((value for name, value in headers if name == b"authorization"), b"")
-        grant = await self._credentials.authorize(authorization, RESEARCH_SCOPE)
+        grant = await self._authenticator.authorize(authorization, RESEARCH_SCOPE)
         return self._clock.now() - (grant.expires_at - TOKEN_SECONDS)
 
     def _refused(self, call: _Call, refusal: errors.Refusal) -> Reply:
