@@ -1,19 +1,53 @@
-"""Files that are still there after an outage."""
+"""Files that survive a power cut."""
 
 import errno
 import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# Some file systems (over FUSE or SMB) cannot sync a folder: they write its names when they see fit, asked or not.
+PRIVATE, PUBLIC = 0o600, 0o666  # less what the umask takes
+_UNFINISHED = re.compile(r"\.[0-9a-f]{16}\.new\Z")
+# Some file systems (over FUSE or SMB) cannot sync a folder.
 _FOLDER_SYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
 
 
+@contextmanager
+def write_atomically(path: Path, *, replaces: bool, mode: int = PRIVATE) -> Iterator[Path]:
+    """Yield an empty file to write to, and move it to `path` after the block.
+
+    An existing file is replaced, or wins if not `replaces`. A killed process leaves the unfinished file beside `path`.
+    Raises `OSError`.
+    """
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
+    try:
+        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+        yield unfinished
+        sync(unfinished)
+        if replaces:
+            unfinished.rename(path)
+        else:
+            with suppress(FileExistsError):
+                os.link(unfinished, path)
+        sync(path.parent)
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def finished_name(name: str) -> str:
+    """Return the name that an unfinished file was to get; any other name unchanged."""
+    return _UNFINISHED.sub("", name)
+
+
 def sync(path: Path) -> None:
-    """Wait until the disk has a file, or the names in a folder if that can be asked for."""
+    """Wait until the disk has a file, or the names in a folder if its file system can sync folders."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except PermissionError:
-        if path.is_dir():  # one may use a folder, and make files in it, without being allowed to read it
+        if path.is_dir():  # a folder may be writable without being readable
             return
         raise
     try:

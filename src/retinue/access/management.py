@@ -3,18 +3,16 @@
 It is never logged and never sent; what a request brings is compared in constant time.
 """
 
-import contextlib
 import hmac
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from retinue.access.clients import fresh_secret
 from retinue.access.credentials import MAX_TOKEN_BYTES, bearer_token
-from retinue.durable import sync
+from retinue.durable import write_atomically
 from retinue.errors import InputError, TokenInvalid
 from retinue.permissions import is_private
 from retinue.regular import open_regular
@@ -41,25 +39,11 @@ def management_token(path: Path, random_bytes: Callable[[int], bytes]) -> Manage
     """The token in a file, which is made with a fresh one if there is none. Raises `InputError`."""
     try:
         if not path.exists():
-            _make(path, fresh_secret(random_bytes).encode() + b"\n")
+            with write_atomically(path, replaces=False) as unfinished:
+                unfinished.write_bytes(fresh_secret(random_bytes).encode() + b"\n")
         return ManagementToken(_content(path))
     except OSError as error:
         raise InputError(f"{path}: the management token cannot be kept here: {error.strerror}") from error
-
-
-def _make(path: Path, content: bytes) -> None:
-    """Make the file, whole or not at all; where somebody else was quicker, theirs stays."""
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
-    try:
-        with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(unfinished, path)
-        sync(path.parent)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _content(path: Path) -> bytes:

@@ -5,7 +5,6 @@ clock, too, which measures how long it has been running. Over a restart at most 
 needs an operator who confirms the clock. The time reached so far is kept in a file, under a keyed hash.
 """
 
-import contextlib
 import hmac
 import logging
 import os
@@ -17,14 +16,13 @@ import msgspec
 from msgspec import Struct
 
 from retinue.clock import Clock
-from retinue.durable import sync
+from retinue.durable import write_atomically
 from retinue.regular import read_regular
 
 SLACK_SECONDS = 86_400
 SAVE_SECONDS = 3600
-FILE_NAMES = frozenset(f"{name}{ending}" for name in ("clock", "clock-confirmed") for ending in ("", ".unfinished"))
+FILE_NAMES = ("clock", "clock-confirmed")
 
-_MODE = 0o600
 _MOST_BYTES = 4096
 _PERSON = b"retinue-clock"
 _LOGGER = logging.getLogger("retinue.retention")
@@ -147,20 +145,8 @@ def _read(path: Path, secret: bytes) -> int | None:
 
 
 def _write(path: Path, secret: bytes, time: int) -> None:
-    """Replace the file as a whole, so that no crash leaves a part of it."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
-        descriptor = os.open(unfinished, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, _MODE)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(_Content(time, _mac(time, path, secret))) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        raise
-    sync(path.parent)
+    with write_atomically(path, replaces=True) as unfinished:
+        unfinished.write_bytes(msgspec.json.encode(_Content(time, _mac(time, path, secret))) + b"\n")
 
 
 def _mac(time: int, path: Path, secret: bytes) -> str:

@@ -17,6 +17,7 @@ from retinue.audit.hash_chain import BrokenChain, ChainHead, head_in, next_head,
 from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import COUNTERS_NAME, RecordsMade, read_made
 from retinue.audit.signed_heads import Compared, SignedHead
+from retinue.durable import finished_name
 from retinue.errors import StoreError
 from retinue.store.base import Checkpoint
 
@@ -179,7 +180,7 @@ def verify(folder: Path, checkpoint: Checkpoint, heads: Sequence[SignedHead] = (
 def _strangers(folder: Path, checkpoint: Checkpoint) -> Iterator[str]:
     """What does not belong there. A file that was just being removed when the server was killed does."""
     for path in _content_of(folder):
-        if path.name == COUNTERS_NAME or path.name in trusted_time.FILE_NAMES:
+        if path.name == COUNTERS_NAME or finished_name(path.name) in trusted_time.FILE_NAMES:
             continue
         if not _is_of_log(path):
             yield f"{path.name}: is no file of the log"

@@ -102,8 +102,9 @@ def _swept() -> "Iterator[str]":
 def _rejects_of(store: str) -> "Iterator[Path]":
     """The rejects files of a store, also those that an import did not finish: they may hold names."""
     from retinue import assemble
+    from retinue.durable import finished_name
 
     finished = assemble.rejects_path(store)
     for path in sorted(finished.parent.iterdir()):
-        if path.name == finished.name or (path.name.startswith(f"{finished.name}.") and path.suffix == ".new"):
+        if finished_name(path.name) == finished.name:
             yield path

@@ -19,7 +19,7 @@ from retinue.collect.counting import Counts, MaybeCapped, maybe_capped, sums, un
 from retinue.collect.journal import Begun
 from retinue.collect.progress import MAYBE_CAPPED, Place, Progress, Standing
 from retinue.collect.tables import EDGES, MEMORY, NODES, QUERIES, fill
-from retinue.durable import sync
+from retinue.durable import PUBLIC, finished_name, sync, write_atomically
 from retinue.errors import InputError
 from retinue.export import graphml
 from retinue.export.duck import FORMATS, Duck, translated
@@ -159,7 +159,9 @@ def write(
             with closing(Duck(working, MEMORY, spreadsheet_safe=spreadsheet_safe)) as duck:
                 fill(duck, journal.records(folder / PAGES), sorted(standings.items()), on_rows)
                 facts = {name: fact for kind in kinds for name, fact in _write_kind(duck, working, kind).items()}
-            (folder / MANIFEST).unlink(missing_ok=True)  # it speaks of tables that go away now, one by one
+            # It speaks of tables that go away now, one by one; a kill may have left an unfinished one.
+            for path in [path for path in folder.iterdir() if finished_name(path.name) == MANIFEST]:
+                path.unlink()
             for name in facts:
                 (working / name).rename(folder / name)
             manifest = _manifest(folder, progress, standings, now, facts)
@@ -221,8 +223,5 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
     """All of it or nothing, after everything that it speaks of."""
     for name in manifest.files:
         sync(folder / name)
-    path = folder / f"{MANIFEST}.new"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-    sync(path)
-    path.rename(folder / MANIFEST)
-    sync(folder)
+    with write_atomically(folder / MANIFEST, replaces=True, mode=PUBLIC) as unfinished:
+        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")

@@ -1,16 +1,14 @@
 """The rejects file: every row that was not loaded, with file, line number, reason and the row itself, as JSON lines."""
 
-import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 import msgspec
 from msgspec import Struct
 
-from retinue.durable import sync
+from retinue.durable import write_atomically
 from retinue.errors import StoreError
 from retinue.printable import printable_lines
 
@@ -41,14 +39,15 @@ class RejectsFile:
         self.path = path
         self.count = 0
         self.groups: dict[tuple[str, str], Group] = {}
-        self._unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
+        self._replacing = ExitStack()
         self._file: IO[bytes] | None = None
 
     def add(self, reject: Reject, kind: str) -> None:
         """Keep one row. `kind` is its reason without values."""
         with self._translated():
             if self._file is None:
-                self._file = os.fdopen(os.open(self._unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
+                unfinished = self._replacing.enter_context(write_atomically(self.path, replaces=True))
+                self._file = unfinished.open("wb")
             self._file.write(printable_lines(msgspec.json.encode(reject).decode()).encode() + b"\n")
         self.count += 1
         self.groups.setdefault((reject.file, kind), Group(reject)).count += 1
@@ -63,22 +62,9 @@ class RejectsFile:
         """Finish the file. A second call does nothing."""
         if (file := self._file) is not None:
             self._file = None
-            with self._translated(), self._removed_on_error():
-                with file:
-                    file.flush()
-                    os.fsync(file.fileno())
-                with suppress(FileNotFoundError):  # an erasure has removed it, names and all
-                    self._unfinished.rename(self.path)
-                    sync(self.path.parent)
-
-    @contextmanager
-    def _removed_on_error(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            with suppress(OSError):
-                self._unfinished.unlink(missing_ok=True)
-            raise
+            # An erasure may have removed the file, names and all.
+            with self._translated(), suppress(FileNotFoundError), self._replacing, file:
+                pass
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -1,15 +1,13 @@
 """Opening the parts of a store in a cluster, by what stands in `--store`."""
 
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from random import SystemRandom
 from secrets import token_hex
 from threading import Event
 
 from retinue.clock import Clock
-from retinue.durable import sync
+from retinue.durable import PUBLIC, write_atomically
 from retinue.model import Shown_co
 from retinue.store.cassandra import store
 from retinue.store.cassandra.access import CassandraAccess
@@ -62,14 +60,8 @@ def create(location: str, replication: int) -> bool:
 def node_in(path: Path) -> str:
     """The name in a file, which is made with a new one if it is not there: whole or not at all."""
     if not path.exists():
-        name = token_hex(8)
-        unfinished = path.with_name(f"{path.name}.{name}.new")
-        unfinished.write_text(name)
-        sync(unfinished)
-        with suppress(FileExistsError):  # somebody else was quicker
-            os.link(unfinished, path)
-        unfinished.unlink()
-        sync(path.parent)
+        with write_atomically(path, replaces=False, mode=PUBLIC) as unfinished:
+            unfinished.write_text(token_hex(8))
     return path.read_text()
 
 

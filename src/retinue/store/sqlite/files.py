@@ -5,10 +5,9 @@ afterwards (`translated`) to `StoreUnavailable`.
 """
 
 import os
-import secrets
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Protocol, cast
 
 import apsw
 
-from retinue.durable import sync
+from retinue.durable import write_atomically
 from retinue.errors import NotAStore, StoreError, StoreMissing, StoreTooNew, StoreTooOld, StoreUnavailable
 from retinue.permissions import exposure, folder_exposure
 from retinue.store.sqlite.row_types import RowTypes
@@ -112,18 +111,13 @@ def _create(path: Path, kind: Kind) -> None:
     if path.exists():
         _open(path, kind, apsw.SQLITE_OPEN_READONLY).close()
         return
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
     try:
-        _write_schema(unfinished, kind)
-        with suppress(FileExistsError):  # somebody else was quicker
-            os.link(unfinished, path)
-        sync(path.parent)
+        with write_atomically(path, replaces=False) as unfinished:
+            _write_schema(unfinished, kind)
     except OSError as error:
         raise StoreError(f"{path}: cannot be made: {error.strerror}") from error
     except apsw.Error as error:
         raise StoreError(f"{path}: cannot be made: {cause_of(error, path)}") from error
-    finally:
-        remove(unfinished)
 
 
 def keep_temporary_in_memory() -> None:
@@ -243,13 +237,6 @@ def cause_of(error: apsw.Error, path: Path) -> str:
     return str(code) if str(error) == "not an error" and code else str(error)
 
 
-def remove(path: Path) -> None:
-    """Remove a file that was not finished, with SQLite's own beside it, as far as the file system allows."""
-    for ending in ("", "-journal", "-wal", "-shm"):
-        with suppress(OSError):
-            path.with_name(f"{path.name}{ending}").unlink()
-
-
 def logs_of(path: Path) -> list[Path]:
     """Return where SQLite keeps what it has not moved into a file yet."""
     main = path.resolve()
@@ -335,8 +322,9 @@ def _number(connection: apsw.Connection, query: str) -> int:
 
 
 def _write_schema(path: Path, kind: Kind) -> None:
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, FILE_MODE))
-    with closing(apsw.Connection(str(path))) as connection:
+    with ExitStack() as undo, closing(apsw.Connection(str(path))) as connection:
+        for ending in ("-journal", "-wal", "-shm"):
+            undo.callback(path.with_name(f"{path.name}{ending}").unlink, missing_ok=True)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(files("retinue.store.sqlite").joinpath(kind.schema).read_text())
         connection.execute(f"PRAGMA application_id = {kind.application_id}")
