@@ -261,7 +261,6 @@ ON_STORE = {
     "export": (("export", f"{FILE_NAME}.exported", "--format", "csv"), True),
     "backup": (("backup", f"{FILE_NAME}.copy"), True),
     "erase": (("erase", "anna", "[/nope]", "--compact"), True),
-    "migrate": (("store", "migrate"), True),
     "create": (("client", "create", "--name", "[bold red]x[/nope]", "--notes", "[/nope]\nretinue: forged\t"), False),
     "list": (("client", "list"), True),
     "list as JSON": (("client", "list", "--json"), True),

@@ -44,7 +44,6 @@ from retinue.store.sqlite.access import SqliteAccess
 from retinue.store.sqlite.check import SqliteChecker
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.store.sqlite.hot_graph import HotSqliteGraph
-from retinue.store.sqlite.migration import Migrated, migrate
 from retinue.store.sqlite.whole import WholeSqliteGraph
 from retinue.store.sqlite.writer import SqliteGraphWriter
 from retinue.web.asgi import Application
@@ -226,11 +225,6 @@ def statements_sent(*parts: Any) -> Callable[[], int]:
 def back_up(store: str, target: Path, on_progress: Callable[[int, int], None]) -> None:
     """Copy a store while it is in use."""
     backup.back_up(store_path(store), target, on_progress)
-
-
-def migrate_store(store: str, on_progress: Callable[[int, int], None]) -> list[Migrated]:
-    """Bring both files of a store to the schemas of this program; what became of each."""
-    return migrate(store_path(store), on_progress)
 
 
 def open_access(store: str) -> OpenAccess:

@@ -9,8 +9,7 @@
     ├── StoreError              a store cannot be opened
     │   ├── StoreMissing
     │   ├── NotAStore
-    │   ├── StoreTooOld
-    │   ├── StoreTooNew
+    │   ├── UnsupportedSchema
     │   └── UnavailableLock
     └── Refusal                 a request that gets an error answer; `rendering.py` knows its code, status and message
         ├── BadBody  BadField  BadCountOrCursor  BodyTooLarge
@@ -62,12 +61,19 @@ class NotAStore(StoreError):
     """There is something at the given place, but Retinue did not make it or it is damaged."""
 
 
-class StoreTooOld(StoreError):
-    """The store was written by an older Retinue and has to be migrated."""
+class UnsupportedSchema(StoreError):
+    """The store was written by an older or newer Retinue, with another schema than the `supported` one."""
 
-
-class StoreTooNew(StoreError):
-    """The store was written by a newer Retinue."""
+    def __init__(self, store: object, schema: int, supported: int) -> None:
+        age, remedy = (
+            ("older", "export it with that version, and import the files into a new store")
+            if schema < supported
+            else ("newer", "update Retinue")
+        )
+        super().__init__(
+            f"{store}: written by {'an' if age == 'older' else 'a'} {age} Retinue"
+            f" (schema {schema}, this version needs {supported}); {remedy}"
+        )
 
 
 class UnavailableLock(StoreError):

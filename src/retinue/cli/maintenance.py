@@ -1,4 +1,4 @@
-"""`retinue backup`, `retinue store init` and `retinue store migrate`."""
+"""`retinue backup` and `retinue store init`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -36,19 +36,3 @@ def init(
 
     is_made = assemble.create_in_cluster(store, replication)
     print_line(f"The store {'was made' if is_made else 'is there already'}; replicas of each row: {replication}.")
-
-
-@app.command()
-def migrate(store: Store = default_of("store")) -> None:
-    """Bring a store that an older Retinue wrote to this one's schema. Stop its server first.
-
-    It happens wholly or not at all; positions, and so the cursors that clients hold, stay as they are.
-    """
-    from retinue import assemble
-    from retinue.cli.progress import bar
-
-    with bar(f"migrating {store}") as on_progress:
-        migrated = assemble.migrate_store(store, on_progress)
-    for path, before, after in migrated:
-        already = before == after
-        print_line(f"{path}: schema {after} already." if already else f"{path}: schema {before} is now {after}.")
