@@ -29,8 +29,8 @@ from retinue import assemble
 from retinue.clock import SystemClock
 from retinue.errors import InputError
 from retinue.export.files import Form, export
-from retinue.ingest import large, staging
-from retinue.ingest.bulk import Import, Tally, import_accounts, import_follows
+from retinue.ingest import bulk, staging
+from retinue.ingest.importer import Import, Tally, import_accounts, import_follows
 from retinue.ingest.parquet import ParquetTable
 from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS
 from retinue.ingest.rejects import RejectsFile
@@ -170,7 +170,7 @@ class Site:
 @pytest.fixture
 def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes two stores with the same accounts and history; every file is large for the second."""
-    monkeypatch.setattr(large, "LARGE_ROWS", 0)
+    monkeypatch.setattr(bulk, "LARGE_ROWS", 0)
     monkeypatch.setattr(staging, "ROWS_AT_ONCE", 7)
     monkeypatch.setattr(staging, "NAMES_AT_ONCE", 3)
     monkeypatch.setattr(staging, "NAMES_IN_MEMORY", 5)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from retinue import assemble
 from retinue.errors import InputError
 from retinue.export import files
-from retinue.ingest.bulk import Import, import_accounts, import_follows
+from retinue.ingest.importer import Import, import_accounts, import_follows
 from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS
 from retinue.ingest.rejects import RejectsFile
 from retinue.ingest.tables import open_table

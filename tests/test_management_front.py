@@ -15,7 +15,7 @@ from retinue.access.management import ManagementToken
 from retinue.clock import VirtualClock
 from retinue.errors import InputError
 from retinue.faults import SHARED_BYTES, SharedFaults
-from retinue.ingest.live import Outcome, apply_body
+from retinue.ingest.apply import Outcome, apply_body
 from retinue.web.hosts import Hosts, host_names
 from retinue.web.management import Management, management_application
 from retinue.web.management_clients import client_routes

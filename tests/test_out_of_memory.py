@@ -19,7 +19,7 @@ from retinue.ingest.tables import open_table
 # Run a command in a process that can allocate only a little more than it has when all libraries are loaded.
 CONFINED = """
 import duckdb, numpy, resource, sys
-import retinue.assemble, retinue.ingest.bulk, retinue.ingest.staging, retinue.cli.main, retinue.ingest.tables
+import retinue.assemble, retinue.ingest.importer, retinue.ingest.staging, retinue.cli.main, retinue.ingest.tables
 from retinue.__main__ import main
 pages = int(open("/proc/self/statm").read().split()[0])
 limit = pages * resource.getpagesize() + int(sys.argv.pop(1))

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from retinue import assemble
 from retinue.cli.main import app
-from retinue.ingest import large
+from retinue.ingest import bulk
 from retinue.model import (
     RESEARCH_SCOPE,
     Client,
@@ -121,7 +121,7 @@ def loaded(world: World) -> None:
     pairs = [(f"a{n % 40}", f"b{n * 7 % 900}") for n in range(1_000)]
     table = table_of(pairs, world.folder.with_name("f.csv"))
     with closing(assemble.open_graph(world.store, world.clock)), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(large, "LARGE_ROWS", 0)
+        patch.setattr(bulk, "LARGE_ROWS", 0)
         with world.promising({("follow", *pair): True for pair in pairs}):
             world.run("import", table)
     world.follow(("a0", "later"))

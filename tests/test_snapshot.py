@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retinue import assemble
-from retinue.ingest.bulk import Import, Tally, end_missing, import_follows
+from retinue.ingest.importer import Import, Tally, end_missing, import_follows
 from retinue.ingest.records import FOLLOW_COLUMNS
 from retinue.ingest.rejects import RejectsFile
 from retinue.ingest.snapshot import Snapshot

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from retinue.ingest.live import Outcome
+    from retinue.ingest.apply import Outcome
     from retinue.ingest.stream import LineStream
 
 REJECTED = 1
@@ -111,7 +111,7 @@ class _Report:
 async def _apply(store: str, streams: "dict[str, LineStream]", report: _Report) -> None:
     from retinue import assemble
     from retinue.clock import SystemClock
-    from retinue.ingest.live import apply_lines
+    from retinue.ingest.apply import apply_lines
     from retinue.ingest.stream import STANDARD_INPUT
 
     clock = SystemClock()
@@ -126,6 +126,6 @@ async def _apply(store: str, streams: "dict[str, LineStream]", report: _Report) 
 def _print_schema() -> None:
     from msgspec import json
 
-    from retinue.ingest.forms import schema
+    from retinue.ingest.event_schema import schema
 
     print_lines(json.format(json.encode(schema()), indent=2).decode() + "\n")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from retinue.cli.output import print_json
 
 if TYPE_CHECKING:
-    from retinue.ingest.bulk import Tally
+    from retinue.ingest.importer import Tally
     from retinue.ingest.rejects import Group, RejectsFile
     from retinue.ingest.snapshot import Snapshot
 

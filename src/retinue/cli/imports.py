@@ -14,7 +14,7 @@ from retinue.settings import default_of
 if TYPE_CHECKING:
     from retinue.cli.import_report import Report
     from retinue.cli.terminal import Bars
-    from retinue.ingest.bulk import OnProgress
+    from retinue.ingest.importer import OnProgress
     from retinue.ingest.rows import Table
 
 REJECTED = 1
@@ -122,7 +122,7 @@ async def _load(plan: _Plan) -> None:
     from retinue import assemble
     from retinue.cli.terminal import bars
     from retinue.clock import SystemClock
-    from retinue.ingest.bulk import Import, end_missing, import_accounts, import_follows
+    from retinue.ingest.importer import Import, end_missing, import_accounts, import_follows
 
     clock, report, snapshot = SystemClock(), plan.report, plan.report.snapshot
     began = clock.elapsed()

@@ -9,14 +9,14 @@ from typing import Any, cast
 
 import msgspec
 
-from retinue.ingest import forms, records, surrogates
+from retinue.ingest import event_schema, records, surrogates
 from retinue.ingest import values as read
 from retinue.ingest.values import BadRecord, Values
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, FollowEvent
 from retinue.names import fault_in_key
 
 _NAMES = ("follower", "followee", "account", "username")
-_as_ordinary = msgspec.json.Decoder(forms.Follow | forms.Unfollow).decode
+_as_ordinary = msgspec.json.Decoder(event_schema.Follow | event_schema.Unfollow).decode
 _as_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -28,7 +28,7 @@ def event_of(line: bytes) -> Event:
         return closely(line)
     follower, followee, at = form.follower, form.followee, form.at
     if _is_plain(follower) and _is_plain(followee) and type(at) is int:
-        return FollowEvent(cast("str", follower), cast("str", followee), at, type(form) is forms.Follow)
+        return FollowEvent(cast("str", follower), cast("str", followee), at, type(form) is event_schema.Follow)
     return closely(line)
 
 
@@ -111,14 +111,16 @@ def _at(values: Values) -> int:
     return at
 
 
-def _kind(form: type[forms.Form], event: Callable[[Values], Event]) -> tuple[frozenset[str], Callable[[Values], Event]]:
+def _kind(
+    form: type[event_schema.Form], event: Callable[[Values], Event]
+) -> tuple[frozenset[str], Callable[[Values], Event]]:
     return frozenset({"event", *form.__struct_fields__}), event
 
 
 _KINDS = {
-    "follow": _kind(forms.Follow, _follow),
-    "unfollow": _kind(forms.Unfollow, _unfollow),
-    "account": _kind(forms.Account, _account),
-    "visibility": _kind(forms.Visibility, _visibility),
-    "erase": _kind(forms.Erase, _erase),
+    "follow": _kind(event_schema.Follow, _follow),
+    "unfollow": _kind(event_schema.Unfollow, _unfollow),
+    "account": _kind(event_schema.Account, _account),
+    "visibility": _kind(event_schema.Visibility, _visibility),
+    "erase": _kind(event_schema.Erase, _erase),
 }

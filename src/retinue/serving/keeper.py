@@ -23,7 +23,7 @@ from retinue.audit.writer import CHECKPOINT_SECONDS, AuditWriter
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.faults import SharedFaults
-from retinue.ingest.live import Outcome, apply_body
+from retinue.ingest.apply import Outcome, apply_body
 from retinue.serving.child import live, serve_until_stopped
 from retinue.serving.graph_thread import GraphThread
 from retinue.serving.station import Station
