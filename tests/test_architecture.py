@@ -32,41 +32,41 @@ MAY_IMPORT = {
     "wire": {"errors", "model"},
     "sample_files": {"errors", "temporary"},
     "sample": {"errors", "sample_files", "temporary"},
-    "store.base": {"model"},
+    "store.contract": {"model"},
     "store.bulk": {"model"},
     "store.whole": {"model"},
     "store.quota_counters": {"model"},
     "store.counter_file": WORDS | {"locks"},
     "store.ledger": WORDS | {"store.quota_counters", "store.counter_file"},
-    "store.client_rows": WORDS | {"store.base"},
-    "store.opened": {"model", "store.base", "store.quota_counters", "store.whole"},
+    "store.client_rows": WORDS | {"store.contract"},
+    "store.opened": {"model", "store.contract", "store.quota_counters", "store.whole"},
     "store.profiles": {"errors", "model"},
     "store.cassandra": WORDS
-    | {"history", "store.base", "store.client_rows", "store.ledger", "store.profiles", "store.rules"}
+    | {"history", "store.contract", "store.client_rows", "store.ledger", "store.profiles", "store.rules"}
     | {"store.whole", "store.quota_counters", "key_pair"},
-    "store.rules": WORDS | {"history", "store.base", "store.bulk"},
+    "store.rules": WORDS | {"history", "store.contract", "store.bulk"},
     "store.sqlite": WORDS
-    | {"history", "store.base", "store.bulk", "store.client_rows", "store.profiles", "store.rules", "store.whole"},
-    "access": WORDS | {"store.base", "store.quota_counters"},
-    "audit": WORDS | {"store.base", "store.quota_counters", "locks"},
-    "following": WORDS | {"store.base"},
-    "ingest": WORDS | {"store.base", "store.bulk"},
+    | {"history", "store.contract", "store.bulk", "store.client_rows", "store.profiles", "store.rules", "store.whole"},
+    "access": WORDS | {"store.contract", "store.quota_counters"},
+    "audit": WORDS | {"store.contract", "store.quota_counters", "locks"},
+    "following": WORDS | {"store.contract"},
+    "ingest": WORDS | {"store.contract", "store.bulk"},
     "export": WORDS | {"store.whole"},
     "client": {"errors", "clock", "names", "printable"},
     "collect": {"errors", "names", "clock", "durable", "locks", "client", "export"},
     "web": WORDS
-    | {"wire", "faults", "store.base", "store.quota_counters", "following", "access", "audit"}
+    | {"wire", "faults", "store.contract", "store.quota_counters", "following", "access", "audit"}
     | {"ingest", "key_pair"},
     "assemble": WORDS
-    | {"wire", "store.base", "store.bulk", "store.opened", "store.ledger", "store.sqlite", "store.cassandra"}
+    | {"wire", "store.contract", "store.bulk", "store.opened", "store.ledger", "store.sqlite", "store.cassandra"}
     | {"store.quota_counters", "access", "audit", "faults", "following", "web"},
-    "local": WORDS | {"faults", "store.base", "access", "audit", "assemble", "ingest", "web"},
+    "local": WORDS | {"faults", "store.contract", "access", "audit", "assemble", "ingest", "web"},
     "pytest_plugin": {"local", "sample"},
     "serving": WORDS
-    | {"faults", "store.base", "store.opened", "store.ledger", "access", "audit", "ingest", "assemble", "web"}
+    | {"faults", "store.contract", "store.opened", "store.ledger", "access", "audit", "ingest", "assemble", "web"}
     | {"locks", "key_pair", "landlock", "prctl", "streams"},
     "cli": WORDS
-    | {"store.base", "access", "audit", "ingest", "following", "web", "assemble", "serving"}
+    | {"store.contract", "access", "audit", "ingest", "following", "web", "assemble", "serving"}
     | {"export", "faults", "sample", "sample_files", "client", "collect", "intercept", "streams"},
     "intercept": WORDS | {"faults", "wire", "landlock", "prctl", "locks", "intercept.expected", "intercept.sandbox"},
     "intercept.expected": WORDS | {"assemble", "following", "intercept"},

@@ -17,7 +17,7 @@ from retinue.audit.record import AuditRecord, RemovedFile
 from retinue.audit.signed_heads import SignedHead, parse_signed_heads, signed_head
 from retinue.audit.verify import files_of, verify
 from retinue.errors import InputError
-from retinue.store.base import Checkpoint
+from retinue.store.contract import Checkpoint
 from support.audit_logs import BIG, SECRET, new_checkpoint, record, written
 from support.commands import retinue
 

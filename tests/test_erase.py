@@ -22,7 +22,7 @@ from retinue.model import (
     FollowRecord,
     Visibility,
 )
-from retinue.store.base import Verdict
+from retinue.store.contract import Verdict
 from retinue.store.sqlite import files
 from retinue.store.sqlite.compaction import compact
 from running import Server, fresh_token, running_server

@@ -36,7 +36,7 @@ from retinue.model import (
     Stretch,
     Visibility,
 )
-from retinue.store.base import GraphReader
+from retinue.store.contract import GraphReader
 from running import retinue
 from support.backends import CLUSTER, Begin, FolderSite, Site, begin_of
 from support.frozen_clock import FrozenClock

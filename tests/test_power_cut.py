@@ -24,7 +24,7 @@ from retinue.model import (
     Row,
     Stretch,
 )
-from retinue.store.base import Decision, Verdict
+from retinue.store.contract import Decision, Verdict
 from retinue.store.opened import OpenAccess, OpenGraph
 from retinue.store.sqlite import files
 from support.frozen_clock import FrozenClock, TickingClock

@@ -20,7 +20,7 @@ from retinue.ingest.snapshot import Snapshot
 from retinue.ingest.tables import open_table
 from retinue.model import AccountEvent, AccountRecord, Direction, ErasureEvent, FollowEvent, FollowRecord, Row, Stretch
 from retinue.names import fold
-from retinue.store.base import GraphReader, GraphWriter
+from retinue.store.contract import GraphReader, GraphWriter
 from support.commands import imported, list_of, retinue, tally
 from support.frozen_clock import FrozenClock
 from support.model_store import ModelGraph

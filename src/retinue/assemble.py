@@ -23,9 +23,9 @@ from retinue.errors import InputError
 from retinue.faults import Fates, SharedFaults
 from retinue.following import Following
 from retinue.model import Row, Shown_co
-from retinue.store.base import AccessStore, GraphReader, HotGraph
 from retinue.store.bulk import BulkWriter
 from retinue.store.cassandra.location import SCHEME, is_location, parse
+from retinue.store.contract import AccessStore, GraphReader, HotGraph
 from retinue.store.ledger import FileLedger
 from retinue.store.opened import (
     Asking,

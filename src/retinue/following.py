@@ -1,7 +1,7 @@
 """The use case: one page of an account's following or followers list, at any second of its past; and its profile.
 
 Account, then visibility, then bound, then page. Knows neither HTTP nor SQL; the store keeps lists exact
-(`store/base.py`), the rules of visibility and of the cursor are here.
+(`store/contract.py`), the rules of visibility and of the cursor are here.
 """
 
 from typing import Generic
@@ -10,7 +10,7 @@ from retinue import names
 from retinue.clock import Clock
 from retinue.errors import AccountNotFound, AccountPrivate, AccountWithheld
 from retinue.model import Account, Direction, Page, Profile, Query, Shown_co, Stretch, Visibility
-from retinue.store.base import GraphReader
+from retinue.store.contract import GraphReader
 
 _FOLLOWING = Direction.FOLLOWING  # on Python 3.11 each look into an enum is dear
 # How much an account may hide and still be asked for its following list; for its followers and its profile.

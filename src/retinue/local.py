@@ -24,7 +24,7 @@ from retinue.ingest import records
 from retinue.ingest.values import BadRecord
 from retinue.model import AccountRecord, ClientChange, FollowRecord
 from retinue.settings import Settings
-from retinue.store.base import Verdict
+from retinue.store.contract import Verdict
 from retinue.web.listener import bind, public_server
 
 _HOST = "127.0.0.1"

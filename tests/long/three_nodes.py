@@ -18,7 +18,7 @@ from retinue import assemble
 from retinue.clock import SystemClock
 from retinue.errors import StoreUnavailable
 from retinue.model import FollowEvent
-from retinue.store.base import Verdict
+from retinue.store.contract import Verdict
 from running import Refused, Session, fresh_token, retinue, running_server
 from support.backends import CLUSTER_SECONDS
 from support.cassandra_jars import missing

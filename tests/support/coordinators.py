@@ -20,7 +20,7 @@ from retinue.audit.trusted_time import TimeFiles, TrustedTime
 from retinue.audit.verify import VerifyReport, verify
 from retinue.audit.writer import AuditWriter
 from retinue.model import TOKEN_SECONDS, Client
-from retinue.store.base import Checkpoint
+from retinue.store.contract import Checkpoint
 from support.frozen_clock import FrozenClock
 
 DAY = 86_400

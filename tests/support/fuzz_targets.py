@@ -34,8 +34,8 @@ from retinue.ingest.values import BadRecord
 from retinue.intercept.exchanges import Exchanges
 from retinue.intercept.traffic import Traffic
 from retinue.model import Meter, Pool, Quota, Rate
-from retinue.store.base import Checkpoint
 from retinue.store.client_rows import CLIENT_COLUMNS, GRANT_COLUMNS, checkpoint_of, client_of, grant_of
+from retinue.store.contract import Checkpoint
 from retinue.store.ledger import FileLedger
 from retinue.store.sqlite.blocks import Block, columns_of, read_block
 from retinue.store.sqlite.pair_table import PairRow, decoded

@@ -10,7 +10,7 @@ import httpx
 from retinue import assemble
 from retinue.audit.record import Auditor, AuditRecord
 from retinue.model import AccountRecord, ClientChange, Event, FollowRecord, Visibility
-from retinue.store.base import Decision, GraphReader, Verdict
+from retinue.store.contract import Decision, GraphReader, Verdict
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.web.asgi import Application
 from support.frozen_clock import FrozenClock

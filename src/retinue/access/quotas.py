@@ -2,7 +2,7 @@
 
 A call is charged when its answer is known, in one step with all its rows, and only if everything fits. So a call that
 fails costs nothing, nothing has to be given back, a process that is killed loses at most what it had in flight, and
-never is more given than a quota allows. Knows no HTTP; the counting itself is the ledger's (`store/base.py`).
+never is more given than a quota allows. Knows no HTTP; the counting itself is the ledger's (`store/contract.py`).
 """
 
 from retinue.clock import Clock

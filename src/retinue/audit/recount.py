@@ -19,7 +19,7 @@ from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import LAST_SECOND, read_made
 from retinue.audit.verify import files_of, first_in, follow, lines_of, missing_at_end
 from retinue.model import Client, Direction, Meter, Quota, Used
-from retinue.store.base import Checkpoint
+from retinue.store.contract import Checkpoint
 from retinue.store.quota_counters import DAY_SECONDS, Counted, Restoring
 
 _OK = 200

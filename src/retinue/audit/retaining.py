@@ -11,7 +11,7 @@ from retinue.audit.trusted_time import TrustedTime
 from retinue.audit.writer import AuditWriter
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
-from retinue.store.base import AccessStore
+from retinue.store.contract import AccessStore
 
 ROUND_SECONDS = 60
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 from retinue.audit.hash_chain import BEGINNING, HASH_BYTES, ChainHead
 from retinue.audit.record import AuditRecord
 from retinue.errors import InputError
-from retinue.store.base import Checkpoint
+from retinue.store.contract import Checkpoint
 
 _LAST_SECOND = 253_402_300_799  # of the year 9999
 _PERSON = b"retinue-head"

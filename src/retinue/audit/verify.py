@@ -19,7 +19,7 @@ from retinue.audit.record_counters import COUNTERS_NAME, RecordsMade, read_made
 from retinue.audit.signed_heads import Compared, SignedHead
 from retinue.durable import finished_name
 from retinue.errors import StoreError
-from retinue.store.base import Checkpoint
+from retinue.store.contract import Checkpoint
 
 MOST_PROBLEMS = 20
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from retinue.audit.signed_heads import SignedHead
     from retinue.audit.usage import Usage
     from retinue.audit.verify import VerifyReport
-    from retinue.store.base import Checkpoint
+    from retinue.store.contract import Checkpoint
 
 app = group(help="Read the audit log and verify it.")
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from retinue.store.base import GraphWriter
+    from retinue.store.contract import GraphWriter
 
 _HELP_KEYS = "Keys (ids) of the accounts to forget."
 _HELP_COMPACT = (
@@ -69,7 +69,7 @@ async def _forget(writer: "GraphWriter", keys: list[str], now: int) -> list[str]
     from retinue.errors import InputError
     from retinue.model import ErasureEvent
     from retinue.names import fault_in_key
-    from retinue.store.base import NotAKey, Verdict
+    from retinue.store.contract import NotAKey, Verdict
 
     for key in keys:
         if fault := fault_in_key(key):

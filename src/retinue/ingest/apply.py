@@ -8,7 +8,7 @@ from msgspec import Struct, field
 from retinue.ingest.events import event_of_halves
 from retinue.ingest.stream import RawLine, Splitter
 from retinue.ingest.values import BadRecord
-from retinue.store.base import Decision, GraphWriter, Verdict
+from retinue.store.contract import Decision, GraphWriter, Verdict
 
 
 class Rejection(Struct, frozen=True):

@@ -21,8 +21,8 @@ from retinue.ingest.rows import RawRow, Table
 from retinue.ingest.snapshot import Snapshot
 from retinue.ingest.values import BadRecord, unfit
 from retinue.model import AccountRecord, FollowRecord
-from retinue.store.base import GraphWriter, Verdict
 from retinue.store.bulk import BulkWriter
+from retinue.store.contract import GraphWriter, Verdict
 
 BATCH = 2_000
 

@@ -3,7 +3,7 @@
 from retinue import names
 from retinue.ingest.values import BadRecord, shown, unfit
 from retinue.model import AccountRecord, FollowRecord
-from retinue.store.base import Verdict
+from retinue.store.contract import Verdict
 
 
 def reason_of(verdict: Verdict, record: AccountRecord | FollowRecord) -> BadRecord:

@@ -24,7 +24,7 @@ from retinue.ingest.reasons import reason_of
 from retinue.ingest.rows import RawRow
 from retinue.ingest.values import BadRecord
 from retinue.model import FollowRecord
-from retinue.store.base import GraphWriter, Verdict
+from retinue.store.contract import GraphWriter, Verdict
 from retinue.temporary import TemporaryFolder
 
 _BATCH = 2_000

@@ -29,7 +29,7 @@ from retinue.serving.graph_thread import GraphThread
 from retinue.serving.station import Station
 from retinue.serving.token import token_of
 from retinue.settings import Settings
-from retinue.store.base import AccessStore, AuditStore
+from retinue.store.contract import AccessStore, AuditStore
 from retinue.store.opened import OpenLedger
 from retinue.web.hosts import Hosts, host_names
 from retinue.web.listener import management_server

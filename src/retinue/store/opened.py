@@ -3,7 +3,7 @@
 from typing import Protocol, runtime_checkable
 
 from retinue.model import Account, Shown_co, Stretch
-from retinue.store.base import AccessStore, AuditStore, Checker, GraphReader, GraphWriter, HotGraph, Run
+from retinue.store.contract import AccessStore, AuditStore, Checker, GraphReader, GraphWriter, HotGraph, Run
 from retinue.store.quota_counters import Ledger, Restoring
 from retinue.store.whole import WholeGraph
 

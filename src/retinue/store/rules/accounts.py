@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from retinue import names
 from retinue.model import AccountRecord
-from retinue.store.base import NotAKey, Verdict
+from retinue.store.contract import NotAKey, Verdict
 from retinue.store.rules.resolver import Resolver
 from retinue.store.rules.sides import Sides
 from retinue.store.rules.tables import AccountTable, ClaimTable, PostdatedTable, Tables

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection
 from retinue import names
 from retinue.history import Moment
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, FollowEvent, FollowRecord
-from retinue.store.base import Decision, NotAKey, Verdict
 from retinue.store.bulk import NOBODY
+from retinue.store.contract import Decision, NotAKey, Verdict
 from retinue.store.rules.accounts import Accounts
 from retinue.store.rules.pairs import Pairs
 from retinue.store.rules.postdated import Postdated, name_of

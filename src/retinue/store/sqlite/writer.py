@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from retinue.clock import Clock
 from retinue.model import AccountRecord, Event, FollowRecord
-from retinue.store.base import Decision, NotAKey, Verdict
 from retinue.store.bulk import Loaded, OnShare, Sorted
+from retinue.store.contract import Decision, NotAKey, Verdict
 from retinue.store.sqlite import files
 from retinue.store.sqlite.compaction import compact
 from retinue.store.sqlite.loading import Loading
