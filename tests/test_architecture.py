@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "retinue"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # The parts that each part may import. A part is a top-level file, or a package; parts not named here are unknown.
-WORDS = {"errors", "clock", "names", "model", "settings", "durable", "permissions", "printable", "regular", "temporary"}
+WORDS = {"errors", "clock", "names", "model", "settings", "durable", "permissions", "escaping", "regular", "temporary"}
 MAY_IMPORT = {
     "errors": set[str](),
     "clock": {"errors"},
@@ -24,8 +24,8 @@ MAY_IMPORT = {
     "prctl": set[str](),
     "landlock": {"prctl"},
     "key_pair": {"errors"},
-    "printable": set[str](),
-    "streams": {"errors", "printable"},
+    "escaping": set[str](),
+    "streams": {"errors", "escaping"},
     "temporary": {"locks"},
     "history": set[str](),
     "faults": {"errors"},
@@ -34,26 +34,25 @@ MAY_IMPORT = {
     "sample": {"errors", "sample_files", "temporary"},
     "store.contract": {"model"},
     "store.bulk": {"model"},
-    "store.whole": {"model"},
     "store.quota_counters": {"model"},
     "store.counter_file": WORDS | {"locks"},
     "store.ledger": WORDS | {"store.quota_counters", "store.counter_file"},
     "store.client_rows": WORDS | {"store.contract"},
-    "store.opened": {"model", "store.contract", "store.quota_counters", "store.whole"},
+    "store.opened": {"model", "store.contract", "store.bulk", "store.quota_counters"},
     "store.profiles": {"errors", "model"},
     "store.cassandra": WORDS
     | {"history", "store.contract", "store.client_rows", "store.ledger", "store.profiles", "store.rules"}
-    | {"store.whole", "store.quota_counters", "key_pair"},
+    | {"store.bulk", "store.quota_counters", "key_pair"},
     "store.rules": WORDS | {"history", "store.contract", "store.bulk"},
     "store.sqlite": WORDS
-    | {"history", "store.contract", "store.bulk", "store.client_rows", "store.profiles", "store.rules", "store.whole"},
+    | {"history", "store.contract", "store.bulk", "store.client_rows", "store.profiles", "store.rules"},
     "access": WORDS | {"store.contract", "store.quota_counters"},
     "audit": WORDS | {"store.contract", "store.quota_counters", "locks"},
     "following": WORDS | {"store.contract"},
-    "ingest": WORDS | {"store.contract", "store.bulk"},
-    "export": WORDS | {"store.whole"},
-    "client": {"errors", "clock", "names", "printable"},
-    "collect": {"errors", "names", "clock", "durable", "locks", "client", "export"},
+    "ingest": WORDS | {"duck", "store.contract", "store.bulk"},
+    "export": WORDS | {"duck", "store.bulk"},
+    "client": {"errors", "clock", "names", "escaping"},
+    "collect": {"errors", "names", "clock", "durable", "locks", "client", "duck", "export"},
     "web": WORDS
     | {"wire", "faults", "store.contract", "store.quota_counters", "following", "access", "audit"}
     | {"ingest", "key_pair"},
@@ -80,11 +79,11 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     "apsw": "store/sqlite/",
     "cassandra": "store/cassandra/session.py",
     "duckdb": (
-        "export/duck.py",
+        "duck.py",
         "ingest/parquet.py",
         "ingest/snapshot.py",
         "ingest/staging.py",
-        "ingest/spellings.py",
+        "ingest/staging_sql.py",
         "sample_files.py",
     ),
     "certifi": "intercept/hooks/sitecustomize.py",
@@ -95,9 +94,8 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
         "sample.py",
         "sample_files.py",
         "ingest/staging.py",
-        "export/gathered.py",
+        "export/files.py",
         "store/bulk.py",
-        "store/whole.py",
         "store/cassandra/whole.py",
         "store/sqlite/inserting.py",
         "store/sqlite/loading.py",

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from retinue.ingest import event_schema
-from retinue.ingest.events import closely, event_of
+from retinue.ingest.events import event_of, parse_event
 from retinue.ingest.values import VISIBILITIES, BadRecord
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, FollowEvent, Visibility
 
@@ -81,7 +81,7 @@ def test_an_account_with_everything() -> None:
 
     assert AccountEvent(record, AT) == event_of(line(values))
     assert VALID.is_valid(values)
-    assert {"event", *event_schema.Account.__struct_fields__} == values.keys()
+    assert {"event", *event_schema.AccountForm.__struct_fields__} == values.keys()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_numbers_are_keys_too_and_keys_may_hold_spaces() -> None:
     assert FollowEvent("17", "a b", AT) == event_of(line(follower=" 17\t", followee="\u00a0a b"))
 
 
-@pytest.mark.parametrize("said", [{}, dict.fromkeys(event_schema.Account.__struct_fields__[2:])])
+@pytest.mark.parametrize("said", [{}, dict.fromkeys(event_schema.AccountForm.__struct_fields__[2:])])
 def test_account_events_may_have_no_fields(said: dict[str, None]) -> None:
     """Absent fields and null change nothing."""
     assert AccountEvent(AccountRecord(key="17"), AT) == event_of(
@@ -183,7 +183,9 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=4,
 )
-FIELDS = sorted({"event", "who", *event_schema.Follow.__struct_fields__, *event_schema.Account.__struct_fields__})
+FIELDS = sorted(
+    {"event", "who", *event_schema.FollowForm.__struct_fields__, *event_schema.AccountForm.__struct_fields__}
+)
 FOLLOWS = st.fixed_dictionaries(
     {"event": st.sampled_from(["follow", "unfollow", "Follow"]), "follower": KEYS, "followee": KEYS, "at": TIMES},
     optional={"extra": ANYTHING},
@@ -195,7 +197,7 @@ def test_fast_and_strict_parsers_agree(values: dict[str, Any]) -> None:
     """Both make the same event of any line, or both reject it."""
     content = msgspec.json.encode(values)
 
-    assert outcome(closely, content) == outcome(event_of, content)
+    assert outcome(parse_event, content) == outcome(event_of, content)
 
 
 @given(st.binary(max_size=40), st.integers(0, 80), st.integers(0, 3))
@@ -208,11 +210,11 @@ def test_fast_and_strict_parsers_agree_on_damaged_lines(inserted: bytes, place: 
     good = line().replace(b" ", b"")
     content = good[:place] + inserted + good[place + cut :]
 
-    assert outcome(closely, content) == outcome(event_of, content)
+    assert outcome(parse_event, content) == outcome(event_of, content)
 
 
-MADE = st.from_type(event_schema.Follow) | st.builds(
-    event_schema.Account,
+MADE = st.from_type(event_schema.FollowForm) | st.builds(
+    event_schema.AccountForm,
     account=KEYS,
     at=TIMES,
     username=st.none() | st.text(max_size=5),
@@ -223,8 +225,8 @@ MADE = st.from_type(event_schema.Follow) | st.builds(
 )
 
 
-@given(st.builds(event_schema.Follow, KEYS, KEYS, TIMES) | MADE)
-def test_the_schema_agrees_with_the_parser(form: event_schema.Form) -> None:
+@given(st.builds(event_schema.FollowForm, KEYS, KEYS, TIMES) | MADE)
+def test_the_schema_agrees_with_the_parser(form: event_schema.EventForm) -> None:
     """A schema can neither count bytes nor tell what can be printed, nor read a time."""
     content = msgspec.json.encode(form)
     made = outcome(event_of, content)

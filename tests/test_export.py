@@ -59,7 +59,7 @@ def exported(site: Site, kind: str, *, with_ended: bool = True) -> Iterator[Path
     """The folder of an export."""
     with tempfile.TemporaryDirectory() as parent, closing(site.open_whole()) as graph:
         folder = Path(parent) / "exported"
-        files.export(graph, folder, files.Form(kind, with_ended), lambda _: None)
+        files.export(graph, folder, files.ExportOptions(kind, with_ended), lambda _: None)
         yield folder
 
 
@@ -280,7 +280,7 @@ def test_an_export_replaces_nothing(sample: Path, tmp_path: Path) -> None:
             closing(site.open_whole()) as graph,
             pytest.raises(InputError, match=reason),
         ):
-            files.export(graph, folder, files.Form("csv"), lambda _: None)
+            files.export(graph, folder, files.ExportOptions("csv"), lambda _: None)
         assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "there").read_text() == "precious"
 
@@ -293,7 +293,7 @@ def test_a_stopped_export_leaves_no_files(sample: Path, tmp_path: Path) -> None:
 
     before = sorted(tmp_path.iterdir())
     with closing(assemble.open_whole(str(sample))) as graph, pytest.raises(KeyboardInterrupt):
-        files.export(graph, tmp_path / "exported", files.Form("csv"), stop)
+        files.export(graph, tmp_path / "exported", files.ExportOptions("csv"), stop)
     assert sorted(path for path in tmp_path.iterdir() if ".db-" not in path.name) == before
 
 

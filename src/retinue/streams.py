@@ -3,7 +3,7 @@
 Python's own streams can lose output without an error. Unbuffered (`PYTHONUNBUFFERED`), they ignore a short write, which
 is usual on a pipe that does not block. If a descriptor is closed, they are None, and what is printed goes nowhere. And
 they hand control characters in names and messages of others to the terminal, which obeys them. Here text gets escapes
-for them (`printable.py`), whichever library writes it; bytes are written as they are.
+for them (`escaping.py`), whichever library writes it; bytes are written as they are.
 """
 
 import errno
@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 from retinue.errors import ClosedPipe, UnwritableOutput
-from retinue.printable import printable_lines
+from retinue.escaping import printable_lines
 
 _INPUT, _OUTPUT, _ERRORS = 0, 1, 2
 

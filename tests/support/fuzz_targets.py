@@ -137,14 +137,14 @@ def faults(data: bytes) -> None:
 def event(data: bytes) -> None:
     """A line of events: the quick reader agrees with the thorough one."""
     found: list[object] = []
-    for read in (events.event_of, events.closely):
+    for read in (events.event_of, events.parse_event):
         try:
             found.append(read(data))
         except BadRecord:
             found.append(None)
     assert found[0] == found[1]
     with contextlib.suppress(BadRecord):
-        events.event_of_halves(data)
+        events.repaired_event(data)
 
 
 def _table(name: str, data: bytes) -> None:

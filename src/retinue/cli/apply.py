@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from retinue.ingest.apply import Outcome
+    from retinue.ingest.apply import ApplyResult
     from retinue.ingest.stream import LineStream
 
 REJECTED = 1
@@ -95,7 +95,7 @@ class _Report:
         self.place = "no line"
         self.has_rejected = False
 
-    def tell(self, stream: "LineStream", file: str | None, line: int, outcome: "Outcome") -> None:
+    def tell(self, stream: "LineStream", file: str | None, line: int, outcome: "ApplyResult") -> None:
         """Print a line on a group that is durable. Raises `InputError` if it cannot be written."""
         from retinue.errors import InputError, UnwritableOutput
 

@@ -44,8 +44,8 @@ def export(
     from retinue.export import files
 
     require_csv(kind is Format.CSV, spreadsheet_safe)
-    form = files.Form(kind.value, history, spreadsheet_safe)
+    options = files.ExportOptions(kind.value, history, spreadsheet_safe)
     with ending_in_order(), closing(assemble.open_whole(store)) as graph, bar(f"reading {store}") as on_progress:
-        exported = files.export(graph, folder, form, lambda rows: on_progress(rows, None))
+        exported = files.export(graph, folder, options, lambda rows: on_progress(rows, None))
     names = ", ".join(path.name for path in exported.files)
     print_line(f"Exported {exported.accounts:,} accounts and {exported.follows:,} follows to {folder} ({names}).")

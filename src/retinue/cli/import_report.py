@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from retinue.cli.output import print_json
 
 if TYPE_CHECKING:
-    from retinue.ingest.importer import Tally
-    from retinue.ingest.rejects import Group, RejectsFile
+    from retinue.ingest.importer import ImportCounts
+    from retinue.ingest.rejects import RejectGroup, RejectsFile
     from retinue.ingest.snapshot import Snapshot
 
 _SHOWN_GROUPS = 8
@@ -22,7 +22,7 @@ class Report:
 
     rejects: "RejectsFile"
     snapshot: "Snapshot | None"
-    tallies: "dict[str, Tally]" = field(default_factory=dict)
+    counts: "dict[str, ImportCounts]" = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     total_seconds: float | None = None
 
@@ -30,14 +30,14 @@ class Report:
         """Print the tallies, for programs or for people, who get no table if no file was read."""
         if as_json:
             print_json(self._by_file())
-        elif self.tallies:
+        elif self.counts:
             self._print_table()
 
     def _by_file(self) -> "dict[str, Any]":
         """Return the tallies by file, with the reasons of rejected rows."""
         from msgspec import to_builtins
 
-        files = {name: to_builtins(tally) | {"reasons": []} for name, tally in self.tallies.items()}
+        files = {name: to_builtins(tally) | {"reasons": []} for name, tally in self.counts.items()}
         for (file, kind), group in self.rejects.groups.items():
             first = {"line": group.first.line, "reason": group.first.reason}
             files[file]["reasons"].append({"reason": kind, "rows": group.count, "first": first})
@@ -49,9 +49,9 @@ class Report:
 
         headings = ["new", "updated", "known", "rejected", *(["ended", "withheld"] if self.snapshot else []), "rows/s"]
         columns = [Column("file"), *(Column(heading, "right") for heading in headings)]
-        names = told_apart(list(self.tallies))
+        names = told_apart(list(self.counts))
         rows = []
-        for name, tally in self.tallies.items():
+        for name, tally in self.counts.items():
             counts = [tally.accepted, tally.updated, tally.duplicate, tally.rejected]
             counts += [tally.ended, tally.withheld] if self.snapshot else []
             seconds = self.seconds.get(name)
@@ -64,7 +64,7 @@ class Report:
 
     def notes(self) -> Iterator[str]:
         """Return a line for each thing that needs attention."""
-        tallies = self.tallies.values()
+        tallies = self.counts.values()
         if nuls := sum(tally.nuls_removed for tally in tallies):
             yield f"NUL characters that were removed: {nuls:,}"
         if halves := sum(tally.surrogates_replaced for tally in tallies):
@@ -83,7 +83,7 @@ class Report:
     def _rejected(self) -> Iterator[str]:
         """The reasons of rejected rows, most frequent first, each with its first row."""
         yield f"rejected rows: {self.rejects.count:,}; all are in {self.rejects.path}"
-        names = told_apart(list(self.tallies))
+        names = told_apart(list(self.counts))
         groups = sorted(self.rejects.groups.values(), key=lambda group: -group.count)
         for group in groups[:_SHOWN_GROUPS]:
             yield f"  {group.count:,} like {_place(group, names)}: {group.first.reason}"
@@ -91,7 +91,7 @@ class Report:
             yield f"  {sum(group.count for group in others):,} for {len(others):,} other reasons"
 
 
-def _place(group: "Group", names: dict[str, str]) -> str:
+def _place(group: "RejectGroup", names: dict[str, str]) -> str:
     return f"{names[group.first.file]} line {group.first.line:,}"
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from retinue.cli.import_report import Report
     from retinue.cli.terminal import Bars
     from retinue.ingest.importer import OnProgress
-    from retinue.ingest.rows import Table
+    from retinue.ingest.records import Table
 
 REJECTED = 1
 INTERRUPTED = 130
@@ -84,14 +84,14 @@ def import_(
 def _check_beginnings(accounts: "dict[Path, Table]", follows: "dict[Path, Table]") -> None:
     """Refuse files whose first rows are all rejected for one reason, before anything is loaded."""
     from retinue.clock import SystemClock
-    from retinue.ingest.alike import check_beginning
     from retinue.ingest.records import account_record, follow_record
+    from retinue.ingest.rejects import check_first_rows
 
     now = SystemClock().now()
     for path, table in accounts.items():
-        check_beginning(str(path), table, lambda row: account_record(row.values))
+        check_first_rows(str(path), table, lambda row: account_record(row.values))
     for path, table in follows.items():
-        check_beginning(str(path), table, lambda row: follow_record(row.values, now))
+        check_first_rows(str(path), table, lambda row: follow_record(row.values, now))
 
 
 def _snapshot_second(accounts: list[Path] | None, follows: list[Path] | None, snapshot_at: str) -> int | None:
@@ -129,7 +129,7 @@ async def _load(plan: _Plan) -> None:
     with closing(assemble.open_graph_writer(plan.store, clock)) as writer, bars() as shown:
         received_at = snapshot.at if snapshot else clock.now()
         bulk = assemble.bulk_writer(writer)
-        run = Import(writer, received_at, report.rejects, report.tallies, snapshot, bulk, shown.note)
+        run = Import(writer, received_at, report.rejects, report.counts, snapshot, bulk, shown.note)
         for importing, tables in ((import_accounts, plan.accounts), (import_follows, plan.follows)):
             for path, table in tables.items():
                 file_began = clock.elapsed()

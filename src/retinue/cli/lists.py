@@ -8,7 +8,7 @@ import typer
 
 from retinue.cli.flags import SpreadsheetSafe, Store, flag, require_csv, second_of
 from retinue.cli.output import csv_encoder, print_exactly, warn
-from retinue.printable import printable, printable_lines
+from retinue.escaping import printable, printable_lines
 from retinue.settings import default_of
 
 if TYPE_CHECKING:

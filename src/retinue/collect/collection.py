@@ -19,10 +19,10 @@ from retinue.collect.counting import Counts, MaybeCapped, maybe_capped, sums, un
 from retinue.collect.journal import Begun
 from retinue.collect.progress import MAYBE_CAPPED, Place, Progress, Standing
 from retinue.collect.tables import EDGES, MEMORY, NODES, QUERIES, fill
+from retinue.duck import FORMATS, Duck, translated
 from retinue.durable import PUBLIC, finished_name, sync, write_atomically
 from retinue.errors import InputError
 from retinue.export import graphml
-from retinue.export.duck import FORMATS, Duck, translated
 from retinue.locks import open_locked
 
 PAGES = "pages.jsonl"
@@ -197,7 +197,7 @@ def _kinds_in(folder: Path) -> list[str]:
 
 def _write_kind(duck: Duck, folder: Path, kind: str) -> dict[str, FileFacts]:
     if kind == "graphml":
-        graphml.write(folder / GRAPHML, duck.rows(NODES), duck.rows(EDGES))
+        graphml.write_graph(folder / GRAPHML, duck.rows(NODES), duck.rows(EDGES))
         return {GRAPHML: hashed(folder / GRAPHML)}
     found = {}
     for table, query in QUERIES.items():

@@ -23,7 +23,7 @@ from retinue import names
 from retinue.client.responses import Profile
 from retinue.collect.journal import InfoRead, PageRead, Record
 from retinue.collect.progress import Place, Standing
-from retinue.export.duck import Duck, numbered
+from retinue.duck import Duck
 
 MEMORY = "700MB"
 _RECORDS_AT_ONCE = 200
@@ -175,10 +175,8 @@ def fill(
 def _add(duck: Duck, table: str, rows: Sequence[Sequence[Any]]) -> None:
     if rows:
         values = zip(*rows, strict=True)
-        chunk = {numbered(number): np.array(column, object) for number, column in enumerate(values)}
-        kinds = zip(chunk, _COLUMNS[table].values(), strict=True)
-        # A number that no column can hold is as if it had not been said; the journal has it.
-        duck.add(table, chunk, ", ".join(f"TRY_CAST({name} AS {kind})" for name, kind in kinds))
+        # A number that no column can hold becomes NULL; the journal has it.
+        duck.add(table, (np.array(column, object) for column in values), _COLUMNS[table].values())
 
 
 def _rows(record: PageRead) -> Iterator[tuple[Any, ...]]:

@@ -1,77 +1,76 @@
-"""Events into the store: a group of lines at a time, each line with what became of it."""
+"""Apply lines of events to a store, a group at a time."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct, field
 
-from retinue.ingest.events import event_of_halves
-from retinue.ingest.stream import RawLine, Splitter
+from retinue.ingest.events import repaired_event
+from retinue.ingest.stream import LineSplitter, RawLine
 from retinue.ingest.values import BadRecord
 from retinue.store.contract import Decision, GraphWriter, Verdict
 
 
-class Rejection(Struct, frozen=True):
+class RejectedLine(Struct, frozen=True):
     """A line that was not applied."""
 
     line: int
     reason: str
 
 
-class Outcome(Struct):
-    """What became of a group of lines, empty ones left out. Duplicates were known already.
+class ApplyResult(Struct):
+    """The results of a group of lines, without empty ones.
 
-    `replaced` counts the lone surrogates in texts of events, each of which became U+FFFD.
-    `latest` is the greatest time that an event claimed; None without events.
+    `replaced` counts the lone surrogates in texts that became U+FFFD. `latest` is the greatest claimed time; None
+    without events.
     """
 
     applied: int = 0
     duplicate: int = 0
-    rejected: list[Rejection] = field(default_factory=list)
+    rejected: list[RejectedLine] = field(default_factory=list)
     replaced: int = 0
     latest: int | None = None
 
     def report(self) -> dict[str, Any]:
-        """Return the answer to the sender. It has `replaced` only if that is not 0."""
+        """Return the answer to the sender; it has `replaced` only if that is not 0."""
         counts = {"applied": self.applied, "duplicate": self.duplicate, "rejected": self.rejected}
         return counts | ({"replaced": self.replaced} if self.replaced else {})
 
 
-async def apply_lines(writer: GraphWriter, lines: Iterable[RawLine], received_at: int) -> Outcome:
-    """Apply the events that lines hold, in their order. When it returns they are durable."""
-    outcome = Outcome()
-    events = []
-    numbers = []
+async def apply_lines(writer: GraphWriter, lines: Iterable[RawLine], received_at: int) -> ApplyResult:
+    """Apply the events of some lines in their order; on return they are durable."""
+    result = ApplyResult()
+    events, numbers = [], []
     for line in lines:
         if line.fault:
-            outcome.rejected.append(Rejection(line.number, line.fault))
+            result.rejected.append(RejectedLine(line.number, line.fault))
         elif line.content.strip():
             try:
-                event, replaced = event_of_halves(line.content)
+                event, replaced = repaired_event(line.content)
             except BadRecord as bad:
-                outcome.rejected.append(Rejection(line.number, str(bad)))
+                result.rejected.append(RejectedLine(line.number, str(bad)))
                 continue
             events.append(event)
             numbers.append(line.number)
-            outcome.replaced += replaced
-    outcome.latest = max((event.at for event in events), default=None)
+            result.replaced += replaced
+    result.latest = max((event.at for event in events), default=None)
     decisions = await writer.apply(events, received_at) if events else []
     for number, decision in zip(numbers, decisions, strict=True):
-        _count(outcome, number, decision)
-    outcome.rejected.sort(key=lambda rejection: rejection.line)
-    return outcome
+        _count(result, number, decision)
+    result.rejected.sort(key=lambda rejected: rejected.line)
+    return result
 
 
-async def apply_body(writer: GraphWriter, body: bytes, received_at: int) -> Outcome:
-    """Apply the events that a whole body holds."""
-    splitter = Splitter()
+async def apply_body(writer: GraphWriter, body: bytes, received_at: int) -> ApplyResult:
+    """Apply the events of a whole request body."""
+    splitter = LineSplitter()
     return await apply_lines(writer, [*splitter.feed(body), *splitter.finish()], received_at)
 
 
-def _count(outcome: Outcome, line: int, decision: Decision) -> None:
+def _count(result: ApplyResult, line: int, decision: Decision) -> None:
     if decision is Verdict.ACCEPTED:
-        outcome.applied += 1
+        result.applied += 1
     elif decision is Verdict.DUPLICATE:
-        outcome.duplicate += 1
+        result.duplicate += 1
     else:
-        outcome.rejected.append(Rejection(line, decision.value))
+        result.rejected.append(RejectedLine(line, decision.value))

@@ -23,7 +23,7 @@ from retinue.audit.writer import CHECKPOINT_SECONDS, AuditWriter
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.faults import SharedFaults
-from retinue.ingest.apply import Outcome, apply_body
+from retinue.ingest.apply import ApplyResult, apply_body
 from retinue.serving.child import live, serve_until_stopped
 from retinue.serving.graph_thread import GraphThread
 from retinue.serving.station import Station
@@ -123,7 +123,7 @@ class _House:
         )
         return management_application(house, {**client_routes(house), **fault_routes(faults)})
 
-    async def _apply_events(self, body: bytes) -> Outcome:
+    async def _apply_events(self, body: bytes) -> ApplyResult:
         received_at = self._clock.now()
         outcome = await self._graph.run(lambda writer: apply_body(writer, body, received_at))
         if outcome.latest is not None:

@@ -3,9 +3,9 @@
 from typing import Protocol, runtime_checkable
 
 from retinue.model import Account, Shown_co, Stretch
+from retinue.store.bulk import WholeGraph
 from retinue.store.contract import AccessStore, AuditStore, Checker, GraphReader, GraphWriter, HotGraph, Run
 from retinue.store.quota_counters import Ledger, Restoring
-from retinue.store.whole import WholeGraph
 
 
 class Closing(Protocol):

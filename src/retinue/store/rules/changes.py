@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from retinue import names
 from retinue.history import Moment
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, FollowEvent, FollowRecord
-from retinue.store.bulk import NOBODY
+from retinue.store.bulk import NO_ACCOUNT
 from retinue.store.contract import Decision, NotAKey, Verdict
 from retinue.store.rules.accounts import Accounts
 from retinue.store.rules.pairs import Pairs
@@ -48,10 +48,10 @@ class GraphChanges:
         """Create or change the account of an imported row."""
         return self._accounts.bring(record, _second(now))
 
-    def number_of(self, name: str) -> int:
-        """The number of the account that a name in an imported row means, made if there is none; maybe `NOBODY`."""
+    def account_id_of(self, name: str) -> int:
+        """Return the id of the account that an imported name means, maybe `NO_ACCOUNT`; create it if needed."""
         if self.is_refused(name):
-            return NOBODY
+            return NO_ACCOUNT
         return self._resolver.find(name) or self._accounts.create(names.keys_of_name(name)[0], name)
 
     def is_refused(self, name: str) -> bool:
