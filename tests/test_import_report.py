@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from retinue.cli.import_report import Report, told_apart
-from retinue.ingest.alike import FIRST_ROWS
-from retinue.ingest.rejects import RejectsFile
+from retinue.ingest.rejects import FIRST_ROWS, RejectsFile
 from support.commands import imported, list_of, retinue, tally
 
 T = 1_690_000_000
