@@ -140,10 +140,10 @@ def test_a_store_with_another_schema_is_refused_and_not_touched(
         for path in (Path("old.db"), files.access_path(Path("old.db"))):
             with closing(apsw.Connection(str(path))) as connection:
                 connection.execute(f"PRAGMA user_version = {schema}")
-        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        before = {path: path.read_bytes() for path in tmp_path.glob("*.db")}
 
         done = retinue(*command.split(), "--store", "old.db")
 
         assert (2, "", 1) == (done.returncode, done.stdout, done.stderr.count("\n"))
         assert f"written by {age} Retinue (schema {schema}, this version needs 2); {remedy}" in done.stderr
-        assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+        assert before == {path: path.read_bytes() for path in tmp_path.glob("*.db")}

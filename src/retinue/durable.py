@@ -16,7 +16,7 @@ _FOLDER_SYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
 
 @contextmanager
 def write_atomically(path: Path, *, replaces: bool, mode: int = PRIVATE) -> Iterator[Path]:
-    """Yield an empty file to write to, and move it to `path` after the block.
+    """Yield an empty file that becomes `path` after the block.
 
     An existing file is replaced, or wins if not `replaces`. A killed process leaves the unfinished file beside `path`.
     Raises `OSError`.
@@ -38,12 +38,12 @@ def write_atomically(path: Path, *, replaces: bool, mode: int = PRIVATE) -> Iter
 
 
 def finished_name(name: str) -> str:
-    """Return the name that an unfinished file was to get; any other name unchanged."""
+    """Return a file's name without the mark of an unfinished file."""
     return _UNFINISHED.sub("", name)
 
 
 def sync(path: Path) -> None:
-    """Wait until the disk has a file, or the names in a folder if its file system can sync folders."""
+    """Wait until the disk has a file, or the names in a folder."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except PermissionError:

@@ -1,4 +1,4 @@
-r"""Text from others, escaped for terminals and logs, for spreadsheets and for SQL.
+r"""Escapes for terminals and logs, spreadsheets, and SQL.
 
 For a terminal these characters are escaped as in JSON, such as `\u001b`: C0, DEL and C1 (which a terminal obeys), line
 and paragraph separators (at which some viewers break lines), the bidirectional controls of Unicode (which reorder the
@@ -31,7 +31,7 @@ def printable_lines(text: str) -> str:
 
 
 def spreadsheet_cell(cell: Any) -> Any:
-    """Put an apostrophe before a text that a spreadsheet would take for a formula.
+    """Put an apostrophe before text that looks like a formula.
 
     One before each text that begins with one can be removed again, which restores the texts exactly.
     """

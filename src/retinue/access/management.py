@@ -1,7 +1,4 @@
-"""The management token: who holds it may change the graph over HTTP. It lies in a file that only its owner may read.
-
-It is never logged and never sent; what a request brings is compared in constant time.
-"""
+"""The management token: its holder may change the graph over HTTP. Only its owner may read its file."""
 
 import hmac
 import os
@@ -22,7 +19,7 @@ _UNFIT = re.compile(rb"[^!-~]")
 
 
 class ManagementToken:
-    """A token that says nothing about itself."""
+    """The token, compared in constant time."""
 
     def __init__(self, token: bytes) -> None:
         self._token = token
@@ -36,7 +33,7 @@ class ManagementToken:
 
 
 def management_token(path: Path, random_bytes: Callable[[int], bytes]) -> ManagementToken:
-    """The token in a file, which is made with a fresh one if there is none. Raises `InputError`."""
+    """Return the token of a file; create it if needed. Raises `InputError`."""
     try:
         if not path.exists():
             with write_atomically(path, replaces=False) as unfinished:

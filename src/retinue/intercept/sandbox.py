@@ -12,10 +12,10 @@ from msgspec import Struct
 
 from retinue.faults import DOCUMENTED, Faults
 from retinue.local import LocalServer
-from retinue.sample import Size, write_sample
+from retinue.sample import SampleSize, write_sample
 
 # Large enough for a list of several pages of 100, small enough to be there in half a second.
-SIZE = Size(accounts=1_000, follows=10_000, seed=1)
+SIZE = SampleSize(accounts=1_000, follows=10_000, seed=1)
 
 
 class Sandbox(Struct, frozen=True):
