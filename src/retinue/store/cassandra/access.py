@@ -25,7 +25,7 @@ from retinue.store.client_rows import (
     secrets_of,
     values_of,
 )
-from retinue.store.contract import Anchor, Checkpoint
+from retinue.store.contract import Checkpoint
 from retinue.store.quota_counters import DAY_SECONDS
 
 _HOUR_SECONDS = 3600

@@ -26,7 +26,7 @@ from retinue.store.client_rows import (
     secrets_of,
     values_of,
 )
-from retinue.store.contract import Anchor, Checkpoint
+from retinue.store.contract import Checkpoint
 from retinue.store.sqlite import files
 
 _CLIENT = f"SELECT {', '.join(CLIENT_COLUMNS + SECRET_COLUMNS)} FROM client"
