@@ -83,7 +83,7 @@ class Duck:
             yield from batch
 
     def copy(self, query: str, path: Path, kind: str) -> None:
-        """Write the rows of a query to a file in one of `FORMATS`."""
+        """Write a query's rows to a file in one of `FORMATS`."""
         rows = self._without_formulas(query) if self._spreadsheet_safe and kind == "csv" else query
         self.run(f"COPY ({rows}) TO {sql_text(path)} ({FORMATS[kind]})")
 

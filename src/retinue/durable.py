@@ -43,7 +43,7 @@ def finished_name(name: str) -> str:
 
 
 def sync(path: Path) -> None:
-    """Wait until the disk has a file, or the names in a folder."""
+    """Wait until the disk has a file or a folder's names."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except PermissionError:

@@ -64,7 +64,7 @@ class CsvFiles:
 
 
 class ParquetFiles:
-    """Parquet, from a temporary table of DuckDB that is as large as the file."""
+    """Parquet, from a temporary table of the same size."""
 
     def __init__(self, folder: Path) -> None:
         self.accounts = folder / "accounts.parquet"

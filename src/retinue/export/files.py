@@ -1,4 +1,4 @@
-"""Export a whole graph to a new folder, completely or not at all."""
+"""Export of a whole graph to a new folder, all or nothing."""
 
 import shutil
 from collections.abc import Callable
@@ -51,7 +51,7 @@ class ExportedFiles(Struct, frozen=True):
 
 
 class ExportOptions(Struct, frozen=True):
-    """The kind of files, whether with ended follows, and whether no text in CSV is a formula."""
+    """The kind of files, and what they hold. `spreadsheet_safe`: no text in CSV is a formula."""
 
     kind: str
     with_ended: bool = False

@@ -32,13 +32,13 @@ class ApplyResult(Struct):
     latest: int | None = None
 
     def report(self) -> dict[str, Any]:
-        """Return the answer to the sender; it has `replaced` only if that is not 0."""
+        """Return the report to the sender, with `replaced` unless 0."""
         counts = {"applied": self.applied, "duplicate": self.duplicate, "rejected": self.rejected}
         return counts | ({"replaced": self.replaced} if self.replaced else {})
 
 
 async def apply_lines(writer: GraphWriter, lines: Iterable[RawLine], received_at: int) -> ApplyResult:
-    """Apply the events of some lines in their order; on return they are durable."""
+    """Apply events in the order of their lines, durably."""
     result = ApplyResult()
     events, numbers = [], []
     for line in lines:

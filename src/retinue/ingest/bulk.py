@@ -24,7 +24,7 @@ _STAGED, _NUMBERED, _SORTED = 0.1, 0.25, 0.4
 
 
 class CannotLoadInBulk(Exception):
-    """A table has to be imported row by row; the message says why."""
+    """The reason why a table has to be imported row by row."""
 
 
 class BulkResult:
@@ -52,7 +52,7 @@ class RemainingRows:
 
 
 def as_large(table: Table) -> CsvTable | ParquetTable | None:
-    """Return the table if it is large and of a kind that can be loaded at once."""
+    """Return a table that is to be loaded in bulk."""
     if isinstance(table, ParquetTable | CsvTable) and _count_rows(table) >= LARGE_ROWS:
         return table
     return None

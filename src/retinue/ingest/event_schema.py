@@ -1,4 +1,4 @@
-"""The written form of each kind of event, and the JSON Schema of all of them.
+"""The written forms of events, and their JSON Schema.
 
 Producers should write these forms. `events.py` also accepts those of import files, such as numbers in text.
 """

@@ -34,7 +34,7 @@ def event_of(line: bytes) -> Event:
 
 
 def repaired_event(line: bytes) -> tuple[Event, int]:
-    """Return a line's event and the number of lone surrogates replaced in it. Raises `BadRecord`.
+    """Return a line's event and its number of replaced surrogates. Raises `BadRecord`.
 
     A surrogate in a key or username is an error: with U+FFFD the event would name another account.
     """

@@ -1,7 +1,7 @@
-"""Import of tables into a store, a batch at a time, in the order of the file.
+"""Import of tables, in batches and in the order of the file.
 
-Each batch is stored whole or not at all, so an import may be killed and run again: stored rows are duplicates. Large
-tables of follows are loaded in bulk (`bulk.py`), except their rows that are not ordinary.
+Each batch is stored whole or not at all. A killed import can be run again: stored rows are duplicates. Large tables
+of follows are loaded in bulk (`bulk.py`).
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class ImportCounts(Struct):
 
     @property
     def rows(self) -> int:
-        """The number of rows read."""
+        """All rows read."""
         return self.accepted + self.updated + self.duplicate + self.rejected
 
 
@@ -184,7 +184,7 @@ async def _import(importing: _TableImport[_Record], on_progress: OnProgress) -> 
 
 
 def _batches(table: Table) -> Iterator[list[RawRow]]:
-    """Yield rows in batches, also those before a damaged part of the file."""
+    """Yield rows in batches, up to a damaged part of the file."""
     batch: list[RawRow] = []
     try:
         for row in table:

@@ -114,7 +114,7 @@ class ParquetTable:
 
 
 def plain_time(name: str, kind: str) -> str:
-    """Return the SQL for the Unix second of a time column, capped below `FIRST_MILLISECONDS`; NULL stays NULL."""
+    """Return the SQL for a time as a Unix second below `FIRST_MILLISECONDS`."""
     if kind not in _TIMES:
         return name
     second, last = f"CAST(floor(epoch({name})) AS BIGINT)", FIRST_MILLISECONDS - 1
@@ -125,7 +125,7 @@ def plain_time(name: str, kind: str) -> str:
 
 
 def _plain_column(name: str, kind: str) -> str:
-    """Return the SQL for a column, with times as Unix seconds and decimals as text."""
+    # Decimals become text, which needs no library.
     column = sql_name(name)
     if kind in _TIMES:
         return plain_time(column, kind)

@@ -74,7 +74,7 @@ ACCOUNT_COLUMNS = Columns(("username",), ("display_name", "id", "visibility", *P
 
 
 def follow_record(values: Values, received_at: int) -> FollowRecord:
-    """Return the follow of a row; without a time it began at `received_at`. Raises `BadRecord`."""
+    """Return the follow of a row, by default begun at `received_at`. Raises `BadRecord`."""
     follower, followee = read.name_or_key(values, "follower"), read.name_or_key(values, "followee")
     followed_at, ended_at = read.second(values, "followed_at"), read.second(values, "ended_at")
     if ended_at is not None and ended_at > received_at:
@@ -95,7 +95,7 @@ def _check_end(values: Values, followed_at: int | None, ended_at: int) -> None:
 
 
 def account_record(values: Values) -> AccountRecord:
-    """Return the account of a row; only one with an id may lack a username. Raises `BadRecord`."""
+    """Return the account of a row, named by username or id. Raises `BadRecord`."""
     key = read.key(values, "id")
     is_nameless = key is not None and read.is_empty(values, "username")
     return described_account(values, None if is_nameless else read.name(values, "username"), key)

@@ -34,7 +34,7 @@ class Reject(Struct, frozen=True):
 
 
 class RejectGroup(Struct):
-    """The number of a file's rejects with the same fault, and the first one."""
+    """The rejects of a file with the same fault: their number and the first one."""
 
     first: Reject
     count: int = 0
@@ -64,7 +64,7 @@ class RejectsFile:
         self.groups.setdefault((reject.file, kind), RejectGroup(reject)).count += 1
 
     def flush(self) -> None:
-        """Hand all rows to the operating system, so that they survive a kill. Raises `StoreError`."""
+        """Hand all rows to the operating system. Raises `StoreError`."""
         if self._file is not None:
             with self._translated():
                 self._file.flush()
@@ -86,9 +86,9 @@ class RejectsFile:
 
 
 class FirstRejects:
-    """Stops the import of a file if its first `FIRST_ROWS` rows are all rejected for one reason.
+    """The first rows of a file, all rejected for one reason.
 
-    A wrong column or a wrong unit of time does that.
+    The import ends at `FIRST_ROWS` of them, as with a wrong column or unit of time.
     """
 
     def __init__(self, file: str) -> None:
@@ -139,7 +139,7 @@ def unreadable(row: RawRow) -> BadRecord:
 
 
 def not_stored(verdict: Verdict, record: AccountRecord | FollowRecord) -> BadRecord:
-    """Return the error for a record that the store rejected, without names of erased accounts."""
+    """Return the error for a record that the store rejected."""
     if isinstance(record, AccountRecord) or verdict is Verdict.ERASED:
         return BadRecord(verdict.value)
     if verdict is Verdict.SELF_FOLLOW:

@@ -1,8 +1,8 @@
 """Import of a snapshot: after its rows are stored, end the follows that it does not have.
 
-The rows go to a temporary file, by key, and are sorted there by owner, so memory holds one owner's rows at a time. An
-owner with a lost row is left alone, and all owners are if the owner of a lost row is unknown. A row is lost if it was
-rejected, or if a replaced surrogate changed its names.
+The rows are sorted by owner in a temporary file, so memory holds one owner's at a time. Nothing is ended for an owner
+with a lost row, or for any owner if that of a lost row is unknown. A row is lost if it was rejected, or if a replaced
+surrogate changed its names.
 """
 
 import itertools
@@ -88,14 +88,14 @@ class Snapshot:
             self._missed.setdefault((owner, file), reason)
 
     def check_names(self, file: int, row: RawRow) -> None:
-        """Take a row of follows as lost if surrogates were replaced in its names."""
+        """Take a row of follows as lost if its names were changed."""
         for field in _NAMES:
             if field in row.changed:
                 self.miss(file, row, str(read.halved(field, row.values[field])))
                 return
 
     def check_account(self, row: RawRow) -> None:
-        """Take an account's row as lost if its id or username was changed; any row may mean that account."""
+        """Take an account's row as lost if its names were changed."""
         for field in _ACCOUNT_NAMES:
             if field in row.changed:
                 self._lose(None, str(read.halved(field, row.values[field])))
@@ -148,7 +148,7 @@ class Snapshot:
 
 
 def _owner_of(row: RawRow) -> str | None:
-    """Return the follower of a lost row; None if it, or another row lost with it, may be of any owner."""
+    """Return the follower of a lost row; None if that is unknown."""
     has_line_break = "\n" in row.text or "\r" in row.text  # within quotes: the text may hold rows of others
     if has_line_break or "follower" in row.changed:
         return None

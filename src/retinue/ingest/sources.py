@@ -45,7 +45,7 @@ class Source:
 
 
 def open_source(path: Path, *, is_whole: bool = False) -> Source:
-    """Open an input whose kind follows from its suffix, or from the content of a pipe without one.
+    """Open an input. Its suffix tells its kind, or the content of a pipe without one.
 
     With `is_whole` a pipe is refused unless its format (gzip or Parquet) marks its end. Raises `InputError`.
     """

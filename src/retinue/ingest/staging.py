@@ -42,12 +42,12 @@ _LIST_COLUMNS = {
 
 
 class CannotStage(Exception):
-    """A table cannot be loaded at once, such as a damaged one; row by row more of it may be loaded."""
+    """The reason why a table cannot be staged, such as damage."""
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn errors of DuckDB and gzip into `CannotStage`; for all uses of a `Staging`."""
+    """Turn errors of DuckDB and gzip into `CannotStage`."""
     try:
         yield
     except duckdb.Error as error:
@@ -164,7 +164,7 @@ class Staging:
         return self._number(f"SELECT approx_count_distinct(name) FROM ({both})")
 
     def leave_out(self, names: Sequence[str]) -> None:
-        """Leave out rows with these names, and all rows of a pair that has another row that is not ordinary.
+        """Leave out rows with these names, and pairs with other rows.
 
         The rows of a pair are stored in the order of the file.
         """
@@ -181,7 +181,7 @@ class Staging:
             self._ordinary += f" AND NOT EXISTS ({is_odd})"
 
     def set_account_ids(self, account_ids: Sequence[int]) -> None:
-        """Give the names of `names` their account ids, in the same order, and keep the follows between accounts."""
+        """Set the account ids of `names`, in the same order."""
         given = np.array(account_ids, np.uint32)  # DuckDB finds it by this name
         self._duck.execute(
             "CREATE TABLE numbered AS SELECT hash(name) AS hash, column0 AS number FROM name POSITIONAL JOIN given"
@@ -214,7 +214,7 @@ class Staging:
         self._sorting[Direction.FOLLOWING].result()
 
     def owners(self, direction: Direction) -> tuple[Numbers, Numbers]:
-        """Return the owners of all lists, ascending, and the number of follows of each."""
+        """Return the ascending owners of all lists, and the size of each."""
         if direction not in self._owners:
             owner, _ = _LIST_COLUMNS[direction]
             columns = self._duck.execute(
@@ -224,7 +224,7 @@ class Staging:
         return self._owners[direction]
 
     def follows(self, direction: Direction) -> Iterator[Follows]:
-        """Yield all follows, some lists at a time, and read the next ones in the background."""
+        """Yield all follows; read the next lists in the background."""
         self._sorting[direction].result()
         owners, sizes = self.owners(direction)
         ends = np.flatnonzero(np.append(np.diff(np.cumsum(sizes) // ROWS_AT_ONCE), 1)) if len(owners) else owners

@@ -1,8 +1,7 @@
-"""SQL for the ordinary rows of a table of follows, and for the order of its names.
+"""SQL for the ordinary rows and the names of a table.
 
-Only forms that certainly mean the same to SQL as to `values.py` are ordinary. A source has five columns: row (counted
-from 1), follower, followee, second (0 without a time, -1 for another form), and says_more: whether the row has an end,
-or a position that is not its time. Spaces around names and times are ignored; other whitespace makes a name invalid.
+Only forms that SQL reads as `values.py` does are ordinary. A source has five columns: row (from 1), follower, followee,
+second (0: no time, -1: another form) and says_more (the row has an end, or a position that is not its time).
 """
 
 from collections.abc import Collection
@@ -43,7 +42,7 @@ def parquet_source(table: ParquetTable) -> str:
 
 
 def csv_source(table: CsvTable, path: Path) -> str:
-    """Return the query for a CSV file at a path without pattern characters."""
+    """Return the query for a CSV file at this path."""
     columns = ", ".join(f"{sql_text(name)}: 'VARCHAR'" for name in table.names)
     at = _TEXT_SECOND.format(at="trim(followed_at)") if "followed_at" in table.names else "0"
     names = ", ".join(_trimmed(name) for name in _NAMES)

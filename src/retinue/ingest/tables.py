@@ -1,4 +1,4 @@
-"""Raw rows of CSV, JSON lines and Parquet files, plain or gzip, streamed.
+"""Raw rows of CSV, JSON lines and Parquet files, plain or gzip.
 
 Columns are checked on opening. Each iteration begins at the first row. A row that cannot be read has a fault, and the
 rows around it are not affected.
@@ -188,7 +188,7 @@ def _parsed(lines: list[TextLine]) -> _Record:
 
 
 def _padded_fields(text: str) -> list[str]:
-    """Split a record with spaces around its quotes, which the csv module misreads or refuses."""
+    """Split a record with spaces around quotes, which the csv module misreads."""
     fields = []
     place = 0
     end = ","

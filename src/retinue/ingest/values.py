@@ -1,7 +1,7 @@
 """The accepted forms of each field of a row or event.
 
-Values are text from CSV, JSON scalars or Parquet values. Surrounding whitespace is ignored, except in texts such as a
-display name. None is an absent value, and so is empty text, except in texts and names.
+Values come from CSV, JSON or Parquet. Surrounding whitespace is ignored, except in texts such as a display name. None
+is an absent value, and so is empty text, except in texts and names.
 """
 
 import re
@@ -50,7 +50,7 @@ def unexpected(field: str, expected: str, value: Any) -> BadRecord:
 
 
 def unfit(field: str, value: Any, fault: str) -> BadRecord:
-    """Return the error for a value of the right form that has a fault."""
+    """Return the error for a value of the right form."""
     return BadRecord(f"{field}: {fault}", "" if value == "" else f"{field}: {shown(value)} {fault}")
 
 
@@ -106,7 +106,7 @@ def visibility(values: Values, field: str) -> Visibility | None:
 
 
 def boolean(values: Values, field: str) -> bool | None:
-    """Return a truth value, also from the words and digits that tables use."""
+    """Return a truth value, also from usual words and digits."""
     value = _bare(values.get(field))
     if value is None:
         return None
@@ -128,9 +128,9 @@ def count(values: Values, field: str) -> int | None:
 
 
 def second(values: Values, field: str) -> int | None:
-    """Return the Unix second of a number or an ISO 8601 time, which is UTC without a zone.
+    """Return the Unix second of a number or ISO 8601 time.
 
-    Only numbers are refused as milliseconds; a written time may be in the far future.
+    A time without a zone is UTC. Only numbers are refused as milliseconds; a written time may be in the far future.
     """
     value = _bare(values.get(field))
     if value is None:
@@ -167,9 +167,9 @@ def whole_characters(value: str) -> str:
 
 
 def replace_surrogates(line: bytes, by: bytes = _REPLACEMENT) -> tuple[bytes, int]:
-    """Replace escapes of lone surrogates in a line of JSON; return the line and their number.
+    """Replace lone surrogates in a line of JSON, and count them.
 
-    Tools write such halves of an emoji that cut a text at a number of UTF-16 units.
+    Tools write them that cut a text within an emoji.
     """
     if rb"\ud" not in line and rb"\uD" not in line:
         return line, 0
@@ -186,7 +186,7 @@ def replace_surrogates(line: bytes, by: bytes = _REPLACEMENT) -> tuple[bytes, in
 
 
 def fields_with_surrogates(line: bytes) -> frozenset[str]:
-    """Return the fields of a JSON object whose values have a lone surrogate."""
+    """Return the fields of a JSON object that have a lone surrogate."""
     values, others = (_as_object(replace_surrogates(line, by)[0]) for by in (_REPLACEMENT, b"?"))
     return frozenset(field for field, value in values.items() if value != others.get(field))
 

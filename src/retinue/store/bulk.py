@@ -1,4 +1,4 @@
-"""The contracts of loading many follows at once, and of reading a whole graph, in NumPy columns.
+"""The contracts of bulk loads and whole reads, in NumPy columns.
 
 Accounts are the store's own ids.
 """
@@ -19,9 +19,10 @@ NO_ACCOUNT = 0  # the id of a name that no account can have, or whose account wa
 
 
 class Follows(NamedTuple):
-    """Some follows of one direction, by owner, then second; at one second, the first in the file comes last.
+    """Some follows of one direction, by owner, then second.
 
-    `rows` are row numbers in the file. One value holds all follows of its owners in that direction.
+    At one second, the first in the file comes last. `rows` are row numbers in the file. One value holds all follows of
+    its owners in that direction.
     """
 
     owners: Numbers
@@ -36,7 +37,7 @@ class SortedFollows(Protocol):
     received_at: int
 
     def owners(self, direction: Direction) -> tuple[Numbers, Numbers]:
-        """Return the owners of all lists, ascending, and the number of follows of each."""
+        """Return the ascending owners of all lists, and the size of each."""
         ...
 
     def follows(self, direction: Direction) -> Iterator[Follows]:
@@ -56,18 +57,18 @@ class BulkWriter(Protocol):
     """The operations of a large import, besides those of `GraphWriter`."""
 
     async def refused(self, names: Sequence[str]) -> list[str]:
-        """Return the names that no account can have, and those of erased accounts."""
+        """Return the names that are invalid or of erased accounts."""
         ...
 
     async def account_ids(self, names: Sequence[str]) -> list[int]:
-        """Return the account id for each name of an imported row, maybe `NO_ACCOUNT`; create missing accounts."""
+        """Return the account id for each imported name; create missing accounts."""
         ...
 
     async def load(self, follows: SortedFollows, on_share: OnShare) -> LoadedFollows:
-        """Store follows, all or none of them, and survive `kill -9` at any instant.
+        """Store all follows or none.
 
-        Other writers wait; readers see the old graph until the end. Each loaded follow gets the same values as if its
-        rows had been stored one by one, those of a list from newest to oldest.
+        A kill at any instant is safe. Other writers wait; readers see the old graph until the end. Each loaded follow
+        gets the same values as if its rows had been stored one by one, those of a list from newest to oldest.
         """
         ...
 
@@ -84,10 +85,10 @@ class Intervals(NamedTuple):
 
 
 class WholeGraph(Protocol):
-    """A graph for one complete reading, in bounded memory and in no order."""
+    """A graph to read completely, in bounded memory and in no order."""
 
     def accounts(self) -> Iterator[list[tuple[int, AccountRecord]]]:
-        """Yield all accounts that were not erased; one without a username lost it to another account."""
+        """Yield all accounts that were not erased, with their ids."""
         ...
 
     def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:

@@ -1,7 +1,7 @@
 """The contract of every store: small Protocols, each method with its promise.
 
-Async, so that a store over the network can wait; the embedded one answers without suspending, except where a
-method says that it writes. Any method may raise `StoreUnavailable`. Stores know no HTTP and read no clock.
+The embedded store answers without suspending, unless a method says that it writes. Any method may raise
+`StoreUnavailable`. Stores know no HTTP and read no clock.
 """
 
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -27,9 +27,9 @@ from retinue.model import (
 
 
 class Verdict(Enum):
-    """The result of a record or event; the value of a rejection is its reason.
+    """The result of a record or event. A rejection's value is its reason.
 
-    An imported record is accepted if its account or follow is new, and an update if it only told more of a known one.
+    An imported record is accepted if its account or follow is new, and an update if only some of its fields are.
     """
 
     ACCEPTED = "accepted"
@@ -42,7 +42,7 @@ class Verdict(Enum):
 
 
 class NotAKey(Struct, frozen=True):
-    """A rejection: an event names the account with `key` by a username instead, maybe by a former one."""
+    """A rejection: an event names the account with `key` by a current or former username."""
 
     name: str
     key: str
@@ -50,38 +50,38 @@ class NotAKey(Struct, frozen=True):
 
     @property
     def value(self) -> str:
-        """The reason."""
+        """The reason of the rejection."""
         name = "the username" if self.is_current else "a former name"
         return f"{self.name} is {name} of an account whose key is {self.key}"
 
 
-Decision = Verdict | NotAKey  # what became of an event
+Decision = Verdict | NotAKey  # the result of an event
 
 
 class GraphReader(Protocol[Shown_co]):
-    """What answering needs of the graph. Each call sees one consistent state.
+    """The read access of requests. Each call sees one consistent state.
 
-    Names and visibility are at most one second behind the store; positions are not behind at all.
+    Names and visibility are at most one second behind the store; positions are never behind.
     """
 
     async def find_account(self, folded: str) -> Account | None:
-        """The live account with this folded username (`names.fold`)."""
+        """Return the live account with a folded username (`names.fold`)."""
         ...
 
     async def read(self, stretch: Stretch) -> Slice[Shown_co]:
-        """The rows of a stretch of a list.
+        """Return the rows of a page request.
 
-        What is not visible is passed over inside the range, so a slice is short only at the list's end.
+        Hidden entries are skipped inside the range, so the result is short only at the list's end.
         """
         ...
 
     async def profile(self, account_id: int) -> Profile | None:
-        """An account as itself, with exact counts; None where it is gone."""
+        """Return an account's profile with exact counts; None for an erased account."""
         ...
 
 
 class Run(Struct, frozen=True, gc=False):
-    """What a stretch holds, as it stands on the wire: `count` rows, newest first, with commas between."""
+    """The encoded rows of a page request: `count` rows, newest first, separated by commas."""
 
     text: bytes
     count: int
@@ -90,87 +90,84 @@ class Run(Struct, frozen=True, gc=False):
 
 
 class HotGraph(Protocol):
-    """What a graph can answer at once, without a coroutine, for the requests that come by the thousand.
+    """Answers from memory without awaiting, for the fast path.
 
-    The promises are those of `GraphReader`, whose answers these must equal. None: ask there.
+    They equal those of `GraphReader`; None: ask there.
     """
 
     def account_at_once(self, folded: str) -> Account | None:
-        """The live account with this folded username."""
+        """Return the live account with a folded username."""
         ...
 
     def run_at_once(self, stretch: Stretch) -> Run | None:
-        """The rows of a stretch of today's list."""
+        """Return the encoded rows of a page request for the current list."""
         ...
 
 
 class GraphWriter(Protocol):
-    """What import and events need of the graph. Every call is idempotent and survives `kill -9` when it returns.
+    """The write access of imports and events. Each call is idempotent and, on return, survives `kill -9`.
 
-    One writer works at a time; others wait. The store holds its write lock for at most 200 ms at a stretch, unless many
-    follows are loaded at once (`bulk.py`).
+    One writer works at a time. It holds the write lock for at most 200 ms, except in a bulk load (`bulk.py`).
 
-    Of a pair's follows and unfollows only the *set* counts (`history.py`): each interval stands on its own second in
-    both lists, its true start or the nearest free earlier one, and keeps it while its true start stays the same.
-    The effective time of everything is min(claimed time, time of receipt).
+    A pair's intervals depend only on the *set* of its follows and unfollows (`history.py`). Each has a position of its
+    own in both lists, its true start or the nearest free earlier second, and keeps it while its true start stays the
+    same. The effective time of an event is min(claimed time, time of receipt).
     """
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
-        """Create or change accounts named by username or key, each an event at `now`; a verdict for each record.
+        """Create or change accounts, each an event at `now`.
 
-        Of each field the latest value counts, at one second the larger. A username belongs to its latest claim (at
-        one second: to the smaller key); who loses it has none and is no row until it claims another.
-        DUPLICATE: nothing was new.
+        The latest value of each field counts, at one second the larger. A username belongs to its latest claim, at one
+        second to the smaller key. An account that loses its username is withheld until it claims another.
         """
         ...
 
     async def add_follows(self, records: Sequence[FollowRecord], seen_at: int | None = None) -> list[Verdict]:
-        """Store follows in the given order; a verdict for each. Unknown accounts are created.
+        """Store follows in the given order, and create unknown accounts.
 
-        A record without a time is one of `received_at`, and a duplicate where the follow is there already. With
-        `seen_at` the follow stood at that second: where, by all that is known, it did not, it begins anew there.
+        A record without a time counts at `received_at`, and is a duplicate if the follow exists. `seen_at` asserts that
+        the follow existed at that second: if its history says otherwise, a new interval starts there.
         """
         ...
 
     async def keys_of(self, names: Sequence[str]) -> list[str | None]:
-        """The keys of the accounts that names in an imported row mean now; None where there is none."""
+        """Return the keys of the accounts that imported names mean, or None."""
         ...
 
     async def not_keys(self, keys: Sequence[str]) -> list[NotAKey | None]:
-        """Return for each key why `apply` rejects its erasure as one by username, or None. Changes nothing."""
+        """Return for each key why `apply` would reject its erasure, or None."""
         ...
 
     async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
-        """Unfollow at a second everybody whom an account followed then, but for those named; returns how many.
+        """End the follows that an account had at a second, except these.
 
-        One after the other, in the order of the list, since each may give a place to what follows later.
+        Return their number. In the order of the list, since each may free a position for a later one.
         """
         ...
 
     async def apply(self, events: Sequence[Event], received_at: int) -> list[Decision]:
-        """Apply events in the given order; a decision for each. DUPLICATE: known already.
+        """Apply events in the given order.
 
-        When it returns, they also survive a power loss. Accounts are named by key. Unknown ones are created, but not
-        under a name to which another account has a claim: that event is a mistake, and answered with `NotAKey`.
-        An erased account's key and usernames are remembered as HMACs, and whatever comes for it is ERASED, also by a
-        username; but for an erasure, which is remembered for a key that nothing was known of.
+        On return they survive a power loss. Accounts are named by key. Unknown ones are created, except under a name
+        that another account has claimed (`NotAKey`). Events for an erased account, by key or username, are ERASED; an
+        erasure of an unknown key is remembered. The store keeps HMACs of an erased account's key and usernames.
         """
         ...
 
     async def tidy(self) -> bool:
-        """Do a short piece of what is left to do in the background; whether there is more.
+        """Do a short piece of background maintenance; return whether there is more.
 
-        Accounts that are no rows any more are moved out of the range of pages, those that are rows again back to
-        their places, and the follows of erased accounts are removed. Until then readers pass them over.
+        It moves entries of accounts that are no longer visible out of the range of pages, moves back those that are
+        visible again, and removes follows of erased accounts. Readers skip them meanwhile.
         """
         ...
 
     async def compact(self) -> None:
-        """Finish what is left to do, then leave no byte in the store's files of what was erased."""
+        """Finish maintenance, then remove every byte of erased accounts."""
         ...
 
     async def settle(self) -> None:
-        """Make everything written so far survive a power loss."""
+        """Make all writes so far survive a power loss."""
         ...
 
 
@@ -178,55 +175,55 @@ class AccessStore(Protocol):
     """Clients and tokens. Secrets and tokens come and stay as SHA-256 digests of 32 bytes."""
 
     async def add_client(self, client: Client, secret: bytes) -> Client:
-        """Store a new client with its secret's digest; the client with its number. Writes."""
+        """Store a client and its secret's digest; return it with its id. Writes."""
         ...
 
     async def find_client(self, key: str) -> tuple[Client, Secrets] | None:
-        """A client and the digests of its secrets."""
+        """Return a client and the digests of its secrets."""
         ...
 
     async def clients(self) -> list[Client]:
-        """All clients, oldest first."""
+        """Return all clients, oldest first."""
         ...
 
     async def change_client(self, key: str, change: ClientChange) -> bool:
-        """Change what is named; False where there is no such client. Writes."""
+        """Change some fields; return False for an unknown client. Writes."""
         ...
 
     async def rotate_secret(self, key: str, secret: bytes, former_until: int) -> bool:
-        """Give a client another secret; the one it had is good up to a second. Else as `change_client`."""
+        """Replace a client's secret; the former one is valid until a second. Writes."""
         ...
 
     async def suspend_client(self, key: str, at: int | None) -> bool:
-        """Suspend a client, or (None) let it in again. Else as `change_client`."""
+        """Suspend a client, or resume it (None). Writes."""
         ...
 
     async def revoke_client(self, key: str, at: int) -> bool:
-        """End a client and with it its tokens, for good. Else as `change_client`."""
+        """Revoke a client and its tokens, for good. Writes."""
         ...
 
     async def add_token(self, digest: bytes, client_id: int, expires_at: int) -> None:
-        """Store a token. Writes, without holding up the caller's event loop."""
+        """Store a token. Writes, without blocking the event loop."""
         ...
 
     async def remove_token(self, digest: bytes, client_id: int) -> bool:
-        """Remove a token of a client; False where it has no such token. Writes."""
+        """Remove a client's token; return False for an unknown one. Writes."""
         ...
 
     async def find_grant(self, digest: bytes) -> Grant | None:
-        """What a stored token allows; None for unknown tokens and for those of suspended or revoked clients."""
+        """Return a token's grant if its client is not suspended or revoked."""
         ...
 
     async def forget_tokens(self, expired_at: int) -> int:
-        """Remove tokens that expired at or before a second; returns how many. Writes."""
+        """Remove tokens that expired by a second; return their number. Writes."""
         ...
 
 
 class Checkpoint(Struct, frozen=True):
-    """What the store knows of the audit log's chain, so that whoever cannot write here cannot change that there.
+    """The store's record of the audit log's hash chain, against changes.
 
-    `count` and `hash` are the last record's that is known to be in the log, `before_count` and `before_hash` those of
-    the record before the oldest file that is kept. While `is_open`, more may have been written.
+    `count` and `hash` are those of the last record known to be in the log; `before_count` and `before_hash` those of
+    the record before the oldest retained file. While `is_open`, the log may have more records.
     """
 
     secret: bytes
@@ -241,11 +238,11 @@ class AuditStore(Protocol):
     """The checkpoint of the audit log."""
 
     async def audit_checkpoint(self) -> Checkpoint:
-        """The checkpoint as it is."""
+        """Return the checkpoint."""
         ...
 
     async def save_audit_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write it anew, all but the secret. Writes, without holding up the caller's event loop."""
+        """Save all of the checkpoint but its secret. Writes, without blocking the event loop."""
         ...
 
 
@@ -253,9 +250,9 @@ class Checker(Protocol):
     """The store's own consistency check."""
 
     def problems(self) -> AsyncIterator[str]:
-        """Every broken invariant as a sentence that says what is wrong and where."""
+        """Yield a sentence for each broken invariant."""
         ...
 
     async def facts(self) -> dict[str, int]:
-        """Counts worth knowing: accounts, follows, ended follows, clients, tokens, largest displacement in seconds."""
+        """Return counts of the content, and the largest displacement in seconds."""
         ...

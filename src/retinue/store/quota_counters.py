@@ -1,4 +1,4 @@
-"""The contract of quota counters: how answers are counted, and how lost counters are counted again."""
+"""The contract of quota counters and their recovery."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -11,10 +11,10 @@ DAY_SECONDS = 86_400
 
 
 class Allowance(Struct, frozen=True, gc=False):
-    """What is left of a client's quota in a pool. None: any number.
+    """The status of a client's quota in a pool; None is unlimited.
 
-    Of `limit` calls a day `calls` are left, and of its rows `rows`; in `reset` seconds all are there again. `wait` says
-    in how many seconds the short-term limit has room (0: now).
+    `calls` of `limit` calls a day remain, and `rows` rows, until a new day begins in `reset` seconds. The rate limit
+    admits the next call in `wait` seconds.
     """
 
     limit: int | None
@@ -25,7 +25,7 @@ class Allowance(Struct, frozen=True, gc=False):
 
 
 class Counted(Struct, frozen=True):
-    """A client's counters as they are counted again: its day, and the calls of the last minute by their second."""
+    """A client's usage in the audit log: its day, and the calls of the last minute by second."""
 
     used: Used
     answers: Mapping[int, int]
@@ -33,85 +33,83 @@ class Counted(Struct, frozen=True):
 
 
 class Ledger(Protocol):
-    """What each client used, counted for all processes of a server together. Waits for other processes at most for
-    the microseconds of their counting; what a killed process counted stays counted.
+    """The usage of each client, counted by all processes.
 
-    A day that begins (UTC) starts from nothing, and never begins twice: with a clock that was put back, counting goes
-    on with the newest day. The short-term limit slides over the seconds before the present one. Counters that are not
-    what was written raise `StoreUnavailable`.
+    Counts of a killed process stay. A day (UTC) starts at zero and never twice: if the clock is set back, counting goes
+    on with the newest day. The rate limit slides over the preceding seconds. Damaged counters raise `StoreUnavailable`.
     """
 
     def used(self, meter: Meter, second: int) -> Used:
-        """What was used up to now on a second's day."""
+        """Return the usage on a second's day."""
         ...
 
     def room(self, meter: Meter, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
-        """How many of the wanted rows there is quota for; 0 where there is none for a call.
+        """Return how many of the wanted rows the quota allows.
 
-        Counts nothing; a moment later it may be less.
+        It is 0 if the quota allows no call. Counts nothing; another process may use the quota meanwhile.
         """
         ...
 
     def left(self, meter: Meter, second: int, pool: Pool, quota: Quota) -> Allowance:
-        """What is left of a quota, in full."""
+        """Return the status of a quota."""
         ...
 
     def charge(self, meter: Meter, second: int, pool: Pool, rows: int, quota: Quota) -> Allowance | None:
-        """Count one answer and its rows; what is left then. None, and nothing is counted, where it passes a limit."""
+        """Count an answer and its rows; return the new status.
+
+        Return None and count nothing if that exceeds a limit.
+        """
         ...
 
     def admit(self, meter: Meter, second: int, rate: Rate) -> int:
-        """Count a call for a token, apart from all others: 0, or in how many seconds it is worth trying again.
-
-        What is not admitted is not counted.
-        """
+        """Count a token request, or return the seconds to wait."""
         ...
 
 
 class Restoring(Protocol):
-    """Counters that can be lost or damaged, and counted again from the audit log."""
+    """Quota counters that can be recovered from the audit log."""
 
     @property
     def is_recounted(self) -> bool:
-        """Whether all that was counted before they began has been restored."""
+        """Whether all earlier usage has been recovered."""
         ...
 
     @property
     def is_removed(self) -> bool:
-        """Whether their file was removed while it is open: it goes on counting until it is closed."""
+        """Whether the file was removed while it is open. It counts until it is closed."""
         ...
 
     def set_recounted(self) -> None:
-        """Note that all that was counted before they began has been restored."""
+        """Note that all earlier usage has been recovered."""
         ...
 
     @property
     def closed_at(self) -> int:
-        """How many records the audit log had when these counters were closed in order; -1 if they were not."""
+        """The number of audit records at the last orderly close, or -1."""
         ...
 
     def set_closed_at(self, records: int = -1) -> None:
-        """Note with how many records of the audit log the counters are closed, or that they are open."""
+        """Save the number of audit records at closing; -1: open."""
         ...
 
     def raise_to(self, meter: Meter, second: int, counted: Counted) -> bool:
-        """Restore what was counted on a second's day if the client's record has less; returns whether it had.
+        """Raise a client's usage to this; return whether it was less.
 
-        Only while no process counts.
+        Call it only while no process counts.
         """
         ...
 
     def newest_day(self) -> int:
-        """Return the newest day of any client; 0 if nothing was counted."""
+        """Return the newest day of any client; 0 without usage."""
         ...
 
     def damaged(self) -> dict[int, bytes]:
-        """Return the damaged records by the number of their client.
+        """Return the bytes of damaged records by client id.
 
-        A record that is just being written is there too, but not twice with the same bytes.
+        A record that is being written is among them, but not twice with the same bytes.
         """
         ...
 
     def restore(self, meter: Meter, second: int, counted: Counted) -> None:
-        """Set a record to what was counted up to a second of its day. Only for a record that no process writes."""
+        """Replace a damaged record by the usage up to a second."""
         ...
