@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "escaping": set[str](),
     "streams": {"errors", "escaping"},
     "temporary": {"locks"},
+    "duck": {"errors", "escaping"},
     "history": set[str](),
     "faults": {"errors"},
     "wire": {"errors", "model"},
