@@ -48,7 +48,7 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
     "import retinue": ("-c", "import retinue"),
     "import of the supervisor": ("-c", "import retinue.serving.supervisor"),
     "import of a worker": ("-c", "import retinue.serving.worker"),
-    "import of the keeper": ("-c", "import retinue.serving.keeper"),
+    "import of the coordinator": ("-c", "import retinue.serving.coordinator"),
 }
 
 

@@ -24,7 +24,7 @@ def main() -> int:
     """Prepare, measure, report; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--owners", type=int, default=OWNERS)
-    parser.add_argument("--at-once", type=int, default=16)
+    parser.add_argument("--concurrency", type=int, default=16)
     options = parser.parse_args()
     try:
         require_cores(SERVER_CORE, COLLECTOR_CORE)
@@ -33,18 +33,18 @@ def main() -> int:
         access = create_client(store)
         with running_server(store, "--workers", "1", core=SERVER_CORE) as server:
             environment = {"RETINUE_CLIENT_KEY": access.key, "RETINUE_CLIENT_SECRET": access.secret}
-            _collect(graph, server, environment, options.at_once)
+            _collect(graph, server, environment, options.concurrency)
     except Failed as failure:
         sys.stderr.write(f"collect_rate: {failure}\n")
         return 1
     return 0
 
 
-def _collect(graph: Path, server: Server, environment: dict[str, str], at_once: int) -> None:
+def _collect(graph: Path, server: Server, environment: dict[str, str], concurrency: int) -> None:
     folder = graph / "collection"
     shutil.rmtree(folder, ignore_errors=True)
     names = ("--usernames", str(graph / "names.txt"), "-o", str(folder))
-    limits = ("--at-once", str(at_once), "--calls-per-day", "10000000")
+    limits = ("--concurrency", str(concurrency), "--calls-per-day", "10000000")
     command = [sys.executable, "-m", "retinue", "collect", *names, "--server", server.base_url, *limits]
     process = subprocess.Popen(on_cores(COLLECTOR_CORE, command), env=os.environ | environment)
     _, status, used = os.wait4(process.pid, 0)

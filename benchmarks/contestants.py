@@ -57,7 +57,7 @@ class Contestant:
 
 @contextmanager
 def retinue_contestant(place: Place, bodies: Bodies) -> Iterator[Contestant]:
-    """One worker and the keeper, with tokens, quotas, a short-term limit, audit and metrics."""
+    """One worker and the coordinator, with tokens, quotas, a short-term limit, audit and metrics."""
     store = place.graph / "graph.db"
     flags = ("--workers", "1", "--audit-folder", place.part("audit"))
     with running_server(store, *flags, core=place.core) as server:

@@ -2,8 +2,8 @@
 
 First one worker in which tokens and quotas are switched on and off every half second, so that the same process answers
 the same requests with and without: CPU a request. Then two servers in turns, each with all its processes on one core
-while wrk asks from the other: one with nothing checked and recorded, and `retinue serve` with everything on, keeper
-included. .cache/bench/gate.json has every figure.
+while wrk asks from the other: one with nothing checked and recorded, and `retinue serve` with everything on,
+coordinator included. .cache/bench/gate.json has every figure.
 """
 
 import argparse

@@ -19,16 +19,18 @@ from typing import TYPE_CHECKING, cast
 
 import uvloop
 
-from retinue import assemble
+from retinue import wiring
 from retinue.audit.record import Auditor, AuditRecord, RequestContext, RequestOutcome
 from retinue.clock import SystemClock
 from retinue.model import Grant, Meter, Pool, Quota
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
 from retinue.store.ledger import FileLedger
+from retinue.store.open import open_store
 from retinue.store.quota_counters import Allowance
 from retinue.web.listener import bind, public_server
 from retinue.web.routes import Access
+from retinue.wire import rendering
 
 if TYPE_CHECKING:
     from retinue.access.credentials import Credentials
@@ -109,18 +111,19 @@ async def serve(store: str, report: Path, *, is_switching: bool) -> None:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     clock = SystemClock()
+    graph, hot_graph = open_store(store).served_graph(clock, rendering.encode_row, Settings().row_cache_mib)
     with (
-        closing(assemble.open_wire_graph(store, clock)) as graph,
-        closing(assemble.open_hot_graph(store, graph, Settings().image_mib)) as hot_graph,
-        closing(assemble.open_access(store)) as access_file,
+        closing(graph),
+        closing(hot_graph),
+        closing(open_store(store).access()) as access_file,
         TemporaryDirectory() as folder,
         closing(FileLedger(Path(folder) / "graph.quotas", alone=True)) as ledger,
     ):
-        access = assemble.gated(access_file, ledger, clock)
+        access = wiring.gated(access_file, ledger, clock)
         switch = Switch(access)
         switched = Access(cast("Credentials", switch), cast("Quotas", switch), access.gate)
-        public = assemble.Public(switched, cast("Auditor", _NoAuditor()), clock, assemble.log_ids(clock))
-        application, fast_path = assemble.public_application(graph, public), assemble.fast_path(hot_graph, public)
+        public = wiring.Public(switched, cast("Auditor", _NoAuditor()), clock, wiring.log_ids(clock))
+        application, fast_path = wiring.public_application(graph, public), wiring.fast_path(hot_graph, public)
         listener = bind("127.0.0.1", 0)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         print(f"Serving {Path(store).name} on {address} (management on {address}).", flush=True)

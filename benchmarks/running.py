@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
-# Limits for a busy machine; a keeper alone may take 30 s to stop.
+# Limits for a busy machine; a coordinator alone may take 30 s to stop.
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
 COMMAND_SECONDS = 3600.0
@@ -95,7 +95,7 @@ class Server:
         return self.base_url + _LIST_PATH.format(direction)
 
     def processes(self) -> dict[int, str]:
-        """Every process of the server with its role: supervisor, worker or keeper."""
+        """Every process of the server with its role: supervisor, worker or coordinator."""
         roles = {self.pid: "supervisor"}
         for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
             with suppress(FileNotFoundError):  # it has ended meanwhile
@@ -132,7 +132,7 @@ def running_server(store: str | Path, *flags: str | Path, core: Cores | None = N
     command = command_of("serve", "--store", store, "--port", "0", "--management-port", "0", *flags)
     workers = int(str(flags[flags.index("--workers") + 1])) if "--workers" in flags else 1
     with running(command, core=core) as server:
-        _await_processes(server, ["keeper", "supervisor", *["worker"] * workers])
+        _await_processes(server, ["coordinator", "supervisor", *["worker"] * workers])
         yield server
 
 

@@ -24,7 +24,7 @@ import msgspec
 from connections import connecting, microseconds
 from graphs import Size, generated
 from process_tree import cpu_seconds, require_cores
-from retinue import assemble, names
+from retinue import names, wiring
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor, AuditRecord
 from retinue.audit.request_counters import RequestCounters
@@ -34,7 +34,7 @@ from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Directi
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
 from retinue.store.contract import Checkpoint, HotGraph, Run
-from retinue.store.opened import OpenGraph
+from retinue.store.open import OpenGraph, open_store
 from retinue.web.fast_path import Head
 from retinue.wire import parsing, rendering
 from running import Failed, running
@@ -42,7 +42,7 @@ from traffic import Traffic, draw_bodies, drive, require_wrk
 
 MAX_COUNTS = (20, 100)
 ALL_IN_MEMORY_MIB = 16 * 1024
-BATCH = 100  # records that come to the keeper together
+BATCH = 100  # records that come to the coordinator together
 FIXED_SECONDS = 2
 CONNECTION_REQUESTS = 5_000  # answered in less than the second for which a token is cached
 ENVELOPE_BYTES = 350  # what stands around the rows in body and head
@@ -96,7 +96,7 @@ class Stopwatch:
 class Bench:
     """The parts of a worker but for its graph, who asks, what for, of which store."""
 
-    public: assemble.Public
+    public: wiring.Public
     outbox: ListOutbox
     client: Client
     bodies: Sequence[bytes]
@@ -115,13 +115,11 @@ class Bench:
         return asyncio.run(issue())
 
     @contextmanager
-    def graph(self, image_mib: int) -> Iterator[HotGraph]:
+    def graph(self, row_cache_mib: int) -> Iterator[HotGraph]:
         """The graph, with so much memory for images."""
-        clock, store = self.public.clock, str(self.store)
-        with (
-            closing(assemble.open_wire_graph(store, clock)) as graph,
-            closing(assemble.open_hot_graph(store, graph, image_mib)) as hot_graph,
-        ):
+        store = open_store(str(self.store))
+        graph, hot_graph = store.served_graph(self.public.clock, rendering.encode_row, row_cache_mib)
+        with closing(graph), closing(hot_graph):
             yield hot_graph
 
 
@@ -156,14 +154,14 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
     watch, outbox, clock = Stopwatch(rounds, len(bodies)), ListOutbox(), SystemClock()
     store = folder / "graph.db"
     with (
-        closing(assemble.open_access(str(store))) as access,
+        closing(open_store(str(store)).access()) as access,
         TemporaryDirectory(prefix="retinue-bench-") as scratch,
-        closing(assemble.open_ledger(str(Path(scratch) / "graph.db"), alone=True)) as ledger,
+        closing(open_store(str(Path(scratch) / "graph.db")).quotas(alone=True)) as ledger,
     ):
-        auditor, log_ids = Auditor(outbox, b"", clock), assemble.log_ids(clock)
-        public = assemble.Public(assemble.gated(access, ledger, clock), auditor, clock, log_ids)
+        auditor, log_ids = Auditor(outbox, b"", clock), wiring.log_ids(clock)
+        public = wiring.Public(wiring.gated(access, ledger, clock), auditor, clock, log_ids)
 
-        client = asyncio.run(assemble.clients(access, clock).create(_AMPLE)).client
+        client = asyncio.run(wiring.clients(access, clock).create(_AMPLE)).client
         bench = Bench(public, outbox, client, bodies, store, watch)
         _of_request(bench)
         stretches = _of_graph(bench)
@@ -171,7 +169,7 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
         _of_answer(bench, runs)
         _of_whole(bench)
         _of_connections(bench)
-        _of_keeper(bench, Path(scratch))
+        _of_coordinator(bench, Path(scratch))
         watch.costs["a fixed answer of this size over HTTP"] = _of_fixed_answer(bench, Path(scratch), runs)
     return watch.costs
 
@@ -213,12 +211,12 @@ def _accounts(graph: HotGraph, queries: Sequence[Query]) -> list[Account]:
 
 def _of_images(bench: Bench, stretches: Sequence[Stretch]) -> list[Run]:
     found: list[Run | None] = []
-    for step, image_mib in (
-        ("rows, as served", Settings().image_mib),
+    for step, row_cache_mib in (
+        ("rows, as served", Settings().row_cache_mib),
         ("rows, if all came from the file", 0),
         ("rows, if all came from images", ALL_IN_MEMORY_MIB),
     ):
-        with bench.graph(image_mib) as graph:
+        with bench.graph(row_cache_mib) as graph:
             for _ in range(2):  # what is asked for twice gets an image
                 for stretch in stretches:
                     graph.run_at_once(stretch)
@@ -240,9 +238,9 @@ def _of_answer(bench: Bench, runs: Sequence[Run]) -> None:
 
 
 def _of_whole(bench: Bench) -> None:
-    with bench.graph(Settings().image_mib) as graph:
+    with bench.graph(Settings().row_cache_mib) as graph:
         _accounts(graph, [parsing.read_query(body) for body in bench.bodies])
-        fast_path = assemble.fast_path(graph, bench.public)
+        fast_path = wiring.fast_path(graph, bench.public)
 
         def answer(part: Sequence[bytes]) -> None:
             authorization = bench.fresh_token()
@@ -259,9 +257,9 @@ def _of_whole(bench: Bench) -> None:
 
 def _of_connections(bench: Bench) -> None:
     """Whole requests by their path: uvicorn's protocol around the answer, but no sockets."""
-    with bench.graph(Settings().image_mib) as graph, closing(_wire_graph(bench)) as wire_graph:
-        application = assemble.public_application(wire_graph, bench.public)
-        fast_path = assemble.fast_path(graph, bench.public)
+    with bench.graph(Settings().row_cache_mib) as graph, closing(_wire_graph(bench)) as wire_graph:
+        application = wiring.public_application(wire_graph, bench.public)
+        fast_path = wiring.fast_path(graph, bench.public)
         bodies = bench.bodies[:CONNECTION_REQUESTS]
         for step, is_fast, head in (
             ("fast path", True, _ASKED),
@@ -282,7 +280,7 @@ def _of_connections(bench: Bench) -> None:
 
 
 def _wire_graph(bench: Bench) -> OpenGraph[bytes]:
-    return assemble.open_wire_graph(str(bench.store), bench.public.clock)
+    return open_store(str(bench.store)).served_graph(bench.public.clock, rendering.encode_row, 0)[0]
 
 
 def _parts(items: Sequence[_Item]) -> list[Sequence[_Item]]:
@@ -290,7 +288,7 @@ def _parts(items: Sequence[_Item]) -> list[Sequence[_Item]]:
     return [items[start : start + 1_000] for start in range(0, len(items), 1_000)]
 
 
-def _of_keeper(bench: Bench, scratch: Path) -> None:
+def _of_coordinator(bench: Bench, scratch: Path) -> None:
     records = [bench.outbox.records[number % len(bench.outbox.records)] for number in range(len(bench.bodies))]
     bench.watch.time("worker: record to JSON", _encode, records)
     encoded = [_encode(record) for record in records]
@@ -298,8 +296,8 @@ def _of_keeper(bench: Bench, scratch: Path) -> None:
     audit_log = AuditLog(
         scratch / "audit", Checkpoint(b"secret", 0, bytes(20), 0, bytes(20), is_open=False), _KEEPING, lambda: 0
     )
-    bench.watch.time("keeper: count", RequestCounters().add, batches)
-    bench.watch.time("keeper: chain and write", audit_log.write, batches)
+    bench.watch.time("coordinator: count", RequestCounters().add, batches)
+    bench.watch.time("coordinator: chain and write", audit_log.write, batches)
 
 
 def _of_fixed_answer(bench: Bench, scratch: Path, runs: Sequence[Run]) -> float:

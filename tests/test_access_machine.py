@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from retinue import assemble
+from retinue import wiring
 from retinue.access.quotas import Quotas
 from retinue.errors import (
     ClientInvalid,
@@ -72,8 +72,8 @@ class Credentials(RuleBasedStateMachine):
         self.site = begin()
         self.clock = FrozenClock(START)
         self.accesses = [self.site.open_access() for _ in range(WORKERS)]
-        self.register = assemble.clients(self.accesses[0], self.clock)
-        self.workers = [assemble.credentials(access, self.clock) for access in self.accesses]
+        self.register = wiring.clients(self.accesses[0], self.clock)
+        self.workers = [wiring.credentials(access, self.clock) for access in self.accesses]
 
     @rule(target=clients, not_before=times, length=st.one_of(st.none(), st.integers(1, 90)))
     def create(self, not_before: int | None, length: int | None) -> ModelClient:

@@ -20,9 +20,9 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retinue import assemble
 from retinue.key_pair import read_key_pair
 from retinue.settings import Settings
+from retinue.store.open import open_store
 from retinue.web.admission import BATCH as ADMITTED
 from retinue.web.admission import CALM_SECONDS, OVERLOADED_SECONDS, Overload
 from retinue.web.eviction import BATCH, Awaited, Wait, evictable
@@ -243,7 +243,7 @@ def test_silent_surplus_connections_hold_few_descriptors(service: Service) -> No
 
 def test_all_requests_are_answered_while_a_worker_is_stopped(store_path: Path) -> None:
     """The other one serves as many as it has places for, and refuses the surplus; later both serve again."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     with running_server(store_path, "--workers", "2", "--max-connections", "2") as server, ExitStack() as opened:
         address = ("127.0.0.1", int(server.base_url.rpartition(":")[2]))
 
@@ -406,7 +406,7 @@ def test_surplus_connections_are_refused_over_tls(service: Service, certificate:
 
 def test_a_process_without_file_descriptors_still_answers(store_path: Path) -> None:
     """It refuses with one that it kept for that, and serves again when others are free."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     with running_server(store_path) as server, ExitStack() as opened:
         (worker,) = server.workers()
         address = ("127.0.0.1", int(server.base_url.rpartition(":")[2]))

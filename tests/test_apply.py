@@ -210,7 +210,7 @@ def test_a_signal_stops_apply_between_two_groups(store_path: Path, number: signa
         run.process.send_signal(number)
         assert (
             128 + number,
-            "retinue: stopped after line 1 of standard input; applying the same again changes nothing\n",
+            "retinue: Interrupted after line 1 of standard input. Apply the same events again to resume.\n",
         ) == (run.end())
 
 
@@ -229,7 +229,7 @@ def test_a_signal_during_a_long_file_loses_no_reported_event(
 
     last = json.loads(rest[-1]) if rest else first
     assert 128 + number == code
-    assert f"retinue: stopped after line {last['line']} of {events}; " in errors
+    assert f"retinue: Interrupted after line {last['line']} of {events}. " in errors
     assert last["line"] == len(names_of(store_path, "a")) < 100_000
 
 
@@ -296,7 +296,7 @@ def test_apply_creates_a_missing_store_and_says_so(store_path: Path, tmp_path: P
 
     done = retinue("apply", "--store", store_path, events)
 
-    assert (0, f"retinue: made the store {store_path}\n") == (done.returncode, done.stderr)
+    assert (0, f"retinue: created the store {store_path}\n") == (done.returncode, done.stderr)
     assert ["b"] == names_of(store_path, "a")
 
 

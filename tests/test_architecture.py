@@ -39,37 +39,38 @@ MAY_IMPORT = {
     "store.counter_file": WORDS | {"locks"},
     "store.ledger": WORDS | {"store.quota_counters", "store.counter_file"},
     "store.client_rows": WORDS | {"store.contract"},
-    "store.opened": {"model", "store.contract", "store.bulk", "store.quota_counters"},
+    "store.paths": set[str](),
+    "store.open": {"errors", "clock", "model", "store.contract", "store.bulk", "store.whole", "store.quota_counters"}
+    | {"store.paths", "store.sqlite", "store.cassandra"},
     "store.profiles": {"errors", "model"},
     "store.cassandra": WORDS
     | {"history", "store.contract", "store.client_rows", "store.ledger", "store.profiles", "store.rules"}
-    | {"store.bulk", "store.quota_counters", "key_pair"},
+    | {"store.whole", "store.quota_counters", "store.paths", "key_pair"},
     "store.rules": WORDS | {"history", "store.contract", "store.bulk"},
     "store.sqlite": WORDS
-    | {"history", "store.contract", "store.bulk", "store.client_rows", "store.profiles", "store.rules"},
+    | {"history", "store.contract", "store.bulk", "store.client_rows", "store.profiles", "store.rules", "store.whole"}
+    | {"store.ledger", "store.paths"},
     "access": WORDS | {"store.contract", "store.quota_counters"},
     "audit": WORDS | {"store.contract", "store.quota_counters", "locks"},
     "following": WORDS | {"store.contract"},
-    "ingest": WORDS | {"duck", "store.contract", "store.bulk"},
-    "export": WORDS | {"duck", "store.bulk"},
-    "client": {"errors", "clock", "names", "escaping"},
-    "collect": {"errors", "names", "clock", "durable", "locks", "client", "duck", "export"},
+    "ingest": WORDS | {"store.contract", "store.bulk", "store.open"},
+    "export": WORDS | {"store.whole"},
+    "client": {"errors", "clock", "names", "printable"},
+    "collect": {"errors", "names", "clock", "durable", "locks", "client", "export"},
     "web": WORDS
     | {"wire", "faults", "store.contract", "store.quota_counters", "following", "access", "audit"}
     | {"ingest", "key_pair"},
-    "assemble": WORDS
-    | {"wire", "store.contract", "store.bulk", "store.opened", "store.ledger", "store.sqlite", "store.cassandra"}
-    | {"store.quota_counters", "access", "audit", "faults", "following", "web"},
-    "local": WORDS | {"faults", "store.contract", "access", "audit", "assemble", "ingest", "web"},
+    "wiring": WORDS | {"store.contract", "store.quota_counters", "access", "audit", "faults", "following", "web"},
+    "local": WORDS | {"faults", "wire", "store.contract", "store.open", "access", "audit", "wiring", "ingest", "web"},
     "pytest_plugin": {"local", "sample"},
     "serving": WORDS
-    | {"faults", "store.contract", "store.opened", "store.ledger", "access", "audit", "ingest", "assemble", "web"}
+    | {"faults", "wire", "store.contract", "store.open", "store.paths", "access", "audit", "ingest", "wiring", "web"}
     | {"locks", "key_pair", "landlock", "prctl", "streams"},
     "cli": WORDS
-    | {"store.contract", "access", "audit", "ingest", "following", "web", "assemble", "serving"}
+    | {"store.contract", "store.open", "access", "audit", "ingest", "following", "web", "wiring", "serving"}
     | {"export", "faults", "sample", "sample_files", "client", "collect", "intercept", "streams"},
     "intercept": WORDS | {"faults", "wire", "landlock", "prctl", "locks", "intercept.expected", "intercept.sandbox"},
-    "intercept.expected": WORDS | {"assemble", "following", "intercept"},
+    "intercept.expected": WORDS | {"store.open", "following", "intercept"},
     "intercept.sandbox": {"faults", "local", "sample"},
     "__main__": {"errors", "cli", "streams"},
 }

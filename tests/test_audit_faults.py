@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from retinue import assemble
 from retinue.audit.channel import Batch
 from retinue.audit.log import AuditLog, RotationPolicy, lock_of
 from retinue.audit.record import AuditRecord
@@ -18,6 +17,7 @@ from retinue.audit.space import SpaceMonitor
 from retinue.audit.verify import VerifyReport, verify
 from retinue.audit.writer import AuditWriter
 from retinue.errors import StoreError, StoreUnavailable
+from retinue.store.open import open_store
 from support.audit_logs import closing_descriptor, record
 from support.frozen_clock import FrozenClock
 from support.io_faults import Fault, failing
@@ -38,7 +38,7 @@ class Run:
 
     async def live(self) -> bool | None:
         """Run a coordinator to its end; return whether the log is complete, or None after an error."""
-        folder = assemble.audit_folder(str(self.store))
+        folder = open_store(str(self.store)).paths.audit_folder()
         try:
             os.close(lock_of(folder))
             with closing_descriptor(open_counters(folder)) as descriptor:
@@ -54,7 +54,7 @@ class Run:
         for _ in range(BATCHES * PER_BATCH):
             worker.add()
             self.made += 1
-        with closing(assemble.open_access(str(self.store))) as access:
+        with closing(open_store(str(self.store)).access()) as access:
             checkpoint = await access.audit_checkpoint()
             audit_log = AuditLog(folder, checkpoint, SMALL, self.clock.now)
             try:
@@ -77,8 +77,8 @@ class Run:
 
 def findings_of(store: Path) -> VerifyReport:
     """Return the findings of verification."""
-    with closing(assemble.open_access(str(store))) as access:
-        return verify(assemble.audit_folder(str(store)), asyncio.run(access.audit_checkpoint()))
+    with closing(open_store(str(store)).access()) as access:
+        return verify(open_store(str(store)).paths.audit_folder(), asyncio.run(access.audit_checkpoint()))
 
 
 @pytest.mark.parametrize("fault", [Fault(), Fault(0, errno.ENOSPC, lasts=True)], ids=["error", "full"])
@@ -93,7 +93,7 @@ def tried_at(folder: Path, clock: FrozenClock, fault: Fault) -> int:
     """Try one fault; how many calls there were."""
     folder.mkdir()
     store = folder / "graph.db"
-    assemble.create_store(str(store))
+    open_store(str(store)).create()
     with failing(folder, fault) as disk:
         run = Run(store, clock)
         is_complete = asyncio.run(run.live())

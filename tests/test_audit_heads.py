@@ -10,7 +10,6 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from retinue import assemble
 from retinue.audit.hash_chain import BEGINNING, ChainHead, next_head
 from retinue.audit.log import AuditLog, without_oldest
 from retinue.audit.record import AuditRecord, RemovedFile
@@ -18,6 +17,7 @@ from retinue.audit.signed_heads import SignedHead, parse_signed_heads, signed_he
 from retinue.audit.verify import files_of, verify
 from retinue.errors import InputError
 from retinue.store.contract import Checkpoint
+from retinue.store.open import open_store
 from support.audit_logs import BIG, SECRET, new_checkpoint, record, written
 from support.commands import retinue
 
@@ -139,7 +139,7 @@ def test_malformed_heads_are_reported(text: str) -> None:
 
 def test_the_commands_print_and_take_heads(store_path: Path, tmp_path: Path) -> None:
     """Heads come from text, a file or standard input; exit code 1 means a mismatch, 2 no head."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     head = retinue("audit", "head", "--store", store_path).stdout
     assert (1, 0) == (head.count("\n"), json.loads(head)["records"])
     kept = tmp_path / "heads.txt"

@@ -25,7 +25,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from retinue import assemble
 from retinue.clock import SystemClock
 from retinue.errors import InputError
 from retinue.export.files import ExportOptions, export
@@ -37,6 +36,7 @@ from retinue.ingest.rejects import RejectsFile
 from retinue.ingest.tables import open_table
 from retinue.model import Direction, ErasureEvent, FollowEvent, Stretch
 from retinue.names import fault_in_username, fold
+from retinue.store.open import open_store
 from retinue.store.sqlite import check_lists, files, inserting, loading, placing
 from retinue.store.sqlite.check_lists import TABLES, entries_of
 from retinue.store.sqlite.writer import SqliteGraphWriter
@@ -127,7 +127,7 @@ class Site:
         folder.mkdir()
         self.store = str(folder / "graph.db")
         self._at_once = at_once
-        assemble.create_store(self.store)
+        open_store(self.store).create()
         self._clock = FrozenClock(NOW)
         self.writer = SqliteGraphWriter(Path(self.store), self._clock)
         self.rejects = folder / "rejects.jsonl"
@@ -323,7 +323,7 @@ def test_an_export_is_loaded_alike(both: Any, history: list[FollowEvent], rows: 
     """For every graph: each follow gets the places that it had, whichever way its row goes."""
     original, _, folder = both(history)
     original.load(write(folder / "follows.csv", rows, "follower,followee,followed_at"))
-    with closing(assemble.open_whole(original.store)) as graph:
+    with closing(open_store(original.store).scan()) as graph:
         export(graph, folder / "exported", ExportOptions(kind, with_ended=True), lambda _rows: None)
     slow, quick, _ = both([])
     for site in (slow, quick):
@@ -520,7 +520,7 @@ def test_a_killed_load_leaves_a_sound_store(many: Path, tmp_path: Path) -> None:
 def test_a_load_into_a_running_service_becomes_visible_at_once(many: Path, tmp_path: Path) -> None:
     """Readers see nothing of it, or all; a second load of the same is all duplicates."""
     store = tmp_path / "graph.db"
-    assemble.create_store(str(store))
+    open_store(str(store)).create()
     with running_server(store) as server, Session(server.base_url, fresh_token(server, store)) as session:
         with imported(store, many) as importing:
             seen = set()
@@ -544,7 +544,7 @@ def test_rows_without_a_time_are_ordinary(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "retinue", "import", "--store", str(tmp_path / "graph.db"), str(table)]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "TMPDIR": str(folder)})
 
-    with closing(assemble.open_graph(str(tmp_path / "graph.db"), SystemClock())) as graph:
+    with closing(open_store(str(tmp_path / "graph.db")).graph(SystemClock())) as graph:
         account = asyncio.run(graph.find_account("7"))
         assert account is not None
         page = asyncio.run(graph.read(Stretch(account.id, Direction.FOLLOWING, int(time.time()), 100)))

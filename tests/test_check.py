@@ -11,8 +11,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from retinue import assemble
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, FollowEvent, FollowRecord, Visibility
+from retinue.store.open import open_store
 from retinue.store.sqlite.files import access_path
 from support.commands import imported, retinue
 from support.frozen_clock import FrozenClock
@@ -46,8 +46,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *(FollowEvent(f"fan{n}", "hub", NOW - 2 * n) for n in range(130)),
         ErasureEvent("erased", NOW),
     ]
-    assemble.create_store(str(path))
-    with closing(assemble.open_graph_writer(str(path), FrozenClock())) as writer:
+    open_store(str(path)).create()
+    with closing(open_store(str(path)).writer(FrozenClock())) as writer:
         asyncio.run(writer.apply(events, NOW))
         asyncio.run(writer.compact())
     assert [] == problems_of(path)
@@ -445,11 +445,11 @@ def test_damaged_bytes(broken: Path, name: str, table: str) -> None:
 
 def test_check_accepts_a_store_during_a_write(store_path: Path) -> None:
     """All invariants are verified in one state."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     enough = threading.Event()
 
     def write() -> None:
-        with closing(assemble.open_graph_writer(str(store_path), FrozenClock())) as writer:
+        with closing(open_store(str(store_path)).writer(FrozenClock())) as writer:
             number = 0
             while not enough.is_set():
                 records = [FollowRecord(f"a{n % 5}", f"b{number + n}", 500 - n, NOW) for n in range(10)]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from retinue import assemble
+from retinue.store.open import open_store
 from support.commands import imported, list_of, retinue, size_of, tally
 
 FOLLOWS = b"follower,followee,followed_at\nanna,ben,100\nanna,carla,200\nben,anna,2024-09-26T07:39:53Z\n"
@@ -165,7 +165,7 @@ def test_a_killed_import_leaves_a_good_store_that_a_second_run_completes(store_p
 
 def test_clients_are_created_listed_and_revoked(store_path: Path) -> None:
     """Secrets are shown once and stored nowhere; a revoked client is shown as such."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     created = json.loads(retinue("client", "create", "--store", store_path, "--name", "One", "--json").stdout)
     shown = retinue("client", "create", "--store", store_path, "--name", "Two", "--scope", "other.scope").stdout
 
@@ -188,7 +188,7 @@ def test_clients_are_created_listed_and_revoked(store_path: Path) -> None:
 
 def test_an_unknown_client_cannot_be_revoked(store_path: Path) -> None:
     """The error names the key."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
 
     done = retinue("client", "revoke", "awnobody", "--store", store_path)
 
@@ -240,7 +240,7 @@ def test_an_interrupted_import_stops_at_once_and_can_be_resumed(store_path: Path
     output, errors = importing.communicate()
 
     assert 130 == importing.returncode
-    assert "retinue: stopped; the same import again goes on from here\n" == errors
+    assert "retinue: Interrupted. Run the same import again to resume.\n" == errors
     assert 0 < json.loads(output)[str(follows)]["accepted"] < 200_000
 
 
@@ -251,7 +251,7 @@ def test_version_prints_the_version() -> None:
 
 def test_a_client_needs_a_name(store_path: Path) -> None:
     """An empty one says nothing."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
 
     done = retinue("client", "create", "--store", store_path, "--name", " ")
 

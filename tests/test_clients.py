@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from retinue import assemble
 from retinue.errors import ClientInvalid, InputError, NoSuchClient, SecretWrong
 from retinue.model import Client, ClientChange, Quota, Rate
+from retinue.store.open import open_store
 from support.commands import retinue
 from support.service import Service
 
@@ -134,7 +134,7 @@ def test_suspension_is_reversible_and_revocation_is_not(service: Service) -> Non
 @pytest.fixture
 def store(store_path: Path) -> Path:
     """An empty store."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     return store_path
 
 
@@ -224,7 +224,7 @@ def test_no_quota_means_no_limit(store: Path) -> None:
         (["create", "--name", "x", "--scope", "a b"], "scopes: 'a b' is no scope"),
         (["show", "awnobody"], "client awnobody: there is none with this key"),
         (["change", "awnobody", "--name", "y"], "client awnobody: there is none with this key"),
-        (["change", "awnobody"], "client change: say what is to change"),
+        (["change", "awnobody"], "client change: give at least one flag to change"),
         (["rotate", "awnobody", "--grace", "-5"], "grace: expected 0 to"),
     ],
 )
@@ -249,7 +249,7 @@ def test_a_secret_that_cannot_be_printed_is_not_set(store: Path) -> None:
 
 def test_files_beside_a_store_belong_to_it() -> None:
     """Two stores whose names differ in what stands behind the last dot share nothing."""
-    names = [assemble.beside(store, "quotas").name for store in ("g.db", "g.sqlite", "data.2024", "data.2025")]
+    names = [open_store(store).paths.beside("quotas").name for store in ("g.db", "g.sqlite", "data.2024", "data.2025")]
     assert ["g.quotas", "g.sqlite.quotas", "data.2024.quotas", "data.2025.quotas"] == names
 
 

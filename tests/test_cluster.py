@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from retinue import assemble, errors
+from retinue import errors
 from retinue.model import AccountRecord, Direction, FollowRecord, Row, Stretch
 from retinue.store.cassandra import known, session
 from retinue.store.cassandra import store as cluster
@@ -17,7 +17,7 @@ from retinue.store.cassandra.lease import RENEW_AFTER_SECONDS, STOP_AFTER_SECOND
 from retinue.store.cassandra.location import Location, parse
 from retinue.store.cassandra.session import Statement
 from retinue.store.cassandra.writer import GROUP, CassandraGraphWriter
-from retinue.store.contract import Verdict
+from retinue.store.open import open_store
 from running import Server, Session, fresh_token, retinue, running_server
 from support.backends import Keyspace, Lent, backoff_on
 from support.clusters import NOW, Site, run
@@ -212,15 +212,15 @@ def test_a_long_copy_keeps_the_lease(site: Site, small_buckets: None, monkeypatc
 def test_maintenance_without_work_sends_no_queries(site: Site) -> None:
     """An idle server reads and writes nothing; it finishes an interrupted group."""
     site.follow(("a", "b", 100))
-    keeper = CassandraGraphWriter(site.session, backoff_on(site.clock))
+    coordinator = CassandraGraphWriter(site.session, backoff_on(site.clock))
     before = site.session.counts["writes"]
-    assert not run(keeper.tidy())
+    assert not run(coordinator.tidy())
     assert before == site.session.counts["writes"]
 
     ((timestamp, body),) = site.session.rows("SELECT writing, body FROM redo WHERE name = 'graph'")
     site.session.run_as_is("TRUNCATE entry")
     site.session.write("UPDATE redo SET writing = ?, body = ? WHERE name = 'graph'", (timestamp + 1, body))
-    assert not run(keeper.tidy())
+    assert not run(coordinator.tidy())
     assert ["b"] == site.walked("a", 1)
 
 
@@ -313,11 +313,11 @@ def test_a_location_without_a_store_is_not_opened(keyspace: Keyspace, clock: Fro
     """The location may be empty, hold something else, or not respond."""
     base = keyspace.location.rpartition("/")[0]
     with pytest.raises(errors.StoreMissing, match="store init"):
-        assemble.open_graph(f"{base}/nothing", clock)
+        open_store(f"{base}/nothing").graph(clock)
     with pytest.raises(errors.NotAStore, match="other tables"):
-        assemble.open_graph(f"{base}/system", clock)
+        open_store(f"{base}/system").graph(clock)
     with pytest.raises(errors.StoreError, match="no node can be reached"):
-        assemble.open_graph("cassandra://127.0.0.1:1/nothing", clock)
+        open_store("cassandra://127.0.0.1:1/nothing").graph(clock)
 
 
 def statements(server: Server, store: Path, pages: int) -> float:
@@ -334,9 +334,9 @@ def test_a_kept_connection_is_answered(
     Its metrics count what it asks: a page is one statement, and once in a while it looks for changes and for the token.
     """
     monkeypatch.chdir(tmp_path)
-    with closing(assemble.open_graph_writer(cassandra_keyspace, clock)) as writer:
+    with closing(open_store(cassandra_keyspace).writer(clock)) as writer:
         run(writer.add_follows([FollowRecord("a", f"f{n}", 1000 + n, NOW) for n in range(30)]))
-    local = assemble.local_path(cassandra_keyspace)
+    local = open_store(cassandra_keyspace).paths.base
     with running_server(cassandra_keyspace) as server:
         with Session(server.base_url, fresh_token(server, cassandra_keyspace)) as session:
             pages = [session.following({"username": "a", "max_count": 10}) for _ in range(3)]

@@ -115,7 +115,7 @@ def test_a_killed_collection_loses_and_repeats_no_page(retinue_server: LocalServ
     """However often it is killed: each page is in the journal once, and the lists are whole."""
     folder = tmp_path / "found"
     names = ["anna", *(f"f{n}" for n in range(120))]
-    arguments = command(retinue_server, folder, "--lists", "following,followers", "--at-once", "3", names=names)
+    arguments = command(retinue_server, folder, "--lists", "following,followers", "--concurrency", "3", names=names)
     kills = 0
     for number in range(200):
         with subprocess.Popen([sys.executable, "-m", "retinue", *arguments], stderr=subprocess.DEVNULL) as process:
@@ -191,7 +191,7 @@ def test_lists_are_collected_after_calls_for_user_info_are_spent(retinue_server:
     assert done.returncode == 1
     assert "following: 2 complete, 2 private, 1 unknown, 1 withheld\n" in done.stdout
     assert "info: 2 complete, " in done.stdout
-    assert "the day's calls for info are spent; the same command goes on from" in done.stderr
+    assert "the daily quota for info is spent; run the same command again after" in done.stderr
 
 
 @GRAPH
@@ -274,7 +274,7 @@ def test_damage_to_a_collection_is_found(retinue_server: LocalServer, tmp_path: 
             folder,
             "--lists",
             "following,followers",
-            "--at-once",
+            "--concurrency",
             "1",  # so that it is known which line is which page
             names=["anna"],
         )
@@ -316,8 +316,8 @@ def drop_line(folder: Path, number: int) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (("--lists", "friends"), "--lists: 'friends' is none of following, followers, info"),
-        (("--format", "xlsx"), "--format: 'xlsx' is none of"),
+        (("--lists", "friends"), "--lists: 'friends' is not one of following, followers, info"),
+        (("--format", "xlsx"), "--format: 'xlsx' is not one of"),
         (("--server", "example"), "'example' is no address"),
         (("--client-secret", "wrong"), "invalid_client"),
         (("--usernames", "/nowhere"), "/nowhere: cannot be read"),
@@ -365,7 +365,7 @@ def test_a_collection_is_locked_by_one_process(retinue_server: LocalServer, tmp_
     mirror.write_text("precious")
     arguments += ["--into", str(mirror)]
     done = subprocess.run([sys.executable, "-m", "retinue", *arguments], capture_output=True, text=True, check=False)
-    assert (done.returncode, "is there already" in done.stderr) == (2, True)
+    assert (done.returncode, "already exists" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("sizes", [(67, 25_222, 95_339), (10, 65_535), (1, 65_536, 3), (200_000,)])

@@ -111,13 +111,13 @@ def test_lists_at_a_likely_cap_are_recognized(rows: int, count: int | None) -> N
 
 
 @pytest.mark.parametrize("calls", [0, 1, 4, 8])
-@pytest.mark.parametrize("at_once", [1, 8])
-def test_counts_stay_within_the_calls_for_user_info(tmp_path: Path, calls: int, at_once: int) -> None:
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_counts_stay_within_the_calls_for_user_info(tmp_path: Path, calls: int, concurrency: int) -> None:
     """A quarter is kept for likely caps; lists are read to their end whether their counts are known or not."""
     names, asked_for = [f"a{number}" for number in range(12)], Counter[str]()
     wanted = [Place(name, "following") for name in names]
     with scripted(listing(dict.fromkeys(names, 2), dict.fromkeys(names, 2), asked_for)) as url:
-        outcome = collected(url, tmp_path / "found", Plan(wanted, {"lists": 100, "info": calls}, at_once))
+        outcome = collected(url, tmp_path / "found", Plan(wanted, {"lists": 100, "info": calls}, concurrency))
     spent = sum(number for what, number in asked_for.items() if what.startswith("info"))
     assert (spent, outcome.failed, outcome.resets_at, outcome.stopped) == (calls - calls // 4, {}, {}, "")
     assert not collection.replayed(tmp_path / "found").waiting(wanted)
@@ -162,7 +162,7 @@ def test_lists_are_complete_without_counts(tmp_path: Path, said: Said) -> None:
     """Unknown counts cause neither a failure nor a wait, even if waiting for the quota is allowed."""
     folder = tmp_path / "found"
     with scripted(lambda path, _body: said if "/info/" in path else page([{"username": "z"}])) as url:
-        done = asked(url, folder, ["a", "b", "c"], "--at-once", "3", "--wait")
+        done = asked(url, folder, ["a", "b", "c"], "--concurrency", "3", "--wait")
     assert (done.returncode, done.stderr) == (0, "")
     assert tables(folder, "SELECT DISTINCT state, profile_count, gap, counted_at FROM {}lists.parquet'") == [
         ("complete", None, None, None)

@@ -26,7 +26,7 @@ def run(tmp_path: Path, content: bytes, *more: str) -> tuple[Any, list[str]]:
         return page([{"username": "z"}])
 
     with scripted(answer) as url:
-        arguments = arguments_of(url, tmp_path / "found", [], "--at-once", "1", *more)
+        arguments = arguments_of(url, tmp_path / "found", [], "--concurrency", "1", *more)
         (tmp_path / "found.txt").write_bytes(content)
         command = [sys.executable, "-m", "retinue", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False), asked_for
@@ -71,7 +71,7 @@ def test_lines_are_validated_as_usernames(tmp_path_factory: pytest.TempPathFacto
         (b"@@anna", "'@@anna' begins with more than one @"),
         (b"@", "'@' is empty"),
         (b"x" * 256, "is longer than 255 characters"),
-        (b"anna\xff", "is no text in UTF-8"),
+        (b"anna\xff", "is not UTF-8 text"),
         (b"a\x0bb", r"'a\x0bb' has whitespace"),
         ("a\u2028b".encode(), r"'a\u2028b' has whitespace"),
         (b"https://www.TikTok.com/@anna?lang=de", "is the address of a profile page; give only the username"),
@@ -95,7 +95,7 @@ def test_valid_lines_beside_invalid_ones_are_collected(tmp_path: Path) -> None:
     done, asked_for = run(tmp_path, b"p\nan na\nq\n", "--into", str(mirror))
     assert (done.returncode, asked_for, mirror.exists()) == (1, ["p", "q"], False)
     assert "line 2: 'an na' has whitespace" in done.stderr
-    assert "lines without a usable username, left out as said above: 1" in done.stderr
+    assert "skipped lines without a usable username: 1" in done.stderr
     found = tables(tmp_path / "found", "SELECT owner, state FROM {}lists.parquet'")
     assert found == [("p", "complete"), ("q", "complete")]
     assert verified(tmp_path / "found").returncode == 0
@@ -105,6 +105,6 @@ def test_a_file_without_any_username_is_refused(tmp_path: Path) -> None:
     """With 2, and not with a line for each of thousands."""
     done, asked_for = run(tmp_path, b"".join(b"an na %d\n" % number for number in range(1_000)))
     assert (done.returncode, asked_for, done.stderr.count("\n")) == (2, [], 22)
-    assert "980 more lines are no usernames" in done.stderr
-    assert "has no usernames" in done.stderr
+    assert "980 more lines are not usernames" in done.stderr
+    assert "contains no usernames" in done.stderr
     assert not (tmp_path / "found").exists()

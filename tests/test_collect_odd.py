@@ -102,7 +102,7 @@ def test_long_waits_are_reported(tmp_path: Path) -> None:
                 rest = process.stderr.read()
         assert line.startswith("retinue: waiting for 0:00:")
         assert "status 503" in line
-        assert (process.returncode, rest) == (code, "retinue: stopped; the same command goes on from here\n")
+        assert (process.returncode, rest) == (code, "retinue: Interrupted. Run the same command again to resume.\n")
 
 
 def test_an_unreachable_service_is_reported_soon(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_stopped_collection_says_so_in_one_line(tmp_path: Path, number: signal
             if not said and process.returncode in (-number, code):  # before it has begun, or when it was over
                 continue
             stopped += 1
-            assert (process.returncode, said) == (code, "retinue: stopped; the same command goes on from here\n")
+            assert (process.returncode, said) == (code, "retinue: Interrupted. Run the same command again to resume.\n")
     assert stopped > 0
     assert not (folder / "tables.new").exists()
     assert "complete" in retinue("collect", "verify", str(folder))
@@ -289,7 +289,7 @@ def test_two_spellings_of_a_name_are_one_account(tmp_path: Path) -> None:
         return page([{"username": "ÉMILE" if body["username"] == "anna" else "anna", "display_name": "x"}])
 
     with scripted(answer) as url:
-        done = asked(url, folder, ["émile", "anna"], "--into", str(mirror), "--at-once", "1")
+        done = asked(url, folder, ["émile", "anna"], "--into", str(mirror), "--concurrency", "1")
     assert (done.returncode, done.stderr) == (0, "")
     assert [("ÉMILE", "anna"), ("anna", "ÉMILE")] == sorted(
         tables(folder, "SELECT follower, followee FROM {}follows.parquet'"), reverse=False
@@ -351,8 +351,8 @@ def test_a_refusal_in_the_middle_of_a_list_keeps_its_rows(tmp_path: Path) -> Non
         return enveloped({}, "scope_not_authorized", "gone", 401) if is_gone else page([{"username": "dora"}])
 
     with scripted(answer) as url:
-        done = asked(url, tmp_path / "found", ["anna", "ben", "carl"], "--at-once", "1")
-    assert (done.returncode, "stopped early; the same command goes on: scope_not_authorized" in done.stderr) == (
+        done = asked(url, tmp_path / "found", ["anna", "ben", "carl"], "--concurrency", "1")
+    assert (done.returncode, "stopped early: scope_not_authorized" in done.stderr) == (
         1,
         True,
     )
@@ -463,7 +463,7 @@ def test_a_mirror_never_replaces_a_store(tmp_path: Path) -> None:
 
         with scripted(answer) as url:
             done = asked(url, tmp_path / f"{name}-found", ["anna"], "--into", str(mirror))
-            assert (done.returncode, f"{precious} is there already" in done.stderr) == (2, True), done.stderr
+            assert (done.returncode, f"{precious} already exists" in done.stderr) == (2, True), done.stderr
             assert precious.read_text() == "precious"
         precious.unlink()
     with scripted(odd) as url, collection.held(tmp_path / ".mirror.db.unfinished"):
@@ -547,10 +547,10 @@ def test_verify_recognizes_an_unfinished_collection(tmp_path: Path) -> None:
     folder = tmp_path / "found"
     with scripted(odd) as url:
         collected(url, folder, Plan([Place("anna", "following")], MANY, 1))
-        assert "no tables were written yet" in retinue("collect", "verify", str(folder))
+        assert "no tables have been written" in retinue("collect", "verify", str(folder))
         assert asked(url, folder, ["anna"]).returncode == 0
         collected(url, folder, Plan([Place("ben", "following")], MANY, 1))
-    assert "2 answers came after the tables were written" in retinue("collect", "verify", str(folder))
+    assert "2 responses arrived after the tables were written" in retinue("collect", "verify", str(folder))
 
 
 def test_unreadable_damage_is_reported(tmp_path: Path) -> None:
@@ -612,9 +612,9 @@ def test_a_mirror_is_made_after_all_lists_are_complete(tmp_path: Path) -> None:
     """Until then the same command goes on; what a kill has left of it is no hindrance."""
     folder, mirror = tmp_path / "found", tmp_path / "mirror.db"
     with scripted(odd) as url:
-        done = asked(url, folder, ["anna", "ben"], "--into", str(mirror), "--calls-per-day", "1", "--at-once", "1")
+        done = asked(url, folder, ["anna", "ben"], "--into", str(mirror), "--calls-per-day", "1", "--concurrency", "1")
         assert (done.returncode, mirror.exists()) == (1, False)
-        assert f"--into {mirror}: is made when everything in {folder} is there" in done.stderr
+        assert f"--into {mirror}: is created once {folder} is complete" in done.stderr
         (tmp_path / ".mirror.db.unfinished").mkdir()
         (tmp_path / ".mirror.db.unfinished" / "mirror.db").write_text("half")
         assert asked(url, folder, ["anna", "ben"], "--into", str(mirror)).returncode == 0
@@ -625,7 +625,7 @@ def test_a_mirror_is_made_after_all_lists_are_complete(tmp_path: Path) -> None:
 def test_nothing_is_requested_if_no_mirror_can_be_made(tmp_path: Path) -> None:
     """A folder that is not there, and what is no file, are said at once."""
     for into, words in (
-        (str(tmp_path / "no" / "m.db"), "there is no folder"),
+        (str(tmp_path / "no" / "m.db"), "does not exist"),
         ("cassandra://h/k", "a mirror is a file"),
     ):
         done = asked("http://127.0.0.1:9", tmp_path / "found", ["anna"], "--into", into)

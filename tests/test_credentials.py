@@ -13,13 +13,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retinue import assemble
 from retinue.access import credentials
 from retinue.access.clients import Clients, fresh_secret
 from retinue.access.credentials import Credentials
 from retinue.access.management import management_token
 from retinue.errors import ClientInvalid, SecretWrong, TokenInvalid
 from retinue.model import RESEARCH_SCOPE, ClientChange, Grant
+from retinue.store.open import open_store
 from retinue.store.sqlite import files
 from retinue.store.sqlite.access import SqliteAccess
 from retinue.web.request_log import LogIds
@@ -48,7 +48,7 @@ class Gate:
     """The credentials of one worker on a real store, with predictable randomness, counting its lookups."""
 
     def __init__(self, path: Path, clock: FrozenClock, random_bytes: Callable[[int], bytes] | None = None) -> None:
-        assemble.create_store(str(path))
+        open_store(str(path)).create()
         random_bytes = random_bytes or counting()
         self.store = SqliteAccess(files.access_path(path))
         self.clients = Clients(self.store, clock, random_bytes)

@@ -15,11 +15,12 @@ import apsw
 import pytest
 
 from damage_kinds import put
-from retinue import assemble
 from retinue.errors import StoreUnavailable
 from retinue.model import FollowEvent
+from retinue.store.open import open_store
 from retinue.store.sqlite import row_types
 from retinue.store.sqlite.files import access_path
+from retinue.wire import rendering
 from support.commands import retinue
 from support.frozen_clock import FrozenClock
 from support.service import FOLLOWING, INFO, Service, problems_of
@@ -46,8 +47,9 @@ def reopened(service: Service) -> None:
     """Let go of everything that was read before the damage."""
     for part in (service.hot_graph, service.graph):
         part.close()
-    service.graph = assemble.open_wire_graph(service.store, service.clock)
-    service.hot_graph = assemble.open_hot_graph(service.store, service.graph, image_mib=8)
+    service.graph, service.hot_graph = open_store(service.store).served_graph(
+        service.clock, rendering.encode_row, cache_mib=8
+    )
     service.application = service.application_on(service.graph)
 
 
@@ -164,7 +166,7 @@ def test_writers_refuse_contradictory_state(damaged: Service) -> None:
     """Events that meet a damaged block change nothing, and the error names it."""
     put(Path(damaged.store), "following", "entries", packed(500, 700, 2))
 
-    with closing(assemble.open_graph_writer(damaged.store, damaged.clock)) as writer:
+    with closing(open_store(damaged.store).writer(damaged.clock)) as writer:
         with pytest.raises(StoreUnavailable, match="table following, account 1"):
             asyncio.run(writer.apply([FollowEvent("a", "c", 800)], damaged.clock.now()))
 

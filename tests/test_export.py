@@ -17,7 +17,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from retinue import assemble
 from retinue.errors import InputError
 from retinue.export import files
 from retinue.ingest.importer import Import, import_accounts, import_follows
@@ -37,6 +36,7 @@ from retinue.model import (
     Visibility,
 )
 from retinue.store.contract import GraphReader
+from retinue.store.open import open_store
 from running import retinue
 from support.backends import CLUSTER, Begin, FolderSite, Site, begin_of
 from support.frozen_clock import FrozenClock
@@ -292,7 +292,7 @@ def test_a_stopped_export_leaves_no_files(sample: Path, tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     before = sorted(tmp_path.iterdir())
-    with closing(assemble.open_whole(str(sample))) as graph, pytest.raises(KeyboardInterrupt):
+    with closing(open_store(str(sample)).scan()) as graph, pytest.raises(KeyboardInterrupt):
         files.export(graph, tmp_path / "exported", files.ExportOptions("csv"), stop)
     assert sorted(path for path in tmp_path.iterdir() if ".db-" not in path.name) == before
 

@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
-from retinue import assemble
 from retinue.model import FollowRecord
+from retinue.store.open import open_store
 from running import Client, retinue, running_server
 from support.frozen_clock import FrozenClock
 from support.service import problems_of
@@ -136,8 +136,8 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder, self.store, self.port = folder, folder / "graph.db", 0
         pairs = [(number, pair) for number, name in enumerate(NAMES) for pair in (("p", name), (name, "p"))]
-        assemble.create_store(str(self.store))
-        with closing(assemble.open_graph_writer(str(self.store), FrozenClock())) as writer:
+        open_store(str(self.store)).create()
+        with closing(open_store(str(self.store)).writer(FrozenClock())) as writer:
             asyncio.run(writer.add_follows([FollowRecord(*pair, NOW - number, NOW) for number, pair in pairs]))
 
     @contextmanager

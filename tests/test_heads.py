@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from retinue import assemble
+from retinue.store.open import open_store
 from retinue.web.limits import MAX_HEAD_BYTES
 from running import Server, fresh_token, running_server
 from support.listeners import rest_of
@@ -26,7 +26,7 @@ STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
     """A server with one worker on an empty store, and a token."""
     store: Path = tmp_path_factory.mktemp("heads") / "graph.db"
-    assemble.create_store(str(store))
+    open_store(str(store)).create()
     with running_server(store) as server:
         yield server, fresh_token(server, store)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from retinue.cli.import_report import Report, told_apart
+from retinue.cli.import_report import short_names, show
+from retinue.ingest.import_run import ImportResults
 from retinue.ingest.rejects import FIRST_ROWS, RejectsFile
 from support.commands import imported, list_of, retinue, tally
 
@@ -21,11 +22,11 @@ def csv(path: Path, *rows: str, columns: str = "follower,followee,followed_at") 
 
 def test_an_import_that_read_no_file_has_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An error alone is shown then; programs get an empty object."""
-    report = Report(RejectsFile(tmp_path / "rejects.jsonl"), None)
+    results = ImportResults(RejectsFile(tmp_path / "rejects.jsonl"))
 
-    report.show(as_json=False)
+    show(results, as_json=False)
     for_people = capsys.readouterr().out
-    report.show(as_json=True)
+    show(results, as_json=True)
 
     assert ("", "{}\n") == (for_people, capsys.readouterr().out)
 
@@ -136,4 +137,4 @@ def test_files_are_named_by_their_shortest_unique_suffix() -> None:
         "y/b/f.csv": "b/f.csv",
         "g.csv": "g.csv",
         "/dev/fd/63": "/dev/fd/63",
-    } == told_apart(paths)
+    } == short_names(paths)

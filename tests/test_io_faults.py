@@ -65,9 +65,9 @@ def clients_of(folder: Path) -> list[str]:
     import asyncio  # noqa: PLC0415 - only here
     from contextlib import closing  # noqa: PLC0415
 
-    from retinue import assemble  # noqa: PLC0415
+    from retinue.store.open import open_store  # noqa: PLC0415
 
-    with closing(assemble.open_access(str(folder / "graph.db"))) as access:
+    with closing(open_store(str(folder / "graph.db")).access()) as access:
         return [client.name for client in asyncio.run(access.clients())]
 
 

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 from msgspec import Struct
 
-from retinue import assemble
 from retinue.local import LocalServer
+from retinue.store.open import open_store
 from retinue.web.limits import MAX_EVENTS_BYTES, MAX_HEAD_BYTES
 from retinue.wire.parsing import MAX_BODY_BYTES
 from running import Server, running_server
@@ -46,7 +46,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("listeners")
     stores = [folder / f"{name}.db" for name in ("graph", "sandbox")]
     for store in stores:
-        assemble.create_store(str(store))
+        open_store(str(store)).create()
     (folder / "fixture").mkdir()
     local = LocalServer(folder / "fixture")
     with running_server(stores[0]) as server, running_server(stores[1], "--sandbox") as sandbox, local.answering():
@@ -234,7 +234,7 @@ def status_of(url: str, method: str, path: str) -> int:
 
 def test_unread_requests_on_the_management_port_are_recorded(store_path: Path) -> None:
     """Also those that are no requests, and not what monitoring reads."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     sent = {
         "- -": b"nonsense\r\n\r\n",
         "OPTIONS *": b"OPTIONS * HTTP/1.1\r\nConnection: close\r\n\r\n",

@@ -96,7 +96,7 @@ def test_a_long_list_is_printed_whole(service: Service) -> None:
 @pytest.mark.parametrize(
     ("username", "direction", "reason"),
     [
-        ("nobody", "following", "there is no such account"),
+        ("nobody", "following", "does not exist"),
         ("shy", "following", "is private, or hides its following list"),
         ("hidden", "following", "is private, or hides its following list"),
         ("hidden", "followers", "is private"),

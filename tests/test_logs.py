@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from retinue import assemble
+from retinue.store.open import open_store
 from retinue.web.limits import MAX_HEAD_BYTES
 from running import Client, Server, command_of, create_client
 from support.service import FOLLOWING, TOKEN
@@ -32,7 +32,7 @@ RESET = b"\1\0\0\0\0\0\0\0"  # closing drops what is not sent, and tells the oth
 @pytest.fixture
 def store(store_path: Path) -> Path:
     """An empty store."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     return store_path
 
 
@@ -164,8 +164,8 @@ def test_ends_of_processes_are_logged_in_the_same_form(store: Path, tmp_path: Pa
 BROKEN_WORKER = """
 import sys
 if "retinue.serving.worker" in sys.orig_argv:
-    from retinue import assemble
-    assemble.open_hot_graph = lambda *_: 1 / 0
+    from retinue.store.sqlite.backend import SqliteStore
+    SqliteStore.served_graph = lambda *_: 1 / 0
 """
 
 

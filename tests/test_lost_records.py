@@ -27,7 +27,7 @@ from support.service import FOLLOWING
 from support.waiting import waiting_for
 
 QUERY = '{"username":"p"}'
-LOST = "retinue: stopped, but audit records are lost; `retinue audit verify` says how many"
+LOST = "retinue: stopped, but audit records are lost; `retinue audit verify` counts them"
 
 
 class Stopped:
@@ -50,7 +50,7 @@ def served(store: Path, tmp_path: Path) -> Iterator[tuple[Server, Stopped]]:
             assert process.stdout is not None
             public, management = re.findall(r"https?://[^ )]+", process.stdout.readline())
             server = Server(public, management, process.pid)
-            waiting_for(lambda: sorted(server.processes().values()) == ["keeper", "supervisor", "worker"])
+            waiting_for(lambda: sorted(server.processes().values()) == ["coordinator", "supervisor", "worker"])
             yield server, stopped
         finally:
             process.terminate()
@@ -89,11 +89,11 @@ def test_records_lost_on_a_full_disk_are_reported(list_store: Path, client: Clie
     with served(list_store, tmp_path) as (server, stopped):
         token = token_of(server, client)
         with Session(server.base_url, token) as session:
-            for _ in range(700):  # the log is larger than other files that the keeper writes
+            for _ in range(700):  # the log is larger than other files that the coordinator writes
                 session.raw_page(QUERY.encode())
             waiting_for(lambda: lines_in(list_store) == 701)
-            (keeper,) = processes_of(server, "keeper")
-            fill_disk_for(keeper, file_of(list_store))
+            (coordinator,) = processes_of(server, "coordinator")
+            fill_disk_for(coordinator, file_of(list_store))
             for _ in range(250):
                 session.raw_page(QUERY.encode())
     assert (2, LOST) == (stopped.code, stopped.errors.strip().splitlines()[-1])
@@ -143,12 +143,12 @@ def test_the_next_coordinator_reports_records_lost_by_a_killed_one(
             for _ in range(700):
                 session.raw_page(QUERY.encode())
             waiting_for(lambda: lines_in(list_store) == 701)
-            (keeper,) = processes_of(server, "keeper")
-            fill_disk_for(keeper, file_of(list_store))
+            (coordinator,) = processes_of(server, "coordinator")
+            fill_disk_for(coordinator, file_of(list_store))
             session.raw_page(QUERY.encode())
             waiting_for(lambda: b"cannot be written" in log_of(tmp_path))
-            os.kill(keeper, signal.SIGKILL)
-            waiting_for(partial(is_replaced, server, "keeper", keeper))
+            os.kill(coordinator, signal.SIGKILL)
+            waiting_for(partial(is_replaced, server, "coordinator", coordinator))
             session.raw_page(QUERY.encode())
     assert 0 == stopped.code
     code, told = audit(list_store, "verify")
@@ -183,7 +183,7 @@ def lost_in(told: str) -> int:
             st.tuples(st.just("make"), st.integers(0, 3)),
             st.tuples(st.just("send"), st.integers(0, 3)),
             st.tuples(st.just("kill"), st.integers(0, 3)),
-            st.tuples(st.sampled_from(["own", "kill the keeper", "restart"]), st.just(0)),
+            st.tuples(st.sampled_from(["own", "kill the coordinator", "restart"]), st.just(0)),
         )
     )
 )
@@ -211,10 +211,10 @@ def test_lost_records_are_the_difference_of_the_counters(steps: list[tuple[str, 
                 if step == "restart":
                     kept = [0] * 4
                     counters.begin_run(2)
-                else:  # the keeper is killed between receiving a batch and writing it
+                else:  # the coordinator is killed between receiving a batch and writing it
                     counters.receive(worker, first, kept[worker])
                     kept[worker] = 0
-                told += counters.received - written - told  # said by the next keeper
+                told += counters.received - written - told  # said by the next coordinator
         assert made == written + told == counters.received
         assert RecordsMade(made, 1) == read_made(Path(name))
 

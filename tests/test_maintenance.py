@@ -9,10 +9,10 @@ from pathlib import Path
 import apsw
 import pytest
 
-from retinue import assemble
 from retinue.model import (
     AccountRecord,
 )
+from retinue.store.open import open_store
 from retinue.store.sqlite import files
 from support.commands import list_of, retinue, size_of
 from support.service import Service, problems_of
@@ -36,7 +36,7 @@ def test_a_backup_is_complete_and_private(service: Service, tmp_path: Path) -> N
 
     done = retinue("backup", copy, "--store", service.store)
 
-    log = assemble.audit_folder(str(service.store))
+    log = open_store(str(service.store)).paths.audit_folder()
     told = f"Copied {service.store} to {copy}. Copy its audit log now: {log} is not in it.\n"
     assert (0, told, "") == (done.returncode, done.stdout, done.stderr)
     assert ["monday.access.db", "monday.db"] == sorted(path.name for path in copy.parent.iterdir())
@@ -58,7 +58,7 @@ def test_a_backup_excludes_concurrent_writes(service: Service, tmp_path: Path) -
         if len(pages) < 9:  # a copy that is begun anew by every write would never end
             service.follow("a", (f"meanwhile{len(pages)}", NOW - 40 + len(pages)))
 
-    assemble.back_up(service.store, tmp_path / "copy.db", write)
+    open_store(service.store).back_up(tmp_path / "copy.db", write)
 
     assert [] == problems_of(tmp_path / "copy.db")
     assert [("before", "")] == list_of(tmp_path / "copy.db", "a")
@@ -71,12 +71,12 @@ def test_a_backup_during_an_import_is_consistent(store_path: Path, tmp_path: Pat
     follows = tmp_path / "f.csv"
     follows.write_text("follower,followee,followed_at\n" + "".join(f"a,b{n},{NOW - n}\n" for n in range(60_000)))
     copies = [tmp_path / f"copy{number}.db" for number in range(3)]
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     command = [sys.executable, "-m", "retinue", "import", "--store", str(store_path), str(follows)]
     with subprocess.Popen(command) as importing:
         waiting_for(lambda: size_of(store_path) > 200_000)
         for copy in copies:
-            assemble.back_up(str(store_path), copy, ignored)
+            open_store(str(store_path)).back_up(copy, ignored)
         importing.kill()
 
     for copy in copies:
@@ -113,7 +113,7 @@ def test_an_impossible_backup_is_reported(
 ) -> None:
     """One clear line, exit code 2, and nothing is made."""
     monkeypatch.chdir(store_path.parent)
-    assemble.create_store(store_path.name)
+    open_store(store_path.name).create()
     Path("notes.txt").write_text("x" * 5000)
 
     done = retinue("backup", target, "--store", store)
@@ -134,7 +134,7 @@ def test_a_store_with_another_schema_is_refused_and_not_touched(
 ) -> None:
     """Every command names the remedy, and makes and changes nothing."""
     monkeypatch.chdir(tmp_path)
-    assemble.create_store("old.db")
+    open_store("old.db").create()
     Path("f.csv").write_text("follower,followee\na,b\n")
     for schema, age, remedy in ((1, "an older", "export it with that version"), (3, "a newer", "update Retinue")):
         for path in (Path("old.db"), files.access_path(Path("old.db"))):

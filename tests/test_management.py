@@ -17,9 +17,9 @@ import apsw
 import httpx
 import pytest
 
-from retinue import assemble
 from retinue.model import AccountRecord, FollowRecord, Visibility
-from retinue.serving.graph_thread import MOST_WAITING
+from retinue.serving.writer_thread import MAX_WAITING
+from retinue.store.open import open_store
 from retinue.web.limits import MAX_EVENTS_BYTES
 from running import Server, running_server
 from support.commands import retinue
@@ -32,7 +32,7 @@ from support.waiting import waiting_for
 @pytest.fixture
 def server(store_path: Path) -> Iterator[Server]:
     """A server on an empty store."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     with running_server(store_path) as server:
         yield server
 
@@ -115,7 +115,7 @@ def test_a_body_that_is_too_long_is_refused(server: Server, store_path: Path) ->
 
 def test_the_token_file_is_created_once_and_private(store_path: Path) -> None:
     """A later start keeps it, and nothing of it is printed."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     path = token_path(store_path)
     with running_server(store_path):
         token = path.read_text().strip()
@@ -137,7 +137,7 @@ def test_the_token_file_is_created_once_and_private(store_path: Path) -> None:
 
 def test_the_token_file_can_be_chosen(store_path: Path, tmp_path: Path) -> None:
     """Such as from a secrets manager; then none is made beside the store."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     mine = tmp_path / "my-token"
     mine.write_text("correct-horse-battery-staple\n")
     mine.chmod(0o400)
@@ -161,7 +161,7 @@ def test_the_token_file_can_be_chosen(store_path: Path, tmp_path: Path) -> None:
 )
 def test_a_weak_token_prevents_the_start(store_path: Path, content: str, mode: int, reason: str) -> None:
     """One clear line that names the file, and not its content."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     path = token_path(store_path)
     path.write_text(content)
     path.chmod(mode)
@@ -175,7 +175,7 @@ def test_a_weak_token_prevents_the_start(store_path: Path, content: str, mode: i
 
 def test_an_unwritable_token_file_prevents_the_start(store_path: Path, tmp_path: Path) -> None:
     """One clear line that names the file."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     for name, reason in ((tmp_path, "Is a directory"), (tmp_path / "no" / "where", "No such file or directory")):
         done = retinue("serve", "--store", store_path, "--port", "0", "--management-token-file", name)
         assert (2, f"retinue: {name}: the management token cannot be kept here: {reason}\n") == (
@@ -193,10 +193,10 @@ def test_health_is_answered_during_writes_and_excess_writes_are_refused(server: 
 
     other = apsw.Connection(str(store_path))
     other.execute("BEGIN IMMEDIATE")
-    threads = [threading.Thread(target=post, args=(number,)) for number in range(2 * MOST_WAITING)]
+    threads = [threading.Thread(target=post, args=(number,)) for number in range(2 * MAX_WAITING)]
     for thread in threads:
         thread.start()
-    waiting_for(lambda: len(outcomes) >= MOST_WAITING)
+    waiting_for(lambda: len(outcomes) >= MAX_WAITING)
     assert 200 == asked(server.management_url, "/health", method="GET")[0]
     other.execute("ROLLBACK")
     other.close()
@@ -206,7 +206,7 @@ def test_health_is_answered_during_writes_and_excess_writes_are_refused(server: 
     statuses = sorted(status for status, _ in outcomes)
     done = statuses.count(200)
     assert [200] * done + [503] * (len(threads) - done) == statuses
-    assert MOST_WAITING - 1 <= done <= MOST_WAITING  # the tidying may have been waiting, too
+    assert MAX_WAITING - 1 <= done <= MAX_WAITING  # the tidying may have been waiting, too
     assert done == len(names_of(store_path, "a"))
 
 
@@ -226,10 +226,10 @@ def test_acknowledged_events_survive_a_kill_of_the_coordinator(server: Server, s
     for number in range(5):
         body = lines(*(follow("a", f"b{number}-{n}", AT + 100 * number + n) for n in range(100)))
         waiting_for(lambda: asked_safely(server, store_path, body))  # noqa: B023 - done before the next round
-        keeper = next(pid for pid, role in server.processes().items() if role == "keeper")
-        os.kill(keeper, signal.SIGKILL)
+        coordinator = next(pid for pid, role in server.processes().items() if role == "coordinator")
+        os.kill(coordinator, signal.SIGKILL)
         assert 100 * (number + 1) == len(names_of(store_path, "a"))
-        waiting_for(lambda: is_new_keeper(server, keeper))  # noqa: B023 - the same
+        waiting_for(lambda: is_new_coordinator(server, coordinator))  # noqa: B023 - the same
 
 
 def asked_safely(server: Server, store: Path, body: bytes) -> bool:
@@ -240,19 +240,19 @@ def asked_safely(server: Server, store: Path, body: bytes) -> bool:
         return False
 
 
-def is_new_keeper(server: Server, before: int) -> bool:
+def is_new_coordinator(server: Server, before: int) -> bool:
     """Return whether a new coordinator runs."""
     try:
-        return any(role == "keeper" and pid != before for pid, role in server.processes().items())
+        return any(role == "coordinator" and pid != before for pid, role in server.processes().items())
     except (FileNotFoundError, ProcessLookupError):
         return False
 
 
 def test_the_coordinator_runs_maintenance(store_path: Path) -> None:
     """Hidden accounts are relocated without a command."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     now = FrozenClock().now()
-    with closing(assemble.open_graph_writer(str(store_path), FrozenClock())) as writer:
+    with closing(open_store(str(store_path)).writer(FrozenClock())) as writer:
         asyncio.run(writer.add_follows([FollowRecord(f"f{n}", "hub", now - n, now) for n in range(2000)]))
         asyncio.run(writer.add_accounts([AccountRecord("hub", visibility=Visibility.PRIVATE)], now))
 

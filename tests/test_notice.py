@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from retinue import assemble
+from retinue.store.open import open_store
 from running import Refused, Server, Session, fresh_token, running_server
 from support.feeds import applied, follow, lines
 
@@ -20,7 +20,7 @@ Ask = Callable[[str], tuple[int, Any]]
 @pytest.fixture
 def server(store_path: Path) -> Iterator[Server]:
     """A server with two workers; ann follows bob and carla, who are public."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     apply(store_path, follow("ann", "bob", 100), follow("ann", "carla", 100))
     with running_server(store_path, "--workers", "2") as server:
         yield server

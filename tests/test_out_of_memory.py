@@ -11,15 +11,17 @@ import apsw
 import duckdb
 import pytest
 
-from retinue import __main__, assemble
+from retinue import __main__
 from retinue.ingest.parquet import ParquetTable
 from retinue.ingest.records import FOLLOW_COLUMNS
 from retinue.ingest.tables import open_table
+from retinue.store.open import open_store
 
 # Run a command in a process that can allocate only a little more than it has when all libraries are loaded.
 CONFINED = """
 import duckdb, numpy, resource, sys
-import retinue.assemble, retinue.ingest.importer, retinue.ingest.staging, retinue.cli.main, retinue.ingest.tables
+import retinue.cli.main, retinue.ingest.importer, retinue.ingest.staging, retinue.ingest.tables
+import retinue.store.sqlite.backend
 from retinue.__main__ import main
 pages = int(open("/proc/self/statm").read().split()[0])
 limit = pages * resource.getpagesize() + int(sys.argv.pop(1))
@@ -42,7 +44,7 @@ COMMANDS = [("import", "accounts.csv"), ("export", "out"), ("check",), ("generat
 def test_a_command_without_memory_exits_with_2(tmp_path: Path, command: tuple[str, ...]) -> None:
     """And says so in one line."""
     store, table = tmp_path / "graph.db", tmp_path / "accounts.csv"
-    assemble.create_store(str(store))
+    open_store(str(store)).create()
     table.write_text("follower,followee,followed_at\n" + "".join(f"a{n},b,1\n" for n in range(20_000)))
     name, *rest = command
     where = ("-o", tmp_path) if name == "generate" else ("--store", store)

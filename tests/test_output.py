@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import pytest
 import typer
 
-from retinue import assemble
+from retinue import wiring
 from retinue.audit.log import AuditLog
 from retinue.cli.main import app
 from retinue.model import ClientChange, FollowRecord
+from retinue.store.open import open_store
 from support.audit_logs import BIG, checkpoint_after, record
 from support.collecting import arguments_of, asked
 from support.frozen_clock import FrozenClock
@@ -95,17 +96,17 @@ def collections(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection
 def site(tmp_path: Path, store_path: Path, collections: Collections) -> dict[str, Any]:
     """A store with a list, a client and a record; files to read; values for the gaps in commands."""
     store = str(store_path)
-    assemble.create_store(store)
+    open_store(store).create()
     asyncio.run(_fill(store))
-    assemble.open_ledger(store).close()
+    open_store(store).quotas().close()
     csv, events = tmp_path / "follows.csv", tmp_path / "events.jsonl"
     csv.write_text("follower,followee,followed_at\nanna,ben,100\n")
     events.write_text('{"event":"follow","follower":"anna","followee":"carla","at":100}\n')
-    with closing(assemble.open_access(store)) as access:
-        clients = assemble.clients(access, FrozenClock())
+    with closing(open_store(store).access()) as access:
+        clients = wiring.clients(access, FrozenClock())
         client = asyncio.run(clients.create(ClientChange(name="x"))).client.key
         checkpoint = asyncio.run(access.audit_checkpoint())
-        with closing(AuditLog(assemble.audit_folder(store), checkpoint, BIG, lambda: 1)) as audit_log:
+        with closing(AuditLog(open_store(store).paths.audit_folder(), checkpoint, BIG, lambda: 1)) as audit_log:
             audit_log.write([record(1)])
             asyncio.run(access.save_audit_checkpoint(checkpoint_after(checkpoint, audit_log)))
     collect = " ".join(arguments_of(collections.url, tmp_path / "collected", ["anna"]))
@@ -121,7 +122,7 @@ def site(tmp_path: Path, store_path: Path, collections: Collections) -> dict[str
 
 
 async def _fill(store: str) -> None:
-    with closing(assemble.open_graph_writer(store, FrozenClock())) as writer:
+    with closing(open_store(store).writer(FrozenClock())) as writer:
         await writer.add_follows([FollowRecord("hub", f"u{n}", 1_600_000_000 + n, 1_700_000_000) for n in range(ROWS)])
 
 
@@ -165,7 +166,7 @@ def test_closed_output_fails_commands(site: dict[str, Any], words: str) -> None:
 @pytest.mark.parametrize("output", [">/dev/full", ">&-", "> >(:)", ">&- 2>&-"])
 def test_a_server_starts_without_its_greeting(store_path: Path, output: str) -> None:
     """It serves until it is stopped, since what it prints is no result."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     serving = command_of(f"{SERVING} --sandbox --faults hostile", {"store": store_path})
     command = ["bash", "-c", f'exec "$@" {output}', "-", *serving]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:

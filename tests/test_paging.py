@@ -13,7 +13,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retinue import assemble
 from retinue.following import Following
 from retinue.model import (
     AccountEvent,
@@ -27,6 +26,7 @@ from retinue.model import (
     Stretch,
     Visibility,
 )
+from retinue.store.open import open_store
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.store.sqlite.writer import SqliteGraphWriter
 from retinue.wire import rendering
@@ -70,10 +70,10 @@ class Twins:
     def __init__(self, path: Path, direction: Direction) -> None:
         self.clock = FrozenClock(NOW)
         self.direction = direction
-        assemble.create_store(str(path))
+        open_store(str(path)).create()
         self.writer = SqliteGraphWriter(path, self.clock)
         self.graph = SqliteGraph(path, self.clock, Row)
-        self.ready = assemble.open_wire_graph(str(path), self.clock)
+        self.ready = open_store(str(path)).served_graph(self.clock, rendering.encode_row, 0)[0]
         self.model = ModelGraph()
         self.apply(Change([], [(OWNER, Visibility.PUBLIC)]))
 

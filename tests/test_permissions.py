@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from retinue import assemble
 from retinue.permissions import exposure
+from retinue.store.open import open_store
 from support.commands import retinue
 
 
@@ -15,7 +15,7 @@ def store(tmp_path: Path) -> Path:
     """An empty store in a folder of its own."""
     path = tmp_path / "data" / "graph.db"
     path.parent.mkdir(mode=0o700)
-    assemble.create_store(str(path))
+    open_store(str(path)).create()
     return path
 
 
@@ -38,7 +38,7 @@ def test_secrets_with_open_permissions_are_refused(
 ) -> None:
     """The access file and SQLite's logs of it, to read or to write, by each command that opens it."""
     path = store.with_name(f"graph.access.db{ending}")
-    with assemble.kept_open(str(store)):
+    with open_store(str(store)).held_open():
         path.chmod(mode)
         done = retinue(*command, "--store", store)
 

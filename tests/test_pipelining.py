@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from retinue import assemble
 from retinue.local import LocalServer
+from retinue.store.open import open_store
 from retinue.web.limits import Limits
 from running import running_server
 from support.listeners import serving
@@ -28,7 +28,7 @@ SLOW = b"POST %b HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (TOKEN.encode(), le
 @pytest.fixture
 def store(store_path: Path) -> Path:
     """An empty store."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     return store_path
 
 

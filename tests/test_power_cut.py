@@ -12,7 +12,6 @@ import pytest
 from msgspec import structs
 from typer.testing import CliRunner
 
-from retinue import assemble
 from retinue.cli.main import app
 from retinue.ingest import bulk
 from retinue.model import (
@@ -25,7 +24,7 @@ from retinue.model import (
     Stretch,
 )
 from retinue.store.contract import Decision, Verdict
-from retinue.store.opened import OpenAccess, OpenGraph
+from retinue.store.open import OpenAccess, OpenGraph, open_store
 from retinue.store.sqlite import files
 from support.frozen_clock import FrozenClock, TickingClock
 from support.power_cut import Cut, Recording, Step, cuts_of, recorded, survivors
@@ -60,7 +59,7 @@ class World:
     def follow(self, *pairs: tuple[str, str], is_follow: bool = True, at: int = NOW) -> Sequence[Decision]:
         """Have pairs applied as a group of events."""
         with (
-            closing(assemble.open_graph_writer(self.store, self.clock)) as writer,
+            closing(open_store(self.store).writer(self.clock)) as writer,
             self.promising({("follow", *pair): is_follow for pair in pairs}),
         ):
             return asyncio.run(writer.apply([FollowEvent(*pair, at, is_follow) for pair in pairs], at))
@@ -75,14 +74,14 @@ class World:
 def created(world: World) -> None:
     """Make the store."""
     with world.promising({("store",): True}):
-        assemble.create_store(world.store)
+        open_store(world.store).create()
 
 
 def applied(world: World) -> None:
     """Groups of events, each through a connection of its own and all through one, and what the background does."""
     created(world)
     world.follow(*((f"a{n}", f"b{n}") for n in range(30)))
-    with closing(assemble.open_graph_writer(world.store, world.clock)) as other:  # the log stays
+    with closing(open_store(world.store).writer(world.clock)) as other:  # the log stays
         world.follow(*((f"a{n}", f"b{n}") for n in range(10)), is_follow=False, at=NOW + 1)
         asyncio.run(other.tidy())
         world.follow(*((f"a{n}", f"c{n}") for n in range(10)))
@@ -95,7 +94,7 @@ def known_already(world: World) -> None:
     """Events that others have written, but not settled: maybe their process was killed."""
     created(world)
     pairs = [(f"a{n}", f"b{n}") for n in range(20)]
-    with closing(assemble.open_graph_writer(world.store, world.clock)) as other:
+    with closing(open_store(world.store).writer(world.clock)) as other:
         asyncio.run(other.add_follows([FollowRecord(*pair, NOW, NOW) for pair in pairs]))
         assert set(world.follow(*pairs)) == {Verdict.DUPLICATE}
 
@@ -120,7 +119,7 @@ def loaded(world: World) -> None:
     world.follow(*((f"a{n}", f"b{n}") for n in range(30)))
     pairs = [(f"a{n % 40}", f"b{n * 7 % 900}") for n in range(1_000)]
     table = table_of(pairs, world.folder.with_name("f.csv"))
-    with closing(assemble.open_graph(world.store, world.clock)), pytest.MonkeyPatch.context() as patch:
+    with closing(open_store(world.store).graph(world.clock)), pytest.MonkeyPatch.context() as patch:
         patch.setattr(bulk, "LARGE_ROWS", 0)
         with world.promising({("follow", *pair): True for pair in pairs}):
             world.run("import", table)
@@ -136,7 +135,7 @@ def erased(world: World) -> None:
     world.recording.add(rejects)
     erased = [f"{MARK}{n}" for n in range(3)]
     gone = {("account", name): False for name in erased} | {("follow", *pair): False for pair in pairs}
-    with closing(assemble.open_graph_writer(world.store, world.clock)):  # the log stays
+    with closing(open_store(world.store).writer(world.clock)):  # the log stays
         world.follow(*pairs)
         with world.promising(gone):
             world.run("erase", *erased)
@@ -171,7 +170,7 @@ def revoked_already(world: World) -> None:
     created(world)
     client = Client("key", "first", frozenset({RESEARCH_SCOPE}), NOW, id=1)
     revoked = structs.replace(client, revoked_at=NOW)
-    with closing(assemble.open_access(world.store)) as access:
+    with closing(open_store(world.store).access()) as access:
         with world.promising({("client", "key"): client}):
             asyncio.run(access.add_client(client, b"s" * 32))
         with closing(apsw.Connection(str(files.access_path(Path(world.store))))) as killed:
@@ -191,7 +190,7 @@ def copied(world: World) -> None:
 
 def opened_twice(world: World) -> Iterator[OpenAccess]:
     """The access file on one connection, while another keeps the log from being removed."""
-    with closing(assemble.open_access(world.store)), closing(assemble.open_access(world.store)) as access:
+    with closing(open_store(world.store).access()), closing(open_store(world.store).access()) as access:
         yield access
 
 
@@ -228,8 +227,8 @@ class Left:
         if not self.store.exists():
             return dict.fromkeys(facts)
         with ExitStack() as opened:
-            graph = opened.enter_context(closing(assemble.open_graph(str(self.store), FrozenClock())))
-            access = opened.enter_context(closing(assemble.open_access(str(self.store))))
+            graph = opened.enter_context(closing(open_store(str(self.store)).graph(FrozenClock())))
+            access = opened.enter_context(closing(open_store(str(self.store)).access()))
             followers = {fact[1] for fact in facts if fact[0] == "follow"}
             lists = {name: followed(graph, name) for name in followers}
             return {fact: self._value(fact, graph, access, lists) for fact in facts}
@@ -249,7 +248,7 @@ class Left:
             case ("trace",):  # of the erased, in any file
                 value = any(MARK.encode() in path.read_bytes() for path in self._folder.iterdir())
             case ("copy", name):  # whom its a0 follows
-                with closing(assemble.open_graph(str(self._folder / name), FrozenClock())) as copy:
+                with closing(open_store(str(self._folder / name)).graph(FrozenClock())) as copy:
                     value = problems_of(self._folder / name) or followed(copy, "a0")
         return value
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from retinue.cli.lists import Side
+from retinue.cli.following import DirectionChoice
 from retinue.model import RESEARCH_SCOPE, Direction
 from support.commands import retinue
 
@@ -40,5 +40,5 @@ def test_the_package_itself_imports_nothing() -> None:
 
 def test_help_without_imports_equals_the_full_help() -> None:
     """The command line repeats two things of the model, which it does not import to show help."""
-    assert [each.value for each in Direction] == [each.value for each in Side]
+    assert [each.value for each in Direction] == [each.value for each in DirectionChoice]
     assert RESEARCH_SCOPE in retinue("client", "create", "--help").stdout

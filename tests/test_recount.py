@@ -525,7 +525,7 @@ def test_commands_report_missing_counters(store: Path, client: ApiClient) -> Non
 
     done = retinue("client", "list", "--store", store)
 
-    assert (0, True) == (done.returncode, "graph.quotas is missing: today's use is not known" in done.stderr)
+    assert (0, True) == (done.returncode, "graph.quotas is missing: today's usage is not known" in done.stderr)
     assert not store.with_suffix(".quotas").exists()
 
 

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from retinue import assemble
 from retinue.model import FollowEvent, FollowRecord
+from retinue.store.open import open_store
 from retinue.web.openapi import document
 from retinue.wire.parsing import PROFILE_FIELDS
 from running import fresh_token, running_server
@@ -44,8 +44,8 @@ schema = schemathesis.openapi.from_dict(document())
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Base URL and token of a running server with a list in its store."""
     store: Path = tmp_path_factory.mktemp("robust") / "graph.db"
-    assemble.create_store(str(store))
-    with closing(assemble.open_graph_writer(str(store), FrozenClock())) as writer:
+    open_store(str(store)).create()
+    with closing(open_store(str(store)).writer(FrozenClock())) as writer:
         pairs = [pair for n in range(200) for pair in (("0", f"f{n}"), (f"f{n}", "0"))]
         asyncio.run(writer.add_follows([FollowRecord(*pair, NOW - n, NOW) for n, pair in enumerate(pairs)]))
         asyncio.run(writer.apply([FollowEvent(*pair, NOW, is_follow=False) for pair in pairs[:20]], NOW))

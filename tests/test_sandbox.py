@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from retinue import assemble
 from retinue.faults import PROFILES, profile
+from retinue.store.open import open_store
 from running import Client, Session, running_server
 from support.commands import retinue
 from support.management import asked, token_path
@@ -180,7 +180,7 @@ def test_only_a_sandbox_has_faults(store: Path) -> None:
 )
 def test_bad_flags_are_refused_before_anything_runs(store_path: Path, flags: list[str], reason: str) -> None:
     """With one line that says why."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     done = retinue("serve", "--store", store_path, "--port", "0", "--management-port", "0", *flags)
 
     assert (2, 1) == (done.returncode, done.stderr.count("\n"))

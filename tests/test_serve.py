@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from retinue import assemble
 from retinue.model import FollowRecord
+from retinue.store.open import open_store
 from running import Server, Session, fresh_token, running, running_server
 from support.commands import retinue
 from support.frozen_clock import FrozenClock
@@ -34,8 +34,8 @@ FOLLOWING = "/v2/research/user/following/"
 @pytest.fixture
 def graph(store_path: Path) -> Path:
     """A store with one list of 300."""
-    assemble.create_store(str(store_path))
-    with closing(assemble.open_graph_writer(str(store_path), FrozenClock())) as writer:
+    open_store(str(store_path)).create()
+    with closing(open_store(str(store_path)).writer(FrozenClock())) as writer:
         asyncio.run(writer.add_follows([FollowRecord("p", f"f{n}", NOW - n, NOW) for n in range(300)]))
     return store_path
 
@@ -287,7 +287,7 @@ def test_a_killed_child_is_replaced_and_answers_go_on(server: Server, graph: Pat
             now = server.processes()
         except (FileNotFoundError, ProcessLookupError):
             return False  # one of them ended while we looked
-        is_complete = ["keeper", "supervisor", "worker", "worker"] == sorted(now.values())
+        is_complete = ["coordinator", "supervisor", "worker", "worker"] == sorted(now.values())
         return is_complete and {server.pid} == now.keys() & before.keys()
 
     waiting_for(is_replaced)
@@ -385,7 +385,7 @@ def test_a_failed_start_says_why(graph: Path, tmp_path: Path, server: Server) ->
     text = tmp_path / "text.db"
     text.write_text("no database" * 1000)
     idle = tmp_path / "idle.db"
-    assemble.create_store(str(idle))
+    open_store(str(idle)).create()
     taken = str(urlsplit(server.base_url).port)
     cases: list[tuple[list[str | Path], str]] = [
         (["--store", idle, "--port", taken], f"--port {taken}: cannot listen on 127.0.0.1:{taken}: Address already"),
@@ -396,7 +396,7 @@ def test_a_failed_start_says_why(graph: Path, tmp_path: Path, server: Server) ->
         (["--store", text], "not a Retinue follow graph"),
         (["--store", idle, "--workers", "0"], "--workers 0: expected 1 to 256"),
         (["--store", idle, "--max-connections", "0"], "--max-connections 0: expected 1 to 1000000"),
-        (["--store", idle, "--image-mib", "-1"], "--image-mib -1: expected 0 to 1048576"),
+        (["--store", idle, "--row-cache-mib", "-1"], "--row-cache-mib -1: expected 0 to 1048576"),
         (["--store", graph], f"{graph.with_suffix('.audit')}: another server writes this audit log; one server serves"),
         (["--store", graph, "--audit-folder", tmp_path / "there"], f"{graph}: another server serves this store"),
         (["--store", idle, "--audit-file-mib", "0"], "--audit-file-mib 0: expected 1 to"),

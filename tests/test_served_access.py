@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import pytest
 
-from retinue import assemble
+from retinue.store.open import open_store
 from running import Client, Server, running_server
 from support.commands import retinue
 from support.management import asked, token_path
@@ -79,7 +79,9 @@ def test_kills_lose_only_requests_in_flight_and_are_visible(list_store: Path, cl
             for pid, role in server.processes().items():
                 if role != "supervisor":
                     os.kill(pid, signal.SIGKILL)
-            waiting_for(lambda: sorted(server.processes().values()) == ["keeper", "supervisor", "worker", "worker"])
+            waiting_for(
+                lambda: sorted(server.processes().values()) == ["coordinator", "supervisor", "worker", "worker"]
+            )
         waiting_for(lambda: answers(server, token))
     code, told = audit(list_store, "verify")
     assert ((0, 3)["LOST" in told], True) == (code, "as they were written" in told)
@@ -93,7 +95,7 @@ def are_written(store: Path, pages: int) -> bool:
 
 SLOW_KEEPER = """
 import sys, time
-if "retinue.serving.keeper" in sys.orig_argv:
+if "retinue.serving.coordinator" in sys.orig_argv:
     time.sleep(2)
 """
 
@@ -115,10 +117,10 @@ def test_a_stop_without_a_coordinator_loses_no_record(list_store: Path, client: 
     with running_server(list_store) as server:
         token = token_of(server, client)
         for _ in range(5):
-            waiting_for(lambda: keepers_of(server))
-            (keeper,) = keepers_of(server)
-            os.kill(keeper, signal.SIGKILL)
-            waiting_for(partial(is_gone, server, keeper))
+            waiting_for(lambda: coordinators_of(server))
+            (coordinator,) = coordinators_of(server)
+            os.kill(coordinator, signal.SIGKILL)
+            waiting_for(partial(is_gone, server, coordinator))
         assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token)[0]
     assert (0, "2 records, as they were written\n") == audit(list_store, "verify")
 
@@ -128,9 +130,9 @@ def is_gone(server: Server, process: int) -> bool:
     return process not in server.processes()
 
 
-def keepers_of(server: Server) -> list[int]:
+def coordinators_of(server: Server) -> list[int]:
     """Return the coordinator's process, if there is one."""
-    return [pid for pid, role in server.processes().items() if role == "keeper"]
+    return [pid for pid, role in server.processes().items() if role == "coordinator"]
 
 
 def test_a_killed_server_is_not_reported_as_tampering(list_store: Path, client: Client) -> None:
@@ -210,7 +212,7 @@ def test_audit_commands_report_errors(list_store: Path, tmp_path: Path) -> None:
     """A log_id that is not there, a folder that is none, a store that is none."""
     assert (0, "0 records, as they were written\n") == audit(list_store, "verify")
     assert (2, f"retinue: log_id L: is not in the audit log of {list_store}\n") == audit(list_store, "show", "L")
-    assert (2, "retinue: --audit-folder /none: there is no such folder\n") == audit(
+    assert (2, "retinue: --audit-folder /none: does not exist\n") == audit(
         list_store, "verify", "--audit-folder", "/none"
     )
     assert 2 == audit(tmp_path / "none.db", "usage")[0]
@@ -287,7 +289,7 @@ def test_bad_input_to_the_management_api_is_reported(
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
     """A running server and its store."""
     list_store: Path = tmp_path_factory.mktemp("served") / "graph.db"
-    assemble.create_store(str(list_store))
+    open_store(str(list_store)).create()
     with running_server(list_store) as server:
         yield server, list_store
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from retinue import assemble
 from retinue.settings import Settings
+from retinue.store.open import open_store
 from running import Server, command_of, fresh_token, running, running_server
 from support.commands import retinue
 from support.intercepted import WITHOUT_LANDLOCK, needs_landlock
@@ -41,13 +41,13 @@ for pid in sys.argv[1:]:
 ATTEMPTS = """
 import json, os, socket, sys
 from msgspec import json as typed
-from retinue import assemble
+from retinue.store.open import open_store
 from retinue.clock import SystemClock
 from retinue.serving.confinement import confine
 from retinue.settings import Settings
 
 settings, role, attempts = typed.decode(sys.argv[1], type=Settings), sys.argv[2], json.loads(sys.argv[3])
-confine(settings, role)
+confine(settings, open_store(settings.store), role)
 results = {}
 for name, (kind, what) in attempts.items():
     try:
@@ -60,9 +60,9 @@ for name, (kind, what) in attempts.items():
         elif kind == "unlink":
             os.unlink(what)
         elif kind == "store":
-            assemble.open_graph_writer(what, SystemClock()).close()
-            assemble.open_access(what).close()
-            assemble.open_ledger(what).close()
+            open_store(what).writer(SystemClock()).close()
+            open_store(what).access().close()
+            open_store(what).quotas().close()
         elif kind == "import":
             __import__(what)
         else:
@@ -79,7 +79,7 @@ def store(tmp_path: Path) -> Path:
     """An empty store in a folder with other files."""
     path = tmp_path / "data" / "graph.db"
     path.parent.mkdir()
-    assemble.create_store(str(path))
+    open_store(str(path)).create()
     (path.parent / "diary.txt").write_text("private")
     return path
 
@@ -89,7 +89,7 @@ def unprivileged_server(store: Path, *flags: str) -> Iterator[Server]:
     """A server with all its processes, none of which has any privilege."""
     command = command_of("serve", "--store", store, "--port", "0", "--management-port", "0", *flags)
     with running([*WITHOUT_PRIVILEGES, *command]) as server:
-        waiting_for(lambda: sorted(server.processes().values()) == ["keeper", "supervisor", "worker"])
+        waiting_for(lambda: sorted(server.processes().values()) == ["coordinator", "supervisor", "worker"])
         yield server
 
 
@@ -105,7 +105,7 @@ def attempted(settings: Settings, role: str, attempts: dict[str, tuple[str, Any]
     from msgspec import json as typed  # noqa: PLC0415 - only here
 
     command = [sys.executable, "-c", ATTEMPTS, typed.encode(settings).decode(), role, json.dumps(attempts)]
-    with assemble.kept_open(settings.store):
+    with open_store(settings.store).held_open():
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "" == done.stderr
     results: dict[str, str] = json.loads(done.stdout)
@@ -159,12 +159,12 @@ NEEDED = {"opens the store", "imports a module", "reads its own memory map"}
 
 
 @needs_landlock
-@pytest.mark.parametrize(("role", "more"), [("worker", set[str]()), ("keeper", {"writes the audit log"})])
+@pytest.mark.parametrize(("role", "more"), [("worker", set[str]()), ("coordinator", {"writes the audit log"})])
 def test_a_process_opens_its_own_files_alone(
     store: Path, tmp_path: Path, attempts: dict[str, tuple[str, Any]], role: str, more: set[str]
 ) -> None:
     """It can neither read nor write others, nor start a program, nor connect, nor listen."""
-    assemble.open_ledger(str(store)).close()  # the supervisor makes the file
+    open_store(str(store)).quotas().close()  # the supervisor makes the file
     settings = Settings(store=str(store), audit_folder=str(tmp_path / "elsewhere"))
 
     results = attempted(settings, role, attempts)
@@ -176,7 +176,7 @@ def test_the_same_actions_succeed_without_confinement(
     store: Path, tmp_path: Path, attempts: dict[str, tuple[str, Any]]
 ) -> None:
     """So it is the confinement that forbids it."""
-    assemble.open_ledger(str(store)).close()
+    open_store(str(store)).quotas().close()
     settings = Settings(store=str(store), audit_folder=str(tmp_path / "elsewhere"), no_confinement=True)
 
     assert {"done"} == set(attempted(settings, "worker", attempts).values())
@@ -185,7 +185,7 @@ def test_the_same_actions_succeed_without_confinement(
 @needs_landlock
 def test_renewed_certificates_can_be_read(store: Path, tmp_path: Path) -> None:
     """Renewed ones are new files, often behind a link in another folder."""
-    assemble.open_ledger(str(store)).close()
+    open_store(str(store)).quotas().close()
     live, archive = tmp_path / "live", tmp_path / "archive"
     for folder in (live, archive):
         folder.mkdir()
@@ -233,7 +233,7 @@ def test_a_confined_server_serves_and_leaves_no_logs_of_sqlite(store: Path, tmp_
 def replaced(server: Server, children: list[int]) -> bool:
     """Return whether coordinator and worker run in new processes."""
     roles = {pid: role for pid, role in server.processes().items() if pid not in children}
-    return sorted(roles.values()) == ["keeper", "supervisor", "worker"]
+    return sorted(roles.values()) == ["coordinator", "supervisor", "worker"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retinue import assemble
 from retinue.ingest.importer import Import, ImportCounts, end_missing, import_follows
 from retinue.ingest.records import FOLLOW_COLUMNS
 from retinue.ingest.rejects import RejectsFile
@@ -21,6 +20,7 @@ from retinue.ingest.tables import open_table
 from retinue.model import AccountEvent, AccountRecord, Direction, ErasureEvent, FollowEvent, FollowRecord, Row, Stretch
 from retinue.names import fold
 from retinue.store.contract import GraphReader, GraphWriter
+from retinue.store.open import open_store
 from support.commands import imported, list_of, retinue, tally
 from support.frozen_clock import FrozenClock
 from support.model_store import ModelGraph
@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
 def loaded(store: str, writer: GraphWriter, at: int, *files: Path) -> Outcome:
     """Import files as a full dump, as the command does it."""
-    with closing(RejectsFile(assemble.rejects_path(store))) as rejects, closing(Snapshot(at)) as snapshot:
+    with closing(RejectsFile(open_store(store).paths.rejects)) as rejects, closing(Snapshot(at)) as snapshot:
         run = Import(writer, at, rejects, {}, snapshot)
         for path in files:
             with closing(open_table(path, FOLLOW_COLUMNS)) as table:
@@ -433,10 +433,10 @@ def test_after_a_dump_every_owner_in_it_has_its_list(
         store = str(Path(folder) / "graph.db")
         lines = [f"{owner},{other},{at or ''}" for (owner, other), at in rows]
         files = [csv(Path(folder) / f"{n}.csv", *lines[n::number]) for n in range(number)]
-        assemble.create_store(store)
+        open_store(store).create()
         with (
-            closing(assemble.open_graph_writer(store, clock)) as writer,
-            closing(assemble.open_graph(store, clock)) as graph,
+            closing(open_store(store).writer(clock)) as writer,
+            closing(open_store(store).graph(clock)) as graph,
         ):
             asyncio.run(writer.apply(events, END))
             loaded(store, writer, DUMPED, *files)

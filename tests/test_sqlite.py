@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retinue import assemble, errors
+from retinue import errors
 from retinue.model import AccountRecord, Direction, FollowRecord, Row, Stretch
+from retinue.store.open import open_store
 from retinue.store.rules.seconds import Seconds
 from retinue.store.rules.values import Around
 from retinue.store.sqlite import files, graph, known, moving
@@ -29,7 +30,7 @@ NOW = 1_700_000_000
 @pytest.fixture
 def graph_file(store_path: Path) -> Path:
     """An empty store's graph file."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     return store_path
 
 
@@ -195,7 +196,7 @@ def test_pages_are_read_while_another_connection_writes(graph_file: Path, clock:
     """A reader sees the state before an open write transaction, without waiting."""
     writer = SqliteGraphWriter(graph_file, clock)
     asyncio.run(writer.add_follows([FollowRecord("a", "b", 5, NOW)]))
-    reader = assemble.open_graph(str(graph_file), clock)
+    reader = open_store(str(graph_file)).graph(clock)
     writer._connection.execute("BEGIN IMMEDIATE")
     writer._connection.execute("DELETE FROM following")
 
@@ -333,7 +334,7 @@ def test_making_a_store_again_changes_nothing(graph_file: Path) -> None:
     """`create_store` accepts an existing store."""
     before = graph_file.read_bytes()
 
-    assemble.create_store(str(graph_file))
+    open_store(str(graph_file)).create()
 
     assert before == graph_file.read_bytes()
     assert problems_of(graph_file) == []
@@ -356,12 +357,12 @@ def test_a_location_without_a_store_is_not_opened(tmp_path: Path, clock: FrozenC
     pipe = tmp_path / "pipe.db"
     os.mkfifo(pipe)
     newer = tmp_path / "newer.db"
-    assemble.create_store(str(newer))
+    open_store(str(newer)).create()
     make(newer, "PRAGMA user_version = 99")
     empty = tmp_path / "empty.db"
     empty.touch()
     damaged = tmp_path / "damaged.db"
-    assemble.create_store(str(damaged))
+    open_store(str(damaged)).create()
     make(damaged, "PRAGMA user_version = -5")
     cases: list[tuple[Path, type[errors.StoreError], str]] = [
         (tmp_path / "none.db", errors.StoreMissing, "there is no follow graph here"),
@@ -376,7 +377,7 @@ def test_a_location_without_a_store_is_not_opened(tmp_path: Path, clock: FrozenC
     ]
     for path, error, words in cases:
         with pytest.raises(error, match=str(path)) as caught:
-            assemble.open_graph(str(path), clock)
+            open_store(str(path)).graph(clock)
         assert words in str(caught.value)
 
 
@@ -392,15 +393,15 @@ def test_a_store_is_not_made_over_something_else(tmp_path: Path) -> None:
         (tmp_path / "no" / "x.db", "there is no folder"),
     ):
         with pytest.raises(errors.StoreError, match=words):
-            assemble.create_store(str(path))
+            open_store(str(path)).create()
     assert text.read_text().startswith("hello")
 
 
 def test_a_location_of_an_unknown_kind_is_refused() -> None:
     """A URL is no path."""
     with pytest.raises(errors.InputError, match="oracle"):
-        assemble.create_store("oracle://127.0.0.1/retinue")
+        open_store("oracle://127.0.0.1/retinue").create()
     with pytest.raises(errors.InputError, match="SQLite"):
-        assemble.back_up("cassandra://127.0.0.1/retinue", Path("x"), lambda _done, _total: None)
+        open_store("cassandra://127.0.0.1/retinue").back_up(Path("x"), lambda _done, _total: None)
     with pytest.raises(errors.InputError, match="empty"):
-        assemble.create_store("")
+        open_store("").create()

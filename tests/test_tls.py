@@ -22,11 +22,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from trustme import KeyType
 
-from retinue import assemble
 from retinue.errors import InputError, StoreError
 from retinue.key_pair import KeyPair, read_key_pair
 from retinue.store.cassandra import session
 from retinue.store.cassandra.location import parse
+from retinue.store.open import open_store
 from running import Failed, Server, retinue, running_server
 from support.waiting import waiting_for
 
@@ -104,7 +104,7 @@ def secured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("tls")
     pair = Files(folder / "server.pem", folder / "server.key")
     pair.issue(request.param)
-    assemble.create_store(str(folder / "graph.db"))
+    open_store(str(folder / "graph.db")).create()
     with running_server(folder / "graph.db", *pair.flags) as server:
         yield server
 
@@ -148,7 +148,7 @@ def test_an_odd_server_name_leaves_nothing_in_the_log(
     store_path: Path, files: Files, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Any client can send one; the connection is served like every other."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     with running_server(store_path, *files.flags) as server:
         for name in ("\xff\xfe", "a" * 250, "xn--\u00e9", "."):
             assert "Cipher is (NONE)" not in openssl(server, "-servername", name)
@@ -157,7 +157,7 @@ def test_an_odd_server_name_leaves_nothing_in_the_log(
 
 def test_a_new_pair_is_used_after_sighup(store_path: Path, files: Files) -> None:
     """Of another kind of key, too, with or without a server name, by each of two workers; open connections stay."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     with running_server(store_path, *files.flags, "--workers", "2") as server:
         parts = urlsplit(server.base_url)
         assert parts.hostname is not None
@@ -182,7 +182,7 @@ def test_a_broken_pair_is_not_loaded(
     store_path: Path, files: Files, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The old pair stays in all workers, and the log has one line for each attempt."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     log: list[str] = []
 
     def has_logged(words: str, lines: int) -> bool:
@@ -290,7 +290,7 @@ BROKEN: dict[str, tuple[Callable[[Files], object], str]] = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_an_unusable_pair_is_refused_in_one_line(name: str, store_path: Path, files: Files) -> None:
     """It is named, nothing is asked for on the terminal, and the exit code is 2."""
-    assemble.create_store(str(store_path))
+    open_store(str(store_path)).create()
     spoil, words = BROKEN[name]
     spoil(files)
     with pytest.raises(Failed) as refused:

@@ -78,7 +78,7 @@ def test_a_narrower_run_makes_no_incomplete_mirror(tmp_path: Path) -> None:
         done = asked(url, folder, ["p"], "--into", str(mirror))
     assert (done.returncode, mirror.exists()) == (1, False)
     assert "following: 1 complete, 1 incomplete\n2 pages, 2 rows\n" in done.stdout
-    assert f"--into {mirror}: is made when everything in {folder} is there" in done.stderr
+    assert f"--into {mirror}: is created once {folder} is complete" in done.stderr
 
 
 def test_an_altered_journal_is_not_resumed(whole: Path) -> None:
@@ -160,7 +160,7 @@ def test_answers_of_all_kinds_may_be_newer_than_the_tables(whole: Path) -> None:
     pages = whole / "pages.jsonl"
     pages.write_text(pages.read_text() + line + "\n")
 
-    assert verified(whole).stdout.endswith("1 answers came after the tables were written.\n")
+    assert verified(whole).stdout.endswith("1 responses arrived after the tables were written.\n")
 
 
 def test_an_unreadable_journal_is_reported(whole: Path) -> None:

@@ -1,4 +1,4 @@
-"""Retinue serves a follow graph through TikTok's Research API contract of *Query User Following*.
+"""Retinue serves a follow graph through TikTok's endpoint *Query User Following*.
 
-This package imports nothing by itself; start reading at `docs/architecture.md`.
+`docs/architecture.md` is the place to start reading.
 """

@@ -1,4 +1,4 @@
-"""The `retinue` command. Turns errors into one line on stderr, and a missing extra into what to install."""
+"""The `retinue` command. It reports errors in one line on stderr, and missing extras with a remedy."""
 
 import errno
 import gc
@@ -14,9 +14,9 @@ from retinue.errors import ClosedPipe, RetinueError
 
 _FAILED = 2
 _READER_GONE = 128 + signal.SIGPIPE  # as a shell reports a program that this signal ended
-_OUT_OF_MEMORY = ("OutOfMemoryException", "NoMemError")  # of DuckDB and of SQLite, which may not even be imported here
+_OUT_OF_MEMORY = ("OutOfMemoryException", "NoMemError")  # of DuckDB and SQLite, which may not be installed
 _UNMAPPED = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
-_NO_THREAD = "can't start new thread"  # Python's words, whatever the reason
+_NO_THREAD = "can't start new thread"  # Python's words for any cause
 _NEEDS = "this command needs more than the base package: pip install 'retinue[server]' (missing: {})"
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     streams.install()
     try:
         _run()
-    except KeyboardInterrupt:  # before a command has taken over
+    except KeyboardInterrupt:  # before a command runs
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)
     except ClosedPipe:
@@ -40,9 +40,9 @@ def main() -> None:
 
 
 def _run() -> None:
-    # numpy's BLAS, which we do not use, takes memory for each core; if there is too little, it ends the process.
+    # NumPy's BLAS, which is not used, allocates memory for each core, and ends the process if that fails.
     os.putenv("OPENBLAS_NUM_THREADS", "1")
-    gc.disable()  # what is made while modules are imported stays; to look it through would take a fifth of a --help
+    gc.disable()  # objects of imported modules stay; visiting them would take a fifth of a --help
     from retinue.cli.main import app  # noqa: PLC0415 - its libraries come with an extra
 
     gc.freeze()
@@ -51,13 +51,13 @@ def _run() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    """Exit with 2: exit code 1 has a meaning of its own, such as "problems found"."""
-    warn(" ".join(message.split()))  # one line, whatever a library put into it
+    """Exit with 2, as 1 has other meanings, such as "problems found"."""
+    warn(" ".join(message.split()))  # messages of libraries may have several lines
     sys.exit(_FAILED)
 
 
 def _show_traceback(error: Exception) -> None:
-    """Write the traceback of an unexpected error to a server's log, or for developers to stderr."""
+    """Log a traceback in a server, or print it in development mode."""
     import logging  # noqa: PLC0415 - --help does without these
 
     if logging.getLogger().handlers:  # only servers set up logging
@@ -83,7 +83,7 @@ def _message_of(error: BaseException) -> str:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is too little memory, in the words of a library or of the dynamic linker."""
+    """Return whether a library or the dynamic linker reports too little memory."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ in _OUT_OF_MEMORY
@@ -93,7 +93,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what it came of."""
+    """Yield an error and its causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -1,7 +1,7 @@
-"""The only place that reads the time. Everything else is given a `Clock`.
+"""The only file that reads the time. All other code gets a `Clock`.
 
 Tests of other programs freeze time (freezegun, time-machine) while our threads run in their process. `now()` follows
-them, as the rest of such a test does. Durations stay real: they come from `clock_gettime`, which neither replaces.
+them. Durations stay real: they come from `clock_gettime`, which neither library replaces.
 """
 
 import asyncio
@@ -10,35 +10,38 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the rest of the program may ask about time."""
+    """The time, for the rest of the program."""
 
     def now(self) -> int:
-        """Unix seconds, UTC."""
+        """Return Unix seconds."""
         ...
 
     def elapsed(self) -> float:
-        """Seconds since some fixed instant; never goes back."""
+        """Return seconds since a fixed instant. They never decrease."""
         ...
 
     def uptime(self) -> float:
-        """Seconds since the machine started, with the time it was suspended; never goes back."""
+        """Return seconds since the machine started, suspended time included."""
         ...
 
 
 def elapsed() -> float:
-    """Return the seconds since the machine started; also in tests that freeze time."""
+    """Return seconds since the machine started, even if time is frozen."""
     return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def uptime() -> float:
-    """Return the seconds since the machine started, with the time it was suspended where the system counts that."""
+    """Return seconds since the machine started.
+
+    Suspended time is included if the system counts it.
+    """
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return an event loop whose timers run in real time, also in tests that freeze time."""
+    """Return an event loop whose timers run in real time."""
     loop = asyncio.SelectorEventLoop()
-    loop.time = elapsed  # type: ignore[method-assign] # its own asks time.monotonic, which freezegun replaces
+    loop.time = elapsed  # type: ignore[method-assign] # by default time.monotonic, which freezegun replaces
     return loop
 
 
@@ -46,41 +49,41 @@ class SystemClock:
     """The machine's own clock."""
 
     def now(self) -> int:
-        """Unix seconds, UTC."""
+        """Return Unix seconds."""
         return int(time.time())
 
     def elapsed(self) -> float:
-        """Seconds since some fixed instant; never goes back."""
+        """Return seconds since a fixed instant. They never decrease."""
         return elapsed()
 
     def uptime(self) -> float:
-        """Seconds since the machine started, with the time it was suspended; never goes back."""
+        """Return seconds since the machine started, suspended time included."""
         return uptime()
 
 
 class VirtualClock:
-    """The machine's clock, put forward by as many seconds as stand in eight bytes that several processes share.
+    """The machine's clock plus an offset in eight bytes that processes share.
 
-    So whoever puts it forward does so for all of them at once. What measures how long something takes stays real.
+    Durations stay real.
     """
 
     def __init__(self, shared: memoryview) -> None:
-        self._ahead = shared.cast("q")
+        self._offset = shared.cast("q")
 
     def now(self) -> int:
-        """Unix seconds, UTC."""
-        return int(time.time()) + self._ahead[0]
+        """Return Unix seconds."""
+        return int(time.time()) + self._offset[0]
 
     def elapsed(self) -> float:
-        """Seconds since some fixed instant; never goes back."""
+        """Return seconds since a fixed instant. They never decrease."""
         return elapsed()
 
     def uptime(self) -> float:
-        """Seconds since the machine started, with the time it was suspended; never goes back."""
+        """Return seconds since the machine started, suspended time included."""
         return uptime()
 
     def advance(self, seconds: int) -> None:
-        """Put the clock forward; it cannot be put back. Raises `ValueError`."""
+        """Set the clock forward. Raises `ValueError` for negative seconds."""
         if seconds < 0:
             raise ValueError("the clock goes forward only")
-        self._ahead[0] += seconds
+        self._offset[0] += seconds

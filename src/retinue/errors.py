@@ -1,17 +1,17 @@
 """Every error of ours, and nothing else.
 
     RetinueError
-    ├── InputError              a command was given something it cannot work with
+    ├── InputError              a command cannot use a file, flag or value
     │   └── NoSuchClient
     ├── UnwritableOutput        standard output cannot be written
     │   └── ClosedPipe
-    ├── UncleanStop             a server has stopped, but not in order
+    ├── UncleanStop             a server has stopped with errors
     ├── StoreError              a store cannot be opened
     │   ├── StoreMissing
     │   ├── NotAStore
     │   ├── UnsupportedSchema
     │   └── UnavailableLock
-    └── Refusal                 a request that gets an error answer; `rendering.py` knows its code, status and message
+    └── Refusal                 a request with an error response; `rendering.py` has its code, status and message
         ├── BadBody  BadField  BadCountOrCursor  BodyTooLarge
         ├── AccountNotFound  AccountPrivate  AccountWithheld
         ├── TokenInvalid  ScopeMissing  RateExceeded  QuotaSpent
@@ -21,7 +21,7 @@
         ├── NotHttp  HeadTooLarge  RepeatedHeader  MisdirectedRequest
         └── StoreUnavailable  Overloaded  InternalFault
 
-Domain code raises these; only `wire/rendering.py` turns a `Refusal` into bytes, only the CLI prints the others.
+Domain code raises these. Only `wire/rendering.py` turns a `Refusal` into bytes; only the CLI prints the others.
 """
 
 
@@ -30,11 +30,11 @@ class RetinueError(Exception):
 
 
 class InputError(RetinueError):
-    """A file, flag or value that a command cannot work with; the message names it."""
+    """A command cannot use the file, flag or value in the message."""
 
 
 class NoSuchClient(InputError):
-    """No client has the key that was given."""
+    """No client has the given key."""
 
 
 class UnwritableOutput(RetinueError):
@@ -46,42 +46,41 @@ class ClosedPipe(UnwritableOutput):
 
 
 class UncleanStop(RetinueError):
-    """A server has stopped, but a process of it lost something or failed; the message says what to look at."""
+    """A stopped server had failed processes or lost records."""
 
 
 class StoreError(RetinueError):
-    """A store that cannot be opened; the message says why and what to do."""
+    """A store cannot be opened. The message has cause and remedy."""
 
 
 class StoreMissing(StoreError):
-    """There is nothing at the given place."""
+    """The store does not exist."""
 
 
 class NotAStore(StoreError):
-    """There is something at the given place, but Retinue did not make it or it is damaged."""
+    """Another program created the file or database, or it is damaged."""
 
 
 class UnsupportedSchema(StoreError):
-    """The store was written by an older or newer Retinue, with another schema than the `supported` one."""
+    """An older or newer Retinue wrote the store, with another schema than `supported`."""
 
     def __init__(self, store: object, schema: int, supported: int) -> None:
         age, remedy = (
-            ("older", "export it with that version, and import the files into a new store")
+            ("an older", "export it with that version, and import the files into a new store")
             if schema < supported
-            else ("newer", "update Retinue")
+            else ("a newer", "update Retinue")
         )
         super().__init__(
-            f"{store}: written by {'an' if age == 'older' else 'a'} {age} Retinue"
-            f" (schema {schema}, this version needs {supported}); {remedy}"
+            f"{store}: written by {age} Retinue (schema {schema}, this version needs {supported}); {remedy}"
         )
 
 
 class UnavailableLock(StoreError):
-    """A file or folder cannot be locked: another process holds the lock, or the file system has no locks."""
+    """A lock is held by another process, or is not supported."""
 
 
 class Refusal(RetinueError):
-    """A request that is refused. `detail` fills the one gap that the wire's message may have."""
+    """A request is refused. `detail` completes the message on the wire."""
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail)
@@ -89,11 +88,11 @@ class Refusal(RetinueError):
 
 
 class BadBody(Refusal):
-    """The body is no JSON object and no form pairs; `detail` says what is wrong with it."""
+    """The body is neither a JSON object nor form pairs. `detail` has the reason."""
 
 
 class BadField(Refusal):
-    """One field has a value that is not accepted; `detail` names the field and what was expected."""
+    """A field has an invalid value. `detail` has the field and the expected values."""
 
 
 class BadCountOrCursor(Refusal):
@@ -109,15 +108,15 @@ class AccountNotFound(Refusal):
 
 
 class AccountPrivate(Refusal):
-    """The account in `detail` is private or hides the list asked for."""
+    """The account in `detail` is private or hides the requested list."""
 
 
 class AccountWithheld(Refusal):
-    """The account may not be shown: banned, under age, region or law."""
+    """The account must not be shown: banned, under age, region or law."""
 
 
 class TokenInvalid(Refusal):
-    """The access token is absent, malformed, unknown, expired or revoked; `detail` may say more."""
+    """The access token is missing, malformed, unknown, expired or revoked."""
 
 
 class ScopeMissing(Refusal):
@@ -125,19 +124,19 @@ class ScopeMissing(Refusal):
 
 
 class ParameterMissing(Refusal):
-    """The token request lacks the parameter described by `detail`."""
+    """The token request lacks the parameter in `detail`."""
 
 
 class CredentialsInHeader(Refusal):
-    """The token request lacks the parameter described by `detail`, and has a Basic Authorization header instead."""
+    """The token request has its credentials in a Basic Authorization header."""
 
 
 class ParametersMalformed(Refusal):
-    """The token request cannot be read; `detail` says which part of it."""
+    """The token request cannot be parsed. `detail` has the part."""
 
 
 class GrantUnsupported(Refusal):
-    """The token request asks for another grant than client credentials."""
+    """The token request is for a grant other than client credentials."""
 
 
 class SecretWrong(Refusal):
@@ -145,15 +144,18 @@ class SecretWrong(Refusal):
 
 
 class ClientInvalid(Refusal):
-    """A client that proved itself, but may not have tokens; `detail` is the whole sentence."""
+    """A client with valid credentials must not have tokens. `detail` is the whole message."""
 
 
 class TokenUnknown(Refusal):
-    """The token to revoke is none of the client's that is good."""
+    """The token to revoke is not a valid token of the client."""
 
 
 class RateExceeded(Refusal):
-    """More calls in a short time than `limit` (None where no number can be named); `reset` seconds are to wait."""
+    """The short-term limit is exceeded.
+
+    It is `limit` calls, or unknown. The client can retry after `reset` seconds.
+    """
 
     def __init__(self, limit: int | None, reset: int) -> None:
         super().__init__()
@@ -163,8 +165,9 @@ class RateExceeded(Refusal):
 
 
 class QuotaSpent(Refusal):
-    """The calls or rows of a day are spent. Of `limit` calls (None: any number) `calls` are left, up to midnight, which
-    is in `reset` seconds.
+    """The daily quota of calls or rows is spent.
+
+    Of `limit` calls (None: no limit) `calls` remain until midnight UTC, in `reset` seconds.
     """
 
     def __init__(self, limit: int | None, calls: int, reset: int) -> None:
@@ -175,23 +178,23 @@ class QuotaSpent(Refusal):
 
 
 class PathUnsupported(Refusal):
-    """Nothing lives at the path."""
+    """The path does not exist."""
 
 
 class EndpointNotServed(Refusal):
-    """A path of TikTok's Research API that Retinue does not serve; `detail` is the path."""
+    """Retinue does not serve this path of TikTok's Research API, in `detail`."""
 
 
 class MethodNotAllowed(Refusal):
-    """The path is served, for the methods in `detail` only."""
+    """The path is served for the methods in `detail` only."""
 
 
 class StoreUnavailable(Refusal):
-    """The store is out of reach or too busy at the moment."""
+    """The store is unreachable or too busy."""
 
 
 class Overloaded(Refusal):
-    """There are more connections than the server takes at once."""
+    """The server has too many connections."""
 
 
 class NotHttp(Refusal):
@@ -199,16 +202,16 @@ class NotHttp(Refusal):
 
 
 class HeadTooLarge(Refusal):
-    """The request line and the headers are together longer than the limit in `detail`."""
+    """Request line and headers are longer than the limit in `detail`."""
 
 
 class RepeatedHeader(Refusal):
-    """The header in `detail` is there twice, so that two readers of the request may disagree."""
+    """The header in `detail` is repeated, so that parsers may disagree."""
 
 
 class MisdirectedRequest(Refusal):
-    """The Host in `detail` is no name of the listener."""
+    """The Host in `detail` is not a name of the listener."""
 
 
 class InternalFault(Refusal):
-    """Something failed that should not; the log has the traceback under the answer's log_id."""
+    """An unexpected error. The log has the traceback with the response's log_id."""

@@ -1,6 +1,6 @@
-"""The history of a pair: intervals of following, as a pure function of the *set* of its events.
+"""The history of a pair: its intervals, as a pure function of the *set* of its events.
 
-Order of arrival and repetition never change it. Knows only seconds.
+Order of arrival and repetition never change it.
 """
 
 from collections.abc import Iterable
@@ -9,28 +9,28 @@ from msgspec import Struct
 
 
 class Interval(Struct, frozen=True, order=True, gc=False):
-    """One stretch of a follow: seconds from `start` up to, not including, `end`. `end` None: it goes on."""
+    """One interval of a follow, from `start` until before `end`. Without an end it is open."""
 
     start: int
     end: int | None
 
     def holds(self, second: int) -> bool:
-        """Whether the follow stood at a second."""
+        """Return whether the follow existed at a second."""
         return self.start <= second and (self.end is None or second < self.end)
 
 
 class Moment(Struct, frozen=True, order=True, gc=False):
-    """A follow or an unfollow at a second. At one second the unfollow comes after the follow."""
+    """A follow or unfollow at a second. At one second the unfollow is the later one."""
 
     at: int
     is_unfollow: bool = False
 
 
 def intervals(moments: Iterable[Moment]) -> list[Interval]:
-    """The intervals that a set of events makes, oldest first.
+    """Return the intervals of a set of events, oldest first.
 
-    A follow opens one where none is open, an unfollow closes the open one; anything else changes nothing. What
-    would begin and end at one second never shows in any list and is left out.
+    A follow opens an interval if none is open. An unfollow closes the open one. Empty intervals are left out, as no
+    list ever shows them.
     """
     found: list[Interval] = []
     start: int | None = None

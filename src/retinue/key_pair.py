@@ -1,4 +1,4 @@
-"""A TLS certificate and its private key: read from PEM files, and refused if other users may read the key."""
+"""A TLS certificate and its private key, read from PEM files."""
 
 import os
 import re
@@ -15,7 +15,7 @@ MAX_PEM_BYTES = 1024 * 1024
 _CERTIFICATE = re.compile(rb"-----BEGIN [A-Z0-9 ]*CERTIFICATE-----")
 _KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-# The last one: OpenSSL has no certificate for a key of another kind.
+# The last one is OpenSSL's for a key of another kind.
 _MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 
 
@@ -27,14 +27,14 @@ class KeyPair:
     key: bytes = field(repr=False)
 
     def load_into(self, context: ssl.SSLContext) -> None:
-        """Let a context use this pair. Raises `InputError` or `ssl.SSLError`."""
-        # `ssl` reads files only, so it gets files that exist in memory alone.
+        """Use this pair in a context. Raises `InputError` or `ssl.SSLError`."""
+        # `ssl` reads files only, so these are files in memory.
         with _memory_file(self.certificate) as certificate, _memory_file(self.key) as key:
             context.load_cert_chain(certificate, key, password=_refuse_passphrase)
 
 
 def read_key_pair(certificate: Path, key: Path) -> KeyPair:
-    """Read a pair that fits together from its files, which may be the same. Raises `InputError`."""
+    """Read a matching pair from one or two files. Raises `InputError`."""
     pair = KeyPair(_content(certificate, _CERTIFICATE, "certificate"), _content(key, _KEY, "private key"))
     try:
         pair.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
@@ -64,9 +64,9 @@ def _content(path: Path, pem: re.Pattern[bytes], what: str) -> bytes:
 
 
 def _require_private(path: Path, status: os.stat_result) -> None:
-    """Refuse a key that other users may use. Raises `InputError`.
+    """Raise `InputError` if other users can read a key.
 
-    A key of root's may be readable by its group, as distributions and Kubernetes hand keys to a service.
+    A key of root may be readable by its group, as in distributions and Kubernetes.
     """
     is_handed_over = status.st_uid == 0 != os.geteuid()
     allowed = stat.S_IRGRP if is_handed_over else 0

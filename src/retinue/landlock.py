@@ -1,8 +1,8 @@
-"""Landlock: rights over files and TCP ports that a process gives up, for itself and for all that it starts.
+"""Landlock: rights over files and TCP ports that a process gives up for itself and its children.
 
-The kernel (Linux 5.13 and later) has a few system calls for it and no library in Python is kept up with them
-(docs/why.md), so they are called here. A right that a ruleset handles is denied unless a rule allows it. Files that are
-open already stay open, and only the calling thread and those that it starts later are restricted.
+No library is up to date with the system calls of Linux 5.13 and later (docs/why.md), so they are called here. A right
+that a ruleset handles is denied unless a rule allows it. Open files stay open. Only the calling thread and threads that
+it starts later are restricted.
 """
 
 import ctypes
@@ -23,14 +23,14 @@ WRITE = WRITE_FILE | TRUNCATE
 ALL_FILES = (1 << 16) - 1
 # Rights over TCP ports.
 BIND_TCP, CONNECT_TCP = 1, 2
-# Scopes: what stays possible only among the restricted processes themselves.
+# Scopes: uses that are restricted to the confined processes.
 ABSTRACT_SOCKETS, SIGNALS = 1, 2
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # asm-generic/unistd.h
 _GET_VERSION, _PATH_RULE, _PORT_RULE = 1, 1, 2
 _FIRST_WITH_PORTS, _FIRST_WITH_SCOPES = 4, 6
 _FILE_ONLY = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
-# The rights over files that versions 1 to 5 know: each knows those below its bit.
+# Versions 1 to 5 know the rights over files below these bits.
 _FILE_BITS = {1: 13, 2: 14, 3: 15, 4: 15}
 _NEWEST_FILE_BITS = 16
 
@@ -38,12 +38,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def version() -> int:
-    """Return the version of the kernel's interface; 0 if it has no Landlock or does not allow it here."""
+    """Return the version of the kernel's interface, 0 without Landlock."""
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _GET_VERSION)))
 
 
 class Ruleset:
-    """Rights that are handled, as far as the kernel knows them, and rules that allow some. Raises `OSError`."""
+    """Handled rights, as far as the kernel knows them, and exceptions. Raises `OSError`."""
 
     def __init__(self, *, files: int = 0, ports: int = 0, scopes: int = 0) -> None:
         known = version()
@@ -63,7 +63,7 @@ class Ruleset:
         _require(self._descriptor, "no Landlock")
 
     def allow_path(self, path: str, rights: int) -> None:
-        """Allow rights over a file, or over a folder and everything beneath it."""
+        """Allow rights over a file, or a folder with its contents."""
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             allowed = rights & self._files & (ALL_FILES if Path(path).is_dir() else _FILE_ONLY)
@@ -80,12 +80,12 @@ class Ruleset:
                 _require(_libc.syscall(_ADD_RULE, self._descriptor, _PORT_RULE, rule, 0), "no Landlock")
 
     def enforce(self) -> None:
-        """Restrict this thread, and all threads and processes that it starts from now on, for good."""
-        forbid_new_privileges()  # the kernel asks for it first
+        """Restrict this thread, and its future threads and processes, for good."""
+        forbid_new_privileges()  # the kernel requires this
         _require(_libc.syscall(_RESTRICT_SELF, self._descriptor, 0), "no Landlock")
 
     def close(self) -> None:
-        """Close the ruleset; what was enforced stays in force."""
+        """Close the ruleset, which stays in force."""
         os.close(self._descriptor)
 
 

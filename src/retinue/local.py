@@ -15,7 +15,7 @@ from pathlib import Path
 from socket import socket
 from typing import Any, TypeVar
 
-from retinue import assemble
+from retinue import wiring
 from retinue.audit.record import Auditor, AuditRecord
 from retinue.clock import VirtualClock, new_event_loop
 from retinue.errors import InputError
@@ -25,7 +25,9 @@ from retinue.ingest.values import BadRecord
 from retinue.model import AccountRecord, ClientChange, FollowRecord
 from retinue.settings import Settings
 from retinue.store.contract import Verdict
+from retinue.store.open import open_store
 from retinue.web.listener import bind, public_server
+from retinue.wire import rendering
 
 _HOST = "127.0.0.1"
 _MOST_RECORDS = 100_000
@@ -68,11 +70,11 @@ class LocalServer:
         self.clock = VirtualClock(memoryview(bytearray(seconds_ahead.to_bytes(8, sys.byteorder, signed=True))))
         self._faults = SharedFaults(memoryview(bytearray(SHARED_BYTES)))
         self.requests = Requests(maxlen=_MOST_RECORDS)
-        assemble.create_store(self.store)
+        open_store(self.store).create()
         self._listener = listener or bind(_HOST, 0)
         self.url = "" if listener else f"http://{_HOST}:{self._listener.getsockname()[1]}"
-        with closing(assemble.open_access(self.store)) as access:
-            registered = _run(assemble.clients(access, self.clock).create(ClientChange(name="test")))
+        with closing(open_store(self.store).access()) as access:
+            registered = _run(wiring.clients(access, self.clock).create(ClientChange(name="test")))
         self.client_key, self.client_secret = registered.client.key, registered.secret
 
     @property
@@ -86,8 +88,8 @@ class LocalServer:
 
     def token(self) -> str:
         """A fresh token of the client, without a request."""
-        with closing(assemble.open_access(self.store)) as access:
-            credentials = assemble.credentials(access, self.clock)
+        with closing(open_store(self.store).access()) as access:
+            credentials = wiring.credentials(access, self.clock)
 
             async def issue() -> str:
                 return await credentials.issue_token(await credentials.prove(self.client_key, self.client_secret))
@@ -97,8 +99,8 @@ class LocalServer:
     def limit(self, *, list_calls: int | None = None, list_rows: int | None = None) -> None:
         """Give the client a daily quota of calls and rows of lists; None: as many as it likes."""
         change = ClientChange(list_calls=list_calls, list_rows=list_rows)
-        with closing(assemble.open_access(self.store)) as access:
-            _run(assemble.clients(access, self.clock).change(self.client_key, change))
+        with closing(open_store(self.store).access()) as access:
+            _run(wiring.clients(access, self.clock).change(self.client_key, change))
 
     def load(self, *, accounts: Iterable[Row] = (), follows: Iterable[Follow] = ()) -> None:
         """Add accounts, then follows, as `retinue import` would: rows with the same columns. Raises `InputError`."""
@@ -106,7 +108,7 @@ class LocalServer:
         people = [_read(records.account_record, row) for row in _known("accounts", accounts, records.ACCOUNT_COLUMNS)]
         rows = _known("follows", map(_as_row, follows), records.FOLLOW_COLUMNS)
         links = [_read(lambda row: records.follow_record(row, now), row) for row in rows]
-        with closing(assemble.open_graph_writer(self.store, self.clock)) as writer:
+        with closing(open_store(self.store).writer(self.clock)) as writer:
             verdicts = _run(writer.add_accounts(people, now)), _run(writer.add_follows(links))
         for row, verdict in zip(rows, verdicts[1], strict=True):
             if verdict not in (Verdict.ACCEPTED, Verdict.UPDATED, Verdict.DUPLICATE):
@@ -120,13 +122,14 @@ class LocalServer:
     def answering(self) -> Iterator[None]:
         """Answer requests, in a thread, as long as the block lasts."""
         with ExitStack() as opened:
-            graph = opened.enter_context(closing(assemble.open_wire_graph(self.graph, self.clock)))
-            access = opened.enter_context(closing(assemble.open_access(self.store)))
-            ledger = opened.enter_context(closing(assemble.open_ledger(self.store)))
+            graph, _ = open_store(self.graph).served_graph(self.clock, rendering.encode_row, cache_mib=0)
+            opened.enter_context(closing(graph))
+            access = opened.enter_context(closing(open_store(self.store).access()))
+            ledger = opened.enter_context(closing(open_store(self.store).quotas()))
             auditor = Auditor(self.requests, bytes(32), self.clock)
-            gate = assemble.gated(access, ledger, self.clock, registers=self._registers)
-            public = assemble.Public(gate, auditor, self.clock, assemble.log_ids(self.clock))
-            front = assemble.faulty_application(graph, public, self._faults)
+            gate = wiring.gated(access, ledger, self.clock, registers=self._registers)
+            public = wiring.Public(gate, auditor, self.clock, wiring.log_ids(self.clock))
+            front = wiring.faulty_application(graph, public, self._faults)
             server = public_server(front.application, Settings(), front=front)
             thread = threading.Thread(target=_run, args=(server.serve(sockets=[self._listener]),))
             thread.start()

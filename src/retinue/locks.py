@@ -1,6 +1,7 @@
-"""Locks on files and folders (`flock`), which the kernel takes back from a process that ends.
+"""Locks on files and folders (`flock`).
 
-They protect data, so a file system without locks, such as some network file systems, is refused.
+The kernel releases them when a process ends. They protect data, so file systems without locks, such as some network
+file systems, are refused.
 """
 
 import fcntl
@@ -11,7 +12,7 @@ from retinue.errors import UnavailableLock
 
 
 def open_locked(path: Path, in_use: str) -> int:
-    """Open a file or folder and lock it for this process alone; closing the descriptor unlocks it.
+    """Open and lock a file or folder. Closing the descriptor unlocks it.
 
     `in_use` is the message if another process holds the lock. Raises `UnavailableLock`, or `OSError` if the path
     cannot be opened.
@@ -32,7 +33,10 @@ def lock(descriptor: int, path: Path, in_use: str) -> None:
 
 
 def try_lock(descriptor: int, path: Path) -> bool:
-    """Lock an open file if no other process has. Raises `UnavailableLock` if its file system cannot lock."""
+    """Lock an open file unless another process holds the lock.
+
+    Raises `UnavailableLock` if its file system cannot lock.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,6 +1,6 @@
-"""The values everything else speaks of. No I/O, no clock, no rules beyond their own shape.
+"""The values that all other code uses. They know no I/O, no clock and no rules.
 
-Times are Unix seconds in UTC; ids are the store's own 64-bit numbers and never leave it on the wire.
+Times are Unix seconds. Ids are the store's own 64-bit numbers and never appear on the wire.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ TOKEN_SECONDS = 7200
 DEFAULT_COUNT = 20
 
 
-# What a row is, is its user's choice: the server has them ready for the wire, others as `Row`.
+# The type of rows: the server has them encoded for the wire, other users as `Row`.
 Shown_co = TypeVar("Shown_co", covariant=True)
 
 
 class Visibility(IntEnum):
-    """Who may see an account. Up to FOLLOWING_HIDDEN it is a row in others' lists."""
+    """The visibility of an account. Up to FOLLOWING_HIDDEN it is a row in lists."""
 
     PUBLIC = 0
     FOLLOWING_HIDDEN = 1
@@ -28,35 +28,35 @@ class Visibility(IntEnum):
 
     @property
     def is_row(self) -> bool:
-        """Whether others' lists show the account."""
+        """Whether lists show the account."""
         return self <= Visibility.FOLLOWING_HIDDEN
 
 
 class Direction(Enum):
-    """Which of an account's two lists: whom it follows, or who follows it."""
+    """One of an account's two lists."""
 
     FOLLOWING = "following"
     FOLLOWERS = "followers"
 
 
 class Account(Struct, frozen=True, gc=False):
-    """What a lookup by username finds."""
+    """The result of a lookup by username."""
 
     id: int
     visibility: Visibility
 
 
 class Row(Struct, frozen=True, gc=False):
-    """One account in a list, with the two fields that the wire gives it."""
+    """One account in a list, with its fields on the wire."""
 
     display_name: str
     username: str
 
 
 class Stretch(Struct, frozen=True, gc=False):
-    """Which rows of which list: the newest `limit` visible ones at positions <= `bound`.
+    """A request for rows of a list: the newest `limit` visible ones at positions <= `bound`.
 
-    With `as_of` T the list is the one of that second: the intervals with start <= T < end, by true time.
+    With `as_of` T, the list has the intervals with start <= T < end, by true time.
     """
 
     account_id: int
@@ -67,7 +67,7 @@ class Stretch(Struct, frozen=True, gc=False):
 
 
 class Slice(Struct, Generic[Shown_co], frozen=True):
-    """What a stretch holds: visible rows, newest first; `oldest` is the last one's position (0 without rows)."""
+    """Visible rows, newest first. `oldest` is the last row's position, 0 without rows."""
 
     rows: Sequence[Shown_co]
     oldest: int
@@ -75,7 +75,7 @@ class Slice(Struct, Generic[Shown_co], frozen=True):
 
 
 class Query(Struct, frozen=True, gc=False):
-    """A request for one page. `username` is as sent; `cursor` is None for now, `as_of` for today's list."""
+    """A request for one page. `username` is as sent; a `cursor` or `as_of` of None is now."""
 
     username: str
     max_count: int = DEFAULT_COUNT
@@ -84,7 +84,7 @@ class Query(Struct, frozen=True, gc=False):
 
 
 class Page(Struct, Generic[Shown_co], frozen=True):
-    """An answer: rows, the cursor to ask next, and whether anything visible is left."""
+    """A page: rows, the next cursor, and whether visible rows remain."""
 
     rows: Sequence[Shown_co]
     cursor: int
@@ -92,7 +92,7 @@ class Page(Struct, Generic[Shown_co], frozen=True):
 
 
 class Profile(Struct, frozen=True):
-    """An account as itself. The counts hold its visible, private and withheld followees or followers."""
+    """The profile of an account. Counts include private and withheld accounts."""
 
     display_name: str
     bio_description: str
@@ -106,9 +106,9 @@ class Profile(Struct, frozen=True):
 
 
 class AccountRecord(Struct, frozen=True):
-    """What a source says of an account. A None says nothing: the store keeps what it has.
+    """Fields of an account in a source. None changes nothing in the store.
 
-    An import names accounts by username, key or both, an event by key and maybe username.
+    An import names accounts by username, key or both; an event by key and perhaps username.
     """
 
     username: str | None = None
@@ -124,9 +124,9 @@ class AccountRecord(Struct, frozen=True):
 
 
 class FollowRecord(Struct, frozen=True, gc=False):
-    """What a source says of a follow; accounts by key or username. Without a time it is `received_at`'s.
+    """A follow in a source, with accounts by key or username. Its default time is `received_at`.
 
-    It may also say when the follow ended, and on which seconds it stood in both lists of another store.
+    An export adds the end of the follow, and its positions in both lists.
     """
 
     follower: str
@@ -139,7 +139,7 @@ class FollowRecord(Struct, frozen=True, gc=False):
 
 
 class FollowEvent(Struct, frozen=True, gc=False):
-    """Somebody followed or (`is_follow` False) unfollowed somebody at a second; accounts by key."""
+    """A follow, or with `is_follow` False an unfollow, at a second. Accounts are keys."""
 
     follower: str
     followee: str
@@ -148,14 +148,14 @@ class FollowEvent(Struct, frozen=True, gc=False):
 
 
 class AccountEvent(Struct, frozen=True):
-    """An account was created or changed at a second, its visibility included. The record has a key."""
+    """The creation or change of an account at a second. The record has a key."""
 
     record: AccountRecord
     at: int
 
 
 class ErasureEvent(Struct, frozen=True):
-    """An account asked to be forgotten."""
+    """The erasure of an account."""
 
     key: str
     at: int
@@ -165,14 +165,14 @@ Event = FollowEvent | AccountEvent | ErasureEvent
 
 
 class Rate(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A short-term limit: at most `calls` within any `seconds` (1 to 60) seconds that follow each other."""
+    """A short-term limit: at most `calls` in any window of `seconds` (1 to 60)."""
 
     calls: int
     seconds: int
 
 
 class Quota(Struct, frozen=True, gc=False):
-    """What a client may have; None is no limit. All but the rate are for one day, from 00:00 to 00:00 UTC."""
+    """The limits of a client. None is no limit. All but the rate are for a day (UTC)."""
 
     list_calls: int | None = 20_000
     list_rows: int | None = 2_000_000
@@ -181,21 +181,21 @@ class Quota(Struct, frozen=True, gc=False):
 
 
 class Pool(Enum):
-    """What is counted together: calls for lists of both directions, and all other calls."""
+    """Calls that are counted together: for lists of both directions, and all others."""
 
     LISTS = "lists"
     OTHERS = "others"
 
 
 class Meter(Struct, frozen=True, gc=False):
-    """Whose counters: a client's number, and its creation, so that a number that is used again starts at nothing."""
+    """The key of a client's counters: its id and creation, so that a reused id starts at zero."""
 
     id: int
     since: int
 
 
 class Used(Struct, frozen=True, gc=False):
-    """What a client used in a day."""
+    """A client's usage in a day."""
 
     list_calls: int = 0
     list_rows: int = 0
@@ -203,10 +203,9 @@ class Used(Struct, frozen=True, gc=False):
 
 
 class Client(Struct, frozen=True):
-    """A registered user of the API: one research project.
+    """A registered user of the API, such as a research project.
 
-    It may be used from `not_before` up to and without `not_after`, unless it is suspended or revoked at the moment.
-    `id` is the store's own number, 0 until it has one.
+    Its access window includes `not_before` and excludes `not_after`. `id` is 0 until the store assigns one.
     """
 
     key: str
@@ -224,12 +223,12 @@ class Client(Struct, frozen=True):
 
     @property
     def meter(self) -> Meter:
-        """Its counters."""
+        """The key of its counters."""
         return Meter(self.id, self.created_at)
 
 
 class ClientChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is to become of a client; what is not named stays. Quotas: None is no limit."""
+    """A change of a client. Unset fields stay. Quotas of None are no limit."""
 
     name: str | UnsetType = UNSET
     contact: str | UnsetType = UNSET
@@ -244,7 +243,7 @@ class ClientChange(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Secrets(Struct, frozen=True):
-    """The SHA-256 digests of a client's secret, and of the one before it, which is good up to a second."""
+    """SHA-256 digests of a client's secret and of its former one."""
 
     current: bytes
     former: bytes | None = None
@@ -252,7 +251,7 @@ class Secrets(Struct, frozen=True):
 
 
 class Grant(Struct, frozen=True, gc=False):
-    """What a token allows, from `begins_at` up to and without `expires_at`: scopes and quota of its client."""
+    """The rights of a token from `begins_at` until before `expires_at`."""
 
     client_key: str
     scopes: frozenset[str]

@@ -1,7 +1,7 @@
-"""Rules for usernames and keys: what is accepted, how names compare, how they are answered. Pure.
+"""Rules for usernames and keys. Pure.
 
-Names of any platform are welcome: printable text without whitespace, at most 255 characters.
-Two names are the same when their folded forms are equal.
+Usernames of any platform are accepted: printable text without whitespace, at most 255 characters. Two names are the
+same if their folded forms are equal.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.]*")
 
 
 def without_at(name: str) -> str:
-    """The name without one leading `@`."""
+    """Return the name without one leading `@`."""
     return name.removeprefix("@")
 
 
 def fold(name: str) -> str:
-    """The form in which usernames are compared: NFC(casefold(NFC(name))), without one leading `@`."""
+    """Return the form for comparison: NFC(casefold(NFC(name))), without `@`."""
     bare = name.removeprefix("@")
     if bare.isascii():
         return bare.lower()
@@ -28,15 +28,15 @@ def fold(name: str) -> str:
 
 
 def as_answered(name: str) -> str:
-    """The username as answers carry it: as imported, but lower case where it is all `[A-Za-z0-9_.]`."""
+    """Return the username in responses: in lower case if it is all `[A-Za-z0-9_.]`."""
     bare = without_at(name)
     return bare.lower() if _PLAIN.fullmatch(bare) else bare
 
 
 def keys_of_name(name: str) -> tuple[str, str]:
-    """Keys for an account whose source has none, best first: the name first seen, and the SHA-256 of its folded form.
+    """Return keys for an account without a key: its name, and a hash of the folded name.
 
-    The second is for names that are too long for a key, or that are another account's id.
+    The hash is for names that are too long, or that are another account's key.
     """
     hashed = hashlib.sha256(fold(name).encode()).hexdigest()
     bare = without_at(name)
@@ -44,17 +44,17 @@ def keys_of_name(name: str) -> tuple[str, str]:
 
 
 def next_key(hashed: str) -> str:
-    """Another key, where one that was made of a name is taken."""
+    """Return another key if the hash is taken."""
     return hashlib.sha256(hashed.encode()).hexdigest()
 
 
 def is_made_of(key: str, folded: str) -> bool:
-    """Whether a key was made of a name, in whatever spelling, and not given by a source."""
+    """Return whether a key was made of a name in any spelling."""
     return fold(key) == folded or key == keys_of_name(folded)[1]
 
 
 def fault_in_username(name: str) -> str | None:
-    """Why `name` cannot be a username, or None where it can."""
+    """Return why a name cannot be a username, or None."""
     bare = without_at(name)
     if not bare:
         return "is empty"
@@ -68,7 +68,7 @@ def fault_in_username(name: str) -> str | None:
 
 
 def fault_in_key(key: str) -> str | None:
-    """Why `key` cannot be an account's key, or None where it can."""
+    """Return why a text cannot be an account's key, or None."""
     if not key:
         return "is empty"
     if len(key.encode()) > MAX_KEY_BYTES:

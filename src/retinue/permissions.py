@@ -1,4 +1,4 @@
-"""The rights of others over files that hold secrets, and with the folders they lie in, by their modes."""
+"""The rights of other users over files with secrets, by their modes."""
 
 import os
 import stat
@@ -13,10 +13,10 @@ def is_private(status: os.stat_result) -> bool:
 
 
 def exposure(path: Path) -> str:
-    """Return why a file's content may be read or replaced by others, with the remedy; empty if it may not.
+    """Return why others can use a file, or an empty text.
 
-    A folder that is writable by all users lets them replace its files, unless its sticky bit is set. A group may
-    write to a folder: on many systems each user has a group of its own, and writes for it by default.
+    All users can replace files in a folder that is writable for them, unless its sticky bit is set. Writable for its
+    group is accepted: on many systems each user has a group of their own.
     """
     if path.exists() and not is_private(status := path.stat()):
         return f"{path}: others may use it (mode {stat.S_IMODE(status.st_mode):04o}); `chmod 600` it"
@@ -24,7 +24,10 @@ def exposure(path: Path) -> str:
 
 
 def folder_exposure(folder: Path, accepted: int = 0) -> str:
-    """Return why files in a folder may be replaced by others; empty if they may not, or if a mode bit is set."""
+    """Return why others can replace files, or an empty text.
+
+    A folder with the mode bit `accepted` is accepted.
+    """
     mode = folder.stat().st_mode
     if not mode & stat.S_IWOTH or mode & accepted:
         return ""

@@ -1,4 +1,4 @@
-"""Attributes of this process that the kernel keeps (prctl(2), setrlimit(2)); all of them need no privilege."""
+"""Attributes of this process (prctl(2), setrlimit(2)) that need no privilege."""
 
 import ctypes
 import os
@@ -11,20 +11,23 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def forbid_dumps() -> None:
-    """Keep this process's memory from core files and from other processes of the same user. An exec undoes it."""
+    """Protect this process's memory, until an exec.
+
+    There are no core files, and other processes of the same user cannot read it.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _call(_DUMPABLE, 0)
 
 
 def forbid_new_privileges() -> None:
-    """Keep this process and all that it starts from gaining rights by set-user-ID programs."""
+    """Keep this process and its children from gaining rights by set-user-ID programs."""
     _call(_NO_NEW_PRIVILEGES, 1)
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent, of this process ID, ends. An exec keeps it."""
+    """Kill this process when its parent, with this process ID, ends."""
     _call(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the kernel knew
+    if os.getppid() != parent:  # it ended before the call
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""Opening files that must be regular ones, so that no process waits for a pipe or writes where a link leads."""
+"""Opening regular files only, never links, pipes or devices."""
 
 import errno
 import os
@@ -7,7 +7,10 @@ from pathlib import Path
 
 
 def open_regular(path: Path, flags: int, mode: int = 0o600, *, follows_links: bool = False) -> int:
-    """Open a regular file and return its descriptor. Raises `OSError`, also for a link, a pipe or a device."""
+    """Return the descriptor of a regular file.
+
+    Raises `OSError`, also for a link, a pipe or a device.
+    """
     try:
         no_link = 0 if follows_links else os.O_NOFOLLOW
         descriptor = os.open(path, flags | no_link | os.O_NONBLOCK | os.O_CLOEXEC, mode)
@@ -22,7 +25,7 @@ def open_regular(path: Path, flags: int, mode: int = 0o600, *, follows_links: bo
 
 
 def read_regular(path: Path, most: int) -> bytes:
-    """Read a regular file, at most so many bytes of it. Raises `OSError`."""
+    """Read at most `most` bytes of a regular file. Raises `OSError`."""
     with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
         return file.read(most)
 

@@ -1,9 +1,9 @@
-"""Standard output and standard error of a process: text in them is printable, and output that is lost is an error.
+"""Standard output and standard error: their text is printable, and lost output is an error.
 
-Python's own streams can lose output without an error. Unbuffered (`PYTHONUNBUFFERED`), they ignore a short write, which
-is usual on a pipe that does not block. If a descriptor is closed, they are None, and what is printed goes nowhere. And
-they hand control characters in names and messages of others to the terminal, which obeys them. Here text gets escapes
-for them (`escaping.py`), whichever library writes it; bytes are written as they are.
+Python's streams can lose output without an error. Unbuffered (`PYTHONUNBUFFERED`), they ignore short writes, which are
+usual on non-blocking pipes. If a descriptor is closed, they are None, and output vanishes. They also pass control
+characters in untrusted names and messages to the terminal. Here text gets escapes for them (`printable.py`); bytes are
+written as they are.
 """
 
 import errno
@@ -35,43 +35,42 @@ class _StandardOutput(io.FileIO):
 
 
 class _StandardError(io.FileIO):
-    """Descriptor 2: a message that cannot be written changes neither the work nor the exit code."""
+    """Descriptor 2: a failed write changes neither the work nor the exit code."""
 
     def write(self, data: Any) -> int:
-        """Write all bytes if that is possible."""
+        """Write all bytes if possible."""
         with suppress(OSError):
             _write_all(_ERRORS, data)
         return memoryview(data).nbytes
 
 
 class _PrintableText(io.TextIOWrapper):
-    """A stream of text whose control characters, other than line breaks and tabs, are written as escapes."""
+    """A text stream that escapes control characters but line breaks and tabs."""
 
     def write(self, text: str) -> int:
-        """Write text; the result counts its characters, not those of escapes."""
+        """Write text. Return the number of its characters."""
         super().write(printable_lines(text))
         return len(text)
 
 
 def install() -> None:
-    """Replace Python's own streams in this process."""
+    """Replace Python's streams in this process."""
     _reserve_descriptors()
     sys.stdout = _PrintableText(_output(), "utf-8", "backslashreplace", write_through=True)
     sys.stderr = _PrintableText(_errors(), "utf-8", "backslashreplace", write_through=True)
 
 
 def controlling_output() -> TextIO:
-    """Return standard output for a writer of control sequences, whose texts have to be printable."""
+    """Return standard output without escapes, for printable text."""
     return io.TextIOWrapper(_output(), "utf-8", write_through=True)
 
 
 def controlling_errors() -> TextIO:
-    """Return standard error for a writer of control sequences, whose texts have to be printable."""
+    """Return standard error without escapes, for printable text."""
     return io.TextIOWrapper(_errors(), "utf-8", write_through=True)
 
 
-# These are raw, though text streams are typed as on buffered ones: nothing is held back in which an error could come
-# too late.
+# These are raw, though text streams are typed for buffered ones: errors of a buffer would come too late.
 
 
 def _output() -> Any:
@@ -83,7 +82,7 @@ def _errors() -> Any:
 
 
 def _reserve_descriptors() -> None:
-    """Occupy closed standard descriptors, so that no file of ours is opened as one of them and printed into.
+    """Occupy closed standard descriptors, so that no other file gets their numbers.
 
     Reading standard input and writing standard output still fail; messages vanish.
     """

@@ -1,7 +1,7 @@
-"""Temporary folders, which hold names: they end with their process, or are removed by the next one.
+"""Temporary folders, removed when their process ends, or by the next process.
 
-A folder is locked by the process that made it. The kernel takes the lock back however the process ends, so a folder
-without a lock is abandoned. Making a folder, and `sweep`, removes abandoned ones of this user.
+A process locks its folder. The kernel releases the lock however the process ends, so a folder without a lock is
+abandoned. Creating a folder, and `sweep`, removes abandoned ones of this user.
 """
 
 import os
@@ -17,20 +17,20 @@ from typing import NamedTuple
 from retinue.locks import try_lock
 
 _PREFIX = "retinue-tmp-"
-_RANDOM = re.compile("[a-z0-9_]{8}")  # as `mkdtemp` makes them
+_RANDOM = re.compile("[a-z0-9_]{8}")  # as of `mkdtemp`
 
 
 class Swept(NamedTuple):
-    """Folders of this user: removed ones, and those that a running process uses or that cannot be removed."""
+    """Folders of this user: removed ones, and those in use."""
 
     removed: list[Path]
     remaining: list[Path]
 
 
 class TemporaryFolder:
-    """A folder for this process alone, in `TMPDIR`; or beside `target`, for files that become it.
+    """A folder of this process, in `TMPDIR` or beside `target`.
 
-    It may be renamed: then it stays. Raises `OSError`, or `UnavailableLock` if the file system cannot lock.
+    If it is renamed, it stays. Raises `OSError`, or `UnavailableLock` if the file system cannot lock.
     """
 
     def __init__(self, target: Path | None = None) -> None:
@@ -44,12 +44,12 @@ class TemporaryFolder:
 
 
 def sweep(target: Path | None = None) -> Swept:
-    """Remove the folders in `TMPDIR`, or those beside `target` for it, whose processes have ended."""
+    """Remove abandoned folders in `TMPDIR` or beside `target`."""
     parent, prefix = _place(target)
     swept = Swept([], [])
     try:
         paths = sorted(parent.iterdir())
-    except PermissionError:  # one may make files in a folder without being allowed to read it
+    except PermissionError:  # a folder may be writable without being readable
         return swept
     for path in paths:
         is_one = path.name.startswith(prefix) and _RANDOM.fullmatch(path.name, len(prefix))
@@ -59,7 +59,7 @@ def sweep(target: Path | None = None) -> Swept:
 
 
 def _place(target: Path | None) -> tuple[Path, str]:
-    """Return the folder to make folders in, and the beginning of their names."""
+    """Return the parent and the prefix of folders."""
     if target is None:
         return Path(tempfile.gettempdir()), _PREFIX
     return target.parent, f".{target.name}.{_PREFIX}"
@@ -82,7 +82,7 @@ def _made(parent: Path, prefix: str) -> tuple[Path, int]:
         descriptor = _open(path)
         if descriptor is None:
             continue
-        # Until it is locked another process may take it for abandoned, and remove it.
+        # Until it is locked, another process may remove it as abandoned.
         try:
             if try_lock(descriptor, path) and path.exists():
                 return path, descriptor

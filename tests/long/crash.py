@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retinue import assemble
 from retinue.clock import SystemClock
+from retinue.store.open import open_store
 from running import Failed, Refused, Session, command_of, fresh_token, running_server
 
 ACCOUNTS = 300
@@ -78,7 +78,7 @@ def _one_store(draw: random.Random, figures: Figures, kills: int) -> None:
     """So many kills on one store, beside a server."""
     with tempfile.TemporaryDirectory(prefix="retinue-crash-") as folder:
         store = Path(folder) / "graph.db"
-        assemble.create_store(str(store))
+        open_store(str(store)).create()
         reading = _Reading()
         with running_server(store) as server, reading.of(server.base_url, fresh_token(server, store)):
             for _ in range(kills):
@@ -166,7 +166,7 @@ def _missing(store: Path, told: list[bytes]) -> int:
 
 def _is_unsound(store: Path) -> bool:
     async def problems() -> list[str]:
-        with closing(assemble.open_checker(str(store), SystemClock())) as checker:
+        with closing(open_store(str(store)).checker(SystemClock())) as checker:
             return [problem async for problem in checker.problems()]
 
     found = asyncio.run(problems())

@@ -18,16 +18,18 @@ from typing import Any
 
 from msgspec import json
 
-from retinue import assemble
+from retinue import wiring
 from retinue.__main__ import main as retinue_main
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor, AuditRecord
 from retinue.audit.retention import oldest_removable
 from retinue.errors import RetinueError
 from retinue.model import Direction
+from retinue.store.open import open_store
 from retinue.web.asgi import Application
 from retinue.web.fast_path import FastPath, Head
 from retinue.web.replies import Message
+from retinue.wire import rendering
 
 _BODY = b"\r\n\r\n"
 _LIST = "/v2/research/user/{}/"
@@ -124,13 +126,14 @@ def answers(subject: Subject, seen: Seen) -> list[Said]:
 
 def _opened(subject: Subject, opened: ExitStack) -> tuple[Application, FastPath]:
     store, clock = str(subject.store), StandingClock(subject.now)
-    graph = opened.enter_context(closing(assemble.open_wire_graph(store, clock)))
-    hot_graph = opened.enter_context(closing(assemble.open_hot_graph(store, graph, image_mib=8)))
-    access = opened.enter_context(closing(assemble.open_access(store)))
-    ledger = opened.enter_context(closing(assemble.open_ledger(store)))
-    gate = assemble.gated(access, ledger, clock, _at_once)
-    public = assemble.Public(gate, Auditor(_Kept(), bytes(32), clock), clock, assemble.log_ids(clock))
-    return assemble.public_application(graph, public), assemble.fast_path(hot_graph, public)
+    graph, hot_graph = open_store(store).served_graph(clock, rendering.encode_row, cache_mib=8)
+    for part in (graph, hot_graph):
+        opened.enter_context(closing(part))
+    access = opened.enter_context(closing(open_store(store).access()))
+    ledger = opened.enter_context(closing(open_store(store).quotas()))
+    gate = wiring.gated(access, ledger, clock, _at_once)
+    public = wiring.Public(gate, Auditor(_Kept(), bytes(32), clock), clock, wiring.log_ids(clock))
+    return wiring.public_application(graph, public), wiring.fast_path(hot_graph, public)
 
 
 async def _at_once(_seconds: float) -> None:
@@ -231,7 +234,7 @@ def _printing_to(descriptor: int) -> Iterator[None]:
 def resume_audit(subject: Subject, folder: Path, seen: Seen) -> None:
     """Open the audit log for writing, as a server's start does, and add a record."""
     try:
-        with closing(assemble.open_access(str(subject.store))) as access:
+        with closing(open_store(str(subject.store)).access()) as access:
             checkpoint = asyncio.run(access.audit_checkpoint())
             with closing(AuditLog(folder, checkpoint, RotationPolicy(1 << 20, 3600), lambda: subject.now)) as audit_log:
                 oldest_removable(folder, subject.now, 86_400)
@@ -246,8 +249,8 @@ def resume_audit(subject: Subject, folder: Path, seen: Seen) -> None:
 
 def good_token(subject_store: Path, now: int, client: tuple[str, str]) -> str:
     """A token that holds at a second."""
-    with closing(assemble.open_access(str(subject_store))) as access:
-        credentials = assemble.credentials(access, StandingClock(now))
+    with closing(open_store(str(subject_store)).access()) as access:
+        credentials = wiring.credentials(access, StandingClock(now))
 
         async def issue() -> str:
             return await credentials.issue_token(await credentials.prove(*client))

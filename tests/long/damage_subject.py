@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from damage_probe import Question, StandingClock, Subject, good_token
-from retinue import assemble
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, FollowEvent, Visibility
+from retinue.store.open import open_store
 from running import AMPLE_LIMITS, Client, Session, create_client, retinue, running_server
 
 AUDIT = "graph.audit"
@@ -30,8 +30,8 @@ def build(folder: Path) -> Subject:
     work.mkdir()
     store = work / "graph.db"
     now = int(time.time())
-    assemble.create_store(str(store))
-    with closing(assemble.open_graph_writer(str(store), StandingClock(now))) as writer:
+    open_store(str(store)).create()
+    with closing(open_store(str(store)).writer(StandingClock(now))) as writer:
         asyncio.run(writer.apply(_events(), now))
         asyncio.run(writer.tidy())
     client, spent = create_client(store, *AMPLE_LIMITS), create_client(store, "--list-calls", "1")
@@ -42,7 +42,7 @@ def build(folder: Path) -> Subject:
         "follower,followee,followed_at\n" + "".join(f"p{n},p{n + 1},{now - n}\n" for n in range(40))
     )
     # What is not in the file yet, but in its log, is one transaction: either all of it is there or nothing.
-    with closing(assemble.open_graph_writer(str(store), StandingClock(now))) as writer:
+    with closing(open_store(str(store)).writer(StandingClock(now))) as writer:
         late = [FollowEvent(f"p{n}", f"p{n + 5}", now - 50 - n) for n in range(30)]
         asyncio.run(writer.apply([*late, AccountEvent(AccountRecord(key="p9", username="renamed"), now)], now))
         for path in work.iterdir():

@@ -1,8 +1,8 @@
 """Whether quotas are exact: eight workers, 64 connections that ask as fast as they can until nothing is left.
 
 Ten runs for calls and ten for rows, each with a new client, and each must end with exactly its quota. Then the same
-while workers and the keeper are killed again and again: never more than the quota, and fewer by at most the calls that
-were in flight when a worker died. The audit log is verified at the end.
+while workers and the coordinator are killed again and again: never more than the quota, and fewer by at most the calls
+that were in flight when a worker died. The audit log is verified at the end.
 """
 
 import argparse
@@ -155,11 +155,11 @@ def _token(store: Path, server: Server, calls: int | None, rows: int | None) -> 
 
 
 def _kill(server: Server, done: threading.Event) -> None:
-    """Kill workers, and the keeper now and then, until the run is over."""
+    """Kill workers, and the coordinator now and then, until the run is over."""
     draw = random.Random(1)
     while not done.wait(draw.uniform(0.1, 0.5)):
         with suppress(OSError):
-            children = [pid for pid, role in server.processes().items() if role in {"worker", "keeper"}]
+            children = [pid for pid, role in server.processes().items() if role in {"worker", "coordinator"}]
             if children:
                 os.kill(draw.choice(children), signal.SIGKILL)
 

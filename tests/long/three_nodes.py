@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from retinue import assemble
 from retinue.clock import SystemClock
 from retinue.errors import StoreUnavailable
 from retinue.model import FollowEvent
 from retinue.store.contract import Verdict
+from retinue.store.open import open_store
 from running import Refused, Session, fresh_token, retinue, running_server
 from support.backends import CLUSTER_SECONDS
 from support.cassandra_jars import missing
@@ -69,7 +69,7 @@ class Writing:
             self._thread.join()
 
     def _run(self) -> None:
-        with closing(assemble.open_graph_writer(self._store, SystemClock())) as writer:
+        with closing(open_store(self._store).writer(SystemClock())) as writer:
             while not self._stopping.is_set():
                 batch = [event(number) for number in range(self.acknowledged, self.acknowledged + OWNERS)]
                 try:
@@ -144,7 +144,7 @@ def test_a_node_may_go_and_come_back(nodes: list[Node], store: str) -> None:
 
 def test_without_a_quorum_requests_are_refused_at_once(nodes: list[Node], store: str) -> None:
     """With two nodes down a 503 comes in under a second; when one is back requests go on, without a restart."""
-    with closing(assemble.open_graph_writer(store, SystemClock())) as writer:
+    with closing(open_store(store).writer(SystemClock())) as writer:
         asyncio.run(writer.apply([event(number) for number in range(2 * OWNERS)], int(time.time())))
     with running_server(store) as server:
         with Session(server.base_url, fresh_token(server, store)) as session:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Protocol
 
 import pytest
 
-from retinue import assemble
 from retinue.model import Row
 from retinue.store.cassandra import store as cluster
 from retinue.store.cassandra.access import CassandraAccess
@@ -24,7 +23,7 @@ from retinue.store.cassandra.session import Session, TransientFailure
 from retinue.store.cassandra.whole import WholeCassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.ledger import FileLedger
-from retinue.store.opened import OpenAccess, OpenGraph, OpenLedger, OpenWhole, OpenWriter
+from retinue.store.open import OpenAccess, OpenGraph, OpenQuotas, OpenScan, OpenWriter, open_store
 from support.frozen_clock import FrozenClock
 from support.service import problems_of
 
@@ -46,7 +45,7 @@ class Site(Protocol):
         """The graph, for reading."""
         ...
 
-    def open_whole(self) -> OpenWhole:
+    def open_whole(self) -> OpenScan:
         """The graph, for reading from one end to the other."""
         ...
 
@@ -54,7 +53,7 @@ class Site(Protocol):
         """Clients and tokens."""
         ...
 
-    def open_ledger(self) -> OpenLedger:
+    def open_ledger(self) -> OpenQuotas:
         """The counters of quotas."""
         ...
 
@@ -88,27 +87,27 @@ class FolderSite:
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._path = str(Path(self._folder.name) / "graph.db")
-        assemble.create_store(self._path)
+        open_store(self._path).create()
 
     def open_writer(self, clock: FrozenClock) -> OpenWriter:
         """The graph, for writing."""
-        return assemble.open_graph_writer(self._path, clock)
+        return open_store(self._path).writer(clock)
 
     def open_graph(self, clock: FrozenClock) -> OpenGraph[Row]:
         """The graph, for reading."""
-        return assemble.open_graph(self._path, clock)
+        return open_store(self._path).graph(clock)
 
-    def open_whole(self) -> OpenWhole:
+    def open_whole(self) -> OpenScan:
         """The graph, for reading from one end to the other."""
-        return assemble.open_whole(self._path)
+        return open_store(self._path).scan()
 
     def open_access(self) -> OpenAccess:
         """Clients and tokens."""
-        return assemble.open_access(self._path)
+        return open_store(self._path).access()
 
-    def open_ledger(self) -> OpenLedger:
+    def open_ledger(self) -> OpenQuotas:
         """The counters of quotas."""
-        return assemble.open_ledger(self._path)
+        return open_store(self._path).quotas()
 
     def problems(self) -> list[str]:
         """Return the problems that `check` finds."""
@@ -180,7 +179,7 @@ class KeyspaceSite:
         """The graph, for reading."""
         return CassandraGraph(self._session, clock, Row)
 
-    def open_whole(self) -> OpenWhole:
+    def open_whole(self) -> OpenScan:
         """The graph, for reading from one end to the other."""
         return WholeCassandraGraph(self._session)
 
@@ -188,7 +187,7 @@ class KeyspaceSite:
         """Clients and tokens."""
         return CassandraAccess(self._session, "here")
 
-    def open_ledger(self) -> OpenLedger:
+    def open_ledger(self) -> OpenQuotas:
         """The counters of quotas, of one machine."""
         return LeasedLedger(FileLedger(Path(self._folder.name) / "quotas"), self._session, "here")
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from retinue import assemble
 from retinue.ingest.importer import ImportCounts
 from retinue.model import Direction, Stretch
 from retinue.names import fold
+from retinue.store.open import open_store
 from support.forked import ForkServer
 from support.frozen_clock import FrozenClock
 
@@ -42,7 +42,7 @@ def list_of(store: Path, name: str, direction: Direction = Direction.FOLLOWING) 
     """A list, read from the store."""
     import asyncio  # noqa: PLC0415 - only here
 
-    graph = assemble.open_graph(str(store), FrozenClock())
+    graph = open_store(str(store)).graph(FrozenClock())
     account = asyncio.run(graph.find_account(fold(name)))
     assert account is not None
     rows = asyncio.run(graph.read(Stretch(account.id, direction, 1 << 40, 1_000_000))).rows

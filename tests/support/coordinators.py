@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 
-from retinue import assemble
 from retinue.access.clients import digest_of
 from retinue.audit.channel import Batch
 from retinue.audit.log import AuditLog, RotationPolicy
@@ -21,6 +20,7 @@ from retinue.audit.verify import VerifyReport, verify
 from retinue.audit.writer import AuditWriter
 from retinue.model import TOKEN_SECONDS, Client
 from retinue.store.contract import Checkpoint
+from retinue.store.open import open_store
 from support.frozen_clock import FrozenClock
 
 DAY = 86_400
@@ -33,9 +33,9 @@ class House:
 
     def __init__(self, store: Path, clock: FrozenClock, max_bytes: int = 0) -> None:
         self.store, self.clock = str(store), clock
-        assemble.create_store(self.store)
-        self.access = assemble.open_access(self.store)
-        self.folder = assemble.audit_folder(self.store)
+        open_store(self.store).create()
+        self.access = open_store(self.store).access()
+        self.folder = open_store(self.store).paths.audit_folder()
         self.folder.mkdir(exist_ok=True)
         descriptor = open_counters(self.folder)
         self.counters = RecordCounters(descriptor)

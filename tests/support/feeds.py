@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from retinue import assemble
 from retinue.model import Direction
+from retinue.store.open import open_store
 from support.commands import list_of
 
 AT = 1_700_000_000
@@ -54,7 +54,7 @@ class Applying:
 @contextmanager
 def applying(store: Path, *arguments: str | Path) -> Iterator[Applying]:
     """Start one; its store is there already."""
-    assemble.create_store(str(store))
+    open_store(str(store)).create()
     command = [sys.executable, "-m", "retinue", "apply", "--store", str(store), *map(str, arguments)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     with process:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from retinue import assemble
+from retinue.store.open import open_store
 from running import Client, Server, Session
 from support.commands import retinue
 from support.management import token_path
@@ -84,7 +84,7 @@ def records(store: Path) -> Iterator[dict[str, Any]]:
 
 def checkpoint_count(store: Path) -> int:
     """How many records the store has heard of."""
-    with closing(assemble.open_access(str(store))) as access:
+    with closing(open_store(str(store)).access()) as access:
         return asyncio.run(access.audit_checkpoint()).count
 
 

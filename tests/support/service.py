@@ -7,12 +7,14 @@ from typing import Any
 
 import httpx
 
-from retinue import assemble
+from retinue import wiring
 from retinue.audit.record import Auditor, AuditRecord
 from retinue.model import AccountRecord, ClientChange, Event, FollowRecord, Visibility
 from retinue.store.contract import Decision, GraphReader, Verdict
+from retinue.store.open import open_store
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.web.asgi import Application
+from retinue.wire import rendering
 from support.frozen_clock import FrozenClock
 
 FOLLOWING = "/v2/research/user/following/"
@@ -41,25 +43,25 @@ class Service:
     def __init__(self, store: Path, clock: FrozenClock) -> None:
         self.store = str(store)
         self.clock = clock
-        assemble.create_store(self.store)
-        self.writer = assemble.open_graph_writer(self.store, clock)
-        self.graph = assemble.open_wire_graph(self.store, clock)
-        self.hot_graph = assemble.open_hot_graph(self.store, self.graph, image_mib=8)
-        self.access = assemble.open_access(self.store)
-        self.ledger = assemble.open_ledger(self.store)
-        self.clients = assemble.clients(self.access, clock)
-        self.credentials = assemble.credentials(self.access, clock)
+        opened = open_store(self.store)
+        opened.create()
+        self.writer = opened.writer(clock)
+        self.graph, self.hot_graph = opened.served_graph(clock, rendering.encode_row, cache_mib=8)
+        self.access = opened.access()
+        self.ledger = opened.quotas()
+        self.clients = wiring.clients(self.access, clock)
+        self.credentials = wiring.credentials(self.access, clock)
         self.records = Records()
         self.pauses: list[float] = []
         self.pause: Callable[[], Awaitable[Any]] = _at_once
-        self.public = assemble.Public(
-            assemble.gated(self.access, self.ledger, clock, self._pause),
+        self.public = wiring.Public(
+            wiring.gated(self.access, self.ledger, clock, self._pause),
             Auditor(self.records, asyncio.run(self.access.audit_checkpoint()).secret, clock),
             clock,
-            assemble.log_ids(clock),
+            wiring.log_ids(clock),
         )
         self.application = self.application_on(self.graph)
-        self.fast_path = assemble.fast_path(self.hot_graph, self.public)
+        self.fast_path = wiring.fast_path(self.hot_graph, self.public)
         self.client_key, self.secret = self.register()
         self.token = self.fresh_token()
 
@@ -71,7 +73,7 @@ class Service:
 
     def application_on(self, graph: GraphReader[bytes]) -> Application:
         """The application, on a graph of the test's own."""
-        return assemble.public_application(graph, self.public)
+        return wiring.public_application(graph, self.public)
 
     async def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -139,7 +141,7 @@ def problems_of(store: str | Path) -> list[str]:
     """Return the problems that `check` finds in a store."""
 
     async def examine() -> list[str]:
-        checker = assemble.open_checker(str(store), FrozenClock())
+        checker = open_store(str(store)).checker(FrozenClock())
         try:
             return [problem async for problem in checker.problems()]
         finally:

@@ -44,7 +44,7 @@ class Registered(Struct, frozen=True):
 
 
 class Shown(Struct, frozen=True):
-    """A client as programs see it. `status` is active, suspended, revoked, or outside its window: early or ended."""
+    """A client as programs see it. `status` is active, suspended, revoked, pending or expired."""
 
     client_key: str
     name: str
@@ -152,8 +152,8 @@ def status_of(client: Client, now: int) -> str:
     if client.suspended_at is not None:
         return "suspended"
     if client.not_before is not None and now < client.not_before:
-        return "early"
-    return "ended" if client.not_after is not None and now >= client.not_after else "active"
+        return "pending"
+    return "expired" if client.not_after is not None and now >= client.not_after else "active"
 
 
 def digest_of(secret: str) -> bytes:

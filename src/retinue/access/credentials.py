@@ -142,8 +142,8 @@ def _kept_out(client: Client, now: int) -> str:
         "active": "",
         "revoked": "The client has been revoked.",
         "suspended": "The client is suspended.",
-        "early": f"The client's access begins at {_date(client.not_before)}.",
-        "ended": f"The client's access ended at {_date(client.not_after)}.",
+        "pending": f"The client's access begins at {_date(client.not_before)}.",
+        "expired": f"The client's access ended at {_date(client.not_after)}.",
     }
     return reasons[status_of(client, now)]
 

@@ -1,4 +1,4 @@
-"""`retinue audit`: is the log what was written, what became of a request, who used how much."""
+"""`retinue audit`: verify the audit log, find requests in it, count usage."""
 
 import sys
 from contextlib import closing
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinue.cli.flags import AsJson, Store, flag, setting
-from retinue.cli.groups import group
+from retinue.cli.commands import AsJson, StoreUrl, flag, group, setting, store_at
 from retinue.cli.output import print_json, print_line, warn
 from retinue.settings import default_of
 
@@ -20,30 +19,32 @@ if TYPE_CHECKING:
     from retinue.audit.usage import Usage
     from retinue.audit.verify import VerifyReport
     from retinue.store.contract import Checkpoint
+    from retinue.store.open import Store
 
 app = group(help="Read the audit log and verify it.")
 
 _LOST = 3
-_MOST_TRIES = 3
-_PAUSE_SECONDS = 1.0  # by then a server that can write has written what it had
+_MAX_TRIES = 3
+_PAUSE_SECONDS = 1.0  # longer than a server needs to write its latest records
 
 Folder = Annotated[str, setting("audit_folder")]
 
 
 @app.command()
 def verify(
-    store: Store = default_of("store"),
+    url: StoreUrl = default_of("store"),
     audit_folder: Folder = default_of("audit_folder"),
     head: Annotated[
-        str | None, flag("head", "Heads to compare with: a file of them, - for standard input, or one head.")
+        str | None, flag("head", "Signed heads to compare with: a file of them, - for standard input, or one head.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the log with what the store knows of it, and with heads that were kept elsewhere.
+    """Compare the log with the store's checkpoint and with signed heads.
 
     Exit code 1 if anything was changed, removed or added; else 3 if records are known to be lost.
     """
     heads = [] if head is None else _heads_in(head)
+    store = store_at(url)
     findings = _findings(store, _existing(store, audit_folder), heads)
     if as_json:
         print_json(findings)
@@ -66,15 +67,19 @@ def verify(
 
 @app.command()
 def show(
-    log_id: Annotated[str, typer.Argument(help="As in an answer's `log_id`, or the header x-tt-logid.")],
-    store: Store = default_of("store"),
+    log_id: Annotated[str, typer.Argument(help="The `log_id` of a response, also in its header x-tt-logid.")],
+    url: StoreUrl = default_of("store"),
     audit_folder: Folder = default_of("audit_folder"),
 ) -> None:
-    """Print what is remembered of one request, as JSON; of a refusal that was summed up, the sums of its second."""
+    """Print the records of one request as JSON.
+
+    A refusal may only be part of a summary. Then the summaries of its second are printed.
+    """
     from retinue.audit.refusals import may_hold
     from retinue.audit.verify import records_of
     from retinue.errors import InputError
 
+    store = store_at(url)
     folder = _existing(store, audit_folder)
     found, sums = [], []
     for record in records_of(folder, _checkpoint(store)):
@@ -85,45 +90,52 @@ def show(
     if not found and not sums:
         raise InputError(f"log_id {log_id}: is not in the audit log of {store}")
     if not found:
-        warn("there is no record of this request alone; refusals of its second are summed up")
+        warn("this request has no record of its own; refusals of its second are summed up")
     for record in found or sums:
         print_json(record)
 
 
 @app.command()
-def head(store: Store = default_of("store")) -> None:
-    """Print a signed head of the log, in one line to be kept elsewhere: `retinue audit verify --head` takes it."""
+def head(url: StoreUrl = default_of("store")) -> None:
+    """Print a signed head of the log, to keep elsewhere.
+
+    `retinue audit verify --head` compares the log with it.
+    """
     from retinue.audit.hash_chain import ChainHead
     from retinue.audit.signed_heads import signed_head
     from retinue.clock import SystemClock
 
-    checkpoint = _checkpoint(store)
+    checkpoint = _checkpoint(store_at(url))
     print_json(signed_head(ChainHead(checkpoint.count, checkpoint.hash), SystemClock().now(), checkpoint.secret))
 
 
 @app.command("confirm-clock")
-def confirm_clock(store: Store = default_of("store"), audit_folder: Folder = default_of("audit_folder")) -> None:
-    """Confirm that this machine's clock is right, after a long stop or a jump: then old files and tokens go again."""
+def confirm_clock(url: StoreUrl = default_of("store"), audit_folder: Folder = default_of("audit_folder")) -> None:
+    """Confirm that this machine's clock is right.
+
+    After a long stop or a jump of the clock, old files and tokens are only removed once it is confirmed.
+    """
     from retinue.audit import trusted_time
     from retinue.clock import SystemClock
     from retinue.errors import InputError
 
-    now = SystemClock().now()
+    store, now = store_at(url), SystemClock().now()
     files = trusted_time.TimeFiles(_existing(store, audit_folder), _checkpoint(store).secret)
     try:
         trusted_time.confirm_clock(files, now)
     except OSError as error:
         raise InputError(f"{files.confirmed}: cannot be written: {error.strerror}") from error
-    print_line(
-        f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC is confirmed; a server takes it within a minute"
-    )
+    time = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    print_line(f"{time} is confirmed; a running server uses it within a minute")
 
 
 @app.command()
 def usage(
-    store: Store = default_of("store"), audit_folder: Folder = default_of("audit_folder"), as_json: AsJson = False
+    url: StoreUrl = default_of("store"), audit_folder: Folder = default_of("audit_folder"), as_json: AsJson = False
 ) -> None:
-    """Requests, answers with 200, and rows, by client and day (UTC), from the whole log; and what is lost of it.
+    """Count requests, successful responses and rows by client and day (UTC).
+
+    Lost records are counted too.
 
     Exit code 1 if the log is not as it was written.
     """
@@ -131,15 +143,16 @@ def usage(
     from retinue.audit.verify import lost_between, missing_at_end, records_of
     from retinue.clock import SystemClock
 
+    store = store_at(url)
     folder, checkpoint = _existing(store, audit_folder), _checkpoint(store)
     rows = usage_of(records_of(folder, checkpoint))
     missing = missing_at_end(folder, checkpoint)
     if missing is not None:
         told = lost_between(missing.count, missing.since, SystemClock().now())
-        warn(f"{told} are not in the log; `retinue audit verify` says more")
+        warn(f"{told} are not in the log; run `retinue audit verify`")
     _print_usage(rows, as_json=as_json)
     if _findings(store, folder, []).problems:
-        warn("the log is not as it was written, and what was changed is not counted: run `retinue audit verify`")
+        warn("the log was changed, and changed records are not counted: run `retinue audit verify`")
         raise typer.Exit(1)
 
 
@@ -147,23 +160,24 @@ def _print_usage(rows: "Sequence[Usage]", *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    from retinue.cli.terminal import Column, print_table
+    from retinue.cli.terminal import TableColumn, print_table
 
-    columns = [Column(heading) for heading in ("day", "client key", "requests", "answered", "rows", "lost records")]
+    columns = [
+        TableColumn(heading) for heading in ("day", "client key", "requests", "answered", "rows", "lost records")
+    ]
     counts = ((f"{row.requests:,}", f"{row.answered:,}", f"{row.rows:,}", f"{row.lost:,}") for row in rows)
     print_table(columns, ((row.day, row.client or "(none)", *count) for row, count in zip(rows, counts, strict=True)))
 
 
-def _findings(store: str, folder: Path, heads: "Sequence[SignedHead]") -> "VerifyReport":
-    """What verification finds. The server may write, and let old files go, while they are read: then they are again."""
+def _findings(store: "Store", folder: Path, heads: "Sequence[SignedHead]") -> "VerifyReport":
+    """Verify the log. Repeat if the server writes or removes files meanwhile."""
     import asyncio
 
-    from retinue import assemble
     from retinue.audit.verify import verify as verify_log
 
     async def main() -> "VerifyReport":
-        with closing(assemble.open_access(store)) as access:
-            for _ in range(_MOST_TRIES):
+        with closing(store.access()) as access:
+            for _ in range(_MAX_TRIES):
                 checkpoint = await access.audit_checkpoint()
                 findings = verify_log(folder, checkpoint, heads)
                 if findings.missing:
@@ -176,12 +190,12 @@ def _findings(store: str, folder: Path, heads: "Sequence[SignedHead]") -> "Verif
 
 
 def _heads_in(source: str) -> "list[SignedHead]":
-    """The heads that a flag gives: itself, or the content of a file."""
+    """Return the signed heads in a flag or in its file."""
     from retinue.audit.signed_heads import parse_signed_heads
     from retinue.errors import InputError
 
-    if not source:  # such as from a command in a script that failed: nothing would be compared
-        raise InputError("--head: is empty; give a file, - for standard input, or one head")
+    if not source:  # such as from a failed command in a script
+        raise InputError("--head: is empty; give a file, - for standard input, or one signed head")
     if source.lstrip().startswith("{"):
         return parse_signed_heads(source, "--head")
     try:
@@ -191,24 +205,21 @@ def _heads_in(source: str) -> "list[SignedHead]":
     return parse_signed_heads(text, f"--head {source}")
 
 
-def _checkpoint(store: str) -> "Checkpoint":
+def _checkpoint(store: "Store") -> "Checkpoint":
     import asyncio
 
-    from retinue import assemble
-
     async def main() -> "Checkpoint":
-        with closing(assemble.open_access(store)) as access:
+        with closing(store.access()) as access:
             return await access.audit_checkpoint()
 
     return asyncio.run(main())
 
 
-def _existing(store: str, named: str) -> Path:
-    from retinue import assemble
+def _existing(store: "Store", named: str) -> Path:
     from retinue.errors import InputError
 
-    assemble.open_access(store).close()
-    folder = assemble.audit_folder(store, named)
+    store.access().close()
+    folder = store.paths.audit_folder(named)
     if named and not folder.is_dir():
-        raise InputError(f"--audit-folder {named}: there is no such folder")
+        raise InputError(f"--audit-folder {named}: does not exist")
     return folder

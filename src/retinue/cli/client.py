@@ -1,4 +1,4 @@
-"""`retinue client`: who may ask, from when to when, and how much."""
+"""`retinue client`: register clients, with their access window and quotas."""
 
 import re
 from contextlib import closing
@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from retinue.cli.flags import AsJson, Store, flag, second_of
-from retinue.cli.groups import group
+from retinue.cli.commands import AsJson, StoreUrl, flag, group, second_of, store_at
 from retinue.cli.output import print_json, print_line, print_lines, warn
 from retinue.settings import default_of
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     from retinue.access.clients import Clients, Registered, Shown
     from retinue.model import Client, ClientChange, Rate
+    from retinue.store.open import Store
 
 app = group(help="Register, show, change and revoke clients of the API.")
 
@@ -25,8 +25,8 @@ _DIGITS = re.compile("[0-9]{1,16}")
 _Result = TypeVar("_Result")
 
 Key = Annotated[str, typer.Argument(metavar="CLIENT_KEY", help="The key that `create` printed.")]
-Contact = Annotated[str | None, flag("contact", "Whom to ask, such as an e-mail address.")]
-Notes = Annotated[str | None, flag("notes", "Anything worth remembering.")]
+Contact = Annotated[str | None, flag("contact", "Contact, such as an e-mail address.")]
+Notes = Annotated[str | None, flag("notes", "Notes for operators.")]
 Scope = Annotated[list[str] | None, flag("scope", "A scope; may be repeated. Default research.data.basic.")]
 NotBefore = Annotated[
     str | None, flag("not-before", "Begin of the access window: Unix seconds, ISO 8601, or `none`.", metavar="TIME")
@@ -45,8 +45,8 @@ NoQuota = Annotated[bool, flag("no-quota", "No quota and no short-term limit: fo
 
 @app.command()
 def create(
-    name: Annotated[str, flag("name", "What to call the client, such as a research project.")],
-    store: Store = default_of("store"),
+    name: Annotated[str, flag("name", "Name of the client, such as its research project.")],
+    url: StoreUrl = default_of("store"),
     contact: Contact = None,
     notes: Notes = None,
     scope: Scope = None,
@@ -61,20 +61,20 @@ def create(
 ) -> None:
     """Register a client. Its secret is shown here and never again.
 
-    What is not said is as at TikTok: 20,000 calls and 2,000,000 rows of lists a day, 1,000 other calls.
+    Default quotas are TikTok's: 20,000 calls and 2,000,000 rows of lists a day, 1,000 other calls.
     """
     texts = {"name": name, "contact": contact, "notes": notes}
     limits = {"list-calls": list_calls, "list-rows": list_rows, "other-calls": other_calls, "rate": rate}
     times = {"not-before": not_before, "not-after": not_after}
     change = _change(texts, scope, times, limits, no_quota=no_quota)
-    _show_secret(_with_clients(store, lambda clients: clients.create(change)), as_json=as_json)
+    _show_secret(_with_clients(store_at(url), lambda clients: clients.create(change)), as_json=as_json)
 
 
 @app.command()
 def change(
     client_key: Key,
-    store: Store = default_of("store"),
-    name: Annotated[str | None, flag("name", "What to call it.")] = None,
+    url: StoreUrl = default_of("store"),
+    name: Annotated[str | None, flag("name", "Name of the client.")] = None,
     contact: Contact = None,
     notes: Notes = None,
     scope: Scope = None,
@@ -87,7 +87,7 @@ def change(
     no_quota: NoQuota = False,
     as_json: AsJson = False,
 ) -> None:
-    """Change what is said; the rest stays. A running server follows within a second."""
+    """Change the given fields. A running server follows within a second."""
     from retinue.errors import InputError
     from retinue.model import ClientChange
 
@@ -96,21 +96,22 @@ def change(
     times = {"not-before": not_before, "not-after": not_after}
     wanted = _change(texts, scope, times, limits, no_quota=no_quota)
     if wanted == ClientChange():
-        raise InputError("client change: say what is to change")
-    _act(store, client_key, lambda clients: clients.change(client_key, wanted), as_json=as_json)
+        raise InputError("client change: give at least one flag to change")
+    _act(store_at(url), client_key, lambda clients: clients.change(client_key, wanted), as_json=as_json)
 
 
 @app.command()
-def show(client_key: Key, store: Store = default_of("store"), as_json: AsJson = False) -> None:
-    """Show a client, with what it has used today."""
-    _act(store, client_key, lambda clients: clients.get(client_key), as_json=as_json)
+def show(client_key: Key, url: StoreUrl = default_of("store"), as_json: AsJson = False) -> None:
+    """Show a client and its usage of today."""
+    _act(store_at(url), client_key, lambda clients: clients.get(client_key), as_json=as_json)
 
 
 @app.command("list")
-def list_(store: Store = default_of("store"), as_json: AsJson = False) -> None:
+def list_(url: StoreUrl = default_of("store"), as_json: AsJson = False) -> None:
     """List all clients, oldest first."""
     from retinue.cli import client_tables
 
+    store = store_at(url)
     clients = _shown(store, _with_clients(store, lambda clients: clients.all()))
     if as_json:
         print_json(clients)
@@ -121,32 +122,37 @@ def list_(store: Store = default_of("store"), as_json: AsJson = False) -> None:
 @app.command()
 def rotate(
     client_key: Key,
-    store: Store = default_of("store"),
-    grace: Annotated[
-        int, flag("grace", "The secret it has stays good for so many seconds, beside the new one.", metavar="SECONDS")
-    ] = 24 * 3600,
+    url: StoreUrl = default_of("store"),
+    grace: Annotated[int, flag("grace", "Seconds for which the former secret stays valid.", metavar="SECONDS")] = 24
+    * 3600,
     as_json: AsJson = False,
 ) -> None:
-    """Give a client another secret, which is shown here and never again. Its tokens stay good."""
-    _show_secret(_with_clients(store, lambda clients: clients.rotate(client_key, grace)), as_json=as_json)
+    """Give a client a new secret, which is shown once. Its tokens stay valid."""
+    _show_secret(_with_clients(store_at(url), lambda clients: clients.rotate(client_key, grace)), as_json=as_json)
 
 
 @app.command()
-def suspend(client_key: Key, store: Store = default_of("store"), as_json: AsJson = False) -> None:
-    """Keep a client and its tokens out, within a second, until it is resumed."""
-    _act(store, client_key, lambda clients: clients.suspend(client_key), as_json=as_json, done="is suspended")
+def suspend(client_key: Key, url: StoreUrl = default_of("store"), as_json: AsJson = False) -> None:
+    """Suspend a client and its tokens until it is resumed.
+
+    A running server follows within a second.
+    """
+    _act(store_at(url), client_key, lambda clients: clients.suspend(client_key), as_json=as_json, done="is suspended")
 
 
 @app.command()
-def resume(client_key: Key, store: Store = default_of("store"), as_json: AsJson = False) -> None:
-    """Let a suspended client in again, with those of its tokens that have not expired."""
-    _act(store, client_key, lambda clients: clients.resume(client_key), as_json=as_json, done="is resumed")
+def resume(client_key: Key, url: StoreUrl = default_of("store"), as_json: AsJson = False) -> None:
+    """Resume a suspended client with its unexpired tokens."""
+    _act(store_at(url), client_key, lambda clients: clients.resume(client_key), as_json=as_json, done="is resumed")
 
 
 @app.command()
-def revoke(client_key: Key, store: Store = default_of("store"), as_json: AsJson = False) -> None:
-    """End a client and all its tokens for good, within a second."""
-    _act(store, client_key, lambda clients: clients.revoke(client_key), as_json=as_json, done="is revoked")
+def revoke(client_key: Key, url: StoreUrl = default_of("store"), as_json: AsJson = False) -> None:
+    """Revoke a client and all its tokens for good.
+
+    A running server follows within a second.
+    """
+    _act(store_at(url), client_key, lambda clients: clients.revoke(client_key), as_json=as_json, done="is revoked")
 
 
 # --- flags ----------------------------------------------------------------------------------------------------------
@@ -160,7 +166,7 @@ def _change(
     *,
     no_quota: bool,
 ) -> "ClientChange":
-    """What flags say. Raises `InputError`."""
+    """Return the change that flags describe. Raises `InputError`."""
     from retinue.errors import InputError
     from retinue.model import ClientChange, Quota
 
@@ -201,23 +207,23 @@ def _limit(name: str, text: str) -> "int | Rate | None":
 # --- acting and showing ---------------------------------------------------------------------------------------------
 
 
-def _with_clients(store: str, run: "Callable[[Clients], Awaitable[_Result]]") -> _Result:
+def _with_clients(store: "Store", run: "Callable[[Clients], Awaitable[_Result]]") -> _Result:
     import asyncio
 
-    from retinue import assemble
+    from retinue import wiring
     from retinue.clock import SystemClock
 
     async def main() -> _Result:
-        with closing(assemble.open_access(store)) as access:
-            return await run(assemble.clients(access, SystemClock()))
+        with closing(store.access()) as access:
+            return await run(wiring.clients(access, SystemClock()))
 
     return asyncio.run(main())
 
 
 def _act(
-    store: str, client_key: str, run: "Callable[[Clients], Awaitable[Client]]", *, as_json: bool, done: str = ""
+    store: "Store", client_key: str, run: "Callable[[Clients], Awaitable[Client]]", *, as_json: bool, done: str = ""
 ) -> None:
-    """Do something with a client, and show what it is then, or just say that it is done."""
+    """Act on a client, then show it, or print `done`."""
     from retinue.cli import client_tables
 
     client = _with_clients(store, run)
@@ -231,30 +237,27 @@ def _act(
         client_tables.print_one(seen)
 
 
-def _shown(store: str, clients: "Sequence[Client]") -> "list[Shown]":
-    from retinue import assemble
+def _shown(store: "Store", clients: "Sequence[Client]") -> "list[Shown]":
     from retinue.access.clients import shown
     from retinue.access.quotas import Quotas
     from retinue.clock import SystemClock
     from retinue.model import Used
 
-    clock, file = SystemClock(), assemble.beside(store, "quotas")
+    clock, file = SystemClock(), store.paths.quotas
     if not file.exists():
         if _has_served(store):
-            warn(f"{file} is missing: today's use is not known; a server counts it from the audit log at its start")
+            warn(f"{file} is missing: today's usage is not known; a server counts it from the audit log when it starts")
         return [shown(client, Used(), clock.now()) for client in clients]
-    with closing(assemble.open_ledger(store)) as ledger:
+    with closing(store.quotas()) as ledger:
         quotas = Quotas(ledger, clock)
         return [shown(client, quotas.used_today(client), clock.now()) for client in clients]
 
 
-def _has_served(store: str) -> bool:
-    """Return whether a server has recorded a request."""
+def _has_served(store: "Store") -> bool:
+    """Return whether the audit log has records."""
     import asyncio
 
-    from retinue import assemble
-
-    with closing(assemble.open_access(store)) as access:
+    with closing(store.access()) as access:
         return asyncio.run(access.audit_checkpoint()).count > 0
 
 

@@ -4,19 +4,19 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from retinue.access.clients import Shown
-from retinue.cli.terminal import Column, print_table
+from retinue.cli.terminal import TableColumn, print_table
 from retinue.model import Rate
 
 
 def print_list(clients: Sequence[Shown]) -> None:
-    """Print a line for each client; it fits into 80 columns, `client show` has the rest."""
-    columns = [Column("client key", is_whole=True), Column("name"), Column("status")]
-    columns += [Column("calls for lists today", "right"), Column("created", is_whole=True)]
+    """Print a line of at most 80 columns for each client."""
+    columns = [TableColumn("client key", is_whole=True), TableColumn("name"), TableColumn("status")]
+    columns += [TableColumn("calls for lists today", "right"), TableColumn("created", is_whole=True)]
     print_table(columns, map(_row, clients))
 
 
 def print_one(client: Shown) -> None:
-    """All there is to know of one."""
+    """Print all fields of a client."""
     used = client.used_today
     rows = (
         ("client key", client.client_key),
@@ -34,7 +34,7 @@ def print_one(client: Shown) -> None:
         ("other calls today", f"{used.other_calls:,} of {_limit(client.other_calls)}"),
         ("short-term limit", _rate(client.rate)),
     )
-    print_table([Column(is_whole=True), Column()], rows)
+    print_table([TableColumn(is_whole=True), TableColumn()], rows)
 
 
 def _row(client: Shown) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`retinue collect`: collecting lists from TikTok or from a server of the same contract, and looking at what was."""
+"""`retinue collect`: collect lists from TikTok or another server of its API; verify and compare collections."""
 
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retinue.cli import collect_mirror, collect_names
-from retinue.cli.flags import SpreadsheetSafe, flag, require_csv
-from retinue.cli.groups import group
+from retinue.cli.commands import SpreadsheetSafe, flag, group, require_csv
 from retinue.cli.output import csv_encoder, print_exactly, print_line, warn
 from retinue.cli.signals import ending_in_order, run
 
@@ -25,23 +24,23 @@ if TYPE_CHECKING:
 INCOMPLETE = 1
 MAYBE_CAPPED = 3
 _MAX_SHOWN_LISTS = 10
-_ROWS_AT_ONCE = 1_000
-_MOST_NAME_BYTES = 200  # of the 255 of file systems, since endings are added
+_ROWS_PER_WRITE = 1_000
+_MAX_NAME_BYTES = 200  # of the 255 of file systems; endings are added
 LISTS = ("following", "followers", "info")
 FORMATS = ("parquet", "csv", "jsonl", "graphml")
 
-_HELP_USERNAMES = "A text file with one username a line; lines that begin with # are left out."
-_HELP_FOLDER = "The folder of the collection. It is made if it is not there; else the collection in it goes on."
-_HELP_SERVER = "Whom to ask."
+_HELP_USERNAMES = "A text file with one username a line. Lines that begin with # are skipped."
+_HELP_FOLDER = "Folder of the collection. A missing folder is created; an existing collection is resumed."
+_HELP_SERVER = "URL of the server."
 _HELP_KEY = "The client key."
 _HELP_SECRET = "The client secret. Other users of the machine can see it in a command line, not in the environment."  # noqa: S105
-_HELP_LISTS = f"What to collect, separated by commas: {', '.join(LISTS)}."
-_HELP_FORMAT = f"Kinds of files to write, separated by commas: {', '.join(FORMATS)}."
-_HELP_INTO = "A new store to load the graph into when all of it is there; `retinue serve` then serves it."
-_HELP_CALLS = "How many calls for lists may be answered a day (UTC), as your quota has it."
-_HELP_INFO_CALLS = "How many calls for user info, and for the counts in profiles, may be answered a day (UTC)."
-_HELP_AT_ONCE = "How many lists are read at a time."
-_HELP_WAIT = "When the day's calls are spent, go on after 00:00 UTC instead of stopping."
+_HELP_LISTS = f"Lists to collect, separated by commas: {', '.join(LISTS)}."
+_HELP_FORMAT = f"Formats of files to write, separated by commas: {', '.join(FORMATS)}."
+_HELP_INTO = "A new store for the complete graph, which `retinue serve` can serve."
+_HELP_CALLS = "Daily quota (UTC) of calls for lists."
+_HELP_INFO_CALLS = "Daily quota (UTC) of calls for user info and the counts in profiles."
+_HELP_CONCURRENCY = "Number of lists to read at the same time."
+_HELP_WAIT = "When the daily quota is spent, continue after 00:00 UTC instead of stopping."
 
 app = group(invoke_without_command=True)
 
@@ -59,14 +58,14 @@ def collect(
     into: Annotated[str, flag("into", _HELP_INTO)] = "",
     calls_per_day: Annotated[int, flag("calls-per-day", _HELP_CALLS, min=1)] = 20_000,
     info_calls_per_day: Annotated[int, flag("info-calls-per-day", _HELP_INFO_CALLS, min=0)] = 1_000,
-    at_once: Annotated[int, flag("at-once", _HELP_AT_ONCE, min=1, max=1_000)] = 16,
+    concurrency: Annotated[int, flag("concurrency", _HELP_CONCURRENCY, min=1, max=1_000)] = 16,
     wait: Annotated[bool, flag("wait", _HELP_WAIT)] = False,
     spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
     """Collect the lists of many accounts, page by page, into a folder.
 
-    Each page is written down before the next one is asked for: stopped or killed at any instant, the same command
-    goes on where it was. Ends with 1 where something is missing yet, with 3 if a list may be capped by the service.
+    Each page is saved before the next request. Run the same command again to resume after any interruption. Exit code 1
+    if something is still missing, 3 if the service may have capped a list.
     """
     if context.invoked_subcommand is not None:
         return
@@ -88,13 +87,15 @@ def collect(
     found = collect_names.read(usernames)
     wanted = _places(found.usernames, chosen)
     calls: dict[Pool, int] = {"lists": calls_per_day, "info": info_calls_per_day}
-    plan = Plan(wanted, calls, at_once, "wait" if wait else "stop")
-    _collect(plan, folder, _Wish(formats, into, found.rejected, spreadsheet_safe), (server, client_key, client_secret))
+    plan = Plan(wanted, calls, concurrency, "wait" if wait else "stop")
+    _collect(
+        plan, folder, _Output(formats, into, found.rejected, spreadsheet_safe), (server, client_key, client_secret)
+    )
 
 
 @app.command()
 def verify(folder: Annotated[Path, typer.Argument(help="The folder of a collection.")]) -> None:
-    """Check a collection against its manifest: every file, every page, every list's order."""
+    """Verify a collection: every file, every page, every list's order."""
     from retinue.collect.verify import verify as verify_collection
 
     found = verify_collection(folder)
@@ -103,9 +104,9 @@ def verify(folder: Annotated[Path, typer.Argument(help="The folder of a collecti
     if found.problems:
         raise typer.Exit(1)
     if found.manifest is None:
-        state = "no tables were written yet"
+        state = "no tables have been written"
     elif found.newer:
-        state = f"{found.newer:,} answers came after the tables were written"
+        state = f"{found.newer:,} responses arrived after the tables were written"
     else:
         read = "maybe capped" if found.manifest.maybe_capped else "complete"
         state = read if found.manifest.is_read else "not complete"
@@ -122,9 +123,9 @@ def diff(
     new: Annotated[Path, typer.Argument(help="The folder of a later one, of the same accounts.")],
     spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
-    """Print who was followed and unfollowed between two collections, as CSV.
+    """Print the follows and unfollows between two collections as CSV.
 
-    Compared are lists that are complete in both. An account that was renamed looks like two.
+    Only lists that are complete in both are compared. A renamed account appears as two.
     """
     from retinue.collect.diff import Change, changes, comparable
 
@@ -132,16 +133,16 @@ def diff(
     encode = csv_encoder(*Change._fields, spreadsheet_safe=spreadsheet_safe)
     followed = changes(old, new, compared.lists)
     print_exactly(encode(()))
-    while rows := list(islice(followed, _ROWS_AT_ONCE)):
+    while rows := list(islice(followed, _ROWS_PER_WRITE)):
         print_exactly(encode(rows))
     if compared.left_out:
         some = ", ".join(f"{place.list} of {place.name}" for place in compared.left_out[:3])
-        warn(f"left out, since not complete in both: {len(compared.left_out):,} lists ({some})")
+        warn(f"skipped, as they are not complete in both: {len(compared.left_out):,} lists ({some})")
 
 
 @dataclass(frozen=True)
-class _Wish:
-    """The results wanted of a collection. `rejected`: the number of lines of the file that are not usernames."""
+class _Output:
+    """The requested output. `rejected`: the number of lines in the file that are not usernames."""
 
     kinds: list[str]
     into: str
@@ -149,46 +150,46 @@ class _Wish:
     spreadsheet_safe: bool
 
 
-def _collect(plan: "Plan", folder: Path, wish: _Wish, access: tuple[str, str, str]) -> None:
-    """Collect, write, report, and make the mirror when everything is there."""
+def _collect(plan: "Plan", folder: Path, output: _Output, access: tuple[str, str, str]) -> None:
+    """Collect, write and report. Make the mirror if the collection is complete."""
     from retinue.clock import SystemClock
     from retinue.collect import collection
 
-    with ending_in_order(), collection.held(folder), _going_on():
+    with ending_in_order(), collection.held(folder), _resumable():
         progress = collection.opened(folder, access[0].rstrip("/"), SystemClock().now())
         plan = _as_spelled(plan, progress)
         outcome, pace = _timed(plan, folder, progress, access)
-        manifest = _write(folder, wish, plan.wanted)
+        manifest = _write(folder, output, plan.wanted)
         _report(manifest, outcome, pace)
-        is_missing = bool(wish.rejected) or not manifest.is_read
-        if wish.rejected:
-            warn(f"lines without a usable username, left out as said above: {wish.rejected:,}")
-        if wish.into and is_missing:
-            warn(f"--into {wish.into}: is made when everything in {folder} is there")
-        if wish.rejected or progress.waiting(plan.wanted) or (wish.into and is_missing):
+        is_missing = bool(output.rejected) or not manifest.is_read
+        if output.rejected:
+            warn(f"skipped lines without a usable username: {output.rejected:,}")
+        if output.into and is_missing:
+            warn(f"--into {output.into}: is created once {folder} is complete")
+        if output.rejected or progress.waiting(plan.wanted) or (output.into and is_missing):
             raise typer.Exit(INCOMPLETE)
-        if wish.into:
-            collect_mirror.make(folder, wish.into)
+        if output.into:
+            collect_mirror.make(folder, output.into)
         if progress.maybe_capped(progress.standings):
             raise typer.Exit(MAYBE_CAPPED)
 
 
 @contextmanager
-def _going_on() -> "Iterator[None]":
-    """Whatever ends it early: what was collected is kept."""
+def _resumable() -> "Iterator[None]":
+    """Report an early end, after which the collection can be resumed."""
     from retinue.errors import StoreError
 
     try:
         yield
     except OSError as error:
-        raise StoreError(f"stopped: {error}; the same command goes on from here") from error
+        raise StoreError(f"{error}; run the same command again to resume") from error
     except KeyboardInterrupt:
-        warn("stopped; the same command goes on from here")
+        warn("Interrupted. Run the same command again to resume.")
         raise
 
 
 def _as_spelled(plan: "Plan", progress: "Progress") -> "Plan":
-    """A plan with names as the collection has them: in another spelling they would be collected twice."""
+    """Return the plan with names spelled as in the collection."""
     from msgspec.structs import replace
 
     from retinue import names
@@ -200,7 +201,7 @@ def _as_spelled(plan: "Plan", progress: "Progress") -> "Plan":
 
 
 def _timed(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, str, str]) -> "tuple[Outcome, str]":
-    """Collect; how that ended, and at which pace, in a sentence."""
+    """Collect. Return the outcome and a sentence on the pace."""
     from retinue.clock import SystemClock
 
     clock = SystemClock()
@@ -211,7 +212,7 @@ def _timed(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, 
 
 
 def _run(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, str, str]) -> "Outcome":
-    """Collect, with a live view."""
+    """Collect with a progress bar."""
     from retinue.cli.collect_view import view
     from retinue.client import AsyncClient, Outside, Policy
     from retinue.collect.collection import PAGES
@@ -223,7 +224,7 @@ def _run(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, st
 
     async def collect(watching: "Watching") -> "Outcome":
         policy = Policy(quota="wait" if plan.quota == "wait" else "raise")
-        options: Options = {"policy": policy, "connections": plan.at_once, "on_wait": watching.waits}
+        options: Options = {"policy": policy, "connections": plan.concurrency, "on_wait": watching.waits}
         async with AsyncClient(key, secret, server, **options) as client:
             with closing(Journal(folder / PAGES)) as journal:
                 return await Collector(client, journal, progress, outside, watching).run(plan)
@@ -232,21 +233,21 @@ def _run(plan: "Plan", folder: Path, progress: "Progress", access: tuple[str, st
         return run(lambda: collect(watching))
 
 
-def _write(folder: Path, wish: _Wish, wanted: "Sequence[Place]") -> "Manifest":
-    """The tables and the manifest."""
-    from retinue.cli.progress import bar
+def _write(folder: Path, output: _Output, wanted: "Sequence[Place]") -> "Manifest":
+    """Write the tables and the manifest."""
+    from retinue.cli.terminal import bar
     from retinue.clock import SystemClock
     from retinue.collect import collection
 
-    kinds, now = [*wish.kinds, "parquet"] if wish.into else wish.kinds, SystemClock().now()
+    kinds, now = [*output.kinds, "parquet"] if output.into else output.kinds, SystemClock().now()
     with bar(f"writing {folder}") as on_progress:
         return collection.write(
-            folder, kinds, wanted, now, lambda rows: on_progress(rows, None), spreadsheet_safe=wish.spreadsheet_safe
+            folder, kinds, wanted, now, lambda rows: on_progress(rows, None), spreadsheet_safe=output.spreadsheet_safe
         )
 
 
 def _report(manifest: "Manifest", outcome: "Outcome", pace: str) -> None:
-    """What the folder has by now, and what went wrong in this run."""
+    """Print the state of the collection and the errors of this run."""
     from datetime import UTC, datetime
 
     if pace:
@@ -262,10 +263,10 @@ def _report(manifest: "Manifest", outcome: "Outcome", pace: str) -> None:
     for place, reason in sorted(outcome.failed.items()):
         warn(f"{place.list} of {place.name}: {reason}")
     if outcome.stopped:
-        warn(f"stopped early; the same command goes on: {outcome.stopped}")
+        warn(f"stopped early: {outcome.stopped}; run the same command again to resume")
     for pool, second in outcome.resets_at.items():
         at = datetime.fromtimestamp(second, UTC).isoformat()
-        warn(f"the day's calls for {pool} are spent; the same command goes on from {at}")
+        warn(f"the daily quota for {pool} is spent; run the same command again after {at} to resume")
 
 
 def _report_capped(manifest: "Manifest") -> None:
@@ -275,19 +276,19 @@ def _report_capped(manifest: "Manifest") -> None:
         warn(f"{more:,} more lists may be capped; the table lists has them")
     if number := manifest.uncounted_likely_caps:
         lists = f"lists that end at a likely cap with an unknown count: {number:,}"
-        warn(f"{lists}; the same command asks for counts that were not answered")
+        warn(f"{lists}; run the same command again to request missing counts")
 
 
 def _check_path(flag_name: str, path: Path) -> None:
-    """Raises `InputError` for names that DuckDB or the file system would refuse after hours."""
+    """Raise `InputError` for names that would be refused later."""
     from retinue.errors import InputError
 
     try:
-        is_long = len(path.name.encode()) > _MOST_NAME_BYTES
+        is_long = len(path.name.encode()) > _MAX_NAME_BYTES
     except UnicodeEncodeError:
-        raise InputError(f"{flag_name}: {str(path).encode(errors='replace').decode()} is not text in UTF-8") from None
+        raise InputError(f"{flag_name}: {str(path).encode(errors='replace').decode()} is not UTF-8 text") from None
     if is_long:
-        raise InputError(f"{flag_name}: the name {path.name} has more than {_MOST_NAME_BYTES} bytes")
+        raise InputError(f"{flag_name}: the name {path.name} has more than {_MAX_NAME_BYTES} bytes")
 
 
 def _chosen(name: str, text: str, known: tuple[str, ...]) -> list[str]:
@@ -296,13 +297,13 @@ def _chosen(name: str, text: str, known: tuple[str, ...]) -> list[str]:
     found = list(dict.fromkeys(part.strip() for part in text.split(",")))
     for part in found:
         if part not in known:
-            raise InputError(f"{name}: {part!r} is none of {', '.join(known)}")
+            raise InputError(f"{name}: {part!r} is not one of {', '.join(known)}")
     return found
 
 
 def _places(names: list[str], lists: list[str]) -> "list[Place]":
     from retinue.collect.progress import Place
 
-    # User info comes last: its quota is the smaller one, and lists need not wait for it.
+    # User info comes last: its quota is smaller, and lists do not depend on it.
     kinds = [kind for kind in LISTS if kind in lists]
     return [Place(name, kind) for kind in kinds for name in names]  # type: ignore[arg-type]  # they were checked

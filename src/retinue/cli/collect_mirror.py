@@ -1,10 +1,8 @@
-"""The mirror of a collection: a store that is made of its tables, all of it or nothing."""
+"""The mirror of a collection: a store made of its tables, completely or not at all."""
 
 import os
 import shutil
 from pathlib import Path
-
-import typer
 
 from retinue.cli.output import warn
 
@@ -12,34 +10,31 @@ _ENDING = ".unfinished"
 
 
 def check_place(into: str) -> None:
-    """Raises `InputError` where a mirror cannot be made."""
-    from retinue import assemble
+    """Raise `InputError` if a mirror cannot be created at a path."""
     from retinue.errors import InputError
+    from retinue.store.open import open_store
 
-    try:
-        place = assemble.store_path(into)
-    except InputError:
-        raise InputError(
-            f"--into {into}: a mirror is a file; `retinue import` loads the tables into other stores"
-        ) from None
+    if not into or "://" in into:
+        raise InputError(f"--into {into}: a mirror is a file; `retinue import` loads the tables into other stores")
+    place, store = Path(into), open_store(into)
     if not place.parent.is_dir():
-        raise InputError(f"--into {into}: there is no folder {place.parent}")
-    for path in (place, *assemble.store_files(into)):
+        raise InputError(f"--into {into}: the folder {place.parent} does not exist")
+    for path in (place, *store.files()):
         if os.path.lexists(path):
             raise InputError(
-                f"--into {into}: {path} is there already; remove it or name a new store (a mirror has one collection)"
+                f"--into {into}: {path} already exists; remove it or name a new store (a mirror has one collection)"
             )
 
 
 def make(folder: Path, into: str) -> None:
-    """Load a collection's graph into a new store. Raises `InputError` where there is one by now."""
+    """Load a collection's graph into a new store. Raises `InputError` if it exists by now."""
     from retinue.collect.collection import held
 
     place = Path(into)
     unfinished = place.with_name(f".{place.name}{_ENDING}")
     with held(unfinished):
-        for left in unfinished.iterdir():  # by a kill
-            left.unlink()
+        for leftover in unfinished.iterdir():  # of a killed process
+            leftover.unlink()
         try:
             _load(folder, unfinished / place.name)
             _move(unfinished, place)
@@ -48,20 +43,20 @@ def make(folder: Path, into: str) -> None:
 
 
 def _load(folder: Path, store: Path) -> None:
-    from retinue.cli.imports import INTERRUPTED, REJECTED, import_
+    from retinue.cli.import_report import load
+    from retinue.clock import SystemClock
+    from retinue.ingest.import_run import Sources, open_import
+    from retinue.store.open import open_store
 
-    try:
-        import_([folder / "follows.parquet"], str(store), [folder / "accounts.parquet"])
-    except typer.Exit as ended:
-        if ended.exit_code == INTERRUPTED:
-            raise KeyboardInterrupt from None  # it was not an import that was asked for, and SIGTERM has its own code
-        if ended.exit_code != REJECTED:
-            raise
-        warn("the file of rejected rows will be beside the mirror")
+    sources = Sources([folder / "follows.parquet"], [folder / "accounts.parquet"])
+    with open_import(open_store(str(store)), sources, SystemClock()) as run:
+        load(run)
+        if run.results.rejects.count:
+            warn("the rejects file will be beside the mirror")
 
 
 def _move(unfinished: Path, place: Path) -> None:
-    """The store itself comes last. Nothing is replaced: a link is not made where something is."""
+    """Link the files into place, the store itself last. Links never replace a file."""
     from retinue.durable import sync
 
     check_place(str(place))

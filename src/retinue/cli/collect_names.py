@@ -1,4 +1,4 @@
-"""The usernames in a file, one a line, and the lines that are none."""
+"""Reading a file of usernames, one a line."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,14 @@ _PROFILE_PAGE = "tiktok.com/@"
 
 @dataclass(frozen=True)
 class Names:
-    """Usernames, each once, and how many lines are none."""
+    """Distinct usernames, and the number of rejected lines."""
 
     usernames: list[str]
     rejected: int
 
 
 def read(path: Path) -> Names:
-    """Read a file of usernames, and report lines that are none. Raises `InputError` if no line is a username."""
+    """Read usernames and report other lines. Raises `InputError` if there are none."""
     from retinue import names
     from retinue.errors import InputError
 
@@ -35,9 +35,9 @@ def read(path: Path) -> Names:
         else:
             usernames.setdefault(names.fold(name), names.as_answered(name))
     if rejected > _MAX_SHOWN_LINES:
-        warn(f"{path}: {rejected - _MAX_SHOWN_LINES:,} more lines are no usernames")
+        warn(f"{path}: {rejected - _MAX_SHOWN_LINES:,} more lines are not usernames")
     if not usernames:
-        raise InputError(f"{path}: has no usernames")
+        raise InputError(f"{path}: contains no usernames")
     return Names(list(usernames.values()), rejected)
 
 
@@ -45,7 +45,7 @@ def _lines(path: Path) -> list[str]:
     from retinue.errors import InputError
 
     try:
-        # Bytes that are no UTF-8 become characters that no username has.
+        # Bytes that are not UTF-8 become characters that no username has.
         with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
             return file.readlines()  # ends at line breaks only, unlike str.splitlines
     except OSError as error:
@@ -58,11 +58,11 @@ def _unquoted(text: str) -> str:
 
 
 def _fault(name: str) -> str | None:
-    """Return why a name cannot be a username."""
+    """Return the reason why a name cannot be a username, or None."""
     from retinue import names
 
     if any("\ud800" <= each <= "\udfff" for each in name):
-        return "is no text in UTF-8"
+        return "is not UTF-8 text"
     if _PROFILE_PAGE in name.lower():
         return "is the address of a profile page; give only the username"
     return names.fault_in_username(name)

@@ -1,4 +1,4 @@
-"""What a person sees while lists are being collected: on standard error, a bar where somebody is watching."""
+"""Progress of a collection on standard error: a bar if it is a terminal, else lines."""
 
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from retinue.collect.progress import Progress
 
 _SHOWN_EVERY_SECONDS = 0.2
-_LONG_SECONDS = 5  # shorter waits are nothing to speak of
-_TOLD_EVERY_SECONDS = 60  # where there is no bar
+_LONG_SECONDS = 5  # shorter waits are not shown
+_PRINTED_EVERY_SECONDS = 60  # without a bar
 
 
 @contextmanager
 def view(plan: "Plan", progress: "Progress", clock: "Clock") -> "Iterator[Watching]":
-    """A bar of lists, with rows, calls left today and the time that is left; and why it waits, if it does for long."""
+    """Show a bar of lists, and the reasons of long waits."""
     from retinue.cli.terminal import bars
 
     with bars("{task.description}", "{task.completed:,.0f} of {task.total:,.0f} lists", "{task.fields[note]}") as shown:
@@ -29,15 +29,15 @@ def view(plan: "Plan", progress: "Progress", clock: "Clock") -> "Iterator[Watchi
 
 
 class _Shown:
-    """Brings the bar up to date, not more often than a person can see."""
+    """Updates the bar a few times a second."""
 
     def __init__(self, bars: "Bars", bar: "Bar", plan: "Plan", progress: "Progress", clock: "Clock") -> None:
         self._bars, self._bar, self._plan, self._progress, self._clock = bars, bar, plan, progress, clock
-        self._began = self._next = self._told = clock.elapsed()
+        self._began = self._next = self._printed = clock.elapsed()
         self._finished_before = self._finished()
 
     def changed(self) -> None:
-        """Show how far it is."""
+        """Update the bar."""
         now = self._clock.elapsed()
         if now < self._next or self._bars.is_hidden:
             return
@@ -47,26 +47,26 @@ class _Shown:
 
         day = self._clock.now() // DAY_SECONDS
         left = self._plan.calls_per_day["lists"] - self._progress.calls_on(day, "lists")
-        said = f"{self._progress.rows:,} rows, {left:,} calls left today{self._time_left(finished, now)}"
-        self._bar.update(finished, note=said)
+        note = f"{self._progress.rows:,} rows, {left:,} calls left today{self._time_left(finished, now)}"
+        self._bar.update(finished, note=note)
 
     def waits(self, seconds: float, reason: str) -> None:
-        """Say why."""
+        """Show the reason of a long wait."""
         if seconds < _LONG_SECONDS:
             return
-        said = f"waiting for {timedelta(seconds=int(seconds))}: {reason}"
+        note = f"waiting for {timedelta(seconds=int(seconds))}: {reason}"
         now = self._clock.elapsed()
         if not self._bars.is_hidden:
-            self._bar.update(note=said)
-        elif now >= self._told:
-            self._told = now + _TOLD_EVERY_SECONDS
-            warn(f"{said}")
+            self._bar.update(note=note)
+        elif now >= self._printed:
+            self._printed = now + _PRINTED_EVERY_SECONDS
+            warn(note)
 
     def _finished(self) -> int:
         return sum(standing.state != "incomplete" for standing in self._progress.standings.values())
 
     def _time_left(self, finished: int, now: float) -> str:
-        """By the pace of this run; nothing before the first list is finished."""
+        """Return the remaining time, once a list is finished."""
         done = finished - self._finished_before
         if not done:
             return ""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinue.cli.flags import Store, flag
+from retinue.cli.commands import StoreUrl, flag, store_at
 from retinue.cli.output import print_line
 from retinue.settings import default_of
 from retinue.temporary import sweep
@@ -15,24 +15,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retinue.store.contract import GraphWriter
+    from retinue.store.open import Store
 
-_HELP_KEYS = "Keys (ids) of the accounts to forget."
+_HELP_KEYS = "Keys (ids) of the accounts to erase."
 _HELP_COMPACT = (
-    "Then rewrite the store's file, so that no byte of what was erased is left in it, and remove its rejects files and"
-    " what killed imports left in the temporary folder. Others who write wait meanwhile; it needs room for a second"
-    " file."
+    "Then rewrite the store's file, so that no byte of erased data is left in it. Remove its rejects files and the"
+    " leftovers of killed imports in the temporary folder. Other writers wait meanwhile. This needs disk space for a"
+    " second file."
 )
 
 
 def erase(
     keys: Annotated[list[str] | None, typer.Argument(help=_HELP_KEYS)] = None,
-    store: Store = default_of("store"),
+    url: StoreUrl = default_of("store"),
     compact: Annotated[bool, flag("compact", _HELP_COMPACT)] = False,
 ) -> None:
-    """Forget accounts for good: names, profile, and all follows from and to them.
+    """Erase accounts for good: names, profile, and all follows from and to them.
 
-    What stays is a hash of key and names under a secret of the store; by it, whatever comes for them later is
-    rejected. Bytes of what was erased may linger in the files until --compact rewrites them.
+    A keyed hash of key and names stays, so that later events and rows for them are rejected. Bytes of erased data may
+    stay in the files until --compact rewrites them.
     """
     import asyncio
 
@@ -41,16 +42,15 @@ def erase(
     keys = keys or []
     if not keys and not compact:
         raise InputError("erase: give keys of accounts, or --compact")
-    asyncio.run(_erase(store, keys, compact=compact))
+    asyncio.run(_erase(store_at(url), keys, compact=compact))
 
 
-async def _erase(store: str, keys: list[str], *, compact: bool) -> None:
-    from retinue import assemble
+async def _erase(store: "Store", keys: list[str], *, compact: bool) -> None:
     from retinue.clock import SystemClock
     from retinue.durable import sync
 
     clock = SystemClock()
-    with closing(assemble.open_graph_writer(store, clock)) as writer:
+    with closing(store.writer(clock)) as writer:
         report = await _forget(writer, keys, clock.now()) if keys else []
         if compact:
             await writer.compact()
@@ -61,11 +61,11 @@ async def _erase(store: str, keys: list[str], *, compact: bool) -> None:
                 report.append(f"{path}: removed")
             report += _swept()
     for line in report:
-        print_line(line)  # at the end: output that cannot be written must not keep a name in a file
+        print_line(line)  # at the end: output that fails must not keep a name in a file
 
 
 async def _forget(writer: "GraphWriter", keys: list[str], now: int) -> list[str]:
-    """Erase accounts; return what became of each key."""
+    """Erase accounts. Return a line for each key."""
     from retinue.errors import InputError
     from retinue.model import ErasureEvent
     from retinue.names import fault_in_key
@@ -81,30 +81,27 @@ async def _forget(writer: "GraphWriter", keys: list[str], now: int) -> list[str]
     decisions = await writer.apply([ErasureEvent(key, now) for key in keys], now)
     report = []
     for key, owner, decision in zip(keys, meant, decisions, strict=True):
-        if isinstance(decision, NotAKey):  # another writer gave the name away meanwhile
+        if isinstance(decision, NotAKey):  # another writer has just given the name to another account
             raise InputError(f"{decision.value}; it was not erased")
         if decision is Verdict.DUPLICATE:
             report.append(f"{key}: was erased before")
         elif owner != key:
-            report.append(f"{key}: no account has this key; should it come, it is rejected")
+            report.append(f"{key}: no account has this key; later data for it is rejected")
         else:
             report.append(f"{key}: erased")
     return report
 
 
 def _swept() -> "Iterator[str]":
-    """Remove what killed imports left in the temporary folder; return what became of each folder."""
+    """Remove leftovers of killed imports. Return a line for each folder."""
     swept = sweep()
     yield from (f"{path}: removed" for path in swept.removed)
     yield from (f"{path}: is in use by a running command, which removes it when it ends" for path in swept.remaining)
 
 
-def _rejects_of(store: str) -> "Iterator[Path]":
-    """The rejects files of a store, also those that an import did not finish: they may hold names."""
-    from retinue import assemble
-    from retinue.durable import finished_name
-
-    finished = assemble.rejects_path(store)
+def _rejects_of(store: "Store") -> "Iterator[Path]":
+    """Return the rejects files of a store, unfinished ones too."""
+    finished = store.paths.rejects
     for path in sorted(finished.parent.iterdir()):
         if finished_name(path.name) == finished.name:
             yield path

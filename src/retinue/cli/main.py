@@ -1,4 +1,4 @@
-"""The command line: one file for each noun, put together here. Commands import what they need when they run."""
+"""The command line: its commands, which import their libraries when they run."""
 
 from typing import Annotated
 
@@ -7,20 +7,18 @@ import typer
 from retinue.cli import (
     apply,
     audit,
-    check,
     client,
     collect,
     erase,
     export,
-    imports,
-    lists,
-    maintenance,
-    openapi,
+    following,
+    generate,
+    import_,
     run,
-    sample,
     serve,
+    store,
 )
-from retinue.cli.groups import group
+from retinue.cli.commands import group
 from retinue.cli.output import print_line
 
 
@@ -41,22 +39,22 @@ def main(
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """Serve a follow graph through TikTok's Research API contract of Query User Following."""
-    _ = version  # its callback has done the work
+    """Serve a follow graph through TikTok's endpoint Query User Following."""
+    _ = version  # its callback prints it
 
 
 app.command("serve")(serve.serve)
-app.command("import")(imports.import_)
+app.command("import")(import_.import_)
 app.command("export")(export.export)
 app.command("apply")(apply.apply)
 app.command("erase")(erase.erase)
-app.command("generate")(sample.generate)
-app.command("following")(lists.following)
+app.command("generate")(generate.generate)
+app.command("following")(following.following)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
-app.command("check")(check.check)
-app.command("openapi")(openapi.openapi)
-app.command("backup")(maintenance.backup)
+app.command("check")(store.check)
+app.command("openapi")(serve.openapi)
+app.command("backup")(store.backup)
 app.add_typer(collect.app, name="collect")
-app.add_typer(maintenance.app, name="store")
+app.add_typer(store.app, name="store")
 app.add_typer(client.app, name="client")
 app.add_typer(audit.app, name="audit")

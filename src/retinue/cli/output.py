@@ -1,7 +1,7 @@
-"""The output of commands: lines and tables for people on either stream, JSON and CSV for programs.
+"""The output of commands: lines for people on either stream, JSON and CSV for programs.
 
-A line is one line, whatever the names and messages in it hold. JSON keeps its value: the stream writes control
-characters as the escapes that JSON has for them. CSV has none, so its bytes are exact, except on a terminal.
+A line stays one line, whatever names and messages contain. In JSON, control characters become escapes. CSV does not
+have escapes, so its bytes are exact, except on a terminal.
 """
 
 import sys
@@ -17,7 +17,7 @@ _CRLF = "\r\n"
 
 
 def greet(text: str) -> None:
-    """Print a line that is no result: if it cannot be written, the work goes on."""
+    """Print a line that may get lost: if it cannot be written, go on."""
     with suppress(UnwritableOutput):
         print_line(text)
 
@@ -28,7 +28,7 @@ def print_line(text: str) -> None:
 
 
 def print_lines(text: str) -> None:
-    """Print text of several lines, such as a document; line breaks in values of others would forge lines of it."""
+    """Print trusted text of several lines, such as a document."""
     sys.stdout.write(text)
 
 
@@ -45,7 +45,7 @@ def print_json(value: Any) -> None:
 
 
 def print_exactly(data: bytes) -> None:
-    """Print rows for programs: as they are, but as printable text on a terminal."""
+    """Print bytes for programs exactly, or as printable text on a terminal."""
     if sys.stdout.isatty():
         sys.stdout.write(data.decode())
     else:
@@ -53,7 +53,7 @@ def print_exactly(data: bytes) -> None:
 
 
 def csv_encoder(*heading: str, spreadsheet_safe: bool = False) -> Callable[[Iterable[Iterable[Any]]], bytes]:
-    """Return a function from rows to CSV; its first result begins with the heading."""
+    """Return a function from rows to CSV. The first result starts with the heading."""
     import csv
 
     lines = _Lines([])
@@ -71,7 +71,7 @@ def csv_encoder(*heading: str, spreadsheet_safe: bool = False) -> Callable[[Iter
 
 @dataclass(frozen=True)
 class _Lines:
-    """A file of rows for `csv`, which writes each at once; here they end with LF alone."""
+    """A file for `csv`, whose rows end with LF alone."""
 
     written: list[str]
 

@@ -5,34 +5,37 @@ from typing import Annotated
 
 import typer
 
-from retinue.cli.flags import flag
+from retinue.cli.commands import flag
 from retinue.cli.output import warn
 
 
 def run(
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="What to run, with its arguments.")],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="The command with its arguments.")],
     server: Annotated[
-        str, flag("server", "URL of the server that answers. Default: a throw-away one with a sample graph.")
+        str, flag("server", "URL of a Retinue server. Default: a temporary one with a sample graph.")
     ] = "",
     store: Annotated[
-        str, flag("store", "Store whose graph the throw-away server has; with --server, the one that it serves.")
+        str, flag("store", "Store with the graph of the temporary server; with --server, the store that it serves.")
     ] = "",
     faults: Annotated[
-        str, flag("faults", "Faults of the throw-away server: a profile, and name=value, with commas between.")
+        str, flag("faults", "Faults of the temporary server: a profile and name=value, separated by commas.")
     ] = "",
-    seed: Annotated[int, flag("seed", "Seed of what is drawn of the faults.", min=0)] = 0,
+    seed: Annotated[int, flag("seed", "Seed of the faults.", min=0)] = 0,
     allow_network: Annotated[
-        bool, flag("allow-network", "Let the command reach other hosts too; else they are blocked.")
+        bool, flag("allow-network", "Let the command reach other hosts, which are blocked by default.")
     ] = False,
     best_effort: Annotated[
         bool,
         flag(
             "best-effort",
-            "Run it even if nothing here prevents that its requests reach TikTok with your real key.",
+            "Run it even if this system cannot keep its requests from reaching TikTok with your real key.",
         ),
     ] = False,
 ) -> None:
-    """Run a command that finds a Retinue server where it looks for TikTok's; the exit code is the command's own."""
+    """Run a command against a Retinue server in place of TikTok's.
+
+    The exit code is the command's.
+    """
     import os
 
     from retinue.faults import parsed
@@ -40,7 +43,7 @@ def run(
 
     with signals_held():
         from retinue.intercept import (
-            session,  # only now: libraries that it brings start threads while they are imported
+            session,  # only now, as its libraries start threads while they are imported
         )
 
         drawn = parsed(faults, seed=seed)

@@ -1,13 +1,14 @@
-"""`retinue serve`."""
+"""`retinue serve` and `retinue openapi`."""
 
 from typing import Annotated
 
-from retinue.cli.flags import Store, setting
+from retinue.cli.commands import StoreUrl, setting
+from retinue.cli.output import print_lines
 from retinue.settings import Settings, default_of
 
 
 def serve(
-    store: Store = default_of("store"),
+    store: StoreUrl = default_of("store"),
     host: Annotated[str, setting("host")] = default_of("host"),
     port: Annotated[int, setting("port")] = default_of("port"),
     workers: Annotated[int, setting("workers")] = default_of("workers"),
@@ -22,7 +23,7 @@ def serve(
     sandbox: Annotated[bool, setting("sandbox")] = default_of("sandbox"),
     faults: Annotated[str, setting("faults")] = default_of("faults"),
     fault_seed: Annotated[int, setting("fault_seed")] = default_of("fault_seed"),
-    image_mib: Annotated[int, setting("image_mib")] = default_of("image_mib"),
+    row_cache_mib: Annotated[int, setting("row_cache_mib")] = default_of("row_cache_mib"),
     max_connections: Annotated[int, setting("max_connections")] = default_of("max_connections"),
     tls_cert: Annotated[str, setting("tls_cert")] = default_of("tls_cert"),
     tls_key: Annotated[str, setting("tls_key")] = default_of("tls_key"),
@@ -31,7 +32,7 @@ def serve(
     log_level: Annotated[str, setting("log_level")] = default_of("log_level"),
     log_format: Annotated[str, setting("log_format")] = default_of("log_format"),
 ) -> None:
-    """Serve a store until SIGTERM or Ctrl-C; requests in flight are finished."""
+    """Serve a store until SIGTERM or Ctrl-C. Requests in flight are finished."""
     settings = Settings(**locals())  # the parameters are its fields, by the same names
     from retinue.cli.output import greet
     from retinue.serving import supervisor
@@ -39,6 +40,15 @@ def serve(
     def announce(public: str, management: str) -> None:
         greet(f"Serving {store} on {public} (management on {management}). Ctrl-C stops.")
         if faults:
-            greet(f"Things go wrong on purpose: {faults}.")
+            greet(f"Fault injection is enabled: {faults}.")
 
     supervisor.serve(settings, announce)
+
+
+def openapi() -> None:
+    """Print the OpenAPI document of the public API."""
+    from msgspec import json
+
+    from retinue.web.openapi import document
+
+    print_lines(json.format(json.encode(document()), indent=2).decode() + "\n")

@@ -1,4 +1,4 @@
-"""Signals that would end a program at once, for commands that have something to put away first."""
+"""Signals, for commands that clean up before they end."""
 
 import signal
 from collections.abc import Callable, Coroutine, Iterator
@@ -13,20 +13,20 @@ _T = TypeVar("_T")
 
 
 class _Ending:
-    """Which signal it was."""
+    """The number of the signal that arrived."""
 
     def __init__(self) -> None:
         self.number = signal.SIGINT
 
     def end(self, number: int, _frame: FrameType | None) -> None:
-        """End as Ctrl-C does, for which all libraries are prepared."""
+        """End like Ctrl-C, for which all libraries are prepared."""
         self.number = signal.Signals(number)
         signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does: what was begun is put away. The exit code tells which it was."""
+    """Let SIGTERM and SIGHUP end the block like Ctrl-C."""
     ending = _Ending()
     before = {number: signal.signal(number, ending.end) for number in _heeded(signal.SIGTERM, signal.SIGHUP)}
     try:
@@ -39,10 +39,10 @@ def ending_in_order() -> Iterator[None]:
 
 
 def run(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-    """Run an event loop that a signal ends between two of its steps; then the signal does what it does without one.
+    """Run an event loop that signals end between two steps.
 
-    By itself asyncio cancels from within the handler of Ctrl-C, so in the middle of whatever is being done. Signals
-    that come while the loop is made or closed are held until that is done: half a loop ends in a traceback.
+    The signal is then raised again. asyncio itself cancels from within the handler of Ctrl-C, so in the middle of a
+    step. Signals are blocked while the loop starts or closes: interrupted there, it would end with a traceback.
     """
     import asyncio
 
@@ -80,5 +80,5 @@ def run(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
 
 
 def _heeded(*numbers: signal.Signals) -> list[signal.Signals]:
-    """Those that are not ignored, as under `nohup`."""
+    """Return the signals that are not ignored, such as by `nohup`."""
     return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]

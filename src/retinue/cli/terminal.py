@@ -1,9 +1,9 @@
-"""Tables and progress bars for people: the only use of Rich. No text in them is markup or can control a terminal.
+"""Tables and progress bars: the only use of Rich. Texts cannot contain markup or control the terminal.
 
-Rich writes control sequences of its own, so it gets streams without escapes; hence texts are made printable here.
+Rich writes control sequences, so its streams do not escape them. Texts are made printable here.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO
@@ -22,8 +22,8 @@ width_of = cell_len
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of a table. Cells are folded if the terminal is too narrow, except for whole ones."""
+class TableColumn:
+    """A column of a table. On a narrow terminal, cells are folded unless `is_whole`."""
 
     heading: str = ""
     justify: Literal["left", "right"] = "left"
@@ -32,9 +32,13 @@ class Column:
 
 
 def print_table(
-    columns: Sequence[Column], rows: Iterable[Iterable[str]], *, title: str | None = None, caption: str | None = None
+    columns: Sequence[TableColumn],
+    rows: Iterable[Iterable[str]],
+    *,
+    title: str | None = None,
+    caption: str | None = None,
 ) -> None:
-    """Print a table; without headings also without a frame."""
+    """Print a table. Without headings it has no frame."""
     is_framed = any(column.heading for column in columns)
     frame: dict[str, Any] = {} if is_framed else {"box": None, "show_header": False}
     table = Table(title=title, caption=caption, caption_justify="left", **frame)
@@ -47,14 +51,14 @@ def print_table(
 
 
 class Bars:
-    """Progress bars on standard error, hidden if that is not a terminal."""
+    """Progress bars on standard error, hidden unless it is a terminal."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
     @property
     def is_hidden(self) -> bool:
-        """Whether no terminal shows them."""
+        """Whether standard error is not a terminal."""
         return bool(self._progress.disable)
 
     def add(self, text: str, total: int | None = None) -> "Bar":
@@ -88,16 +92,28 @@ class Bar:
 
 @contextmanager
 def bars(*formats: str) -> Iterator[Bars]:
-    """Show bars. `formats` are the columns of text in place of the usual ones, as formats of Rich's `task`."""
+    """Show bars. `formats` replaces the columns, as formats of Rich's `task`."""
     columns: list[ProgressColumn] = [TextColumn(text, markup=False) for text in formats or ("{task.description}",)]
     if not formats:
         columns += [BarColumn(), TaskProgressColumn(), TimeColumn()]
     console = _console(streams.controlling_errors())
-    # Other output goes to the streams themselves meanwhile: by way of Rich, control sequences in it would be obeyed.
+    # Other output must not pass through Rich, where control sequences in it would take effect.
     with Progress(
         *columns, console=console, disable=not console.is_terminal, redirect_stdout=False, redirect_stderr=False
     ) as progress:
         yield Bars(progress)
+
+
+@contextmanager
+def bar(text: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a bar. The function takes how much is done, and the total if it is known."""
+
+    def described(done: int, total: int | None) -> str:
+        return text if total is not None else f"{text} ({done:,} rows)"
+
+    with bars() as shown:
+        one = shown.add(text)
+        yield lambda done, total: one.update(done, total=total, text=described(done, total))
 
 
 def _console(stream: TextIO) -> Console:

@@ -28,12 +28,12 @@ _T = TypeVar("_T")
 class Plan(Struct, frozen=True):
     """What to collect, in this order, and how many calls of each pool may be answered a day.
 
-    `at_once` is how many lists are read at a time.
+    `concurrency` is how many lists are read at a time.
     """
 
     wanted: Sequence[Place]
     calls_per_day: Mapping[Pool, int]
-    at_once: int = 16
+    concurrency: int = 16
     quota: Literal["stop", "wait"] = "stop"
 
 
@@ -111,7 +111,7 @@ class Collector:
 
     async def _work_on(self, plan: Plan, waiting: Iterator[Place], outcome: Outcome) -> None:
         """Several places at a time."""
-        tasks = [asyncio.create_task(self._work(plan, waiting, outcome)) for _ in range(plan.at_once)]
+        tasks = [asyncio.create_task(self._work(plan, waiting, outcome)) for _ in range(plan.concurrency)]
         try:
             await asyncio.gather(*tasks)
         finally:

@@ -6,12 +6,12 @@ from contextlib import closing, contextmanager
 
 from msgspec import structs
 
-from retinue import assemble
 from retinue.clock import Clock
 from retinue.following import Following
 from retinue.intercept.lists import ListKey, row_hash
 from retinue.intercept.verdicts import Expected
 from retinue.model import Query, Row
+from retinue.store.open import open_store
 
 _PAGE_ROWS = 1000
 
@@ -19,7 +19,7 @@ _PAGE_ROWS = 1000
 @contextmanager
 def expected_rows(store: str, clock: Clock) -> Iterator[Expected]:
     """Open a store for reading the lists of a run. Raises `InputError`."""
-    with closing(assemble.open_graph(store, clock)) as graph, asyncio.Runner() as runner:
+    with closing(open_store(store).graph(clock)) as graph, asyncio.Runner() as runner:
         following = Following(graph, clock)
         yield lambda key, start, limit: runner.run(_read(following, key, start, limit))
 

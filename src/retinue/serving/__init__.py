@@ -1,1 +1,1 @@
-"""The processes of a running server: supervisor, workers, keeper."""
+"""The processes of a server: supervisor, workers, coordinator."""

@@ -1,4 +1,4 @@
-"""What workers and keeper have in common: how they get what they need, when they stop."""
+"""The start and the stop of workers and coordinator."""
 
 import asyncio
 import logging
@@ -15,33 +15,35 @@ from retinue import streams
 from retinue.errors import RetinueError
 from retinue.key_pair import KeyPair
 from retinue.serving import logs
+from retinue.serving.child_config import FAILED, LOST_RECORDS, ChildConfig
 from retinue.serving.confinement import confine
-from retinue.serving.station import FAILED, LOST_RECORDS, Station
+from retinue.store.open import Store, open_store
 from retinue.web.listener import ListenerTls
 
 _PIPE_BYTES = 64 * 1024
 
-Life = Callable[[Station], Awaitable[bool]]  # whether no audit record was lost
+Main = Callable[[ChildConfig, Store], Awaitable[bool]]  # returns whether no audit record was lost
 
 _LOGGER = logging.getLogger("retinue.serving")
 
 
-def live(life: Life, role: str) -> None:
-    """Run a child process, which gets its station in the first line of stdin."""
+def run_child(main: Main, role: str) -> None:
+    """Run a child process, configured by the first line of stdin."""
     streams.install()
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as unbuffered:  # later lines stay in the pipe
         line = unbuffered.readline()
     if not line:
-        return  # the supervisor was gone before it could say anything
-    station = json.decode(line, type=Station)
-    logs.set_up(station.settings, role)
-    confine(station.settings, role)
+        return  # the supervisor has ended
+    config = json.decode(line, type=ChildConfig)
+    logs.set_up(config.settings, role)
+    store = open_store(config.settings.store)
+    confine(config.settings, store, role)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn repeats a signal when it is done with it; what is open must be closed after that.
         signal.signal(number, lambda _number, _frame: None)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            is_complete = runner.run(_coroutine(life, station))
+            is_complete = runner.run(_coroutine(main, config, store))
         except (RetinueError, OSError) as error:
             _LOGGER.error("%s ends: %s", role, error)  # noqa: TRY400 - no fault of ours
             sys.exit(FAILED)
@@ -49,16 +51,16 @@ def live(life: Life, role: str) -> None:
         sys.exit(LOST_RECORDS)
 
 
-async def serve_until_stopped(server: uvicorn.Server, station: Station, tls: ListenerTls | None = None) -> None:
-    """Serve until a signal comes or the supervisor is gone, then let requests in flight finish.
+async def serve_until_stopped(server: uvicorn.Server, config: ChildConfig, tls: ListenerTls | None = None) -> None:
+    """Serve until a signal arrives or the supervisor ends.
 
-    Each line that the supervisor sends meanwhile is the key pair to use from now on.
+    Requests in flight are finished. Each line from the supervisor is a key pair to use from now on.
     """
     loop, unread = asyncio.get_running_loop(), bytearray()
 
     def receive() -> None:
         received = os.read(sys.stdin.fileno(), _PIPE_BYTES)
-        if not received:  # the supervisor is gone
+        if not received:  # the supervisor has ended
             loop.remove_reader(sys.stdin)
             server.should_exit = True
         unread.extend(received)
@@ -69,10 +71,10 @@ async def serve_until_stopped(server: uvicorn.Server, station: Station, tls: Lis
                 tls.replace(json.decode(line, type=KeyPair))
 
     loop.add_reader(sys.stdin, receive)
-    await server.serve(sockets=[station.open_listener()])
-    # Requests that were cut off by the stop get their last word, and their record.
+    await server.serve(sockets=[config.open_listener()])
+    # Requests that the stop cut off get their answer and their record.
     await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
 
 
-async def _coroutine(life: Life, station: Station) -> bool:
-    return await life(station)
+async def _coroutine(main: Main, config: ChildConfig, store: Store) -> bool:
+    return await main(config, store)

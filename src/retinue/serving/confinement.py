@@ -1,8 +1,8 @@
-"""The rights that processes of a server give up when they start, as far as the kernel allows it.
+"""Confinement of a server's processes, as far as the kernel allows it.
 
-All of them: other processes of the same user cannot read their memory, which holds tokens, there are no core files, and
-nothing that they start gains rights. Workers and the keeper start nothing, connect to nothing but their store, and open
-nothing but the files named here (Landlock). What a process has open already, such as its sockets, it may go on using.
+Other processes of the same user cannot read their memory, which contains tokens, and there are no core files. Their
+children gain no rights. Workers and coordinator start no process, connect to their store alone, and open only the files
+named here (Landlock). Open files and sockets stay usable.
 """
 
 import logging
@@ -12,16 +12,17 @@ from contextlib import closing
 from pathlib import Path
 
 import retinue
-from retinue import assemble, landlock
+from retinue import landlock
 from retinue.prctl import forbid_dumps, forbid_new_privileges
-from retinue.serving.token import token_path
 from retinue.settings import Settings
+from retinue.store.open import Store
+from retinue.store.paths import Reach
 
 _READ, _CHANGE = landlock.READ, landlock.READ | landlock.WRITE
-_KEEP = _CHANGE | landlock.MAKE_REG | landlock.REMOVE_FILE  # of a folder: also to make and remove files
+_KEEP = _CHANGE | landlock.MAKE_REG | landlock.REMOVE_FILE  # of a folder: create and remove files too
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 _SYSTEM = ("/proc", "/dev/urandom", "/etc/localtime", "/usr/share/zoneinfo")
-# To find a cluster's hosts; systemd replaces its list of name servers when the network changes.
+# For a cluster's hosts. systemd replaces its list of name servers when the network changes.
 _NAMES = ("/etc/resolv.conf", "/run/systemd/resolve", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf")
 _NETWORK = (*_NAMES, "/etc/gai.conf", "/etc/ssl", "/etc/pki")
 _DNS = 53  # over TCP if an answer is long
@@ -29,14 +30,17 @@ _LOGGER = logging.getLogger("retinue.serving")
 
 
 def harden(settings: Settings) -> None:
-    """Protect this process's memory, and keep it from gaining rights. Its children inherit all but the first."""
+    """Protect this process's memory, and keep it from gaining rights.
+
+    Children inherit the latter.
+    """
     if not settings.no_confinement:
         forbid_dumps()
         forbid_new_privileges()
 
 
 def announce_confinement(settings: Settings) -> None:
-    """Log once for the whole server what confines its processes."""
+    """Log the confinement of the server's processes."""
     version = landlock.version()
     if settings.no_confinement:
         _LOGGER.info("confinement: switched off")
@@ -49,23 +53,26 @@ def announce_confinement(settings: Settings) -> None:
         )
 
 
-def confine(settings: Settings, role: str) -> None:
-    """Restrict this process to what its role needs. Call before there are threads and before the store is opened."""
+def confine(settings: Settings, store: Store, role: str) -> None:
+    """Restrict this process to the needs of its role.
+
+    Call it before there are threads and before the store is opened.
+    """
     if settings.no_confinement:
         return
     harden(settings)
-    assemble.keep_temporary_in_memory()
+    store.keep_temporary_in_memory()
     if not landlock.version():
         return
-    reach = assemble.reach_of(settings.store)
+    reach = store.reach()
     try:
-        restrict(_paths(settings, reach, role), [*reach.ports, _DNS] if reach.ports else [])
+        restrict(_paths(settings, store, reach, role), [*reach.ports, _DNS] if reach.ports else [])
     except OSError as error:
         _LOGGER.warning("confinement: this process may open every file of its user: %s", error)
 
 
 def restrict(paths: Mapping[Path, int], ports: Iterable[int]) -> None:
-    """Give up all rights over files and TCP but these. Raises `OSError`."""
+    """Give up all other rights over files and TCP. Raises `OSError`."""
     handled = landlock.BIND_TCP | landlock.CONNECT_TCP
     scopes = landlock.ABSTRACT_SOCKETS | landlock.SIGNALS
     with closing(landlock.Ruleset(files=landlock.ALL_FILES, ports=handled, scopes=scopes)) as rules:
@@ -76,20 +83,20 @@ def restrict(paths: Mapping[Path, int], ports: Iterable[int]) -> None:
         rules.enforce()
 
 
-def _paths(settings: Settings, reach: assemble.Reach, role: str) -> dict[Path, int]:
-    """Return what a process of a role may open, with its rights."""
+def _paths(settings: Settings, store: Store, reach: Reach, role: str) -> dict[Path, int]:
+    """Return the paths that a role may open, with its rights."""
     modules = [path for path in sys.path if path]
     interpreter = [*modules, sys.prefix, sys.base_prefix, str(Path(retinue.__file__).parent)]
     network = _NETWORK if reach.ports else ()
     readable = [*interpreter, *_LIBRARIES, *_SYSTEM, *network, *_certificates(settings), *reach.read]
     paths = {Path(path): _READ for path in readable}
-    if role == "keeper":
-        paths[token_path(settings)] = _READ
-        paths[assemble.audit_folder(settings.store, settings.audit_folder)] = _KEEP
+    if role == "coordinator":
+        paths[store.paths.management_token(settings.management_token_file)] = _READ
+        paths[store.paths.audit_folder(settings.audit_folder)] = _KEEP
     return paths | dict.fromkeys([Path("/dev/null"), *reach.changed], _CHANGE)
 
 
 def _certificates(settings: Settings) -> list[Path]:
-    """Return the folders of the TLS files, since renewed ones are new files there, and may be behind a link."""
+    """Return the folders of the TLS files, where renewed ones appear."""
     named = [Path(path) for path in (settings.tls_cert, settings.tls_key) if path]
     return [folder for path in named for folder in (path.parent, path.resolve().parent)]

@@ -1,7 +1,4 @@
-"""How the processes of a server write their log: lines of text, or one JSON object a line, on stderr.
-
-What is logged is the business of whoever logs it; here is only the form, and what of the libraries is let through.
-"""
+"""The format of a server's log on stderr: lines of text, or one JSON object a line."""
 
 import logging
 import sys
@@ -20,7 +17,7 @@ _TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _encode = json.Encoder().encode
 
 
-class Line(Struct, frozen=True, omit_defaults=True):
+class LogLine(Struct, frozen=True, omit_defaults=True):
     """One line of a JSON log."""
 
     time: str
@@ -33,7 +30,7 @@ class Line(Struct, frozen=True, omit_defaults=True):
 
 
 class TextLines(logging.Formatter):
-    """Turns a record into one line of text, and indented ones for a traceback: no message can forge a line."""
+    """Formats one line of text, and indented lines of a traceback. No message can forge a line."""
 
     def __init__(self) -> None:
         super().__init__(_TEXT)
@@ -48,15 +45,15 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """Turns a record into one JSON object on one line."""
+    """Formats one JSON object on one line."""
 
     def __init__(self, role: str) -> None:
         super().__init__()
         self._role = role
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
-        line = Line(
+        """Return the line."""
+        line = LogLine(
             time=datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             level=record.levelname.lower(),
             logger=record.name,
@@ -69,15 +66,14 @@ class JsonLines(logging.Formatter):
 
 
 def set_up(settings: Settings, role: str) -> None:
-    """Let this process, which has that role, log as the settings say."""
+    """Set up the log of this process."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines(role) if settings.log_format == "json" else TextLines())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     if settings.log_level != "debug":
-        # uvicorn warns of each request that is one too many; anybody could fill a disk with that, and where requests
-        # are logged it would be there twice.
+        # uvicorn warns of each refused request. Any client could fill a disk with that.
         logging.getLogger("uvicorn").setLevel(logging.ERROR)
-    logging.getLogger("asyncio").setLevel(logging.INFO)  # below that it only names its selector
+    logging.getLogger("asyncio").setLevel(logging.INFO)  # at level debug it only names its selector
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
 
@@ -87,5 +83,5 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: Tr
 
 
 def _encodable(text: str) -> str:
-    """A file's name may hold what is no text."""
+    """Return a text as UTF-8, even with parts of file names."""
     return text.encode(errors="backslashreplace").decode()

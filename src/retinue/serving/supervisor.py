@@ -1,14 +1,14 @@
-"""The parent of a running server: binds the ports, starts workers and keeper, restarts what dies, stops them all.
+"""The supervisor: it binds the ports, starts workers and coordinator, restarts them if they die, and stops them.
 
-It answers nothing itself and opens the store only to say early and clearly if that cannot work. Its children get
-their settings over stdin; the end of that pipe is the word to stop, and comes too when it is gone itself, so none of
-them outlives it.
+It opens the store only to report errors early. Children get their configuration over stdin. The end of that pipe asks
+them to stop, also if the supervisor is killed, so none of them outlives it.
 """
 
 import asyncio
 import logging
 import os
 import resource
+import secrets
 import signal
 import socket
 import sys
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from msgspec import json, structs
 
-from retinue import assemble
+from retinue.access.management import management_token
 from retinue.audit.channel import open_channel
 from retinue.audit.log import lock_of
 from retinue.audit.record_counters import MAX_WORKERS, RecordCounters, open_counters
@@ -31,37 +31,39 @@ from retinue.faults import Faults, parsed
 from retinue.key_pair import KeyPair, read_key_pair
 from retinue.locks import open_locked
 from retinue.serving import logs
+from retinue.serving.child_config import LOST_RECORDS, ChildConfig, SharedSandbox, new_sandbox
 from retinue.serving.confinement import announce_confinement, harden
-from retinue.serving.station import LOST_RECORDS, Sandbox, Station, new_sandbox
-from retinue.serving.token import token_of
 from retinue.settings import LOG_FORMATS, LOG_LEVELS, Settings
+from retinue.store.open import Store, open_store
 from retinue.web.hosts import host_names, is_loopback
 from retinue.web.listener import STOP_SECONDS, bind
 from retinue.web.trusted_proxies import trusted_networks
 
-MOST_CONNECTIONS = 1_000_000
-MOST_IMAGE_MIB = 1024 * 1024
-MOST_AUDIT_MIB = 1024 * 1024
-MOST_AUDIT_HOURS = 24 * 366
-MOST_AUDIT_DAYS = 100 * 366
+MAX_CONNECTIONS = 1_000_000
+MAX_ROW_CACHE_MIB = 1024 * 1024
+MAX_AUDIT_MIB = 1024 * 1024
+MAX_AUDIT_HOURS = 24 * 366
+MAX_AUDIT_DAYS = 100 * 366
 
 _LOGGER = logging.getLogger("retinue.serving")
-_PATIENCE_SECONDS = STOP_SECONDS + 1.5  # after that a worker is killed; with an idle keeper that is below 5 s
-_KEEPER_PATIENCE_SECONDS = 30.0  # it may have to start first, and then has the last records to write
+_PATIENCE_SECONDS = STOP_SECONDS + 1.5  # then a worker is killed; an idle server stops in less than 5 s
+_COORDINATOR_PATIENCE_SECONDS = 30.0  # it may have to start first, then writes the last records
 _LONGEST_PAUSE_SECONDS = 5.0
 _MANAGEMENT_HOST = "127.0.0.1"
 _OTHER_OPEN_FILES = 1024  # in a worker: its files, and connections that are being refused
 
 
 def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
-    """Serve until SIGTERM or SIGINT. `announce` gets both addresses once connections are accepted.
+    """Serve until SIGTERM or SIGINT.
 
-    Raises `InputError` or `StoreError` before anything is started, and `UncleanStop` at the end.
+    `announce` gets both addresses once connections are accepted. Raises `InputError` or `StoreError` before a process
+    is started, and `UncleanStop` at the end.
     """
     harden(settings)
-    _require_usable(settings)
+    store = open_store(settings.store)
+    _require_usable(settings, store)
     key_pair = _key_pair_of(settings)
-    store = _only_server_of(assemble.lock_path(settings.store), settings.store)
+    lock = _lock_store(store)
     logs.set_up(settings, "supervisor")
     announce_confinement(settings)
     public = _bind(settings.host, settings.port, "port")
@@ -69,46 +71,44 @@ def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
     scheme = "https" if key_pair else "http"
     if key_pair is None and not is_loopback(settings.host):
         _LOGGER.warning(
-            "secrets and tokens travel in the clear on %s: give --tls-cert and --tls-key, or have a proxy do TLS",
+            "secrets and tokens are not encrypted on %s: give --tls-cert and --tls-key, or use a proxy with TLS",
             settings.host,
         )
-    _recount_quotas(settings)
+    _recount_quotas(settings, store)
     addresses = (f"{scheme}://{_address(public)}", f"http://{_address(management)}")
     try:
-        with assemble.kept_open(settings.store):
-            asyncio.run(_supervise(settings, key_pair, public, management, lambda: announce(*addresses)))
+        with store.held_open():
+            asyncio.run(_supervise(settings, store, key_pair, (public, management), lambda: announce(*addresses)))
     finally:
-        os.close(store)
+        os.close(lock)
 
 
 async def _supervise(
     settings: Settings,
+    store: Store,
     key_pair: KeyPair | None,
-    public: socket.socket,
-    management: socket.socket,
+    listeners: tuple[socket.socket, socket.socket],
     announce: Callable[[], None],
 ) -> None:
-    """Run all children. The keeper stops when the workers have, since it takes their last records."""
+    """Run all children. The coordinator stops last, since it takes the workers' last records."""
     stopping, without_workers = asyncio.Event(), asyncio.Event()
-    counters = _begun_counters(settings)
+    counters = _open_counters(settings, store)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    to_keeper, from_workers = open_channel()
+    to_coordinator, from_workers = open_channel()
     sandbox = _sandbox_of(settings)
-    house = Station(settings, management.fileno(), from_workers.fileno(), counters, sandbox)
-    keeping = asyncio.create_task(_Child("keeper", house, without_workers).run())
-    station = Station(settings, public.fileno(), to_keeper.fileno(), counters, sandbox, key_pair)
-    workers = [
-        _Child("worker", structs.replace(station, worker=number), stopping) for number in range(settings.workers)
-    ]
+    config = ChildConfig(settings, listeners[1].fileno(), from_workers.fileno(), counters, sandbox)
+    coordinator = asyncio.create_task(_Child("coordinator", config, without_workers).run())
+    config = ChildConfig(settings, listeners[0].fileno(), to_coordinator.fileno(), counters, sandbox, key_pair)
+    workers = [_Child("worker", structs.replace(config, worker=number), stopping) for number in range(settings.workers)]
     if key_pair is not None:
         loop.add_signal_handler(signal.SIGHUP, _reload_key_pair, settings, workers)
-    announce()  # from now on every signal is answered in order
+    announce()  # from now on signals are handled
     codes = await asyncio.gather(*(worker.run() for worker in workers))
-    to_keeper.close()  # by which the keeper knows that nothing more will come
+    to_coordinator.close()  # tells the coordinator that no more records will arrive
     without_workers.set()
-    codes.append(await keeping)
+    codes.append(await coordinator)
     from_workers.close()
     os.close(counters)
     _require_clean(codes)
@@ -117,56 +117,56 @@ async def _supervise(
 def _require_clean(codes: list[int]) -> None:
     """Raise `UncleanStop` if a child did not end with exit code 0."""
     if LOST_RECORDS in codes:
-        raise UncleanStop("stopped, but audit records are lost; `retinue audit verify` says how many")
+        raise UncleanStop("stopped, but audit records are lost; `retinue audit verify` counts them")
     if any(codes):
-        raise UncleanStop("stopped, but not in order, see the log; `retinue audit verify` says what that has lost")
+        raise UncleanStop("stopped with errors, see the log; `retinue audit verify` reports losses")
 
 
 class _Child:
     """One child process and its successors."""
 
-    def __init__(self, role: str, station: Station, stopping: asyncio.Event) -> None:
+    def __init__(self, role: str, config: ChildConfig, stopping: asyncio.Event) -> None:
         self._role = role
-        self._is_last = role == "keeper"  # there has to be one to the end, to take the last records
-        self._station = station
+        self._is_last = role == "coordinator"  # it is needed to the end, to take the last records
+        self._config = config
         self._stopping = stopping
         self._process: asyncio.subprocess.Process | None = None
 
     def use(self, key_pair: KeyPair) -> None:
-        """Let this process and its successors present another certificate."""
-        self._station = structs.replace(self._station, key_pair=key_pair)
+        """Make this process and its successors use another certificate."""
+        self._config = structs.replace(self._config, key_pair=key_pair)
         if self._process is not None and self._process.returncode is None:
             assert self._process.stdin is not None
             self._process.stdin.write(json.encode(key_pair) + b"\n")
 
     async def run(self) -> int:
-        """Keep a process of this role running until the server stops; returns the exit code of the last one."""
+        """Run processes of this role until the server stops. Return the last exit code."""
         clock = SystemClock()
         pause = 0.1
         while True:
             started = clock.elapsed()
-            code = await self._one_life()
+            code = await self._run_once()
             if self._stopping.is_set():
                 return code
-            lived = clock.elapsed() - started
-            pause = 0.1 if lived > _LONGEST_PAUSE_SECONDS else min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            _LOGGER.error("%s ended after %.1f s; restarting", self._role, lived)
+            lifetime = clock.elapsed() - started
+            pause = 0.1 if lifetime > _LONGEST_PAUSE_SECONDS else min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            _LOGGER.error("%s ended after %.1f s; restarting", self._role, lifetime)
             await self._stops_within(pause)
             if self._stopping.is_set() and not self._is_last:
                 return code
 
-    async def _one_life(self) -> int:
+    async def _run_once(self) -> int:
         process = await self._start()
         ended = asyncio.create_task(process.wait())
         stopped = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if not ended.done():
-            # Its word to stop. A signal would end a child that has only begun to start, and what waits for it.
+            # This asks it to stop. A signal would end a child that is still starting, and lose its records.
             assert process.stdin is not None
             process.stdin.close()
             done, _ = await asyncio.wait(
-                {ended}, timeout=_KEEPER_PATIENCE_SECONDS if self._is_last else _PATIENCE_SECONDS
+                {ended}, timeout=_COORDINATOR_PATIENCE_SECONDS if self._is_last else _PATIENCE_SECONDS
             )
             if not done:
                 process.kill()
@@ -175,15 +175,15 @@ class _Child:
     async def _start(self) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-P",  # a file in the working folder, such as json.py, must not take the place of a module
+            "-P",  # a file in the working folder, such as json.py, must not replace a module
             "-m",
             f"retinue.serving.{self._role}",
             stdin=asyncio.subprocess.PIPE,
-            pass_fds=self._station.descriptors,
-            process_group=0,  # Ctrl-C reaches the supervisor alone, which then stops its children in order
+            pass_fds=self._config.descriptors,
+            process_group=0,  # Ctrl-C reaches only the supervisor, which stops its children in order
         )
         assert process.stdin is not None
-        process.stdin.write(json.encode(self._station) + b"\n")
+        process.stdin.write(json.encode(self._config) + b"\n")
         self._process = process
         return process
 
@@ -194,38 +194,38 @@ class _Child:
             return
 
 
-def _begun_counters(settings: Settings) -> int:
-    """The counters of audit records, as a file descriptor. No other process counts there at the moment."""
-    folder = assemble.audit_folder(settings.store, settings.audit_folder)
+def _open_counters(settings: Settings, store: Store) -> int:
+    """Open the counters of audit records while no other process uses them."""
+    folder = store.paths.audit_folder(settings.audit_folder)
     descriptor = open_counters(folder)
-    goes_on = RecordCounters(descriptor).begin_run(SystemClock().now())
-    if not goes_on and files_of(folder):
-        _LOGGER.warning("the counters of audit records were missing or damaged; records that are lost cannot be told")
+    is_resumed = RecordCounters(descriptor).begin_run(SystemClock().now())
+    if not is_resumed and files_of(folder):
+        _LOGGER.warning("the counters of audit records were missing or damaged; lost records cannot be counted")
     return descriptor
 
 
-def _sandbox_of(settings: Settings) -> Sandbox | None:
+def _sandbox_of(settings: Settings) -> SharedSandbox | None:
     return new_sandbox(_faults_of(settings)) if settings.sandbox else None
 
 
 def _faults_of(settings: Settings) -> Faults:
-    """The faults that hold at the start. Raises `InputError`."""
+    """Return the initial faults. Raises `InputError`."""
     if not settings.sandbox and (settings.faults or settings.fault_seed):
-        raise InputError("--faults, --fault-seed: only with --sandbox; who is served otherwise counts on right answers")
+        raise InputError("--faults, --fault-seed: only with --sandbox; other clients rely on correct responses")
     return parsed(settings.faults, seed=settings.fault_seed)
 
 
-def _require_usable(settings: Settings) -> None:
+def _require_usable(settings: Settings, store: Store) -> None:
     for flag, count, most in (
         ("workers", settings.workers, MAX_WORKERS),
-        ("image-mib", settings.image_mib, MOST_IMAGE_MIB),
-        ("max-connections", settings.max_connections, MOST_CONNECTIONS),
-        ("audit-file-mib", settings.audit_file_mib, MOST_AUDIT_MIB),
-        ("audit-max-mib", settings.audit_max_mib, MOST_AUDIT_MIB),
-        ("audit-file-hours", settings.audit_file_hours, MOST_AUDIT_HOURS),
-        ("audit-keep-days", settings.audit_keep_days, MOST_AUDIT_DAYS),
+        ("row-cache-mib", settings.row_cache_mib, MAX_ROW_CACHE_MIB),
+        ("max-connections", settings.max_connections, MAX_CONNECTIONS),
+        ("audit-file-mib", settings.audit_file_mib, MAX_AUDIT_MIB),
+        ("audit-max-mib", settings.audit_max_mib, MAX_AUDIT_MIB),
+        ("audit-file-hours", settings.audit_file_hours, MAX_AUDIT_HOURS),
+        ("audit-keep-days", settings.audit_keep_days, MAX_AUDIT_DAYS),
     ):
-        least = 0 if flag in {"audit-keep-days", "audit-max-mib", "image-mib"} else 1
+        least = 0 if flag in {"audit-keep-days", "audit-max-mib", "row-cache-mib"} else 1
         if not least <= count <= most:
             raise InputError(f"--{flag} {count}: expected {least} to {most}")
     if settings.port and settings.port == settings.management_port:
@@ -240,14 +240,14 @@ def _require_usable(settings: Settings) -> None:
     host_names(settings.management_hosts)
     _faults_of(settings)
     _allow_open_files(settings.max_connections)
-    assemble.open_graph(settings.store, SystemClock()).close()
-    assemble.open_access(settings.store).close()
-    os.close(lock_of(assemble.audit_folder(settings.store, settings.audit_folder)))
-    token_of(settings)
+    store.graph(SystemClock()).close()
+    store.access().close()
+    os.close(lock_of(store.paths.audit_folder(settings.audit_folder)))
+    management_token(store.paths.management_token(settings.management_token_file), secrets.token_bytes)
 
 
 def _key_pair_of(settings: Settings) -> KeyPair | None:
-    """Return the certificate and key of the public listener; None without TLS. Raises `InputError`."""
+    """Return the public listener's certificate and key, or None. Raises `InputError`."""
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise InputError("--tls-cert and --tls-key: give both or neither")
     if not settings.tls_cert:
@@ -259,7 +259,7 @@ def _key_pair_of(settings: Settings) -> KeyPair | None:
 
 
 def _reload_key_pair(settings: Settings, workers: list[_Child]) -> None:
-    """Give workers the pair that is in its files now. A broken one changes nothing."""
+    """Send workers the certificate and key, unless they are invalid."""
     try:
         key_pair = _key_pair_of(settings)
     except InputError as error:
@@ -271,30 +271,30 @@ def _reload_key_pair(settings: Settings, workers: list[_Child]) -> None:
     _LOGGER.info("new connections get the certificate in %s", settings.tls_cert)
 
 
-def _recount_quotas(settings: Settings) -> None:
-    """Restore counters of quotas that are missing or damaged, while no process of this server counts."""
+def _recount_quotas(settings: Settings, store: Store) -> None:
+    """Restore missing or damaged quota counters before any process counts."""
     with (
-        closing(assemble.open_ledger(settings.store, alone=True)) as ledger,  # no other server may count there
-        closing(assemble.open_access(settings.store)) as access,
+        closing(store.quotas(alone=True)) as ledger,  # no other server may count there
+        closing(store.access()) as access,
     ):
-        folder = assemble.audit_folder(settings.store, settings.audit_folder)
+        folder = store.paths.audit_folder(settings.audit_folder)
         secret = asyncio.run(access.audit_checkpoint()).secret
-        # A clock that was put back must not make an earlier day of this one, which would begin once more.
+        # A clock that was set back must not make an earlier day begin again.
         second = max(SystemClock().now(), time_reached(TimeFiles(folder, secret)) or 0)
         for sentence in asyncio.run(Recount(ledger, folder).at_start(access, second)):
             _LOGGER.warning("%s", sentence)
 
 
-def _only_server_of(file: Path, store: str) -> int:
-    """A lock on the store, which the kernel gives back when the supervisor ends. Raises `UnavailableLock`."""
+def _lock_store(store: Store) -> int:
+    """Lock the store until this process ends. Raises `UnavailableLock`."""
     try:
-        return open_locked(file, "another server serves this store")
+        return open_locked(store.paths.lock, "another server serves this store")
     except OSError as error:
         raise InputError(f"{store}: cannot be opened: {error.strerror}") from error
 
 
 def _allow_open_files(connections: int) -> None:
-    """Raise the limit that the workers inherit, so that too many connections meet our own answer first."""
+    """Raise the limit of open files, so that workers refuse connections themselves."""
     wanted = connections + _OTHER_OPEN_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and wanted > hard:

@@ -1,59 +1,65 @@
-"""A worker process: reads the store, answers the public listener. Run by the supervisor, never by hand."""
+"""A worker process, which the supervisor starts: it reads the store and answers the public listener."""
 
 import asyncio
 import gc
 from contextlib import closing
 
-from retinue import assemble
+from retinue import wiring
 from retinue.audit.channel import ChannelSender
 from retinue.audit.record import Auditor
-from retinue.serving.child import live, serve_until_stopped
-from retinue.serving.station import Station
+from retinue.serving.child import run_child, serve_until_stopped
+from retinue.serving.child_config import ChildConfig
+from retinue.store.open import Store
 from retinue.web.listener import ListenerTls, public_server
 from retinue.web.trusted_proxies import TrustedProxies, trusted_networks
+from retinue.wire import rendering
 
-# A request leaves little for the garbage collector, but each of its rounds walks through all the remembered rows.
+# A request leaves little for the garbage collector, but each of its rounds visits all cached rows.
 GC_THRESHOLDS = (20_000, 50, 50)
 
 
-async def work(station: Station) -> bool:
-    """Answer until told to stop; whether all audit records were handed on."""
+async def work(config: ChildConfig, store: Store) -> bool:
+    """Answer until asked to stop. Return whether all audit records were sent."""
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    clock, store = station.open_clock(), station.settings.store
+    clock, settings = config.open_clock(), config.settings
+    graph, hot_graph = store.served_graph(clock, rendering.encode_row, settings.row_cache_mib)
     with (
-        closing(assemble.open_wire_graph(store, clock)) as graph,
-        closing(assemble.open_hot_graph(store, graph, station.settings.image_mib)) as hot_graph,
-        closing(assemble.open_access(store)) as access,
-        closing(assemble.open_ledger(store, alone=station.settings.workers == 1, creates=False)) as ledger,
-        closing(_outbox(station)) as outbox,
+        closing(graph),
+        closing(hot_graph),
+        closing(store.access()) as access,
+        closing(store.quotas(alone=settings.workers == 1, creates=False)) as ledger,
+        closing(_outbox(config)) as outbox,
     ):
-        statements = assemble.statements_sent(graph, access, ledger)
-        auditor = Auditor(outbox, (await access.audit_checkpoint()).secret, clock, statements)
-        public = assemble.Public(
-            assemble.gated(access, ledger, clock),
+
+        def statements_sent() -> int:
+            return graph.statements_sent() + access.statements_sent() + ledger.statements_sent()
+
+        auditor = Auditor(outbox, (await access.audit_checkpoint()).secret, clock, statements_sent)
+        public = wiring.Public(
+            wiring.gated(access, ledger, clock),
             auditor,
             clock,
-            assemble.log_ids(clock),
-            TrustedProxies(trusted_networks(station.settings.trusted_proxies)),
+            wiring.log_ids(clock),
+            TrustedProxies(trusted_networks(settings.trusted_proxies)),
         )
-        tls = None if station.key_pair is None else ListenerTls(station.key_pair)
-        faults = station.open_faults()
+        tls = None if config.key_pair is None else ListenerTls(config.key_pair)
+        faults = config.open_faults()
         if faults is None:
-            application = assemble.public_application(graph, public)
-            fast_path = assemble.fast_path(hot_graph, public)
-            server = public_server(application, station.settings, fast_path, tls=tls)
+            application = wiring.public_application(graph, public)
+            fast_path = wiring.fast_path(hot_graph, public)
+            server = public_server(application, settings, fast_path, tls=tls)
         else:
-            front = assemble.faulty_application(graph, public, faults)
-            server = public_server(front.application, station.settings, front=front, tls=tls)
-        await serve_until_stopped(server, station, tls)
+            front = wiring.faulty_application(graph, public, faults)
+            server = public_server(front.application, settings, front=front, tls=tls)
+        await serve_until_stopped(server, config, tls)
     return not outbox.has_lost
 
 
-def _outbox(station: Station) -> ChannelSender:
-    counter = station.open_counters().of_worker(station.worker)
-    return ChannelSender(station.open_audit(), asyncio.get_running_loop(), counter)
+def _outbox(config: ChildConfig) -> ChannelSender:
+    counter = config.open_counters().of_worker(config.worker)
+    return ChannelSender(config.open_audit(), asyncio.get_running_loop(), counter)
 
 
 if __name__ == "__main__":
-    live(work, "worker")
+    run_child(work, "worker")

@@ -104,6 +104,9 @@ class CassandraGraphWriter:
     async def settle(self) -> None:
         """Nothing to wait for: a quorum has all that was written."""
 
+    def bulk(self) -> None:
+        """Return None: a cluster takes follows one by one."""
+
     def close(self) -> None:
         """Close the connections."""
         self._session.close()

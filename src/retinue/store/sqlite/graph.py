@@ -57,6 +57,10 @@ class SqliteGraph(Generic[Shown_co]):
         with files.translated(), files.one_state(self.connection):
             return read_profile(self._execute, account_id)
 
+    def statements_sent(self) -> int:
+        """Return 0: nothing goes over a network."""
+        return 0
+
     def close(self) -> None:
         """Give the file back."""
         self.connection.close()

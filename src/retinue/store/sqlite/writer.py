@@ -108,6 +108,10 @@ class SqliteGraphWriter:
         with files.translated():
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
+    def bulk(self) -> "SqliteGraphWriter":
+        """Return the loader of many follows at once: this writer."""
+        return self
+
     def close(self) -> None:
         """Give the file back."""
         self._connection.close()

@@ -1,4 +1,4 @@
-"""`retinue following`: an account's list, on the terminal or for other programs."""
+"""`retinue following`: print an account's list, on the terminal or for other programs."""
 
 from contextlib import closing
 from enum import StrEnum
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinue.cli.flags import SpreadsheetSafe, Store, flag, require_csv, second_of
+from retinue.cli.commands import SpreadsheetSafe, StoreUrl, flag, require_csv, second_of, store_at
 from retinue.cli.output import csv_encoder, print_exactly, warn
 from retinue.escaping import printable, printable_lines
 from retinue.settings import default_of
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from retinue.model import Direction, Query, Row
+    from retinue.store.open import Store
 
     Encode = Callable[[Sequence[Row]], bytes]
 
@@ -22,52 +23,54 @@ NOT_SHOWN = 1
 PAGE_ROWS = 1000
 
 
-class Side(StrEnum):
-    """The values of `retinue.model.Direction`, which is only imported when a list is printed."""
+class DirectionChoice(StrEnum):
+    """The values of `retinue.model.Direction`, which is imported later."""
 
     FOLLOWING = "following"
     FOLLOWERS = "followers"
 
 
-class Format(StrEnum):
-    """How rows are printed."""
+class ListFormat(StrEnum):
+    """The formats of printed rows."""
 
     TABLE = "table"
     JSONL = "jsonl"
     CSV = "csv"
 
 
-_HELP_DIRECTION = "Whom the account follows, or its followers."
-_HELP_AS_OF = "The list as it stood at this time: a Unix second or ISO 8601. Default now."
+_HELP_DIRECTION = "The accounts that it follows, or its followers."
+_HELP_AS_OF = "The list as of this time: a Unix second or ISO 8601. Default now."
 _HELP_FORMAT = "A table for people; JSON lines or CSV for programs."
 
 
 def following(
-    username: Annotated[str, typer.Argument(help="The account whose list is wanted.")],
-    store: Store = default_of("store"),
-    direction: Annotated[Side, flag("direction", _HELP_DIRECTION)] = Side.FOLLOWING,
+    username: Annotated[str, typer.Argument(help="The owner of the list.")],
+    url: StoreUrl = default_of("store"),
+    direction: Annotated[DirectionChoice, flag("direction", _HELP_DIRECTION)] = DirectionChoice.FOLLOWING,
     as_of: Annotated[str, flag("as-of", _HELP_AS_OF, metavar="TIME")] = "",
-    form: Annotated[Format, flag("format", _HELP_FORMAT)] = Format.TABLE,
+    form: Annotated[ListFormat, flag("format", _HELP_FORMAT)] = ListFormat.TABLE,
     spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
     """Print a whole list of an account, newest follow first.
 
-    It is what a client of the API would get: private and withheld accounts are no rows, and for an account that is
-    unknown, private or withheld, or that hides the list, there is an error instead, with exit code 1.
+    It is the list that a client of the API gets: without private and withheld accounts. If the account does not exist,
+    is private or withheld, or hides the list, an error is printed instead, with exit code 1.
     """
     import asyncio
 
     from retinue.errors import AccountNotFound, AccountPrivate, AccountWithheld
     from retinue.model import Direction, Query
 
-    require_csv(form is Format.CSV, spreadsheet_safe)
+    require_csv(form is ListFormat.CSV, spreadsheet_safe)
     query = Query(username, PAGE_ROWS, None, second_of("--as-of", as_of))
     try:
-        asyncio.run(_print(store, query, Direction(direction), _encoder(form, spreadsheet_safe=spreadsheet_safe)))
+        asyncio.run(
+            _print(store_at(url), query, Direction(direction), _encoder(form, spreadsheet_safe=spreadsheet_safe))
+        )
     except AccountNotFound:
-        reason = "there is no such account"
+        reason = "does not exist"
     except AccountPrivate:
-        reason = "is private" if direction is Side.FOLLOWERS else "is private, or hides its following list"
+        reason = "is private" if direction is DirectionChoice.FOLLOWERS else "is private, or hides its following list"
     except AccountWithheld:
         reason = "is withheld"
     else:
@@ -76,21 +79,20 @@ def following(
     raise typer.Exit(NOT_SHOWN)
 
 
-async def _print(store: str, query: "Query", direction: "Direction", encode: "Encode") -> None:
-    """Print page after page, each as soon as it is read."""
+async def _print(store: "Store", query: "Query", direction: "Direction", encode: "Encode") -> None:
+    """Print each page as soon as it is read."""
     async for page in _pages(store, query, direction):
         print_exactly(encode(page))
 
 
-async def _pages(store: str, query: "Query", direction: "Direction") -> "AsyncIterator[Sequence[Row]]":
+async def _pages(store: "Store", query: "Query", direction: "Direction") -> "AsyncIterator[Sequence[Row]]":
     from msgspec.structs import replace
 
-    from retinue import assemble
     from retinue.clock import SystemClock
     from retinue.following import Following
 
     clock = SystemClock()
-    with closing(assemble.open_graph(store, clock)) as graph:
+    with closing(store.graph(clock)) as graph:
         following = Following(graph, clock)
         account = await following.account(query.username)
         has_more = True
@@ -100,17 +102,17 @@ async def _pages(store: str, query: "Query", direction: "Direction") -> "AsyncIt
             query, has_more = replace(query, cursor=page.cursor), page.has_more
 
 
-def _encoder(form: Format, *, spreadsheet_safe: bool) -> "Encode":
+def _encoder(form: ListFormat, *, spreadsheet_safe: bool) -> "Encode":
     match form:
-        case Format.TABLE:
+        case ListFormat.TABLE:
             return _table()
-        case Format.JSONL:
+        case ListFormat.JSONL:
             return _jsonl()
-        case Format.CSV:
+        case ListFormat.CSV:
             return _csv(spreadsheet_safe=spreadsheet_safe)
 
 
-# Each of these makes a function from the rows of a page to the bytes to print.
+# Each of these returns a function from the rows of a page to bytes.
 
 
 def _table() -> "Encode":

@@ -1,7 +1,4 @@
-"""The keeper's own writes to the graph: on one thread with a connection of its own, one piece after the other.
-
-So whoever waits for the write lock waits there, and the keeper's event loop goes on answering.
-"""
+"""The coordinator's writes to the graph, on a separate thread."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -10,15 +7,15 @@ from typing import Any, TypeVar
 
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.store.contract import GraphWriter
-from retinue.store.opened import OpenWriter
+from retinue.store.open import OpenWriter
 
-MOST_WAITING = 16
+MAX_WAITING = 16
 
 _Result = TypeVar("_Result")
 
 
-class GraphThread:
-    """Runs pieces of work with a graph writer, which is opened when the first one comes."""
+class WriterThread:
+    """Runs pieces of work one by one. The first one opens the writer."""
 
     def __init__(self, open_writer: Callable[[], OpenWriter]) -> None:
         self._open_writer = open_writer
@@ -27,9 +24,9 @@ class GraphThread:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="graph-writer")
 
     async def run(self, work: Callable[[GraphWriter], Coroutine[Any, Any, _Result]]) -> _Result:
-        """Do a piece of work when those before it are done. Raises `StoreUnavailable`, also if too many wait."""
-        if self._waiting >= MOST_WAITING:
-            raise StoreUnavailable(f"{MOST_WAITING} writes are waiting already")
+        """Run a piece of work after those before it. Raises `StoreUnavailable`, also if too many wait."""
+        if self._waiting >= MAX_WAITING:
+            raise StoreUnavailable(f"{MAX_WAITING} writes are waiting already")
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
@@ -37,7 +34,7 @@ class GraphThread:
             self._waiting -= 1
 
     def close(self) -> None:
-        """Finish the piece at hand, drop those that wait, and give the store back."""
+        """Finish the current piece, drop those that wait, and close the writer."""
         self._thread.shutdown(cancel_futures=True)
         if self._writer is not None:
             self._writer.close()

@@ -1,0 +1,84 @@
+"""The coordinator's background tasks: durability, recounting of quotas, maintenance of the graph."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from retinue.audit.recount import DaysAhead, Recount
+from retinue.audit.trusted_time import TrustedTime
+from retinue.audit.writer import CHECKPOINT_SECONDS, AuditWriter
+from retinue.clock import Clock
+from retinue.errors import StoreError, StoreUnavailable
+from retinue.serving.writer_thread import WriterThread
+from retinue.store.open import OpenAccess, OpenQuotas
+
+MAINTENANCE_SECONDS = 1
+RECOUNT_SECONDS = 1  # above a worker's wait before it sends its records
+
+Step = Callable[[], Awaitable[float]]  # returns how many seconds to pause
+
+_LOGGER = logging.getLogger("retinue.coordinator")
+
+
+async def repeat(step: Step, trouble: str, pause: float) -> None:
+    """Run a step again and again until cancelled. After an error, log `trouble` and pause.
+
+    No error ends the task: it would be missed too late.
+    """
+    while True:
+        seconds = pause
+        try:
+            seconds = await step()
+        except (OSError, StoreError, StoreUnavailable) as error:
+            _LOGGER.warning("%s: %s", trouble, error)
+        except Exception:
+            _LOGGER.exception(trouble)
+        await asyncio.sleep(seconds)
+
+
+async def settle(audit: AuditWriter, quotas: OpenQuotas) -> None:
+    """Make records and counters survive a power loss, once a second."""
+
+    async def step() -> float:
+        await audit.settle()
+        await asyncio.to_thread(quotas.settle)
+        return CHECKPOINT_SECONDS
+
+    await repeat(step, "audit and quotas are not safe from a power loss for now", CHECKPOINT_SECONDS)
+
+
+async def recount(
+    audit: AuditWriter, quotas: OpenQuotas, access: OpenAccess, folder: Path, trusted: TrustedTime
+) -> None:
+    """Restore damaged counters once all of their records are in the log."""
+    recount, days = Recount(quotas, folder), DaysAhead()
+    is_reported = False
+
+    async def step() -> float:
+        nonlocal is_reported
+        if quotas.is_removed and not is_reported:
+            is_reported = True
+            _LOGGER.error(
+                "the file of quota counters was removed: this server counts on in it, commands do not see it, "
+                "and the next start counts the day's calls again from the audit log"
+            )
+        for sentence in days.sentences(quotas.newest_day(), trusted.latest()):
+            _LOGGER.warning("%s", sentence)
+        if not audit.is_full:
+            for sentence in await recount.of_damaged(access, trusted.latest(), audit.made, audit.received):
+                _LOGGER.warning("%s", sentence)
+        return RECOUNT_SECONDS
+
+    await repeat(step, "damaged counters of quotas stay refused for now", RECOUNT_SECONDS)
+
+
+async def maintain(graph: WriterThread, clock: Clock) -> None:
+    """Relocate entries piece by piece. At least half of the time is left to other writers."""
+
+    async def step() -> float:
+        started = clock.elapsed()
+        has_more = await graph.run(lambda writer: writer.tidy())
+        return clock.elapsed() - started if has_more else MAINTENANCE_SECONDS
+
+    await repeat(step, "maintenance of the graph fails for now", MAINTENANCE_SECONDS)

@@ -1,0 +1,126 @@
+"""A store in a keyspace of a cluster. The counters of quotas lie on this machine, which leases parts of each quota."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from random import SystemRandom
+from secrets import token_hex
+from threading import Event
+
+from retinue.clock import Clock
+from retinue.durable import PUBLIC, write_atomically
+from retinue.errors import InputError
+from retinue.model import Account, Row, Stretch
+from retinue.store.cassandra import store
+from retinue.store.cassandra.access import CassandraAccess
+from retinue.store.cassandra.check import CassandraChecker
+from retinue.store.cassandra.graph import CassandraGraph
+from retinue.store.cassandra.ledger import LeasedLedger
+from retinue.store.cassandra.location import SCHEME, Location
+from retinue.store.cassandra.retry import Backoff
+from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.whole import WholeCassandraGraph
+from retinue.store.cassandra.writer import CassandraGraphWriter
+from retinue.store.contract import Run
+from retinue.store.ledger import FileLedger
+from retinue.store.paths import Reach, StorePaths
+
+_NODE_BYTES = 8
+
+
+class CassandraStore:
+    """A `Store` (`retinue.store.open`)."""
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+        base = Path(f"{location.keyspace}.db")
+        self.paths = StorePaths(base, lock=base.with_suffix(".node"))
+
+    def __str__(self) -> str:
+        return str(self._location)
+
+    def create(self) -> bool:
+        self._session().close()
+        return False
+
+    def create_in_cluster(self, replication: int) -> bool:
+        return store.create(self._location, replication)
+
+    def graph(self, clock: Clock) -> CassandraGraph[Row]:
+        return CassandraGraph(self._session(), clock, Row)
+
+    def served_graph(
+        self,
+        clock: Clock,
+        encode_row: Callable[[str, str], bytes],
+        cache_mib: int,  # noqa: ARG002 - of the contract
+    ) -> tuple[CassandraGraph[bytes], "NoHotGraph"]:
+        return CassandraGraph(self._session(), clock, encode_row), NoHotGraph()
+
+    def writer(self, clock: Clock) -> CassandraGraphWriter:
+        return CassandraGraphWriter(self._session(), _backoff(clock))
+
+    def scan(self) -> WholeCassandraGraph:
+        return WholeCassandraGraph(self._session())
+
+    def access(self) -> CassandraAccess:
+        return CassandraAccess(self._session(), self._node())
+
+    def quotas(self, *, alone: bool = False, creates: bool = True) -> LeasedLedger:
+        file = FileLedger(self.paths.quotas, alone=alone, creates=creates)
+        return LeasedLedger(file, self._session(), self._node())
+
+    def checker(self, clock: Clock) -> CassandraChecker:
+        return CassandraChecker(self._session(), _backoff(clock))
+
+    def back_up(self, target: Path, on_progress: Callable[[int, int], None]) -> None:  # noqa: ARG002 - of the contract
+        raise _no_file()
+
+    def files(self) -> list[Path]:
+        return [path for path in (self.paths.quotas,) if path.exists()]
+
+    def reach(self) -> Reach:
+        location = self._location
+        tls = [Path(path) for path in (location.tls_ca, location.tls_cert, location.tls_key) if path]
+        return Reach([self.paths.quotas], [self.paths.lock, *tls], [location.port])
+
+    def held_open(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def keep_temporary_in_memory(self) -> None:
+        """Do nothing: the driver creates no files."""
+
+    def _session(self) -> Session:
+        return store.open_session(self._location)
+
+    def _node(self) -> str:
+        return _node_in(self.paths.lock)
+
+
+class NoHotGraph:
+    """A `HotGraph` without answers: every request waits for the graph."""
+
+    def account_at_once(self, folded: str) -> Account | None:
+        """Return None."""
+
+    def run_at_once(self, stretch: Stretch) -> Run | None:
+        """Return None."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def _no_file() -> InputError:
+    return InputError(f"--store {SCHEME}://...: this is for a store in a SQLite file; give its path")
+
+
+def _node_in(path: Path) -> str:
+    """Return this machine's name among the servers of a cluster."""
+    if not path.exists():
+        with write_atomically(path, replaces=False, mode=PUBLIC) as unfinished:
+            unfinished.write_text(token_hex(_NODE_BYTES))
+    return path.read_text()
+
+
+def _backoff(clock: Clock) -> Backoff:
+    return Backoff(clock.elapsed, Event().wait, SystemRandom().random)  # the event is never set: a pause

@@ -1,0 +1,176 @@
+"""Open a store by its URL: once, at the edge of the program.
+
+Each backend is one object with a method for each part of the contract. Its libraries are imported when a store of its
+kind is named.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from retinue.clock import Clock
+from retinue.errors import InputError
+from retinue.model import Row, Shown_co
+from retinue.store.bulk import BulkWriter, WholeGraph
+from retinue.store.cassandra.location import SCHEME, is_location, parse
+from retinue.store.contract import AccessStore, AuditStore, Checker, GraphReader, GraphWriter, HotGraph
+from retinue.store.paths import Reach, StorePaths
+from retinue.store.quota_counters import Ledger, Restoring
+
+
+class Closing(Protocol):
+    """An open part, to be closed by its user."""
+
+    def close(self) -> None:
+        """Release files and connections."""
+        ...
+
+
+class Remote(Protocol):
+    """A part that may have to ask over a network."""
+
+    def statements_sent(self) -> int:
+        """Return the number of statements sent over the network."""
+        ...
+
+
+class OpenGraph(GraphReader[Shown_co], Remote, Closing, Protocol[Shown_co]):
+    """The graph, for reading."""
+
+
+class OpenHotGraph(HotGraph, Closing, Protocol):
+    """The graph, for answering without waiting."""
+
+
+class OpenWriter(GraphWriter, Closing, Protocol):
+    """The graph, for writing."""
+
+    def bulk(self) -> BulkWriter | None:
+        """Return a bulk loader on the same connection, or None."""
+        ...
+
+
+class OpenScan(WholeGraph, Closing, Protocol):
+    """The graph, for reading from one end to the other."""
+
+
+class OpenAccess(AccessStore, AuditStore, Remote, Closing, Protocol):
+    """Clients and tokens, and the checkpoint of the audit log."""
+
+
+class OpenQuotas(Ledger, Restoring, Remote, Closing, Protocol):
+    """The counters of quotas."""
+
+    def settle(self) -> None:
+        """Make what was counted survive a power loss."""
+        ...
+
+
+class OpenChecker(Checker, Closing, Protocol):
+    """The consistency check."""
+
+
+class Store(Protocol):
+    """A store at a location, whose `str` is the location without secrets. Nothing is open until a part is asked for.
+
+    Every method raises `StoreError` if the store cannot be used, and `InputError` for what this kind does not have.
+    """
+
+    @property
+    def paths(self) -> StorePaths:
+        """The files of this machine that belong to it."""
+        ...
+
+    def create(self) -> bool:
+        """Create the store if it does not exist. In a cluster it has to exist.
+
+        Return whether it was created.
+        """
+        ...
+
+    def create_in_cluster(self, replication: int) -> bool:
+        """Create a keyspace with its tables. Return whether it is new.
+
+        Each row is on `replication` nodes.
+        """
+        ...
+
+    def graph(self, clock: Clock) -> OpenGraph[Row]:
+        """Open the graph for reading."""
+        ...
+
+    def served_graph(
+        self, clock: Clock, encode_row: Callable[[str, str], bytes], cache_mib: int
+    ) -> tuple[OpenGraph[bytes], OpenHotGraph]:
+        """Open the graph for answering requests, with encoded rows.
+
+        The second one answers from the first, without waiting and with `cache_mib` of memory. Close it first.
+        """
+        ...
+
+    def writer(self, clock: Clock) -> OpenWriter:
+        """Open the graph for writing."""
+        ...
+
+    def scan(self) -> OpenScan:
+        """Open the graph for reading all of it."""
+        ...
+
+    def access(self) -> OpenAccess:
+        """Open clients, tokens, and the checkpoint of the audit log."""
+        ...
+
+    def quotas(self, *, alone: bool = False, creates: bool = True) -> OpenQuotas:
+        """Open the counters of quotas. `alone`: no other process will count. Without `creates` they must exist."""
+        ...
+
+    def checker(self, clock: Clock) -> OpenChecker:
+        """Open the consistency check."""
+        ...
+
+    def back_up(self, target: Path, on_progress: Callable[[int, int], None]) -> None:
+        """Copy the store while it is in use."""
+        ...
+
+    def files(self) -> list[Path]:
+        """Return existing files on this machine, without the audit log."""
+        ...
+
+    def reach(self) -> Reach:
+        """Return the files and ports of a running server. The files exist."""
+        ...
+
+    def held_open(self) -> AbstractContextManager[None]:
+        """Keep the store's files in their places during the block."""
+        ...
+
+    def keep_temporary_in_memory(self) -> None:
+        """Make no temporary files in this process from now on. Call it before any part is opened."""
+        ...
+
+
+def open_store(url: str) -> Store:
+    """Return the store at a URL: the path of a SQLite file, or `cassandra://...`.
+
+    Raises `InputError` if it is neither, or if the backend's library is not installed.
+    """
+    if is_location(url):
+        return _cluster(url)
+    if "://" in url:
+        kind = url.partition("://")[0]
+        raise InputError(f"--store {url}: there is no store of the kind {kind!r}; give the path of a SQLite file")
+    if not url:
+        raise InputError("--store: is empty")
+    from retinue.store.sqlite.backend import SqliteStore  # noqa: PLC0415 - its library comes with an extra
+
+    return SqliteStore(Path(url))
+
+
+def _cluster(url: str) -> Store:
+    location = parse(url)
+    try:
+        from retinue.store.cassandra.backend import CassandraStore  # noqa: PLC0415 - its library comes with an extra
+    except ModuleNotFoundError as error:
+        raise InputError(f"--store {SCHEME}://...: needs {error.name}; pip install 'retinue[cassandra]'") from error
+    return CassandraStore(location)

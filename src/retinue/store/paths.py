@@ -1,0 +1,46 @@
+"""Names of the files of this machine that belong to a store."""
+
+from pathlib import Path
+
+from msgspec import Struct
+
+
+class StorePaths(Struct, frozen=True):
+    """Names of files and folders beside a store; they may not exist.
+
+    `base` gives them their names: `graph.db` has `graph.quotas`, `data.2024` has `data.2024.quotas`. The one server of
+    a store on this machine locks `lock`.
+    """
+
+    base: Path
+    lock: Path
+
+    @property
+    def quotas(self) -> Path:
+        """The counters of quotas."""
+        return self.beside("quotas")
+
+    @property
+    def rejects(self) -> Path:
+        """The rows that an import could not load."""
+        return self.base.with_suffix(".rejects.jsonl")
+
+    def audit_folder(self, named: str = "") -> Path:
+        """Return the folder of the audit log: the one a setting names, or else beside the store."""
+        return Path(named) if named else self.beside("audit")
+
+    def management_token(self, named: str = "") -> Path:
+        """Return the file of the management token: the one a setting names, or else beside the store."""
+        return Path(named) if named else self.beside("management-token")
+
+    def beside(self, ending: str) -> Path:
+        """Return the path of a file beside the store."""
+        return self.base.with_name(f"{self.base.name.removesuffix('.db')}.{ending}")
+
+
+class Reach(Struct, frozen=True):
+    """The files that the processes of a server change or read, and TCP ports."""
+
+    changed: list[Path]
+    read: list[Path] = []
+    ports: list[int] = []

@@ -1,0 +1,80 @@
+"""The composition root: parts of a store become access, routes and applications."""
+
+import asyncio
+import secrets
+
+from msgspec import Struct
+
+from retinue.access.clients import Clients
+from retinue.access.credentials import Credentials
+from retinue.access.quotas import Quotas
+from retinue.audit.record import Auditor
+from retinue.clock import Clock
+from retinue.faults import Fates, SharedFaults
+from retinue.following import Following
+from retinue.store.contract import AccessStore, GraphReader, HotGraph
+from retinue.store.quota_counters import Ledger
+from retinue.web.asgi import Application
+from retinue.web.fast_path import FastPath
+from retinue.web.faults import FaultyApplication, Ground
+from retinue.web.oauth import Gate, Pause
+from retinue.web.request_log import LogIds
+from retinue.web.routes import Access, public_routes
+from retinue.web.trusted_proxies import NO_PROXIES, TrustedProxies
+
+
+def clients(access: AccessStore, clock: Clock) -> Clients:
+    """Return the register of clients, with the operating system's randomness."""
+    return Clients(access, clock, secrets.token_bytes)
+
+
+def credentials(access: AccessStore, clock: Clock, *, registers: bool = False) -> Credentials:
+    """Return the credentials check. `registers` accepts unknown clients."""
+    return Credentials(access, clock, secrets.token_bytes, registers=registers)
+
+
+def log_ids(clock: Clock) -> LogIds:
+    """Return fresh log_ids, with the operating system's randomness."""
+    return LogIds(clock, secrets.token_bytes)
+
+
+def gated(
+    access: AccessStore, ledger: Ledger, clock: Clock, pause: Pause = asyncio.sleep, *, registers: bool = False
+) -> Access:
+    """Return the access control of the public listener. `pause` delays failures."""
+    known, quotas = credentials(access, clock, registers=registers), Quotas(ledger, clock)
+    return Access(known, quotas, Gate(known, quotas, pause))
+
+
+class Public(Struct, frozen=True):
+    """The parts of the public listener, without its graph."""
+
+    access: Access
+    auditor: Auditor
+    clock: Clock
+    log_ids: LogIds
+    proxies: TrustedProxies = NO_PROXIES
+
+
+def public_application(graph: GraphReader[bytes], public: Public) -> Application:
+    """Return the application of the public listener."""
+    routes = public_routes(Following(graph, public.clock), public.access)
+    return Application(routes, public.log_ids, public.auditor, public.clock, public.proxies)
+
+
+def faulty_application(
+    graph: GraphReader[bytes], public: Public, faults: SharedFaults, pause: Pause = asyncio.sleep
+) -> FaultyApplication:
+    """Return the public application of a sandbox, behind injected faults."""
+    ground = Ground(
+        public_application(graph, public),
+        Following(graph, public.clock),
+        public.access.credentials,
+        public.clock,
+    )
+    return FaultyApplication(ground, Fates(faults), pause)
+
+
+def fast_path(graph: HotGraph, public: Public) -> FastPath:
+    """Return the fast path to the same responses."""
+    return FastPath(graph, public.access, public.auditor, public.clock, public.log_ids, public.proxies)
