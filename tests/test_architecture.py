@@ -40,23 +40,23 @@ MAY_IMPORT = {
     "store.ledger": WORDS | {"store.quota_counters", "store.counter_file"},
     "store.client_rows": WORDS | {"store.contract"},
     "store.paths": set[str](),
-    "store.open": {"errors", "clock", "model", "store.contract", "store.bulk", "store.whole", "store.quota_counters"}
+    "store.open": {"errors", "clock", "model", "store.contract", "store.bulk", "store.quota_counters"}
     | {"store.paths", "store.sqlite", "store.cassandra"},
     "store.profiles": {"errors", "model"},
     "store.cassandra": WORDS
     | {"history", "store.contract", "store.client_rows", "store.ledger", "store.profiles", "store.rules"}
-    | {"store.whole", "store.quota_counters", "store.paths", "key_pair"},
+    | {"store.bulk", "store.quota_counters", "store.paths", "key_pair"},
     "store.rules": WORDS | {"history", "store.contract", "store.bulk"},
     "store.sqlite": WORDS
-    | {"history", "store.contract", "store.bulk", "store.client_rows", "store.profiles", "store.rules", "store.whole"}
+    | {"history", "store.contract", "store.bulk", "store.client_rows", "store.profiles", "store.rules"}
     | {"store.ledger", "store.paths"},
     "access": WORDS | {"store.contract", "store.quota_counters"},
     "audit": WORDS | {"store.contract", "store.quota_counters", "locks"},
     "following": WORDS | {"store.contract"},
-    "ingest": WORDS | {"store.contract", "store.bulk", "store.open"},
-    "export": WORDS | {"store.whole"},
-    "client": {"errors", "clock", "names", "printable"},
-    "collect": {"errors", "names", "clock", "durable", "locks", "client", "export"},
+    "ingest": WORDS | {"duck", "store.contract", "store.bulk", "store.open"},
+    "export": WORDS | {"duck", "store.bulk"},
+    "client": {"errors", "clock", "names", "escaping"},
+    "collect": {"errors", "names", "clock", "durable", "locks", "client", "duck", "export"},
     "web": WORDS
     | {"wire", "faults", "store.contract", "store.quota_counters", "following", "access", "audit"}
     | {"ingest", "key_pair"},

@@ -17,6 +17,7 @@ from retinue.store.cassandra.lease import RENEW_AFTER_SECONDS, STOP_AFTER_SECOND
 from retinue.store.cassandra.location import Location, parse
 from retinue.store.cassandra.session import Statement
 from retinue.store.cassandra.writer import GROUP, CassandraGraphWriter
+from retinue.store.contract import Verdict
 from retinue.store.open import open_store
 from running import Server, Session, fresh_token, retinue, running_server
 from support.backends import Keyspace, Lent, backoff_on

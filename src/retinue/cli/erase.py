@@ -101,6 +101,8 @@ def _swept() -> "Iterator[str]":
 
 def _rejects_of(store: "Store") -> "Iterator[Path]":
     """Return the rejects files of a store, unfinished ones too."""
+    from retinue.durable import finished_name
+
     finished = store.paths.rejects
     for path in sorted(finished.parent.iterdir()):
         if finished_name(path.name) == finished.name:
