@@ -18,7 +18,7 @@ test: .venv/.dev lint      ## Lint, type check and run every test (SEED=number r
 	$(PY) -m pytest --numprocesses auto --dist worksteal --hypothesis-seed=$(SEED)
 
 check: .venv/.dev lint     ## Lint, type check and run the tests that start no process: a minute
-	$(PY) -m pytest --quiet --numprocesses auto --dist worksteal -m "not process"
+	$(PY) -m pytest --quiet --numprocesses auto --dist worksteal -m "not process and not long"
 
 test-lowest: .venv-lowest/server/.server .venv-lowest/dev/.dev  ## Run every test with the lowest versions that pyproject.toml promises (TESTS="tests/test_x.py ...": those)
 	.venv-lowest/server/bin/python scripts/smoke.py

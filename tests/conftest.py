@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from support.backends import CLUSTER, CLUSTER_SECONDS, Begin, Keyspace, begin_of
+from support.backends import CLUSTER, CLUSTER_SECONDS, BackendFactory, Keyspace, backend_factory
 from support.cassandra_jars import missing
 from support.cassandra_node import shared
 from support.frozen_clock import FrozenClock
@@ -68,9 +68,9 @@ def cassandra_keyspace(keyspace: Keyspace) -> str:
 
 
 @pytest.fixture(params=["folder", CLUSTER])
-def begin(request: pytest.FixtureRequest) -> Begin:
+def new_backend(request: pytest.FixtureRequest) -> BackendFactory:
     """A factory of empty stores, of each kind."""
-    return begin_of(request.param, request)
+    return backend_factory(request.param, request)
 
 
 @pytest.fixture

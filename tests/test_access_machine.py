@@ -23,7 +23,7 @@ from retinue.errors import (
 )
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Client, ClientChange, Grant, Meter, Pool, Quota, Rate, Used
 from retinue.store.quota_counters import DAY_SECONDS
-from support.backends import Begin
+from support.backends import BackendFactory
 from support.frozen_clock import FrozenClock
 
 T = TypeVar("T")
@@ -67,11 +67,11 @@ class Credentials(RuleBasedStateMachine):
     tokens = Bundle("tokens")
     times = st.one_of(st.none(), st.integers(-50, 50))
 
-    def __init__(self, begin: Begin) -> None:
+    def __init__(self, new_backend: BackendFactory) -> None:
         super().__init__()
-        self.site = begin()
+        self.backend = new_backend()
         self.clock = FrozenClock(START)
-        self.accesses = [self.site.open_access() for _ in range(WORKERS)]
+        self.accesses = [self.backend.open_access() for _ in range(WORKERS)]
         self.register = wiring.clients(self.accesses[0], self.clock)
         self.workers = [wiring.credentials(access, self.clock) for access in self.accesses]
 
@@ -182,7 +182,7 @@ class Credentials(RuleBasedStateMachine):
         """Give the files back."""
         for access in self.accesses:
             access.close()
-        self.site.close()
+        self.backend.close()
 
 
 CLIENTS = [Meter(1, 10), Meter(2, 20), Meter(63, 30), Meter(64, 40), Meter(500, 50), Meter(2, 21)]
@@ -192,11 +192,11 @@ LIMITS = st.one_of(st.none(), st.integers(0, 6))
 class QuotaMachine(RuleBasedStateMachine):
     """Several workers on one quota file; any of them may stop and start again."""
 
-    def __init__(self, begin: Begin) -> None:
+    def __init__(self, new_backend: BackendFactory) -> None:
         super().__init__()
-        self.site = begin()
+        self.backend = new_backend()
         self.clock = FrozenClock(START)
-        self.ledgers = [self.site.open_ledger() for _ in range(WORKERS)]
+        self.ledgers = [self.backend.open_ledger() for _ in range(WORKERS)]
         self.days: dict[Meter, tuple[int, Used]] = {}
         self.admitted: dict[tuple[int, bool], list[int]] = {}
         self.holders: dict[int, Meter] = {}
@@ -280,7 +280,7 @@ class QuotaMachine(RuleBasedStateMachine):
     def restart(self, worker: int) -> None:
         """A worker ends without a word, and another takes its place."""
         self.ledgers[worker].close()
-        self.ledgers[worker] = self.site.open_ledger()
+        self.ledgers[worker] = self.backend.open_ledger()
 
     @invariant()
     def all_see_the_same(self) -> None:
@@ -304,7 +304,7 @@ class QuotaMachine(RuleBasedStateMachine):
         """Give the file back."""
         for ledger in self.ledgers:
             ledger.close()
-        self.site.close()
+        self.backend.close()
 
 
 def _grant(meter: Meter, quota: Quota) -> Grant:
@@ -321,17 +321,17 @@ def test_the_access_gate_refuses_with_request_errors() -> None:
         assert issubclass(error, Refusal)
 
 
-def test_the_access_gate_agrees_with_the_model(begin: Begin) -> None:
+def test_the_access_gate_agrees_with_the_model(new_backend: BackendFactory) -> None:
     """Clients and tokens are changed in random order."""
     run_state_machine_as_test(
-        lambda: Credentials(begin),  # type: ignore[arg-type]  # whatever makes a machine will do
-        settings=settings(max_examples=begin.times(60), stateful_step_count=50),
+        lambda: Credentials(new_backend),  # type: ignore[arg-type]  # whatever makes a machine will do
+        settings=settings(max_examples=new_backend.times(60), stateful_step_count=50),
     )
 
 
-def test_quotas_agree_with_the_model(begin: Begin) -> None:
+def test_quotas_agree_with_the_model(new_backend: BackendFactory) -> None:
     """Requests come in random order, under quotas that change."""
     run_state_machine_as_test(
-        lambda: QuotaMachine(begin),  # type: ignore[arg-type]  # whatever makes a machine will do
-        settings=settings(max_examples=begin.times(60), stateful_step_count=60),
+        lambda: QuotaMachine(new_backend),  # type: ignore[arg-type]  # whatever makes a machine will do
+        settings=settings(max_examples=new_backend.times(60), stateful_step_count=60),
     )

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -82,9 +83,12 @@ def findings_of(store: Path) -> VerifyReport:
 
 
 @pytest.mark.parametrize("fault", [Fault(), Fault(0, errno.ENOSPC, lasts=True)], ids=["error", "full"])
-def test_every_lost_record_is_reported(tmp_path: Path, clock: FrozenClock, fault: Fault) -> None:
+def test_every_lost_record_is_reported(
+    tmp_path: Path, clock: FrozenClock, fault: Fault, record_property: Callable[[str, object], None]
+) -> None:
     """Whichever call fails: all records are in the log, or the end is no orderly one and all that lack are counted."""
     calls = tried_at(tmp_path / "0", clock, fault)
+    record_property("faults", calls)
     for nth in range(1, calls + 1):
         tried_at(tmp_path / str(nth), clock, Fault(nth, fault.number, fault.lasts))
 

@@ -21,7 +21,7 @@ from retinue.store.contract import Verdict
 from retinue.store.open import open_store
 from running import Server, Session, fresh_token, retinue, running_server
 from support.backends import Keyspace, Lent, backoff_on
-from support.clusters import NOW, Site, run
+from support.clusters import NOW, ClusterStore, run
 from support.frozen_clock import FrozenClock
 from support.served import metrics
 from support.waiting import waiting_for
@@ -34,28 +34,28 @@ def names(numbers: Iterable[int]) -> list[str]:
     return [f"f{number}" for number in numbers]
 
 
-def test_a_page_is_one_query(site: Site) -> None:
+def test_a_page_is_one_query(cluster_store: ClusterStore) -> None:
     """When names are known, reading any page of a list asks the cluster once."""
-    site.follow(*(("a", f"f{n}", 1000 + n) for n in range(100)))
-    site.walked("a", 100)
-    owner = site.id("a")
+    cluster_store.follow(*(("a", f"f{n}", 1000 + n) for n in range(100)))
+    cluster_store.walked("a", 100)
+    owner = cluster_store.id("a")
 
     for bound in (NOW, 1080, 1020):
-        before = site.session.counts["reads"]
-        page = run(site.graph.read(Stretch(owner, Direction.FOLLOWING, bound, 10)))
-        assert (1, 10) == (site.session.counts["reads"] - before, len(page.rows))
+        before = cluster_store.session.counts["reads"]
+        page = run(cluster_store.graph.read(Stretch(owner, Direction.FOLLOWING, bound, 10)))
+        assert (1, 10) == (cluster_store.session.counts["reads"] - before, len(page.rows))
 
 
-def test_an_entry_may_become_visible_before_its_account(site: Site) -> None:
+def test_an_entry_may_become_visible_before_its_account(cluster_store: ClusterStore) -> None:
     """While a group is being written: what the reader did not find then it looks for again."""
-    site.follow(("a", "b", 100))
-    site.session.write(INSERT, (site.id("a"), "following", 0, 200, 99))
-    assert ["b"] == site.walked("a", 5)
+    cluster_store.follow(("a", "b", 100))
+    cluster_store.session.write(INSERT, (cluster_store.id("a"), "following", 0, 200, 99))
+    assert ["b"] == cluster_store.walked("a", 5)
 
-    site.session.run_as_is(
+    cluster_store.session.run_as_is(
         "INSERT INTO account (id, key, folded, username, display_name, visibility) VALUES (99, 'c', 'c', 'c', '', 0)"
     )
-    assert ["c", "b"] == site.walked("a", 5)
+    assert ["c", "b"] == cluster_store.walked("a", 5)
 
 
 @pytest.mark.parametrize(
@@ -81,59 +81,62 @@ def test_an_entry_may_become_visible_before_its_account(site: Site) -> None:
         ("INSERT INTO late (owner, direction) VALUES ({a}, 'following')", ""),
     ],
 )
-def test_damage_is_found(site: Site, damage: str, found: str) -> None:
+def test_damage_is_found(cluster_store: ClusterStore, damage: str, found: str) -> None:
     """Damage in one table is found from the others; extra index entries are no damage."""
-    site.follow(("a", "b", 100), ("a", "c", 90))
-    site.unfollow(("a", "c"), ("d", "a"))
-    numbers = {name: site.id(name) for name in ("a", "b", "c", "d")}
-    assert [] == site.site.problems()
+    cluster_store.follow(("a", "b", 100), ("a", "c", 90))
+    cluster_store.unfollow(("a", "c"), ("d", "a"))
+    numbers = {name: cluster_store.id(name) for name in ("a", "b", "c", "d")}
+    assert [] == cluster_store.backend.problems()
 
-    site.session.run_as_is(damage.format(**numbers))
-    problems = site.site.problems()
+    cluster_store.session.run_as_is(damage.format(**numbers))
+    problems = cluster_store.backend.problems()
     assert bool(found) == any(found.format(**numbers) in problem for problem in problems if found)
     assert bool(found) == bool(problems)
 
 
-def test_a_page_across_two_partitions_is_two_queries(site: Site, small_buckets: None) -> None:
+def test_a_page_across_two_partitions_is_two_queries(cluster_store: ClusterStore, small_buckets: None) -> None:
     """A partitioned list is read exactly, and no page needs more than two buckets."""
-    site.follow(*(("a", f"f{n}", 1000 + n) for n in range(50)))
-    assert names(range(49, -1, -1)) == site.walked("a", 7)
-    owner = site.id("a")
+    cluster_store.follow(*(("a", f"f{n}", 1000 + n) for n in range(50)))
+    assert names(range(49, -1, -1)) == cluster_store.walked("a", 7)
+    owner = cluster_store.id("a")
     counts = []
     for bound in range(1049, 1005, -1):
-        before = site.session.counts["reads"]
-        run(site.graph.read(Stretch(owner, Direction.FOLLOWING, bound, 5)))
-        counts.append(site.session.counts["reads"] - before)
+        before = cluster_store.session.counts["reads"]
+        run(cluster_store.graph.read(Stretch(owner, Direction.FOLLOWING, bound, 5)))
+        counts.append(cluster_store.session.counts["reads"] - before)
 
     assert {1, 2} == set(counts)
-    assert site.site.problems() == []
+    assert cluster_store.backend.problems() == []
 
 
-def test_pages_read_no_tombstones_of_unfollows(site: Site, small_buckets: None) -> None:
+def test_pages_read_no_tombstones_of_unfollows(cluster_store: ClusterStore, small_buckets: None) -> None:
     """A bucket with many deletions is rewritten, so that pages read no tombstones."""
-    site.follow(*(("a", f"f{n}", 1000 + n) for n in range(60)))
-    site.unfollow(*(("a", f"f{n}") for n in range(20, 60)))
+    cluster_store.follow(*(("a", f"f{n}", 1000 + n) for n in range(60)))
+    cluster_store.unfollow(*(("a", f"f{n}") for n in range(20, 60)))
 
-    assert names(range(19, -1, -1)) == site.walked("a", 6)
-    site.follow(("a", "g", 1100))
-    assert ["g", *names(range(19, -1, -1))] == site.walked("a", 6)
+    assert names(range(19, -1, -1)) == cluster_store.walked("a", 6)
+    cluster_store.follow(("a", "g", 1100))
+    assert ["g", *names(range(19, -1, -1))] == cluster_store.walked("a", 6)
     cut = {
-        row[0]: row[1] for row in site.session.rows("SELECT kind, buckets FROM list WHERE owner = ?", (site.id("a"),))
+        row[0]: row[1]
+        for row in cluster_store.session.rows(
+            "SELECT kind, buckets FROM list WHERE owner = ?", (cluster_store.id("a"),)
+        )
     }
     assert all(rows and removed <= 5 for _, _, rows, removed in cut["following"])
-    assert site.site.problems() == []
-    run(site.writer.compact())
-    assert ["g", *names(range(19, -1, -1))] == site.walked("a", 6)
+    assert cluster_store.backend.problems() == []
+    run(cluster_store.writer.compact())
+    assert ["g", *names(range(19, -1, -1))] == cluster_store.walked("a", 6)
 
 
 @pytest.mark.parametrize("survivors", range(6))
 def test_an_interrupted_group_is_finished_by_the_next_writer(
-    site: Site, monkeypatch: pytest.MonkeyPatch, survivors: int
+    cluster_store: ClusterStore, monkeypatch: pytest.MonkeyPatch, survivors: int
 ) -> None:
     """However far it came: either nothing of it was done, or after the next one all of it is."""
-    site.follow(("a", "b", 100))
+    cluster_store.follow(("a", "b", 100))
     sent = 0
-    whole = type(site.session).write_all
+    whole = type(cluster_store.session).write_all
 
     def broken(session: Any, statements: Iterable[Statement], before_each: Any = None) -> None:
         nonlocal sent
@@ -143,18 +146,18 @@ def test_an_interrupted_group_is_finished_by_the_next_writer(
             sent += 1
             whole(session, [statement])
 
-    monkeypatch.setattr(type(site.session), "write_all", broken)
+    monkeypatch.setattr(type(cluster_store.session), "write_all", broken)
     with pytest.raises(errors.StoreUnavailable, match="killed"):
-        site.follow(("a", "c", 100), ("a", "d", 100))
+        cluster_store.follow(("a", "c", 100), ("a", "d", 100))
     monkeypatch.undo()
-    next_one = Site.__new__(Site)
-    next_one.__dict__.update(site.__dict__)
-    next_one.writer = CassandraGraphWriter(site.session, backoff_on(site.clock))
+    next_one = ClusterStore.__new__(ClusterStore)
+    next_one.__dict__.update(cluster_store.__dict__)
+    next_one.writer = CassandraGraphWriter(cluster_store.session, backoff_on(cluster_store.clock))
 
     expected = Verdict.DUPLICATE if survivors else Verdict.ACCEPTED
     assert [expected, expected] == next_one.follow(("a", "c", 100), ("a", "d", 100))
     assert ["b", "c", "d"] == next_one.walked("a", 2)
-    assert site.site.problems() == []
+    assert cluster_store.backend.problems() == []
 
 
 class Late(Lent):
@@ -172,9 +175,9 @@ class Late(Lent):
         return result
 
 
-def test_a_writer_that_lost_the_lease_writes_nothing(site: Site) -> None:
+def test_a_writer_that_lost_the_lease_writes_nothing(cluster_store: ClusterStore) -> None:
     """A lease that is not renewed in time, or that another writer has, is not relied on."""
-    late = Late(site.session, FrozenClock())
+    late = Late(cluster_store.session, FrozenClock())
     stopped = Lease(late, "stopped", backoff_on(late.clock))
     stopped.take()
     late.clock.advance(RENEW_AFTER_SECONDS)
@@ -182,63 +185,67 @@ def test_a_writer_that_lost_the_lease_writes_nothing(site: Site) -> None:
     with pytest.raises(errors.StoreUnavailable, match="not renewed in time"):
         stopped.keep()
 
-    site.session.run_as_is("TRUNCATE lease")  # its time is over
-    assert [Verdict.ACCEPTED] == site.follow(("a", "b", 100))
+    cluster_store.session.run_as_is("TRUNCATE lease")  # its time is over
+    assert [Verdict.ACCEPTED] == cluster_store.follow(("a", "b", 100))
     with pytest.raises(errors.StoreUnavailable, match="taken over"):
         stopped.keep()
 
 
-def test_a_long_copy_keeps_the_lease(site: Site, small_buckets: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_copy_keeps_the_lease(
+    cluster_store: ClusterStore, small_buckets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The lease is renewed between the pieces while a bucket is rewritten."""
     monkeypatch.setattr(session, "BATCHES_AT_ONCE", 1)
     monkeypatch.setattr(session, "BATCH_ROWS", 1)
     ticks = count()
     renewed = []
-    whole = type(site.session).compare_and_set
+    whole = type(cluster_store.session).compare_and_set
 
     def seen(one: Any, query: str, values: Any = ()) -> tuple[bool, Any]:
         renewed.append(query.startswith("UPDATE lease"))
         return whole(one, query, values)
 
-    monkeypatch.setattr(type(site.session), "compare_and_set", seen)
-    backoff = replace(backoff_on(site.clock), elapsed=lambda: float(next(ticks)))
-    site.writer = CassandraGraphWriter(site.session, backoff)
-    site.follow(*(("a", f"f{n}", 1000 + n) for n in range(30)))
+    monkeypatch.setattr(type(cluster_store.session), "compare_and_set", seen)
+    backoff = replace(backoff_on(cluster_store.clock), elapsed=lambda: float(next(ticks)))
+    cluster_store.writer = CassandraGraphWriter(cluster_store.session, backoff)
+    cluster_store.follow(*(("a", f"f{n}", 1000 + n) for n in range(30)))
 
     assert sum(renewed) > 30  # of two seconds each: more than one lease would have lasted
-    assert names(range(29, -1, -1)) == site.walked("a", 7)
-    assert site.site.problems() == []
+    assert names(range(29, -1, -1)) == cluster_store.walked("a", 7)
+    assert cluster_store.backend.problems() == []
 
 
-def test_maintenance_without_work_sends_no_queries(site: Site) -> None:
+def test_maintenance_without_work_sends_no_queries(cluster_store: ClusterStore) -> None:
     """An idle server reads and writes nothing; it finishes an interrupted group."""
-    site.follow(("a", "b", 100))
-    coordinator = CassandraGraphWriter(site.session, backoff_on(site.clock))
-    before = site.session.counts["writes"]
+    cluster_store.follow(("a", "b", 100))
+    coordinator = CassandraGraphWriter(cluster_store.session, backoff_on(cluster_store.clock))
+    before = cluster_store.session.counts["writes"]
     assert not run(coordinator.tidy())
-    assert before == site.session.counts["writes"]
+    assert before == cluster_store.session.counts["writes"]
 
-    ((timestamp, body),) = site.session.rows("SELECT writing, body FROM redo WHERE name = 'graph'")
-    site.session.run_as_is("TRUNCATE entry")
-    site.session.write("UPDATE redo SET writing = ?, body = ? WHERE name = 'graph'", (timestamp + 1, body))
+    ((timestamp, body),) = cluster_store.session.rows("SELECT writing, body FROM redo WHERE name = 'graph'")
+    cluster_store.session.run_as_is("TRUNCATE entry")
+    cluster_store.session.write("UPDATE redo SET writing = ?, body = ? WHERE name = 'graph'", (timestamp + 1, body))
     assert not run(coordinator.tidy())
-    assert ["b"] == site.walked("a", 1)
+    assert ["b"] == cluster_store.walked("a", 1)
 
 
-def test_a_reader_finds_accounts_outside_its_cache(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_finds_accounts_outside_its_cache(
+    cluster_store: ClusterStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Pages of accounts that are partly remembered, when there is no room for the rest."""
     monkeypatch.setattr(known, "PER_GENERATION", 10)
-    site.follow(*(("a", f"f{n}", 1000 + n) for n in range(30)))
+    cluster_store.follow(*(("a", f"f{n}", 1000 + n) for n in range(30)))
 
     for limit in (7, 3, 30, 1, 8):
-        assert names(range(29, -1, -1)) == site.walked("a", limit)
+        assert names(range(29, -1, -1)) == cluster_store.walked("a", limit)
 
 
-def test_the_account_cache_is_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_account_cache_is_bounded(cluster_store: ClusterStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many names are asked for, only so many are kept, and each is found."""
     monkeypatch.setattr(known, "PER_GENERATION", 5)
-    site.follow(*(("a", f"f{n}", 1000 + n) for n in range(23)))
-    memory = known.Known(site.session, site.clock, Row)
+    cluster_store.follow(*(("a", f"f{n}", 1000 + n) for n in range(23)))
+    memory = known.Known(cluster_store.session, cluster_store.clock, Row)
     sizes = []
 
     async def ask() -> None:
@@ -253,25 +260,25 @@ def test_the_account_cache_is_bounded(site: Site, monkeypatch: pytest.MonkeyPatc
     assert [1 + n % 5 for n in range(23)] == sizes
 
 
-def test_a_later_holder_has_later_timestamps(site: Site) -> None:
+def test_a_later_holder_has_later_timestamps(cluster_store: ClusterStore) -> None:
     """So what an earlier one sends too late changes nothing."""
     fences = []
     for name in ("one", "two", "one"):
-        lease = Lease(site.session, name, backoff_on(site.clock))
+        lease = Lease(cluster_store.session, name, backoff_on(cluster_store.clock))
         fences.append(lease.take())
         lease.give_back()
 
     assert sorted(set(fences)) == fences
 
 
-def test_equal_positions_are_reported_and_lose_no_row(site: Site) -> None:
+def test_equal_positions_are_reported_and_lose_no_row(cluster_store: ClusterStore) -> None:
     """Two accounts on one second, as a broken lease would leave them: `check` says so, and both are there."""
-    site.follow(("a", "b", 100), ("x", "c", 500))
-    site.session.write(INSERT, (site.id("a"), "following", 0, 100, site.id("c")))
+    cluster_store.follow(("a", "b", 100), ("x", "c", 500))
+    cluster_store.session.write(INSERT, (cluster_store.id("a"), "following", 0, 100, cluster_store.id("c")))
 
-    assert ["b", "c"] == sorted(site.walked("a", 10))
-    assert any("2 intervals stand on second 100" in problem for problem in site.site.problems())
-    site.session.run_as_is("TRUNCATE entry")
+    assert ["b", "c"] == sorted(cluster_store.walked("a", 10))
+    assert any("2 intervals stand on second 100" in problem for problem in cluster_store.backend.problems())
+    cluster_store.session.run_as_is("TRUNCATE entry")
 
 
 @pytest.mark.parametrize(
@@ -374,21 +381,21 @@ def test_a_keyspace_may_have_the_name_of_a_keyword(cassandra_keyspace: str) -> N
         opened.run_as_is('DROP KEYSPACE "asc"')
 
 
-def test_an_entry_keeps_nothing_of_the_one_it_replaces(site: Site) -> None:
+def test_an_entry_keeps_nothing_of_the_one_it_replaces(cluster_store: ClusterStore) -> None:
     """A follow that really began at its shifted position keeps that position."""
-    site.follow(("a", "b", 100), ("a", "c", 100))
-    site.writer = CassandraGraphWriter(site.session, backoff_on(site.clock))
-    site.follow(("a", "c", 99))
+    cluster_store.follow(("a", "b", 100), ("a", "c", 100))
+    cluster_store.writer = CassandraGraphWriter(cluster_store.session, backoff_on(cluster_store.clock))
+    cluster_store.follow(("a", "c", 99))
 
-    assert site.site.problems() == []
-    then = Stretch(site.id("a"), Direction.FOLLOWING, NOW, 10, as_of=99)
-    assert ["c"] == [row.username for row in run(site.graph.read(then)).rows]
+    assert cluster_store.backend.problems() == []
+    then = Stretch(cluster_store.id("a"), Direction.FOLLOWING, NOW, 10, as_of=99)
+    assert ["c"] == [row.username for row in run(cluster_store.graph.read(then)).rows]
 
 
-def test_groups_are_smaller_than_the_largest_row(site: Site) -> None:
+def test_groups_are_smaller_than_the_largest_row(cluster_store: ClusterStore) -> None:
     """Accounts with as much text as they may have, as many as are written at once: 18 MB, where a row takes 16 MiB."""
     bio = "x" * 9_000
     accounts = [AccountRecord(f"u{n}", bio_description=bio) for n in range(GROUP)]
 
-    assert {Verdict.ACCEPTED} == set(run(site.writer.add_accounts(accounts, NOW)))
-    assert [(GROUP,)] == site.session.rows("SELECT count(*) FROM account")
+    assert {Verdict.ACCEPTED} == set(run(cluster_store.writer.add_accounts(accounts, NOW)))
+    assert [(GROUP,)] == cluster_store.session.rows("SELECT count(*) FROM account")

@@ -26,7 +26,7 @@ from retinue.store.open import open_store
 from retinue.store.sqlite import files
 from retinue.store.sqlite.compaction import compact
 from running import Server, fresh_token, running_server
-from support.backends import Begin
+from support.backends import BackendFactory
 from support.commands import list_of, retinue
 from support.frozen_clock import FrozenClock
 from support.served import exchange
@@ -215,11 +215,11 @@ def test_an_unknown_erased_account_stays_erased_in_any_spelling(store_path: Path
         assert [Verdict.ERASED] == asyncio.run(writer.add_accounts([AccountRecord("zed")], NOW))
 
 
-def test_rows_with_erased_accounts_are_rejected_beside_odd_names(begin: Begin) -> None:
+def test_rows_with_erased_accounts_are_rejected_beside_odd_names(new_backend: BackendFactory) -> None:
     """Or the rejected rows that an import keeps would say who was erased."""
     rows = [FollowRecord("no name", "zed", NOW, NOW), FollowRecord("zed", "no name", NOW, NOW)]
 
-    with closing(begin()) as site, closing(site.open_writer(FrozenClock(NOW))) as writer:
+    with closing(new_backend()) as site, closing(site.open_writer(FrozenClock(NOW))) as writer:
         asyncio.run(writer.apply([ErasureEvent("zed", NOW)], NOW))
         assert [Verdict.ERASED] * 2 == asyncio.run(writer.add_follows(rows))
 

@@ -38,7 +38,7 @@ from retinue.model import (
 from retinue.store.contract import GraphReader
 from retinue.store.open import open_store
 from running import retinue
-from support.backends import CLUSTER, Begin, FolderSite, Site, begin_of
+from support.backends import CLUSTER, Backend, BackendFactory, FolderBackend, backend_factory
 from support.frozen_clock import FrozenClock
 from support.stories import ACCOUNTS, ALL_NAMES, FOLLOWS, Told, pages
 from support.waiting import waiting_for
@@ -49,33 +49,33 @@ STORIES = st.lists(st.builds(Told, FOLLOWS | FOLLOWS | FOLLOWS | ACCOUNTS, st.in
 
 
 @pytest.fixture(params=["folder", CLUSTER])
-def begin_other(request: pytest.FixtureRequest) -> Begin:
+def new_other_backend(request: pytest.FixtureRequest) -> BackendFactory:
     """Return a factory of stores that an export is imported into."""
-    return begin_of(request.param, request)
+    return backend_factory(request.param, request)
 
 
 @contextmanager
-def exported(site: Site, kind: str, *, with_ended: bool = True) -> Iterator[Path]:
+def exported(backend: Backend, kind: str, *, with_ended: bool = True) -> Iterator[Path]:
     """The folder of an export."""
-    with tempfile.TemporaryDirectory() as parent, closing(site.open_whole()) as graph:
+    with tempfile.TemporaryDirectory() as parent, closing(backend.open_whole()) as graph:
         folder = Path(parent) / "exported"
         files.export(graph, folder, files.ExportOptions(kind, with_ended), lambda _: None)
         yield folder
 
 
-def told(site: Site, events: list[Event], rows: list[FollowRecord] = []) -> None:  # noqa: B006 - is not changed
+def told(backend: Backend, events: list[Event], rows: list[FollowRecord] = []) -> None:  # noqa: B006 - is not changed
     """Tell a store some events, and rows of a file."""
-    with closing(site.open_writer(FrozenClock(NOW))) as writer:
+    with closing(backend.open_writer(FrozenClock(NOW))) as writer:
         asyncio.run(writer.apply(events, NOW))
         asyncio.run(writer.add_follows(rows))
 
 
-def imported(site: Site, folder: Path, kind: str) -> None:
+def imported(backend: Backend, folder: Path, kind: str) -> None:
     """Import an export, of which nothing may be rejected."""
 
     async def load() -> None:
         with (
-            closing(site.open_writer(FrozenClock(NOW))) as writer,
+            closing(backend.open_writer(FrozenClock(NOW))) as writer,
             closing(RejectsFile(folder / "rejects.jsonl")) as rejects,
             closing(open_table(folder / f"accounts.{kind}", ACCOUNT_COLUMNS)) as accounts,
             closing(open_table(folder / f"follows.{kind}", FOLLOW_COLUMNS)) as follows,
@@ -88,9 +88,9 @@ def imported(site: Site, folder: Path, kind: str) -> None:
     asyncio.run(load())
 
 
-def shown_by(site: Site) -> dict[str, Any]:
+def shown_by(backend: Backend) -> dict[str, Any]:
     """All that a store shows, with positions: today's lists and those as of the seconds before."""
-    with closing(site.open_graph(FrozenClock(NOW))) as graph:
+    with closing(backend.open_graph(FrozenClock(NOW))) as graph:
         return asyncio.run(_shown_by(graph))
 
 
@@ -117,19 +117,19 @@ def rows_in(folder: Path, kind: str = "parquet") -> dict[str, list[tuple[Any, ..
     return found
 
 
-def test_an_export_gives_an_equal_graph(begin: Begin, begin_other: Begin) -> None:
+def test_an_export_gives_an_equal_graph(new_backend: BackendFactory, new_other_backend: BackendFactory) -> None:
     """For every history, from each kind of store into each: the same accounts, rows, order, cursors and past."""
 
-    @settings(max_examples=min(begin.times(60), begin_other.times(60)))
+    @settings(max_examples=min(new_backend.times(60), new_other_backend.times(60)))
     @given(story=STORIES, kind=st.sampled_from(TABLES))
     @example(story=[Told(FollowEvent(key, "3 3", 0), 0) for key in ("1", "2", "ann")], kind="csv")
     def holds(story: list[Told], kind: str) -> None:
-        site = begin()
-        told(site, [one.at(NOW) for one in story])
-        expected = shown_by(site)
-        with exported(site, kind) as folder, exported(site, "parquet") as written:
-            site.close()
-            other = begin_other()
+        backend = new_backend()
+        told(backend, [one.at(NOW) for one in story])
+        expected = shown_by(backend)
+        with exported(backend, kind) as folder, exported(backend, "parquet") as written:
+            backend.close()
+            other = new_other_backend()
             imported(other, folder, kind)
             assert expected == shown_by(other)
             with exported(other, "parquet") as again:
@@ -140,31 +140,31 @@ def test_an_export_gives_an_equal_graph(begin: Begin, begin_other: Begin) -> Non
     holds()
 
 
-def test_an_import_keeps_free_positions(begin: Begin) -> None:
+def test_an_import_keeps_free_positions(new_backend: BackendFactory) -> None:
     """One that is taken, or later than now, is as if it were not there."""
-    site = begin()
+    backend = new_backend()
     rows = [
         FollowRecord("a", "b", 50, NOW, None, 40, 41),
         FollowRecord("a", "c", 50, NOW, None, 40, NOW + 1),
         FollowRecord("a", "d", 50, NOW, 60, 39, 60),
     ]
-    told(site, [], rows)
+    told(backend, [], rows)
 
-    with exported(site, "parquet") as folder:
+    with exported(backend, "parquet") as folder:
         assert rows_in(folder)["follows"] == [
             ("a", "c", 50, None, 50, 50),
             ("a", "b", 50, None, 40, 41),
             ("a", "d", 50, 60, 39, 60),
         ]
-    assert site.problems() == []
-    site.close()
+    assert backend.problems() == []
+    backend.close()
 
 
-def test_ended_follows_are_exported_only_with_history(begin: Begin) -> None:
+def test_ended_follows_are_exported_only_with_history(new_backend: BackendFactory) -> None:
     """Without history an export has present follows, hidden ones included, and no erased account."""
-    site = begin()
+    backend = new_backend()
     told(
-        site,
+        backend,
         [
             *(FollowEvent("1", key, at) for at, key in enumerate(("2", "3 3", "ann", "Ann"), start=1)),
             FollowEvent("1", "2", 50, is_follow=False),
@@ -172,11 +172,11 @@ def test_ended_follows_are_exported_only_with_history(begin: Begin) -> None:
             ErasureEvent("Ann", NOW),
         ],
     )
-    with exported(site, "parquet", with_ended=False) as folder:
+    with exported(backend, "parquet", with_ended=False) as folder:
         current = rows_in(folder)
-    with exported(site, "parquet") as folder:
+    with exported(backend, "parquet") as folder:
         history = rows_in(folder)
-    site.close()
+    backend.close()
 
     assert current["follows"] == [("1", "ann", 3, None, 3, 3), ("1", "3 3", 2, None, 2, 2)]
     assert history["follows"] == [*current["follows"], ("1", "2", 1, 50, 1, 1)]
@@ -188,10 +188,10 @@ def test_ended_follows_are_exported_only_with_history(begin: Begin) -> None:
     ]
 
 
-def test_every_text_survives_every_format(begin: Begin) -> None:
+def test_every_text_survives_every_format(new_backend: BackendFactory) -> None:
     """For every display name: quotes, line ends, commas and whatever else there is."""
 
-    @settings(max_examples=begin.times(40))
+    @settings(max_examples=new_backend.times(40))
     @given(name=st.text(), kind=st.sampled_from(TABLES))
     @example(name='a "b", c\r\nd\n\r e', kind="csv")
     @example(name="\n" * 1_000, kind="csv")
@@ -199,11 +199,11 @@ def test_every_text_survives_every_format(begin: Begin) -> None:
     @example(name="\\N", kind="csv")
     def holds(name: str, kind: str) -> None:
         name = name.replace("\0", "")
-        site = begin()
-        told(site, [AccountEvent(AccountRecord(key="1", display_name=name, bio_description=name), 1)])
-        with exported(site, kind) as folder, exported(site, "parquet") as written:
-            site.close()
-            other = begin()
+        backend = new_backend()
+        told(backend, [AccountEvent(AccountRecord(key="1", display_name=name, bio_description=name), 1)])
+        with exported(backend, kind) as folder, exported(backend, "parquet") as written:
+            backend.close()
+            other = new_backend()
             imported(other, folder, kind)
             with exported(other, "parquet") as again:
                 assert rows_in(written) == rows_in(again)
@@ -212,11 +212,11 @@ def test_every_text_survives_every_format(begin: Begin) -> None:
     holds()
 
 
-def test_networkx_reads_exported_graphml(begin: Begin) -> None:
+def test_networkx_reads_exported_graphml(new_backend: BackendFactory) -> None:
     """Nodes by key with what is said of them, an edge for each interval; what XML cannot carry is marked."""
-    site = begin()
+    backend = new_backend()
     told(
-        site,
+        backend,
         [
             AccountEvent(AccountRecord(key="1", display_name="<a&b>\x01\r\n", is_verified=True, likes_count=7), 1),
             FollowEvent("1", "2", 5),
@@ -224,9 +224,9 @@ def test_networkx_reads_exported_graphml(begin: Begin) -> None:
             FollowEvent("1", "2", 9),
         ],
     )
-    with exported(site, "graphml") as folder:
+    with exported(backend, "graphml") as folder:
         graph = nx.read_graphml(folder / "graph.graphml", force_multigraph=True)
-    site.close()
+    backend.close()
 
     assert graph.is_directed()
     assert graph.nodes["1"] == {
@@ -276,8 +276,8 @@ def test_an_export_replaces_nothing(sample: Path, tmp_path: Path) -> None:
     ):
         before = sorted(tmp_path.iterdir())
         with (
-            closing(FolderSite()) as site,
-            closing(site.open_whole()) as graph,
+            closing(FolderBackend()) as backend,
+            closing(backend.open_whole()) as graph,
             pytest.raises(InputError, match=reason),
         ):
             files.export(graph, folder, files.ExportOptions("csv"), lambda _: None)

@@ -134,7 +134,12 @@ def assert_told(done: Done, good: Done, point: str) -> None:
 @pytest.mark.parametrize("fault", [Fault(1), Fault(1, errno.ENOSPC, lasts=True)], ids=["error", "full"])
 @pytest.mark.parametrize("name", CASES)
 def test_commands_survive_a_failing_disk(
-    commands: Commands, grounds: dict[tuple[str, ...], Path], tmp_path: Path, name: str, fault: Fault
+    commands: Commands,
+    grounds: dict[tuple[str, ...], Path],
+    tmp_path: Path,
+    name: str,
+    fault: Fault,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Whichever call fails: reported or done, sound, nothing half-done, and done when run again."""
     case, folder = CASES[name], tmp_path / "disk"
@@ -148,7 +153,9 @@ def test_commands_survive_a_failing_disk(
     assert case.code == good.code, good
     expected, entries = case.state(folder), entries_of(folder)
     assert set(case.seen) <= set(good.seen), good.seen
-    for nth in points_of(good.seen):
+    points = points_of(good.seen)
+    record_property("faults", len(points))
+    for nth in points:
         ground()
         done = commands.run(folder, Fault(nth, fault.number, fault.lasts), *case.words(folder))
         point = f"{nth}: {good.seen[nth - 1]}"
@@ -227,13 +234,16 @@ PIECES = {
 
 @pytest.mark.parametrize("fault", [Fault(1), Fault(1, errno.ENOSPC, lasts=True)], ids=["error", "full"])
 @pytest.mark.parametrize("name", PIECES)
-def test_atomic_files_survive_a_failing_disk(tmp_path: Path, name: str, fault: Fault) -> None:
+def test_atomic_files_survive_a_failing_disk(
+    tmp_path: Path, name: str, fault: Fault, record_property: Callable[[str, object], None]
+) -> None:
     """Whichever call fails, what was taken is there, nothing unfinished lies beside it, and the file can be used."""
     work, look = PIECES[name]
     (tmp_path / "0").mkdir()
     with failing(tmp_path / "0", Fault()) as disk:
         work(tmp_path / "0")
     assert disk.seen
+    record_property("faults", len(disk.seen))
     for nth in range(1, len(disk.seen) + 1):
         folder = tmp_path / str(nth)
         folder.mkdir()

@@ -27,7 +27,7 @@ from retinue.model import (
     Stretch,
 )
 from retinue.store.contract import GraphReader, GraphWriter
-from support.backends import Begin
+from support.backends import BackendFactory
 from support.frozen_clock import FrozenClock
 from support.model_store import ModelGraph
 from support.stories import ACCOUNTS, ALL_NAMES, FIELDS, FOLLOWS, KEYS, NAMES, USERNAMES, Told, below, pages
@@ -74,12 +74,12 @@ class Walk(NamedTuple):
 class Story(RuleBasedStateMachine):
     """Two writers that take turns and a reader, beside the model."""
 
-    def __init__(self, begin: Begin) -> None:
+    def __init__(self, new_backend: BackendFactory) -> None:
         super().__init__()
-        self.site = begin()
+        self.backend = new_backend()
         self.clock = FrozenClock(BEGIN)
-        self.writers = [self.site.open_writer(self.clock) for _ in range(2)]
-        self.graph = self.site.open_graph(self.clock)
+        self.writers = [self.backend.open_writer(self.clock) for _ in range(2)]
+        self.graph = self.backend.open_graph(self.clock)
         self.model = ModelGraph()
         self.ids: dict[int, int] = {}
         self.walk: Walk | None = None
@@ -162,13 +162,13 @@ class Story(RuleBasedStateMachine):
     def reopen_writer(self, number: int) -> None:
         """A writer is closed, another comes."""
         self.writers[number].close()
-        self.writers[number] = self.site.open_writer(self.clock)
+        self.writers[number] = self.backend.open_writer(self.clock)
 
     @rule()
     def reopen_reader(self) -> None:
         """The reader is closed, another comes."""
         self.graph.close()
-        self.graph = self.site.open_graph(self.clock)
+        self.graph = self.backend.open_graph(self.clock)
 
     @precondition(lambda self: self.walk is None and self.model.people)
     @rule(data=st.data(), direction=DIRECTIONS, limit=st.integers(1, 3), age=st.none() | st.integers(0, 12))
@@ -207,8 +207,8 @@ class Story(RuleBasedStateMachine):
         self.graph.close()
         for writer in self.writers:
             writer.close()
-        problems = self.site.problems()
-        self.site.close()
+        problems = self.backend.problems()
+        self.backend.close()
         assert problems == []
 
     @property
@@ -247,11 +247,11 @@ class Story(RuleBasedStateMachine):
             assert expected == await pages(self.graph, Stretch(stored, direction, self.now, limit, as_of))
 
 
-def test_every_store_agrees_with_the_model(begin: Begin) -> None:
+def test_every_store_agrees_with_the_model(new_backend: BackendFactory) -> None:
     """In thousands of steps, whatever happens in whatever order."""
     run_state_machine_as_test(
-        lambda: Story(begin),  # type: ignore[arg-type]  # whatever makes a machine will do
-        settings=settings(max_examples=begin.times(60), stateful_step_count=60, phases=PHASES),
+        lambda: Story(new_backend),  # type: ignore[arg-type]  # whatever makes a machine will do
+        settings=settings(max_examples=new_backend.times(60), stateful_step_count=60, phases=PHASES),
     )
 
 
@@ -284,22 +284,26 @@ SHOWN_NAMES = sorted({*ALL_NAMES, *(record.username or "" for record in IMPORTED
 
 @contextmanager
 def told_to_a_store(
-    begin: Begin, imported: Sequence[AccountRecord], batches: Sequence[Sequence[Event]], *, is_tidied: bool
+    new_backend: BackendFactory,
+    imported: Sequence[AccountRecord],
+    batches: Sequence[Sequence[Event]],
+    *,
+    is_tidied: bool,
 ) -> Iterator[GraphReader[Row]]:
     """A store that was told events in batches."""
-    clock, site = FrozenClock(), begin()
-    writer = site.open_writer(clock)
+    clock, backend = FrozenClock(), new_backend()
+    writer = backend.open_writer(clock)
     run(writer.add_accounts(imported, 1))
     for batch in batches:
         run(writer.apply(batch, NOW))
         while is_tidied and run(writer.tidy()):
             pass
-    graph = site.open_graph(clock)
+    graph = backend.open_graph(clock)
     yield graph
     graph.close()
     writer.close()
-    assert site.problems() == []
-    site.close()
+    assert backend.problems() == []
+    backend.close()
 
 
 async def all_of(graph: GraphReader[Row]) -> dict[str, Any]:
@@ -318,11 +322,11 @@ async def all_of(graph: GraphReader[Row]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_order_repetition_and_batches_do_not_change_lists(begin: Begin, source: str) -> None:
+def test_order_repetition_and_batches_do_not_change_lists(new_backend: BackendFactory, source: str) -> None:
     """Rows, true times, usernames, profiles and counts depend on the set of the events alone."""
     imported, births, sets = SOURCES[source]
 
-    @settings(max_examples=begin.times(100))
+    @settings(max_examples=new_backend.times(100))
     @given(data=st.data(), told=sets)
     def holds(data: st.DataObject, told: list[Event]) -> None:
         events = [*births, *told]
@@ -335,7 +339,7 @@ def test_order_repetition_and_batches_do_not_change_lists(begin: Begin, source: 
             shuffled = data.draw(st.permutations([*events, *again]))
             size = data.draw(st.integers(1, 10))
             batches = [shuffled[first : first + size] for first in range(0, len(shuffled), size)]
-            with told_to_a_store(begin, imported, batches, is_tidied=is_tidied) as graph:
+            with told_to_a_store(new_backend, imported, batches, is_tidied=is_tidied) as graph:
                 assert expected == run(all_of(graph))
 
     holds()

@@ -127,11 +127,12 @@ def test_the_token_file_is_created_once_and_private(store_path: Path) -> None:
         [sys.executable, "-m", "retinue", "serve", *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
-    url = process.stdout.readline().split("management on ")[1].rstrip(").\n").split(")")[0]
+    greeting = next(line for line in process.stdout if "management on " in line)
+    url = greeting.split("management on ")[1].rstrip(").\n").split(")")[0]
     assert 200 == asked(url, EVENTS, lines(follow("a", "b")), token)[0]
     assert 401 == asked(url, EVENTS, lines(follow("a", "b")), token[:-1])[0]
     process.terminate()
-    assert token[:-1] not in process.communicate()[0]
+    assert token[:-1] not in greeting + process.communicate()[0]
     assert token == path.read_text().strip()
 
 
@@ -176,7 +177,7 @@ def test_a_weak_token_prevents_the_start(store_path: Path, content: str, mode: i
 def test_an_unwritable_token_file_prevents_the_start(store_path: Path, tmp_path: Path) -> None:
     """One clear line that names the file."""
     open_store(str(store_path)).create()
-    for name, reason in ((tmp_path, "Is a directory"), (tmp_path / "no" / "where", "No such file or directory")):
+    for name, reason in ((tmp_path, "not a regular file"), (tmp_path / "no" / "where", "No such file or directory")):
         done = retinue("serve", "--store", store_path, "--port", "0", "--management-token-file", name)
         assert (2, f"retinue: {name}: the management token cannot be kept here: {reason}\n") == (
             done.returncode,

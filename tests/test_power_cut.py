@@ -215,6 +215,7 @@ class Left:
         self._folder = folder
         self.store = folder / "graph.db"
         for name, surviving in found.items():
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(surviving)
             (folder / name).chmod(files.FILE_MODE)
 
@@ -246,7 +247,7 @@ class Left:
             case ("token", number):
                 value = asyncio.run(access.find_grant(digest(number))) is not None
             case ("trace",):  # of the erased, in any file
-                value = any(MARK.encode() in path.read_bytes() for path in self._folder.iterdir())
+                value = any(MARK.encode() in path.read_bytes() for path in self._folder.rglob("*") if path.is_file())
             case ("copy", name):  # whom its a0 follows
                 with closing(open_store(str(self._folder / name)).graph(FrozenClock())) as copy:
                     value = problems_of(self._folder / name) or followed(copy, "a0")

@@ -24,7 +24,7 @@ from retinue.store.cassandra.session import TransientFailure
 from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.contract import Verdict
 from support.backends import Keyspace, Lent, backoff_on
-from support.clusters import NOW, Site, run
+from support.clusters import NOW, ClusterStore, run
 from support.frozen_clock import FrozenClock
 
 Errors = Sequence[Callable[[], Exception]]
@@ -96,17 +96,17 @@ def text_of(statement: Any) -> str:
 
 @contextmanager
 def faults(
-    site: Site, errors: Sequence[Callable[[], Exception]], fails: Fails, *, is_run_first: bool
+    cluster_store: ClusterStore, errors: Sequence[Callable[[], Exception]], fails: Fails, *, is_run_first: bool
 ) -> Iterator[FaultyDriver]:
-    """Give a site a new writer, whose statements fail with these errors in turn."""
-    sound, session = site.writer, Lent(site.session)
+    """Give a store a new writer, whose statements fail with these errors in turn."""
+    sound, session = cluster_store.writer, Lent(cluster_store.session)
     driver = FaultyDriver(session._session, cycle(errors), fails, is_run_first)
     session.__dict__ = {**session.__dict__, "_session": driver}
-    site.writer = CassandraGraphWriter(session, backoff_on(site.clock))
+    cluster_store.writer = CassandraGraphWriter(session, backoff_on(cluster_store.clock))
     try:
         yield driver
     finally:
-        site.writer = sound
+        cluster_store.writer = sound
 
 
 def every_other(text: str, attempt: int) -> bool:
@@ -119,10 +119,10 @@ def first_only(text: str, attempt: int) -> bool:
     return attempt == 0 and "token(" not in text
 
 
-def test_failed_reads_of_a_check_are_repeated(site: Site) -> None:
+def test_failed_reads_of_a_check_are_repeated(cluster_store: ClusterStore) -> None:
     """An overloaded node is not a broken invariant, and does not end the check."""
-    site.follow(("a", "b", 100), ("a", "c", 200))
-    session = Lent(site.session)
+    cluster_store.follow(("a", "b", 100), ("a", "c", 200))
+    session = Lent(cluster_store.session)
     driver = FaultyDriver(session._session, cycle(TRANSIENT), first_only, is_run_first=False)
     session.__dict__ = {**session.__dict__, "_session": driver}
 
@@ -136,62 +136,64 @@ def test_failed_reads_of_a_check_are_repeated(site: Site) -> None:
 
 
 @pytest.mark.parametrize("is_run_first", [False, True], ids=["lost", "stored"])
-def test_failed_statements_of_a_writer_are_repeated(site: Site, small_buckets: None, is_run_first: bool) -> None:
+def test_failed_statements_of_a_writer_are_repeated(
+    cluster_store: ClusterStore, small_buckets: None, is_run_first: bool
+) -> None:
     """Follows, unfollows, renames and erasure are stored once, although each statement fails every other time."""
-    with faults(site, TRANSIENT, every_other, is_run_first=is_run_first) as faulty:
-        followed = site.follow(*(("a", f"f{n}", 1_000 + n) for n in range(40)), ("f3", "a", 5_000))
-        ended = site.unfollow(("a", "f0"), ("a", "f7"))
-        renamed = run(site.writer.add_accounts([AccountRecord("f5", display_name="Five")], NOW))
-        erased = run(site.writer.apply([ErasureEvent("f9", NOW)], NOW))
-        run(site.writer.compact())
+    with faults(cluster_store, TRANSIENT, every_other, is_run_first=is_run_first) as faulty:
+        followed = cluster_store.follow(*(("a", f"f{n}", 1_000 + n) for n in range(40)), ("f3", "a", 5_000))
+        ended = cluster_store.unfollow(("a", "f0"), ("a", "f7"))
+        renamed = run(cluster_store.writer.add_accounts([AccountRecord("f5", display_name="Five")], NOW))
+        erased = run(cluster_store.writer.apply([ErasureEvent("f9", NOW)], NOW))
+        run(cluster_store.writer.compact())
 
     assert {Verdict.ACCEPTED} == {*followed, *ended, *erased}
     assert [Verdict.UPDATED] == renamed
-    assert [f"f{n}" for n in range(39, -1, -1) if n not in {0, 7, 9}] == site.walked("a", 7)
-    assert ["a"] == site.walked("f3", 7)
-    assert site.site.problems() == []
+    assert [f"f{n}" for n in range(39, -1, -1) if n not in {0, 7, 9}] == cluster_store.walked("a", 7)
+    assert ["a"] == cluster_store.walked("f3", 7)
+    assert cluster_store.backend.problems() == []
     assert all(count >= 2 for text, count in faulty.attempts.items() if "token(" not in text)
 
 
-def test_a_lease_taken_without_response_is_ours(site: Site) -> None:
+def test_a_lease_taken_without_response_is_ours(cluster_store: ClusterStore) -> None:
     """The repeated transaction names us as the holder; nothing waits for the lease to end by itself."""
 
     def fails(text: str, attempt: int) -> bool:
         return "IF NOT EXISTS" in text and attempt == 0
 
-    with faults(site, [OperationTimedOut], fails, is_run_first=True) as faulty:
-        assert [Verdict.ACCEPTED] == site.follow(("a", "b", 100))
+    with faults(cluster_store, [OperationTimedOut], fails, is_run_first=True) as faulty:
+        assert [Verdict.ACCEPTED] == cluster_store.follow(("a", "b", 100))
 
     assert [2] == [count for text, count in faulty.attempts.items() if "IF NOT EXISTS" in text]
     assert any(text.startswith("UPDATE") and "lease" in text for text in faulty.sent)  # for its full time
 
 
 @pytest.mark.parametrize("is_run_first", [False, True], ids=["lost", "stored"])
-def test_nothing_is_written_after_the_lease_may_have_ended(site: Site, is_run_first: bool) -> None:
+def test_nothing_is_written_after_the_lease_may_have_ended(cluster_store: ClusterStore, is_run_first: bool) -> None:
     """If all writes and renewals fail, the writer gives up before its lease ends by its own clock."""
-    site.follow(("a", "b", 100))
-    began = site.clock.elapsed()
+    cluster_store.follow(("a", "b", 100))
+    began = cluster_store.clock.elapsed()
     written: list[float] = []
 
     def fails(text: str, _attempt: int) -> bool:
         is_change = "INSERT INTO" in text and "lease" not in text
         if is_change or "BatchStatement" in text or text.startswith("["):
-            written.append(site.clock.elapsed() - began)
+            written.append(cluster_store.clock.elapsed() - began)
         return is_change or text.startswith(("[", "UPDATE"))
 
-    with faults(site, [OperationTimedOut], fails, is_run_first=is_run_first):
+    with faults(cluster_store, [OperationTimedOut], fails, is_run_first=is_run_first):
         with pytest.raises(StoreUnavailable, match="the lease for writing was not renewed in time"):
-            site.follow(("a", "c", 100))
+            cluster_store.follow(("a", "c", 100))
 
     assert len(written) > 1
     assert max(written) < LEASE_SECONDS
-    site.clock.advance(LEASE_SECONDS)
-    assert len(site.follow(("a", "c", 100))) == 1
-    assert ["b", "c"] == site.walked("a", 7)
-    assert site.site.problems() == []
+    cluster_store.clock.advance(LEASE_SECONDS)
+    assert len(cluster_store.follow(("a", "c", 100))) == 1
+    assert ["b", "c"] == cluster_store.walked("a", 7)
+    assert cluster_store.backend.problems() == []
 
 
-def test_a_writer_gives_up_if_another_one_has_taken_over(site: Site, keyspace: Keyspace) -> None:
+def test_a_writer_gives_up_if_another_one_has_taken_over(cluster_store: ClusterStore, keyspace: Keyspace) -> None:
     """Between two attempts it renews its lease; if that is refused it repeats nothing."""
     attempts = []
 
@@ -199,25 +201,25 @@ def test_a_writer_gives_up_if_another_one_has_taken_over(site: Site, keyspace: K
         if not text.startswith("["):
             return False
         attempts.append(text)
-        site.clock.advance(LEASE_SECONDS)
+        cluster_store.clock.advance(LEASE_SECONDS)
         keyspace.session.run_as_is("TRUNCATE lease")
         keyspace.session.write("INSERT INTO lease (name, holder) VALUES ('graph', 'another')")
         return True
 
-    with faults(site, [OperationTimedOut], fails, is_run_first=False):
+    with faults(cluster_store, [OperationTimedOut], fails, is_run_first=False):
         with pytest.raises(StoreUnavailable, match="another writer has taken over"):
-            site.follow(("a", "b", 100))
+            cluster_store.follow(("a", "b", 100))
 
     assert [1] == [attempts.count(text) for text in set(attempts)]
 
 
-def test_permanent_failures_are_not_retried(site: Site) -> None:
+def test_permanent_failures_are_not_retried(cluster_store: ClusterStore) -> None:
     """A statement that nodes refuse fails at its first attempt."""
     with faults(
-        site, [lambda: InvalidRequest("no")], lambda text, _: text.startswith("["), is_run_first=False
+        cluster_store, [lambda: InvalidRequest("no")], lambda text, _: text.startswith("["), is_run_first=False
     ) as faulty:
         with pytest.raises(StoreUnavailable, match="InvalidRequest: no") as failure:
-            site.follow(("a", "b", 100))
+            cluster_store.follow(("a", "b", 100))
 
     assert not isinstance(failure.value, TransientFailure)
     assert [1] == [count for text, count in faulty.attempts.items() if text.startswith("[")]

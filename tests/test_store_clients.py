@@ -4,14 +4,14 @@ from msgspec.structs import replace
 
 from retinue.model import TOKEN_SECONDS, Client, ClientChange, Grant, Meter, Quota, Rate, Secrets
 from retinue.store.client_rows import CLOCK_SKEW_SECONDS
-from support.backends import Begin
+from support.backends import BackendFactory
 from support.store_contract import run
 
 
-def test_clients_and_tokens(begin: Begin) -> None:
+def test_clients_and_tokens(new_backend: BackendFactory) -> None:
     """Clients are kept, listed and changed; tokens are found until they are forgotten or their client may not ask."""
-    site = begin()
-    access = site.open_access()
+    backend = new_backend()
+    access = backend.open_access()
     window = {"not_before": 50, "not_after": 1500}
     quota = Quota(7, None, 9, Rate(3, 60))
     one = Client("k1", "One", frozenset({"s", "t"}), 100, contact="c", notes="n", quota=quota, **window)
@@ -58,4 +58,4 @@ def test_clients_and_tokens(begin: Begin) -> None:
 
     run(story())
     access.close()
-    site.close()
+    backend.close()

@@ -34,8 +34,8 @@ _PAUSE_SECONDS = 0.1
 CLUSTER = pytest.param("cluster", marks=pytest.mark.timeout(CLUSTER_SECONDS))
 
 
-class Site(Protocol):
-    """An empty store, to be opened as often as one likes."""
+class Backend(Protocol):
+    """An empty store, which may be opened several times."""
 
     def open_writer(self, clock: FrozenClock) -> OpenWriter:
         """The graph, for writing."""
@@ -66,13 +66,13 @@ class Site(Protocol):
         ...
 
 
-class Begin(NamedTuple):
-    """Makes empty stores. `pace`: how much can be done with one in the time in which the quickest does 1."""
+class BackendFactory(NamedTuple):
+    """Makes empty stores; `pace` is the speed of one beside the fastest."""
 
-    make: Callable[[], Site]
+    make: Callable[[], Backend]
     pace: float = 1.0
 
-    def __call__(self) -> Site:
+    def __call__(self) -> Backend:
         """An empty store; of a cluster there is one at a time."""
         return self.make()
 
@@ -81,7 +81,7 @@ class Begin(NamedTuple):
         return max(1, round(self.pace * count))
 
 
-class FolderSite:
+class FolderBackend:
     """An embedded store in a folder of its own."""
 
     def __init__(self) -> None:
@@ -163,7 +163,7 @@ def backoff_on(clock: FrozenClock) -> Backoff:
     return Backoff(clock.elapsed, lambda _: clock.advance(1), lambda: 0.5)
 
 
-class KeyspaceSite:
+class KeyspaceBackend:
     """A store in a cluster."""
 
     def __init__(self, keyspace: Keyspace) -> None:
@@ -205,9 +205,9 @@ class KeyspaceSite:
         self._folder.cleanup()
 
 
-def begin_of(kind: str, request: pytest.FixtureRequest) -> Begin:
+def backend_factory(kind: str, request: pytest.FixtureRequest) -> BackendFactory:
     """Return a factory of empty stores of a kind."""
     if kind == "folder":
-        return Begin(FolderSite)
+        return BackendFactory(FolderBackend)
     keyspace: Keyspace = request.getfixturevalue("keyspace")
-    return Begin(lambda: KeyspaceSite(keyspace), 0.05)
+    return BackendFactory(lambda: KeyspaceBackend(keyspace), 0.05)

@@ -11,7 +11,7 @@ from retinue.store.cassandra import buckets
 from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.contract import Decision, Verdict
-from support.backends import Keyspace, KeyspaceSite, Lent, backoff_on
+from support.backends import Keyspace, KeyspaceBackend, Lent, backoff_on
 from support.frozen_clock import FrozenClock
 
 T = TypeVar("T")
@@ -23,11 +23,11 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(coroutine)
 
 
-class Site:
+class ClusterStore:
     """An empty store in the cluster with a writer and a reader."""
 
     def __init__(self, keyspace: Keyspace, clock: FrozenClock) -> None:
-        self.site = KeyspaceSite(keyspace)
+        self.backend = KeyspaceBackend(keyspace)
         self.session = Lent(keyspace.session)
         self.clock = clock
         self.writer = CassandraGraphWriter(self.session, backoff_on(clock))
@@ -60,11 +60,11 @@ class Site:
 
 
 @pytest.fixture
-def site(keyspace: Keyspace, clock: FrozenClock) -> Iterator[Site]:
+def cluster_store(keyspace: Keyspace, clock: FrozenClock) -> Iterator[ClusterStore]:
     """An empty store."""
-    site = Site(keyspace, clock)
-    yield site
-    site.site.close()
+    cluster_store = ClusterStore(keyspace, clock)
+    yield cluster_store
+    cluster_store.backend.close()
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ Step = Write | Truncate | Sync | Rename | SyncNames | Answer
 
 
 class Recording:
-    """The writes and syncs of the files of one folder, in order."""
+    """The writes and syncs of the files in one folder and the folders in it, in order."""
 
     def __init__(self, folder: Path) -> None:
         self.steps: list[Step] = []
@@ -78,12 +78,12 @@ class Recording:
         self.steps.append(Answer(what))
 
     def has(self, path: str | Path) -> bool:
-        """Whether a path is in the folder."""
-        return Path(path).parent == self._folder
+        """Return whether a path is in the folder."""
+        return self._folder in Path(path).parents
 
     def file(self, path: str | Path) -> int:
         """The file to which a path leads, a new one if there is none."""
-        name = Path(path).name
+        name = self._name(path)
         if name not in self._files:
             self._count += 1
             self.lead(path, self._count)
@@ -91,7 +91,7 @@ class Recording:
 
     def lead(self, path: str | Path, file: int | None) -> None:
         """Have a path lead to a file."""
-        name = Path(path).name
+        name = self._name(path)
         self.steps.append(Rename(name, file))
         if file is None:
             self._files.pop(name, None)
@@ -102,8 +102,11 @@ class Recording:
         """The disk has a file, or the names in the folder."""
         if Path(path) == self._folder:
             self.steps.append(SyncNames())
-        elif self.has(path):
+        elif self.has(path) and not Path(path).is_dir():
             self.steps.append(Sync(self.file(path)))
+
+    def _name(self, path: str | Path) -> str:
+        return str(Path(path).relative_to(self._folder))
 
 
 @contextmanager

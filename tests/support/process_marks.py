@@ -1,4 +1,4 @@
-"""Marks each test that may start a process, so that `pytest -m "not process"` runs the others; a pytest plugin.
+"""Mark tests that may start a process (`process`) or take long (`long`); a pytest plugin for `make check`.
 
 A test may start one if its function, or that of a fixture it uses, names `subprocess` or a fork, or anything of this
 repository that does.
@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 _ROOT = str(Path(__file__).parent.parent.parent / "")
+# Files whose tests make hundreds of stores: they start no process, and take long all the same.
+_LONG = {"test_access_machine", "test_bulk", "test_export", "test_hostile", "test_machine", "test_power_cut"}
 _MODULES = {"subprocess", "multiprocessing", "concurrent.futures"}
 _CALLS = {"fork", "posix_spawn", "ProcessPoolExecutor"}
 
@@ -24,6 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and any(_starts(each, known) for each in _functions_of(item)):
             item.add_marker("process")
+        if item.path.stem in _LONG:
+            item.add_marker("long")
 
 
 def _functions_of(item: pytest.Function) -> Iterator[Any]:

@@ -22,7 +22,7 @@ from retinue.model import (
     Visibility,
 )
 from retinue.store.contract import Decision, GraphReader, GraphWriter, Verdict
-from support.backends import CLUSTER, Begin, Site, begin_of
+from support.backends import CLUSTER, Backend, BackendFactory, backend_factory
 from support.frozen_clock import FrozenClock
 from support.model_store import ModelGraph
 
@@ -128,13 +128,13 @@ def model_of(request: pytest.FixtureRequest, clock: FrozenClock) -> OpenStore:
     return opened
 
 
-def site_of(begin: Begin, request: pytest.FixtureRequest, clock: FrozenClock) -> OpenStore:
+def backend_of(new_backend: BackendFactory, request: pytest.FixtureRequest, clock: FrozenClock) -> OpenStore:
     """A real store; whatever is opened is closed when the test is over, and then it must be sound."""
-    site = begin()
-    request.addfinalizer(lambda: _close(site))
+    backend = new_backend()
+    request.addfinalizer(lambda: _close(backend))
 
     def opened() -> OpenStore:
-        writer, graph = site.open_writer(clock), site.open_graph(clock)
+        writer, graph = backend.open_writer(clock), backend.open_graph(clock)
         request.addfinalizer(writer.close)
         request.addfinalizer(graph.close)
         return OpenStore(writer, graph, clock, opened)
@@ -142,9 +142,9 @@ def site_of(begin: Begin, request: pytest.FixtureRequest, clock: FrozenClock) ->
     return opened()
 
 
-def _close(site: Site) -> None:
-    problems = site.problems()
-    site.close()
+def _close(backend: Backend) -> None:
+    problems = backend.problems()
+    backend.close()
     assert problems == []
 
 
@@ -153,7 +153,7 @@ def store(request: pytest.FixtureRequest, clock: FrozenClock) -> OpenStore:
     """An empty store of each kind."""
     if request.param == "model":
         return model_of(request, clock)
-    return site_of(begin_of(request.param, request), request, clock)
+    return backend_of(backend_factory(request.param, request), request, clock)
 
 
 def followed(follower: str, followee: str, at: int) -> FollowEvent:

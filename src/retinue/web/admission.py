@@ -24,6 +24,7 @@ from retinue.web.surplus import Address, Refusals, Refuse
 
 BATCH = 32  # new connections in a turn, or more on a server that answers many requests in a turn
 _MAX_BATCH = 1024
+_LATE_BATCH = 4  # the same in an overload for connections that waited too long, so that some are served in any case
 _REQUESTS_PER_ADMISSION = 4
 _MAX_ACCEPTED = 256  # in one look, so that the others get their turn
 _SHARED_PAUSE_SECONDS = 0.03  # in which other processes can take what has no place here
@@ -31,7 +32,7 @@ _FAILURE_PAUSE_SECONDS = 0.05
 _SEARCH_PAUSE_SECONDS = 0.05  # after a search in vain, which looks at every connection
 _STOP_SECONDS = 1.0
 OVERLOADED_SECONDS = 0.03
-CALM_SECONDS = 1.0
+CALM_SECONDS = 5.0
 _LOGGER = logging.getLogger("retinue.web")
 
 
@@ -49,7 +50,11 @@ class Overload:
 
     def patience(self, now: float) -> float:
         """Return how long a connection may have waited."""
-        return OVERLOADED_SECONDS if now < self._short_until else self._burst_seconds
+        return OVERLOADED_SECONDS if self.is_on(now) else self._burst_seconds
+
+    def is_on(self, now: float) -> bool:
+        """Return whether an overload was noted lately."""
+        return now < self._short_until
 
     def note(self, now: float) -> None:
         """Note that connections are, or must be, refused for an overload."""
@@ -80,6 +85,7 @@ class Admission:
         self._tasks: set[asyncio.Task[None]] = set()
         self._overload = Overload(limits.burst_seconds)
         self._left: int | None = None  # admissions left in this turn of the loop; None before the first look in it
+        self._late_left = 0  # of these, for connections that waited too long
         self._requests_before = 0
         self._searched_at = float("-inf")  # for connections to close, in vain
         self._listener: socket.socket | None = None
@@ -127,7 +133,8 @@ class Admission:
 
     def _look(self) -> None:
         now = elapsed()
-        self._begin_turn()
+        patience = self._patience(now)
+        self._begin_turn(now)
         for _ in range(_MAX_ACCEPTED):
             if self._is_full() and self._is_shared and self._is_watching:
                 self._pause(_SHARED_PAUSE_SECONDS)  # another process may have a place; what is still there is refused
@@ -135,27 +142,30 @@ class Admission:
             accepted = self._accept(now)
             if accepted is None:
                 return
-            if self._left:
-                self._left -= 1
-                self._place(*accepted, now)
-            elif min(waited_seconds(accepted[0]), now - self._started_at) > self._patience(now):
+            is_late = min(waited_seconds(accepted[0]), now - self._started_at) > patience
+            if is_late and not (self._left and self._late_left):
                 self._overload.note(now)
+                patience = self._overload.patience(now)
                 self._refuse_quickly(*accepted)
-            else:
-                self._place(*accepted, now)  # the last one; the others have time to wait
-                return
+                continue
+            self._place(*accepted, now)
+            if not self._left:
+                return  # it was the last one; the others have time to wait
+            self._left -= 1
+            self._late_left -= is_late
 
     def _patience(self, now: float) -> float:
         if self._listener is not None and is_crowded(self._listener):
             self._overload.note(now)
         return self._overload.patience(now)
 
-    def _begin_turn(self) -> None:
+    def _begin_turn(self, now: float) -> None:
         if self._left is None:
             requests = self._callbacks.requests()
             share = (requests - self._requests_before) // _REQUESTS_PER_ADMISSION
             self._requests_before = requests
             self._left = min(max(BATCH, share), _MAX_BATCH)
+            self._late_left = _LATE_BATCH if self._overload.is_on(now) else self._left
             self._loop.call_soon(self._end_turn)
 
     def _end_turn(self) -> None:

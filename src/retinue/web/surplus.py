@@ -28,7 +28,8 @@ class RefusedRequest:
     """The parts of a request that its refusal needs."""
 
     def __init__(self, client: Address, scheme: str) -> None:
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._method = _UNKNOWN
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._client = client
@@ -38,10 +39,15 @@ class RefusedRequest:
 
     def feed(self, data: bytes) -> None:
         """Parse bytes. Invalid HTTP ends the head, and so does an upgrade."""
+        assert self._parser is not None
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.is_head_read = True
+        if self._target:
+            self._method = self._parser.get_method().decode("ascii")
+        if self.is_head_read:
+            self._parser = None  # it refers to this object, and the collector of cycles would have to free both
 
     def scope(self) -> Scope:
         """Return what is known of the request as an ASGI scope."""
@@ -50,7 +56,7 @@ class RefusedRequest:
             return {**base, "method": _UNKNOWN, "path": _UNKNOWN, "headers": self._headers}
         # No endpoint's path is spelled with escapes, or with a host before it.
         path = self._target.partition(b"?")[0].decode("latin-1")
-        return {**base, "method": self._parser.get_method().decode("ascii"), "path": path, "headers": self._headers}
+        return {**base, "method": self._method, "path": path, "headers": self._headers}
 
     def on_url(self, url: bytes) -> None:
         """Add a part of the target."""
