@@ -22,18 +22,18 @@ import uvloop
 from retinue import wiring
 from retinue.audit.record import Auditor, AuditRecord, RequestContext, RequestOutcome
 from retinue.clock import SystemClock
-from retinue.model import Grant, Meter, Pool, Quota
+from retinue.model import Pool, Quota, QuotaKey, TokenGrant
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
 from retinue.store.ledger import FileLedger
 from retinue.store.open import open_store
-from retinue.store.quota_counters import Allowance
+from retinue.store.quota_counters import QuotaStatus
 from retinue.web.listener import bind, public_server
 from retinue.web.routes import Access
 from retinue.wire import rendering
 
 if TYPE_CHECKING:
-    from retinue.access.credentials import Credentials
+    from retinue.access.authentication import Authenticator
     from retinue.access.quotas import Quotas
 
 PARTS = ("nothing", "tokens", "tokens and quotas")
@@ -41,8 +41,8 @@ TURN_SECONDS = 0.5
 WARM_UP_SECONDS = 5
 FEWEST_REQUESTS = 500
 
-_GRANT = Grant("anybody", frozenset(), 0, 2**40, Meter(1, 0), Quota())
-_ALLOWANCE = Allowance(None, None, None, 0)
+_GRANT = TokenGrant("anybody", frozenset(), 0, 2**40, QuotaKey(1, 0), Quota())
+_QUOTA_HEADERS = QuotaStatus(None, None, None, 0)
 
 
 class Switch:
@@ -53,25 +53,25 @@ class Switch:
         self.part = PARTS[0]
         self.requests = 0
 
-    async def authorize(self, authorization: bytes, scope: str) -> Grant:
+    async def authorize(self, authorization: bytes, scope: str) -> TokenGrant:
         """A checked grant, or anybody's."""
-        return _GRANT if self.part == "nothing" else await self._access.credentials.authorize(authorization, scope)
+        return _GRANT if self.part == "nothing" else await self._access.authenticator.authorize(authorization, scope)
 
-    def remembered(self, authorization: bytes, scope: str) -> Grant | None:
+    def cached_grant(self, authorization: bytes, scope: str) -> TokenGrant | None:
         """The same, at once."""
         self.requests += 1
-        return _GRANT if self.part == "nothing" else self._access.credentials.remembered(authorization, scope)
+        return _GRANT if self.part == "nothing" else self._access.authenticator.cached_grant(authorization, scope)
 
-    def rows_left(self, grant: Grant, pool: Pool, wanted: int) -> int:
+    def remaining_rows(self, grant: TokenGrant, pool: Pool, wanted: int) -> int:
         """As many as there is quota for, or all."""
-        return wanted if self.part != PARTS[-1] else self._access.quotas.rows_left(grant, pool, wanted)
+        return wanted if self.part != PARTS[-1] else self._access.quotas.remaining_rows(grant, pool, wanted)
 
-    def charge(self, grant: Grant, pool: Pool, rows: int) -> Allowance | None:
+    def charge(self, grant: TokenGrant, pool: Pool, rows: int) -> QuotaStatus | None:
         """A charge, or none."""
-        return _ALLOWANCE if self.part != PARTS[-1] else self._access.quotas.charge(grant, pool, rows)
+        return _QUOTA_HEADERS if self.part != PARTS[-1] else self._access.quotas.charge(grant, pool, rows)
 
 
-class _NoOutbox:
+class _NoSink:
     is_full = False
 
     def add(self, record: AuditRecord) -> None:
@@ -80,7 +80,7 @@ class _NoOutbox:
 
 class _NoAuditor:
     is_full = False
-    outbox = _NoOutbox()
+    sink = _NoSink()
 
     def record(self, entry: RequestContext, outcome: RequestOutcome) -> None:
         pass
@@ -121,7 +121,7 @@ async def serve(store: str, report: Path, *, is_switching: bool) -> None:
     ):
         access = wiring.gated(access_file, ledger, clock)
         switch = Switch(access)
-        switched = Access(cast("Credentials", switch), cast("Quotas", switch), access.gate)
+        switched = Access(cast("Authenticator", switch), cast("Quotas", switch), access.gate)
         public = wiring.Public(switched, cast("Auditor", _NoAuditor()), clock, wiring.log_ids(clock))
         application, fast_path = wiring.public_application(graph, public), wiring.fast_path(hot_graph, public)
         listener = bind("127.0.0.1", 0)

@@ -27,10 +27,10 @@ from process_tree import cpu_seconds, require_cores
 from retinue import names, wiring
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor, AuditRecord
-from retinue.audit.request_counters import RequestCounters
+from retinue.audit.usage import RequestCounters
 from retinue.clock import SystemClock
 from retinue.following import stretch_of
-from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Direction, Pool, Query, Rate, Stretch
+from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Direction, Pool, Query, RateLimit, Stretch
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
 from retinue.store.contract import Checkpoint, HotGraph, Run
@@ -55,13 +55,13 @@ _ASKED_ONCE = _ASKED.replace(b"Authorization", b"X-Request-Id: %d\r\nAuthorizati
 _DEFAULTS = [(b"date", b"Sun, 01 Nov 2026 00:00:00 GMT"), (b"server", b"retinue")]
 _FIXED_ANSWER = Path(__file__).with_name("fixed_answer.py")
 _LOG_ID = "20261101000000" + 20 * "0"
-_AMPLE = ClientChange(name="steps", list_calls=10**9, list_rows=10**11, rate=Rate(1_000_000, 30))
+_AMPLE = ClientChange(name="steps", list_calls=10**9, list_rows=10**11, rate=RateLimit(1_000_000, 30))
 _KEEPING = RotationPolicy(file_bytes=2**40, file_seconds=2**31)
 _encode = msgspec.json.Encoder().encode
 _Item = TypeVar("_Item")
 
 
-class ListOutbox:
+class ListSink:
     """Keeps records."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class Bench:
     """The parts of a worker but for its graph, who asks, what for, of which store."""
 
     public: wiring.Public
-    outbox: ListOutbox
+    sink: ListSink
     client: Client
     bodies: Sequence[bytes]
     store: Path
@@ -105,11 +105,11 @@ class Bench:
 
     def fresh_token(self) -> bytes:
         """A header with a token that is known by heart, which it is for not quite a second."""
-        credentials = self.public.access.credentials
+        authenticator = self.public.access.authenticator
 
         async def issue() -> bytes:
-            authorization = b"Bearer " + (await credentials.issue_token(self.client)).encode()
-            await credentials.authorize(authorization, RESEARCH_SCOPE)
+            authorization = b"Bearer " + (await authenticator.issue_token(self.client)).encode()
+            await authenticator.authorize(authorization, RESEARCH_SCOPE)
             return authorization
 
         return asyncio.run(issue())
@@ -151,18 +151,18 @@ def main() -> int:
 
 def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
     bodies = draw_bodies(folder / "accounts.parquet", folder / "follows.parquet", max_count)
-    watch, outbox, clock = Stopwatch(rounds, len(bodies)), ListOutbox(), SystemClock()
+    watch, sink, clock = Stopwatch(rounds, len(bodies)), ListSink(), SystemClock()
     store = folder / "graph.db"
     with (
         closing(open_store(str(store)).access()) as access,
         TemporaryDirectory(prefix="retinue-bench-") as scratch,
         closing(open_store(str(Path(scratch) / "graph.db")).quotas(alone=True)) as ledger,
     ):
-        auditor, log_ids = Auditor(outbox, b"", clock), wiring.log_ids(clock)
+        auditor, log_ids = Auditor(sink, b"", clock), wiring.log_ids(clock)
         public = wiring.Public(wiring.gated(access, ledger, clock), auditor, clock, log_ids)
 
         client = asyncio.run(wiring.clients(access, clock).create(_AMPLE)).client
-        bench = Bench(public, outbox, client, bodies, store, watch)
+        bench = Bench(public, sink, client, bodies, store, watch)
         _of_request(bench)
         stretches = _of_graph(bench)
         runs = _of_images(bench, stretches)
@@ -180,14 +180,14 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
 def _of_request(bench: Bench) -> None:
     authorization = bench.fresh_token()
     packets = [_ASKED % (authorization, len(body)) + body for body in bench.bodies]
-    remembered = bench.public.access.credentials.remembered
+    cached_grant = bench.public.access.authenticator.cached_grant
     bench.watch.time("nothing", lambda _: None, packets)
     bench.watch.time("find the end of the head", lambda packet: packet.partition(b"\r\n\r\n"), packets)
 
     def remember(part: Sequence[bytes]) -> None:
         authorization = bench.fresh_token()
         for _ in part:
-            remembered(authorization, RESEARCH_SCOPE)
+            cached_grant(authorization, RESEARCH_SCOPE)
 
     bench.watch.time("token", remember, _parts(packets))
     bench.watch.time("body to query", parsing.read_plain_query, bench.bodies)
@@ -227,7 +227,7 @@ def _of_images(bench: Bench, stretches: Sequence[Stretch]) -> list[Run]:
 
 def _of_answer(bench: Bench, runs: Sequence[Run]) -> None:
     charge, log_ids, now = bench.public.access.quotas.charge, bench.public.log_ids, bench.public.clock.now()
-    grant = asyncio.run(bench.public.access.credentials.authorize(bench.fresh_token(), RESEARCH_SCOPE))
+    grant = asyncio.run(bench.public.access.authenticator.authorize(bench.fresh_token(), RESEARCH_SCOPE))
     bench.watch.time("quota", lambda run: charge(grant, Pool.LISTS, run.count), runs)
     bench.watch.time("log_id", lambda _: log_ids.fresh(now), runs)
 
@@ -246,11 +246,11 @@ def _of_whole(bench: Bench) -> None:
             authorization = bench.fresh_token()
             lengths = {len(body) for body in part}
             heads = {length: Head(Direction.FOLLOWING, "following", authorization, (), length) for length in lengths}
-            bench.outbox.records.clear()
+            bench.sink.records.clear()
             for body in part:
                 fast_path.answer(heads[len(body)], body, "127.0.0.1", _DEFAULTS)
-            if len(bench.outbox.records) < len(part):
-                raise Failed(f"of {len(part):,} requests the fast path answered {len(bench.outbox.records):,}")
+            if len(bench.sink.records) < len(part):
+                raise Failed(f"of {len(part):,} requests the fast path answered {len(bench.sink.records):,}")
 
         bench.watch.time("the whole answer", answer, _parts(bench.bodies))
 
@@ -274,7 +274,7 @@ def _of_connections(bench: Bench) -> None:
                     head % (*([number] if head is _ASKED_ONCE else []), authorization, len(body)) + body
                     for number, body in enumerate(bodies)
                 ]
-                bench.outbox.records.clear()
+                bench.sink.records.clear()
                 seen.append(microseconds(partial(connecting, application, fast_path if is_fast else None), packets))
             bench.watch.costs[f"a connection: {step}"] = statistics.median(seen[1:])
 
@@ -289,7 +289,7 @@ def _parts(items: Sequence[_Item]) -> list[Sequence[_Item]]:
 
 
 def _of_coordinator(bench: Bench, scratch: Path) -> None:
-    records = [bench.outbox.records[number % len(bench.outbox.records)] for number in range(len(bench.bodies))]
+    records = [bench.sink.records[number % len(bench.sink.records)] for number in range(len(bench.bodies))]
     bench.watch.time("worker: record to JSON", _encode, records)
     encoded = [_encode(record) for record in records]
     batches = [encoded[first : first + BATCH] for first in range(0, len(encoded), BATCH)]

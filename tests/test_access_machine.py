@@ -21,7 +21,18 @@ from retinue.errors import (
     TokenInvalid,
     TokenUnknown,
 )
-from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Client, ClientChange, Grant, Meter, Pool, Quota, Rate, Used
+from retinue.model import (
+    RESEARCH_SCOPE,
+    TOKEN_SECONDS,
+    Client,
+    ClientChange,
+    Pool,
+    Quota,
+    QuotaKey,
+    RateLimit,
+    TokenGrant,
+    Usage,
+)
 from retinue.store.quota_counters import DAY_SECONDS
 from support.backends import BackendFactory
 from support.frozen_clock import FrozenClock
@@ -60,7 +71,7 @@ class ModelClient:
         return until is None or now < until
 
 
-class Credentials(RuleBasedStateMachine):
+class Authenticator(RuleBasedStateMachine):
     """Several workers, one of them asked at a time; between two steps a second passes, so that none is behind."""
 
     clients = Bundle("clients")
@@ -73,7 +84,7 @@ class Credentials(RuleBasedStateMachine):
         self.clock = FrozenClock(START)
         self.accesses = [self.backend.open_access() for _ in range(WORKERS)]
         self.register = wiring.clients(self.accesses[0], self.clock)
-        self.workers = [wiring.credentials(access, self.clock) for access in self.accesses]
+        self.workers = [wiring.authenticator(access, self.clock) for access in self.accesses]
 
     @rule(target=clients, not_before=times, length=st.one_of(st.none(), st.integers(1, 90)))
     def create(self, not_before: int | None, length: int | None) -> ModelClient:
@@ -124,7 +135,7 @@ class Credentials(RuleBasedStateMachine):
         gate, now = self.workers[worker], self.clock.now()
         secret = data.draw(st.sampled_from(sorted(of.secrets)))
         try:
-            token = run(gate.issue_token(run(gate.prove(client.key, secret))))
+            token = run(gate.issue_token(run(gate.authenticate(client.key, secret))))
         except SecretWrong:
             assert not client.knows(secret, now)
             return client, "clt.none"
@@ -185,7 +196,7 @@ class Credentials(RuleBasedStateMachine):
         self.backend.close()
 
 
-CLIENTS = [Meter(1, 10), Meter(2, 20), Meter(63, 30), Meter(64, 40), Meter(500, 50), Meter(2, 21)]
+CLIENTS = [QuotaKey(1, 10), QuotaKey(2, 20), QuotaKey(63, 30), QuotaKey(64, 40), QuotaKey(500, 50), QuotaKey(2, 21)]
 LIMITS = st.one_of(st.none(), st.integers(0, 6))
 
 
@@ -197,79 +208,87 @@ class QuotaMachine(RuleBasedStateMachine):
         self.backend = new_backend()
         self.clock = FrozenClock(START)
         self.ledgers = [self.backend.open_ledger() for _ in range(WORKERS)]
-        self.days: dict[Meter, tuple[int, Used]] = {}
+        self.days: dict[QuotaKey, tuple[int, Usage]] = {}
         self.admitted: dict[tuple[int, bool], list[int]] = {}
-        self.holders: dict[int, Meter] = {}
+        self.holders: dict[int, QuotaKey] = {}
 
-    def _used(self, meter: Meter) -> Used:
-        day, used = self.days.get(meter, (0, Used()))
-        return used if day == self.clock.now() // DAY_SECONDS else Used()
+    def _used(self, quota_key: QuotaKey) -> Usage:
+        day, used = self.days.get(quota_key, (0, Usage()))
+        return used if day == self.clock.now() // DAY_SECONDS else Usage()
 
-    @rule(meter=st.sampled_from(CLIENTS), worker=st.integers(0, WORKERS - 1), calls=LIMITS, rows=LIMITS, data=st.data())
-    def lists(self, meter: Meter, worker: int, calls: int | None, rows: int | None, data: st.DataObject) -> None:
+    @rule(
+        quota_key=st.sampled_from(CLIENTS),
+        worker=st.integers(0, WORKERS - 1),
+        calls=LIMITS,
+        rows=LIMITS,
+        data=st.data(),
+    )
+    def lists(self, quota_key: QuotaKey, worker: int, calls: int | None, rows: int | None, data: st.DataObject) -> None:
         """A page of a list, as long as what is left allows."""
         quotas = Quotas(self.ledgers[worker], self.clock)
-        grant = _grant(meter, Quota(calls, rows))
-        used, wanted = self._used(meter), data.draw(st.integers(1, 9))
+        grant = _grant(quota_key, Quota(calls, rows))
+        used, wanted = self._used(quota_key), data.draw(st.integers(1, 9))
         left = wanted if rows is None else min(wanted, rows - used.list_rows)
         try:
-            found = quotas.rows_left(grant, Pool.LISTS, wanted)
+            found = quotas.remaining_rows(grant, Pool.LISTS, wanted)
         except QuotaSpent as spent:
             assert left <= 0 or (calls is not None and used.list_calls >= calls)
             assert (calls, DAY_SECONDS - self.clock.now() % DAY_SECONDS) == (spent.limit, spent.reset)
             return
         assert left == found > 0
         taken = data.draw(st.integers(0, found))
-        allowance = quotas.charge(grant, Pool.LISTS, taken)
-        assert allowance is not None
-        now = Used(used.list_calls + 1, used.list_rows + taken, used.other_calls)
-        self._count(meter, now)
-        assert (None if calls is None else calls - now.list_calls) == allowance.calls
+        quota_status = quotas.charge(grant, Pool.LISTS, taken)
+        assert quota_status is not None
+        now = Usage(used.list_calls + 1, used.list_rows + taken, used.other_calls)
+        self._count(quota_key, now)
+        assert (None if calls is None else calls - now.list_calls) == quota_status.calls
 
-    @rule(meter=st.sampled_from(CLIENTS), worker=st.integers(0, WORKERS - 1), calls=LIMITS)
-    def others(self, meter: Meter, worker: int, calls: int | None) -> None:
+    @rule(quota_key=st.sampled_from(CLIENTS), worker=st.integers(0, WORKERS - 1), calls=LIMITS)
+    def others(self, quota_key: QuotaKey, worker: int, calls: int | None) -> None:
         """A call of the other pool."""
         quotas = Quotas(self.ledgers[worker], self.clock)
-        used = self._used(meter)
-        charged = quotas.charge(_grant(meter, Quota(other_calls=calls)), Pool.OTHERS, 1)
+        used = self._used(quota_key)
+        charged = quotas.charge(_grant(quota_key, Quota(other_calls=calls)), Pool.OTHERS, 1)
         assert (charged is None) == (calls is not None and used.other_calls >= calls)
-        self._count(meter, Used(used.list_calls, used.list_rows, used.other_calls + (charged is not None)))
+        self._count(quota_key, Usage(used.list_calls, used.list_rows, used.other_calls + (charged is not None)))
 
-    @rule(meter=st.sampled_from(CLIENTS), worker=st.integers(0, WORKERS - 1), rows=st.integers(0, 9), limit=LIMITS)
-    def too_many_rows(self, meter: Meter, worker: int, rows: int, limit: int | None) -> None:
+    @rule(quota_key=st.sampled_from(CLIENTS), worker=st.integers(0, WORKERS - 1), rows=st.integers(0, 9), limit=LIMITS)
+    def too_many_rows(self, quota_key: QuotaKey, worker: int, rows: int, limit: int | None) -> None:
         """A page that others' pages have made too long is not charged."""
-        used = self._used(meter)
-        charged = Quotas(self.ledgers[worker], self.clock).charge(_grant(meter, Quota(None, limit)), Pool.LISTS, rows)
+        used = self._used(quota_key)
+        charged = Quotas(self.ledgers[worker], self.clock).charge(
+            _grant(quota_key, Quota(None, limit)), Pool.LISTS, rows
+        )
         assert (charged is None) == (limit is not None and used.list_rows + rows > limit)
         taken = 0 if charged is None else rows
-        self._count(meter, Used(used.list_calls + (charged is not None), used.list_rows + taken, used.other_calls))
+        self._count(quota_key, Usage(used.list_calls + (charged is not None), used.list_rows + taken, used.other_calls))
 
     @rule(
-        meter=st.sampled_from(CLIENTS),
+        quota_key=st.sampled_from(CLIENTS),
         worker=st.integers(0, WORKERS - 1),
-        rate=st.builds(Rate, st.integers(1, 5), st.integers(1, 60)),
+        rate=st.builds(RateLimit, st.integers(1, 5), st.integers(1, 60)),
         for_token=st.booleans(),
     )
-    def under_a_rate(self, meter: Meter, worker: int, rate: Rate, *, for_token: bool) -> None:
+    def under_a_rate(self, quota_key: QuotaKey, worker: int, rate: RateLimit, *, for_token: bool) -> None:
         """Charge a call under a short-term limit: at most so many in any window of so many seconds."""
         now, ledger = self.clock.now(), self.ledgers[worker]
-        self._take(meter)
-        used = self._used(meter)
-        times = self.admitted.setdefault((meter.id, for_token), [])
+        self._take(quota_key)
+        used = self._used(quota_key)
+        times = self.admitted.setdefault((quota_key.id, for_token), [])
         recent = sorted(at for at in times if at > now - rate.seconds)
         wait = recent[len(recent) - rate.calls] + rate.seconds - now if len(recent) >= rate.calls else 0
         if for_token:
-            assert wait == ledger.admit(meter, now, rate)
+            assert wait == ledger.admit(quota_key, now, rate)
         else:
             quota = Quota(None, None, rate=rate)
-            left = ledger.left(meter, now, Pool.LISTS, quota)
+            left = ledger.status(quota_key, now, Pool.LISTS, quota)
             assert wait == left.wait
-            assert (wait > 0) == (ledger.charge(meter, now, Pool.LISTS, 0, quota) is None)
+            assert (wait > 0) == (ledger.charge(quota_key, now, Pool.LISTS, 0, quota) is None)
         if not wait:
             times.append(now)
-            self._count(meter, Used(used.list_calls + (not for_token), used.list_rows, used.other_calls))
+            self._count(quota_key, Usage(used.list_calls + (not for_token), used.list_rows, used.other_calls))
         else:
-            self._count(meter, used)
+            self._count(quota_key, used)
 
     @rule(seconds=st.one_of(st.integers(0, 70), st.integers(0, 2 * DAY_SECONDS)))
     def advance(self, seconds: int) -> None:
@@ -285,20 +304,20 @@ class QuotaMachine(RuleBasedStateMachine):
     @invariant()
     def all_see_the_same(self) -> None:
         """Every worker knows what all have used."""
-        for meter in CLIENTS:
-            seen = [Quotas(ledger, self.clock).used_today(_client(meter)) for ledger in self.ledgers]
-            assert [self._used(meter)] * WORKERS == seen
+        for quota_key in CLIENTS:
+            seen = [Quotas(ledger, self.clock).usage_today(_client(quota_key)) for ledger in self.ledgers]
+            assert [self._used(quota_key)] * WORKERS == seen
 
-    def _count(self, meter: Meter, used: Used) -> None:
-        self._take(meter)
-        self.days[meter] = (self.clock.now() // DAY_SECONDS, used)
+    def _count(self, quota_key: QuotaKey, used: Usage) -> None:
+        self._take(quota_key)
+        self.days[quota_key] = (self.clock.now() // DAY_SECONDS, used)
 
-    def _take(self, meter: Meter) -> None:
+    def _take(self, quota_key: QuotaKey) -> None:
         """Give the record to this client, whichever client had its slot before."""
-        if self.holders.get(meter.id, meter) != meter:
-            self.days = {other: used for other, used in self.days.items() if other.id != meter.id}
-            self.admitted = {key: times for key, times in self.admitted.items() if key[0] != meter.id}
-        self.holders[meter.id] = meter
+        if self.holders.get(quota_key.id, quota_key) != quota_key:
+            self.days = {other: used for other, used in self.days.items() if other.id != quota_key.id}
+            self.admitted = {key: times for key, times in self.admitted.items() if key[0] != quota_key.id}
+        self.holders[quota_key.id] = quota_key
 
     def teardown(self) -> None:
         """Give the file back."""
@@ -307,12 +326,12 @@ class QuotaMachine(RuleBasedStateMachine):
         self.backend.close()
 
 
-def _grant(meter: Meter, quota: Quota) -> Grant:
-    return Grant("k", frozenset(), 0, 2**40, meter, quota)
+def _grant(quota_key: QuotaKey, quota: Quota) -> TokenGrant:
+    return TokenGrant("k", frozenset(), 0, 2**40, quota_key, quota)
 
 
-def _client(meter: Meter) -> Client:
-    return Client("k", "x", frozenset(), meter.since, meter.id)
+def _client(quota_key: QuotaKey) -> Client:
+    return Client("k", "x", frozenset(), quota_key.since, quota_key.id)
 
 
 def test_the_access_gate_refuses_with_request_errors() -> None:
@@ -324,7 +343,7 @@ def test_the_access_gate_refuses_with_request_errors() -> None:
 def test_the_access_gate_agrees_with_the_model(new_backend: BackendFactory) -> None:
     """Clients and tokens are changed in random order."""
     run_state_machine_as_test(
-        lambda: Credentials(new_backend),  # type: ignore[arg-type]  # whatever makes a machine will do
+        lambda: Authenticator(new_backend),  # type: ignore[arg-type]  # whatever makes a machine will do
         settings=settings(max_examples=new_backend.times(60), stateful_step_count=50),
     )
 

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from retinue.audit.hash_chain import BEGINNING, BrokenChain, ChainHead, line_of, next_head
-from retinue.audit.log import AuditLog, RotationPolicy, without_oldest
+from retinue.audit.log import AuditLog, RotationPolicy
+from retinue.audit.log_files import files_of, records_of, without_oldest
 from retinue.audit.record import name_hmac
-from retinue.audit.retention import oldest_removable
-from retinue.audit.verify import VerifyReport, files_of, records_of, verify
+from retinue.audit.retention import oldest_expired
+from retinue.audit.verify import VerifyReport, verify
 from retinue.errors import StoreError
 from retinue.model import ErasureEvent, Visibility
 from retinue.store.contract import Checkpoint
@@ -151,7 +152,7 @@ def test_every_problem_is_reported_with_its_place(log: tuple[Path, Checkpoint]) 
     with touched(first, changed), touched(last, b"".join(lines[:5] + lines[6:])):
         problems = verify(folder, checkpoint).problems
 
-    assert f"{first.name}, line 3: record 3 or what came before it was changed" == problems[0]
+    assert f"{first.name}, line 3: record 3 or an earlier one was changed" == problems[0]
     assert f"{last.name}, line 6: is record 30, but record 29 belongs here" in problems[1]
     assert 2 == len(problems)
 
@@ -194,7 +195,7 @@ def test_a_changed_log_is_continued_and_the_change_is_still_found(tmp_path: Path
     path.write_bytes(path.read_bytes() + line_of(record(6), ChainHead(checkpoint.count, checkpoint.hash), bytes(32))[0])
 
     with closing(AuditLog(tmp_path, replace(checkpoint, is_open=True), BIG, lambda: 1)) as audit_log:
-        assert "line 6: record 6 or what came before it was changed" in audit_log.fault
+        assert "line 6: record 6 or an earlier one was changed" in audit_log.fault
         audit_log.write([record(6)])
         checkpoint = checkpoint_after(checkpoint, audit_log)
 
@@ -240,7 +241,7 @@ def test_expired_files_are_removed_and_the_rest_verifies(tmp_path: Path) -> None
             audit_log.write([record(number, clock.now())])
             clock.advance(400)
         checkpoint, gone, path, leftover = new_checkpoint(), 0, tmp_path, b""
-        while (file := oldest_removable(tmp_path, clock.now(), 1000)) is not None:
+        while (file := oldest_expired(tmp_path, clock.now(), 1000)) is not None:
             path, last = file.path, file.last
             assert last is not None
             checkpoint = without_oldest(checkpoint, last)
@@ -250,7 +251,7 @@ def test_expired_files_are_removed_and_the_rest_verifies(tmp_path: Path) -> None
         checkpoint = checkpoint_after(checkpoint, audit_log)
 
     assert 2 == gone
-    untold = VerifyReport(3, [], ["records 1 to 2 are not kept, and no record says when they were removed"])
+    untold = VerifyReport(3, [], ["records 1 to 2 are not retained, and no record says when they were removed"])
     assert untold == verify(tmp_path, checkpoint)
     path.write_bytes(leftover)  # a crash between the store and the folder
     assert untold == verify(tmp_path, checkpoint)
@@ -383,9 +384,9 @@ def test_lines_outside_the_chain_are_reported_and_not_shown(log: tuple[Path, Che
     folder, checkpoint = log
     forged = record(77)
     for name, words in (
-        ("000000000000000.000.jsonl", "is older than the oldest file that is kept"),
-        ("notes.txt", "is no file of the log"),
-        ("²²²²²²²²²²²²²²².000.jsonl", "is no file of the log"),
+        ("000000000000000.000.jsonl", "is older than the oldest retained file"),
+        ("notes.txt", "is not a file of the log"),
+        ("²²²²²²²²²²²²²²².000.jsonl", "is not a file of the log"),
     ):
         (folder / name).write_bytes(forged + b"\n")
         assert [f"{name}: {words}"] == verify(folder, checkpoint).problems
@@ -411,7 +412,7 @@ def test_a_new_file_is_begun_after_a_torn_first_line(tmp_path: Path, kept: int) 
         audit_log.write([record(10, 1_700_000_500)])
         checkpoint = checkpoint_after(checkpoint, audit_log)
         assert [] == verify(tmp_path, checkpoint).problems
-        while (file := oldest_removable(tmp_path, 1_700_000_500, 100)) is not None:
+        while (file := oldest_expired(tmp_path, 1_700_000_500, 100)) is not None:
             checkpoint = checkpoint if file.last is None else without_oldest(checkpoint, file.last)
             file.path.unlink()
             assert [] == verify(tmp_path, checkpoint).problems

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from retinue.audit.channel import Batch
-from retinue.audit.log import AuditLog, RotationPolicy, lock_of
+from retinue.audit.log import AuditLog, RotationPolicy, lock_folder
 from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import RecordCounters, open_counters
-from retinue.audit.request_counters import RequestCounters
 from retinue.audit.space import SpaceMonitor
+from retinue.audit.usage import RequestCounters
 from retinue.audit.verify import VerifyReport, verify
 from retinue.audit.writer import AuditWriter
 from retinue.errors import StoreError, StoreUnavailable
@@ -41,7 +41,7 @@ class Run:
         """Run a coordinator to its end; return whether the log is complete, or None after an error."""
         folder = open_store(str(self.store)).paths.audit_folder()
         try:
-            os.close(lock_of(folder))
+            os.close(lock_folder(folder))
             with closing_descriptor(open_counters(folder)) as descriptor:
                 counters = RecordCounters(descriptor)
                 counters.begin_run(self.clock.now())
@@ -65,11 +65,21 @@ class Run:
                 await audit.begin()
                 for number in range(BATCHES):
                     with suppress(OSError):
-                        audit.take(Batch(0, before + number * PER_BATCH, [record(number)] * PER_BATCH))
+                        audit.write(Batch(0, before + number * PER_BATCH, [record(number)] * PER_BATCH))
                     with suppress(*ERRORS):
                         await audit.settle()
                 self.made += 1
-                audit.add(AuditRecord(self.clock.now(), "", "management", 200, "ok", 0, ""))
+                audit.add(
+                    AuditRecord(
+                        time=self.clock.now(),
+                        log_id="",
+                        endpoint="management",
+                        status=200,
+                        code="ok",
+                        microseconds=0,
+                        peer="",
+                    )
+                )
                 return await audit.finish(is_complete=True)
             finally:
                 with suppress(OSError):

@@ -11,10 +11,11 @@ import pytest
 from msgspec.structs import replace
 
 from retinue.audit.hash_chain import BEGINNING, ChainHead, next_head
-from retinue.audit.log import AuditLog, without_oldest
-from retinue.audit.record import AuditRecord, RemovedFile
-from retinue.audit.signed_heads import SignedHead, parse_signed_heads, signed_head
-from retinue.audit.verify import files_of, verify
+from retinue.audit.log import AuditLog
+from retinue.audit.log_files import files_of, without_oldest
+from retinue.audit.record import AuditRecord, RemovedRecords
+from retinue.audit.signed_heads import SignedHead, parse_signed_heads, sign_head
+from retinue.audit.verify import verify
 from retinue.errors import InputError
 from retinue.store.contract import Checkpoint
 from retinue.store.open import open_store
@@ -41,7 +42,7 @@ def problems(folder: Path, checkpoint: Checkpoint, *heads: SignedHead) -> list[s
 def test_every_head_of_a_log_verifies(tmp_path: Path) -> None:
     """From the empty log to the last record, all at once and each alone."""
     checkpoint = written(tmp_path, [5, 7, 3])
-    heads = [signed_head(link, NOW, SECRET) for link in links_of(tmp_path)]
+    heads = [sign_head(link, NOW, SECRET) for link in links_of(tmp_path)]
 
     assert 16 == len(heads)
     assert [] == problems(tmp_path, checkpoint, *heads)
@@ -53,7 +54,7 @@ def test_a_rewritten_log_does_not_match_its_heads(tmp_path: Path) -> None:
     """With the store's secret and a store that knows nothing else: other records, fewer records, none."""
     folder, other = tmp_path / "a", tmp_path / "b"
     written(folder, [6])
-    head = signed_head(links_of(folder)[5], NOW, SECRET)
+    head = sign_head(links_of(folder)[5], NOW, SECRET)
     forged = new_checkpoint()
     with closing(AuditLog(other, forged, BIG, lambda: NOW)) as audit_log:
         audit_log.write([record(number if number != 2 else 77) for number in range(1, 9)])
@@ -71,11 +72,11 @@ def test_forged_and_changed_heads_are_found(tmp_path: Path) -> None:
     """Any other number, hash, time or signature, and any other secret, is named, also if the log would fit."""
     checkpoint = written(tmp_path, [6])
     links = links_of(tmp_path)
-    head = signed_head(links[5], NOW, SECRET)
+    head = sign_head(links[5], NOW, SECRET)
     others = [replace(head, records=4, hash=links[4].hash.hex()), replace(head, time=NOW + 1)]
-    others += [replace(head, mac="0" * 40), signed_head(links[5], NOW, bytes(32))]
+    others += [replace(head, mac="0" * 40), sign_head(links[5], NOW, bytes(32))]
     for each in others:
-        assert ["was not made by this store, or was changed"] == [
+        assert ["was not signed by this store, or was changed"] == [
             problem.rpartition(": ")[2] for problem in problems(tmp_path, checkpoint, each)
         ]
 
@@ -84,10 +85,25 @@ def test_heads_of_removed_records_need_a_record_of_the_removal(tmp_path: Path) -
     """Heads of removed records are reported as not comparable only if the log records the removal."""
     checkpoint = written(tmp_path, [5, 5])
     links = links_of(tmp_path)
-    heads = [signed_head(link, NOW, SECRET) for link in links]
-    removed = RemovedFile(1, 5, links[5].hash.hex(), NOW, NOW)
+    heads = [sign_head(link, NOW, SECRET) for link in links]
+    removed = RemovedRecords(1, 5, links[5].hash.hex(), NOW, NOW)
     with closing(AuditLog(tmp_path, checkpoint, BIG, lambda: NOW)) as audit_log:
-        audit_log.write([msgspec.json.encode(AuditRecord(NOW, "", "keeper", 0, "removed", 0, "", removed=removed))])
+        audit_log.write(
+            [
+                msgspec.json.encode(
+                    AuditRecord(
+                        time=NOW,
+                        log_id="",
+                        endpoint="keeper",
+                        status=0,
+                        code="removed",
+                        microseconds=0,
+                        peer="",
+                        removed=removed,
+                    )
+                )
+            ]
+        )
         told = without_oldest(replace(checkpoint, count=audit_log.written.count, hash=audit_log.written.hash), links[5])
     files_of(tmp_path)[0].unlink()
 
@@ -95,7 +111,7 @@ def test_heads_of_removed_records_need_a_record_of_the_removal(tmp_path: Path) -
     assert [] == found.problems
     assert "records 1 to 5 were removed for their age" in found.notes[0]
     assert [1, 2, 3, 4] == [n for n in range(11) if any(f", record {n}: " in note for note in found.notes[1:])]
-    wrong = signed_head(ChainHead(5, bytes(20)), NOW, SECRET)
+    wrong = sign_head(ChainHead(5, bytes(20)), NOW, SECRET)
     assert "rewritten" in problems(tmp_path, told, wrong)[0]
     last = files_of(tmp_path)[-1]
     last.write_bytes(b"")
@@ -133,7 +149,7 @@ def test_heads_are_read_from_log_lines() -> None:
 )
 def test_malformed_heads_are_reported(text: str) -> None:
     """With the line, and where heads come from."""
-    with pytest.raises(InputError, match="expected what `retinue audit head` prints"):
+    with pytest.raises(InputError, match="expected the output of `retinue audit head`"):
         parse_signed_heads(text, "heads.txt")
 
 
@@ -152,7 +168,7 @@ def test_the_commands_print_and_take_heads(store_path: Path, tmp_path: Path) -> 
     assert 0 == subprocess.run(command, input=head.encode(), capture_output=True, check=False).returncode
     changed = json.dumps({**json.loads(head), "time": 1})
     done = retinue("audit", "verify", "--store", store_path, "--head", changed)
-    assert (1, True) == (done.returncode, "was not made by this store, or was changed" in done.stdout)
+    assert (1, True) == (done.returncode, "was not signed by this store, or was changed" in done.stdout)
     for bad in ("{}", "", " ", tmp_path / "none", tmp_path):
         done = retinue("audit", "verify", "--store", store_path, "--head", bad)
         assert (2, "") == (done.returncode, done.stdout)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from retinue.audit.log_files import files_of, records_of
 from retinue.audit.refusals import BURST, WINDOW_SECONDS
-from retinue.audit.space import DISK_BYTES_THAT_COUNT, LogSpace, SpaceMonitor
+from retinue.audit.space import MAX_COUNTED_DISK_BYTES, LogSpace, SpaceMonitor
 from retinue.audit.trusted_time import confirm_clock
 from retinue.audit.usage import usage_of
-from retinue.audit.verify import files_of, records_of, verify
+from retinue.audit.verify import verify
 from support.commands import retinue
 from support.coordinators import DAY, KEEP, LOG_ID, House
 from support.frozen_clock import FrozenClock
@@ -115,7 +116,8 @@ def test_retention_works_if_the_time_cannot_be_saved(house: House, caplog: pytes
     house.time_files.trusted.mkdir()
     house.apply()
     assert not house.has_token("t")
-    assert "the time that was reached cannot be saved" in caplog.text
+    assert "the trusted time cannot be saved" in caplog.text
+    assert not house.time_files.trusted.exists()
 
     house.time_files.trusted.rmdir()
     house.apply()
@@ -201,8 +203,8 @@ def test_a_full_log_stops_requests_and_loses_nothing(tmp_path: Path) -> None:
         (LogSpace(800, 1000, 2**40, 2**42), "at most", False),
         (LogSpace(799, 1000, 2**40, 2**42), "", False),
         (LogSpace(950, 1000, 2**40, 2**42), "at most", True),
-        (LogSpace(2**50, 0, DISK_BYTES_THAT_COUNT // 5, 2**42), "disk", False),
-        (LogSpace(0, 0, DISK_BYTES_THAT_COUNT // 20, 2**42), "disk", True),
+        (LogSpace(2**50, 0, MAX_COUNTED_DISK_BYTES // 5, 2**42), "disk", False),
+        (LogSpace(0, 0, MAX_COUNTED_DISK_BYTES // 20, 2**42), "disk", True),
         (LogSpace(0, 0, 2**20, 2**21), "", False),  # a small disk, half full
         (LogSpace(0, 0, 2**16, 2**21), "disk", True),
     ],

@@ -192,7 +192,7 @@ def test_an_unknown_client_cannot_be_revoked(store_path: Path) -> None:
 
     done = retinue("client", "revoke", "awnobody", "--store", store_path)
 
-    assert (2, "retinue: client awnobody: there is none with this key\n") == (done.returncode, done.stderr)
+    assert (2, "retinue: client awnobody: does not exist\n") == (done.returncode, done.stderr)
 
 
 @pytest.mark.parametrize("command", [["serve"], ["check"], ["client", "list"], ["client", "create", "--name", "x"]])

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from retinue.errors import ClientInvalid, InputError, NoSuchClient, SecretWrong
-from retinue.model import Client, ClientChange, Quota, Rate
+from retinue.model import Client, ClientChange, Quota, RateLimit
 from retinue.store.open import open_store
 from support.commands import retinue
 from support.service import Service
@@ -37,7 +37,7 @@ def test_all_fields_of_a_client_are_stored(service: Service) -> None:
         plain.notes,
     )
     assert service.clock.now() == plain.created_at
-    wanted = ClientChange("N", "c@x", "line\nline", frozenset({"a", "b"}), 5, 6, 1, None, 0, Rate(1, 60))
+    wanted = ClientChange("N", "c@x", "line\nline", frozenset({"a", "b"}), 5, 6, 1, None, 0, RateLimit(1, 60))
     made = run(service.clients.create(wanted)).client
     assert made == run(service.clients.get(made.key))
     expected = Client(
@@ -50,7 +50,7 @@ def test_all_fields_of_a_client_are_stored(service: Service) -> None:
         "line\nline",
         5,
         6,
-        Quota(1, None, 0, Rate(1, 60)),
+        Quota(1, None, 0, RateLimit(1, 60)),
     )
     assert expected == made
 
@@ -63,15 +63,15 @@ def test_all_fields_of_a_client_are_stored(service: Service) -> None:
         (ClientChange(name="a\x1b[2J"), "name: has characters that cannot be printed"),
         (ClientChange(contact="a\nb"), "contact: has characters that cannot be printed"),
         (ClientChange(notes="x" * 5001), "notes: has more than 5000 characters"),
-        (ClientChange(scopes=frozenset({"a b"})), "scopes: 'a b' is no scope"),
-        (ClientChange(scopes=frozenset({""})), "scopes: '' is no scope"),
+        (ClientChange(scopes=frozenset({"a b"})), "scopes: 'a b' is not a scope"),
+        (ClientChange(scopes=frozenset({""})), "scopes: '' is not a scope"),
         (ClientChange(not_before=-1), "not_before: expected a Unix second from 0"),
         (ClientChange(not_after=10**12), "not_after: expected a Unix second from 0"),
         (ClientChange(not_before=7, not_after=7), "not_after: the access window would end before it begins"),
         (ClientChange(list_calls=-1), "list_calls: expected 0 to"),
         (ClientChange(other_calls=2**60), "other_calls: expected 0 to"),
-        (ClientChange(rate=Rate(0, 5)), "rate: expected 1 to 1000000 calls within 1 to 60 seconds"),
-        (ClientChange(rate=Rate(5, 61)), "rate: expected 1 to 1000000 calls within 1 to 60 seconds"),
+        (ClientChange(rate=RateLimit(0, 5)), "rate: expected 1 to 1000000 calls within 1 to 60 seconds"),
+        (ClientChange(rate=RateLimit(5, 61)), "rate: expected 1 to 1000000 calls within 1 to 60 seconds"),
     ],
 )
 def test_invalid_client_fields_are_reported(service: Service, change: ClientChange, words: str) -> None:
@@ -93,14 +93,14 @@ def test_a_rotated_secret_stays_valid_for_a_while(service: Service) -> None:
     key, first = service.client_key, service.secret
     second = run(service.clients.rotate(key, 100)).secret
     for secret in (first, second):
-        assert key == run(service.credentials.prove(key, secret)).key
+        assert key == run(service.authenticator.authenticate(key, secret)).key
     service.clock.advance(100)
     with pytest.raises(SecretWrong):
-        run(service.credentials.prove(key, first))
+        run(service.authenticator.authenticate(key, first))
     third = run(service.clients.rotate(key, 0)).secret
     with pytest.raises(SecretWrong):
-        run(service.credentials.prove(key, second))
-    assert key == run(service.credentials.prove(key, third)).key
+        run(service.authenticator.authenticate(key, second))
+    assert key == run(service.authenticator.authenticate(key, third)).key
     assert 200 == service.ask({"username": "p"}).status_code
     for grace in (-1, 10**9):
         with pytest.raises(InputError, match="grace: expected 0 to"):
@@ -114,7 +114,7 @@ def test_suspension_is_reversible_and_revocation_is_not(service: Service) -> Non
     service.clock.advance(1)
     assert 401 == service.ask({"username": "p"}).status_code
     with pytest.raises(ClientInvalid, match="The client is suspended"):
-        run(service.credentials.prove(service.client_key, service.secret))
+        run(service.authenticator.authenticate(service.client_key, service.secret))
     since = run(service.clients.suspend(service.client_key)).suspended_at
     assert service.clock.now() - 1 == since
     run(service.clients.resume(service.client_key))
@@ -122,7 +122,7 @@ def test_suspension_is_reversible_and_revocation_is_not(service: Service) -> Non
 
     run(service.clients.revoke(service.client_key))
     for act in (service.clients.suspend, service.clients.resume, service.clients.rotate):
-        with pytest.raises(InputError, match="has been revoked, which is for good"):
+        with pytest.raises(InputError, match="was revoked permanently"):
             run(act(service.client_key))
     with pytest.raises(NoSuchClient):
         run(service.clients.revoke("nobody"))

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retinue.access import credentials
+from retinue.access import authentication
+from retinue.access.authentication import Authenticator
 from retinue.access.clients import Clients, fresh_secret
-from retinue.access.credentials import Credentials
-from retinue.access.management import management_token
+from retinue.access.management_token import management_token
 from retinue.errors import ClientInvalid, SecretWrong, TokenInvalid
-from retinue.model import RESEARCH_SCOPE, ClientChange, Grant
+from retinue.model import RESEARCH_SCOPE, ClientChange, TokenGrant
 from retinue.store.open import open_store
 from retinue.store.sqlite import files
 from retinue.store.sqlite.access import SqliteAccess
@@ -52,7 +52,7 @@ class Gate:
         random_bytes = random_bytes or counting()
         self.store = SqliteAccess(files.access_path(path))
         self.clients = Clients(self.store, clock, random_bytes)
-        self.credentials = Credentials(self.store, clock, random_bytes)
+        self.authenticator = Authenticator(self.store, clock, random_bytes)
         self.lookups = 0
 
     def close(self) -> None:
@@ -68,13 +68,13 @@ class Gate:
         """A fresh token, as a header's value."""
 
         async def issue() -> str:
-            return await self.credentials.issue_token(await self.credentials.prove(key, secret))
+            return await self.authenticator.issue_token(await self.authenticator.authenticate(key, secret))
 
         return b"Bearer " + run(issue()).encode()
 
-    def authorize(self, header: bytes) -> Grant:
+    def authorize(self, header: bytes) -> TokenGrant:
         """Return the access that a header gives."""
-        return run(self.credentials.authorize(header, RESEARCH_SCOPE))
+        return run(self.authenticator.authorize(header, RESEARCH_SCOPE))
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def gate(store_path: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch) 
     gate = Gate(store_path, clock)
     find_grant = gate.store.find_grant
 
-    async def counted(digest: bytes) -> Grant | None:
+    async def counted(digest: bytes) -> TokenGrant | None:
         gate.lookups += 1
         return await find_grant(digest)
 
@@ -167,13 +167,13 @@ def test_refusals_are_not_cached(gate: Gate, clock: FrozenClock) -> None:
 
 def test_the_token_cache_is_bounded(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many tokens come by, memory stays small and every good one is good."""
-    monkeypatch.setattr(credentials, "REMEMBER_AT_MOST", 5)
+    monkeypatch.setattr(authentication, "MAX_CACHED", 5)
     headers = [gate.token(*gate.create()) for _ in range(12)]
 
     for header in headers * 2:
         gate.authorize(header)
 
-    assert len(gate.credentials._remembered) <= 5
+    assert len(gate.authenticator._cache) <= 5
     assert 24 == gate.lookups
 
 
@@ -183,7 +183,7 @@ def test_padded_headers_are_not_cached(gate: Gate) -> None:
     for blanks in (600, 601):
         gate.authorize(header.replace(b" ", b" " * blanks))
 
-    assert {} == gate.credentials._remembered
+    assert {} == gate.authenticator._cache
 
 
 def test_an_unknown_client_is_refused_like_a_wrong_secret(gate: Gate) -> None:

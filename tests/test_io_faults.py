@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from retinue.access.management import ManagementToken, management_token
+from retinue.access.management_token import ManagementToken, management_token
 from retinue.collect.journal import Begun, Journal, records
 from retinue.errors import InputError, StoreError, StoreUnavailable
-from retinue.model import Meter, Pool, Quota
+from retinue.model import Pool, Quota, QuotaKey
 from retinue.store.ledger import FileLedger
 from support.commands import list_of
 from support.io_faults import Commands, Done, Fault, failing
@@ -213,7 +213,7 @@ def calls_counted(folder: Path) -> int:
     taken = 0
     with suppress(StoreError, StoreUnavailable, OSError), closing(FileLedger(folder / "quotas")) as ledger:
         for number in (1, 500, 1, 500):
-            taken += ledger.charge(Meter(number, 1), 100, Pool.LISTS, 1, Quota()) is not None
+            taken += ledger.charge(QuotaKey(number, 1), 100, Pool.LISTS, 1, Quota()) is not None
             ledger.settle()
     return taken
 
@@ -221,7 +221,7 @@ def calls_counted(folder: Path) -> int:
 def counts_are_there(folder: Path, taken: int) -> None:
     """Nothing that was taken is forgotten."""
     with closing(FileLedger(folder / "quotas")) as ledger:
-        used = [ledger.used(Meter(number, 1), 100).list_calls for number in (1, 500)]
+        used = [ledger.usage(QuotaKey(number, 1), 100).list_calls for number in (1, 500)]
     assert taken <= sum(used) <= taken + 1
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 
 from retinue.errors import StoreUnavailable
-from retinue.model import Meter, Pool, Quota, Rate, Used
+from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
 from retinue.store.cassandra import location
 from retinue.store.cassandra.ledger import LeasedLedger
 from retinue.store.cassandra.session import Row, Session
@@ -63,9 +63,9 @@ class Machine:
         """Another process takes a process's place, and knows nothing."""
         self.workers[worker] = LeasedLedger(self._files[worker], self._line, self._node)
 
-    def used(self, meter: Meter) -> Used:
+    def usage(self, quota_key: QuotaKey) -> Usage:
         """Return the use counted here."""
-        return self._files[0].used(meter, NOW)
+        return self._files[0].usage(quota_key, NOW)
 
     def close(self) -> None:
         """Give the file back."""
@@ -90,33 +90,35 @@ def machines(tmp_path: Path, line: Line) -> Iterator[list[Machine]]:
         machine.close()
 
 
-def fresh() -> Meter:
+def fresh() -> QuotaKey:
     """A client of whom nothing was counted yet, wherever."""
-    return Meter(1 + randbelow(50), randbelow(2**60))
+    return QuotaKey(1 + randbelow(50), randbelow(2**60))
 
 
-def take(ledger: LeasedLedger, meter: Meter, quota: Quota, wanted: int = 1, pool: Pool = LISTS) -> int:
+def take(ledger: LeasedLedger, quota_key: QuotaKey, quota: Quota, wanted: int = 1, pool: Pool = LISTS) -> int:
     """One answer with as many of the wanted rows as there may be; how many, 0 where it is refused."""
-    while rows := ledger.room(meter, NOW, pool, quota, wanted):
-        if ledger.charge(meter, NOW, pool, rows, quota) is not None:
+    while rows := ledger.remaining(quota_key, NOW, pool, quota, wanted):
+        if ledger.charge(quota_key, NOW, pool, rows, quota) is not None:
             return rows
     return 0
 
 
-def exhaust(machines: Sequence[Machine], meter: Meter, quota: Quota, wanted: int = 1, pool: Pool = LISTS) -> None:
+def exhaust(
+    machines: Sequence[Machine], quota_key: QuotaKey, quota: Quota, wanted: int = 1, pool: Pool = LISTS
+) -> None:
     """Ask all in turn until all refuse."""
     asked = [worker for machine in machines for worker in machine.workers]
     while asked:
-        asked = [worker for worker in asked if take(worker, meter, quota, wanted, pool)]
+        asked = [worker for worker in asked if take(worker, quota_key, quota, wanted, pool)]
 
 
-def used_by(machines: Sequence[Machine], meter: Meter) -> Used:
+def used_by(machines: Sequence[Machine], quota_key: QuotaKey) -> Usage:
     """Return the use counted on all machines together."""
-    each = [machine.used(meter) for machine in machines]
-    return Used(*(sum(getattr(used, kind) for used in each) for kind in Used.__struct_fields__))
+    each = [machine.usage(quota_key) for machine in machines]
+    return Usage(*(sum(getattr(used, kind) for used in each) for kind in Usage.__struct_fields__))
 
 
-LIMITS: dict[str, Callable[[int], tuple[Quota, Pool, Callable[[Used], int]]]] = {
+LIMITS: dict[str, Callable[[int], tuple[Quota, Pool, Callable[[Usage], int]]]] = {
     "list_calls": lambda most: (Quota(most, None), LISTS, lambda used: used.list_calls),
     "list_rows": lambda most: (Quota(None, most), LISTS, lambda used: used.list_rows),
     "other_calls": lambda most: (Quota(other_calls=most), OTHERS, lambda used: used.other_calls),
@@ -132,14 +134,14 @@ def test_all_machines_together_grant_exactly_a_quota(machines: list[Machine], ki
     @given(most=st.one_of(st.integers(0, 60), st.integers(0, 2000)), steps=st.lists(ASKED, max_size=40))
     def story(most: int, steps: list[tuple[int, int, int, bool]]) -> None:
         quota, pool, counted = LIMITS[kind](most)
-        meter, page = fresh(), PAGE if most < 100 else 300
+        quota_key, page = fresh(), PAGE if most < 100 else 300
         for number, worker, wanted, is_new in steps:
             if is_new:
                 machines[number].restart(worker)
-            take(machines[number].workers[worker], meter, quota, wanted * page // PAGE, pool)
-            assert counted(used_by(machines, meter)) <= most
-        exhaust(machines, meter, quota, page, pool)
-        assert most == counted(used_by(machines, meter))
+            take(machines[number].workers[worker], quota_key, quota, wanted * page // PAGE, pool)
+            assert counted(used_by(machines, quota_key)) <= most
+        exhaust(machines, quota_key, quota, page, pool)
+        assert most == counted(used_by(machines, quota_key))
 
     story()
 
@@ -152,11 +154,11 @@ def test_a_dead_machine_loses_at_most_one_block(machines: list[Machine], kind: s
     @given(most=st.integers(0, 1000), before=st.integers(0, 40), wanted=st.integers(1, 50))
     def story(most: int, before: int, wanted: int) -> None:
         quota, pool, counted = LIMITS[kind](most)
-        meter = fresh()
+        quota_key = fresh()
         for machine, _ in zip(cycle(machines), range(before), strict=False):
-            take(machine.workers[0], meter, quota, wanted, pool)
-        exhaust(machines[1:], meter, quota, wanted, pool)
-        lost = most - counted(used_by(machines, meter))
+            take(machine.workers[0], quota_key, quota, wanted, pool)
+        exhaust(machines[1:], quota_key, quota, wanted, pool)
+        lost = most - counted(used_by(machines, quota_key))
         assert 0 <= lost <= wanted + most // 16
 
     story()
@@ -165,10 +167,10 @@ def test_a_dead_machine_loses_at_most_one_block(machines: list[Machine], kind: s
 @pytest.mark.parametrize("quota", [Quota(200, None), Quota(None, 1500), Quota(130, 1100), Quota(300, 1100)])
 def test_one_machine_grants_exactly_a_quota(machines: list[Machine], quota: Quota) -> None:
     """Of calls or of rows, whichever is spent first, and nothing of it is out of reach."""
-    meter = fresh()
-    exhaust(machines[:1], meter, quota, PAGE)
+    quota_key = fresh()
+    exhaust(machines[:1], quota_key, quota, PAGE)
 
-    used = machines[0].used(meter)
+    used = machines[0].usage(quota_key)
     assert quota.list_calls == used.list_calls or quota.list_rows == used.list_rows
     assert quota.list_calls is None or used.list_calls <= quota.list_calls
     assert quota.list_rows is None or used.list_rows <= quota.list_rows
@@ -178,19 +180,19 @@ def test_one_machine_grants_exactly_a_quota(machines: list[Machine], quota: Quot
 def test_all_processes_may_ask_at_once(machines: list[Machine], kind: str) -> None:
     """Grants are exchanged, never overwritten."""
     quota, pool, counted = LIMITS[kind](500)
-    meter = fresh()
+    quota_key = fresh()
     workers = [worker for machine in machines for worker in machine.workers]
 
     def ask_all(worker: LeasedLedger) -> int:
         calls = 0
-        while take(worker, meter, quota, 3, pool):
+        while take(worker, quota_key, quota, 3, pool):
             calls += 1
         return calls
 
     with ThreadPoolExecutor(len(workers)) as threads:
         calls = sum(threads.map(ask_all, workers))
 
-    used = used_by(machines, meter)
+    used = used_by(machines, quota_key)
     assert 500 == counted(used)
     assert calls == used.list_calls + used.other_calls
 
@@ -198,128 +200,128 @@ def test_all_processes_may_ask_at_once(machines: list[Machine], kind: str) -> No
 def test_the_remaining_quota_excludes_grants_of_others(machines: list[Machine]) -> None:
     """Limit and rows are the client's own; what others hold is counted as used."""
     ape, bee = machines[0].workers[0], machines[1].workers[0]
-    meter, quota = fresh(), Quota(100, 1000, 7)
-    left = ape.charge(meter, NOW, LISTS, 40, quota)
+    quota_key, quota = fresh(), Quota(100, 1000, 7)
+    left = ape.charge(quota_key, NOW, LISTS, 40, quota)
     assert left is not None
     assert (100, 99, 960) == (left.limit, left.calls, left.rows)
-    assert left == ape.left(meter, NOW, LISTS, quota)
-    assert Used(1, 40) == ape.used(meter, NOW)
+    assert left == ape.status(quota_key, NOW, LISTS, quota)
+    assert Usage(1, 40) == ape.usage(quota_key, NOW)
 
-    left = bee.left(meter, NOW, LISTS, quota)
+    left = bee.status(quota_key, NOW, LISTS, quota)
     assert (100, 100 - 1 - 99 // 16, 1000 - 40 - 960 // 16) == (left.limit, left.calls, left.rows)
-    assert Used(1 + 99 // 16, 40 + 960 // 16) == bee.used(meter, NOW)
-    assert (7, 7) == ((left := bee.left(meter, NOW, OTHERS, quota)).limit, left.calls)
-    assert 900 == bee.room(meter, NOW, LISTS, quota, 2000)
-    assert bee.charge(meter, NOW, LISTS, 901, quota) is None
-    left = bee.charge(meter, NOW, LISTS, 900, quota)
+    assert Usage(1 + 99 // 16, 40 + 960 // 16) == bee.usage(quota_key, NOW)
+    assert (7, 7) == ((left := bee.status(quota_key, NOW, OTHERS, quota)).limit, left.calls)
+    assert 900 == bee.remaining(quota_key, NOW, LISTS, quota, 2000)
+    assert bee.charge(quota_key, NOW, LISTS, 901, quota) is None
+    left = bee.charge(quota_key, NOW, LISTS, 900, quota)
     assert left is not None
     assert (92, 0) == (left.calls, left.rows)
-    assert ape.charge(meter, NOW, LISTS, 60, quota) is not None
-    assert [0, 0] == [take(worker, meter, quota) for worker in (ape, bee)]
+    assert ape.charge(quota_key, NOW, LISTS, 60, quota) is not None
+    assert [0, 0] == [take(worker, quota_key, quota) for worker in (ape, bee)]
 
 
 def test_a_quota_may_change_during_the_day(machines: list[Machine]) -> None:
     """Lowered under what was granted, it refuses; raised, it gives exactly what has come to it."""
-    meter = fresh()
-    exhaust(machines, meter, Quota(40, None))
+    quota_key = fresh()
+    exhaust(machines, quota_key, Quota(40, None))
     for quota in (Quota(30, None), Quota(40, None), Quota(0, None)):
-        exhaust(machines, meter, quota)
-        assert 40 == used_by(machines, meter).list_calls
-    exhaust(machines, meter, Quota(70, None))
-    assert 70 == used_by(machines, meter).list_calls
-    exhaust(machines, meter, Quota(70, 100), wanted=5)
-    exhaust(machines, meter, Quota(None, 100), wanted=5)
-    assert 100 == used_by(machines, meter).list_rows
+        exhaust(machines, quota_key, quota)
+        assert 40 == used_by(machines, quota_key).list_calls
+    exhaust(machines, quota_key, Quota(70, None))
+    assert 70 == used_by(machines, quota_key).list_calls
+    exhaust(machines, quota_key, Quota(70, 100), wanted=5)
+    exhaust(machines, quota_key, Quota(None, 100), wanted=5)
+    assert 100 == used_by(machines, quota_key).list_rows
 
 
 def test_a_quota_lowered_below_its_use_refuses(machines: list[Machine]) -> None:
     """A machine's grant of a larger quota counts only as far as other grants leave room in the smaller one."""
-    meter, lowered = fresh(), Quota(100, None)
+    quota_key, lowered = fresh(), Quota(100, None)
     for machine in machines:
-        take(machine.workers[0], meter, Quota(1000, None))
+        take(machine.workers[0], quota_key, Quota(1000, None))
     for machine in machines:
-        assert machine.workers[0].charge(meter, NOW, LISTS, 1, lowered) is None
-        assert machine.workers[1].charge(meter, NOW, LISTS, 1, lowered) is None
+        assert machine.workers[0].charge(quota_key, NOW, LISTS, 1, lowered) is None
+        assert machine.workers[1].charge(quota_key, NOW, LISTS, 1, lowered) is None
 
-    assert Used(3, 3) == used_by(machines, meter)
+    assert Usage(3, 3) == used_by(machines, quota_key)
 
 
 def test_use_without_a_limit_counts_after_a_limit_is_set(machines: list[Machine]) -> None:
     """As soon as a machine is asked it says what it has given out."""
-    meter, limited = fresh(), Quota(10, None)
+    quota_key, limited = fresh(), Quota(10, None)
     for number, calls in enumerate((6, 3)):
         for _ in range(calls):
-            assert 1 == take(machines[number].workers[0], meter, UNLIMITED)
+            assert 1 == take(machines[number].workers[0], quota_key, UNLIMITED)
     for machine in machines[:2]:
-        machine.workers[1].room(meter, NOW, LISTS, limited, 1)
-    exhaust(machines, meter, limited)
+        machine.workers[1].remaining(quota_key, NOW, LISTS, limited, 1)
+    exhaust(machines, quota_key, limited)
 
-    assert 10 == used_by(machines, meter).list_calls
+    assert 10 == used_by(machines, quota_key).list_calls
 
 
 def test_each_day_starts_a_new_quota(machines: list[Machine]) -> None:
     """And a clock that is put back over midnight gives nothing twice."""
     ape, bee = machines[0].workers[0], machines[1].workers[0]
-    meter, quota = fresh(), Quota(other_calls=3)
+    quota_key, quota = fresh(), Quota(other_calls=3)
     for day, first, second in ((0, ape, bee), (1, bee, ape)):
         now = NOW + day * DAY_SECONDS
-        answers = [first.charge(meter, now, OTHERS, 1, quota) for _ in range(4)]
+        answers = [first.charge(quota_key, now, OTHERS, 1, quota) for _ in range(4)]
         assert [2, 1, 0] == [left.calls for left in answers if left is not None]
-        assert second.charge(meter, now, OTHERS, 1, quota) is None
+        assert second.charge(quota_key, now, OTHERS, 1, quota) is None
 
-    assert [None, None] == [worker.charge(meter, NOW, OTHERS, 1, quota) for worker in (ape, bee)]
+    assert [None, None] == [worker.charge(quota_key, NOW, OTHERS, 1, quota) for worker in (ape, bee)]
 
 
 def test_the_short_term_limit_is_each_machines_own(machines: list[Machine]) -> None:
     """It asks nothing of the keyspace, nor does a refusal count."""
-    meter, quota = fresh(), Quota(10, None, rate=Rate(2, 60))
+    quota_key, quota = fresh(), Quota(10, None, rate=RateLimit(2, 60))
     for worker in (machines[0].workers[0], machines[1].workers[0]):
-        assert [1, 1, 0] == [take(worker, meter, quota) for _ in range(3)]
-        assert worker.charge(meter, NOW, LISTS, 1, quota) is None
-        assert worker.left(meter, NOW, LISTS, quota).wait
-        assert [0, 0, 60] == [worker.admit(meter, NOW, Rate(2, 60)) for _ in range(3)]
-    assert 4 == used_by(machines, meter).list_calls
+        assert [1, 1, 0] == [take(worker, quota_key, quota) for _ in range(3)]
+        assert worker.charge(quota_key, NOW, LISTS, 1, quota) is None
+        assert worker.status(quota_key, NOW, LISTS, quota).wait
+        assert [0, 0, 60] == [worker.admit(quota_key, NOW, RateLimit(2, 60)) for _ in range(3)]
+    assert 4 == used_by(machines, quota_key).list_calls
 
 
 def test_the_keyspace_is_not_queried_without_a_limit(machines: list[Machine], line: Line) -> None:
     """Neither is a pool without a limit."""
     line.is_cut = True
-    worker, meter = machines[0].workers[0], fresh()
-    assert PAGE == take(worker, meter, UNLIMITED, PAGE)
-    assert PAGE == take(worker, meter, Quota(None, None, 5), PAGE)
-    assert 1 == take(worker, meter, Quota(5, 5, None), 1, OTHERS)
-    assert (None, None) == ((left := worker.left(meter, NOW, LISTS, UNLIMITED)).calls, left.rows)
+    worker, quota_key = machines[0].workers[0], fresh()
+    assert PAGE == take(worker, quota_key, UNLIMITED, PAGE)
+    assert PAGE == take(worker, quota_key, Quota(None, None, 5), PAGE)
+    assert 1 == take(worker, quota_key, Quota(5, 5, None), 1, OTHERS)
+    assert (None, None) == ((left := worker.status(quota_key, NOW, LISTS, UNLIMITED)).calls, left.rows)
 
 
 def test_an_unreachable_keyspace_grants_nothing(machines: list[Machine], line: Line) -> None:
     """Out of reach of the keyspace, a machine gives what it holds; then it says so, and fails never open."""
-    worker, quota, meter = machines[0].workers[0], Quota(64, None), fresh()
-    assert 1 == take(worker, meter, quota)
+    worker, quota, quota_key = machines[0].workers[0], Quota(64, None), fresh()
+    assert 1 == take(worker, quota_key, quota)
     line.is_cut = True
     for _ in range(63 // 16):
-        assert 1 == take(worker, meter, quota)
+        assert 1 == take(worker, quota_key, quota)
     for _ in range(3):
         with pytest.raises(StoreUnavailable):
-            take(worker, meter, quota)
+            take(worker, quota_key, quota)
     with pytest.raises(StoreUnavailable):
-        take(machines[1].workers[0], meter, quota)
+        take(machines[1].workers[0], quota_key, quota)
     with pytest.raises(StoreUnavailable):
-        worker.used(meter, NOW)
+        worker.usage(quota_key, NOW)
     line.is_cut = False
-    exhaust(machines, meter, quota)
+    exhaust(machines, quota_key, quota)
 
-    assert 64 == used_by(machines, meter).list_calls
+    assert 64 == used_by(machines, quota_key).list_calls
 
 
 def test_an_unacknowledged_grant_is_not_lost(machines: list[Machine], line: Line) -> None:
     """It stands in the keyspace under the machine's name, and is found there."""
-    quota, meter = Quota(200, None), fresh()
+    quota, quota_key = Quota(200, None), fresh()
     for _ in range(5):
         line.is_deaf = True
         with pytest.raises(StoreUnavailable):
-            exhaust(machines[:1], meter, quota)
+            exhaust(machines[:1], quota_key, quota)
         line.is_deaf = False
-        assert 1 == take(machines[0].workers[0], meter, quota)
-    exhaust(machines[:1], meter, quota)
+        assert 1 == take(machines[0].workers[0], quota_key, quota)
+    exhaust(machines[:1], quota_key, quota)
 
-    assert 200 == machines[0].used(meter).list_calls
+    assert 200 == machines[0].usage(quota_key).list_calls

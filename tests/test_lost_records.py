@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retinue.audit.hash_chain import BEGINNING, BrokenChain, head_in, line_of, next_head
+from retinue.audit.hash_chain import BEGINNING, BrokenChain, line_of, next_head, stated_head
 from retinue.audit.record_counters import RecordCounters, RecordsMade, open_counters, read_made
 from retinue.errors import StoreError
 from running import STOP_SECONDS, Client, Server, Session, command_of, running_server
@@ -227,7 +227,7 @@ def test_a_lost_line_covers_its_record_numbers(losses: list[int]) -> None:
     for lost in losses:
         before = link
         line, link = line_of(record(1), before, SECRET, lost=lost)
-        assert link == next_head(line[:-1], before, SECRET) == head_in(line[:-1])
+        assert link == next_head(line[:-1], before, SECRET) == stated_head(line[:-1])
     assert sum(max(1, lost) for lost in losses) == link.count
     if losses and losses[-1]:
         claimed = line.replace(b'"lost":%d' % losses[-1], b'"lost":%d' % (losses[-1] + 1))

@@ -153,11 +153,11 @@ def test_the_token_file_can_be_chosen(store_path: Path, tmp_path: Path) -> None:
     [
         ("x" * 43, 0o644, "others may use the management token (mode 0644)"),
         ("x" * 43, 0o620, "others may use the management token (mode 0620)"),
-        ("", 0o600, "holds no token: expected 20 to 512 printable ASCII characters without spaces"),
-        ("short", 0o600, "holds no token"),
-        ("two words " * 4, 0o600, "holds no token"),
-        ("ä" * 30, 0o600, "holds no token"),
-        ("x" * 2000, 0o600, "holds no token"),
+        ("", 0o600, "has no token: expected 20 to 512 printable ASCII characters without spaces"),
+        ("short", 0o600, "has no token"),
+        ("two words " * 4, 0o600, "has no token"),
+        ("ä" * 30, 0o600, "has no token"),
+        ("x" * 2000, 0o600, "has no token"),
     ],
 )
 def test_a_weak_token_prevents_the_start(store_path: Path, content: str, mode: int, reason: str) -> None:
@@ -179,7 +179,7 @@ def test_an_unwritable_token_file_prevents_the_start(store_path: Path, tmp_path:
     open_store(str(store_path)).create()
     for name, reason in ((tmp_path, "not a regular file"), (tmp_path / "no" / "where", "No such file or directory")):
         done = retinue("serve", "--store", store_path, "--port", "0", "--management-token-file", name)
-        assert (2, f"retinue: {name}: the management token cannot be kept here: {reason}\n") == (
+        assert (2, f"retinue: {name}: the management token cannot be stored here: {reason}\n") == (
             done.returncode,
             done.stderr,
         )

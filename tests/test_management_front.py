@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retinue.access.management import ManagementToken
+from retinue.access.management_token import ManagementToken
 from retinue.clock import VirtualClock
 from retinue.errors import InputError
 from retinue.faults import SHARED_BYTES, SharedFaults

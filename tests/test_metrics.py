@@ -7,8 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from retinue.audit.record import AuditRecord
-from retinue.audit.request_counters import RequestCounters
 from retinue.audit.space import LogSpace
+from retinue.audit.usage import RequestCounters
 from retinue.web.metrics import Measures, metrics_page
 from support.frozen_clock import TickingClock
 from support.service import Service
@@ -29,7 +29,17 @@ def clock() -> TickingClock:
 def record(endpoint: str, code: str, microseconds: int, rows: int = 0, statements: int = 0) -> bytes:
     """Return an audit record as the counters get it."""
     return msgspec.json.encode(
-        AuditRecord(1_700_000_000, "id", endpoint, 200, code, microseconds, "::1", rows=rows, statements=statements)
+        AuditRecord(
+            time=1_700_000_000,
+            log_id="id",
+            endpoint=endpoint,
+            status=200,
+            code=code,
+            microseconds=microseconds,
+            peer="::1",
+            rows=rows,
+            statements=statements,
+        )
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from retinue.access.quotas import TOKEN_RATE
 from retinue.errors import StoreError
-from retinue.model import Meter, Pool, Quota, Rate, Visibility
+from retinue.model import Pool, Quota, QuotaKey, RateLimit, Visibility
 from retinue.store.ledger import FileLedger
 from retinue.store.quota_counters import DAY_SECONDS
 from retinue.web.oauth import FAILURE_SECONDS, MOST_FAILURES
@@ -116,7 +116,7 @@ def test_only_successful_requests_are_counted(service: Service) -> None:
 
 def test_checks_happen_in_order(service: Service) -> None:
     """Parameters are checked before the quota, the account after it, the short-term limit between."""
-    served(service, list_calls=1, rate=Rate(1, 60))
+    served(service, list_calls=1, rate=RateLimit(1, 60))
     assert 400 == service.ask({"username": "p", "max_count": 0}).status_code
     assert 200 == service.ask({"username": "p"}).status_code
     assert "rate_limit_exceeded" == error_of(service.ask({"username": "nobody"}))[1]
@@ -158,7 +158,7 @@ def test_clients_have_separate_quotas(service: Service) -> None:
 
 def test_a_short_term_limit_slides(service: Service) -> None:
     """A refusal of the fourth call in ten seconds says how long to wait, and does not count."""
-    served(service, rate=Rate(3, 10))
+    served(service, rate=RateLimit(3, 10))
     for _ in range(2):
         assert 200 == service.ask({"username": "p"}).status_code
     service.clock.advance(4)
@@ -181,9 +181,9 @@ def test_calls_for_tokens_have_a_limit_for_each_client(service: Service) -> None
     for _ in range(20):
         assert 401 == service.post(TOKEN, form.encode()).status_code
     right = form.replace("SECRET", service.secret).encode()
-    meter = asyncio.run(service.clients.get(service.client_key)).meter
+    quota_key = asyncio.run(service.clients.get(service.client_key)).quota_key
     for _ in range(TOKEN_RATE.calls - 1):
-        assert 0 == service.ledger.admit(meter, service.clock.now(), TOKEN_RATE)
+        assert 0 == service.ledger.admit(quota_key, service.clock.now(), TOKEN_RATE)
     assert 200 == service.post(TOKEN, right).status_code
     answer = service.post(TOKEN, right)
     assert (429, "rate_limit_exceeded", TOO_FAST) == (
@@ -284,13 +284,13 @@ def test_counters_outlive_their_process(tmp_path: Path) -> None:
     path = tmp_path / "graph.quotas"
     ledger = FileLedger(path)
     for _ in range(3):
-        ledger.charge(Meter(900, 5), 10 * DAY_SECONDS, Pool.LISTS, 7, Quota())
+        ledger.charge(QuotaKey(900, 5), 10 * DAY_SECONDS, Pool.LISTS, 7, Quota())
     ledger.close()
 
     ledger = FileLedger(path)
-    used = ledger.used(Meter(900, 5), 10 * DAY_SECONDS)
+    used = ledger.usage(QuotaKey(900, 5), 10 * DAY_SECONDS)
     assert (3, 21, 0) == (used.list_calls, used.list_rows, used.other_calls)
-    assert 0 == ledger.used(Meter(900, 6), 10 * DAY_SECONDS).list_calls
+    assert 0 == ledger.usage(QuotaKey(900, 6), 10 * DAY_SECONDS).list_calls
     ledger.settle()
     ledger.close()
     assert 0o600 == path.stat().st_mode & 0o777
@@ -299,26 +299,26 @@ def test_counters_outlive_their_process(tmp_path: Path) -> None:
 def test_an_exclusive_counter_does_not_block_readers(tmp_path: Path) -> None:
     """Others read the counters, but only one holder is exclusive; the next one follows it."""
     path = tmp_path / "graph.quotas"
-    meter = Meter(900, 1)
+    quota_key = QuotaKey(900, 1)
     alone = FileLedger(path, alone=True)
     onlooker = FileLedger(path)
     with pytest.raises(StoreError, match="another server counts here"):
         FileLedger(path, alone=True)
-    assert alone.charge(meter, DAY_SECONDS, Pool.LISTS, 5, Quota()) is not None
-    assert 0 == alone.admit(meter, DAY_SECONDS, TOKEN_RATE)
-    assert 5 == onlooker.used(meter, DAY_SECONDS).list_rows
+    assert alone.charge(quota_key, DAY_SECONDS, Pool.LISTS, 5, Quota()) is not None
+    assert 0 == alone.admit(quota_key, DAY_SECONDS, TOKEN_RATE)
+    assert 5 == onlooker.usage(quota_key, DAY_SECONDS).list_rows
     alone.close()
     FileLedger(path, alone=True).close()
-    assert onlooker.charge(meter, DAY_SECONDS, Pool.LISTS, 5, Quota()) is not None
+    assert onlooker.charge(quota_key, DAY_SECONDS, Pool.LISTS, 5, Quota()) is not None
     onlooker.close()
 
 
 def test_a_clock_set_back_over_midnight_grants_nothing_twice(tmp_path: Path) -> None:
     """The newest day goes on, however far back the clock is put."""
     ledger = FileLedger(tmp_path / "graph.quotas")
-    meter = Meter(1, 1)
+    quota_key = QuotaKey(1, 1)
     for day, expected in ((10, 1), (9, 2), (10, 3), (11, 1), (9, 2)):
-        used = ledger.charge(meter, day * DAY_SECONDS, Pool.OTHERS, 0, Quota(other_calls=5))
+        used = ledger.charge(quota_key, day * DAY_SECONDS, Pool.OTHERS, 0, Quota(other_calls=5))
         assert used is not None
         assert 5 - expected == used.calls
     ledger.close()
@@ -338,8 +338,8 @@ def test_another_file_is_not_taken_for_counters(tmp_path: Path, content: bytes) 
 def test_a_reused_slot_starts_with_an_empty_window(tmp_path: Path) -> None:
     """Also where its first calls are under no short-term limit."""
     with closing(FileLedger(tmp_path / "graph.quotas")) as ledger:
-        limited = Quota(rate=Rate(1, 60))
-        assert ledger.charge(Meter(2, 20), 10 * DAY_SECONDS, Pool.LISTS, 1, limited) is not None
-        assert ledger.charge(Meter(2, 21), 10 * DAY_SECONDS, Pool.LISTS, 1, Quota()) is not None
-        assert ledger.charge(Meter(2, 21), 10 * DAY_SECONDS, Pool.LISTS, 1, limited) is not None
-        assert ledger.charge(Meter(2, 21), 10 * DAY_SECONDS, Pool.LISTS, 1, limited) is None
+        limited = Quota(rate=RateLimit(1, 60))
+        assert ledger.charge(QuotaKey(2, 20), 10 * DAY_SECONDS, Pool.LISTS, 1, limited) is not None
+        assert ledger.charge(QuotaKey(2, 21), 10 * DAY_SECONDS, Pool.LISTS, 1, Quota()) is not None
+        assert ledger.charge(QuotaKey(2, 21), 10 * DAY_SECONDS, Pool.LISTS, 1, limited) is not None
+        assert ledger.charge(QuotaKey(2, 21), 10 * DAY_SECONDS, Pool.LISTS, 1, limited) is None

@@ -20,9 +20,9 @@ from retinue.access.quotas import TOKEN_RATE
 from retinue.audit.hash_chain import line_of
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import AuditRecord
-from retinue.audit.recount import DaysAhead, Recount
+from retinue.audit.recount import FutureDayWarnings, Recount
 from retinue.errors import StoreError, StoreUnavailable
-from retinue.model import Client, Meter, Pool, Quota, Rate, Used
+from retinue.model import Client, Pool, Quota, QuotaKey, RateLimit, Usage
 from retinue.store.contract import Checkpoint
 from retinue.store.counter_file import FIRST_RECORDS, RECORD_BYTES
 from retinue.store.ledger import FileLedger
@@ -36,7 +36,7 @@ from support.waiting import waiting_for
 
 DAY = 20_000
 NOON = DAY * DAY_SECONDS + DAY_SECONDS // 2
-METER = Meter(3, 1_000)
+QUOTA_KEY = QuotaKey(3, 1_000)
 CALLS = 5
 SECRET = b"s" * 32
 
@@ -51,9 +51,9 @@ def charged(path: Path, times: int, quota: Quota | None = None) -> None:
     """A file in which a client has had answers, beside another client."""
     quota = quota or Quota(list_calls=CALLS)
     with closing(FileLedger(path)) as ledger:
-        for meter in [METER] * times + [Meter(4, 1_000)]:
-            assert ledger.charge(meter, NOON, Pool.LISTS, 7, quota) is not None
-        assert 0 == ledger.admit(METER, NOON, TOKEN_RATE)
+        for quota_key in [QUOTA_KEY] * times + [QuotaKey(4, 1_000)]:
+            assert ledger.charge(quota_key, NOON, Pool.LISTS, 7, quota) is not None
+        assert 0 == ledger.admit(QUOTA_KEY, NOON, TOKEN_RATE)
 
 
 def changed(path: Path, place: int, content: bytes) -> None:
@@ -72,46 +72,50 @@ def test_a_changed_counter_record_grants_no_quota(offset: int, content: bytes) -
     """The client of a changed record is refused, or has exactly its former use."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "graph.quotas"
-        limited = Quota(list_calls=CALLS, rate=Rate(CALLS, 60))
+        limited = Quota(list_calls=CALLS, rate=RateLimit(CALLS, 60))
         charged(path, 3, limited)
-        changed(path, METER.id * RECORD_BYTES + offset, content[: RECORD_BYTES - offset])
+        changed(path, QUOTA_KEY.id * RECORD_BYTES + offset, content[: RECORD_BYTES - offset])
         with closing(FileLedger(path)) as ledger:
             for left in (1, 0):
                 try:
-                    allowance = ledger.charge(METER, NOON, Pool.LISTS, 7, limited)
+                    quota_status = ledger.charge(QUOTA_KEY, NOON, Pool.LISTS, 7, limited)
                 except StoreUnavailable:
-                    assert METER.id in ledger.damaged()
+                    assert QUOTA_KEY.id in ledger.damaged()
                     break
-                assert allowance is not None
-                assert left == allowance.calls
+                assert quota_status is not None
+                assert left == quota_status.calls
             else:
-                assert ledger.charge(METER, NOON, Pool.LISTS, 7, limited) is None
+                assert ledger.charge(QUOTA_KEY, NOON, Pool.LISTS, 7, limited) is None
 
 
 def zeros(path: Path) -> None:
     """A record of zeros, as a file system leaves it after an outage."""
-    changed(path, METER.id * RECORD_BYTES, bytes(RECORD_BYTES))
+    changed(path, QUOTA_KEY.id * RECORD_BYTES, bytes(RECORD_BYTES))
 
 
 def negative(path: Path) -> None:
     """Counts below nothing, as they would stand in the file."""
-    changed(path, METER.id * RECORD_BYTES + 16, struct.pack("<3q", -(10**9), -(10**9), -(10**9)))
+    changed(path, QUOTA_KEY.id * RECORD_BYTES + 16, struct.pack("<3q", -(10**9), -(10**9), -(10**9)))
 
 
 def another_day(path: Path) -> None:
     """The day before."""
-    changed(path, METER.id * RECORD_BYTES + 8, struct.pack("<q", DAY - 1))
+    changed(path, QUOTA_KEY.id * RECORD_BYTES + 8, struct.pack("<q", DAY - 1))
 
 
 def another_record(path: Path) -> None:
     """The record of another client."""
     content = path.read_bytes()
-    changed(path, METER.id * RECORD_BYTES, content[(METER.id + 1) * RECORD_BYTES : (METER.id + 2) * RECORD_BYTES])
+    changed(
+        path,
+        QUOTA_KEY.id * RECORD_BYTES,
+        content[(QUOTA_KEY.id + 1) * RECORD_BYTES : (QUOTA_KEY.id + 2) * RECORD_BYTES],
+    )
 
 
 def cut(path: Path) -> None:
     """A file without its end."""
-    changed_to = path.read_bytes()[: METER.id * RECORD_BYTES]
+    changed_to = path.read_bytes()[: QUOTA_KEY.id * RECORD_BYTES]
     path.write_bytes(changed_to)
 
 
@@ -125,16 +129,16 @@ def test_damaged_counters_are_refused(path: Path, damage: Callable[[Path], None]
     damage(path)
     with closing(FileLedger(path)) as ledger:
         for attempt in (
-            lambda: ledger.charge(METER, NOON, Pool.LISTS, 1, Quota()),
-            lambda: ledger.room(METER, NOON, Pool.LISTS, Quota(), 1),
-            lambda: ledger.used(METER, NOON),
+            lambda: ledger.charge(QUOTA_KEY, NOON, Pool.LISTS, 1, Quota()),
+            lambda: ledger.remaining(QUOTA_KEY, NOON, Pool.LISTS, Quota(), 1),
+            lambda: ledger.usage(QUOTA_KEY, NOON),
         ):
             with pytest.raises(StoreUnavailable, match=r"graph\.quotas: the counters of client 3 are damaged"):
                 attempt()
         if damage is not cut:
-            assert Used(1, 7, 0) == ledger.used(Meter(4, 1_000), NOON)
-        ledger.restore(METER, NOON, Counted(Used(3, 21, 0), {}, {}))
-        left = ledger.charge(METER, NOON, Pool.LISTS, 1, Quota(list_calls=CALLS))
+            assert Usage(1, 7, 0) == ledger.usage(QuotaKey(4, 1_000), NOON)
+        ledger.restore(QUOTA_KEY, NOON, Counted(Usage(3, 21, 0), {}, {}))
+        left = ledger.charge(QUOTA_KEY, NOON, Pool.LISTS, 1, Quota(list_calls=CALLS))
         assert left is not None
         assert CALLS - 4 == left.calls
 
@@ -143,10 +147,10 @@ def test_only_records_that_were_changed_are_damaged(path: Path) -> None:
     """None is in a new file, none in one that has grown."""
     charged(path, 1)
     with closing(FileLedger(path)) as ledger:
-        ledger.charge(Meter(10 * FIRST_RECORDS, 1), NOON, Pool.LISTS, 1, Quota())
+        ledger.charge(QuotaKey(10 * FIRST_RECORDS, 1), NOON, Pool.LISTS, 1, Quota())
         assert {} == ledger.damaged()
         negative(path)
-        assert [METER.id] == list(ledger.damaged())
+        assert [QUOTA_KEY.id] == list(ledger.damaged())
 
 
 def test_a_symbolic_link_is_refused_as_a_counter_file(path: Path, tmp_path: Path) -> None:
@@ -168,19 +172,19 @@ def test_no_daily_quota_is_granted_twice(days: list[int]) -> None:
         for day in days:
             second = (DAY + day) * DAY_SECONDS + 10
             newest = max([day, *given_on])
-            given = ledger.charge(METER, second, Pool.OTHERS, 0, Quota(other_calls=2)) is not None
+            given = ledger.charge(QUOTA_KEY, second, Pool.OTHERS, 0, Quota(other_calls=2)) is not None
             assert given == (given_on.get(newest, 0) < 2)
             given_on[newest] = given_on.get(newest, 0) + given
-            left = ledger.left(METER, second, Pool.OTHERS, Quota(other_calls=2))
+            left = ledger.status(QUOTA_KEY, second, Pool.OTHERS, Quota(other_calls=2))
             assert (newest - day + 1) * DAY_SECONDS - 10 == left.reset
 
 
 # Counting again
 
 
-def client_of(meter: Meter, key: str, quota: Quota) -> Client:
+def client_of(quota_key: QuotaKey, key: str, quota: Quota) -> Client:
     """A client of a number."""
-    return Client(key, key, frozenset(), meter.since, id=meter.id, quota=quota)
+    return Client(key, key, frozenset(), quota_key.since, id=quota_key.id, quota=quota)
 
 
 class Registered:
@@ -213,8 +217,8 @@ def test_counters_rebuilt_from_the_log_equal_the_lost_ones(
     answers: list[tuple[str, int, int, str]], window: int, records_per_file: int
 ) -> None:
     """For every story of answers, over midnights and many files, what is left is the same as before the loss."""
-    quota = Quota(list_calls=50, list_rows=300, other_calls=50, rate=Rate(40, window))
-    clients = {"a": client_of(Meter(1, 5), "a", quota), "b": client_of(Meter(2, 6), "b", quota)}
+    quota = Quota(list_calls=50, list_rows=300, other_calls=50, rate=RateLimit(40, window))
+    clients = {"a": client_of(QuotaKey(1, 5), "a", quota), "b": client_of(QuotaKey(2, 6), "b", quota)}
     with TemporaryDirectory() as name:
         folder, now = Path(name), NOON
         audit_log = AuditLog(
@@ -227,7 +231,17 @@ def test_counters_rebuilt_from_the_log_equal_the_lost_ones(
             for endpoint, rows, pause, key in answers:
                 now += pause
                 status = counted(before, clients.get(key), endpoint, rows, now)
-                record = AuditRecord(now, "x", endpoint, status, "-", 1, "", key, rows=rows)
+                record = AuditRecord(
+                    time=now,
+                    log_id="x",
+                    endpoint=endpoint,
+                    status=status,
+                    code="-",
+                    microseconds=1,
+                    peer="",
+                    client=key,
+                    rows=rows,
+                )
                 audit_log.write([msgspec.json.encode(record)])
             checkpoint = Checkpoint(SECRET, audit_log.written.count, audit_log.written.hash, 0, bytes(20), False)
             audit_log.close()
@@ -236,11 +250,13 @@ def test_counters_rebuilt_from_the_log_equal_the_lost_ones(
                 asyncio.run(recount.at_start(Registered(list(clients.values()), checkpoint), now))
                 assert after.is_recounted
                 for client in clients.values():
-                    assert before.used(client.meter, now) == after.used(client.meter, now)
+                    assert before.usage(client.quota_key, now) == after.usage(client.quota_key, now)
                     for pool in Pool:
-                        assert before.left(client.meter, now, pool, quota) == after.left(client.meter, now, pool, quota)
-                    tokens = Rate(10, 60)
-                    assert before.admit(client.meter, now, tokens) == after.admit(client.meter, now, tokens)
+                        assert before.status(client.quota_key, now, pool, quota) == after.status(
+                            client.quota_key, now, pool, quota
+                        )
+                    tokens = RateLimit(10, 60)
+                    assert before.admit(client.quota_key, now, tokens) == after.admit(client.quota_key, now, tokens)
 
 
 def counted(ledger: FileLedger, client: Client | None, endpoint: str, rows: int, now: int) -> int:
@@ -248,21 +264,21 @@ def counted(ledger: FileLedger, client: Client | None, endpoint: str, rows: int,
     if client is None or endpoint == "none":
         return 401
     if endpoint == "token":
-        return 429 if ledger.admit(client.meter, now, Rate(10, 60)) else 200
+        return 429 if ledger.admit(client.quota_key, now, RateLimit(10, 60)) else 200
     pool = Pool.OTHERS if endpoint == "info" else Pool.LISTS
-    return 429 if ledger.charge(client.meter, now, pool, rows, client.quota) is None else 200
+    return 429 if ledger.charge(client.quota_key, now, pool, rows, client.quota) is None else 200
 
 
 def test_a_record_is_restored_if_it_stays_damaged(path: Path, tmp_path: Path) -> None:
     """One that changes between two looks is being written; and the numbers of clients that are gone are freed."""
     charged(path, 3)
-    access = Registered([client_of(METER, "a", Quota())], Checkpoint(SECRET, 0, bytes(20), 0, bytes(20), True))
+    access = Registered([client_of(QUOTA_KEY, "a", Quota())], Checkpoint(SECRET, 0, bytes(20), 0, bytes(20), True))
     with closing(FileLedger(path)) as ledger:
         recount = Recount(ledger, tmp_path / "audit")
         for content in (b"1", b"2"):
-            changed(path, METER.id * RECORD_BYTES + 20, content)
+            changed(path, QUOTA_KEY.id * RECORD_BYTES + 20, content)
             assert [] == asyncio.run(recount.of_damaged(access, NOON, 0, 0))
-        assert METER.id in ledger.damaged()
+        assert QUOTA_KEY.id in ledger.damaged()
         changed(path, 9 * RECORD_BYTES + 20, b"x")
         asyncio.run(recount.of_damaged(access, NOON, 0, 0))
         asyncio.run(recount.of_damaged(access, NOON, 0, 0))
@@ -272,13 +288,13 @@ def test_a_record_is_restored_if_it_stays_damaged(path: Path, tmp_path: Path) ->
 def test_counters_are_restored_after_all_records_arrived(path: Path, tmp_path: Path) -> None:
     """Records that were made before and not received may be answers of the client whose record is damaged."""
     charged(path, 3)
-    access = Registered([client_of(METER, "a", Quota())], Checkpoint(SECRET, 0, bytes(20), 0, bytes(20), True))
+    access = Registered([client_of(QUOTA_KEY, "a", Quota())], Checkpoint(SECRET, 0, bytes(20), 0, bytes(20), True))
     with closing(FileLedger(path)) as ledger:
         recount = Recount(ledger, tmp_path / "audit")
-        changed(path, METER.id * RECORD_BYTES + 20, b"1")
+        changed(path, QUOTA_KEY.id * RECORD_BYTES + 20, b"1")
         for made, received in ((7, 4), (7, 4), (8, 6)):
             asyncio.run(recount.of_damaged(access, NOON, made, received))
-            assert METER.id in ledger.damaged()
+            assert QUOTA_KEY.id in ledger.damaged()
         asyncio.run(recount.of_damaged(access, NOON, 8, 8))
         assert {} == ledger.damaged()
 
@@ -288,18 +304,36 @@ class Log:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "audit"
-        self.client = client_of(METER, "a", Quota(list_calls=10))
+        self.client = client_of(QUOTA_KEY, "a", Quota(list_calls=10))
         self._audit_log = AuditLog(
             self.folder, Checkpoint(SECRET, 0, bytes(20), 0, bytes(20), True), RotationPolicy(1, 9**9), lambda: NOON
         )
 
     def answer(self, time: int) -> None:
         """One answer, in a file of its own."""
-        self._audit_log.write([msgspec.json.encode(AuditRecord(time, "x", "following", 200, "ok", 1, "", "a", rows=1))])
+        self._audit_log.write(
+            [
+                msgspec.json.encode(
+                    AuditRecord(
+                        time=time,
+                        log_id="x",
+                        endpoint="following",
+                        status=200,
+                        code="ok",
+                        microseconds=1,
+                        peer="",
+                        client="a",
+                        rows=1,
+                    )
+                )
+            ]
+        )
 
     def lose(self, since: int, time: int) -> None:
         """A record that says that others are lost."""
-        lost = AuditRecord(time, "", "keeper", 0, "lost", 0, "", since=since)
+        lost = AuditRecord(
+            time=time, log_id="", endpoint="keeper", status=0, code="lost", microseconds=0, peer="", since=since
+        )
         line, link = line_of(msgspec.json.encode(lost), self._audit_log.written, SECRET, lost=3)
         (self.folder / f"{link.count - 2:015d}.000.jsonl").write_bytes(line)
         self._audit_log.close()
@@ -314,7 +348,7 @@ class Log:
     def used_after_start(self, ledger: FileLedger, *, is_open: bool = False) -> int:
         """The client's list calls after a start at noon."""
         asyncio.run(Recount(ledger, self.folder).at_start(self.access(is_open=is_open), NOON))
-        return ledger.used(METER, NOON).list_calls
+        return ledger.usage(QUOTA_KEY, NOON).list_calls
 
 
 @settings(max_examples=100, deadline=None)
@@ -355,17 +389,17 @@ def test_an_older_copy_of_the_counters_is_raised_to_the_log(path: Path, tmp_path
         assert 0 == log.used_after_start(ledger)
         for _ in range(3):
             copies.append(path.read_bytes())
-            ledger.charge(METER, NOON, Pool.LISTS, 1, log.client.quota)
+            ledger.charge(QUOTA_KEY, NOON, Pool.LISTS, 1, log.client.quota)
             log.answer(NOON)
         ledger.set_closed_at(3)
         copies.append(path.read_bytes())
-        ledger.charge(METER, NOON, Pool.LISTS, 1, log.client.quota)
+        ledger.charge(QUOTA_KEY, NOON, Pool.LISTS, 1, log.client.quota)
         log.answer(NOON)
     for copy in copies:
         path.write_bytes(copy)
         with closing(FileLedger(path)) as ledger:
             assert 4 == log.used_after_start(ledger)
-            ledger.charge(METER, NOON, Pool.LISTS, 1, log.client.quota)
+            ledger.charge(QUOTA_KEY, NOON, Pool.LISTS, 1, log.client.quota)
             assert 5 == log.used_after_start(ledger)
             ledger.set_closed_at(4)
             log_is_read = log.folder.rename(tmp_path / "away")
@@ -386,12 +420,12 @@ def test_older_copies_of_counters_and_log_grant_no_quota(path: Path, tmp_path: P
 
 def test_a_day_far_ahead_is_reported_once() -> None:
     """Tomorrow is none: its first second may be on the way."""
-    days = DaysAhead()
-    assert [] == days.sentences(0, NOON) == days.sentences(DAY + 1, NOON)
-    (told,) = days.sentences(DAY + 365, NOON)
+    days = FutureDayWarnings()
+    assert [] == days.warnings(0, NOON) == days.warnings(DAY + 1, NOON)
+    (told,) = days.warnings(DAY + 365, NOON)
     assert "began 2025-10-04" in told
-    assert [] == days.sentences(DAY + 365, NOON)
-    assert 1 == len(days.sentences(10**9, NOON))
+    assert [] == days.warnings(DAY + 365, NOON)
+    assert 1 == len(days.warnings(10**9, NOON))
 
 
 def test_an_emptied_counter_file_is_refused_while_a_server_runs(path: Path) -> None:
@@ -400,8 +434,8 @@ def test_an_emptied_counter_file_is_refused_while_a_server_runs(path: Path) -> N
     with closing(FileLedger(path)) as ledger:
         changed(path, 20, b"x")
         with pytest.raises(StoreUnavailable, match="is damaged"):
-            ledger.charge(Meter(10 * FIRST_RECORDS, 1), NOON, Pool.LISTS, 1, Quota())
-        assert 3 == ledger.used(METER, NOON).list_calls
+            ledger.charge(QuotaKey(10 * FIRST_RECORDS, 1), NOON, Pool.LISTS, 1, Quota())
+        assert 3 == ledger.usage(QUOTA_KEY, NOON).list_calls
     path.write_bytes(b"")
     with pytest.raises(StoreError, match="is damaged"):
         FileLedger(path, creates=False)

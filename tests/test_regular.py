@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retinue.access.management import management_token
+from retinue.access.management_token import management_token
 from retinue.audit.record_counters import open_counters, read_made
 from retinue.audit.trusted_time import TimeFiles, time_reached
 from retinue.errors import InputError, StoreError

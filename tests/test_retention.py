@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retinue.audit.log import AuditLog, RotationPolicy
+from retinue.audit.log_files import files_of
 from retinue.audit.record import AuditRecord
-from retinue.audit.retention import oldest_removable, time_without_jumps
+from retinue.audit.retention import oldest_expired, time_without_jumps
 from retinue.audit.trusted_time import SLACK_SECONDS, TimeFiles, TrustedTime, confirm_clock
-from retinue.audit.verify import files_of
 from support.audit_logs import new_checkpoint
 from support.frozen_clock import FrozenClock
 
@@ -143,7 +143,20 @@ def log_of(folder: Path, files_times: list[list[int]]) -> None:
     for times in files_times:
         with closing(AuditLog(folder, checkpoint, RotationPolicy(2**30, 2**30), lambda: 0)) as audit_log:
             audit_log.write(
-                [msgspec.json.encode(AuditRecord(time, "L", "following", 200, "ok", 1, "::1")) for time in times]
+                [
+                    msgspec.json.encode(
+                        AuditRecord(
+                            time=time,
+                            log_id="L",
+                            endpoint="following",
+                            status=200,
+                            code="ok",
+                            microseconds=1,
+                            peer="::1",
+                        )
+                    )
+                    for time in times
+                ]
             )
             checkpoint = msgspec.structs.replace(checkpoint, count=audit_log.written.count, hash=audit_log.written.hash)
 
@@ -174,7 +187,7 @@ def test_a_file_is_as_old_as_its_newest_credible_time(
     """A wrong clock neither removes a file early nor keeps it without end."""
     log_of(tmp_path, times)
 
-    found = oldest_removable(tmp_path, NOW, 365 * DAY)
+    found = oldest_expired(tmp_path, NOW, 365 * DAY)
 
     assert is_removable == (found is not None)
     if found is not None:
@@ -205,7 +218,7 @@ def test_a_wrong_clock_removes_nothing_without_its_file(tmp_path: Path) -> None:
     trusted = TrustedTime(TimeFiles(tmp_path, SECRET), clock, lambda: time_without_jumps(tmp_path))
     assert NEW + 5 == trusted.now()
     assert trusted.doubted()
-    assert oldest_removable(tmp_path, trusted.now(), 30 * DAY) is None
+    assert oldest_expired(tmp_path, trusted.now(), 30 * DAY) is None
 
 
 def test_damaged_files_stay(tmp_path: Path) -> None:
@@ -215,6 +228,6 @@ def test_damaged_files_stay(tmp_path: Path) -> None:
     content = path.read_bytes()
     for damaged in (content.replace(b'"n":2', b'"n":x'), content.replace(b'"time":', b'"tame":'), b"\xff\n" + content):
         path.write_bytes(damaged)
-        assert oldest_removable(tmp_path, NOW, 365 * DAY) is None
+        assert oldest_expired(tmp_path, NOW, 365 * DAY) is None
     path.write_bytes(content)
-    assert oldest_removable(tmp_path, NOW, 365 * DAY) is not None
+    assert oldest_expired(tmp_path, NOW, 365 * DAY) is not None

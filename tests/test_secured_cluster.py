@@ -46,7 +46,7 @@ class Secured:
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    """A node that accepts only these credentials."""
+    """A node that accepts only these authenticator."""
     require(missing())
     folder = tmp_path_factory.mktemp("secured")
     authority, stranger = trustme.CA(), trustme.CA()

@@ -149,7 +149,7 @@ def test_a_killed_server_is_not_reported_as_tampering(list_store: Path, client: 
     assert (0, True) == (code, "the last line is unfinished; the server was killed or its disk was full" in told)
     path.write_bytes(torn.replace(b'"rows":20', b'"rows":21'))
     code, told = audit(list_store, "verify")
-    assert (1, True) == (code, f"PROBLEM  {path.name}, line 2: record 2 or what came before it was changed" in told)
+    assert (1, True) == (code, f"PROBLEM  {path.name}, line 2: record 2 or an earlier one was changed" in told)
     path.write_bytes(torn)
 
     with running_server(list_store) as server:
@@ -268,9 +268,9 @@ def test_clients_are_managed_over_the_management_api(list_store: Path) -> None:
         ("POST", "/clients", {"name": "x", "rate": {"calls": 0, "seconds": 1}}, 400, "rate: expected 1 to"),
         ("POST", "/clients", {"name": "x", "rate": {"calls": 1, "seconds": 1, "x": 1}}, 400, "unknown field `x`"),
         ("GET", "/clients/", None, 404, "Not Found"),
-        ("GET", "/clients/nobody", None, 404, "client nobody: there is none with this key"),
-        ("PATCH", "/clients/nobody", {"name": "x"}, 404, "client nobody: there is none with this key"),
-        ("POST", "/clients/nobody/revoke", None, 404, "client nobody: there is none with this key"),
+        ("GET", "/clients/nobody", None, 404, "client nobody: does not exist"),
+        ("PATCH", "/clients/nobody", {"name": "x"}, 404, "client nobody: does not exist"),
+        ("POST", "/clients/nobody/revoke", None, 404, "client nobody: does not exist"),
         ("DELETE", "/clients", None, 405, "Method Not Allowed"),
         ("POST", "/clock", {"advance": 5}, 404, "only `retinue serve --sandbox` has one to set"),
     ],

@@ -6,8 +6,8 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from retinue.audit.log_files import files_of
 from retinue.audit.refusals import BURST
-from retinue.audit.verify import files_of
 from running import Client, running_server
 from support.commands import retinue
 from support.coordinators import House

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from retinue.model import TOKEN_SECONDS, Client, ClientChange, Grant, Meter, Quota, Rate, Secrets
+from retinue.model import TOKEN_SECONDS, Client, ClientChange, Quota, QuotaKey, RateLimit, Secrets, TokenGrant
 from retinue.store.client_rows import CLOCK_SKEW_SECONDS
 from support.backends import BackendFactory
 from support.store_contract import run
@@ -13,7 +13,7 @@ def test_clients_and_tokens(new_backend: BackendFactory) -> None:
     backend = new_backend()
     access = backend.open_access()
     window = {"not_before": 50, "not_after": 1500}
-    quota = Quota(7, None, 9, Rate(3, 60))
+    quota = Quota(7, None, 9, RateLimit(3, 60))
     one = Client("k1", "One", frozenset({"s", "t"}), 100, contact="c", notes="n", quota=quota, **window)
     two = Client("k2", "Two", frozenset({"s"}), 200)
     digests = [bytes([n]) * 32 for n in range(4)]
@@ -27,7 +27,7 @@ def test_clients_and_tokens(new_backend: BackendFactory) -> None:
         for number, digest in enumerate(digests):
             await access.add_token(digest, first.id if number else second.id, 1000 + number)
         earliest = 1001 - TOKEN_SECONDS - CLOCK_SKEW_SECONDS
-        grant = Grant("k1", frozenset({"s", "t"}), max(50, earliest), 1001, Meter(first.id, 100), quota)
+        grant = TokenGrant("k1", frozenset({"s", "t"}), max(50, earliest), 1001, QuotaKey(first.id, 100), quota)
         assert grant == await access.find_grant(digests[1])
         assert await access.find_grant(b"x" * 32) is None
         assert await access.forget_tokens(1001) == 2

@@ -1,6 +1,6 @@
 """The service that a good engineer would write by hand: FastAPI, Pydantic, asyncpg and PostgreSQL.
 
-Speaks the same contract for lists of followed accounts: same requests, same answers, tokens by client credentials.
+Speaks the same contract for lists of followed accounts: same requests, same answers, tokens by client authenticator.
 It keeps no quotas and no audit log. Nothing of Retinue is imported.
 """
 

@@ -136,7 +136,7 @@ class ParametersMalformed(Refusal):
 
 
 class GrantUnsupported(Refusal):
-    """The token request is for a grant other than client credentials."""
+    """The token request is for a grant other than client authenticator."""
 
 
 class SecretWrong(Refusal):

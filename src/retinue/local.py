@@ -39,7 +39,7 @@ Follow = Row | Sequence[Any]  # a row of a table, or (follower, followee) and ma
 
 
 class Requests(deque[AuditRecord]):
-    """What was asked, oldest first: an `AuditSink` that is never full, since old records make room for new ones."""
+    """Recent requests, oldest first: an `AuditSink` that drops old records and so is never full."""
 
     is_full = False
 
@@ -89,10 +89,12 @@ class LocalServer:
     def token(self) -> str:
         """A fresh token of the client, without a request."""
         with closing(open_store(self.store).access()) as access:
-            credentials = wiring.credentials(access, self.clock)
+            authenticator = wiring.authenticator(access, self.clock)
 
             async def issue() -> str:
-                return await credentials.issue_token(await credentials.prove(self.client_key, self.client_secret))
+                return await authenticator.issue_token(
+                    await authenticator.authenticate(self.client_key, self.client_secret)
+                )
 
             return _run(issue())
 

@@ -164,7 +164,7 @@ class ErasureEvent(Struct, frozen=True):
 Event = FollowEvent | AccountEvent | ErasureEvent
 
 
-class Rate(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+class RateLimit(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """A short-term limit: at most `calls` in any window of `seconds` (1 to 60)."""
 
     calls: int
@@ -177,7 +177,7 @@ class Quota(Struct, frozen=True, gc=False):
     list_calls: int | None = 20_000
     list_rows: int | None = 2_000_000
     other_calls: int | None = 1_000
-    rate: Rate | None = None
+    rate: RateLimit | None = None
 
 
 class Pool(Enum):
@@ -187,14 +187,14 @@ class Pool(Enum):
     OTHERS = "others"
 
 
-class Meter(Struct, frozen=True, gc=False):
+class QuotaKey(Struct, frozen=True, gc=False):
     """The key of a client's counters: its id and creation, so that a reused id starts at zero."""
 
     id: int
     since: int
 
 
-class Used(Struct, frozen=True, gc=False):
+class Usage(Struct, frozen=True, gc=False):
     """A client's usage in a day."""
 
     list_calls: int = 0
@@ -222,9 +222,9 @@ class Client(Struct, frozen=True):
     revoked_at: int | None = None
 
     @property
-    def meter(self) -> Meter:
+    def quota_key(self) -> QuotaKey:
         """The key of its counters."""
-        return Meter(self.id, self.created_at)
+        return QuotaKey(self.id, self.created_at)
 
 
 class ClientChange(Struct, frozen=True, forbid_unknown_fields=True):
@@ -239,7 +239,7 @@ class ClientChange(Struct, frozen=True, forbid_unknown_fields=True):
     list_calls: int | UnsetType | None = UNSET
     list_rows: int | UnsetType | None = UNSET
     other_calls: int | UnsetType | None = UNSET
-    rate: Rate | UnsetType | None = UNSET
+    rate: RateLimit | UnsetType | None = UNSET
 
 
 class Secrets(Struct, frozen=True):
@@ -250,12 +250,12 @@ class Secrets(Struct, frozen=True):
     former_until: int = 0
 
 
-class Grant(Struct, frozen=True, gc=False):
+class TokenGrant(Struct, frozen=True, gc=False):
     """The rights of a token from `begins_at` until before `expires_at`."""
 
     client_key: str
     scopes: frozenset[str]
     begins_at: int
     expires_at: int
-    meter: Meter
+    quota_key: QuotaKey
     quota: Quota

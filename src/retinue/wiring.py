@@ -5,15 +5,15 @@ import secrets
 
 from msgspec import Struct
 
+from retinue.access.authentication import Authenticator
 from retinue.access.clients import Clients
-from retinue.access.credentials import Credentials
 from retinue.access.quotas import Quotas
 from retinue.audit.record import Auditor
 from retinue.clock import Clock
 from retinue.faults import Fates, SharedFaults
 from retinue.following import Following
 from retinue.store.contract import AccessStore, GraphReader, HotGraph
-from retinue.store.quota_counters import Ledger
+from retinue.store.quota_counters import QuotaCounters
 from retinue.web.asgi import Application
 from retinue.web.fast_path import FastPath
 from retinue.web.faults import FaultyApplication, Ground
@@ -28,9 +28,9 @@ def clients(access: AccessStore, clock: Clock) -> Clients:
     return Clients(access, clock, secrets.token_bytes)
 
 
-def credentials(access: AccessStore, clock: Clock, *, registers: bool = False) -> Credentials:
+def authenticator(access: AccessStore, clock: Clock, *, registers: bool = False) -> Authenticator:
     """Return the credentials check. `registers` accepts unknown clients."""
-    return Credentials(access, clock, secrets.token_bytes, registers=registers)
+    return Authenticator(access, clock, secrets.token_bytes, registers=registers)
 
 
 def log_ids(clock: Clock) -> LogIds:
@@ -39,10 +39,10 @@ def log_ids(clock: Clock) -> LogIds:
 
 
 def gated(
-    access: AccessStore, ledger: Ledger, clock: Clock, pause: Pause = asyncio.sleep, *, registers: bool = False
+    access: AccessStore, ledger: QuotaCounters, clock: Clock, pause: Pause = asyncio.sleep, *, registers: bool = False
 ) -> Access:
     """Return the access control of the public listener. `pause` delays failures."""
-    known, quotas = credentials(access, clock, registers=registers), Quotas(ledger, clock)
+    known, quotas = authenticator(access, clock, registers=registers), Quotas(ledger, clock)
     return Access(known, quotas, Gate(known, quotas, pause))
 
 
@@ -69,7 +69,7 @@ def faulty_application(
     ground = Ground(
         public_application(graph, public),
         Following(graph, public.clock),
-        public.access.credentials,
+        public.access.authenticator,
         public.clock,
     )
     return FaultyApplication(ground, Fates(faults), pause)

@@ -22,7 +22,7 @@ from retinue import wiring
 from retinue.__main__ import main as retinue_main
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor, AuditRecord
-from retinue.audit.retention import oldest_removable
+from retinue.audit.retention import oldest_expired
 from retinue.errors import RetinueError
 from retinue.model import Direction
 from retinue.store.open import open_store
@@ -237,9 +237,23 @@ def resume_audit(subject: Subject, folder: Path, seen: Seen) -> None:
         with closing(open_store(str(subject.store)).access()) as access:
             checkpoint = asyncio.run(access.audit_checkpoint())
             with closing(AuditLog(folder, checkpoint, RotationPolicy(1 << 20, 3600), lambda: subject.now)) as audit_log:
-                oldest_removable(folder, subject.now, 86_400)
+                oldest_expired(folder, subject.now, 86_400)
                 with contextlib.suppress(OSError):
-                    audit_log.write([json.encode(AuditRecord(subject.now, "x", "none", 404, "x", 0, ""))])
+                    audit_log.write(
+                        [
+                            json.encode(
+                                AuditRecord(
+                                    time=subject.now,
+                                    log_id="x",
+                                    endpoint="none",
+                                    status=404,
+                                    code="x",
+                                    microseconds=0,
+                                    peer="",
+                                )
+                            )
+                        ]
+                    )
                 audit_log.sync()
     except RetinueError:
         seen.named = True
@@ -250,10 +264,10 @@ def resume_audit(subject: Subject, folder: Path, seen: Seen) -> None:
 def good_token(subject_store: Path, now: int, client: tuple[str, str]) -> str:
     """A token that holds at a second."""
     with closing(open_store(str(subject_store)).access()) as access:
-        credentials = wiring.credentials(access, StandingClock(now))
+        authenticator = wiring.authenticator(access, StandingClock(now))
 
         async def issue() -> str:
-            return await credentials.issue_token(await credentials.prove(*client))
+            return await authenticator.issue_token(await authenticator.authenticate(*client))
 
         return asyncio.run(issue())
 

@@ -20,7 +20,16 @@ BIG = RotationPolicy(2**30, 2**30)
 def record(number: int, time: int = 1_700_000_000) -> bytes:
     """A record as JSON."""
     return msgspec.json.encode(
-        AuditRecord(time, f"L{number:x}", "following", 200, "ok", 80 + number, "127.0.0.1", rows=number)
+        AuditRecord(
+            time=time,
+            log_id=f"L{number:x}",
+            endpoint="following",
+            status=200,
+            code="ok",
+            microseconds=80 + number,
+            peer="127.0.0.1",
+            rows=number,
+        )
     )
 
 

@@ -11,11 +11,10 @@ from retinue.audit.channel import Batch
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import RecordCounters, WorkerCounter, open_counters
-from retinue.audit.request_counters import RequestCounters
-from retinue.audit.retaining import Retention
-from retinue.audit.retention import time_without_jumps
+from retinue.audit.retention import Retention, time_without_jumps
 from retinue.audit.space import SpaceMonitor
 from retinue.audit.trusted_time import TimeFiles, TrustedTime
+from retinue.audit.usage import RequestCounters
 from retinue.audit.verify import VerifyReport, verify
 from retinue.audit.writer import AuditWriter
 from retinue.model import TOKEN_SECONDS, Client
@@ -61,10 +60,19 @@ class House:
         """Have a worker make and send records."""
         first = self.worker.made
         code = "ok" if status == 200 else "access_token_invalid"
-        record = AuditRecord(self.clock.now(), LOG_ID, "following", status, code, 1, peer, client)
+        record = AuditRecord(
+            time=self.clock.now(),
+            log_id=LOG_ID,
+            endpoint="following",
+            status=status,
+            code=code,
+            microseconds=1,
+            peer=peer,
+            client=client,
+        )
         for _ in range(count):
             self.worker.add()
-        self.audit.take(Batch(0, first, [msgspec.json.encode(record)] * count))
+        self.audit.write(Batch(0, first, [msgspec.json.encode(record)] * count))
 
     def apply(self) -> None:
         """One round of retention."""

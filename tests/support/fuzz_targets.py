@@ -15,10 +15,11 @@ from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from retinue.access.credentials import MAX_TOKEN_BYTES, bearer_token
-from retinue.access.management import ManagementToken
+from retinue.access.authentication import MAX_TOKEN_BYTES, bearer_token
+from retinue.access.management_token import ManagementToken
 from retinue.audit.hash_chain import BEGINNING
-from retinue.audit.verify import Line, follow, verify
+from retinue.audit.log_files import LogLine, follow
+from retinue.audit.verify import verify
 from retinue.client import responses
 from retinue.client.responses import Answer, Fault
 from retinue.collect import journal
@@ -33,7 +34,7 @@ from retinue.ingest.tables import open_table
 from retinue.ingest.values import BadRecord
 from retinue.intercept.exchanges import Exchanges
 from retinue.intercept.traffic import Traffic
-from retinue.model import Meter, Pool, Quota, Rate
+from retinue.model import Pool, Quota, QuotaKey, RateLimit
 from retinue.store.client_rows import CLIENT_COLUMNS, GRANT_COLUMNS, checkpoint_of, client_of, grant_of
 from retinue.store.contract import Checkpoint
 from retinue.store.ledger import FileLedger
@@ -221,14 +222,14 @@ def client_row(data: bytes) -> None:
             assert client.quota.rate is None or 1 <= client.quota.rate.seconds <= 60
     if len(values) == len(GRANT_COLUMNS) + 1:
         with contextlib.suppress(StoreUnavailable):
-            assert grant_of(values[0], values[1:]).meter.id > 0
+            assert grant_of(values[0], values[1:]).quota_key.id > 0
 
 
 def chain(data: bytes) -> None:
     """A file of the audit log: nothing that was not written with the secret passes."""
     lines = data.split(b"\n")
     steps = list(
-        follow(iter(Line(Path("x"), n, line, n < len(lines)) for n, line in enumerate(lines, 1)), BEGINNING, _SECRET)
+        follow(iter(LogLine(Path("x"), n, line, n < len(lines)) for n, line in enumerate(lines, 1)), BEGINNING, _SECRET)
     )
     assert all(step.problem or step.is_torn for step in steps)
     with _folder() as folder:
@@ -239,19 +240,19 @@ def chain(data: bytes) -> None:
 
 def ledger(data: bytes) -> None:
     """Counters of quotas, overwritten from a place on: a refusal, or no more than the quota."""
-    meter, quota = Meter(1, _NOW - 50), Quota(5, 50, 5, Rate(3, 10))
+    quota_key, quota = QuotaKey(1, _NOW - 50), Quota(5, 50, 5, RateLimit(3, 10))
     with _folder() as folder:
         path = folder / "quotas"
         with contextlib.closing(FileLedger(path)) as counters:
-            counters.charge(meter, _NOW, Pool.LISTS, 10, quota)
+            counters.charge(quota_key, _NOW, Pool.LISTS, 10, quota)
         with path.open("r+b") as file:
             file.seek(int.from_bytes(data[:4], "little") % 2_000)
             file.write(data[4:])
         with contextlib.suppress(StoreError, StoreUnavailable), contextlib.closing(FileLedger(path)) as counters:
-            counters.left(meter, _NOW, Pool.LISTS, quota)
-            assert 0 <= counters.room(meter, _NOW, Pool.LISTS, quota, 20) <= 20
-            counters.charge(meter, _NOW, Pool.LISTS, 10, quota)
-            assert 0 <= counters.admit(meter, _NOW, Rate(3, 10)) <= 10
+            counters.status(quota_key, _NOW, Pool.LISTS, quota)
+            assert 0 <= counters.remaining(quota_key, _NOW, Pool.LISTS, quota, 20) <= 20
+            counters.charge(quota_key, _NOW, Pool.LISTS, 10, quota)
+            assert 0 <= counters.admit(quota_key, _NOW, RateLimit(3, 10)) <= 10
 
 
 # --- what a client reads ----------------------------------------------------------------------------------------------

@@ -24,10 +24,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that may start a process."""
     known: dict[int, bool] = {}
     for item in items:
-        if isinstance(item, pytest.Function) and any(_starts(each, known) for each in _functions_of(item)):
+        if isinstance(item, pytest.Function) and (
+            _is_on_cluster(item) or any(_starts(each, known) for each in _functions_of(item))
+        ):
             item.add_marker("process")
         if item.path.stem in _LONG:
             item.add_marker("long")
+
+
+def _is_on_cluster(item: pytest.Function) -> bool:
+    """Return whether a test runs on the node of Cassandra, whose fixture it then asks for by name."""
+    return hasattr(item, "callspec") and "cluster" in map(str, item.callspec.params.values())
 
 
 def _functions_of(item: pytest.Function) -> Iterator[Any]:

@@ -50,7 +50,7 @@ class Service:
         self.access = opened.access()
         self.ledger = opened.quotas()
         self.clients = wiring.clients(self.access, clock)
-        self.credentials = wiring.credentials(self.access, clock)
+        self.authenticator = wiring.authenticator(self.access, clock)
         self.records = Records()
         self.pauses: list[float] = []
         self.pause: Callable[[], Awaitable[Any]] = _at_once
@@ -89,7 +89,7 @@ class Service:
         return asyncio.run(self._issue())
 
     async def _issue(self) -> str:
-        return await self.credentials.issue_token(await self.credentials.prove(self.client_key, self.secret))
+        return await self.authenticator.issue_token(await self.authenticator.authenticate(self.client_key, self.secret))
 
     def add_account(
         self, username: str, display_name: str = "", visibility: Visibility = Visibility.PUBLIC, **profile: Any

@@ -1,1 +1,1 @@
-"""Who may ask."""
+"""Clients, tokens and quotas: which calls are allowed."""

@@ -1,47 +1,45 @@
-"""How much a client may ask: the daily quotas of its two pools, and the short-term limit.
+"""Quotas: the daily limits of a client's two pools, and its rate limit.
 
-A call is charged when its answer is known, in one step with all its rows, and only if everything fits. So a call that
-fails costs nothing, nothing has to be given back, a process that is killed loses at most what it had in flight, and
-never is more given than a quota allows. Knows no HTTP; the counting itself is the ledger's (`store/contract.py`).
+A call is charged when its response is known, in one step with all its rows, and only if everything fits.
 """
 
 from retinue.clock import Clock
 from retinue.errors import QuotaSpent, RateExceeded
-from retinue.model import Client, Grant, Pool, Rate, Used
-from retinue.store.quota_counters import Allowance, Ledger
+from retinue.model import Client, Pool, RateLimit, TokenGrant, Usage
+from retinue.store.quota_counters import QuotaCounters, QuotaStatus
 
-# Calls for tokens cost no quota, but each is written to disk; no client needs more than one a call.
-TOKEN_RATE = Rate(600, 60)
+# Token requests cost no quota, but each is written to disk, and no client needs more than one per call.
+TOKEN_RATE = RateLimit(600, 60)
 
 
 class Quotas:
-    """Lets calls through while there is quota for them."""
+    """Checks and charges the quotas of clients."""
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
-        self._ledger = ledger
+    def __init__(self, counters: QuotaCounters, clock: Clock) -> None:
+        self._counters = counters
         self._clock = clock
 
-    def rows_left(self, grant: Grant, pool: Pool, wanted: int) -> int:
-        """How many of the wanted rows there is quota for, at least one. Raises `RateExceeded` or `QuotaSpent`."""
+    def remaining_rows(self, grant: TokenGrant, pool: Pool, wanted: int) -> int:
+        """Return how many wanted rows are covered. Raises `RateExceeded` or `QuotaSpent`."""
         now = self._clock.now()
-        rows = self._ledger.room(grant.meter, now, pool, grant.quota, wanted)
+        rows = self._counters.remaining(grant.quota_key, now, pool, grant.quota, wanted)
         if rows:
             return rows
-        left = self._ledger.left(grant.meter, now, pool, grant.quota)
-        if left.wait:
-            raise RateExceeded(None if grant.quota.rate is None else grant.quota.rate.calls, left.wait)
-        raise QuotaSpent(left.limit, max(0, left.calls or 0), left.reset)
+        status = self._counters.status(grant.quota_key, now, pool, grant.quota)
+        if status.wait:
+            raise RateExceeded(None if grant.quota.rate is None else grant.quota.rate.calls, status.wait)
+        raise QuotaSpent(status.limit, max(0, status.calls or 0), status.reset)
 
-    def charge(self, grant: Grant, pool: Pool, rows: int) -> Allowance | None:
-        """Count one call and its rows; what is left now. None, and nothing is counted, where they do not fit."""
-        return self._ledger.charge(grant.meter, self._clock.now(), pool, rows, grant.quota)
+    def charge(self, grant: TokenGrant, pool: Pool, rows: int) -> QuotaStatus | None:
+        """Charge a call and its rows. Return None, charging nothing, if they do not fit."""
+        return self._counters.charge(grant.quota_key, self._clock.now(), pool, rows, grant.quota)
 
     def admit_token(self, client: Client) -> None:
-        """Count a call of a client for a token. Raises `RateExceeded`."""
-        wait = self._ledger.admit(client.meter, self._clock.now(), TOKEN_RATE)
+        """Count a token request of a client. Raises `RateExceeded`."""
+        wait = self._counters.admit(client.quota_key, self._clock.now(), TOKEN_RATE)
         if wait:
             raise RateExceeded(TOKEN_RATE.calls, wait)
 
-    def used_today(self, client: Client) -> Used:
-        """What a client has used since 00:00 UTC."""
-        return self._ledger.used(client.meter, self._clock.now())
+    def usage_today(self, client: Client) -> Usage:
+        """Return the client's usage since 00:00 UTC."""
+        return self._counters.usage(client.quota_key, self._clock.now())

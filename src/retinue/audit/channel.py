@@ -1,9 +1,7 @@
-"""How audit records get from the workers to the keeper: over one socket, whole batches at a time.
+"""The channel on which workers send audit records to the coordinator: one socket, in batches.
 
-The supervisor holds both ends for as long as the server lives. So what a worker has sent is safe even if it is killed,
-or if the keeper is away for a while; a killed worker takes with it the batch that it is collecting, at most
-`BATCH_RECORDS` records or `BATCH_SECONDS` of them. While the keeper cannot take records workers keep them, and would
-lose them if they were killed then; when they can keep no more they refuse requests.
+The supervisor holds both ends, so sent records survive the end of any other process. A killed worker loses at most the
+batch that it is collecting, or its buffer if the coordinator is away. Requests are refused while the buffer is full.
 """
 
 import asyncio
@@ -11,30 +9,47 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 
-import msgspec
 from msgspec import Struct
 
-from retinue.audit.record import AuditRecord
+from retinue.audit.record import AuditRecord, encode_record
 from retinue.audit.record_counters import WorkerCounter
 
 BATCH_RECORDS = 100
 BATCH_SECONDS = 0.05
-MOST_KEPT = 10_000
-MOST_REFUSALS_KEPT = 10_000  # refusals while it is full are recorded too, but not without end
-BATCH_BYTES = 128 * 1024  # below what the kernel takes as one message
+MAX_BUFFERED = 10_000
+MAX_BUFFERED_REFUSALS = 10_000  # refusals while the buffer is full are recorded, too, but not without limit
+BATCH_BYTES = 128 * 1024  # below what the kernel accepts as one message
 RETRY_SECONDS = 1.0
-_TRIES_PER_LINE = 60  # of the log
-PATIENCE_SECONDS = 6.0  # so long the keeper waits for the last of workers that are stopping
-LAST_SECONDS = 2.0  # so long a stopping worker waits for room for its last records
+DRAIN_SECONDS = 6.0  # for the last records of stopping workers
+CLOSE_SECONDS = 2.0  # for a stopping worker to send its last records
+_TRIES_PER_LINE = 60  # of the server's log
 _BATCHES_AT_ONCE = 16
 _STEP_SECONDS = 0.05
 
 _LOGGER = logging.getLogger("retinue.audit")
-_encode = msgspec.json.Encoder().encode
+
+
+class Batch(Struct, frozen=True):
+    """Records of one worker, as JSON. Before them it made `first` records, sent or lost."""
+
+    worker: int
+    first: int
+    records: list[bytes]
+
+    def encode(self) -> bytes:
+        """Return the batch as one message."""
+        return b"\n".join((b"%d %d" % (self.worker, self.first), *self.records))
+
+
+def decode_batch(message: bytes) -> Batch:
+    """Return the batch in a message."""
+    head, *records = message.split(b"\n")
+    worker, _, first = head.partition(b" ")
+    return Batch(int(worker), int(first), records)
 
 
 def open_channel() -> tuple[socket.socket, socket.socket]:
-    """The sending and the receiving end."""
+    """Return the sending and the receiving end."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
@@ -46,93 +61,73 @@ class ChannelSender:
         self._sender = sender
         self._sender.setblocking(False)
         self._loop = loop
-        self._kept: list[AuditRecord] = []
+        self._buffer: list[AuditRecord] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._refusals_lost = 0
+        self._lost_refusals = 0
         self._is_cut_off = False
 
     @property
     def is_full(self) -> bool:
-        """Whether no more can be kept."""
-        return self._is_cut_off or len(self._kept) >= MOST_KEPT
-
-    def add(self, record: AuditRecord) -> None:
-        """Take a record."""
-        self._counter.add()
-        kept = self._kept
-        if len(kept) >= MOST_KEPT + MOST_REFUSALS_KEPT:
-            self._refusals_lost += 1
-            return
-        kept.append(record)  # encoded together with others, which is quicker
-        if self._timer is None:
-            self._timer = self._loop.call_later(BATCH_SECONDS, self._send_later)
-        if len(kept) % BATCH_RECORDS == 0:
-            self._send()
+        """Whether no more records can be buffered."""
+        return self._is_cut_off or len(self._buffer) >= MAX_BUFFERED
 
     @property
     def has_lost(self) -> bool:
-        """Whether, closed, it has records that the keeper did not take."""
-        return bool(self._kept)
+        """Whether the coordinator did not accept all records before `close`."""
+        return bool(self._buffer)
+
+    def add(self, record: AuditRecord) -> None:
+        """Buffer a record, to be sent soon."""
+        self._counter.add()
+        buffer = self._buffer
+        if len(buffer) >= MAX_BUFFERED + MAX_BUFFERED_REFUSALS:
+            self._lost_refusals += 1
+            return
+        buffer.append(record)  # encoded together with others, which is faster
+        if self._timer is None:
+            self._timer = self._loop.call_later(BATCH_SECONDS, self._send_later)
+        if len(buffer) % BATCH_RECORDS == 0:
+            self._send()
 
     def close(self) -> None:
-        """Send what is left, and give the socket back."""
+        """Send the remaining records and close the socket."""
         if self._timer is not None:
             self._timer.cancel()
-        self._sender.settimeout(LAST_SECONDS)
+        self._sender.settimeout(CLOSE_SECONDS)
         self._send()
-        if self._kept:
-            _LOGGER.error("%d audit records are lost: the keeper did not take them", len(self._kept))
+        if self._buffer:
+            _LOGGER.error("%d audit records are lost: the coordinator did not accept them", len(self._buffer))
         self._sender.close()
 
     def _send_later(self) -> None:
         self._timer = None
         self._send()
-        if self._kept:
+        if self._buffer:
             self._timer = self._loop.call_later(BATCH_SECONDS, self._send_later)
 
     def _send(self) -> None:
-        """Send batch after batch, as long as there is room."""
         try:
-            while self._kept:
-                lines = _lines_of(self._kept)
-                count = len(lines)
-                self._sender.send(Batch(self._counter.worker, self._counter.made - len(self._kept), lines).encode())
-                del self._kept[:count]
-                if self._refusals_lost:
-                    _LOGGER.error("%d refusals are not in the audit log, which was full", self._refusals_lost)
-                    self._refusals_lost = 0
+            while self._buffer:
+                lines = _first_lines(self._buffer)
+                first = self._counter.made - len(self._buffer)
+                self._sender.send(Batch(self._counter.worker, first, lines).encode())
+                del self._buffer[: len(lines)]
+                if self._lost_refusals:
+                    _LOGGER.error("%d refusals are not in the audit log, which was full", self._lost_refusals)
+                    self._lost_refusals = 0
         except (BlockingIOError, TimeoutError):
             return
-        except OSError as error:  # all other ends are gone, which ends the server
+        except OSError as error:  # all receiving ends are closed, which ends the server
             if not self._is_cut_off:
                 _LOGGER.error("audit records cannot be sent: %s", error)  # noqa: TRY400 - no fault of ours
             self._is_cut_off = True
 
 
-class Batch(Struct, frozen=True):
-    """Records of one worker, as JSON; `first` of its records, sent or lost, were made before them."""
-
-    worker: int
-    first: int
-    records: list[bytes]
-
-    def encode(self) -> bytes:
-        """The batch as one message."""
-        return b"\n".join((b"%d %d" % (self.worker, self.first), *self.records))
-
-
-def batch_of(message: bytes) -> Batch:
-    """Return the batch in a message."""
-    head, *records = message.split(b"\n")
-    worker, _, first = head.partition(b" ")
-    return Batch(int(worker), int(first), records)
-
-
-def _lines_of(records: Sequence[AuditRecord]) -> list[bytes]:
+def _first_lines(records: Sequence[AuditRecord]) -> list[bytes]:
     size = 0
     lines: list[bytes] = []
     for record in records[:BATCH_RECORDS]:
-        line = _encode(record)
+        line = encode_record(record)
         size += len(line) + 1
         if size > BATCH_BYTES and lines:
             break
@@ -140,26 +135,23 @@ def _lines_of(records: Sequence[AuditRecord]) -> list[bytes]:
     return lines
 
 
-Take = Callable[[Batch], None]
-
-
 class ChannelReceiver:
-    """The keeper's end. `take` writes records, or raises `OSError` and keeps them; `retry` goes on with those."""
+    """The coordinator's end. `write` writes a batch, or raises `OSError` and buffers it; `flush` writes the buffer."""
 
-    def __init__(self, receiver: socket.socket, take: Take, retry: Callable[[], None]) -> None:
+    def __init__(self, receiver: socket.socket, write: Callable[[Batch], None], flush: Callable[[], None]) -> None:
         self._receiver = receiver
         self._receiver.setblocking(False)
-        self._take = take
-        self._retry = retry
+        self._write = write
+        self._flush = flush
         self._has_ended = False
-        self._failures = 0  # in a row
+        self._consecutive_failures = 0
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(receiver, self._receive)
 
     async def finish(self) -> bool:
-        """Take all that is still on its way, until nobody is left who could send; whether that was so in time."""
+        """Receive until all senders have closed; return whether they did."""
         self._loop.remove_reader(self._receiver)
-        for _ in range(int(PATIENCE_SECONDS / _STEP_SECONDS)):
+        for _ in range(int(DRAIN_SECONDS / _STEP_SECONDS)):
             while self._receive_last():
                 pass
             if self._has_ended:
@@ -178,7 +170,7 @@ class ChannelReceiver:
     def _receive_last(self) -> bool:
         try:
             return self._receive_one()
-        except OSError as error:  # what was received is kept, and tried once more when the log is closed
+        except OSError as error:  # the batch is buffered, and written when the log is closed
             _LOGGER.error("the audit log cannot be written while stopping: %s", error)  # noqa: TRY400 - no fault of ours
             return True
 
@@ -187,27 +179,26 @@ class ChannelReceiver:
             message = self._receiver.recv(2 * BATCH_BYTES)
         except BlockingIOError:
             return False
-        if not message:  # no process is left that could send
+        if not message:
             self._has_ended = True
             self._loop.remove_reader(self._receiver)
             return False
-        self._take(batch_of(message))
+        self._write(decode_batch(message))
         return True
 
     def _pause(self, error: OSError) -> None:
-        """Leave records where they are until those at hand can be written."""
-        if self._failures % _TRIES_PER_LINE == 0:
-            _LOGGER.error("the audit log cannot be written; workers keep records, then refuse requests: %s", error)
-        self._failures += 1
+        if self._consecutive_failures % _TRIES_PER_LINE == 0:
+            _LOGGER.error("the audit log cannot be written; workers buffer records, then refuse requests: %s", error)
+        self._consecutive_failures += 1
         self._loop.remove_reader(self._receiver)
         self._loop.call_later(RETRY_SECONDS, self._try_again)
 
     def _try_again(self) -> None:
         try:
-            self._retry()
+            self._flush()
         except OSError as error:
             self._pause(error)
             return
-        _LOGGER.warning("the audit log is written again, after %d tries", self._failures)
-        self._failures = 0
+        _LOGGER.warning("the audit log is written again, after %d tries", self._consecutive_failures)
+        self._consecutive_failures = 0
         self._loop.add_reader(self._receiver, self._receive)

@@ -1,11 +1,7 @@
-"""The chain that binds the records of the audit log, pure: each line ends with a hash of itself and of all before it.
+"""The hash chain over the lines of the audit log. Pure.
 
-A line is a JSON object that begins with its number `n` and ends with `hash`: keyed BLAKE2b, under the store's secret,
-of the hash before it and of the line up to there. So nobody without the secret can make a line, and nobody can change,
-remove or swap one without the hashes of all later ones, and the one in the store, giving it away.
-
-A line with `lost` or `summed` stands for that many records, which could not be written or were summed up: it takes all
-of their numbers.
+A line is a JSON object from its number `n` to its `hash`: keyed BLAKE2b, under the store's secret, of the previous hash
+and of the line up to there. So no line can be forged, changed, removed or swapped without contradicting later hashes.
 """
 
 import re
@@ -21,7 +17,7 @@ _LINE = re.compile(
 
 
 class ChainHead(Struct, frozen=True, gc=False):
-    """A place in the chain: the number of a record, which is how many there are up to it, and its hash."""
+    """The end of a chain: number and hash of its last record."""
 
     count: int
     hash: bytes
@@ -31,15 +27,15 @@ BEGINNING = ChainHead(0, bytes(HASH_BYTES))
 
 
 class BrokenChain(Exception):
-    """A line is not the one that belongs after a link; the message says how it differs."""
+    """A line does not continue the chain; the message says why."""
 
 
 def line_of(
     record: bytes, before: ChainHead, secret: bytes, *, lost: int = 0, summed: int = 0
 ) -> tuple[bytes, ChainHead]:
-    """The line of a record (a JSON object with at least one field), with its newline, and its link.
+    """Return the line of a record and the chain head after it.
 
-    With `lost` or `summed` it stands for so many records.
+    `record` is a JSON object with at least one field. With `lost` or `summed` it takes that many numbers.
     """
     count = before.count + (lost or summed or 1)
     span = b'"lost":%d,' % lost if lost else b'"summed":%d,' % summed if summed else b""
@@ -49,27 +45,30 @@ def line_of(
 
 
 def next_head(line: bytes, before: ChainHead, secret: bytes) -> ChainHead:
-    """The link of a line (without its newline) that follows another. Raises `BrokenChain`."""
-    found = _LINE.fullmatch(line)
-    if found is None:
-        raise BrokenChain("is no record")
-    count = before.count + int(found[3] or 1)
-    if int(found[2]) != count:
-        raise BrokenChain(f"is record {int(found[2])}, but record {count} belongs here")
-    digest = blake2b(before.hash + found[1], key=secret, digest_size=HASH_BYTES)
-    if digest.hexdigest().encode() != found[4]:
-        raise BrokenChain(f"record {count} or what came before it was changed")
+    """Return the chain head after a line without its newline. Raises `BrokenChain`."""
+    body, number, span, stated_hash = _parts(line)
+    count = before.count + int(span or 1)
+    if int(number) != count:
+        raise BrokenChain(f"is record {int(number)}, but record {count} belongs here")
+    digest = blake2b(before.hash + body, key=secret, digest_size=HASH_BYTES)
+    if digest.hexdigest().encode() != stated_hash:
+        raise BrokenChain(f"record {count} or an earlier one was changed")
     return ChainHead(count, digest.digest())
 
 
-def head_in(line: bytes) -> ChainHead:
-    """The link that a line says it has. Raises `BrokenChain` where it is no record."""
-    found = _LINE.fullmatch(line)
-    if found is None:
-        raise BrokenChain("is no record")
-    return ChainHead(int(found[2]), bytes.fromhex(found[4].decode()))
+def stated_head(line: bytes) -> ChainHead:
+    """Return the chain head that a line states, unverified. Raises `BrokenChain`."""
+    _, number, _, stated_hash = _parts(line)
+    return ChainHead(int(number), bytes.fromhex(stated_hash.decode()))
 
 
 def torn_digest(fragment: bytes, secret: bytes) -> str:
-    """By this a later record vouches for a line of which a crash has left only the beginning."""
+    """Return the digest by which a record vouches for a torn line."""
     return blake2b(fragment, key=secret, digest_size=HASH_BYTES).hexdigest()
+
+
+def _parts(line: bytes) -> tuple[bytes, bytes, bytes | None, bytes]:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise BrokenChain("is not a record")
+    return match[1], match[2], match[3], match[4]

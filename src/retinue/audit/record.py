@@ -1,21 +1,24 @@
-"""What is remembered of each request: one record, made when its answer is known. Never a token, secret or name.
+"""Audit records, one for each request. All of them are built here.
 
-The account asked for is recorded by the store's own number, which means nothing once the account is erased; a name
-that no account has, by an HMAC under a secret of the store. Where records go is `log.py`'s business.
+A record never holds a token, secret or name: only the account number, or an HMAC of an unknown name.
 """
 
 import hmac
 from collections.abc import Callable
 from typing import Protocol
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, structs
 
 from retinue import names
 from retinue.clock import Clock
 
+# As written in existing logs: the endpoint of records that the log adds itself.
+_OWN_ENDPOINT = "keeper"
 
-class RemovedFile(Struct, frozen=True, gc=False):
-    """Records that retention removed: numbers of the first and last, the hash of the last in hex, and their times."""
+
+class RemovedRecords(Struct, frozen=True, gc=False):
+    """The records in a removed file: their numbers, last hash in hex, and times."""
 
     first: int
     last: int
@@ -24,14 +27,12 @@ class RemovedFile(Struct, frozen=True, gc=False):
     newest: int
 
 
-class AuditRecord(Struct, frozen=True, gc=False, omit_defaults=True):
-    """One request. `time` and `bound` are Unix seconds, `name` is an HMAC in hex, `client` a client key;
-    `action` is what was asked of the management listener; `statements` were sent to a cluster since the record before.
+class AuditRecord(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """A request. Times are Unix seconds, `name` is an HMAC in hex, `client` a client key.
 
-    With `torn` it is no request: the log goes on after a crash that left a line unfinished (`chain.torn_digest`).
-    With `lost` it is none either: so many records, made between `since` and `time`, could not be written.
-    With `removed` it is none either: a file of the log was removed because of its age.
-    With `summed` it stands for so many refusals between `since` and `time`, and between `first_log_id` and `log_id`.
+    `action` is the method and path of a management request. `statements` were sent to a cluster since the last record.
+    With `torn` (`hash_chain.torn_digest`), `lost` or `removed` it is no request: the log resumed after a crash, records
+    were lost between `since` and `time`, or an old file was removed. With `summed` it stands for that many refusals.
     """
 
     time: int
@@ -54,37 +55,38 @@ class AuditRecord(Struct, frozen=True, gc=False, omit_defaults=True):
     since: int = 0
     summed: int = 0
     first_log_id: str = ""
-    removed: RemovedFile | None = None
+    removed: RemovedRecords | None = None
 
     @property
     def is_request(self) -> bool:
-        """Whether it is the record of a request."""
+        """Whether it records a request or a sum of refusals."""
         return not self.torn and not self.lost and self.removed is None
 
     @property
     def stands_for(self) -> int:
-        """How many records it stands for, itself or in their place."""
+        """The number of records that it stands for."""
         return self.lost or self.summed or 1
 
 
-class RequestContext:
-    """What of its record is learned while a request is being answered. `name` is the name asked for, as it was sent."""
+encode_record = msgspec.json.Encoder().encode
+decode_record = msgspec.json.Decoder(AuditRecord).decode
 
-    __slots__ = ("account", "action", "as_of", "bound", "client", "is_list", "name", "rows")
 
-    def __init__(self) -> None:
-        self.action = ""
-        self.client = ""
-        self.account: int | None = None
-        self.name = ""
-        self.is_list = False
-        self.bound: int | None = None
-        self.as_of: int | None = None
-        self.rows = 0
+class RequestContext(Struct, gc=False):
+    """Facts about a request from its handler. `name` is the username as sent."""
+
+    action: str = ""
+    client: str = ""
+    account: int | None = None
+    name: str = ""
+    is_list: bool = False
+    bound: int | None = None
+    as_of: int | None = None
+    rows: int = 0
 
 
 class RequestOutcome(Struct, frozen=True, gc=False):
-    """How a request ended. `code` is the error code of the answer, or ok."""
+    """The result of a request. `code` is the error code of the response, or ok."""
 
     log_id: str
     endpoint: str
@@ -95,67 +97,113 @@ class RequestOutcome(Struct, frozen=True, gc=False):
 
 
 class AuditSink(Protocol):
-    """Where a process puts its records."""
+    """The destination of a process's audit records."""
 
     @property
     def is_full(self) -> bool:
-        """Whether no more can be kept safe; then requests have to be refused."""
+        """Whether requests must be refused."""
         ...
 
     def add(self, record: AuditRecord) -> None:
-        """Take a record."""
+        """Accept a record."""
         ...
 
 
 class Auditor:
-    """Makes records and puts them into an outbox. `statements`: how many this process has sent to a cluster."""
+    """Records requests in a sink. `statements` returns how many this process has sent to a cluster."""
 
-    def __init__(
-        self, outbox: AuditSink, secret: bytes, clock: Clock, statements: Callable[[], int] = lambda: 0
-    ) -> None:
-        self.outbox = outbox
+    def __init__(self, sink: AuditSink, secret: bytes, clock: Clock, statements: Callable[[], int] = lambda: 0) -> None:
+        self.sink = sink
         self._secret = secret
         self._clock = clock
         self._statements = statements
-        self._recorded = 0  # of these
+        self._recorded_statements = 0
 
     @property
     def is_full(self) -> bool:
-        """Whether requests have to be refused because they could not be recorded."""
-        return self.outbox.is_full
+        """Whether requests must be refused."""
+        return self.sink.is_full
 
-    def record(self, entry: RequestContext, outcome: RequestOutcome) -> None:
-        """AuditRecord a request that has its answer."""
+    def record(self, context: RequestContext, outcome: RequestOutcome) -> None:
+        """Record a request that has its response."""
         now = self._clock.now()
-        bound = entry.bound
-        if entry.is_list and (bound is None or bound > now):
+        bound = context.bound
+        if context.is_list and (bound is None or bound > now):
             bound = now
-        name = ""
-        if entry.account is None and entry.name:
-            name = name_hmac(self._secret, entry.name)
-        statements = self._statements()
-        before, self._recorded = self._recorded, statements
-        self.outbox.add(
+        is_unknown_name = context.account is None and context.name
+        before, self._recorded_statements = self._recorded_statements, self._statements()
+        self.sink.add(
             AuditRecord(
-                now,
-                outcome.log_id,
-                outcome.endpoint,
-                outcome.status,
-                outcome.code,
-                outcome.microseconds,
-                outcome.peer,
-                entry.client,
-                entry.account,
-                name,
-                bound,
-                entry.as_of,
-                entry.rows,
-                entry.action,
-                statements=statements - before,
+                time=now,
+                log_id=outcome.log_id,
+                endpoint=outcome.endpoint,
+                status=outcome.status,
+                code=outcome.code,
+                microseconds=outcome.microseconds,
+                peer=outcome.peer,
+                client=context.client,
+                account=context.account,
+                name=name_hmac(self._secret, context.name) if is_unknown_name else "",
+                bound=bound,
+                as_of=context.as_of,
+                rows=context.rows,
+                action=context.action,
+                statements=self._recorded_statements - before,
             )
         )
 
 
+def page_record(
+    *,
+    time: int,
+    log_id: str,
+    endpoint: str,
+    microseconds: int,
+    peer: str,
+    client: str,
+    account: int,
+    bound: int,
+    rows: int,
+) -> AuditRecord:
+    """Return the record of a page of a current list."""
+    return AuditRecord(
+        time=time,
+        log_id=log_id,
+        endpoint=endpoint,
+        status=200,
+        code="ok",
+        microseconds=microseconds,
+        peer=peer,
+        client=client,
+        account=account,
+        bound=bound,
+        rows=rows,
+    )
+
+
+def log_record(
+    code: str, time: int, *, torn: str = "", since: int = 0, removed: RemovedRecords | None = None
+) -> AuditRecord:
+    """Return a record of the log itself. `code` is resumed, lost or removed."""
+    return AuditRecord(
+        time=time,
+        log_id="",
+        endpoint=_OWN_ENDPOINT,
+        status=0,
+        code=code,
+        microseconds=0,
+        peer="",
+        torn=torn,
+        since=since,
+        removed=removed,
+    )
+
+
+def summary_record(shared: Struct, totals: Struct) -> AuditRecord:
+    """Return the record of a sum of refusals."""
+    return AuditRecord(**structs.asdict(shared), **structs.asdict(totals))
+
+
 def name_hmac(secret: bytes, name: str) -> str:
-    """How a name that no account has is recorded: the same for all its spellings."""
+    """Return the HMAC of a name, the same for all spellings."""
     return hmac.digest(secret, b"name:" + names.fold(name).encode(), "sha256").hex()[:32]

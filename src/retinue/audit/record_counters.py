@@ -1,11 +1,8 @@
-"""Counters of audit records, in one file that all processes of a server map into memory: what was made, what arrived.
+"""Counters of audit records, in one file that all processes map.
 
-Each worker counts the records that it makes, and the keeper those that reach it. Together with the chain's own count
-that tells how many records are lost, however a process ended. The file has its room from the start, so counting needs
-no space on the disk, and counts survive the end of any process; after a power loss they may be some seconds old.
-
-What this file says becomes part of the chain for ever, so it is not trusted: each count has its complement beside it,
-and a file in which a pair does not fit counts nothing.
+Workers count the records that they make, and the coordinator those that it receives. Compared with the hash chain they
+tell how many are lost. Counting needs no disk space, since the file has its full size from the start. Each count has
+its complement beside it; a file with a pair that does not fit counts nothing.
 """
 
 import mmap
@@ -24,22 +21,19 @@ FILE_MODE = 0o600
 
 _MAGIC = int.from_bytes(b"rtncnts2", "little")
 # Cells are signed 64-bit integers: the magic number, the chain's count before anything was counted here, the last
-# second at which nothing was missing, the keeper's own records, and what it is summing up; then two for each worker.
-_MAGIC_AT, _BASE, _SINCE, _KEEPER, _SUMMING = range(5)
+# second at which nothing was missing, the coordinator's own records, and those in its sums; then two for each worker.
+_MAGIC_AT, _BASE, _SINCE, _OWN, _SUMMING = range(5)
 _FIRST_MADE, _FIRST_RECEIVED = 8, 8 + MAX_WORKERS
 _CELLS = 1024
 _BYTES = 8 * _CELLS
-_LAST_CELL = _CELLS - 1  # complements stand at the end, in opposite order
-_CHECKED = (_BASE, _KEEPER, *range(_FIRST_MADE, _FIRST_MADE + MAX_WORKERS))
-_MAX_COUNT = 2**52  # of records in all; the checkpoint of the log takes no more than twice that
+_LAST_CELL = _CELLS - 1  # complements are at the end, in reverse order
+_CHECKED = (_BASE, _OWN, *range(_FIRST_MADE, _FIRST_MADE + MAX_WORKERS))
+_MAX_COUNT = 2**52  # of records in all; the checkpoint allows no more than twice that
 LAST_SECOND = 253_402_300_799  # of the year 9999
 
 
 class RecordsMade(Struct, frozen=True):
-    """How many records were ever made, and the last Unix second at which all of them were in the log.
-
-    `summing`: so many of them are being summed up by the keeper, if it lives.
-    """
+    """Records made so far; all were logged at `since`. `summing` are in unwritten sums."""
 
     count: int
     since: int
@@ -50,26 +44,23 @@ class RecordCounters:
     """The counters, on an open file."""
 
     def __init__(self, descriptor: int) -> None:
-        if os.fstat(descriptor).st_size < _BYTES:  # it was cut while a server runs
+        if os.fstat(descriptor).st_size < _BYTES:  # it was truncated while a server runs
             os.posix_fallocate(descriptor, 0, _BYTES)
         self._map = mmap.mmap(descriptor, _BYTES)
         self._cells = memoryview(self._map).cast("q")
 
     @property
     def made(self) -> RecordsMade:
-        """Records made by all processes."""
+        """The records made by all processes."""
         return _made(self._cells)
 
     @property
     def received(self) -> int:
-        """Records that the chain has to hold: received from workers, or the keeper's own."""
-        return _counted_before(self._cells) + sum(self._cells[_FIRST_RECEIVED : _FIRST_RECEIVED + MAX_WORKERS])
+        """The number of received and own records."""
+        return _own_and_base(self._cells) + sum(self._cells[_FIRST_RECEIVED : _FIRST_RECEIVED + MAX_WORKERS])
 
     def begin_run(self, now: int) -> bool:
-        """Take everything that was made up to now as received: no process is left that could still send.
-
-        Returns whether the counts go on. A file that is new or damaged begins with nothing.
-        """
+        """Count everything made as received; return whether the file was sound."""
         is_sound = _is_sound(self._cells)
         if not is_sound:
             self._map[:] = bytes(_BYTES)
@@ -81,44 +72,44 @@ class RecordCounters:
         return is_sound
 
     def receive_all(self) -> None:
-        """Take everything that was made as received; what the log lacks then is lost."""
+        """Count everything made as received."""
         made = self._cells[_FIRST_MADE : _FIRST_MADE + MAX_WORKERS]
         self._cells[_FIRST_RECEIVED : _FIRST_RECEIVED + MAX_WORKERS] = made
 
     def receive(self, worker: int, first: int, count: int) -> int:
-        """Count a batch of a worker, whose records before it were `first`; returns how many of those never came."""
+        """Count a batch; return how many earlier records are missing."""
         place = _FIRST_RECEIVED + worker
         missing = first - self._cells[place]
         self._cells[place] = first + count
         return missing
 
     def count_own(self, count: int = 1) -> None:
-        """Count records that the keeper makes itself, before they are written."""
-        _put(self._cells, _KEEPER, self._cells[_KEEPER] + count)
+        """Count records of the coordinator, before they are written."""
+        _put(self._cells, _OWN, self._cells[_OWN] + count)
 
     def note_summing(self, count: int) -> None:
-        """Note how many records are being summed up."""
+        """Set how many records are in unwritten sums."""
         self._cells[_SUMMING] = count
 
     def follow_log(self, count: int) -> None:
-        """Follow a log that has more records than were counted, such as after a power loss or with a new file."""
+        """Catch up with a longer log, after a power loss."""
         _put(self._cells, _BASE, self._cells[_BASE] + max(0, count - self.received))
 
     def note_complete(self, now: int) -> None:
-        """Note that at this second everything that was made is in the log."""
+        """Set the last second when all records were logged."""
         self._cells[_SINCE] = now
 
     def of_worker(self, worker: int) -> "WorkerCounter":
-        """The counter of one worker."""
+        """Return the counter of one worker."""
         return WorkerCounter(self._cells, worker)
 
     def sync(self) -> None:
-        """Make the counts survive a power loss. Raises `OSError`."""
+        """Make the counts durable. Raises `OSError`."""
         self._map.flush()
 
 
 class WorkerCounter:
-    """Counts the records of one worker and of those that had its place before."""
+    """The counter of one worker, continued by its successor."""
 
     __slots__ = ("_cells", "_complement", "_place", "worker")
 
@@ -130,24 +121,24 @@ class WorkerCounter:
 
     @property
     def made(self) -> int:
-        """How many records were made."""
+        """The number of records made."""
         return self._cells[self._place]
 
     def add(self) -> None:
-        """Count one record, as soon as it exists."""
+        """Count one record as soon as it exists."""
         cells = self._cells
         cells[self._place] = made = cells[self._place] + 1
         cells[self._complement] = ~made
 
 
 def open_counters(folder: Path) -> int:
-    """Open the file in the log's folder, with all its room; a descriptor. Raises `StoreError`."""
+    """Open the file at full size; return its descriptor. Raises `StoreError`."""
     path = folder / COUNTERS_NAME
     try:
         descriptor = open_regular(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
         try:
             if os.fstat(descriptor).st_size != _BYTES:
-                os.ftruncate(descriptor, 0)  # of another size it is none of ours, or was never finished
+                os.ftruncate(descriptor, 0)  # a file of another size is foreign or unfinished
                 os.posix_fallocate(descriptor, 0, _BYTES)
                 sync(folder)
         except BaseException:
@@ -159,7 +150,7 @@ def open_counters(folder: Path) -> int:
 
 
 def read_made(folder: Path) -> RecordsMade | None:
-    """Read how many records were made; None if nothing was counted, or it is damaged. Raises `StoreError`."""
+    """Return the records made; None if the file is missing or damaged. Raises `StoreError`."""
     path = folder / COUNTERS_NAME
     try:
         content = read_regular(path, _BYTES + 1)
@@ -179,7 +170,7 @@ def _put(cells: "memoryview[int]", place: int, count: int) -> None:
 
 
 def _is_sound(cells: "memoryview[int]") -> bool:
-    """Return whether counts are what was written; a process that was killed may have left a complement behind by 1."""
+    # A complement may be behind by 1 if a process was killed.
     counts = [cells[place] for place in _CHECKED]
     fits = all(cells[place] - ~cells[_LAST_CELL - place] in (0, 1) for place in _CHECKED)
     is_plausible = min(counts) >= 0 and sum(counts) <= _MAX_COUNT and 0 <= cells[_SINCE] <= LAST_SECOND
@@ -188,9 +179,9 @@ def _is_sound(cells: "memoryview[int]") -> bool:
 
 def _made(cells: "memoryview[int]") -> RecordsMade:
     return RecordsMade(
-        _counted_before(cells) + sum(cells[_FIRST_MADE : _FIRST_MADE + MAX_WORKERS]), cells[_SINCE], cells[_SUMMING]
+        _own_and_base(cells) + sum(cells[_FIRST_MADE : _FIRST_MADE + MAX_WORKERS]), cells[_SINCE], cells[_SUMMING]
     )
 
 
-def _counted_before(cells: "memoryview[int]") -> int:
-    return cells[_BASE] + cells[_KEEPER]
+def _own_and_base(cells: "memoryview[int]") -> int:
+    return cells[_BASE] + cells[_OWN]

@@ -1,69 +1,98 @@
-"""Which file of the audit log is old enough to be removed, and what is in it.
+"""Retention of audit files, and the task that applies it.
 
-Times in records are only as good as the clock was. Those later than now, or before there was such a log, are known to
-be wrong, and a clock that was behind must not make other records look old. So a file is as old as the newest of its
-credible times and of the first credible time after it.
+A clock that was behind must not make records look old. So the age of a file is that of the newest of its credible times
+(not in the future, not before 2020) and of the first credible time after it.
 """
 
+import asyncio
+import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
-from retinue.audit.hash_chain import BrokenChain, ChainHead, head_in
-from retinue.audit.record import AuditRecord, RemovedFile
-from retinue.audit.trusted_time import SLACK_SECONDS
-from retinue.audit.verify import Line, files_of, lines_of
+from retinue.audit.hash_chain import BrokenChain, stated_head
+from retinue.audit.log_files import ExpiredFile, files_of, lines_of
+from retinue.audit.record import RemovedRecords
+from retinue.audit.trusted_time import SLACK_SECONDS, TrustedTime
+from retinue.audit.writer import AuditWriter
+from retinue.clock import Clock
+from retinue.errors import StoreError, StoreUnavailable
+from retinue.store.contract import AccessStore
+
+INTERVAL_SECONDS = 60
 
 _TIME = re.compile(rb'"time":([0-9]{1,12}),')  # decoding whole records of a long log would take minutes
 _EARLIEST = 1_577_836_800  # 2020; a machine without a clock of its own starts in an earlier year
-
-_decode = msgspec.json.Decoder(AuditRecord).decode
-
-
-class ExpiredFile(Struct, frozen=True):
-    """A file that is old enough, and what is removed with it; None if it holds no record."""
-
-    path: Path
-    content: RemovedFile | None
-
-    @property
-    def last(self) -> ChainHead | None:
-        """The last record in the file."""
-        return None if self.content is None else ChainHead(self.content.last, bytes.fromhex(self.content.hash))
+_LOGGER = logging.getLogger("retinue.retention")
 
 
-def oldest_removable(folder: Path, now: int, keep_seconds: int) -> ExpiredFile | None:
-    """Return the oldest file of the log if all of it is older than what is kept. The newest file always stays.
+class Retention(Struct, frozen=True):
+    """Removes old audit files and expired tokens. `keep_seconds` 0 keeps all files."""
 
-    A file that is not as it was written stays, too, for those who will look into that. Raises `StoreError`.
-    """
+    folder: Path
+    keep_seconds: int
+    trusted: TrustedTime
+    audit: AuditWriter
+    access: AccessStore
+    clock: Clock
+
+    async def run(self) -> None:
+        """Apply the policy once a minute, until cancelled."""
+        while True:
+            try:
+                await self.apply()
+            except (OSError, StoreError, StoreUnavailable) as error:
+                _LOGGER.warning("old audit files and expired tokens stay for now: %s", error)
+            except Exception:  # a task that ended silently would be noticed too late
+                _LOGGER.exception("old audit files and expired tokens stay for now")
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def apply(self) -> None:
+        """Remove everything that is old enough by trusted time."""
+        self._save_time(self.trusted.update)
+        self.audit.measure()
+        now = self.trusted.now()
+        await self.access.forget_tokens(now)  # they are refused anyway; this only keeps the store small
+        while self.keep_seconds:
+            file = await asyncio.to_thread(oldest_expired, self.folder, now, self.keep_seconds)
+            if file is None or not await self.audit.remove(file, self.clock.now()):
+                return
+
+    def finish(self) -> None:
+        """Save the trusted time."""
+        self._save_time(self.trusted.save)
+
+    def _save_time(self, save: Callable[[], None]) -> None:
+        try:
+            save()
+        except OSError as error:  # such as on a full disk, where removing files helps
+            _LOGGER.warning("the trusted time cannot be saved: %s", error)
+
+
+def oldest_expired(folder: Path, now: int, keep_seconds: int) -> ExpiredFile | None:
+    """Return the oldest file if it is old enough. The newest and damaged ones stay."""
     paths = files_of(folder)
     try:
         after = next(_credible(_first_times(paths[1:]), now), None)
         if after is None or after > now - keep_seconds:
             return None
         content = _content_of(paths[0])
-        times = [after, *_credible((_time_in(line) for line in lines_of(paths[:1]) if line.is_whole), now)]
-    except (BrokenChain, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        times = [after, *_credible((line.record.time for line in lines_of(paths[:1]) if line.is_whole), now)]
+    except BrokenChain:
         return None
     return ExpiredFile(paths[0], content) if max(times) <= now - keep_seconds else None
 
 
 def time_without_jumps(folder: Path) -> int | None:
-    """Return the time that the log reaches in steps that are believed; None without a record. Raises `StoreError`.
-
-    A step of more than `SLACK_SECONDS` from one record to the next may be a clock that jumped ahead, so neither it nor
-    what follows it counts.
-    """
+    """Return the latest time reached without jumps; None without records."""
     reached: int | None = None
     for line in lines_of(files_of(folder)):
-        found = _TIME.search(line.content)
-        if found is None:
+        match = _TIME.search(line.content)
+        if match is None:
             continue
-        time = int(found[1])
+        time = int(match[1])
         if reached is None or reached < time <= reached + SLACK_SECONDS:
             reached = time
     return reached
@@ -73,7 +102,7 @@ def _first_times(paths: list[Path]) -> Iterator[int]:
     for path in paths:
         for line in lines_of([path]):
             if line.is_whole:
-                yield _time_in(line)
+                yield line.record.time
             break
 
 
@@ -81,18 +110,14 @@ def _credible(times: Iterable[int], now: int) -> Iterator[int]:
     return (time for time in times if _EARLIEST <= time <= now)
 
 
-def _content_of(path: Path) -> RemovedFile | None:
-    content: RemovedFile | None = None
+def _content_of(path: Path) -> RemovedRecords | None:
+    content: RemovedRecords | None = None
     for line in lines_of([path]):
         if not line.is_whole:
             continue
-        record, link = _decode(line.content), head_in(line.content)
+        record, head = line.record, stated_head(line.content)
         time = record.time
-        before = content or RemovedFile(link.count - record.stands_for + 1, 0, "", time, time)
+        before = content or RemovedRecords(head.count - record.stands_for + 1, 0, "", time, time)
         oldest, newest = min(before.oldest, time), max(before.newest, time)
-        content = RemovedFile(before.first, link.count, link.hash.hex(), oldest, newest)
+        content = RemovedRecords(before.first, head.count, head.hash.hex(), oldest, newest)
     return content
-
-
-def _time_in(line: Line) -> int:
-    return _decode(line.content).time

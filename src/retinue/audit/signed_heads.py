@@ -1,29 +1,29 @@
-"""Signed heads of the audit log: what others keep, so that the log can be compared with it later.
+"""Signed heads of the audit log, to be kept on another machine.
 
-A head is one line of JSON: how many records there are, the hash of the last, the time, and a keyed hash of these. The
-hash of the last record stands for all records before it, so a history that was rewritten does not fit an older head,
-even if the secret and the store's own knowledge of the log were rewritten with it.
+A signed head stands for all earlier records, so a rewritten history does not fit an older one, even if the secret and
+the checkpoint were rewritten with it.
 """
 
 import hmac
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from hashlib import blake2b
 
 import msgspec
 from msgspec import Struct
 
 from retinue.audit.hash_chain import BEGINNING, HASH_BYTES, ChainHead
-from retinue.audit.record import AuditRecord
+from retinue.audit.log_files import utc
+from retinue.audit.record import AuditRecord, RemovedRecords
+from retinue.audit.record_counters import LAST_SECOND
 from retinue.errors import InputError
 from retinue.store.contract import Checkpoint
 
-_LAST_SECOND = 253_402_300_799  # of the year 9999
 _PERSON = b"retinue-head"
+_EXPECTED = "expected the output of `retinue audit head`"
 
 
 class SignedHead(Struct, frozen=True, forbid_unknown_fields=True):
-    """The end of the log at a time (Unix seconds): number of records, hash of the last in hex, and the signature."""
+    """The end of the log at a Unix second, with a signature. Hashes are in hex."""
 
     records: int
     hash: str
@@ -31,102 +31,96 @@ class SignedHead(Struct, frozen=True, forbid_unknown_fields=True):
     mac: str
 
     @property
-    def link(self) -> ChainHead:
-        """The place in the chain that the head vouches for. Raises `ValueError`."""
+    def chain_head(self) -> ChainHead:
+        """The signed chain head. Raises `ValueError`."""
         return ChainHead(self.records, bytes.fromhex(self.hash))
 
 
-def signed_head(link: ChainHead, time: int, secret: bytes) -> SignedHead:
-    """Return the head of a log that ends with a link."""
-    return SignedHead(link.count, link.hash.hex(), time, _mac(link.count, link.hash.hex(), time, secret))
+def sign_head(head: ChainHead, time: int, secret: bytes) -> SignedHead:
+    """Return a chain head with its time and signature."""
+    return SignedHead(head.count, head.hash.hex(), time, _mac(head.count, head.hash.hex(), time, secret))
 
 
 def is_genuine(head: SignedHead, secret: bytes) -> bool:
-    """Return whether a head was made with the secret, as it is."""
+    """Return whether the signature fits."""
     expected = _mac(head.records, head.hash, head.time, secret)
     return hmac.compare_digest(expected.encode(), head.mac.encode())
 
 
 def parse_signed_heads(text: str, source: str) -> list[SignedHead]:
-    """Return the heads in a text, one in each line, after whatever a log may put before it. Raises `InputError`."""
-    heads = list(_heads(text, source))
+    """Return the signed heads, one per line, after any prefix. Raises `InputError`."""
+    heads = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            head = _parse(line)
+            if head is None:
+                raise InputError(f"{source}, line {number}: is not a signed head; {_EXPECTED}")
+            heads.append(head)
     if not heads:
-        raise InputError(f"{source}: holds no head; expected what `retinue audit head` prints")
+        raise InputError(f"{source}: has no signed head; {_EXPECTED}")
     return heads
 
 
-class Compared:
-    """A log as far as it was read, compared with heads and with what it says of its own removed files."""
+class HeadComparison:
+    """Compares a log with signed heads while it is read."""
 
     def __init__(self, heads: Sequence[SignedHead], checkpoint: Checkpoint) -> None:
         self._heads = heads
         self._checkpoint = checkpoint
-        self._wanted = {head.records for head in heads}
+        self._signed_counts = {head.records for head in heads}
         self._hashes = {0: BEGINNING.hash, checkpoint.before_count: checkpoint.before_hash}
-        self._removal: AuditRecord | None = None  # the record of the last removal
+        self._last_removal: tuple[int, RemovedRecords] | None = None
 
-    def add(self, link: ChainHead, removal: AuditRecord | None) -> None:
-        """Go on to the next record, which may say that files were removed."""
-        if link.count in self._wanted:
-            self._hashes[link.count] = link.hash
-        if (
-            removal is not None
-            and removal.removed is not None
-            and removal.removed.last == self._checkpoint.before_count
-        ):
-            self._removal = removal
+    def add(self, head: ChainHead, removal: AuditRecord | None) -> None:
+        """Add the next chain head, and its record of a removal."""
+        if head.count in self._signed_counts:
+            self._hashes[head.count] = head.hash
+        removed = None if removal is None else removal.removed
+        if removal is not None and removed is not None and removed.last == self._checkpoint.before_count:
+            self._last_removal = (removal.time, removed)
 
     def problems(self, last: ChainHead) -> Iterator[str]:
-        """Say which heads the log does not fit, given its last record."""
+        """Report the signed heads that the log contradicts."""
         for head in self._heads:
             problem = self._problem_with(head, last)
             if problem:
-                yield f"the head of {_utc(head.time)}, record {head.records}: {problem}"
+                yield f"{_name_of(head)}: {problem}"
 
     def notes(self) -> Iterator[str]:
-        """Say what was removed for its age, and which heads cannot be compared because of that."""
+        """Report removed records, and the signed heads among them."""
         before = self._checkpoint.before_count
-        if before and self._removal is None:
-            yield f"records 1 to {before} are not kept, and no record says when they were removed"
-        elif self._removal is not None and self._removal.removed is not None:
-            removed = self._removal.removed
-            last_file = f"records {removed.first} to {removed.last}, {_utc(removed.oldest)} to {_utc(removed.newest)}"
-            yield f"records 1 to {before} were removed for their age; last, at {_utc(self._removal.time)}, {last_file}"
+        if self._last_removal is not None:
+            time, last = self._last_removal
+            records = f"records {last.first} to {last.last}, {utc(last.oldest)} to {utc(last.newest)}"
+            yield f"records 1 to {before} were removed for their age; last, at {utc(time)}, {records}"
+        elif before:
+            yield f"records 1 to {before} are not retained, and no record says when they were removed"
         for head in self._heads:
             if 0 < head.records < before:
-                yield (
-                    f"the head of {_utc(head.time)}, record {head.records}: the record was removed for its age and "
-                    "cannot be compared"
-                )
+                yield f"{_name_of(head)}: the record was removed for its age and cannot be compared"
 
     def _problem_with(self, head: SignedHead, last: ChainHead) -> str:
-        found = self._hashes.get(head.records)
+        logged_hash = self._hashes.get(head.records)
         if not is_genuine(head, self._checkpoint.secret):
-            return "was not made by this store, or was changed"
-        if found is not None:
-            return "" if found == head.link.hash else "the log has another record there: it was rewritten"
+            return "was not signed by this store, or was changed"
+        if logged_hash is not None:
+            return "" if logged_hash == head.chain_head.hash else "the log has another record there: it was rewritten"
         if head.records > last.count:
             return f"the end is missing: the last record is {last.count}"
         if head.records > self._checkpoint.before_count:
             return "the record is missing"
-        return "" if self._removal is not None else "the record is missing, and no record says that it was removed"
+        return "" if self._last_removal is not None else "the record is missing, and no record says that it was removed"
 
 
-def _heads(text: str, source: str) -> Iterator[SignedHead]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        head = _head(line)
-        if head is None:
-            raise InputError(f"{source}, line {number}: is no head; expected what `retinue audit head` prints")
-        yield head
+def _name_of(head: SignedHead) -> str:
+    return f"the head of {utc(head.time)}, record {head.records}"
 
 
-def _head(line: str) -> SignedHead | None:
+def _parse(line: str) -> SignedHead | None:
     try:
         head = msgspec.json.decode(line[line.index("{") :], type=SignedHead)
-        is_possible = head.records >= 0 and 0 <= head.time <= _LAST_SECOND
-        return head if is_possible and len(head.link.hash) == HASH_BYTES else None
+        is_plausible = head.records >= 0 and 0 <= head.time <= LAST_SECOND
+        return head if is_plausible and len(head.chain_head.hash) == HASH_BYTES else None
     except (ValueError, msgspec.DecodeError):
         return None
 
@@ -134,7 +128,3 @@ def _head(line: str) -> SignedHead | None:
 def _mac(records: int, last: str, time: int, secret: bytes) -> str:
     content = f"{records} {last} {time}".encode()
     return blake2b(content, key=secret, digest_size=HASH_BYTES, person=_PERSON).hexdigest()
-
-
-def _utc(second: int) -> str:
-    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%SZ}"

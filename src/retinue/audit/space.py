@@ -1,4 +1,4 @@
-"""How much room the audit log has: up to its bound, and on its disk."""
+"""The space of the audit log: below its size limit, and on its disk."""
 
 import errno
 import logging
@@ -7,19 +7,19 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from retinue.audit.verify import files_of
+from retinue.audit.log_files import files_of
 
-# Of what is left, from the bound or from the disk; of a large disk only the last part counts.
+# Shares of the limit or of the disk that are still free. Of a large disk only a part counts.
 LOW_SHARE = 0.2
 CRITICAL_SHARE = 0.05
-DISK_BYTES_THAT_COUNT = 10 * 1024**3
+MAX_COUNTED_DISK_BYTES = 10 * 1024**3
 
 _MIB = 1024 * 1024
 _LOGGER = logging.getLogger("retinue.audit")
 
 
 class LogSpace(Struct, frozen=True):
-    """Bytes of the log, its bound (0: none), and of its disk: free for this user, and in all."""
+    """Bytes of the log, its limit (0: none), and its disk."""
 
     log_bytes: int
     max_bytes: int
@@ -28,24 +28,24 @@ class LogSpace(Struct, frozen=True):
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether the log has reached its bound."""
+        """Whether the log has reached its limit."""
         return bool(self.max_bytes) and self.log_bytes >= self.max_bytes
 
     @property
     def warning(self) -> str:
-        """Return which room is running short, for the server's log; empty if none is."""
-        return self._short_of(LOW_SHARE)
+        """A warning for the server's log; empty if enough space is free."""
+        return self._shortage(LOW_SHARE)
 
     @property
     def is_critical(self) -> bool:
-        """Whether so little is left that the server should be taken out of service."""
-        return bool(self._short_of(CRITICAL_SHARE))
+        """Whether the server should be taken out of service."""
+        return bool(self._shortage(CRITICAL_SHARE))
 
-    def _short_of(self, share: float) -> str:
+    def _shortage(self, share: float) -> str:
         if self.max_bytes and self.max_bytes - self.log_bytes <= share * self.max_bytes:
             sizes = f"{self.log_bytes // _MIB} MiB of at most {self.max_bytes // _MIB}"
             return f"the audit log has {sizes} (--audit-max-mib)"
-        if self.free_bytes <= share * min(self.disk_bytes, DISK_BYTES_THAT_COUNT):
+        if self.free_bytes <= share * min(self.disk_bytes, MAX_COUNTED_DISK_BYTES):
             return f"the disk of the audit log has only {self.free_bytes // _MIB} MiB left"
         return ""
 
@@ -63,17 +63,17 @@ def measure(folder: Path, max_bytes: int) -> LogSpace:
 
 
 class SpaceMonitor:
-    """The room of a log that is being written."""
+    """Watches the space of a log while it is written."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
         self._is_warned = False
-        self._measured_at = 0  # so many bytes had been written then
+        self._measured_at = 0  # in bytes written since the start
         self.space = measure(folder, max_bytes)
 
     def update(self, written: int) -> None:
-        """Measure again, `written` bytes after the start; log a warning when room becomes short."""
+        """Measure again, after `written` bytes; warn if space is short."""
         self.space, self._measured_at = measure(self._folder, self._max_bytes), written
         warning = self.space.warning
         if warning and not self._is_warned:
@@ -81,7 +81,7 @@ class SpaceMonitor:
         self._is_warned = bool(warning)
 
     def require(self, written: int) -> None:
-        """Raise `OSError` if the log has reached its bound with what was written since the start."""
+        """Raise `OSError` if the limit is reached after `written` bytes."""
         if not self._max_bytes or self.space.log_bytes + written - self._measured_at < self._max_bytes:
             return
         self.update(written)  # files may have been removed since

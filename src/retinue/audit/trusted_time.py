@@ -1,8 +1,7 @@
-"""The time that decides what is destroyed: the wall clock, as far as a second clock confirms it.
+"""Trusted time: the wall clock, as far as a second clock confirms it.
 
-A wall clock that jumps ahead must not make records look old. So time counts only if it passed on the machine's other
-clock, too, which measures how long it has been running. Over a restart at most `SLACK_SECONDS` are believed; the rest
-needs an operator who confirms the clock. The time reached so far is kept in a file, under a keyed hash.
+Retention goes by it, since a wall clock that jumps ahead must not make records look old. Time counts only if it also
+passed on the uptime clock. Across a restart `SLACK_SECONDS` are believed; an operator confirms the rest.
 """
 
 import hmac
@@ -23,16 +22,13 @@ SLACK_SECONDS = 86_400
 SAVE_SECONDS = 3600
 FILE_NAMES = ("clock", "clock-confirmed")
 
-_MOST_BYTES = 4096
+_MAX_BYTES = 4096
 _PERSON = b"retinue-clock"
 _LOGGER = logging.getLogger("retinue.retention")
 
 
 class TimeFiles(Struct, frozen=True):
-    """The files in the folder of the audit log with the trusted time, and with an operator's confirmation of the clock.
-
-    There the coordinator may write, though it is confined.
-    """
+    """The files of trusted time and of an operator's confirmation."""
 
     folder: Path
     secret: bytes
@@ -44,12 +40,12 @@ class TimeFiles(Struct, frozen=True):
 
     @property
     def confirmed(self) -> Path:
-        """The file by which an operator confirms the clock."""
+        """The file with an operator's confirmation."""
         return self.folder / "clock-confirmed"
 
 
 class TrustedTime:
-    """A clock for decisions that destroy. It never runs ahead of either of the machine's clocks."""
+    """A clock for irreversible decisions, never ahead of either clock."""
 
     def __init__(self, files: TimeFiles, clock: Clock, time_in_log: Callable[[], int | None]) -> None:
         self._files = files
@@ -60,26 +56,26 @@ class TrustedTime:
         self._start_from(reached if reached is not None else clock.now())
 
     def now(self) -> int:
-        """Return the Unix second up to which time has certainly passed."""
+        """Return the Unix second that has certainly passed."""
         return min(self._clock.now(), self._reached())
 
     def latest(self) -> int:
-        """Return the later of the wall clock and of the time that has certainly passed."""
+        """Return the later of the wall clock and the trusted time."""
         return max(self._clock.now(), self._reached())
 
     def doubted(self) -> int:
-        """Return by how many seconds the wall clock is ahead of what can be confirmed; 0 within the slack."""
+        """Return by how many seconds the wall clock is ahead. 0 within the slack."""
         ahead = self._clock.now() - self._reached()
         return ahead if ahead > SLACK_SECONDS else 0
 
     def update(self) -> None:
-        """Take a confirmation if there is one, log a doubt once, and save the time. Raises `OSError`."""
-        self._take_confirmation()
+        """Apply a confirmation, log a doubt once, and save the time. Raises `OSError`."""
+        self._apply_confirmation()
         doubted = self.doubted()
         if doubted and not self._is_doubt_logged:
             _LOGGER.warning(
-                "the clock is %.1f days ahead of the time that has certainly passed; old audit files and expired "
-                "tokens are kept that much longer. If the clock is right, run `retinue audit confirm-clock`",
+                "the clock is %.1f days ahead of trusted time; old audit files and expired tokens are kept that much "
+                "longer. If the clock is right, run `retinue audit confirm-clock`",
                 doubted / 86_400,
             )
         self._is_doubt_logged = doubted > 0
@@ -97,12 +93,11 @@ class TrustedTime:
         return self._start + int(self._clock.uptime() - self._started)
 
     def _start_from(self, second: int) -> None:
-        """Go on from a second, or from the wall clock if that is not too far ahead of it."""
         now = self._clock.now()
         self._start = now if second < now <= second + SLACK_SECONDS else second
         self._started = self._clock.uptime()
 
-    def _take_confirmation(self) -> None:
+    def _apply_confirmation(self) -> None:
         confirmed = _read(self._files.confirmed, self._files.secret)
         if confirmed is None:
             return
@@ -111,17 +106,17 @@ class TrustedTime:
             self.save()
             _LOGGER.warning("an operator has confirmed the clock")
         else:
-            _LOGGER.warning("a confirmation of the clock is not for its present time, and is ignored")
+            _LOGGER.warning("a confirmation of the clock is for another time, and is ignored")
         self._files.confirmed.unlink(missing_ok=True)
 
 
 def time_reached(files: TimeFiles) -> int | None:
-    """Return the trusted time that was saved last; None if there is none."""
+    """Return the saved trusted time; None if there is none."""
     return _read(files.trusted, files.secret)
 
 
 def confirm_clock(files: TimeFiles, now: int) -> None:
-    """Confirm that the clock is right. A server takes it within a minute, or at its next start. Raises `OSError`."""
+    """Confirm that the clock is right. A server applies it within a minute. Raises `OSError`."""
     _write(files.confirmed, files.secret, now)
 
 
@@ -132,14 +127,14 @@ class _Content(Struct, forbid_unknown_fields=True):
 
 def _read(path: Path, secret: bytes) -> int | None:
     try:
-        content = msgspec.json.decode(read_regular(path, _MOST_BYTES), type=_Content)
+        content = msgspec.json.decode(read_regular(path, _MAX_BYTES), type=_Content)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        _LOGGER.warning("%s: cannot be read, and is left out of account", path)
+        _LOGGER.warning("%s: cannot be read, and is ignored", path)
         return None
     if not hmac.compare_digest(content.mac.encode(), _mac(content.time, path, secret).encode()):
-        _LOGGER.warning("%s: was changed or damaged, and is left out of account", path)
+        _LOGGER.warning("%s: was changed or damaged, and is ignored", path)
         return None
     return content.time
 
@@ -150,6 +145,5 @@ def _write(path: Path, secret: bytes, time: int) -> None:
 
 
 def _mac(time: int, path: Path, secret: bytes) -> str:
-    """Bind a time to the file it is for, so that neither file can take the place of the other."""
     content = b"%b %d" % (os.fsencode(path.name), time)
     return blake2b(content, key=secret, digest_size=20, person=_PERSON).hexdigest()

@@ -5,19 +5,17 @@ import logging
 from collections.abc import Sequence
 from contextlib import closing, suppress
 
-import msgspec
 from msgspec import structs
 
 from retinue.audit.channel import Batch
 from retinue.audit.hash_chain import ChainHead
-from retinue.audit.log import AuditLog, without_oldest
-from retinue.audit.record import AuditRecord
+from retinue.audit.log import AuditLog
+from retinue.audit.log_files import ExpiredFile, describe_loss, without_oldest
+from retinue.audit.record import AuditRecord, encode_record, log_record
 from retinue.audit.record_counters import RecordCounters
 from retinue.audit.refusals import RefusalSummary, RefusalSums
-from retinue.audit.request_counters import RequestCounters
-from retinue.audit.retention import ExpiredFile
 from retinue.audit.space import LogSpace, SpaceMonitor
-from retinue.audit.verify import lost_between
+from retinue.audit.usage import RequestCounters
 from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
 from retinue.store.contract import AuditStore, Checkpoint
@@ -25,11 +23,10 @@ from retinue.store.contract import AuditStore, Checkpoint
 CHECKPOINT_SECONDS = 1.0
 
 _LOGGER = logging.getLogger("retinue.audit")
-_encode = msgspec.json.Encoder().encode
 
 
 class AuditWriter:
-    """Writes the audit log and saves its checkpoint. It is an `AuditSink` for the keeper's own records."""
+    """Writes the audit log and saves its checkpoint. It is the `AuditSink` of the coordinator's own records."""
 
     def __init__(
         self,
@@ -38,136 +35,141 @@ class AuditWriter:
         store: AuditStore,
         request_counters: RequestCounters,
         record_counters: RecordCounters,
-        room: SpaceMonitor,
+        monitor: SpaceMonitor,
         clock: Clock,
     ) -> None:
         self._log = log
-        self._record_counters = record_counters
-        self._clock = clock
         self._checkpoint = checkpoint
         self._store = store
-        self._moving = asyncio.Lock()
+        self._saving = asyncio.Lock()
         self._request_counters = request_counters
+        self._record_counters = record_counters
         self._sums = RefusalSums(clock)
-        self._room = room
+        self._monitor = monitor
+        self._clock = clock
         self.is_full = False
 
     @property
     def count(self) -> int:
-        """How many records were ever written."""
+        """The number of records ever written."""
         return self._log.written.count
 
     @property
     def made(self) -> int:
-        """How many records were made by all processes."""
+        """The number of records ever made, by all processes."""
         return self._record_counters.made.count
 
     @property
     def received(self) -> int:
-        """How many of them have come or are lost."""
+        """The number of records that were received or are lost."""
         return self._record_counters.received
 
     @property
     def summed(self) -> int:
-        """How many refusals were summed up since the start of this process."""
+        """The number of refusals summed up since the start of this process."""
         return self._sums.total
 
     @property
     def space(self) -> LogSpace:
-        """The room of the log when it was measured last."""
-        return self._room.space
+        """The space of the log when it was last measured."""
+        return self._monitor.space
 
     def measure(self) -> None:
-        """Measure the room of the log again. Raises `OSError` or `StoreError`."""
-        self._room.update(self._log.bytes_written)
+        """Measure the space of the log again. Raises `OSError` or `StoreError`."""
+        self._monitor.update(self._log.bytes_written)
 
     async def begin(self) -> None:
-        """Say in the store that records may come after the last that it knows of."""
+        """Open the checkpoint in the store; record losses of the previous run."""
         if self._log.fault:
             _LOGGER.error("the audit log is not as it was left: %s; see `retinue audit verify`", self._log.fault)
-        await self._move(is_open=True)
+        await self._save_checkpoint(is_open=True)
         if self._log.has_resumed:
             self._record_counters.count_own()
-        self._note_lost(self._record_counters.received - self._log.count)
+        self._add_lost(self._record_counters.received - self._log.count)
         self._record_counters.follow_log(self._log.count)
-        with suppress(OSError):  # told with the first batch that cannot be written
+        with suppress(OSError):  # reported with the first batch that cannot be written
             self._log.flush()
 
     def add(self, record: AuditRecord) -> None:
-        """Take a record of the keeper's own."""
+        """Write a record of the coordinator."""
         self._record_counters.count_own()
         try:
-            self._write([_encode(record)])
+            self._write([encode_record(record)])
         except OSError as error:
             _LOGGER.error("the audit log cannot be written for now: %s", error)  # noqa: TRY400 - no fault of ours
 
-    def take(self, batch: Batch) -> None:
-        """Write a worker's records. Raises `OSError`; then they are kept for `flush`."""
-        self._note_lost(self._record_counters.receive(batch.worker, batch.first, len(batch.records)))
+    def write(self, batch: Batch) -> None:
+        """Write a worker's records. Raises `OSError`; they are then buffered for `flush`."""
+        self._add_lost(self._record_counters.receive(batch.worker, batch.first, len(batch.records)))
         self._write(batch.records)
 
-    def _write(self, records: Sequence[bytes]) -> None:
-        self._request_counters.add(records)
-        single = self._sums.screen(records)
-        self._take_sums(self._sums.due())
-        self.is_full = True
-        self._log.write(single)
-        self._room.require(self._log.bytes_written)
-        self.is_full = False
-
-    def _take_sums(self, summaries: Sequence[RefusalSummary]) -> None:
-        for summary in summaries:
-            self._log.add_summed(summary)
-        self._record_counters.note_summing(self._sums.pending)
-
     def flush(self) -> None:
-        """Write what could not be written before. Raises `OSError`."""
+        """Write buffered records. Raises `OSError`."""
         self._log.flush()
-        self._room.require(self._log.bytes_written)
+        self._monitor.require(self._log.bytes_written)
         self.is_full = False
 
     async def settle(self) -> None:
-        """Write sums that are due, make the log durable up to now, then let the store know."""
-        self._take_sums(self._sums.due())
-        with suppress(OSError):  # told with the next batch that cannot be written
+        """Write due sums, make the log durable, then save the checkpoint."""
+        self._add_sums(self._sums.due())
+        with suppress(OSError):  # reported with the next batch that cannot be written
             self.flush()
         if self._log.leave_removed_file():
             _LOGGER.error("a file of the audit log was removed; see `retinue audit verify`")
         if self._log.written.count == self._record_counters.made.count:
             self._record_counters.note_complete(self._clock.now())
         if self._log.written.count != self._checkpoint.count:
-            await self._move(is_open=True)
+            await self._save_checkpoint(is_open=True)
 
     async def remove(self, file: ExpiredFile, now: int) -> bool:
-        """Remove an old file, once a record and the store say so; returns whether that was possible."""
+        """Remove an old file after recording that; return whether it was possible."""
         if self._log.has_unwritten:
             return False
         if file.content is not None:
             self._record_counters.count_own()
-            self._log.write([_encode(AuditRecord(now, "", "keeper", 0, "removed", 0, "", removed=file.content))])
-            await self._move(is_open=True, last_removed=file.last)
+            self._log.write([encode_record(log_record("removed", now, removed=file.content))])
+            await self._save_checkpoint(is_open=True, last_removed=file.last)
         file.path.unlink(missing_ok=True)
         return True
 
     async def finish(self, *, is_complete: bool) -> bool:
-        """Close the log; returns whether it holds everything that was made.
+        """Close the log; return whether it holds all records that were made.
 
-        Only if all came and is written does the store take what is there for the end. What is lost stays counted, and
-        the next start writes that into the log, if it cannot be written now.
+        The checkpoint is closed only if everything was received and written. The next start records other losses.
         """
-        self._take_sums(self._sums.close_window())
+        self._add_sums(self._sums.close_window())
         missing = self._record_counters.made.count - self._record_counters.received
         if is_complete:
             self._record_counters.receive_all()
-            self._note_lost(missing)
+            self._add_lost(missing)
         is_written = self._is_flushed()
         try:
             with closing(self._log):
-                await self._move(is_open=not (is_complete and is_written))
+                await self._save_checkpoint(is_open=not (is_complete and is_written))
         except (OSError, StoreUnavailable) as error:
             _LOGGER.error("the audit log was not closed in order: %s", error)  # noqa: TRY400 - no fault of ours
             return False
         return is_complete and is_written and not missing
+
+    def _write(self, records: Sequence[bytes]) -> None:
+        self._request_counters.add(records)
+        single = self._sums.screen(records)
+        self._add_sums(self._sums.due())
+        self.is_full = True
+        self._log.write(single)
+        self._monitor.require(self._log.bytes_written)
+        self.is_full = False
+
+    def _add_sums(self, summaries: Sequence[RefusalSummary]) -> None:
+        for summary in summaries:
+            self._log.add_summed(summary.record, summary.count)
+        self._record_counters.note_summing(self._sums.pending)
+
+    def _add_lost(self, lost: int) -> None:
+        if lost > 0:
+            since = self._record_counters.made.since
+            _LOGGER.error("audit records are lost: %s", describe_loss(lost, since, self._clock.now()))
+            self._log.add_lost(lost, since)
 
     def _is_flushed(self) -> bool:
         try:
@@ -178,14 +180,8 @@ class AuditWriter:
             return False
         return True
 
-    def _note_lost(self, lost: int) -> None:
-        if lost > 0:
-            since = self._record_counters.made.since
-            _LOGGER.error("audit records are lost: %s", lost_between(lost, since, self._clock.now()))
-            self._log.add_lost(lost, since)
-
-    async def _move(self, *, is_open: bool, last_removed: ChainHead | None = None) -> None:
-        async with self._moving:
+    async def _save_checkpoint(self, *, is_open: bool, last_removed: ChainHead | None = None) -> None:
+        async with self._saving:
             last = self._log.written
             await asyncio.to_thread(self._sync)
             checkpoint = structs.replace(self._checkpoint, count=last.count, hash=last.hash, is_open=is_open)

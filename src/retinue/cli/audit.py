@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from retinue.audit.signed_heads import SignedHead
-    from retinue.audit.usage import Usage
+    from retinue.audit.usage import DailyUsage
     from retinue.audit.verify import VerifyReport
     from retinue.store.contract import Checkpoint
     from retinue.store.open import Store
@@ -45,23 +45,23 @@ def verify(
     """
     heads = [] if head is None else _heads_in(head)
     store = store_at(url)
-    findings = _findings(store, _existing(store, audit_folder), heads)
+    report = _report(store, _existing(store, audit_folder), heads)
     if as_json:
-        print_json(findings)
+        print_json(report)
     else:
-        for problem in findings.problems:
+        for problem in report.problems:
             print_line(f"PROBLEM  {problem}")
-        for loss in findings.losses:
+        for loss in report.losses:
             print_line(f"LOST     {loss}")
-        for note in findings.notes:
+        for note in report.notes:
             print_line(f"note     {note}")
-        lost = f"; {findings.lost} are lost" if findings.lost else ""
+        lost = f"; {report.lost} are lost" if report.lost else ""
         compared = f"; heads compared: {len(heads)}" if heads else ""
-        verdict = "NOT as they were written" if findings.problems else "as they were written"
-        print_line(f"{findings.records} records, {verdict}{lost}{compared}")
-    if findings.problems:
+        verdict = "NOT as they were written" if report.problems else "as they were written"
+        print_line(f"{report.records} records, {verdict}{lost}{compared}")
+    if report.problems:
         raise typer.Exit(1)
-    if findings.lost:
+    if report.lost:
         raise typer.Exit(_LOST)
 
 
@@ -75,8 +75,8 @@ def show(
 
     A refusal may only be part of a summary. Then the summaries of its second are printed.
     """
-    from retinue.audit.refusals import may_hold
-    from retinue.audit.verify import records_of
+    from retinue.audit.log_files import records_of
+    from retinue.audit.refusals import may_include
     from retinue.errors import InputError
 
     store = store_at(url)
@@ -85,7 +85,7 @@ def show(
     for record in records_of(folder, _checkpoint(store)):
         if record.is_request and record.log_id == log_id and not record.summed:
             found.append(record)
-        elif record.summed and may_hold(record, log_id):
+        elif record.summed and may_include(record, log_id):
             sums.append(record)
     if not found and not sums:
         raise InputError(f"log_id {log_id}: is not in the audit log of {store}")
@@ -102,11 +102,11 @@ def head(url: StoreUrl = default_of("store")) -> None:
     `retinue audit verify --head` compares the log with it.
     """
     from retinue.audit.hash_chain import ChainHead
-    from retinue.audit.signed_heads import signed_head
+    from retinue.audit.signed_heads import sign_head
     from retinue.clock import SystemClock
 
     checkpoint = _checkpoint(store_at(url))
-    print_json(signed_head(ChainHead(checkpoint.count, checkpoint.hash), SystemClock().now(), checkpoint.secret))
+    print_json(sign_head(ChainHead(checkpoint.count, checkpoint.hash), SystemClock().now(), checkpoint.secret))
 
 
 @app.command("confirm-clock")
@@ -139,8 +139,8 @@ def usage(
 
     Exit code 1 if the log is not as it was written.
     """
+    from retinue.audit.log_files import describe_loss, missing_at_end, records_of
     from retinue.audit.usage import usage_of
-    from retinue.audit.verify import lost_between, missing_at_end, records_of
     from retinue.clock import SystemClock
 
     store = store_at(url)
@@ -148,15 +148,15 @@ def usage(
     rows = usage_of(records_of(folder, checkpoint))
     missing = missing_at_end(folder, checkpoint)
     if missing is not None:
-        told = lost_between(missing.count, missing.since, SystemClock().now())
+        told = describe_loss(missing.count, missing.since, SystemClock().now())
         warn(f"{told} are not in the log; run `retinue audit verify`")
     _print_usage(rows, as_json=as_json)
-    if _findings(store, folder, []).problems:
+    if _report(store, folder, []).problems:
         warn("the log was changed, and changed records are not counted: run `retinue audit verify`")
         raise typer.Exit(1)
 
 
-def _print_usage(rows: "Sequence[Usage]", *, as_json: bool) -> None:
+def _print_usage(rows: "Sequence[DailyUsage]", *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
@@ -169,7 +169,7 @@ def _print_usage(rows: "Sequence[Usage]", *, as_json: bool) -> None:
     print_table(columns, ((row.day, row.client or "(none)", *count) for row, count in zip(rows, counts, strict=True)))
 
 
-def _findings(store: "Store", folder: Path, heads: "Sequence[SignedHead]") -> "VerifyReport":
+def _report(store: "Store", folder: Path, heads: "Sequence[SignedHead]") -> "VerifyReport":
     """Verify the log. Repeat if the server writes or removes files meanwhile."""
     import asyncio
 
@@ -179,11 +179,11 @@ def _findings(store: "Store", folder: Path, heads: "Sequence[SignedHead]") -> "V
         with closing(store.access()) as access:
             for _ in range(_MAX_TRIES):
                 checkpoint = await access.audit_checkpoint()
-                findings = verify_log(folder, checkpoint, heads)
-                if findings.missing:
+                report = verify_log(folder, checkpoint, heads)
+                if report.missing:
                     await asyncio.sleep(_PAUSE_SECONDS)
-                elif not findings.problems or checkpoint == await access.audit_checkpoint():
-                    return findings
+                elif not report.problems or checkpoint == await access.audit_checkpoint():
+                    return report
             return verify_log(folder, await access.audit_checkpoint(), heads)
 
     return asyncio.run(main())

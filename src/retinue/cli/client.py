@@ -13,8 +13,8 @@ from retinue.settings import default_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from retinue.access.clients import Clients, Registered, Shown
-    from retinue.model import Client, ClientChange, Rate
+    from retinue.access.clients import Clients, ClientView, Registered
+    from retinue.model import Client, ClientChange, RateLimit
     from retinue.store.open import Store
 
 app = group(help="Register, show, change and revoke clients of the API.")
@@ -190,9 +190,9 @@ def _field(name: str) -> str:
     return name.replace("-", "_")
 
 
-def _limit(name: str, text: str) -> "int | Rate | None":
+def _limit(name: str, text: str) -> "int | RateLimit | None":
     from retinue.errors import InputError
-    from retinue.model import Rate
+    from retinue.model import RateLimit
 
     if text == NONE:
         return None
@@ -201,7 +201,7 @@ def _limit(name: str, text: str) -> "int | Rate | None":
     if is_rate != bool(separator) or not all(_DIGITS.fullmatch(part) for part in (calls, seconds or "0")):
         form = "CALLS/SECONDS, such as 600/60" if is_rate else "a number"
         raise InputError(f"--{name} {text}: expected {form}, or {NONE} for no limit")
-    return Rate(int(calls), int(seconds)) if is_rate else int(calls)
+    return RateLimit(int(calls), int(seconds)) if is_rate else int(calls)
 
 
 # --- acting and showing ---------------------------------------------------------------------------------------------
@@ -237,20 +237,20 @@ def _act(
         client_tables.print_one(seen)
 
 
-def _shown(store: "Store", clients: "Sequence[Client]") -> "list[Shown]":
-    from retinue.access.clients import shown
+def _shown(store: "Store", clients: "Sequence[Client]") -> "list[ClientView]":
+    from retinue.access.clients import view_of
     from retinue.access.quotas import Quotas
     from retinue.clock import SystemClock
-    from retinue.model import Used
+    from retinue.model import Usage
 
     clock, file = SystemClock(), store.paths.quotas
     if not file.exists():
         if _has_served(store):
             warn(f"{file} is missing: today's usage is not known; a server counts it from the audit log when it starts")
-        return [shown(client, Used(), clock.now()) for client in clients]
+        return [view_of(client, Usage(), clock.now()) for client in clients]
     with closing(store.quotas()) as ledger:
         quotas = Quotas(ledger, clock)
-        return [shown(client, quotas.used_today(client), clock.now()) for client in clients]
+        return [view_of(client, quotas.usage_today(client), clock.now()) for client in clients]
 
 
 def _has_served(store: "Store") -> bool:

@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from retinue.access.clients import Shown
+from retinue.access.clients import ClientView
 from retinue.cli.terminal import TableColumn, print_table
-from retinue.model import Rate
+from retinue.model import RateLimit
 
 
-def print_list(clients: Sequence[Shown]) -> None:
+def print_list(clients: Sequence[ClientView]) -> None:
     """Print a line of at most 80 columns for each client."""
     columns = [TableColumn("client key", is_whole=True), TableColumn("name"), TableColumn("status")]
     columns += [TableColumn("calls for lists today", "right"), TableColumn("created", is_whole=True)]
     print_table(columns, map(_row, clients))
 
 
-def print_one(client: Shown) -> None:
+def print_one(client: ClientView) -> None:
     """Print all fields of a client."""
     used = client.used_today
     rows = (
@@ -37,7 +37,7 @@ def print_one(client: Shown) -> None:
     print_table([TableColumn(is_whole=True), TableColumn()], rows)
 
 
-def _row(client: Shown) -> tuple[str, ...]:
+def _row(client: ClientView) -> tuple[str, ...]:
     calls = f"{client.used_today.list_calls:,} of {_limit(client.list_calls)}"
     return (client.client_key, client.name, client.status, calls, _date(client.created_at)[:10])
 
@@ -46,7 +46,7 @@ def _limit(count: int | None) -> str:
     return "any number" if count is None else f"{count:,}"
 
 
-def _rate(rate: Rate | None) -> str:
+def _rate(rate: RateLimit | None) -> str:
     return "none" if rate is None else f"{rate.calls:,} calls in {rate.seconds} s"
 
 

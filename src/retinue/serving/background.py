@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from retinue.audit.recount import DaysAhead, Recount
+from retinue.audit.recount import FutureDayWarnings, Recount
 from retinue.audit.trusted_time import TrustedTime
 from retinue.audit.writer import CHECKPOINT_SECONDS, AuditWriter
 from retinue.clock import Clock
@@ -52,7 +52,7 @@ async def recount(
     audit: AuditWriter, quotas: OpenQuotas, access: OpenAccess, folder: Path, trusted: TrustedTime
 ) -> None:
     """Restore damaged counters once all of their records are in the log."""
-    recount, days = Recount(quotas, folder), DaysAhead()
+    recount, days = Recount(quotas, folder), FutureDayWarnings()
     is_reported = False
 
     async def step() -> float:
@@ -63,7 +63,7 @@ async def recount(
                 "the file of quota counters was removed: this server counts on in it, commands do not see it, "
                 "and the next start counts the day's calls again from the audit log"
             )
-        for sentence in days.sentences(quotas.newest_day(), trusted.latest()):
+        for sentence in days.warnings(quotas.newest_day(), trusted.latest()):
             _LOGGER.warning("%s", sentence)
         if not audit.is_full:
             for sentence in await recount.of_damaged(access, trusted.latest(), audit.made, audit.received):

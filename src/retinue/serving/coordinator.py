@@ -11,16 +11,15 @@ from pathlib import Path
 from msgspec import Struct
 
 from retinue import wiring
-from retinue.access.management import management_token
+from retinue.access.management_token import management_token
 from retinue.access.quotas import Quotas
 from retinue.audit.channel import ChannelReceiver
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor
-from retinue.audit.request_counters import RequestCounters
-from retinue.audit.retaining import Retention
-from retinue.audit.retention import time_without_jumps
+from retinue.audit.retention import Retention, time_without_jumps
 from retinue.audit.space import SpaceMonitor
 from retinue.audit.trusted_time import TimeFiles, TrustedTime
+from retinue.audit.usage import RequestCounters
 from retinue.audit.writer import AuditWriter
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
@@ -58,7 +57,7 @@ async def coordinate(config: ChildConfig, store: Store) -> bool:
         secret = (await access.audit_checkpoint()).secret
         audit = await _begun_audit(config, folder, access, clock, counters)
         retention = _retention(settings, folder, secret, audit, access, clock)
-        inbox = ChannelReceiver(config.open_audit(), audit.take, audit.flush)
+        inbox = ChannelReceiver(config.open_audit(), audit.write, audit.flush)
         tasks = [
             asyncio.create_task(retention.run()),
             asyncio.create_task(background.maintain(graph, clock)),

@@ -18,13 +18,13 @@ from pathlib import Path
 
 from msgspec import json, structs
 
-from retinue.access.management import management_token
+from retinue.access.management_token import management_token
 from retinue.audit.channel import open_channel
-from retinue.audit.log import lock_of
+from retinue.audit.log import lock_folder
+from retinue.audit.log_files import files_of
 from retinue.audit.record_counters import MAX_WORKERS, RecordCounters, open_counters
 from retinue.audit.recount import Recount
 from retinue.audit.trusted_time import TimeFiles, time_reached
-from retinue.audit.verify import files_of
 from retinue.clock import SystemClock
 from retinue.errors import InputError, UncleanStop
 from retinue.faults import Faults, parsed
@@ -242,7 +242,7 @@ def _require_usable(settings: Settings, store: Store) -> None:
     _allow_open_files(settings.max_connections)
     store.graph(SystemClock()).close()
     store.access().close()
-    os.close(lock_of(store.paths.audit_folder(settings.audit_folder)))
+    os.close(lock_folder(store.paths.audit_folder(settings.audit_folder)))
     management_token(store.paths.management_token(settings.management_token_file), secrets.token_bytes)
 
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, structs
 
 from retinue.errors import StoreUnavailable
-from retinue.model import TOKEN_SECONDS, Client, ClientChange, Grant, Meter, Quota, Rate, Secrets
+from retinue.model import TOKEN_SECONDS, Client, ClientChange, Quota, QuotaKey, RateLimit, Secrets, TokenGrant
 from retinue.store.contract import Checkpoint
 
 # A token from further in the future was issued under another clock, such as a sandbox's, and is none.
@@ -93,18 +93,18 @@ def checkpoint_of(row: Sequence[Any]) -> Checkpoint:
     return checkpoint
 
 
-def grant_of(token_expires_at: int, row: Sequence[Any]) -> Grant:
+def grant_of(token_expires_at: int, row: Sequence[Any]) -> TokenGrant:
     """What a token allows, by `GRANT_COLUMNS` of its client."""
     _require(_GRANT_TYPES, row, row[4])
     if type(token_expires_at) is not int:
         raise StoreUnavailable(f"table token, client {row[4]}: expires_at is no number; it is damaged")
     not_before, not_after, key, scopes, number, created_at = row[:6]
-    return Grant(
+    return TokenGrant(
         key,
         frozenset(scopes.split()),
         begins_at=max(not_before or 0, token_expires_at - TOKEN_SECONDS - CLOCK_SKEW_SECONDS),
         expires_at=token_expires_at if not_after is None else min(token_expires_at, not_after),
-        meter=Meter(number, created_at),
+        quota_key=QuotaKey(number, created_at),
         quota=_quota(row[6:]),
     )
 
@@ -132,10 +132,10 @@ def _require(types: Any, row: Sequence[Any], number: object) -> None:
 
 def _quota(row: Sequence[Any]) -> Quota:
     list_calls, list_rows, other_calls, calls, seconds = row
-    return Quota(list_calls, list_rows, other_calls, None if calls is None else Rate(calls, seconds))
+    return Quota(list_calls, list_rows, other_calls, None if calls is None else RateLimit(calls, seconds))
 
 
-def _rate(rate: Rate | None) -> tuple[int | None, int | None]:
+def _rate(rate: RateLimit | None) -> tuple[int | None, int | None]:
     return (None, None) if rate is None else (rate.calls, rate.seconds)
 
 

@@ -17,12 +17,12 @@ from retinue.model import (
     ClientChange,
     Event,
     FollowRecord,
-    Grant,
     Profile,
     Secrets,
     Shown_co,
     Slice,
     Stretch,
+    TokenGrant,
 )
 
 
@@ -210,7 +210,7 @@ class AccessStore(Protocol):
         """Remove a client's token; return False for an unknown one. Writes."""
         ...
 
-    async def find_grant(self, digest: bytes) -> Grant | None:
+    async def find_grant(self, digest: bytes) -> TokenGrant | None:
         """Return a token's grant if its client is not suspended or revoked."""
         ...
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from struct import Struct
 
 from retinue.errors import StoreUnavailable
-from retinue.model import Meter, Pool, Quota, Rate, Used
+from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
 from retinue.store.counter_file import RECORD_BYTES, CounterFile
-from retinue.store.quota_counters import DAY_SECONDS, Allowance, Counted
+from retinue.store.quota_counters import DAY_SECONDS, Counted, QuotaStatus
 
 _BUCKETS = 60  # one for each second; no short-term limit looks back further
 # The head of a record: the client's creation, the day, its list calls, list rows and other calls; then of the window
@@ -34,7 +34,7 @@ _Head = tuple[int, int, int, int, int, int, int, int, int]
 
 
 class FileLedger:
-    """A `Ledger` in a file. With `alone` no other process may count there, and no lock is taken for each answer.
+    """A `QuotaCounters` in a file. With `alone` no other process may count there, and no lock is taken for each answer.
 
     Without `creates` the file must exist. A day never goes back: with a clock that was put back, counting goes on with
     the newest day that was counted. Raises `StoreError` if the file cannot be used or locked, such as while another
@@ -44,25 +44,25 @@ class FileLedger:
     def __init__(self, path: Path, *, alone: bool = False, creates: bool = True) -> None:
         self._file = CounterFile(path, _PARTS, alone=alone, creates=creates)
 
-    def day(self, meter: Meter, second: int) -> int:
+    def day(self, quota_key: QuotaKey, second: int) -> int:
         """Return the day that a second's calls count for."""
-        return self._at(meter, second)[1]
+        return self._at(quota_key, second)[1]
 
-    def used(self, meter: Meter, second: int) -> Used:
+    def usage(self, quota_key: QuotaKey, second: int) -> Usage:
         """What was used on a second's day."""
-        if not self._file.has(meter.id):
-            return Used()
-        _, _, calls, rows, others, *_ = self._at(meter, second)
-        return Used(calls, rows, others)
+        if not self._file.has(quota_key.id):
+            return Usage()
+        _, _, calls, rows, others, *_ = self._at(quota_key, second)
+        return Usage(calls, rows, others)
 
-    def room(self, meter: Meter, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
+    def remaining(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
         """How many of the wanted rows there is quota for; 0 where there is none for a call."""
         # This and `charge` are run for each answer: few calls, and few places in memory.
-        _, _, calls, rows, others, _, seconds, total, _ = self._at(meter, second)
+        _, _, calls, rows, others, _, seconds, total, _ = self._at(quota_key, second)
         rate = quota.rate
         # An older total is never too small, since calls only leave a window as it moves on.
         may_be_full = rate is not None and (total >= rate.calls or seconds != rate.seconds)
-        if may_be_full and self.left(meter, second, pool, quota).wait:
+        if may_be_full and self.status(quota_key, second, pool, quota).wait:
             return 0
         if pool is not _LISTS:
             return wanted if quota.other_calls is None or others < quota.other_calls else 0
@@ -70,16 +70,16 @@ class FileLedger:
             return 0
         return wanted if quota.list_rows is None else max(0, min(wanted, quota.list_rows - rows))
 
-    def left(self, meter: Meter, second: int, pool: Pool, quota: Quota) -> Allowance:
+    def status(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota) -> QuotaStatus:
         """What is left of a quota."""
-        since, day, calls, rows, others, newest, _, _, current = self._at(meter, second)
+        since, day, calls, rows, others, newest, _, _, current = self._at(quota_key, second)
         wait = 0
         if quota.rate is not None and since:
-            counts = self._counts(self._file.place(meter.id), newest, current)
+            counts = self._counts(self._file.place(quota_key.id), newest, current)
             wait = _wait(*_moved(counts, newest, second), quota.rate)
         limit, used = (quota.list_calls, calls) if pool is _LISTS else (quota.other_calls, others)
         most_rows = quota.list_rows if pool is _LISTS else None
-        return Allowance(
+        return QuotaStatus(
             limit,
             None if limit is None else limit - used,
             None if most_rows is None else most_rows - rows,
@@ -87,16 +87,16 @@ class FileLedger:
             wait,
         )
 
-    def charge(self, meter: Meter, second: int, pool: Pool, rows: int, quota: Quota) -> Allowance | None:
+    def charge(self, quota_key: QuotaKey, second: int, pool: Pool, rows: int, quota: Quota) -> QuotaStatus | None:
         """Count one answer and its rows, if that passes no limit."""
         file = self._file
-        place = file.place(meter.id)
+        place = file.place(quota_key.id)
         if not file.alone:
             file.lock()
         try:
-            since, day, calls, all_rows, others, newest, seconds, total, current = self._at(meter, second)
+            since, day, calls, all_rows, others, newest, seconds, total, current = self._at(quota_key, second)
             if not since:
-                self._clear(place, meter, day)
+                self._clear(place, quota_key, day)
             rate = quota.rate
             if rate is not None:
                 if newest != second or seconds != rate.seconds:
@@ -113,25 +113,25 @@ class FileLedger:
                 limit, used, most_rows = quota.other_calls, others, None
             if (limit is not None and used > limit) or (most_rows is not None and all_rows > most_rows):
                 return None
-            counted = _HEAD.pack(meter.since, day, calls, all_rows, others, newest, seconds, total, current)
+            counted = _HEAD.pack(quota_key.since, day, calls, all_rows, others, newest, seconds, total, current)
             file.write(place, counted)
         finally:
             if not file.alone:
                 file.unlock()
-        return Allowance(
+        return QuotaStatus(
             limit,
             None if limit is None else limit - used,
             None if most_rows is None else most_rows - all_rows,
             (day + 1) * DAY_SECONDS - second,
         )
 
-    def admit(self, meter: Meter, second: int, rate: Rate) -> int:
+    def admit(self, quota_key: QuotaKey, second: int, rate: RateLimit) -> int:
         """Count a call for a token: 0, or in how many seconds it is worth trying again."""
-        place = self._file.place(meter.id)
+        place = self._file.place(quota_key.id)
         with self._file.locked():
-            since, day, *_ = self._at(meter, second)
+            since, day, *_ = self._at(quota_key, second)
             if not since:
-                self._clear(place, meter, day)
+                self._clear(place, quota_key, day)
             newest, *counts = _TOKENS.unpack_from(self._part(place, _TOKENS_AT, _TOKENS.size))
             counts, newest = _moved(counts, newest, second)
             wait = _wait(counts, newest, rate)
@@ -174,28 +174,28 @@ class FileLedger:
         """
         return self._file.damaged()
 
-    def restore(self, meter: Meter, second: int, counted: Counted) -> None:
+    def restore(self, quota_key: QuotaKey, second: int, counted: Counted) -> None:
         """Set a record to what was counted up to a second of its day. Only for a record that no process writes."""
-        place = self._file.place(meter.id)
+        place = self._file.place(quota_key.id)
         answers, tokens = (_by_remainder(calls, second) for calls in (counted.answers, counted.tokens))
         self._file.write(place + _TOKENS_AT, _TOKENS.pack(second, *tokens))
         self._file.write(place + _ANSWERS_AT, _WINDOW.pack(*answers))
         used, current = counted.used, answers[second % _BUCKETS]
         day = second // DAY_SECONDS
         counts = (used.list_calls, used.list_rows, used.other_calls)
-        self._file.write(place, _HEAD.pack(meter.since, day, *counts, second, 0, 0, current))
+        self._file.write(place, _HEAD.pack(quota_key.since, day, *counts, second, 0, 0, current))
 
-    def raise_to(self, meter: Meter, second: int, counted: Counted) -> bool:
+    def raise_to(self, quota_key: QuotaKey, second: int, counted: Counted) -> bool:
         """Restore what was counted on a second's day if the client's record has less; returns whether it had.
 
         Only while no process counts.
         """
-        _, day, calls, rows, others, *_ = self._at(meter, second)
+        _, day, calls, rows, others, *_ = self._at(quota_key, second)
         used = counted.used
-        most = Used(max(calls, used.list_calls), max(rows, used.list_rows), max(others, used.other_calls))
-        if day > second // DAY_SECONDS or most == Used(calls, rows, others):
+        most = Usage(max(calls, used.list_calls), max(rows, used.list_rows), max(others, used.other_calls))
+        if day > second // DAY_SECONDS or most == Usage(calls, rows, others):
             return False
-        self.restore(meter, second, Counted(most, counted.answers, counted.tokens))
+        self.restore(quota_key, second, Counted(most, counted.answers, counted.tokens))
         return True
 
     def settle(self) -> None:
@@ -210,15 +210,15 @@ class FileLedger:
         """Give the file back."""
         self._file.close()
 
-    def _at(self, meter: Meter, second: int) -> _Head:
+    def _at(self, quota_key: QuotaKey, second: int) -> _Head:
         """Return a record's head with what it counts on a second's day; its creation is 0 if it is another client's."""
-        place = self._file.place(meter.id)
+        place = self._file.place(quota_key.id)
         part = self._file.read(place, _HEAD_BYTES)
         if part is None:
             raise self._damaged(place)
         head: _Head = _HEAD.unpack_from(part)
         today = second // DAY_SECONDS
-        if head[0] != meter.since:
+        if head[0] != quota_key.since:
             return (0, today, 0, 0, 0, 0, 0, 0, 0)
         return head if head[1] >= today else (head[0], today, 0, 0, 0, *head[5:])
 
@@ -234,11 +234,11 @@ class FileLedger:
             "a server counts them again from its audit log"
         )
 
-    def _clear(self, place: int, meter: Meter, day: int) -> None:
+    def _clear(self, place: int, quota_key: QuotaKey, day: int) -> None:
         """Begin a client's record. The head comes last: killed before it, the record is still another client's."""
         self._file.write(place + _ANSWERS_AT, bytes(_WINDOW.size))
         self._file.write(place + _TOKENS_AT, bytes(_TOKENS.size))
-        self._file.write(place, _HEAD.pack(meter.since, day, 0, 0, 0, 0, 0, 0, 0))
+        self._file.write(place, _HEAD.pack(quota_key.since, day, 0, 0, 0, 0, 0, 0, 0))
 
     def _counts(self, place: int, newest: int, current: int) -> list[int]:
         """Return the calls in each second of the window of answers, by its remainder."""
@@ -276,7 +276,7 @@ def _in_window(counts: list[int], newest: int, seconds: int) -> list[int]:
     return [counts[second % _BUCKETS] for second in range(newest - seconds + 1, newest + 1)]
 
 
-def _wait(counts: list[int], newest: int, rate: Rate) -> int:
+def _wait(counts: list[int], newest: int, rate: RateLimit) -> int:
     """In how many seconds enough calls have left the window that another fits; 0 where it does now."""
     in_window = _in_window(counts, newest, rate.seconds)
     total = sum(in_window)

@@ -16,7 +16,7 @@ from retinue.store.bulk import BulkWriter, WholeGraph
 from retinue.store.cassandra.location import SCHEME, is_location, parse
 from retinue.store.contract import AccessStore, AuditStore, Checker, GraphReader, GraphWriter, HotGraph
 from retinue.store.paths import Reach, StorePaths
-from retinue.store.quota_counters import Ledger, Restoring
+from retinue.store.quota_counters import QuotaCounters, Restoring
 
 
 class Closing(Protocol):
@@ -59,7 +59,7 @@ class OpenAccess(AccessStore, AuditStore, Remote, Closing, Protocol):
     """Clients and tokens, and the checkpoint of the audit log."""
 
 
-class OpenQuotas(Ledger, Restoring, Remote, Closing, Protocol):
+class OpenQuotas(QuotaCounters, Restoring, Remote, Closing, Protocol):
     """The counters of quotas."""
 
     def settle(self) -> None:

@@ -5,13 +5,13 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from retinue.model import Meter, Pool, Quota, Rate, Used
+from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
 
 DAY_SECONDS = 86_400
 
 
-class Allowance(Struct, frozen=True, gc=False):
-    """The status of a client's quota in a pool; None is unlimited.
+class QuotaStatus(Struct, frozen=True, gc=False):
+    """What is left of a client's quota in a pool. None: any number.
 
     `calls` of `limit` calls a day remain, and `rows` rows, until a new day begins in `reset` seconds. The rate limit
     admits the next call in `wait` seconds.
@@ -27,42 +27,43 @@ class Allowance(Struct, frozen=True, gc=False):
 class Counted(Struct, frozen=True):
     """A client's usage in the audit log: its day, and the calls of the last minute by second."""
 
-    used: Used
+    used: Usage
     answers: Mapping[int, int]
     tokens: Mapping[int, int]
 
 
-class Ledger(Protocol):
-    """The usage of each client, counted by all processes.
+class QuotaCounters(Protocol):
+    """What each client used, counted for all processes of a server together. Waits for other processes at most for
+    the microseconds of their counting; what a killed process counted stays counted.
 
     Counts of a killed process stay. A day (UTC) starts at zero and never twice: if the clock is set back, counting goes
     on with the newest day. The rate limit slides over the preceding seconds. Damaged counters raise `StoreUnavailable`.
     """
 
-    def used(self, meter: Meter, second: int) -> Used:
-        """Return the usage on a second's day."""
+    def usage(self, quota_key: QuotaKey, second: int) -> Usage:
+        """What was used up to now on a second's day."""
         ...
 
-    def room(self, meter: Meter, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
-        """Return how many of the wanted rows the quota allows.
+    def remaining(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
+        """How many of the wanted rows there is quota for; 0 where there is none for a call.
 
         It is 0 if the quota allows no call. Counts nothing; another process may use the quota meanwhile.
         """
         ...
 
-    def left(self, meter: Meter, second: int, pool: Pool, quota: Quota) -> Allowance:
-        """Return the status of a quota."""
+    def status(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota) -> QuotaStatus:
+        """What is left of a quota, in full."""
         ...
 
-    def charge(self, meter: Meter, second: int, pool: Pool, rows: int, quota: Quota) -> Allowance | None:
-        """Count an answer and its rows; return the new status.
+    def charge(self, quota_key: QuotaKey, second: int, pool: Pool, rows: int, quota: Quota) -> QuotaStatus | None:
+        """Count one answer and its rows; what is left then. None, and nothing is counted, where it passes a limit."""
+        ...
 
-        Return None and count nothing if that exceeds a limit.
+    def admit(self, quota_key: QuotaKey, second: int, rate: RateLimit) -> int:
+        """Count a call for a token, apart from all others: 0, or in how many seconds it is worth trying again.
+
+        What is not admitted is not counted.
         """
-        ...
-
-    def admit(self, meter: Meter, second: int, rate: Rate) -> int:
-        """Count a token request, or return the seconds to wait."""
         ...
 
 
@@ -92,8 +93,8 @@ class Restoring(Protocol):
         """Save the number of audit records at closing; -1: open."""
         ...
 
-    def raise_to(self, meter: Meter, second: int, counted: Counted) -> bool:
-        """Raise a client's usage to this; return whether it was less.
+    def raise_to(self, quota_key: QuotaKey, second: int, counted: Counted) -> bool:
+        """Restore what was counted on a second's day if the client's record has less; returns whether it had.
 
         Call it only while no process counts.
         """
@@ -110,6 +111,6 @@ class Restoring(Protocol):
         """
         ...
 
-    def restore(self, meter: Meter, second: int, counted: Counted) -> None:
-        """Replace a damaged record by the usage up to a second."""
+    def restore(self, quota_key: QuotaKey, second: int, counted: Counted) -> None:
+        """Set a record to what was counted up to a second of its day. Only for a record that no process writes."""
         ...

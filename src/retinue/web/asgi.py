@@ -13,7 +13,7 @@ from retinue import errors
 from retinue.audit.record import Auditor, RequestContext, RequestOutcome
 from retinue.clock import Clock
 from retinue.model import Direction
-from retinue.store.quota_counters import Allowance
+from retinue.store.quota_counters import QuotaStatus
 from retinue.web import extensions, heads
 from retinue.web.replies import Headers, Message, Receive, Reply, Scope, Send, refusal_headers, send_reply
 from retinue.web.request_log import LogIds, PathWords
@@ -21,7 +21,7 @@ from retinue.web.trusted_proxies import NO_PROXIES, TrustedProxies
 from retinue.wire import rendering
 from retinue.wire.parsing import MAX_BODY_BYTES
 
-_Allowance = Allowance | errors.RateExceeded | errors.QuotaSpent
+_QuotaStatus = QuotaStatus | errors.RateExceeded | errors.QuotaSpent
 _LOGGER = logging.getLogger("retinue.web")
 _UNREAD = {"method": "-", "path": "-", "headers": ()}
 
@@ -33,10 +33,10 @@ class ClientGone(Exception):
 class Request:
     """A request as handlers see it.
 
-    Handlers set `context` for the audit log, and `allowance` for the response headers.
+    Handlers set `context` for the audit log, and `quota_status` for the response headers.
     """
 
-    __slots__ = ("_proxies", "_receive", "_scope", "allowance", "context", "headers", "log_id")
+    __slots__ = ("_proxies", "_receive", "_scope", "context", "headers", "log_id", "quota_status")
 
     def __init__(self, scope: Scope, receive: Receive, log_id: str, proxies: TrustedProxies = NO_PROXIES) -> None:
         self._scope = scope
@@ -45,7 +45,7 @@ class Request:
         self.headers: Headers = scope["headers"]
         self.log_id = log_id
         self.context = RequestContext()
-        self.allowance: _Allowance | None = None
+        self.quota_status: _QuotaStatus | None = None
 
     @property
     def method(self) -> str:
@@ -208,7 +208,7 @@ class Application:
         if isinstance(refusal, errors.StoreUnavailable):
             _LOGGER.error("store unavailable: %s log_id=%s", refusal.detail, request.log_id)
         if isinstance(refusal, errors.RateExceeded | errors.QuotaSpent):
-            request.allowance = refusal
+            request.quota_status = refusal
         body = (rendering.oauth_error_body if is_oauth else rendering.error_body)(refusal, request.log_id)
         return Reply(spec.status, [*_usual_headers(body, request), *refusal_headers(refusal, spec)], body)
 
@@ -243,11 +243,11 @@ def _usual_headers(body: bytes, request: Request) -> Headers:
         (b"content-length", b"%d" % len(body)),
         (b"x-tt-logid", request.log_id.encode()),
     ]
-    allowance = request.allowance
-    if allowance is not None and allowance.limit is not None:
+    quota_status = request.quota_status
+    if quota_status is not None and quota_status.limit is not None:
         headers += (
-            (b"ratelimit-limit", b"%d" % allowance.limit),
-            (b"ratelimit-remaining", b"%d" % (allowance.calls or 0)),
-            (b"ratelimit-reset", b"%d" % allowance.reset),
+            (b"ratelimit-limit", b"%d" % quota_status.limit),
+            (b"ratelimit-remaining", b"%d" % (quota_status.calls or 0)),
+            (b"ratelimit-reset", b"%d" % quota_status.reset),
         )
     return headers

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from retinue import errors, names
-from retinue.audit.record import Auditor, AuditRecord
+from retinue.audit.record import Auditor, page_record
 from retinue.clock import Clock
 from retinue.following import stretch_of
 from retinue.model import RESEARCH_SCOPE, Direction, Pool
 from retinue.store.contract import HotGraph
-from retinue.store.quota_counters import Allowance
+from retinue.store.quota_counters import QuotaStatus
 from retinue.web.heads import relevant_part
 from retinue.web.replies import Headers
 from retinue.web.request_log import LogIds
@@ -33,7 +33,7 @@ _LISTS = Pool.LISTS
 _LOGGER = logging.getLogger("retinue.web")
 
 _ANSWER = b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\nx-tt-logid: %b\r\n%b\r\n%b"
-_ALLOWANCE = b"ratelimit-limit: %d\r\nratelimit-remaining: %d\r\nratelimit-reset: %d\r\n"
+_QUOTA_HEADERS = b"ratelimit-limit: %d\r\nratelimit-remaining: %d\r\nratelimit-reset: %d\r\n"
 
 
 class Head(Struct, frozen=True, gc=False):
@@ -53,9 +53,9 @@ class FastPath:
         self, graph: HotGraph, access: Access, auditor: Auditor, clock: Clock, log_ids: LogIds, proxies: TrustedProxies
     ) -> None:
         self._graph = graph
-        self._remembered = access.credentials.remembered
+        self._remembered = access.authenticator.cached_grant
         self._charge = access.quotas.charge
-        self._outbox = auditor.outbox
+        self._sink = auditor.sink
         # Logging each request takes longer than answering it.
         self._is_logging = _LOGGER.isEnabledFor(logging.INFO)
         self._clock = clock
@@ -112,7 +112,7 @@ class FastPath:
         started = self._clock.elapsed()
         grant = self._remembered(head.authorization, RESEARCH_SCOPE)
         query = parsing.read_plain_query(body)
-        if grant is None or query is None or self._outbox.is_full or self._is_logging:
+        if grant is None or query is None or self._sink.is_full or self._is_logging:
             return None
         account = self._graph.account_at_once(names.fold(query.username))
         if account is None:
@@ -125,22 +125,33 @@ class FastPath:
             run = self._graph.run_at_once(stretch)
             if run is None or (not run.count and grant.quota.list_rows is not None):
                 return None  # an empty page would fit into a quota of which no row is left, and be given nevertheless
-            allowance = self._charge(grant, _LISTS, run.count)
+            quota_status = self._charge(grant, _LISTS, run.count)
         except errors.Refusal:
             return None
-        if allowance is None:
+        if quota_status is None:
             return None
         bound, count = stretch.bound, run.count
         page = rendering.joined_page_body(
             run.text, run.oldest - 1 if count else bound, run.has_more, head.direction, log_id
         )
         took = int((self._clock.elapsed() - started) * 1e6)
-        known = (grant.client_key, account.id, "", bound, None, count)
-        self._outbox.add(AuditRecord(now, log_id, head.endpoint, 200, "ok", took, peer, *known))
+        self._sink.add(
+            page_record(
+                time=now,
+                log_id=log_id,
+                endpoint=head.endpoint,
+                microseconds=took,
+                peer=peer,
+                client=grant.client_key,
+                account=account.id,
+                bound=bound,
+                rows=count,
+            )
+        )
         if default_headers is not self._default_headers:  # uvicorn makes another list each second
             self._default_headers = default_headers
             self._defaults = b"".join([b"%b: %b\r\n" % field for field in default_headers])
-        return _ANSWER % (self._defaults, len(page), log_id.encode(), _headers_of(allowance), page)
+        return _ANSWER % (self._defaults, len(page), log_id.encode(), _headers_of(quota_status), page)
 
     def send(self, transport: Transport, answer: bytes, loop: AbstractEventLoop) -> None:
         """Send a response at the end of the event loop's turn.
@@ -163,7 +174,7 @@ def _values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
     return [value for key, value in headers if key == name]
 
 
-def _headers_of(allowance: Allowance) -> bytes:
-    if allowance.limit is None:
+def _headers_of(quota_status: QuotaStatus) -> bytes:
+    if quota_status.limit is None:
         return b""
-    return _ALLOWANCE % (allowance.limit, allowance.calls or 0, allowance.reset)
+    return _QUOTA_HEADERS % (quota_status.limit, quota_status.calls or 0, quota_status.reset)

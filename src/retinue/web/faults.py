@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct, json, structs
 
 from retinue import errors
-from retinue.access.credentials import Credentials
+from retinue.access.authentication import Authenticator
 from retinue.clock import Clock
 from retinue.faults import Failure, Fate, Fates
 from retinue.following import Following
@@ -44,7 +44,7 @@ class Ground(Struct, frozen=True):
 
     application: Application
     following: Following[bytes]
-    credentials: Credentials
+    authenticator: Authenticator
     clock: Clock
 
 
@@ -68,7 +68,7 @@ class FaultyApplication:
     def __init__(self, ground: Ground, fates: Fates, pause: Callable[[float], Awaitable[None]]) -> None:
         self.application = ground.application
         self._following = ground.following
-        self._credentials = ground.credentials
+        self._authenticator = ground.authenticator
         self._clock = ground.clock
         self._fates = fates
         self._pause = pause
@@ -129,7 +129,7 @@ class FaultyApplication:
 
     async def _age_of_token(self, headers: Headers) -> int:
         authorization = next((value for name, value in headers if name == b"authorization"), b"")
-        grant = await self._credentials.authorize(authorization, RESEARCH_SCOPE)
+        grant = await self._authenticator.authorize(authorization, RESEARCH_SCOPE)
         return self._clock.now() - (grant.expires_at - TOKEN_SECONDS)
 
     def _refused(self, call: _Call, refusal: errors.Refusal) -> Reply:

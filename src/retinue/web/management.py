@@ -15,9 +15,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from retinue.access.authentication import BASIC_HINT, is_basic
 from retinue.access.clients import Clients
-from retinue.access.credentials import BASIC_HINT, is_basic
-from retinue.access.management import ManagementToken
+from retinue.access.management_token import ManagementToken
 from retinue.access.quotas import Quotas
 from retinue.audit.record import Auditor
 from retinue.clock import Clock, VirtualClock

@@ -8,7 +8,7 @@ from msgspec import Struct, json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from retinue.access.clients import GRACE_SECONDS, Registered, Shown, shown
+from retinue.access.clients import GRACE_SECONDS, ClientView, Registered, view_of
 from retinue.model import Client, ClientChange
 from retinue.web.management import Handler, Management, answer, body_of
 
@@ -39,8 +39,8 @@ def client_routes(management: Management) -> Mapping[str, Mapping[str, Handler]]
     }
 
 
-def _shown(management: Management, client: Client) -> Shown:
-    return shown(client, management.quotas.used_today(client), management.clock.now())
+def _shown(management: Management, client: Client) -> ClientView:
+    return view_of(client, management.quotas.usage_today(client), management.clock.now())
 
 
 def _with_secret(management: Management, registered: Registered) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _rotate(management: Management) -> Handler:
 def _usage(management: Management) -> Handler:
     async def handler(_request: Request) -> Response:
         day = f"{datetime.fromtimestamp(management.clock.now(), UTC):%Y-%m-%d}"
-        used = {client.key: management.quotas.used_today(client) for client in await management.clients.all()}
+        used = {client.key: management.quotas.usage_today(client) for client in await management.clients.all()}
         return answer({"day": day, "clients": used})
 
     return handler

@@ -12,8 +12,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from retinue.audit.request_counters import BUCKETS, RequestCounters
 from retinue.audit.space import LogSpace
+from retinue.audit.usage import BUCKETS, RequestCounters
 
 _QUOTA_CODES = ("daily_quota_limit_exceeded", "rate_limit_exceeded")
 

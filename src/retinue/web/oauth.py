@@ -6,7 +6,7 @@ Failed attempts never lock out or slow down a client: its secret is checked firs
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-from retinue.access.credentials import Credentials, is_basic
+from retinue.access.authentication import Authenticator, is_basic
 from retinue.access.quotas import Quotas
 from retinue.errors import CredentialsInHeader, ParameterMissing, RateExceeded, SecretWrong
 from retinue.model import Client
@@ -25,8 +25,8 @@ Pause = Callable[[float], Awaitable[None]]
 class Gate:
     """Authenticates clients at their rate, and delays failures."""
 
-    def __init__(self, credentials: Credentials, quotas: Quotas, pause: Pause) -> None:
-        self._credentials = credentials
+    def __init__(self, authenticator: Authenticator, quotas: Quotas, pause: Pause) -> None:
+        self._authenticator = authenticator
         self._quotas = quotas
         self._pause = pause
         self._waiting = 0
@@ -34,7 +34,7 @@ class Gate:
     async def client(self, request: Request, proof: parsing.Proof) -> Client:
         """Return the client. Raises `SecretWrong`, `ClientInvalid` or `RateExceeded`."""
         try:
-            client = await self._credentials.prove(proof.client_key, proof.client_secret)
+            client = await self._authenticator.authenticate(proof.client_key, proof.client_secret)
         except SecretWrong:
             await self._slow_down()
             raise
@@ -52,7 +52,7 @@ class Gate:
             self._waiting -= 1
 
 
-def token_handler(gate: Gate, credentials: Credentials) -> Handler:
+def token_handler(gate: Gate, authenticator: Authenticator) -> Handler:
     """Return a handler that issues tokens."""
 
     async def handler(request: Request) -> Answer:
@@ -60,19 +60,19 @@ def token_handler(gate: Gate, credentials: Credentials) -> Handler:
         with _header_noticed(request):
             proof = parsing.read_token_request(body)
         client = await gate.client(request, proof)
-        return Answer(rendering.token_body(await credentials.issue_token(client)), _NO_STORE)
+        return Answer(rendering.token_body(await authenticator.issue_token(client)), _NO_STORE)
 
     return handler
 
 
-def revoke_handler(gate: Gate, credentials: Credentials) -> Handler:
+def revoke_handler(gate: Gate, authenticator: Authenticator) -> Handler:
     """Return a handler that revokes a token of the client."""
 
     async def handler(request: Request) -> Answer:
         body = await request.body()
         with _header_noticed(request):
             proof, token = parsing.read_revoke_request(body)
-        await credentials.revoke_token(await gate.client(request, proof), token)
+        await authenticator.revoke_token(await gate.client(request, proof), token)
         return Answer(rendering.REVOKED_BODY, _NO_STORE)
 
     return handler

@@ -3,7 +3,7 @@
 from msgspec import Struct, structs
 
 from retinue import errors
-from retinue.access.credentials import Credentials
+from retinue.access.authentication import Authenticator
 from retinue.access.quotas import Quotas
 from retinue.following import Following
 from retinue.model import RESEARCH_SCOPE, Direction, Pool
@@ -35,7 +35,7 @@ NOT_SERVED = (
 class Access(Struct, frozen=True):
     """Authentication and quotas."""
 
-    credentials: Credentials
+    authenticator: Authenticator
     quotas: Quotas
     gate: Gate
 
@@ -49,8 +49,8 @@ def public_routes(following: Following[bytes], access: Access) -> dict[str, Rout
             for direction, path in LIST_PATHS.items()
         },
         PROFILE_PATH: Route(_profile_handler(following, access), "info"),
-        TOKEN_PATH: Route(token_handler(access.gate, access.credentials), "token", is_oauth=True),
-        REVOKE_PATH: Route(revoke_handler(access.gate, access.credentials), "revoke", is_oauth=True),
+        TOKEN_PATH: Route(token_handler(access.gate, access.authenticator), "token", is_oauth=True),
+        REVOKE_PATH: Route(revoke_handler(access.gate, access.authenticator), "revoke", is_oauth=True),
     }
 
 
@@ -59,7 +59,7 @@ def _list_handler(direction: Direction, following: Following[bytes], access: Acc
 
     A page is charged when its size is known. If others spent the rest of the quota meanwhile, it tries a smaller page.
     """
-    authorize, quotas = access.credentials.authorize, access.quotas
+    authorize, quotas = access.authenticator.authorize, access.quotas
 
     async def handler(request: Request) -> Answer:
         grant = await authorize(request.header(b"authorization"), RESEARCH_SCOPE)
@@ -68,15 +68,15 @@ def _list_handler(direction: Direction, following: Following[bytes], access: Acc
         query = parsing.read_query(await request.body())
         context.is_list, context.bound, context.as_of = True, query.cursor, query.as_of
         while True:
-            rows = quotas.rows_left(grant, _LISTS, query.max_count)
+            rows = quotas.remaining_rows(grant, _LISTS, query.max_count)
             if rows < query.max_count:
                 query = structs.replace(query, max_count=rows)
             context.name = query.username
             account = await following.account(query.username)
             context.account = account.id
             page = await following.page(account, query, direction)
-            request.allowance = quotas.charge(grant, _LISTS, len(page.rows))
-            if request.allowance is not None:
+            request.quota_status = quotas.charge(grant, _LISTS, len(page.rows))
+            if request.quota_status is not None:
                 break
         context.rows = len(page.rows)
         request.cache_head(direction)
@@ -86,20 +86,20 @@ def _list_handler(direction: Direction, following: Following[bytes], access: Acc
 
 
 def _profile_handler(following: Following[bytes], access: Access) -> Handler:
-    authorize, quotas = access.credentials.authorize, access.quotas
+    authorize, quotas = access.authenticator.authorize, access.quotas
 
     async def handler(request: Request) -> Answer:
         grant = await authorize(request.header(b"authorization"), RESEARCH_SCOPE)
         request.context.client = grant.client_key
         username, fields = parsing.read_profile_query(await request.body(), request.query_string)
         while True:
-            quotas.rows_left(grant, Pool.OTHERS, 1)
+            quotas.remaining_rows(grant, Pool.OTHERS, 1)
             request.context.name = username
             account = await following.account(username)
             request.context.account = account.id
             profile = await following.profile(account, username)
-            request.allowance = quotas.charge(grant, Pool.OTHERS, 1)
-            if request.allowance is not None:
+            request.quota_status = quotas.charge(grant, Pool.OTHERS, 1)
+            if request.quota_status is not None:
                 break
         request.context.rows = 1
         return Answer(rendering.profile_body(profile, fields, request.log_id))

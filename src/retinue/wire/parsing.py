@@ -66,7 +66,7 @@ def read_profile_query(body: bytes, query_string: bytes) -> tuple[str, list[str]
 
 
 class Proof(Struct, frozen=True):
-    """A client's credentials."""
+    """A client's authenticator."""
 
     client_key: str
     client_secret: str

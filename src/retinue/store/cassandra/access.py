@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import structs
 
 from retinue.errors import StoreError, StoreUnavailable
-from retinue.model import Client, ClientChange, Grant, Secrets
+from retinue.model import Client, ClientChange, Secrets, TokenGrant
 from retinue.store.cassandra.session import Session, Statement
 from retinue.store.client_rows import (
     CLIENT_COLUMNS,
@@ -129,7 +129,7 @@ class CassandraAccess:
                 return True
         return False
 
-    async def find_grant(self, digest: bytes) -> Grant | None:
+    async def find_grant(self, digest: bytes) -> TokenGrant | None:
         """What a stored token allows."""
         for number, expires_at in await self._session.fetch(_TOKEN, (digest,)):
             for suspended_at, revoked_at, *row in await self._session.fetch(_GRANT, (number,)):

@@ -1,25 +1,34 @@
 """Counters of what clients used, for several machines that serve one keyspace.
 
-Each machine counts in its own file, which its processes share, and gives out only what it was granted in the keyspace.
-When that is spent it is granted a block more, as long as the quota has it: by a lightweight transaction on the one row
-in which the grants of all machines stand. So never more is given out than the quota, and a machine that is gone for
+Each machine counts in its own file, which its processes share, and spends only what it was granted in the keyspace.
+When that is spent it is granted another block, while the quota allows it, by a lightweight transaction on the one row
+with the grants of all machines. So never more is given out than the quota, and a machine that is gone for
 good takes with it at most the block that it had not used up.
 
 The short-term limit and the one of calls for tokens count each machine by itself, in its file.
 """
 
-from retinue.model import Meter, Pool, Quota, Rate, Used
+from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
+from retinue.store.cassandra.node_quota import (
+    NOTHING,
+    Amounts,
+    NodeQuota,
+    amounts_of,
+    asked_of,
+    is_limited,
+    node_quota_of,
+    total,
+)
 from retinue.store.cassandra.session import Row, Session
-from retinue.store.cassandra.share import NOTHING, Amounts, Share, amounts_of, asked_of, is_limited, share_of, total
 from retinue.store.ledger import FileLedger
-from retinue.store.quota_counters import Allowance, Counted
+from retinue.store.quota_counters import Counted, QuotaStatus
 
 _GRANTED = "SELECT granted FROM quota WHERE client = ? AND since = ? AND day = ?"
 _GRANT = "UPDATE quota SET granted = ? WHERE client = ? AND since = ? AND day = ? IF granted = ?"
 
 
 class LeasedLedger:
-    """The `Ledger` of one machine. `node` names the machine together with its file: with another file it is another.
+    """The `QuotaCounters` of one machine. `node` names the machine and its file.
 
     What is asked of the keyspace is waited for. All but `admit` raise `StoreUnavailable` where that is out of reach and
     its answer is needed: for the first call of a day, and when what was granted is spent.
@@ -29,40 +38,40 @@ class LeasedLedger:
         self._file = file
         self._session = session
         self._node = node
-        self._shares: dict[int, Share] = {}  # by the client's number
+        self._node_quotas: dict[int, NodeQuota] = {}  # by the client's number
 
-    def used(self, meter: Meter, second: int) -> Used:
+    def usage(self, quota_key: QuotaKey, second: int) -> Usage:
         """What was used here on a second's day, and what other machines were granted: they may have used it."""
-        granted = self._granted(meter, self._file.day(meter, second))
-        granted[self._node] = amounts_of(self._file.used(meter, second))
-        return Used(*total(granted.values()))
+        granted = self._granted(quota_key, self._file.day(quota_key, second))
+        granted[self._node] = amounts_of(self._file.usage(quota_key, second))
+        return Usage(*total(granted.values()))
 
-    def room(self, meter: Meter, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
+    def remaining(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
         """How many of the wanted rows there is quota for; 0 where there is none for a call."""
         if is_limited(quota, pool):
-            quota = self._share(meter, second, quota).ceiling
-        return self._file.room(meter, second, pool, quota, wanted)
+            quota = self._node_quota(quota_key, second, quota).ceiling
+        return self._file.remaining(quota_key, second, pool, quota, wanted)
 
-    def left(self, meter: Meter, second: int, pool: Pool, quota: Quota) -> Allowance:
+    def status(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota) -> QuotaStatus:
         """What is left of a quota for this machine: what others were granted is theirs."""
         if not is_limited(quota, pool):
-            return self._file.left(meter, second, pool, quota)
-        share = self._share(meter, second, quota)
-        return share.shown(self._file.left(meter, second, pool, share.ceiling), pool)
+            return self._file.status(quota_key, second, pool, quota)
+        node_quota = self._node_quota(quota_key, second, quota)
+        return node_quota.shown(self._file.status(quota_key, second, pool, node_quota.ceiling), pool)
 
-    def charge(self, meter: Meter, second: int, pool: Pool, rows: int, quota: Quota) -> Allowance | None:
+    def charge(self, quota_key: QuotaKey, second: int, pool: Pool, rows: int, quota: Quota) -> QuotaStatus | None:
         """Count one answer and its rows, if that passes no limit."""
         if not is_limited(quota, pool):
-            return self._file.charge(meter, second, pool, rows, quota)
-        share = self._share(meter, second, quota)
-        left = self._file.charge(meter, second, pool, rows, share.held)
+            return self._file.charge(quota_key, second, pool, rows, quota)
+        node_quota = self._node_quota(quota_key, second, quota)
+        left = self._file.charge(quota_key, second, pool, rows, node_quota.held)
         if left is None:
-            return self._charge_more(share, second, pool, rows)
-        return share.shown(left, pool, share.spare)
+            return self._charge_more(node_quota, second, pool, rows)
+        return node_quota.shown(left, pool, node_quota.spare)
 
-    def admit(self, meter: Meter, second: int, rate: Rate) -> int:
+    def admit(self, quota_key: QuotaKey, second: int, rate: RateLimit) -> int:
         """Count a call for a token: 0, or in how many seconds it is worth trying again."""
-        return self._file.admit(meter, second, rate)
+        return self._file.admit(quota_key, second, rate)
 
     @property
     def is_recounted(self) -> bool:
@@ -95,13 +104,13 @@ class LeasedLedger:
         """Return the damaged records by the number of their client."""
         return self._file.damaged()
 
-    def restore(self, meter: Meter, second: int, counted: Counted) -> None:
+    def restore(self, quota_key: QuotaKey, second: int, counted: Counted) -> None:
         """Set a record to what was counted here up to a second of its day."""
-        self._file.restore(meter, second, counted)
+        self._file.restore(quota_key, second, counted)
 
-    def raise_to(self, meter: Meter, second: int, counted: Counted) -> bool:
+    def raise_to(self, quota_key: QuotaKey, second: int, counted: Counted) -> bool:
         """Restore what was counted here on a second's day if the client's record has less."""
-        return self._file.raise_to(meter, second, counted)
+        return self._file.raise_to(quota_key, second, counted)
 
     def settle(self) -> None:
         """Make what was counted here survive a power loss."""
@@ -116,51 +125,51 @@ class LeasedLedger:
         self._file.close()
         self._session.close()
 
-    def _charge_more(self, share: Share, second: int, pool: Pool, rows: int) -> Allowance | None:
+    def _charge_more(self, node_quota: NodeQuota, second: int, pool: Pool, rows: int) -> QuotaStatus | None:
         """Count what passes what is held. Another process may use up first what was granted for it, hence the loop."""
-        meter, asked = share.meter, asked_of(pool, rows)
-        while share.fits(self._file.used(meter, second), asked):
-            if self._file.left(meter, second, pool, share.ceiling).wait:
+        quota_key, asked = node_quota.quota_key, asked_of(pool, rows)
+        while node_quota.fits(self._file.usage(quota_key, second), asked):
+            if self._file.status(quota_key, second, pool, node_quota.ceiling).wait:
                 return None
-            share = self._grown(share, second, asked)
-            left = self._file.charge(meter, second, pool, rows, share.held)
+            node_quota = self._grown(node_quota, second, asked)
+            left = self._file.charge(quota_key, second, pool, rows, node_quota.held)
             if left is not None:
-                return share.shown(left, pool, share.spare)
+                return node_quota.shown(left, pool, node_quota.spare)
         return None
 
     # --- the keyspace -----------------------------------------------------------------------------------------------
 
-    def _share(self, meter: Meter, second: int, quota: Quota) -> Share:
-        """What this process knows of this machine's share, or what is in the keyspace if it knows nothing."""
-        share, day = self._shares.get(meter.id), self._file.day(meter, second)
-        if share is not None and share.is_of(meter, day, quota):
-            return share
-        return self._grown(share_of(meter, day, quota, {}, self._node), second, NOTHING)
+    def _node_quota(self, quota_key: QuotaKey, second: int, quota: Quota) -> NodeQuota:
+        """Return this machine's node quota, cached or from the keyspace."""
+        node_quota, day = self._node_quotas.get(quota_key.id), self._file.day(quota_key, second)
+        if node_quota is not None and node_quota.is_of(quota_key, day, quota):
+            return node_quota
+        return self._grown(node_quota_of(quota_key, day, quota, {}, self._node), second, NOTHING)
 
-    def _grown(self, share: Share, second: int, asked: Amounts) -> Share:
+    def _grown(self, node_quota: NodeQuota, second: int, asked: Amounts) -> NodeQuota:
         """The share as it stands in the keyspace, larger where what is asked fits, but not into what is granted."""
-        meter, day = share.meter, share.day
-        granted = self._granted(meter, day)
+        quota_key, day = node_quota.quota_key, node_quota.day
+        granted = self._granted(quota_key, day)
         while True:
-            share = share_of(meter, day, share.quota, granted, self._node)
-            wanted = share.stretched(self._file.used(meter, second), asked)
-            if wanted == share.own:
-                self._shares[meter.id] = share
-                return share
-            granted = self._exchange(meter, day, granted, dict(granted) | {self._node: wanted})
+            node_quota = node_quota_of(quota_key, day, node_quota.quota, granted, self._node)
+            wanted = node_quota.stretched(self._file.usage(quota_key, second), asked)
+            if wanted == node_quota.own:
+                self._node_quotas[quota_key.id] = node_quota
+                return node_quota
+            granted = self._exchange(quota_key, day, granted, dict(granted) | {self._node: wanted})
 
     def _exchange(
-        self, meter: Meter, day: int, before: dict[str, Amounts], after: dict[str, Amounts]
+        self, quota_key: QuotaKey, day: int, before: dict[str, Amounts], after: dict[str, Amounts]
     ) -> dict[str, Amounts]:
         """Put other grants in the place of those that are known; what is granted then, whoever did it."""
         ordered = dict(sorted(after.items()))
-        values = (ordered, meter.id, meter.since, day, before or None)
+        values = (ordered, quota_key.id, quota_key.since, day, before or None)
         is_done, found = self._session.compare_and_set(_GRANT, values)
         return ordered if is_done else _read(found)
 
-    def _granted(self, meter: Meter, day: int) -> dict[str, Amounts]:
+    def _granted(self, quota_key: QuotaKey, day: int) -> dict[str, Amounts]:
         """What each machine was granted of a day."""
-        rows = self._session.rows(_GRANTED, (meter.id, meter.since, day))
+        rows = self._session.rows(_GRANTED, (quota_key.id, quota_key.since, day))
         return _read(rows[0]) if rows else {}
 
 

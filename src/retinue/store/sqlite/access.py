@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from msgspec import structs
 
 from retinue.errors import StoreUnavailable
-from retinue.model import Client, ClientChange, Grant, Secrets
+from retinue.model import Client, ClientChange, Secrets, TokenGrant
 from retinue.store.client_rows import (
     CLIENT_COLUMNS,
     GRANT_COLUMNS,
@@ -111,7 +111,7 @@ class SqliteAccess:
             await self._write("DELETE FROM token WHERE digest = ? AND client = ? RETURNING 1", (digest, client_id))
         )
 
-    async def find_grant(self, digest: bytes) -> Grant | None:
+    async def find_grant(self, digest: bytes) -> TokenGrant | None:
         """What a stored token allows."""
         for row in self._read(_GRANT, (digest,)):
             return grant_of(row[0], row[1:])

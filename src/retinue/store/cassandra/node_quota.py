@@ -1,31 +1,31 @@
-"""What one machine may give out of a client's quota of a day, where several machines give of it. Pure.
+"""The node quota: the part of a client's daily quota that one of several machines may spend. Pure.
 
-Amounts are three numbers: list calls, list rows, other calls. What a machine was granted of them is not taken back on
-that day, and all that was granted is never more than the quota under which it was.
+Amounts are three numbers: list calls, list rows, other calls. A machine's grant is never taken back on that day, and
+all grants together never exceed the quota.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from retinue.model import Meter, Pool, Quota, Rate, Used
-from retinue.store.quota_counters import Allowance
+from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
+from retinue.store.quota_counters import QuotaStatus
 
 Amounts = tuple[int, int, int]
 
 NOTHING: Amounts = (0, 0, 0)
-# A grant takes this part of what nobody was granted yet: few grants a day, and little that is lost with a machine.
+# A grant is this part of the ungranted rest: few grants a day, and little is lost with a machine.
 _PARTS = 16
 
 
-class Share(Struct, frozen=True):
-    """A machine's share, as far as it is known: what it was granted as its `own`, and what is in the hands of others.
+class NodeQuota(Struct, frozen=True):
+    """A machine's grants on a day, as last read; `own` is its part.
 
-    `held` may be given out without asking. `ceiling` is all that there may ever be, `spare` more than that; it only
-    sinks, so what does not fit below it never will.
+    It may spend `held` without asking. `ceiling` is the most that it can ever be granted, and `spare` the difference.
+    The ceiling never rises, so a call that does not fit below it never will.
     """
 
-    meter: Meter
+    quota_key: QuotaKey
     day: int
     quota: Quota
     own: Amounts
@@ -33,16 +33,16 @@ class Share(Struct, frozen=True):
     ceiling: Quota
     spare: Amounts
 
-    def is_of(self, meter: Meter, day: int, quota: Quota) -> bool:
-        """Whether it is a client's share of a day's quota."""
-        return self.meter == meter and self.day == day and self.quota == quota
+    def is_of(self, quota_key: QuotaKey, day: int, quota: Quota) -> bool:
+        """Return whether it belongs to a client, day and quota."""
+        return self.quota_key == quota_key and self.day == day and self.quota == quota
 
-    def fits(self, used: Used, asked: Amounts) -> bool:
-        """Whether there may be so much more, when so much is used."""
+    def fits(self, used: Usage, asked: Amounts) -> bool:
+        """Return whether more can be granted, given the usage."""
         columns = zip(amounts_of(used), asked, _limits(self.ceiling), strict=True)
         return all(most is None or before + more <= most for before, more, most in columns)
 
-    def stretched(self, used: Used, asked: Amounts) -> Amounts:
+    def stretched(self, used: Usage, asked: Amounts) -> Amounts:
         """What it should have as its own, having used so much, to give out so much more.
 
         At least what is used already: that may have been while there was no limit. No more, where it does not fit.
@@ -53,11 +53,11 @@ class Share(Struct, frozen=True):
         calls, rows, others = (_stretched(*column) for column in columns)
         return calls, rows, others
 
-    def shown(self, left: Allowance, pool: Pool, spare: Amounts = NOTHING) -> Allowance:
+    def shown(self, left: QuotaStatus, pool: Pool, spare: Amounts = NOTHING) -> QuotaStatus:
         """What is left of the quota, by what is left of the ceiling, or of what lies below it by so much."""
         is_list = pool is Pool.LISTS
         calls, rows = (spare[0], spare[1]) if is_list else (spare[2], 0)
-        return Allowance(
+        return QuotaStatus(
             self.quota.list_calls if is_list else self.quota.other_calls,
             None if left.calls is None else left.calls + calls,
             None if left.rows is None else left.rows + rows,
@@ -66,8 +66,8 @@ class Share(Struct, frozen=True):
         )
 
 
-def share_of(meter: Meter, day: int, quota: Quota, granted: Mapping[str, Amounts], node: str) -> Share:
-    """A machine's share, by what all machines were granted."""
+def node_quota_of(quota_key: QuotaKey, day: int, quota: Quota, granted: Mapping[str, Amounts], node: str) -> NodeQuota:
+    """Return a machine's node quota, by the grants of all machines."""
     own = granted.get(node, NOTHING)
     others = total(amounts for name, amounts in granted.items() if name != node)
     ceiling = [None if limit is None else limit - taken for limit, taken in zip(_limits(quota), others, strict=True)]
@@ -75,8 +75,8 @@ def share_of(meter: Meter, day: int, quota: Quota, granted: Mapping[str, Amounts
     calls, rows, other_calls = (
         0 if most is None or now is None else most - now for most, now in zip(ceiling, held, strict=True)
     )
-    return Share(
-        *(meter, day, quota, own, _quota(held, quota.rate), _quota(ceiling, quota.rate)),
+    return NodeQuota(
+        *(quota_key, day, quota, own, _quota(held, quota.rate), _quota(ceiling, quota.rate)),
         spare=(calls, rows, other_calls),
     )
 
@@ -93,7 +93,7 @@ def asked_of(pool: Pool, rows: int) -> Amounts:
     return (1, rows, 0) if pool is Pool.LISTS else (0, 0, 1)
 
 
-def amounts_of(used: Used) -> Amounts:
+def amounts_of(used: Usage) -> Amounts:
     """What is used."""
     return used.list_calls, used.list_rows, used.other_calls
 
@@ -117,6 +117,6 @@ def _stretched(own: int, used: int, asked: int, most: int | None) -> int:
     return needed + (most - needed) // _PARTS
 
 
-def _quota(limits: Sequence[int | None], rate: Rate | None) -> Quota:
+def _quota(limits: Sequence[int | None], rate: RateLimit | None) -> Quota:
     list_calls, list_rows, other_calls = limits
     return Quota(list_calls, list_rows, other_calls, rate)

@@ -1,4 +1,4 @@
-"""The management token: its holder may change the graph over HTTP. Only its owner may read its file."""
+"""The management token, which allows changing the graph over HTTP. It is compared in constant time."""
 
 import hmac
 import os
@@ -7,25 +7,25 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from retinue.access.authentication import MAX_TOKEN_BYTES, bearer_token
 from retinue.access.clients import fresh_secret
-from retinue.access.credentials import MAX_TOKEN_BYTES, bearer_token
 from retinue.durable import write_atomically
 from retinue.errors import InputError, TokenInvalid
 from retinue.permissions import is_private
 from retinue.regular import open_regular
 
-SHORTEST_TOKEN = 20
+MIN_TOKEN_BYTES = 20
 _UNFIT = re.compile(rb"[^!-~]")
 
 
 class ManagementToken:
-    """The token, compared in constant time."""
+    """A token whose value cannot be read back."""
 
     def __init__(self, token: bytes) -> None:
         self._token = token
 
     def is_in(self, authorization: bytes) -> bool:
-        """Whether an Authorization header brings this token."""
+        """Return whether an Authorization header has this token."""
         try:
             return hmac.compare_digest(bearer_token(authorization), self._token)
         except TokenInvalid:
@@ -33,14 +33,19 @@ class ManagementToken:
 
 
 def management_token(path: Path, random_bytes: Callable[[int], bytes]) -> ManagementToken:
-    """Return the token of a file; create it if needed. Raises `InputError`."""
+    """Return the token in a file; create it if needed. Raises `InputError`."""
     try:
         if not path.exists():
-            with write_atomically(path, replaces=False) as unfinished:
-                unfinished.write_bytes(fresh_secret(random_bytes).encode() + b"\n")
+            _create(path, fresh_secret(random_bytes).encode() + b"\n")
         return ManagementToken(_content(path))
     except OSError as error:
-        raise InputError(f"{path}: the management token cannot be kept here: {error.strerror}") from error
+        raise InputError(f"{path}: the management token cannot be stored here: {error.strerror}") from error
+
+
+def _create(path: Path, content: bytes) -> None:
+    """Create the file atomically. A file that another process created first stays."""
+    with write_atomically(path, replaces=False) as unfinished:
+        unfinished.write_bytes(content)
 
 
 def _content(path: Path) -> bytes:
@@ -49,10 +54,10 @@ def _content(path: Path) -> bytes:
         if not is_private(status):
             raise InputError(
                 f"{path}: others may use the management token (mode {stat.S_IMODE(status.st_mode):04o}); `chmod 600`"
-                " it, or better remove it: a fresh one is made"
+                " it, or better remove it: a new one is created"
             )
         token = file.read(2 * MAX_TOKEN_BYTES).strip()
-    if not SHORTEST_TOKEN <= len(token) <= MAX_TOKEN_BYTES or _UNFIT.search(token):
-        expected = f"{SHORTEST_TOKEN} to {MAX_TOKEN_BYTES} printable ASCII characters without spaces"
-        raise InputError(f"{path}: holds no token: expected {expected}; remove it, and a fresh one is made")
+    if not MIN_TOKEN_BYTES <= len(token) <= MAX_TOKEN_BYTES or _UNFIT.search(token):
+        expected = f"{MIN_TOKEN_BYTES} to {MAX_TOKEN_BYTES} printable ASCII characters without spaces"
+        raise InputError(f"{path}: has no token: expected {expected}; remove it, and a new one is created")
     return token
