@@ -43,7 +43,7 @@ def management_token(path: Path, random_bytes: Callable[[int], bytes]) -> Manage
 
 
 def _create(path: Path, content: bytes) -> None:
-    """Create the file atomically. A file that another process created first stays."""
+
     with write_atomically(path, replaces=False) as unfinished:
         unfinished.write_bytes(content)
 

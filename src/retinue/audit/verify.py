@@ -21,6 +21,7 @@ from retinue.audit.log_files import (
 from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import COUNTERS_NAME, RecordsMade, read_made
 from retinue.audit.signed_heads import HeadComparison, SignedHead
+from retinue.durable import finished_name
 from retinue.store.contract import Checkpoint
 
 MAX_PROBLEMS = 20
