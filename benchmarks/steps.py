@@ -33,7 +33,7 @@ from retinue.following import stretch_of
 from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Direction, Pool, Query, RateLimit, Stretch
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
-from retinue.store.base import Checkpoint, HotGraph, Run
+from retinue.store.contract import Checkpoint, HotGraph, Run
 from retinue.store.open import OpenGraph, open_store
 from retinue.web.fast_path import Head
 from retinue.wire import parsing, rendering

@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "retinue"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # The parts that each part may import. A part is a top-level file, or a package; parts not named here are unknown.
-WORDS = {"errors", "clock", "names", "model", "settings", "durable", "permissions", "printable", "regular", "temporary"}
+WORDS = {"errors", "clock", "names", "model", "settings", "durable", "permissions", "escaping", "regular", "temporary"}
 MAY_IMPORT = {
     "errors": set[str](),
     "clock": {"errors"},
@@ -24,50 +24,50 @@ MAY_IMPORT = {
     "prctl": set[str](),
     "landlock": {"prctl"},
     "key_pair": {"errors"},
-    "printable": set[str](),
-    "streams": {"errors", "printable"},
+    "escaping": set[str](),
+    "streams": {"errors", "escaping"},
     "temporary": {"locks"},
+    "duck": {"errors", "escaping"},
     "history": set[str](),
     "faults": {"errors"},
     "wire": {"errors", "model"},
     "sample_files": {"errors", "temporary"},
     "sample": {"errors", "sample_files", "temporary"},
-    "store.base": {"model"},
+    "store.contract": {"model"},
     "store.bulk": {"model"},
-    "store.whole": {"model"},
     "store.quota_counters": {"model"},
     "store.counter_file": WORDS | {"locks"},
     "store.ledger": WORDS | {"store.quota_counters", "store.counter_file"},
-    "store.client_rows": WORDS | {"store.base"},
+    "store.client_rows": WORDS | {"store.contract"},
     "store.paths": set[str](),
-    "store.open": {"errors", "clock", "model", "store.base", "store.bulk", "store.whole", "store.quota_counters"}
+    "store.open": {"errors", "clock", "model", "store.contract", "store.bulk", "store.quota_counters"}
     | {"store.paths", "store.sqlite", "store.cassandra"},
     "store.profiles": {"errors", "model"},
     "store.cassandra": WORDS
-    | {"history", "store.base", "store.client_rows", "store.ledger", "store.profiles", "store.rules"}
-    | {"store.whole", "store.quota_counters", "store.paths", "key_pair"},
-    "store.rules": WORDS | {"history", "store.base", "store.bulk"},
+    | {"history", "store.contract", "store.client_rows", "store.ledger", "store.profiles", "store.rules"}
+    | {"store.bulk", "store.quota_counters", "store.paths", "key_pair"},
+    "store.rules": WORDS | {"history", "store.contract", "store.bulk"},
     "store.sqlite": WORDS
-    | {"history", "store.base", "store.bulk", "store.client_rows", "store.profiles", "store.rules", "store.whole"}
+    | {"history", "store.contract", "store.bulk", "store.client_rows", "store.profiles", "store.rules"}
     | {"store.ledger", "store.paths"},
-    "access": WORDS | {"store.base", "store.quota_counters"},
-    "audit": WORDS | {"store.base", "store.quota_counters", "locks"},
-    "following": WORDS | {"store.base"},
-    "ingest": WORDS | {"store.base", "store.bulk", "store.open"},
-    "export": WORDS | {"store.whole"},
-    "client": {"errors", "clock", "names", "printable"},
-    "collect": {"errors", "names", "clock", "durable", "locks", "client", "export"},
+    "access": WORDS | {"store.contract", "store.quota_counters"},
+    "audit": WORDS | {"store.contract", "store.quota_counters", "locks"},
+    "following": WORDS | {"store.contract"},
+    "ingest": WORDS | {"duck", "store.contract", "store.bulk", "store.open"},
+    "export": WORDS | {"duck", "store.bulk"},
+    "client": {"errors", "clock", "names", "escaping"},
+    "collect": {"errors", "names", "clock", "durable", "locks", "client", "duck", "export"},
     "web": WORDS
-    | {"wire", "faults", "store.base", "store.quota_counters", "following", "access", "audit"}
+    | {"wire", "faults", "store.contract", "store.quota_counters", "following", "access", "audit"}
     | {"ingest", "key_pair"},
-    "wiring": WORDS | {"store.base", "store.quota_counters", "access", "audit", "faults", "following", "web"},
-    "local": WORDS | {"faults", "wire", "store.base", "store.open", "access", "audit", "wiring", "ingest", "web"},
+    "wiring": WORDS | {"store.contract", "store.quota_counters", "access", "audit", "faults", "following", "web"},
+    "local": WORDS | {"faults", "wire", "store.contract", "store.open", "access", "audit", "wiring", "ingest", "web"},
     "pytest_plugin": {"local", "sample"},
     "serving": WORDS
-    | {"faults", "wire", "store.base", "store.open", "store.paths", "access", "audit", "ingest", "wiring", "web"}
+    | {"faults", "wire", "store.contract", "store.open", "store.paths", "access", "audit", "ingest", "wiring", "web"}
     | {"locks", "key_pair", "landlock", "prctl", "streams"},
     "cli": WORDS
-    | {"store.base", "store.open", "access", "audit", "ingest", "following", "web", "wiring", "serving"}
+    | {"store.contract", "store.open", "access", "audit", "ingest", "following", "web", "wiring", "serving"}
     | {"export", "faults", "sample", "sample_files", "client", "collect", "intercept", "streams"},
     "intercept": WORDS | {"faults", "wire", "landlock", "prctl", "locks", "intercept.verdicts", "intercept.sandbox"},
     "intercept.verdicts": WORDS | {"store.open", "following", "intercept"},
@@ -81,11 +81,11 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     "apsw": "store/sqlite/",
     "cassandra": "store/cassandra/session.py",
     "duckdb": (
-        "export/duck.py",
+        "duck.py",
         "ingest/parquet.py",
         "ingest/snapshot.py",
         "ingest/staging.py",
-        "ingest/spellings.py",
+        "ingest/staging_sql.py",
         "sample_files.py",
     ),
     "certifi": "intercept/hooks/sitecustomize.py",
@@ -96,9 +96,8 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
         "sample.py",
         "sample_files.py",
         "ingest/staging.py",
-        "export/gathered.py",
+        "export/files.py",
         "store/bulk.py",
-        "store/whole.py",
         "store/cassandra/whole.py",
         "store/sqlite/inserting.py",
         "store/sqlite/loading.py",

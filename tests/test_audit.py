@@ -23,7 +23,7 @@ from retinue.audit.retention import oldest_expired
 from retinue.audit.verify import VerifyReport, verify
 from retinue.errors import StoreError
 from retinue.model import ErasureEvent, Visibility
-from retinue.store.base import Checkpoint
+from retinue.store.contract import Checkpoint
 from support.audit_logs import BIG, SECRET, checkpoint_after, new_checkpoint, record, written
 from support.frozen_clock import FrozenClock
 from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service

@@ -17,7 +17,7 @@ from retinue.audit.record import AuditRecord, RemovedRecords
 from retinue.audit.signed_heads import SignedHead, parse_signed_heads, sign_head
 from retinue.audit.verify import verify
 from retinue.errors import InputError
-from retinue.store.base import Checkpoint
+from retinue.store.contract import Checkpoint
 from retinue.store.open import open_store
 from support.audit_logs import BIG, SECRET, new_checkpoint, record, written
 from support.commands import retinue

@@ -36,7 +36,7 @@ from figures import (
 from import_figures import Load, lines
 from open_loop import Plan, requests_of, schedule, summary
 from process_tree import cpu_seconds, folder_bytes, require_cores, resident_bytes, shared_out_bytes, tree, watched
-from retinue.sample import Size, write_sample
+from retinue.sample import SampleSize, write_sample
 from retinue.sample_files import ParquetFiles
 from running import Failed
 from traffic import BODIES, draw_bodies
@@ -66,7 +66,7 @@ FAST = runs_of(
 
 def test_bodies_are_the_same_for_both_kinds_of_files(tmp_path: Path) -> None:
     """Drawn from CSV or from Parquet: heavy-tailed over owners, each second with a full page before it."""
-    size = Size(400, 20_000, 1)
+    size = SampleSize(400, 20_000, 1)
     from_csv = draw_bodies(*write_sample(size, tmp_path), 20)
     from_parquet = draw_bodies(*write_sample(size, tmp_path, ParquetFiles), 20)
 
@@ -81,7 +81,7 @@ def test_bodies_are_the_same_for_both_kinds_of_files(tmp_path: Path) -> None:
 def test_a_graph_without_long_lists_is_refused(tmp_path: Path) -> None:
     """The error says what to change."""
     with pytest.raises(Failed, match="ask for more follows"):
-        draw_bodies(*write_sample(Size(20, 30, 1), tmp_path), 100)
+        draw_bodies(*write_sample(SampleSize(20, 30, 1), tmp_path), 100)
 
 
 @given(rate=st.floats(10, 50_000), seconds=st.floats(0.1, 2), seed=st.integers(0, 2**32))

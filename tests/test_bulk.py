@@ -27,9 +27,9 @@ from hypothesis import strategies as st
 
 from retinue.clock import SystemClock
 from retinue.errors import InputError
-from retinue.export.files import Form, export
-from retinue.ingest import large, staging
-from retinue.ingest.bulk import Import, Tally, import_accounts, import_follows
+from retinue.export.files import ExportOptions, export
+from retinue.ingest import bulk, staging
+from retinue.ingest.importer import Import, ImportCounts, import_accounts, import_follows
 from retinue.ingest.parquet import ParquetTable
 from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS
 from retinue.ingest.rejects import RejectsFile
@@ -132,14 +132,14 @@ class Site:
         self.writer = SqliteGraphWriter(Path(self.store), self._clock)
         self.rejects = folder / "rejects.jsonl"
 
-    def load(self, path: Path, columns: Any = FOLLOW_COLUMNS) -> Tally:
+    def load(self, path: Path, columns: Any = FOLLOW_COLUMNS) -> ImportCounts:
         """Import a file; what came of it."""
         rejects = RejectsFile(self.rejects)
         run = Import(self.writer, NOW, rejects, {}, None, self.writer if self._at_once else None)
         importing = import_follows if columns is FOLLOW_COLUMNS else import_accounts
         with closing(open_table(path, columns)) as table, closing(rejects):
             asyncio.run(importing(run, "file", table, lambda _position: None))
-        return run.tallies["file"]
+        return run.counts["file"]
 
     def rejected(self) -> list[str]:
         """The lines of the rejects file, if there is one."""
@@ -170,7 +170,7 @@ class Site:
 @pytest.fixture
 def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes two stores with the same accounts and history; every file is large for the second."""
-    monkeypatch.setattr(large, "LARGE_ROWS", 0)
+    monkeypatch.setattr(bulk, "LARGE_ROWS", 0)
     monkeypatch.setattr(staging, "ROWS_AT_ONCE", 7)
     monkeypatch.setattr(staging, "NAMES_AT_ONCE", 3)
     monkeypatch.setattr(staging, "NAMES_IN_MEMORY", 5)
@@ -324,7 +324,7 @@ def test_an_export_is_loaded_alike(both: Any, history: list[FollowEvent], rows: 
     original, _, folder = both(history)
     original.load(write(folder / "follows.csv", rows, "follower,followee,followed_at"))
     with closing(open_store(original.store).scan()) as graph:
-        export(graph, folder / "exported", Form(kind, with_ended=True), lambda _rows: None)
+        export(graph, folder / "exported", ExportOptions(kind, with_ended=True), lambda _rows: None)
     slow, quick, _ = both([])
     for site in (slow, quick):
         site.load(folder / "exported" / f"accounts.{kind}", ACCOUNT_COLUMNS)
@@ -562,7 +562,7 @@ def test_unusual_files_are_imported_row_by_row(many: Path, tmp_path: Path) -> No
         staged.leave_out([name for names in staged.names() for name in names if name.startswith("@")])
         assert [] == list(staged.names())
         with pytest.raises(staging.CannotStage, match="usual"):
-            staged.number([])
+            staged.set_account_ids([])
 
 
 def test_a_slow_import_says_why(many: Path, tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ import pytest
 
 from retinue import errors
 from retinue.model import AccountRecord, Direction, FollowRecord, Row, Stretch
-from retinue.store.base import Verdict
 from retinue.store.cassandra import known, session
 from retinue.store.cassandra import store as cluster
 from retinue.store.cassandra.lease import RENEW_AFTER_SECONDS, STOP_AFTER_SECONDS, Lease
 from retinue.store.cassandra.location import Location, parse
 from retinue.store.cassandra.session import Statement
 from retinue.store.cassandra.writer import GROUP, CassandraGraphWriter
+from retinue.store.contract import Verdict
 from retinue.store.open import open_store
 from running import Server, Session, fresh_token, retinue, running_server
 from support.backends import Keyspace, Lent, backoff_on

@@ -21,7 +21,7 @@ from retinue.model import (
     FollowRecord,
     Visibility,
 )
-from retinue.store.base import Verdict
+from retinue.store.contract import Verdict
 from retinue.store.open import open_store
 from retinue.store.sqlite import files
 from retinue.store.sqlite.compaction import compact

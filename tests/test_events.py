@@ -9,14 +9,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retinue.ingest import forms
-from retinue.ingest.events import closely, event_of
+from retinue.ingest import event_schema
+from retinue.ingest.events import event_of, parse_event
 from retinue.ingest.values import VISIBILITIES, BadRecord
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, FollowEvent, Visibility
 
 AT = 1_700_000_000
 FOLLOW = {"event": "follow", "follower": "17", "followee": "18", "at": AT}
-VALID = jsonschema_rs.validator_for(forms.schema())
+VALID = jsonschema_rs.validator_for(event_schema.schema())
 
 
 def line(values: Any = None, **changes: Any) -> bytes:
@@ -81,7 +81,7 @@ def test_an_account_with_everything() -> None:
 
     assert AccountEvent(record, AT) == event_of(line(values))
     assert VALID.is_valid(values)
-    assert {"event", *forms.Account.__struct_fields__} == values.keys()
+    assert {"event", *event_schema.AccountForm.__struct_fields__} == values.keys()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_numbers_are_keys_too_and_keys_may_hold_spaces() -> None:
     assert FollowEvent("17", "a b", AT) == event_of(line(follower=" 17\t", followee="\u00a0a b"))
 
 
-@pytest.mark.parametrize("said", [{}, dict.fromkeys(forms.Account.__struct_fields__[2:])])
+@pytest.mark.parametrize("said", [{}, dict.fromkeys(event_schema.AccountForm.__struct_fields__[2:])])
 def test_account_events_may_have_no_fields(said: dict[str, None]) -> None:
     """Absent fields and null change nothing."""
     assert AccountEvent(AccountRecord(key="17"), AT) == event_of(
@@ -183,7 +183,9 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=4,
 )
-FIELDS = sorted({"event", "who", *forms.Follow.__struct_fields__, *forms.Account.__struct_fields__})
+FIELDS = sorted(
+    {"event", "who", *event_schema.FollowForm.__struct_fields__, *event_schema.AccountForm.__struct_fields__}
+)
 FOLLOWS = st.fixed_dictionaries(
     {"event": st.sampled_from(["follow", "unfollow", "Follow"]), "follower": KEYS, "followee": KEYS, "at": TIMES},
     optional={"extra": ANYTHING},
@@ -195,7 +197,7 @@ def test_fast_and_strict_parsers_agree(values: dict[str, Any]) -> None:
     """Both make the same event of any line, or both reject it."""
     content = msgspec.json.encode(values)
 
-    assert outcome(closely, content) == outcome(event_of, content)
+    assert outcome(parse_event, content) == outcome(event_of, content)
 
 
 @given(st.binary(max_size=40), st.integers(0, 80), st.integers(0, 3))
@@ -208,23 +210,23 @@ def test_fast_and_strict_parsers_agree_on_damaged_lines(inserted: bytes, place: 
     good = line().replace(b" ", b"")
     content = good[:place] + inserted + good[place + cut :]
 
-    assert outcome(closely, content) == outcome(event_of, content)
+    assert outcome(parse_event, content) == outcome(event_of, content)
 
 
-MADE = st.from_type(forms.Follow) | st.builds(
-    forms.Account,
+MADE = st.from_type(event_schema.FollowForm) | st.builds(
+    event_schema.AccountForm,
     account=KEYS,
     at=TIMES,
     username=st.none() | st.text(max_size=5),
     display_name=st.none() | st.text(),
-    visibility=st.none() | st.sampled_from(get_args(forms.VisibilityName)),
+    visibility=st.none() | st.sampled_from(get_args(event_schema.VisibilityName)),
     likes_count=st.none() | st.integers(-1, 2**63),
     is_verified=st.none() | st.booleans(),
 )
 
 
-@given(st.builds(forms.Follow, KEYS, KEYS, TIMES) | MADE)
-def test_the_schema_agrees_with_the_parser(form: forms.Form) -> None:
+@given(st.builds(event_schema.FollowForm, KEYS, KEYS, TIMES) | MADE)
+def test_the_schema_agrees_with_the_parser(form: event_schema.EventForm) -> None:
     """A schema can neither count bytes nor tell what can be printed, nor read a time."""
     content = msgspec.json.encode(form)
     made = outcome(event_of, content)
@@ -235,4 +237,4 @@ def test_the_schema_agrees_with_the_parser(form: forms.Form) -> None:
 
 def test_the_schema_names_the_fields_that_are_read() -> None:
     """Visibilities are listed twice, for the type checker's sake."""
-    assert list(VISIBILITIES) == list(get_args(forms.VisibilityName))
+    assert list(VISIBILITIES) == list(get_args(event_schema.VisibilityName))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from retinue.errors import InputError
 from retinue.export import files
-from retinue.ingest.bulk import Import, import_accounts, import_follows
+from retinue.ingest.importer import Import, import_accounts, import_follows
 from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS
 from retinue.ingest.rejects import RejectsFile
 from retinue.ingest.tables import open_table
@@ -35,7 +35,7 @@ from retinue.model import (
     Stretch,
     Visibility,
 )
-from retinue.store.base import GraphReader
+from retinue.store.contract import GraphReader
 from retinue.store.open import open_store
 from running import retinue
 from support.backends import CLUSTER, Backend, BackendFactory, FolderBackend, backend_factory
@@ -59,7 +59,7 @@ def exported(backend: Backend, kind: str, *, with_ended: bool = True) -> Iterato
     """The folder of an export."""
     with tempfile.TemporaryDirectory() as parent, closing(backend.open_whole()) as graph:
         folder = Path(parent) / "exported"
-        files.export(graph, folder, files.Form(kind, with_ended), lambda _: None)
+        files.export(graph, folder, files.ExportOptions(kind, with_ended), lambda _: None)
         yield folder
 
 
@@ -280,7 +280,7 @@ def test_an_export_replaces_nothing(sample: Path, tmp_path: Path) -> None:
             closing(backend.open_whole()) as graph,
             pytest.raises(InputError, match=reason),
         ):
-            files.export(graph, folder, files.Form("csv"), lambda _: None)
+            files.export(graph, folder, files.ExportOptions("csv"), lambda _: None)
         assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "there").read_text() == "precious"
 
@@ -293,7 +293,7 @@ def test_a_stopped_export_leaves_no_files(sample: Path, tmp_path: Path) -> None:
 
     before = sorted(tmp_path.iterdir())
     with closing(open_store(str(sample)).scan()) as graph, pytest.raises(KeyboardInterrupt):
-        files.export(graph, tmp_path / "exported", files.Form("csv"), stop)
+        files.export(graph, tmp_path / "exported", files.ExportOptions("csv"), stop)
     assert sorted(path for path in tmp_path.iterdir() if ".db-" not in path.name) == before
 
 

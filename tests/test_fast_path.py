@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowEvent, Stretch, Visibility
-from retinue.store.base import Run
+from retinue.store.contract import Run
 from retinue.store.sqlite import images, known
 from retinue.store.sqlite.wal_index import WalIndex
 from retinue.web import fast_path

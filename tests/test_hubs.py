@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from retinue.model import ErasureEvent, FollowEvent
-from retinue.store.base import Verdict
 from retinue.store.cassandra.lease import LEASE_SECONDS
 from retinue.store.cassandra.scanning import scan
 from retinue.store.cassandra.writer import CassandraGraphWriter
+from retinue.store.contract import Verdict
 from support.backends import backoff_on
 from support.cassandra_node import TOMBSTONE_LIMIT
 from support.clusters import NOW, ClusterStore, run

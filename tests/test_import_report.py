@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from retinue.cli.import_report import short_names, show
-from retinue.ingest.alike import FIRST_ROWS
 from retinue.ingest.import_run import ImportResults
-from retinue.ingest.rejects import RejectsFile
+from retinue.ingest.rejects import FIRST_ROWS, RejectsFile
 from support.commands import imported, list_of, retinue, tally
 
 T = 1_690_000_000

@@ -26,7 +26,7 @@ from retinue.model import (
     Row,
     Stretch,
 )
-from retinue.store.base import GraphReader, GraphWriter
+from retinue.store.contract import GraphReader, GraphWriter
 from support.backends import BackendFactory
 from support.frozen_clock import FrozenClock
 from support.model_store import ModelGraph

@@ -15,7 +15,7 @@ from retinue.access.management_token import ManagementToken
 from retinue.clock import VirtualClock
 from retinue.errors import InputError
 from retinue.faults import SHARED_BYTES, SharedFaults
-from retinue.ingest.live import Outcome, apply_body
+from retinue.ingest.apply import ApplyResult, apply_body
 from retinue.web.hosts import Hosts, host_names
 from retinue.web.management import Management, management_application
 from retinue.web.management_clients import client_routes
@@ -53,7 +53,7 @@ def no_metrics() -> bytes:
 def application_of(service: Service, metrics: Callable[[], bytes] = no_metrics) -> ManagementApplication:
     """Return the management application of a sandbox, on a store, in this process."""
 
-    async def apply(body: bytes) -> Outcome:
+    async def apply(body: bytes) -> ApplyResult:
         return await apply_body(service.writer, body, service.clock.now())
 
     async def ready() -> str:

@@ -20,7 +20,7 @@ from retinue.store.open import open_store
 # Run a command in a process that can allocate only a little more than it has when all libraries are loaded.
 CONFINED = """
 import duckdb, numpy, resource, sys
-import retinue.cli.main, retinue.ingest.bulk, retinue.ingest.staging, retinue.ingest.tables
+import retinue.cli.main, retinue.ingest.importer, retinue.ingest.staging, retinue.ingest.tables
 import retinue.store.sqlite.backend
 from retinue.__main__ import main
 pages = int(open("/proc/self/statm").read().split()[0])

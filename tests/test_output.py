@@ -42,7 +42,6 @@ PRINTING = {
     "collect": "{collect}",
     "collect verify": "collect verify {collection}",
     "collect diff": "collect diff {collection} {later}",
-    "store migrate": "store migrate --store {store}",
     "client create": "client create --name x --store {store}",
     "client change": "client change {client} --name y --store {store}",
     "client show": "client show {client} --store {store}",

@@ -13,7 +13,7 @@ from msgspec import structs
 from typer.testing import CliRunner
 
 from retinue.cli.main import app
-from retinue.ingest import large
+from retinue.ingest import bulk
 from retinue.model import (
     RESEARCH_SCOPE,
     Client,
@@ -23,13 +23,12 @@ from retinue.model import (
     Row,
     Stretch,
 )
-from retinue.store.base import Decision, Verdict
+from retinue.store.contract import Decision, Verdict
 from retinue.store.open import OpenAccess, OpenGraph, open_store
 from retinue.store.sqlite import files
 from support.frozen_clock import FrozenClock, TickingClock
 from support.power_cut import Cut, Recording, Step, cuts_of, recorded, survivors
 from support.service import problems_of
-from test_maintenance import SMALL, content, ignored, written
 
 NOW = 1_700_000_000
 CUTS = 60  # of each kind of work, beside one after each answer
@@ -121,7 +120,7 @@ def loaded(world: World) -> None:
     pairs = [(f"a{n % 40}", f"b{n * 7 % 900}") for n in range(1_000)]
     table = table_of(pairs, world.folder.with_name("f.csv"))
     with closing(open_store(world.store).graph(world.clock)), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(large, "LARGE_ROWS", 0)
+        patch.setattr(bulk, "LARGE_ROWS", 0)
         with world.promising({("follow", *pair): True for pair in pairs}):
             world.run("import", table)
     world.follow(("a0", "later"))
@@ -292,30 +291,6 @@ def test_acknowledged_writes_survive_a_power_cut(tmp_path: Path, work: Callable[
             fact: value for fact, value in left.values(told).items() if value not in world.values[fact][told[fact] :]
         }
         assert ({}, []) == (missing, left.problems()), f"cut after step {cut.steps} of {len(recording.steps)}"
-
-
-def test_a_migration_is_whole_or_has_not_begun_after_a_power_cut(tmp_path: Path) -> None:
-    """Told or not, it can be done again, and then the store holds what it would have held without the cut."""
-    folder = tmp_path / "store"
-    folder.mkdir()
-    store = written(folder / "graph.db", SMALL)
-    with recorded(folder) as recording:
-        for path in (store, files.access_path(store)):
-            recording.add(path)
-        begun = len(recording.steps)
-        open_store(str(store)).migrate(ignored)
-        recording.answer("migrated")
-    wanted = content(store)
-    del wanted["secret"]
-
-    for cut, answers, left in lefts(recording.steps, tmp_path / "left", seed="migration"):
-        if cut.steps < begun:
-            continue
-        versions = [before for _, before, _ in open_store(str(left.store)).migrate(ignored)]
-        assert not answers or versions == [2, 2]
-        found = content(left.store)
-        del found["secret"]
-        assert (wanted, []) == (found, left.problems())
 
 
 @pytest.mark.parametrize(("synchronous", "kept"), [("OFF", 0), ("FULL", 9)])

@@ -58,7 +58,7 @@ def is_order(each: str) -> bool:
 @given(st.text(st.characters(codec=None)))
 def test_printable_text_has_no_control_sequences(text: str) -> None:
     """For every text: one line, without orders, and other characters stay."""
-    from retinue.printable import printable  # noqa: PLC0415 - the rest of this file tests the command
+    from retinue.escaping import printable  # noqa: PLC0415 - the rest of this file tests the command
 
     shown = printable(text)
 
@@ -69,7 +69,7 @@ def test_printable_text_has_no_control_sequences(text: str) -> None:
 @given(st.text())
 def test_escapes_do_not_change_json(text: str) -> None:
     """For every value: its JSON means the same with escapes in it."""
-    from retinue.printable import printable_lines  # noqa: PLC0415
+    from retinue.escaping import printable_lines  # noqa: PLC0415
 
     shown = printable_lines(json.dumps([text, "\n"], ensure_ascii=False, indent=1))
 
@@ -261,7 +261,6 @@ ON_STORE = {
     "export": (("export", f"{FILE_NAME}.exported", "--format", "csv"), True),
     "backup": (("backup", f"{FILE_NAME}.copy"), True),
     "erase": (("erase", "anna", "[/nope]", "--compact"), True),
-    "migrate": (("store", "migrate"), True),
     "create": (("client", "create", "--name", "[bold red]x[/nope]", "--notes", "[/nope]\nretinue: forged\t"), False),
     "list": (("client", "list"), True),
     "list as JSON": (("client", "list", "--json"), True),
@@ -371,13 +370,13 @@ FORMULAS = ("=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "'
 @given(st.text() | st.sampled_from(FORMULAS) | st.builds(str.__add__, st.sampled_from("=+-@'\t\r\n"), st.text()))
 def test_formula_guards_are_reversible(text: str) -> None:
     """For every text: guarded it is no formula, and without one leading apostrophe it is as it was."""
-    from retinue.export.spreadsheets import guarded  # noqa: PLC0415
+    from retinue.escaping import spreadsheet_cell  # noqa: PLC0415
 
-    cell = guarded(text)
+    cell = spreadsheet_cell(text)
 
     assert cell[:1] not in set("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
     assert text == cell.removeprefix("'")
-    assert -1 == guarded(-1)
+    assert -1 == spreadsheet_cell(-1)
 
 
 def test_every_csv_output_can_be_guarded(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def imported_by(*arguments: str) -> set[str]:
     return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
 
 
-@pytest.mark.parametrize("words", ["", "serve", "following", "client", "client create", "store migrate"])
+@pytest.mark.parametrize("words", ["", "serve", "following", "client", "client create", "store init"])
 def test_help_imports_nothing_heavy(words: str) -> None:
     """Help of every kind comes without a library that only the commands themselves need."""
     imported = imported_by("-m", "retinue", *words.split(), "--help")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retinue.ingest.records import account_record, follow_record, nuls_in
+from retinue.ingest.records import account_record, count_nuls, follow_record
 from retinue.ingest.values import BadRecord
 from retinue.model import AccountRecord, FollowRecord, Visibility
 
@@ -197,7 +197,7 @@ def test_an_account_with_everything() -> None:
     )
 
     assert expected == account_record(text) == account_record(values)
-    assert nuls_in(text) == 1
+    assert count_nuls(text) == 1
 
 
 def test_absent_account_fields_stay_unchanged() -> None:

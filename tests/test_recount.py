@@ -23,7 +23,7 @@ from retinue.audit.record import AuditRecord
 from retinue.audit.recount import FutureDayWarnings, Recount
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.model import Client, Pool, Quota, QuotaKey, RateLimit, Usage
-from retinue.store.base import Checkpoint
+from retinue.store.contract import Checkpoint
 from retinue.store.counter_file import FIRST_RECORDS, RECORD_BYTES
 from retinue.store.ledger import FileLedger
 from retinue.store.quota_counters import DAY_SECONDS, Counted

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from retinue.errors import StoreUnavailable
 from retinue.model import AccountRecord, ErasureEvent
-from retinue.store.base import Verdict
 from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.lease import LEASE_SECONDS
 from retinue.store.cassandra.retry import MAX_DELAY_SECONDS, PATIENCE_SECONDS, Backoff
 from retinue.store.cassandra.session import TransientFailure
 from retinue.store.cassandra.writer import CassandraGraphWriter
+from retinue.store.contract import Verdict
 from support.backends import Keyspace, Lent, backoff_on
 from support.clusters import NOW, ClusterStore, run
 from support.frozen_clock import FrozenClock

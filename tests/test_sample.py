@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retinue.errors import InputError
-from retinue.sample import PAGE_OWNER, PAGE_ROWS, Size, _shuffled, write_sample
+from retinue.sample import PAGE_OWNER, PAGE_ROWS, SampleSize, _shuffled, write_sample
 from retinue.sample_files import CsvFiles, ParquetFiles
 from support.commands import imported, list_of, retinue, tally
 
@@ -27,7 +27,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     """And another seed gives another graph."""
 
     def made(seed: int, name: str) -> list[bytes]:
-        return [path.read_bytes() for path in write_sample(Size(500, 5_000, seed), tmp_path / name)]
+        return [path.read_bytes() for path in write_sample(SampleSize(500, 5_000, seed), tmp_path / name)]
 
     assert made(7, "a") == made(7, "b")
     assert made(7, "a") != made(8, "c")
@@ -35,14 +35,14 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_the_bytes_of_a_seed_stay_the_same_over_versions(tmp_path: Path) -> None:
     """Figures that were measured on a sample can be compared with later ones."""
-    made = b"".join(path.read_bytes() for path in write_sample(Size(5_000, 100_000, 1), tmp_path))
+    made = b"".join(path.read_bytes() for path in write_sample(SampleSize(5_000, 100_000, 1), tmp_path))
 
     assert "3c5184c9a05b1d491e2580b7cc556e0d5927f9678b5a3a4f9dd6d4a56c8baad4" == sha256(made).hexdigest()
 
 
 def test_parquet_holds_the_same_rows_in_the_same_order(tmp_path: Path) -> None:
     """Only how they are written differs."""
-    size = Size(500, 5_000, 7)
+    size = SampleSize(500, 5_000, 7)
     tables = [
         [duckdb.execute(f"FROM read_{kind}('{path}')").fetchall() for path in write_sample(size, tmp_path, files)]
         for kind, files in (("parquet", ParquetFiles), ("csv", CsvFiles))
@@ -70,7 +70,7 @@ def test_every_size_is_made_exactly(
     most = (accounts - 1) * max(1, accounts // 3) + len(PAGE_ROWS)
     follows = len(PAGE_ROWS) + int(share * (most - len(PAGE_ROWS)))
 
-    paths = write_sample(Size(accounts, follows, seed), tmp_path_factory.mktemp("sample"))
+    paths = write_sample(SampleSize(accounts, follows, seed), tmp_path_factory.mktemp("sample"))
 
     names = [row["username"] for row in rows_of(paths[0])]
     pairs = {(row["follower"], row["followee"]) for row in rows_of(paths[1])}
@@ -82,7 +82,7 @@ def test_every_size_is_made_exactly(
 
 def test_the_sample_behaves_like_a_real_graph(tmp_path: Path) -> None:
     """Few have most of the follows in both directions; bursts, scripts and every visibility occur."""
-    accounts, follows = (rows_of(path) for path in write_sample(Size(5_000, 100_000, 1), tmp_path))
+    accounts, follows = (rows_of(path) for path in write_sample(SampleSize(5_000, 100_000, 1), tmp_path))
 
     following = Counter(row["follower"] for row in follows)
     followers = Counter(row["followee"] for row in follows)
@@ -113,7 +113,7 @@ def test_a_sample_is_imported_without_a_reject_and_holds_the_page_of_the_documen
 def test_impossible_sizes(tmp_path: Path, accounts: int, follows: int) -> None:
     """The error says what is possible."""
     with pytest.raises(InputError, match=r"at least 5|can have 4 to 3271"):
-        write_sample(Size(accounts, follows, 1), tmp_path)
+        write_sample(SampleSize(accounts, follows, 1), tmp_path)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
@@ -121,4 +121,4 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(InputError, match="file/sample: cannot be written"):
-        write_sample(Size(10, 10, 1), tmp_path / "file" / "sample")
+        write_sample(SampleSize(10, 10, 1), tmp_path / "file" / "sample")

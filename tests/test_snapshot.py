@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retinue.ingest.bulk import Import, Tally, end_missing, import_follows
+from retinue.ingest.importer import Import, ImportCounts, end_missing, import_follows
 from retinue.ingest.records import FOLLOW_COLUMNS
 from retinue.ingest.rejects import RejectsFile
 from retinue.ingest.snapshot import Snapshot
 from retinue.ingest.tables import open_table
 from retinue.model import AccountEvent, AccountRecord, Direction, ErasureEvent, FollowEvent, FollowRecord, Row, Stretch
 from retinue.names import fold
-from retinue.store.base import GraphReader, GraphWriter
+from retinue.store.contract import GraphReader, GraphWriter
 from retinue.store.open import open_store
 from support.commands import imported, list_of, retinue, tally
 from support.frozen_clock import FrozenClock
@@ -33,7 +33,7 @@ T = 1_690_000_000
 class Outcome(NamedTuple):
     """The outcome of a dump: counts of each file, and owners and rows for which nothing was ended."""
 
-    tallies: list[Tally]
+    tallies: list[ImportCounts]
     withheld: int
     nameless: int
     reason: str  # why the first of them was withheld
@@ -48,7 +48,7 @@ def loaded(store: str, writer: GraphWriter, at: int, *files: Path) -> Outcome:
                 asyncio.run(import_follows(run, str(path), table, lambda _position: None))
         asyncio.run(end_missing(run, snapshot, lambda _rows: None))
         reason = snapshot.first_nameless or next(iter(snapshot.withheld.values()), "")
-        return Outcome(list(run.tallies.values()), len(snapshot.withheld), snapshot.nameless, reason)
+        return Outcome(list(run.counts.values()), len(snapshot.withheld), snapshot.nameless, reason)
 
 
 def csv(path: Path, *rows: str) -> Path:
@@ -189,7 +189,7 @@ def test_all_names_of_an_owner_mean_one_list(service: Service, tmp_path: Path) -
 
     outcome = loaded(service.store, service.writer, T, csv(tmp_path / "d.csv", "17,Ben,", "Änna,19,", "@äNNA,20,"))
 
-    assert [Tally(duplicate=3, ended=1)] == outcome.tallies
+    assert [ImportCounts(duplicate=3, ended=1)] == outcome.tallies
     assert {"ben", "19", "20"} == set(names_of(service, "änna"))
 
 
@@ -272,7 +272,7 @@ def test_an_owner_of_a_row_that_cannot_be_read_is_withheld(service: Service, tmp
     outcome = loaded(service.store, service.writer, T, csv(tmp_path / "d.csv", "a,d,", "x,z,", row))
 
     assert (1, 0) == (outcome.withheld, outcome.nameless)
-    assert [Tally(accepted=2, rejected=1, ended=1, withheld=1)] == outcome.tallies
+    assert [ImportCounts(accepted=2, rejected=1, ended=1, withheld=1)] == outcome.tallies
     assert {"b", "d"} == set(names_of(service, "a"))
     assert ["z"] == names_of(service, "x")
 
@@ -285,7 +285,7 @@ def test_rows_without_a_known_owner_end_nothing(service: Service, tmp_path: Path
     outcome = loaded(service.store, service.writer, T, csv(tmp_path / "d.csv", "a,d,", "x,z,", row))
 
     assert (0, 1) == (outcome.withheld, outcome.nameless)
-    assert [Tally(accepted=2, rejected=1, withheld=2)] == outcome.tallies
+    assert [ImportCounts(accepted=2, rejected=1, withheld=2)] == outcome.tallies
     assert {"b", "d"} == set(names_of(service, "a"))
 
 
@@ -295,7 +295,7 @@ def test_a_row_that_a_full_list_refused_leaves_its_owner_alone(service: Service,
 
     outcome = loaded(service.store, service.writer, 2, csv(tmp_path / "d.csv", "a,c,", "a,d,"))
 
-    assert (1, [Tally(duplicate=1, rejected=1, withheld=1)]) == (outcome.withheld, outcome.tallies)
+    assert (1, [ImportCounts(duplicate=1, rejected=1, withheld=1)]) == (outcome.withheld, outcome.tallies)
     assert ["c", "b"] == names_of(service, "a")
 
 
@@ -306,7 +306,11 @@ def test_rows_about_one_account_withhold_no_other(service: Service, tmp_path: Pa
 
     outcome = loaded(service.store, service.writer, T, csv(tmp_path / "d.csv", "a,a,", "a,gone,", "gone,a,", "a,d,"))
 
-    assert (0, 0, [Tally(accepted=1, rejected=3, ended=1)]) == (outcome.withheld, outcome.nameless, outcome.tallies)
+    assert (0, 0, [ImportCounts(accepted=1, rejected=3, ended=1)]) == (
+        outcome.withheld,
+        outcome.nameless,
+        outcome.tallies,
+    )
     assert ["d"] == names_of(service, "a")
 
 
@@ -319,7 +323,7 @@ def test_a_dump_that_was_cut_off_is_completed_by_the_next_run(service: Service, 
 
     outcome = loaded(service.store, service.writer, T, dump)
 
-    assert [Tally(accepted=1, duplicate=1, ended=1)] == outcome.tallies
+    assert [ImportCounts(accepted=1, duplicate=1, ended=1)] == outcome.tallies
     assert {"c", "d"} == set(names_of(service, "a"))
 
 

@@ -368,7 +368,7 @@ def test_a_location_without_a_store_is_not_opened(tmp_path: Path, clock: FrozenC
         (tmp_path / "none.db", errors.StoreMissing, "there is no follow graph here"),
         (text, errors.NotAStore, "no SQLite file"),
         (foreign, errors.NotAStore, "another program's SQLite file"),
-        (newer, errors.StoreTooNew, "newer Retinue (schema 99"),
+        (newer, errors.UnsupportedSchema, "newer Retinue (schema 99"),
         (tmp_path, errors.NotAStore, "it is a folder"),
         (pipe, errors.NotAStore, "it is no file"),
         (empty, errors.NotAStore, "it is empty"),

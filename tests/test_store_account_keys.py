@@ -3,7 +3,7 @@
 import pytest
 
 from retinue.model import AccountRecord, ErasureEvent, Event, Row
-from retinue.store.base import NotAKey
+from retinue.store.contract import NotAKey
 from support.store_contract import FOLLOWERS, NOW, PRIVATE, A, D, E, OpenStore, S, U, followed, run, said, unfollowed
 
 

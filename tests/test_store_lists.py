@@ -3,7 +3,7 @@
 import pytest
 
 from retinue.model import AccountRecord, Direction, FollowEvent, Slice, Stretch
-from retinue.store.base import Verdict
+from retinue.store.contract import Verdict
 from support.store_contract import FOLLOWERS, FOLLOWING, NOW, A, D, OpenStore, S, U, followed, run, unfollowed
 
 

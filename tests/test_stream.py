@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from retinue.errors import InputError
 from retinue.ingest.lines import MAX_LINE_BYTES
-from retinue.ingest.stream import GROUP, STANDARD_INPUT, LineStream, RawLine, Splitter, open_stream
+from retinue.ingest.stream import GROUP, STANDARD_INPUT, LineSplitter, LineStream, RawLine, open_stream
 
 
 def split(*pieces: bytes) -> list[RawLine]:
     """The lines of some pieces."""
-    splitter = Splitter()
+    splitter = LineSplitter()
     return [*(line for piece in pieces for line in splitter.feed(piece)), *splitter.finish()]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retinue.ingest.surrogates import replaced
+from retinue.ingest.values import replace_surrogates
 from running import running_server
 from support.commands import imported, list_of, retinue, tally
 from support.management import posted
@@ -25,7 +25,7 @@ def test_every_lone_surrogate_is_replaced_and_nothing_else(pieces: list[str]) ->
     line = json.dumps({text: text}).encode()
     expected = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
-    mended, count = replaced(line)
+    mended, count = replace_surrogates(line)
 
     assert {expected: expected} == json.loads(mended)
     assert (

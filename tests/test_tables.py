@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from retinue.errors import InputError
 from retinue.ingest.lines import MAX_LINE_BYTES
-from retinue.ingest.records import FOLLOW_COLUMNS, follow_record
-from retinue.ingest.rows import RawRow
+from retinue.ingest.records import FOLLOW_COLUMNS, RawRow, follow_record
 from retinue.ingest.tables import open_table
 
 ROWS = [("a", "b", "5"), ("ä", "名前", "6")]

@@ -9,8 +9,7 @@
     ├── StoreError              a store cannot be opened
     │   ├── StoreMissing
     │   ├── NotAStore
-    │   ├── StoreTooOld
-    │   ├── StoreTooNew
+    │   ├── UnsupportedSchema
     │   └── UnavailableLock
     └── Refusal                 a request with an error response; `rendering.py` has its code, status and message
         ├── BadBody  BadField  BadCountOrCursor  BodyTooLarge
@@ -62,12 +61,18 @@ class NotAStore(StoreError):
     """Another program created the file or database, or it is damaged."""
 
 
-class StoreTooOld(StoreError):
-    """An older Retinue wrote the store."""
+class UnsupportedSchema(StoreError):
+    """An older or newer Retinue wrote the store, with another schema than `supported`."""
 
-
-class StoreTooNew(StoreError):
-    """A newer Retinue wrote the store."""
+    def __init__(self, store: object, schema: int, supported: int) -> None:
+        age, remedy = (
+            ("an older", "export it with that version, and import the files into a new store")
+            if schema < supported
+            else ("a newer", "update Retinue")
+        )
+        super().__init__(
+            f"{store}: written by {age} Retinue (schema {schema}, this version needs {supported}); {remedy}"
+        )
 
 
 class UnavailableLock(StoreError):

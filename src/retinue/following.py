@@ -1,7 +1,7 @@
 """The use case: one page of an account's list, as of any second, and its profile.
 
 The steps are account, visibility, bound, page. The rules of visibility and cursor are here, without HTTP or SQL. The
-store keeps lists exact (`store/base.py`).
+store keeps lists exact (`store/contract.py`).
 """
 
 from typing import Generic
@@ -10,7 +10,7 @@ from retinue import names
 from retinue.clock import Clock
 from retinue.errors import AccountNotFound, AccountPrivate, AccountWithheld
 from retinue.model import Account, Direction, Page, Profile, Query, Shown_co, Stretch, Visibility
-from retinue.store.base import GraphReader
+from retinue.store.contract import GraphReader
 
 _FOLLOWING = Direction.FOLLOWING  # in Python 3.11 access to an enum's members is slow
 # The greatest visibility level at which the following list, or followers and profile, are served.

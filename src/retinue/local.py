@@ -24,7 +24,7 @@ from retinue.ingest import records
 from retinue.ingest.values import BadRecord
 from retinue.model import AccountRecord, ClientChange, FollowRecord
 from retinue.settings import Settings
-from retinue.store.base import Verdict
+from retinue.store.contract import Verdict
 from retinue.store.open import open_store
 from retinue.web.listener import bind, public_server
 from retinue.wire import rendering

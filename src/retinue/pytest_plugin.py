@@ -44,6 +44,6 @@ def retinue_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 
 
 def _load_sample(server: "LocalServer", folder: Path) -> None:
-    from retinue.sample import Size, write_sample
+    from retinue.sample import SampleSize, write_sample
 
-    server.load_files(*write_sample(Size(SAMPLE_ACCOUNTS, SAMPLE_FOLLOWS, SAMPLE_SEED), folder / "sample"))
+    server.load_files(*write_sample(SampleSize(SAMPLE_ACCOUNTS, SAMPLE_FOLLOWS, SAMPLE_SEED), folder / "sample"))

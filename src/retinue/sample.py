@@ -1,7 +1,7 @@
-"""A made-up follow graph that behaves like a real one, as import files. The same seed gives the same bytes.
+"""Generation of a sample graph as import files. The same seed gives the same bytes.
 
-Heavy-tailed following and followers, bursts within one second, names in many scripts, a few private, hidden and
-withheld accounts. Always holds `test_user` with the list that TikTok's own page shows. Reads no clock.
+The graph has heavy-tailed lists, bursts within one second, names in many scripts, and some accounts that are not
+public. `test_user` has the list of TikTok's documentation.
 """
 
 import itertools
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinue.errors import InputError
-from retinue.sample_files import CsvFiles, Follows, Ints, SampleFiles
+from retinue.sample_files import CsvFiles, Ints, SampleFiles, SampleFollows
 from retinue.temporary import TemporaryFolder
 
 # TikTok's page shows three rows for the bound 1685544251 and then the cursor 1650642422; one older row makes
@@ -29,11 +29,11 @@ PAGE_ROWS = (
 
 _FIRST_SECOND = 1483228800  # 2017-01-01
 _LAST_SECOND = 1735689600  # 2025-01-01
-_MOST_FOLLOWED = 10_000
+_MAX_FOLLOWING = 10_000
 _BURST_SHARE = 0.15
 _FOLLOWS_PER_CHUNK = 500_000
 _ROUNDS_BY_POPULARITY = 4
-_MOST_TURNS = 500  # among millions of accounts the last few follows would take thousands
+_MAX_ROUNDS = 500  # among millions of accounts the last few follows would take thousands
 _LUCK_BITS = 62  # of a signed word, for a follower's number in its chunk and the front of a random fraction
 
 _HANDLES = ("anna", "ben", "chloe", "dario", "elif", "farid", "gia", "hugo", "ines", "juno", "kai", "lena", "mateo")
@@ -55,21 +55,23 @@ _DISPLAY_NAMES = (
 )
 
 
-class Size(NamedTuple):
-    """What to make."""
+class SampleSize(NamedTuple):
+    """The size and seed of a sample."""
 
     accounts: int
     follows: int
     seed: int
 
 
-def write_sample(size: Size, folder: Path, files_of: Callable[[Path], SampleFiles] = CsvFiles) -> tuple[Path, Path]:
-    """Write accounts and follows files into a folder, made if absent; returns their paths. Raises `InputError`."""
+def write_sample(
+    size: SampleSize, folder: Path, files_of: Callable[[Path], SampleFiles] = CsvFiles
+) -> tuple[Path, Path]:
+    """Write files of accounts and follows to a folder; return their paths. Raises `InputError`."""
     _require_possible(size)
     random = np.random.Generator(np.random.PCG64(size.seed))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with closing(TemporaryFolder(folder / "sample")) as unfinished:  # good files are replaced by whole ones
+        with closing(TemporaryFolder(folder / "sample")) as unfinished:  # existing files are replaced by complete ones
             files = files_of(unfinished.path)
             accounts = list(_accounts(random, size.accounts))
             files.write_accounts(accounts)
@@ -81,7 +83,7 @@ def write_sample(size: Size, folder: Path, files_of: Callable[[Path], SampleFile
         raise InputError(f"{folder}: cannot be written: {error.strerror}") from error
 
 
-def _require_possible(size: Size) -> None:
+def _require_possible(size: SampleSize) -> None:
     fixed = len(PAGE_ROWS)
     if size.accounts <= fixed:
         raise InputError(f"--accounts {size.accounts}: the sample needs at least {fixed + 1}")
@@ -91,8 +93,8 @@ def _require_possible(size: Size) -> None:
 
 
 def _cap(accounts: int) -> int:
-    """The longest list: what TikTok allows, or a third of everybody in a small graph."""
-    return max(1, min(_MOST_FOLLOWED, accounts // 3))
+    """Return the length of the longest list: TikTok's limit, or a third of a small graph."""
+    return max(1, min(_MAX_FOLLOWING, accounts // 3))
 
 
 # --- accounts -------------------------------------------------------------------------------------------------------
@@ -129,38 +131,38 @@ def _visibility(seen: float) -> str:
 # --- follows --------------------------------------------------------------------------------------------------------
 
 
-def _follows(random: np.random.Generator, size: Size) -> Iterator[Follows]:
-    """The page's list first, then everybody's, each newest first."""
+def _follows(random: np.random.Generator, size: SampleSize) -> Iterator[SampleFollows]:
+    """Yield the documented list, then all others, each newest first."""
     degrees = _degrees(random, size)
     joined = random.integers(_FIRST_SECOND, _LAST_SECOND - 30 * 86_400, size=size.accounts)
     popularity = random.permutation(size.accounts)
     fixed = np.arange(len(PAGE_ROWS))
-    yield Follows(np.zeros_like(fixed), fixed + 1, np.array([at for *_, at in PAGE_ROWS]))
+    yield SampleFollows(np.zeros_like(fixed), fixed + 1, np.array([at for *_, at in PAGE_ROWS]))
     for chunk in _chunks(degrees):
         followers, followees = _pairs(random, degrees, chunk, popularity)
         times = _times(random, followers, joined)
         order = np.lexsort((-times, followers))
-        yield Follows(followers[order], followees[order], times[order])
+        yield SampleFollows(followers[order], followees[order], times[order])
 
 
-def _degrees(random: np.random.Generator, size: Size) -> Ints:
-    """How many each account follows: log-normal, capped, and together exactly what was asked for."""
+def _degrees(random: np.random.Generator, size: SampleSize) -> Ints:
+    """Return the length of each list: log-normal, capped, with `size.follows` in total."""
     wanted, cap = size.follows - len(PAGE_ROWS), _cap(size.accounts)
     weights = np.exp(random.normal(0.0, 1.4, size=size.accounts))
     weights[0] = 0.0  # the page owner's list is fixed
     degrees = np.zeros(size.accounts, dtype=np.int64)
-    turns = itertools.count()
+    rounds = itertools.count()
     while (missing := wanted - int(degrees.sum())) > 0:
         room = np.where(degrees < cap, weights, 0.0)
         share = np.floor(room / room.sum() * missing).astype(np.int64)
-        if not share.any() or next(turns) > _MOST_TURNS:
+        if not share.any() or next(rounds) > _MAX_ROUNDS:
             share[np.argsort(-room, kind="stable")[: min(missing, int(np.count_nonzero(room)))]] = 1
         degrees = np.minimum(degrees + share, cap)
     return degrees
 
 
 def _chunks(degrees: Ints) -> Iterator[range]:
-    """Stretches of accounts with about `_FOLLOWS_PER_CHUNK` follows each, so that memory stays bounded."""
+    """Yield ranges of accounts with about `_FOLLOWS_PER_CHUNK` follows each."""
     ends = np.cumsum(degrees)
     first = 0
     while first < len(degrees):
@@ -171,7 +173,7 @@ def _chunks(degrees: Ints) -> Iterator[range]:
 
 
 def _pairs(random: np.random.Generator, degrees: Ints, chunk: range, popularity: Ints) -> tuple[Ints, Ints]:
-    """Distinct (follower, followee) pairs: popular accounts are drawn often, nobody follows themselves."""
+    """Return distinct pairs without self-follows; popular accounts are drawn often."""
     count = len(popularity)
     codes = np.empty(0, dtype=np.int64)
     missing = degrees[chunk.start : chunk.stop].copy()
@@ -188,14 +190,14 @@ def _pairs(random: np.random.Generator, degrees: Ints, chunk: range, popularity:
 
 
 def _distinct(codes: Ints) -> Ints:
-    """What `np.unique` gives; that hashes first, which takes several times as long as sorting here."""
+    # `np.unique` hashes first, which takes several times as long.
     codes.sort()
     distinct: Ints = codes[np.diff(codes, prepend=-1) != 0]
     return distinct
 
 
 def _at_most(random: np.random.Generator, codes: Ints, degrees: Ints, count: int) -> Ints:
-    """Drop pairs by chance where a follower has more than it should."""
+    """Drop random pairs of followers that have too many."""
     followers = codes // count  # in order, since the codes are
     codes = codes[_shuffled(followers, random.random(codes.size))]
     leads = np.diff(followers, prepend=-1) != 0
@@ -205,7 +207,7 @@ def _at_most(random: np.random.Generator, codes: Ints, degrees: Ints, count: int
 
 
 def _shuffled(followers: Ints, luck: NDArray[np.float64]) -> Ints:
-    """Places in the order of (follower, luck). Both in one number sort much faster than one after the other."""
+    """Return the order of (follower, luck). Both in one number sort much faster than one after the other."""
     if not followers.size:
         return followers
     local = followers - followers[0]
@@ -217,7 +219,7 @@ def _shuffled(followers: Ints, luck: NDArray[np.float64]) -> Ints:
 
 
 def _times(random: np.random.Generator, followers: Ints, joined: Ints) -> Ints:
-    """When each follow happened: any time since joining, some in the very second of their neighbour."""
+    """Return the second of each follow: any since joining, some the same as their neighbour's."""
     begin = joined[followers]
     times = begin + (random.random(followers.size) * (_LAST_SECOND - begin)).astype(np.int64)
     is_new_list = np.diff(followers, prepend=-1) != 0

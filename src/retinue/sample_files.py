@@ -1,7 +1,4 @@
-"""The files in which a made-up graph is written: CSV, or Parquet with the same rows in the same order.
-
-Follows come in chunks of columns, so that memory stays bounded. Knows nothing of how rows are made up.
-"""
+"""The files of a sample: CSV, or Parquet with the same rows in the same order."""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,8 +19,8 @@ FOLLOW_COLUMNS = ("follower", "followee", "followed_at")
 Ints = NDArray[np.int64]
 
 
-class Follows(NamedTuple):
-    """Some follows, in columns: the numbers of both accounts, and when."""
+class SampleFollows(NamedTuple):
+    """Some follows in columns: positions of both accounts among the usernames, and seconds."""
 
     followers: Ints
     followees: Ints
@@ -31,16 +28,16 @@ class Follows(NamedTuple):
 
 
 class SampleFiles(Protocol):
-    """Two files, one for accounts and one for follows."""
+    """A file of accounts and one of follows."""
 
     accounts: Path
     follows: Path
 
     def write_accounts(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Write all accounts; a row has the values of `ACCOUNT_COLUMNS`. Raises `OSError`."""
+        """Write all accounts as rows of `ACCOUNT_COLUMNS`. Raises `OSError`."""
 
-    def write_follows(self, usernames: Sequence[str], chunks: Iterator[Follows]) -> None:
-        """Write all follows; an account's number is its place among the usernames. Raises `OSError`."""
+    def write_follows(self, usernames: Sequence[str], chunks: Iterator[SampleFollows]) -> None:
+        """Write all follows, a chunk at a time. Raises `OSError`."""
 
 
 class CsvFiles:
@@ -51,14 +48,14 @@ class CsvFiles:
         self.follows = folder / "follows.csv"
 
     def write_accounts(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Quotes stand where they are needed; truth values are in lower case."""
+        """Write quotes only if needed, and truth values in lower case."""
         with self.accounts.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(ACCOUNT_COLUMNS)
             writer.writerows(map(_in_lower_case, rows))
 
-    def write_follows(self, usernames: Sequence[str], chunks: Iterator[Follows]) -> None:
-        """No username of the sample needs a quote."""
+    def write_follows(self, usernames: Sequence[str], chunks: Iterator[SampleFollows]) -> None:
+        """Write usernames without quotes, which none needs."""
         with self.follows.open("w", encoding="utf-8", newline="") as file:
             file.write(",".join(FOLLOW_COLUMNS) + "\n")
             for chunk in chunks:
@@ -67,20 +64,20 @@ class CsvFiles:
 
 
 class ParquetFiles:
-    """Parquet, by way of a table of DuckDB's beside it, which is as large as the file and gone afterwards."""
+    """Parquet, from a temporary table of the same size."""
 
     def __init__(self, folder: Path) -> None:
         self.accounts = folder / "accounts.parquet"
         self.follows = folder / "follows.parquet"
 
     def write_accounts(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Ids are text, since the source's are."""
+        """Write ids as text."""
         columns = zip(*((str(row[0]), *row[1:]) for row in rows), strict=True)
         arrays = dict(zip(ACCOUNT_COLUMNS, map(_array, columns), strict=True))
         _write(self.accounts, iter([arrays]))
 
-    def write_follows(self, usernames: Sequence[str], chunks: Iterator[Follows]) -> None:
-        """Times are whole seconds, not timestamps."""
+    def write_follows(self, usernames: Sequence[str], chunks: Iterator[SampleFollows]) -> None:
+        """Write times as whole seconds."""
         names = np.array(usernames, dtype=object)
         columns = ((names[chunk.followers], names[chunk.followees], chunk.times) for chunk in chunks)
         _write(self.follows, (dict(zip(FOLLOW_COLUMNS, arrays, strict=True)) for arrays in columns))

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 from retinue.errors import ClosedPipe, UnwritableOutput
-from retinue.printable import printable_lines
+from retinue.escaping import printable_lines
 
 _INPUT, _OUTPUT, _ERRORS = 0, 1, 2
 

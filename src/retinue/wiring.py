@@ -12,7 +12,7 @@ from retinue.audit.record import Auditor
 from retinue.clock import Clock
 from retinue.faults import FaultInjector, SharedFaults
 from retinue.following import Following
-from retinue.store.base import AccessStore, GraphReader, HotGraph
+from retinue.store.contract import AccessStore, GraphReader, HotGraph
 from retinue.store.quota_counters import QuotaCounters
 from retinue.web.asgi import Application
 from retinue.web.fast_path import FastPath

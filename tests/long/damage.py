@@ -59,7 +59,6 @@ _GRAPH_COMMANDS = (
     ("erase", *_STORE, "--compact", "p7"),
     ("backup", *_STORE, "{folder}/copy.db"),
     ("following", *_STORE, "hub"),
-    ("store", "migrate", *_STORE),
 )
 _ACCESS_COMMANDS = (
     ("client", "list", *_STORE),

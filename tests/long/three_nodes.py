@@ -17,7 +17,7 @@ import pytest
 from retinue.clock import SystemClock
 from retinue.errors import StoreUnavailable
 from retinue.model import FollowEvent
-from retinue.store.base import Verdict
+from retinue.store.contract import Verdict
 from retinue.store.open import open_store
 from running import Refused, Session, fresh_token, retinue, running_server
 from support.backends import CLUSTER_SECONDS

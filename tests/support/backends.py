@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -149,7 +150,8 @@ class Keyspace:
 
     def empty(self) -> None:
         """Remove all rows."""
-        self.session.run_as_is_all(f"TRUNCATE {table}" for table in self._tables)
+        with ThreadPoolExecutor(len(self._tables)) as pool:
+            list(pool.map(self.session.run_as_is, (f"TRUNCATE {table}" for table in self._tables)))
 
     def close(self) -> None:
         """Close the connections."""

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 import pytest
 
 from retinue.model import Direction, FollowEvent, FollowRecord, Row, Stretch
-from retinue.store.base import Decision, Verdict
 from retinue.store.cassandra import buckets
 from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
+from retinue.store.contract import Decision, Verdict
 from support.backends import Keyspace, KeyspaceBackend, Lent, backoff_on
 from support.frozen_clock import FrozenClock
 

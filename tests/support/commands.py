@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from retinue.ingest.bulk import Tally
+from retinue.ingest.importer import ImportCounts
 from retinue.model import Direction, Stretch
 from retinue.names import fold
 from retinue.store.open import open_store
@@ -35,7 +35,7 @@ def imported(store: Path, *arguments: str | Path) -> tuple[int, dict[str, Any]]:
 
 def tally(**counts: int) -> dict[str, int]:
     """The report's entry for one file."""
-    return asdict(Tally(**counts))
+    return asdict(ImportCounts(**counts))
 
 
 def list_of(store: Path, name: str, direction: Direction = Direction.FOLLOWING) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from retinue.audit.usage import RequestCounters
 from retinue.audit.verify import VerifyReport, verify
 from retinue.audit.writer import AuditWriter
 from retinue.model import TOKEN_SECONDS, Client
-from retinue.store.base import Checkpoint
+from retinue.store.contract import Checkpoint
 from retinue.store.open import open_store
 from support.frozen_clock import FrozenClock
 

@@ -35,8 +35,8 @@ from retinue.ingest.values import BadRecord
 from retinue.intercept.exchanges import Exchanges
 from retinue.intercept.traffic import Traffic
 from retinue.model import Pool, Quota, QuotaKey, RateLimit
-from retinue.store.base import Checkpoint
 from retinue.store.client_rows import CLIENT_COLUMNS, GRANT_COLUMNS, checkpoint_of, client_of, grant_of
+from retinue.store.contract import Checkpoint
 from retinue.store.ledger import FileLedger
 from retinue.store.sqlite.blocks import Block, columns_of, read_block
 from retinue.store.sqlite.pair_table import PairRow, decoded
@@ -138,14 +138,14 @@ def faults(data: bytes) -> None:
 def event(data: bytes) -> None:
     """A line of events: the quick reader agrees with the thorough one."""
     found: list[object] = []
-    for read in (events.event_of, events.closely):
+    for read in (events.event_of, events.parse_event):
         try:
             found.append(read(data))
         except BadRecord:
             found.append(None)
     assert found[0] == found[1]
     with contextlib.suppress(BadRecord):
-        events.event_of_halves(data)
+        events.repaired_event(data)
 
 
 def _table(name: str, data: bytes) -> None:

@@ -31,7 +31,7 @@ from retinue.model import (
     Stretch,
     Visibility,
 )
-from retinue.store.base import Decision, NotAKey, Verdict
+from retinue.store.contract import Decision, NotAKey, Verdict
 
 # The initial state of an account.
 UNSAID: dict[str, Any] = {

@@ -10,7 +10,7 @@ import httpx
 from retinue import wiring
 from retinue.audit.record import Auditor, AuditRecord
 from retinue.model import AccountRecord, ClientChange, Event, FollowRecord, Visibility
-from retinue.store.base import Decision, GraphReader, Verdict
+from retinue.store.contract import Decision, GraphReader, Verdict
 from retinue.store.open import open_store
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.web.asgi import Application

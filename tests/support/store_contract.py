@@ -21,7 +21,7 @@ from retinue.model import (
     Stretch,
     Visibility,
 )
-from retinue.store.base import Decision, GraphReader, GraphWriter, Verdict
+from retinue.store.contract import Decision, GraphReader, GraphWriter, Verdict
 from support.backends import CLUSTER, Backend, BackendFactory, backend_factory
 from support.frozen_clock import FrozenClock
 from support.model_store import ModelGraph

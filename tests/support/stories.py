@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from retinue import names
 from retinue.model import AccountEvent, AccountRecord, Event, FollowEvent, Row, Slice, Stretch, Visibility
-from retinue.store.base import GraphReader
+from retinue.store.contract import GraphReader
 
 # Keys that are names, and one that cannot be; names that are keys, spellings of one name, and one too long for a key.
 KEYS = ("1", "2", "3 3", "ann", "Ann")

@@ -14,7 +14,7 @@ from retinue.access.clients import digest_of, fresh_secret, status_of
 from retinue.clock import Clock
 from retinue.errors import ClientInvalid, ScopeMissing, SecretWrong, TokenInvalid, TokenUnknown
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Client, Secrets, TokenGrant
-from retinue.store.base import AccessStore
+from retinue.store.contract import AccessStore
 
 MAX_TOKEN_BYTES = 512
 CACHE_SECONDS = 0.9

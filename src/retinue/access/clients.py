@@ -10,7 +10,7 @@ from msgspec import UNSET, Struct, structs
 from retinue.clock import Clock
 from retinue.errors import InputError, NoSuchClient
 from retinue.model import RESEARCH_SCOPE, Client, ClientChange, Quota, RateLimit, Usage
-from retinue.store.base import AccessStore
+from retinue.store.contract import AccessStore
 
 SECRET_BYTES = 32
 SECRET_CHARACTERS = 43  # 62 to this power is more than 256 bits

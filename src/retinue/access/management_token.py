@@ -1,17 +1,15 @@
 """The management token, which allows changing the graph over HTTP. It is compared in constant time."""
 
-import contextlib
 import hmac
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from retinue.access.authentication import MAX_TOKEN_BYTES, bearer_token
 from retinue.access.clients import fresh_secret
-from retinue.durable import sync
+from retinue.durable import write_atomically
 from retinue.errors import InputError, TokenInvalid
 from retinue.permissions import is_private
 from retinue.regular import open_regular
@@ -45,18 +43,9 @@ def management_token(path: Path, random_bytes: Callable[[int], bytes]) -> Manage
 
 
 def _create(path: Path, content: bytes) -> None:
-    """Create the file atomically. A file that another process created first stays."""
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
-    try:
-        with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(unfinished, path)
-        sync(path.parent)
-    finally:
-        unfinished.unlink(missing_ok=True)
+
+    with write_atomically(path, replaces=False) as unfinished:
+        unfinished.write_bytes(content)
 
 
 def _content(path: Path) -> bytes:

@@ -18,7 +18,7 @@ from retinue.durable import sync
 from retinue.errors import StoreError
 from retinue.locks import open_locked
 from retinue.permissions import folder_exposure
-from retinue.store.base import Checkpoint
+from retinue.store.contract import Checkpoint
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600

@@ -13,7 +13,7 @@ from retinue.audit.hash_chain import BrokenChain, ChainHead, next_head, stated_h
 from retinue.audit.record import AuditRecord, RemovedRecords, decode_record
 from retinue.audit.record_counters import RecordsMade, read_made
 from retinue.errors import StoreError
-from retinue.store.base import Checkpoint
+from retinue.store.contract import Checkpoint
 
 _NAME = re.compile(r"[0-9]{15}\.[0-9]{3}\.jsonl")
 _TORN = b'"torn":"'

@@ -17,7 +17,7 @@ from retinue.audit.log_files import follow, lines_of, missing_at_end, retained_f
 from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import LAST_SECOND, read_made
 from retinue.model import Client, Direction, Quota, QuotaKey, Usage
-from retinue.store.base import Checkpoint
+from retinue.store.contract import Checkpoint
 from retinue.store.quota_counters import DAY_SECONDS, Counted, Restoring
 
 _OK = 200

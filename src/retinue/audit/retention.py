@@ -19,7 +19,7 @@ from retinue.audit.trusted_time import SLACK_SECONDS, TrustedTime
 from retinue.audit.writer import AuditWriter
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
-from retinue.store.base import AccessStore
+from retinue.store.contract import AccessStore
 
 INTERVAL_SECONDS = 60
 

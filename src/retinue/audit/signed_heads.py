@@ -16,7 +16,7 @@ from retinue.audit.log_files import utc
 from retinue.audit.record import AuditRecord, RemovedRecords
 from retinue.audit.record_counters import LAST_SECOND
 from retinue.errors import InputError
-from retinue.store.base import Checkpoint
+from retinue.store.contract import Checkpoint
 
 _PERSON = b"retinue-head"
 _EXPECTED = "expected the output of `retinue audit head`"

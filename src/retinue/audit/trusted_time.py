@@ -4,7 +4,6 @@ Retention goes by it, since a wall clock that jumps ahead must not make records 
 passed on the uptime clock. Across a restart `SLACK_SECONDS` are believed; an operator confirms the rest.
 """
 
-import contextlib
 import hmac
 import logging
 import os
@@ -16,14 +15,13 @@ import msgspec
 from msgspec import Struct
 
 from retinue.clock import Clock
-from retinue.durable import sync
+from retinue.durable import write_atomically
 from retinue.regular import read_regular
 
 SLACK_SECONDS = 86_400
 SAVE_SECONDS = 3600
-FILE_NAMES = frozenset(f"{name}{ending}" for name in ("clock", "clock-confirmed") for ending in ("", ".unfinished"))
+FILE_NAMES = ("clock", "clock-confirmed")
 
-_MODE = 0o600
 _MAX_BYTES = 4096
 _PERSON = b"retinue-clock"
 _LOGGER = logging.getLogger("retinue.retention")
@@ -142,19 +140,8 @@ def _read(path: Path, secret: bytes) -> int | None:
 
 
 def _write(path: Path, secret: bytes, time: int) -> None:
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
-        descriptor = os.open(unfinished, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, _MODE)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(_Content(time, _mac(time, path, secret))) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        raise
-    sync(path.parent)
+    with write_atomically(path, replaces=True) as unfinished:
+        unfinished.write_bytes(msgspec.json.encode(_Content(time, _mac(time, path, secret))) + b"\n")
 
 
 def _mac(time: int, path: Path, secret: bytes) -> str:

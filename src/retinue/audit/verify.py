@@ -21,7 +21,8 @@ from retinue.audit.log_files import (
 from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import COUNTERS_NAME, RecordsMade, read_made
 from retinue.audit.signed_heads import HeadComparison, SignedHead
-from retinue.store.base import Checkpoint
+from retinue.durable import finished_name
+from retinue.store.contract import Checkpoint
 
 MAX_PROBLEMS = 20
 
@@ -72,7 +73,7 @@ def verify(folder: Path, checkpoint: Checkpoint, heads: Sequence[SignedHead] = (
 def _foreign_files(folder: Path, checkpoint: Checkpoint) -> Iterator[str]:
     # The file removed last may remain if the server was killed.
     for path in content_of(folder):
-        if path.name == COUNTERS_NAME or path.name in trusted_time.FILE_NAMES:
+        if path.name == COUNTERS_NAME or finished_name(path.name) in trusted_time.FILE_NAMES:
             continue
         if not is_log_file(path):
             yield f"{path.name}: is not a file of the log"

@@ -18,7 +18,7 @@ from retinue.audit.space import LogSpace, SpaceMonitor
 from retinue.audit.usage import RequestCounters
 from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
-from retinue.store.base import AuditStore, Checkpoint
+from retinue.store.contract import AuditStore, Checkpoint
 
 CHECKPOINT_SECONDS = 1.0
 

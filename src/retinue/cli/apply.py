@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from retinue.ingest.live import Outcome
+    from retinue.ingest.apply import ApplyResult
     from retinue.ingest.stream import LineStream
     from retinue.store.open import Store
 
@@ -99,7 +99,7 @@ class _Report:
         self.place = "no line"
         self.has_rejected = False
 
-    def write(self, stream: "LineStream", file: str | None, line: int, outcome: "Outcome") -> None:
+    def write(self, stream: "LineStream", file: str | None, line: int, outcome: "ApplyResult") -> None:
         """Print a line on a durable group. Raises `InputError` if that fails."""
         from retinue.errors import InputError, UnwritableOutput
 
@@ -114,7 +114,7 @@ class _Report:
 
 async def _apply(store: "Store", streams: "dict[str, LineStream]", report: _Report) -> None:
     from retinue.clock import SystemClock
-    from retinue.ingest.live import apply_lines
+    from retinue.ingest.apply import apply_lines
     from retinue.ingest.stream import STANDARD_INPUT
 
     clock = SystemClock()
@@ -129,6 +129,6 @@ async def _apply(store: "Store", streams: "dict[str, LineStream]", report: _Repo
 def _print_schema() -> None:
     from msgspec import json
 
-    from retinue.ingest.forms import schema
+    from retinue.ingest.event_schema import schema
 
     print_lines(json.format(json.encode(schema()), indent=2).decode() + "\n")

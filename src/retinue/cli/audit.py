@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from retinue.audit.signed_heads import SignedHead
     from retinue.audit.usage import DailyUsage
     from retinue.audit.verify import VerifyReport
-    from retinue.store.base import Checkpoint
+    from retinue.store.contract import Checkpoint
     from retinue.store.open import Store
 
 app = group(help="Read the audit log and verify it.")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from retinue.store.base import GraphWriter
+    from retinue.store.contract import GraphWriter
     from retinue.store.open import Store
 
 _HELP_KEYS = "Keys (ids) of the accounts to erase."
@@ -69,7 +69,7 @@ async def _forget(writer: "GraphWriter", keys: list[str], now: int) -> list[str]
     from retinue.errors import InputError
     from retinue.model import ErasureEvent
     from retinue.names import fault_in_key
-    from retinue.store.base import NotAKey, Verdict
+    from retinue.store.contract import NotAKey, Verdict
 
     for key in keys:
         if fault := fault_in_key(key):
@@ -101,7 +101,9 @@ def _swept() -> "Iterator[str]":
 
 def _rejects_of(store: "Store") -> "Iterator[Path]":
     """Return the rejects files of a store, unfinished ones too."""
+    from retinue.durable import finished_name
+
     finished = store.paths.rejects
     for path in sorted(finished.parent.iterdir()):
-        if path.name == finished.name or (path.name.startswith(f"{finished.name}.") and path.suffix == ".new"):
+        if finished_name(path.name) == finished.name:
             yield path

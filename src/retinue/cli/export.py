@@ -43,9 +43,9 @@ def export(
     from retinue.export import files
 
     require_csv(kind is ExportFormat.CSV, spreadsheet_safe)
-    form = files.Form(kind.value, history, spreadsheet_safe)
+    options = files.ExportOptions(kind.value, history, spreadsheet_safe)
     store = store_at(url)
     with ending_in_order(), closing(store.scan()) as graph, bar(f"reading {store}") as on_progress:
-        exported = files.export(graph, folder, form, lambda rows: on_progress(rows, None))
+        exported = files.export(graph, folder, options, lambda rows: on_progress(rows, None))
     names = ", ".join(path.name for path in exported.files)
     print_line(f"Exported {exported.accounts:,} accounts and {exported.follows:,} follows to {folder} ({names}).")

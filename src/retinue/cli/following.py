@@ -8,7 +8,7 @@ import typer
 
 from retinue.cli.commands import SpreadsheetSafe, StoreUrl, flag, require_csv, second_of, store_at
 from retinue.cli.output import csv_encoder, print_exactly, warn
-from retinue.printable import printable, printable_lines
+from retinue.escaping import printable, printable_lines
 from retinue.settings import default_of
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ def generate(
     output: Annotated[Path, flag("output", "Folder for the files accounts and follows.", "-o")] = Path("sample"),
 ) -> None:
     """Write a realistic sample graph as import files; it includes `test_user`."""
-    from retinue.sample import Size, write_sample
+    from retinue.sample import SampleSize, write_sample
     from retinue.sample_files import CsvFiles, ParquetFiles
 
     files_of = ParquetFiles if kind is FileFormat.PARQUET else CsvFiles
-    for path in write_sample(Size(accounts, follows, seed), output, files_of):
+    for path in write_sample(SampleSize(accounts, follows, seed), output, files_of):
         print_line(str(path))

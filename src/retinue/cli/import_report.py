@@ -34,7 +34,7 @@ def show(results: "ImportResults", *, as_json: bool) -> None:
     """Print the counts of each file. There is no table if no file was read."""
     if as_json:
         print_json(_by_file(results))
-    elif results.tallies:
+    elif results.counts:
         _print_table(results)
 
 
@@ -42,7 +42,7 @@ def _by_file(results: "ImportResults") -> dict[str, Any]:
     """Return the counts by file, with the reasons of rejected rows."""
     from msgspec import to_builtins
 
-    files = {name: to_builtins(tally) | {"reasons": []} for name, tally in results.tallies.items()}
+    files = {name: to_builtins(tally) | {"reasons": []} for name, tally in results.counts.items()}
     for (file, kind), group in results.rejects.groups.items():
         first = {"line": group.first.line, "reason": group.first.reason}
         files[file]["reasons"].append({"reason": kind, "rows": group.count, "first": first})
@@ -55,9 +55,9 @@ def _print_table(results: "ImportResults") -> None:
     is_dump = results.snapshot is not None
     headings = ["new", "updated", "known", "rejected", *(["ended", "withheld"] if is_dump else []), "rows/s"]
     columns = [TableColumn("file"), *(TableColumn(heading, "right") for heading in headings)]
-    names = short_names(list(results.tallies))
+    names = short_names(list(results.counts))
     rows = []
-    for name, tally in results.tallies.items():
+    for name, tally in results.counts.items():
         counts = [tally.accepted, tally.updated, tally.duplicate, tally.rejected]
         counts += [tally.ended, tally.withheld] if is_dump else []
         seconds = results.seconds.get(name)
@@ -69,7 +69,7 @@ def _print_table(results: "ImportResults") -> None:
 
 def _notes(results: "ImportResults") -> Iterator[str]:
     """Return lines about everything that needs attention."""
-    tallies, snapshot = results.tallies.values(), results.snapshot
+    tallies, snapshot = results.counts.values(), results.snapshot
     if nuls := sum(tally.nuls_removed for tally in tallies):
         yield f"NUL characters that were removed: {nuls:,}"
     if halves := sum(tally.surrogates_replaced for tally in tallies):
@@ -90,7 +90,7 @@ def _rejected(results: "ImportResults") -> Iterator[str]:
     """Return the reasons of rejected rows, most frequent first."""
     rejects = results.rejects
     yield f"rejected rows: {rejects.count:,}; all are in {rejects.path}"
-    names = short_names(list(results.tallies))
+    names = short_names(list(results.counts))
     groups = sorted(rejects.groups.values(), key=lambda group: -group.count)
     for group in groups[:_SHOWN_GROUPS]:
         first = group.first

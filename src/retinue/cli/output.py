@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from retinue.errors import UnwritableOutput
-from retinue.export.spreadsheets import guarded
-from retinue.printable import printable
+from retinue.escaping import printable, spreadsheet_cell
 
 _CRLF = "\r\n"
 
@@ -62,7 +61,7 @@ def csv_encoder(*heading: str, spreadsheet_safe: bool = False) -> Callable[[Iter
     writer.writerow(heading)
 
     def encode(rows: Iterable[Iterable[Any]]) -> bytes:
-        writer.writerows(map(guarded, row) if spreadsheet_safe else row for row in rows)
+        writer.writerows(map(spreadsheet_cell, row) if spreadsheet_safe else row for row in rows)
         encoded = "".join(lines.written).encode()
         lines.written.clear()
         return encoded

@@ -1,4 +1,4 @@
-"""`retinue check`, `retinue backup`, `retinue store init` and `retinue store migrate`."""
+"""`retinue check`, `retinue backup` and `retinue store init`."""
 
 from contextlib import closing
 from pathlib import Path
@@ -68,19 +68,3 @@ def init(
     """Create a store in a cluster: a keyspace with its tables. An existing store stays as it is."""
     is_new = store_at(url).create_in_cluster(replication)
     print_line(f"The store {'was created' if is_new else 'already exists'}; replicas of each row: {replication}.")
-
-
-@app.command()
-def migrate(url: StoreUrl = default_of("store")) -> None:
-    """Bring a store of an older Retinue to the present schema. Stop its server first.
-
-    It happens completely or not at all. Positions, and so the cursors of clients, stay as they are.
-    """
-    from retinue.cli.terminal import bar
-
-    store = store_at(url)
-    with bar(f"migrating {store}") as on_progress:
-        migrated = store.migrate(on_progress)
-    for path, before, after in migrated:
-        already = before == after
-        print_line(f"{path}: schema {after} already." if already else f"{path}: schema {before} is now {after}.")

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from retinue import streams
-from retinue.printable import printable
+from retinue.escaping import printable
 
 width_of = cell_len
 

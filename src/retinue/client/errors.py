@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from retinue.client.responses import Person
 from retinue.errors import RetinueError
-from retinue.printable import printable
+from retinue.escaping import printable
 
 
 class ClientError(RetinueError):

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from retinue.client.addresses import moved_to, not_an_api
-from retinue.printable import printable
+from retinue.escaping import printable
 
 LIST_KEYS = {"following": "user_following", "followers": "user_followers"}
 OK = 200

@@ -28,10 +28,10 @@ from retinue.collect.progress import (
     sum_counts,
 )
 from retinue.collect.tables import EDGES, MEMORY, NODES, QUERIES, fill
-from retinue.durable import sync
+from retinue.duck import FORMATS, Duck, translated
+from retinue.durable import PUBLIC, finished_name, sync, write_atomically
 from retinue.errors import InputError
 from retinue.export import graphml
-from retinue.export.duck import FORMATS, Duck, translated
 from retinue.locks import open_locked
 
 PAGES = "pages.jsonl"
@@ -165,7 +165,9 @@ def write_tables(
             with closing(Duck(working, MEMORY, spreadsheet_safe=spreadsheet_safe)) as duck:
                 fill(duck, journal.records(folder / PAGES), sorted(items.items()), on_rows)
                 facts = {name: fact for kind in kinds for name, fact in _write_kind(duck, working, kind).items()}
-            (folder / MANIFEST).unlink(missing_ok=True)  # it describes tables that are replaced now
+            # It describes tables that are replaced now; a kill may have left an unfinished one.
+            for path in [path for path in folder.iterdir() if finished_name(path.name) == MANIFEST]:
+                path.unlink()
             for name in facts:
                 (working / name).rename(folder / name)
             manifest = _manifest(folder, progress, items, now, facts)
@@ -201,7 +203,7 @@ def _kinds_in(folder: Path) -> list[str]:
 
 def _write_kind(duck: Duck, folder: Path, kind: str) -> dict[str, FileFacts]:
     if kind == "graphml":
-        graphml.write(folder / GRAPHML, duck.rows(NODES), duck.rows(EDGES))
+        graphml.write_graph(folder / GRAPHML, duck.rows(NODES), duck.rows(EDGES))
         return {GRAPHML: hash_file(folder / GRAPHML)}
     facts = {}
     for table, query in QUERIES.items():
@@ -227,8 +229,5 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest atomically, after all files that it lists are durable."""
     for name in manifest.files:
         sync(folder / name)
-    path = folder / f"{MANIFEST}.new"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-    sync(path)
-    path.rename(folder / MANIFEST)
-    sync(folder)
+    with write_atomically(folder / MANIFEST, replaces=True, mode=PUBLIC) as unfinished:
+        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")

@@ -21,7 +21,7 @@ from retinue import names
 from retinue.client.responses import UserInfo
 from retinue.collect.journal import InfoRecord, JournalRecord, PageRecord
 from retinue.collect.progress import Item, ListProgress
-from retinue.export.duck import Duck, numbered
+from retinue.duck import Duck
 
 MEMORY = "700MB"
 _BATCH_RECORDS = 200
@@ -173,10 +173,8 @@ def fill(
 def _add(duck: Duck, table: str, rows: Sequence[Sequence[Any]]) -> None:
     if rows:
         values = zip(*rows, strict=True)
-        chunk = {numbered(number): np.array(column, object) for number, column in enumerate(values)}
-        kinds = zip(chunk, _COLUMNS[table].values(), strict=True)
         # A number that the column cannot hold becomes NULL; the journal has it.
-        duck.add(table, chunk, ", ".join(f"TRY_CAST({name} AS {kind})" for name, kind in kinds))
+        duck.add(table, (np.array(column, object) for column in values), _COLUMNS[table].values())
 
 
 def _rows(record: PageRecord) -> Iterator[tuple[Any, ...]]:

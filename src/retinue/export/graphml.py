@@ -1,4 +1,4 @@
-"""A graph as GraphML, written row by row: libraries that write it hold the whole graph in memory."""
+"""GraphML files, written row by row: libraries for it hold the whole graph in memory."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from xml.sax.saxutils import XMLGenerator
 from xml.sax.xmlreader import AttributesImpl
 
 _NAMESPACE = "http://graphml.graphdrawing.org/xmlns"
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # nor can it be escaped
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # even as an escape
 _KINDS = {bool: "boolean", int: "long", str: "string"}
 
 NODE_FIELDS: dict[str, type] = {
@@ -32,8 +32,8 @@ EDGE_FIELDS: dict[str, type] = {
 Rows = Iterable[tuple[Any, ...]]
 
 
-def write(path: Path, nodes: Rows, edges: Rows) -> None:
-    """Write a file. A node is its id and its fields, an edge its two ends and its fields; None is left out."""
+def write_graph(path: Path, nodes: Rows, edges: Rows) -> None:
+    """Write a graph. A node is its id and fields, an edge its two ends and fields; None is left out."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         xml = XMLGenerator(file, "utf-8", short_empty_elements=True)
         xml.startDocument()
@@ -65,7 +65,7 @@ def _element(xml: XMLGenerator, name: str, attributes: dict[str, str], text: str
     lines = text.split("\r")
     xml.characters(lines[0])
     for line in lines[1:]:
-        xml.ignorableWhitespace("&#13;")  # written as it is; readers would take a bare carriage return for a line end
+        xml.ignorableWhitespace("&#13;")  # readers would take a bare carriage return for a line end
         xml.characters(line)
     xml.endElement(name)
 
@@ -75,5 +75,4 @@ def _attributes(**named: str) -> "AttributesImpl[str]":
 
 
 def _text(value: Any) -> str:
-    """A value as XML can carry it: characters that XML does not know become U+FFFD."""
     return str(value).lower() if isinstance(value, bool) else _NO_XML.sub("\ufffd", str(value))

@@ -1,7 +1,7 @@
-"""One line to one event, pure. Ordinary follows and unfollows take a quick way, everything else the close one.
+"""One line of JSON to one event.
 
-The close way alone decides what is an event, and why a line is none. The quick one only takes lines that it need not
-look at twice, and makes of them what the close one would; `tests/test_events.py` holds them together.
+Ordinary follows and unfollows are decoded directly. All other lines, and the reasons of rejections, are for
+`parse_event`; `tests/test_events.py` proves that both give the same event.
 """
 
 from collections.abc import Callable
@@ -9,38 +9,39 @@ from typing import Any, cast
 
 import msgspec
 
-from retinue.ingest import forms, records, surrogates
+from retinue.ingest import event_schema, records
 from retinue.ingest import values as read
 from retinue.ingest.values import BadRecord, Values
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, FollowEvent
 from retinue.names import fault_in_key
 
 _NAMES = ("follower", "followee", "account", "username")
-_as_ordinary = msgspec.json.Decoder(forms.Follow | forms.Unfollow).decode
+_as_ordinary = msgspec.json.Decoder(event_schema.FollowForm | event_schema.UnfollowForm).decode
 _as_object = msgspec.json.Decoder(dict[str, Any]).decode
+_Read = Callable[[Values], Event]
 
 
 def event_of(line: bytes) -> Event:
-    """The event that a line holds. Raises `BadRecord`."""
+    """Return the event of a line. Raises `BadRecord`."""
     try:
         form = _as_ordinary(line)
     except (ValueError, RecursionError):
-        return closely(line)
+        return parse_event(line)
     follower, followee, at = form.follower, form.followee, form.at
     if _is_plain(follower) and _is_plain(followee) and type(at) is int:
-        return FollowEvent(cast("str", follower), cast("str", followee), at, type(form) is forms.Follow)
-    return closely(line)
+        return FollowEvent(cast("str", follower), cast("str", followee), at, type(form) is event_schema.FollowForm)
+    return parse_event(line)
 
 
-def event_of_halves(line: bytes) -> tuple[Event, int]:
-    """Return a line's event and how many lone surrogates U+FFFD has replaced in its texts. Raises `BadRecord`.
+def repaired_event(line: bytes) -> tuple[Event, int]:
+    """Return a line's event and its number of replaced surrogates. Raises `BadRecord`.
 
-    In keys and usernames none is replaced: the event would be one of another account.
+    A surrogate in a key or username is an error: with U+FFFD the event would name another account.
     """
-    content, count = surrogates.replaced(line)
+    content, count = read.replace_surrogates(line)
     event = event_of(content)
     if count:
-        changed = surrogates.changed_fields(line)
+        changed = read.fields_with_surrogates(line)
         for field in _NAMES:
             if field in changed:
                 raise read.halved(field, _as_object(content)[field])
@@ -48,12 +49,11 @@ def event_of_halves(line: bytes) -> tuple[Event, int]:
 
 
 def _is_plain(key: object) -> bool:
-    """Whether a key means itself."""
     return type(key) is str and key == key.strip() and not fault_in_key(key)
 
 
-def closely(line: bytes) -> Event:
-    """The same, for lines of every kind, with the reason where it is no event. Raises `BadRecord`."""
+def parse_event(line: bytes) -> Event:
+    """Return the event of a line of any kind. Raises `BadRecord`."""
     try:
         values = _as_object(line)
     except UnicodeDecodeError:
@@ -66,8 +66,7 @@ def closely(line: bytes) -> Event:
     if not isinstance(kind, str) or kind not in _KINDS:
         raise read.unexpected("event", f"one of {', '.join(_KINDS)}", kind)
     fields, event = _KINDS[kind]
-    unknown = values.keys() - fields
-    if unknown:
+    if unknown := values.keys() - fields:
         raise BadRecord("unknown field", f"unknown field {read.shown(min(unknown))} in an event of the kind {kind}")
     return event(values)
 
@@ -83,7 +82,7 @@ def _unfollow(values: Values) -> Event:
 def _account(values: Values) -> Event:
     key = _key(values, "account")
     username = None if values.get("username") is None else read.name(values, "username")
-    return AccountEvent(records.described(values, username, key), _at(values))
+    return AccountEvent(records.described_account(values, username, key), _at(values))
 
 
 def _visibility(values: Values) -> Event:
@@ -111,14 +110,14 @@ def _at(values: Values) -> int:
     return at
 
 
-def _kind(form: type[forms.Form], event: Callable[[Values], Event]) -> tuple[frozenset[str], Callable[[Values], Event]]:
+def _kind(form: type[event_schema.EventForm], event: _Read) -> tuple[frozenset[str], _Read]:
     return frozenset({"event", *form.__struct_fields__}), event
 
 
 _KINDS = {
-    "follow": _kind(forms.Follow, _follow),
-    "unfollow": _kind(forms.Unfollow, _unfollow),
-    "account": _kind(forms.Account, _account),
-    "visibility": _kind(forms.Visibility, _visibility),
-    "erase": _kind(forms.Erase, _erase),
+    "follow": _kind(event_schema.FollowForm, _follow),
+    "unfollow": _kind(event_schema.UnfollowForm, _unfollow),
+    "account": _kind(event_schema.AccountForm, _account),
+    "visibility": _kind(event_schema.VisibilityForm, _visibility),
+    "erase": _kind(event_schema.EraseForm, _erase),
 }

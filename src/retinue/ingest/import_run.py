@@ -8,11 +8,9 @@ from typing import Protocol
 from msgspec import Struct, field
 
 from retinue.clock import Clock
-from retinue.ingest.alike import check_beginning
-from retinue.ingest.bulk import Import, Tally, end_missing, import_accounts, import_follows
-from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS, Columns, account_record, follow_record
-from retinue.ingest.rejects import RejectsFile
-from retinue.ingest.rows import Table
+from retinue.ingest.importer import Import, ImportCounts, end_missing, import_accounts, import_follows
+from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS, Columns, Table, account_record, follow_record
+from retinue.ingest.rejects import RejectsFile, check_first_rows
 from retinue.ingest.snapshot import Snapshot
 from retinue.ingest.tables import open_table
 from retinue.store.open import Store
@@ -53,7 +51,7 @@ class ImportResults(Struct):
 
     rejects: RejectsFile
     snapshot: Snapshot | None = None
-    tallies: dict[str, Tally] = field(default_factory=dict)
+    counts: dict[str, ImportCounts] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     total_seconds: float | None = None
 
@@ -74,7 +72,7 @@ class ImportRun(Struct, frozen=True):
         began = clock.elapsed()
         with closing(self.store.writer(clock)) as writer:
             received_at = snapshot.at if snapshot else clock.now()
-            run = Import(writer, received_at, results.rejects, results.tallies, snapshot, writer.bulk(), bars.note)
+            run = Import(writer, received_at, results.rejects, results.counts, snapshot, writer.bulk(), bars.note)
             for load, tables in ((import_accounts, self.accounts), (import_follows, self.follows)):
                 for path, table in tables.items():
                     file_began = clock.elapsed()
@@ -111,6 +109,6 @@ def open_import(store: Store, sources: Sources, clock: Clock) -> Iterator[Import
 def _check_beginnings(accounts: Tables, follows: Tables, now: int) -> None:
     """Refuse files whose first rows are all rejected for one reason."""
     for path, table in accounts.items():
-        check_beginning(str(path), table, lambda row: account_record(row.values))
+        check_first_rows(str(path), table, lambda row: account_record(row.values))
     for path, table in follows.items():
-        check_beginning(str(path), table, lambda row: follow_record(row.values, now))
+        check_first_rows(str(path), table, lambda row: follow_record(row.values, now))

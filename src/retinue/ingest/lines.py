@@ -1,6 +1,6 @@
-"""Bytes of a file to numbered lines of text, plain or gzip, whatever the bytes are.
+"""Numbered lines of text files, plain or gzip.
 
-A line that is no UTF-8 or far too long comes out as a fault with its number, and reading goes on behind it.
+A line that is not UTF-8 or is too long has a fault, and reading goes on after it.
 """
 
 import gzip
@@ -15,8 +15,8 @@ MAX_LINE_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 
 
-class Line(NamedTuple):
-    """A line, its end apart. `fault` says why its text cannot be trusted, empty where it can."""
+class TextLine(NamedTuple):
+    """A line and its end. With a `fault` its text cannot be trusted."""
 
     number: int
     text: str
@@ -25,7 +25,7 @@ class Line(NamedTuple):
 
 
 class LineFile:
-    """A text file that knows how far it has been read. Each iteration begins at its first line."""
+    """A text file. Each iteration begins at its first line."""
 
     def __init__(self, source: Source) -> None:
         try:
@@ -38,15 +38,15 @@ class LineFile:
 
     @property
     def position(self) -> int:
-        """Bytes of the file consumed so far, of `size`."""
+        """Bytes read of `size`."""
         return self._raw.tell()
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._raw.close()
         self._source.close()
 
-    def __iter__(self) -> Iterator[Line]:
+    def __iter__(self) -> Iterator[TextLine]:
         number = 0
         self._raw.seek(0)
         self._bytes = cast("BinaryIO", gzip.GzipFile(fileobj=self._raw)) if self._source.is_packed else self._raw
@@ -59,20 +59,20 @@ class LineFile:
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{self._source.name}: damaged after line {number}: {error}") from error
 
-    def _too_long(self, number: int, beginning: bytes) -> Line:
+    def _too_long(self, number: int, beginning: bytes) -> TextLine:
         rest = beginning
         while rest and not rest.endswith(b"\n"):
             rest = self._bytes.readline(MAX_LINE_BYTES)
-        return Line(number, _escaped(beginning[:1000]), f"longer than {MAX_LINE_BYTES} bytes")
+        return TextLine(number, _escaped(beginning[:1000]), f"longer than {MAX_LINE_BYTES} bytes")
 
 
-def _decoded(number: int, line: bytes) -> Line:
+def _decoded(number: int, line: bytes) -> TextLine:
     try:
         whole = line.decode()
         text = whole.rstrip("\r\n")
-        return Line(number, text, end=whole[len(text) :])
+        return TextLine(number, text, end=whole[len(text) :])
     except UnicodeDecodeError:
-        return Line(number, _escaped(line).rstrip("\r\n"), "broken UTF-8")
+        return TextLine(number, _escaped(line).rstrip("\r\n"), "broken UTF-8")
 
 
 def _escaped(line: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Parquet files to raw rows, by way of DuckDB."""
+"""Raw rows of Parquet files, read by DuckDB."""
 
 import os
 import shutil
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import duckdb
 
+from retinue.duck import connect
 from retinue.errors import InputError
-from retinue.ingest.records import Columns
-from retinue.ingest.rows import RawRow, check_columns
+from retinue.escaping import sql_name, sql_text
+from retinue.ingest.records import Columns, RawRow
 from retinue.ingest.sources import PARQUET_MAGIC, Source
 from retinue.ingest.values import FIRST_MILLISECONDS
 from retinue.temporary import TemporaryFolder
@@ -20,13 +21,12 @@ _TIMES = ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP
 
 
 class ParquetTable:
-    """A Parquet file, read a batch at a time. A packed one is unpacked into a temporary file first."""
+    """A Parquet file, read a batch at a time. A packed one is first unpacked to a temporary file."""
 
     def __init__(self, source: Source, columns: Columns) -> None:
-        # DuckDB would take signs in a path for patterns; it gets to see a neutral name only.
+        # DuckDB would take some characters of a path for patterns, so it reads through a neutral name.
         self._folder = TemporaryFolder()
-        self._connection = duckdb.connect()
-        self._connection.execute("SET temp_directory = ?", [str(self._folder.path)])  # by default the working folder
+        self._connection = connect(None, self._folder.path)
         self._source = source
         self.position = 0
         try:
@@ -55,23 +55,22 @@ class ParquetTable:
             raise InputError(f"{self._source.name}: damaged after row {self.position}: {self._cause(error)}") from error
 
     def rows_at(self, numbers: Iterable[int]) -> Iterator[RawRow]:
-        """Rows by number, ascending, the first being 1."""
-        wanted = [number - 1 for number in numbers]
+        """Yield rows by ascending number from 1."""
         self._connection.execute(
             f"SELECT file_row_number, {self._picked} FROM {self.rows(numbered=True)}"  # noqa: S608 - known columns
             " WHERE file_row_number IN (SELECT unnest(?)) ORDER BY file_row_number",
-            (wanted,),
+            ([number - 1 for number in numbers],),
         )
         while batch := self._connection.fetchmany(_BATCH):
             for number, *values in batch:
                 yield RawRow(number + 1, dict(zip(self._names, values, strict=True)), repr(tuple(values)))
 
     def rows(self, *, numbered: bool = False) -> str:
-        """The file in SQL, if wanted with the column `file_row_number`."""
-        return f"read_parquet({quoted(self._name)}, hive_partitioning = false, file_row_number = {numbered})"
+        """Return the file in SQL, with the column `file_row_number` if `numbered`."""
+        return f"read_parquet({sql_text(self._name)}, hive_partitioning = false, file_row_number = {numbered})"
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._connection.close()
         self._folder.close()
         self._source.close()
@@ -82,7 +81,7 @@ class ParquetTable:
         rows = self.rows()
         described = self._connection.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()  # noqa: S608 - a name of ours
         self._names = [name for name, *_ in described]
-        check_columns(self._source.name, self._names, columns)
+        columns.check(self._source.name, self._names)
         count = self._connection.execute(f"SELECT count(*) FROM {rows}").fetchone()  # noqa: S608 - a name of ours
         self.size = int(count[0]) if count else 0
         self.kinds = {name: kind for name, kind, *_ in described}
@@ -98,7 +97,6 @@ class ParquetTable:
         return name
 
     def _check_ends(self) -> None:
-        """Refuse what is no Parquet file, or not a whole one, in words of its own."""
         with self._name.open("rb") as file:
             beginning = file.read(len(PARQUET_MAGIC))
             file.seek(-min(len(PARQUET_MAGIC), len(beginning)), os.SEEK_END)
@@ -109,30 +107,26 @@ class ParquetTable:
             raise InputError(f"{self._source.name}: cannot be read as Parquet: its end is missing; it was cut off")
 
     def _cause(self, error: Exception) -> str:
-        """The first line of an error, which has neither SQL nor our name of the file in it."""
+        # The first line has no SQL in it.
         line = next(iter(str(error).splitlines()), type(error).__name__)
         line = line.replace(str(self._folder.path / "table.parquet"), Path(self._source.name).name)
         return "".join(each if each.isprintable() else "\ufffd" for each in line)
 
 
 def plain_time(name: str, kind: str) -> str:
-    """A time as SQL: its Unix second, at most the last one that is none of milliseconds; no time is NULL."""
+    """Return the SQL for a time as a Unix second below `FIRST_MILLISECONDS`."""
     if kind not in _TIMES:
         return name
     second, last = f"CAST(floor(epoch({name})) AS BIGINT)", FIRST_MILLISECONDS - 1
     return (
         f"CASE WHEN {name} IS NULL THEN NULL WHEN {name} < TIMESTAMP '1970-01-01' THEN coalesce({second}, -1)"
-        f" ELSE least({second}, {last}) END"  # of infinity, which has no second, it is the last one
+        f" ELSE least({second}, {last}) END"  # infinity, which has no second, becomes the last one
     )
 
 
 def _plain_column(name: str, kind: str) -> str:
-    """A column as SQL, times as Unix seconds and decimals as text: types that need no library to be read."""
+    # Decimals become text, which needs no library.
+    column = sql_name(name)
     if kind in _TIMES:
-        return plain_time(name, kind)
-    return f"CAST({name} AS VARCHAR)" if kind.startswith(("DECIMAL", "HUGEINT", "UHUGEINT")) else name
-
-
-def quoted(text: object) -> str:
-    """A text as it stands in SQL."""
-    return "'" + str(text).replace("'", "''") + "'"
+        return plain_time(column, kind)
+    return f"CAST({column} AS VARCHAR)" if kind.startswith(("DECIMAL", "HUGEINT", "UHUGEINT")) else column

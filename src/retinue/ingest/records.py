@@ -1,25 +1,69 @@
-"""Raw rows to records, pure: which columns a table has, and what a row of them says.
+"""Raw rows of tables, their columns, and the records that rows hold. `values.py` knows the forms of each field."""
 
-A raw row is a mapping from column to whatever the file held; `values.py` knows what each value may be.
-"""
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
+from retinue.errors import InputError
 from retinue.ingest import values as read
 from retinue.ingest.values import BadRecord, Values
 from retinue.model import AccountRecord, FollowRecord
 
 
+class RawRow(NamedTuple):
+    """One row of a file. With a `fault` its values cannot be read.
+
+    `line` is a row number in Parquet. `replaced` counts the lone surrogates in the text, each of which is U+FFFD in the
+    values; `changed` has the fields with such a value.
+    """
+
+    line: int
+    values: dict[str, Any]
+    text: str
+    fault: str = ""
+    replaced: int = 0
+    changed: frozenset[str] = frozenset()
+
+
+class Table(Protocol):
+    """An opened file."""
+
+    size: int
+
+    @property
+    def position(self) -> int:
+        """How much of `size` has been read."""
+        ...
+
+    def __iter__(self) -> Iterator[RawRow]: ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
+
+
 class Columns(Struct, frozen=True):
-    """The columns that one kind of table has."""
+    """The columns of one kind of table."""
 
     required: tuple[str, ...]
     optional: tuple[str, ...]
 
     @property
     def known(self) -> frozenset[str]:
-        """All of them."""
+        """All columns."""
         return frozenset(self.required + self.optional)
+
+    def check(self, file: str, names: list[str]) -> None:
+        """Raise `InputError` if a file's columns are not these."""
+        for wrong, bad in (
+            ("lacks the column", [name for name in self.required if name not in names]),
+            ("has the unknown column", [name for name in names if name not in self.known]),
+            ("has more than one column", [name for name in names if names.count(name) > 1]),
+        ):
+            if bad:
+                known = ", ".join(self.required + self.optional)
+                raise InputError(f"{file}: {wrong} {bad[0]!r}; columns are {known}; found: {', '.join(names)[:200]}")
 
 
 PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "likes_count", "video_count")
@@ -30,11 +74,11 @@ ACCOUNT_COLUMNS = Columns(("username",), ("display_name", "id", "visibility", *P
 
 
 def follow_record(values: Values, received_at: int) -> FollowRecord:
-    """A follow; without a time it is one of now. Raises `BadRecord`."""
+    """Return the follow of a row, by default begun at `received_at`. Raises `BadRecord`."""
     follower, followee = read.name_or_key(values, "follower"), read.name_or_key(values, "followee")
     followed_at, ended_at = read.second(values, "followed_at"), read.second(values, "ended_at")
     if ended_at is not None and ended_at > received_at:
-        ended_at = None  # it has not come yet: so the follow stands
+        ended_at = None  # the follow has not ended yet
     if ended_at is not None:
         _check_end(values, followed_at, ended_at)
     positions = read.second(values, "following_position"), read.second(values, "followers_position")
@@ -51,14 +95,14 @@ def _check_end(values: Values, followed_at: int | None, ended_at: int) -> None:
 
 
 def account_record(values: Values) -> AccountRecord:
-    """What a row says of an account; with an id it may be without a username. Raises `BadRecord`."""
+    """Return the account of a row, named by username or id. Raises `BadRecord`."""
     key = read.key(values, "id")
     is_nameless = key is not None and read.is_empty(values, "username")
-    return described(values, None if is_nameless else read.name(values, "username"), key)
+    return described_account(values, None if is_nameless else read.name(values, "username"), key)
 
 
-def described(values: Values, username: str | None, key: str | None) -> AccountRecord:
-    """What the other fields say of an account that these names are for. Raises `BadRecord`."""
+def described_account(values: Values, username: str | None, key: str | None) -> AccountRecord:
+    """Return an account with the profile fields of some values. Raises `BadRecord`."""
     return AccountRecord(
         username,
         key,
@@ -73,6 +117,6 @@ def described(values: Values, username: str | None, key: str | None) -> AccountR
     )
 
 
-def nuls_in(values: Values) -> int:
-    """How many NUL characters `account_record` leaves out."""
+def count_nuls(values: Values) -> int:
+    """Return how many NUL characters `account_record` leaves out."""
     return sum(value.count("\0") for value in values.values() if isinstance(value, str))

@@ -1,8 +1,7 @@
-"""The files that an import is given: which kind each is, and a regular file to read it from.
+"""Input files of an import: the kind of each, and a regular file to read it from.
 
-Tables are read more than once, and some from their end. So an input that can be read only once (a named pipe, a
-process substitution, standard input) is copied to a temporary file first. The copy has no name, so that it is
-gone with the process, however that ends.
+Tables are read more than once, and some from their end, so pipes and standard input are copied to a temporary file.
+The copy has no name and disappears with the process.
 """
 
 import gzip
@@ -26,7 +25,7 @@ _COPIED_BYTES = 1 << 20
 
 
 class Source:
-    """An input. `name` is what the user called it, `path` a regular file with its bytes (a copy's descriptor)."""
+    """An input. `name` is the user's, `path` a regular file with its bytes, maybe a copy's descriptor."""
 
     def __init__(self, name: str, path: Path, suffixes: list[str], copy: FileIO | None = None) -> None:
         self.name = name
@@ -36,19 +35,19 @@ class Source:
         self._copy = copy
 
     def close(self) -> None:
-        """Give the copy back, if there is one."""
+        """Close the copy, if any."""
         if self._copy is not None:
             self._copy.close()
 
     def open(self) -> BinaryIO:
-        """Open the bytes of the input, unpacked."""
+        """Open the unpacked bytes."""
         return cast("BinaryIO", gzip.open(self.path)) if self.is_packed else self.path.open("rb")
 
 
 def open_source(path: Path, *, is_whole: bool = False) -> Source:
-    """Find an input and its kind: by its suffix; by its content if it is a pipe without one.
+    """Open an input. Its suffix tells its kind, or the content of a pipe without one.
 
-    With `is_whole` a pipe is refused unless its content (gzip or Parquet) tells where it ends.
+    With `is_whole` a pipe is refused unless its format (gzip or Parquet) marks its end. Raises `InputError`.
     """
     name = str(path)
     suffixes = [suffix.lower() for suffix in path.suffixes]
@@ -87,7 +86,6 @@ def _copied(name: str, suffixes: list[str], is_whole: bool) -> Source:
 
 
 def _check_end(source: Source) -> None:
-    """Refuse what may have been cut off unnoticed. Raises `InputError`."""
     if not source.is_packed and source.kind != ".parquet":
         raise InputError(
             f"{source.name}: is a pipe, whose end does not tell whether a full dump is complete; save it to a file"
@@ -96,7 +94,7 @@ def _check_end(source: Source) -> None:
 
 
 def _copy(name: str, copy: FileIO) -> bool:
-    """Copy what can be read only once. Return whether it is a pipe. Errors of either side name it."""
+    """Copy an input. Return whether it is a pipe."""
     try:
         raw = FileIO(0, closefd=False) if name in _STANDARD_INPUT else FileIO(name)
     except OSError as error:
@@ -123,7 +121,6 @@ def _unreadable(name: str, error: OSError) -> InputError:
 
 
 def _suffixes_of(path: Path) -> list[str]:
-    """The suffixes that would fit the content of a file."""
     with path.open("rb") as file:
         beginning = file.read(_BEGINNING_BYTES)
     packing = [".gz"] if beginning.startswith(_GZIP_MAGIC) else []

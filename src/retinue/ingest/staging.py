@@ -1,65 +1,53 @@
-"""A large table of follows, staged in DuckDB: read, numbered and sorted on disk, with little memory however long it is.
+"""A large table of follows in DuckDB: read, numbered and sorted on disk, in bounded memory.
 
-What a row means is `values.py`'s business; here only those forms are taken that certainly mean the same to SQL. All
-other rows are `unusual`, and are read and stored one by one by whoever asked.
+Only ordinary rows are sorted (`staging_sql.py`); the importer stores all others one by one.
 """
 
 import gzip
 import shutil
 import zlib
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import duckdb
 import numpy as np
 
+from retinue.duck import connect
 from retinue.errors import InputError
-from retinue.ingest import spellings
-from retinue.ingest.parquet import ParquetTable, plain_time, quoted
+from retinue.ingest import staging_sql
+from retinue.ingest.parquet import ParquetTable
 from retinue.ingest.sources import Source
 from retinue.ingest.tables import CsvTable
 from retinue.model import Direction
-from retinue.store.bulk import NOBODY, Follows, Numbers
+from retinue.store.bulk import NO_ACCOUNT, Follows, Numbers
 from retinue.temporary import TemporaryFolder
 
 MEMORY = "900MB"
 THREADS = 2
-NAMES_AT_ONCE = 50_000
+NAMES_AT_ONCE = staging_sql.NAMES_AT_ONCE
 NAMES_IN_MEMORY = 2_500_000
 SAMPLED_ROWS = 1_000_000
 ROWS_AT_ONCE = 200_000  # arrays of so many numbers stay in the processor's caches
-MOST_UNUSUAL = 100_000  # and more if they are less than a tenth of the others
+MAX_OTHER_ROWS = 100_000  # or a tenth of the ordinary ones, if that is more
 BYTES_PER_ROW = 80  # on disk at most, in the temporary folder and in the store together
 
-_LEAST_SPILLED = 1_000_000_000
+_MIN_SPILLED_BYTES = 1_000_000_000
 
 _LIST_COLUMNS = {
     Direction.FOLLOWING: ("follower", "followee"),
     Direction.FOLLOWERS: ("followee", "follower"),
 }
-# Whole seconds; and ISO 8601 in UTC, down to the second.
-_TIME_OF_DAY = "([01][0-9]|2[0-3]):[0-9]{{2}}:[0-9]{{2}}"
-_TEXT_SECOND = f"""CASE
-    WHEN {{at}} IS NULL OR {{at}} = '' THEN 0
-    WHEN regexp_full_match({{at}}, '[1-9][0-9]{{{{0,9}}}}([.]0*)?') THEN CAST(split_part({{at}}, '.', 1) AS BIGINT)
-    WHEN regexp_full_match({{at}}, '[0-9]{{{{4}}}}-[0-9]{{{{2}}}}-[0-9]{{{{2}}}}[T ]{_TIME_OF_DAY}(Z|[+]00:00)?')
-        THEN coalesce(nullif(CAST(epoch(TRY_CAST(left({{at}}, 19) AS TIMESTAMP)) AS BIGINT), 0), -1)
-    ELSE -1 END"""
-_NAMES = ("follower", "followee")
-_SAYING = ("ended_at", "followed_at", "following_position", "followers_position")
-_WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
 
 
 class CannotStage(Exception):
-    """A table is damaged, or the disk is full: row by row more may come of it."""
+    """The reason why a table cannot be staged, such as damage."""
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn DuckDB's errors into ours; for all use of a `Staging`."""
+    """Turn errors of DuckDB and gzip into `CannotStage`."""
     try:
         yield
     except duckdb.Error as error:
@@ -69,7 +57,10 @@ def translated() -> Iterator[None]:
 
 
 class Staging:
-    """A `Sorted` table. Use it from top to bottom; raises `InputError` where the disk has no room for it."""
+    """A staged table: `SortedFollows`. Call its methods in their order here.
+
+    Raises `InputError` if the disk does not have room for so many rows.
+    """
 
     def __init__(self, rows: int, received_at: int) -> None:
         self.received_at = received_at
@@ -81,27 +72,25 @@ class Staging:
                 f"loading {rows:,} rows may need {needed / 1e9:.1f} GB of disk, and {free / 1e9:.1f} GB are free in"
                 f" {self._folder.path.parent} (TMPDIR names another folder)"
             )
-        self._usual = "is_usual"
-        self._named = ""  # the rows whose names are known: those that were usual then
-        self._duck = duckdb.connect(self._folder.path / "staging.duckdb")
-        temporary = str(self._folder.path / "spilled")
-        for setting, value in (
-            ("memory_limit", MEMORY),
-            ("threads", THREADS),
-            ("temp_directory", temporary),
-            ("max_temp_directory_size", f"{max(needed, _LEAST_SPILLED)}B"),
-        ):
-            self._duck.execute(f"SET {setting} = {quoted(value)}")
+        self._ordinary = "is_ordinary"
+        self._named = ""  # the condition `_ordinary` at which the table `name` was made
+        self._duck = connect(
+            self._folder.path / "staging.duckdb",
+            self._folder.path / "spilled",
+            memory_limit=MEMORY,
+            threads=THREADS,
+            max_temp_directory_size=f"{max(needed, _MIN_SPILLED_BYTES)}B",
+        )
         self._sorter, self._reader = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self._sorts: list[duckdb.DuckDBPyConnection] = []
         self._sorting: dict[Direction, Future[None]] = {}
         self._owners: dict[Direction, tuple[Numbers, Numbers]] = {}
 
     def close(self) -> None:
-        """Give the disk back."""
+        """Remove the temporary files."""
         try:
             for cursor in self._sorts:
-                cursor.interrupt()  # who stops an import does not want to wait for its sorting
+                cursor.interrupt()  # an interrupted import does not wait for its sorting
             for executor in (self._sorter, self._reader):
                 executor.shutdown(cancel_futures=True)
             self._duck.close()
@@ -110,128 +99,132 @@ class Staging:
 
     def stage(self, table: CsvTable | ParquetTable) -> None:
         """Read a table."""
-        is_parquet = isinstance(table, ParquetTable)  # whose columns are quicker read again than kept
-        source = _csv(table, self._neutral_name(table.source)) if isinstance(table, CsvTable) else _parquet(table)
+        # A view for Parquet: its columns are read again more quickly than they are copied.
+        kind = "VIEW" if isinstance(table, ParquetTable) else "TABLE"
         self._duck.execute(
-            f"CREATE {'VIEW' if is_parquet else 'TABLE'} staged AS SELECT row, follower, followee,"
+            f"CREATE {kind} staged AS SELECT row, follower, followee,"
             f" CASE WHEN second = 0 THEN {self.received_at} ELSE second END AS second,"
-            f" second BETWEEN 1 AND {self.received_at} AND follower <> followee AND NOT says_more AS is_usual"
-            f" FROM ({source})"
+            f" second BETWEEN 1 AND {self.received_at} AND follower <> followee AND NOT says_more AS is_ordinary"
+            f" FROM ({self._source(table)})"
         )
-        # A row for each line: then nothing was passed over or put together.
-        if isinstance(table, CsvTable) and self._number("SELECT count(*) FROM staged") != _lines_in(table.source) - 1:
+        # A row for each line: no line was skipped or joined to another one.
+        if (
+            isinstance(table, CsvTable)
+            and self._number("SELECT count(*) FROM staged") != _count_lines(table.source) - 1
+        ):
             raise CannotStage("not a row for each line")
 
-    def _neutral_name(self, source: Source) -> Path:
-        """DuckDB would take signs in a path for patterns."""
-        name = self._folder.path / f"table.csv{'.gz' if source.is_packed else ''}"
-        name.symlink_to(source.path.absolute())
-        return name
+    def _source(self, table: CsvTable | ParquetTable) -> str:
+        if isinstance(table, ParquetTable):
+            return staging_sql.parquet_source(table)
+        # DuckDB would take some characters of the path for patterns.
+        path = self._folder.path / f"table.csv{'.gz' if table.source.is_packed else ''}"
+        path.symlink_to(table.source.path.absolute())
+        return staging_sql.csv_source(table, path)
 
     def names(self) -> Iterator[list[str]]:
-        """All names in usual rows, each once, in their order: then indexes of new accounts grow at one end.
+        """Yield the names in ordinary rows, each once, sorted: so indexes of new accounts grow at one end.
 
-        Names that are spelled in several ways come last, in the order of the file.
+        Names with several spellings come last, in the order of the file.
         """
-        if self._named != self._usual:
+        if self._named != self._ordinary:
             self._find_names()
-            self._named = self._usual
+            self._named = self._ordinary
         reading = self._duck.cursor()
         reading.execute("SELECT name FROM name ORDER BY rowid")
         while batch := reading.fetchmany(NAMES_AT_ONCE):
             yield [name for (name,) in batch]
 
     def _find_names(self) -> None:
-        """All names in usual rows. Those that memory does not hold at once are found in parts, by their hashes."""
+        # Names that do not fit into memory at once are found in parts, by their hashes.
         self._duck.execute("CREATE OR REPLACE TABLE found (name VARCHAR)")
-        parts = self._parts_of_names()
+        parts = self._count_parts()
         for part in range(parts):
-            chosen = [f"SELECT {side} FROM staged WHERE {self._usual}" for side in ("follower", "followee")]
+            chosen = [f"SELECT {side} FROM staged WHERE {self._ordinary}" for side in ("follower", "followee")]
             if parts > 1:
                 chosen[0] += f" AND hash(follower) % {parts} = {part}"
                 chosen[1] += f" AND hash(followee) % {parts} = {part}"
             self._duck.execute(f"INSERT INTO found {' UNION '.join(chosen)}")
-        spellings.find(self._duck, f"SELECT * FROM staged WHERE {self._usual}")
+        staging_sql.find_spellings(self._duck, f"SELECT * FROM staged WHERE {self._ordinary}")
         self._duck.execute(
             "CREATE OR REPLACE TABLE name AS SELECT name FROM found LEFT JOIN spelling USING (name)"
             " ORDER BY place NULLS FIRST, name"
         )
         self._duck.execute("DROP TABLE found; DROP TABLE spelling")
 
-    def _parts_of_names(self) -> int:
-        """In how many parts to look for names. To count all takes long: some rows tell first whether it is worth it."""
+    def _count_parts(self) -> int:
+        # Counting all names takes long, so a sample tells whether that is worth it.
         sample = f"(SELECT follower, followee FROM staged LIMIT {SAMPLED_ROWS})"
-        if self._names_in(sample) <= SAMPLED_ROWS // 4:
+        if self._count_names(sample) <= SAMPLED_ROWS // 4:
             return 1
-        return -(-self._names_in("staged") // NAMES_IN_MEMORY)
+        return -(-self._count_names("staged") // NAMES_IN_MEMORY)
 
-    def _names_in(self, rows: str) -> int:
-        """About how many names some rows have."""
+    def _count_names(self, rows: str) -> int:
         both = f"SELECT follower AS name FROM {rows} UNION ALL SELECT followee FROM {rows}"
         return self._number(f"SELECT approx_count_distinct(name) FROM ({both})")
 
     def leave_out(self, names: Sequence[str]) -> None:
-        """Call rows with these names unusual, and all rows of pairs that have an unusual one.
+        """Leave out rows with these names, and pairs with other rows.
 
-        The rows of a pair are stored in the order of the file. Names that are in no usual row now are gone.
+        The rows of a pair are stored in the order of the file.
         """
         self._duck.execute("CREATE TABLE refused AS SELECT unnest(?) AS name", (list(names),))
         if names:
             refused = "SELECT name FROM refused"
-            self._usual += f" AND follower NOT IN ({refused}) AND followee NOT IN ({refused})"
+            self._ordinary += f" AND follower NOT IN ({refused}) AND followee NOT IN ({refused})"
         self._duck.execute(
-            f"CREATE TABLE odd AS SELECT DISTINCT follower, followee FROM staged WHERE ({self._usual}) IS NOT TRUE"
+            f"CREATE TABLE odd AS SELECT DISTINCT follower, followee FROM staged WHERE ({self._ordinary}) IS NOT TRUE"
             " AND follower IS NOT NULL AND followee IS NOT NULL"
         )
         if self._number("SELECT count(*) FROM odd"):
             is_odd = "SELECT 1 FROM odd WHERE odd.follower = staged.follower AND odd.followee = staged.followee"
-            self._usual += f" AND NOT EXISTS ({is_odd})"
+            self._ordinary += f" AND NOT EXISTS ({is_odd})"
 
-    def number(self, numbers: Sequence[int]) -> None:
-        """Give names their accounts' numbers, in the same order, and sort by them."""
-        given = np.array(numbers, np.uint32)  # DuckDB finds it by this name
+    def set_account_ids(self, account_ids: Sequence[int]) -> None:
+        """Set the account ids of `names`, in the same order."""
+        given = np.array(account_ids, np.uint32)  # DuckDB finds it by this name
         self._duck.execute(
             "CREATE TABLE numbered AS SELECT hash(name) AS hash, column0 AS number FROM name POSITIONAL JOIN given"
         )
         del given
-        # Rows are numbered by the hashes of their names, of which memory holds ten million. All names are among those.
+        # Rows get ids by the hashes of their names, of which ten million fit into memory.
         if self._number("SELECT count(*) - count(DISTINCT hash) FROM numbered"):
             raise CannotStage("two names with one hash")  # once in a million files of ten million names
         self._duck.execute(
             "CREATE TABLE follow AS SELECT CAST(row AS UINTEGER) AS row, a.number AS follower, b.number AS followee,"
             " CAST(second AS UINTEGER) AS second FROM staged JOIN numbered a ON a.hash = hash(follower)"
-            f" JOIN numbered b ON b.hash = hash(followee) WHERE {self._usual}"
-            f" AND a.number <> {NOBODY} AND b.number <> {NOBODY}"
+            f" JOIN numbered b ON b.hash = hash(followee) WHERE {self._ordinary}"
+            f" AND a.number <> {NO_ACCOUNT} AND b.number <> {NO_ACCOUNT}"
         )
         self._count = self._number("SELECT count(*) FROM follow")
-        if self._number("SELECT count(*) FROM staged") - self._count > max(MOST_UNUSUAL, self._count // 10):
-            raise CannotStage("too few usual rows")  # a load would take its time for nothing
+        if self._number("SELECT count(*) FROM staged") - self._count > max(MAX_OTHER_ROWS, self._count // 10):
+            raise CannotStage("too few usual rows")  # loading at once would save no time
 
-    def unusual(self) -> Numbers:
-        """The numbers of all rows that are not in lists, ascending."""
+    def other_rows(self) -> Numbers:
+        """Return the numbers of all rows that are left out, ascending."""
         if self._number("SELECT count(*) FROM staged") == self._count:
             return np.empty(0, np.int64)
         return self._column("SELECT row FROM staged ANTI JOIN follow USING (row) ORDER BY row")
 
     def sort(self) -> None:
-        """Sort the lists of both directions, those of followers while the others are being read."""
+        """Sort lists of following, then in the background those of followers."""
         for direction in Direction:
             self._sorts.append(self._duck.cursor())
             self._sorting[direction] = self._sorter.submit(self._sort, direction, self._sorts[-1])
         self._sorting[Direction.FOLLOWING].result()
 
     def owners(self, direction: Direction) -> tuple[Numbers, Numbers]:
-        """All owners of lists, ascending, and how many follows each has."""
+        """Return the ascending owners of all lists, and the size of each."""
         if direction not in self._owners:
             owner, _ = _LIST_COLUMNS[direction]
-            found = self._duck.execute(
+            columns = self._duck.execute(
                 f"SELECT {owner} AS owner, count(*) AS size FROM follow GROUP BY ALL ORDER BY owner"
             ).fetchnumpy()
-            self._owners[direction] = found["owner"].astype(np.int64), found["size"].astype(np.int64)
+            self._owners[direction] = columns["owner"].astype(np.int64), columns["size"].astype(np.int64)
         return self._owners[direction]
 
     def follows(self, direction: Direction) -> Iterator[Follows]:
-        """All follows, some lists at a time; while some are dealt with the next ones are read."""
+        """Yield all follows; read the next lists in the background."""
         self._sorting[direction].result()
         owners, sizes = self.owners(direction)
         ends = np.flatnonzero(np.append(np.diff(np.cumsum(sizes) // ROWS_AT_ONCE), 1)) if len(owners) else owners
@@ -246,12 +239,12 @@ class Staging:
 
     @staticmethod
     def _read(direction: Direction, first: int, last: int, duck: duckdb.DuckDBPyConnection) -> Follows:
-        """The follows of the owners from a first to a last one. DuckDB gives rows in the order of their table."""
-        found = duck.execute(
+        # DuckDB returns rows in the order of their table.
+        columns = duck.execute(
             f"SELECT owner, second, account, row FROM {direction.value} WHERE owner BETWEEN ? AND ?", (first, last)
         ).fetchnumpy()
         duck.close()
-        return Follows(*(found[name].astype(np.int64) for name in ("owner", "second", "account", "row")))
+        return Follows(*(columns[name].astype(np.int64) for name in ("owner", "second", "account", "row")))
 
     @staticmethod
     def _sort(direction: Direction, duck: duckdb.DuckDBPyConnection) -> None:
@@ -270,63 +263,10 @@ class Staging:
         return column.astype(np.int64)
 
 
-# A source has five columns: row (counted from 1), follower, followee, second (0 for no time, -1 for an unusual one),
-# and says_more: whether the row has an end, or a position that is not its time. Spaces around names and times are
-# ignored; a name with other whitespace around it is refused, and so its row is left over.
-
-
-def _parquet(table: ParquetTable) -> str:
-    at = _parquet_second(table.kinds.get("followed_at", ""))
-    names = ", ".join(_name(name, table.kinds[name]) for name in _NAMES)
-    return (
-        f"SELECT file_row_number + 1 AS row, {names}, {at} AS second, {_says_more(table.kinds)} AS says_more"
-        f" FROM {table.rows(numbered=True)}"
-    )
-
-
-def _csv(table: CsvTable, name: Path) -> str:
-    columns = ", ".join(f"'{name}': 'VARCHAR'" for name in table.names)
-    at = _TEXT_SECOND.format(at="trim(followed_at)") if "followed_at" in table.names else "0"
-    names = ", ".join(_name(name) for name in _NAMES)
-    # After a space a quote may be no quote for DuckDB.
-    is_quoted = " OR ".join(f"starts_with(trim({name}), '\"')" for name in _NAMES)
-    return (
-        f"SELECT row_number() OVER () AS row, {names}, {at} AS second,"
-        f" {_says_more(table.names)} OR {is_quoted} AS says_more FROM read_csv({quoted(name)},"
-        f" auto_detect = false, columns = {{{columns}}}, header = true, delim = ',', quote = '\"', escape = '\"',"
-        " strict_mode = true, null_padding = false)"
-    )
-
-
-def _says_more(columns: Collection[str]) -> str:
-    said = {name: f"coalesce(CAST({name} AS VARCHAR), '')" if name in columns else "''" for name in _SAYING}
-    end, start, *positions = said.values()
-    return " OR ".join([f"{end} <> ''", *(f"{position} NOT IN ('', {start})" for position in positions)])
-
-
-def _lines_in(source: Source) -> int:
-    """How many lines a file has, the last of which may have no end."""
+def _count_lines(source: Source) -> int:
     lines, last = 0, b""
     with source.open() as file:
         while chunk := file.read(1 << 20):
             lines += chunk.count(b"\n")
             last = chunk
     return lines + (not last.endswith(b"\n"))
-
-
-def _name(name: str, kind: str = "VARCHAR") -> str:
-    if kind == "VARCHAR":
-        return f"trim({name}) AS {name}"
-    return f"CAST({name} AS VARCHAR) AS {name}" if kind in _WHOLE else name
-
-
-def _parquet_second(kind: str) -> str:
-    if not kind:
-        return "0"
-    if kind in _WHOLE:
-        return "CASE WHEN followed_at IS NULL THEN 0 WHEN followed_at = 0 THEN -1 ELSE CAST(followed_at AS BIGINT) END"
-    if kind.startswith("TIMESTAMP"):
-        return (
-            f"CASE WHEN followed_at IS NULL THEN 0 ELSE coalesce(nullif({plain_time('followed_at', kind)}, 0), -1) END"
-        )
-    return _TEXT_SECOND.format(at="trim(followed_at)") if kind == "VARCHAR" else "-1"

@@ -1,7 +1,6 @@
-"""Bytes as they arrive to numbered lines: files, pipes that stay open, bodies.
+"""Numbered lines of files, open pipes and request bodies, as they arrive.
 
-What has arrived is handed on at once, however little it is; only where more is ready already, lines are gathered up
-to a full group. So a slow feed is never held up, and a fast one is taken in large pieces.
+Arrived lines are handed on at once; more are gathered, up to a full group, only while they are ready.
 """
 
 import gzip
@@ -26,15 +25,15 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class RawLine(NamedTuple):
-    """A line without its end. `fault` says why its content cannot be read, empty where it can."""
+    """A line without its end. With a `fault` its content cannot be read."""
 
     number: int
     content: bytes
     fault: str = ""
 
 
-class Splitter:
-    """Pieces of bytes to lines, however the pieces were cut."""
+class LineSplitter:
+    """Splits pieces of bytes into lines."""
 
     def __init__(self) -> None:
         self._number = 0
@@ -42,7 +41,7 @@ class Splitter:
         self._is_too_long = False
 
     def feed(self, piece: bytes) -> Iterator[RawLine]:
-        """The lines that end in this piece."""
+        """Yield the lines that end in a piece."""
         first, *others = piece.split(b"\n")
         self._rest += first
         if others:
@@ -55,7 +54,7 @@ class Splitter:
             self._is_too_long = True
 
     def finish(self) -> Iterator[RawLine]:
-        """What is left over at the end is a line, too."""
+        """Yield the last line if it has no end."""
         if self._rest or self._is_too_long:
             yield self._line(bytes(self._rest))
             self._rest.clear()
@@ -70,13 +69,13 @@ class Splitter:
 
 
 class LineStream:
-    """The lines of an open file or pipe. It ends early as soon as the descriptor `stop` can be read."""
+    """The lines of an open file or pipe. It ends early if the descriptor `stop` becomes readable."""
 
     def __init__(self, name: str, raw: FileIO, read: Callable[[int], bytes | None], stop: int) -> None:
         self.name = name
         self._raw = raw
         self._read = read
-        self._splitter = Splitter()
+        self._splitter = LineSplitter()
         self._lines: list[RawLine] = []
         self._has_ended = False
         self._damage: Exception | None = None
@@ -86,7 +85,7 @@ class LineStream:
         self._poll.register(raw, select.POLLIN)
 
     def groups(self) -> Iterator[list[RawLine]]:
-        """Lines as they come, at most `GROUP` at once. Raises `InputError` behind the last line before a damage."""
+        """Yield lines as they arrive, at most `GROUP` at once. Raises `InputError` after the last undamaged line."""
         number = 0
         while self._gather():
             group, self._lines = self._lines[:GROUP], self._lines[GROUP:]
@@ -96,11 +95,10 @@ class LineStream:
             raise InputError(f"{self.name}: damaged after line {number}: {self._damage}") from self._damage
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._raw.close()
 
     def _gather(self) -> bool:
-        """Wait for lines, and take what else is ready, up to a full group; False at the end."""
         reads = 0
         while not self._has_ended and len(self._lines) < GROUP and not (self._lines and reads > _MOST_READS):
             ready = {descriptor for descriptor, _ in self._poll.poll(0 if self._lines else None)}
@@ -121,13 +119,13 @@ class LineStream:
             return
         if piece:
             self._lines += self._splitter.feed(piece)
-        elif piece is not None:  # None: there was nothing after all
+        elif piece is not None:  # None: no bytes were ready
             self._lines += self._splitter.finish()
             self._has_ended = True
 
 
 def open_stream(name: str, stop: int) -> LineStream:
-    """Open a file or pipe by its name, `.gz` unpacked, or standard input. Raises `InputError`."""
+    """Open a file, a pipe or standard input (`-`); unpack `.gz`. Raises `InputError`."""
     if name == STANDARD_INPUT:
         if sys.stdin is None:
             raise InputError("standard input is closed")
@@ -142,8 +140,7 @@ def open_stream(name: str, stop: int) -> LineStream:
 
 
 def _open_at_once(name: str, flags: int) -> int:
-    """Without waiting for somebody who writes, where it is a named pipe."""
-    return os.open(name, flags | os.O_NONBLOCK)
+    return os.open(name, flags | os.O_NONBLOCK)  # a named pipe would wait for its writer
 
 
 def _unpacked(raw: FileIO) -> Callable[[int], bytes]:

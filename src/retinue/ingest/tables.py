@@ -1,7 +1,7 @@
-"""Files to raw rows: CSV, JSON lines and Parquet, plain or gzip, streamed.
+"""Raw rows of CSV, JSON lines and Parquet files, plain or gzip.
 
-A table is opened and its columns are checked before anything of it is used. Each iteration begins at its first row. A
-row that cannot be read comes out as a fault with its line number; rows around it are not affected.
+Columns are checked on opening. Each iteration begins at the first row. A row that cannot be read has a fault, and the
+rows around it are not affected.
 """
 
 import csv
@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from retinue.errors import InputError
-from retinue.ingest import surrogates
-from retinue.ingest.lines import Line, LineFile
+from retinue.ingest.lines import LineFile, TextLine
 from retinue.ingest.parquet import ParquetTable
-from retinue.ingest.records import Columns
-from retinue.ingest.rows import RawRow, Table, check_columns
+from retinue.ingest.records import Columns, RawRow, Table
 from retinue.ingest.sources import Source, open_source
+from retinue.ingest.values import fields_with_surrogates, replace_surrogates
 
 # A quoted CSV field may hold line breaks, but a quote that is never closed must not swallow the file.
 MAX_RECORD_LINES = 10_000
@@ -27,9 +26,9 @@ _PADDED_FIELD = re.compile(r'(?: *"((?:[^"]|"")*)" *|((?! *")[^,]*))(,|\Z)')
 
 
 def open_table(path: Path, columns: Columns, *, is_whole: bool = False) -> Table:
-    """Open a file by its kind. Raises `InputError` for what is no table with these columns.
+    """Open a table with these columns. Raises `InputError`.
 
-    With `is_whole` also for a pipe that may have been cut off unnoticed.
+    With `is_whole` also for a pipe whose format does not mark its end.
     """
     readers: dict[str, Callable[[Source, Columns], Table]] = {
         ".csv": CsvTable,
@@ -53,18 +52,18 @@ class CsvTable:
         self.size = self._lines.size
         try:
             self.names = self._header()
-            check_columns(source.name, self.names, columns)
+            columns.check(source.name, self.names)
         except InputError:
             self.close()
             raise
 
     @property
     def position(self) -> int:
-        """Bytes consumed."""
+        """Bytes read."""
         return self._lines.position
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._lines.close()
 
     def _header(self) -> list[str]:
@@ -87,7 +86,7 @@ class CsvTable:
                 yield RawRow(line, dict(zip(names, fields, strict=True)), text)
 
     def rows_at(self, numbers: Iterable[int]) -> Iterator[RawRow]:
-        """Rows by number, ascending, the first being 1; empty lines are none."""
+        """Yield rows by ascending number from 1; empty lines are not counted."""
         wanted = iter(numbers)
         following = next(wanted, None)
         for number, row in enumerate(self, start=1):
@@ -107,11 +106,11 @@ class JsonLinesTable:
 
     @property
     def position(self) -> int:
-        """Bytes consumed."""
+        """Bytes read."""
         return self._lines.position
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._lines.close()
 
     def __iter__(self) -> Iterator[RawRow]:
@@ -119,18 +118,18 @@ class JsonLinesTable:
             if line.fault or line.text.strip():
                 yield self._row(line)
 
-    def _row(self, line: Line) -> RawRow:
+    def _row(self, line: TextLine) -> RawRow:
         if line.fault:
             return RawRow(line.number, {}, line.text, line.fault)
         original = line.text.encode()
-        content, replaced = surrogates.replaced(original)
+        content, replaced = replace_surrogates(original)
         try:
             values = self._decode(content)
         except (msgspec.DecodeError, RecursionError) as error:
             return RawRow(line.number, {}, line.text, f"expected a JSON object: {error}")
         unknown = values.keys() - self._known
         fault = f"unknown field {min(unknown)!r}" if unknown else ""
-        changed = surrogates.changed_fields(original) if replaced else frozenset[str]()
+        changed = fields_with_surrogates(original) if replaced else frozenset[str]()
         return RawRow(line.number, values, line.text, fault, replaced, changed)
 
 
@@ -142,12 +141,12 @@ class _Record(NamedTuple):
 
 
 class _CsvRecords:
-    """Lines to records. `width` is how many fields a record has to have, 0 before the header is known."""
+    """The records of CSV lines. `width` is their number of fields, 0 before the header is read."""
 
-    def __init__(self, lines: Iterator[Line], width: int) -> None:
+    def __init__(self, lines: Iterator[TextLine], width: int) -> None:
         self._width = width
         self._lines = lines
-        self._waiting: deque[Line] = deque()
+        self._waiting: deque[TextLine] = deque()
 
     def __iter__(self) -> Iterator[_Record]:
         while (line := self._next()) is not None:
@@ -158,11 +157,11 @@ class _CsvRecords:
             elif line.text:
                 yield _Record(line.number, line.text, line.text.split(","))
 
-    def _next(self) -> Line | None:
+    def _next(self) -> TextLine | None:
         return self._waiting.popleft() if self._waiting else next(self._lines, None)
 
-    def _quoted(self, first: Line) -> _Record:
-        """A record with quotes, which may go on in the next lines. If those do not fit, only the first is lost."""
+    def _quoted(self, first: TextLine) -> _Record:
+        """Return a record with quotes, which may span lines. If they do not fit, only the first line is lost."""
         taken = [first]
         quotes = first.text.count('"')
         while quotes % 2 and len(taken) < MAX_RECORD_LINES:
@@ -178,7 +177,7 @@ class _CsvRecords:
         return _Record(first.number, first.text, [], "a quote is never closed")
 
 
-def _parsed(lines: list[Line]) -> _Record:
+def _parsed(lines: list[TextLine]) -> _Record:
     text = "".join(line.text + line.end for line in lines).removesuffix(lines[-1].end)
     fault = next((line.fault for line in lines if line.fault), "")
     try:
@@ -189,7 +188,7 @@ def _parsed(lines: list[Line]) -> _Record:
 
 
 def _padded_fields(text: str) -> list[str]:
-    """The fields of a record with spaces around its quotes, which the csv module takes for text or for an error."""
+    """Split a record with spaces around quotes, which the csv module misreads."""
     fields = []
     place = 0
     end = ","

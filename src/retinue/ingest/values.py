@@ -1,14 +1,15 @@
-"""One value of a row or event to what it means, pure: the accepted forms, and the reason why a value is refused.
+"""The accepted forms of each field of a row or event.
 
-A value is whatever the source held: text from CSV, any JSON scalar, any Parquet value. Whitespace around it is ignored,
-except in texts such as a display name. Every reason names the field and the value. None says nothing; so does empty
-text, but for texts and names.
+Values come from CSV, JSON or Parquet. Surrounding whitespace is ignored, except in texts such as a display name. None
+is an absent value, and so is empty text, except in texts and names.
 """
 
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any
+
+import msgspec
 
 from retinue import names
 from retinue.model import Visibility
@@ -21,17 +22,21 @@ VISIBILITIES = {visibility.name.lower(): visibility for visibility in Visibility
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False, "yes": True, "no": False}
 _WHOLE = re.compile(r"(-?[0-9]{1,20})(?:\.0*)?")
 
+_SHOWN_CHARACTERS = 60  # of a value in a reason, which is one line
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair is a character
+    rb"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    rb"|.)",  # any other escape, so that an escaped backslash begins none
+    re.DOTALL,
+)
+_REPLACEMENT = rb"\ufffd"
+_as_object = msgspec.json.Decoder(dict[str, Any]).decode
+
 Values = Mapping[str, Any]
 
 
-_SHOWN_CHARACTERS = 60  # of a value in a reason, which is one line
-
-
 class BadRecord(ValueError):
-    """A row or event that is rejected; the message says why.
-
-    `kind` is the message without the value: equal for all rows with the same fault.
-    """
+    """A rejected row or event. `kind` is the message without values, equal for all rows with the same fault."""
 
     def __init__(self, kind: str, message: str = "") -> None:
         super().__init__(message or kind)
@@ -45,47 +50,43 @@ def unexpected(field: str, expected: str, value: Any) -> BadRecord:
 
 
 def unfit(field: str, value: Any, fault: str) -> BadRecord:
-    """Return the error for a value of the right form that has a fault."""
+    """Return the error for a value of the right form."""
     return BadRecord(f"{field}: {fault}", "" if value == "" else f"{field}: {shown(value)} {fault}")
 
 
 def halved(field: str, value: Any) -> BadRecord:
-    """Return the error for a name that had a lone surrogate, which U+FFFD has replaced."""
+    """Return the error for a name with a lone surrogate."""
     return unfit(field, value, "has half of a character")
 
 
 def name(values: Values, field: str) -> str:
-    """A username or key; required."""
-    found = _word(values.get(field), field)
-    if found is None:
+    """Return a username, or a key that has its form; required."""
+    word = _word(values.get(field), field)
+    if word is None:
         raise BadRecord(f"{field}: is missing")
-    fault = names.fault_in_username(found)
-    if fault:
-        raise unfit(field, found, fault)
-    return found
+    if fault := names.fault_in_username(word):
+        raise unfit(field, word, fault)
+    return word
 
 
 def name_or_key(values: Values, field: str) -> str:
-    """A username, or an account's key, which may be no username; required."""
-    found = _word(values.get(field), field)
-    if found and names.fault_in_key(found) is None:
-        return found
-    return name(values, field)
+    """Return a username or any account's key; required."""
+    word = _word(values.get(field), field)
+    return word if word and names.fault_in_key(word) is None else name(values, field)
 
 
 def key(values: Values, field: str) -> str | None:
-    """An account's key."""
-    found = _word(values.get(field), field)
-    if not found:
+    """Return an account's key."""
+    word = _word(values.get(field), field)
+    if not word:
         return None
-    fault = names.fault_in_key(found)
-    if fault:
-        raise unfit(field, found, fault)
-    return found
+    if fault := names.fault_in_key(word):
+        raise unfit(field, word, fault)
+    return word
 
 
 def text(values: Values, field: str) -> str | None:
-    """Any text, without NUL characters: databases of researchers refuse them."""
+    """Return any text without NUL characters, which databases refuse."""
     value = values.get(field)
     if value is None:
         return None
@@ -95,18 +96,17 @@ def text(values: Values, field: str) -> str | None:
 
 
 def visibility(values: Values, field: str) -> Visibility | None:
-    """One of the four, by name."""
+    """Return one of the four visibilities by name."""
     value = _bare(values.get(field))
     if value is None:
         return None
-    found = VISIBILITIES.get(value.lower()) if isinstance(value, str) else None
-    if found is None:
+    if not isinstance(value, str) or value.lower() not in VISIBILITIES:
         raise unexpected(field, f"one of {', '.join(VISIBILITIES)}", value)
-    return found
+    return VISIBILITIES[value.lower()]
 
 
 def boolean(values: Values, field: str) -> bool | None:
-    """True or false, also as the words and digits that tables have for them."""
+    """Return a truth value, also from usual words and digits."""
     value = _bare(values.get(field))
     if value is None:
         return None
@@ -117,7 +117,7 @@ def boolean(values: Values, field: str) -> bool | None:
 
 
 def count(values: Values, field: str) -> int | None:
-    """A whole number of 0 or more."""
+    """Return a whole number from 0 to `MAX_COUNT`."""
     value = _bare(values.get(field))
     if value is None:
         return None
@@ -128,37 +128,37 @@ def count(values: Values, field: str) -> int | None:
 
 
 def second(values: Values, field: str) -> int | None:
-    """A Unix second or an ISO 8601 time; a time without zone is UTC, a fraction is cut off.
+    """Return the Unix second of a number or ISO 8601 time.
 
-    Times of the far future are times like others: only whole numbers may be milliseconds.
+    A time without a zone is UTC. Only numbers are refused as milliseconds; a written time may be in the far future.
     """
     value = _bare(values.get(field))
     if value is None:
         return None
     number = _whole(value)
-    found = _moment(value) if number is None else number
-    if found is None:
+    at = _unix_second(value) if number is None else number
+    if at is None:
         raise unexpected(field, "Unix seconds or an ISO 8601 time", value)
-    if found < 1:
+    if at < 1:
         raise unfit(field, value, "is not a Unix second of 1 or later")
     if number is not None and number >= FIRST_MILLISECONDS:
         raise unfit(field, value, "is too large for a Unix second (milliseconds?)")
-    return found
+    return at
 
 
 def is_empty(values: Values, field: str) -> bool:
-    """Whether there is no value, or only whitespace."""
+    """Return whether a value is absent or only whitespace."""
     return _bare(values.get(field)) is None
 
 
 def shown(value: Any) -> str:
-    """A value as a reason quotes it: short enough for a line."""
+    """Quote a value for a reason, shortened to fit a line."""
     quoted = repr(value)
     return quoted if len(quoted) <= _SHOWN_CHARACTERS else f"{quoted[: _SHOWN_CHARACTERS - 3]}..."
 
 
 def whole_characters(value: str) -> str:
-    """Return the text with U+FFFD in place of each lone surrogate, which no store can hold."""
+    """Replace each lone surrogate with U+FFFD; stores cannot hold them."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -166,13 +166,37 @@ def whole_characters(value: str) -> str:
     return value
 
 
+def replace_surrogates(line: bytes, by: bytes = _REPLACEMENT) -> tuple[bytes, int]:
+    """Replace lone surrogates in a line of JSON, and count them.
+
+    Tools write them that cut a text within an emoji.
+    """
+    if rb"\ud" not in line and rb"\uD" not in line:
+        return line, 0
+    count = 0
+
+    def replacement(escape: re.Match[bytes]) -> bytes:
+        nonlocal count
+        if escape["lone"] is None:
+            return escape[0]
+        count += 1
+        return by
+
+    return _ESCAPE.sub(replacement, line), count
+
+
+def fields_with_surrogates(line: bytes) -> frozenset[str]:
+    """Return the fields of a JSON object that have a lone surrogate."""
+    values, others = (_as_object(replace_surrogates(line, by)[0]) for by in (_REPLACEMENT, b"?"))
+    return frozenset(field for field, value in values.items() if value != others.get(field))
+
+
 def _bare(value: Any) -> Any:
-    """Return the value without whitespace around it; None if nothing is left."""
     return (value.strip() or None) if isinstance(value, str) else value
 
 
 def _word(value: Any, field: str) -> str | None:
-    """Text, or a number that stands for a name: ids often come as integers."""
+    """Return text, or the digits of an integer: ids often come as integers."""
     if isinstance(value, str):
         return whole_characters(value.strip())
     if value is None or type(value) is int:
@@ -180,7 +204,7 @@ def _word(value: Any, field: str) -> str | None:
     raise unexpected(field, "text", value)
 
 
-def _moment(value: Any) -> int | None:
+def _unix_second(value: Any) -> int | None:
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value
         if isinstance(moment, date) and not isinstance(moment, datetime):
@@ -193,7 +217,7 @@ def _moment(value: Any) -> int | None:
 
 
 def _whole(value: Any) -> int | None:
-    """A whole number; also text such as `12.0`, which tables have where other rows of the column are empty."""
+    """Return a whole number, also from `12.0`: tables write it if other rows of the column are empty."""
     if type(value) is int:
         return value
     if isinstance(value, float) and value.is_integer():

@@ -11,10 +11,10 @@ from msgspec import Struct
 
 from retinue.faults import DOCUMENTED, Faults
 from retinue.local import LocalServer, read_csv
-from retinue.sample import Size, write_sample
+from retinue.sample import SampleSize, write_sample
 
 # Large enough for a list of several pages, small enough to load in half a second.
-SIZE = Size(accounts=1_000, follows=10_000, seed=1)
+SIZE = SampleSize(accounts=1_000, follows=10_000, seed=1)
 
 
 class SandboxAccess(Struct, frozen=True):
@@ -32,7 +32,7 @@ def fill(server: LocalServer, folder: Path) -> str:
     accounts, follows = write_sample(SIZE, folder)
     server.load_files(accounts, follows)
     public = {row["username"] for row in read_csv(accounts) if row["visibility"] == "public"}
-    lengths = Counter(row["follower"] for row in read_csv(follows) if row["follower"] in public)
+    lengths: Counter[str] = Counter(row["follower"] for row in read_csv(follows) if row["follower"] in public)
     return lengths.most_common(1)[0][0]
 
 

@@ -23,13 +23,13 @@ from retinue.audit.usage import RequestCounters
 from retinue.audit.writer import AuditWriter
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
-from retinue.ingest.live import Outcome, apply_body
+from retinue.ingest.apply import ApplyResult, apply_body
 from retinue.serving import background
 from retinue.serving.child import run_child, serve_until_stopped
 from retinue.serving.child_config import ChildConfig
 from retinue.serving.writer_thread import WriterThread
 from retinue.settings import Settings
-from retinue.store.base import AccessStore, AuditStore
+from retinue.store.contract import AccessStore, AuditStore
 from retinue.store.open import OpenAccess, Store
 from retinue.web.hosts import Hosts, host_names
 from retinue.web.listener import management_server
@@ -107,7 +107,7 @@ class _Backend(Struct):
     trusted: TrustedTime
     apply_lag: int | None = None
 
-    async def apply_events(self, body: bytes) -> Outcome:
+    async def apply_events(self, body: bytes) -> ApplyResult:
         """Apply events, and note how far they lie behind."""
         received_at = self.clock.now()
         outcome = await self.graph.run(lambda writer: apply_body(writer, body, received_at))

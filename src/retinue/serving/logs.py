@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct, json
 
-from retinue.printable import printable, printable_lines
+from retinue.escaping import printable, printable_lines
 from retinue.settings import Settings
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from retinue.errors import StoreError, StoreUnavailable
-from retinue.store.base import GraphWriter
+from retinue.store.contract import GraphWriter
 from retinue.store.open import OpenWriter
 
 MAX_WAITING = 16

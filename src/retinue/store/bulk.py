@@ -1,6 +1,6 @@
-"""The contract of loading many follows at once: what the store is given, and what it answers.
+"""The contracts of bulk loads and whole reads, in NumPy columns.
 
-Accounts are the store's own numbers, which it gives out for names first. Arrays are numpy's.
+Accounts are the store's own ids.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,18 +10,19 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from retinue.model import Direction
+from retinue.model import AccountRecord, Direction
 
 Numbers = NDArray[np.int64]
 OnShare = Callable[[float], None]
 
-NOBODY = 0  # the number of a name that no account can have, or whose account was erased
+NO_ACCOUNT = 0  # the id of a name that no account can have, or whose account was erased
 
 
 class Follows(NamedTuple):
-    """Some follows of one direction, by owner, then second; of one second, the first in the file comes last.
+    """Some follows of one direction, by owner, then second.
 
-    `rows` are the numbers of the rows in the file. No owner is divided between two of these.
+    At one second, the first in the file comes last. `rows` are row numbers in the file. One value holds all follows of
+    its owners in that direction.
     """
 
     owners: Numbers
@@ -30,43 +31,69 @@ class Follows(NamedTuple):
     rows: Numbers
 
 
-class Sorted(Protocol):
-    """All follows of a file, to be read in either order. `received_at` is the second of those without a time."""
+class SortedFollows(Protocol):
+    """All follows of a file, in either direction. `received_at` is the second of those without a time."""
 
     received_at: int
 
     def owners(self, direction: Direction) -> tuple[Numbers, Numbers]:
-        """All owners of lists, ascending, and how many follows each has."""
+        """Return the ascending owners of all lists, and the size of each."""
         ...
 
     def follows(self, direction: Direction) -> Iterator[Follows]:
-        """All follows, as many at once as fit into memory."""
+        """Yield all follows in parts that fit into memory."""
         ...
 
 
-class Loaded(Struct, frozen=True):
-    """What became of the rows. Those `left` have to be stored one by one: this way does not know enough of them."""
+class LoadedFollows(Struct, frozen=True):
+    """Counts of loaded rows. Those `remaining` are to be stored one by one: loading cannot decide them."""
 
     accepted: int
     duplicate: int
-    left: Numbers
+    remaining: Numbers
 
 
 class BulkWriter(Protocol):
-    """What a large import needs of the graph, beside `GraphWriter`."""
+    """The operations of a large import, besides those of `GraphWriter`."""
 
     async def refused(self, names: Sequence[str]) -> list[str]:
-        """Those names that no account can have, and those of accounts that were erased."""
+        """Return the names that are invalid or of erased accounts."""
         ...
 
-    async def numbers(self, names: Sequence[str]) -> list[int]:
-        """The numbers of the accounts that names in an imported row mean, made where there are none; maybe `NOBODY`."""
+    async def account_ids(self, names: Sequence[str]) -> list[int]:
+        """Return the account id for each imported name; create missing accounts."""
         ...
 
-    async def load(self, follows: Sorted, on_share: OnShare) -> Loaded:
-        """Store follows, all or none of them, and survive `kill -9` at any instant.
+    async def load(self, follows: SortedFollows, on_share: OnShare) -> LoadedFollows:
+        """Store all follows or none.
 
-        Other writers wait meanwhile; readers see the graph as it was before, until it ends. Each follow that is not
-        left gets what storing the rows one by one would have given it, those of a list from newest to oldest.
+        A kill at any instant is safe. Other writers wait; readers see the old graph until the end. Each loaded follow
+        gets the same values as if its rows had been stored one by one, those of a list from newest to oldest.
+        """
+        ...
+
+
+class Intervals(NamedTuple):
+    """Some intervals: both accounts, true start and end (0: open), position in both lists."""
+
+    followers: Numbers
+    followees: Numbers
+    starts: Numbers
+    ends: Numbers
+    following_positions: Numbers
+    followers_positions: Numbers
+
+
+class WholeGraph(Protocol):
+    """A graph to read completely, in bounded memory and in no order."""
+
+    def accounts(self) -> Iterator[list[tuple[int, AccountRecord]]]:
+        """Yield all accounts that were not erased, with their ids."""
+        ...
+
+    def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:
+        """Yield each open interval once, and with `with_ended` each ended one.
+
+        Those of erased accounts may be among them.
         """
         ...

@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, structs
 
 from retinue.errors import StoreUnavailable
 from retinue.model import TOKEN_SECONDS, Client, ClientChange, Quota, QuotaKey, RateLimit, Secrets, TokenGrant
-from retinue.store.base import Checkpoint
+from retinue.store.contract import Checkpoint
 
 # A token from further in the future was issued under another clock, such as a sandbox's, and is none.
 CLOCK_SKEW_SECONDS = 300

@@ -8,13 +8,12 @@ import fcntl
 import mmap
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from secrets import token_hex
 from struct import Struct
 from zlib import crc32
 
-from retinue.durable import sync
+from retinue.durable import write_atomically
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.locks import lock, unlockable
 from retinue.regular import open_regular
@@ -202,19 +201,8 @@ class CounterFile:
 
 def _make(path: Path, parts: tuple[tuple[int, int], ...]) -> None:
     """Make a new file, whole or not at all; if another process was quicker, its file stays. Raises `OSError`."""
-    unfinished = path.with_name(f"{path.name}.{token_hex(8)}.new")
-    try:
-        descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, FILE_MODE)
-        try:
-            _grow(descriptor, parts, range(FIRST_RECORDS), is_recounted=0)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        with suppress(FileExistsError):
-            os.link(unfinished, path)
-        sync(path.parent)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with write_atomically(path, replaces=False) as unfinished, unfinished.open("r+b") as file:
+        _grow(file.fileno(), parts, range(FIRST_RECORDS), is_recounted=0)
 
 
 def _grow(descriptor: int, parts: tuple[tuple[int, int], ...], numbers: range, *, is_recounted: int) -> None:

@@ -4,7 +4,7 @@ Each backend is one object with a method for each part of the contract. Its libr
 kind is named.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -12,12 +12,11 @@ from typing import Protocol
 from retinue.clock import Clock
 from retinue.errors import InputError
 from retinue.model import Row, Shown_co
-from retinue.store.base import AccessStore, AuditStore, Checker, GraphReader, GraphWriter, HotGraph
-from retinue.store.bulk import BulkWriter
+from retinue.store.bulk import BulkWriter, WholeGraph
 from retinue.store.cassandra.location import SCHEME, is_location, parse
+from retinue.store.contract import AccessStore, AuditStore, Checker, GraphReader, GraphWriter, HotGraph
 from retinue.store.paths import Reach, StorePaths
 from retinue.store.quota_counters import QuotaCounters, Restoring
-from retinue.store.whole import WholeGraph
 
 
 class Closing(Protocol):
@@ -132,13 +131,6 @@ class Store(Protocol):
 
     def back_up(self, target: Path, on_progress: Callable[[int, int], None]) -> None:
         """Copy the store while it is in use."""
-        ...
-
-    def migrate(self, on_progress: Callable[[int, int], None]) -> Sequence[tuple[Path, int, int]]:
-        """Bring the files to the present schemas.
-
-        Return each file with its schema before and after.
-        """
         ...
 
     def files(self) -> list[Path]:

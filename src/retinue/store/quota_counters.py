@@ -1,4 +1,4 @@
-"""The contract of quota counters: how answers are counted, and how lost counters are counted again."""
+"""The contract of quota counters and their recovery."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -13,8 +13,8 @@ DAY_SECONDS = 86_400
 class QuotaStatus(Struct, frozen=True, gc=False):
     """What is left of a client's quota in a pool. None: any number.
 
-    Of `limit` calls a day `calls` are left, and of its rows `rows`; in `reset` seconds all are there again. `wait` says
-    in how many seconds the short-term limit has room (0: now).
+    `calls` of `limit` calls a day remain, and `rows` rows, until a new day begins in `reset` seconds. The rate limit
+    admits the next call in `wait` seconds.
     """
 
     limit: int | None
@@ -25,7 +25,7 @@ class QuotaStatus(Struct, frozen=True, gc=False):
 
 
 class Counted(Struct, frozen=True):
-    """A client's counters as they are counted again: its day, and the calls of the last minute by their second."""
+    """A client's usage in the audit log: its day, and the calls of the last minute by second."""
 
     used: Usage
     answers: Mapping[int, int]
@@ -36,9 +36,8 @@ class QuotaCounters(Protocol):
     """What each client used, counted for all processes of a server together. Waits for other processes at most for
     the microseconds of their counting; what a killed process counted stays counted.
 
-    A day that begins (UTC) starts from nothing, and never begins twice: with a clock that was put back, counting goes
-    on with the newest day. The short-term limit slides over the seconds before the present one. Counters that are not
-    what was written raise `StoreUnavailable`.
+    Counts of a killed process stay. A day (UTC) starts at zero and never twice: if the clock is set back, counting goes
+    on with the newest day. The rate limit slides over the preceding seconds. Damaged counters raise `StoreUnavailable`.
     """
 
     def usage(self, quota_key: QuotaKey, second: int) -> Usage:
@@ -48,7 +47,7 @@ class QuotaCounters(Protocol):
     def remaining(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
         """How many of the wanted rows there is quota for; 0 where there is none for a call.
 
-        Counts nothing; a moment later it may be less.
+        It is 0 if the quota allows no call. Counts nothing; another process may use the quota meanwhile.
         """
         ...
 
@@ -69,46 +68,46 @@ class QuotaCounters(Protocol):
 
 
 class Restoring(Protocol):
-    """Counters that can be lost or damaged, and counted again from the audit log."""
+    """Quota counters that can be recovered from the audit log."""
 
     @property
     def is_recounted(self) -> bool:
-        """Whether all that was counted before they began has been restored."""
+        """Whether all earlier usage has been recovered."""
         ...
 
     @property
     def is_removed(self) -> bool:
-        """Whether their file was removed while it is open: it goes on counting until it is closed."""
+        """Whether the file was removed while it is open. It counts until it is closed."""
         ...
 
     def set_recounted(self) -> None:
-        """Note that all that was counted before they began has been restored."""
+        """Note that all earlier usage has been recovered."""
         ...
 
     @property
     def closed_at(self) -> int:
-        """How many records the audit log had when these counters were closed in order; -1 if they were not."""
+        """The number of audit records at the last orderly close, or -1."""
         ...
 
     def set_closed_at(self, records: int = -1) -> None:
-        """Note with how many records of the audit log the counters are closed, or that they are open."""
+        """Save the number of audit records at closing; -1: open."""
         ...
 
     def raise_to(self, quota_key: QuotaKey, second: int, counted: Counted) -> bool:
         """Restore what was counted on a second's day if the client's record has less; returns whether it had.
 
-        Only while no process counts.
+        Call it only while no process counts.
         """
         ...
 
     def newest_day(self) -> int:
-        """Return the newest day of any client; 0 if nothing was counted."""
+        """Return the newest day of any client; 0 without usage."""
         ...
 
     def damaged(self) -> dict[int, bytes]:
-        """Return the damaged records by the number of their client.
+        """Return the bytes of damaged records by client id.
 
-        A record that is just being written is there too, but not twice with the same bytes.
+        A record that is being written is among them, but not twice with the same bytes.
         """
         ...
 

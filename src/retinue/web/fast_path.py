@@ -16,7 +16,7 @@ from retinue.audit.record import Auditor, page_record
 from retinue.clock import Clock
 from retinue.following import stretch_of
 from retinue.model import RESEARCH_SCOPE, Direction, Pool
-from retinue.store.base import HotGraph
+from retinue.store.contract import HotGraph
 from retinue.store.quota_counters import QuotaStatus
 from retinue.web.heads import relevant_part
 from retinue.web.replies import Headers

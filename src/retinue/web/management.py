@@ -22,7 +22,7 @@ from retinue.access.quotas import Quotas
 from retinue.audit.record import Auditor
 from retinue.clock import Clock, VirtualClock
 from retinue.errors import InputError, NoSuchClient, StoreUnavailable
-from retinue.ingest import live
+from retinue.ingest.apply import ApplyResult
 from retinue.web.hosts import Hosts
 from retinue.web.limits import MAX_EVENTS_BYTES
 from retinue.web.management_front import CODES, OTHER_CODE, ManagementApplication, failure_body
@@ -50,7 +50,7 @@ class Management(Struct, frozen=True):
     clock: Clock
     log_ids: LogIds
     auditor: Auditor
-    apply_events: Callable[[bytes], Awaitable[live.Outcome]]
+    apply_events: Callable[[bytes], Awaitable[ApplyResult]]
     ready: Callable[[], Awaitable[str]]
     metrics: Callable[[], bytes]
     hosts: Hosts = Hosts()

@@ -12,7 +12,6 @@ from msgspec import structs
 
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.model import Client, ClientChange, Secrets, TokenGrant
-from retinue.store.base import Checkpoint
 from retinue.store.cassandra.session import Session, Statement
 from retinue.store.client_rows import (
     CLIENT_COLUMNS,
@@ -26,6 +25,7 @@ from retinue.store.client_rows import (
     secrets_of,
     values_of,
 )
+from retinue.store.contract import Checkpoint
 from retinue.store.quota_counters import DAY_SECONDS
 
 _HOUR_SECONDS = 3600

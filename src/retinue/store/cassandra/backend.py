@@ -1,18 +1,16 @@
 """A store in a keyspace of a cluster. The counters of quotas lie on this machine, which leases parts of each quota."""
 
-import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from random import SystemRandom
 from secrets import token_hex
 from threading import Event
 
 from retinue.clock import Clock
-from retinue.durable import sync
+from retinue.durable import PUBLIC, write_atomically
 from retinue.errors import InputError
 from retinue.model import Account, Row, Stretch
-from retinue.store.base import Run
 from retinue.store.cassandra import store
 from retinue.store.cassandra.access import CassandraAccess
 from retinue.store.cassandra.check import CassandraChecker
@@ -23,6 +21,7 @@ from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.whole import WholeCassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
+from retinue.store.contract import Run
 from retinue.store.ledger import FileLedger
 from retinue.store.paths import Reach, StorePaths
 
@@ -77,9 +76,6 @@ class CassandraStore:
     def back_up(self, target: Path, on_progress: Callable[[int, int], None]) -> None:  # noqa: ARG002 - of the contract
         raise _no_file()
 
-    def migrate(self, on_progress: Callable[[int, int], None]) -> list[tuple[Path, int, int]]:  # noqa: ARG002 - of the contract
-        raise _no_file()
-
     def files(self) -> list[Path]:
         return [path for path in (self.paths.quotas,) if path.exists()]
 
@@ -121,14 +117,8 @@ def _no_file() -> InputError:
 def _node_in(path: Path) -> str:
     """Return this machine's name among the servers of a cluster."""
     if not path.exists():
-        name = token_hex(_NODE_BYTES)
-        unfinished = path.with_name(f"{path.name}.{name}.new")
-        unfinished.write_text(name)
-        sync(unfinished)
-        with suppress(FileExistsError):  # another process was quicker
-            os.link(unfinished, path)
-        unfinished.unlink()
-        sync(path.parent)
+        with write_atomically(path, replaces=False, mode=PUBLIC) as unfinished:
+            unfinished.write_text(token_hex(_NODE_BYTES))
     return path.read_text()
 
 

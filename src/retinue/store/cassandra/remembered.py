@@ -27,8 +27,8 @@ class CassandraTombstones:
         progress.change(self._unit, has_tombstones=True)
 
 
-class CassandraPostdated:
-    """A `PostdatedTable`."""
+class CassandraFutureEvents:
+    """A `FutureEventTable`."""
 
     def __init__(self, unit: Unit) -> None:
         self._unit = unit

@@ -155,12 +155,6 @@ class Session:
         with _translated():
             return list(self._session.execute(query, execution_profile="scan", timeout=60))
 
-    def run_as_is_all(self, queries: Iterable[str]) -> None:
-        """Run several such statements at once."""
-        with _translated():
-            for future in [self._session.execute_async(query, execution_profile="scan") for query in queries]:
-                future.result()
-
     def enter(self) -> None:
         """Use the location's keyspace from now on."""
         self._session.set_keyspace(self.location.keyspace)

@@ -4,7 +4,7 @@ from contextlib import closing
 from importlib.resources import files
 from secrets import token_bytes
 
-from retinue.errors import InputError, NotAStore, StoreMissing, StoreTooNew
+from retinue.errors import InputError, NotAStore, StoreMissing, UnsupportedSchema
 from retinue.store.cassandra.location import Location
 from retinue.store.cassandra.session import Session
 
@@ -74,8 +74,8 @@ def _require_store(location: Location, session: Session) -> None:
     found = session.rows("SELECT version FROM store WHERE name = 'store'")
     if not found:
         raise StoreMissing(f"{location}: the store was not finished; run `retinue store init` again")
-    if found[0][0] > VERSION:
-        raise StoreTooNew(f"{location}: was made by a newer Retinue (schema {found[0][0]}, this one knows {VERSION})")
+    if found[0][0] != VERSION:
+        raise UnsupportedSchema(location, found[0][0], VERSION)
 
 
 def statements() -> list[str]:

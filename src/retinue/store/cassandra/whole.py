@@ -7,9 +7,9 @@ import numpy as np
 from msgspec import json
 
 from retinue.model import AccountRecord, Visibility
+from retinue.store.bulk import Intervals
 from retinue.store.cassandra.scanning import scan
 from retinue.store.cassandra.session import Row, Session
-from retinue.store.whole import Standings
 
 _ROWS_AT_ONCE = 5_000
 _ACCOUNT = "id, key, folded, username, display_name, visibility, said"
@@ -32,7 +32,7 @@ class WholeCassandraGraph:
         while part := list(islice(rows, _ROWS_AT_ONCE)):
             yield [(row[0], _record(row)) for row in part if row[1] is not None]
 
-    def standings(self, *, with_ended: bool) -> Iterator[Standings]:
+    def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:
         """All intervals."""
         rows = scan(self._session, _PAIR, "pair", "follower")
         while part := list(islice(rows, _ROWS_AT_ONCE)):
@@ -42,7 +42,7 @@ class WholeCassandraGraph:
                 for standing in standings or ()
                 if with_ended or standing[1] == 0
             ]
-            yield Standings(*np.array(found, np.int64).reshape(-1, len(Standings._fields)).T)
+            yield Intervals(*np.array(found, np.int64).reshape(-1, len(Intervals._fields)).T)
 
 
 def _record(row: Row) -> AccountRecord:

@@ -9,7 +9,7 @@ from retinue.store.cassandra.accounts import CassandraAccounts, CassandraClaims
 from retinue.store.cassandra.lists import CassandraEntries
 from retinue.store.cassandra.moving import CassandraMoving
 from retinue.store.cassandra.pairs import CassandraPairs, Kinds
-from retinue.store.cassandra.remembered import CassandraPostdated, CassandraTombstones
+from retinue.store.cassandra.remembered import CassandraFutureEvents, CassandraTombstones
 from retinue.store.cassandra.retry import RetryingSession
 from retinue.store.cassandra.shapes import ACCOUNT, ACCOUNT_KEY, LIST, PAIR, USERNAME, Shape
 from retinue.store.cassandra.taken import CassandraTaken
@@ -34,7 +34,7 @@ class Work:
             accounts,
             CassandraClaims(unit),
             CassandraTombstones(unit, secret),
-            CassandraPostdated(unit),
+            CassandraFutureEvents(unit),
             moving,
             ListTables(following.main, following.aside, self._taken[Direction.FOLLOWING]),
             ListTables(followers.main, followers.aside, self._taken[Direction.FOLLOWERS]),

@@ -9,7 +9,6 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from retinue.model import AccountRecord, Event, FollowRecord
-from retinue.store.base import Decision, NotAKey, Verdict
 from retinue.store.cassandra import progress
 from retinue.store.cassandra.groups import Groups, Reads, begun
 from retinue.store.cassandra.lease import Lease
@@ -18,6 +17,7 @@ from retinue.store.cassandra.rewriting import Rewriting
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.shapes import GRAPH
 from retinue.store.cassandra.work import Work
+from retinue.store.contract import Decision, NotAKey, Verdict
 
 GROUP = 2_000  # items
 # What they change is first written into one row, of which nodes take at most 16 MiB.

@@ -12,11 +12,11 @@ from msgspec.structs import replace
 
 from retinue import names
 from retinue.model import AccountRecord
-from retinue.store.base import NotAKey, Verdict
+from retinue.store.contract import NotAKey, Verdict
+from retinue.store.rules.remembered import Tombstones
 from retinue.store.rules.resolver import Resolver
 from retinue.store.rules.sides import Sides
-from retinue.store.rules.tables import AccountTable, ClaimTable, PostdatedTable, Tables
-from retinue.store.rules.tombstones import Tombstones
+from retinue.store.rules.tables import AccountTable, ClaimTable, FutureEventTable, Tables
 from retinue.store.rules.values import Stored
 
 PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "likes_count", "video_count")
@@ -28,7 +28,7 @@ class Accounts:
     def __init__(self, tables: Tables, resolver: Resolver, sides: Sides, tombstones: Tombstones) -> None:
         self._table: AccountTable = tables.accounts
         self._claims: ClaimTable = tables.claims
-        self._postdated: PostdatedTable = tables.postdated
+        self._future_events: FutureEventTable = tables.future_events
         self._resolver = resolver
         self._sides = sides
         self._tombstones = tombstones
@@ -91,7 +91,7 @@ class Accounts:
         claimed = self._claims.names_of(account)
         self._tombstones.add(stored.key, claimed)
         self._claims.give_up(account)
-        self._postdated.forget(account)
+        self._future_events.forget(account)
         self._table.wipe(account)
         self._table.revise(account)
         self._resolver.forget()

@@ -8,16 +8,15 @@ from collections.abc import Callable, Collection
 from retinue import names
 from retinue.history import Moment
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, FollowEvent, FollowRecord
-from retinue.store.base import Decision, NotAKey, Verdict
-from retinue.store.bulk import NOBODY
+from retinue.store.bulk import NO_ACCOUNT
+from retinue.store.contract import Decision, NotAKey, Verdict
 from retinue.store.rules.accounts import Accounts
 from retinue.store.rules.pairs import Pairs
-from retinue.store.rules.postdated import Postdated, name_of
+from retinue.store.rules.remembered import FutureEvents, Tombstones, digest_of_record
 from retinue.store.rules.resolver import Resolver
 from retinue.store.rules.sides import Sides
 from retinue.store.rules.tables import Tables
 from retinue.store.rules.tidying import Tidying
-from retinue.store.rules.tombstones import Tombstones
 from retinue.store.rules.values import LAST_SECOND, Claimed, Pair, State, Wanted
 
 _COUNTED = (Verdict.ACCEPTED, Verdict.DUPLICATE)
@@ -31,7 +30,7 @@ class GraphChanges:
         self._sides = sides
         self._resolver = Resolver(tables.accounts, self._sides)
         self._tombstones = Tombstones(tables.tombstones)
-        self._postdated = Postdated(tables.postdated)
+        self._future_events = FutureEvents(tables.future_events)
         self._accounts = Accounts(tables, self._resolver, self._sides, self._tombstones)
         self._pairs = Pairs(tables, self._sides)
         self._tidying = Tidying(tables, self._sides, self._pairs)
@@ -42,16 +41,16 @@ class GraphChanges:
         self._pairs.forget()
         self._sides.begin()
         self._tombstones.begin()
-        self._postdated.begin()
+        self._future_events.begin()
 
     def bring(self, record: AccountRecord, now: int) -> Verdict:
         """Create or change the account of an imported row."""
         return self._accounts.bring(record, _second(now))
 
-    def number_of(self, name: str) -> int:
-        """The number of the account that a name in an imported row means, made if there is none; maybe `NOBODY`."""
+    def account_id_of(self, name: str) -> int:
+        """Return the id of the account that an imported name means, maybe `NO_ACCOUNT`; create it if needed."""
         if self.is_refused(name):
-            return NOBODY
+            return NO_ACCOUNT
         return self._resolver.find(name) or self._accounts.create(names.keys_of_name(name)[0], name)
 
     def is_refused(self, name: str) -> bool:
@@ -150,11 +149,11 @@ class GraphChanges:
         if not isinstance(pair, Pair):
             return pair
         claimed = Claimed(pair.follower, pair.followee, "follow" if event.is_follow else "unfollow", event.at)
-        if self._postdated.has(claimed):
+        if self._future_events.has(claimed):
             return Verdict.DUPLICATE
         verdict = self._pairs.learn(pair, self._pairs.state(pair), Moment(at, not event.is_follow), received_at)
         if event.at > at and verdict in _COUNTED:
-            self._postdated.keep(claimed, at)
+            self._future_events.add(claimed, at)
         return verdict
 
     def _pair(self, event: FollowEvent, at: int, received_at: int) -> Pair | Decision:
@@ -191,14 +190,14 @@ class GraphChanges:
         if refusal := self._refusal(key):
             return refusal
         found = self._resolver.with_key(key)
-        if found and self._postdated.has(Claimed(found, 0, name_of(event.record), event.at)):
+        if found and self._future_events.has(Claimed(found, 0, digest_of_record(event.record), event.at)):
             return Verdict.DUPLICATE
         at = min(event.at, received_at)
         verdict = self._accounts.apply(event.record, at)
         if event.at > at and verdict in _COUNTED:
             account = self._resolver.with_key(key)
             assert account is not None
-            self._postdated.keep(Claimed(account, 0, name_of(event.record), event.at), at)
+            self._future_events.add(Claimed(account, 0, digest_of_record(event.record), event.at), at)
         return verdict
 
     def _see(self, pair: Pair, seen_at: int, received_at: int) -> Verdict | None:

@@ -5,7 +5,7 @@ Each interval stands on a second of its own in both lists, and keeps it while it
 
 from retinue.history import Interval, Moment, intervals
 from retinue.model import Direction
-from retinue.store.base import Verdict
+from retinue.store.contract import Verdict
 from retinue.store.rules.lists import Lists
 from retinue.store.rules.seconds import Place, Seconds
 from retinue.store.rules.sides import Sides

@@ -107,7 +107,7 @@ class TombstoneTable(Protocol):
         ...
 
 
-class PostdatedTable(Protocol):
+class FutureEventTable(Protocol):
     """Events that claimed a time in the future when they came."""
 
     def any(self) -> bool:
@@ -245,7 +245,7 @@ class Tables(NamedTuple):
     accounts: AccountTable
     claims: ClaimTable
     tombstones: TombstoneTable
-    postdated: PostdatedTable
+    future_events: FutureEventTable
     moving: MovingTable
     following: ListTables
     followers: ListTables

@@ -14,7 +14,6 @@ from msgspec import structs
 
 from retinue.errors import StoreUnavailable
 from retinue.model import Client, ClientChange, Secrets, TokenGrant
-from retinue.store.base import Checkpoint
 from retinue.store.client_rows import (
     CLIENT_COLUMNS,
     GRANT_COLUMNS,
@@ -27,6 +26,7 @@ from retinue.store.client_rows import (
     secrets_of,
     values_of,
 )
+from retinue.store.contract import Checkpoint
 from retinue.store.sqlite import files
 
 _CLIENT = f"SELECT {', '.join(CLIENT_COLUMNS + SECRET_COLUMNS)} FROM client"

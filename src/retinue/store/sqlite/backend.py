@@ -15,7 +15,6 @@ from retinue.store.sqlite.backup import back_up
 from retinue.store.sqlite.check import SqliteChecker
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.store.sqlite.hot_graph import HotSqliteGraph
-from retinue.store.sqlite.migration import Migrated, migrate
 from retinue.store.sqlite.whole import WholeSqliteGraph
 from retinue.store.sqlite.writer import SqliteGraphWriter
 
@@ -72,9 +71,6 @@ class SqliteStore:
 
     def back_up(self, target: Path, on_progress: Callable[[int, int], None]) -> None:
         back_up(self._path, target, on_progress)
-
-    def migrate(self, on_progress: Callable[[int, int], None]) -> list[Migrated]:
-        return migrate(self._path, on_progress)
 
     def files(self) -> list[Path]:
         mains = (self._path, self._access_path)

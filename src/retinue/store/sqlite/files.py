@@ -5,10 +5,9 @@ afterwards (`translated`) to `StoreUnavailable`.
 """
 
 import os
-import secrets
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import Any, Protocol, cast
 
 import apsw
 
-from retinue.durable import sync
-from retinue.errors import NotAStore, StoreError, StoreMissing, StoreTooNew, StoreTooOld, StoreUnavailable
+from retinue.durable import write_atomically
+from retinue.errors import NotAStore, StoreError, StoreMissing, StoreUnavailable, UnsupportedSchema
 from retinue.permissions import exposure, folder_exposure
 from retinue.store.sqlite.row_types import RowTypes
 
@@ -36,7 +35,7 @@ FILE_MODE = 0o600  # names of private accounts, digests of secrets: nobody else'
 class Kind:
     """One kind of file. `application_id` marks it as ours in SQLite's own header, `version` is its schema's.
 
-    Files of an older schema than `oldest` are not opened, nor secret ones that others may use.
+    A secret file that others may use is not opened.
     """
 
     noun: str
@@ -44,7 +43,6 @@ class Kind:
     schema: str
     application_id: int
     version: int
-    oldest: int
     is_secret: bool = False
 
 
@@ -82,17 +80,13 @@ _SWITCHES = {
     apsw.SQLITE_DBCONFIG_DEFENSIVE: 1,
 }
 
-GRAPH = Kind("follow graph", "`retinue import` makes a store", "graph.sql", 0x52544701, 2, 2)
-ACCESS = Kind("access file", "it belongs beside the graph", "access.sql", 0x52544101, 2, 2, is_secret=True)
+GRAPH = Kind("follow graph", "`retinue import` makes a store", "graph.sql", 0x52544701, 2)
+ACCESS = Kind("access file", "it belongs beside the graph", "access.sql", 0x52544101, 2, is_secret=True)
 
 
 def access_path(graph_path: Path) -> Path:
     """Where the access file of a graph lies: `graph.db` has `graph.access.db`."""
     return graph_path.with_suffix(f".access{graph_path.suffix}")
-
-
-def _graph_path(access: Path) -> Path:
-    return access.with_name(access.name.removesuffix(f".access{access.suffix}") + access.suffix)
 
 
 def create_store(graph_path: Path) -> None:
@@ -112,18 +106,13 @@ def _create(path: Path, kind: Kind) -> None:
     if path.exists():
         _open(path, kind, apsw.SQLITE_OPEN_READONLY).close()
         return
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
     try:
-        _write_schema(unfinished, kind)
-        with suppress(FileExistsError):  # somebody else was quicker
-            os.link(unfinished, path)
-        sync(path.parent)
+        with write_atomically(path, replaces=False) as unfinished:
+            _write_schema(unfinished, kind)
     except OSError as error:
         raise StoreError(f"{path}: cannot be made: {error.strerror}") from error
     except apsw.Error as error:
         raise StoreError(f"{path}: cannot be made: {cause_of(error, path)}") from error
-    finally:
-        remove(unfinished)
 
 
 def keep_temporary_in_memory() -> None:
@@ -158,11 +147,6 @@ def open_for_check(path: Path, kind: Kind) -> apsw.Connection:
 def open_for_writing(path: Path, kind: Kind) -> apsw.Connection:
     """A connection that waits for the write lock. What it commits survives a crash of the machine."""
     return _open(path, kind, apsw.SQLITE_OPEN_READWRITE, *_FOR_WRITING)
-
-
-def open_for_migration(path: Path, kind: Kind) -> apsw.Connection:
-    """A connection that may write to a file of an older schema."""
-    return _open(path, replace(kind, oldest=1), apsw.SQLITE_OPEN_READWRITE, *_FOR_WRITING)
 
 
 def executor(connection: apsw.Connection) -> Execute:
@@ -243,13 +227,6 @@ def cause_of(error: apsw.Error, path: Path) -> str:
     return str(code) if str(error) == "not an error" and code else str(error)
 
 
-def remove(path: Path) -> None:
-    """Remove a file that was not finished, with SQLite's own beside it, as far as the file system allows."""
-    for ending in ("", "-journal", "-wal", "-shm"):
-        with suppress(OSError):
-            path.with_name(f"{path.name}{ending}").unlink()
-
-
 def logs_of(path: Path) -> list[Path]:
     """Return where SQLite keeps what it has not moved into a file yet."""
     main = path.resolve()
@@ -315,15 +292,8 @@ def _require_ours(connection: apsw.Connection, path: Path, kind: Kind) -> None:
         raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is {what})")
     if version < 1:
         raise NotAStore(f"{path}: not a Retinue {kind.noun} (there is no schema {version}; it is damaged)")
-    if version > kind.version:
-        raise StoreTooNew(
-            f"{path}: written by a newer Retinue (schema {version}, this program knows {kind.version}); update Retinue"
-        )
-    if version < kind.oldest:
-        raise StoreTooOld(
-            f"{path}: written by an older Retinue (schema {version}, this program needs {kind.oldest});"
-            f" run `retinue store migrate --store {_graph_path(path) if kind is ACCESS else path}`"
-        )
+    if version != kind.version:
+        raise UnsupportedSchema(path, version, kind.version)
 
 
 def _identity(connection: apsw.Connection) -> tuple[int, int]:
@@ -335,8 +305,9 @@ def _number(connection: apsw.Connection, query: str) -> int:
 
 
 def _write_schema(path: Path, kind: Kind) -> None:
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, FILE_MODE))
-    with closing(apsw.Connection(str(path))) as connection:
+    with ExitStack() as undo, closing(apsw.Connection(str(path))) as connection:
+        for ending in ("-journal", "-wal", "-shm"):
+            undo.callback(path.with_name(f"{path.name}{ending}").unlink, missing_ok=True)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(files("retinue.store.sqlite").joinpath(kind.schema).read_text())
         connection.execute(f"PRAGMA application_id = {kind.application_id}")

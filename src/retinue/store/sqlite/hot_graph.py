@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retinue.model import Account, Direction, Stretch
-from retinue.store.base import Run
+from retinue.store.contract import Run
 from retinue.store.rules.values import LAST_SECOND
 from retinue.store.sqlite import files
 from retinue.store.sqlite.blocks import block_at, columns_of, first_block, require_descending, require_within, start_of

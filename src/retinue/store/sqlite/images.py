@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 
 from retinue.model import Stretch
-from retinue.store.base import Run
+from retinue.store.contract import Run
 from retinue.store.rules.values import LAST_SECOND
 
 _BYTES = 2_600  # what an image of a full block takes, about

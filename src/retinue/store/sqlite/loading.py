@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from retinue.errors import StoreUnavailable
 from retinue.model import Direction
-from retinue.store.bulk import Follows, Loaded, Numbers, OnShare, Sorted
+from retinue.store.bulk import Follows, LoadedFollows, Numbers, OnShare, SortedFollows
 from retinue.store.rules.values import LAST_SECOND
 from retinue.store.sqlite.accounts import IS_ROW, most_accounts
 from retinue.store.sqlite.blocks import block_at, first_block
@@ -51,7 +51,7 @@ class Displaced(NamedTuple):
 class Loading:
     """One load."""
 
-    def __init__(self, connection: apsw.Connection, follows: Sorted, on_share: OnShare) -> None:
+    def __init__(self, connection: apsw.Connection, follows: SortedFollows, on_share: OnShare) -> None:
         self._connection = connection
         self._follows = follows
         self._on_share = on_share
@@ -62,9 +62,9 @@ class Loading:
         self._done = 0
         self._waiting: list[Displaced] = []
 
-    def run(self) -> Loaded:
+    def run(self) -> LoadedFollows:
         """Load everything."""
-        accepted, repeated, left = 0, 0, [np.empty(0, np.int64)]
+        accepted, repeated, remaining = 0, 0, [np.empty(0, np.int64)]
         passed_over = RowSet()
         for follows in self._each(Direction.FOLLOWING):
             is_repeated, is_left = self._sift(follows)
@@ -72,7 +72,7 @@ class Loading:
             kept = _where(follows, ~is_passed_over)
             accepted += len(kept.rows)
             repeated += int(is_repeated.sum())
-            left.append(follows.rows[is_left])
+            remaining.append(follows.rows[is_left])
             passed_over.add(follows.rows[is_passed_over])
             displaced = self._load(Direction.FOLLOWING, kept)
             self._save(displaced.owners, displaced.accounts, displaced, displaced.positions, displaced.seconds)
@@ -80,7 +80,7 @@ class Loading:
             kept = _where(follows, ~passed_over.has(follows.rows))
             self._wait(self._load(Direction.FOLLOWERS, kept))
         self._flush()
-        return Loaded(accepted, repeated, np.sort(np.concatenate(left)))
+        return LoadedFollows(accepted, repeated, np.sort(np.concatenate(remaining)))
 
     def _each(self, direction: Direction) -> Iterator[Follows]:
         for follows in self._follows.follows(direction):

@@ -29,8 +29,8 @@ class SqliteTombstones:
         self._execute("INSERT OR IGNORE INTO tombstone (mac) VALUES (?)", (mac,))
 
 
-class SqlitePostdated:
-    """A `PostdatedTable`."""
+class SqliteFutureEvents:
+    """A `FutureEventTable`."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._execute = executor(connection)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from retinue.model import AccountRecord, Visibility
+from retinue.store.bulk import Intervals
 from retinue.store.sqlite import files
 from retinue.store.sqlite.files import Rows
 from retinue.store.sqlite.standing import entries_in, is_among
-from retinue.store.whole import Standings
 
 _ROWS_AT_ONCE = 20_000
 _BLOCKS_AT_ONCE = 4_000
@@ -58,16 +58,16 @@ class WholeSqliteGraph:
                     for number, key, username, display_name, visibility in rows
                 ]
 
-    def standings(self, *, with_ended: bool) -> Iterator[Standings]:
+    def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:
         """All intervals."""
         with files.translated():
             for table in ("following", "following_aside"):
                 yield from self._plain(table)
             for query in (_STORIED, _ENDED) if with_ended else (_STORIED,):
                 for rows in _in_parts(self._connection.execute(query), _ROWS_AT_ONCE):
-                    yield Standings(*np.array(rows, np.int64).T)
+                    yield Intervals(*np.array(rows, np.int64).T)
 
-    def _plain(self, table: str) -> Iterator[Standings]:
+    def _plain(self, table: str) -> Iterator[Intervals]:
         """Intervals that stand on their own second in both lists, as a list of blocks tells."""
         blocks = self._connection.execute(f"SELECT block, entries, displaced FROM {table} ORDER BY block")
         for rows in _in_parts(blocks, _BLOCKS_AT_ONCE):
@@ -77,7 +77,7 @@ class WholeSqliteGraph:
             pairs = (entries.owners << 32) + entries.accounts
             plain = entries.where(~is_among(pairs, np.array(storied, np.int64)))
             goes_on, second = np.zeros(len(plain), np.int64), plain.seconds
-            yield Standings(plain.owners, plain.accounts, second, goes_on, second, second)
+            yield Intervals(plain.owners, plain.accounts, second, goes_on, second, second)
 
     def _said(self, first: int, last: int) -> dict[int, dict[str, Any]]:
         """Profile fields of the accounts from a first to a last one. Truth values are stored as numbers."""

@@ -4,7 +4,6 @@ import apsw
 
 from retinue.model import Direction
 from retinue.store.rules.changes import GraphChanges
-from retinue.store.rules.pairs import Pairs
 from retinue.store.rules.sides import Sides
 from retinue.store.rules.tables import ListTables, Tables
 from retinue.store.sqlite.accounts import SqliteAccounts
@@ -13,7 +12,7 @@ from retinue.store.sqlite.claims import SqliteClaims
 from retinue.store.sqlite.files import executor
 from retinue.store.sqlite.moving import SqliteMoving
 from retinue.store.sqlite.pair_table import Blocks, SqlitePairs
-from retinue.store.sqlite.remembered import SqlitePostdated, SqliteTombstones
+from retinue.store.sqlite.remembered import SqliteFutureEvents, SqliteTombstones
 from retinue.store.sqlite.taken import SqliteTaken
 
 
@@ -32,14 +31,13 @@ class Work:
             accounts,
             SqliteClaims(connection),
             SqliteTombstones(connection),
-            SqlitePostdated(connection),
+            SqliteFutureEvents(connection),
             self._moving,
             ListTables(*following, SqliteTaken(connection, Direction.FOLLOWING)),
             ListTables(*followers, SqliteTaken(connection, Direction.FOLLOWERS)),
             SqlitePairs(connection, following, followers, sides),
         )
         self.changes = GraphChanges(tables, sides)
-        self.pairs = Pairs(tables, sides)
         self._version: int | None = None
 
     def begin(self) -> None:

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from retinue.clock import Clock
 from retinue.model import AccountRecord, Event, FollowRecord
-from retinue.store.base import Decision, NotAKey, Verdict
-from retinue.store.bulk import Loaded, OnShare, Sorted
+from retinue.store.bulk import LoadedFollows, OnShare, SortedFollows
+from retinue.store.contract import Decision, NotAKey, Verdict
 from retinue.store.sqlite import files
 from retinue.store.sqlite.compaction import compact
 from retinue.store.sqlite.loading import Loading
@@ -49,11 +49,11 @@ class SqliteGraphWriter:
         with self._one_state():
             return [name for name in names if self._changes.is_refused(name)]
 
-    async def numbers(self, names: Sequence[str]) -> list[int]:
-        """The numbers of the accounts that names in an imported row mean, made where there are none; maybe `NOBODY`."""
-        return self._in_short_transactions(names, self._changes.number_of)
+    async def account_ids(self, names: Sequence[str]) -> list[int]:
+        """Return the account id for each name; create missing accounts."""
+        return self._in_short_transactions(names, self._changes.account_id_of)
 
-    async def load(self, follows: Sorted, on_share: OnShare) -> Loaded:
+    async def load(self, follows: SortedFollows, on_share: OnShare) -> LoadedFollows:
         """Store many follows, in one transaction."""
         while True:
             while await self.tidy():

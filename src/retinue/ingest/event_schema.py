@@ -1,6 +1,6 @@
-"""The written forms of events, one struct for each kind, and the JSON Schema that is made of them.
+"""The written forms of events, and their JSON Schema.
 
-They say what a producer should write; `events.py` also takes what import files may hold, such as numbers in text.
+Producers should write these forms. `events.py` also accepts those of import files, such as numbers in text.
 """
 
 from typing import Annotated, Any, Literal
@@ -33,27 +33,27 @@ VisibilityName = Literal["public", "following_hidden", "private", "withheld"]
 Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 
 
-class Form(Struct, tag_field="event", forbid_unknown_fields=True):
-    """What all kinds have in common: the kind in the field `event`, and nothing that is not named here."""
+class EventForm(Struct, tag_field="event", forbid_unknown_fields=True):
+    """An event of any kind. The field `event` names the kind; unknown fields are errors."""
 
 
-class Follow(Form, tag="follow", gc=False):
-    """Somebody followed somebody."""
-
-    follower: Key
-    followee: Key
-    at: Second
-
-
-class Unfollow(Form, tag="unfollow", gc=False):
-    """Somebody ended a follow."""
+class FollowForm(EventForm, tag="follow", gc=False):
+    """An account followed another one."""
 
     follower: Key
     followee: Key
     at: Second
 
 
-class Account(Form, tag="account"):
+class UnfollowForm(EventForm, tag="unfollow", gc=False):
+    """An account ended a follow."""
+
+    follower: Key
+    followee: Key
+    at: Second
+
+
+class AccountForm(EventForm, tag="account"):
     """An account was created or changed. An absent field, or null, says nothing."""
 
     account: Key
@@ -69,7 +69,7 @@ class Account(Form, tag="account"):
     video_count: Count | None = None
 
 
-class Visibility(Form, tag="visibility"):
+class VisibilityForm(EventForm, tag="visibility"):
     """An account's visibility changed."""
 
     account: Key
@@ -77,17 +77,17 @@ class Visibility(Form, tag="visibility"):
     at: Second
 
 
-class Erase(Form, tag="erase"):
+class EraseForm(EventForm, tag="erase"):
     """An account is to be forgotten, for good."""
 
     account: Key
     at: Second
 
 
-AnyForm = Follow | Unfollow | Account | Visibility | Erase
+AnyForm = FollowForm | UnfollowForm | AccountForm | VisibilityForm | EraseForm
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of one event."""
+    """Return the JSON Schema of one event."""
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "An event: one line of `retinue apply`"}
     return head | json.schema(AnyForm)

@@ -1,0 +1,231 @@
+"""Import of tables, in batches and in the order of the file.
+
+Each batch is stored whole or not at all. A killed import can be run again: stored rows are duplicates. Large tables
+of follows are loaded in bulk (`bulk.py`).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Generic, TypeVar
+
+from msgspec import Struct
+
+from retinue.errors import InputError
+from retinue.ingest import records
+from retinue.ingest.bulk import CannotLoadInBulk, as_large, load_in_bulk
+from retinue.ingest.records import RawRow, Table
+from retinue.ingest.rejects import FirstRejects, Reject, RejectsFile, not_stored, unreadable
+from retinue.ingest.snapshot import Snapshot
+from retinue.ingest.values import BadRecord, unfit
+from retinue.model import AccountRecord, FollowRecord
+from retinue.store.bulk import BulkWriter
+from retinue.store.contract import GraphWriter, Verdict
+
+BATCH = 2_000
+
+# Verdicts that may come from a wrong column. All others depend on the store: the file is of the right kind.
+_WRONG_KIND = (Verdict.SELF_FOLLOW, Verdict.NO_ACCOUNT)
+
+_Record = TypeVar("_Record", AccountRecord, FollowRecord)
+OnProgress = Callable[[int], None]
+
+
+class ImportCounts(Struct):
+    """The counts of a table's rows: new ones, updates of known ones, and duplicates.
+
+    For a snapshot also ended follows, and lists from which no follow was ended because a row was lost (`withheld`).
+    """
+
+    accepted: int = 0
+    updated: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    nuls_removed: int = 0
+    surrogates_replaced: int = 0
+    ended: int = 0
+    withheld: int = 0
+
+    @property
+    def rows(self) -> int:
+        """All rows read."""
+        return self.accepted + self.updated + self.duplicate + self.rejected
+
+
+class Import(Struct, frozen=True):
+    """One run. `received_at` is the second of rows without a time; `counts` are by file name.
+
+    With a snapshot the files of follows are complete lists of their owners. With a bulk writer large files are loaded
+    in bulk; `on_notice` is told of those that cannot be, and why.
+    """
+
+    writer: GraphWriter
+    received_at: int
+    rejects: RejectsFile
+    counts: dict[str, ImportCounts]
+    snapshot: Snapshot | None = None
+    bulk: BulkWriter | None = None
+    on_notice: Callable[[str], None] = lambda _: None
+
+
+async def import_accounts(run: Import, name: str, table: Table, on_progress: OnProgress) -> None:
+    """Import a table of accounts. `on_progress` gets the table's position after each batch."""
+    counts = run.counts.setdefault(name, ImportCounts())
+
+    def read(row: RawRow) -> AccountRecord:
+        counts.nuls_removed += records.count_nuls(row.values)
+        record = records.account_record(row.values)
+        if run.snapshot is not None:
+            run.snapshot.check_account(row)
+        return record
+
+    async def store(batch: Sequence[AccountRecord]) -> list[Verdict]:
+        return await run.writer.add_accounts(batch, run.received_at)
+
+    await _import(_TableImport(run.rejects, name, table, counts, read, store, FirstRejects(name)), on_progress)
+
+
+async def import_follows(run: Import, name: str, table: Table, on_progress: OnProgress) -> None:
+    """Import a table of follows. `on_progress` gets the table's position after each batch."""
+    counts = run.counts.setdefault(name, ImportCounts())
+    if run.snapshot is not None:
+        await _import(_snapshot_import(run, run.snapshot, name, table, counts), on_progress)
+        return
+    table = await _load_ordinary_rows(run, name, table, counts, on_progress)
+
+    def read(row: RawRow) -> FollowRecord:
+        return records.follow_record(row.values, run.received_at)
+
+    importing = _TableImport(run.rejects, name, table, counts, read, run.writer.add_follows, FirstRejects(name))
+    if counts.rows:
+        importing.first_rejects.stop()
+    await _import(importing, on_progress)
+
+
+async def _load_ordinary_rows(
+    run: Import, name: str, table: Table, counts: ImportCounts, on_progress: OnProgress
+) -> Table:
+    """Load a large table in bulk. Return the remaining rows; all of them if that is not possible."""
+    large = as_large(table)
+    if run.bulk is None or large is None:
+        return table
+    try:
+        result = await load_in_bulk(large, run.bulk, run.received_at, on_progress)
+    except CannotLoadInBulk as reason:
+        run.on_notice(f"{name}: is loaded row by row, which takes much longer: {reason}")
+        return table
+    counts.accepted, counts.duplicate = result.accepted, result.duplicate
+    return result.remaining
+
+
+def _snapshot_import(
+    run: Import, snapshot: Snapshot, name: str, table: Table, counts: ImportCounts
+) -> "_TableImport[FollowRecord]":
+    file = list(run.counts).index(name)
+
+    def read(row: RawRow) -> FollowRecord:
+        record = records.follow_record(row.values, run.received_at)
+        if record.ended_at is not None:
+            raise unfit("ended_at", row.values["ended_at"], "is there, but a full dump holds what stands")
+        snapshot.check_names(file, row)
+        return record
+
+    async def store(batch: Sequence[FollowRecord]) -> list[Verdict]:
+        verdicts = await run.writer.add_follows(batch, snapshot.at)
+        await snapshot.add(run.writer, file, batch, verdicts)
+        return verdicts
+
+    def miss(row: RawRow, bad: BadRecord) -> None:
+        snapshot.miss(file, row, str(bad))
+
+    return _TableImport(run.rejects, name, table, counts, read, store, FirstRejects(name), miss)
+
+
+async def end_missing(run: Import, snapshot: Snapshot, on_progress: OnProgress) -> None:
+    """End the follows that a snapshot does not have. `on_progress` gets the number of rows compared."""
+    counts = list(run.counts.values())
+    rows = 0
+    async for ended in snapshot.end_missing(run.writer):
+        counts[ended.file].ended += ended.count
+        counts[ended.file].withheld += ended.is_withheld
+        rows += ended.rows
+        on_progress(rows)
+        await asyncio.sleep(0)  # lets Ctrl-C interrupt the import
+
+
+class _TableImport(Struct, Generic[_Record]):
+    rejects: RejectsFile
+    name: str
+    table: Table
+    counts: ImportCounts
+    read: Callable[[RawRow], _Record]
+    store: Callable[[Sequence[_Record]], Awaitable[list[Verdict]]]
+    first_rejects: FirstRejects
+    on_unreadable: Callable[[RawRow, BadRecord], None] = lambda _row, _bad: None
+
+    def reject(self, row: RawRow, bad: BadRecord) -> None:
+        self.counts.rejected += 1
+        self.rejects.add(Reject(self.name, row.line, str(bad), row.text), bad.kind)
+
+    def reject_unreadable(self, row: RawRow, bad: BadRecord) -> None:
+        self.on_unreadable(row, bad)
+        self.reject(row, bad)
+        self.first_rejects.add(bad)
+
+
+async def _import(importing: _TableImport[_Record], on_progress: OnProgress) -> None:
+    for batch in _batches(importing.table):
+        readable = list(_readable(importing, batch))
+        verdicts = await importing.store([record for _, record in readable])
+        for (row, record), verdict in zip(readable, verdicts, strict=True):
+            _count(importing, row, record, verdict)
+        importing.rejects.flush()
+        on_progress(importing.table.position)
+        await asyncio.sleep(0)  # lets Ctrl-C interrupt the import between batches
+
+
+def _batches(table: Table) -> Iterator[list[RawRow]]:
+    """Yield rows in batches, up to a damaged part of the file."""
+    batch: list[RawRow] = []
+    try:
+        for row in table:
+            batch.append(row)
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+    except InputError:
+        yield batch
+        raise
+    yield batch
+
+
+def _readable(importing: _TableImport[_Record], batch: Sequence[RawRow]) -> Iterator[tuple[RawRow, _Record]]:
+    for row in batch:
+        if row.fault:
+            importing.reject_unreadable(row, unreadable(row))
+            continue
+        try:
+            record = importing.read(row)
+        except BadRecord as bad:
+            importing.reject_unreadable(row, bad)
+        else:
+            importing.counts.surrogates_replaced += row.replaced
+            yield row, record
+
+
+def _count(importing: _TableImport[_Record], row: RawRow, record: _Record, verdict: Verdict) -> None:
+    counts = importing.counts
+    if verdict is Verdict.ACCEPTED:
+        counts.accepted += 1
+    elif verdict is Verdict.UPDATED:
+        counts.updated += 1
+    elif verdict is Verdict.DUPLICATE:
+        counts.duplicate += 1
+    else:
+        # Names of an erased account must not come back in the rejects file.
+        row_without_names = row._replace(text="") if verdict is Verdict.ERASED else row
+        bad = not_stored(verdict, record)
+        importing.reject(row_without_names, bad)
+        if verdict in _WRONG_KIND:
+            importing.first_rejects.add(bad)
+            return
+    importing.first_rejects.stop()

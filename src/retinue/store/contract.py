@@ -1,0 +1,258 @@
+"""The contract of every store: small Protocols, each method with its promise.
+
+The embedded store answers without suspending, unless a method says that it writes. Any method may raise
+`StoreUnavailable`. Stores know no HTTP and read no clock.
+"""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from enum import Enum
+from typing import Protocol
+
+from msgspec import Struct
+
+from retinue.model import (
+    Account,
+    AccountRecord,
+    Client,
+    ClientChange,
+    Event,
+    FollowRecord,
+    Profile,
+    Secrets,
+    Shown_co,
+    Slice,
+    Stretch,
+    TokenGrant,
+)
+
+
+class Verdict(Enum):
+    """The result of a record or event. A rejection's value is its reason.
+
+    An imported record is accepted if its account or follow is new, and an update if only some of its fields are.
+    """
+
+    ACCEPTED = "accepted"
+    UPDATED = "updated"
+    DUPLICATE = "duplicate"
+    SELF_FOLLOW = "an account cannot follow itself"
+    LIST_FULL = "no second from 1 to now is free in this list"
+    NO_ACCOUNT = "a name cannot be a username, and is no account's key"
+    ERASED = "the account was erased"
+
+
+class NotAKey(Struct, frozen=True):
+    """A rejection: an event names the account with `key` by a current or former username."""
+
+    name: str
+    key: str
+    is_current: bool
+
+    @property
+    def value(self) -> str:
+        """The reason of the rejection."""
+        name = "the username" if self.is_current else "a former name"
+        return f"{self.name} is {name} of an account whose key is {self.key}"
+
+
+Decision = Verdict | NotAKey  # the result of an event
+
+
+class GraphReader(Protocol[Shown_co]):
+    """The read access of requests. Each call sees one consistent state.
+
+    Names and visibility are at most one second behind the store; positions are never behind.
+    """
+
+    async def find_account(self, folded: str) -> Account | None:
+        """Return the live account with a folded username (`names.fold`)."""
+        ...
+
+    async def read(self, stretch: Stretch) -> Slice[Shown_co]:
+        """Return the rows of a page request.
+
+        Hidden entries are skipped inside the range, so the result is short only at the list's end.
+        """
+        ...
+
+    async def profile(self, account_id: int) -> Profile | None:
+        """Return an account's profile with exact counts; None for an erased account."""
+        ...
+
+
+class Run(Struct, frozen=True, gc=False):
+    """The encoded rows of a page request: `count` rows, newest first, separated by commas."""
+
+    text: bytes
+    count: int
+    oldest: int
+    has_more: bool
+
+
+class HotGraph(Protocol):
+    """Answers from memory without awaiting, for the fast path.
+
+    They equal those of `GraphReader`; None: ask there.
+    """
+
+    def account_at_once(self, folded: str) -> Account | None:
+        """Return the live account with a folded username."""
+        ...
+
+    def run_at_once(self, stretch: Stretch) -> Run | None:
+        """Return the encoded rows of a page request for the current list."""
+        ...
+
+
+class GraphWriter(Protocol):
+    """The write access of imports and events. Each call is idempotent and, on return, survives `kill -9`.
+
+    One writer works at a time. It holds the write lock for at most 200 ms, except in a bulk load (`bulk.py`).
+
+    A pair's intervals depend only on the *set* of its follows and unfollows (`history.py`). Each has a position of its
+    own in both lists, its true start or the nearest free earlier second, and keeps it while its true start stays the
+    same. The effective time of an event is min(claimed time, time of receipt).
+    """
+
+    async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
+        """Create or change accounts, each an event at `now`.
+
+        The latest value of each field counts, at one second the larger. A username belongs to its latest claim, at one
+        second to the smaller key. An account that loses its username is withheld until it claims another.
+        """
+        ...
+
+    async def add_follows(self, records: Sequence[FollowRecord], seen_at: int | None = None) -> list[Verdict]:
+        """Store follows in the given order, and create unknown accounts.
+
+        A record without a time counts at `received_at`, and is a duplicate if the follow exists. `seen_at` asserts that
+        the follow existed at that second: if its history says otherwise, a new interval starts there.
+        """
+        ...
+
+    async def keys_of(self, names: Sequence[str]) -> list[str | None]:
+        """Return the keys of the accounts that imported names mean, or None."""
+        ...
+
+    async def not_keys(self, keys: Sequence[str]) -> list[NotAKey | None]:
+        """Return for each key why `apply` would reject its erasure, or None."""
+        ...
+
+    async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
+        """End the follows that an account had at a second, except these.
+
+        Return their number. In the order of the list, since each may free a position for a later one.
+        """
+        ...
+
+    async def apply(self, events: Sequence[Event], received_at: int) -> list[Decision]:
+        """Apply events in the given order.
+
+        On return they survive a power loss. Accounts are named by key. Unknown ones are created, except under a name
+        that another account has claimed (`NotAKey`). Events for an erased account, by key or username, are ERASED; an
+        erasure of an unknown key is remembered. The store keeps HMACs of an erased account's key and usernames.
+        """
+        ...
+
+    async def tidy(self) -> bool:
+        """Do a short piece of background maintenance; return whether there is more.
+
+        It moves entries of accounts that are no longer visible out of the range of pages, moves back those that are
+        visible again, and removes follows of erased accounts. Readers skip them meanwhile.
+        """
+        ...
+
+    async def compact(self) -> None:
+        """Finish maintenance, then remove every byte of erased accounts."""
+        ...
+
+    async def settle(self) -> None:
+        """Make all writes so far survive a power loss."""
+        ...
+
+
+class AccessStore(Protocol):
+    """Clients and tokens. Secrets and tokens come and stay as SHA-256 digests of 32 bytes."""
+
+    async def add_client(self, client: Client, secret: bytes) -> Client:
+        """Store a client and its secret's digest; return it with its id. Writes."""
+        ...
+
+    async def find_client(self, key: str) -> tuple[Client, Secrets] | None:
+        """Return a client and the digests of its secrets."""
+        ...
+
+    async def clients(self) -> list[Client]:
+        """Return all clients, oldest first."""
+        ...
+
+    async def change_client(self, key: str, change: ClientChange) -> bool:
+        """Change some fields; return False for an unknown client. Writes."""
+        ...
+
+    async def rotate_secret(self, key: str, secret: bytes, former_until: int) -> bool:
+        """Replace a client's secret; the former one is valid until a second. Writes."""
+        ...
+
+    async def suspend_client(self, key: str, at: int | None) -> bool:
+        """Suspend a client, or resume it (None). Writes."""
+        ...
+
+    async def revoke_client(self, key: str, at: int) -> bool:
+        """Revoke a client and its tokens, for good. Writes."""
+        ...
+
+    async def add_token(self, digest: bytes, client_id: int, expires_at: int) -> None:
+        """Store a token. Writes, without blocking the event loop."""
+        ...
+
+    async def remove_token(self, digest: bytes, client_id: int) -> bool:
+        """Remove a client's token; return False for an unknown one. Writes."""
+        ...
+
+    async def find_grant(self, digest: bytes) -> TokenGrant | None:
+        """Return a token's grant if its client is not suspended or revoked."""
+        ...
+
+    async def forget_tokens(self, expired_at: int) -> int:
+        """Remove tokens that expired by a second; return their number. Writes."""
+        ...
+
+
+class Checkpoint(Struct, frozen=True):
+    """The store's record of the audit log's hash chain, against changes.
+
+    `count` and `hash` are those of the last record known to be in the log; `before_count` and `before_hash` those of
+    the record before the oldest retained file. While `is_open`, the log may have more records.
+    """
+
+    secret: bytes
+    count: int
+    hash: bytes
+    before_count: int
+    before_hash: bytes
+    is_open: bool
+
+
+class AuditStore(Protocol):
+    """The checkpoint of the audit log."""
+
+    async def audit_checkpoint(self) -> Checkpoint:
+        """Return the checkpoint."""
+        ...
+
+    async def save_audit_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Save all of the checkpoint but its secret. Writes, without blocking the event loop."""
+        ...
+
+
+class Checker(Protocol):
+    """The store's own consistency check."""
+
+    def problems(self) -> AsyncIterator[str]:
+        """Yield a sentence for each broken invariant."""
+        ...
+
+    async def facts(self) -> dict[str, int]:
+        """Return counts of the content, and the largest displacement in seconds."""
+        ...
