@@ -1,26 +1,22 @@
-"""Whether a server stays quick beside more than it can serve: new connections at 1, 2 and 4 times its capacity.
+"""Whether a server stays quick under more load than it can serve: new connections at 1, 2 and 4 times its capacity.
 
-Every request comes on a new connection, at a fixed mean rate from processes of their own (arrivals.py), and latencies
-count from the instant at which each was due. First the capacity is found: the highest rate at which nearly all are
-served in good time. Pages have 100 rows and are not remembered, so that a process of Python can send more than the
-server can serve; with --neighbours the server shares its core with busy processes. Then the table: half of the
-capacity, once, twice and four times of it, and half again, which begins right after the worst; all of it alone and
-beside connections that are silent (hold.py). The targets: p99 of the served at most ten times that at half of the
-capacity, refusals within 100 ms, and all well a second after the overload ended. The first second of an overload is
-left out of the p99, and told apart: a short burst is served late rather than refused. .cache/bench/admission.json has
-every figure.
+Every request comes on a new connection, at a fixed mean rate from processes of its own (senders.py), and latencies
+count from the instant at which each was due. First the capacity is searched: the highest rate at which nearly all are
+served in good time. Pages have 100 rows, and the server caches none, so that a process of Python can send more than the
+server can serve; with --neighbours the server shares its cores with busy processes. Then the table: half of the
+capacity, once, twice and four times of it, and half again, right after the worst; all of it alone and beside idle
+connections. The targets: p99 of the served at most ten times that at half of the capacity, refusals within 100 ms, and
+nothing refused a second after the overload. The first second of an overload is left out of the p99 and printed apart: a
+short burst is served late rather than refused.
 """
 
-import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,13 +24,14 @@ from typing import Any
 
 import numpy as np
 
-from graphs import CACHE, Size, generated
-from open_loop import Plan
-from running import Failed, Server, fresh_token, on_cores, running_server
-from traffic import draw_bodies
+from idle_connections import idle_connections
+from running import Failed, fresh_token, on_cores, running_server
+from scenario import Report, Scenario
+from senders import Plan
+from workload import Size, Traffic, generated, write_bodies
 
 FACTORS = (0.5, 1.0, 2.0, 4.0)
-SLOWER_AT_MOST = 10.0
+MAX_SLOWDOWN = 10.0
 REFUSAL_MILLISECONDS = 100.0
 RECOVERY_SECONDS = 1.0
 FIRST_RATE = 250.0
@@ -42,8 +39,7 @@ STEP = 1.25
 SERVED_SHARE = 0.99
 GOOD_MILLISECONDS = 100.0
 LATE_MILLISECONDS = 10.0  # of the sender; more says that the machine was too small or too busy
-_ARRIVALS = Path(__file__).with_name("arrivals.py")
-_HOLD = Path(__file__).with_name("hold.py")
+_SENDERS = Path(__file__).with_name("senders.py")
 _LEAD_SECONDS = 0.2
 _TITLES = ("rate/s", "served/s", "refused/s", "failed", "served p50", "p99", "refused p99", "max", "first s", "late")
 
@@ -52,13 +48,13 @@ _TITLES = ("rate/s", "served/s", "refused/s", "failed", "served p50", "p99", "re
 class Options:
     """The rates, times and limits of a measurement."""
 
-    seconds: float
-    senders: int
-    workers: int
-    idle: int
-    limit: int  # --max-connections
-    capacity: float  # 0: find it
-    neighbours: int  # busy processes on the server's cores
+    seconds: float = 5.0  # of a run
+    senders: int = 1  # processes
+    workers: int = 1
+    idle: int = 10_000  # connections; 0: without that part
+    limit: int = 4096  # --max-connections
+    capacity: float = 0.0  # requests a second; 0: search it
+    neighbours: int = 0  # busy processes on each core of the server
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,54 +75,35 @@ class Row:
     late_p99: float
 
 
-def main() -> int:
-    """Measure and report; the exit code is 1 if a target is missed."""
-    options = _options()
+def measure(options: Options) -> Report:
+    """Search the capacity, measure alone and beside idle connections, and judge."""
     cores = tuple(sorted(os.sched_getaffinity(0)))
     serving, asking = (cores, cores) if len(cores) < 2 else (cores[: len(cores) // 2], cores[len(cores) // 2 :])
     graph = generated(Size(10_000, 2_000_000))
-    bodies = CACHE / "bodies-admission.jsonl"
-    bodies.write_bytes(b"\n".join(draw_bodies(graph / "accounts.csv", graph / "follows.csv", 100)))
-    store, flags = (
-        graph / "graph.db",
-        ("--image-mib", "0", "--workers", str(options.workers), "--max-connections", str(options.limit)),
-    )
+    store, limits = graph / "graph.db", ("--row-cache-mib", "0", "--max-connections", str(options.limit))
+    flags = ("--workers", str(options.workers), *limits)
     tables: dict[str, list[Row]] = {}
-    try:
-        with _busy(serving, options.neighbours), running_server(store, *flags, core=serving) as server:
-            plan = Plan(server.list_url("following"), str(bodies), fresh_token(server, store), 0, 0, 0, 1)
-            capacity = options.capacity or _capacity(plan, options, asking)
-            print(f"capacity: {capacity:,.0f} requests a second, each on a new connection; {options.workers} workers")
-            tables["alone"] = _measure(plan, capacity, options, asking)
-            if options.idle:
-                with _idle(server, plan, options.idle, asking):
-                    tables[f"beside {options.idle:,} idle connections"] = _measure(plan, capacity, options, asking)
-    except Failed as failure:
-        sys.stderr.write(f"admission: {failure}\n")
-        return 1
+    with _neighbours(serving, options.neighbours), running_server(store, *flags, core=serving) as server:
+        traffic = Traffic(write_bodies(graph, 100), fresh_token(server, store))
+        plan = Plan(server.list_url("following"), str(traffic.bodies), traffic.token, 0, 0, 0, 1)
+        capacity = options.capacity or _capacity(plan, options, asking)
+        print(f"capacity: {capacity:,.0f} requests a second, each on a new connection; {options.workers} workers")
+        tables["alone"] = _measure(plan, capacity, options, asking)
+        if options.idle:
+            with idle_connections(server, traffic, options.idle, asking) as holder:
+                print(f"idle connections: {holder.opened}", flush=True)
+                tables[f"beside {options.idle:,} idle connections"] = _measure(plan, capacity, options, asking)
     missed = [line for title, rows in tables.items() for line in _report(title, rows)]
     print("\n".join(missed) if missed else "every target is met")
-    _save(options, tables)
-    return 1 if missed else 0
-
-
-def _options() -> Options:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5, help="length of a run")
-    parser.add_argument("--senders", type=int, default=1, help="processes that send")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--idle", type=int, default=10_000, help="connections that are silent; 0: without that part")
-    parser.add_argument("--limit", type=int, default=4096, help="--max-connections of the server")
-    parser.add_argument("--neighbours", type=int, default=0, help="busy processes on each core of the server")
-    parser.add_argument("--capacity", type=float, default=0, help="requests a second; 0: find it")
-    return Options(**vars(parser.parse_args()))
+    figures = {"tables": {title: [asdict(row) for row in rows] for title, rows in tables.items()}}
+    return Report(figures, is_met=not missed)
 
 
 # --- measuring ------------------------------------------------------------------------------------------------------
 
 
 def _capacity(plan: Plan, options: Options, cores: tuple[int, ...]) -> float:
-    """The highest of rising rates that is served nearly whole and in good time."""
+    """Return the highest rate that is served well."""
     _run(replace(plan, rate=FIRST_RATE, seconds=2), options, cores)  # warms the server
     best, rate = 0.0, FIRST_RATE
     while True:
@@ -148,20 +125,20 @@ def _measure(plan: Plan, capacity: float, options: Options, cores: tuple[int, ..
 
 
 def _run(plan: Plan, options: Options, cores: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Let all senders begin at one instant, each with its share of the rate."""
+    """Start all senders at one instant, with equal shares."""
     share = plan.rate / options.senders
-    command = on_cores(cores, [sys.executable, str(_ARRIVALS)])
+    command = on_cores(cores, [sys.executable, str(_SENDERS), "arrivals"])
     senders = []
     try:
         for number in range(options.senders):
             sender = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             senders.append(sender)
-            _tell(sender, json.dumps(asdict(replace(plan, rate=share, seed=plan.seed + number))))
+            _send(sender, json.dumps(asdict(replace(plan, rate=share, seed=plan.seed + number))))
         for sender in senders:
             _line(sender)
         begin = time.monotonic_ns() + int(_LEAD_SECONDS * 1e9)
         for sender in senders:
-            _tell(sender, str(begin))
+            _send(sender, str(begin))
         return [json.loads(_line(sender)) for sender in senders]
     finally:
         for sender in senders:
@@ -169,7 +146,7 @@ def _run(plan: Plan, options: Options, cores: tuple[int, ...]) -> list[dict[str,
             sender.communicate()
 
 
-def _tell(process: "subprocess.Popen[str]", line: str) -> None:
+def _send(process: "subprocess.Popen[str]", line: str) -> None:
     assert process.stdin is not None
     process.stdin.write(line + "\n")
     process.stdin.flush()
@@ -179,7 +156,7 @@ def _line(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise Failed("a process of this benchmark ended without a word")
+        raise Failed("a process of this benchmark ended without output")
     return line
 
 
@@ -212,8 +189,8 @@ def _percentile(values: Any, percent: float) -> float:
 
 
 @contextmanager
-def _busy(cores: tuple[int, ...], count: int) -> Iterator[None]:
-    """Keep cores busy with so many processes each."""
+def _neighbours(cores: tuple[int, ...], count: int) -> Iterator[None]:
+    """Keep each core busy with so many processes."""
     command = [sys.executable, "-c", "while True: pass"]
     processes = [subprocess.Popen(on_cores((core,), command)) for core in cores for _ in range(count)]
     try:
@@ -224,29 +201,11 @@ def _busy(cores: tuple[int, ...], count: int) -> Iterator[None]:
             process.wait()
 
 
-@contextmanager
-def _idle(server: Server, plan: Plan, count: int, cores: tuple[int, ...]) -> Iterator[None]:
-    """Connections that got one answer and are silent since; the server may close them when it needs their places."""
-    body = Path(plan.targets).read_text().partition("\n")[0]
-    command = on_cores(cores, [sys.executable, str(_HOLD), server.list_url("following"), body, str(count)])
-    environment = {**os.environ, "TOKEN": plan.token}
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-        )
-        try:
-            print(f"idle connections: {_line(process).strip()}", flush=True)
-            yield
-        finally:
-            process.kill()
-            process.communicate()
-
-
 # --- reporting ------------------------------------------------------------------------------------------------------
 
 
 def _report(title: str, rows: Sequence[Row]) -> list[str]:
-    """Print one table; a line for each target that was missed."""
+    """Print one table; return a line for each target that was missed."""
     print(f"\n{title}, milliseconds\n{'load':>6}" + "".join(f"{each:>13}" for each in _TITLES))
     for row in rows:
         figures = (row.rate, row.served, row.refused, row.failed)
@@ -263,7 +222,7 @@ def _missed(row: Row, rows: Sequence[Row]) -> list[str]:
     half, recovered = rows[0], row is rows[-1]
     bounds = [
         (row.failed > 0, f"{row.failed} arrivals got no answer"),
-        (row.served_p99 > SLOWER_AT_MOST * half.served_p99, f"p99 {row.served_p99:.1f} ms of the served"),
+        (row.served_p99 > MAX_SLOWDOWN * half.served_p99, f"p99 {row.served_p99:.1f} ms of the served"),
         (row.refused_p99 > REFUSAL_MILLISECONDS, f"p99 {row.refused_p99:.1f} ms of the refused"),
         (recovered and row.served < SERVED_SHARE * row.rate, f"{row.refused:.0f}/s refused after the overload"),
         (row.late_p99 > LATE_MILLISECONDS, f"the senders were {row.late_p99:.1f} ms late: too small or busy a machine"),
@@ -271,16 +230,6 @@ def _missed(row: Row, rows: Sequence[Row]) -> list[str]:
     return [text for is_missed, text in bounds if is_missed]
 
 
-def _save(options: Options, tables: dict[str, list[Row]]) -> None:
-    report = {
-        "options": asdict(options),
-        "machine": {"python": platform.python_version(), "kernel": platform.release()},
-        "tables": {title: [asdict(row) for row in rows] for title, rows in tables.items()},
-    }
-    path = CACHE / "admission.json"
-    path.write_text(json.dumps(report, indent=2) + "\n")
-    print(f"every figure is in {path}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+SCENARIOS: Mapping[str, Scenario[Options]] = {
+    "admission": Scenario(measure, Options(), Options(seconds=1.0, idle=100, capacity=50.0), cores=1)
+}

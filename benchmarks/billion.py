@@ -1,47 +1,35 @@
-"""A billion follows on one machine, or as many as its disk has room for: import, size, start, pages warm and cold.
+"""A billion follows, or as many as the disk can hold: import, size, start, pages warm and cold.
 
 Ten million accounts and their follows are generated and imported; then a server answers 200 requests a second, sent at
-random instants whatever it does. Warm: each of them was asked before. Cold: the server has just started, none of them
-was ever asked, and nothing of the store is in the system's cache.
-
-The disk has to hold the files to import, the store twice (its log is as large until the import ends) and what is
-sorted. Where it has no room for a billion, the largest power of ten that fits is taken. .cache/bench/billion.json has
-all figures.
+random instants. Warm: each request was sent before. Cold: the server has just started, each request is new, and nothing
+of the store is in the system's cache. The disk must hold the files to import, the store twice (its log is as large
+until the import ends) and the data being sorted.
 """
 
-import argparse
-import json
 import os
 import shutil
-import signal
-import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import apsw
 
-from bench import machine
-from graphs import CACHE, Size, generate
-from import_figures import Load, lines
-from measured_import import Work, measured_import
-from open_loop import Plan, Seen
-from process_tree import require_cores
+from figures import spread
+from importing import StoreFolder, lines, measured_import
 from running import AMPLE_LIMITS, Failed, Server, command_of, fresh_token, running, running_server
-from traffic import BODIES, draw_bodies, pace
+from scenario import CACHE, CLIENT_CORE, SERVER_CORE, Report, Scenario
+from senders import Plan, Sent
+from workload import BODIES, Size, draw_bodies, generate, pace, write_lines
 
-ACCOUNTS = 10_000_000
 FOLLOWS = 1_000_000_000
 FEWEST = 1_000
 BYTES_A_FOLLOW = 110  # of disk, at the worst moment
 BYTES_AN_ACCOUNT = 1_000
 MAX_COUNTS = (20, 100)
 CONNECTIONS = 32
-SERVER_CORE, SENDER_CORE = 0, 1
 
 _OF_ACCOUNTS = (
     *("account", "sqlite_autoindex_account_1", "sqlite_autoindex_account_2", "account_changed"),
@@ -51,60 +39,35 @@ _OF_ACCOUNTS = (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to measure."""
+    """The graph, the request rate, and the runs."""
 
-    accounts: int
-    follows: int
-    rate: float
-    seconds: int
-    runs: int
+    accounts: int = 10_000_000
+    follows: int = 0  # 0: a billion, or the largest power of ten that fits
+    rate: float = 200
+    seconds: int = 10
+    runs: int = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """Runs of one kind, and the bytes that the server read from the disk in each."""
+    """Runs of one kind, and the bytes read from disk in each."""
 
     name: str
     max_count: int
-    seen: tuple[Seen, ...]
+    sent: tuple[Sent, ...]
     read_bytes: tuple[int, ...]
 
 
-def main() -> int:
-    """Make, measure, report; the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is stopped then too
-    try:
-        require_cores(SERVER_CORE, SENDER_CORE)
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="billion-", dir=CACHE) as name:
-            options = _options(shutil.disk_usage(name).free)
-            _measure(Path(name), options)
-    except Failed as failure:
-        sys.stderr.write(f"billion: {failure}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("billion: stopped\n")
-        return 130
-    return 0
-
-
-def _options(free: int) -> Options:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--accounts", type=int, default=ACCOUNTS)
-    parser.add_argument("--follows", type=int, help="a billion, or the largest power of ten for which there is room")
-    parser.add_argument("--rate", type=float, default=200, help="requests a second")
-    parser.add_argument("--seconds", type=int, default=10, help="length of a run")
-    parser.add_argument("--runs", type=int, default=5)
-    given = vars(parser.parse_args())
-    wanted = given.pop("follows")
-    return Options(follows=follows_that_fit(wanted, given["accounts"], free), **given)
+def measure(options: Options) -> Report:
+    """Generate, import, start, ask, and report."""
+    with tempfile.TemporaryDirectory(prefix="billion-", dir=CACHE) as name:
+        free = shutil.disk_usage(name).free
+        follows = follows_that_fit(options.follows or None, options.accounts, free)
+        return _measure(Path(name), replace(options, follows=follows))
 
 
 def follows_that_fit(wanted: int | None, accounts: int, free: int) -> int:
-    """So many follows, if there is room for them; without a wish a billion, or the largest power of ten that fits.
-
-    Raises `Failed`.
-    """
+    """Return `wanted`, or the most follows that fit. Raises `Failed` if it does not fit."""
     fits = FOLLOWS
     while fits >= FEWEST and _needed(accounts, fits) > free:
         fits //= 10
@@ -126,24 +89,32 @@ def _needed(accounts: int, follows: int) -> int:
 # --- the steps ------------------------------------------------------------------------------------------------------
 
 
-def _measure(folder: Path, options: Options) -> None:
+def _measure(folder: Path, options: Options) -> Report:
     start = time.perf_counter()
     generate(Size(options.accounts, options.follows), folder, "parquet")
     print(f"generated in {time.perf_counter() - start:,.0f} s", flush=True)
-    work = Work(folder / "store")
-    loads = [
+    work = StoreFolder(folder / "store")
+    imports = [
         measured_import("accounts", work, ("--accounts", folder / "accounts.parquet"), options.accounts),
         measured_import("follows", work, (folder / "follows.parquet",), options.follows),
     ]
-    print("\n".join(lines(loads)), flush=True)
+    print("\n".join(lines(imports)), flush=True)
     bytes_a_follow = _bytes_of_follows(work.store) / options.follows
     starts = [_start_seconds(work.store) for _ in range(options.runs)]
     print(f"{bytes_a_follow:.1f} bytes a follow, in both directions and with all that belongs to follows")
-    print(f"a server announces itself after {_spread(starts, 's')}", flush=True)
+    print(f"a server announces itself after {spread(starts):.2f} s", flush=True)
     pages = [each for max_count in MAX_COUNTS for each in _pages(folder, work.store, max_count, options)]
     for each in pages:
         print(_line_of(each), flush=True)
-    print(f"all figures are in {_save(options, loads, bytes_a_follow, starts, pages)}")
+    return Report(
+        {
+            "follows": options.follows,
+            "imports": [asdict(each) for each in imports],
+            "bytes_a_follow": bytes_a_follow,
+            "start_seconds": starts,
+            "pages": [asdict(each) for each in pages],
+        }
+    )
 
 
 def _bytes_of_follows(store: Path) -> int:
@@ -163,16 +134,15 @@ def _start_seconds(store: Path) -> float:
 
 
 def _pages(folder: Path, store: Path, max_count: int, options: Options) -> Iterator[Pages]:
-    bodies = folder / "bodies.jsonl"
     drawn = draw_bodies(folder / "accounts.parquet", folder / "follows.parquet", max_count)
-    bodies.write_bytes(b"\n".join(dict.fromkeys(drawn)))
+    bodies = write_lines(folder / "bodies.jsonl", list(dict.fromkeys(drawn)))
     with _serving(store) as (server, token):
         _ask(server, token, bodies, 0, options)
         warm = [_ask(server, token, bodies, 0, options) for _ in range(options.runs)]
     yield Pages("warm", max_count, *zip(*warm, strict=True))
     cold = []
     for number in range(options.runs):
-        _forget(store)
+        _drop_from_cache(store)
         with _serving(store) as (server, token):
             first = BODIES // 4 + number * BODIES // (2 * options.runs)
             cold.append(_ask(server, token, bodies, first, options))
@@ -185,24 +155,24 @@ def _serving(store: Path) -> Iterator[tuple[Server, str]]:
         yield server, fresh_token(server, store, *AMPLE_LIMITS)
 
 
-def _ask(server: Server, token: str, bodies: Path, first: int, options: Options) -> tuple[Seen, int]:
+def _ask(server: Server, token: str, bodies: Path, first: int, options: Options) -> tuple[Sent, int]:
     url = server.list_url("following")
     before = _read_bytes(server)
-    seen = pace(
+    sent = pace(
         Plan(url, str(bodies), token, options.rate, options.seconds, CONNECTIONS, seed=first, first=first),
-        core=SENDER_CORE,
+        core=CLIENT_CORE,
     )
-    return seen, _read_bytes(server) - before
+    return sent, _read_bytes(server) - before
 
 
 def _read_bytes(server: Server) -> int:
-    """What the workers have read from the disk up to now (proc(5), /proc/pid/io)."""
-    lines_of = [Path(f"/proc/{pid}/io").read_text().splitlines() for pid in server.workers()]
-    return sum(int(line.split()[1]) for found in lines_of for line in found if line.startswith("read_bytes"))
+    """Return the bytes that the workers have read from the disk."""
+    texts = [Path(f"/proc/{pid}/io").read_text().splitlines() for pid in server.workers()]
+    return sum(int(line.split()[1]) for text in texts for line in text if line.startswith("read_bytes"))
 
 
-def _forget(store: Path) -> None:
-    """Let the system's cache forget the store."""
+def _drop_from_cache(store: Path) -> None:
+    """Drop the store from the system's cache."""
     for path in store.parent.glob(f"{store.name}*"):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -212,37 +182,17 @@ def _forget(store: Path) -> None:
             os.close(descriptor)
 
 
-# --- reporting ------------------------------------------------------------------------------------------------------
-
-
-def _spread(values: list[float], unit: str) -> str:
-    return f"{statistics.median(values):.2f} {unit} ({min(values):.2f}-{max(values):.2f})"
-
-
 def _line_of(pages: Pages) -> str:
-    p50 = _spread([seen.p50_milliseconds for seen in pages.seen], "ms")
-    p99 = _spread([seen.p99_milliseconds for seen in pages.seen], "ms")
-    requests = sum(seen.answered for seen in pages.seen)
-    kept = "" if all(seen.kept_schedule for seen in pages.seen) else "; THE SENDER WAS LATE"
+    p50 = spread(each.p50_milliseconds for each in pages.sent)
+    p99 = spread(each.p99_milliseconds for each in pages.sent)
+    requests = sum(each.answered for each in pages.sent)
+    late = "" if all(each.kept_schedule for each in pages.sent) else "; THE SENDER WAS LATE"
     return (
-        f"{pages.max_count:>3} rows, {pages.name}: p50 {p50}, p99 {p99},"
-        f" {sum(pages.read_bytes) / requests / 1024:.1f} KiB read from disk a page{kept}"
+        f"{pages.max_count:>3} rows, {pages.name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms,"
+        f" {sum(pages.read_bytes) / requests / 1024:.1f} KiB read from disk a page{late}"
     )
 
 
-def _save(options: Options, loads: list[Load], bytes_a_follow: float, starts: list[float], pages: list[Pages]) -> Path:
-    report = {
-        "options": asdict(options),
-        "machine": machine(),
-        "loads": [asdict(load) for load in loads],
-        "bytes_a_follow": bytes_a_follow,
-        "start_seconds": starts,
-        "pages": [asdict(each) for each in pages],
-    }
-    path = CACHE / "billion.json"
-    path.write_text(json.dumps(report, indent=2) + "\n")
-    return path
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+SCENARIOS: Mapping[str, Scenario[Options]] = {
+    "billion": Scenario(measure, Options(), Options(2_000, 200_000, seconds=1, runs=2))
+}

@@ -1,45 +1,40 @@
-"""What a store on one node of Apache Cassandra takes: import, events, pages, and bytes a follow on its disk.
+"""A store on one node of Apache Cassandra: import, events, pages, and bytes a follow on its disk.
 
-The node has one core, Retinue and whoever asks it the other. The node syncs its log every ten seconds, as nodes usually
-do, and whatever it holds is compacted before its files are measured. With `--walk` every list of a real network is
-served from it and walked as well.
+The node has one core, Retinue and its client the other. The node syncs its log every ten seconds, as nodes usually do,
+and its tables are compacted before its files are measured. With `--data FOLDER` every list of a real network is served
+from it and walked as well (tests/long/walk.py).
 """
 
-import argparse
-import json
 import os
-import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import chdir
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import walk
-from apply_rate import drawn_events
-from bench import machine
+from debian import WRK
+from events import drawn_events
 from figures import Spread, spread
-from graphs import CACHE, Size, generate
-from process_tree import cpu_seconds, folder_bytes, require_cores
+from processes import cpu_seconds, folder_bytes
 from running import Failed, Server, command_of, fresh_token, on_cores, retinue, running_server
+from scenario import Report, Scenario
 from support.cassandra_jars import missing
 from support.cassandra_node import SYNC_AS_USUAL, Node, Setting, free_port, running
-from traffic import BODIES, Traffic, draw_bodies, drive, require_wrk
+from workload import BODIES, Size, Traffic, drive, generate, write_bodies
 
 NODE_CORE, OTHER_CORE = 0, 1
 MAX_COUNTS = (20, 100)
 SETTING = Setting(heap_mib=4096, sync=SYNC_AS_USUAL, core=NODE_CORE)
-# What makes up a follow: entries of both lists, the pair, how lists are cut, which seconds are taken.
+# The tables of follows: entries of both lists, pairs, partitions of lists, taken slots.
 OF_FOLLOWS = ("entry", "pair", "list", "taken", "late", "over")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to measure."""
+    """The graph, the events, and the length and number of runs."""
 
     accounts: int = 10_000
     follows: int = 200_000
@@ -47,14 +42,12 @@ class Options:
     seconds: int = 10  # a run of wrk
     warm_up: int = 20
     rounds: int = 5
-
-
-QUICK = Options(accounts=1_000, follows=20_000, events=1_000, seconds=1, warm_up=2)
+    data: str = ""  # folder of a real network to walk
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How long it took to write rows, and what both sides used for it, in seconds of their cores."""
+    """The time to write rows, and the CPU seconds of both sides."""
 
     what: str
     rows: int
@@ -75,34 +68,25 @@ class Read:
     p99_milliseconds: float
 
 
-def main() -> int:
-    """Start a node, measure, report; the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the node is stopped then too
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a small graph and short runs, to see that all works")
-    parser.add_argument("--walk", type=Path, metavar="FOLDER", help="a real network to be walked, see walk.py")
-    asked = parser.parse_args()
+def measure(options: Options) -> Report:
+    """Start a node, measure, and walk a real network if wanted."""
     if reason := missing():
-        sys.stderr.write(f"cluster: {reason}\n")
-        return 2
-    try:
-        require_cores(NODE_CORE, OTHER_CORE)
-        require_wrk()
-        port = free_port()
-        with (
-            running(1, port, SETTING) as (node,),
-            tempfile.TemporaryDirectory(prefix="retinue-cluster-") as folder,
-            chdir(folder),  # this machine's files of the store
-        ):
-            _measure(node, Path(folder), QUICK if asked.quick else Options())
-            return 0 if asked.walk is None else walk.run(asked.walk, walk.MAX_COUNTS, _store(node, "walked"))
-    except Failed as failure:
-        sys.stderr.write(f"cluster: {failure}\n")
-        return 1
+        raise Failed(reason)
+    data = Path(options.data).absolute()
+    with (
+        running(1, free_port(), SETTING) as (node,),
+        tempfile.TemporaryDirectory(prefix="retinue-cluster-") as folder,
+        chdir(folder),  # the store's files on this machine
+    ):
+        report = _measure(node, Path(folder), options)
+        if not options.data:
+            return report
+        differences = walk.walk_network(data, walk.MAX_COUNTS, _store(node, "walked"))
+        return replace(report, is_met=not differences)
 
 
 def _store(node: Node, keyspace: str) -> str:
-    """A store that is made in a keyspace of its own."""
+    """Make a store in a new keyspace."""
     store = f"cassandra://{node.address}:{node.port}/{keyspace}"
     retinue("store", "init", "--store", store, "--replication", "1")
     return store
@@ -111,7 +95,7 @@ def _store(node: Node, keyspace: str) -> str:
 # --- measuring ------------------------------------------------------------------------------------------------------
 
 
-def _measure(node: Node, folder: Path, options: Options) -> None:
+def _measure(node: Node, folder: Path, options: Options) -> Report:
     store = _store(node, "measured")
     generate(Size(options.accounts, options.follows), folder)
     accounts, follows = folder / "accounts.csv", folder / "follows.csv"
@@ -126,7 +110,9 @@ def _measure(node: Node, folder: Path, options: Options) -> None:
     sizes = _bytes_of_tables(node, "measured")
     reads = _read(node, store, folder, options)
     written.append(_written(node, "events", options.events, "apply", "--store", store, sent=events))
-    _report(options, written, reads, sizes)
+    _print(options, written, reads, sizes)
+    figures = {"written": [asdict(each) for each in written], "read": [asdict(each) for each in reads]}
+    return Report({"bytes": sizes, **figures})
 
 
 def _written(node: Node, what: str, rows: int, *command: str | Path, sent: bytes = b"") -> Written:
@@ -142,14 +128,12 @@ def _written(node: Node, what: str, rows: int, *command: str | Path, sent: bytes
 
 
 def _read(node: Node, store: str, folder: Path, options: Options) -> list[Read]:
-    """Pages, as many as wrk can get; names are known after the first round."""
+    """Read pages as fast as wrk can."""
     reads: list[Read] = []
     with running_server(store, "--workers", "1", core=OTHER_CORE) as server:
         token = fresh_token(server, store)
         for max_count in MAX_COUNTS:
-            bodies = folder / f"bodies-{max_count}"
-            bodies.write_bytes(b"\n".join(draw_bodies(folder / "accounts.csv", folder / "follows.csv", max_count)))
-            traffic = Traffic(bodies, token)
+            traffic = Traffic(write_bodies(folder, max_count), token)
             drive(server, traffic, options.warm_up, core=OTHER_CORE, first=BODIES // 2)
             turns = ((number, options) for number in range(options.rounds))
             reads += [_one_read(node, server, traffic, max_count, turn) for turn in turns]
@@ -175,7 +159,7 @@ def _one_read(node: Node, server: Server, traffic: Traffic, max_count: int, turn
 
 
 def _bytes_of_tables(node: Node, keyspace: str) -> dict[str, int]:
-    """What each table takes on the node's disk."""
+    """Return the bytes of each table on the node's disk."""
     folders = (node.folder / "data" / keyspace).iterdir()
     return {folder.name.partition("-")[0]: folder_bytes(folder) for folder in folders}
 
@@ -183,7 +167,7 @@ def _bytes_of_tables(node: Node, keyspace: str) -> dict[str, int]:
 # --- reporting ------------------------------------------------------------------------------------------------------
 
 
-def _report(options: Options, written: Sequence[Written], reads: Sequence[Read], sizes: dict[str, int]) -> None:
+def _print(options: Options, written: Sequence[Written], reads: Sequence[Read], sizes: dict[str, int]) -> None:
     print(f"{options.accounts:,} accounts, {options.follows:,} follows; one node, one core each")
     print(f"{'':<18}{'rows':>10}{'seconds':>10}{'rows/s':>10}{'Retinue us':>12}{'node us':>10}")
     for each in written:
@@ -202,12 +186,6 @@ def _report(options: Options, written: Sequence[Written], reads: Sequence[Read],
         + ", ".join(f"{t} {b:.1f}" for t, b in of_follows.items())
     )
     print(f"in all {sum(of_follows.values()):.1f}; an account {_of_accounts(sizes) / options.accounts:,.0f} bytes")
-    path = CACHE / "cluster.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    report: dict[str, Any] = {"options": asdict(options), "machine": machine(), "bytes": sizes}
-    report |= {"written": [asdict(each) for each in written], "read": [asdict(each) for each in reads]}
-    path.write_text(json.dumps(report, indent=2) + "\n")
-    print(f"every run is in {path}")
 
 
 def _figures(reads: Sequence[Read]) -> list[tuple[str, Spread, str]]:
@@ -224,5 +202,11 @@ def _of_accounts(sizes: dict[str, int]) -> int:
     return sum(sizes.get(table, 0) for table in ("account", "account_key", "username"))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+SCENARIOS: Mapping[str, Scenario[Options]] = {
+    "cluster": Scenario(
+        measure,
+        Options(),
+        Options(accounts=1_000, follows=20_000, events=1_000, seconds=1, warm_up=2),
+        programs=(WRK,),
+    )
+}

@@ -1,6 +1,6 @@
 """Programs from Debian's packages: found, or installed where we may, without leaving a service running.
 
-Also who runs them: PostgreSQL refuses to run as root, so the super-user hands it to somebody else.
+PostgreSQL refuses to run as root, so root hands it to another user.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ _INSTALLED = Path("/var/lib/dpkg")  # also what is locked: apt's own locks are n
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program, where it may be besides the PATH, and the package that brings it."""
+    """A program, its folder and its package."""
 
     name: str
     package: str
@@ -31,7 +31,7 @@ class Program:
     service: str = ""
 
     def path(self) -> str | None:
-        """Where it is, if it is."""
+        """Return its path, or None."""
         return shutil.which(str(self.folder / self.name)) or shutil.which(self.name)
 
 
@@ -71,7 +71,7 @@ def install(*packages: str) -> None:
 
 
 def servant() -> str | None:
-    """Whose name programs run under that refuse to be root; None where we are not."""
+    """Return the user for programs that refuse to be root, or None."""
     if os.geteuid() != 0:
         return None
     known = {user.pw_name for user in pwd.getpwall()}
@@ -79,7 +79,7 @@ def servant() -> str | None:
 
 
 def as_servant(command: list[str]) -> list[str]:
-    """The command line by which a program runs as that user; the process stays the same."""
+    """Return a command line that runs as that user."""
     name = servant()
     if name is None:
         return command
@@ -95,7 +95,7 @@ def give_to_servant(folder: Path) -> None:
 
 @contextmanager
 def _quiet_installation() -> Iterator[None]:
-    """While packages are installed none of them starts a service, and PostgreSQL's makes no cluster."""
+    """Keep packages from starting services and making clusters."""
     made = [path for path in (_NO_SERVICES, _NO_CLUSTER) if not path.exists()]
     try:
         if _NO_SERVICES in made:

@@ -1,7 +1,7 @@
 """A real server in processes of its own, for the scripts here: start, token, ask, look at its processes, stop.
 
-Everything goes through the command line and HTTP, as a user would do it; nothing of the server is imported. What
-cannot be done raises `Failed` with a sentence for the user.
+Everything goes through the command line and HTTP, as a user would do it; nothing of the server is imported. A
+failure raises `Failed` with a sentence for the user.
 """
 
 import http.client
@@ -38,7 +38,7 @@ Cores = int | tuple[int, ...]
 
 
 class Failed(Exception):
-    """Something that a script needs did not work; the message is for its user."""
+    """A script cannot go on; the message is for its user."""
 
 
 class Refused(Failed):
@@ -52,7 +52,7 @@ class Refused(Failed):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What a registered client proves itself with."""
+    """A client's credentials."""
 
     key: str
     secret: str
@@ -91,7 +91,7 @@ class Server:
     pid: int
 
     def list_url(self, direction: str) -> str:
-        """Where "following" or "followers" lists are asked for."""
+        """Return the URL of "following" or "followers" lists."""
         return self.base_url + _LIST_PATH.format(direction)
 
     def processes(self) -> dict[int, str]:
@@ -103,7 +103,7 @@ class Server:
         return roles
 
     def cpu_seconds(self) -> float:
-        """Processor time that all its processes have used up to now, in user and kernel mode."""
+        """Return the CPU seconds of all its processes."""
         return sum(map(_cpu_seconds, self.processes()))
 
     def memory(self) -> int:
@@ -125,7 +125,7 @@ class Server:
 
 @contextmanager
 def running_server(store: str | Path, *flags: str | Path, core: Cores | None = None) -> Iterator[Server]:
-    """A server on free ports, all of it on some cores if wanted; stopped at the end of the block.
+    """Run a server on free ports until the block ends.
 
     It announces itself when it accepts connections; here its processes are all there too.
     """
@@ -146,7 +146,7 @@ def _await_processes(server: Server, roles: list[str]) -> None:
 
 @contextmanager
 def running(command: list[str], *, core: Cores | None = None) -> Iterator[Server]:
-    """Any program that announces itself as a server does; stopped at the end of the block."""
+    """Run a program that announces itself like a server."""
     pinned = command if core is None else on_cores(core, command)
     process = subprocess.Popen(pinned, env=_environment(), stdout=subprocess.PIPE)
     try:
@@ -172,7 +172,7 @@ def _environment() -> dict[str, str]:
 
 
 def _announced(process: subprocess.Popen[bytes]) -> tuple[str, str]:
-    """The two addresses in the line that the server prints when it accepts connections."""
+    """Return both addresses that the server announces."""
     assert process.stdout is not None
     if not select.select([process.stdout], [], [], START_SECONDS)[0]:
         raise Failed(f"the server said nothing for {START_SECONDS:.0f} s")
@@ -209,7 +209,7 @@ class Session:
         self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
 
     def following(self, query: Mapping[str, Any]) -> dict[str, Any]:
-        """The `data` of the page of a following list that a query asks for."""
+        """Return the `data` of a page of a following list."""
         return self.page("following", query)
 
     def page(self, direction: str, query: Mapping[str, Any]) -> dict[str, Any]:

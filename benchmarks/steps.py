@@ -1,17 +1,16 @@
-"""Where the microseconds of a request go: each step of the fast path by itself, in one process, without sockets.
+"""CPU time of each step of an answer by itself.
 
-The same requests as in `bench.py`, through the parts that a worker is assembled of. Every step is done for all requests
-in their order, before the next one begins; so each finds the processor's caches warmer than in a server, and together
-they take less than the whole answer. Last comes the least that can be a server in Python (fixed_answer.py).
+The same requests as in the comparison, through the parts of a worker. Every step is done for all requests in their
+order before the next one begins; so each finds the processor's caches warmer than in a server, and together they take
+less than the whole answer. Last comes the least that a server in Python can be (special_servers.py).
 """
 
-import argparse
 import asyncio
 import gc
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,8 +21,7 @@ from typing import TypeVar
 import msgspec
 
 from connections import connecting, microseconds
-from graphs import Size, generated
-from process_tree import cpu_seconds, require_cores
+from debian import WRK
 from retinue import names, wiring
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor, AuditRecord
@@ -38,22 +36,22 @@ from retinue.store.open import OpenGraph, open_store
 from retinue.web.fast_path import Head
 from retinue.wire import parsing, rendering
 from running import Failed, running
-from traffic import Traffic, draw_bodies, drive, require_wrk
+from scenario import CLIENT_CORE, SERVER_CORE, Report, Scenario
+from workload import Size, Traffic, draw_bodies, drive, generated, write_lines
 
 MAX_COUNTS = (20, 100)
 ALL_IN_MEMORY_MIB = 16 * 1024
-BATCH = 100  # records that come to the coordinator together
+BATCH = 100  # records that reach the coordinator together
 FIXED_SECONDS = 2
 CONNECTION_REQUESTS = 5_000  # answered in less than the second for which a token is cached
-ENVELOPE_BYTES = 350  # what stands around the rows in body and head
-SERVER_CORE, WRK_CORE = 0, 1
+ENVELOPE_BYTES = 350  # of head and body around the rows
 
 _ASKED = (
     b"POST /v2/research/user/following/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: %b\r\nContent-Length: %d\r\n\r\n"
 )
 _ASKED_ONCE = _ASKED.replace(b"Authorization", b"X-Request-Id: %d\r\nAuthorization")
 _DEFAULTS = [(b"date", b"Sun, 01 Nov 2026 00:00:00 GMT"), (b"server", b"retinue")]
-_FIXED_ANSWER = Path(__file__).with_name("fixed_answer.py")
+_SERVERS = Path(__file__).with_name("special_servers.py")
 _LOG_ID = "20261101000000" + 20 * "0"
 _AMPLE = ClientChange(name="steps", list_calls=10**9, list_rows=10**11, rate=RateLimit(1_000_000, 30))
 _KEEPING = RotationPolicy(file_bytes=2**40, file_seconds=2**31)
@@ -62,7 +60,7 @@ _Item = TypeVar("_Item")
 
 
 class ListSink:
-    """Keeps records."""
+    """An audit sink that keeps records."""
 
     def __init__(self) -> None:
         self.is_full = False
@@ -75,7 +73,7 @@ class ListSink:
 
 @dataclass
 class Stopwatch:
-    """Times steps, each so many times; keeps the medians in microseconds a request."""
+    """The median microseconds a request of each step."""
 
     rounds: int
     requests: int
@@ -94,7 +92,7 @@ class Stopwatch:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The parts of a worker but for its graph, who asks, what for, of which store."""
+    """The parts of a worker, its requests and its store."""
 
     public: wiring.Public
     sink: ListSink
@@ -104,7 +102,7 @@ class Bench:
     watch: Stopwatch
 
     def fresh_token(self) -> bytes:
-        """A header with a token that is known by heart, which it is for not quite a second."""
+        """Return a header with a newly cached token."""
         authenticator = self.public.access.authenticator
 
         async def issue() -> bytes:
@@ -116,37 +114,36 @@ class Bench:
 
     @contextmanager
     def graph(self, row_cache_mib: int) -> Iterator[HotGraph]:
-        """The graph, with so much memory for images."""
+        """Open the graph, with some memory for the block cache."""
         store = open_store(str(self.store))
         graph, hot_graph = store.served_graph(self.public.clock, rendering.encode_row, row_cache_mib)
         with closing(graph), closing(hot_graph):
             yield hot_graph
 
 
-def main() -> int:
-    """Measure and print; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--accounts", type=int, default=100_000)
-    parser.add_argument("--follows", type=int, default=50_000_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The size of the graph, and the number of rounds."""
+
+    accounts: int = 100_000
+    follows: int = 50_000_000
+    rounds: int = 5
+
+
+def measure(options: Options) -> Report:
+    """Time all steps at both page sizes."""
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     try:
-        require_cores(SERVER_CORE, WRK_CORE)
-        require_wrk()
         folder = generated(Size(options.accounts, options.follows), "parquet")
-        columns = [_costs(folder, max_count, options.rounds) for max_count in MAX_COUNTS]
-    except Failed as failure:
-        sys.stderr.write(f"steps: {failure}\n")
-        return 1
+        columns = {max_count: _costs(folder, max_count, options.rounds) for max_count in MAX_COUNTS}
     finally:
-        gc.unfreeze()  # otherwise DuckDB tells at the end what was never collected
+        gc.unfreeze()  # otherwise DuckDB warns at the end of objects that were never collected
     print(f"{options.accounts:,} accounts, {options.follows:,} follows; CPU microseconds, medians of {options.rounds}")
     print("| step | 20 rows | 100 rows |\n| --- | ---: | ---: |")
-    for step in columns[0]:
-        print(f"| {step} | {' | '.join(f'{costs[step]:.1f}' for costs in columns)} |")
-    return 0
+    for step in columns[MAX_COUNTS[0]]:
+        print(f"| {step} | {' | '.join(f'{costs[step]:.1f}' for costs in columns.values())} |")
+    return Report({"cpu_microseconds": columns})
 
 
 def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
@@ -214,10 +211,10 @@ def _of_images(bench: Bench, stretches: Sequence[Stretch]) -> list[Run]:
     for step, row_cache_mib in (
         ("rows, as served", Settings().row_cache_mib),
         ("rows, if all came from the file", 0),
-        ("rows, if all came from images", ALL_IN_MEMORY_MIB),
+        ("rows, if all came from the block cache", ALL_IN_MEMORY_MIB),
     ):
         with bench.graph(row_cache_mib) as graph:
-            for _ in range(2):  # what is asked for twice gets an image
+            for _ in range(2):  # a block is cached when it is requested twice
                 for stretch in stretches:
                     graph.run_at_once(stretch)
             found = [graph.run_at_once(stretch) for stretch in stretches]
@@ -256,7 +253,7 @@ def _of_whole(bench: Bench) -> None:
 
 
 def _of_connections(bench: Bench) -> None:
-    """Whole requests by their path: uvicorn's protocol around the answer, but no sockets."""
+    """Time whole requests by their path, with uvicorn's protocol but without sockets."""
     with bench.graph(Settings().row_cache_mib) as graph, closing(_wire_graph(bench)) as wire_graph:
         application = wiring.public_application(wire_graph, bench.public)
         fast_path = wiring.fast_path(graph, bench.public)
@@ -268,7 +265,7 @@ def _of_connections(bench: Bench) -> None:
             ("a refusal", True, _ASKED),
         ):
             seen = []
-            for _ in range(bench.watch.rounds + 1):  # the first is to warm up
+            for _ in range(bench.watch.rounds + 1):  # the first one warms up
                 authorization = b"Bearer unknown" if step == "a refusal" else bench.fresh_token()
                 packets = [
                     head % (*([number] if head is _ASKED_ONCE else []), authorization, len(body)) + body
@@ -284,7 +281,7 @@ def _wire_graph(bench: Bench) -> OpenGraph[bytes]:
 
 
 def _parts(items: Sequence[_Item]) -> list[Sequence[_Item]]:
-    """Few enough that a token is known by heart until all are answered."""
+    """Split into parts shorter than a token's time in the cache."""
     return [items[start : start + 1_000] for start in range(0, len(items), 1_000)]
 
 
@@ -301,18 +298,17 @@ def _of_coordinator(bench: Bench, scratch: Path) -> None:
 
 
 def _of_fixed_answer(bench: Bench, scratch: Path, runs: Sequence[Run]) -> float:
-    """What the least that can be a server takes, the kernel's part included."""
-    bodies = scratch / "bodies.jsonl"
-    bodies.write_bytes(b"\n".join(bench.bodies))
+    """Return the CPU time of the least possible server."""
+    bodies = write_lines(scratch / "bodies.jsonl", bench.bodies)
     answer_bytes = statistics.median(len(run.text) for run in runs) + ENVELOPE_BYTES
     costs = []
-    with running([sys.executable, str(_FIXED_ANSWER), f"{answer_bytes:.0f}"], core=SERVER_CORE) as server:
-        for _ in range(bench.watch.rounds + 1):  # the first is to warm up
-            before = cpu_seconds(server.pid)
-            outcome = drive(server, Traffic(bodies, ""), FIXED_SECONDS, core=WRK_CORE)
-            costs.append((cpu_seconds(server.pid) - before) / outcome.requests * 1e6)
+    with running([sys.executable, str(_SERVERS), "bytes", f"{answer_bytes:.0f}"], core=SERVER_CORE) as server:
+        for _ in range(bench.watch.rounds + 1):  # the first one warms up
+            load = drive(server, Traffic(bodies, ""), FIXED_SECONDS, core=CLIENT_CORE)
+            costs.append(load.cpu_microseconds)
     return statistics.median(costs[1:])
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+SCENARIOS: Mapping[str, Scenario[Options]] = {
+    "steps": Scenario(measure, Options(), Options(500, 40_000, rounds=1), programs=(WRK,))
+}

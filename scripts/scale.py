@@ -20,7 +20,7 @@ _BOUNDS = {"names_missed": (0, 1000), "busy": (0.01, 1), "disk_used": (0.01, 1),
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Requirements, measurements (`make bench-cluster`) and assumptions."""
+    """Requirements, measurements (`make bench SCENARIO=cluster`) and assumptions."""
 
     # Required
     accounts: float = 1.5e9

@@ -1,4 +1,4 @@
-"""The parts of the benchmarks that choose requests and judge results, without a server."""
+"""Requests, measurements and verdicts of the benchmarks, and every scenario in its quick form."""
 
 import json
 import os
@@ -16,30 +16,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import open_loop
-from accounts import KINDS, Kind
+import run
+import scenario
+import senders
 from billion import follows_that_fit
+from comparison import TARGETS, Run, disturbed_lines, judge, late_lines, table, verdict_lines
+from contestants import HANDMADE, LIMIT, OURS
 from debian import Program, require
-from figures import (
-    HANDMADE,
-    LIMIT,
-    OURS,
-    TARGETS,
-    Run,
-    disturbed_lines,
-    judge,
-    late_lines,
-    spread,
-    table,
-    verdict_lines,
-)
-from import_figures import Load, lines
-from open_loop import Plan, requests_of, schedule, summary
-from process_tree import cpu_seconds, folder_bytes, require_cores, resident_bytes, shared_out_bytes, tree, watched
+from figures import spread
+from graph_size import KINDS, Kind
+from importing import Imported, lines
+from processes import cpu_seconds, folder_bytes, proportional_bytes, require_cores, resident_bytes, tree, watched
 from retinue.sample import SampleSize, write_sample
 from retinue.sample_files import ParquetFiles
 from running import Failed
-from traffic import BODIES, draw_bodies
+from senders import Plan, requests_of, schedule, summary
+from workload import BODIES, draw_bodies
 
 RUN = Run(OURS, 20, 30_000, 30, 99, 100, 15_000, 1, 2, 0.1, kept_schedule=True)
 PLAN = Plan("http://127.0.0.1:1/v2/list/", "", "token", rate=5_000, seconds=2, connections=8, seed=1)
@@ -139,16 +131,16 @@ def test_time_in_which_a_server_stands_still_counts_as_latency(tmp_path: Path) -
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         thread = threading.Thread(target=answer_slowly, args=(listener,))
         thread.start()
-        seen = open_loop.run(Plan(address, str(targets), "", rate=200, seconds=0.3, connections=1, seed=1))
+        sent = senders.send_paced(Plan(address, str(targets), "", rate=200, seconds=0.3, connections=1, seed=1))
         thread.join()
 
-    assert (60, 60, 0) == (seen.due, seen.answered, seen.refused)
-    assert seen.p50_milliseconds > 200
-    assert seen.p99_milliseconds > seen.p50_milliseconds
+    assert (60, 60, 0) == (sent.due, sent.answered, sent.refused)
+    assert sent.p50_milliseconds > 200
+    assert sent.p99_milliseconds > sent.p50_milliseconds
 
 
 def test_a_schedule_is_kept_if_requests_are_sent_in_time_and_answered() -> None:
-    """Late by more than a millisecond, or without answers to more than one in a hundred: not kept."""
+    """It is not kept with more than 1 % late by over a millisecond, or more than 1 % unanswered."""
     in_time, late = [100_000] * 100, [100_000] * 98 + [2_000_000] * 2
     latencies = [1_000_000] * 100
 
@@ -171,7 +163,7 @@ def test_a_tree_of_processes_is_measured_whole() -> None:
         assert process.stdout is not None
         process.stdout.readline()
         processes = tree(process.pid)
-        memory = shared_out_bytes(process.pid), resident_bytes(process.pid)
+        memory = proportional_bytes(process.pid), resident_bytes(process.pid)
         used = cpu_seconds(process.pid)
     finally:
         for pid in tree(process.pid)[::-1]:
@@ -311,7 +303,53 @@ def test_pages_of_graphs_of_different_size_are_the_same_but_for_names(kind: Kind
 
 def test_loads_are_shown_by_follow_and_by_second() -> None:
     """One line each below a head of the same width."""
-    head, line = lines([Load("import", 2_000_000, 4.0, 1 << 30, 1 << 20, 60_000_000)])
+    head, line = lines([Imported("import", 2_000_000, 4.0, 1 << 30, 1 << 20, 60_000_000)])
 
     assert len(head) == len(line)
     assert ["import", "2,000,000", "4.0", "500,000", "1,024", "1", "30.0"] == line.split()
+
+
+# --- scenarios ------------------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("name", run.TABLE)
+def test_every_scenario_has_options_and_a_command_in_the_docs(name: str) -> None:
+    """Flags change the full and the quick options; the page names the command."""
+    options = run.load(name).read_options(name, "", ["--quick"])
+
+    assert options == run.load(name).quick
+    assert f"make bench SCENARIO={name}" in (ROOT / "docs" / "benchmarks.md").read_text() or name == "comparison"
+
+
+def test_a_flag_changes_one_option() -> None:
+    """The others stay as they are in the full or the quick form."""
+    found = run.load("size").read_options("size", "", ["--quick", "--follows", "7"])
+
+    assert replace(run.load("size").quick, follows=7) == found
+
+
+def test_an_unknown_scenario_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """The error names those that exist."""
+    assert 2 == run.main(["no-such-scenario"])
+    assert "there are comparison, steps" in capsys.readouterr().err
+
+
+# The scenarios of a few seconds. `make bench SCENARIO=all QUICK=1` runs every one.
+@pytest.mark.parametrize("name", ["size", "events", "withheld", "collect", "http", "worker"])
+def test_a_scenario_runs_in_its_quick_form(name: str, tmp_path: Path) -> None:
+    """It ends well and saves its figures."""
+    loaded = run.load(name)
+    if len(os.sched_getaffinity(0)) < loaded.cores or any(program.path() is None for program in loaded.programs):
+        pytest.skip("needs another core or wrk")
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "run.py", name, "--quick"],
+        env={**os.environ, "BENCH_CACHE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert f"all figures are in {tmp_path / name}.json" in done.stdout, done.stdout + done.stderr
+    assert scenario.machine() == json.loads((tmp_path / f"{name}.json").read_text())["machine"]

@@ -195,7 +195,7 @@ def test_check_survives_a_missing_table(damaged: Service, tmp_path: Path, table:
 
 
 def test_damage_causes_no_traceback_hang_or_500() -> None:
-    """A round of random damage to each file of a store and a collection: see `make damage` for thousands."""
+    """A round of random damage to each file of a store and a collection: see `make long PROOF=damage` for thousands."""
     script = Path(__file__).parent / "long" / "damage.py"
     done = subprocess.run(
         [sys.executable, script, "--damages", "16", "--seed", "7"],

@@ -1,4 +1,4 @@
-"""Under `hostile` nothing of ours loses a row, whatever is killed on the way (`make hostile` runs thousands)."""
+"""Under `hostile` nothing of ours loses a row, whatever is killed on the way (thousands: `make long PROOF=hostile`)."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

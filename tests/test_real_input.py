@@ -61,4 +61,4 @@ def test_the_walk_reads_existing_files_only(tmp_path: Path, capsys: pytest.Captu
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["walk", str(tmp_path)])
         assert 2 == walk.main()
-    assert "is not there; give the folder that holds it" in capsys.readouterr().err
+    assert "does not exist; pass the folder that holds it" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """A real network at two dates: the second is made of the first by events, then by a snapshot, and compared with both.
 
 By events: every difference between the files becomes a follow or an unfollow at the time at which the list was
-published anew, and after the newest second of the first file. By a snapshot: the second file is imported as a full
+published again, and after the newest second of the first file. By a snapshot: the second file is imported as a full
 dump of its owners' lists; without its times, since they tell when a list was published, not when its follows began.
 Owners who are only in the first file are not in the dump, and keep their lists.
 
@@ -33,7 +33,7 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What is asked of all lists, what they should be, and a word for both."""
+    """A view of all lists, their expected rows, and a title."""
 
     title: str
     view: View
@@ -71,7 +71,7 @@ def _all_owners(lists: Lists, others: Lists) -> Lists:
 
 
 def _turned(data: Path, lists: Lists) -> Lists:
-    """The follower lists of the same follows, in no order; of everybody."""
+    """The follower lists of the same follows, in no order; of all accounts."""
     display_names = walk.display_names(data)
     turned: dict[str, list[Row]] = {name: [] for name in display_names}
     for owner, rows in lists.items():
@@ -136,14 +136,14 @@ WAYS = {"events": (apply_events, after_events), "snapshot": (import_snapshot, af
 
 
 def main() -> int:
-    """Go both ways, compare, check; the exit code."""
+    """Go both ways, compare, check; return the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is stopped then too
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, nargs="?", default=walk.DATA, help="folder with the network's files")
     data = parser.parse_args().data
     for name in (walk.ACCOUNTS, walk.FOLLOWS, LATER_FOLLOWS):
         if not (data / name).is_file():
-            sys.stderr.write(f"changes: {data / name} is not there; give the folder that holds it\n")
+            sys.stderr.write(f"changes: {data / name} does not exist; pass the folder that holds it\n")
             return 2
     try:
         differences = [difference for way in WAYS for difference in _go(data, way)]

@@ -1,8 +1,8 @@
 """Collects a real network over HTTP into mirrors, over several days of quota, and compares the mirrors' lists with it.
 
-The server's clock is put forward whenever the collector waits for the next day. Once the following lists of all who
-follow somebody are collected with 300 calls a day, and once both lists of all accounts with 10,000. What the mirrors
-serve must be the files' lists, row by row and in order.
+The server's clock is advanced whenever the collector waits for the next day. Once the following lists that are not
+empty are collected with 300 calls a day, and once both lists of all accounts with 10,000. The mirrors must serve the
+files' lists, row by row and in order.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _DIRECTIONS: tuple[ListName, ListName] = ("following", "followers")
 
 
 def main() -> int:
-    """Import, serve, collect, compare; the exit code."""
+    """Import, serve, collect, compare; return the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers are stopped then too
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, nargs="?", default=walk.DATA, help="folder with the network's files")
@@ -45,10 +45,10 @@ def main() -> int:
 
 def _run(data: Path, folder: Path) -> int:
     expected = {"following": walk.expected_lists(data), "followers": walk.expected_followers(data)}
-    everybody = sorted(walk.display_names(data))
+    all_names = sorted(walk.display_names(data))
     with _original(data, folder / "original") as server:
         owners = [Item(name, "following") for name in expected["following"]]
-        both = [Item(name, direction) for name in everybody for direction in _DIRECTIONS]
+        both = [Item(name, direction) for name in all_names for direction in _DIRECTIONS]
         faults = _collect(server, folder / "owners", owners, 300, expected)
         faults += _collect(server, folder / "all", both, 10_000, expected)
     for fault in faults[: walk.SHOWN_DIFFERENCES]:

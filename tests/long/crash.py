@@ -1,9 +1,9 @@
-"""Kills the writing process at random instants, again and again, while pages are read, and looks for anything lost.
+"""Kill the writing process at random instants while pages are read, and look for lost events.
 
 Each life of the writer is a `retinue apply` that gets a seeded mix of events of all kinds through a pipe, in small
 pieces, and is killed (SIGKILL) at a random instant: while it starts, between groups, in the middle of one. Every event
-of a group that was acknowledged is then applied again: it must be known already, that is a duplicate, or rejected as
-erased where its account was forgotten meanwhile. `check` must find every invariant whole. A server reads pages of the
+of a group that was acknowledged is then applied again: it must be a duplicate, or rejected as erased if its account was
+erased meanwhile. `check` must find every invariant whole. A server reads pages of the
 store all the time.
 """
 
@@ -38,7 +38,7 @@ _WEIGHTS = (60, 25, 8, 6, 0.02)
 
 @dataclass
 class Figures:
-    """What was seen in all lives."""
+    """Counts over all lives of the writer."""
 
     kills: int = 0
     acknowledged: int = 0
@@ -46,11 +46,11 @@ class Figures:
     unsound: int = 0
     pages: int = 0
     refusals: int = 0
-    lives_told: int = 0  # lives in which some group was acknowledged
+    lives_told: int = 0  # lives with an acknowledged group
 
 
 def main() -> int:
-    """Kill, look, report; the exit code."""
+    """Kill, check, report; return the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is stopped then too
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=300)
@@ -70,12 +70,12 @@ def main() -> int:
         return 1
     print(f"{figures.kills} kills in {time.perf_counter() - start:.0f} s, {figures.lives_told} after acknowledgements")
     print(f"{figures.acknowledged:,} events acknowledged, {figures.lost} lost; {figures.unsound} checks not clean")
-    print(f"{figures.pages:,} pages read meanwhile, and {figures.refusals:,} refusals for who is not shown")
+    print(f"{figures.pages:,} pages read meanwhile, and {figures.refusals:,} refusals for hidden accounts")
     return 1 if figures.lost or figures.unsound else 0
 
 
 def _one_store(draw: random.Random, figures: Figures, kills: int) -> None:
-    """So many kills on one store, beside a server."""
+    """Kill writers of one store, beside a server."""
     with tempfile.TemporaryDirectory(prefix="retinue-crash-") as folder:
         store = Path(folder) / "graph.db"
         open_store(str(store)).create()
@@ -98,7 +98,7 @@ def _one_store(draw: random.Random, figures: Figures, kills: int) -> None:
 
 
 def _one_life(draw: random.Random, store: Path) -> list[bytes]:
-    """Let a writer run and kill it; the events of all groups that it had acknowledged until then."""
+    """Let a writer run and kill it; return the events of all acknowledged groups."""
     events = list(_events(draw))
     command = command_of("apply", "--store", store)
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -127,11 +127,11 @@ def _feed(process: subprocess.Popen[bytes], events: list[bytes]) -> None:
             process.stdin.flush()
         process.stdin.close()
     except OSError:
-        return  # it was killed, as it should be
+        return  # it was killed
 
 
 def _events(draw: random.Random) -> Iterator[bytes]:
-    """Events of the last hundred thousand seconds, in no order; kept strictly in the past, so that all can be known."""
+    """Yield events of the last 100,000 seconds in no order, none in the future."""
     newest = int(time.time()) - 10
     for kind in draw.choices(_KINDS, _WEIGHTS, k=EVENTS_PER_LIFE):
         event: dict[str, Any] = {"event": kind, "at": newest - draw.randrange(100_000)}
@@ -147,11 +147,11 @@ def _events(draw: random.Random) -> Iterator[bytes]:
         yield json.dumps(event).encode() + b"\n"
 
 
-# --- looking for what is lost ---------------------------------------------------------------------------------------
+# --- looking for lost events ---------------------------------------------------------------------------------------
 
 
 def _missing(store: Path, told: list[bytes]) -> int:
-    """Apply what was acknowledged once more; how many events were not known."""
+    """Apply acknowledged events again; return how many were not duplicates."""
     if not told:
         return 0
     command = command_of("apply", "--store", store)
@@ -176,7 +176,7 @@ def _is_unsound(store: Path) -> bool:
 
 
 class _Reading:
-    """Pages that are read all the time, of one account after the other; each must be an answer."""
+    """A reader of one list after the other; each request must be answered."""
 
     def __init__(self) -> None:
         self.pages = 0
@@ -185,7 +185,7 @@ class _Reading:
         self._has_ended = threading.Event()
 
     def of(self, base_url: str, token: str) -> "_Reading":
-        """Begin to read."""
+        """Start to read."""
         self._thread = threading.Thread(target=self._read, args=(base_url, token))
         return self
 

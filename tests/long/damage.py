@@ -1,4 +1,4 @@
-"""Damages copies of a store, its logs and a collection in thousands of ways, and looks at what is made of each.
+"""Damage copies of a store, its logs and a collection, and look at the outcome of each.
 
 Each damage is a flipped bit, a zeroed or garbled range, a lost, swapped or repeated page, a missing end, or a value of
 another type, drawn from a seed. Then the real application answers every question that it answered before, and the
@@ -39,7 +39,7 @@ MOST_BYTES = 6 << 30
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A file to be damaged, as a pattern within the subject's folder: how, and what is then run."""
+    """A file to damage: its pattern in the subject's folder, kinds of damage, commands to run."""
 
     name: str
     pattern: str
@@ -84,7 +84,7 @@ TARGETS = (
 
 
 @dataclass(slots=True)
-class Tally:
+class Outcomes:
     """Outcomes of all damages to one kind of file."""
 
     tried: int = 0
@@ -102,7 +102,7 @@ class Tally:
 
 
 def main() -> int:
-    """Damage, look, report; the exit code."""
+    """Damage, look, report; return the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--damages", type=int, default=3000)
@@ -114,11 +114,11 @@ def main() -> int:
     targets = [target for target in TARGETS if options.only in target.name]
     looks = look_served if options.served else look
     with tempfile.TemporaryDirectory(dir=_quick_folder(), prefix="damage-") as folder:
-        tallies = {target.name: Tally() for target in targets}
-        with contextlib.suppress(KeyboardInterrupt):  # what was seen up to then is told
-            run(Path(folder), targets, Round(options.damages, options.seed, looks, options.show), tallies)
-    print(f"seed {options.seed}\n{table(tallies)}")
-    faults = sum((tally.faults for tally in tallies.values()), Counter[str]())
+        totals = {target.name: Outcomes() for target in targets}
+        with contextlib.suppress(KeyboardInterrupt):  # outcomes so far are printed
+            run(Path(folder), targets, Round(options.damages, options.seed, looks, options.show), totals)
+    print(f"seed {options.seed}\n{table(totals)}")
+    faults = sum((outcomes.faults for outcomes in totals.values()), Counter[str]())
     for fault, count in faults.most_common(40):
         print(f"FAULT {count:4} x {fault}")
     return 1 if faults else 0
@@ -138,7 +138,7 @@ class Round:
     is_shown: bool
 
 
-def run(folder: Path, targets: list[Target], plan: Round, tallies: dict[str, Tally]) -> None:
+def run(folder: Path, targets: list[Target], plan: Round, totals: dict[str, Outcomes]) -> None:
     """Try so many damages, spread over the targets by their shares."""
     sound = folder / "sound"
     subject = build(sound)
@@ -155,7 +155,7 @@ def run(folder: Path, targets: list[Target], plan: Round, tallies: dict[str, Tal
             seen = in_process(partial(plan.look, subject, copy, target, draw, expected))
         finally:
             shutil.rmtree(copy)
-        count(tallies[target.name], seen)
+        count(totals[target.name], seen)
         if plan.is_shown or seen.faults:
             print(f"{number}: {target.name}: {told}: {_outcome(seen)}", flush=True)
 
@@ -261,18 +261,18 @@ def _run_bounded(work: Callable[[], Seen], writing: int) -> None:
         os._exit(1)
 
 
-def count(tally: Tally, seen: Seen) -> None:
+def count(outcomes: Outcomes, seen: Seen) -> None:
     """Add what came of one damage."""
-    tally.tried += 1
+    outcomes.tried += 1
     outcome = _outcome(seen)
     for name in ("refused", "harmless", "unavailable", "denied", "wrong"):
-        setattr(tally, name, getattr(tally, name) + (outcome == name))
-    tally.wrong_answers += seen.wrong
-    tally.unnoticed += seen.wrong > 0 and not seen.named
-    tally.older += seen.older > 0
-    tally.quota_open += seen.quota_open > 0
-    tally.named += seen.named
-    tally.faults.update(set(seen.faults))
+        setattr(outcomes, name, getattr(outcomes, name) + (outcome == name))
+    outcomes.wrong_answers += seen.wrong
+    outcomes.unnoticed += seen.wrong > 0 and not seen.named
+    outcomes.older += seen.older > 0
+    outcomes.quota_open += seen.quota_open > 0
+    outcomes.named += seen.named
+    outcomes.faults.update(set(seen.faults))
 
 
 def _outcome(seen: Seen) -> str:
@@ -290,19 +290,19 @@ def _outcome(seen: Seen) -> str:
 _HEADS = "damaged tried refused 503 harmless denied wrong answers unnoticed named faults"
 
 
-def table(tallies: dict[str, Tally]) -> str:
+def table(totals: dict[str, Outcomes]) -> str:
     """Print the outcomes, a line for each kind of file."""
-    rows = [_HEADS.split(), *([name, *_numbers(tally)] for name, tally in tallies.items())]
+    rows = [_HEADS.split(), *([name, *_numbers(outcomes)] for name, outcomes in totals.items())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    older, opened = (sum(getattr(tally, name) for tally in tallies.values()) for name in ("older", "quota_open"))
+    older, opened = (sum(getattr(outcomes, name) for outcomes in totals.values()) for name in ("older", "quota_open"))
     return "\n".join([*lines, f"answered from an older state: {older}; quota given again: {opened}"])
 
 
-def _numbers(tally: Tally) -> list[str]:
-    outcomes = (tally.refused, tally.unavailable, tally.harmless, tally.denied, tally.wrong)
-    more = (tally.wrong_answers, tally.unnoticed, tally.named, sum(tally.faults.values()))
-    return [str(number) for number in (tally.tried, *outcomes, *more)]
+def _numbers(outcomes: Outcomes) -> list[str]:
+    counts = (outcomes.refused, outcomes.unavailable, outcomes.harmless, outcomes.denied, outcomes.wrong)
+    more = (outcomes.wrong_answers, outcomes.unnoticed, outcomes.named, sum(outcomes.faults.values()))
+    return [str(number) for number in (outcomes.tried, *counts, *more)]
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ _LIST = "/v2/research/user/{}/"
 _INFO = "/v2/research/user/info/"
 _FIELDS = "?fields=display_name,bio_description,avatar_url,is_verified,follower_count,following_count,likes_count"
 _PATHS = {direction.value: _LIST.format(direction.value) for direction in Direction} | {"info": _INFO}
-_ROUNDS = 3  # the first reads, the second makes images, the third reads from them
+_ROUNDS = 3  # the first reads, the second fills the block cache, the third reads from it
 
 Question = tuple[str, dict[str, Any]]
 Said = tuple[int, Any]  # the status, and `data`
@@ -107,7 +107,7 @@ class _Logged(logging.Handler):
 
 
 def answers(subject: Subject, seen: Seen) -> list[Said]:
-    """Ask every question on every way. What cannot be opened is told in `seen.refused`."""
+    """Ask every question on every way. Errors on opening go to `seen.refused`."""
     logged = _Logged()
     logging.getLogger("retinue").addHandler(logged)
     try:
@@ -152,7 +152,7 @@ def _round(subject: Subject, application: Application, fast_path: FastPath, seen
         if kind != "info":
             head = Head(Direction(kind), kind, authorization, (), len(body))
             answer = fast_path.answer(head, body, "192.0.2.1", [])
-            # What the fast path leaves to others was just answered by them.
+            # The ASGI path just answered requests that the fast path declines.
             found.append(found[-1] if answer is None else (200, json.decode(answer.partition(_BODY)[2])["data"]))
     spent = _post(application, _PATHS["following"], b'{"username":"hub"}', f"Bearer {subject.spent_token}".encode())
     seen.quota_open += spent[0] == 200

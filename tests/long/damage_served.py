@@ -17,7 +17,7 @@ _EXIT_CODES = (0, 1, 2)
 
 
 def ask_server(subject: Subject, seen: Seen) -> None:
-    """Start a server, ask every question, stop it. What it said wrong goes to `seen`."""
+    """Start a server, ask every question, stop it. Faults go to `seen`."""
     log = subject.store.with_name("serve.log")
     command = command_of("serve", "--store", subject.store, "--port", "0", "--management-port", "0")
     with log.open("wb") as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as server:

@@ -41,7 +41,7 @@ def build(folder: Path) -> Subject:
     (work / FOLLOWS).write_text(
         "follower,followee,followed_at\n" + "".join(f"p{n},p{n + 1},{now - n}\n" for n in range(40))
     )
-    # What is not in the file yet, but in its log, is one transaction: either all of it is there or nothing.
+    # The log holds one transaction that is not in the file yet: all of it is visible or nothing.
     with closing(open_store(str(store)).writer(StandingClock(now))) as writer:
         late = [FollowEvent(f"p{n}", f"p{n + 5}", now - 50 - n) for n in range(30)]
         asyncio.run(writer.apply([*late, AccountEvent(AccountRecord(key="p9", username="renamed"), now)], now))

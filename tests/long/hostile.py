@@ -1,8 +1,8 @@
-"""What clients lose to a server that misbehaves on purpose: ours, and two of other people, over the same seeds.
+"""Losses of clients under fault injection: ours and two others, over the same seeds.
 
 Each run is a server of its own on a small graph, under a profile of faults with the run's seed (docs/sandbox.md), and a
 client that collects all its lists. `retinue collect` is killed up to three times in each run, at instants drawn at
-random, and goes on. Nothing of the clients is changed; where they would sleep, the server's clock is put forward, and
+random, and goes on. Nothing of the clients is changed; when they would sleep, the server's clock is advanced, and
 TikTok's address leads to the server. Printed is a table in Markdown.
 """
 
@@ -50,7 +50,7 @@ Lists = dict[str, list[str] | str]  # by owner: usernames in order, or the name 
 
 
 class NoEndError(Exception):
-    """A client asks and asks."""
+    """A client repeats its requests without end."""
 
 
 # --- one run --------------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ CLIENTS: dict[str, Callable[[Path, str, int], Lists]] = {
 
 
 def outcome_of(found: list[str] | str, expected: Sequence[str]) -> str:
-    """What became of a list."""
+    """Classify the rows of a list."""
     if found == "NoEndError":
         return "endless"
     if isinstance(found, str):
@@ -233,7 +233,7 @@ def outcome_of(found: list[str] | str, expected: Sequence[str]) -> str:
 
 
 def lists_of(client: str, name: str, seed: int) -> Lists:
-    """What a client gets in one run, in a process of its own."""
+    """Return the lists that a client gets in one run, in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="retinue-hostile-") as folder:
         said = Path(folder) / "said.json"
         if client == next(iter(CLIENTS)):
@@ -248,7 +248,7 @@ def lists_of(client: str, name: str, seed: int) -> Lists:
 
 
 def main() -> int:
-    """Run, count, report; the exit code is 1 where one of ours lost something under `hostile`."""
+    """Run, count, report; return 1 if one of our clients lost something under `hostile`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1_000, help="runs of each of our clients under hostile")
     parser.add_argument(

@@ -1,8 +1,8 @@
-"""Whether quotas are exact: eight workers, 64 connections that ask as fast as they can until nothing is left.
+"""Exact quotas: eight workers, 64 connections that ask as fast as they can until nothing is left.
 
 Ten runs for calls and ten for rows, each with a new client, and each must end with exactly its quota. Then the same
-while workers and the coordinator are killed again and again: never more than the quota, and fewer by at most the calls
-that were in flight when a worker died. The audit log is verified at the end.
+while workers and the coordinator are killed repeatedly: never more than the quota, and fewer by at most the calls that
+were in flight when a worker died. The audit log is verified at the end.
 """
 
 import argparse
@@ -27,8 +27,8 @@ WORKERS = 8
 PROCESSES = 4
 CONNECTIONS = 64
 FOLLOWS = 5_000
-LONGER = 5  # so many times the quota have the runs in which processes are killed
-ENOUGH_REFUSALS = 30  # so often in a row does a connection hear that nothing is left before it believes it
+LONGER = 5  # times the quota, in runs in which processes are killed
+ENOUGH_REFUSALS = 30  # in a row, before a connection stops
 ANSWER_SECONDS = 20.0
 
 _PATH = "/v2/research/user/following/"
@@ -37,7 +37,7 @@ _SPENT = b"daily_quota_limit_exceeded"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom to ask, as whom, how many rows at a time."""
+    """A server, a token, and the rows of a request."""
 
     address: str
     token: str
@@ -46,7 +46,7 @@ class Target:
 
 @dataclass(slots=True)
 class Seen:
-    """What some connections saw: answers with 200, their rows, refusals, and calls that got no answer."""
+    """Counts of connections: answers with 200, their rows, refusals, and calls without an answer."""
 
     answered: int = 0
     rows: int = 0
@@ -54,7 +54,7 @@ class Seen:
     broken: int = 0
 
     def add(self, other: "Seen") -> None:
-        """Count what others saw too."""
+        """Add the counts of others."""
         self.answered += other.answered
         self.rows += other.rows
         self.refused += other.refused
@@ -63,7 +63,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One client and what came of it."""
+    """One client and its outcome."""
 
     calls: int | None
     rows: int | None
@@ -72,7 +72,7 @@ class Run:
     seconds: float
 
     def fault(self) -> str:
-        """What is not as promised; empty if all is."""
+        """Return the broken promise; empty if there is none."""
         got, most = (self.seen.answered, self.calls) if self.calls is not None else (self.seen.rows, self.rows)
         assert most is not None
         lost = self.seen.broken * (1 if self.calls is not None else 100)
@@ -84,7 +84,7 @@ class Run:
 
 
 def main() -> int:
-    """Run all; the exit code."""
+    """Run all; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--calls", type=int, default=2000, help="quota of calls a run")
@@ -155,7 +155,7 @@ def _token(store: Path, server: Server, calls: int | None, rows: int | None) -> 
 
 
 def _kill(server: Server, done: threading.Event) -> None:
-    """Kill workers, and the coordinator now and then, until the run is over."""
+    """Kill workers, and at times the coordinator, until the run is over."""
     draw = random.Random(1)
     while not done.wait(draw.uniform(0.1, 0.5)):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Three nodes, each row on all of them: one goes and comes back, two go and come back. Run by `make test-cluster`.
+"""Three nodes, each row on all of them: one, then two go and come back. Run by `make long PROOF=three_nodes`.
 
 While pages are read over HTTP and events are applied, nothing fails as long as two nodes are there, and nothing that
 was acknowledged is lost.
@@ -6,6 +6,7 @@ was acknowledged is lost.
 
 import asyncio
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -143,7 +144,7 @@ def test_a_node_may_go_and_come_back(nodes: list[Node], store: str) -> None:
 
 
 def test_without_a_quorum_requests_are_refused_at_once(nodes: list[Node], store: str) -> None:
-    """With two nodes down a 503 comes in under a second; when one is back requests go on, without a restart."""
+    """Two nodes down: 503 in under a second; once one is back, answers without a restart."""
     with closing(open_store(store).writer(SystemClock())) as writer:
         asyncio.run(writer.apply([event(number) for number in range(2 * OWNERS)], int(time.time())))
     with running_server(store) as server:
@@ -170,3 +171,7 @@ def status(session: Session) -> int:
     except Refused as refused:
         return refused.status
     return 200
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main(["-rP", __file__]))

@@ -1,4 +1,4 @@
-"""Walks every list of a real network over HTTP and compares it, row by row, with the file it came from.
+"""Walk every list of a real network over HTTP and compare it with the file.
 
 All follows of one list carry the same second there: the hardest case for a cursor made of seconds. Expected are
 each follow exactly once, in the file's order, names as in the file; full pages and falling cursors on the way.
@@ -44,7 +44,7 @@ FOLLOWING_TODAY = View()
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one walk over all lists took, and every difference it found as a sentence."""
+    """The size and time of one walk over all lists, and a sentence for each difference."""
 
     max_count: int
     lists: int
@@ -141,7 +141,7 @@ def _walk(session: Session, owner: str, max_count: int, view: View) -> _Walk:
 
 
 def fault_in_page(page: Mapping[str, Any], count: int, query: Mapping[str, Any]) -> str | None:
-    """What is wrong with a page of so many rows by itself."""
+    """Return the fault of a page with `count` rows, or None."""
     bound = query.get("cursor", math.inf)
     if count > query["max_count"] or (page["has_more"] and count < query["max_count"]):
         return f"a page at {bound} has {count} rows, has_more {page['has_more']}"
@@ -177,19 +177,20 @@ def lines_of(path: Path) -> Iterator[dict[str, str]]:
 
 
 def main() -> int:
-    """Import, serve, walk, check; the exit code."""
+    """Import, serve, walk, check; return the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is stopped then too
     options = _options()
     for name in (ACCOUNTS, FOLLOWS):
         if not (options.data / name).is_file():
-            sys.stderr.write(f"walk: {options.data / name} is not there; give the folder that holds it\n")
+            sys.stderr.write(f"walk: {options.data / name} does not exist; pass the folder that holds it\n")
             return 2
     with tempfile.TemporaryDirectory(prefix="retinue-walk-") as folder:
         try:
-            return run(options.data, options.max_count or MAX_COUNTS, Path(folder) / "graph.db")
+            differences = walk_network(options.data, options.max_count or MAX_COUNTS, Path(folder) / "graph.db")
         except Failed as failure:
             sys.stderr.write(f"walk: {failure}\n")
             return 1
+    return 1 if differences else 0
 
 
 def _options() -> argparse.Namespace:
@@ -199,8 +200,8 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run(data: Path, max_counts: Sequence[int], store: str | Path) -> int:
-    """Import a network's files into an empty store, and walk all lists with each size of pages; the exit code."""
+def walk_network(data: Path, max_counts: Sequence[int], store: str | Path) -> list[str]:
+    """Import a network into an empty store and walk all lists with each size of pages; return the differences."""
     expected = expected_lists(data)
     start = time.perf_counter()
     retinue("import", "--store", store, "--accounts", data / ACCOUNTS, data / FOLLOWS)
@@ -212,7 +213,7 @@ def run(data: Path, max_counts: Sequence[int], store: str | Path) -> int:
         print(difference)
     print(f"{len(differences)} lists differ" if differences else "every list is exact")
     print(retinue("check", "--store", store).strip())
-    return 1 if differences else 0
+    return differences
 
 
 def _print_walks(walks: Iterator[Figures]) -> list[str]:

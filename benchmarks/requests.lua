@@ -1,6 +1,6 @@
 -- Requests for wrk: POST each body of a file, or GET each path, one a line, over and over, beginning after a given number
 -- of them.
--- wrk ... -s following.lua URL -- BODIES FIRST, with the access token in the environment as TOKEN.
+-- wrk ... -s requests.lua URL -- BODIES FIRST, with the access token in the environment as TOKEN.
 
 local requests = {}
 local place = 0

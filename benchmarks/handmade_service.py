@@ -1,11 +1,13 @@
-"""The service that a good engineer would write by hand: FastAPI, Pydantic, asyncpg and PostgreSQL.
+"""A service as one would write it by hand: FastAPI, Pydantic, asyncpg and PostgreSQL.
 
-Speaks the same contract for lists of followed accounts: same requests, same answers, tokens by client authenticator.
-It keeps no quotas and no audit log. Nothing of Retinue is imported.
+`handmade_service.py DATABASE` serves following lists by the same contract, with tokens by client credentials, but
+without quotas and audit log. Nothing of Retinue is imported.
 """
 
 import hmac
 import secrets
+import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,6 +16,7 @@ from hashlib import sha256
 from typing import Annotated, Any
 
 import asyncpg
+import uvicorn
 from fastapi import Depends, FastAPI, Form, Header, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -40,7 +43,7 @@ _PAGE = """
 
 
 class ListQuery(BaseModel):
-    """What is asked for."""
+    """The body of a request."""
 
     username: str
     max_count: int = Field(20, ge=1, le=100)
@@ -135,7 +138,7 @@ async def require_token(pool: Pool, authorization: Annotated[str, Header()] = ""
 
 
 async def list_following(query: ListQuery, pool: Pool, _: Annotated[None, Depends(require_token)]) -> ListAnswer:
-    """A page of the accounts that somebody follows, newest first."""
+    """Return a page of the accounts that one follows, newest first."""
     now = int(time.time())
     bound = min(query.cursor or now, now)
     found = await pool.fetch(_PAGE, query.username, bound, query.max_count + 1)
@@ -189,3 +192,24 @@ def _digest(text: str) -> bytes:
 
 def _log_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d%H%M%S}{secrets.token_hex(10).upper()}"
+
+
+def main() -> None:
+    """Announce a free port and serve until SIGTERM."""
+    config = uvicorn.Config(
+        make_application(sys.argv[1]),
+        http="httptools",
+        loop="uvloop",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        log_level="error",
+    )
+    listener = socket.create_server(("127.0.0.1", 0), backlog=config.backlog)
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    print(f"Serving a hand-made service on {address} (management on {address}).", flush=True)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""What the processes of a server use, from /proc: processor time and memory of one process and all its descendants."""
+"""CPU time, memory and disk space, from /proc."""
 
 import os
 import re
@@ -15,7 +15,7 @@ _WATCH_SECONDS = 0.1
 
 
 def tree(*roots: int) -> list[int]:
-    """The processes and all that they started, directly or not, as far as they still run."""
+    """Return processes and all their descendants that still run."""
     found: list[int] = []
     waiting = list(roots)
     while waiting:
@@ -30,27 +30,26 @@ def tree(*roots: int) -> list[int]:
 
 
 def cpu_seconds(*roots: int) -> float:
-    """Processor time of them all up to now, in user and kernel mode, of descendants that have ended too.
+    """Return the CPU seconds of processes and all their descendants.
 
-    A process's own figures hold those of its children only when these have ended and were waited for, so none is
-    counted twice.
+    The kernel adds a child's time to its parent only after the child has ended, so none is counted twice.
     """
     return sum(map(_ticks, tree(*roots))) / _TICKS_PER_SECOND
 
 
-def shared_out_bytes(*roots: int) -> int:
-    """Resident memory (PSS): what several processes share is divided among them, so that the sum is real memory."""
+def proportional_bytes(*roots: int) -> int:
+    """Return resident memory (PSS): the pages that processes share are divided among them."""
     return sum(map(_pss, tree(*roots)))
 
 
 def resident_bytes(*roots: int) -> int:
-    """Resident memory (RSS), with shared memory counted once: cheaper to read than PSS, for watching."""
+    """Return resident memory (RSS), shared memory counted once."""
     found = [_resident(pid) for pid in tree(*roots)]
     return sum(own for own, _ in found) + max((shared for _, shared in found), default=0)
 
 
 def unlinked_bytes(*roots: int) -> int:
-    """What files take on disk that have no name any more, but are open."""
+    """Return the disk space of files that are open but deleted."""
     links = (link for pid in tree(*roots) for link in Path(f"/proc/{pid}/fd").glob("*"))
     sizes: dict[tuple[int, int], int] = {}
     for link in links:
@@ -64,21 +63,21 @@ def unlinked_bytes(*roots: int) -> int:
 
 
 def require_cores(*cores: int) -> None:
-    """Raises `Failed` where one of them is missing, so that servers and those who ask would share a core."""
+    """Raise `Failed` if a core is missing."""
     if missing := set(cores) - os.sched_getaffinity(0):
-        raise Failed(f"needs two cores, one for the server and one for who asks; there is no core {min(missing)}")
+        raise Failed(f"needs a core for the server and one for the client; there is no core {min(missing)}")
 
 
 @dataclass
 class Peak:
-    """The most that something was while it was watched."""
+    """The highest value of a measure while it was watched."""
 
     value: int = 0
 
 
 @contextmanager
 def watched(*measures: Callable[[], int]) -> Iterator[tuple[Peak, ...]]:
-    """Measure again and again while the block runs, on a thread, and keep the highest of each."""
+    """Keep the highest value of each measure during the block."""
     peaks = tuple(Peak() for _ in measures)
     has_ended = threading.Event()
 
@@ -97,7 +96,7 @@ def watched(*measures: Callable[[], int]) -> Iterator[tuple[Peak, ...]]:
 
 
 def folder_bytes(folder: Path) -> int:
-    """What the files below a folder take on disk now."""
+    """Return the disk space of the files below a folder."""
     return sum(_blocks(Path(place) / name) for place, _, names in os.walk(folder) for name in names)
 
 
@@ -116,7 +115,7 @@ def _ticks(pid: int) -> int:
 
 
 def _resident(pid: int) -> tuple[int, int]:
-    """Bytes of its own or of files, and bytes shared with other processes."""
+    """Return a process's own and shared bytes."""
     found = dict(re.findall(r"^Rss(Anon|File|Shmem):\s+(\d+) kB$", _text(pid, "status"), re.MULTILINE))
     own, files, shared = (int(found.get(name, 0)) * 1024 for name in ("Anon", "File", "Shmem"))
     return own + files, shared
@@ -128,7 +127,7 @@ def _pss(pid: int) -> int:
 
 
 def _text(pid: int, name: str) -> str:
-    """A file of a process; nothing where it has just ended."""
+    """Return a file of a process, or "" after its end."""
     try:
         return Path(f"/proc/{pid}/{name}").read_text()
     except OSError:

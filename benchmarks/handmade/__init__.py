@@ -1,1 +1,0 @@
-"""The hand-made service that Retinue is measured against."""
