@@ -117,7 +117,7 @@ def test_retention_works_if_the_time_cannot_be_saved(house: House, caplog: pytes
     house.apply()
     assert not house.has_token("t")
     assert "the trusted time cannot be saved" in caplog.text
-    assert not house.time_files.trusted.exists()
+    assert not house.time_files.trusted.is_file()
 
     house.time_files.trusted.rmdir()
     house.apply()

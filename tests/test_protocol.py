@@ -52,6 +52,19 @@ def ports(service: Service) -> Iterator[tuple[int, int]]:
         thread.join()
 
 
+@pytest.mark.parametrize("method", [b"POST", b"HEAD"])
+def test_a_response_is_one_packet(ports: tuple[int, int], method: bytes) -> None:
+    """Head and body come together, and a head without a body comes too."""
+    request = b"%b %b HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" % (method, FOLLOWING.encode())
+    with socket.create_connection(("127.0.0.1", ports[ASGI]), timeout=60) as connection:
+        for _ in range(100):
+            connection.sendall(request)
+            head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
+            length = re.search(rb"content-length: ([0-9]+)", head)
+            assert length is not None
+            assert (len(body) == int(length[1])) == (method == b"POST")
+
+
 def allow(monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> None:
     """Give all connections so much time for a request, from now on."""
     monkeypatch.setattr(ClientTimer, "_read_seconds", property(lambda _: seconds, lambda *_: None))

@@ -90,4 +90,5 @@ AnyForm = FollowForm | UnfollowForm | AccountForm | VisibilityForm | EraseForm
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of one event."""
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "An event: one line of `retinue apply`"}
-    return head | json.schema(AnyForm)
+    # Producers see the names of the events, without the suffix of our classes.
+    return head | json.decode(json.encode(json.schema(AnyForm)).replace(b'Form"', b'"'), type=dict[str, Any])

@@ -1,5 +1,6 @@
 """The requests of one connection: unparsed, being read, and waiting for their answers."""
 
+from asyncio import Transport
 from collections import deque
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ from retinue.web.replies import Scope
 from retinue.web.uvicorn_internals import Cycle, Queue
 
 PIECE_BYTES = 2048
+_FINAL_HEADS = (b"HTTP/1.1 2", b"HTTP/1.1 3", b"HTTP/1.1 4", b"HTTP/1.1 5")  # 100 Continue is sent at once
 
 
 class Backlog:
@@ -44,6 +46,42 @@ class Backlog:
     def clear(self) -> None:
         """Remove all pieces."""
         self._pieces.clear()
+
+
+class ResponseWriter:
+    """The transport that uvicorn's cycle writes to. It joins a head with the first bytes of the body.
+
+    uvicorn writes them apart, and each write is a packet of its own.
+    """
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """Write, or hold back a head until something follows."""
+        if not self._head and data.startswith(_FINAL_HEADS):
+            self._head = data
+        else:
+            self._transport.write(self._head + data)
+            self._head = b""
+
+    def flush(self) -> None:
+        """Write a head that no body follows."""
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+
+    def close(self) -> None:
+        """Close the connection after everything is written."""
+        self.flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Return whether the connection is being closed."""
+        return self._transport.is_closing()
 
 
 class ReadProgress:

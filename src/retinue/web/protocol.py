@@ -19,7 +19,7 @@ from retinue.web.eviction import Awaited, Wait
 from retinue.web.extensions import CacheHead, extensions_of
 from retinue.web.fast_path import FastPath
 from retinue.web.limits import Limits
-from retinue.web.pipeline import Backlog, Pipeline, ReadProgress
+from retinue.web.pipeline import Backlog, Pipeline, ReadProgress, ResponseWriter
 from retinue.web.replies import Served, encode_reply
 from retinue.web.timers import ClientTimer
 
@@ -58,6 +58,7 @@ class Protocol(HttpToolsProtocol):
         """Start the time for the first request."""
         super().connection_made(transport)
         self._host = self.client[0] if self.client else ""
+        self._writer = ResponseWriter(transport)
         self._timer.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -192,6 +193,7 @@ class Protocol(HttpToolsProtocol):
             return  # the head is parsed again without that wish
         self.headers = []  # the scope has the list; trailers must not be added to it
         super().on_headers_complete()
+        self.cycle.transport = self._writer  # type: ignore[assignment]  # it has all that a cycle calls
         if self._is_stopping:
             self.cycle.keep_alive = False
         self.scope["extensions"] = extensions_of(self.cycle, self._cache_head())
@@ -239,6 +241,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Continue with the next request, or end the connection."""
+        self._writer.flush()
         if self._is_half_closed and not self._pipeline.count(self._progress) and not self._backlog:
             self.transport.close()
         if self.flow.read_paused:

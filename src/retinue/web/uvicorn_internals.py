@@ -4,21 +4,37 @@
 version.
 """
 
-from asyncio import Event, Transport
+from asyncio import Event
 from collections import deque
 from typing import Any, Protocol
+
+
+class ResponseTransport(Protocol):
+    """What a cycle calls of its transport."""
+
+    def write(self, data: bytes) -> None:
+        """Write a head, or a part of the body."""
+
+    def close(self) -> None:
+        """Close the connection after everything is written."""
+
+    def is_closing(self) -> bool:
+        """Return whether the connection is being closed."""
 
 
 class Cycle(Protocol):
     """uvicorn's `RequestResponseCycle`: one request and its response."""
 
     scope: Any
-    transport: Transport
     message_event: Event  # set if a part of the body arrives or the client disconnects
     keep_alive: bool
     more_body: bool  # the request is not complete
     response_complete: bool
     disconnected: bool
+
+    @property
+    def transport(self) -> ResponseTransport:
+        """Return where it writes to; `protocol.py` puts its own there."""
 
 
 Queue = deque[Any]  # pipelined requests as pairs of cycle and application; the next one at the right end
