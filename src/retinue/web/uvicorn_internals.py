@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 
 class ResponseTransport(Protocol):
-    """What a cycle calls of its transport."""
+    """The methods of its transport that a cycle calls."""
 
     def write(self, data: bytes) -> None:
         """Write a head, or a part of the body."""
