@@ -12,14 +12,14 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, 
 from retinue import wiring
 from retinue.access.quotas import Quotas
 from retinue.errors import (
-    ClientInvalid,
     InputError,
-    QuotaSpent,
-    RateExceeded,
+    InvalidClient,
+    InvalidToken,
+    QuotaExceeded,
+    RateLimitExceeded,
     Refusal,
-    SecretWrong,
-    TokenInvalid,
-    TokenUnknown,
+    UnknownToken,
+    WrongSecret,
 )
 from retinue.model import (
     RESEARCH_SCOPE,
@@ -136,10 +136,10 @@ class Authenticator(RuleBasedStateMachine):
         secret = data.draw(st.sampled_from(sorted(of.secrets)))
         try:
             token = run(gate.issue_token(run(gate.authenticate(client.key, secret))))
-        except SecretWrong:
+        except WrongSecret:
             assert not client.knows(secret, now)
             return client, "clt.none"
-        except ClientInvalid:
+        except InvalidClient:
             assert client.knows(secret, now)
             assert not client.is_open(now)
             return client, "clt.none"
@@ -156,7 +156,7 @@ class Authenticator(RuleBasedStateMachine):
         is_good = client.is_open(now) and now < client.tokens.get(token, 0)
         try:
             grant = run(self.workers[worker].authorize(f"Bearer {token}".encode(), RESEARCH_SCOPE))
-        except TokenInvalid:
+        except InvalidToken:
             assert not is_good
         else:
             assert is_good
@@ -172,7 +172,7 @@ class Authenticator(RuleBasedStateMachine):
             return  # it cannot prove itself
         try:
             run(self.workers[worker].revoke_token(known, token))
-        except TokenUnknown:
+        except UnknownToken:
             assert not is_good
         else:
             assert is_good
@@ -231,7 +231,7 @@ class QuotaMachine(RuleBasedStateMachine):
         left = wanted if rows is None else min(wanted, rows - used.list_rows)
         try:
             found = quotas.remaining_rows(grant, Pool.LISTS, wanted)
-        except QuotaSpent as spent:
+        except QuotaExceeded as spent:
             assert left <= 0 or (calls is not None and used.list_calls >= calls)
             assert (calls, DAY_SECONDS - self.clock.now() % DAY_SECONDS) == (spent.limit, spent.reset)
             return
@@ -336,7 +336,7 @@ def _client(quota_key: QuotaKey) -> Client:
 
 def test_the_access_gate_refuses_with_request_errors() -> None:
     """The errors that the state machines expect are those that the wire format has messages for."""
-    for error in (SecretWrong, ClientInvalid, TokenInvalid, TokenUnknown, QuotaSpent, RateExceeded):
+    for error in (WrongSecret, InvalidClient, InvalidToken, UnknownToken, QuotaExceeded, RateLimitExceeded):
         assert issubclass(error, Refusal)
 
 

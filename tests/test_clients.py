@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from retinue.errors import ClientInvalid, InputError, NoSuchClient, SecretWrong
+from retinue.errors import InputError, InvalidClient, NoSuchClient, WrongSecret
 from retinue.model import Client, ClientChange, Quota, RateLimit
 from retinue.store.open import open_store
 from support.commands import retinue
@@ -95,10 +95,10 @@ def test_a_rotated_secret_stays_valid_for_a_while(service: Service) -> None:
     for secret in (first, second):
         assert key == run(service.authenticator.authenticate(key, secret)).key
     service.clock.advance(100)
-    with pytest.raises(SecretWrong):
+    with pytest.raises(WrongSecret):
         run(service.authenticator.authenticate(key, first))
     third = run(service.clients.rotate(key, 0)).secret
-    with pytest.raises(SecretWrong):
+    with pytest.raises(WrongSecret):
         run(service.authenticator.authenticate(key, second))
     assert key == run(service.authenticator.authenticate(key, third)).key
     assert 200 == service.ask({"username": "p"}).status_code
@@ -113,7 +113,7 @@ def test_suspension_is_reversible_and_revocation_is_not(service: Service) -> Non
     run(service.clients.suspend(service.client_key))
     service.clock.advance(1)
     assert 401 == service.ask({"username": "p"}).status_code
-    with pytest.raises(ClientInvalid, match="The client is suspended"):
+    with pytest.raises(InvalidClient, match="The client is suspended"):
         run(service.authenticator.authenticate(service.client_key, service.secret))
     since = run(service.clients.suspend(service.client_key)).suspended_at
     assert service.clock.now() - 1 == since

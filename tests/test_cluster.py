@@ -320,7 +320,7 @@ def test_wrong_locations_are_refused(text: str, words: str) -> None:
 def test_a_location_without_a_store_is_not_opened(keyspace: Keyspace, clock: FrozenClock) -> None:
     """The location may be empty, hold something else, or not respond."""
     base = keyspace.location.rpartition("/")[0]
-    with pytest.raises(errors.StoreMissing, match="store init"):
+    with pytest.raises(errors.MissingStore, match="store init"):
         open_store(f"{base}/nothing").graph(clock)
     with pytest.raises(errors.NotAStore, match="other tables"):
         open_store(f"{base}/system").graph(clock)
@@ -365,7 +365,7 @@ def test_impossible_replication_is_refused(keyspace: Keyspace, cassandra_keyspac
     elsewhere = cassandra_keyspace.replace("retinue_tests", "retinue_others")
     with pytest.raises(errors.InputError, match="has 1 nodes, and a replica needs its own"):
         cluster.create(parse(elsewhere), replication=3)
-    with pytest.raises(errors.StoreMissing):
+    with pytest.raises(errors.MissingStore):
         cluster.open_session(parse(elsewhere))
     with pytest.raises(errors.InputError, match="with other replicas than 3 \\(datacenter1: 1\\)"):
         cluster.create(parse(cassandra_keyspace), replication=3)

@@ -17,7 +17,7 @@ from retinue.access import authentication
 from retinue.access.authentication import Authenticator
 from retinue.access.clients import Clients, fresh_secret
 from retinue.access.management_token import management_token
-from retinue.errors import ClientInvalid, SecretWrong, TokenInvalid
+from retinue.errors import InvalidClient, InvalidToken, WrongSecret
 from retinue.model import RESEARCH_SCOPE, ClientChange, TokenGrant
 from retinue.store.open import open_store
 from retinue.store.sqlite import files
@@ -146,7 +146,7 @@ def test_a_good_token_is_looked_up_at_most_once_a_second(gate: Gate, clock: Froz
 
     run(gate.clients.revoke(key))
     clock.advance(1)
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(InvalidToken):
         gate.authorize(header)
 
 
@@ -154,7 +154,7 @@ def test_refusals_are_not_cached(gate: Gate, clock: FrozenClock) -> None:
     """A token that another worker issues a moment later is good at once."""
     header = b"Bearer clt.later"
     for _ in range(3):
-        with pytest.raises(TokenInvalid):
+        with pytest.raises(InvalidToken):
             gate.authorize(header)
     assert 3 == gate.lookups
 
@@ -199,7 +199,7 @@ def test_an_unknown_client_is_refused_like_a_wrong_secret(gate: Gate) -> None:
         (key.upper(), secret),
         (ended, "x"),
     ):
-        with pytest.raises(SecretWrong):
+        with pytest.raises(WrongSecret):
             gate.token(known, tried)
 
 
@@ -211,7 +211,7 @@ def test_a_token_from_the_future_is_invalid(gate: Gate, clock: FrozenClock) -> N
     assert key == gate.authorize(header).client_key
 
     clock.advance(-10_000_000)
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(InvalidToken):
         gate.authorize(header)
 
 
@@ -227,9 +227,9 @@ def test_the_window_opens_and_closes_at_its_seconds(gate: Gate, clock: FrozenClo
         assert key == gate.authorize(header).client_key
         gate.token(key, secret)
     else:
-        with pytest.raises(TokenInvalid):
+        with pytest.raises(InvalidToken):
             gate.authorize(header)
-        with pytest.raises(ClientInvalid, match="begins" if at < 0 else "ended"):
+        with pytest.raises(InvalidClient, match="begins" if at < 0 else "ended"):
             gate.token(key, secret)
 
 

@@ -365,7 +365,7 @@ def test_a_location_without_a_store_is_not_opened(tmp_path: Path, clock: FrozenC
     open_store(str(damaged)).create()
     make(damaged, "PRAGMA user_version = -5")
     cases: list[tuple[Path, type[errors.StoreError], str]] = [
-        (tmp_path / "none.db", errors.StoreMissing, "there is no follow graph here"),
+        (tmp_path / "none.db", errors.MissingStore, "there is no follow graph here"),
         (text, errors.NotAStore, "no SQLite file"),
         (foreign, errors.NotAStore, "another program's SQLite file"),
         (newer, errors.UnsupportedSchema, "newer Retinue (schema 99"),

@@ -7,17 +7,17 @@
     │   └── ClosedPipe
     ├── UncleanStop             a server has stopped with errors
     ├── StoreError              a store cannot be opened
-    │   ├── StoreMissing
+    │   ├── MissingStore
     │   ├── NotAStore
     │   ├── UnsupportedSchema
     │   └── UnavailableLock
     └── Refusal                 a request with an error response; `rendering.py` has its code, status and message
         ├── BadBody  BadField  BadCountOrCursor  BodyTooLarge
-        ├── AccountNotFound  AccountPrivate  AccountWithheld
-        ├── TokenInvalid  ScopeMissing  RateExceeded  QuotaSpent
-        ├── ParameterMissing  CredentialsInHeader  ParametersMalformed  GrantUnsupported
-        ├── SecretWrong  ClientInvalid  TokenUnknown
-        ├── PathUnsupported  EndpointNotServed  MethodNotAllowed
+        ├── UnknownAccount  PrivateAccount  WithheldAccount
+        ├── InvalidToken  MissingScope  RateLimitExceeded  QuotaExceeded
+        ├── MissingParameter  CredentialsInHeader  MalformedParameters  UnsupportedGrant
+        ├── WrongSecret  InvalidClient  UnknownToken
+        ├── UnsupportedPath  EndpointNotServed  MethodNotAllowed
         ├── NotHttp  HeadTooLarge  RepeatedHeader  MisdirectedRequest
         └── StoreUnavailable  Overloaded  InternalFault
 
@@ -53,7 +53,7 @@ class StoreError(RetinueError):
     """A store cannot be opened. The message has cause and remedy."""
 
 
-class StoreMissing(StoreError):
+class MissingStore(StoreError):
     """The store does not exist."""
 
 
@@ -103,27 +103,27 @@ class BodyTooLarge(Refusal):
     """The body is longer than the limit in `detail`."""
 
 
-class AccountNotFound(Refusal):
+class UnknownAccount(Refusal):
     """No live account has the username in `detail`."""
 
 
-class AccountPrivate(Refusal):
+class PrivateAccount(Refusal):
     """The account in `detail` is private or hides the requested list."""
 
 
-class AccountWithheld(Refusal):
+class WithheldAccount(Refusal):
     """The account must not be shown: banned, under age, region or law."""
 
 
-class TokenInvalid(Refusal):
+class InvalidToken(Refusal):
     """The access token is missing, malformed, unknown, expired or revoked."""
 
 
-class ScopeMissing(Refusal):
+class MissingScope(Refusal):
     """The client lacks the scope in `detail`."""
 
 
-class ParameterMissing(Refusal):
+class MissingParameter(Refusal):
     """The token request lacks the parameter in `detail`."""
 
 
@@ -131,27 +131,27 @@ class CredentialsInHeader(Refusal):
     """The token request has its credentials in a Basic Authorization header."""
 
 
-class ParametersMalformed(Refusal):
+class MalformedParameters(Refusal):
     """The token request cannot be parsed. `detail` has the part."""
 
 
-class GrantUnsupported(Refusal):
+class UnsupportedGrant(Refusal):
     """The token request is for a grant other than client authenticator."""
 
 
-class SecretWrong(Refusal):
+class WrongSecret(Refusal):
     """No client has this key and this secret."""
 
 
-class ClientInvalid(Refusal):
+class InvalidClient(Refusal):
     """A client with valid credentials must not have tokens. `detail` is the whole message."""
 
 
-class TokenUnknown(Refusal):
+class UnknownToken(Refusal):
     """The token to revoke is not a valid token of the client."""
 
 
-class RateExceeded(Refusal):
+class RateLimitExceeded(Refusal):
     """The short-term limit is exceeded.
 
     It is `limit` calls, or unknown. The client can retry after `reset` seconds.
@@ -164,7 +164,7 @@ class RateExceeded(Refusal):
         self.reset = reset
 
 
-class QuotaSpent(Refusal):
+class QuotaExceeded(Refusal):
     """The daily quota of calls or rows is spent.
 
     Of `limit` calls (None: no limit) `calls` remain until midnight UTC, in `reset` seconds.
@@ -177,7 +177,7 @@ class QuotaSpent(Refusal):
         self.reset = reset
 
 
-class PathUnsupported(Refusal):
+class UnsupportedPath(Refusal):
     """The path does not exist."""
 
 

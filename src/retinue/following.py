@@ -8,7 +8,7 @@ from typing import Generic
 
 from retinue import names
 from retinue.clock import Clock
-from retinue.errors import AccountNotFound, AccountPrivate, AccountWithheld
+from retinue.errors import PrivateAccount, UnknownAccount, WithheldAccount
 from retinue.model import Account, Direction, Page, Profile, Query, Shown_co, Stretch, Visibility
 from retinue.store.contract import GraphReader
 
@@ -20,7 +20,7 @@ _FOR_FOLLOWING, _FOR_THE_REST = Visibility.PUBLIC, Visibility.FOLLOWING_HIDDEN
 class Following(Generic[Shown_co]):
     """Answers queries for lists and profiles, by today's visibility.
 
-    Raises `AccountPrivate` or `AccountWithheld`.
+    Raises `PrivateAccount` or `WithheldAccount`.
     """
 
     def __init__(self, graph: GraphReader[Shown_co], clock: Clock) -> None:
@@ -28,10 +28,10 @@ class Following(Generic[Shown_co]):
         self._clock = clock
 
     async def account(self, username: str) -> Account:
-        """Return the account with a username. Raises `AccountNotFound`."""
+        """Return the account with a username. Raises `UnknownAccount`."""
         account = await self._graph.find_account(names.fold(username))
         if account is None:
-            raise AccountNotFound(username)
+            raise UnknownAccount(username)
         return account
 
     async def page(self, account: Account, query: Query, direction: Direction) -> Page[Shown_co]:
@@ -49,12 +49,12 @@ class Following(Generic[Shown_co]):
         _require_open(account, username, _FOR_THE_REST)
         profile = await self._graph.profile(account.id)
         if profile is None:
-            raise AccountNotFound(username)  # it was erased since the first lookup
+            raise UnknownAccount(username)  # it was erased since the first lookup
         return profile
 
 
 def stretch_of(account: Account, query: Query, direction: Direction, now: int) -> Stretch:
-    """Return the requested rows. Raises `AccountPrivate` or `AccountWithheld`."""
+    """Return the requested rows. Raises `PrivateAccount` or `WithheldAccount`."""
     _require_open(account, query.username, _FOR_FOLLOWING if direction is _FOLLOWING else _FOR_THE_REST)
     bound = now if query.cursor is None else min(query.cursor, now)
     as_of = query.as_of
@@ -65,4 +65,4 @@ def stretch_of(account: Account, query: Query, direction: Direction, now: int) -
 
 def _require_open(account: Account, username: str, most_hidden: Visibility) -> None:
     if account.visibility > most_hidden:
-        raise AccountWithheld if account.visibility is Visibility.WITHHELD else AccountPrivate(username)
+        raise WithheldAccount if account.visibility is Visibility.WITHHELD else PrivateAccount(username)

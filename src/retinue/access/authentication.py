@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from retinue.access.clients import digest_of, fresh_secret, status_of
 from retinue.clock import Clock
-from retinue.errors import ClientInvalid, ScopeMissing, SecretWrong, TokenInvalid, TokenUnknown
+from retinue.errors import InvalidClient, InvalidToken, MissingScope, UnknownToken, WrongSecret
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Client, Secrets, TokenGrant
 from retinue.store.contract import AccessStore
 
@@ -44,7 +44,7 @@ class Authenticator:
         self._cache: dict[bytes, tuple[TokenGrant, float]] = {}
 
     async def authenticate(self, client_key: str, client_secret: str) -> Client:
-        """Return the client with this secret. Raises `SecretWrong`, or `ClientInvalid` if only the secret is right."""
+        """Return the client with this secret. Raises `WrongSecret`, or `InvalidClient` if only the secret is right."""
         stored = await self._store.find_client(client_key)
         if stored is None and self._registers:
             stored = await self._register(client_key, client_secret)
@@ -55,9 +55,9 @@ class Authenticator:
         is_current = hmac.compare_digest(digest, secrets.current)
         is_former = hmac.compare_digest(digest, secrets.former or b"") and now < secrets.former_until
         if client is None or not (is_current or is_former):
-            raise SecretWrong
+            raise WrongSecret
         if reason := _refusal_reason(client, now):
-            raise ClientInvalid(reason)
+            raise InvalidClient(reason)
         return client
 
     async def _register(self, client_key: str, client_secret: str) -> tuple[Client, Secrets] | None:
@@ -74,24 +74,24 @@ class Authenticator:
         return token
 
     async def revoke_token(self, client: Client, token: str) -> None:
-        """Revoke a client's token. Raises `TokenUnknown` unless it is valid."""
+        """Revoke a client's token. Raises `UnknownToken` unless it is valid."""
         digest = digest_of(token)
         grant = await self._store.find_grant(digest)
         is_valid = grant is not None and self._clock.now() < grant.expires_at
         if not await self._store.remove_token(digest, client.id) or not is_valid:
-            raise TokenUnknown
+            raise UnknownToken
         self._cache.clear()
 
     async def authorize(self, authorization: bytes, scope: str) -> TokenGrant:
-        """Return the grant of an Authorization header. Raises `TokenInvalid` or `ScopeMissing`."""
+        """Return the grant of an Authorization header. Raises `InvalidToken` or `MissingScope`."""
         grant = self.cached_grant(authorization, scope)
         if grant is not None:
             return grant
         grant = await self._look_up(authorization)
         if not grant.begins_at <= self._clock.now() < grant.expires_at:
-            raise TokenInvalid
+            raise InvalidToken
         if scope not in grant.scopes:
-            raise ScopeMissing(scope)
+            raise MissingScope(scope)
         return grant
 
     def cached_grant(self, authorization: bytes, scope: str) -> TokenGrant | None:
@@ -110,7 +110,7 @@ class Authenticator:
         grant = await self._store.find_grant(sha256(bearer_token(authorization)).digest())
         if grant is None:
             self._cache.pop(authorization, None)
-            raise TokenInvalid
+            raise InvalidToken
         if len(authorization) <= MAX_CACHED_BYTES:
             if len(self._cache) >= MAX_CACHED:
                 self._cache.clear()
@@ -119,13 +119,13 @@ class Authenticator:
 
 
 def bearer_token(authorization: bytes) -> bytes:
-    """Return the token of an Authorization header. Raises `TokenInvalid`."""
+    """Return the token of an Authorization header. Raises `InvalidToken`."""
     scheme, _, rest = authorization.partition(b" ")
     token = rest.strip(b" \t")
     if is_basic(authorization):
-        raise TokenInvalid(BASIC_HINT)
+        raise InvalidToken(BASIC_HINT)
     if scheme.lower() != b"bearer" or not 0 < len(token) <= MAX_TOKEN_BYTES:
-        raise TokenInvalid
+        raise InvalidToken
     return token
 
 

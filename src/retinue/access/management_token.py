@@ -10,7 +10,7 @@ from pathlib import Path
 from retinue.access.authentication import MAX_TOKEN_BYTES, bearer_token
 from retinue.access.clients import fresh_secret
 from retinue.durable import write_atomically
-from retinue.errors import InputError, TokenInvalid
+from retinue.errors import InputError, InvalidToken
 from retinue.permissions import is_private
 from retinue.regular import open_regular
 
@@ -28,7 +28,7 @@ class ManagementToken:
         """Return whether an Authorization header has this token."""
         try:
             return hmac.compare_digest(bearer_token(authorization), self._token)
-        except TokenInvalid:
+        except InvalidToken:
             return False
 
 

@@ -4,7 +4,7 @@ A call is charged when its response is known, in one step with all its rows, and
 """
 
 from retinue.clock import Clock
-from retinue.errors import QuotaSpent, RateExceeded
+from retinue.errors import QuotaExceeded, RateLimitExceeded
 from retinue.model import Client, Pool, RateLimit, TokenGrant, Usage
 from retinue.store.quota_counters import QuotaCounters, QuotaStatus
 
@@ -20,25 +20,25 @@ class Quotas:
         self._clock = clock
 
     def remaining_rows(self, grant: TokenGrant, pool: Pool, wanted: int) -> int:
-        """Return how many wanted rows are covered. Raises `RateExceeded` or `QuotaSpent`."""
+        """Return how many wanted rows are covered. Raises `RateLimitExceeded` or `QuotaExceeded`."""
         now = self._clock.now()
         rows = self._counters.remaining(grant.quota_key, now, pool, grant.quota, wanted)
         if rows:
             return rows
         status = self._counters.status(grant.quota_key, now, pool, grant.quota)
         if status.wait:
-            raise RateExceeded(None if grant.quota.rate is None else grant.quota.rate.calls, status.wait)
-        raise QuotaSpent(status.limit, max(0, status.calls or 0), status.reset)
+            raise RateLimitExceeded(None if grant.quota.rate is None else grant.quota.rate.calls, status.wait)
+        raise QuotaExceeded(status.limit, max(0, status.calls or 0), status.reset)
 
     def charge(self, grant: TokenGrant, pool: Pool, rows: int) -> QuotaStatus | None:
         """Charge a call and its rows. Return None, charging nothing, if they do not fit."""
         return self._counters.charge(grant.quota_key, self._clock.now(), pool, rows, grant.quota)
 
     def admit_token(self, client: Client) -> None:
-        """Count a token request of a client. Raises `RateExceeded`."""
+        """Count a token request of a client. Raises `RateLimitExceeded`."""
         wait = self._counters.admit(client.quota_key, self._clock.now(), TOKEN_RATE)
         if wait:
-            raise RateExceeded(TOKEN_RATE.calls, wait)
+            raise RateLimitExceeded(TOKEN_RATE.calls, wait)
 
     def usage_today(self, client: Client) -> Usage:
         """Return the client's usage since 00:00 UTC."""

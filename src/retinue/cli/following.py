@@ -58,7 +58,7 @@ def following(
     """
     import asyncio
 
-    from retinue.errors import AccountNotFound, AccountPrivate, AccountWithheld
+    from retinue.errors import PrivateAccount, UnknownAccount, WithheldAccount
     from retinue.model import Direction, Query
 
     require_csv(form is ListFormat.CSV, spreadsheet_safe)
@@ -67,11 +67,11 @@ def following(
         asyncio.run(
             _print(store_at(url), query, Direction(direction), _encoder(form, spreadsheet_safe=spreadsheet_safe))
         )
-    except AccountNotFound:
+    except UnknownAccount:
         reason = "does not exist"
-    except AccountPrivate:
+    except PrivateAccount:
         reason = "is private" if direction is DirectionChoice.FOLLOWERS else "is private, or hides its following list"
-    except AccountWithheld:
+    except WithheldAccount:
         reason = "is withheld"
     else:
         return

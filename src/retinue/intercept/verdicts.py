@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from msgspec import Struct, structs
 
 from retinue.clock import Clock
-from retinue.errors import AccountNotFound, AccountPrivate, AccountWithheld
+from retinue.errors import PrivateAccount, UnknownAccount, WithheldAccount
 from retinue.following import Following
 from retinue.intercept.list_log import MAX_ROWS, DeliveredList, ListKey, ListLog, row_hash
 from retinue.model import Direction, Query, Row
@@ -75,7 +75,7 @@ def _verdicts(log: ListLog, expected: Expected | None) -> list[ListVerdict]:
         try:
             if expected is not None:
                 rows = expected(key, delivered.start, budget)
-        except (AccountNotFound, AccountPrivate, AccountWithheld) as refusal:
+        except (UnknownAccount, PrivateAccount, WithheldAccount) as refusal:
             verdicts.append(ListVerdict(f"{label}: {_REFUSED[type(refusal)]}", is_good=False))
             continue
         budget -= len(rows or ())
@@ -84,9 +84,9 @@ def _verdicts(log: ListLog, expected: Expected | None) -> list[ListVerdict]:
 
 
 _REFUSED = {
-    AccountNotFound: "no such account",
-    AccountPrivate: "the list is private",
-    AccountWithheld: "the account is withheld",
+    UnknownAccount: "no such account",
+    PrivateAccount: "the list is private",
+    WithheldAccount: "the account is withheld",
 }
 
 

@@ -21,7 +21,7 @@ from retinue.web.trusted_proxies import NO_PROXIES, TrustedProxies
 from retinue.wire import rendering
 from retinue.wire.parsing import MAX_BODY_BYTES
 
-_QuotaStatus = QuotaStatus | errors.RateExceeded | errors.QuotaSpent
+_QuotaStatus = QuotaStatus | errors.RateLimitExceeded | errors.QuotaExceeded
 _LOGGER = logging.getLogger("retinue.web")
 _UNREAD = {"method": "-", "path": "-", "headers": ()}
 
@@ -187,7 +187,7 @@ class Application:
         if name := heads.repeated(request.headers):
             raise errors.RepeatedHeader(name)
         if route is None:
-            raise errors.PathUnsupported
+            raise errors.UnsupportedPath
         if method != "POST" and not route.any_method:
             raise errors.MethodNotAllowed("POST")
         return await route.handler(request)
@@ -207,7 +207,7 @@ class Application:
         self._record(request, route, spec.status, spec.oauth_code if is_oauth else spec.code, started)
         if isinstance(refusal, errors.StoreUnavailable):
             _LOGGER.error("store unavailable: %s log_id=%s", refusal.detail, request.log_id)
-        if isinstance(refusal, errors.RateExceeded | errors.QuotaSpent):
+        if isinstance(refusal, errors.RateLimitExceeded | errors.QuotaExceeded):
             request.quota_status = refusal
         body = (rendering.oauth_error_body if is_oauth else rendering.error_body)(refusal, request.log_id)
         return Reply(spec.status, [*_usual_headers(body, request), *refusal_headers(refusal, spec)], body)

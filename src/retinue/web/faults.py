@@ -124,10 +124,10 @@ class FaultyApplication:
         except errors.Refusal:
             return None  # the application knows the words for it
         if failure is Failure.REFUSED_TOKEN or age < faults.fresh_token_seconds:
-            return errors.TokenInvalid()
+            return errors.InvalidToken()
         if failure is Failure.RATE_LIMIT:
-            return errors.RateExceeded(None, faults.retry_after_seconds)
-        return errors.QuotaSpent(None, 0, 0) if faults.quota_spent else None
+            return errors.RateLimitExceeded(None, faults.retry_after_seconds)
+        return errors.QuotaExceeded(None, 0, 0) if faults.quota_spent else None
 
     async def _age_of_token(self, headers: Headers) -> int:
         authorization = next((value for name, value in headers if name == b"authorization"), b"")
@@ -136,7 +136,7 @@ class FaultyApplication:
 
     def _refused(self, call: _Call, refusal: errors.Refusal) -> Reply:
         reply = self.application.refuse(call.scope, refusal)
-        if isinstance(refusal, errors.RateExceeded) and not refusal.reset:
+        if isinstance(refusal, errors.RateLimitExceeded) and not refusal.reset:
             return structs.replace(reply, headers=_without(reply.headers, b"retry-after"))
         return reply
 

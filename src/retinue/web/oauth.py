@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from retinue.access.authentication import Authenticator, is_basic
 from retinue.access.quotas import Quotas
-from retinue.errors import CredentialsInHeader, ParameterMissing, RateExceeded, SecretWrong
+from retinue.errors import CredentialsInHeader, MissingParameter, RateLimitExceeded, WrongSecret
 from retinue.model import Client
 from retinue.web.asgi import Answer, Handler, Request
 from retinue.wire import parsing, rendering
@@ -32,10 +32,10 @@ class Gate:
         self._waiting = 0
 
     async def client(self, request: Request, proof: parsing.Proof) -> Client:
-        """Return the client. Raises `SecretWrong`, `ClientInvalid` or `RateExceeded`."""
+        """Return the client. Raises `WrongSecret`, `InvalidClient` or `RateLimitExceeded`."""
         try:
             client = await self._authenticator.authenticate(proof.client_key, proof.client_secret)
-        except SecretWrong:
+        except WrongSecret:
             await self._slow_down()
             raise
         request.context.client = client.key
@@ -44,7 +44,7 @@ class Gate:
 
     async def _slow_down(self) -> None:
         if self._waiting >= MOST_FAILURES:
-            raise RateExceeded(None, 1)
+            raise RateLimitExceeded(None, 1)
         self._waiting += 1
         try:
             await self._pause(FAILURE_SECONDS)
@@ -83,7 +83,7 @@ def _header_noticed(request: Request) -> Iterator[None]:
     """Raise `CredentialsInHeader` if credentials are sent as `client_secret_basic`."""
     try:
         yield
-    except ParameterMissing as missing:
+    except MissingParameter as missing:
         if missing.detail in parsing.PROOF_LABELS and is_basic(request.header(b"authorization")):
             raise CredentialsInHeader(missing.detail) from None
         raise

@@ -48,7 +48,7 @@ class Served(Protocol):
 def refusal_headers(refusal: errors.Refusal, spec: rendering.ErrorSpec) -> Headers:
     """Return the headers of an error beside the usual ones."""
     headers = []
-    retry_after = refusal.reset if isinstance(refusal, errors.RateExceeded) else spec.retry_after
+    retry_after = refusal.reset if isinstance(refusal, errors.RateLimitExceeded) else spec.retry_after
     if retry_after is not None:
         headers.append((b"retry-after", b"%d" % retry_after))
     if isinstance(refusal, errors.MethodNotAllowed):

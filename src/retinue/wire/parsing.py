@@ -77,7 +77,7 @@ def read_token_request(body: bytes) -> Proof:
     parameters = _read_parameters(body)
     proof = _proof(parameters)
     if _parameter(parameters, "grant_type", "Grant type") != "client_credentials":
-        raise errors.GrantUnsupported
+        raise errors.UnsupportedGrant
     return proof
 
 
@@ -243,7 +243,7 @@ def _read_parameters(body: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise errors.ParametersMalformed(f"body: {_EXPECTED_BODY}{_encoding_hint(body)}") from None
+        raise errors.MalformedParameters(f"body: {_EXPECTED_BODY}{_encoding_hint(body)}") from None
 
 
 def _proof(parameters: dict[str, Any]) -> Proof:
@@ -254,7 +254,7 @@ def _proof(parameters: dict[str, Any]) -> Proof:
 def _parameter(parameters: dict[str, Any], name: str, label: str) -> str:
     value = parameters.get(name)
     if value is None:
-        raise errors.ParameterMissing(label)
+        raise errors.MissingParameter(label)
     if not isinstance(value, str) or not value:
-        raise errors.ParametersMalformed(f"{name}: expected a non-empty string{_type_hint(value)}")
+        raise errors.MalformedParameters(f"{name}: expected a non-empty string{_type_hint(value)}")
     return value

@@ -51,49 +51,49 @@ ERRORS: dict[type[errors.Refusal], ErrorSpec] = {
         "Host {detail}: not a name of this listener; use localhost, or name it in --management-hosts",
     ),
     # The three fragments after the name are matched by real clients, so their words must stay.
-    errors.AccountNotFound: ErrorSpec(400, "invalid_params", "username {detail} is invalid: cannot find the user"),
-    errors.AccountPrivate: ErrorSpec(400, "invalid_params", "username {detail} is private"),
-    errors.AccountWithheld: ErrorSpec(400, "invalid_params", "API cannot return this user's information"),
-    errors.TokenInvalid: ErrorSpec(
+    errors.UnknownAccount: ErrorSpec(400, "invalid_params", "username {detail} is invalid: cannot find the user"),
+    errors.PrivateAccount: ErrorSpec(400, "invalid_params", "username {detail} is private"),
+    errors.WithheldAccount: ErrorSpec(400, "invalid_params", "API cannot return this user's information"),
+    errors.InvalidToken: ErrorSpec(
         401,
         "access_token_invalid",
         "The access token is invalid or not found in the request. {detail}",
         "invalid_grant",
     ),
-    errors.ScopeMissing: ErrorSpec(
+    errors.MissingScope: ErrorSpec(
         401,
         "scope_not_authorized",
         "The user did not authorize the scope required for completing this request: {detail}.",
         "invalid_scope",
     ),
-    errors.ParameterMissing: ErrorSpec(400, "invalid_params", "{detail} is missed in request."),
+    errors.MissingParameter: ErrorSpec(400, "invalid_params", "{detail} is missed in request."),
     errors.CredentialsInHeader: ErrorSpec(
         400,
         "invalid_params",
         "{detail} is missed in request. The Authorization header is Basic:"
         " send client_key and client_secret in the body.",
     ),
-    errors.ParametersMalformed: ErrorSpec(400, "invalid_params", "The request parameters are malformed. {detail}"),
-    errors.GrantUnsupported: ErrorSpec(
+    errors.MalformedParameters: ErrorSpec(400, "invalid_params", "The request parameters are malformed. {detail}"),
+    errors.UnsupportedGrant: ErrorSpec(
         400, "invalid_params", "The grant type must be client_credentials.", "unsupported_grant_type"
     ),
-    errors.SecretWrong: ErrorSpec(401, "access_token_invalid", "Client key or secret is incorrect.", "invalid_client"),
-    errors.ClientInvalid: ErrorSpec(401, "access_token_invalid", "{detail}", "invalid_client"),
+    errors.WrongSecret: ErrorSpec(401, "access_token_invalid", "Client key or secret is incorrect.", "invalid_client"),
+    errors.InvalidClient: ErrorSpec(401, "access_token_invalid", "{detail}", "invalid_client"),
     # The one error that TikTok answers with 200.
-    errors.TokenUnknown: ErrorSpec(200, "access_token_invalid", "Access token is invalid or expired.", "invalid_grant"),
-    errors.RateExceeded: ErrorSpec(
+    errors.UnknownToken: ErrorSpec(200, "access_token_invalid", "Access token is invalid or expired.", "invalid_grant"),
+    errors.RateLimitExceeded: ErrorSpec(
         429,
         "rate_limit_exceeded",
         "The API rate limit was exceeded. Please try again later.",
         "rate_limit_exceeded",
     ),
-    errors.QuotaSpent: ErrorSpec(
+    errors.QuotaExceeded: ErrorSpec(
         429,
         "daily_quota_limit_exceeded",
         "The API daily quota limit exceeded. Please try again later",
         "rate_limit_exceeded",
     ),
-    errors.PathUnsupported: ErrorSpec(404, "unsupported_path", "Unsupported path"),
+    errors.UnsupportedPath: ErrorSpec(404, "unsupported_path", "Unsupported path"),
     errors.EndpointNotServed: ErrorSpec(404, "unsupported_path", "Retinue does not serve {detail}"),
     errors.MethodNotAllowed: ErrorSpec(405, "unsupported_path", "Unsupported method: use {detail}"),
     errors.StoreUnavailable: ErrorSpec(503, "internal_error", _BUSY, "temporarily_unavailable", retry_after=1),

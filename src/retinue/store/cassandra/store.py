@@ -4,7 +4,7 @@ from contextlib import closing
 from importlib.resources import files
 from secrets import token_bytes
 
-from retinue.errors import InputError, NotAStore, StoreMissing, UnsupportedSchema
+from retinue.errors import InputError, MissingStore, NotAStore, UnsupportedSchema
 from retinue.store.cassandra.location import Location
 from retinue.store.cassandra.session import Session
 
@@ -67,13 +67,13 @@ def open_session(location: Location) -> Session:
 def _require_store(location: Location, session: Session) -> None:
     tables = {table for (table,) in session.rows(_TABLES, (location.keyspace,))}
     if not tables:
-        raise StoreMissing(f"{location}: there is no store here; `retinue store init` makes one")
+        raise MissingStore(f"{location}: there is no store here; `retinue store init` makes one")
     if "store" not in tables:
         raise NotAStore(f"{location}: not a Retinue store (the keyspace has other tables)")
     session.enter()
     found = session.rows("SELECT version FROM store WHERE name = 'store'")
     if not found:
-        raise StoreMissing(f"{location}: the store was not finished; run `retinue store init` again")
+        raise MissingStore(f"{location}: the store was not finished; run `retinue store init` again")
     if found[0][0] != VERSION:
         raise UnsupportedSchema(location, found[0][0], VERSION)
 

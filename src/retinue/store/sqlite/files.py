@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 import apsw
 
 from retinue.durable import write_atomically
-from retinue.errors import NotAStore, StoreError, StoreMissing, StoreUnavailable, UnsupportedSchema
+from retinue.errors import MissingStore, NotAStore, StoreError, StoreUnavailable, UnsupportedSchema
 from retinue.permissions import exposure, folder_exposure
 from retinue.store.sqlite.row_types import RowTypes
 
@@ -245,7 +245,7 @@ def _require_private(path: Path, kind: Kind) -> None:
 def _open(path: Path, kind: Kind, flags: int, *settings: str) -> apsw.Connection:
     _require_sqlite()
     if not path.exists():
-        raise StoreMissing(f"{path}: there is no {kind.noun} here; {kind.cure}")
+        raise MissingStore(f"{path}: there is no {kind.noun} here; {kind.cure}")
     if not path.is_file():  # SQLite would wait for ever for the other end of a pipe
         raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is {'a folder' if path.is_dir() else 'no file'})")
     _require_private(path, kind)
