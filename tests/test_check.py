@@ -443,6 +443,18 @@ def test_damaged_bytes(broken: Path, name: str, table: str) -> None:
     assert "can be used by others (mode 640)" in done.stdout
 
 
+def test_damage_that_asks_for_memory_is_told_as_such(sound: Path) -> None:
+    """SQLite's own words would be "out of memory", as if the machine were at fault."""
+    before = apsw.hard_heap_limit(-1)
+    apsw.hard_heap_limit(apsw.memory_used() + 300_000)
+    try:
+        problems = problems_of(sound)
+    finally:
+        apsw.hard_heap_limit(before)
+
+    assert f"{sound}: cannot be checked: more memory is needed than there is, or a size in it is damaged" in problems
+
+
 def test_a_writer_at_work_is_no_fault(store_path: Path) -> None:
     """All invariants are verified in one state."""
     assemble.create_store(str(store_path))
