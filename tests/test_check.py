@@ -443,6 +443,18 @@ def test_damaged_bytes(broken: Path, name: str, table: str) -> None:
     assert "can be used by others (mode 640)" in done.stdout
 
 
+def test_check_reports_damage_that_needs_too_much_memory(sound: Path) -> None:
+    """The message does not blame the machine, as SQLite's "out of memory" would."""
+    before = apsw.hard_heap_limit(-1)
+    apsw.hard_heap_limit(apsw.memory_used() + 300_000)
+    try:
+        problems = problems_of(sound)
+    finally:
+        apsw.hard_heap_limit(before)
+
+    assert f"{sound}: cannot be checked: more memory is needed than there is, or a size in it is damaged" in problems
+
+
 def test_check_accepts_a_store_during_a_write(store_path: Path) -> None:
     """All invariants are verified in one state."""
     open_store(str(store_path)).create()

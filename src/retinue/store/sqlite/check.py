@@ -145,6 +145,8 @@ def _open_to_others(path: Path) -> Iterator[str]:
 
 def _shown(error: Exception) -> str:
     """An error in one line; SQLite's and ours say enough."""
+    if isinstance(error, apsw.NoMemError):
+        return "more memory is needed than there is, or a size in it is damaged"
     text = " ".join(str(error).split())
     return text if isinstance(error, apsw.Error | StoreUnavailable) else f"{type(error).__name__}: {text}"
 
