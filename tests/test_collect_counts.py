@@ -183,7 +183,7 @@ def test_user_info_collected_later_reveals_a_cap(tmp_path: Path) -> None:
     )
 
 
-NOTE = "retinue: lists that end at a likely cap with an unknown count: 2; the same command asks for counts"
+NOTE = "retinue: lists that end at a likely cap with an unknown count: 2; run the same command again"
 
 
 def test_an_unknown_count_is_requested_by_the_next_run(tmp_path: Path) -> None:

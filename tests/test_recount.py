@@ -572,4 +572,4 @@ def test_usage_of_a_changed_log_fails(store: Path, client: ApiClient) -> None:
 
     done = retinue("audit", "usage", "--store", store)
 
-    assert (1, True) == (done.returncode, "what was changed is not counted" in done.stderr)
+    assert (1, True) == (done.returncode, "changed records are not counted" in done.stderr)

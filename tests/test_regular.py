@@ -59,7 +59,7 @@ def test_only_regular_files_hold_counters_and_times(tmp_path: Path, put: Callabl
 def test_a_management_token_is_in_a_file(tmp_path: Path, put: Callable[[Path], None]) -> None:
     """Nothing else is waited for; a link is followed, since secrets are often mounted as links."""
     put(tmp_path / "token")
-    with pytest.raises(InputError, match="token: the management token cannot be kept here"):
+    with pytest.raises(InputError, match="token: the management token cannot be stored here"):
         management_token(tmp_path / "token", os.urandom)
     (tmp_path / "real").write_bytes(b"x" * 40)
     (tmp_path / "real").chmod(0o600)

@@ -164,7 +164,7 @@ def test_only_a_sandbox_has_faults(store: Path) -> None:
         secret = token_path(store).read_text().strip()
         for method in ("GET", "PUT"):
             status, _, answer = asked(server.management_url, "/faults", "{}", secret, method)
-            assert (404, True) == (status, "only `retinue serve --sandbox` has them" in answer["error"]["message"])
+            assert (404, True) == (status, "start the server with --sandbox" in answer["error"]["message"])
             assert 401 == asked(server.management_url, "/faults", "{}", None, method)[0]
 
 
