@@ -25,6 +25,11 @@ def main() -> None:
     streams.install()
     try:
         _run()
+    except SystemExit:
+        # If Ctrl-C comes while code from a string runs, such as that of a dataclass, `python -m` ends by SIGINT
+        # whatever the exit code is. Running other such code resets that (`run_eval_code_obj` in CPython).
+        exec("")  # noqa: S102 - nothing
+        raise
     except KeyboardInterrupt:  # before a command runs
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)

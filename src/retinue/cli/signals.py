@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -32,25 +32,10 @@ def ending_in_order() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        for number in (signal.SIGINT, *before):
-            _ignore(number)  # the cleanup is done, and the exit code names the first signal
         raise typer.Exit(_ENDED + ending.number) from None
-    except BaseException:
-        _restore(before)
-        raise
-    _restore(before)
-
-
-def _ignore(number: signal.Signals) -> None:
-    with suppress(KeyboardInterrupt):
-        signal.signal(number, signal.SIG_IGN)
-        return
-    signal.signal(number, signal.SIG_IGN)  # a signal was pending, and was raised instead
-
-
-def _restore(handlers: dict[signal.Signals, Any]) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
