@@ -20,27 +20,10 @@ from support.waiting import waiting_until_read
 FOLLOWING = "/v2/research/user/following/"
 
 
-@pytest.fixture
-def store(store_path: Path, tmp_path: Path) -> Path:
-    """A store with one list."""
-    follows = tmp_path / "in" / "follows.csv"
-    follows.parent.mkdir()
-    follows.write_text("follower,followee,followed_at\n" + "".join(f"p,f{n},{1_000_000 + n}\n" for n in range(50)))
-    assert 0 == retinue("import", "--store", store_path, follows).returncode
-    return store_path
-
-
-@pytest.fixture
-def client(store: Path) -> Client:
-    """A registered client."""
-    made = json.loads(retinue("client", "create", "--store", store, "--name", "x", "--json").stdout)
-    return Client(made["client_key"], made["client_secret"])
-
-
-def test_faults_are_set_for_all_workers_at_once(store: Path, client: Client) -> None:
+def test_faults_are_set_for_all_workers_at_once(list_store: Path, client: Client) -> None:
     """As soon as the call has returned, and they go when they are taken back."""
-    with running_server(store, "--workers", "3", "--sandbox") as server:
-        secret = token_path(store).read_text().strip()
+    with running_server(list_store, "--workers", "3", "--sandbox") as server:
+        secret = token_path(list_store).read_text().strip()
         with Session(server.base_url) as session:
             token = session.token(client)
 
@@ -64,11 +47,11 @@ def test_faults_are_set_for_all_workers_at_once(store: Path, client: Client) -> 
         assert {200} == statuses()
 
 
-def test_faults_can_be_set_at_the_start(store: Path, client: Client) -> None:
+def test_faults_can_be_set_at_the_start(list_store: Path, client: Client) -> None:
     """As flags say; and those that cost quota are in the audit log as what they cost."""
     flags = ["--workers", "2", "--sandbox", "--fault-seed", "7"]
-    with running_server(store, *flags, "--faults", "server_errors=1,failures_cost_quota=true") as server:
-        secret = token_path(store).read_text().strip()
+    with running_server(list_store, *flags, "--faults", "server_errors=1,failures_cost_quota=true") as server:
+        secret = token_path(list_store).read_text().strip()
         shown = asked(server.management_url, "/faults", token=secret, method="GET")[2]
         assert (1, True, 7) == (shown["server_errors"], shown["failures_cost_quota"], shown["seed"])
         # Tokens are not to be had there, whatever the client does.
@@ -83,7 +66,7 @@ def test_faults_can_be_set_at_the_start(store: Path, client: Client) -> None:
         assert 500 == status
         used = asked(server.management_url, "/usage", token=secret, method="GET")[2]["clients"][client.key]
         assert (1, 20) == (used["list_calls"], used["list_rows"])
-    record = json.loads(retinue("audit", "show", headers["x-tt-logid"], "--store", store).stdout)
+    record = json.loads(retinue("audit", "show", headers["x-tt-logid"], "--store", list_store).stdout)
     assert (200, "ok", 20) == (record["status"], record["code"], record["rows"])
 
 
@@ -94,11 +77,11 @@ def of_token(url: str, form: str) -> tuple[int, str]:
 
 
 def test_a_connection_closed_on_purpose_is_no_error(
-    store: Path, client: Client, capfd: pytest.CaptureFixture[str]
+    list_store: Path, client: Client, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is logged, and the next connection is served."""
-    with running_server(store, "--sandbox") as server:
-        secret = token_path(store).read_text().strip()
+    with running_server(list_store, "--sandbox") as server:
+        secret = token_path(list_store).read_text().strip()
         with Session(server.base_url) as session:
             token = session.token(client)
         for fault in ("closed_connections", "broken_bodies"):
@@ -123,11 +106,11 @@ def received(connection: socket.socket) -> bytes:
     return found
 
 
-def test_a_stopping_server_ends_injected_delays(store: Path) -> None:
+def test_a_stopping_server_ends_injected_delays(list_store: Path) -> None:
     """Delayed clients get their response at once."""
     with ExitStack() as opened:
-        with running_server(store, "--sandbox") as server:
-            secret = token_path(store).read_text().strip()
+        with running_server(list_store, "--sandbox") as server:
+            secret = token_path(list_store).read_text().strip()
             asked(server.management_url, "/faults", '{"delay_seconds": 600}', secret, "PUT")
             waiting = opened.enter_context(connected(server))
             waiting.sendall(f"POST {FOLLOWING} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}".encode())
@@ -148,20 +131,20 @@ def test_a_stopping_server_ends_injected_delays(store: Path) -> None:
         ('{"server_errors":1,"rate_limits":1}', "expected shares of at most 1 together"),
     ],
 )
-def test_invalid_faults_are_refused_and_change_nothing(store: Path, body: str, reason: str) -> None:
+def test_invalid_faults_are_refused_and_change_nothing(list_store: Path, body: str, reason: str) -> None:
     """400 with the fault and what was expected."""
-    with running_server(store, "--sandbox", "--faults", "hostile") as server:
-        secret = token_path(store).read_text().strip()
+    with running_server(list_store, "--sandbox", "--faults", "hostile") as server:
+        secret = token_path(list_store).read_text().strip()
         status, _, answer = asked(server.management_url, "/faults", body, secret, "PUT")
         assert (400, "invalid_params") == (status, answer["error"]["code"])
         assert reason in answer["error"]["message"]
         assert "hostile" == asked(server.management_url, "/faults", token=secret, method="GET")[2]["profile"]
 
 
-def test_only_a_sandbox_has_faults(store: Path) -> None:
+def test_only_a_sandbox_has_faults(list_store: Path) -> None:
     """Other servers have no faults to set, and faults need the token."""
-    with running_server(store) as server:
-        secret = token_path(store).read_text().strip()
+    with running_server(list_store) as server:
+        secret = token_path(list_store).read_text().strip()
         for method in ("GET", "PUT"):
             status, _, answer = asked(server.management_url, "/faults", "{}", secret, method)
             assert (404, True) == (status, "start the server with --sandbox" in answer["error"]["message"])

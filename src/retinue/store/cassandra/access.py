@@ -149,7 +149,7 @@ class CassandraAccess:
         return checkpoint_of(rows[0])
 
     async def save_audit_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write the checkpoint anew."""
+        """Write the checkpoint again."""
         places = (checkpoint.count, checkpoint.hash, checkpoint.before_count, checkpoint.before_hash)
         if not await self._set(_SAVE_CHECKPOINT, *places, checkpoint.is_open, self._node, checkpoint.secret):
             raise StoreUnavailable(f"the audit log of {self._node} has another secret")

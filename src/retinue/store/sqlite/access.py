@@ -131,7 +131,7 @@ class SqliteAccess:
         return checkpoint_of(rows[0])
 
     async def save_audit_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write the checkpoint anew."""
+        """Write the checkpoint again."""
         places = (checkpoint.count, checkpoint.hash, checkpoint.before_count, checkpoint.before_hash)
         await self._write(_SAVE_CHECKPOINT, (*places, checkpoint.is_open, checkpoint.secret))
 
