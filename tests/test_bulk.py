@@ -262,6 +262,7 @@ FORMS = st.sampled_from(["{}", "{}.0", "{}.", "0{}", " {}", "", "iso", "iso+00:0
     kind=st.sampled_from([".csv", ".parquet"]),
     again=st.booleans(),
 )
+@example(history=[FollowEvent("a", "f", EARLY, True)], rows=[("a", "f", str(NOW))], kind=".csv", again=False)
 def test_any_rows_are_counted_alike(
     both: Any, history: list[FollowEvent], rows: list[Any], kind: str, again: bool
 ) -> None:

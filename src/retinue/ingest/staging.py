@@ -64,6 +64,7 @@ class Staging:
 
     def __init__(self, rows: int, received_at: int) -> None:
         self.received_at = received_at
+        self.names_received_at = False
         self._folder = TemporaryFolder()
         needed, free = rows * BYTES_PER_ROW, shutil.disk_usage(self._folder.path).free
         if needed > free:
@@ -104,9 +105,11 @@ class Staging:
         self._duck.execute(
             f"CREATE {kind} staged AS SELECT row, follower, followee,"
             f" CASE WHEN second = 0 THEN {self.received_at} ELSE second END AS second,"
-            f" second BETWEEN 1 AND {self.received_at} AND follower <> followee AND NOT says_more AS is_ordinary"
-            f" FROM ({self._source(table)})"
+            f" second BETWEEN 1 AND {self.received_at} AND follower <> followee AND NOT says_more AS is_ordinary,"
+            f" source.second <> 0 AS has_time FROM ({self._source(table)}) AS source"
         )
+        named = f"SELECT count(*) FROM staged WHERE has_time AND second = {self.received_at}"
+        self.names_received_at = self._number(named) > 0
         # A row for each line: no line was skipped or joined to another one.
         if (
             isinstance(table, CsvTable)

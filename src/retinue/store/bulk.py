@@ -32,9 +32,13 @@ class Follows(NamedTuple):
 
 
 class SortedFollows(Protocol):
-    """All follows of a file, in either direction. `received_at` is the second of those without a time."""
+    """All follows of a file, in either direction.
+
+    `received_at` is the second of those without a time, and with `names_received_at` maybe also of others.
+    """
 
     received_at: int
+    names_received_at: bool
 
     def owners(self, direction: Direction) -> tuple[Numbers, Numbers]:
         """Return the ascending owners of all lists, and the size of each."""

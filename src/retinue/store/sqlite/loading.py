@@ -126,7 +126,8 @@ class Loading:
             place = np.minimum(np.searchsorted(known.pairs, pairs), len(known.pairs) - 1)
             is_known = known.pairs[place] == pairs
             is_same = known.is_plain[place] & (known.seconds[place] == follows.seconds)
-            is_same |= known.is_open[place] & (follows.seconds == self._follows.received_at)
+            if not self._follows.names_received_at:  # a follow without a time says nothing new of an open pair
+                is_same |= known.is_open[place] & (follows.seconds == self._follows.received_at)
             is_repeated |= is_known & is_same
             is_left |= is_known & ~is_same
         return is_repeated & ~is_left, is_left
