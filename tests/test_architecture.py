@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "retinue"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # The parts that each part may import. A part is a top-level file, or a package; parts not named here are unknown.
-WORDS = {"errors", "clock", "names", "model", "settings", "durable", "permissions", "escaping", "regular", "temporary"}
+WORDS = {"errors", "clock", "names", "model", "settings", "durable", "escaping", "safe_files", "temporary"}
 MAY_IMPORT = {
     "errors": set[str](),
     "clock": {"errors"},
@@ -18,8 +18,7 @@ MAY_IMPORT = {
     "model": {"errors"},
     "settings": {"errors"},
     "durable": set[str](),
-    "permissions": set[str](),
-    "regular": set[str](),
+    "safe_files": set[str](),
     "locks": {"errors"},
     "prctl": set[str](),
     "landlock": {"prctl"},

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from retinue.permissions import exposure
+from retinue.safe_files import exposure
 from retinue.store.open import open_store
 from support.commands import retinue
 

@@ -11,7 +11,7 @@ from retinue.access.management_token import management_token
 from retinue.audit.record_counters import open_counters, read_made
 from retinue.audit.trusted_time import TimeFiles, time_reached
 from retinue.errors import InputError, StoreError
-from retinue.regular import open_regular
+from retinue.safe_files import open_regular
 from retinue.store.ledger import FileLedger
 
 PRECIOUS = b"not a file of ours"

@@ -11,8 +11,7 @@ from retinue.access.authentication import MAX_TOKEN_BYTES, bearer_token
 from retinue.access.clients import fresh_secret
 from retinue.durable import write_atomically
 from retinue.errors import InputError, InvalidToken
-from retinue.permissions import is_private
-from retinue.regular import open_regular
+from retinue.safe_files import is_private, open_regular
 
 MIN_TOKEN_BYTES = 20
 _UNFIT = re.compile(rb"[^!-~]")

@@ -17,7 +17,7 @@ from retinue.audit.record import encode_record, log_record
 from retinue.durable import sync
 from retinue.errors import StoreError
 from retinue.locks import open_locked
-from retinue.permissions import folder_exposure
+from retinue.safe_files import folder_exposure
 from retinue.store.contract import Checkpoint
 
 FOLDER_MODE = 0o700

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from retinue.durable import sync
 from retinue.errors import StoreError
-from retinue.regular import open_regular, read_regular
+from retinue.safe_files import open_regular, read_regular
 
 MAX_WORKERS = 256
 COUNTERS_NAME = "counters"

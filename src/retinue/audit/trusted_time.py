@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from retinue.clock import Clock
 from retinue.durable import write_atomically
-from retinue.regular import read_regular
+from retinue.safe_files import read_regular
 
 SLACK_SECONDS = 86_400
 SAVE_SECONDS = 3600

@@ -16,7 +16,7 @@ from zlib import crc32
 from retinue.durable import write_atomically
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.locks import lock, unlockable
-from retinue.regular import open_regular
+from retinue.safe_files import open_regular
 
 MAGIC = b"retinue ledger 2"
 FILE_MODE = 0o600

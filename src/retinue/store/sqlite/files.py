@@ -18,7 +18,7 @@ import apsw
 
 from retinue.durable import write_atomically
 from retinue.errors import MissingStore, NotAStore, StoreError, StoreUnavailable, UnsupportedSchema
-from retinue.permissions import exposure, folder_exposure
+from retinue.safe_files import exposure, folder_exposure
 from retinue.store.sqlite.row_types import RowTypes
 
 # Older versions can lose committed transactions when several processes check-point one WAL.
