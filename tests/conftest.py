@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from support.backends import CLUSTER, CLUSTER_SECONDS, BackendFactory, Keyspace, backend_factory
+from support.backends import CLUSTER, CLUSTER_SECONDS, BackendFactory, backend_factory
 from support.cassandra_jars import missing
 from support.cassandra_node import shared
 from support.frozen_clock import FrozenClock
@@ -50,7 +50,7 @@ def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def keyspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyspace]:
+def keyspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     """A keyspace of this process of the run, on the run's one node of Cassandra."""
     require(missing())
     worker, folder = os.environ.get("PYTEST_XDIST_WORKER"), tmp_path_factory.getbasetemp()
@@ -61,7 +61,7 @@ def keyspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyspace]:
 
 
 @pytest.fixture
-def cassandra_keyspace(keyspace: Keyspace) -> str:
+def cassandra_keyspace(keyspace) -> str:
     """The location of a store in a cluster, empty."""
     keyspace.empty()
     return keyspace.location

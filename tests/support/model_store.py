@@ -112,7 +112,7 @@ class ModelGraph:
             return 0
         spared = [self.meant_by(name) for name in followees]
         missing = [other for other in self._followed_at(person, at) if other not in spared]
-        ended = [self._learn(person, other, Moment(at, is_unfollow=True), at) for other in missing]
+        ended = [self._learn(person, other, Moment(at, is_unfollow=True)) for other in missing]
         return ended.count(Verdict.ACCEPTED)
 
     async def apply(self, events: Sequence[Event], received_at: int) -> list[Decision]:
@@ -366,12 +366,12 @@ class ModelGraph:
         if isinstance(event, AccountEvent):
             verdict = self._apply_account(event, at)
         else:
-            verdict = self._apply_follow(event, Moment(at, not event.is_follow), received_at)
+            verdict = self._apply_follow(event, Moment(at, not event.is_follow))
         if event.at > received_at and verdict in (Verdict.ACCEPTED, Verdict.DUPLICATE):
             self.postdated.add(event)
         return verdict
 
-    def _apply_follow(self, event: FollowEvent, moment: Moment, received_at: int) -> Verdict:
+    def _apply_follow(self, event: FollowEvent, moment: Moment) -> Verdict:
         """Apply a follow or an unfollow."""
         keys = (event.follower, event.followee)
         is_new_spelling = not any(map(self.with_key, keys)) and names.fold(keys[0]) == names.fold(keys[1])
@@ -381,9 +381,8 @@ class ModelGraph:
             return Verdict.SELF_FOLLOW
         if event in self.postdated:
             return Verdict.DUPLICATE
-        before = self.born
         follower, followee = (self.with_key(key) or self._create(key, key) for key in keys)
-        return self._learn_or_forget(before, follower, followee, moment, received_at)
+        return self._learn(follower, followee, moment)
 
     def _import_follow(self, record: FollowRecord, seen_at: int | None) -> Verdict:
         """A row of a follows file."""
@@ -394,7 +393,6 @@ class ModelGraph:
         for name in (record.follower, record.followee):
             if names.fault_in_username(name) and self.meant_by(name) is None:
                 return Verdict.NO_ACCOUNT
-        before = self.born
         follower, followee = (self._found_or_created(name) for name in (record.follower, record.followee))
         is_known = self._follows(follower, followee)
         now, verdict = record.received_at, Verdict.DUPLICATE
@@ -405,23 +403,19 @@ class ModelGraph:
         has_time = record.followed_at is not None and record.followed_at <= now
         at = min(record.followed_at or now, now)
         if has_time or not is_known:
-            verdict = self._learn_row(before, (follower, followee), record, at, places)
+            verdict = self._learn_row((follower, followee), record, at, places)
         seen = None if seen_at is None else min(seen_at, now)
-        if verdict is not Verdict.LIST_FULL and seen is not None and followee not in self._followed_at(follower, seen):
-            verdict = self._learn(follower, followee, Moment(seen), now)
+        if seen is not None and followee not in self._followed_at(follower, seen):
+            verdict = self._learn(follower, followee, Moment(seen))
         return Verdict.UPDATED if verdict is Verdict.ACCEPTED and is_known else verdict
 
-    def _learn_row(
-        self, before: int, pair: tuple[Person, Person], record: FollowRecord, at: int, places: Places
-    ) -> Verdict:
-        """A row's two statements, its end first; accepted where one of them is new."""
-        now, verdicts = record.received_at, []
+    def _learn_row(self, pair: tuple[Person, Person], record: FollowRecord, at: int, places: Places) -> Verdict:
+        """Learn what a row says, its end first; accepted if one of both is new."""
+        verdicts = []
         if record.ended_at is not None:
-            verdicts.append(self._learn_or_forget(before, *pair, Moment(record.ended_at, is_unfollow=True), now))
-        if Verdict.LIST_FULL not in verdicts:
-            verdicts.append(self._learn_or_forget(before, *pair, Moment(at), now, places))
-        told = {Verdict.LIST_FULL, Verdict.ACCEPTED, Verdict.DUPLICATE} & set(verdicts)
-        return next(one for one in (Verdict.LIST_FULL, Verdict.ACCEPTED, Verdict.DUPLICATE) if one in told)
+            verdicts.append(self._learn(*pair, Moment(record.ended_at, is_unfollow=True)))
+        verdicts.append(self._learn(*pair, Moment(at), places))
+        return Verdict.ACCEPTED if Verdict.ACCEPTED in verdicts else Verdict.DUPLICATE
 
     def _is_one(self, name: str, other: str) -> bool:
         """Whether two names mean one account, be it known or not."""
@@ -448,42 +442,19 @@ class ModelGraph:
             if other in self.people and stands(self._interval(then, other, start), second)
         ]
 
-    def _learn_or_forget(
-        self,
-        before: int,
-        follower: Person,
-        followee: Person,
-        moment: Moment,
-        latest: int,
-        places: Places = (None, None),
-    ) -> Verdict:
-        """Add a moment to a pair's history; where there is no room for it, who is new is forgotten again."""
-        verdict = self._learn(follower, followee, moment, latest, places)
-        if verdict is Verdict.LIST_FULL:
-            for fresh in range(before + 1, self.born + 1):
-                self._forget(self.people[fresh])
-                self.moments.pop((follower.id, followee.id), None)
-        return verdict
-
-    def _learn(
-        self, follower: Person, followee: Person, moment: Moment, latest: int, places: Places = (None, None)
-    ) -> Verdict:
+    def _learn(self, follower: Person, followee: Person, moment: Moment, places: Places = (None, None)) -> Verdict:
         """Add a moment to a pair's history, and place the intervals that it has now in both lists."""
         known = self.moments.get((follower.id, followee.id), frozenset())
         if moment in known:
             return Verdict.DUPLICATE
         starts = {interval.start for interval in intervals(known | {moment})}
-        following = placed(
-            self.entries(follower.id, Direction.FOLLOWING), followee.id, starts, latest, {moment.at: places[0]}
-        )
-        followers = placed(
-            self.entries(followee.id, Direction.FOLLOWERS), follower.id, starts, latest, {moment.at: places[1]}
-        )
-        if following is None or followers is None:
-            return Verdict.LIST_FULL
         self.moments[follower.id, followee.id] = known | {moment}
-        self.lists[follower.id, Direction.FOLLOWING] = following
-        self.lists[followee.id, Direction.FOLLOWERS] = followers
+        for owner, other, direction, place in (
+            (follower, followee, Direction.FOLLOWING, places[0]),
+            (followee, follower, Direction.FOLLOWERS, places[1]),
+        ):
+            entries = self.entries(owner.id, direction)
+            self.lists[owner.id, direction] = placed(entries, other.id, starts, {moment.at: place})
         return Verdict.ACCEPTED
 
 
@@ -508,10 +479,8 @@ def stands(interval: Interval, as_of: int | None) -> bool:
     return interval.holds(as_of)
 
 
-def placed(
-    entries: Entries, other: int, starts: Iterable[int], latest: int, places: Mapping[int, int | None]
-) -> Entries | None:
-    """A list in which an account's intervals have these true starts; None where no second is free.
+def placed(entries: Entries, other: int, starts: Iterable[int], places: Mapping[int, int | None]) -> Entries:
+    """Return a list in which an account's intervals have these true starts.
 
     An interval that keeps its start keeps its position. Removed starts free theirs first, then the new ones are
     placed, oldest first, where they are wanted if that is free.
@@ -521,10 +490,7 @@ def placed(
     kept = {start for one, start in after.values() if one == other}
     for start in sorted(wanted - kept):
         place = places.get(start)
-        position = free_second(after, start) if place is None or place in after else place
-        if position > max(latest, start):
-            return None
-        after[position] = (other, start)
+        after[free_second(after, start) if place is None or place in after else place] = (other, start)
     return after
 
 

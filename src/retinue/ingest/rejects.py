@@ -144,9 +144,6 @@ def not_stored(verdict: Verdict, record: AccountRecord | FollowRecord) -> BadRec
         return BadRecord(verdict.value)
     if verdict is Verdict.SELF_FOLLOW:
         return unfit("followee", record.followee, f"is the follower, and {verdict.value}")
-    if verdict is Verdict.LIST_FULL:
-        at = record.received_at if record.followed_at is None else record.followed_at
-        return unfit("followed_at", at, f"cannot be placed: {verdict.value}")
     return _without_account(record)
 
 

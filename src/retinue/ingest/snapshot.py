@@ -27,7 +27,7 @@ from retinue.store.contract import GraphWriter, Verdict
 from retinue.temporary import TemporaryFolder
 
 _BATCH = 2_000
-_LOST = (Verdict.LIST_FULL, Verdict.NO_ACCOUNT)
+_LOST = (Verdict.NO_ACCOUNT,)
 _NAMES = ("follower", "followee")
 _ACCOUNT_NAMES = ("id", "username")
 _COLUMNS = {"owner": "VARCHAR", "file": "INTEGER", "followee": "VARCHAR"}

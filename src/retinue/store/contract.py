@@ -36,7 +36,6 @@ class Verdict(Enum):
     UPDATED = "updated"
     DUPLICATE = "duplicate"
     SELF_FOLLOW = "an account cannot follow itself"
-    LIST_FULL = "no second from 1 to now is free in this list"
     NO_ACCOUNT = "a name cannot be a username, and is no account's key"
     ERASED = "the account was erased"
 

@@ -1,9 +1,9 @@
-"""Creating and changing accounts, and who carries which username.
+"""Creating and changing accounts, and which of them has which username.
 
 Of each field the latest value counts, at one second the larger, so the order in which values come never matters. A
-change of name or visibility is made known to readers. A username belongs to the account with the best claim that was
-ever made to it, while that has no later one: a claim is better when it is later, at one second when its account's key
-is smaller. Claims outlive a rename, so that an event that comes late finds the same winner as one in time.
+username belongs to the account with the best claim that was ever made to it, while that has no later one: a claim is
+better if it is later, at one second if its account's key is smaller. Claims outlive a rename, so that an event that
+comes late finds the same winner as one in time.
 """
 
 from typing import Any
@@ -13,11 +13,11 @@ from msgspec.structs import replace
 from retinue import names
 from retinue.model import AccountRecord
 from retinue.store.contract import NotAKey, Verdict
+from retinue.store.layout.accounts import AccountTable, StoredAccount, names_of
+from retinue.store.layout.facts import FutureEventTable
 from retinue.store.rules.remembered import Tombstones
 from retinue.store.rules.resolver import Resolver
-from retinue.store.rules.sides import Sides
-from retinue.store.rules.tables import AccountTable, ClaimTable, FutureEventTable, Tables
-from retinue.store.rules.values import Stored
+from retinue.store.rules.visibility import AccountVisibility
 
 PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "likes_count", "video_count")
 
@@ -25,93 +25,87 @@ PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "li
 class Accounts:
     """Brings accounts into the state that records and events describe."""
 
-    def __init__(self, tables: Tables, resolver: Resolver, sides: Sides, tombstones: Tombstones) -> None:
-        self._table: AccountTable = tables.accounts
-        self._claims: ClaimTable = tables.claims
-        self._future_events: FutureEventTable = tables.future_events
+    def __init__(
+        self,
+        table: AccountTable,
+        future_events: FutureEventTable,
+        resolver: Resolver,
+        visibility: AccountVisibility,
+        tombstones: Tombstones,
+    ) -> None:
+        self._table = table
+        self._future_events = future_events
         self._resolver = resolver
-        self._sides = sides
+        self._visibility = visibility
         self._tombstones = tombstones
 
-    def bring(self, record: AccountRecord, at: int) -> Verdict:
-        """Create or change the account of an imported row: DUPLICATE where nothing that can be seen is new."""
+    def import_record(self, record: AccountRecord, at: int) -> Verdict:
+        """Create or change the account of an imported row: DUPLICATE if nothing that can be seen is new."""
         found = self._find(record)
         if self._is_erased(record, found):
             return Verdict.ERASED
-        account = found or self._new(record)
-        before = self.stored(account)
-        is_new = found is None
+        account_id = found or self._new(record)
+        before = self._table.load(account_id)
         if record.key is not None and record.key != before.key:
-            self._take_key(account, record.key)
-        self._change(account, record, at, is_new=is_new)
-        profiled = self._change_profile(account, record, at, is_new=is_new)
-        if is_new:
+            self._take_key(account_id, record.key)
+        self._change(account_id, record, at, is_new=found is None)
+        if found is None:
             return Verdict.ACCEPTED
-        is_changed = "value" in profiled or self._looks_changed(before)
-        return Verdict.UPDATED if is_changed else Verdict.DUPLICATE
+        after = self._table.load(account_id)
+        return Verdict.UPDATED if _visible_of(before) != _visible_of(after) else Verdict.DUPLICATE
 
     def apply(self, record: AccountRecord, at: int) -> Verdict:
-        """Create or change the account of an event: DUPLICATE where nothing is new, not even a later time."""
+        """Create or change the account of an event: DUPLICATE if nothing is new, not even a later time."""
         assert record.key is not None
         found = self._resolver.with_key(record.key)
-        account = found or self.create(record.key, record.key)
-        before = self.stored(account)
-        claimed = self._change(account, record, at)
-        profiled = self._change_profile(account, record, at)
-        is_new = found is None or claimed or profiled or before != self.stored(account)
+        account_id = found or self.create(record.key, record.key)
+        before = self._table.load(account_id)
+        is_claimed = self._change(account_id, record, at)
+        is_new = found is None or is_claimed or before != self._table.load(account_id)
         return Verdict.ACCEPTED if is_new else Verdict.DUPLICATE
 
     def create(self, key: str, name: str) -> int:
-        """A new account that a follow has named. Its claim to the name is the weakest: any source's beats it."""
-        account = self._add(key)
+        """Create an account that a follow has named. Its claim to the name is the weakest: any source's beats it."""
+        account_id = self._add(key)
         if names.fault_in_username(name) is None:
-            self._change(account, AccountRecord(name), 0, is_new=True)
-        return account
+            self._change(account_id, AccountRecord(name), 0, is_new=True)
+        return account_id
 
     def named_instead(self, key: str) -> NotAKey | None:
-        """Return which account carries or carried an unknown key as its username, or None.
+        """Return which account has or had an unknown key as its username, or None.
 
-        A new account is called like its key. Under a name that is another's it would be in no list, and whatever is
-        said of it would reach neither account.
+        A new account is called like its key. Under a name that is another account's it would be in no list, and events
+        would reach neither account.
         """
         folded = names.fold(key)
-        account = self._claims.best(folded) or self._resolver.with_key(names.without_at(key))
-        if account is None:
+        account_id = self._table.best_claim(folded) or self._resolver.with_key(names.without_at(key))
+        if account_id is None:
             return None
-        stored = self.stored(account)
-        return NotAKey(key, stored.key, is_current=stored.folded == folded)
+        account = self._table.load(account_id)
+        return NotAKey(key, account.key, is_current=account.folded == folded)
 
-    def stored(self, account: int) -> Stored:
-        """What is stored of an account."""
-        return self._table.load(account)
-
-    def wipe(self, account: int) -> None:
-        """Remove everything that an erased account's row says, and what else is stored of it but follows."""
-        stored = self.stored(account)
-        claimed = self._claims.names_of(account)
-        self._tombstones.add(stored.key, claimed)
-        self._claims.give_up(account)
-        self._future_events.forget(account)
+    def wipe(self, account_id: int) -> None:
+        """Remove everything that is stored of an erased account but its follows."""
+        account = self._table.load(account_id)
+        claimed = list(names_of(account))
+        self._tombstones.add(account.key, claimed)
+        self._future_events.forget(account_id)
         self._table.wipe(account)
-        self._table.revise(account)
+        self._table.announce(account_id)
         self._resolver.forget()
-        self._sides.turn(account, is_row=False, is_erased=True)
+        self._visibility.changed(account, is_erased=True)
         for folded in claimed:
             self._settle(folded, None)
-
-    def _looks_changed(self, before: Stored) -> bool:
-        after = self.stored(before.id)
-        return before.seen != after.seen or before.key != after.key
 
     def _new(self, record: AccountRecord) -> int:
         return self._add(record.key or self._free_key(record.username or ""))
 
     def _add(self, key: str) -> int:
         self._resolver.forget_name(key)
-        return self._table.add(key)
+        return self._table.add(key).id
 
     def _find(self, record: AccountRecord) -> int | None:
-        """The account a record speaks of. A source that begins to give ids takes over what it named before."""
+        """Return the account of a record. A source that begins to give ids takes over what it named before."""
         username = record.username
         if username is None:
             return self._resolver.with_key(record.key or "")
@@ -122,13 +116,13 @@ class Accounts:
         found = self._resolver.with_key(record.key)
         if found:
             return found
-        return named if named and names.is_made_of(self.stored(named).key, folded) else None
+        return named if named and names.is_made_of(self._table.load(named).key, folded) else None
 
     def _without_its_name(self, username: str, folded: str) -> int | None:
-        """The account that was first known by a name, and lost it to another."""
+        """Return the account that was first known by a name, and lost it to another."""
         for key in names.keys_of_name(username):
             found = self._resolver.with_key(key)
-            if found and names.fold(self.stored(found).username) == folded:
+            if found and names.fold(self._table.load(found).username) == folded:
                 return found
         return None
 
@@ -138,94 +132,103 @@ class Accounts:
         return found is None and self._tombstones.has_name(record.username or "")
 
     def _free_key(self, username: str) -> str:
-        """A key for a new account without an id; the name itself may be another account's id."""
+        """Return a key for a new account without an id; the name itself may be another account's id."""
         key, hashed = names.keys_of_name(username)
         while self._resolver.with_key(key):
             key, hashed = hashed, names.next_key(hashed)
         return key
 
-    def _take_key(self, account: int, key: str) -> None:
-        """Let an account have another key; of claims to one name at one second now another may be the best."""
-        holders = {folded: self._claims.best(folded) for folded in self._claims.names_of(account)}
-        self._table.save(replace(self.stored(account), key=key))
+    def _take_key(self, account_id: int, key: str) -> None:
+        """Give an account another key; of claims to one name at one second another may be the best now."""
+        account = self._table.load(account_id)
+        holders = {folded: self._table.best_claim(folded) for folded in names_of(account)}
+        self._table.save(replace(account, key=key))
         self._resolver.forget()
         for folded, holder in holders.items():
             self._settle(folded, holder)
 
-    def _change(self, account: int, record: AccountRecord, at: int, *, is_new: bool = False) -> bool:
-        """Take over what is later than what is stored; whether a claim to a username was new, won or not."""
-        stored = self.stored(account)
-        claimed = False
-        wanted = stored
+    def _change(self, account_id: int, record: AccountRecord, at: int, *, is_new: bool = False) -> bool:
+        """Take over what is later than what is stored; return whether a claim to a username was new, won or not."""
+        account = self._table.load(account_id)
+        is_claimed = False
+        wanted = account
         if record.username is not None:
-            claimed = self._claim(stored, names.fold(record.username), at)
+            is_claimed = self._claim(account, names.fold(record.username), at)
             wanted = _later(wanted, "username", names.as_answered(record.username), at)
+            wanted = _with_former_names(account, wanted, names.fold(record.username))
         if record.display_name is not None:
             wanted = _later(wanted, "display_name", record.display_name, at)
         if record.visibility is not None:
             wanted = _later(wanted, "visibility", record.visibility.value, at)
-        self._save(stored, self._with_its_name(wanted), is_new=is_new)
-        return claimed
+        self._save(account, self._with_its_name(_with_profile(wanted, record, at)), is_new=is_new)
+        return is_claimed
 
-    def _claim(self, stored: Stored, folded: str, at: int) -> bool:
-        """Claim a username; its holder loses it where the claim is better."""
-        holder = self._claims.best(folded)
-        if not self._claims.stake(stored.id, folded, at):
+    def _claim(self, account: StoredAccount, folded: str, at: int) -> bool:
+        """Claim a username; its holder loses it if the claim is better."""
+        holder = self._table.best_claim(folded)
+        if not self._table.claim(account.id, folded, at):
             return False
-        if holder is not None and holder != stored.id and self._claims.best(folded) == stored.id:
+        if holder is not None and holder != account.id and self._table.best_claim(folded) == account.id:
             self._hold(holder)
         return True
 
     def _settle(self, folded: str, holder: int | None) -> None:
-        """After a change of claims: let a name go from the one that had the best claim to the one that has it now."""
-        best = self._claims.best(folded)
+        """After a change of claims, let a name go from the account that had the best one to the one that has it now."""
+        best = self._table.best_claim(folded)
         if best != holder:
-            for account in (holder, best):
-                if account is not None:
-                    self._hold(account)
+            for account_id in (holder, best):
+                if account_id is not None:
+                    self._hold(account_id)
 
-    def _hold(self, account: int) -> None:
-        """Let an account have its name, or lose it, as it has a right to it now."""
-        stored = self.stored(account)
-        self._save(stored, self._with_its_name(stored))
+    def _hold(self, account_id: int) -> None:
+        """Let an account have its name, or lose it, as its claims say."""
+        account = self._table.load(account_id)
+        self._save(account, self._with_its_name(account))
 
-    def _with_its_name(self, stored: Stored) -> Stored:
-        """The row with the username that the account has a right to."""
-        if not stored.username:
-            return stored
-        folded = names.fold(stored.username)
-        return replace(stored, folded=folded if self._claims.best(folded) == stored.id else None)
+    def _with_its_name(self, account: StoredAccount) -> StoredAccount:
+        if not account.username:
+            return account
+        has_name = self._table.best_claim(names.fold(account.username)) == account.id
+        return replace(account, has_name=has_name)
 
-    def _save(self, stored: Stored, wanted: Stored, *, is_new: bool = False) -> None:
-        if wanted == stored:
+    def _save(self, account: StoredAccount, wanted: StoredAccount, *, is_new: bool = False) -> None:
+        if wanted == account:
             return
         self._table.save(wanted)
-        if is_new:  # no reader remembers it, and it stands in no list
-            self._sides.learn(wanted.id, is_row=wanted.is_row)
+        if is_new:  # no reader has cached it, and it is in no list
             return
-        if wanted.seen != stored.seen:
-            self._table.revise(wanted.id)
+        if wanted.shown != account.shown:
+            self._table.announce(wanted.id)
             self._resolver.forget_names()
-        if wanted.is_row != stored.is_row:
-            self._sides.turn(wanted.id, is_row=wanted.is_row)
-
-    def _change_profile(self, account: int, record: AccountRecord, at: int, *, is_new: bool = False) -> set[str]:
-        """Take over what is later; says whether a "value" or at least a "time" is new."""
-        changed = set()
-        for field in PROFILE_FIELDS:
-            value = getattr(record, field)
-            if value is None:
-                continue
-            stored = None if is_new else self._table.said(account, field)
-            if stored is None or (at, value) > stored:
-                self._table.say(account, field, value, at)
-                before = stored[1] if stored else type(value)()  # where nothing was said: empty, false, zero
-                changed.add("time" if before == value else "value")
-        return changed
+        if wanted.is_visible != account.is_visible:
+            self._visibility.changed(wanted)
 
 
-def _later(stored: Stored, field: str, value: Any, at: int) -> Stored:
-    """The row with a field's value, if that is later than the one it has, or larger at the same second."""
-    if (at, value) <= (getattr(stored, f"{field}_at"), getattr(stored, field)):
-        return stored
-    return replace(stored, **{field: value, f"{field}_at": at})
+def _visible_of(account: StoredAccount) -> object:
+    values = {field: value for field, (_, value) in account.profile.items() if value}
+    return account.shown, account.key, values
+
+
+def _later(account: StoredAccount, field: str, value: Any, at: int) -> StoredAccount:
+    """Return the account with a field's value, if that is later than the one it has, or larger at the same second."""
+    if (at, value) <= (getattr(account, f"{field}_at"), getattr(account, field)):
+        return account
+    return replace(account, **{field: value, f"{field}_at": at})
+
+
+def _with_former_names(before: StoredAccount, after: StoredAccount, claimed: str) -> StoredAccount:
+    """Return the account with every name that it claimed and does not have."""
+    current = names.fold(after.username)
+    earlier = [names.fold(before.username)] if before.username else []
+    former = tuple(name for name in dict.fromkeys((*before.former_names, *earlier, claimed)) if name != current)
+    return after if former == after.former_names else replace(after, former_names=former)
+
+
+def _with_profile(account: StoredAccount, record: AccountRecord, at: int) -> StoredAccount:
+    """Return the account with the profile fields that are later."""
+    later = {}
+    for field in PROFILE_FIELDS:
+        value = getattr(record, field)
+        if value is not None and (field not in account.profile or (at, value) > tuple(account.profile[field])):
+            later[field] = (at, value)
+    return replace(account, profile={**account.profile, **later}) if later else account

@@ -1,23 +1,25 @@
 """What a record or an event changes, put together from accounts, pairs and tombstones.
 
-Runs inside the writer's unit of work. Everything here remembers what it has read, until `begin` forgets it.
+Runs inside the writer's unit of work. All of it caches what it has read, until `forget`.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from retinue import names
 from retinue.history import Moment
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, FollowEvent, FollowRecord
-from retinue.store.bulk import NO_ACCOUNT
 from retinue.store.contract import Decision, NotAKey, Verdict
+from retinue.store.layout.accounts import AccountTable
+from retinue.store.layout.facts import FutureEvent, FutureEventTable, TombstoneTable
+from retinue.store.layout.relocations import RelocationQueue
+from retinue.store.layout.rows import Rows
+from retinue.store.layout.tables import LAST_SECOND
 from retinue.store.rules.accounts import Accounts
-from retinue.store.rules.pairs import Pairs
+from retinue.store.rules.pairs import Pair, Pairs, Positions
+from retinue.store.rules.relocation import Relocator
 from retinue.store.rules.remembered import FutureEvents, Tombstones, digest_of_record
 from retinue.store.rules.resolver import Resolver
-from retinue.store.rules.sides import Sides
-from retinue.store.rules.tables import Tables
-from retinue.store.rules.tidying import Tidying
-from retinue.store.rules.values import LAST_SECOND, Claimed, Pair, State, Wanted
+from retinue.store.rules.visibility import AccountVisibility
 
 _COUNTED = (Verdict.ACCEPTED, Verdict.DUPLICATE)
 
@@ -25,80 +27,79 @@ _COUNTED = (Verdict.ACCEPTED, Verdict.DUPLICATE)
 class GraphChanges:
     """Changes of one writer's graph."""
 
-    def __init__(self, tables: Tables, sides: Sides) -> None:
-        self._table = tables.pairs
-        self._sides = sides
-        self._resolver = Resolver(tables.accounts, self._sides)
-        self._tombstones = Tombstones(tables.tombstones)
-        self._future_events = FutureEvents(tables.future_events)
-        self._accounts = Accounts(tables, self._resolver, self._sides, self._tombstones)
-        self._pairs = Pairs(tables, self._sides)
-        self._tidying = Tidying(tables, self._sides, self._pairs)
+    def __init__(self, rows: Rows) -> None:
+        self.account_table = AccountTable(rows)
+        queue = RelocationQueue(rows)
+        visibility = AccountVisibility(self.account_table, queue)
+        self.resolver = Resolver(self.account_table)
+        self.tombstones = Tombstones(TombstoneTable(rows))
+        future_events = FutureEventTable(rows)
+        self._future_events = FutureEvents(future_events)
+        self._accounts = Accounts(self.account_table, future_events, self.resolver, visibility, self.tombstones)
+        self.pairs = Pairs(rows, visibility)
+        self._relocator = Relocator(queue, visibility, self.pairs)
 
-    def begin(self) -> None:
+    def forget(self) -> None:
         """Call before the first unit of work, when another writer may have changed the store, and after a failure."""
-        self._resolver.forget()
-        self._pairs.forget()
-        self._sides.begin()
-        self._tombstones.begin()
+        self.account_table.forget()
+        self.resolver.forget()
+        self.pairs.forget()
+        self.tombstones.begin()
         self._future_events.begin()
 
-    def bring(self, record: AccountRecord, now: int) -> Verdict:
-        """Create or change the account of an imported row."""
-        return self._accounts.bring(record, _second(now))
+    def flush(self) -> None:
+        """Hand all changes to the rows."""
+        self.pairs.flush()
+        self.account_table.flush()
 
-    def account_id_of(self, name: str) -> int:
-        """Return the id of the account that an imported name means, maybe `NO_ACCOUNT`; create it if needed."""
-        if self.is_refused(name):
-            return NO_ACCOUNT
-        return self._resolver.find(name) or self._accounts.create(names.keys_of_name(name)[0], name)
+    def committed(self) -> None:
+        """Call after the rows were committed."""
+        self.pairs.committed()
+        self.account_table.committed()
+
+    def import_account(self, record: AccountRecord, now: int) -> Verdict:
+        """Create or change the account of an imported row."""
+        return self._accounts.import_record(record, _second(now))
 
     def is_refused(self, name: str) -> bool:
-        """Whether no account can have a name in an imported row, or it means one that was erased."""
+        """Return whether no account can have an imported name, or it means one that was erased."""
         if names.fault_in_username(name) is not None:
-            return self._resolver.find(name) is None
-        return self._tombstones.has_name(name) and self._resolver.find(name) is None
+            return self.resolver.find(name) is None
+        return self.tombstones.has_name(name) and self.resolver.find(name) is None
+
+    def account_of(self, name: str) -> int:
+        """Return the account that an imported name means; create it if needed."""
+        return self.resolver.find(name) or self._accounts.create(names.keys_of_name(name)[0], name)
+
+    def account_with_key(self, key: str) -> int:
+        """Return the account with a key; create it if needed."""
+        return self.resolver.with_key(key) or self._accounts.create(key, key)
+
+    def refusal_of_row(self, follower: str, followee: str) -> Verdict | None:
+        """Return why an imported row of these names cannot be stored, or None."""
+        found = self.resolver.find(follower), self.resolver.find(followee)
+        if _is_one(found, follower, followee):
+            return Verdict.SELF_FOLLOW
+        unknown = [name for name, account in zip((follower, followee), found, strict=True) if not account]
+        if any(map(self.tombstones.has_name, unknown)):
+            return Verdict.ERASED  # before any other fault, since the row is not kept then
+        return Verdict.NO_ACCOUNT if any(map(names.fault_in_username, unknown)) else None
 
     def add_follow(self, record: FollowRecord, seen_at: int | None) -> Verdict:
         """Store an imported row; accounts by key or username."""
-        found = self._resolver.find(record.follower), self._resolver.find(record.followee)
-        if _is_one(found, record.follower, record.followee):
-            return Verdict.SELF_FOLLOW
-        unknown = [name for name, account in zip((record.follower, record.followee), found, strict=True) if not account]
-        if any(map(self._tombstones.has_name, unknown)):
-            return Verdict.ERASED  # before any other fault, since the row is not kept then
-        if any(map(names.fault_in_username, unknown)):
-            return Verdict.NO_ACCOUNT
+        if refusal := self.refusal_of_row(record.follower, record.followee):
+            return refusal
         received_at = _second(record.received_at)
-        # What has not begun yet has no time: otherwise each import would bring it a new one.
+        # A time in the future is no time: otherwise each import would bring the row a new one.
         followed_at = None if record.followed_at is None or record.followed_at > received_at else record.followed_at
-        at = received_at if followed_at is None else followed_at
-        if not self._pairs.has_room(found, at, received_at):
-            return Verdict.LIST_FULL
-        follower = found[0] or self._accounts.create(names.keys_of_name(record.follower)[0], record.follower)
-        followee = found[1] or self._accounts.create(names.keys_of_name(record.followee)[0], record.followee)
-        pair = Pair(follower, followee)
-        state = self._pairs.state(pair)
+        pair = Pair(self.account_of(record.follower), self.account_of(record.followee))
+        is_open = self._is_open(pair)
         verdict = Verdict.DUPLICATE
-        if followed_at is not None or state.open is None:
-            verdict = self._learn(pair, state, record, at)
-        if seen_at is not None and verdict is not Verdict.LIST_FULL:
-            verdict = self._see(pair, min(seen_at, received_at), received_at) or verdict
-        return Verdict.UPDATED if verdict is Verdict.ACCEPTED and state.open is not None else verdict
-
-    def _learn(self, pair: Pair, state: State, record: FollowRecord, at: int) -> Verdict:
-        """Add what an imported row says of a pair: a follow at a second, and maybe its end."""
-        latest = _second(record.received_at)
-        positions = (record.following_position, record.followers_position)
-        wanted = Wanted(*(None if position is None or position > latest else position for position in positions))
-        if record.ended_at is None:
-            return self._pairs.learn(pair, state, Moment(at), latest, wanted)
-        # The end first: a follow without it might swallow a later interval, which would lose its places.
-        ended = self._pairs.learn(pair, state, Moment(record.ended_at, is_unfollow=True), latest)
-        if ended is Verdict.LIST_FULL:
-            return ended
-        followed = self._pairs.learn(pair, self._pairs.state(pair), Moment(at), latest, wanted)
-        return ended if followed is Verdict.DUPLICATE else followed
+        if followed_at is not None or not is_open:
+            verdict = self._learn(pair, record, received_at if followed_at is None else followed_at)
+        if seen_at is not None:
+            verdict = self._see(pair, min(seen_at, received_at)) or verdict
+        return Verdict.UPDATED if verdict is Verdict.ACCEPTED and is_open else verdict
 
     def apply(self, event: Event, received_at: int) -> Decision:
         """Apply one event; accounts by key."""
@@ -110,118 +111,132 @@ class GraphChanges:
         return self._erase(event)
 
     def key_of(self, name: str) -> str | None:
-        """The key of the account that a name in an imported row means."""
-        account = self._resolver.find(name)
-        return None if account is None else self._accounts.stored(account).key
+        """Return the key of the account that a name in an imported row means."""
+        account_id = self.resolver.find(name)
+        return None if account_id is None else self.account_table.load(account_id).key
 
     def not_a_key(self, key: str) -> NotAKey | None:
         """Return why an erasure must not name an account so, or None."""
-        mistake = None if self._resolver.with_key(key) is not None else self._accounts.named_instead(key)
-        if mistake is None or (self._tombstones.has_key(key) and not mistake.is_current):
+        mistake = None if self.resolver.with_key(key) is not None else self._accounts.named_instead(key)
+        if mistake is None or (self.tombstones.has_key(key) and not mistake.is_current):
             return None
         return mistake
 
     def missing(self, follower: str, followees: Collection[str], at: int) -> list[Pair]:
-        """Pairs of somebody who followed others than those named at a second."""
-        owner = self._resolver.find(follower)
+        """Return the pairs of an account with those it followed at a second, except these."""
+        owner = self.resolver.find(follower)
         if owner is None:
             return []
-        spared = {self._resolver.find(name) for name in followees}
-        return [Pair(owner, account) for account in self._table.followed_at(owner, at) if account not in spared]
+        spared = {self.resolver.find(name) for name in followees}
+        entries = self.pairs.following.lists.newest_first(owner)
+        return [
+            Pair(owner, entry.account)
+            for entry in entries
+            if entry.start <= at and (not entry.end or at < entry.end) and entry.account not in spared
+            and self.account_table.find(entry.account) is not None
+        ]
 
     def end(self, pair: Pair, at: int) -> Verdict:
         """Unfollow at a second."""
-        return self._pairs.learn(pair, self._pairs.state(pair), Moment(at, is_unfollow=True), at)
+        return self.pairs.learn(pair, Moment(at, is_unfollow=True))
 
-    def is_tidy(self) -> bool:
-        """Whether nothing is left to do."""
-        return self._tidying.is_done()
+    def is_maintained(self) -> bool:
+        """Return whether nothing is left to do."""
+        return self._relocator.is_done()
 
-    def tidy(self, is_time_left: Callable[[], bool]) -> bool:
-        """Do some of what is left to do; whether there is more."""
-        return self._tidying.work(is_time_left)
+    def maintain(self, is_time_left: Callable[[], bool]) -> bool:
+        """Do some of what is left to do; return whether there is more."""
+        return self._relocator.work(is_time_left)
 
-    def _follow(self, event: FollowEvent, received_at: int) -> Decision:
-        if event.follower == event.followee:
-            return Verdict.SELF_FOLLOW
-        at = min(event.at, received_at)
-        pair = self._pair(event, at, received_at)
-        if not isinstance(pair, Pair):
-            return pair
-        claimed = Claimed(pair.follower, pair.followee, "follow" if event.is_follow else "unfollow", event.at)
-        if self._future_events.has(claimed):
-            return Verdict.DUPLICATE
-        verdict = self._pairs.learn(pair, self._pairs.state(pair), Moment(at, not event.is_follow), received_at)
-        if event.at > at and verdict in _COUNTED:
-            self._future_events.add(claimed, at)
-        return verdict
-
-    def _pair(self, event: FollowEvent, at: int, received_at: int) -> Pair | Decision:
-        """The two accounts of an event, made where they are not known; or why there are none."""
-        found = self._resolver.with_key(event.follower), self._resolver.with_key(event.followee)
-        follower, followee = found
-        if follower is None or followee is None:
-            if refusal := self._refusal(event.follower, event.followee):
-                return refusal
-            if found == (None, None) and names.fold(event.follower) == names.fold(event.followee):
-                return Verdict.SELF_FOLLOW
-            if event.is_follow and not self._pairs.has_room(found, at, received_at):
-                return Verdict.LIST_FULL
-            follower = follower or self._accounts.create(event.follower, event.follower)
-            followee = followee or self._accounts.create(event.followee, event.followee)
-        return Pair(follower, followee)
-
-    def _refusal(self, *keys: str) -> Decision | None:
+    def refusal_of_event(self, keys: Sequence[str]) -> Decision | None:
         """Return why an event must not name accounts so, or None.
 
-        An unknown key would become a username: of an erased account's it would make one that imports find again.
+        An unknown key would become a username: one of an erased account would make an account that imports find again.
         """
-        unknown = [key for key in keys if self._resolver.with_key(key) is None]
-        if any(map(self._tombstones.has_key, unknown)):
+        unknown = [key for key in keys if self.resolver.with_key(key) is None]
+        if any(map(self.tombstones.has_key, unknown)):
             return Verdict.ERASED
         for key in unknown:
             if mistake := self._accounts.named_instead(key):
                 return mistake
-        return Verdict.ERASED if any(map(self._tombstones.has_name, unknown)) else None
+        return Verdict.ERASED if any(map(self.tombstones.has_name, unknown)) else None
+
+    def _is_open(self, pair: Pair) -> bool:
+        return any(not entry.end for entry in self.pairs.following.lists.entries_of(*pair))
+
+    def _learn(self, pair: Pair, record: FollowRecord, at: int) -> Verdict:
+        """Add what an imported row tells about a pair: a follow at a second, and maybe its end."""
+        latest = _second(record.received_at)
+        positions = (record.following_position, record.followers_position)
+        wanted = Positions(*(None if position is None or position > latest else position for position in positions))
+        if record.ended_at is None:
+            return self.pairs.learn(pair, Moment(at), wanted)
+        # The end first: a follow without it might swallow a later interval, which would lose its slots.
+        ended = self.pairs.learn(pair, Moment(record.ended_at, is_unfollow=True))
+        followed = self.pairs.learn(pair, Moment(at), wanted)
+        return ended if followed is Verdict.DUPLICATE else followed
+
+    def accounts_of(self, event: FollowEvent, received_at: int) -> Pair | Decision:
+        """Return the accounts of an event, created if needed, or why it is not applied. Notes a future event."""
+        if event.follower == event.followee:
+            return Verdict.SELF_FOLLOW
+        found = self.resolver.with_key(event.follower), self.resolver.with_key(event.followee)
+        if None in found:
+            if refusal := self.refusal_of_event((event.follower, event.followee)):
+                return refusal
+            if found == (None, None) and names.fold(event.follower) == names.fold(event.followee):
+                return Verdict.SELF_FOLLOW
+        pair = Pair(self.account_with_key(event.follower), self.account_with_key(event.followee))
+        future = FutureEvent(*pair, "follow" if event.is_follow else "unfollow", event.at)
+        if self._future_events.has(future):
+            return Verdict.DUPLICATE
+        if event.at > _second(received_at):
+            self._future_events.add(future)
+        return pair
+
+    def _follow(self, event: FollowEvent, received_at: int) -> Decision:
+        pair = self.accounts_of(event, received_at)
+        if not isinstance(pair, Pair):
+            return pair
+        return self.pairs.learn(pair, Moment(min(event.at, received_at), not event.is_follow))
 
     def _change(self, event: AccountEvent, received_at: int) -> Decision:
         key = event.record.key
         assert key is not None
-        if refusal := self._refusal(key):
+        if refusal := self.refusal_of_event((key,)):
             return refusal
-        found = self._resolver.with_key(key)
-        if found and self._future_events.has(Claimed(found, 0, digest_of_record(event.record), event.at)):
+        found = self.resolver.with_key(key)
+        digest = digest_of_record(event.record) if event.at > received_at or found else ""
+        if found and self._future_events.has(FutureEvent(found, 0, digest, event.at)):
             return Verdict.DUPLICATE
         at = min(event.at, received_at)
         verdict = self._accounts.apply(event.record, at)
         if event.at > at and verdict in _COUNTED:
-            account = self._resolver.with_key(key)
-            assert account is not None
-            self._future_events.add(Claimed(account, 0, digest_of_record(event.record), event.at), at)
+            self._future_events.add(FutureEvent(self.account_with_key(key), 0, digest, event.at))
         return verdict
 
-    def _see(self, pair: Pair, seen_at: int, received_at: int) -> Verdict | None:
-        """Let a follow stand at the second at which it was seen to; None where it does."""
-        state = self._pairs.state(pair)
-        if any(standing.interval.holds(seen_at) for standing in state.standings):
+    def _see(self, pair: Pair, seen_at: int) -> Verdict | None:
+        """Let a follow exist at the second at which it was seen; None if it does."""
+        entries = self.pairs.following.lists.entries_of(*pair)
+        if any(entry.start <= seen_at and (not entry.end or seen_at < entry.end) for entry in entries):
             return None
-        return self._pairs.learn(pair, state, Moment(seen_at), received_at)
+        return self.pairs.learn(pair, Moment(seen_at))
 
     def _erase(self, event: ErasureEvent) -> Decision:
         if mistake := self.not_a_key(event.key):
             return mistake
-        account = self._resolver.with_key(event.key)
-        if account is not None:
-            self._accounts.wipe(account)
+        account_id = self.resolver.with_key(event.key)
+        if account_id is not None:
+            self._accounts.wipe(account_id)
             return Verdict.ACCEPTED
-        if self._tombstones.has_key(event.key):
+        if self.tombstones.has_key(event.key):
             return Verdict.DUPLICATE
-        self._tombstones.add(event.key, [names.fold(event.key)])  # a name-only source would call it that
+        self.tombstones.add(event.key, [names.fold(event.key)])  # a name-only source would call it that
         return Verdict.ACCEPTED
 
 
 def _is_one(found: tuple[int | None, int | None], follower: str, followee: str) -> bool:
-    """Whether both sides are one account, or would be one that is not known yet: by name, or by a key made of it."""
+    """Return whether both sides are one account, or would be one new account: by name, or by a key made of it."""
     if found != (None, None):
         return found[0] == found[1]
     same_key = names.keys_of_name(follower)[0] == names.keys_of_name(followee)[0]
@@ -229,5 +244,5 @@ def _is_one(found: tuple[int | None, int | None], follower: str, followee: str) 
 
 
 def _second(now: int) -> int:
-    """A time of receipt, as the last second at which anything can stand."""
+    """Return a time of receipt as the last slot that anything can have."""
     return min(now, LAST_SECOND)

@@ -1,149 +1,123 @@
 """Follows and unfollows of pairs: the set of a pair's events becomes intervals, the intervals become entries.
 
-Each interval stands on a second of its own in both lists, and keeps it while its true start stays the same.
+Both lists of a pair keep its events and are changed alike. Each interval has a slot of its own in both, and keeps it
+while its start stays the same.
 """
+
+from typing import NamedTuple
 
 from retinue.history import Interval, Moment, intervals
 from retinue.model import Direction
 from retinue.store.contract import Verdict
-from retinue.store.rules.lists import Lists
-from retinue.store.rules.seconds import Place, Seconds
-from retinue.store.rules.sides import Sides
-from retinue.store.rules.tables import Tables
-from retinue.store.rules.values import ANYWHERE, LAST_SECOND, UNKNOWN, Entry, Pair, Standing, State, Wanted
+from retinue.store.layout.blocks import Entry
+from retinue.store.layout.histories import HistoryTable, Moments
+from retinue.store.layout.lists import Lists
+from retinue.store.layout.rows import Rows
+from retinue.store.layout.tables import LISTS
+from retinue.store.rules.visibility import AccountVisibility
 
-Places = tuple[Place, Place]
+NO_MOMENTS: Moments = frozenset()
+
+
+class Pair(NamedTuple):
+    """Who follows whom, by account id."""
+
+    follower: int
+    followee: int
+
+
+class Positions(NamedTuple):
+    """The slots that a new interval should have if they are free; None: any."""
+
+    following: int | None = None
+    followers: int | None = None
+
+
+ANYWHERE = Positions()
+
+
+class OneSide:
+    """The lists of one direction, with the histories of their pairs."""
+
+    def __init__(self, rows: Rows, direction: Direction, visibility: AccountVisibility) -> None:
+        self.lists = Lists(rows, LISTS[direction])
+        self.histories = HistoryTable(rows, LISTS[direction].histories)
+        self._visibility = visibility
+
+    def update(self, owner: int, account: int, before: Moments, after: Moments, wanted: int | None = None) -> None:
+        """Bring a list from some events of a pair to others. `wanted`: the slot for a new interval."""
+        old = {interval.start: interval for interval in intervals(before)}
+        new = {interval.start: interval for interval in intervals(after)}
+        entries = {start: self.lists.find(owner, account, start) for start in old}
+        for start in old.keys() - new.keys():
+            self.lists.remove(owner, entries[start].position)
+        for start in old.keys() & new.keys():
+            if old[start].end != new[start].end:
+                self._set_end(owner, entries[start], new[start].end)
+        for start in sorted(new.keys() - old.keys()):
+            self.insert(owner, account, new[start], wanted)
+        self.histories.save(owner, account, after)
+
+    def insert(self, owner: int, account: int, interval: Interval, wanted: int | None = None) -> None:
+        """Add the entry of a new interval."""
+        if wanted is None or not self.lists.slots.is_free(owner, wanted):
+            wanted = self.lists.slots.seek(owner, interval.start)
+        is_visible = interval.end is None and self._visibility.is_visible(account)
+        self.lists.add(owner, Entry(wanted, account, interval.start, interval.end or 0), is_visible=is_visible)
+
+    def _set_end(self, owner: int, entry: Entry, end: int | None) -> None:
+        if end is None:
+            self.lists.reopen(owner, entry.position, is_visible=self._visibility.is_visible(entry.account))
+        elif entry.end == 0:
+            self.lists.end(owner, entry.position, end)
+        else:
+            self.lists.reopen(owner, entry.position, is_visible=False)
+            self.lists.end(owner, entry.position, end)
 
 
 class Pairs:
-    """Brings pairs into the state that their events describe."""
+    """Brings both lists of pairs into the state that their events describe."""
 
-    def __init__(self, tables: Tables, sides: Sides) -> None:
-        self._table = tables.pairs
-        self._sides = sides
-        self.following = Lists(tables.following)
-        self.followers = Lists(tables.followers)
+    def __init__(self, rows: Rows, visibility: AccountVisibility) -> None:
+        self.following = OneSide(rows, Direction.FOLLOWING, visibility)
+        self.followers = OneSide(rows, Direction.FOLLOWERS, visibility)
 
     def forget(self) -> None:
-        """Call when another writer may have changed the store, and after a failure."""
-        self.following.seconds.forget()
-        self.followers.seconds.forget()
+        """Drop everything, uncommitted changes too."""
+        self.following.lists.forget()
+        self.followers.lists.forget()
 
-    def state(self, pair: Pair) -> State:
-        """What is stored of a pair."""
-        return self._table.state(pair)
+    def flush(self) -> None:
+        """Hand all changes to the rows."""
+        self.following.lists.flush()
+        self.followers.lists.flush()
 
-    def has_room(self, ids: tuple[int | None, int | None], second: int, latest: int) -> bool:
-        """Whether an account that is new, and so has empty lists, could get its place in the other one's list."""
-        follower, followee = ids
-        if follower is not None and followee is None:
-            return self.following.seconds.seek(follower, second, latest) is not None
-        if followee is not None and follower is None:
-            return self.followers.seconds.seek(followee, second, latest) is not None
-        return True
+    def committed(self) -> None:
+        """Call after the rows were committed."""
+        self.following.lists.committed()
+        self.followers.lists.committed()
 
-    def learn(self, pair: Pair, state: State, moment: Moment, latest: int, wanted_places: Wanted = ANYWHERE) -> Verdict:
-        """Add one event to what is known of a pair. `latest`: the last second on which an entry may be placed.
+    def moments(self, pair: Pair) -> Moments:
+        """Return the events of a pair."""
+        moments = self.following.histories.load(*pair)
+        if moments is not None:
+            return moments
+        entries = self.following.lists.entries_of(*pair)
+        return frozenset(Moment(entry.start) for entry in entries)
 
-        The places are wanted for the interval that a follow begins.
-        """
-        if state is UNKNOWN and not moment.is_unfollow:
-            return self._begin(pair, moment.at, latest, wanted_places)
-        if moment in state.moments:
+    def learn(self, pair: Pair, moment: Moment, wanted: Positions = ANYWHERE) -> Verdict:
+        """Add one event to those of a pair."""
+        before = self.moments(pair)
+        if moment in before:
             return Verdict.DUPLICATE
-        moments = state.moments | {moment}
-        wanted = intervals(moments)
-        starts = {interval.start for interval in wanted}
-        stored = {standing.interval.start: standing for standing in state.standings}
-        gone = [standing for start, standing in stored.items() if start not in starts]
-        new = next((interval for interval in wanted if interval.start not in stored), None)
-        # One event adds one interval at most; where one goes too, its seconds make room for that.
-        if gone:
-            latest = LAST_SECOND
-        elif new and self._seek(pair, new.start, latest) is None:
-            return Verdict.LIST_FULL
-        for standing in gone:
-            self._vanish(pair, standing)
-        standings = [self._change(pair, stored[each.start], each) for each in wanted if each.start in stored]
-        if new:
-            # Sought only now: the stretches around a place may just have changed.
-            places = self._seek(pair, new.start, latest, wanted_places)
-            assert places is not None, (pair, new)
-            standings.append(self._appear(pair, new, places))
-        self._table.save(pair, state, State(moments, tuple(standings), state.has_row))
+        self.update(pair, before, before | {moment}, wanted)
         return Verdict.ACCEPTED
 
-    def _begin(self, pair: Pair, at: int, latest: int, wanted: Wanted) -> Verdict:
-        """The ordinary event: a follow of a pair of which nothing is known yet."""
-        places = self._seek(pair, at, latest, wanted)
-        if places is None:
-            return Verdict.LIST_FULL
-        standing = self._appear(pair, Interval(at, None), places)
-        self._table.save(pair, UNKNOWN, State(frozenset((Moment(at),)), (standing,)))
-        return Verdict.ACCEPTED
+    def update(self, pair: Pair, before: Moments, after: Moments, wanted: Positions = ANYWHERE) -> None:
+        """Bring both lists of a pair from some events to others."""
+        self.following.update(pair.follower, pair.followee, before, after, wanted.following)
+        self.followers.update(pair.followee, pair.follower, before, after, wanted.followers)
 
     def remove(self, pair: Pair) -> None:
         """Remove whatever is stored of a pair."""
-        state = self.state(pair)
-        for standing in state.standings:
-            self._vanish(pair, standing)
-        self._table.save(pair, state, UNKNOWN)
-
-    def _seek(self, pair: Pair, start: int, latest: int, wanted: Wanted = ANYWHERE) -> Places | None:
-        following = _sought(self.following.seconds, pair.follower, start, latest, wanted.following)
-        followers = _sought(self.followers.seconds, pair.followee, start, latest, wanted.followers)
-        return (following, followers) if following is not None and followers is not None else None
-
-    def _appear(self, pair: Pair, interval: Interval, places: Places) -> Standing:
-        """Let an interval stand on two places that were just found for it."""
-        following, followers = places
-        standing = Standing(interval, following.second, followers.second)
-        if following.second > interval.start:
-            self._table.note_late(pair.follower, Direction.FOLLOWING)
-        if followers.second > interval.start:
-            self._table.note_late(pair.followee, Direction.FOLLOWERS)
-        if interval.end is None:
-            forth, back = _entries(pair, standing)
-            self.following.add(pair.follower, following, forth, is_row=self._sides.is_row(pair.followee))
-            self.followers.add(pair.followee, followers, back, is_row=self._sides.is_row(pair.follower))
-        else:
-            self.following.seconds.occupy(pair.follower, following, seen=False)
-            self.followers.seconds.occupy(pair.followee, followers, seen=False)
-        return standing
-
-    def _vanish(self, pair: Pair, standing: Standing) -> None:
-        if standing.interval.end is None:
-            self.following.remove(pair.follower, standing.following)
-            self.followers.remove(pair.followee, standing.followers)
-        else:
-            self.following.seconds.give_back(pair.follower, standing.following)
-            self.followers.seconds.give_back(pair.followee, standing.followers)
-
-    def _change(self, pair: Pair, standing: Standing, wanted: Interval) -> Standing:
-        """Bring an interval to another end; it keeps its positions."""
-        changed = Standing(wanted, standing.following, standing.followers)
-        if standing.interval.end == wanted.end:
-            return changed
-        if wanted.end is None:
-            forth, back = _entries(pair, changed)
-            self.following.reopen(pair.follower, forth, is_row=self._sides.is_row(pair.followee))
-            self.followers.reopen(pair.followee, back, is_row=self._sides.is_row(pair.follower))
-        elif standing.interval.end is None:
-            self.following.end(pair.follower, standing.following)
-            self.followers.end(pair.followee, standing.followers)
-        return changed
-
-
-def _sought(seconds: Seconds, owner: int, start: int, latest: int, wanted: int | None) -> Place | None:
-    """The wanted second, where it is free; else the one that is due to the start."""
-    if wanted is not None and wanted != start:
-        place = seconds.seek(owner, wanted, wanted)
-        if place is not None and place.second == wanted:
-            return place
-    return seconds.seek(owner, start, latest)
-
-
-def _entries(pair: Pair, standing: Standing) -> tuple[Entry, Entry]:
-    """How an interval stands in the follower's following list and in the followee's followers list."""
-    start = standing.interval.start
-    return Entry(standing.following, pair.followee, start), Entry(standing.followers, pair.follower, start)
+        self.update(pair, self.moments(pair), NO_MOMENTS)

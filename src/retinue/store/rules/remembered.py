@@ -7,8 +7,7 @@ from msgspec import json
 
 from retinue import names
 from retinue.model import AccountRecord
-from retinue.store.rules.tables import FutureEventTable, TombstoneTable
-from retinue.store.rules.values import Claimed
+from retinue.store.layout.facts import FutureEvent, FutureEventTable, TombstoneTable
 
 
 class Tombstones:
@@ -16,19 +15,24 @@ class Tombstones:
 
     def __init__(self, table: TombstoneTable) -> None:
         self._table = table
-        self._any = False
+        self._is_empty = True
 
     def begin(self) -> None:
         """Call when another writer may have changed the store, and after a failure."""
-        self._any = self._table.any()
+        self._is_empty = self._table.is_empty()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no account was erased."""
+        return self._is_empty
 
     def has_key(self, key: str) -> bool:
         """Return whether the account with a key was erased."""
-        return self._any and self._table.has(self._mac("key", key))
+        return not self._is_empty and self._table.has(self._mac("key", key))
 
     def has_name(self, name: str) -> bool:
         """Return whether an imported name means an erased account, by key, username or a key made of the name."""
-        return self._any and (
+        return not self._is_empty and (
             self.has_key(name)
             or self._table.has(self._mac("name", names.fold(name)))
             or any(self.has_key(key) for key in names.keys_of_name(name))
@@ -39,7 +43,7 @@ class Tombstones:
         self._table.add(self._mac("key", key))
         for folded in folded_names:
             self._table.add(self._mac("name", folded))
-        self._any = True
+        self._is_empty = False
 
     def _mac(self, kind: str, text: str) -> bytes:
         return hmac.digest(self._table.secret, f"{kind}:{text}".encode(), "sha256")
@@ -53,20 +57,20 @@ class FutureEvents:
 
     def __init__(self, table: FutureEventTable) -> None:
         self._table = table
-        self._any = False
+        self._is_empty = True
 
     def begin(self) -> None:
         """Call when another writer may have changed the store, and after a failure."""
-        self._any = self._table.any()
+        self._is_empty = self._table.is_empty()
 
-    def has(self, claimed: Claimed) -> bool:
+    def has(self, event: FutureEvent) -> bool:
         """Return whether an event was delivered before."""
-        return self._any and self._table.has(claimed)
+        return not self._is_empty and self._table.has(event)
 
-    def add(self, claimed: Claimed, at: int) -> None:
-        """Add an event that counted at a second."""
-        self._table.add(claimed, at)
-        self._any = True
+    def add(self, event: FutureEvent) -> None:
+        """Add an event."""
+        self._table.add(event)
+        self._is_empty = False
 
 
 def digest_of_record(record: AccountRecord) -> str:

@@ -1,24 +1,23 @@
-"""Who is meant by a name or key in the input.
+"""Which account a name or key in the input means.
 
 An event names accounts by key. An imported row may name them by key or username; a name means, in this order: the
 account with that key; the account with that username; the account whose key was made of that name. Otherwise it is
 new.
 """
 
-from retinue import names
-from retinue.store.rules.sides import Sides
-from retinue.store.rules.tables import AccountTable
-from retinue.store.rules.values import Found
+from collections.abc import Iterable
 
-REMEMBERED = 500_000
+from retinue import names
+from retinue.store.layout.accounts import AccountTable, StoredAccount
+
+MAX_CACHED = 500_000
 
 
 class Resolver:
-    """Finds accounts; remembers what it found until someone else changes the store."""
+    """Finds accounts; caches what it found until another writer changes the store."""
 
-    def __init__(self, accounts: AccountTable, sides: Sides) -> None:
+    def __init__(self, accounts: AccountTable) -> None:
         self._accounts = accounts
-        self._sides = sides
         self._keys: dict[str, int] = {}
         self._names: dict[str, int] = {}
 
@@ -35,33 +34,35 @@ class Resolver:
         """Call before an account is made whose key is this name."""
         self._names.pop(name, None)
 
+    def prefetch(self, texts: Iterable[str]) -> None:
+        """Look up keys or names at once."""
+        missing = sorted({text for text in texts if text not in self._keys and text not in self._names})
+        for text, (by_key, by_name) in zip(missing, self._accounts.with_texts(missing), strict=True):
+            self._remember(self._keys, text, by_key)
+            self._remember(self._names, text, by_key or by_name)
+
     def with_key(self, key: str) -> int | None:
-        """The account with a key."""
+        """Return the account with a key."""
         found = self._keys.get(key)
-        return self._remember(self._keys, key, self._one(self._accounts.with_key(key))) if found is None else found
+        return self._remember(self._keys, key, self._accounts.with_key(key)) if found is None else found
 
     def with_username(self, folded: str) -> int | None:
-        """The account that has a username."""
-        return self._one(self._accounts.with_username(folded))
+        """Return the account that has a username."""
+        account = self._accounts.with_username(folded)
+        return None if account is None else account.id
 
     def find(self, name: str) -> int | None:
-        """The account that a name in an imported row means, if there is one."""
-        found = self._names.get(name)
+        """Return the account that a name in an imported row means, if it exists."""
+        found = self._names.get(name) or self.with_key(name)
         if found is None:
-            found = self.with_key(name) or self.with_username(names.fold(name))
-            self._remember(self._names, name, found)
-        # The rest is not remembered: it ends as soon as somebody else gets the name.
+            found = self._remember(self._names, name, self._accounts.with_username(names.fold(name)))
+        # The rest is not cached: it ends as soon as another account gets the name.
         return found or self.with_key(names.keys_of_name(name)[0])
 
-    def _remember(self, known: dict[str, int], name: str, account: int | None) -> int | None:
-        if account is not None:
-            if len(known) >= REMEMBERED:
-                known.clear()
-            known[name] = account
-        return account
-
-    def _one(self, found: Found | None) -> int | None:
-        if found is None:
+    def _remember(self, cache: dict[str, int], text: str, account: StoredAccount | None) -> int | None:
+        if account is None:
             return None
-        self._sides.learn(found.account, is_row=found.is_row)
-        return found.account
+        if len(cache) >= MAX_CACHED:
+            cache.clear()
+        cache[text] = account.id
+        return account.id

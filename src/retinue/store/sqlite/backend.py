@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from retinue.clock import Clock
 from retinue.errors import InputError
@@ -13,10 +14,10 @@ from retinue.store.sqlite import files
 from retinue.store.sqlite.access import SqliteAccess
 from retinue.store.sqlite.backup import back_up
 from retinue.store.sqlite.check import SqliteChecker
+from retinue.store.sqlite.engine import SqliteEngine
 from retinue.store.sqlite.graph import SqliteGraph
-from retinue.store.sqlite.hot_graph import HotSqliteGraph
-from retinue.store.sqlite.whole import WholeSqliteGraph
-from retinue.store.sqlite.writer import SqliteGraphWriter
+
+from retinue.store.writer import EngineGraphWriter
 
 _MIB = 1024 * 1024
 
@@ -45,19 +46,14 @@ class SqliteStore:
 
     def served_graph(
         self, clock: Clock, encode_row: Callable[[str, str], bytes], cache_mib: int
-    ) -> tuple[SqliteGraph[bytes], HotSqliteGraph]:
-        graph = SqliteGraph(self._path, clock, encode_row)
-        try:
-            return graph, HotSqliteGraph(graph, self._path, cache_mib * _MIB)
-        except BaseException:
-            graph.close()
-            raise
+    ) -> Any:
+        raise NotImplementedError
 
-    def writer(self, clock: Clock) -> SqliteGraphWriter:
-        return SqliteGraphWriter(self._path, clock)
+    def writer(self, clock: Clock) -> EngineGraphWriter:
+        return EngineGraphWriter(SqliteEngine(self._path), clock)
 
-    def scan(self) -> WholeSqliteGraph:
-        return WholeSqliteGraph(self._path)
+    def scan(self) -> Any:
+        raise NotImplementedError
 
     def access(self) -> SqliteAccess:
         files.open_for_reading(self._path, files.GRAPH).close()  # its errors come first, since it is what was named

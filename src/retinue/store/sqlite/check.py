@@ -9,28 +9,19 @@ from pathlib import Path
 
 import apsw
 
-from retinue import names
 from retinue.errors import StoreUnavailable
-from retinue.store.sqlite import check_lists, check_pairs, check_values, files, layout
+from retinue.store.layout import check_accounts, check_lists
+from retinue.store.layout.check import invariants
+from retinue.store.sqlite import check_values, files, layout
+from retinue.store.sqlite.engine import SqliteSource
 from retinue.store.sqlite.files import Execute
 
 _LISTED_PER_INVARIANT = 20
 
-_FACTS: dict[str, Callable[[Execute], int]] = {
-    "accounts": lambda execute: _number(execute, "SELECT count(*) FROM account WHERE key IS NOT NULL"),
-    "follows": check_lists.follows,
-    "ended_follows": lambda execute: _number(execute, "SELECT count(*) FROM ended"),
-    "largest_displacement": check_lists.largest_displacement,
-}
 _ACCESS_FACTS: dict[str, Callable[[Execute], int]] = {
     "clients": lambda execute: _number(execute, "SELECT count(*) FROM client"),
     "tokens": lambda execute: _number(execute, "SELECT count(*) FROM token"),
 }
-
-_BEST_CLAIM = (
-    "SELECT account FROM claim JOIN account ON id = account WHERE claim.folded = ? ORDER BY at DESC, key LIMIT 1"
-)
-
 
 class SqliteChecker:
     """A `Checker` of both files."""
@@ -56,11 +47,10 @@ class SqliteChecker:
     async def facts(self) -> dict[str, int]:
         """Counts worth knowing."""
         try:
-            return {
-                name: count(connection.execute)
-                for connection, counts in ((self._graph, _FACTS), (self._access, _ACCESS_FACTS))
-                for name, count in counts.items()
-            }
+            source = SqliteSource(self._graph)
+            counts = {"accounts": sum(account is not None for _, account in check_accounts.accounts_of(source))}
+            of_access = {name: count(self._access.execute) for name, count in _ACCESS_FACTS.items()}
+            return {**counts, **check_lists.count_follows(source), **of_access}
         except Exception as error:
             raise StoreUnavailable(f"cannot be counted: {_shown(error)}") from error
 
@@ -76,14 +66,8 @@ class SqliteChecker:
             yield path, _damage(connection.execute)
             yield path, _dangling(connection.execute)
         with files.one_state(self._graph):  # a writer at work must not look like a fault
-            for find in (
-                *check_values.OF_GRAPH,
-                _wrong_names,
-                _wrong_holders,
-                *check_lists.INVARIANTS,
-                *check_pairs.INVARIANTS,
-            ):
-                yield self._graph_path, find(self._graph.execute)
+            for problems in invariants(SqliteSource(self._graph)):
+                yield self._graph_path, problems
         for find in check_values.OF_ACCESS:
             yield self._access_path, find(self._access.execute)
         for path in (self._graph_path, self._access_path):
@@ -104,37 +88,6 @@ def _dangling(execute: Execute) -> Iterator[str]:
     for table, rowid, parent, _ in execute("PRAGMA foreign_key_check"):
         place = "a row" if rowid is None else f"row {rowid}"
         yield f"{place} of table {table} points to a row of {parent} that is not there"
-
-
-def _wrong_names(execute: Execute) -> Iterator[str]:
-    accounts = "SELECT id, key, folded, username, display_name FROM account WHERE key IS NOT NULL"
-    for account, key, folded, username, display_name in execute(accounts):
-        fault = names.fault_in_username(username) if username else None
-        if fault:
-            yield f"account {account}: username {username!r} {fault}"
-        if username != names.as_answered(username):
-            yield f"account {account}: username {username!r} is not as answers carry it"
-        if "\0" in display_name:
-            yield f"account {account}: its display name has a NUL character"
-        if folded is not None and folded != names.fold(username):
-            yield f"account {account}: found as {folded!r}, which is not its username {username!r} folded"
-        if key_fault := names.fault_in_key(key):
-            yield f"account {account}: key {key!r} {key_fault}"
-    erased = (
-        "SELECT id FROM account WHERE key IS NULL AND (ifnull(folded, '') || username || display_name <> ''"
-        " OR id IN (SELECT account FROM claim UNION SELECT account FROM profile))"
-    )
-    for (account,) in execute(erased):
-        yield f"account {account}: is erased, but something is still said of it"
-
-
-def _wrong_holders(execute: Execute) -> Iterator[str]:
-    for account, folded, username in execute("SELECT id, folded, username FROM account WHERE username <> ''"):
-        best = [holder for (holder,) in execute(_BEST_CLAIM, (names.fold(username),))]
-        if folded is not None and best != [account]:
-            yield f"account {account}: is found as {folded!r}, to which it has not the best claim"
-        if folded is None and best == [account]:
-            yield f"account {account}: has the best claim to {username!r}, but is not found by it"
 
 
 def _open_to_others(path: Path) -> Iterator[str]:

@@ -19,6 +19,9 @@ import apsw
 from retinue.durable import write_atomically
 from retinue.errors import MissingStore, NotAStore, StoreError, StoreUnavailable, UnsupportedSchema
 from retinue.safe_files import exposure, folder_exposure
+from retinue.store.layout.facts import new_meta
+from retinue.store.layout.sealing import seal
+from retinue.store.layout.tables import META
 from retinue.store.sqlite.row_types import RowTypes
 
 # Older versions can lose committed transactions when several processes check-point one WAL.
@@ -80,7 +83,7 @@ _SWITCHES = {
     apsw.SQLITE_DBCONFIG_DEFENSIVE: 1,
 }
 
-GRAPH = Kind("follow graph", "`retinue import` makes a store", "graph.sql", 0x52544701, 2)
+GRAPH = Kind("follow graph", "`retinue import` makes a store", "graph.sql", 0x52544701, 3)
 ACCESS = Kind("access file", "it belongs beside the graph", "access.sql", 0x52544101, 2, is_secret=True)
 
 
@@ -310,6 +313,9 @@ def _write_schema(path: Path, kind: Kind) -> None:
             undo.callback(path.with_name(f"{path.name}{ending}").unlink, missing_ok=True)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(files("retinue.store.sqlite").joinpath(kind.schema).read_text())
+        if kind is GRAPH:
+            new_rows = [(key, seal(META, key, content)) for key, content in new_meta().items()]
+            connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", new_rows)
         connection.execute(f"PRAGMA application_id = {kind.application_id}")
         connection.execute(f"PRAGMA user_version = {kind.version}")
         # Closing moves the log into the file too, but does not tell if that fails, such as on a full disk.

@@ -1,120 +1,62 @@
-"""Reading the follow graph from its SQLite file: accounts by name, lists by range, an account as itself.
+"""Reading the follow graph from its SQLite file."""
 
-The ordinary page is read straight from the list's blocks. While some entries are being moved (`known.py` says so), and
-for the list of an earlier second, several sources are merged instead; both ways give the same rows.
-"""
-
-from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Generic
 
 from retinue.clock import Clock
-from retinue.model import Account, Direction, Profile, Shown_co, Slice, Stretch
-from retinue.store.rules.values import LAST_SECOND
+from retinue.model import Account, Profile, Shown_co, Slice, Stretch
+from retinue.store.layout.reader import LayoutReader
+from retinue.store.layout.tables import Key, Table
 from retinue.store.sqlite import files
-from retinue.store.sqlite.blocks import block_at, columns_of, first_block, require_descending, require_within
-from retinue.store.sqlite.known import Known
-from retinue.store.sqlite.profiles import read_profile
-from retinue.store.sqlite.sources import entries_of
+from retinue.store.sqlite.engine import SqliteSource
 
-BLOCKS = {
-    direction: f"SELECT block, entries FROM {direction.value} WHERE block BETWEEN ? AND ? ORDER BY block DESC"
-    for direction in Direction  # their values are names of tables
-}
+
+class _ReadySource:
+    """An `AsyncSource` that never suspends."""
+
+    def __init__(self, source: SqliteSource) -> None:
+        self._source = source
+
+    async def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
+        return self._source.get(table, keys)
+
+    async def scan(
+        self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
+    ) -> list[tuple[Key, bytes]]:
+        return self._source.scan(table, low, high, reverse=reverse, limit=limit)
 
 
 class SqliteGraph(Generic[Shown_co]):
-    """A `GraphReader` on one connection. Answers without suspending. `show` makes a row of its two names."""
+    """A `GraphReader` on one connection. Answers without suspending. `encode` makes a row of its two names."""
 
-    def __init__(self, path: Path, clock: Clock, show: Callable[[str, str], Shown_co]) -> None:
+    def __init__(self, path: Path, clock: Clock, encode: Callable[[str, str], Shown_co]) -> None:
         with ExitStack() as opened:
             self.connection = files.open_for_reading(path, files.GRAPH)
             opened.callback(self.connection.close)
-            self._execute = self.connection.execute  # a cursor each, since several are read at once
-            with files.translated():
-                self.known = Known(self.connection, clock, show)
+            self.reader = LayoutReader(_ReadySource(SqliteSource(self.connection)), clock, encode)
             opened.pop_all()
 
     async def find_account(self, folded: str) -> Account | None:
-        """The live account with this folded username."""
-        with files.translated():
-            self.known.refresh()
-            return self.known.account(folded)
+        """Return the live account with a folded username."""
+        with files.translated(), files.one_state(self.connection):
+            return await self.reader.find_account(folded)
 
-    async def read(self, stretch: Stretch) -> Slice[Shown_co]:
-        """The rows of a stretch of a list."""
-        with files.translated():
-            self.known.refresh()
-            if stretch.as_of is None and not self.known.must_merge:
-                return self.read_blocks(stretch)
-            with files.one_state(self.connection):
-                return self._read_merged(stretch)
+    async def read(self, request: Stretch) -> Slice[Shown_co]:
+        """Return the rows of a page request."""
+        with files.translated(), files.one_state(self.connection):
+            return await self.reader.read(request)
 
     async def profile(self, account_id: int) -> Profile | None:
-        """An account as itself, with exact counts."""
+        """Return an account's profile with exact counts."""
         with files.translated(), files.one_state(self.connection):
-            return read_profile(self._execute, account_id)
+            return await self.reader.profile(account_id)
 
     def statements_sent(self) -> int:
         """Return 0: nothing goes over a network."""
         return 0
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self.connection.close()
-
-    def read_blocks(self, stretch: Stretch) -> Slice[Shown_co]:
-        """Read block by block until one row more than asked is found: it answers has_more.
-
-        Only for today's list, and while nothing has to be merged.
-        """
-        bound = min(stretch.bound, LAST_SECOND)
-        wanted = stretch.limit + 1
-        rows: list[Shown_co] = []
-        positions: list[int] = []
-        owner, table = stretch.account_id, stretch.direction.value
-        first, last = first_block(owner), block_at(owner, bound)
-        blocks = self.connection.cursor()
-        blocks.row_trace = None  # what is read is checked here
-        blocks.execute(BLOCKS[stretch.direction], (first, last))
-        try:
-            for block, entries in blocks:
-                require_within(table, block, first, last)
-                last = block - 1
-                numbers = columns_of(table, block, entries)
-                count = len(numbers) // 2
-                end = bisect_right(numbers, bound, 0, count)
-                while end and len(rows) < wanted:
-                    start = max(0, end - (wanted - len(rows)))
-                    found, seconds = self.known.visible(
-                        numbers[count + start : count + end].tolist(), numbers[start:end].tolist()
-                    )
-                    rows += found
-                    positions += seconds
-                    end = start
-                if len(rows) == wanted:
-                    break
-        finally:
-            blocks.close()  # ends the read transaction: the range is seldom read to its end
-        require_descending(table, owner, positions, bound)
-        if len(rows) == wanted:
-            return Slice(rows[:-1], positions[-2], has_more=True)
-        return Slice(rows, positions[-1] if positions else 0, has_more=False)
-
-    def _read_merged(self, stretch: Stretch) -> Slice[Shown_co]:
-        """Read entry by entry from all sources."""
-        rows: list[Shown_co] = []
-        oldest = 0
-        last = LAST_SECOND + 1
-        for position, account in entries_of(self._execute, stretch, with_aside=self.known.must_merge):
-            require_descending(stretch.direction.value, stretch.account_id, [position], last - 1)
-            last = position
-            found, _ = self.known.visible([account], [position])
-            if found and len(rows) == stretch.limit:
-                return Slice(rows, oldest, has_more=True)
-            if found:
-                rows += found
-                oldest = position
-        return Slice(rows, oldest, has_more=False)

@@ -1,8 +1,8 @@
-"""Giving seconds of their own to many follows at once, pure: the arithmetic that `seconds.py` does one by one.
+"""Slots for many follows at once, pure: the arithmetic that `slots.py` does one by one.
 
-Think of the free seconds of a list as counted from 1. A wanted second that is free has a number; one that is taken has
-that of the nearest free one before it. From newest to oldest each follow gets its own number, or the one below the last
-given, whichever is lower; so all of them come from one running minimum.
+Count the free slots of a list from 1. A wanted slot that is free has a number; an occupied one has that of the nearest
+free one before it. From newest to oldest each follow gets its own number, or the one below the last one given, whichever
+is lower; so all of them come from one running minimum.
 """
 
 import numpy as np
@@ -42,16 +42,13 @@ def place(lists: Numbers, seconds: Numbers, taken: Numbers) -> Numbers:
     return given + np.searchsorted(free_before, keyed(lists, given)) - first_taken
 
 
-def stretches(lists: Numbers, seconds: Numbers, seen: NDArray[np.bool_]) -> tuple[Numbers, Numbers, Numbers]:
-    """The stretches to be stored for lists whose occupied seconds these are, ascending: list, first and last second.
-
-    A single second is stored only where it cannot be `seen` in the list itself.
-    """
+def runs(lists: Numbers, slots: Numbers, minimum: int) -> tuple[Numbers, Numbers, Numbers]:
+    """Return the runs of at least `minimum` slots in lists whose occupied slots these are: list, first and last slot."""
     if not len(lists):
-        return lists, seconds, seconds
-    keys = keyed(lists, seconds)
+        return lists, slots, slots
+    keys = keyed(lists, slots)
     ends = np.flatnonzero(np.append(np.diff(keys) != 1, True))
-    starts = np.append(0, ends[:-1] + 1)
-    stored = (ends > starts) | ~seen[starts]
-    starts, ends = starts[stored], ends[stored]
-    return lists[starts], seconds[starts], seconds[ends]
+    begins = np.append(0, ends[:-1] + 1)
+    is_long = ends - begins + 1 >= minimum
+    begins, ends = begins[is_long], ends[is_long]
+    return lists[begins], slots[begins], slots[ends]

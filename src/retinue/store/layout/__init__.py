@@ -1,0 +1,1 @@
+"""The one layout of a graph, over the engine of any store."""

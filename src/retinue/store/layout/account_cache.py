@@ -1,0 +1,121 @@
+"""Rows and accounts as a reading process caches them, at most one second behind the store."""
+
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol
+
+from retinue.clock import Clock
+from retinue.model import Account, Shown_co, Visibility
+from retinue.store.layout.accounts import LAST_REVISION, StoredAccount, decode_account
+from retinue.store.layout.relocations import MERGED
+from retinue.store.layout.sealing import damaged, unseal
+from retinue.store.layout.tables import (
+    ACCOUNT,
+    CHANGE,
+    LAST_SECOND,
+    META,
+    RELOCATION,
+    USERNAME,
+    Key,
+    Table,
+    pair_key,
+)
+
+MAX_CACHED_ROWS = 262_144
+MAX_CACHED_ACCOUNTS = 32_768
+FRESH_SECONDS = 0.9
+FORGET_ONE_BY_ONE = 10_000
+
+
+class AsyncSource(Protocol):
+    """Read access to rows for readers. The embedded store answers without suspending. Values are sealed."""
+
+    async def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
+        """Return the values of keys, in their order."""
+        ...
+
+    async def scan(
+        self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
+    ) -> list[tuple[Key, bytes]]:
+        """Return the rows from one key to another, both included, at most `limit` of them if that is not -1."""
+        ...
+
+
+class AccountCache(Generic[Shown_co]):
+    """What one reader has seen of accounts. Call `refresh` before each use. `encode` makes a row of its two names."""
+
+    def __init__(self, source: AsyncSource, clock: Clock, encode: Callable[[str, str], Shown_co]) -> None:
+        self._source = source
+        self._clock = clock
+        self._encode = encode
+        self._rows: dict[int, Shown_co | None] = {}
+        self._accounts: dict[str, Account] = {}
+        self._revision = -1
+        self._fresh_until = -1.0
+        self.must_merge = False  # pages need hidden entries too
+
+    async def refresh(self) -> None:
+        """Forget what has changed, unless that was done within the last second."""
+        now = self._clock.elapsed()
+        if now > self._fresh_until:
+            await self._forget_changed()
+            # After the revisions: a change brings both.
+            merged = await self._source.scan(
+                RELOCATION, pair_key(MERGED, 0), pair_key(MERGED, LAST_SECOND), limit=1
+            )
+            self.must_merge = bool(merged)
+            self._fresh_until = now + FRESH_SECONDS
+
+    async def account(self, folded: str) -> Account | None:
+        """Return the live account with a folded username. A missing one is looked up each time."""
+        account = self._accounts.get(folded)
+        if account is None:
+            (found,) = await self._source.get(USERNAME, (folded,))
+            if found is None:
+                return None
+            account_id = int.from_bytes(unseal(USERNAME, folded, found), "little")
+            (stored,) = await self.load((account_id,))
+            if stored is None or stored.folded != folded:
+                raise damaged(ACCOUNT, account_id, "it is found by a name that is not its own")
+            account = Account(account_id, Visibility(stored.visibility))
+            if len(self._accounts) >= MAX_CACHED_ACCOUNTS:
+                self._accounts.clear()
+            self._accounts[folded] = account
+        return account
+
+    async def rows(self, account_ids: Sequence[int]) -> list[Shown_co | None]:
+        """Return the rows of accounts, None for those that lists do not show."""
+        cached = self._rows
+        missing = [account_id for account_id in account_ids if account_id not in cached]
+        if missing:
+            if len(cached) + len(missing) > MAX_CACHED_ROWS:
+                cached.clear()
+                missing = list(account_ids)
+            for account_id, account in zip(missing, await self.load(missing), strict=True):
+                is_row = account is not None and account.is_visible
+                cached[account_id] = self._encode(account.display_name, account.username) if is_row else None  # type: ignore[union-attr]
+        return [cached[account_id] for account_id in account_ids]
+
+    async def load(self, account_ids: Sequence[int]) -> list[StoredAccount | None]:
+        """Return existing accounts, None for erased ones."""
+        found = []
+        for account_id, value in zip(account_ids, await self._source.get(ACCOUNT, account_ids), strict=True):
+            if value is None:
+                raise damaged(ACCOUNT, account_id, "another row names it, and it does not exist")
+            found.append(decode_account(account_id, unseal(ACCOUNT, account_id, value)))
+        return found
+
+    async def _forget_changed(self) -> None:
+        (found,) = await self._source.get(META, (LAST_REVISION,))
+        newest = 0 if found is None else int.from_bytes(unseal(META, LAST_REVISION, found), "little")
+        if newest == self._revision:
+            return
+        first = self._revision + 1
+        self._accounts.clear()
+        changes = []
+        if self._revision >= 0 and newest - self._revision <= FORGET_ONE_BY_ONE:
+            changes = await self._source.scan(CHANGE, first, newest)
+        if len(changes) != newest - self._revision:
+            self._rows.clear()
+        for key, value in changes:
+            self._rows.pop(int.from_bytes(unseal(CHANGE, key, value), "little"), None)
+        self._revision = newest

@@ -1,0 +1,304 @@
+"""Accounts with their keys, usernames and claims, for the writer.
+
+A text is stored once: a key that is the account's folded username has no row of its own, and a claim to a username has
+one only if it says more than that its account has the name.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from retinue import names
+from retinue.model import Visibility
+from retinue.store.layout.rows import Rows
+from retinue.store.layout.sealing import damaged
+from retinue.store.layout.tables import ACCOUNT, ACCOUNT_KEY, CHANGE, CLAIM, LARGEST_ID, META, USERNAME
+
+MAX_CACHED = 500_000
+MAX_CHANGES = 100_000  # that readers can catch up with; one that is further behind forgets everything
+LAST_ID, LAST_REVISION = "last_id", "last_revision"
+
+_ID_BYTES = 4
+_NUMBER_BYTES = 8
+
+Claims = dict[int, int]  # by account, the second of its latest claim to a username
+ProfileFields = Mapping[str, tuple[int, Any]]  # by field, the second and the value
+
+
+class StoredAccount(Struct, frozen=True):
+    """An account. `has_name` tells whether its username is its own, or another account's."""
+
+    id: int
+    key: str
+    username: str = ""
+    username_at: int = 0
+    display_name: str = ""
+    display_name_at: int = 0
+    visibility: int = 0
+    visibility_at: int = 0
+    has_name: bool = False
+    former_names: tuple[str, ...] = ()  # other usernames that it ever claimed, folded
+    profile: ProfileFields = {}  # noqa: RUF012 - msgspec copies it
+
+    @property
+    def folded(self) -> str | None:
+        """The username by which it is found, folded."""
+        return names.fold(self.username) if self.has_name else None
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether others' lists show the account."""
+        return self.has_name and Visibility(self.visibility).is_row
+
+    @property
+    def shown(self) -> tuple[str | None, str, str, int]:
+        """What readers see of it."""
+        return self.folded, self.username if self.has_name else "", self.display_name, self.visibility
+
+
+class _Packed(Struct, frozen=True, array_like=True, omit_defaults=True):
+    # A key that is the username, a display name that is it, and times that are the username's are left out.
+    username: str
+    username_at: int = 0
+    has_name: bool = True
+    key: str | None = None
+    display_name: str | None = None
+    visibility: int = 0
+    display_name_at: int | None = None
+    visibility_at: int | None = None
+    former_names: tuple[str, ...] = ()
+    profile: dict[str, tuple[int, Any]] = {}
+
+
+_ERASED = b""
+_encode = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(_Packed)
+
+
+def encode_account(account: StoredAccount) -> bytes:
+    """Return the content to be stored."""
+    at = account.username_at
+    return _encode(
+        _Packed(
+            account.username,
+            at,
+            account.has_name,
+            None if account.key == account.username else account.key,
+            None if account.display_name == account.username else account.display_name,
+            account.visibility,
+            None if account.display_name_at == at else account.display_name_at,
+            None if account.visibility_at == at else account.visibility_at,
+            account.former_names,
+            dict(account.profile),
+        )
+    )
+
+
+def decode_account(account_id: int, content: bytes) -> StoredAccount | None:
+    """Return a stored account, None for an erased one. Raises `StoreUnavailable` if it is damaged."""
+    if content == _ERASED:
+        return None
+    try:
+        packed = _decoder.decode(content)
+    except msgspec.MsgspecError:
+        raise damaged(ACCOUNT, account_id, "its account is not whole") from None
+    at = packed.username_at
+    return StoredAccount(
+        account_id,
+        packed.username if packed.key is None else packed.key,
+        packed.username,
+        at,
+        packed.username if packed.display_name is None else packed.display_name,
+        at if packed.display_name_at is None else packed.display_name_at,
+        packed.visibility,
+        at if packed.visibility_at is None else packed.visibility_at,
+        packed.has_name,
+        packed.former_names,
+        packed.profile,
+    )
+
+
+class AccountTable:
+    """All accounts. What was read is cached until another writer changes the store."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._accounts: dict[int, StoredAccount | None] = {}
+        self._claims: dict[str, Claims] = {}  # of usernames that were touched since the last commit
+        self._last_id = 0
+        self._last_revision = 0
+
+    def forget(self) -> None:
+        """Drop everything, uncommitted changes too."""
+        self._accounts.clear()
+        self._claims.clear()
+        self._last_id = self._number(LAST_ID)
+        self._last_revision = self._number(LAST_REVISION)
+
+    def flush(self) -> None:
+        """Hand all changes to the rows."""
+        for folded, claims in self._claims.items():
+            holder = self.with_username(folded)
+            plain = {} if holder is None else {holder.id: holder.username_at}
+            if claims in ({}, plain):
+                self._rows.delete(CLAIM, folded)
+            else:
+                self._rows.put(CLAIM, folded, _encode(sorted(claims.items())))
+        for name, number in ((LAST_ID, self._last_id), (LAST_REVISION, self._last_revision)):
+            if number != self._number(name):
+                self._rows.put(META, name, number.to_bytes(_NUMBER_BYTES, "little"))
+
+    def committed(self) -> None:
+        """Call after the rows were committed."""
+        self._claims.clear()
+        if len(self._accounts) > MAX_CACHED:
+            self._accounts.clear()
+
+    @property
+    def last_id(self) -> int:
+        """The newest account's id."""
+        return self._last_id
+
+    def prefetch(self, account_ids: Sequence[int]) -> None:
+        """Read accounts at once."""
+        missing = [account_id for account_id in account_ids if account_id not in self._accounts]
+        for account_id, content in zip(missing, self._rows.get_many(ACCOUNT, missing), strict=True):
+            self._accounts[account_id] = self._decoded(account_id, content)
+
+    def find(self, account_id: int) -> StoredAccount | None:
+        """Return an existing account, None if it was erased."""
+        if account_id not in self._accounts:
+            self._accounts[account_id] = self._decoded(account_id, self._rows.get(ACCOUNT, account_id))
+        return self._accounts[account_id]
+
+    def load(self, account_id: int) -> StoredAccount:
+        """Return an existing account that was not erased."""
+        account = self.find(account_id)
+        if account is None:
+            raise damaged(ACCOUNT, account_id, "another row names it, and it was erased")
+        return account
+
+    def with_key(self, key: str) -> StoredAccount | None:
+        """Return the account with a key."""
+        found = self._rows.get(ACCOUNT_KEY, key)
+        if found is not None:
+            return self.load(int.from_bytes(found, "little"))
+        account = self.with_username(key)
+        return account if account is not None and account.key == key else None
+
+    def with_username(self, folded: str) -> StoredAccount | None:
+        """Return the account that has a username."""
+        found = self._rows.get(USERNAME, folded)
+        return None if found is None else self.load(int.from_bytes(found, "little"))
+
+    def with_texts(self, texts: Sequence[str]) -> list[tuple[StoredAccount | None, StoredAccount | None]]:
+        """Return for each text the account with that key, and the one with that folded username."""
+        folded = [names.fold(text) for text in texts]
+        by_key, by_name = self._rows.get_many(ACCOUNT_KEY, texts), self._rows.get_many(USERNAME, folded)
+        self.prefetch(sorted({int.from_bytes(found, "little") for found in (*by_key, *by_name) if found is not None}))
+        return [
+            (
+                self.with_key(text) if key is None else self.load(int.from_bytes(key, "little")),
+                None if name is None else self.load(int.from_bytes(name, "little")),
+            )
+            for text, key, name in zip(texts, by_key, by_name, strict=True)
+        ]
+
+    def add(self, key: str) -> StoredAccount:
+        """Add an account of which nothing else is known."""
+        self._last_id += 1
+        if self._last_id > LARGEST_ID:
+            raise damaged(META, LAST_ID, "there are no more account ids")
+        account = StoredAccount(self._last_id, key)
+        self._accounts[account.id] = account
+        self._rows.put(ACCOUNT, account.id, encode_account(account))
+        self._rows.put(ACCOUNT_KEY, key, account.id.to_bytes(_ID_BYTES, "little"))
+        return account
+
+    def save(self, account: StoredAccount) -> None:
+        """Store an existing account in another state."""
+        before = self.load(account.id)
+        if before.username and before.folded != account.folded:
+            self.claims_to(names.fold(before.username))  # they are stored in full from now on
+        number = account.id.to_bytes(_ID_BYTES, "little")
+        if before.folded != account.folded:
+            if before.folded is not None and self._holder_id(before.folded) == account.id:
+                self._rows.delete(USERNAME, before.folded)
+            if account.folded is not None:
+                self._rows.put(USERNAME, account.folded, number)
+        if (before.key, before.folded) != (account.key, account.folded):
+            if before.key != before.folded:
+                self._rows.delete(ACCOUNT_KEY, before.key)
+            if account.key != account.folded:
+                self._rows.put(ACCOUNT_KEY, account.key, number)
+            else:
+                self._rows.delete(ACCOUNT_KEY, account.key)
+        self._accounts[account.id] = account
+        self._rows.put(ACCOUNT, account.id, encode_account(account))
+
+    def wipe(self, account: StoredAccount) -> None:
+        """Remove everything but the id, which is never another account's."""
+        claimed = {*account.former_names, *([names.fold(account.username)] if account.username else [])}
+        for folded in claimed:
+            self.claims_to(folded).pop(account.id, None)
+        self.save(replace(account, has_name=False))
+        self._rows.delete(ACCOUNT_KEY, account.key)
+        self._accounts[account.id] = None
+        self._rows.put(ACCOUNT, account.id, _ERASED)
+
+    def announce(self, account_id: int) -> None:
+        """Let readers notice a change of a name or of visibility."""
+        self._last_revision += 1
+        self._rows.put(CHANGE, self._last_revision, account_id.to_bytes(_ID_BYTES, "little"))
+        if self._last_revision > MAX_CHANGES:
+            self._rows.delete(CHANGE, self._last_revision - MAX_CHANGES)
+
+    def claims_to(self, folded: str) -> Claims:
+        """Return all claims to a username, to be changed in place."""
+        claims = self._claims.get(folded)
+        if claims is None:
+            content = self._rows.get(CLAIM, folded)
+            if content is not None:
+                claims = dict(msgspec.msgpack.decode(content, type=list[tuple[int, int]]))
+            else:
+                holder = self.with_username(folded)
+                claims = {} if holder is None else {holder.id: holder.username_at}
+            self._claims[folded] = claims
+        return claims
+
+    def best_claim(self, folded: str) -> int | None:
+        """Return the account with the latest claim to a username, at one second the one with the smaller key."""
+        claims = self.claims_to(folded)
+        if not claims:
+            return None
+        return min(claims, key=lambda account_id: (-claims[account_id], self.load(account_id).key))
+
+    def claim(self, account_id: int, folded: str, at: int) -> bool:
+        """Claim a username; return whether that says anything new."""
+        claims = self.claims_to(folded)
+        if claims.get(account_id, -1) >= at:
+            return False
+        claims[account_id] = at
+        return True
+
+    def _holder_id(self, folded: str) -> int | None:
+        found = self._rows.get(USERNAME, folded)
+        return None if found is None else int.from_bytes(found, "little")
+
+    def _number(self, name: str) -> int:
+        return int.from_bytes(self._rows.get(META, name) or b"", "little")
+
+    @staticmethod
+    def _decoded(account_id: int, content: bytes | None) -> StoredAccount | None:
+        if content is None:
+            raise damaged(ACCOUNT, account_id, "another row names it, and it does not exist")
+        return decode_account(account_id, content)
+
+
+def names_of(account: StoredAccount) -> Iterable[str]:
+    """Return every username that an account ever claimed, folded."""
+    own = [names.fold(account.username)] if account.username else []
+    return dict.fromkeys([*own, *account.former_names])

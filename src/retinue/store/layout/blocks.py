@@ -1,0 +1,155 @@
+"""A block: up to 120 entries of a list in one value, so that a page costs one or two rows of a table. Pure.
+
+All numbers are unsigned, 32 bits, little-endian. A block begins with the number of its entries; then come the columns
+of positions, ascending, and of accounts; then, for each entry whose start is not its position, position and start; then,
+after their count was told in the first number's upper bits, for each ended entry position and end.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from retinue.store.layout.sealing import damaged
+from retinue.store.layout.tables import LAST_SECOND, Table
+
+CAPACITY = 120  # four full blocks fit on a page of 4 KiB
+
+_NUMBER_BYTES = 4
+_COUNT_BITS = 8
+_COUNT = (1 << _COUNT_BITS) - 1
+
+
+class Entry(NamedTuple):
+    """An interval in a list: its slot there, the other account, its start and its end (0: open)."""
+
+    position: int
+    account: int
+    start: int
+    end: int = 0
+
+
+def columns_of(table: Table, key: int, content: bytes) -> tuple[memoryview, int]:
+    """Return the numbers of a block, and how many entries it has; positions begin at 1, accounts behind them."""
+    if len(content) % _NUMBER_BYTES or not content:
+        raise damaged(table, key, "its block is not whole")
+    numbers = memoryview(content).cast("I")
+    count, displaced, ended = _counts(numbers[0])
+    if count > CAPACITY or len(numbers) != 1 + 2 * (count + displaced + ended):
+        raise damaged(table, key, "its block is not whole")
+    return numbers, count
+
+
+def _counts(head: int) -> tuple[int, int, int]:
+    return head & _COUNT, head >> _COUNT_BITS & _COUNT, head >> 2 * _COUNT_BITS & _COUNT
+
+
+def head_of(count: int, displaced: int, ended: int) -> int:
+    """Return the first number of a block."""
+    return count | displaced << _COUNT_BITS | ended << 2 * _COUNT_BITS
+
+
+class Block:
+    """The entries of one block, to be changed in place."""
+
+    __slots__ = ("accounts", "ends", "positions", "starts")
+
+    def __init__(self) -> None:
+        self.positions = array("I")
+        self.accounts = array("I")
+        self.starts: dict[int, int] = {}  # by position, where they differ
+        self.ends: dict[int, int] = {}  # by position, of ended entries
+
+    @classmethod
+    def decode(cls, table: Table, key: int, content: bytes) -> "Block":
+        """Return a stored block. Raises `StoreUnavailable` if it is none."""
+        numbers, count = columns_of(table, key, content)
+        _, displaced, _ = _counts(numbers[0])
+        block = cls()
+        block.positions = array("I", numbers[1 : 1 + count].tobytes())
+        block.accounts = array("I", numbers[1 + count : 1 + 2 * count].tobytes())
+        rest = numbers[1 + 2 * count :].tolist()
+        block.starts = dict(zip(rest[: 2 * displaced : 2], rest[1 : 2 * displaced : 2], strict=True))
+        block.ends = dict(zip(rest[2 * displaced :: 2], rest[2 * displaced + 1 :: 2], strict=True))
+        return block
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def encode(self) -> bytes:
+        """Return the content to be stored."""
+        head = array("I", (head_of(len(self), len(self.starts), len(self.ends)),))
+        pairs = [number for column in (self.starts, self.ends) for pair in sorted(column.items()) for number in pair]
+        return b"".join((head, self.positions, self.accounts, array("I", pairs)))
+
+    def has(self, position: int) -> bool:
+        """Return whether an entry has a position."""
+        index = bisect_left(self.positions, position)
+        return index < len(self.positions) and self.positions[index] == position
+
+    def positions_of(self, account: int) -> list[int]:
+        """Return the positions of an account's entries, ascending."""
+        wanted = account.to_bytes(_NUMBER_BYTES, "little")
+        numbers = self.accounts.tobytes()
+        found = []
+        at = numbers.find(wanted)
+        while at >= 0:
+            if at % _NUMBER_BYTES == 0:  # else it lies across two numbers
+                found.append(self.positions[at // _NUMBER_BYTES])
+            at = numbers.find(wanted, at + 1)
+        return found
+
+    def entry(self, position: int) -> Entry:
+        """Return the existing entry at a position."""
+        return self._entry(bisect_left(self.positions, position))
+
+    def insert(self, entry: Entry) -> None:
+        """Add an entry at a free position."""
+        index = bisect_left(self.positions, entry.position)
+        self.positions.insert(index, entry.position)
+        self.accounts.insert(index, entry.account)
+        if entry.start != entry.position:
+            self.starts[entry.position] = entry.start
+        if entry.end:
+            self.ends[entry.position] = entry.end
+
+    def remove(self, position: int) -> Entry:
+        """Remove the existing entry at a position; return it."""
+        index = bisect_left(self.positions, position)
+        entry = self._entry(index)
+        del self.positions[index], self.accounts[index]
+        self.starts.pop(position, None)
+        self.ends.pop(position, None)
+        return entry
+
+    def split(self, index: int) -> "Block":
+        """Cut off the entries from an index on."""
+        upper = Block()
+        upper.positions, self.positions = self.positions[index:], self.positions[:index]
+        upper.accounts, self.accounts = self.accounts[index:], self.accounts[:index]
+        begin = upper.positions[0] if upper else LAST_SECOND
+        for ours, theirs in ((self.starts, upper.starts), (self.ends, upper.ends)):
+            for position in [position for position in ours if position >= begin]:
+                theirs[position] = ours.pop(position)
+        return upper
+
+    def extend(self, upper: "Block") -> None:
+        """Append the entries of the next block."""
+        self.positions += upper.positions
+        self.accounts += upper.accounts
+        self.starts |= upper.starts
+        self.ends |= upper.ends
+
+    def newest_first(self, bound: int = LAST_SECOND) -> Iterator[Entry]:
+        """Yield the entries at or before a position."""
+        for index in range(bisect_left(self.positions, bound + 1) - 1, -1, -1):
+            yield self._entry(index)
+
+    @property
+    def open_count(self) -> int:
+        """The number of entries that have not ended."""
+        return len(self.positions) - len(self.ends)
+
+    def _entry(self, index: int) -> Entry:
+        position = self.positions[index]
+        return Entry(position, self.accounts[index], self.starts.get(position, position), self.ends.get(position, 0))

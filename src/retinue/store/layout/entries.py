@@ -1,0 +1,215 @@
+"""The entries of all lists in one table of blocks, for the writer.
+
+Decoded blocks stay in memory until another writer changes the store. A list of one block has it at slot 0; of several
+the first begins at 1, and each reaches up to the next.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Collection, Iterator
+
+from retinue.store.layout.blocks import CAPACITY, Block, Entry
+from retinue.store.layout.rows import Rows
+from retinue.store.layout.sealing import damaged
+from retinue.store.layout.tables import LAST_SECOND, Table, first_of, pair_key, second_of
+
+MAX_CACHED_BLOCKS = 200_000
+# A block that is emptier than the first joins its older neighbour if both together are no fuller than the second.
+_SPARSE = CAPACITY // 4
+_MERGED = CAPACITY * 3 // 4
+
+
+class EntryTable:
+    """The lists of all owners in one table."""
+
+    def __init__(self, rows: Rows, table: Table) -> None:
+        self._rows = rows
+        self._table = table
+        self._blocks: dict[int, Block] = {}
+        self._changed: set[int] = set()
+        self._newest: dict[int, int | None] = {}  # of owners without a block at slot 0: the last key, None without any
+        # Blocks that only this writer knows, by owner, and those that only the stored table still has.
+        self._added: dict[int, list[int]] = {}
+        self._dropped: set[int] = set()
+
+    def forget(self) -> None:
+        """Drop everything, uncommitted changes too."""
+        for memory in (self._blocks, self._changed, self._newest, self._added, self._dropped):
+            memory.clear()
+
+    def flush(self) -> None:
+        """Hand all changes to the rows."""
+        for key in self._dropped:
+            self._rows.delete(self._table, key)
+        for key in self._changed:
+            self._rows.put(self._table, key, self._blocks[key].encode())
+
+    def committed(self) -> None:
+        """Call after the rows were committed."""
+        for memory in (self._changed, self._added, self._dropped):
+            memory.clear()
+        if len(self._blocks) > MAX_CACHED_BLOCKS:
+            self.forget()
+
+    def drop(self, owners: Collection[int]) -> None:
+        """Forget what is cached of owners, whose rows were written by others."""
+        for owner in owners:
+            self._blocks.pop(pair_key(owner, 0), None)
+            self._newest.pop(owner, None)
+        if any(second_of(key) and first_of(key) in owners for key in self._blocks):
+            self._blocks = {key: block for key, block in self._blocks.items() if first_of(key) not in owners}
+
+    def prefetch(self, owners: Collection[int], long: Collection[int]) -> None:
+        """Read the short lists of owners at once; `long` have several blocks, maybe in another table only."""
+        keys = [key for owner in owners if (key := pair_key(owner, 0)) not in self._blocks and owner not in self._newest]
+        for key, content in zip(keys, self._rows.get_many(self._table, keys), strict=True):
+            if content is not None:
+                self._blocks[key] = Block.decode(self._table, key, content)
+            elif first_of(key) not in long:
+                self._newest[first_of(key)] = None
+
+    def has(self, owner: int, position: int) -> bool:
+        """Return whether an entry has a position."""
+        key = self._find(owner, position)
+        return key is not None and self._blocks[key].has(position)
+
+    def is_long(self, owner: int) -> bool:
+        """Return whether a list has, or had, several blocks."""
+        key = self._find(owner, LAST_SECOND)
+        return key is not None and second_of(key) > 0
+
+    def blocks_down(self, owner: int, bound: int = LAST_SECOND) -> Iterator[Block]:
+        """Yield the blocks of a list from the one with a slot down; the list must not change meanwhile."""
+        key = self._find(owner, bound)
+        while key is not None:
+            yield self._blocks[key]
+            key = self._find(owner, second_of(key) - 1) if second_of(key) > 1 else None
+
+    def newest_first(self, owner: int, bound: int = LAST_SECOND) -> Iterator[Entry]:
+        """Yield the entries at or before a position; the list must not change meanwhile."""
+        for block in self.blocks_down(owner, bound):
+            yield from block.newest_first(bound)
+
+    def positions_of(self, owner: int, account: int) -> list[int]:
+        """Return where an account has entries in a list; looks through the whole list."""
+        return [position for block in self.blocks_down(owner) for position in block.positions_of(account)]
+
+    def entry(self, owner: int, position: int) -> Entry:
+        """Return the existing entry at a position."""
+        return self._blocks[self._existing(owner, position)].entry(position)
+
+    def insert(self, owner: int, entry: Entry) -> None:
+        """Add an entry at a free position."""
+        key = self._find(owner, entry.position)
+        if key is None:
+            key = self._add_lowest(owner)
+        self._blocks[key].insert(entry)
+        self._changed.add(key)
+        if len(self._blocks[key]) > CAPACITY:
+            self._split(owner, key, entry.position)
+
+    def remove(self, owner: int, position: int) -> Entry:
+        """Remove the existing entry at a position; return it."""
+        key = self._existing(owner, position)
+        block = self._blocks[key]
+        entry = block.remove(position)
+        self._changed.add(key)
+        if not block or (second_of(key) and len(block) < _SPARSE):
+            self._merge(owner, key)
+        return entry
+
+    def _existing(self, owner: int, position: int) -> int:
+        key = self._find(owner, position)
+        if key is None or not self._blocks[key].has(position):
+            raise damaged(self._table, pair_key(owner, position), "another list has its entry, and this one does not")
+        return key
+
+    def _find(self, owner: int, position: int) -> int | None:
+        """Return the block that has a position, or would have it; and have it in memory."""
+        only = pair_key(owner, 0)
+        if only in self._blocks:
+            return only
+        newest = self._newest[owner] if owner in self._newest else self._learn_newest(owner)
+        if newest is None or second_of(newest) <= position:
+            return newest
+        return self._at_or_before(owner, position)
+
+    def _at_or_before(self, owner: int, position: int) -> int | None:
+        stored = self._stored(owner, position)
+        added = self._added.get(owner)
+        if added and (index := bisect_right(added, pair_key(owner, position))):
+            stored = added[index - 1] if stored is None else max(stored, added[index - 1])
+        return stored
+
+    def _learn_newest(self, owner: int) -> int | None:
+        newest = self._newest[owner] = self._at_or_before(owner, LAST_SECOND)
+        if newest is not None and second_of(newest) == 0:
+            del self._newest[owner]
+        return newest
+
+    def _stored(self, owner: int, position: int) -> int | None:
+        """Return the same of the stored table, without dropped blocks."""
+        while True:
+            found = self._rows.first(self._table, pair_key(owner, 0), pair_key(owner, position), reverse=True)
+            if found is None:
+                return None
+            key, content = found
+            assert isinstance(key, int)
+            if key not in self._dropped:
+                if key not in self._blocks:
+                    self._blocks[key] = Block.decode(self._table, key, content)
+                return key
+            if second_of(key) <= 1:
+                return None
+            position = second_of(key) - 1
+
+    def _add_lowest(self, owner: int) -> int:
+        """Add a block for positions before all others of a list, or for a list that is empty."""
+        key = pair_key(owner, 0 if self._newest.get(owner) is None else 1)
+        self._add(owner, key, Block())
+        if second_of(key) == 0:
+            self._newest.pop(owner, None)
+        return key
+
+    def _add(self, owner: int, key: int, block: Block) -> None:
+        self._blocks[key] = block
+        self._changed.add(key)
+        self._dropped.discard(key)
+        insort(self._added.setdefault(owner, []), key)
+
+    def _drop(self, owner: int, key: int) -> None:
+        del self._blocks[key]
+        self._changed.discard(key)
+        self._dropped.add(key)
+        added = self._added.get(owner)
+        if added and (index := bisect_left(added, key)) < len(added) and added[index] == key:
+            del added[index]
+
+    def _split(self, owner: int, full: int, position: int) -> None:
+        """Make two blocks of one. At the ends of a list, where it grows, the full block stays full."""
+        block = self._blocks[full]
+        is_newest = second_of(full) == 0 or self._newest.get(owner) == full
+        if is_newest and block.positions[-1] == position:
+            upper = block.split(CAPACITY)
+        elif second_of(full) <= 1 and block.positions[0] == position:
+            upper = block.split(1)
+        else:
+            upper = block.split(CAPACITY // 2)
+        if second_of(full) == 0:
+            self._drop(owner, full)
+            self._add(owner, pair_key(owner, 1), block)
+        begin = pair_key(owner, upper.positions[0])
+        self._add(owner, begin, upper)
+        if is_newest:
+            self._newest[owner] = begin
+
+    def _merge(self, owner: int, sparse: int) -> None:
+        """Join a sparse block to its older neighbour; remove an empty one."""
+        block = self._blocks[sparse]
+        older = self._find(owner, second_of(sparse) - 1) if second_of(sparse) > 1 else None
+        if older is not None and len(self._blocks[older]) + len(block) <= _MERGED:
+            self._blocks[older].extend(block)
+            self._changed.add(older)
+        elif block:
+            return
+        self._drop(owner, sparse)
+        self._newest.pop(owner, None)

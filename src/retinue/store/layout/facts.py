@@ -1,0 +1,93 @@
+"""What a store keeps after everything else about it is gone: erased accounts and future events."""
+
+import secrets
+from hashlib import sha256
+from typing import NamedTuple
+
+import msgspec
+
+from retinue.store.layout.rows import Rows
+from retinue.store.layout.tables import FUTURE_EVENT, LAST_SECOND, META, TOMBSTONE, pair_key, second_of
+
+SECRET, STORE_ID = "secret", "store_id"
+SECRET_BYTES = 32
+
+
+def new_meta() -> dict[str, bytes]:
+    """Return the rows of the table META of a new store."""
+    return {SECRET: secrets.token_bytes(SECRET_BYTES), STORE_ID: secrets.token_bytes(16)}
+
+
+class TombstoneTable:
+    """HMACs of what was erased, and the store's secret for them."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    @property
+    def secret(self) -> bytes:
+        """The secret, 32 bytes."""
+        return self._rows.get(META, SECRET) or b""
+
+    def is_empty(self) -> bool:
+        """Return whether nothing was erased."""
+        return self._rows.first(TOMBSTONE, "", "g") is None  # keys are hexadecimal
+
+    def has(self, mac: bytes) -> bool:
+        """Return whether one exists."""
+        return self._rows.get(TOMBSTONE, mac.hex()) is not None
+
+    def add(self, mac: bytes) -> None:
+        """Add one."""
+        self._rows.put(TOMBSTONE, mac.hex(), b"")
+
+
+class FutureEvent(NamedTuple):
+    """An event of an account, about another one or 0, and the time it claimed."""
+
+    account: int
+    other: int
+    event: str
+    claimed_at: int
+
+    @property
+    def digest(self) -> bytes:
+        """A short name."""
+        return sha256(f"{self.account} {self.other} {self.event} {self.claimed_at}".encode()).digest()[:16]
+
+
+_DIGESTS = msgspec.msgpack.Decoder(list[bytes])
+
+
+class FutureEventTable:
+    """Future events by both of their accounts."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def is_empty(self) -> bool:
+        """Return whether there is none."""
+        return self._rows.first(FUTURE_EVENT, 0, pair_key(LAST_SECOND >> 1, LAST_SECOND)) is None
+
+    def has(self, event: FutureEvent) -> bool:
+        """Return whether one exists."""
+        return event.digest in self._digests(event.account, event.other)
+
+    def add(self, event: FutureEvent) -> None:
+        """Add one."""
+        ends = [(event.account, event.other)] + [(event.other, event.account)] * (event.other > 0)
+        for account, other in ends:
+            digests = [*self._digests(account, other), event.digest]
+            self._rows.put(FUTURE_EVENT, pair_key(account, other), msgspec.msgpack.encode(digests))
+
+    def forget(self, account: int) -> None:
+        """Remove all of an account, on either side."""
+        for key, _ in list(self._rows.scan(FUTURE_EVENT, pair_key(account, 0), pair_key(account, LAST_SECOND))):
+            assert isinstance(key, int)
+            self._rows.delete(FUTURE_EVENT, key)
+            if second_of(key):
+                self._rows.delete(FUTURE_EVENT, pair_key(second_of(key), account))
+
+    def _digests(self, account: int, other: int) -> list[bytes]:
+        content = self._rows.get(FUTURE_EVENT, pair_key(account, other))
+        return [] if content is None else _DIGESTS.decode(content)

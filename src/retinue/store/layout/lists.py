@@ -1,0 +1,204 @@
+"""All lists of one direction, for the writer: visible entries, hidden ones, and the slots of both.
+
+An entry is visible if it is open and lists show its account; ended entries and those of other accounts are hidden, out
+of the way of pages. Whatever it is, an entry keeps its slot.
+"""
+
+import heapq
+from collections.abc import Collection, Iterator
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from retinue.store.layout.blocks import Entry
+from retinue.store.layout.entries import EntryTable
+from retinue.store.layout.rows import Rows
+from retinue.store.layout.sealing import damaged
+from retinue.store.layout.slots import SlotAllocator
+from retinue.store.layout.tables import LAST_SECOND, ListTables, Table, pair_key
+
+MAX_CACHED_FACTS = 500_000
+_FACT_BYTES = 4
+
+
+class Facts(Struct, frozen=True, gc=False):
+    """What is stored of a list besides its entries: counts of the open ones, and whether one is later than its start.
+
+    A list of one block of each kind needs no such row, unless it is late.
+    """
+
+    visible: int = 0
+    hidden: int = 0
+    is_late: bool = False
+
+    def encode(self) -> bytes:
+        """Return the content to be stored."""
+        return b"".join(number.to_bytes(_FACT_BYTES, "little") for number in (self.visible, self.hidden, self.is_late))
+
+    @classmethod
+    def decode(cls, table: Table, owner: int, content: bytes) -> "Facts":
+        """Return stored facts. Raises `StoreUnavailable` if they are none."""
+        if len(content) != 3 * _FACT_BYTES:
+            raise damaged(table, owner, "its counts are not whole")
+        visible, hidden, is_late = memoryview(content).cast("I")
+        return cls(visible, hidden, bool(is_late))
+
+
+class Lists:
+    """The following lists, or the followers lists, of all accounts."""
+
+    def __init__(self, rows: Rows, tables: ListTables) -> None:
+        self._rows = rows
+        self._tables = tables
+        self._visible = EntryTable(rows, tables.visible)
+        self._hidden = EntryTable(rows, tables.hidden)
+        self.slots = SlotAllocator(rows, tables.runs, self._is_occupied)
+        self._facts: dict[int, Facts | None] = {}
+
+    def forget(self) -> None:
+        """Drop everything, uncommitted changes too."""
+        self._visible.forget()
+        self._hidden.forget()
+        self._facts.clear()
+
+    def flush(self) -> None:
+        """Hand all changes to the rows."""
+        self._visible.flush()
+        self._hidden.flush()
+
+    def committed(self) -> None:
+        """Call after the rows were committed."""
+        self._visible.committed()
+        self._hidden.committed()
+        if len(self._facts) > MAX_CACHED_FACTS:
+            self._facts.clear()
+
+    def drop(self, owners: Collection[int]) -> None:
+        """Forget what is cached of owners, whose rows were written by others."""
+        for owner in owners:
+            self._facts.pop(owner, None)
+        self._visible.drop(owners)
+        self._hidden.drop(owners)
+
+    def prefetch(self, owners: Collection[int]) -> None:
+        """Read the lists of owners at once, but for long ones."""
+        missing = [owner for owner in owners if owner not in self._facts]
+        for owner, content in zip(missing, self._rows.get_many(self._tables.facts, missing), strict=True):
+            self._facts[owner] = None if content is None else Facts.decode(self._tables.facts, owner, content)
+        long = {owner for owner in owners if self._facts[owner] is not None}
+        self._visible.prefetch(owners, long)
+        self._hidden.prefetch(owners, long)
+
+    def add(self, owner: int, entry: Entry, *, is_visible: bool) -> None:
+        """Add an entry at a position that was just sought for it."""
+        self.slots.occupy(owner, entry.position)
+        self._insert(owner, entry, is_visible=is_visible)
+        if entry.position > entry.start:
+            self._save(owner, replace(self._facts_of(owner) or self._counted(owner), is_late=True))
+
+    def remove(self, owner: int, position: int) -> Entry:
+        """Remove an entry, and free its slot."""
+        entry = self._take(owner, position)
+        self.slots.free(owner, position)
+        return entry
+
+    def end(self, owner: int, position: int, end: int) -> None:
+        """End an open entry; its slot stays occupied."""
+        self._insert(owner, self._take(owner, position)._replace(end=end), is_visible=False)
+
+    def reopen(self, owner: int, position: int, *, is_visible: bool) -> None:
+        """Open an ended entry again."""
+        self._insert(owner, self._take(owner, position)._replace(end=0), is_visible=is_visible)
+
+    def show(self, owner: int, position: int, *, is_visible: bool) -> None:
+        """Show or hide an open entry; does nothing for one that has ended, or is where it belongs."""
+        source = self._hidden if is_visible else self._visible
+        if source.has(owner, position) and not source.entry(owner, position).end:
+            self._insert(owner, self._take(owner, position), is_visible=is_visible)
+
+    def newest_first(self, owner: int, bound: int = LAST_SECOND) -> Iterator[Entry]:
+        """Yield all entries at or before a position; the list must not change meanwhile."""
+        both = (self._visible.newest_first(owner, bound), self._hidden.newest_first(owner, bound))
+        return heapq.merge(*both, reverse=True)  # entries compare by position first, and no two share one
+
+    def entries_of(self, owner: int, account: int) -> list[Entry]:
+        """Return an account's entries, oldest first. Looks through the whole list."""
+        return sorted(
+            table.entry(owner, position)
+            for table in (self._visible, self._hidden)
+            for position in table.positions_of(owner, account)
+        )
+
+    def find(self, owner: int, account: int, start: int) -> Entry:
+        """Return the existing entry of an account with a start: at that slot, or at the nearest before it.
+
+        Only entries of a late list may be behind their start.
+        """
+        for table in (self._visible, self._hidden):
+            if table.has(owner, start) and (entry := table.entry(owner, start))[1:3] == (account, start):
+                return entry
+        bounds = (start,) if not self.is_late(owner) else (start, LAST_SECOND)
+        for bound in bounds:
+            for table in (self._visible, self._hidden):
+                for block in table.blocks_down(owner, bound):
+                    for position in block.positions_of(account):
+                        if (entry := block.entry(position)).start == start:
+                            return entry
+        raise damaged(self._tables.visible, pair_key(owner, start), "another list has its entry, and this one does not")
+
+    def is_late(self, owner: int) -> bool:
+        """Return whether an entry of a list is, or was, behind its start."""
+        facts = self._facts_of(owner)
+        return facts is not None and facts.is_late
+
+    def clear(self, owner: int) -> None:
+        """Remove what is left of a list without entries."""
+        self._save(owner, None)
+
+    def _is_occupied(self, owner: int, position: int) -> bool:
+        return self._visible.has(owner, position) or self._hidden.has(owner, position)
+
+    def _insert(self, owner: int, entry: Entry, *, is_visible: bool) -> None:
+        table = self._visible if is_visible else self._hidden
+        table.insert(owner, entry)
+        facts = self._facts_of(owner)
+        if facts is not None:
+            self._count(owner, facts, entry, 1, is_visible=is_visible)
+        elif table.is_long(owner):
+            self._save(owner, self._counted(owner))
+
+    def _take(self, owner: int, position: int) -> Entry:
+        is_visible = self._visible.has(owner, position)
+        entry = (self._visible if is_visible else self._hidden).remove(owner, position)
+        facts = self._facts_of(owner)
+        if facts is not None:
+            self._count(owner, facts, entry, -1, is_visible=is_visible)
+        return entry
+
+    def _count(self, owner: int, facts: Facts, entry: Entry, change: int, *, is_visible: bool) -> None:
+        if is_visible:
+            facts = replace(facts, visible=facts.visible + change)
+        elif not entry.end:
+            facts = replace(facts, hidden=facts.hidden + change)
+        is_needed = facts.is_late or facts.visible or facts.hidden or self._is_long(owner)
+        self._save(owner, facts if is_needed else None)
+
+    def _is_long(self, owner: int) -> bool:
+        return self._visible.is_long(owner) or self._hidden.is_long(owner)
+
+    def _counted(self, owner: int) -> Facts:
+        visible = sum(len(block) for block in self._visible.blocks_down(owner))
+        return Facts(visible, sum(block.open_count for block in self._hidden.blocks_down(owner)))
+
+    def _facts_of(self, owner: int) -> Facts | None:
+        if owner not in self._facts:
+            content = self._rows.get(self._tables.facts, owner)
+            self._facts[owner] = None if content is None else Facts.decode(self._tables.facts, owner, content)
+        return self._facts[owner]
+
+    def _save(self, owner: int, facts: Facts | None) -> None:
+        self._facts[owner] = facts
+        if facts is None:
+            self._rows.delete(self._tables.facts, owner)
+        else:
+            self._rows.put(self._tables.facts, owner, facts.encode())

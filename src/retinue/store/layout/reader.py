@@ -1,0 +1,167 @@
+"""Reading a graph: accounts by name, pages of lists, profiles.
+
+The ordinary page is read from the list's visible blocks alone. While entries are being relocated that must be shown,
+and for the list of an earlier second, hidden entries are merged in.
+"""
+
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable
+from typing import Generic
+
+from retinue.clock import Clock
+from retinue.errors import StoreUnavailable
+from retinue.model import Account, Direction, Profile, Shown_co, Slice, Stretch
+from retinue.store.layout.account_cache import AccountCache, AsyncSource
+from retinue.store.layout.blocks import Block, Entry, columns_of
+from retinue.store.layout.lists import Facts
+from retinue.store.layout.relocations import MERGED, decode_relocation
+from retinue.store.layout.sealing import damaged, unseal
+from retinue.store.layout.tables import LAST_SECOND, LISTS, RELOCATION, Table, pair_key, second_of
+from retinue.store.profiles import profile_of
+
+_BLOCKS_AT_ONCE = 2  # hold a page of any size, unless they are nearly empty
+
+
+class LayoutReader(Generic[Shown_co]):
+    """A `GraphReader` on a source. Each call must see one state of it."""
+
+    def __init__(self, source: AsyncSource, clock: Clock, encode: Callable[[str, str], Shown_co]) -> None:
+        self._source = source
+        self.cache = AccountCache(source, clock, encode)
+
+    async def find_account(self, folded: str) -> Account | None:
+        """Return the live account with a folded username."""
+        await self.cache.refresh()
+        return await self.cache.account(folded)
+
+    async def read(self, request: Stretch) -> Slice[Shown_co]:
+        """Return the rows of a page request."""
+        await self.cache.refresh()
+        if request.as_of is None and not self.cache.must_merge:
+            return await self._read_visible(request)
+        return await self._read_merged(request)
+
+    async def profile(self, account_id: int) -> Profile | None:
+        """Return an account's profile with exact counts; None for an erased account."""
+        (account,) = await self.cache.load((account_id,))
+        if account is None:
+            return None
+        erased = [
+            relocation.account_id
+            for key, value in await self._source.scan(RELOCATION, pair_key(MERGED, 0), pair_key(MERGED, LAST_SECOND))
+            if isinstance(key, int) and (relocation := decode_relocation(key, unseal(RELOCATION, key, value))).is_erased
+        ]
+        values = {field: value for field, (_, value) in account.profile.items()}
+        counts = {direction: await self._count(direction, account_id, erased) for direction in Direction}
+        return profile_of(account.display_name, values, counts)
+
+    async def _read_visible(self, request: Stretch) -> Slice[Shown_co]:
+        """Read block by block until one row more than asked is found: it answers has_more."""
+        table = LISTS[request.direction].visible
+        bound, wanted = min(request.bound, LAST_SECOND), request.limit + 1
+        rows: list[Shown_co] = []
+        positions: list[int] = []
+        async for key, content in self._blocks(table, request.account_id, bound):
+            numbers, count = columns_of(table, key, content)
+            end = bisect_right(numbers, bound, 1, count + 1)
+            while end > 1 and len(rows) < wanted:
+                start = max(1, end - (wanted - len(rows)))
+                accounts = numbers[count + start : count + end].tolist()[::-1]
+                for position, row in zip(
+                    numbers[start:end].tolist()[::-1], await self.cache.rows(accounts), strict=True
+                ):
+                    if row is not None:
+                        rows.append(row)
+                        positions.append(position)
+                end = start
+            if len(rows) == wanted:
+                break
+        return _slice(rows, positions, request)
+
+    async def _read_merged(self, request: Stretch) -> Slice[Shown_co]:
+        rows: list[Shown_co] = []
+        positions: list[int] = []
+        (owner,) = await self.cache.load((request.account_id,))
+        if owner is not None:
+            async for entry in self._merged(request):
+                (row,) = await self.cache.rows((entry.account,))
+                if row is not None:
+                    rows.append(row)
+                    positions.append(entry.position)
+                if len(rows) > request.limit:
+                    break
+        return _slice(rows, positions, request)
+
+    async def _merged(self, request: Stretch) -> AsyncIterator[Entry]:
+        """Yield the entries that may be rows of a request, newest first."""
+        tables = LISTS[request.direction]
+        bound = await self._bound(request)
+        streams = [self._entries(table, request.account_id, bound) for table in (tables.visible, tables.hidden)]
+        heads = [await anext(stream, None) for stream in streams]
+        while any(heads):
+            index = max((index for index in (0, 1) if heads[index]), key=lambda index: heads[index])  # type: ignore[arg-type, return-value]
+            entry, heads[index] = heads[index], await anext(streams[index], None)
+            assert entry is not None
+            as_of = request.as_of
+            if entry.end == 0 if as_of is None else entry.start <= as_of and (entry.end == 0 or as_of < entry.end):
+                yield entry
+
+    async def _bound(self, request: Stretch) -> int:
+        """Return the slot to begin at: what is later than `as_of` may be millions of entries."""
+        bound = min(request.bound, LAST_SECOND)
+        if request.as_of is None or request.as_of >= bound:
+            return bound
+        facts = await self._facts(request.direction, request.account_id)
+        return bound if facts is not None and facts.is_late else request.as_of
+
+    async def _entries(self, table: Table, owner: int, bound: int) -> AsyncIterator[Entry]:
+        async for key, content in self._blocks(table, owner, bound):
+            for entry in Block.decode(table, key, content).newest_first(bound):
+                yield entry
+
+    async def _blocks(self, table: Table, owner: int, bound: int) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield key and content of the blocks of a list from a slot down."""
+        low, high = pair_key(owner, 0), pair_key(owner, bound)
+        while True:
+            found = await self._source.scan(table, low, high, reverse=True, limit=_BLOCKS_AT_ONCE)
+            for key, value in found:
+                if not isinstance(key, int) or not low <= key <= high:  # in a damaged table SQLite may return others
+                    raise damaged(table, key, "stands among the blocks of another list")
+                high = key - 1
+                yield key, unseal(table, key, value)
+            if len(found) < _BLOCKS_AT_ONCE or second_of(high + 1) <= 1:
+                return
+
+    async def _count(self, direction: Direction, owner: int, erased: list[int]) -> int:
+        """Count the open entries of a list, without those of erased accounts that are still being removed."""
+        tables = LISTS[direction]
+        facts = await self._facts(direction, owner)
+        blocks = [
+            Block.decode(table, key, content)
+            for table in (tables.visible, tables.hidden)
+            if facts is None or erased
+            async for key, content in self._blocks(table, owner, LAST_SECOND)
+        ]
+        count = sum(block.open_count for block in blocks) if facts is None else facts.visible + facts.hidden
+        leaving = set(erased)
+        return count - sum(
+            account in leaving and position not in block.ends
+            for block in blocks
+            if leaving
+            for position, account in zip(block.positions, block.accounts, strict=True)
+        )
+
+    async def _facts(self, direction: Direction, owner: int) -> Facts | None:
+        table = LISTS[direction].facts
+        (value,) = await self._source.get(table, (owner,))
+        return None if value is None else Facts.decode(table, owner, unseal(table, owner, value))
+
+
+def _slice(rows: list[Shown_co], positions: list[int], request: Stretch) -> Slice[Shown_co]:
+    """Return rows, maybe one more than asked, as a page's."""
+    if positions != sorted(positions, reverse=True):
+        table, owner = request.direction.value, request.account_id
+        raise StoreUnavailable(f"table {table}, account {owner}: its positions are not in order; it is damaged")
+    if len(rows) > request.limit:
+        return Slice(rows[:-1], positions[-2], has_more=True)
+    return Slice(rows, positions[-1] if positions else 0, has_more=False)

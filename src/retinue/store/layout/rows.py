@@ -1,0 +1,139 @@
+"""The rows of a store as its writer sees them: those that are stored, and over them those that it has changed."""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
+
+from retinue.store.layout.sealing import seal, unseal
+from retinue.store.layout.tables import LARGEST_KEY, TABLES, Changes, Key, Source, Table
+
+_SCANNED_AT_ONCE = 64
+_MAX_SCANNED_AT_ONCE = 4096
+
+
+class Rows:
+    """Reads of a writer, and its changes until they are committed."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._changed: dict[Table, dict[Key, bytes | None]] = {table: {} for table in TABLES}
+        self._order: dict[Table, list[Key]] = {}  # the changed keys, ascending, of tables that were scanned
+
+    def get(self, table: Table, key: Key) -> bytes | None:
+        """Return the content of a key."""
+        changed = self._changed[table]
+        if key in changed:
+            return changed[key]
+        (value,) = self._source.get(table, (key,))
+        return None if value is None else unseal(table, key, value)
+
+    def get_many(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
+        """Return the contents of keys, in their order."""
+        changed = self._changed[table]
+        if not changed.keys().isdisjoint(keys):
+            return [self.get(table, key) for key in keys]
+        values = self._source.get(table, keys)
+        return [None if value is None else unseal(table, key, value) for key, value in zip(keys, values, strict=True)]
+
+    def put(self, table: Table, key: Key, content: bytes) -> None:
+        """Change a row."""
+        self._change(table, key, content)
+
+    def delete(self, table: Table, key: Key) -> None:
+        """Remove a row, if it exists."""
+        self._change(table, key, None)
+
+    def put_many(self, table: Table, rows: Iterable[tuple[int, bytes]]) -> None:
+        """Change rows."""
+        self._order.pop(table, None)
+        self._changed[table].update(rows)
+
+    def delete_many(self, table: Table, keys: Iterable[int]) -> None:
+        """Remove rows, if they exist."""
+        self._order.pop(table, None)
+        self._changed[table].update(dict.fromkeys(keys))
+
+    def has_rows(self, table: Table) -> bool:
+        """Return whether a table of numbers has a row."""
+        return self.first(table, 0, LARGEST_KEY) is not None
+
+    def scan(self, table: Table, low: Key, high: Key, *, reverse: bool = False) -> Iterator[tuple[Key, bytes]]:
+        """Yield the rows from one key to another, both included. They may be changed meanwhile."""
+        changed = self._changed[table]
+        stored = self._stored(table, low, high, reverse)
+        touched = self._touched(table, low, high)
+        if not touched:
+            yield from stored
+            return
+        over = [(key, changed[key]) for key in (reversed(touched) if reverse else touched)]
+        among = set(touched)
+        rest = ((key, content) for key, content in stored if key not in among)
+        for key, content in merge(rest, over, key=lambda row: row[0], reverse=reverse):  # type: ignore[arg-type, return-value]
+            if content is not None:
+                yield key, content
+
+    def scan_many(self, table: Table, low: int, high: int) -> tuple[list[int], list[bytes]]:
+        """Return keys and contents of the rows from one key to another, both included."""
+        rows = list(self.scan(table, low, high))
+        return [key for key, _ in rows], [content for _, content in rows]  # type: ignore[misc]
+
+    def first(self, table: Table, low: Key, high: Key, *, reverse: bool = False) -> tuple[Key, bytes] | None:
+        """Return the first row from one key to another."""
+        if not self._changed[table]:
+            found = self._source.scan(table, low, high, reverse=reverse, limit=1)
+            return (found[0][0], unseal(table, *found[0])) if found else None
+        return next(self.scan(table, low, high, reverse=reverse), None)
+
+    def take_changes(self) -> list[Changes]:
+        """Return all changes, in the order of their keys, and forget them."""
+        taken = []
+        for table, changed in self._changed.items():
+            if changed:
+                puts = [(key, seal(table, key, content)) for key, content in changed.items() if content is not None]
+                taken.append(Changes(table, sorted(puts), [key for key, content in changed.items() if content is None]))
+        self.forget()
+        return taken
+
+    def forget(self) -> None:
+        """Drop all changes."""
+        self._order.clear()
+        for changed in self._changed.values():
+            changed.clear()
+
+    def _change(self, table: Table, key: Key, content: bytes | None) -> None:
+        changed = self._changed[table]
+        if key not in changed and table in self._order:
+            insort(self._order[table], key)  # type: ignore[type-var]
+        changed[key] = content
+
+    def _touched(self, table: Table, low: Key, high: Key) -> list[Key]:
+        if not self._changed[table]:
+            return []
+        order = self._order.get(table)
+        if order is None:
+            order = self._order[table] = sorted(self._changed[table])  # type: ignore[type-var]
+        return order[bisect_left(order, low) : bisect_right(order, high)]  # type: ignore[type-var]
+
+    def _stored(self, table: Table, low: Key, high: Key, reverse: bool) -> Iterator[tuple[Key, bytes]]:
+        size = _SCANNED_AT_ONCE
+        while True:
+            found = self._source.scan(table, low, high, reverse=reverse, limit=size)
+            for key, value in found:
+                yield key, unseal(table, key, value)
+            if len(found) < size:
+                return
+            if reverse:
+                high = _before(found[-1][0])
+            else:
+                low = _after(found[-1][0])
+            size = min(4 * size, _MAX_SCANNED_AT_ONCE)
+
+
+def _after(key: Key) -> Key:
+    return key + "\0" if isinstance(key, str) else key + 1
+
+
+def _before(key: Key) -> Key:
+    if isinstance(key, str):
+        raise TypeError("tables of texts are not scanned backwards")
+    return key - 1

@@ -1,0 +1,43 @@
+"""Checksums: each value carries one over its table, its key and its content.
+
+A value that was damaged, or that stands at another key than its own, is never taken for a right one.
+"""
+
+from zlib import crc32
+
+from retinue.errors import StoreUnavailable
+from retinue.store.layout.tables import Key, Table
+
+SEAL_BYTES = 4
+
+
+def seal(table: Table, key: Key, content: bytes) -> bytes:
+    """Return content with its checksum."""
+    return content + crc32(content, _seed(table, key)).to_bytes(SEAL_BYTES, "little")
+
+
+def unseal(table: Table, key: Key, value: object) -> bytes:
+    """Return the content of a stored value. Raises `StoreUnavailable` if it is damaged."""
+    if type(value) is not bytes or len(value) < SEAL_BYTES:
+        raise damaged(table, key, "its value is not whole")
+    content = value[:-SEAL_BYTES]
+    if crc32(content, _seed(table, key)).to_bytes(SEAL_BYTES, "little") != value[-SEAL_BYTES:]:
+        raise damaged(table, key, "its checksum is wrong")
+    return content
+
+
+def damaged(table: Table, key: Key, how: str) -> StoreUnavailable:
+    """Return the error for a damaged row. Texts are names, which must not get into a log."""
+    if isinstance(key, str):
+        where = "a row"
+    elif table.keys.value == "pair":
+        where = f"row {key >> 32}/{key & 0xFFFFFFFF}"
+    else:
+        where = f"row {key}"
+    return StoreUnavailable(f"table {table.name}, {where}: {how}; it is damaged")
+
+
+def _seed(table: Table, key: Key) -> int:
+    if isinstance(key, str):
+        return crc32(key.encode("utf-8", "surrogatepass"), table.number)
+    return crc32(key.to_bytes(8, "little"), table.number)

@@ -1,0 +1,1 @@
+"""Groups of follows: columns that are placed at once, by array arithmetic."""

@@ -1,0 +1,141 @@
+"""Entries of many lists as arrays, and their blocks. Pure."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retinue.store.layout.blocks import CAPACITY, head_of
+from retinue.store.layout.sealing import damaged
+from retinue.store.layout.tables import Table
+
+Numbers = NDArray[np.int64]
+Chosen = NDArray[np.bool_]
+
+_NUMBER_BYTES = 4
+_PAIR_BYTES = 2 * _NUMBER_BYTES
+_COUNT = 0xFF
+NOTHING = np.empty(0, np.int64)
+
+
+class Entries(NamedTuple):
+    """Entries by owner and position, both ascending. An end of 0: open."""
+
+    owners: Numbers
+    positions: Numbers
+    accounts: Numbers
+    starts: Numbers
+    ends: Numbers
+
+    @property
+    def count(self) -> int:
+        """The number of entries."""
+        return len(self.owners)
+
+    def where(self, chosen: Chosen) -> "Entries":
+        """Return some of them."""
+        return Entries(*(column[chosen] for column in self))
+
+    def merged(self, other: "Entries") -> "Entries":
+        """Return both, in order."""
+        if not other.count or not self.count:
+            return self if self.count else other
+        columns = [np.concatenate(pair) for pair in zip(self, other, strict=True)]
+        order = np.argsort((columns[0] << 32) + columns[1], kind="stable")  # merges what is in order already
+        return Entries(*(column[order] for column in columns))
+
+
+NO_ENTRIES = Entries(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
+
+
+def decode_blocks(table: Table, keys: Sequence[int], contents: Sequence[bytes]) -> Entries:
+    """Return the entries of blocks, whose keys ascend. Raises `StoreUnavailable` if one is damaged."""
+    if not keys:
+        return NO_ENTRIES
+    sizes = np.fromiter(map(len, contents), np.int64, len(contents)) // _NUMBER_BYTES
+    numbers = np.frombuffer(b"".join(contents), "<u4").astype(np.int64)
+    begins = np.cumsum(sizes) - sizes
+    heads = numbers[begins]
+    counts, displaced, ended = heads & _COUNT, heads >> 8 & _COUNT, heads >> 16 & _COUNT
+    wrong = np.flatnonzero((sizes != 1 + 2 * (counts + displaced + ended)) | (counts > CAPACITY))
+    if len(wrong):
+        raise damaged(table, keys[wrong[0]], "its block is not whole")
+    owners = np.repeat(np.array(keys, np.int64) >> 32, counts)
+    at = _ranges(begins + 1, counts)
+    positions, accounts = numbers[at], numbers[at + np.repeat(counts, counts)]
+    starts, ends = positions.copy(), np.zeros(len(positions), np.int64)
+    ids = (owners << 32) + positions
+    for column, first, sizes_of in ((starts, begins + 1 + 2 * counts, displaced), (ends, begins + 1 + 2 * (counts + displaced), ended)):
+        if sizes_of.any():
+            pairs = _ranges(first, 2 * sizes_of)
+            where, what = numbers[pairs[::2]], numbers[pairs[1::2]]
+            of_owner = np.repeat(np.array(keys, np.int64) >> 32, sizes_of)
+            column[np.searchsorted(ids, (of_owner << 32) + where)] = what
+    return Entries(owners, positions, accounts, starts, ends)
+
+
+def _ranges(begins: Numbers, sizes: Numbers) -> Numbers:
+    """Return all numbers from each beginning on, so many of each."""
+    before = np.cumsum(sizes) - sizes
+    return np.repeat(begins - before, sizes) + np.arange(int(sizes.sum()))
+
+
+def begins_of(owners: Numbers) -> tuple[Numbers, Numbers]:
+    """Return where each list begins in an ascending array of owners, and how long it is."""
+    begins = np.flatnonzero(np.append(True, np.diff(owners) != 0)) if len(owners) else NOTHING
+    return begins, np.diff(np.append(begins, len(owners)))
+
+
+def owners_of(owners: Numbers) -> tuple[Numbers, Numbers]:
+    """Return each owner once, given an ascending array; and for each place in it which of them that is, from 0."""
+    begins, sizes = begins_of(owners)
+    return owners[begins], np.repeat(np.arange(len(begins)), sizes)
+
+
+def is_among(numbers: Numbers, ascending: Numbers) -> Chosen:
+    """Return which numbers are in an ascending array."""
+    if not len(ascending):
+        return np.zeros(len(numbers), np.bool_)
+    place = np.minimum(np.searchsorted(ascending, numbers), len(ascending) - 1)
+    found: Chosen = ascending[place] == numbers
+    return found
+
+
+def encode_blocks(entries: Entries) -> Iterator[tuple[int, bytes]]:
+    """Yield key and content of the blocks of whole lists, in their order."""
+    begins, sizes = begins_of(entries.owners)
+    counts = -(-sizes // CAPACITY)
+    # The place within its list of each block, and with it the entries that it has.
+    places = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = np.repeat(begins, counts) + places * CAPACITY
+    ends = np.minimum(starts + CAPACITY, np.repeat(begins + sizes, counts))
+    firsts = np.where(places == 0, np.repeat(counts > 1, counts), entries.positions[starts])
+    keys = (entries.owners[starts] << 32) + firsts
+    positions, accounts = (column.astype("<u4").tobytes() for column in (entries.positions, entries.accounts))
+    displaced, of_displaced = _pairs(entries.positions, entries.starts, entries.positions != entries.starts)
+    ended, of_ended = _pairs(entries.positions, entries.ends, entries.ends != 0)
+    low_displaced, high_displaced = of_displaced[starts], of_displaced[ends]
+    low_ended, high_ended = of_ended[starts], of_ended[ends]
+    heads = head_of(ends - starts, high_displaced - low_displaced, high_ended - low_ended).astype("<u4").tobytes()  # type: ignore[arg-type, attr-defined]
+    if not displaced and not ended:
+        for index, (key, low, high) in enumerate(zip(keys.tolist(), (4 * starts).tolist(), (4 * ends).tolist(), strict=True)):
+            yield key, b"".join((heads[4 * index : 4 * index + 4], positions[low:high], accounts[low:high]))
+        return
+    bounds = (keys, starts, ends, low_displaced, high_displaced, low_ended, high_ended)
+    for index, (key, low, high, *pairs) in enumerate(zip(*(bound.tolist() for bound in bounds), strict=True)):
+        yield key, b"".join(
+            (
+                heads[_NUMBER_BYTES * index : _NUMBER_BYTES * (index + 1)],
+                positions[_NUMBER_BYTES * low : _NUMBER_BYTES * high],
+                accounts[_NUMBER_BYTES * low : _NUMBER_BYTES * high],
+                displaced[_PAIR_BYTES * pairs[0] : _PAIR_BYTES * pairs[1]],
+                ended[_PAIR_BYTES * pairs[2] : _PAIR_BYTES * pairs[3]],
+            )
+        )
+
+
+def _pairs(positions: Numbers, values: Numbers, chosen: Chosen) -> tuple[bytes, Numbers]:
+    """Return the chosen pairs as bytes, and how many come before each entry."""
+    before = np.append(0, np.cumsum(chosen))
+    return np.stack([positions[chosen], values[chosen]], axis=1).astype("<u4").tobytes(), before

@@ -1,0 +1,145 @@
+"""Groups of records and events: accounts are resolved together, ordinary follows are placed together.
+
+What is not ordinary goes through the rules, one by one, in the given order, after the others.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retinue.history import Moment
+from retinue.model import Direction, FollowEvent, FollowRecord
+from retinue.store.contract import Decision, Verdict
+from retinue.store.layout.rows import Rows
+from retinue.store.layout.tables import LAST_SECOND
+from retinue.store.load.columns import Numbers, is_among, owners_of
+from retinue.store.load.loader import ERASED, HIDDEN, VISIBLE, Follows, Loader, sorted_follows
+from retinue.store.rules.changes import GraphChanges
+from retinue.store.rules.pairs import Pair
+
+MIN_GROUP = 32  # fewer are stored one by one in less time
+
+
+class _Candidate(NamedTuple):
+    """A follow that may be ordinary: its place in the group, and what it says."""
+
+    index: int
+    follower: int
+    followee: int
+    second: int
+    has_time: bool
+
+
+class GroupChanges:
+    """Stores groups in one writer's graph."""
+
+    def __init__(self, rows: Rows, changes: GraphChanges) -> None:
+        self._rows = rows
+        self._changes = changes
+
+    def add_follows(self, records: Sequence[FollowRecord], seen_at: int | None) -> list[Verdict]:
+        """Store imported rows; return a verdict for each."""
+        if len(records) < MIN_GROUP or seen_at is not None:
+            return [self._changes.add_follow(record, seen_at) for record in records]
+        self._changes.resolver.prefetch(name for record in records for name in (record.follower, record.followee))
+        verdicts: dict[int, Verdict] = {}
+        candidates, others = [], []
+        for index, record in enumerate(records):
+            received_at = min(record.received_at, LAST_SECOND)
+            at = record.followed_at
+            has_time = at is not None and at <= received_at
+            refusal = self._changes.refusal_of_row(record.follower, record.followee)
+            if refusal is not None:
+                verdicts[index] = refusal
+                continue
+            pair = self._changes.account_of(record.follower), self._changes.account_of(record.followee)
+            says_more = record.ended_at is not None or _has_other_position(record)
+            second = at if has_time and at is not None else received_at
+            (others if says_more else candidates).append(_Candidate(index, *pair, second, has_time))
+        for index, verdict in self._place(candidates, others).items():
+            verdicts[index] = verdict
+        for index, record in enumerate(records):
+            if index not in verdicts:
+                verdicts[index] = self._changes.add_follow(record, None)
+        return [verdicts[index] for index in range(len(records))]
+
+    def apply(self, events: Sequence[FollowEvent], received_at: int) -> list[Decision]:
+        """Apply follows and unfollows; return a decision for each."""
+        if len(events) < MIN_GROUP:
+            return [self._changes.apply(event, received_at) for event in events]
+        self._changes.resolver.prefetch(key for event in events for key in (event.follower, event.followee))
+        decisions: dict[int, Decision] = {}
+        candidates, others = [], []
+        for index, event in enumerate(events):
+            found = self._changes.accounts_of(event, received_at)
+            if not isinstance(found, Pair):
+                decisions[index] = found
+                continue
+            at = min(event.at, received_at, LAST_SECOND)
+            (candidates if event.is_follow else others).append(_Candidate(index, *found, at, has_time=True))
+        decisions.update(self._place(candidates, others))
+        for each in sorted((*candidates, *others)):
+            if each.index not in decisions:
+                moment = Moment(each.second, not events[each.index].is_follow)
+                decisions[each.index] = self._changes.pairs.learn(Pair(each.follower, each.followee), moment)
+        return [decisions[index] for index in range(len(events))]
+
+    def _place(self, candidates: Sequence[_Candidate], others: Iterable[_Candidate]) -> dict[int, Verdict]:
+        """Place the ordinary ones of candidates; return their verdicts by index. `others` are of other kinds."""
+        if len(candidates) < MIN_GROUP:
+            return {}
+        table = np.array(candidates, np.int64)
+        indexes, followers, followees, seconds, has_time = table.T
+        odd_pairs = np.array(sorted((each.follower << 32) + each.followee for each in others), np.int64)
+        loader = Loader(self._rows, self._kinds(np.unique(table[:, 1:3])))
+        forth = sorted_follows(followers, followees, seconds, has_time.astype(np.bool_))
+        hubs = {direction: self._hubs(loader, direction, ids) for direction, ids in zip(Direction, (followers, followees), strict=True)}
+        is_repeated, is_left = loader.sift(forth, hubs)
+        is_left |= is_among((forth.owners << 32) + forth.accounts, odd_pairs)
+        is_repeated &= ~is_left
+        placed = forth.where(~(is_repeated | is_left))
+        loader.place(Direction.FOLLOWING, placed)
+        chosen = np.sort(placed.rows)
+        back = sorted_follows(followees[chosen], followers[chosen], seconds[chosen], has_time[chosen].astype(np.bool_))
+        loader.place(Direction.FOLLOWERS, back)
+        self._changes.pairs.following.lists.drop(set(placed.owners.tolist()))
+        self._changes.pairs.followers.lists.drop(set(back.owners.tolist()))
+        self._prefetch(forth.where(is_left))
+        verdicts = dict.fromkeys(indexes[placed.rows].tolist(), Verdict.ACCEPTED)
+        return verdicts | dict.fromkeys(indexes[forth.rows[is_repeated]].tolist(), Verdict.DUPLICATE)
+
+    def _prefetch(self, left: Follows) -> None:
+        self._changes.pairs.following.lists.prefetch(owners_of(left.owners)[0].tolist())
+        self._changes.pairs.followers.lists.prefetch(np.unique(left.accounts).tolist())
+
+    def _hubs(self, loader: Loader, direction: Direction, ids: Numbers) -> Numbers:
+        owners, new = np.unique(ids, return_counts=True)
+        return loader.hubs(direction, owners, new)
+
+    def _kinds(self, ids: Numbers) -> "_Kinds":
+        self._changes.account_table.prefetch(ids.tolist())
+        kinds = np.empty(len(ids), np.int8)
+        for index, account_id in enumerate(ids.tolist()):
+            account = self._changes.account_table.find(account_id)
+            kinds[index] = ERASED if account is None else VISIBLE if account.is_visible else HIDDEN
+        return _Kinds(ids, kinds)
+
+
+class _Kinds:
+    """The kinds of some accounts."""
+
+    def __init__(self, ids: Numbers, kinds: NDArray[np.int8]) -> None:
+        self._ids = ids
+        self._kinds = kinds
+
+    def __call__(self, ids: Numbers) -> NDArray[np.int8]:
+        return self._kinds[np.searchsorted(self._ids, ids)]
+
+
+def _has_other_position(record: FollowRecord) -> bool:
+    return any(
+        position is not None and position != record.followed_at
+        for position in (record.following_position, record.followers_position)
+    )

@@ -1,0 +1,273 @@
+"""Placing many follows at once: whole lists are read, merged as arrays, and written back.
+
+Only ordinary follows are placed here: of pairs of which nothing is known yet. What the rules (`store/rules`) decide for
+one follow in a few steps is decided for a group with NumPy; the rest is left to them.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retinue.model import Direction
+from retinue.store.layout.lists import Facts
+from retinue.store.layout.slots import MIN_RUN
+from retinue.store.layout.tables import LAST_SECOND, LISTS, Key, ListTables, Table, pair_key
+from retinue.store.load.columns import (
+    NO_ENTRIES,
+    Chosen,
+    Entries,
+    Numbers,
+    decode_blocks,
+    encode_blocks,
+    is_among,
+    owners_of,
+)
+from retinue.store.load.placing import keyed, place, runs
+
+# Lists with fewer entries than this many seconds cannot run out of earlier slots, and there are no longer ones.
+EARLIEST = 100_000_000
+# A list that is this many times longer than what is new in it is not rewritten for that.
+MUCH_LONGER = 50
+ALWAYS_REWRITTEN = 10_000  # entries
+_SCAN_SHARE = 4  # owners of at least this part of a range are read by one scan
+
+ERASED, HIDDEN, VISIBLE = 0, 1, 2
+
+Kinds = Callable[[Numbers], NDArray[np.int8]]
+
+
+class Follows(NamedTuple):
+    """Follows by owner and second, both ascending; at one second the later row comes first."""
+
+    owners: Numbers
+    seconds: Numbers
+    accounts: Numbers
+    rows: Numbers
+    has_time: Chosen
+
+    def where(self, chosen: Chosen) -> "Follows":
+        """Return some of them."""
+        return self if chosen.all() else Follows(*(column[chosen] for column in self))
+
+
+class Target(Protocol):
+    """The rows of lists, to be read and written. What was written in a load is not read in it again."""
+
+    def has_rows(self, table: Table) -> bool:
+        """Return whether a table has a row."""
+        ...
+
+    def get_many(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
+        """Return the contents of keys, in their order."""
+        ...
+
+    def scan_many(self, table: Table, low: int, high: int) -> tuple[list[int], list[bytes]]:
+        """Return keys and contents of the rows from one key to another, both included."""
+        ...
+
+    def put_many(self, table: Table, rows: Iterable[tuple[int, bytes]]) -> None:
+        """Write rows."""
+        ...
+
+    def delete_many(self, table: Table, keys: Iterable[int]) -> None:
+        """Remove rows."""
+        ...
+
+
+class Loader:
+    """Places follows of one source in the lists of a target."""
+
+    def __init__(self, target: Target, kinds_of: Kinds) -> None:
+        self._target = target
+        self._kinds_of = kinds_of
+        tables = [table for direction in Direction for table in LISTS[direction]]
+        self._is_empty = {table: not target.has_rows(table) for table in tables}
+
+    def sift(self, follows: Follows, hubs: dict[Direction, Numbers]) -> tuple[Chosen, Chosen]:
+        """Return which follows, sorted by follower, say nothing new, and which are left to the rules."""
+        is_left = (self._kinds_of(follows.owners) == ERASED) | (self._kinds_of(follows.accounts) == ERASED)
+        is_left |= (follows.seconds < EARLIEST) | (follows.owners == follows.accounts)
+        is_left |= is_among(follows.owners, hubs[Direction.FOLLOWING])
+        is_left |= is_among(follows.accounts, hubs[Direction.FOLLOWERS])
+        pairs = (follows.owners << 32) + follows.accounts
+        is_repeated, is_unlike = _repeated(pairs, follows)
+        is_left |= is_unlike
+        owners, _ = owners_of(follows.owners)
+        is_known, is_same = self._known(owners, pairs, follows)
+        is_repeated |= is_same
+        is_left |= is_known & ~is_same
+        return is_repeated & ~is_left, is_left
+
+    def hubs(self, direction: Direction, owners: Numbers, new: Numbers) -> Numbers:
+        """Return the owners of long lists in which little is new, given how much is new in each list."""
+        found = self._facts(LISTS[direction], owners)
+        sizes = np.fromiter((facts.visible + facts.hidden for facts in found.values()), np.int64, len(found))
+        long = np.fromiter(found, np.int64, len(found))
+        added = new[np.searchsorted(owners, long)]
+        return long[(sizes > ALWAYS_REWRITTEN) & (sizes > MUCH_LONGER * added)]
+
+    def place(self, direction: Direction, follows: Follows) -> None:
+        """Add follows to the lists of one direction."""
+        if not len(follows.rows):
+            return
+        tables = LISTS[direction]
+        owners, lists = owners_of(follows.owners)
+        visible, visible_keys = self._entries(tables.visible, owners)
+        hidden, hidden_keys = self._entries(tables.hidden, owners)
+        old = np.concatenate([visible.positions, hidden.positions])
+        old_lists = np.searchsorted(owners, np.concatenate([visible.owners, hidden.owners]))
+        positions = place(lists, follows.seconds, np.sort(keyed(old_lists, old), kind="stable"))
+        ends = np.zeros(len(positions), np.int64)
+        new = Entries(follows.owners, positions, follows.accounts, follows.seconds, ends)
+        is_visible = self._kinds_of(new.accounts) == VISIBLE
+        shown = self._rewrite(tables.visible, new.where(is_visible), visible, visible_keys)
+        others = self._rewrite(tables.hidden, new.where(~is_visible), hidden, hidden_keys)
+        self._write_facts(tables, owners, shown, others)
+        self._write_runs(tables, owners, np.append(lists, old_lists), np.append(positions, old))
+
+    def _known(self, owners: Numbers, pairs: Numbers, follows: Follows) -> tuple[Chosen, Chosen]:
+        """Return the follows of known pairs, and those of them that say nothing new."""
+        tables = LISTS[Direction.FOLLOWING]
+        visible, _ = self._entries(tables.visible, owners)
+        hidden, _ = self._entries(tables.hidden, owners)
+        entries = Entries(*(np.concatenate(both) for both in zip(visible, hidden, strict=True)))
+        histories = np.array(self._keys(tables.histories, owners), np.int64)
+        is_known = is_among(pairs, histories)
+        is_same = np.zeros(len(pairs), np.bool_)
+        if entries.count:
+            ids = (entries.owners << 32) + entries.accounts
+            order = np.argsort(ids + 0, kind="stable")
+            ids, starts, is_open = ids[order], entries.starts[order], entries.ends[order] == 0
+            place_of = np.minimum(np.searchsorted(ids, pairs), len(ids) - 1)
+            is_listed = ids[place_of] == pairs
+            is_same = is_listed & ~is_known & (starts[place_of] == follows.seconds)
+            # Without a time, a row says nothing new of a follow that exists.
+            is_same |= ~follows.has_time & is_among(pairs, np.unique(ids[is_open]))
+            is_known |= is_listed
+        return is_known, is_same
+
+    def _entries(self, table: Table, owners: Numbers) -> tuple[Entries, Numbers]:
+        """Return the entries of owners in one table, and the keys of their blocks."""
+        if self._is_empty[table]:
+            return NO_ENTRIES, NO_ENTRIES.owners
+        keys, contents = self._rows_of(table, owners)
+        return decode_blocks(table, keys, contents), np.array(keys, np.int64)
+
+    def _rows_of(self, table: Table, owners: Numbers) -> tuple[list[int], list[bytes]]:
+        first, last = int(owners[0]), int(owners[-1])
+        if len(owners) * _SCAN_SHARE > last - first:
+            keys, contents = self._target.scan_many(table, pair_key(first, 0), pair_key(last, LAST_SECOND))
+            chosen = is_among(np.array(keys, np.int64) >> 32, owners).tolist()
+            keys = [key for key, is_chosen in zip(keys, chosen, strict=True) if is_chosen]
+            return keys, [content for content, is_chosen in zip(contents, chosen, strict=True) if is_chosen]
+        keys, contents = [], []
+        for owner in owners.tolist():
+            more_keys, more = self._target.scan_many(table, pair_key(owner, 0), pair_key(owner, LAST_SECOND))
+            keys += more_keys
+            contents += more
+        return keys, contents
+
+    def _keys(self, table: Table, owners: Numbers) -> list[int]:
+        return [] if self._is_empty[table] else self._rows_of(table, owners)[0]
+
+    def _facts(self, tables: ListTables, owners: Numbers) -> dict[int, Facts]:
+        if self._is_empty[tables.facts]:
+            return {}
+        contents = self._target.get_many(tables.facts, owners.tolist())
+        return {
+            owner: Facts.decode(tables.facts, owner, content)
+            for owner, content in zip(owners.tolist(), contents, strict=True)
+            if content is not None
+        }
+
+    def _rewrite(self, table: Table, new: Entries, old: Entries, old_keys: Numbers) -> "_Kept":
+        """Write the lists that have new entries; return what the table has now of all owners of `old` and `new`."""
+        if not new.count:
+            return _Kept(old, old_keys)
+        owners, _ = owners_of(new.owners)
+        is_touched = is_among(old.owners, owners)
+        entries = new.merged(old.where(is_touched))
+        rows = list(encode_blocks(entries))
+        keys = np.fromiter((key for key, _ in rows), np.int64, len(rows))
+        stale = old_keys[is_among(old_keys >> 32, owners)]
+        self._target.delete_many(table, stale[~is_among(stale, keys)].tolist())
+        self._target.put_many(table, rows)
+        untouched = old_keys[~is_among(old_keys >> 32, owners)]
+        return _Kept(entries.merged(old.where(~is_touched)), np.sort(np.append(keys, untouched)))
+
+    def _write_facts(self, tables: ListTables, owners: Numbers, shown: "_Kept", others: "_Kept") -> None:
+        visible = shown.counts(owners, shown.entries.owners)
+        hidden = others.counts(owners, others.entries.owners[others.entries.ends == 0])
+        is_long = shown.is_long(owners) | others.is_long(owners)
+        before = self._facts(tables, owners)
+        late = {owner for owner, facts in before.items() if facts.is_late}
+        is_needed = is_long | is_among(owners, np.array(sorted(late), np.int64))
+        self._target.put_many(
+            tables.facts,
+            (
+                (owner, Facts(count, other, owner in late).encode())
+                for owner, count, other in zip(
+                    owners[is_needed].tolist(), visible[is_needed].tolist(), hidden[is_needed].tolist(), strict=True
+                )
+            ),
+        )
+        self._target.delete_many(tables.facts, sorted(before.keys() - set(owners[is_needed].tolist())))
+
+    def _write_runs(self, tables: ListTables, owners: Numbers, lists: Numbers, slots: Numbers) -> None:
+        sizes = np.bincount(lists, minlength=len(owners))
+        is_long = sizes >= MIN_RUN
+        if not is_long.any():
+            return
+        chosen = is_long[lists]
+        lists, slots = lists[chosen], slots[chosen]
+        order = np.argsort(keyed(lists, slots), kind="stable")
+        of, first, last = runs(lists[order], slots[order], MIN_RUN)
+        keys = (owners[of] << 32) + first
+        stale = np.array(self._keys(tables.runs, owners[is_long]), np.int64)
+        self._target.delete_many(tables.runs, stale[~is_among(stale, keys)].tolist())
+        contents = last.astype("<u4").tobytes()
+        rows = ((key, contents[4 * index : 4 * index + 4]) for index, key in enumerate(keys.tolist()))
+        self._target.put_many(tables.runs, rows)
+
+
+class _Kept(NamedTuple):
+    """What a table has of some owners."""
+
+    entries: Entries
+    keys: Numbers
+
+    @staticmethod
+    def counts(owners: Numbers, found: Numbers) -> Numbers:
+        """Return how often each owner is found."""
+        return np.bincount(np.searchsorted(owners, found), minlength=len(owners))
+
+    def is_long(self, owners: Numbers) -> Chosen:
+        """Return which owners have several blocks, or blocks that are named as several are."""
+        return is_among(owners, np.unique(self.keys[(self.keys & LAST_SECOND) > 0] >> 32))
+
+
+def _repeated(pairs: Numbers, follows: Follows) -> tuple[Chosen, Chosen]:
+    """Return the follows that an earlier row has at the same second; and those of pairs with several seconds."""
+    is_repeated, is_unlike = np.zeros(len(pairs), np.bool_), np.zeros(len(pairs), np.bool_)
+    ordered = np.sort(pairs)
+    several = np.flatnonzero(is_among(pairs, ordered[1:][ordered[1:] == ordered[:-1]]))
+    if not len(several):
+        return is_repeated, is_unlike
+    order = several[np.lexsort((follows.rows[several], pairs[several]))]
+    is_first = np.append(True, np.diff(pairs[order]) != 0)
+    begins = np.flatnonzero(is_first)
+    sizes = np.diff(np.append(begins, len(order)))
+    seconds = follows.seconds[order]
+    differs = seconds != np.repeat(seconds[begins], sizes)
+    is_repeated[order] = ~is_first
+    is_unlike[order] = np.repeat(np.logical_or.reduceat(differs, begins), sizes)
+    return is_repeated, is_unlike
+
+
+def sorted_follows(owners: Numbers, accounts: Numbers, seconds: Numbers, has_time: Chosen) -> Follows:
+    """Return the follows of a group in their order; a row is a place in these columns."""
+    rows = np.arange(len(owners))
+    order = np.lexsort((-rows, seconds, owners))
+    return Follows(owners[order], seconds[order], accounts[order], rows[order], has_time[order])

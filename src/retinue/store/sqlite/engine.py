@@ -1,0 +1,119 @@
+"""The engine of the embedded store: each table of the layout is one of SQLite's. Knows nothing of follows."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+
+from retinue.store.layout.tables import TABLES, Changes, Key, Table
+from retinue.store.sqlite import files
+from retinue.store.sqlite.compaction import compact
+from retinue.store.sqlite.files import Execute, unchecked_executor
+
+
+class _Statements(NamedTuple):
+    get: str
+    up: str
+    down: str
+    put: str
+    delete: str
+
+
+def _statements(table: Table) -> _Statements:
+    scan = f"SELECT key, value FROM {table.name} WHERE key BETWEEN ? AND ? ORDER BY key"
+    return _Statements(
+        f"SELECT value FROM {table.name} WHERE key = ?",
+        f"{scan} LIMIT ?",
+        f"{scan} DESC LIMIT ?",
+        f"INSERT OR REPLACE INTO {table.name} (key, value) VALUES (?, ?)",
+        f"DELETE FROM {table.name} WHERE key = ?",
+    )
+
+
+_STATEMENTS = {table: _statements(table) for table in TABLES}
+
+
+class SqliteSource:
+    """The `Source` of one connection. Errors of SQLite come out as they are."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._execute: Execute = unchecked_executor(connection)  # values are checked by their seals
+
+    def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
+        """Return the values of keys."""
+        execute, statement = self._execute, _STATEMENTS[table].get
+        found = [execute(statement, (key,)).fetchall() for key in keys]
+        return [rows[0][0] if rows else None for rows in found]
+
+    def scan(
+        self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
+    ) -> list[tuple[Key, bytes]]:
+        """Return the rows from one key to another."""
+        statements = _STATEMENTS[table]
+        return self._execute(statements.down if reverse else statements.up, (low, high, limit)).fetchall()  # type: ignore[return-value]
+
+    def all_rows(self, table: Table) -> Iterator[tuple[Key, bytes]]:
+        """Yield every row of a table."""
+        cursor = self._connection.cursor()
+        cursor.row_trace = None
+        return cursor.execute(f"SELECT key, value FROM {table.name} ORDER BY key")  # type: ignore[return-value]
+
+
+class SqliteEngine(SqliteSource):
+    """The `Engine` of one file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(files.open_for_writing(path, files.GRAPH))
+        self._connection.execute(f"PRAGMA cache_size = -{2 * files.CACHE_KIB}")
+        self._version: int | None = None
+        self._is_durable = True  # as the connection was opened
+
+    @contextmanager
+    def exclusive(self) -> Iterator[bool]:
+        """Hold the write lock; tell whether another connection has changed the file."""
+        with files.translated(f"{self._connection.filename}: "):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                version = self._execute("PRAGMA data_version").fetchall()[0][0]
+                is_changed, self._version = version != self._version, version
+                yield is_changed
+            except BaseException:
+                self._version = None
+                raise
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    def commit(self, changes: Iterable[Changes], *, is_durable: bool) -> None:
+        """Write rows. Call inside `exclusive`."""
+        if is_durable:
+            files.touch(self._connection, files.GRAPH)
+        for table, puts, deletes in changes:
+            self._connection.executemany(_STATEMENTS[table].put, puts)
+            self._connection.executemany(_STATEMENTS[table].delete, [(key,) for key in deletes])
+        self._connection.execute("COMMIT")
+
+    def be_durable(self, wanted: bool) -> None:
+        """Have commits wait for the disk, or not. Call outside of `exclusive`."""
+        if wanted != self._is_durable:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
+            self._is_durable = wanted
+
+    def compact(self) -> None:
+        """Leave no byte in the file and its log of what was removed."""
+        with files.translated():
+            compact(self._connection)
+
+    def settle(self) -> None:
+        """Make all commits so far survive a power loss: one more waits for the disk."""
+        with self.exclusive():
+            self.commit((), is_durable=True)
+        with files.translated():
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()

@@ -1,0 +1,161 @@
+"""Writing a graph: one writer at a time, in units of work short enough for others to get their turn."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Protocol, TypeVar
+
+from retinue.clock import Clock
+from retinue.model import AccountRecord, Event, FollowEvent, FollowRecord
+from retinue.store.contract import Decision, NotAKey, Verdict
+from retinue.store.layout.rows import Rows
+from retinue.store.layout.tables import Engine
+from retinue.store.load.groups import GroupChanges
+from retinue.store.rules.changes import GraphChanges
+
+# The promise is 200 ms; the rest is room for the commit itself and for a slow disk.
+UNIT_SECONDS = 0.12
+GROUP = 4_000  # follows in one unit
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+class WritableEngine(Engine, Protocol):
+    """An engine with the operations of a whole store."""
+
+    def compact(self) -> None:
+        """Remove every byte that is not stored any more."""
+        ...
+
+    def settle(self) -> None:
+        """Make all commits so far survive a power loss."""
+        ...
+
+    def close(self) -> None:
+        """Release files and connections."""
+        ...
+
+
+class EngineGraphWriter:
+    """A `GraphWriter` on an engine. Blocks while it works: for processes that have nothing else to do."""
+
+    def __init__(self, engine: WritableEngine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._rows = Rows(engine)
+        self._changes = GraphChanges(self._rows)
+        self._groups = GroupChanges(self._rows, self._changes)
+
+    async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
+        """Create or change accounts; return a verdict for each record."""
+        return self._in_units(records, lambda record: self._changes.import_account(record, now))
+
+    async def add_follows(self, records: Sequence[FollowRecord], seen_at: int | None = None) -> list[Verdict]:
+        """Store follows in the given order; return a verdict for each."""
+        return self._in_groups(records, lambda group: self._groups.add_follows(group, seen_at))
+
+    async def keys_of(self, names: Sequence[str]) -> list[str | None]:
+        """Return the keys of the accounts that imported names mean."""
+        with self._unit():
+            return [self._changes.key_of(name) for name in names]
+
+    async def not_keys(self, keys: Sequence[str]) -> list[NotAKey | None]:
+        """Return for each key why `apply` rejects its erasure, or None."""
+        with self._unit():
+            return [self._changes.not_a_key(key) for key in keys]
+
+    async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
+        """End the follows that an account had at a second, except these; return their number."""
+        with self._unit():
+            missing = self._changes.missing(follower, followees, at)
+        verdicts = self._in_units(missing, lambda pair: self._changes.end(pair, at))
+        return sum(verdict is Verdict.ACCEPTED for verdict in verdicts)
+
+    async def apply(self, events: Sequence[Event], received_at: int) -> list[Decision]:
+        """Apply events in the given order; return a decision for each. They survive a power loss on return."""
+        decisions: list[Decision] = []
+        for is_follow, run in groupby(events, key=lambda event: isinstance(event, FollowEvent)):
+            if is_follow:
+                decisions += self._in_groups(list(run), lambda group: self._groups.apply(group, received_at), is_durable=True)  # type: ignore[arg-type, misc]
+            else:
+                decisions += self._in_units(list(run), lambda event: self._changes.apply(event, received_at), is_durable=True)
+        return decisions
+
+    async def tidy(self) -> bool:
+        """Do a short piece of background maintenance; return whether there is more."""
+        with self._unit():
+            if self._changes.is_maintained():
+                return False
+            is_more = self._changes.maintain(self._is_time_left())
+            self._commit(is_durable=False)
+            return is_more
+
+    async def compact(self) -> None:
+        """Finish maintenance, then remove every byte of erased accounts."""
+        while await self.tidy():
+            pass
+        self._engine.compact()
+
+    async def settle(self) -> None:
+        """Make everything written so far survive a power loss."""
+        self._engine.settle()
+
+    def bulk(self) -> None:
+        """Return None."""
+        return
+
+    def close(self) -> None:
+        """Release the engine."""
+        self._engine.close()
+
+    @contextmanager
+    def _unit(self) -> Iterator[None]:
+        """One unit of work. Nothing of it is cached if it fails, or if it is not committed."""
+        try:
+            with self._engine.exclusive() as is_changed:
+                if is_changed:
+                    self._rows.forget()
+                    self._changes.forget()
+                yield
+        except BaseException:
+            self._rows.forget()  # the engine tells the next unit to forget the rest
+            raise
+
+    def _commit(self, *, is_durable: bool) -> None:
+        self._changes.flush()
+        self._engine.commit(self._rows.take_changes(), is_durable=is_durable)
+        self._changes.committed()
+
+    def _in_units(
+        self, items: Iterable[_Item], store: Callable[[_Item], _Result], *, is_durable: bool = False
+    ) -> list[_Result]:
+        results: list[_Result] = []
+        waiting = list(items)
+        while len(results) < len(waiting):
+            with self._unit():
+                is_time_left = self._is_time_left()
+                for item in waiting[len(results) :]:
+                    results.append(store(item))
+                    if not is_time_left():
+                        break
+                self._commit(is_durable=is_durable)
+        return results
+
+    def _in_groups(
+        self,
+        items: Sequence[_Item],
+        store: Callable[[Sequence[_Item]], Sequence[_Result]],
+        *,
+        is_durable: bool = False,
+    ) -> list[_Result]:
+        results: list[_Result] = []
+        while len(results) < len(items):
+            with self._unit():
+                results += store(items[len(results) : len(results) + GROUP])
+                self._commit(is_durable=is_durable)
+        return results
+
+    def _is_time_left(self) -> Callable[[], bool]:
+        deadline = self._clock.elapsed() + UNIT_SECONDS
+        return lambda: self._clock.elapsed() < deadline
