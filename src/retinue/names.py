@@ -43,6 +43,11 @@ def keys_of_name(name: str) -> tuple[str, str]:
     return (bare if len(bare.encode()) <= MAX_KEY_BYTES else hashed), hashed
 
 
+def is_own_key(name: str) -> bool:
+    """Return whether `keys_of_name` begins with the name itself."""
+    return not name.startswith("@") and len(name.encode()) <= MAX_KEY_BYTES
+
+
 def next_key(hashed: str) -> str:
     """Return another key if the hash is taken."""
     return hashlib.sha256(hashed.encode()).hexdigest()

@@ -64,7 +64,6 @@ class Staging:
 
     def __init__(self, rows: int, received_at: int) -> None:
         self.received_at = received_at
-        self.names_received_at = False
         self._folder = TemporaryFolder()
         needed, free = rows * BYTES_PER_ROW, shutil.disk_usage(self._folder.path).free
         if needed > free:
@@ -108,8 +107,6 @@ class Staging:
             f" second BETWEEN 1 AND {self.received_at} AND follower <> followee AND NOT says_more AS is_ordinary,"
             f" source.second <> 0 AS has_time FROM ({self._source(table)}) AS source"
         )
-        named = f"SELECT count(*) FROM staged WHERE has_time AND second = {self.received_at}"
-        self.names_received_at = self._number(named) > 0
         # A row for each line: no line was skipped or joined to another one.
         if (
             isinstance(table, CsvTable)
@@ -195,7 +192,7 @@ class Staging:
             raise CannotStage("two names with one hash")  # once in a million files of ten million names
         self._duck.execute(
             "CREATE TABLE follow AS SELECT CAST(row AS UINTEGER) AS row, a.number AS follower, b.number AS followee,"
-            " CAST(second AS UINTEGER) AS second FROM staged JOIN numbered a ON a.hash = hash(follower)"
+            " CAST(second AS UINTEGER) AS second, has_time FROM staged JOIN numbered a ON a.hash = hash(follower)"
             f" JOIN numbered b ON b.hash = hash(followee) WHERE {self._ordinary}"
             f" AND a.number <> {NO_ACCOUNT} AND b.number <> {NO_ACCOUNT}"
         )
@@ -244,16 +241,18 @@ class Staging:
     def _read(direction: Direction, first: int, last: int, duck: duckdb.DuckDBPyConnection) -> Follows:
         # DuckDB returns rows in the order of their table.
         columns = duck.execute(
-            f"SELECT owner, second, account, row FROM {direction.value} WHERE owner BETWEEN ? AND ?", (first, last)
+            f"SELECT owner, second, account, row, has_time FROM {direction.value} WHERE owner BETWEEN ? AND ?",
+            (first, last),
         ).fetchnumpy()
         duck.close()
-        return Follows(*(columns[name].astype(np.int64) for name in ("owner", "second", "account", "row")))
+        numbers = (columns[name].astype(np.int64) for name in ("owner", "second", "account", "row"))
+        return Follows(*numbers, columns["has_time"])
 
     @staticmethod
     def _sort(direction: Direction, duck: duckdb.DuckDBPyConnection) -> None:
         owner, account = _LIST_COLUMNS[direction]
         duck.execute(
-            f"CREATE TABLE {direction.value} AS SELECT {owner} AS owner, second, {account} AS account, row FROM follow"
+            f"CREATE TABLE {direction.value} AS SELECT {owner} AS owner, second, {account} AS account, row, has_time FROM follow"
             " ORDER BY owner, second, row DESC"
         )
 

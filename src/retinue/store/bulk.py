@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from retinue.model import AccountRecord, Direction
 
 Numbers = NDArray[np.int64]
+Chosen = NDArray[np.bool_]
 OnShare = Callable[[float], None]
 
 NO_ACCOUNT = 0  # the id of a name that no account can have, or whose account was erased
@@ -29,16 +30,20 @@ class Follows(NamedTuple):
     seconds: Numbers
     accounts: Numbers
     rows: Numbers
+    has_time: Chosen
+
+    def where(self, chosen: Chosen) -> "Follows":
+        """Return some of them."""
+        return self if chosen.all() else Follows(*(column[chosen] for column in self))
 
 
 class SortedFollows(Protocol):
     """All follows of a file, in either direction.
 
-    `received_at` is the second of those without a time, and with `names_received_at` maybe also of others.
+    `received_at` is the second of those without a time.
     """
 
     received_at: int
-    names_received_at: bool
 
     def owners(self, direction: Direction) -> tuple[Numbers, Numbers]:
         """Return the ascending owners of all lists, and the size of each."""

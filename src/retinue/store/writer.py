@@ -7,9 +7,11 @@ from typing import Protocol, TypeVar
 
 from retinue.clock import Clock
 from retinue.model import AccountRecord, Event, FollowEvent, FollowRecord
+from retinue.store.bulk import NO_ACCOUNT, LoadedFollows, OnShare, SortedFollows
 from retinue.store.contract import Decision, NotAKey, Verdict
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.tables import Engine
+from retinue.store.load.bulk_load import BulkLoad
 from retinue.store.load.groups import GroupChanges
 from retinue.store.rules.changes import GraphChanges
 
@@ -88,7 +90,7 @@ class EngineGraphWriter:
             if self._changes.is_maintained():
                 return False
             is_more = self._changes.maintain(self._is_time_left())
-            self._commit(is_durable=False)
+            self._commit()
             return is_more
 
     async def compact(self) -> None:
@@ -101,19 +103,46 @@ class EngineGraphWriter:
         """Make everything written so far survive a power loss."""
         self._engine.settle()
 
-    def bulk(self) -> None:
-        """Return None."""
-        return
+    async def refused(self, names: Sequence[str]) -> list[str]:
+        """Return the names that are invalid or of erased accounts."""
+        with self._unit():
+            self._changes.resolver.prefetch(names)
+            return [name for name in names if self._changes.is_refused(name)]
+
+    async def account_ids(self, names: Sequence[str]) -> list[int]:
+        """Return the account id for each imported name; create missing accounts."""
+        return self._in_groups(names, self._account_ids)
+
+    def _account_ids(self, names: Sequence[str]) -> list[int]:
+        self._changes.resolver.prefetch(names)
+        self._changes.create_named((name,) for name in names)
+        return [NO_ACCOUNT if self._changes.is_refused(name) else self._changes.account_of(name) for name in names]
+
+    async def load(self, follows: SortedFollows, on_share: OnShare) -> LoadedFollows:
+        """Store many follows, in one unit of work."""
+        while True:
+            while await self.tidy():
+                pass
+            with self._unit():
+                if self._changes.is_maintained():
+                    loaded = BulkLoad(self._engine, follows, on_share).run()
+                    self._engine.commit(())
+                    self._changes.forget()
+                    return loaded
+
+    def bulk(self) -> "EngineGraphWriter":
+        """Return the loader of many follows at once: this writer."""
+        return self
 
     def close(self) -> None:
         """Release the engine."""
         self._engine.close()
 
     @contextmanager
-    def _unit(self) -> Iterator[None]:
+    def _unit(self, *, is_durable: bool = False) -> Iterator[None]:
         """One unit of work. Nothing of it is cached if it fails, or if it is not committed."""
         try:
-            with self._engine.exclusive() as is_changed:
+            with self._engine.exclusive(is_durable=is_durable) as is_changed:
                 if is_changed:
                     self._rows.forget()
                     self._changes.forget()
@@ -122,9 +151,9 @@ class EngineGraphWriter:
             self._rows.forget()  # the engine tells the next unit to forget the rest
             raise
 
-    def _commit(self, *, is_durable: bool) -> None:
+    def _commit(self) -> None:
         self._changes.flush()
-        self._engine.commit(self._rows.take_changes(), is_durable=is_durable)
+        self._engine.commit(self._rows.take_changes())
         self._changes.committed()
 
     def _in_units(
@@ -133,13 +162,13 @@ class EngineGraphWriter:
         results: list[_Result] = []
         waiting = list(items)
         while len(results) < len(waiting):
-            with self._unit():
+            with self._unit(is_durable=is_durable):
                 is_time_left = self._is_time_left()
                 for item in waiting[len(results) :]:
                     results.append(store(item))
                     if not is_time_left():
                         break
-                self._commit(is_durable=is_durable)
+                self._commit()
         return results
 
     def _in_groups(
@@ -151,9 +180,9 @@ class EngineGraphWriter:
     ) -> list[_Result]:
         results: list[_Result] = []
         while len(results) < len(items):
-            with self._unit():
+            with self._unit(is_durable=is_durable):
                 results += store(items[len(results) : len(results) + GROUP])
-                self._commit(is_durable=is_durable)
+                self._commit()
         return results
 
     def _is_time_left(self) -> Callable[[], bool]:

@@ -74,14 +74,15 @@ class _Packed(Struct, frozen=True, array_like=True, omit_defaults=True):
 
 
 _ERASED = b""
+_HIDDEN, _VISIBLE = 1, 2
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(_Packed)
 
 
 def encode_account(account: StoredAccount) -> bytes:
-    """Return the content to be stored."""
+    """Return the content to be stored: a byte that tells whether lists show the account, and the account."""
     at = account.username_at
-    return _encode(
+    return bytes((_VISIBLE if account.is_visible else _HIDDEN,)) + _encode(
         _Packed(
             account.username,
             at,
@@ -102,7 +103,7 @@ def decode_account(account_id: int, content: bytes) -> StoredAccount | None:
     if content == _ERASED:
         return None
     try:
-        packed = _decoder.decode(content)
+        packed = _decoder.decode(memoryview(content)[1:])
     except msgspec.MsgspecError:
         raise damaged(ACCOUNT, account_id, "its account is not whole") from None
     at = packed.username_at
@@ -119,6 +120,11 @@ def decode_account(account_id: int, content: bytes) -> StoredAccount | None:
         packed.former_names,
         packed.profile,
     )
+
+
+def kind_of(content: bytes) -> int:
+    """Return 0 for an erased account, 1 for one that lists do not show, 2 for any other."""
+    return content[0] if content else 0
 
 
 class AccountTable:
@@ -217,6 +223,28 @@ class AccountTable:
         self._rows.put(ACCOUNT, account.id, encode_account(account))
         self._rows.put(ACCOUNT_KEY, key, account.id.to_bytes(_ID_BYTES, "little"))
         return account
+
+    def add_named(self, names_of_new: Mapping[str, str]) -> list[StoredAccount]:
+        """Add accounts that are known by a name alone, by folded username. Nothing else may be known of these names."""
+        first = self._last_id + 1
+        self._last_id += len(names_of_new)
+        accounts = [
+            StoredAccount(account_id, key, names.as_answered(key), has_name=True)
+            for account_id, key in enumerate(names_of_new.values(), first)
+        ]
+        numbers = [account.id.to_bytes(_ID_BYTES, "little") for account in accounts]
+        self._rows.put_many(ACCOUNT, [(account.id, encode_account(account)) for account in accounts])
+        self._rows.put_many(USERNAME, zip(names_of_new, numbers, strict=True))
+        keys = zip(names_of_new.items(), numbers, strict=True)
+        self._rows.put_many(ACCOUNT_KEY, [(key, number) for (folded, key), number in keys if key != folded])
+        self._accounts.update((account.id, account) for account in accounts)
+        return accounts
+
+    def unclaimed(self, folded: Sequence[str]) -> set[str]:
+        """Return the usernames that no account has ever claimed."""
+        claims, holders = self._rows.get_many(CLAIM, folded), self._rows.get_many(USERNAME, folded)
+        found = zip(folded, claims, holders, strict=True)
+        return {name for name, claim, holder in found if claim is None and holder is None and name not in self._claims}
 
     def save(self, account: StoredAccount) -> None:
         """Store an existing account in another state."""

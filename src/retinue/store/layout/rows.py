@@ -43,7 +43,7 @@ class Rows:
         """Remove a row, if it exists."""
         self._change(table, key, None)
 
-    def put_many(self, table: Table, rows: Iterable[tuple[int, bytes]]) -> None:
+    def put_many(self, table: Table, rows: Iterable[tuple[Key, bytes]]) -> None:
         """Change rows."""
         self._order.pop(table, None)
         self._changed[table].update(rows)

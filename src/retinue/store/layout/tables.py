@@ -30,7 +30,7 @@ class KeyKind(Enum):
     TEXT = "text"
 
 
-class Table(Struct, frozen=True):
+class Table(Struct, frozen=True, eq=False):
     """A table. Its `number` goes into checksums, so it never changes."""
 
     number: int
@@ -118,13 +118,20 @@ class Source(Protocol):
 class Engine(Source, Protocol):
     """The rows of a store, for one writer at a time."""
 
-    def exclusive(self) -> AbstractContextManager[bool]:
+    def exclusive(self, *, is_durable: bool = False) -> AbstractContextManager[bool]:
         """Hold the store alone during the block, which gets whether another writer may have been here since.
 
-        What is not committed in the block is lost.
+        What is not committed in the block is lost. If durable, commits in it survive a power loss.
         """
         ...
 
-    def commit(self, changes: Iterable[Changes], *, is_durable: bool) -> None:
-        """Write rows, all or none, also if the process is killed; if durable, also if the power fails."""
+    def commit(self, changes: Iterable[Changes]) -> None:
+        """Write rows, all or none, also if the process is killed, and end the unit of work."""
+        ...
+
+    def write(self, changes: Changes) -> None:
+        """Write rows of the unit at hand before its commit, when there are too many for memory.
+
+        Raises `NotImplementedError` if this engine cannot.
+        """
         ...

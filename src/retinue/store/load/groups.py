@@ -9,13 +9,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from retinue import names
 from retinue.history import Moment
 from retinue.model import Direction, FollowEvent, FollowRecord
+from retinue.store.bulk import Follows
 from retinue.store.contract import Decision, Verdict
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.tables import LAST_SECOND
 from retinue.store.load.columns import Numbers, is_among, owners_of
-from retinue.store.load.loader import ERASED, HIDDEN, VISIBLE, Follows, Loader, sorted_follows
+from retinue.store.load.loader import ERASED, HIDDEN, VISIBLE, Loader, sorted_follows
 from retinue.store.rules.changes import GraphChanges
 from retinue.store.rules.pairs import Pair
 
@@ -45,15 +47,15 @@ class GroupChanges:
             return [self._changes.add_follow(record, seen_at) for record in records]
         self._changes.resolver.prefetch(name for record in records for name in (record.follower, record.followee))
         verdicts: dict[int, Verdict] = {}
-        candidates, others = [], []
         for index, record in enumerate(records):
-            received_at = min(record.received_at, LAST_SECOND)
-            at = record.followed_at
-            has_time = at is not None and at <= received_at
-            refusal = self._changes.refusal_of_row(record.follower, record.followee)
-            if refusal is not None:
+            if refusal := self._changes.refusal_of_row(record.follower, record.followee):
                 verdicts[index] = refusal
-                continue
+        stored = [(index, record) for index, record in enumerate(records) if index not in verdicts]
+        self._changes.create_named((record.follower, record.followee) for _, record in stored)
+        candidates, others = [], []
+        for index, record in stored:
+            received_at, at = min(record.received_at, LAST_SECOND), record.followed_at
+            has_time = at is not None and at <= received_at
             pair = self._changes.account_of(record.follower), self._changes.account_of(record.followee)
             says_more = record.ended_at is not None or _has_other_position(record)
             second = at if has_time and at is not None else received_at
@@ -70,6 +72,9 @@ class GroupChanges:
         if len(events) < MIN_GROUP:
             return [self._changes.apply(event, received_at) for event in events]
         self._changes.resolver.prefetch(key for event in events for key in (event.follower, event.followee))
+        self._changes.create_keyed(
+            (event.follower, event.followee) for event in events if names.fold(event.follower) != names.fold(event.followee)
+        )
         decisions: dict[int, Decision] = {}
         candidates, others = [], []
         for index, event in enumerate(events):

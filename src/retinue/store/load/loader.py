@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinue.model import Direction
+from retinue.store.bulk import Follows
 from retinue.store.layout.lists import Facts
 from retinue.store.layout.slots import MIN_RUN
 from retinue.store.layout.tables import LAST_SECOND, LISTS, Key, ListTables, Table, pair_key
@@ -36,20 +37,6 @@ _SCAN_SHARE = 4  # owners of at least this part of a range are read by one scan
 ERASED, HIDDEN, VISIBLE = 0, 1, 2
 
 Kinds = Callable[[Numbers], NDArray[np.int8]]
-
-
-class Follows(NamedTuple):
-    """Follows by owner and second, both ascending; at one second the later row comes first."""
-
-    owners: Numbers
-    seconds: Numbers
-    accounts: Numbers
-    rows: Numbers
-    has_time: Chosen
-
-    def where(self, chosen: Chosen) -> "Follows":
-        """Return some of them."""
-        return self if chosen.all() else Follows(*(column[chosen] for column in self))
 
 
 class Target(Protocol):

@@ -6,6 +6,8 @@ better if it is later, at one second if its account's key is smaller. Claims out
 comes late finds the same winner as one in time.
 """
 
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from msgspec.structs import replace
@@ -70,6 +72,29 @@ class Accounts:
         if names.fault_in_username(name) is None:
             self._change(account_id, AccountRecord(name), 0, is_new=True)
         return account_id
+
+    def create_plain(self, records: Iterable[Sequence[str]], find: Callable[[str], int | None]) -> None:
+        """Create the accounts that records name by unknown keys or names, if nothing at all is known of all of these.
+
+        `find` finds an account by such a text. Other records are left alone: one may be rejected, and then it must not
+        create the other account either.
+        """
+        if not self._tombstones.is_empty:
+            return
+        unknown = [texts for record in records if (texts := [text for text in record if find(text) is None])]
+        spelled: dict[str, str | None] = {}  # None: in several ways
+        for text in chain.from_iterable(unknown):
+            folded = names.fold(text)
+            spelled[folded] = text if spelled.get(folded, text) == text else None
+        unclaimed = self._table.unclaimed(list(spelled))
+        new = {
+            names.fold(text): text
+            for texts in unknown
+            if all(spelled[folded := names.fold(text)] == text and folded in unclaimed and _is_plain(text) for text in texts)
+            for text in texts
+        }
+        for account in self._table.add_named(new):
+            self._resolver.learn(account.key, account.id)
 
     def named_instead(self, key: str) -> NotAKey | None:
         """Return which account has or had an unknown key as its username, or None.
@@ -202,6 +227,11 @@ class Accounts:
             self._resolver.forget_names()
         if wanted.is_visible != account.is_visible:
             self._visibility.changed(wanted)
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether an account known by a text alone has it as its key, and some spelling of it as its username."""
+    return names.fault_in_username(text) is None and names.is_own_key(text)
 
 
 def _visible_of(account: StoredAccount) -> object:

@@ -3,7 +3,7 @@
 Runs inside the writer's unit of work. All of it caches what it has read, until `forget`.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from retinue import names
 from retinue.history import Moment
@@ -66,6 +66,14 @@ class GraphChanges:
         if names.fault_in_username(name) is not None:
             return self.resolver.find(name) is None
         return self.tombstones.has_name(name) and self.resolver.find(name) is None
+
+    def create_named(self, records: Iterable[Sequence[str]]) -> None:
+        """Create the accounts that imported rows name, if nothing at all is known of them."""
+        self._accounts.create_plain(records, self.resolver.find)
+
+    def create_keyed(self, records: Iterable[Sequence[str]]) -> None:
+        """Create the accounts that events name, if nothing at all is known of them."""
+        self._accounts.create_plain(records, self.resolver.with_key)
 
     def account_of(self, name: str) -> int:
         """Return the account that an imported name means; create it if needed."""

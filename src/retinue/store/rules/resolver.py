@@ -41,6 +41,13 @@ class Resolver:
             self._remember(self._keys, text, by_key)
             self._remember(self._names, text, by_key or by_name)
 
+    def learn(self, text: str, account_id: int) -> None:
+        """Cache a new account whose key, and username in this spelling, is a text."""
+        for cache in (self._keys, self._names):
+            if len(cache) >= MAX_CACHED:
+                cache.clear()
+            cache[text] = account_id
+
     def with_key(self, key: str) -> int | None:
         """Return the account with a key."""
         found = self._keys.get(key)

@@ -72,8 +72,9 @@ class SqliteEngine(SqliteSource):
         self._is_durable = True  # as the connection was opened
 
     @contextmanager
-    def exclusive(self) -> Iterator[bool]:
+    def exclusive(self, *, is_durable: bool = False) -> Iterator[bool]:
         """Hold the write lock; tell whether another connection has changed the file."""
+        self._be_durable(is_durable)
         with files.translated(f"{self._connection.filename}: "):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -87,17 +88,21 @@ class SqliteEngine(SqliteSource):
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
 
-    def commit(self, changes: Iterable[Changes], *, is_durable: bool) -> None:
+    def commit(self, changes: Iterable[Changes]) -> None:
         """Write rows. Call inside `exclusive`."""
-        if is_durable:
+        if self._is_durable:
             files.touch(self._connection, files.GRAPH)
-        for table, puts, deletes in changes:
-            self._connection.executemany(_STATEMENTS[table].put, puts)
-            self._connection.executemany(_STATEMENTS[table].delete, [(key,) for key in deletes])
+        for each in changes:
+            self.write(each)
         self._connection.execute("COMMIT")
 
-    def be_durable(self, wanted: bool) -> None:
-        """Have commits wait for the disk, or not. Call outside of `exclusive`."""
+    def write(self, changes: Changes) -> None:
+        """Write rows. Call inside `exclusive`, before `commit`."""
+        statements = _STATEMENTS[changes.table]
+        self._connection.executemany(statements.put, changes.puts)
+        self._connection.executemany(statements.delete, ((key,) for key in changes.deletes))
+
+    def _be_durable(self, wanted: bool) -> None:
         if wanted != self._is_durable:
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
             self._is_durable = wanted
@@ -109,8 +114,8 @@ class SqliteEngine(SqliteSource):
 
     def settle(self) -> None:
         """Make all commits so far survive a power loss: one more waits for the disk."""
-        with self.exclusive():
-            self.commit((), is_durable=True)
+        with self.exclusive(is_durable=True):
+            self.commit(())
         with files.translated():
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
