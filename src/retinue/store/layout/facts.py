@@ -31,7 +31,7 @@ class TombstoneTable:
 
     def is_empty(self) -> bool:
         """Return whether nothing was erased."""
-        return self._rows.first(TOMBSTONE, "", "g") is None  # keys are hexadecimal
+        return not self._rows.has_rows(TOMBSTONE)
 
     def has(self, mac: bytes) -> bool:
         """Return whether one exists."""
@@ -67,7 +67,7 @@ class FutureEventTable:
 
     def is_empty(self) -> bool:
         """Return whether there is none."""
-        return self._rows.first(FUTURE_EVENT, 0, pair_key(LAST_SECOND >> 1, LAST_SECOND)) is None
+        return not self._rows.has_rows(FUTURE_EVENT)
 
     def has(self, event: FutureEvent) -> bool:
         """Return whether one exists."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 
 from retinue.store.layout.sealing import seal, unseal
-from retinue.store.layout.tables import LARGEST_KEY, TABLES, Changes, Key, Source, Table
+from retinue.store.layout.tables import TABLES, Changes, Key, Source, Table, first_of
 
 _SCANNED_AT_ONCE = 64
 _MAX_SCANNED_AT_ONCE = 4096
@@ -54,8 +54,8 @@ class Rows:
         self._changed[table].update(dict.fromkeys(keys))
 
     def has_rows(self, table: Table) -> bool:
-        """Return whether a table of numbers has a row."""
-        return self.first(table, 0, LARGEST_KEY) is not None
+        """Return whether a table may have rows."""
+        return bool(self._changed[table]) or self._source.has_rows(table)
 
     def scan(self, table: Table, low: Key, high: Key, *, reverse: bool = False) -> Iterator[tuple[Key, bytes]]:
         """Yield the rows from one key to another, both included. They may be changed meanwhile."""
@@ -72,10 +72,16 @@ class Rows:
             if content is not None:
                 yield key, content
 
-    def scan_many(self, table: Table, low: int, high: int) -> tuple[list[int], list[bytes]]:
-        """Return keys and contents of the rows from one key to another, both included."""
-        rows = list(self.scan(table, low, high))
-        return [key for key, _ in rows], [content for _, content in rows]  # type: ignore[misc]
+    def rows_of(self, table: Table, owners: Sequence[int]) -> tuple[list[int], list[bytes]]:
+        """Return keys and contents of the rows of ascending first numbers, in their order."""
+        rows: dict[int, bytes | None] = {
+            key: unseal(table, key, value) for key, value in self._source.rows_of(table, owners)
+        }
+        if self._changed[table]:
+            among = set(owners)
+            rows.update((key, content) for key, content in self._changed[table].items() if first_of(key) in among)  # type: ignore[arg-type, misc]
+            rows = {key: rows[key] for key in sorted(rows) if rows[key] is not None}
+        return list(rows), list(rows.values())  # type: ignore[arg-type]
 
     def first(self, table: Table, low: Key, high: Key, *, reverse: bool = False) -> tuple[Key, bytes] | None:
         """Return the first row from one key to another."""

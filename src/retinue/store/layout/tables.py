@@ -107,7 +107,18 @@ class Source(Protocol):
     def scan(
         self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
     ) -> list[tuple[Key, bytes]]:
-        """Return the rows from one key to another, both included, at most `limit` of them if that is not -1."""
+        """Return the rows from one key to another, both included, at most `limit` of them if that is not -1.
+
+        Tables of texts are not scanned, and of pairs only a few first numbers.
+        """
+        ...
+
+    def rows_of(self, table: Table, owners: Sequence[int]) -> list[tuple[int, bytes]]:
+        """Return the rows of ascending first numbers, in the order of their keys."""
+        ...
+
+    def has_rows(self, table: Table) -> bool:
+        """Return whether a table may have rows; False only if it has none."""
         ...
 
     def all_rows(self, table: Table) -> Iterator[tuple[Key, bytes]]:

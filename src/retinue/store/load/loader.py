@@ -14,7 +14,7 @@ from retinue.model import Direction
 from retinue.store.bulk import Follows
 from retinue.store.layout.lists import Facts
 from retinue.store.layout.slots import MIN_RUN
-from retinue.store.layout.tables import LAST_SECOND, LISTS, Key, ListTables, Table, pair_key
+from retinue.store.layout.tables import LAST_SECOND, LISTS, Key, ListTables, Table
 from retinue.store.load.columns import (
     NO_ENTRIES,
     Chosen,
@@ -32,7 +32,6 @@ EARLIEST = 100_000_000
 # A list that is this many times longer than what is new in it is not rewritten for that.
 MUCH_LONGER = 50
 ALWAYS_REWRITTEN = 10_000  # entries
-_SCAN_SHARE = 4  # owners of at least this part of a range are read by one scan
 
 ERASED, HIDDEN, VISIBLE = 0, 1, 2
 
@@ -43,15 +42,15 @@ class Target(Protocol):
     """The rows of lists, to be read and written. What was written in a load is not read in it again."""
 
     def has_rows(self, table: Table) -> bool:
-        """Return whether a table has a row."""
+        """Return whether a table may have rows."""
         ...
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
         """Return the contents of keys, in their order."""
         ...
 
-    def scan_many(self, table: Table, low: int, high: int) -> tuple[list[int], list[bytes]]:
-        """Return keys and contents of the rows from one key to another, both included."""
+    def rows_of(self, table: Table, owners: Sequence[int]) -> tuple[list[int], list[bytes]]:
+        """Return keys and contents of the rows of ascending owners, in their order."""
         ...
 
     def put_many(self, table: Table, rows: Iterable[tuple[int, bytes]]) -> None:
@@ -139,25 +138,11 @@ class Loader:
         """Return the entries of owners in one table, and the keys of their blocks."""
         if self._is_empty[table]:
             return NO_ENTRIES, NO_ENTRIES.owners
-        keys, contents = self._rows_of(table, owners)
+        keys, contents = self._target.rows_of(table, owners.tolist())
         return decode_blocks(table, keys, contents), np.array(keys, np.int64)
 
-    def _rows_of(self, table: Table, owners: Numbers) -> tuple[list[int], list[bytes]]:
-        first, last = int(owners[0]), int(owners[-1])
-        if len(owners) * _SCAN_SHARE > last - first:
-            keys, contents = self._target.scan_many(table, pair_key(first, 0), pair_key(last, LAST_SECOND))
-            chosen = is_among(np.array(keys, np.int64) >> 32, owners).tolist()
-            keys = [key for key, is_chosen in zip(keys, chosen, strict=True) if is_chosen]
-            return keys, [content for content, is_chosen in zip(contents, chosen, strict=True) if is_chosen]
-        keys, contents = [], []
-        for owner in owners.tolist():
-            more_keys, more = self._target.scan_many(table, pair_key(owner, 0), pair_key(owner, LAST_SECOND))
-            keys += more_keys
-            contents += more
-        return keys, contents
-
     def _keys(self, table: Table, owners: Numbers) -> list[int]:
-        return [] if self._is_empty[table] else self._rows_of(table, owners)[0]
+        return [] if self._is_empty[table] else self._target.rows_of(table, owners.tolist())[0]
 
     def _facts(self, tables: ListTables, owners: Numbers) -> dict[int, Facts]:
         if self._is_empty[tables.facts]:

@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 import apsw
 
-from retinue.store.layout.tables import TABLES, Changes, Key, Table
+from retinue.store.layout.tables import LAST_SECOND, TABLES, Changes, Key, Table, first_of, pair_key
 from retinue.store.sqlite import files
 from retinue.store.sqlite.compaction import compact
 from retinue.store.sqlite.files import Execute, unchecked_executor
+
+
+_SCAN_SHARE = 4
 
 
 class _Statements(NamedTuple):
@@ -54,6 +57,25 @@ class SqliteSource:
         """Return the rows from one key to another."""
         statements = _STATEMENTS[table]
         return self._execute(statements.down if reverse else statements.up, (low, high, limit)).fetchall()  # type: ignore[return-value]
+
+    def rows_of(self, table: Table, owners: Sequence[int]) -> list[tuple[int, bytes]]:
+        """Return the rows of ascending first numbers: by one scan if most numbers of the range are among them."""
+        if not owners:
+            return []
+        if len(owners) * _SCAN_SHARE > owners[-1] - owners[0]:
+            among = set(owners)
+            rows = self.scan(table, pair_key(owners[0], 0), pair_key(owners[-1], LAST_SECOND))
+            return [row for row in rows if first_of(row[0]) in among]  # type: ignore[arg-type, misc]
+        execute, statement = self._execute, _STATEMENTS[table].up
+        return [
+            row
+            for owner in owners
+            for row in execute(statement, (pair_key(owner, 0), pair_key(owner, LAST_SECOND), -1)).fetchall()
+        ]
+
+    def has_rows(self, table: Table) -> bool:
+        """Return whether a table has a row."""
+        return bool(self._execute(f"SELECT 1 FROM {table.name} LIMIT 1").fetchall())
 
     def all_rows(self, table: Table) -> Iterator[tuple[Key, bytes]]:
         """Yield every row of a table."""
