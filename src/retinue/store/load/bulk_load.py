@@ -20,18 +20,18 @@ class EngineRows:
         self._engine = engine
 
     def has_rows(self, table: Table) -> bool:
-        """Return whether a table has a row."""
-        return bool(self._engine.scan(table, 0, LARGEST_KEY, limit=1))
+        """Return whether a table may have rows."""
+        return self._engine.has_rows(table)
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
         """Return the contents of keys, in their order."""
         values = self._engine.get(table, keys)
         return [None if value is None else unseal(table, key, value) for key, value in zip(keys, values, strict=True)]
 
-    def scan_many(self, table: Table, low: int, high: int) -> tuple[list[int], list[bytes]]:
-        """Return keys and contents of the rows from one key to another, both included."""
-        rows = self._engine.scan(table, low, high)
-        return [key for key, _ in rows], [unseal(table, key, value) for key, value in rows]  # type: ignore[misc]
+    def rows_of(self, table: Table, owners: Sequence[int]) -> tuple[list[int], list[bytes]]:
+        """Return keys and contents of the rows of ascending owners, in their order."""
+        rows = self._engine.rows_of(table, owners)
+        return [key for key, _ in rows], [unseal(table, key, value) for key, value in rows]
 
     def put_many(self, table: Table, rows: Iterable[tuple[int, bytes]]) -> None:
         """Write rows."""
