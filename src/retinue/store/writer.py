@@ -51,7 +51,7 @@ class EngineGraphWriter:
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
         """Create or change accounts; return a verdict for each record."""
-        return self._in_units(records, lambda record: self._changes.import_account(record, now))
+        return self._in_groups(records, lambda group: self._groups.add_accounts(group, now))
 
     async def add_follows(self, records: Sequence[FollowRecord], seen_at: int | None = None) -> list[Verdict]:
         """Store follows in the given order; return a verdict for each."""

@@ -224,21 +224,20 @@ class AccountTable:
         self._rows.put(ACCOUNT_KEY, key, account.id.to_bytes(_ID_BYTES, "little"))
         return account
 
-    def add_named(self, names_of_new: Mapping[str, str]) -> list[StoredAccount]:
-        """Add accounts that are known by a name alone, by folded username. Nothing else may be known of these names."""
+    def next_ids(self, count: int) -> range:
+        """Return the ids of that many new accounts, which must be added."""
         first = self._last_id + 1
-        self._last_id += len(names_of_new)
-        accounts = [
-            StoredAccount(account_id, key, names.as_answered(key), has_name=True)
-            for account_id, key in enumerate(names_of_new.values(), first)
-        ]
+        self._last_id += count
+        return range(first, first + count)
+
+    def add_all(self, accounts: Sequence[StoredAccount], folded: Sequence[str]) -> None:
+        """Add accounts with their usernames, folded. Nothing may be known of their keys and names."""
         numbers = [account.id.to_bytes(_ID_BYTES, "little") for account in accounts]
         self._rows.put_many(ACCOUNT, [(account.id, encode_account(account)) for account in accounts])
-        self._rows.put_many(USERNAME, zip(names_of_new, numbers, strict=True))
-        keys = zip(names_of_new.items(), numbers, strict=True)
-        self._rows.put_many(ACCOUNT_KEY, [(key, number) for (folded, key), number in keys if key != folded])
+        self._rows.put_many(USERNAME, zip(folded, numbers, strict=True))
+        keys = zip(accounts, folded, numbers, strict=True)
+        self._rows.put_many(ACCOUNT_KEY, [(each.key, number) for each, name, number in keys if each.key != name])
         self._accounts.update((account.id, account) for account in accounts)
-        return accounts
 
     def unclaimed(self, folded: Sequence[str]) -> set[str]:
         """Return the usernames that no account has ever claimed."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from retinue import names
 from retinue.history import Moment
-from retinue.model import Direction, FollowEvent, FollowRecord
+from retinue.model import AccountRecord, Direction, FollowEvent, FollowRecord
 from retinue.store.bulk import Follows
 from retinue.store.contract import Decision, Verdict
 from retinue.store.layout.rows import Rows
@@ -40,6 +40,17 @@ class GroupChanges:
     def __init__(self, rows: Rows, changes: GraphChanges) -> None:
         self._rows = rows
         self._changes = changes
+
+    def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
+        """Create or change accounts; return a verdict for each record."""
+        if len(records) < MIN_GROUP:
+            return [self._changes.import_account(record, now) for record in records]
+        self._changes.resolver.prefetch(text for record in records for text in (record.key, record.username) if text)
+        plain = self._changes.import_plain(records, now)
+        return [
+            Verdict.ACCEPTED if index in plain else self._changes.import_account(record, now)
+            for index, record in enumerate(records)
+        ]
 
     def add_follows(self, records: Sequence[FollowRecord], seen_at: int | None) -> list[Verdict]:
         """Store imported rows; return a verdict for each."""

@@ -6,6 +6,7 @@ better if it is later, at one second if its account's key is smaller. Claims out
 comes late finds the same winner as one in time.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any
@@ -93,7 +94,38 @@ class Accounts:
             if all(spelled[folded := names.fold(text)] == text and folded in unclaimed and _is_plain(text) for text in texts)
             for text in texts
         }
-        for account in self._table.add_named(new):
+        accounts = [
+            StoredAccount(account_id, text, names.as_answered(text), has_name=True)
+            for account_id, text in zip(self._table.next_ids(len(new)), new.values(), strict=True)
+        ]
+        self._add_all(accounts, list(new))
+
+    def import_plain(self, records: Sequence[AccountRecord], at: int) -> set[int]:
+        """Create the accounts of records of which nothing at all is known; return the indexes of these records."""
+        if not self._tombstones.is_empty:
+            return set()
+        texts = [(record.key or record.username or "", names.fold(record.username or "")) for record in records]
+        counts = Counter(chain.from_iterable({key, folded} for key, folded in texts))
+        unclaimed = self._table.unclaimed([folded for _, folded in texts])
+        plain = [
+            index
+            for index, (key, folded) in enumerate(texts)
+            if folded in unclaimed
+            and counts[key] == counts[folded] == 1
+            and self._resolver.with_key(key) is None
+            and _is_plain(records[index].username or "")
+        ]
+        ids = self._table.next_ids(len(plain))
+        self._add_all(
+            [_new_account(account_id, records[index], at) for account_id, index in zip(ids, plain, strict=True)],
+            [texts[index][1] for index in plain],
+        )
+        return set(plain)
+
+    def _add_all(self, accounts: Sequence[StoredAccount], folded: Sequence[str]) -> None:
+        self._resolver.forget_names()
+        self._table.add_all(accounts, folded)
+        for account in accounts:
             self._resolver.learn(account.key, account.id)
 
     def named_instead(self, key: str) -> NotAKey | None:
@@ -227,6 +259,16 @@ class Accounts:
             self._resolver.forget_names()
         if wanted.is_visible != account.is_visible:
             self._visibility.changed(wanted)
+
+
+def _new_account(account_id: int, record: AccountRecord, at: int) -> StoredAccount:
+    username = record.username or ""
+    account = StoredAccount(account_id, record.key or username, names.as_answered(username), at, has_name=True)
+    if record.display_name is not None:
+        account = replace(account, display_name=record.display_name, display_name_at=at)
+    if record.visibility is not None:
+        account = replace(account, visibility=record.visibility.value, visibility_at=at)
+    return _with_profile(account, record, at)
 
 
 def _is_plain(text: str) -> bool:

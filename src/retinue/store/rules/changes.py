@@ -61,6 +61,10 @@ class GraphChanges:
         """Create or change the account of an imported row."""
         return self._accounts.import_record(record, _second(now))
 
+    def import_plain(self, records: Sequence[AccountRecord], now: int) -> set[int]:
+        """Create accounts of which nothing at all is known; return the indexes of their records."""
+        return self._accounts.import_plain(records, _second(now))
+
     def is_refused(self, name: str) -> bool:
         """Return whether no account can have an imported name, or it means one that was erased."""
         if names.fault_in_username(name) is not None:

@@ -15,7 +15,7 @@ from retinue.store.sqlite.access import SqliteAccess
 from retinue.store.sqlite.backup import back_up
 from retinue.store.sqlite.check import SqliteChecker
 from retinue.store.sqlite.engine import SqliteEngine
-from retinue.store.sqlite.graph import SqliteGraph
+from retinue.store.sqlite.graph import SqliteGraph, SqliteScan
 
 from retinue.store.writer import EngineGraphWriter
 
@@ -52,8 +52,8 @@ class SqliteStore:
     def writer(self, clock: Clock) -> EngineGraphWriter:
         return EngineGraphWriter(SqliteEngine(self._path), clock)
 
-    def scan(self) -> Any:
-        raise NotImplementedError
+    def scan(self) -> SqliteScan:
+        return SqliteScan(self._path)
 
     def access(self) -> SqliteAccess:
         files.open_for_reading(self._path, files.GRAPH).close()  # its errors come first, since it is what was named

@@ -8,6 +8,7 @@ from typing import Generic
 from retinue.clock import Clock
 from retinue.model import Account, Profile, Shown_co, Slice, Stretch
 from retinue.store.layout.reader import LayoutReader
+from retinue.store.layout.scan import LayoutScan
 from retinue.store.layout.tables import Key, Table
 from retinue.store.sqlite import files
 from retinue.store.sqlite.engine import SqliteSource
@@ -60,3 +61,19 @@ class SqliteGraph(Generic[Shown_co]):
     def close(self) -> None:
         """Close the file."""
         self.connection.close()
+
+
+class SqliteScan(LayoutScan):
+    """A `WholeGraph`: one read transaction from the beginning to `close`."""
+
+    def __init__(self, path: Path) -> None:
+        with ExitStack() as opened:
+            connection = files.open_for_reading(path, files.GRAPH)
+            opened.callback(connection.close)
+            opened.enter_context(files.one_state(connection))
+            super().__init__(SqliteSource(connection))
+            self._opened = opened.pop_all()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._opened.close()

@@ -1,0 +1,148 @@
+"""The row file: rows ready for the wire, of all accounts, in one file that all workers of a machine map.
+
+It is derived from the store, and written by one process (`RowFileWriter`). Each account has a slot of 64 bytes, at its
+id: 60 of text, then a checksum over text and id. A slot that is empty, half written or damaged fails the checksum, and
+its row is read from the store instead; so is a text that is too long. An account that lists do not show has no text.
+"""
+
+import mmap
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+SLOT_BYTES = 64
+TEXT_BYTES = 60
+HEADER_SLOTS = 64  # one page
+GROWTH = 65_536  # slots that are added at once
+
+_MAGIC = b"RTNROWS1"
+_SLOT = np.dtype([("text", f"S{TEXT_BYTES}"), ("check", "<u4")])
+_WORDS = SLOT_BYTES // 4
+_SEED = np.uint32(0x9E3779B1)
+_HEADER = np.dtype([("magic", "S8"), ("store", "S32"), ("boot", "S36"), ("revision", "<u8"), ("last_id", "<u8")])
+
+Ids = NDArray[np.uint32]
+
+
+def _factors() -> NDArray[np.uint32]:
+    """Return odd factors: a sum of products tells any change of a word. The last makes the sum of a right slot its id's."""
+    factors = np.random.default_rng(20201).integers(0, 1 << 32, _WORDS, dtype=np.uint32) | np.uint32(1)
+    factors[-1] = 0xFFFFFFFF
+    return factors
+
+
+_FACTORS = _factors()
+
+
+class State(Struct, frozen=True):
+    """What a row file was made of: the store, the boot of the machine, the newest change and the newest account."""
+
+    store: str = ""
+    boot: str = ""
+    revision: int = 0
+    last_id: int = 0
+
+
+class RowFile:
+    """The row file, for reading."""
+
+    def __init__(self, path: Path) -> None:
+        """Map the file. Raises `OSError` or `ValueError` if there is none."""
+        self._path = path
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if len(self._map) < HEADER_SLOTS * SLOT_BYTES or len(self._map) % SLOT_BYTES or self._map[:8] != _MAGIC:
+            raise ValueError(f"{path}: is no row file")
+        self._header = np.frombuffer(self._map, _HEADER, 1)
+        self._words = np.frombuffer(self._map, "<u4", offset=HEADER_SLOTS * SLOT_BYTES).reshape(-1, _WORDS)
+
+    @property
+    def state(self) -> State:
+        """What the file was made of."""
+        header = self._header[0]
+        return State(header["store"].decode(), header["boot"].decode(), int(header["revision"]), int(header["last_id"]))
+
+    def has_grown(self) -> bool:
+        """Return whether the file has more slots than are mapped, or was replaced."""
+        try:
+            return self._path.stat().st_size != len(self._map)
+        except FileNotFoundError:
+            return True
+
+    def texts(self, ids: Ids) -> list[bytes] | None:
+        """Return the texts of accounts, empty for those that lists do not show; None if one is not in the file."""
+        try:
+            words = self._words.take(ids, axis=0)
+        except IndexError:
+            return None
+        if not np.array_equal(words @ _FACTORS, ids * _SEED):
+            return None
+        texts: list[bytes] = words.view(_SLOT)["text"].ravel().tolist()
+        return texts
+
+
+class RowFileWriter:
+    """The row file, for the one process that writes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if os.fstat(self._descriptor).st_size < HEADER_SLOTS * SLOT_BYTES:
+            os.ftruncate(self._descriptor, HEADER_SLOTS * SLOT_BYTES)
+
+    def state(self) -> State:
+        """Return what the file was made of."""
+        with suppress(ValueError):
+            return RowFile(self._path).state
+        return State()
+
+    def save_state(self, state: State) -> None:
+        """Note what the file was made of. Call after the rows were written."""
+        header = np.zeros(1, _HEADER)
+        header[0] = (_MAGIC, state.store.encode(), state.boot.encode(), state.revision, state.last_id)
+        os.pwrite(self._descriptor, header.tobytes(), 0)
+
+    def write(self, ids: Sequence[int], texts: Sequence[bytes | None]) -> None:
+        """Write the texts of accounts with ascending ids; None: the text is too long, or nothing is known."""
+        if not ids:
+            return
+        self._grow(ids[-1])
+        for first, last in _ranges(ids):
+            self._write_range(ids[first], texts[first:last])
+
+    def sync(self) -> None:
+        """Wait until the disk has what was written."""
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def _grow(self, last_id: int) -> None:
+        needed = (HEADER_SLOTS + last_id + 1) * SLOT_BYTES
+        if os.fstat(self._descriptor).st_size < needed:
+            os.ftruncate(self._descriptor, needed + GROWTH * SLOT_BYTES)
+
+    def _write_range(self, first: int, texts: Sequence[bytes | None]) -> None:
+        slots = np.zeros(len(texts), _SLOT)
+        slots["text"] = [b"" if text is None or len(text) > TEXT_BYTES else text for text in texts]
+        ids = np.arange(first, first + len(texts), dtype=np.uint32)
+        words = slots.view("<u4").reshape(-1, _WORDS)
+        words[:, -1] = words[:, :-1] @ _FACTORS[:-1] - ids * _SEED
+        is_left_out = np.fromiter((text is None or len(text) > TEXT_BYTES for text in texts), np.bool_, len(texts))
+        words[is_left_out] = 0
+        os.pwrite(self._descriptor, slots.tobytes(), (HEADER_SLOTS + first) * SLOT_BYTES)
+
+
+def _ranges(ids: Sequence[int]) -> Iterable[tuple[int, int]]:
+    """Yield where adjacent ids begin and end."""
+    begin = 0
+    for index in range(1, len(ids) + 1):
+        if index == len(ids) or ids[index] != ids[index - 1] + 1:
+            yield begin, index
+            begin = index

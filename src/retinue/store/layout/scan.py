@@ -1,0 +1,94 @@
+"""Reading a whole graph: all accounts, then all intervals with their slots in both lists."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from retinue.model import AccountRecord, Direction, Visibility
+from retinue.store.bulk import Intervals
+from retinue.store.layout.accounts import StoredAccount, decode_account
+from retinue.store.layout.sealing import unseal
+from retinue.store.layout.tables import ACCOUNT, LISTS, Source, Table, first_of
+from retinue.store.load.columns import Entries, Numbers, decode_blocks
+
+MAX_DISPLACED = 20_000_000  # entries in memory at once; for more, the graph is read several times
+
+_ROWS_AT_ONCE = 20_000
+_BLOCKS_AT_ONCE = 4_000
+
+
+class LayoutScan:
+    """A `WholeGraph` over a source of one state."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def accounts(self) -> Iterator[list[tuple[int, AccountRecord]]]:
+        """Yield all accounts that were not erased, with their ids."""
+        rows = self._source.all_rows(ACCOUNT)
+        while part := list(islice(rows, _ROWS_AT_ONCE)):
+            accounts = [decode_account(int(key), unseal(ACCOUNT, key, value)) for key, value in part]
+            yield [(account.id, _record(account)) for account in accounts if account is not None]
+
+    def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:
+        """Yield each open interval once, and with `with_ended` each ended one."""
+        displaced = sum(
+            int((entries.positions != entries.starts).sum()) for entries in self._entries(Direction.FOLLOWERS)
+        )
+        passes = 1 + displaced // MAX_DISPLACED
+        for number in range(passes):
+            slots = _FollowersSlots(self._entries(Direction.FOLLOWERS), passes, number)
+            for entries in self._entries(Direction.FOLLOWING):
+                chosen = entries.owners % passes == number
+                if not with_ended:
+                    chosen &= entries.ends == 0
+                yield slots.intervals(entries.where(chosen))
+
+    def _entries(self, direction: Direction) -> Iterator[Entries]:
+        for table in (LISTS[direction].visible, LISTS[direction].hidden):
+            rows = self._source.all_rows(table)
+            while part := list(islice(rows, _BLOCKS_AT_ONCE)):
+                yield _decoded(table, part)
+
+
+def _decoded(table: Table, rows: list[tuple[Any, bytes]]) -> Entries:
+    """Return the entries of rows, of which those of one owner ascend."""
+    contents = [unseal(table, key, value) for key, value in rows]
+    keys = [key for key, _ in rows]
+    if any(later < earlier for earlier, later in zip(keys, keys[1:], strict=False)):  # owners in no order
+        order = sorted(range(len(keys)), key=lambda index: (first_of(keys[index]), keys[index]))
+        keys, contents = [keys[index] for index in order], [contents[index] for index in order]
+    return decode_blocks(table, keys, contents)
+
+
+class _FollowersSlots:
+    """The slots in followers lists that are not the start, of a part of all followers."""
+
+    def __init__(self, parts: Iterator[Entries], passes: int, number: int) -> None:
+        columns: list[tuple[Numbers, Numbers, Numbers]] = []
+        for entries in parts:
+            chosen = (entries.positions != entries.starts) & (entries.accounts % passes == number)
+            some = entries.where(chosen)
+            columns.append(((some.accounts << 32) + some.owners, some.starts, some.positions))
+        pairs, starts, slots = (np.concatenate(column) for column in zip(*columns, strict=True)) if columns else [np.empty(0, np.int64)] * 3
+        order = np.lexsort((starts, pairs))
+        self._pairs, self._starts, self._slots = pairs[order], starts[order], slots[order]
+
+    def intervals(self, entries: Entries) -> Intervals:
+        """Return intervals of following lists with their slots in both lists."""
+        pairs = (entries.owners << 32) + entries.accounts
+        begins, ends = (np.searchsorted(self._pairs, pairs, side) for side in ("left", "right"))  # type: ignore[call-overload]
+        slots = entries.starts.copy()
+        for step in range(int((ends - begins).max(initial=0))):
+            at = np.minimum(begins + step, max(0, len(self._starts) - 1))
+            is_found = (begins + step < ends) & (self._starts[at] == entries.starts)
+            slots[is_found] = self._slots[at[is_found]]
+        return Intervals(entries.owners, entries.accounts, entries.starts, entries.ends, entries.positions, slots)
+
+
+def _record(account: StoredAccount) -> AccountRecord:
+    profile = {field: value for field, (_, value) in account.profile.items()}
+    username = account.username if account.has_name else None
+    return AccountRecord(username, account.key, account.display_name, Visibility(account.visibility), **profile)
