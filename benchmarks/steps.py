@@ -27,8 +27,8 @@ from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor, AuditRecord
 from retinue.audit.usage import RequestCounters
 from retinue.clock import SystemClock
-from retinue.following import stretch_of
-from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Direction, Pool, Query, RateLimit, Stretch
+from retinue.following import page_request_of
+from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Direction, PageRequest, Pool, Query, RateLimit
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
 from retinue.store.contract import Checkpoint, HotGraph, Run
@@ -161,8 +161,8 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
         client = asyncio.run(wiring.clients(access, clock).create(_AMPLE)).client
         bench = Bench(public, sink, client, bodies, store, watch)
         _of_request(bench)
-        stretches = _of_graph(bench)
-        runs = _of_images(bench, stretches)
+        requests = _of_graph(bench)
+        runs = _of_images(bench, requests)
         _of_answer(bench, runs)
         _of_whole(bench)
         _of_connections(bench)
@@ -190,15 +190,15 @@ def _of_request(bench: Bench) -> None:
     bench.watch.time("body to query", parsing.read_plain_query, bench.bodies)
 
 
-def _of_graph(bench: Bench) -> list[Stretch]:
+def _of_graph(bench: Bench) -> list[PageRequest]:
     queries = [parsing.read_query(body) for body in bench.bodies]
     now = bench.public.clock.now()
     with bench.graph(0) as graph:
         accounts = _accounts(graph, queries)
         bench.watch.time("account by name", lambda query: graph.account_at_once(names.fold(query.username)), queries)
         pairs = list(zip(accounts, queries, strict=True))
-        bench.watch.time("rules", lambda pair: stretch_of(*pair, Direction.FOLLOWING, now), pairs)
-        return [stretch_of(*pair, Direction.FOLLOWING, now) for pair in pairs]
+        bench.watch.time("rules", lambda pair: page_request_of(*pair, Direction.FOLLOWING, now), pairs)
+        return [page_request_of(*pair, Direction.FOLLOWING, now) for pair in pairs]
 
 
 def _accounts(graph: HotGraph, queries: Sequence[Query]) -> list[Account]:
@@ -206,7 +206,7 @@ def _accounts(graph: HotGraph, queries: Sequence[Query]) -> list[Account]:
     return [account for account in found if account is not None]
 
 
-def _of_images(bench: Bench, stretches: Sequence[Stretch]) -> list[Run]:
+def _of_images(bench: Bench, requests: Sequence[PageRequest]) -> list[Run]:
     found: list[Run | None] = []
     for step, row_cache_mib in (
         ("rows, as served", Settings().row_cache_mib),
@@ -215,10 +215,10 @@ def _of_images(bench: Bench, stretches: Sequence[Stretch]) -> list[Run]:
     ):
         with bench.graph(row_cache_mib) as graph:
             for _ in range(2):  # a block is cached when it is requested twice
-                for stretch in stretches:
-                    graph.run_at_once(stretch)
-            found = [graph.run_at_once(stretch) for stretch in stretches]
-            bench.watch.time(step, graph.run_at_once, stretches)
+                for request in requests:
+                    graph.run_at_once(request)
+            found = [graph.run_at_once(request) for request in requests]
+            bench.watch.time(step, graph.run_at_once, requests)
     return [run for run in found if run is not None]
 
 

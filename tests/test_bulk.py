@@ -34,7 +34,7 @@ from retinue.ingest.parquet import ParquetTable
 from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS
 from retinue.ingest.rejects import RejectsFile
 from retinue.ingest.tables import open_table
-from retinue.model import Direction, ErasureEvent, FollowEvent, Stretch
+from retinue.model import Direction, ErasureEvent, FollowEvent, PageRequest
 from retinue.names import fault_in_username, fold
 from retinue.store.open import open_store
 from retinue.store.sqlite import check_lists, files, inserting, loading, placing
@@ -548,7 +548,7 @@ def test_rows_without_a_time_are_ordinary(tmp_path: Path) -> None:
     with closing(open_store(str(tmp_path / "graph.db")).graph(SystemClock())) as graph:
         account = asyncio.run(graph.find_account("7"))
         assert account is not None
-        page = asyncio.run(graph.read(Stretch(account.id, Direction.FOLLOWING, int(time.time()), 100)))
+        page = asyncio.run(graph.read(PageRequest(account.id, Direction.FOLLOWING, int(time.time()), 100)))
     assert [str(1000 + n) for n in range(100)] == [row.username for row in page.rows]
     assert [] == list(folder.iterdir())
 

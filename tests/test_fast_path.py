@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowEvent, Stretch, Visibility
+from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowEvent, PageRequest, Visibility
 from retinue.store.contract import Run
 from retinue.store.sqlite import images, known
 from retinue.store.sqlite.wal_index import WalIndex
@@ -239,8 +239,8 @@ EVENTS = st.one_of(
         st.integers(EARLY, EARLY + 9),
     ),
 )
-STRETCHES = st.builds(
-    Stretch,
+PAGE_REQUESTS = st.builds(
+    PageRequest,
     st.integers(1, 6),
     st.sampled_from(Direction),
     st.integers(EARLY - 1, NOW),
@@ -251,19 +251,22 @@ STRETCHES = st.builds(
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
-        st.tuples(st.lists(EVENTS, max_size=4), st.booleans(), st.lists(STRETCHES, min_size=1, max_size=4)), max_size=8
+        st.tuples(st.lists(EVENTS, max_size=4), st.booleans(), st.lists(PAGE_REQUESTS, min_size=1, max_size=4)),
+        max_size=8,
     )
 )
-def test_cached_blocks_equal_the_file(service: Service, steps: list[tuple[list[Event], bool, list[Stretch]]]) -> None:
-    """For every stretch, after any events, with names refreshed or not: a run has the rows that reading gives."""
-    for events, is_later, stretches in steps:
+def test_cached_blocks_equal_the_file(
+    service: Service, steps: list[tuple[list[Event], bool, list[PageRequest]]]
+) -> None:
+    """For every page request, after any events, with names refreshed or not: a run has the rows that reading gives."""
+    for events, is_later, page_requests in steps:
         service.apply(*events)
         if is_later:
             service.clock.advance(1)
-        for stretch in stretches:
+        for page_request in page_requests:
             for _ in range(3):  # not known, asked for once, imaged
-                run = service.hot_graph.run_at_once(stretch)
-                found = asyncio.run(service.graph.read(stretch))
+                run = service.hot_graph.run_at_once(page_request)
+                found = asyncio.run(service.graph.read(page_request))
                 assert run is None or run == Run(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
 
 
@@ -282,9 +285,9 @@ def test_images_of_long_lists_join_at_their_seams(hub: Service) -> None:
     for change in range(4):
         for bound in range(EARLY - 2, EARLY + 1402, 7):
             for limit in (1, 20, 100):
-                stretch = Stretch(account.id, Direction.FOLLOWING, bound, limit)
-                runs = [hub.hot_graph.run_at_once(stretch) for _ in range(3)]
-                found = asyncio.run(hub.graph.read(stretch))
+                page_request = PageRequest(account.id, Direction.FOLLOWING, bound, limit)
+                runs = [hub.hot_graph.run_at_once(page_request) for _ in range(3)]
+                found = asyncio.run(hub.graph.read(page_request))
                 expected = Run(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
                 assert [expected] * 3 == runs
         hub.follow("hub", *((f"g{change}{number}", EARLY + 301 + 2 * number) for number in range(90)))
@@ -299,18 +302,18 @@ def test_an_image_is_really_used(service: Service) -> None:
     service.sqlite_connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: reads.append(event["sql"]))
     account = service.hot_graph.account_at_once("p")
     assert account is not None
-    stretch = Stretch(account.id, Direction.FOLLOWING, NOW, 20)
+    page_request = PageRequest(account.id, Direction.FOLLOWING, NOW, 20)
 
-    assert 1 == len({service.hot_graph.run_at_once(stretch) for _ in range(2)})
+    assert 1 == len({service.hot_graph.run_at_once(page_request) for _ in range(2)})
     assert reads
     reads.clear()
-    assert 1 == len({service.hot_graph.run_at_once(stretch) for _ in range(9)})
+    assert 1 == len({service.hot_graph.run_at_once(page_request) for _ in range(9)})
     assert [] == reads
     service.follow("p", ("new", EARLY + 500))
-    assert service.hot_graph.run_at_once(stretch) is not None
+    assert service.hot_graph.run_at_once(page_request) is not None
     assert reads
     reads.clear()
-    assert 1 == len({service.hot_graph.run_at_once(stretch) for _ in range(9)})
+    assert 1 == len({service.hot_graph.run_at_once(page_request) for _ in range(9)})
     assert [] == reads
 
 
@@ -339,19 +342,19 @@ def test_images_are_given_up_where_they_would_keep_more_rows_than_are_remembered
         service.follow(name, *((f"{name}{number}", EARLY + number) for number in range(30)))
     reads: list[str] = []
     service.sqlite_connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: reads.append(event["sql"]))
-    stretches = [
-        Stretch(account.id, Direction.FOLLOWING, NOW, 20)
+    page_requests = [
+        PageRequest(account.id, Direction.FOLLOWING, NOW, 20)
         for account in map(service.hot_graph.account_at_once, ("p", "q"))
         if account is not None
     ]
 
-    for stretch in 4 * stretches:
+    for page_request in 4 * page_requests:
         reads.clear()
-        run = service.hot_graph.run_at_once(stretch)
-        found = asyncio.run(service.graph.read(stretch))
+        run = service.hot_graph.run_at_once(page_request)
+        found = asyncio.run(service.graph.read(page_request))
         assert Run(b",".join(found.rows), 20, found.oldest, has_more=True) == run
     reads.clear()
-    assert service.hot_graph.run_at_once(stretches[0]) is not None
+    assert service.hot_graph.run_at_once(page_requests[0]) is not None
     assert reads
 
 
@@ -380,7 +383,7 @@ def test_the_file_is_read_without_a_wal_index(service: Service) -> None:
     """Then there are no images, and nothing else is different."""
     service.hot_graph.close()
 
-    assert service.hot_graph.run_at_once(Stretch(1, Direction.FOLLOWING, NOW, 20)) is None
+    assert service.hot_graph.run_at_once(PageRequest(1, Direction.FOLLOWING, NOW, 20)) is None
 
 
 def test_a_row_that_is_not_visible_makes_no_next_page(service: Service) -> None:
@@ -390,10 +393,10 @@ def test_a_row_that_is_not_visible_makes_no_next_page(service: Service) -> None:
     service.clock.advance(1)
     account = service.hot_graph.account_at_once("p")
     assert account is not None
-    stretch = Stretch(account.id, Direction.FOLLOWING, NOW, 1)
-    asyncio.run(service.graph.read(stretch))  # now all names are known
+    page_request = PageRequest(account.id, Direction.FOLLOWING, NOW, 1)
+    asyncio.run(service.graph.read(page_request))  # now all names are known
 
-    run = service.hot_graph.run_at_once(stretch)
+    run = service.hot_graph.run_at_once(page_request)
 
     assert run is not None
     assert (1, False) == (run.count, run.has_more)

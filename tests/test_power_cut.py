@@ -20,8 +20,8 @@ from retinue.model import (
     Direction,
     FollowEvent,
     FollowRecord,
+    PageRequest,
     Row,
-    Stretch,
 )
 from retinue.store.contract import Decision, Verdict
 from retinue.store.open import OpenAccess, OpenGraph, open_store
@@ -267,7 +267,7 @@ def followed(graph: OpenGraph[Row], username: str) -> set[str] | None:
     account = asyncio.run(graph.find_account(username))
     if account is None:
         return None
-    rows = asyncio.run(graph.read(Stretch(account.id, Direction.FOLLOWING, 1 << 40, 1_000_000))).rows
+    rows = asyncio.run(graph.read(PageRequest(account.id, Direction.FOLLOWING, 1 << 40, 1_000_000))).rows
     return {row.username for row in rows}
 
 

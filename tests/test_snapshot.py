@@ -17,7 +17,16 @@ from retinue.ingest.records import FOLLOW_COLUMNS
 from retinue.ingest.rejects import RejectsFile
 from retinue.ingest.snapshot import Snapshot
 from retinue.ingest.tables import open_table
-from retinue.model import AccountEvent, AccountRecord, Direction, ErasureEvent, FollowEvent, FollowRecord, Row, Stretch
+from retinue.model import (
+    AccountEvent,
+    AccountRecord,
+    Direction,
+    ErasureEvent,
+    FollowEvent,
+    FollowRecord,
+    PageRequest,
+    Row,
+)
 from retinue.names import fold
 from retinue.store.contract import GraphReader, GraphWriter
 from retinue.store.open import open_store
@@ -409,7 +418,7 @@ async def lists_of(graph: GraphReader[Row], as_of: int) -> dict[str, set[str]]:
     for name in PEOPLE:
         account = await graph.find_account(name)
         if account is not None:
-            rows = (await graph.read(Stretch(account.id, Direction.FOLLOWING, 1 << 40, 100, as_of))).rows
+            rows = (await graph.read(PageRequest(account.id, Direction.FOLLOWING, 1 << 40, 100, as_of))).rows
             found[name] = {row.username for row in rows}
     return found
 

@@ -53,7 +53,7 @@ class Row(Struct, frozen=True, gc=False):
     username: str
 
 
-class Stretch(Struct, frozen=True, gc=False):
+class PageRequest(Struct, frozen=True, gc=False):
     """A request for rows of a list: the newest `limit` visible ones at positions <= `bound`.
 
     With `as_of` T, the list has the intervals with start <= T < end, by true time.
@@ -66,7 +66,7 @@ class Stretch(Struct, frozen=True, gc=False):
     as_of: int | None = None
 
 
-class Slice(Struct, Generic[Shown_co], frozen=True):
+class PageRows(Struct, Generic[Shown_co], frozen=True):
     """Visible rows, newest first. `oldest` is the last row's position, 0 without rows."""
 
     rows: Sequence[Shown_co]

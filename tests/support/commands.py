@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from retinue.ingest.importer import ImportCounts
-from retinue.model import Direction, Stretch
+from retinue.model import Direction, PageRequest
 from retinue.names import fold
 from retinue.store.open import open_store
 from support.forked import ForkServer
@@ -45,7 +45,7 @@ def list_of(store: Path, name: str, direction: Direction = Direction.FOLLOWING) 
     graph = open_store(str(store)).graph(FrozenClock())
     account = asyncio.run(graph.find_account(fold(name)))
     assert account is not None
-    rows = asyncio.run(graph.read(Stretch(account.id, direction, 1 << 40, 1_000_000))).rows
+    rows = asyncio.run(graph.read(PageRequest(account.id, direction, 1 << 40, 1_000_000))).rows
     graph.close()
     return [(row.username, row.display_name) for row in rows]
 

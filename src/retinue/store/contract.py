@@ -17,11 +17,11 @@ from retinue.model import (
     ClientChange,
     Event,
     FollowRecord,
+    PageRequest,
+    PageRows,
     Profile,
     Secrets,
     Shown_co,
-    Slice,
-    Stretch,
     TokenGrant,
 )
 
@@ -68,7 +68,7 @@ class GraphReader(Protocol[Shown_co]):
         """Return the live account with a folded username (`names.fold`)."""
         ...
 
-    async def read(self, stretch: Stretch) -> Slice[Shown_co]:
+    async def read(self, request: PageRequest) -> PageRows[Shown_co]:
         """Return the rows of a page request.
 
         Hidden entries are skipped inside the range, so the result is short only at the list's end.
@@ -99,7 +99,7 @@ class HotGraph(Protocol):
         """Return the live account with a folded username."""
         ...
 
-    def run_at_once(self, stretch: Stretch) -> Run | None:
+    def run_at_once(self, request: PageRequest) -> Run | None:
         """Return the encoded rows of a page request for the current list."""
         ...
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from retinue import errors, names
 from retinue.audit.record import Auditor, page_record
 from retinue.clock import Clock
-from retinue.following import stretch_of
+from retinue.following import page_request_of
 from retinue.model import RESEARCH_SCOPE, Direction, Pool
 from retinue.store.contract import HotGraph
 from retinue.store.quota_counters import QuotaStatus
@@ -124,8 +124,8 @@ class FastPath:
         # Steps that may fail come before the charge: a request that takes the ASGI path is charged there.
         log_id, peer = self._log_ids.fresh(now), self._proxies.address(host, head.forwarded_for)
         try:
-            stretch = stretch_of(account, query, head.direction, now)
-            run = self._graph.run_at_once(stretch)
+            request = page_request_of(account, query, head.direction, now)
+            run = self._graph.run_at_once(request)
             if run is None or (not run.count and grant.quota.list_rows is not None):
                 return None  # an empty page would fit into a quota of which no row is left, and be given nevertheless
             quota_status = self._charge(grant, _LISTS, run.count)
@@ -133,7 +133,7 @@ class FastPath:
             return None
         if quota_status is None:
             return None
-        bound, count = stretch.bound, run.count
+        bound, count = request.bound, run.count
         page = rendering.joined_page_body(
             run.text, run.oldest - 1 if count else bound, run.has_more, head.direction, log_id
         )

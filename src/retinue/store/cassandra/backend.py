@@ -10,7 +10,7 @@ from threading import Event
 from retinue.clock import Clock
 from retinue.durable import PUBLIC, write_atomically
 from retinue.errors import InputError
-from retinue.model import Account, Row, Stretch
+from retinue.model import Account, PageRequest, Row
 from retinue.store.cassandra import store
 from retinue.store.cassandra.access import CassandraAccess
 from retinue.store.cassandra.check import CassandraChecker
@@ -103,7 +103,7 @@ class NoHotGraph:
     def account_at_once(self, folded: str) -> Account | None:
         """Return None."""
 
-    def run_at_once(self, stretch: Stretch) -> Run | None:
+    def run_at_once(self, request: PageRequest) -> Run | None:
         """Return None."""
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Generic
 
 from retinue.clock import Clock
-from retinue.model import Account, Direction, Profile, Shown_co, Slice, Stretch
+from retinue.model import Account, Direction, PageRequest, PageRows, Profile, Shown_co
 from retinue.store.rules.values import LAST_SECOND
 from retinue.store.sqlite import files
 from retinue.store.sqlite.blocks import block_at, columns_of, first_block, require_descending, require_within
@@ -43,14 +43,14 @@ class SqliteGraph(Generic[Shown_co]):
             self.known.refresh()
             return self.known.account(folded)
 
-    async def read(self, stretch: Stretch) -> Slice[Shown_co]:
-        """The rows of a stretch of a list."""
+    async def read(self, request: PageRequest) -> PageRows[Shown_co]:
+        """The rows of a page request."""
         with files.translated():
             self.known.refresh()
-            if stretch.as_of is None and not self.known.must_merge:
-                return self.read_blocks(stretch)
+            if request.as_of is None and not self.known.must_merge:
+                return self.read_blocks(request)
             with files.one_state(self.connection):
-                return self._read_merged(stretch)
+                return self._read_merged(request)
 
     async def profile(self, account_id: int) -> Profile | None:
         """An account as itself, with exact counts."""
@@ -65,20 +65,20 @@ class SqliteGraph(Generic[Shown_co]):
         """Give the file back."""
         self.connection.close()
 
-    def read_blocks(self, stretch: Stretch) -> Slice[Shown_co]:
+    def read_blocks(self, request: PageRequest) -> PageRows[Shown_co]:
         """Read block by block until one row more than asked is found: it answers has_more.
 
         Only for today's list, and while nothing has to be merged.
         """
-        bound = min(stretch.bound, LAST_SECOND)
-        wanted = stretch.limit + 1
+        bound = min(request.bound, LAST_SECOND)
+        wanted = request.limit + 1
         rows: list[Shown_co] = []
         positions: list[int] = []
-        owner, table = stretch.account_id, stretch.direction.value
+        owner, table = request.account_id, request.direction.value
         first, last = first_block(owner), block_at(owner, bound)
         blocks = self.connection.cursor()
         blocks.row_trace = None  # what is read is checked here
-        blocks.execute(BLOCKS[stretch.direction], (first, last))
+        blocks.execute(BLOCKS[request.direction], (first, last))
         try:
             for block, entries in blocks:
                 require_within(table, block, first, last)
@@ -100,21 +100,21 @@ class SqliteGraph(Generic[Shown_co]):
             blocks.close()  # ends the read transaction: the range is seldom read to its end
         require_descending(table, owner, positions, bound)
         if len(rows) == wanted:
-            return Slice(rows[:-1], positions[-2], has_more=True)
-        return Slice(rows, positions[-1] if positions else 0, has_more=False)
+            return PageRows(rows[:-1], positions[-2], has_more=True)
+        return PageRows(rows, positions[-1] if positions else 0, has_more=False)
 
-    def _read_merged(self, stretch: Stretch) -> Slice[Shown_co]:
+    def _read_merged(self, request: PageRequest) -> PageRows[Shown_co]:
         """Read entry by entry from all sources."""
         rows: list[Shown_co] = []
         oldest = 0
         last = LAST_SECOND + 1
-        for position, account in entries_of(self._execute, stretch, with_aside=self.known.must_merge):
-            require_descending(stretch.direction.value, stretch.account_id, [position], last - 1)
+        for position, account in entries_of(self._execute, request, with_aside=self.known.must_merge):
+            require_descending(request.direction.value, request.account_id, [position], last - 1)
             last = position
             found, _ = self.known.visible([account], [position])
-            if found and len(rows) == stretch.limit:
-                return Slice(rows, oldest, has_more=True)
+            if found and len(rows) == request.limit:
+                return PageRows(rows, oldest, has_more=True)
             if found:
                 rows += found
                 oldest = position
-        return Slice(rows, oldest, has_more=False)
+        return PageRows(rows, oldest, has_more=False)

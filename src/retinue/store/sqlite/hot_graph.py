@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from retinue.model import Account, Direction, Stretch
+from retinue.model import Account, Direction, PageRequest
 from retinue.store.contract import Run
 from retinue.store.rules.values import LAST_SECOND
 from retinue.store.sqlite import files
@@ -64,11 +64,11 @@ class HotSqliteGraph:
         except files.UNREADABLE:
             return None
 
-    def run_at_once(self, stretch: Stretch) -> Run | None:
-        """The rows of a stretch of today's list."""
+    def run_at_once(self, request: PageRequest) -> Run | None:
+        """The rows of a page request for today's list."""
         try:
             self._known.refresh()
-            return self._run(stretch)
+            return self._run(request)
         except files.UNREADABLE:
             return None
 
@@ -76,11 +76,11 @@ class HotSqliteGraph:
         """Look at nothing any more."""
         self._index.forget()
 
-    def _run(self, stretch: Stretch) -> Run | None:
+    def _run(self, request: PageRequest) -> Run | None:
         known = self._known
         # What is read from now on is of this state or a later one, so an image is never taken for newer than it is.
         state = self._index.state()
-        if stretch.as_of is not None or known.must_merge or state is None:
+        if request.as_of is not None or known.must_merge or state is None:
             return None
         images = self._images
         if not known.keeps_all or known.epoch != self._epoch:
@@ -90,13 +90,13 @@ class HotSqliteGraph:
             self._state = state
             images.state += 1
         images.edition = known.edition
-        lists = self._following if stretch.direction is _FOLLOWING else self._followers
-        number = stretch.account_id << 1 | lists.bit
-        return images.run(number, stretch) or self._read(number, stretch, lists)
+        lists = self._following if request.direction is _FOLLOWING else self._followers
+        number = request.account_id << 1 | lists.bit
+        return images.run(number, request) or self._read(number, request, lists)
 
-    def _read(self, number: int, stretch: Stretch, lists: _Lists) -> Run:
+    def _read(self, number: int, request: PageRequest, lists: _Lists) -> Run:
         """Read from the file, and let that be remembered which is asked for often."""
-        owner, bound, wanted = stretch.account_id, min(stretch.bound, LAST_SECOND), stretch.limit + 1
+        owner, bound, wanted = request.account_id, min(request.bound, LAST_SECOND), request.limit + 1
         accounts: list[int] = []
         positions: list[int] = []
         lowest, highest = first_block(owner), block_at(owner, bound)
@@ -114,7 +114,7 @@ class HotSqliteGraph:
         is_whole = len(accounts) == wanted or len(blocks) < 2 or start_of(blocks[-1][0]) <= 1  # noqa: PLR2004 - the limit
         rows = (self._known.rows_of(accounts) or self._known.loaded(accounts)) if is_whole else None
         if rows is None:
-            return self._read_slowly(stretch)
+            return self._read_slowly(request)
         require_descending(lists.table, owner, positions, bound)
         has_more = len(rows) == wanted
         if has_more:  # only now, since a row that is not visible promises nothing
@@ -122,8 +122,8 @@ class HotSqliteGraph:
             positions.pop()
         return Run(b",".join(rows), len(rows), positions[-1] if positions else 0, has_more)
 
-    def _read_slowly(self, stretch: Stretch) -> Run:
-        found = self._graph.read_blocks(stretch)
+    def _read_slowly(self, request: PageRequest) -> Run:
+        found = self._graph.read_blocks(request)
         return Run(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
 
     def _last_of(self, bound: int, owner: int, lists: _Lists) -> int:

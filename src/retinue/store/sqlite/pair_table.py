@@ -11,7 +11,7 @@ from typing import NamedTuple
 import apsw
 
 from retinue.history import Interval, Moment
-from retinue.model import Direction, Stretch
+from retinue.model import Direction, PageRequest
 from retinue.store.rules.sides import Sides
 from retinue.store.rules.values import LAST_SECOND, UNKNOWN, Entry, Pair, Standing, State
 from retinue.store.sqlite.block_table import BlockTable
@@ -113,7 +113,7 @@ class SqlitePairs:
     def followed_at(self, owner: int, second: int) -> Sequence[int]:
         """Whom an account followed at a second, in the order of its list."""
         erased = {account for (account,) in self._execute(LEAVING)}
-        then = Stretch(owner, Direction.FOLLOWING, LAST_SECOND, 0, as_of=second)
+        then = PageRequest(owner, Direction.FOLLOWING, LAST_SECOND, 0, as_of=second)
         everybody = entries_of(self._connection.execute, then, with_aside=True)
         return [account for _, account in everybody if account not in erased]
 

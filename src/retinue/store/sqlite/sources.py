@@ -1,4 +1,4 @@
-"""Where the entries of a stretch may stand: in the list, aside, and (as of an earlier second) among ended intervals.
+"""Read the entries of a page request: visible, hidden and, as of an earlier second, ended ones.
 
 The slow, plain way to read a list, newest first, for the cases that need it.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from retinue.model import Direction, Stretch
+from retinue.model import Direction, PageRequest
 from retinue.store.rules.values import LAST_SECOND, Entry
 from retinue.store.sqlite.blocks import block_at, first_block, read_block, require_within
 from retinue.store.sqlite.files import Execute
@@ -30,31 +30,31 @@ _IS_ERASED = "SELECT 1 FROM account WHERE id = ? AND key IS NULL"
 Place = tuple[int, int]
 
 
-def entries_of(execute: Execute, stretch: Stretch, *, with_aside: bool) -> Iterator[Place]:
-    """Position and account of everything that may be a row of a stretch, newest first."""
-    if execute(_IS_ERASED, (stretch.account_id,)).fetchall():
+def entries_of(execute: Execute, request: PageRequest, *, with_aside: bool) -> Iterator[Place]:
+    """Position and account of everything that may be a row of a page request, newest first."""
+    if execute(_IS_ERASED, (request.account_id,)).fetchall():
         return iter(())
-    stretch = _within(execute, stretch)
-    tables = [stretch.direction.value] + [f"{stretch.direction.value}_aside"] * with_aside
+    request = _within(execute, request)
+    tables = [request.direction.value] + [f"{request.direction.value}_aside"] * with_aside
     open_ones = (
         (
             (entry.position, entry.account)
-            for entry in read_list(execute, table, stretch.account_id, stretch.bound)
-            if stretch.as_of is None or entry.second <= stretch.as_of
+            for entry in read_list(execute, table, request.account_id, request.bound)
+            if request.as_of is None or entry.second <= request.as_of
         )
         for table in tables
     )
-    return heapq.merge(*open_ones, *_ended(execute, stretch), reverse=True)
+    return heapq.merge(*open_ones, *_ended(execute, request), reverse=True)
 
 
-def _within(execute: Execute, stretch: Stretch) -> Stretch:
-    """The stretch without what is later than its second: that, too, may be millions of entries."""
-    as_of = stretch.as_of
-    if as_of is None or as_of >= stretch.bound:
-        return stretch
-    if execute(_HAS_LATE, (stretch.account_id, stretch.direction.value)).fetchall():
-        return stretch
-    return replace(stretch, bound=as_of)
+def _within(execute: Execute, request: PageRequest) -> PageRequest:
+    """The request without what is later than its second: that, too, may be millions of entries."""
+    as_of = request.as_of
+    if as_of is None or as_of >= request.bound:
+        return request
+    if execute(_HAS_LATE, (request.account_id, request.direction.value)).fetchall():
+        return request
+    return replace(request, bound=as_of)
 
 
 def read_list(execute: Execute, table: str, owner: int, bound: int = LAST_SECOND) -> Iterator[Entry]:
@@ -67,7 +67,7 @@ def read_list(execute: Execute, table: str, owner: int, bound: int = LAST_SECOND
         yield from read_block(table, block, entries, displaced).newest_first(min(bound, LAST_SECOND))
 
 
-def _ended(execute: Execute, stretch: Stretch) -> Iterator[Iterator[Place]]:
-    if stretch.as_of is not None:
-        values = (stretch.account_id, stretch.bound, stretch.as_of, stretch.as_of)
-        yield iter(execute(_ENDED[stretch.direction], values))
+def _ended(execute: Execute, request: PageRequest) -> Iterator[Iterator[Place]]:
+    if request.as_of is not None:
+        values = (request.account_id, request.bound, request.as_of, request.as_of)
+        yield iter(execute(_ENDED[request.direction], values))
