@@ -31,7 +31,7 @@ from retinue.following import page_request_of
 from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Direction, PageRequest, Pool, Query, RateLimit
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
-from retinue.store.contract import Checkpoint, HotGraph, Run
+from retinue.store.contract import Checkpoint, EncodedRows, FastGraph
 from retinue.store.open import OpenGraph, open_store
 from retinue.web.fast_path import Head
 from retinue.wire import parsing, rendering
@@ -113,12 +113,12 @@ class Bench:
         return asyncio.run(issue())
 
     @contextmanager
-    def graph(self, row_cache_mib: int) -> Iterator[HotGraph]:
+    def graph(self, row_cache_mib: int) -> Iterator[FastGraph]:
         """Open the graph, with some memory for the block cache."""
         store = open_store(str(self.store))
-        graph, hot_graph = store.served_graph(self.public.clock, rendering.encode_row, row_cache_mib)
-        with closing(graph), closing(hot_graph):
-            yield hot_graph
+        graph, fast_graph = store.served_graph(self.public.clock, rendering.encode_row, row_cache_mib)
+        with closing(graph), closing(fast_graph):
+            yield fast_graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +162,12 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
         bench = Bench(public, sink, client, bodies, store, watch)
         _of_request(bench)
         requests = _of_graph(bench)
-        runs = _of_images(bench, requests)
-        _of_answer(bench, runs)
+        pages = _of_images(bench, requests)
+        _of_answer(bench, pages)
         _of_whole(bench)
         _of_connections(bench)
         _of_coordinator(bench, Path(scratch))
-        watch.costs["a fixed answer of this size over HTTP"] = _of_fixed_answer(bench, Path(scratch), runs)
+        watch.costs["a fixed answer of this size over HTTP"] = _of_fixed_answer(bench, Path(scratch), pages)
     return watch.costs
 
 
@@ -195,19 +195,21 @@ def _of_graph(bench: Bench) -> list[PageRequest]:
     now = bench.public.clock.now()
     with bench.graph(0) as graph:
         accounts = _accounts(graph, queries)
-        bench.watch.time("account by name", lambda query: graph.account_at_once(names.fold(query.username)), queries)
+        bench.watch.time(
+            "account by name", lambda query: graph.find_account_nowait(names.fold(query.username)), queries
+        )
         pairs = list(zip(accounts, queries, strict=True))
         bench.watch.time("rules", lambda pair: page_request_of(*pair, Direction.FOLLOWING, now), pairs)
         return [page_request_of(*pair, Direction.FOLLOWING, now) for pair in pairs]
 
 
-def _accounts(graph: HotGraph, queries: Sequence[Query]) -> list[Account]:
-    found = [graph.account_at_once(names.fold(query.username)) for query in queries]
+def _accounts(graph: FastGraph, queries: Sequence[Query]) -> list[Account]:
+    found = [graph.find_account_nowait(names.fold(query.username)) for query in queries]
     return [account for account in found if account is not None]
 
 
-def _of_images(bench: Bench, requests: Sequence[PageRequest]) -> list[Run]:
-    found: list[Run | None] = []
+def _of_images(bench: Bench, requests: Sequence[PageRequest]) -> list[EncodedRows]:
+    found: list[EncodedRows | None] = []
     for step, row_cache_mib in (
         ("rows, as served", Settings().row_cache_mib),
         ("rows, if all came from the file", 0),
@@ -216,22 +218,22 @@ def _of_images(bench: Bench, requests: Sequence[PageRequest]) -> list[Run]:
         with bench.graph(row_cache_mib) as graph:
             for _ in range(2):  # a block is cached when it is requested twice
                 for request in requests:
-                    graph.run_at_once(request)
-            found = [graph.run_at_once(request) for request in requests]
-            bench.watch.time(step, graph.run_at_once, requests)
-    return [run for run in found if run is not None]
+                    graph.read_nowait(request)
+            found = [graph.read_nowait(request) for request in requests]
+            bench.watch.time(step, graph.read_nowait, requests)
+    return [rows for rows in found if rows is not None]
 
 
-def _of_answer(bench: Bench, runs: Sequence[Run]) -> None:
+def _of_answer(bench: Bench, pages: Sequence[EncodedRows]) -> None:
     charge, log_ids, now = bench.public.access.quotas.charge, bench.public.log_ids, bench.public.clock.now()
     grant = asyncio.run(bench.public.access.authenticator.authorize(bench.fresh_token(), RESEARCH_SCOPE))
-    bench.watch.time("quota", lambda run: charge(grant, Pool.LISTS, run.count), runs)
-    bench.watch.time("log_id", lambda _: log_ids.fresh(now), runs)
+    bench.watch.time("quota", lambda rows: charge(grant, Pool.LISTS, rows.count), pages)
+    bench.watch.time("log_id", lambda _: log_ids.fresh(now), pages)
 
-    def body(run: Run) -> bytes:
-        return rendering.joined_page_body(run.text, run.oldest, run.has_more, Direction.FOLLOWING, _LOG_ID)
+    def body(rows: EncodedRows) -> bytes:
+        return rendering.joined_page_body(rows.text, rows.oldest, rows.has_more, Direction.FOLLOWING, _LOG_ID)
 
-    bench.watch.time("put the body together", body, runs)
+    bench.watch.time("put the body together", body, pages)
 
 
 def _of_whole(bench: Bench) -> None:
@@ -297,10 +299,10 @@ def _of_coordinator(bench: Bench, scratch: Path) -> None:
     bench.watch.time("coordinator: chain and write", audit_log.write, batches)
 
 
-def _of_fixed_answer(bench: Bench, scratch: Path, runs: Sequence[Run]) -> float:
+def _of_fixed_answer(bench: Bench, scratch: Path, pages: Sequence[EncodedRows]) -> float:
     """Return the CPU time of the least possible server."""
     bodies = write_lines(scratch / "bodies.jsonl", bench.bodies)
-    answer_bytes = statistics.median(len(run.text) for run in runs) + ENVELOPE_BYTES
+    answer_bytes = statistics.median(len(rows.text) for rows in pages) + ENVELOPE_BYTES
     costs = []
     with running([sys.executable, str(_SERVERS), "bytes", f"{answer_bytes:.0f}"], core=SERVER_CORE) as server:
         for _ in range(bench.watch.rounds + 1):  # the first one warms up

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowEvent, PageRequest, Visibility
-from retinue.store.contract import Run
+from retinue.store.contract import EncodedRows
 from retinue.store.sqlite import images, known
 from retinue.store.sqlite.wal_index import WalIndex
 from retinue.web import fast_path
@@ -258,16 +258,18 @@ PAGE_REQUESTS = st.builds(
 def test_cached_blocks_equal_the_file(
     service: Service, steps: list[tuple[list[Event], bool, list[PageRequest]]]
 ) -> None:
-    """For every page request, after any events, with names refreshed or not: a run has the rows that reading gives."""
+    """For every page request, after any events, with names refreshed or not: a cached page equals a read one."""
     for events, is_later, page_requests in steps:
         service.apply(*events)
         if is_later:
             service.clock.advance(1)
         for page_request in page_requests:
             for _ in range(3):  # not known, asked for once, imaged
-                run = service.hot_graph.run_at_once(page_request)
+                rows = service.fast_graph.read_nowait(page_request)
                 found = asyncio.run(service.graph.read(page_request))
-                assert run is None or run == Run(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
+                assert rows is None or rows == EncodedRows(
+                    b",".join(found.rows), len(found.rows), found.oldest, found.has_more
+                )
 
 
 @pytest.fixture
@@ -280,16 +282,16 @@ def hub(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
 
 def test_images_of_long_lists_join_at_their_seams(hub: Service) -> None:
     """Every bound of a list of six blocks, while images come and go, while blocks split and while they merge."""
-    account = hub.hot_graph.account_at_once("hub")
+    account = hub.fast_graph.find_account_nowait("hub")
     assert account is not None
     for change in range(4):
         for bound in range(EARLY - 2, EARLY + 1402, 7):
             for limit in (1, 20, 100):
                 page_request = PageRequest(account.id, Direction.FOLLOWING, bound, limit)
-                runs = [hub.hot_graph.run_at_once(page_request) for _ in range(3)]
+                pages = [hub.fast_graph.read_nowait(page_request) for _ in range(3)]
                 found = asyncio.run(hub.graph.read(page_request))
-                expected = Run(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
-                assert [expected] * 3 == runs
+                expected = EncodedRows(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
+                assert [expected] * 3 == pages
         hub.follow("hub", *((f"g{change}{number}", EARLY + 301 + 2 * number) for number in range(90)))
         gone = range(100 * change, 100 * change + 99)
         hub.apply(*(FollowEvent("hub", f"f{number}", NOW, is_follow=False) for number in gone))
@@ -300,20 +302,20 @@ def test_an_image_is_really_used(service: Service) -> None:
     service.follow("p", *((f"f{number}", EARLY + number) for number in range(30)))
     reads: list[str] = []
     service.sqlite_connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: reads.append(event["sql"]))
-    account = service.hot_graph.account_at_once("p")
+    account = service.fast_graph.find_account_nowait("p")
     assert account is not None
     page_request = PageRequest(account.id, Direction.FOLLOWING, NOW, 20)
 
-    assert 1 == len({service.hot_graph.run_at_once(page_request) for _ in range(2)})
+    assert 1 == len({service.fast_graph.read_nowait(page_request) for _ in range(2)})
     assert reads
     reads.clear()
-    assert 1 == len({service.hot_graph.run_at_once(page_request) for _ in range(9)})
+    assert 1 == len({service.fast_graph.read_nowait(page_request) for _ in range(9)})
     assert [] == reads
     service.follow("p", ("new", EARLY + 500))
-    assert service.hot_graph.run_at_once(page_request) is not None
+    assert service.fast_graph.read_nowait(page_request) is not None
     assert reads
     reads.clear()
-    assert 1 == len({service.hot_graph.run_at_once(page_request) for _ in range(9)})
+    assert 1 == len({service.fast_graph.read_nowait(page_request) for _ in range(9)})
     assert [] == reads
 
 
@@ -344,17 +346,17 @@ def test_images_are_given_up_where_they_would_keep_more_rows_than_are_remembered
     service.sqlite_connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: reads.append(event["sql"]))
     page_requests = [
         PageRequest(account.id, Direction.FOLLOWING, NOW, 20)
-        for account in map(service.hot_graph.account_at_once, ("p", "q"))
+        for account in map(service.fast_graph.find_account_nowait, ("p", "q"))
         if account is not None
     ]
 
     for page_request in 4 * page_requests:
         reads.clear()
-        run = service.hot_graph.run_at_once(page_request)
+        rows = service.fast_graph.read_nowait(page_request)
         found = asyncio.run(service.graph.read(page_request))
-        assert Run(b",".join(found.rows), 20, found.oldest, has_more=True) == run
+        assert EncodedRows(b",".join(found.rows), 20, found.oldest, has_more=True) == rows
     reads.clear()
-    assert service.hot_graph.run_at_once(page_requests[0]) is not None
+    assert service.fast_graph.read_nowait(page_requests[0]) is not None
     assert reads
 
 
@@ -381,9 +383,9 @@ def test_the_wal_index_tells_of_every_commit(service: Service) -> None:
 
 def test_the_file_is_read_without_a_wal_index(service: Service) -> None:
     """Then there are no images, and nothing else is different."""
-    service.hot_graph.close()
+    service.fast_graph.close()
 
-    assert service.hot_graph.run_at_once(PageRequest(1, Direction.FOLLOWING, NOW, 20)) is None
+    assert service.fast_graph.read_nowait(PageRequest(1, Direction.FOLLOWING, NOW, 20)) is None
 
 
 def test_a_row_that_is_not_visible_makes_no_next_page(service: Service) -> None:
@@ -391,15 +393,15 @@ def test_a_row_that_is_not_visible_makes_no_next_page(service: Service) -> None:
     service.follow("p", ("old", EARLY), ("new", EARLY + 1))
     service.apply(AccountEvent(AccountRecord(key="old", visibility=Visibility.PRIVATE), NOW))
     service.clock.advance(1)
-    account = service.hot_graph.account_at_once("p")
+    account = service.fast_graph.find_account_nowait("p")
     assert account is not None
     page_request = PageRequest(account.id, Direction.FOLLOWING, NOW, 1)
     asyncio.run(service.graph.read(page_request))  # now all names are known
 
-    run = service.hot_graph.run_at_once(page_request)
+    rows = service.fast_graph.read_nowait(page_request)
 
-    assert run is not None
-    assert (1, False) == (run.count, run.has_more)
+    assert rows is not None
+    assert (1, False) == (rows.count, rows.has_more)
 
 
 @pytest.fixture

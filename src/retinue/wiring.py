@@ -12,7 +12,7 @@ from retinue.audit.record import Auditor
 from retinue.clock import Clock
 from retinue.faults import FaultInjector, SharedFaults
 from retinue.following import Following
-from retinue.store.contract import AccessStore, GraphReader, HotGraph
+from retinue.store.contract import AccessStore, FastGraph, GraphReader
 from retinue.store.quota_counters import QuotaCounters
 from retinue.web.asgi import Application
 from retinue.web.fast_path import FastPath
@@ -75,6 +75,6 @@ def faulty_application(
     return FaultyApplication(ground, FaultInjector(faults), pause)
 
 
-def fast_path(graph: HotGraph, public: Public) -> FastPath:
+def fast_path(graph: FastGraph, public: Public) -> FastPath:
     """Return the fast path to the same responses."""
     return FastPath(graph, public.access, public.auditor, public.clock, public.log_ids, public.proxies)

@@ -46,7 +46,7 @@ class Service:
         opened = open_store(self.store)
         opened.create()
         self.writer = opened.writer(clock)
-        self.graph, self.hot_graph = opened.served_graph(clock, rendering.encode_row, cache_mib=8)
+        self.graph, self.fast_graph = opened.served_graph(clock, rendering.encode_row, cache_mib=8)
         self.access = opened.access()
         self.ledger = opened.quotas()
         self.clients = wiring.clients(self.access, clock)
@@ -61,7 +61,7 @@ class Service:
             wiring.log_ids(clock),
         )
         self.application = self.application_on(self.graph)
-        self.fast_path = wiring.fast_path(self.hot_graph, self.public)
+        self.fast_path = wiring.fast_path(self.fast_graph, self.public)
         self.client_key, self.secret = self.register()
         self.token = self.fresh_token()
 
@@ -133,7 +133,7 @@ class Service:
 
     def close(self) -> None:
         """Give the files back."""
-        for part in (self.writer, self.hot_graph, self.graph, self.access, self.ledger):
+        for part in (self.writer, self.fast_graph, self.graph, self.access, self.ledger):
             part.close()
 
 

@@ -23,10 +23,10 @@ async def work(config: ChildConfig, store: Store) -> bool:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     clock, settings = config.open_clock(), config.settings
-    graph, hot_graph = store.served_graph(clock, rendering.encode_row, settings.row_cache_mib)
+    graph, fast_graph = store.served_graph(clock, rendering.encode_row, settings.row_cache_mib)
     with (
         closing(graph),
-        closing(hot_graph),
+        closing(fast_graph),
         closing(store.access()) as access,
         closing(store.quotas(alone=settings.workers == 1, creates=False)) as ledger,
         closing(_outbox(config)) as outbox,
@@ -47,7 +47,7 @@ async def work(config: ChildConfig, store: Store) -> bool:
         faults = config.open_faults()
         if faults is None:
             application = wiring.public_application(graph, public)
-            fast_path = wiring.fast_path(hot_graph, public)
+            fast_path = wiring.fast_path(fast_graph, public)
             server = public_server(application, settings, fast_path, tls=tls)
         else:
             front = wiring.faulty_application(graph, public, faults)

@@ -80,7 +80,7 @@ class GraphReader(Protocol[Shown_co]):
         ...
 
 
-class Run(Struct, frozen=True, gc=False):
+class EncodedRows(Struct, frozen=True, gc=False):
     """The encoded rows of a page request: `count` rows, newest first, separated by commas."""
 
     text: bytes
@@ -89,17 +89,17 @@ class Run(Struct, frozen=True, gc=False):
     has_more: bool
 
 
-class HotGraph(Protocol):
+class FastGraph(Protocol):
     """Answers from memory without awaiting, for the fast path.
 
     They equal those of `GraphReader`; None: ask there.
     """
 
-    def account_at_once(self, folded: str) -> Account | None:
+    def find_account_nowait(self, folded: str) -> Account | None:
         """Return the live account with a folded username."""
         ...
 
-    def run_at_once(self, request: PageRequest) -> Run | None:
+    def read_nowait(self, request: PageRequest) -> EncodedRows | None:
         """Return the encoded rows of a page request for the current list."""
         ...
 

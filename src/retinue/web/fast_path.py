@@ -16,7 +16,7 @@ from retinue.audit.record import Auditor, page_record
 from retinue.clock import Clock
 from retinue.following import page_request_of
 from retinue.model import RESEARCH_SCOPE, Direction, Pool
-from retinue.store.contract import HotGraph
+from retinue.store.contract import FastGraph
 from retinue.store.quota_counters import QuotaStatus
 from retinue.web.heads import relevant_part
 from retinue.web.replies import Headers
@@ -50,7 +50,7 @@ class FastPath:
     """Caches request heads, and answers requests that begin with them."""
 
     def __init__(
-        self, graph: HotGraph, access: Access, auditor: Auditor, clock: Clock, log_ids: LogIds, proxies: TrustedProxies
+        self, graph: FastGraph, access: Access, auditor: Auditor, clock: Clock, log_ids: LogIds, proxies: TrustedProxies
     ) -> None:
         self._graph = graph
         self._remembered = access.authenticator.cached_grant
@@ -117,7 +117,7 @@ class FastPath:
         query = parsing.read_plain_query(body)
         if grant is None or query is None or self._sink.is_full or self._is_logging:
             return None
-        account = self._graph.account_at_once(names.fold(query.username))
+        account = self._graph.find_account_nowait(names.fold(query.username))
         if account is None:
             return None
         now = self._clock.now()
@@ -125,17 +125,17 @@ class FastPath:
         log_id, peer = self._log_ids.fresh(now), self._proxies.address(host, head.forwarded_for)
         try:
             request = page_request_of(account, query, head.direction, now)
-            run = self._graph.run_at_once(request)
-            if run is None or (not run.count and grant.quota.list_rows is not None):
+            rows = self._graph.read_nowait(request)
+            if rows is None or (not rows.count and grant.quota.list_rows is not None):
                 return None  # an empty page would fit into a quota of which no row is left, and be given nevertheless
-            quota_status = self._charge(grant, _LISTS, run.count)
+            quota_status = self._charge(grant, _LISTS, rows.count)
         except errors.Refusal:
             return None
         if quota_status is None:
             return None
-        bound, count = request.bound, run.count
+        bound, count = request.bound, rows.count
         page = rendering.joined_page_body(
-            run.text, run.oldest - 1 if count else bound, run.has_more, head.direction, log_id
+            rows.text, rows.oldest - 1 if count else bound, rows.has_more, head.direction, log_id
         )
         took = int((self._clock.elapsed() - started) * 1e6)
         self._sink.add(

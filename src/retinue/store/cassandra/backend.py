@@ -21,7 +21,7 @@ from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.whole import WholeCassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
-from retinue.store.contract import Run
+from retinue.store.contract import EncodedRows
 from retinue.store.ledger import FileLedger
 from retinue.store.paths import Reach, StorePaths
 
@@ -54,8 +54,8 @@ class CassandraStore:
         clock: Clock,
         encode_row: Callable[[str, str], bytes],
         cache_mib: int,  # noqa: ARG002 - of the contract
-    ) -> tuple[CassandraGraph[bytes], "NoHotGraph"]:
-        return CassandraGraph(self._session(), clock, encode_row), NoHotGraph()
+    ) -> tuple[CassandraGraph[bytes], "NoFastGraph"]:
+        return CassandraGraph(self._session(), clock, encode_row), NoFastGraph()
 
     def writer(self, clock: Clock) -> CassandraGraphWriter:
         return CassandraGraphWriter(self._session(), _backoff(clock))
@@ -97,13 +97,13 @@ class CassandraStore:
         return _node_in(self.paths.lock)
 
 
-class NoHotGraph:
-    """A `HotGraph` without answers: every request waits for the graph."""
+class NoFastGraph:
+    """A `FastGraph` without answers: every request waits for the graph."""
 
-    def account_at_once(self, folded: str) -> Account | None:
+    def find_account_nowait(self, folded: str) -> Account | None:
         """Return None."""
 
-    def run_at_once(self, request: PageRequest) -> Run | None:
+    def read_nowait(self, request: PageRequest) -> EncodedRows | None:
         """Return None."""
 
     def close(self) -> None:

@@ -13,8 +13,8 @@ from retinue.store.sqlite import files
 from retinue.store.sqlite.access import SqliteAccess
 from retinue.store.sqlite.backup import back_up
 from retinue.store.sqlite.check import SqliteChecker
+from retinue.store.sqlite.fast_graph import SqliteFastGraph
 from retinue.store.sqlite.graph import SqliteGraph
-from retinue.store.sqlite.hot_graph import HotSqliteGraph
 from retinue.store.sqlite.whole import WholeSqliteGraph
 from retinue.store.sqlite.writer import SqliteGraphWriter
 
@@ -45,10 +45,10 @@ class SqliteStore:
 
     def served_graph(
         self, clock: Clock, encode_row: Callable[[str, str], bytes], cache_mib: int
-    ) -> tuple[SqliteGraph[bytes], HotSqliteGraph]:
+    ) -> tuple[SqliteGraph[bytes], SqliteFastGraph]:
         graph = SqliteGraph(self._path, clock, encode_row)
         try:
-            return graph, HotSqliteGraph(graph, self._path, cache_mib * _MIB)
+            return graph, SqliteFastGraph(graph, self._path, cache_mib * _MIB)
         except BaseException:
             graph.close()
             raise

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retinue.model import Account, Direction, PageRequest
-from retinue.store.contract import Run
+from retinue.store.contract import EncodedRows
 from retinue.store.rules.values import LAST_SECOND
 from retinue.store.sqlite import files
 from retinue.store.sqlite.blocks import block_at, columns_of, first_block, require_descending, require_within, start_of
@@ -42,8 +42,8 @@ def _lists(direction: Direction, bit: int) -> _Lists:
     )
 
 
-class HotSqliteGraph:
-    """A `HotGraph`, with so many bytes for images. Close it before the graph that it belongs to."""
+class SqliteFastGraph:
+    """A `FastGraph`, with so many bytes for images. Close it before the graph that it belongs to."""
 
     def __init__(self, graph: SqliteGraph[bytes], path: Path, image_bytes: int) -> None:
         self._graph = graph
@@ -56,7 +56,7 @@ class HotSqliteGraph:
         self._following = _lists(Direction.FOLLOWING, _FOLLOWING_BIT)
         self._followers = _lists(Direction.FOLLOWERS, _FOLLOWERS_BIT)
 
-    def account_at_once(self, folded: str) -> Account | None:
+    def find_account_nowait(self, folded: str) -> Account | None:
         """The live account with this folded username."""
         try:
             self._known.refresh()
@@ -64,7 +64,7 @@ class HotSqliteGraph:
         except files.UNREADABLE:
             return None
 
-    def run_at_once(self, request: PageRequest) -> Run | None:
+    def read_nowait(self, request: PageRequest) -> EncodedRows | None:
         """The rows of a page request for today's list."""
         try:
             self._known.refresh()
@@ -76,7 +76,7 @@ class HotSqliteGraph:
         """Look at nothing any more."""
         self._index.forget()
 
-    def _run(self, request: PageRequest) -> Run | None:
+    def _run(self, request: PageRequest) -> EncodedRows | None:
         known = self._known
         # What is read from now on is of this state or a later one, so an image is never taken for newer than it is.
         state = self._index.state()
@@ -94,7 +94,7 @@ class HotSqliteGraph:
         number = request.account_id << 1 | lists.bit
         return images.run(number, request) or self._read(number, request, lists)
 
-    def _read(self, number: int, request: PageRequest, lists: _Lists) -> Run:
+    def _read(self, number: int, request: PageRequest, lists: _Lists) -> EncodedRows:
         """Read from the file, and let that be remembered which is asked for often."""
         owner, bound, wanted = request.account_id, min(request.bound, LAST_SECOND), request.limit + 1
         accounts: list[int] = []
@@ -120,11 +120,11 @@ class HotSqliteGraph:
         if has_more:  # only now, since a row that is not visible promises nothing
             rows.pop()
             positions.pop()
-        return Run(b",".join(rows), len(rows), positions[-1] if positions else 0, has_more)
+        return EncodedRows(b",".join(rows), len(rows), positions[-1] if positions else 0, has_more)
 
-    def _read_slowly(self, request: PageRequest) -> Run:
+    def _read_slowly(self, request: PageRequest) -> EncodedRows:
         found = self._graph.read_blocks(request)
-        return Run(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
+        return EncodedRows(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
 
     def _last_of(self, bound: int, owner: int, lists: _Lists) -> int:
         """The last second that the block with a bound may hold: one before the next block of its owner."""
