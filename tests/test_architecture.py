@@ -20,8 +20,7 @@ MAY_IMPORT = {
     "durable": set[str](),
     "safe_files": set[str](),
     "locks": {"errors"},
-    "prctl": set[str](),
-    "landlock": {"prctl"},
+    "confinement": set[str](),
     "key_pair": {"errors"},
     "escaping": set[str](),
     "streams": {"errors", "escaping"},
@@ -64,11 +63,11 @@ MAY_IMPORT = {
     "pytest_plugin": {"local", "sample"},
     "serving": WORDS
     | {"faults", "wire", "store.contract", "store.open", "store.paths", "access", "audit", "ingest", "wiring", "web"}
-    | {"locks", "key_pair", "landlock", "prctl", "streams"},
+    | {"locks", "key_pair", "confinement", "streams"},
     "cli": WORDS
     | {"store.contract", "store.open", "access", "audit", "ingest", "following", "web", "wiring", "serving"}
     | {"export", "faults", "sample", "sample_files", "client", "collect", "intercept", "streams"},
-    "intercept": WORDS | {"faults", "wire", "landlock", "prctl", "locks", "intercept.verdicts", "intercept.sandbox"},
+    "intercept": WORDS | {"faults", "wire", "confinement", "locks", "intercept.verdicts", "intercept.sandbox"},
     "intercept.verdicts": WORDS | {"store.open", "following", "intercept"},
     "intercept.sandbox": {"faults", "local", "sample"},
     "__main__": {"errors", "cli", "streams"},

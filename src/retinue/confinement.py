@@ -1,18 +1,18 @@
-"""Landlock: rights over files and TCP ports that a process gives up for itself and its children.
+"""System calls by which a process gives up rights: prctl, setrlimit and Landlock.
 
-No library is up to date with the system calls of Linux 5.13 and later (docs/why.md), so they are called here. A right
-that a ruleset handles is denied unless a rule allows it. Open files stay open. Only the calling thread and threads that
-it starts later are restricted.
+No library is up to date with Landlock's calls, of Linux 5.13 and later (docs/why.md). A right that a ruleset handles is
+denied unless a rule allows it. Open files stay open. Only the calling thread and threads that it starts later are
+restricted.
 """
 
 import ctypes
 import errno
 import os
+import resource
+import signal
 import struct
 from collections.abc import Iterable
 from pathlib import Path
-
-from retinue.prctl import forbid_new_privileges
 
 # Rights over files and folders (linux/landlock.h).
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE = (1 << bit for bit in range(6))
@@ -34,11 +34,40 @@ _FILE_ONLY = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 _FILE_BITS = {1: 13, 2: 14, 3: 15, 4: 15}
 _NEWEST_FILE_BITS = 16
 
+_PARENT_DEATH_SIGNAL, _DUMPABLE, _NO_NEW_PRIVILEGES = 1, 4, 38  # linux/prctl.h
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def version() -> int:
-    """Return the version of the kernel's interface, 0 without Landlock."""
+def forbid_dumps() -> None:
+    """Protect this process's memory, until an exec.
+
+    There are no core files, and other processes of the same user cannot read it.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _set_attribute(_DUMPABLE, 0)
+
+
+def forbid_new_privileges() -> None:
+    """Keep this process and its children from gaining rights by set-user-ID programs."""
+    _set_attribute(_NO_NEW_PRIVILEGES, 1)
+
+
+def die_with_parent(parent: int) -> None:
+    """Kill this process when its parent, with this process ID, ends."""
+    _set_attribute(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the call
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _set_attribute(option: int, value: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def landlock_version() -> int:
+    """Return Landlock's version in the kernel, 0 without Landlock."""
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _GET_VERSION)))
 
 
@@ -46,7 +75,7 @@ class Ruleset:
     """Handled rights, as far as the kernel knows them, and exceptions. Raises `OSError`."""
 
     def __init__(self, *, files: int = 0, ports: int = 0, scopes: int = 0) -> None:
-        known = version()
+        known = landlock_version()
         if not known:
             _require(-1, "no Landlock")
         if ports and not files and known < _FIRST_WITH_PORTS:
