@@ -28,7 +28,17 @@ from retinue.audit.record import Auditor, AuditRecord
 from retinue.audit.usage import RequestCounters
 from retinue.clock import SystemClock
 from retinue.following import page_request_of
-from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Direction, PageRequest, Pool, Query, RateLimit
+from retinue.model import (
+    RESEARCH_SCOPE,
+    Account,
+    ClientChange,
+    Direction,
+    PageRequest,
+    Pool,
+    Query,
+    RateLimit,
+    RegisteredClient,
+)
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
 from retinue.store.contract import Checkpoint, EncodedRows, FastGraph
@@ -96,7 +106,7 @@ class Bench:
 
     public: wiring.Public
     sink: ListSink
-    client: Client
+    client: RegisteredClient
     bodies: Sequence[bytes]
     store: Path
     watch: Stopwatch

@@ -24,12 +24,12 @@ from retinue.errors import (
 from retinue.model import (
     RESEARCH_SCOPE,
     TOKEN_SECONDS,
-    Client,
     ClientChange,
     Pool,
     Quota,
     QuotaKey,
     RateLimit,
+    RegisteredClient,
     TokenGrant,
     Usage,
 )
@@ -330,8 +330,8 @@ def _grant(quota_key: QuotaKey, quota: Quota) -> TokenGrant:
     return TokenGrant("k", frozenset(), 0, 2**40, quota_key, quota)
 
 
-def _client(quota_key: QuotaKey) -> Client:
-    return Client("k", "x", frozenset(), quota_key.since, quota_key.id)
+def _client(quota_key: QuotaKey) -> RegisteredClient:
+    return RegisteredClient("k", "x", frozenset(), quota_key.since, quota_key.id)
 
 
 def test_the_access_gate_refuses_with_request_errors() -> None:

@@ -16,11 +16,11 @@ from retinue.cli.main import app
 from retinue.ingest import bulk
 from retinue.model import (
     RESEARCH_SCOPE,
-    Client,
     Direction,
     FollowEvent,
     FollowRecord,
     PageRequest,
+    RegisteredClient,
     Row,
 )
 from retinue.store.contract import Decision, Verdict
@@ -147,7 +147,7 @@ def erased(world: World) -> None:
 def access_changed(world: World) -> None:
     """Clients and tokens come, change and go, on two connections."""
     created(world)
-    client = Client("key", "first", frozenset({RESEARCH_SCOPE}), NOW, id=1)
+    client = RegisteredClient("key", "first", frozenset({RESEARCH_SCOPE}), NOW, id=1)
     suspended, revoked = structs.replace(client, suspended_at=NOW), structs.replace(client, revoked_at=NOW)
     for access in opened_twice(world):
         with world.promising({("client", "key"): client}):
@@ -168,7 +168,7 @@ def access_changed(world: World) -> None:
 def revoked_already(world: World) -> None:
     """A client that another process has revoked: it was killed before the disk had that."""
     created(world)
-    client = Client("key", "first", frozenset({RESEARCH_SCOPE}), NOW, id=1)
+    client = RegisteredClient("key", "first", frozenset({RESEARCH_SCOPE}), NOW, id=1)
     revoked = structs.replace(client, revoked_at=NOW)
     with closing(open_store(world.store).access()) as access:
         with world.promising({("client", "key"): client}):

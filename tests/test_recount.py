@@ -22,7 +22,7 @@ from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import AuditRecord
 from retinue.audit.recount import FutureDayWarnings, Recount
 from retinue.errors import StoreError, StoreUnavailable
-from retinue.model import Client, Pool, Quota, QuotaKey, RateLimit, Usage
+from retinue.model import Pool, Quota, QuotaKey, RateLimit, RegisteredClient, Usage
 from retinue.store.contract import Checkpoint
 from retinue.store.counter_file import FIRST_RECORDS, RECORD_BYTES
 from retinue.store.ledger import FileLedger
@@ -182,19 +182,19 @@ def test_no_daily_quota_is_granted_twice(days: list[int]) -> None:
 # Counting again
 
 
-def client_of(quota_key: QuotaKey, key: str, quota: Quota) -> Client:
+def client_of(quota_key: QuotaKey, key: str, quota: Quota) -> RegisteredClient:
     """A client of a number."""
-    return Client(key, key, frozenset(), quota_key.since, id=quota_key.id, quota=quota)
+    return RegisteredClient(key, key, frozenset(), quota_key.since, id=quota_key.id, quota=quota)
 
 
 class Registered:
     """Clients, and the checkpoint of a log."""
 
-    def __init__(self, clients: list[Client], checkpoint: Checkpoint) -> None:
+    def __init__(self, clients: list[RegisteredClient], checkpoint: Checkpoint) -> None:
         self._clients = clients
         self._checkpoint = checkpoint
 
-    async def clients(self) -> list[Client]:
+    async def clients(self) -> list[RegisteredClient]:
         """All of them."""
         return self._clients
 
@@ -259,7 +259,7 @@ def test_counters_rebuilt_from_the_log_equal_the_lost_ones(
                     assert before.admit(client.quota_key, now, tokens) == after.admit(client.quota_key, now, tokens)
 
 
-def counted(ledger: FileLedger, client: Client | None, endpoint: str, rows: int, now: int) -> int:
+def counted(ledger: FileLedger, client: RegisteredClient | None, endpoint: str, rows: int, now: int) -> int:
     """The status of an answer, charged as a server charges it."""
     if client is None or endpoint == "none":
         return 401

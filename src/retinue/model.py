@@ -202,7 +202,7 @@ class Usage(Struct, frozen=True, gc=False):
     other_calls: int = 0
 
 
-class Client(Struct, frozen=True):
+class RegisteredClient(Struct, frozen=True):
     """A registered user of the API, such as a research project.
 
     Its access window includes `not_before` and excludes `not_after`. `id` is 0 until the store assigns one.

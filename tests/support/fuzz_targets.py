@@ -18,7 +18,7 @@ from pathlib import Path
 from retinue.access.authentication import MAX_TOKEN_BYTES, bearer_token
 from retinue.access.management_token import ManagementToken
 from retinue.audit.hash_chain import BEGINNING
-from retinue.audit.log_files import LogLine, follow
+from retinue.audit.log_files import AuditLine, follow
 from retinue.audit.verify import verify
 from retinue.client import responses
 from retinue.client.responses import BadResponse, HttpResponse
@@ -229,7 +229,9 @@ def chain(data: bytes) -> None:
     """A file of the audit log: nothing that was not written with the secret passes."""
     lines = data.split(b"\n")
     steps = list(
-        follow(iter(LogLine(Path("x"), n, line, n < len(lines)) for n, line in enumerate(lines, 1)), BEGINNING, _SECRET)
+        follow(
+            iter(AuditLine(Path("x"), n, line, n < len(lines)) for n, line in enumerate(lines, 1)), BEGINNING, _SECRET
+        )
     )
     assert all(step.problem or step.is_torn for step in steps)
     with _folder() as folder:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from retinue.access.clients import Clients, ClientView, Registered
-    from retinue.model import Client, ClientChange, RateLimit
+    from retinue.model import ClientChange, RateLimit, RegisteredClient
     from retinue.store.open import Store
 
 app = group(help="Register, show, change and revoke clients of the API.")
@@ -221,7 +221,12 @@ def _with_clients(store: "Store", run: "Callable[[Clients], Awaitable[_Result]]"
 
 
 def _act(
-    store: "Store", client_key: str, run: "Callable[[Clients], Awaitable[Client]]", *, as_json: bool, done: str = ""
+    store: "Store",
+    client_key: str,
+    run: "Callable[[Clients], Awaitable[RegisteredClient]]",
+    *,
+    as_json: bool,
+    done: str = "",
 ) -> None:
     """Act on a client, then show it, or print `done`."""
     from retinue.cli import client_tables
@@ -237,7 +242,7 @@ def _act(
         client_tables.print_one(seen)
 
 
-def _shown(store: "Store", clients: "Sequence[Client]") -> "list[ClientView]":
+def _shown(store: "Store", clients: "Sequence[RegisteredClient]") -> "list[ClientView]":
     from retinue.access.clients import view_of
     from retinue.access.quotas import Quotas
     from retinue.clock import SystemClock

@@ -13,13 +13,13 @@ from msgspec import Struct
 from retinue.model import (
     Account,
     AccountRecord,
-    Client,
     ClientChange,
     Event,
     FollowRecord,
     PageRequest,
     PageRows,
     Profile,
+    RegisteredClient,
     Secrets,
     Shown_co,
     TokenGrant,
@@ -174,15 +174,15 @@ class GraphWriter(Protocol):
 class AccessStore(Protocol):
     """Clients and tokens. Secrets and tokens come and stay as SHA-256 digests of 32 bytes."""
 
-    async def add_client(self, client: Client, secret: bytes) -> Client:
+    async def add_client(self, client: RegisteredClient, secret: bytes) -> RegisteredClient:
         """Store a client and its secret's digest; return it with its id. Writes."""
         ...
 
-    async def find_client(self, key: str) -> tuple[Client, Secrets] | None:
+    async def find_client(self, key: str) -> tuple[RegisteredClient, Secrets] | None:
         """Return a client and the digests of its secrets."""
         ...
 
-    async def clients(self) -> list[Client]:
+    async def clients(self) -> list[RegisteredClient]:
         """Return all clients, oldest first."""
         ...
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from retinue.access.clients import GRACE_SECONDS, ClientView, Registered, view_of
-from retinue.model import Client, ClientChange
+from retinue.model import ClientChange, RegisteredClient
 from retinue.web.management import Handler, Management, answer, body_of
 
 _CREATED = 201
@@ -39,7 +39,7 @@ def client_routes(management: Management) -> Mapping[str, Mapping[str, Handler]]
     }
 
 
-def _shown(management: Management, client: Client) -> ClientView:
+def _shown(management: Management, client: RegisteredClient) -> ClientView:
     return view_of(client, management.quotas.usage_today(client), management.clock.now())
 
 
@@ -64,7 +64,7 @@ def _create(management: Management) -> Handler:
     return handler
 
 
-def _one(management: Management, act: Callable[[str, bytes], Awaitable[Client]]) -> Handler:
+def _one(management: Management, act: Callable[[str, bytes], Awaitable[RegisteredClient]]) -> Handler:
     async def handler(request: Request) -> Response:
         client = await act(request.path_params["key"], await body_of(request))
         return answer(_shown(management, client))

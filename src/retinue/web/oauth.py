@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from retinue.access.authentication import Authenticator, is_basic
 from retinue.access.quotas import Quotas
 from retinue.errors import CredentialsInHeader, MissingParameter, RateLimitExceeded, WrongSecret
-from retinue.model import Client
+from retinue.model import RegisteredClient
 from retinue.web.asgi import Answer, Handler, Request
 from retinue.wire import parsing, rendering
 
@@ -31,7 +31,7 @@ class Gate:
         self._pause = pause
         self._waiting = 0
 
-    async def client(self, request: Request, proof: parsing.Proof) -> Client:
+    async def client(self, request: Request, proof: parsing.Proof) -> RegisteredClient:
         """Return the client. Raises `WrongSecret`, `InvalidClient` or `RateLimitExceeded`."""
         try:
             client = await self._authenticator.authenticate(proof.client_key, proof.client_secret)
