@@ -16,6 +16,7 @@ from support.requirements import require
 from support.service import Service, problems_of
 
 pytest_plugins = [
+    "support.both_paths",
     "support.children",
     "support.clusters",
     "support.process_marks",

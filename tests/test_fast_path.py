@@ -27,30 +27,23 @@ from retinue.store.sqlite.wal_index import WalIndex
 from retinue.web import fast_path
 from retinue.web.protocol import Protocol
 from running import running_server
+from support.both_paths import (
+    ASGI,
+    CHANGING,
+    CLOSE,
+    FAST,
+    PLAIN,
+    read_response,
+    request,
+    response_to,
+    responses_after_shutdown,
+    responses_to,
+)
+from support.golden import golden
+from support.random_requests import BODIES
 from support.service import FOLLOWERS, FOLLOWING, Service
-from test_golden import golden
-from test_protocol import ASGI, CHANGING, FAST, LAST, ports, request, spoken
-from test_robustness import BODIES
 
-__all__ = ["ports"]  # a fixture
-
-PLAIN = b'{"username":"p"}'
 EARLY, NOW = 1_600_000_000, 1_700_000_000
-
-
-def asked(port: int, sent: bytes) -> bytes:
-    """The answer to one request, sent alone on a connection, without what changes from answer to answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-        connection.sendall(sent)
-        return CHANGING.sub(b"*", whole(connection))
-
-
-def whole(connection: socket.socket) -> bytes:
-    """One whole answer."""
-    answer = b""
-    while not answer.endswith(b'"}}') and (more := connection.recv(65536)):
-        answer += more
-    return answer
 
 
 def test_ordinary_requests_really_go_the_fast_path(
@@ -60,14 +53,14 @@ def test_ordinary_requests_really_go_the_fast_path(
     parsed: list[Any] = []
     with socket.create_connection(("127.0.0.1", ports[FAST]), timeout=60) as connection:
         connection.sendall(request(service.token, PLAIN))
-        first = whole(connection)
+        first = read_response(connection)
         learned = dict(service.fast_path.heads)
         monkeypatch.setattr(Protocol, "on_message_begin", parsed.append)
         connection.sendall(request(service.token, PLAIN))
-        second = whole(connection)
+        second = read_response(connection)
     with socket.create_connection(("127.0.0.1", ports[FAST]), timeout=60) as connection:
         connection.sendall(request(service.token, PLAIN))
-        third = whole(connection)
+        third = read_response(connection)
 
     assert 1 == len(learned)
     assert [] == parsed
@@ -84,7 +77,7 @@ def make_known(service: Service, port: int, body: bytes, target: str = FOLLOWING
     """Get a page with the head of a request with this body, unless the body is too short."""
     plain = PLAIN + b" " * (len(body) - len(PLAIN))
     if len(plain) == len(body):
-        asked(port, request(service.token, plain, target=target))
+        response_to(port, request(service.token, plain, target=target))
 
 
 @pytest.mark.parametrize("target", [FOLLOWING, FOLLOWERS])
@@ -101,7 +94,7 @@ def test_the_golden_bodies_are_answered_alike(service: Service, ports: tuple[int
         sent = request(service.token, body.encode(), target=target)
         make_known(service, ports[FAST], body.encode(), target)
 
-        assert asked(ports[FAST], sent) == asked(ports[ASGI], sent)
+        assert response_to(ports[FAST], sent) == response_to(ports[ASGI], sent)
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -117,13 +110,13 @@ def test_any_body_in_any_pieces_is_answered_alike(
     for target in targets:
         make_known(service, ports[FAST], body, target)
         alone = request(service.token, body, target=target)
-        assert asked(ports[FAST], alone) == asked(ports[ASGI], alone)
+        assert response_to(ports[FAST], alone) == response_to(ports[ASGI], alone)
     sent = b"".join(request(service.token, body, target=target) for target in targets)
-    sent += request(service.token, body, LAST)
+    sent += request(service.token, body, CLOSE)
     places = [0, *sorted(cuts), len(sent)]
     pieces = [sent[start:end] for start, end in pairwise(places)]
 
-    assert spoken(ports[FAST], *pieces) == spoken(ports[ASGI], *pieces)
+    assert responses_to(ports[FAST], *pieces) == responses_to(ports[ASGI], *pieces)
 
 
 def test_a_head_is_remembered_only_where_it_says_all(service: Service, ports: tuple[int, int]) -> None:
@@ -132,16 +125,16 @@ def test_a_head_is_remembered_only_where_it_says_all(service: Service, ports: tu
         FOLLOWING.encode(),
         service.token.encode(),
     )
-    asked(ports[FAST], chunked + b"10\r\n" + PLAIN + b"\r\n0\r\n\r\n")
-    asked(ports[FAST], request("wrong", PLAIN))
-    asked(ports[FAST], request(service.token, PLAIN, LAST))
-    asked(ports[FAST], request(service.token, PLAIN, b"X: " + b"x" * fast_path.MAX_HEAD_BYTES))
+    response_to(ports[FAST], chunked + b"10\r\n" + PLAIN + b"\r\n0\r\n\r\n")
+    response_to(ports[FAST], request("wrong", PLAIN))
+    response_to(ports[FAST], request(service.token, PLAIN, CLOSE))
+    response_to(ports[FAST], request(service.token, PLAIN, b"X: " + b"x" * fast_path.MAX_HEAD_BYTES))
     assert [] == [head for head, cached in service.fast_path.heads.items() if cached is not None]
 
     service.fast_path.heads.update(
         {b"%d" % n: fast_path.Head(Direction.FOLLOWING, "", b"", (), 0) for n in range(fast_path.MAX_HEADS)}
     )
-    asked(ports[FAST], request(service.token, PLAIN))
+    response_to(ports[FAST], request(service.token, PLAIN))
     assert 1 == len(service.fast_path.heads)
 
 
@@ -154,7 +147,7 @@ def test_heads_that_never_repeat_take_the_fast_path(
         for number in range(4):
             lines = (b"X-Request-Id: %d" % number, b"User-Agent: a/%d" % number, b"traceparent: 00-%032x-01" % number)
             connection.sendall(request(service.token, PLAIN, *lines))
-            assert whole(connection).startswith(b"HTTP/1.1 200 OK")
+            assert read_response(connection).startswith(b"HTTP/1.1 200 OK")
             monkeypatch.setattr(Protocol, "on_message_begin", parsed.append)
 
     assert [] == parsed
@@ -181,18 +174,7 @@ def test_any_header_beside_a_cached_head_is_answered_alike(
     make_known(service, ports[FAST], PLAIN)
     sent = request(service.token, PLAIN, *lines)
 
-    assert all_of(ports[FAST], sent) == all_of(ports[ASGI], sent)
-
-
-def all_of(port: int, sent: bytes) -> bytes:
-    """Return all answers to a client that sends in one piece and ends its side."""
-    received = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-        connection.sendall(sent)
-        connection.shutdown(socket.SHUT_WR)
-        while more := connection.recv(65536):
-            received += more
-    return CHANGING.sub(b"*", received)
+    assert responses_after_shutdown(ports[FAST], sent) == responses_after_shutdown(ports[ASGI], sent)
 
 
 def test_revoked_access_ends_fast_responses(service: Service, ports: tuple[int, int]) -> None:
@@ -200,11 +182,11 @@ def test_revoked_access_ends_fast_responses(service: Service, ports: tuple[int, 
     with socket.create_connection(("127.0.0.1", ports[FAST]), timeout=60) as connection:
         for _ in range(3):
             connection.sendall(request(service.token, PLAIN))
-            assert whole(connection).startswith(b"HTTP/1.1 200 OK")
+            assert read_response(connection).startswith(b"HTTP/1.1 200 OK")
         asyncio.run(service.clients.revoke(service.client_key))
         service.clock.advance(1)
         connection.sendall(request(service.token, PLAIN))
-        assert whole(connection).startswith(b"HTTP/1.1 401 ")
+        assert read_response(connection).startswith(b"HTTP/1.1 401 ")
 
 
 def test_an_empty_page_is_refused_too_where_no_row_is_left(service: Service, ports: tuple[int, int]) -> None:
@@ -216,8 +198,8 @@ def test_an_empty_page_is_refused_too_where_no_row_is_left(service: Service, por
     full = request(service.token, b'{"username":"p","max_count":2}')
     empty = request(service.token, b'{"username":"q","max_count":2}')
 
-    assert asked(ports[FAST], full).startswith(b"HTTP/1.1 200 ")
-    assert asked(ports[FAST], empty) == asked(ports[ASGI], empty)
+    assert response_to(ports[FAST], full).startswith(b"HTTP/1.1 200 ")
+    assert response_to(ports[FAST], empty) == response_to(ports[ASGI], empty)
     assert service.records[-1].code == "daily_quota_limit_exceeded"
     assert [200, 429, 429] == [record.status for record in service.records[-3:]]
 
@@ -410,7 +392,7 @@ def running(service: Service) -> Iterator[int]:
     with running_server(Path(service.store)) as server:
         port = urlsplit(server.base_url).port
         assert port is not None
-        asked(port, request(service.token, PLAIN))
+        response_to(port, request(service.token, PLAIN))
         yield port
 
 
@@ -418,21 +400,21 @@ def test_half_closed_connections_get_their_response(service: Service, running: i
     """Clients that send a request and close their sending half in one go, some at the same time."""
     service.follow("p", ("f", EARLY))
     sent = request(service.token, PLAIN)
-    expected = asked(running, sent)
+    expected = response_to(running, sent)
     for _ in range(20):
         with ExitStack() as opened:
             clients = [opened.enter_context(socket.create_connection(("127.0.0.1", running), 10)) for _ in range(8)]
             for client in clients:
                 client.sendall(sent)
                 client.shutdown(socket.SHUT_WR)
-            assert [expected] * 8 == [CHANGING.sub(b"*", whole(client)) for client in clients]
+            assert [expected] * 8 == [CHANGING.sub(b"*", read_response(client)) for client in clients]
 
 
 def test_a_closed_connection_takes_no_response_of_others(service: Service, running: int) -> None:
     """Clients that break off right after asking do not hold up those that asked at the same time."""
     service.follow("p", ("f", EARLY))
     sent = request(service.token, PLAIN)
-    expected = asked(running, sent)
+    expected = response_to(running, sent)
     for _ in range(30):
         with ExitStack() as opened:
             leaving, staying = (
@@ -444,4 +426,4 @@ def test_a_closed_connection_takes_no_response_of_others(service: Service, runni
                 one.sendall(sent)
                 other.sendall(sent)
                 one.close()
-            assert [expected] * 8 == [CHANGING.sub(b"*", whole(client)) for client in staying]
+            assert [expected] * 8 == [CHANGING.sub(b"*", read_response(client)) for client in staying]
