@@ -32,7 +32,7 @@ from retinue.clock import SystemClock
 from retinue.model import Pool, Quota, QuotaKey, TokenGrant
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
-from retinue.store.ledger import FileLedger
+from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.open import open_store
 from retinue.store.quota_counters import QuotaStatus
 from retinue.web.listener import bind, public_server
@@ -190,9 +190,9 @@ async def serve_gate(store: str, report: str, *, is_switching: bool) -> None:
         closing(fast_graph),
         closing(open_store(store).access()) as access_file,
         TemporaryDirectory() as folder,
-        closing(FileLedger(Path(folder) / "graph.quotas", alone=True)) as ledger,
+        closing(FileQuotaCounters(Path(folder) / "graph.quotas", alone=True)) as counters,
     ):
-        access = wiring.gated(access_file, ledger, clock)
+        access = wiring.gated(access_file, counters, clock)
         switch = Switch(access)
         switched = Access(cast("Authenticator", switch), cast("Quotas", switch), access.gate)
         public = wiring.Public(switched, cast("Auditor", _NoAuditor()), clock, wiring.log_ids(clock))

@@ -163,10 +163,10 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
     with (
         closing(open_store(str(store)).access()) as access,
         TemporaryDirectory(prefix="retinue-bench-") as scratch,
-        closing(open_store(str(Path(scratch) / "graph.db")).quotas(alone=True)) as ledger,
+        closing(open_store(str(Path(scratch) / "graph.db")).quotas(alone=True)) as counters,
     ):
         auditor, log_ids = Auditor(sink, b"", clock), wiring.log_ids(clock)
-        public = wiring.Public(wiring.gated(access, ledger, clock), auditor, clock, log_ids)
+        public = wiring.Public(wiring.gated(access, counters, clock), auditor, clock, log_ids)
 
         client = asyncio.run(wiring.clients(access, clock).create(_AMPLE)).client
         bench = Bench(public, sink, client, bodies, store, watch)

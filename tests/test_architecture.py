@@ -35,19 +35,19 @@ MAY_IMPORT = {
     "store.bulk": {"model"},
     "store.quota_counters": {"model"},
     "store.counter_file": WORDS | {"locks"},
-    "store.ledger": WORDS | {"store.quota_counters", "store.counter_file"},
+    "store.file_quota_counters": WORDS | {"store.quota_counters", "store.counter_file"},
     "store.client_rows": WORDS | {"store.contract"},
     "store.paths": set[str](),
     "store.open": {"errors", "clock", "model", "store.contract", "store.bulk", "store.quota_counters"}
     | {"store.paths", "store.sqlite", "store.cassandra"},
     "store.profiles": {"errors", "model"},
     "store.cassandra": WORDS
-    | {"history", "store.contract", "store.client_rows", "store.ledger", "store.profiles", "store.rules"}
+    | {"history", "store.contract", "store.client_rows", "store.file_quota_counters", "store.profiles", "store.rules"}
     | {"store.bulk", "store.quota_counters", "store.paths", "key_pair"},
     "store.rules": WORDS | {"history", "store.contract", "store.bulk"},
     "store.sqlite": WORDS
     | {"history", "store.contract", "store.bulk", "store.client_rows", "store.profiles", "store.rules"}
-    | {"store.ledger", "store.paths"},
+    | {"store.file_quota_counters", "store.paths"},
     "access": WORDS | {"store.contract", "store.quota_counters"},
     "audit": WORDS | {"store.contract", "store.quota_counters", "locks"},
     "following": WORDS | {"store.contract"},

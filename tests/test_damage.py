@@ -40,7 +40,7 @@ def damaged(tmp_path: Path, clock: FrozenClock) -> Iterator[Service]:
     service.fast_graph.close()
     service.graph.close()
     service.access.close()
-    service.ledger.close()
+    service.counters.close()
 
 
 def reopened(service: Service) -> None:

@@ -19,7 +19,7 @@ from retinue.access.management_token import ManagementToken, management_token
 from retinue.collect.journal import Journal, StartRecord, records
 from retinue.errors import InputError, StoreError, StoreUnavailable
 from retinue.model import Pool, Quota, QuotaKey
-from retinue.store.ledger import FileLedger
+from retinue.store.file_quota_counters import FileQuotaCounters
 from support.commands import list_of
 from support.io_faults import Commands, Done, Fault, failing
 from support.service import problems_of
@@ -211,17 +211,17 @@ def journal_has(folder: Path, taken: int) -> None:
 def calls_counted(folder: Path) -> int:
     """Count calls, for a client that makes the file grow too; how many were taken."""
     taken = 0
-    with suppress(StoreError, StoreUnavailable, OSError), closing(FileLedger(folder / "quotas")) as ledger:
+    with suppress(StoreError, StoreUnavailable, OSError), closing(FileQuotaCounters(folder / "quotas")) as counters:
         for number in (1, 500, 1, 500):
-            taken += ledger.charge(QuotaKey(number, 1), 100, Pool.LISTS, 1, Quota()) is not None
-            ledger.settle()
+            taken += counters.charge(QuotaKey(number, 1), 100, Pool.LISTS, 1, Quota()) is not None
+            counters.settle()
     return taken
 
 
 def counts_are_there(folder: Path, taken: int) -> None:
     """Nothing that was taken is forgotten."""
-    with closing(FileLedger(folder / "quotas")) as ledger:
-        used = [ledger.usage(QuotaKey(number, 1), 100).list_calls for number in (1, 500)]
+    with closing(FileQuotaCounters(folder / "quotas")) as counters:
+        used = [counters.usage(QuotaKey(number, 1), 100).list_calls for number in (1, 500)]
     assert taken <= sum(used) <= taken + 1
 
 

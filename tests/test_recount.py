@@ -25,7 +25,7 @@ from retinue.errors import StoreError, StoreUnavailable
 from retinue.model import Pool, Quota, QuotaKey, RateLimit, RegisteredClient, Usage
 from retinue.store.contract import Checkpoint
 from retinue.store.counter_file import FIRST_RECORDS, RECORD_BYTES
-from retinue.store.ledger import FileLedger
+from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.quota_counters import DAY_SECONDS, Counted
 from running import Client as ApiClient
 from running import Server, running_server
@@ -50,10 +50,10 @@ def path(tmp_path: Path) -> Path:
 def charged(path: Path, times: int, quota: Quota | None = None) -> None:
     """A file in which a client has had answers, beside another client."""
     quota = quota or Quota(list_calls=CALLS)
-    with closing(FileLedger(path)) as ledger:
+    with closing(FileQuotaCounters(path)) as counters:
         for quota_key in [QUOTA_KEY] * times + [QuotaKey(4, 1_000)]:
-            assert ledger.charge(quota_key, NOON, Pool.LISTS, 7, quota) is not None
-        assert 0 == ledger.admit(QUOTA_KEY, NOON, TOKEN_RATE)
+            assert counters.charge(quota_key, NOON, Pool.LISTS, 7, quota) is not None
+        assert 0 == counters.admit(QUOTA_KEY, NOON, TOKEN_RATE)
 
 
 def changed(path: Path, place: int, content: bytes) -> None:
@@ -75,17 +75,17 @@ def test_a_changed_counter_record_grants_no_quota(offset: int, content: bytes) -
         limited = Quota(list_calls=CALLS, rate=RateLimit(CALLS, 60))
         charged(path, 3, limited)
         changed(path, QUOTA_KEY.id * RECORD_BYTES + offset, content[: RECORD_BYTES - offset])
-        with closing(FileLedger(path)) as ledger:
+        with closing(FileQuotaCounters(path)) as counters:
             for left in (1, 0):
                 try:
-                    quota_status = ledger.charge(QUOTA_KEY, NOON, Pool.LISTS, 7, limited)
+                    quota_status = counters.charge(QUOTA_KEY, NOON, Pool.LISTS, 7, limited)
                 except StoreUnavailable:
-                    assert QUOTA_KEY.id in ledger.damaged()
+                    assert QUOTA_KEY.id in counters.damaged()
                     break
                 assert quota_status is not None
                 assert left == quota_status.calls
             else:
-                assert ledger.charge(QUOTA_KEY, NOON, Pool.LISTS, 7, limited) is None
+                assert counters.charge(QUOTA_KEY, NOON, Pool.LISTS, 7, limited) is None
 
 
 def zeros(path: Path) -> None:
@@ -127,18 +127,18 @@ def test_damaged_counters_are_refused(path: Path, damage: Callable[[Path], None]
     """Every way of counting and looking names the file; other clients are served."""
     charged(path, 3)
     damage(path)
-    with closing(FileLedger(path)) as ledger:
+    with closing(FileQuotaCounters(path)) as counters:
         for attempt in (
-            lambda: ledger.charge(QUOTA_KEY, NOON, Pool.LISTS, 1, Quota()),
-            lambda: ledger.remaining(QUOTA_KEY, NOON, Pool.LISTS, Quota(), 1),
-            lambda: ledger.usage(QUOTA_KEY, NOON),
+            lambda: counters.charge(QUOTA_KEY, NOON, Pool.LISTS, 1, Quota()),
+            lambda: counters.remaining(QUOTA_KEY, NOON, Pool.LISTS, Quota(), 1),
+            lambda: counters.usage(QUOTA_KEY, NOON),
         ):
             with pytest.raises(StoreUnavailable, match=r"graph\.quotas: the counters of client 3 are damaged"):
                 attempt()
         if damage is not cut:
-            assert Usage(1, 7, 0) == ledger.usage(QuotaKey(4, 1_000), NOON)
-        ledger.restore(QUOTA_KEY, NOON, Counted(Usage(3, 21, 0), {}, {}))
-        left = ledger.charge(QUOTA_KEY, NOON, Pool.LISTS, 1, Quota(list_calls=CALLS))
+            assert Usage(1, 7, 0) == counters.usage(QuotaKey(4, 1_000), NOON)
+        counters.restore(QUOTA_KEY, NOON, Counted(Usage(3, 21, 0), {}, {}))
+        left = counters.charge(QUOTA_KEY, NOON, Pool.LISTS, 1, Quota(list_calls=CALLS))
         assert left is not None
         assert CALLS - 4 == left.calls
 
@@ -146,18 +146,18 @@ def test_damaged_counters_are_refused(path: Path, damage: Callable[[Path], None]
 def test_only_records_that_were_changed_are_damaged(path: Path) -> None:
     """None is in a new file, none in one that has grown."""
     charged(path, 1)
-    with closing(FileLedger(path)) as ledger:
-        ledger.charge(QuotaKey(10 * FIRST_RECORDS, 1), NOON, Pool.LISTS, 1, Quota())
-        assert {} == ledger.damaged()
+    with closing(FileQuotaCounters(path)) as counters:
+        counters.charge(QuotaKey(10 * FIRST_RECORDS, 1), NOON, Pool.LISTS, 1, Quota())
+        assert {} == counters.damaged()
         negative(path)
-        assert [QUOTA_KEY.id] == list(ledger.damaged())
+        assert [QUOTA_KEY.id] == list(counters.damaged())
 
 
 def test_a_symbolic_link_is_refused_as_a_counter_file(path: Path, tmp_path: Path) -> None:
     """They would lie where it leads, which may be anywhere."""
     path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StoreError, match="cannot be kept here"):
-        FileLedger(path)
+        FileQuotaCounters(path)
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -167,15 +167,15 @@ def test_a_symbolic_link_is_refused_as_a_counter_file(path: Path, tmp_path: Path
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=30))
 def test_no_daily_quota_is_granted_twice(days: list[int]) -> None:
     """However a clock is moved, each new day grants at most one daily quota."""
-    with TemporaryDirectory() as folder, closing(FileLedger(Path(folder) / "graph.quotas")) as ledger:
+    with TemporaryDirectory() as folder, closing(FileQuotaCounters(Path(folder) / "graph.quotas")) as counters:
         given_on: dict[int, int] = {}
         for day in days:
             second = (DAY + day) * DAY_SECONDS + 10
             newest = max([day, *given_on])
-            given = ledger.charge(QUOTA_KEY, second, Pool.OTHERS, 0, Quota(other_calls=2)) is not None
+            given = counters.charge(QUOTA_KEY, second, Pool.OTHERS, 0, Quota(other_calls=2)) is not None
             assert given == (given_on.get(newest, 0) < 2)
             given_on[newest] = given_on.get(newest, 0) + given
-            left = ledger.status(QUOTA_KEY, second, Pool.OTHERS, Quota(other_calls=2))
+            left = counters.status(QUOTA_KEY, second, Pool.OTHERS, Quota(other_calls=2))
             assert (newest - day + 1) * DAY_SECONDS - 10 == left.reset
 
 
@@ -227,7 +227,7 @@ def test_counters_rebuilt_from_the_log_equal_the_lost_ones(
             RotationPolicy(records_per_file * 150, 9**9),
             lambda: now,
         )
-        with closing(FileLedger(folder / "before")) as before:
+        with closing(FileQuotaCounters(folder / "before")) as before:
             for endpoint, rows, pause, key in answers:
                 now += pause
                 status = counted(before, clients.get(key), endpoint, rows, now)
@@ -245,7 +245,7 @@ def test_counters_rebuilt_from_the_log_equal_the_lost_ones(
                 audit_log.write([msgspec.json.encode(record)])
             checkpoint = Checkpoint(SECRET, audit_log.written.count, audit_log.written.hash, 0, bytes(20), False)
             audit_log.close()
-            with closing(FileLedger(folder / "after")) as after:
+            with closing(FileQuotaCounters(folder / "after")) as after:
                 recount = Recount(after, folder / "audit")
                 asyncio.run(recount.at_start(Registered(list(clients.values()), checkpoint), now))
                 assert after.is_recounted
@@ -259,44 +259,44 @@ def test_counters_rebuilt_from_the_log_equal_the_lost_ones(
                     assert before.admit(client.quota_key, now, tokens) == after.admit(client.quota_key, now, tokens)
 
 
-def counted(ledger: FileLedger, client: RegisteredClient | None, endpoint: str, rows: int, now: int) -> int:
+def counted(counters: FileQuotaCounters, client: RegisteredClient | None, endpoint: str, rows: int, now: int) -> int:
     """The status of an answer, charged as a server charges it."""
     if client is None or endpoint == "none":
         return 401
     if endpoint == "token":
-        return 429 if ledger.admit(client.quota_key, now, RateLimit(10, 60)) else 200
+        return 429 if counters.admit(client.quota_key, now, RateLimit(10, 60)) else 200
     pool = Pool.OTHERS if endpoint == "info" else Pool.LISTS
-    return 429 if ledger.charge(client.quota_key, now, pool, rows, client.quota) is None else 200
+    return 429 if counters.charge(client.quota_key, now, pool, rows, client.quota) is None else 200
 
 
 def test_a_record_is_restored_if_it_stays_damaged(path: Path, tmp_path: Path) -> None:
     """One that changes between two looks is being written; and the numbers of clients that are gone are freed."""
     charged(path, 3)
     access = Registered([client_of(QUOTA_KEY, "a", Quota())], Checkpoint(SECRET, 0, bytes(20), 0, bytes(20), True))
-    with closing(FileLedger(path)) as ledger:
-        recount = Recount(ledger, tmp_path / "audit")
+    with closing(FileQuotaCounters(path)) as counters:
+        recount = Recount(counters, tmp_path / "audit")
         for content in (b"1", b"2"):
             changed(path, QUOTA_KEY.id * RECORD_BYTES + 20, content)
             assert [] == asyncio.run(recount.of_damaged(access, NOON, 0, 0))
-        assert QUOTA_KEY.id in ledger.damaged()
+        assert QUOTA_KEY.id in counters.damaged()
         changed(path, 9 * RECORD_BYTES + 20, b"x")
         asyncio.run(recount.of_damaged(access, NOON, 0, 0))
         asyncio.run(recount.of_damaged(access, NOON, 0, 0))
-        assert {} == ledger.damaged()
+        assert {} == counters.damaged()
 
 
 def test_counters_are_restored_after_all_records_arrived(path: Path, tmp_path: Path) -> None:
     """Records that were made before and not received may be answers of the client whose record is damaged."""
     charged(path, 3)
     access = Registered([client_of(QUOTA_KEY, "a", Quota())], Checkpoint(SECRET, 0, bytes(20), 0, bytes(20), True))
-    with closing(FileLedger(path)) as ledger:
-        recount = Recount(ledger, tmp_path / "audit")
+    with closing(FileQuotaCounters(path)) as counters:
+        recount = Recount(counters, tmp_path / "audit")
         changed(path, QUOTA_KEY.id * RECORD_BYTES + 20, b"1")
         for made, received in ((7, 4), (7, 4), (8, 6)):
             asyncio.run(recount.of_damaged(access, NOON, made, received))
-            assert QUOTA_KEY.id in ledger.damaged()
+            assert QUOTA_KEY.id in counters.damaged()
         asyncio.run(recount.of_damaged(access, NOON, 8, 8))
-        assert {} == ledger.damaged()
+        assert {} == counters.damaged()
 
 
 class Log:
@@ -345,10 +345,10 @@ class Log:
         last = self._audit_log.written
         return Registered([self.client], Checkpoint(SECRET, last.count, last.hash, 0, bytes(20), is_open))
 
-    def used_after_start(self, ledger: FileLedger, *, is_open: bool = False) -> int:
+    def used_after_start(self, counters: FileQuotaCounters, *, is_open: bool = False) -> int:
         """The client's list calls after a start at noon."""
-        asyncio.run(Recount(ledger, self.folder).at_start(self.access(is_open=is_open), NOON))
-        return ledger.usage(QUOTA_KEY, NOON).list_calls
+        asyncio.run(Recount(counters, self.folder).at_start(self.access(is_open=is_open), NOON))
+        return counters.usage(QUOTA_KEY, NOON).list_calls
 
 
 @settings(max_examples=100, deadline=None)
@@ -360,8 +360,8 @@ def test_days_in_any_order_are_all_counted(days: list[int]) -> None:
         log = Log(Path(name))
         for day in days:
             log.answer(NOON + day * DAY_SECONDS)
-        with closing(FileLedger(Path(name) / "quotas")) as ledger:
-            assert days.count(0) == log.used_after_start(ledger)
+        with closing(FileQuotaCounters(Path(name) / "quotas")) as counters:
+            assert days.count(0) == log.used_after_start(counters)
 
 
 @pytest.mark.parametrize(("since", "time"), [(-1, 0), (0, 0), (0, 1), (-1, 1), (1, 0), (2, -1)])
@@ -369,53 +369,53 @@ def test_lost_records_of_a_day_spend_its_quota(tmp_path: Path, since: int, time:
     """Also if the clock was put back between the last complete second and the record of the loss."""
     log = Log(tmp_path)
     log.lose(NOON + since * DAY_SECONDS, NOON + time * DAY_SECONDS)
-    with closing(FileLedger(tmp_path / "quotas")) as ledger:
-        assert 10 == log.used_after_start(ledger)
+    with closing(FileQuotaCounters(tmp_path / "quotas")) as counters:
+        assert 10 == log.used_after_start(counters)
 
 
 def test_an_incompletely_counted_log_spends_the_quota_of_the_day(tmp_path: Path) -> None:
     """Without the counters of audit records no log that was left open is known to be whole."""
     log = Log(tmp_path)
     log.answer(NOON)
-    with closing(FileLedger(tmp_path / "quotas")) as ledger:
-        assert 10 == log.used_after_start(ledger, is_open=True)
+    with closing(FileQuotaCounters(tmp_path / "quotas")) as counters:
+        assert 10 == log.used_after_start(counters, is_open=True)
 
 
 def test_an_older_copy_of_the_counters_is_raised_to_the_log(path: Path, tmp_path: Path) -> None:
     """This holds for copies from running and stopped servers; matching counters are left unchanged."""
     log = Log(tmp_path)
     copies = []
-    with closing(FileLedger(path)) as ledger:
-        assert 0 == log.used_after_start(ledger)
+    with closing(FileQuotaCounters(path)) as counters:
+        assert 0 == log.used_after_start(counters)
         for _ in range(3):
             copies.append(path.read_bytes())
-            ledger.charge(QUOTA_KEY, NOON, Pool.LISTS, 1, log.client.quota)
+            counters.charge(QUOTA_KEY, NOON, Pool.LISTS, 1, log.client.quota)
             log.answer(NOON)
-        ledger.set_closed_at(3)
+        counters.set_closed_at(3)
         copies.append(path.read_bytes())
-        ledger.charge(QUOTA_KEY, NOON, Pool.LISTS, 1, log.client.quota)
+        counters.charge(QUOTA_KEY, NOON, Pool.LISTS, 1, log.client.quota)
         log.answer(NOON)
     for copy in copies:
         path.write_bytes(copy)
-        with closing(FileLedger(path)) as ledger:
-            assert 4 == log.used_after_start(ledger)
-            ledger.charge(QUOTA_KEY, NOON, Pool.LISTS, 1, log.client.quota)
-            assert 5 == log.used_after_start(ledger)
-            ledger.set_closed_at(4)
+        with closing(FileQuotaCounters(path)) as counters:
+            assert 4 == log.used_after_start(counters)
+            counters.charge(QUOTA_KEY, NOON, Pool.LISTS, 1, log.client.quota)
+            assert 5 == log.used_after_start(counters)
+            counters.set_closed_at(4)
             log_is_read = log.folder.rename(tmp_path / "away")
-            assert 5 == log.used_after_start(ledger)
+            assert 5 == log.used_after_start(counters)
             log_is_read.rename(log.folder)
 
 
 def test_older_copies_of_counters_and_log_grant_no_quota(path: Path, tmp_path: Path) -> None:
     """The store knows how long the log was; so the day is spent."""
     log = Log(tmp_path)
-    with closing(FileLedger(path)) as ledger:
-        assert 0 == log.used_after_start(ledger)
+    with closing(FileQuotaCounters(path)) as counters:
+        assert 0 == log.used_after_start(counters)
         log.answer(NOON)
         log.answer(NOON)
         max(log.folder.iterdir()).unlink()
-        assert 10 == log.used_after_start(ledger)
+        assert 10 == log.used_after_start(counters)
 
 
 def test_a_day_far_ahead_is_reported_once() -> None:
@@ -431,14 +431,14 @@ def test_a_day_far_ahead_is_reported_once() -> None:
 def test_an_emptied_counter_file_is_refused_while_a_server_runs(path: Path) -> None:
     """Its processes would count from nothing; and a file whose head was changed does not grow by new records."""
     charged(path, 3)
-    with closing(FileLedger(path)) as ledger:
+    with closing(FileQuotaCounters(path)) as counters:
         changed(path, 20, b"x")
         with pytest.raises(StoreUnavailable, match="is damaged"):
-            ledger.charge(QuotaKey(10 * FIRST_RECORDS, 1), NOON, Pool.LISTS, 1, Quota())
-        assert 3 == ledger.usage(QUOTA_KEY, NOON).list_calls
+            counters.charge(QuotaKey(10 * FIRST_RECORDS, 1), NOON, Pool.LISTS, 1, Quota())
+        assert 3 == counters.usage(QUOTA_KEY, NOON).list_calls
     path.write_bytes(b"")
     with pytest.raises(StoreError, match="is damaged"):
-        FileLedger(path, creates=False)
+        FileQuotaCounters(path, creates=False)
     assert b"" == path.read_bytes()
 
 

@@ -39,10 +39,10 @@ def log_ids(clock: Clock) -> LogIds:
 
 
 def gated(
-    access: AccessStore, ledger: QuotaCounters, clock: Clock, pause: Pause = asyncio.sleep, *, registers: bool = False
+    access: AccessStore, counters: QuotaCounters, clock: Clock, pause: Pause = asyncio.sleep, *, registers: bool = False
 ) -> Access:
     """Return the access control of the public listener. `pause` delays failures."""
-    known, quotas = authenticator(access, clock, registers=registers), Quotas(ledger, clock)
+    known, quotas = authenticator(access, clock, registers=registers), Quotas(counters, clock)
     return Access(known, quotas, Gate(known, quotas, pause))
 
 

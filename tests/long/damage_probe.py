@@ -130,8 +130,8 @@ def _opened(subject: Subject, opened: ExitStack) -> tuple[Application, FastPath]
     for part in (graph, fast_graph):
         opened.enter_context(closing(part))
     access = opened.enter_context(closing(open_store(store).access()))
-    ledger = opened.enter_context(closing(open_store(store).quotas()))
-    gate = wiring.gated(access, ledger, clock, _at_once)
+    counters = opened.enter_context(closing(open_store(store).quotas()))
+    gate = wiring.gated(access, counters, clock, _at_once)
     public = wiring.Public(gate, Auditor(_Kept(), bytes(32), clock), clock, wiring.log_ids(clock))
     return wiring.public_application(graph, public), wiring.fast_path(fast_graph, public)
 

@@ -16,13 +16,13 @@ from retinue.store.cassandra import store as cluster
 from retinue.store.cassandra.access import CassandraAccess
 from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.graph import CassandraGraph
-from retinue.store.cassandra.ledger import LeasedLedger
 from retinue.store.cassandra.location import parse
+from retinue.store.cassandra.quota_counters import CassandraQuotaCounters
 from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.session import Session, TransientFailure
 from retinue.store.cassandra.whole import WholeCassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
-from retinue.store.ledger import FileLedger
+from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.open import OpenAccess, OpenGraph, OpenQuotas, OpenScan, OpenWriter, open_store
 from support.frozen_clock import FrozenClock
 from support.service import problems_of
@@ -53,7 +53,7 @@ class Backend(Protocol):
         """Clients and tokens."""
         ...
 
-    def open_ledger(self) -> OpenQuotas:
+    def open_counters(self) -> OpenQuotas:
         """The counters of quotas."""
         ...
 
@@ -105,7 +105,7 @@ class FolderBackend:
         """Clients and tokens."""
         return open_store(self._path).access()
 
-    def open_ledger(self) -> OpenQuotas:
+    def open_counters(self) -> OpenQuotas:
         """The counters of quotas."""
         return open_store(self._path).quotas()
 
@@ -187,9 +187,9 @@ class KeyspaceBackend:
         """Clients and tokens."""
         return CassandraAccess(self._session, "here")
 
-    def open_ledger(self) -> OpenQuotas:
+    def open_counters(self) -> OpenQuotas:
         """The counters of quotas, of one machine."""
-        return LeasedLedger(FileLedger(Path(self._folder.name) / "quotas"), self._session, "here")
+        return CassandraQuotaCounters(FileQuotaCounters(Path(self._folder.name) / "quotas"), self._session, "here")
 
     def problems(self) -> list[str]:
         """Return the problems that `check` finds; it waits for an overloaded node."""

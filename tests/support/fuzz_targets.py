@@ -37,7 +37,7 @@ from retinue.intercept.traffic import Traffic
 from retinue.model import Pool, Quota, QuotaKey, RateLimit
 from retinue.store.client_rows import CLIENT_COLUMNS, GRANT_COLUMNS, checkpoint_of, client_of, grant_of
 from retinue.store.contract import Checkpoint
-from retinue.store.ledger import FileLedger
+from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.sqlite.blocks import Block, columns_of, read_block
 from retinue.store.sqlite.pair_table import PairRow, decoded
 from retinue.store.sqlite.standing import entries_in
@@ -240,17 +240,17 @@ def chain(data: bytes) -> None:
     assert found.problems
 
 
-def ledger(data: bytes) -> None:
+def counter_file(data: bytes) -> None:
     """Counters of quotas, overwritten from a place on: a refusal, or no more than the quota."""
     quota_key, quota = QuotaKey(1, _NOW - 50), Quota(5, 50, 5, RateLimit(3, 10))
     with _folder() as folder:
         path = folder / "quotas"
-        with contextlib.closing(FileLedger(path)) as counters:
+        with contextlib.closing(FileQuotaCounters(path)) as counters:
             counters.charge(quota_key, _NOW, Pool.LISTS, 10, quota)
         with path.open("r+b") as file:
             file.seek(int.from_bytes(data[:4], "little") % 2_000)
             file.write(data[4:])
-        with contextlib.suppress(StoreError, StoreUnavailable), contextlib.closing(FileLedger(path)) as counters:
+        with contextlib.suppress(StoreError, StoreUnavailable), contextlib.closing(FileQuotaCounters(path)) as counters:
             counters.status(quota_key, _NOW, Pool.LISTS, quota)
             assert 0 <= counters.remaining(quota_key, _NOW, Pool.LISTS, quota, 20) <= 20
             counters.charge(quota_key, _NOW, Pool.LISTS, 10, quota)
@@ -295,7 +295,7 @@ TARGETS: dict[str, Target] = {
     for each in (
         *(query, profile_query, token_request, authorization, head, exchanges, faults),
         *(event, csv_table, json_table, parquet_table),
-        *(block, moments, client_row, chain, ledger),
+        *(block, moments, client_row, chain, counter_file),
         *(answer, collection),
     )
 }

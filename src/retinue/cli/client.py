@@ -253,8 +253,8 @@ def _shown(store: "Store", clients: "Sequence[RegisteredClient]") -> "list[Clien
         if _has_served(store):
             warn(f"{file} is missing: today's usage is not known; a server counts it from the audit log when it starts")
         return [view_of(client, Usage(), clock.now()) for client in clients]
-    with closing(store.quotas()) as ledger:
-        quotas = Quotas(ledger, clock)
+    with closing(store.quotas()) as counters:
+        quotas = Quotas(counters, clock)
         return [view_of(client, quotas.usage_today(client), clock.now()) for client in clients]
 
 

@@ -274,14 +274,14 @@ def _reload_key_pair(settings: Settings, workers: list[_Child]) -> None:
 def _recount_quotas(settings: Settings, store: Store) -> None:
     """Restore missing or damaged quota counters before any process counts."""
     with (
-        closing(store.quotas(alone=True)) as ledger,  # no other server may count there
+        closing(store.quotas(alone=True)) as counters,  # no other server may count there
         closing(store.access()) as access,
     ):
         folder = store.paths.audit_folder(settings.audit_folder)
         secret = asyncio.run(access.audit_checkpoint()).secret
         # A clock that was set back must not make an earlier day begin again.
         second = max(SystemClock().now(), time_reached(TimeFiles(folder, secret)) or 0)
-        for sentence in asyncio.run(Recount(ledger, folder).at_start(access, second)):
+        for sentence in asyncio.run(Recount(counters, folder).at_start(access, second)):
             _LOGGER.warning("%s", sentence)
 
 

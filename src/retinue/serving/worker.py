@@ -28,16 +28,16 @@ async def work(config: ChildConfig, store: Store) -> bool:
         closing(graph),
         closing(fast_graph),
         closing(store.access()) as access,
-        closing(store.quotas(alone=settings.workers == 1, creates=False)) as ledger,
+        closing(store.quotas(alone=settings.workers == 1, creates=False)) as counters,
         closing(_outbox(config)) as outbox,
     ):
 
         def statements_sent() -> int:
-            return graph.statements_sent() + access.statements_sent() + ledger.statements_sent()
+            return graph.statements_sent() + access.statements_sent() + counters.statements_sent()
 
         auditor = Auditor(outbox, (await access.audit_checkpoint()).secret, clock, statements_sent)
         public = wiring.Public(
-            wiring.gated(access, ledger, clock),
+            wiring.gated(access, counters, clock),
             auditor,
             clock,
             wiring.log_ids(clock),

@@ -15,14 +15,14 @@ from retinue.store.cassandra import store
 from retinue.store.cassandra.access import CassandraAccess
 from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.graph import CassandraGraph
-from retinue.store.cassandra.ledger import LeasedLedger
 from retinue.store.cassandra.location import SCHEME, Location
+from retinue.store.cassandra.quota_counters import CassandraQuotaCounters
 from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.whole import WholeCassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.contract import EncodedRows
-from retinue.store.ledger import FileLedger
+from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.paths import Reach, StorePaths
 
 _NODE_BYTES = 8
@@ -66,9 +66,9 @@ class CassandraStore:
     def access(self) -> CassandraAccess:
         return CassandraAccess(self._session(), self._node())
 
-    def quotas(self, *, alone: bool = False, creates: bool = True) -> LeasedLedger:
-        file = FileLedger(self.paths.quotas, alone=alone, creates=creates)
-        return LeasedLedger(file, self._session(), self._node())
+    def quotas(self, *, alone: bool = False, creates: bool = True) -> CassandraQuotaCounters:
+        file = FileQuotaCounters(self.paths.quotas, alone=alone, creates=creates)
+        return CassandraQuotaCounters(file, self._session(), self._node())
 
     def checker(self, clock: Clock) -> CassandraChecker:
         return CassandraChecker(self._session(), _backoff(clock))

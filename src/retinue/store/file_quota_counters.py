@@ -33,7 +33,7 @@ _LISTS = Pool.LISTS
 _Head = tuple[int, int, int, int, int, int, int, int, int]
 
 
-class FileLedger:
+class FileQuotaCounters:
     """A `QuotaCounters` in a file. With `alone` no other process may count there, and no lock is taken for each answer.
 
     Without `creates` the file must exist. A day never goes back: with a clock that was put back, counting goes on with

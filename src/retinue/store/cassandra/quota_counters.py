@@ -20,21 +20,21 @@ from retinue.store.cassandra.node_quota import (
     total,
 )
 from retinue.store.cassandra.session import Row, Session
-from retinue.store.ledger import FileLedger
+from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.quota_counters import Counted, QuotaStatus
 
 _GRANTED = "SELECT granted FROM quota WHERE client = ? AND since = ? AND day = ?"
 _GRANT = "UPDATE quota SET granted = ? WHERE client = ? AND since = ? AND day = ? IF granted = ?"
 
 
-class LeasedLedger:
+class CassandraQuotaCounters:
     """The `QuotaCounters` of one machine. `node` names the machine and its file.
 
     What is asked of the keyspace is waited for. All but `admit` raise `StoreUnavailable` where that is out of reach and
     its answer is needed: for the first call of a day, and when what was granted is spent.
     """
 
-    def __init__(self, file: FileLedger, session: Session, node: str) -> None:
+    def __init__(self, file: FileQuotaCounters, session: Session, node: str) -> None:
         self._file = file
         self._session = session
         self._node = node

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from retinue.errors import StoreUnavailable
 from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
 from retinue.store.cassandra import location
-from retinue.store.cassandra.ledger import LeasedLedger
+from retinue.store.cassandra.quota_counters import CassandraQuotaCounters
 from retinue.store.cassandra.session import Row, Session
-from retinue.store.ledger import FileLedger
+from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.quota_counters import DAY_SECONDS
 
 NODES = ("ape", "bee", "cat")
@@ -56,12 +56,12 @@ class Machine:
     def __init__(self, folder: Path, line: Line, node: str) -> None:
         self._line = line
         self._node = node
-        self._files = [FileLedger(folder / f"{node}.quotas") for _ in range(WORKERS)]
-        self.workers = [LeasedLedger(file, line, node) for file in self._files]
+        self._files = [FileQuotaCounters(folder / f"{node}.quotas") for _ in range(WORKERS)]
+        self.workers = [CassandraQuotaCounters(file, line, node) for file in self._files]
 
     def restart(self, worker: int) -> None:
         """Another process takes a process's place, and knows nothing."""
-        self.workers[worker] = LeasedLedger(self._files[worker], self._line, self._node)
+        self.workers[worker] = CassandraQuotaCounters(self._files[worker], self._line, self._node)
 
     def usage(self, quota_key: QuotaKey) -> Usage:
         """Return the use counted here."""
@@ -95,10 +95,12 @@ def fresh() -> QuotaKey:
     return QuotaKey(1 + randbelow(50), randbelow(2**60))
 
 
-def take(ledger: LeasedLedger, quota_key: QuotaKey, quota: Quota, wanted: int = 1, pool: Pool = LISTS) -> int:
+def take(
+    counters: CassandraQuotaCounters, quota_key: QuotaKey, quota: Quota, wanted: int = 1, pool: Pool = LISTS
+) -> int:
     """One answer with as many of the wanted rows as there may be; how many, 0 where it is refused."""
-    while rows := ledger.remaining(quota_key, NOW, pool, quota, wanted):
-        if ledger.charge(quota_key, NOW, pool, rows, quota) is not None:
+    while rows := counters.remaining(quota_key, NOW, pool, quota, wanted):
+        if counters.charge(quota_key, NOW, pool, rows, quota) is not None:
             return rows
     return 0
 
@@ -183,7 +185,7 @@ def test_all_processes_may_ask_at_once(machines: list[Machine], kind: str) -> No
     quota_key = fresh()
     workers = [worker for machine in machines for worker in machine.workers]
 
-    def ask_all(worker: LeasedLedger) -> int:
+    def ask_all(worker: CassandraQuotaCounters) -> int:
         calls = 0
         while take(worker, quota_key, quota, 3, pool):
             calls += 1
