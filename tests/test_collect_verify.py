@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 from retinue.collect import journal
+from retinue.collect.collector import CollectPlan
+from retinue.collect.progress import Item
 from retinue.collect.verify import verify as verify_collection
 from retinue.errors import InputError
-from support.collecting import Change, asked, changed_manifest, verified
+from running import retinue
+from support.collecting import MANY, Change, asked, changed_manifest, collected, odd, verified
 from support.scripted_service import Said, enveloped, page, scripted
 
 ROWS = [{"username": "z", "display_name": ""}]
@@ -220,3 +223,34 @@ def test_a_name_may_be_spelled_otherwise_in_the_other_collection(tmp_path: Path)
         done.stdout.partition("\n")[2],
         done.stderr,
     )
+
+
+def test_verify_recognizes_an_unfinished_collection(tmp_path: Path) -> None:
+    """Before its tables were written, and when it went on since."""
+    folder = tmp_path / "found"
+    with scripted(odd) as url:
+        collected(url, folder, CollectPlan([Item("anna", "following")], MANY, 1))
+        assert "no tables have been written" in retinue("collect", "verify", str(folder))
+        assert asked(url, folder, ["anna"]).returncode == 0
+        collected(url, folder, CollectPlan([Item("ben", "following")], MANY, 1))
+    assert "2 responses arrived after the tables were written" in retinue("collect", "verify", str(folder))
+
+
+def test_unreadable_damage_is_reported(tmp_path: Path) -> None:
+    """Bytes that are no text, a manifest that is gone."""
+    folder = tmp_path / "found"
+    with scripted(odd) as url:
+        asked(url, folder, ["anna"])
+    pages = folder / "pages.jsonl"
+    good = pages.read_bytes()
+    pages.write_bytes(good.replace(b'"anna"', b'"ann\xff"'))
+    done = subprocess.run(
+        [sys.executable, "-m", "retinue", "collect", "verify", str(folder)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "pages.jsonl: line 2: " in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+    pages.write_bytes(good)
+    (folder / "manifest.json").unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "retinue", "collect", "verify", str(folder)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "manifest.json: does not exist, but tables do" in done.stderr) == (2, True)
