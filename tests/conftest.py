@@ -17,6 +17,7 @@ from support.service import Service, problems_of
 
 pytest_plugins = [
     "support.both_paths",
+    "support.bulk_twins",
     "support.children",
     "support.clusters",
     "support.process_marks",
