@@ -21,6 +21,7 @@ pytest_plugins = [
     "support.children",
     "support.clusters",
     "support.process_marks",
+    "support.sample_server",
     "support.served",
     "support.store_contract",
 ]
