@@ -22,7 +22,7 @@ import msgspec
 
 from connections import connecting, microseconds
 from debian import WRK
-from retinue import names, wiring
+from retinue import wiring
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor, AuditRecord
 from retinue.audit.usage import RequestCounters
@@ -62,6 +62,7 @@ _ASKED = (
 _ASKED_ONCE = _ASKED.replace(b"Authorization", b"X-Request-Id: %d\r\nAuthorization")
 _DEFAULTS = [(b"date", b"Sun, 01 Nov 2026 00:00:00 GMT"), (b"server", b"retinue")]
 _SERVERS = Path(__file__).with_name("special_servers.py")
+_INVALID = "an invalid token"
 _LOG_ID = "20261101000000" + 20 * "0"
 _AMPLE = ClientChange(name="steps", list_calls=10**9, list_rows=10**11, rate=RateLimit(1_000_000, 30))
 _KEEPING = RotationPolicy(file_bytes=2**40, file_seconds=2**31)
@@ -205,16 +206,14 @@ def _of_graph(bench: Bench) -> list[PageRequest]:
     now = bench.public.clock.now()
     with bench.graph(0) as graph:
         accounts = _accounts(graph, queries)
-        bench.watch.time(
-            "account by name", lambda query: graph.find_account_nowait(names.fold(query.username)), queries
-        )
+        bench.watch.time("account by name", lambda query: graph.find_account_nowait(query.username), queries)
         pairs = list(zip(accounts, queries, strict=True))
         bench.watch.time("rules", lambda pair: page_request_of(*pair, Direction.FOLLOWING, now), pairs)
         return [page_request_of(*pair, Direction.FOLLOWING, now) for pair in pairs]
 
 
 def _accounts(graph: FastGraph, queries: Sequence[Query]) -> list[Account]:
-    found = [graph.find_account_nowait(names.fold(query.username)) for query in queries]
+    found = [graph.find_account_nowait(query.username) for query in queries]
     return [account for account in found if account is not None]
 
 
@@ -270,18 +269,20 @@ def _of_connections(bench: Bench) -> None:
         application = wiring.public_application(wire_graph, bench.public)
         fast_path = wiring.fast_path(graph, bench.public)
         bodies = bench.bodies[:CONNECTION_REQUESTS]
-        for step, is_fast, head in (
-            ("fast path", True, _ASKED),
-            ("fast path, heads that never repeat", True, _ASKED_ONCE),
-            ("ASGI path", False, _ASKED),
-            ("a refusal", True, _ASKED),
+        unknown = [b'{"username":"nobody%d"}' % number for number in range(len(bodies))]
+        for step, is_fast, head, asked in (
+            ("fast path", True, _ASKED, bodies),
+            ("fast path, heads that never repeat", True, _ASKED_ONCE, bodies),
+            ("ASGI path", False, _ASKED, bodies),
+            (_INVALID, True, _ASKED, bodies),
+            ("an unknown account", True, _ASKED, unknown),
         ):
             seen = []
             for _ in range(bench.watch.rounds + 1):  # the first one warms up
-                authorization = b"Bearer unknown" if step == "a refusal" else bench.fresh_token()
+                authorization = b"Bearer unknown" if step == _INVALID else bench.fresh_token()
                 packets = [
                     head % (*([number] if head is _ASKED_ONCE else []), authorization, len(body)) + body
-                    for number, body in enumerate(bodies)
+                    for number, body in enumerate(asked)
                 ]
                 bench.sink.records.clear()
                 seen.append(microseconds(partial(connecting, application, fast_path if is_fast else None), packets))

@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowEvent, PageRequest, Visibility
+from retinue.audit.record import AuditRecord
+from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowEvent, PageRequest, RateLimit, Visibility
 from retinue.store.contract import EncodedRows
 from retinue.store.sqlite import images, known
 from retinue.store.sqlite.wal_index import WalIndex
@@ -202,6 +203,70 @@ def test_an_empty_page_is_refused_too_where_no_row_is_left(service: Service, por
     assert response_to(ports[FAST], empty) == response_to(ports[ASGI], empty)
     assert service.records[-1].code == "daily_quota_limit_exceeded"
     assert [200, 429, 429] == [record.status for record in service.records[-3:]]
+
+
+REFUSED = {
+    "unknown": b'{"username":"nobody"}',
+    "unknown, at a cursor": b'{"username":"@Nobody","cursor":1640000000}',
+    "unknown, at a later cursor": b'{"username":"nobody","cursor":1900000000}',
+    "private": b'{"username":"private"}',
+    "withheld": b'{"username":"withheld"}',
+}
+QUOTAS: dict[str, dict[str, Any]] = {
+    "calls": {"list_calls": 1},
+    "rows": {"list_rows": 20},
+    "rate": {"list_calls": 9, "rate": RateLimit(1, 30)},
+}
+
+
+def refusal_of(service: Service, port: int, body: bytes) -> tuple[bytes, AuditRecord]:
+    """Return the response to a body and its record, without what changes from answer to answer."""
+    answer = asked(port, request(service.token, body))
+    changing = {"time": 0, "log_id": "", "microseconds": 0}
+    return answer, structs.replace(service.records[-1], **changing)
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_refused_accounts_take_the_fast_path(
+    service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Response and record equal those of the ASGI path, although nothing is parsed."""
+    service.add_account("private", visibility=Visibility.PRIVATE)
+    service.add_account("withheld", visibility=Visibility.WITHHELD)
+    expected = refusal_of(service, ports[ASGI], REFUSED[kind])
+    refusal_of(service, ports[FAST], REFUSED[kind])  # caches the head
+    monkeypatch.setattr(Protocol, "on_message_begin", lambda _: pytest.fail("parsed"))
+
+    assert expected == refusal_of(service, ports[FAST], REFUSED[kind])
+    assert expected[0].startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("limits", QUOTAS)
+@pytest.mark.parametrize("body", [b'{"username":"p"}', b'{"username":"nobody"}'])
+def test_spent_quotas_are_refused_on_the_fast_path(
+    service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch, limits: str, body: bytes
+) -> None:
+    """A spent quota is refused before the account is looked up, with the same response and record on both paths."""
+    service.client_key, service.secret = service.register(**QUOTAS[limits])
+    service.token = service.fresh_token()
+    asked(ports[FAST], request(service.token, PLAIN))
+    expected = refusal_of(service, ports[ASGI], body)
+    refusal_of(service, ports[FAST], body)  # caches the head
+    monkeypatch.setattr(Protocol, "on_message_begin", lambda _: pytest.fail("parsed"))
+
+    assert expected == refusal_of(service, ports[FAST], body)
+    assert expected[0].startswith(b"HTTP/1.1 429 ")
+    assert (None, "") == (expected[1].account, expected[1].name)
+
+
+def test_an_account_in_an_unreadable_store_is_not_unknown(service: Service, ports: tuple[int, int]) -> None:
+    """Both paths answer that the service is unavailable."""
+    make_known(service, ports[FAST], PLAIN)
+    service.sqlite_connection.close()
+
+    answer = asked(ports[FAST], request(service.token, b'{"username":"q"}'))
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert answer == asked(ports[ASGI], request(service.token, b'{"username":"q"}'))
 
 
 NAMES = [f"a{number}" for number in range(6)]

@@ -95,8 +95,8 @@ class FastGraph(Protocol):
     They equal those of `GraphReader`; None: ask there.
     """
 
-    def find_account_nowait(self, folded: str) -> Account | None:
-        """Return the live account with a folded username."""
+    def find_account_nowait(self, username: str) -> Account | None:
+        """Return the live account with a username. Raises `UnknownAccount`."""
         ...
 
     def read_nowait(self, request: PageRequest) -> EncodedRows | None:

@@ -13,15 +13,24 @@ from retinue import errors
 from retinue.audit.record import Auditor, RequestContext, RequestOutcome
 from retinue.clock import Clock
 from retinue.model import Direction
-from retinue.store.quota_counters import QuotaStatus
 from retinue.web import extensions, heads
-from retinue.web.replies import Headers, Message, Receive, Reply, Scope, Send, refusal_headers, send_reply
+from retinue.web.replies import (
+    Headers,
+    Message,
+    QuotaState,
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    error_reply,
+    send_reply,
+    usual_headers,
+)
 from retinue.web.request_log import LogIds, PathWords
 from retinue.web.trusted_proxies import NO_PROXIES, TrustedProxies
 from retinue.wire import rendering
 from retinue.wire.parsing import MAX_BODY_BYTES
 
-_QuotaStatus = QuotaStatus | errors.RateLimitExceeded | errors.QuotaExceeded
 _LOGGER = logging.getLogger("retinue.web")
 _UNREAD = {"method": "-", "path": "-", "headers": ()}
 
@@ -45,7 +54,7 @@ class Request:
         self.headers: Headers = scope["headers"]
         self.log_id = log_id
         self.context = RequestContext()
-        self.quota_status: _QuotaStatus | None = None
+        self.quota_status: QuotaState | None = None
 
     @property
     def method(self) -> str:
@@ -179,7 +188,8 @@ class Application:
             _LOGGER.exception("log_id=%s", request.log_id)
             return self._refused(errors.InternalFault(), route, request, started)
         self._record(request, route, 200, "ok", started)
-        return Reply(200, [*_usual_headers(answer.body, request), *answer.headers], answer.body)
+        headers = usual_headers(answer.body, request.log_id, request.quota_status)
+        return Reply(200, [*headers, *answer.headers], answer.body)
 
     async def _answer(self, route: Route | None, method: str, request: Request) -> Answer:
         if self._auditor.is_full:
@@ -207,10 +217,7 @@ class Application:
         self._record(request, route, spec.status, spec.oauth_code if is_oauth else spec.code, started)
         if isinstance(refusal, errors.StoreUnavailable):
             _LOGGER.error("store unavailable: %s log_id=%s", refusal.detail, request.log_id)
-        if isinstance(refusal, errors.RateLimitExceeded | errors.QuotaExceeded):
-            request.quota_status = refusal
-        body = (rendering.oauth_error_body if is_oauth else rendering.error_body)(refusal, request.log_id)
-        return Reply(spec.status, [*_usual_headers(body, request), *refusal_headers(refusal, spec)], body)
+        return error_reply(refusal, request.log_id, is_oauth=is_oauth)
 
     def _record(self, request: Request, route: Route | None, status: int, code: str, started: float) -> None:
         endpoint = "none" if route is None else route.endpoint
@@ -231,23 +238,3 @@ class Application:
 
 async def _receive_nothing() -> Message:
     return {"type": "http.disconnect"}
-
-
-def _usual_headers(body: bytes, request: Request) -> Headers:
-    """Return the headers of every response.
-
-    The content type has no charset, because some clients compare it as a whole.
-    """
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"x-tt-logid", request.log_id.encode()),
-    ]
-    quota_status = request.quota_status
-    if quota_status is not None and quota_status.limit is not None:
-        headers += (
-            (b"ratelimit-limit", b"%d" % quota_status.limit),
-            (b"ratelimit-remaining", b"%d" % (quota_status.calls or 0)),
-            (b"ratelimit-reset", b"%d" % quota_status.reset),
-        )
-    return headers

@@ -66,6 +66,7 @@ def _list_handler(direction: Direction, following: Following[bytes], access: Acc
         context = request.context
         context.client = grant.client_key
         query = parsing.read_query(await request.body())
+        request.cache_head(direction)
         context.is_list, context.bound, context.as_of = True, query.cursor, query.as_of
         while True:
             rows = quotas.remaining_rows(grant, _LISTS, query.max_count)
@@ -79,7 +80,6 @@ def _list_handler(direction: Direction, following: Following[bytes], access: Acc
             if request.quota_status is not None:
                 break
         context.rows = len(page.rows)
-        request.cache_head(direction)
         return Answer(rendering.page_body(page, direction, request.log_id))
 
     return handler

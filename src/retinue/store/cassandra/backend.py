@@ -100,7 +100,7 @@ class CassandraStore:
 class NoFastGraph:
     """A `FastGraph` without answers: every request waits for the graph."""
 
-    def find_account_nowait(self, folded: str) -> Account | None:
+    def find_account_nowait(self, username: str) -> Account | None:
         """Return None."""
 
     def read_nowait(self, request: PageRequest) -> EncodedRows | None:

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from retinue import names
+from retinue.errors import UnknownAccount
 from retinue.model import Account, Direction, PageRequest
 from retinue.store.contract import EncodedRows
 from retinue.store.rules.values import LAST_SECOND
@@ -56,13 +58,16 @@ class SqliteFastGraph:
         self._following = _lists(Direction.FOLLOWING, _FOLLOWING_BIT)
         self._followers = _lists(Direction.FOLLOWERS, _FOLLOWERS_BIT)
 
-    def find_account_nowait(self, folded: str) -> Account | None:
-        """The live account with this folded username."""
+    def find_account_nowait(self, username: str) -> Account | None:
+        """Return the live account with a username. Raises `UnknownAccount`."""
         try:
             self._known.refresh()
-            return self._known.account(folded)
+            account = self._known.account(names.fold(username))
         except files.UNREADABLE:
             return None
+        if account is None:
+            raise UnknownAccount(username)
+        return account
 
     def read_nowait(self, request: PageRequest) -> EncodedRows | None:
         """The rows of a page request for today's list."""
