@@ -221,7 +221,7 @@ QUOTAS: dict[str, dict[str, Any]] = {
 
 def refusal_of(service: Service, port: int, body: bytes) -> tuple[bytes, AuditRecord]:
     """Return the response to a body and its record, without what changes from answer to answer."""
-    answer = asked(port, request(service.token, body))
+    answer = response_to(port, request(service.token, body))
     changing = {"time": 0, "log_id": "", "microseconds": 0}
     return answer, structs.replace(service.records[-1], **changing)
 
@@ -249,7 +249,7 @@ def test_spent_quotas_are_refused_on_the_fast_path(
     """A spent quota is refused before the account is looked up, with the same response and record on both paths."""
     service.client_key, service.secret = service.register(**QUOTAS[limits])
     service.token = service.fresh_token()
-    asked(ports[FAST], request(service.token, PLAIN))
+    response_to(ports[FAST], request(service.token, PLAIN))
     expected = refusal_of(service, ports[ASGI], body)
     refusal_of(service, ports[FAST], body)  # caches the head
     monkeypatch.setattr(Protocol, "on_message_begin", lambda _: pytest.fail("parsed"))
@@ -264,9 +264,9 @@ def test_an_account_in_an_unreadable_store_is_not_unknown(service: Service, port
     make_known(service, ports[FAST], PLAIN)
     service.sqlite_connection.close()
 
-    answer = asked(ports[FAST], request(service.token, b'{"username":"q"}'))
+    answer = response_to(ports[FAST], request(service.token, b'{"username":"q"}'))
     assert answer.startswith(b"HTTP/1.1 503 ")
-    assert answer == asked(ports[ASGI], request(service.token, b'{"username":"q"}'))
+    assert answer == response_to(ports[ASGI], request(service.token, b'{"username":"q"}'))
 
 
 NAMES = [f"a{number}" for number in range(6)]

@@ -36,9 +36,10 @@ def serve(
     settings = Settings(**locals())  # the parameters are its fields, by the same names
     from retinue.cli.output import greet
     from retinue.serving import supervisor
+    from retinue.store.open import open_store
 
     def announce(public: str, management: str) -> None:
-        greet(f"Serving {store} on {public} (management on {management}). Ctrl-C stops.")
+        greet(f"Serving {open_store(store)} on {public} (management on {management}). Ctrl-C stops.")
         if faults:
             greet(f"Fault injection is enabled: {faults}.")
 

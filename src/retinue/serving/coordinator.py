@@ -81,7 +81,7 @@ async def coordinate(config: ChildConfig, store: Store) -> bool:
 def _management(backend: "_Backend", settings: Settings, quotas: Quotas, secret: bytes) -> Management:
     store, clock = backend.store, backend.clock
     return Management(
-        settings.store,
+        str(store),
         management_token(store.paths.management_token(settings.management_token_file), secrets.token_bytes),
         wiring.clients(backend.access, clock),
         quotas,

@@ -159,7 +159,7 @@ def open_store(url: str) -> Store:
         return _cluster(url)
     if "://" in url:
         kind = url.partition("://")[0]
-        raise InputError(f"--store {url}: there is no store of the kind {kind!r}; give the path of a SQLite file")
+        raise InputError(f"--store {kind}://...: there is no such kind of store; give the path of a SQLite file")
     if not url:
         raise InputError("--store: is empty")
     from retinue.store.sqlite.backend import SqliteStore  # noqa: PLC0415 - its library comes with an extra
