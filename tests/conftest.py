@@ -20,6 +20,7 @@ pytest_plugins = [
     "support.bulk_twins",
     "support.children",
     "support.clusters",
+    "support.counter_files",
     "support.process_marks",
     "support.sample_server",
     "support.served",
