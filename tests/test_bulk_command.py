@@ -112,7 +112,7 @@ def test_unusual_files_are_imported_row_by_row(many: Path, tmp_path: Path) -> No
         staged.stage(opened)
         staged.leave_out([name for names in staged.names() for name in names if name.startswith("@")])
         assert [] == list(staged.names())
-        with pytest.raises(staging.CannotStage, match="usual"):
+        with pytest.raises(staging.CannotLoadInBulk, match="usual"):
             staged.set_account_ids([])
 
 
