@@ -115,16 +115,16 @@ def confirm_clock(url: StoreUrl = default_of("store"), audit_folder: Folder = de
 
     After a long stop or a jump of the clock, old files and tokens are only removed once it is confirmed.
     """
-    from retinue.audit import trusted_time
+    from retinue.audit.trusted_time import TimeFiles
     from retinue.clock import SystemClock
     from retinue.errors import InputError
 
     store, now = store_at(url), SystemClock().now()
-    files = trusted_time.TimeFiles(_existing(store, audit_folder), _checkpoint(store).secret)
+    confirmed = TimeFiles(_existing(store, audit_folder), _checkpoint(store).secret).confirmed
     try:
-        trusted_time.confirm_clock(files, now)
+        confirmed.write(now)
     except OSError as error:
-        raise InputError(f"{files.confirmed}: cannot be written: {error.strerror}") from error
+        raise InputError(f"{confirmed.path}: cannot be written: {error.strerror}") from error
     time = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC"
     print_line(f"{time} is confirmed; a running server uses it within a minute")
 

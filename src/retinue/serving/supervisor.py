@@ -24,7 +24,7 @@ from retinue.audit.log import lock_folder
 from retinue.audit.log_files import files_of
 from retinue.audit.record_counters import MAX_WORKERS, RecordCounters, open_counters
 from retinue.audit.recount import Recount
-from retinue.audit.trusted_time import TimeFiles, time_reached
+from retinue.audit.trusted_time import TimeFiles
 from retinue.clock import SystemClock
 from retinue.errors import InputError, UncleanStop
 from retinue.faults import Faults, parse_faults
@@ -280,7 +280,7 @@ def _recount_quotas(settings: Settings, store: Store) -> None:
         folder = store.paths.audit_folder(settings.audit_folder)
         secret = asyncio.run(access.audit_checkpoint()).secret
         # A clock that was set back must not make an earlier day begin again.
-        second = max(SystemClock().now(), time_reached(TimeFiles(folder, secret)) or 0)
+        second = max(SystemClock().now(), TimeFiles(folder, secret).trusted.read() or 0)
         for sentence in asyncio.run(Recount(counters, folder).at_start(access, second)):
             _LOGGER.warning("%s", sentence)
 
