@@ -1,4 +1,4 @@
-"""The files of a sample: CSV, or Parquet with the same rows in the same order."""
+"""The files of a sample: CSV, or Parquet with the same rows."""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ Ints = NDArray[np.int64]
 
 
 class SampleFollows(NamedTuple):
-    """Some follows in columns: positions of both accounts among the usernames, and seconds."""
+    """Columns of follows: indexes of usernames, and seconds."""
 
     followers: Ints
     followees: Ints
@@ -48,7 +48,7 @@ class CsvFiles:
         self.follows = folder / "follows.csv"
 
     def write_accounts(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Write quotes only if needed, and truth values in lower case."""
+        """Write truth values in lower case."""
         with self.accounts.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(ACCOUNT_COLUMNS)
@@ -64,7 +64,7 @@ class CsvFiles:
 
 
 class ParquetFiles:
-    """Parquet, from a temporary table of the same size."""
+    """Parquet."""
 
     def __init__(self, folder: Path) -> None:
         self.accounts = folder / "accounts.parquet"

@@ -33,7 +33,7 @@ class _Content(Struct, forbid_unknown_fields=True):
 
 
 class TimeFile(Struct, frozen=True):
-    """A file with a Unix second, which its keyed hash protects from changes."""
+    """A Unix second in a file, with a keyed hash."""
 
     path: Path
     secret: bytes
@@ -63,7 +63,7 @@ class TimeFile(Struct, frozen=True):
 
 
 class TimeFiles(Struct, frozen=True):
-    """The files of trusted time and of an operator's confirmation, which a server applies within a minute."""
+    """The files of trusted time and of an operator's confirmation. A server applies the latter within a minute."""
 
     folder: Path
     secret: bytes

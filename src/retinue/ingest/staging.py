@@ -42,7 +42,7 @@ _LIST_COLUMNS = {
 
 
 class CannotLoadInBulk(Exception):
-    """The reason why a table has to be imported row by row, such as damage."""
+    """A table has to be imported row by row, for the reason given."""
 
 
 @contextmanager
