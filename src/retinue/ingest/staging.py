@@ -42,7 +42,7 @@ _LIST_COLUMNS = {
 
 
 class CannotLoadInBulk(Exception):
-    """A table has to be imported row by row, for the reason given."""
+    """A table has to be imported row by row."""
 
 
 @contextmanager
