@@ -21,6 +21,7 @@ pytest_plugins = [
     "support.children",
     "support.clusters",
     "support.counter_files",
+    "support.faulty_server",
     "support.process_marks",
     "support.sample_server",
     "support.served",
