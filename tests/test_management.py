@@ -20,7 +20,7 @@ import pytest
 from retinue.model import AccountRecord, FollowRecord, Visibility
 from retinue.serving.writer_thread import MAX_WAITING
 from retinue.store.open import open_store
-from retinue.web.limits import MAX_EVENTS_BYTES
+from retinue.web.management import MAX_EVENTS_BYTES
 from running import Server, running_server
 from support.commands import retinue
 from support.feeds import AT, follow, lines, names_of

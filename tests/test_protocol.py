@@ -13,8 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from retinue.web.limits import MAX_HEAD_BYTES
-from retinue.web.timers import ClientTimer
+from retinue.web.limits import MAX_HEAD_BYTES, ClientTimer, Limits
 from support.both_paths import ASGI, CLOSE, FAST, request, responses_to
 from support.golden import golden
 from support.random_requests import BODIES
@@ -39,7 +38,8 @@ def test_a_response_is_one_packet(ports: tuple[int, int], method: bytes) -> None
 
 def allow(monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> None:
     """Give all connections so much time for a request, from now on."""
-    monkeypatch.setattr(ClientTimer, "_read_seconds", property(lambda _: seconds, lambda *_: None))
+    limits = Limits(connections=1, read_seconds=seconds)
+    monkeypatch.setattr(ClientTimer, "_limits", property(lambda _: limits, lambda *_: None))
 
 
 @pytest.mark.parametrize("target", [FOLLOWING, FOLLOWERS])

@@ -24,10 +24,10 @@ from retinue.clock import Clock, VirtualClock
 from retinue.errors import InputError, NoSuchClient, StoreUnavailable
 from retinue.ingest.apply import ApplyResult
 from retinue.web.hosts import Hosts
-from retinue.web.limits import MAX_EVENTS_BYTES
 from retinue.web.management_front import CODES, OTHER_CODE, ManagementApplication, failure_body
 from retinue.web.request_log import LogIds, PathWords
 
+MAX_EVENTS_BYTES = 8 * 1024 * 1024
 RETRY_SECONDS = 1
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -18,10 +18,9 @@ from retinue.web.admission import Admission
 from retinue.web.eviction import Awaited, Wait
 from retinue.web.extensions import CacheHead, extensions_of
 from retinue.web.fast_path import FastPath
-from retinue.web.limits import Limits
+from retinue.web.limits import ClientTimer, Limits
 from retinue.web.pipeline import Backlog, Pipeline, ReadProgress, ResponseWriter
 from retinue.web.replies import Served, encode_reply
-from retinue.web.timers import ClientTimer
 
 GRACE_SECONDS = 0.2
 REQUESTS_PER_ADMISSION_CHECK = 64  # one turn of the event loop may read from thousands of connections
@@ -43,7 +42,7 @@ class Protocol(HttpToolsProtocol):
         self._application = application
         self._admission = admission
         self._fast_path, self._host = fast_path, ""
-        self._timer = ClientTimer(self.loop, self, limits.read_seconds, limits.linger_seconds)
+        self._timer = ClientTimer(self.loop, self, limits)
         self._max_head_bytes = limits.head_bytes
         self._backlog = Backlog()
         self._piece = b""  # the piece being parsed, if a request begins with it
