@@ -13,8 +13,9 @@ from retinue import errors
 from retinue.audit.record import Auditor, RequestContext, RequestOutcome
 from retinue.clock import Clock
 from retinue.model import Direction
-from retinue.web import extensions, heads
+from retinue.web import heads
 from retinue.web.replies import (
+    CACHE_HEAD,
     Headers,
     Message,
     QuotaState,
@@ -90,8 +91,10 @@ class Request:
         return self._proxies.address(client[0] if client else "", proxies_said)
 
     def cache_head(self, direction: Direction) -> None:
-        """Let the fast path answer later requests with the same head."""
-        extensions.cache_head(self._scope, direction)
+        """Let the fast path, if any, answer later requests with the same head."""
+        extension = self._scope.get("extensions", {}).get(CACHE_HEAD)
+        if extension is not None:
+            extension["call"](direction)
 
     async def body(self) -> bytes:
         """Return the whole body. Raises `BodyTooLarge` without reading on."""

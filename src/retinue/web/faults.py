@@ -19,8 +19,7 @@ from retinue.faults import Failure, FaultInjector, InjectedFaults
 from retinue.following import Following
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Query, Row
 from retinue.web.asgi import Application
-from retinue.web.extensions import disconnect
-from retinue.web.replies import Headers, Message, Receive, Reply, Scope, Send, send_reply
+from retinue.web.replies import DISCONNECT, Headers, Message, Receive, Reply, Scope, Send, send_reply
 from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
 from retinue.wire import parsing, rendering
 
@@ -192,7 +191,7 @@ async def _send_damaged(scope: Scope, failure: Failure | None, reply: Reply, sen
     elif failure is not Failure.CLOSED_CONNECTION:
         await send_reply(send, reply)
         return
-    disconnect(scope)
+    scope["extensions"][DISCONNECT]["call"]()
 
 
 # --- requests -------------------------------------------------------------------------------------------------------

@@ -19,6 +19,10 @@ Headers = list[tuple[bytes, bytes]]
 
 QuotaState = QuotaStatus | errors.RateLimitExceeded | errors.QuotaExceeded
 
+# Extensions of the ASGI scope, each with a function as its `call`.
+DISCONNECT = "retinue.disconnect"  # closes the connection; bytes sent before still go out
+CACHE_HEAD = "retinue.cache_head"  # lets the fast path answer later requests with this head, for lists in a direction
+
 CLOSE = (b"connection", b"close")
 
 # Close the connection after these errors: it is over the limit, or the bytes were not read to the end of a request.
