@@ -108,7 +108,7 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     "rich": "cli/terminal.py",
     "prometheus_client": "web/metrics.py",
     "pytest": "pytest_plugin.py",
-    "starlette": ("web/management.py", "web/management_clients.py", "web/management_faults.py"),
+    "starlette": ("web/management.py", "web/management_clients.py"),
     "trustme": "intercept/authority.py",
     "typer": "cli/",
     "uvicorn": ("web/listener.py", "web/protocol.py", "serving/child.py"),

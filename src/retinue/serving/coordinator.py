@@ -31,11 +31,10 @@ from retinue.serving.writer_thread import WriterThread
 from retinue.settings import Settings
 from retinue.store.contract import AccessStore, AuditStore
 from retinue.store.open import OpenAccess, Store
-from retinue.web.hosts import Hosts, host_names
 from retinue.web.listener import management_server
 from retinue.web.management import Management, management_application
 from retinue.web.management_clients import client_routes
-from retinue.web.management_faults import fault_routes
+from retinue.web.management_front import Hosts, host_names
 from retinue.web.metrics import Measures, metrics_page
 
 _MIB = 1024 * 1024
@@ -65,9 +64,9 @@ async def coordinate(config: ChildConfig, store: Store) -> bool:
             asyncio.create_task(background.recount(audit, quotas, access, folder, retention.trusted)),
         ]
         backend = _Backend(store, clock, access, graph, audit, counters, retention.trusted)
-        management = _management(backend, settings, Quotas(quotas, clock), secret)
-        routes = {**client_routes(management), **fault_routes(config.open_faults())}
-        await serve_until_stopped(management_server(management_application(management, routes)), config)
+        management = _management(backend, config, Quotas(quotas, clock), secret)
+        application = management_application(management, client_routes(management))
+        await serve_until_stopped(management_server(application), config)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -78,8 +77,8 @@ async def coordinate(config: ChildConfig, store: Store) -> bool:
         return is_complete
 
 
-def _management(backend: "_Backend", settings: Settings, quotas: Quotas, secret: bytes) -> Management:
-    store, clock = backend.store, backend.clock
+def _management(backend: "_Backend", config: ChildConfig, quotas: Quotas, secret: bytes) -> Management:
+    store, clock, settings = backend.store, backend.clock, config.settings
     return Management(
         str(store),
         management_token(store.paths.management_token(settings.management_token_file), secrets.token_bytes),
@@ -92,6 +91,7 @@ def _management(backend: "_Backend", settings: Settings, quotas: Quotas, secret:
         backend.ready,
         metrics_page(backend.counters, backend.measure),
         Hosts(host_names(settings.management_hosts)),
+        config.open_faults(),
     )
 
 

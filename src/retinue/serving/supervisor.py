@@ -35,8 +35,8 @@ from retinue.serving.child_config import LOST_RECORDS, ChildConfig, SharedSandbo
 from retinue.serving.confinement import announce_confinement, harden
 from retinue.settings import LOG_FORMATS, LOG_LEVELS, Settings
 from retinue.store.open import Store, open_store
-from retinue.web.hosts import host_names, is_loopback
 from retinue.web.listener import STOP_SECONDS, bind
+from retinue.web.management_front import host_names, is_loopback
 from retinue.web.trusted_proxies import trusted_networks
 
 MAX_CONNECTIONS = 1_000_000

@@ -91,7 +91,7 @@ class Request:
         return self._proxies.address(client[0] if client else "", proxies_said)
 
     def cache_head(self, direction: Direction) -> None:
-        """Let the fast path, if any, answer later requests with the same head."""
+        """Let the fast path answer later requests with the same head."""
         extension = self._scope.get("extensions", {}).get(CACHE_HEAD)
         if extension is not None:
             extension["call"](direction)

@@ -6,6 +6,9 @@ would need a record are refused.
 
 import asyncio
 import logging
+import re
+from collections.abc import Iterable
+from ipaddress import ip_address
 
 from msgspec import json
 
@@ -13,7 +16,6 @@ from retinue import errors
 from retinue.audit.record import Auditor, RequestContext, RequestOutcome
 from retinue.clock import Clock
 from retinue.web import heads
-from retinue.web.hosts import Hosts
 from retinue.web.replies import Asgi, Headers, Message, Receive, Reply, Scope, Send, refusal_headers, send_reply
 from retinue.web.request_log import LogIds, PathWords
 from retinue.wire import rendering
@@ -34,7 +36,48 @@ _FIRST_ERROR = 400
 _UNAVAILABLE = 503
 _GONE = 499
 _UNREAD = {"method": "-", "path": "-", "headers": ()}
+_PORT = re.compile(r":[0-9]{0,5}\Z")
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
+_LOCAL = "localhost"
 _LOGGER = logging.getLogger("retinue.web")
+
+
+class Hosts:
+    """The allowed names: localhost, loopback addresses, configured names; with any port.
+
+    A guard against DNS rebinding: a web page may resolve its own name to 127.0.0.1 and send requests to the listener as
+    to its own server. The browser still sends the page's name as Host.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names = frozenset(names) | {_LOCAL}
+
+    def has(self, host: bytes) -> bool:
+        """Return whether a Host header is allowed. Browsers always send one."""
+        name = _PORT.sub("", host.decode("latin-1").lower())
+        return not host or name.removesuffix(".") in self._names or is_loopback(name)
+
+
+def host_names(text: str) -> tuple[str, ...]:
+    """Return the names in `--management-hosts`. Raises `InputError`."""
+    names = tuple(part.strip().lower() for part in text.split(",")) if text.strip() else ()
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise errors.InputError(
+                f"--management-hosts {name!a}: expected a host name or address, without scheme and port"
+            )
+    return names
+
+
+def is_loopback(name: str) -> bool:
+    """Return whether a host name or address is this machine's loopback."""
+    if name == _LOCAL:
+        return True
+    try:
+        address = ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class ManagementApplication:
@@ -76,7 +119,7 @@ class ManagementApplication:
         return _with_log_id(reply, log_id)
 
     def gone(self, scope: Scope) -> None:
-        """AuditRecord a request whose client went away before it was answered."""
+        """Record a request whose client disconnected before it was answered."""
         self._record(scope, self._log_ids.fresh(), _GONE, self._clock.elapsed())
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
