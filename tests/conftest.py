@@ -14,6 +14,7 @@ from support.frozen_clock import FrozenClock
 from support.networks import NAMES, Network, network_of
 from support.requirements import require
 from support.service import Service, problems_of
+from support.thorough import THOROUGH
 
 pytest_plugins = [
     "support.both_paths",
@@ -22,6 +23,7 @@ pytest_plugins = [
     "support.clusters",
     "support.counter_files",
     "support.faulty_server",
+    "support.forked_processes",
     "support.process_marks",
     "support.sample_server",
     "support.served",
@@ -30,6 +32,7 @@ pytest_plugins = [
 
 # No deadline: timings belong in benchmarks. A failure prints the seed that repeats it.
 settings.register_profile("retinue", deadline=None, max_examples=200, print_blob=True)
+settings.register_profile(THOROUGH, settings.get_profile("retinue"))
 settings.load_profile("retinue")
 
 

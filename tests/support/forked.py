@@ -28,11 +28,11 @@ class ForkServer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._environment = _at_start(os.environ)
+        self._environment = at_start(os.environ)
 
     def run(self, words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; a second one at the same time gets a process of its own."""
-        if self._environment != _at_start(environment):
+        if self._environment != at_start(environment):
             return _run_alone(words, environment)
         if not self._lock.acquire(blocking=False):
             return _run_alone(words, environment)
@@ -83,7 +83,8 @@ class ForkServer:
             self._process = None
 
 
-def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
+def at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that may be read before a fork."""
     return {name: value for name, value in environment.items() if not name.startswith(_READ_BY_COMMANDS)}
 
 
@@ -95,7 +96,8 @@ def _run_alone(words: Sequence[str], environment: Mapping[str, str]) -> subproce
 # --- the server of forks ----------------------------------------------------------------------------------------------
 
 
-def _import_everything() -> None:
+def import_everything() -> None:
+    """Import all of our modules."""
     import retinue  # noqa: PLC0415 - by the server alone
 
     for module in pkgutil.walk_packages(retinue.__path__, "retinue."):
@@ -105,7 +107,7 @@ def _import_everything() -> None:
 
 
 def _serve() -> None:
-    _import_everything()
+    import_everything()
     gc.freeze()  # a fork would copy what its garbage collector looks through
     for line in sys.stdin:
         child = os.fork()
