@@ -1,6 +1,8 @@
 """Fixtures that many tests use. Every store that a test made is checked when the test is over."""
 
 import os
+import random
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,8 +33,8 @@ pytest_plugins = [
 ]
 
 # No deadline: timings belong in benchmarks. A failure prints the seed that repeats it.
-settings.register_profile("retinue", deadline=None, max_examples=200, print_blob=True)
-settings.register_profile(THOROUGH, settings.get_profile("retinue"))
+settings.register_profile("retinue", deadline=None, max_examples=100, print_blob=True)
+settings.register_profile(THOROUGH, settings.get_profile("retinue"), max_examples=200)
 settings.load_profile("retinue")
 
 
@@ -40,6 +42,14 @@ settings.load_profile("retinue")
 def clock() -> FrozenClock:
     """A clock that stands still."""
     return FrozenClock()
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    """Random choices that differ between runs; a failure prints the seed, and `make test SEED=` repeats it."""
+    seed = request.config.getoption("--hypothesis-seed") or secrets.randbits(32)
+    print(f"--hypothesis-seed={seed}")  # noqa: T201 - pytest shows it if the test fails
+    return random.Random(seed)
 
 
 @pytest.fixture

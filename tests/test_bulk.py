@@ -16,6 +16,7 @@ from retinue.store.sqlite import loading
 from retinue.store.sqlite.check_lists import TABLES
 from support.bulk_twins import EARLY, FORMS, NOW, PAIRS, Row, follows_in, spell, write
 from support.service import problems_of
+from support.thorough import examples
 
 HISTORY = st.lists(
     st.builds(
@@ -32,7 +33,7 @@ USUAL = st.lists(st.tuples(PAIRS, SECONDS_AND_NONE), unique_by=lambda row: row[0
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(history=HISTORY, rows=USUAL, kind=st.sampled_from([".csv", ".parquet"]), long=st.booleans())
 def test_ordinary_rows_are_stored_alike(
     new_twins: Any, monkeypatch: pytest.MonkeyPatch, history: list[FollowEvent], rows: list[Row], kind: str, long: bool
@@ -78,7 +79,7 @@ UNUSUAL = st.sampled_from(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     history=HISTORY,
     rows=st.lists(st.one_of(st.tuples(PAIRS, st.integers(0, 300), FORMS), UNUSUAL), max_size=40),
@@ -112,7 +113,7 @@ def test_any_rows_are_counted_alike(
 MORE = st.sampled_from(["", "", "same", str(EARLY + 4), str(EARLY + 1001), str(NOW), str(NOW + 1), "x"])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     rows=st.lists(st.tuples(PAIRS, st.integers(0, 5), FORMS, MORE, MORE, MORE), max_size=40),
     kind=st.sampled_from([".csv", ".parquet"]),
@@ -141,7 +142,7 @@ def test_rows_with_ends_and_positions_are_counted_alike(
     assert [] == problems_of(in_bulk.store)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(history=HISTORY, rows=USUAL, kind=st.sampled_from(["csv", "parquet"]))
 def test_an_export_is_loaded_alike(new_twins: Any, history: list[FollowEvent], rows: list[Row], kind: str) -> None:
     """For every graph: each follow gets the places that it had, whichever way its row goes."""

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from retinue.errors import InputError
 from retinue.names import fault_in_username, fold
 from support.bulk_twins import EARLY, Row, write
+from support.thorough import examples
 
 ANY_NAME = st.one_of(
     st.text(max_size=5),
@@ -26,7 +27,7 @@ ANY_NAME = st.one_of(
 ).filter(lambda name: not set(name) & set("\r\n\0"))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=st.lists(st.tuples(ANY_NAME, ANY_NAME), max_size=30), kind=st.sampled_from([".csv", ".parquet", ".csv.gz"]))
 def test_any_names_are_taken_or_rejected_alike(new_twins: Any, rows: list[Row], kind: str) -> None:
     """For every text as a name: the rule of names decides, whichever way a row goes."""
@@ -54,7 +55,7 @@ SPELLINGS = st.sampled_from(["anna", "Anna", "@ANNA", "straße", "STRASSE", "\u0
 SPELLED_PAIRS = st.tuples(SPELLINGS, SPELLINGS).filter(lambda pair: fold(pair[0]) != fold(pair[1]))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=st.lists(SPELLED_PAIRS, max_size=12), kind=st.sampled_from([".csv", ".parquet"]))
 @example(rows=[("anna", "ben"), ("Anna", "carl"), ("zoe", "ANNA")], kind=".csv")
 def test_the_first_spelling_of_a_name_is_its_key_alike(new_twins: Any, rows: list[Row], kind: str) -> None:

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retinue.store.sqlite import inserting, placing
+from support.thorough import examples
 
 SECONDS = range(60, 100)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     st.lists(st.tuples(st.sets(st.sampled_from(SECONDS)), st.lists(st.sampled_from(SECONDS), max_size=20)), max_size=4)
 )
@@ -35,7 +36,7 @@ def test_bulk_positions_equal_those_found_one_by_one(lists: list[tuple[set[int],
     assert expected == placing.place(table[:, 0], table[:, 1], np.array(taken, np.int64)).tolist()
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(st.dictionaries(st.sampled_from(SECONDS), st.booleans()), max_size=4))
 def test_slot_runs_are_as_long_as_possible(lists: list[dict[int, bool]]) -> None:
     """For every set of occupied seconds, seen or not."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from retinue.faults import DOCUMENTED, Faults, profile
 from retinue.local import LocalServer, local_server
 from support.faulty_server import FIRST, FOLLOWERS, FOLLOWING, ROWS, TOKEN, post, seeds
+from support.thorough import examples
 
 
 class CarefulClient:
@@ -70,7 +71,7 @@ class CarefulClient:
 def test_a_careful_client_survives_hostile(faulty_server: LocalServer) -> None:
     """Every list is complete, exact and in order, for any seed and page size."""
 
-    @settings(max_examples=40)
+    @settings(max_examples=examples(40))
     @given(seed=seeds, max_count=st.integers(10, 100))
     def survives(seed: int, max_count: int) -> None:
         faulty_server.faults = profile("hostile", seed=seed)

@@ -19,6 +19,7 @@ from retinue.store.cassandra.quota_counters import CassandraQuotaCounters
 from retinue.store.cassandra.session import Row, Session
 from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.quota_counters import DAY_SECONDS
+from support.thorough import examples
 
 NODES = ("ape", "bee", "cat")
 WORKERS = 2
@@ -132,7 +133,7 @@ ASKED = st.tuples(st.integers(0, len(NODES) - 1), st.integers(0, WORKERS - 1), s
 def test_all_machines_together_grant_exactly_a_quota(machines: list[Machine], kind: str) -> None:
     """Processes that come and go never grant more than the quota, and grant all of it in the end."""
 
-    @settings(max_examples=30)
+    @settings(max_examples=examples(30))
     @given(most=st.one_of(st.integers(0, 60), st.integers(0, 2000)), steps=st.lists(ASKED, max_size=40))
     def story(most: int, steps: list[tuple[int, int, int, bool]]) -> None:
         quota, pool, counted = LIMITS[kind](most)
@@ -152,7 +153,7 @@ def test_all_machines_together_grant_exactly_a_quota(machines: list[Machine], ki
 def test_a_dead_machine_loses_at_most_one_block(machines: list[Machine], kind: str) -> None:
     """A block is what was wanted and a sixteenth of what was left; the others give all the rest."""
 
-    @settings(max_examples=20)
+    @settings(max_examples=examples(20))
     @given(most=st.integers(0, 1000), before=st.integers(0, 40), wanted=st.integers(1, 50))
     def story(most: int, before: int, wanted: int) -> None:
         quota, pool, counted = LIMITS[kind](most)

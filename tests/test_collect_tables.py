@@ -17,6 +17,7 @@ from retinue.collect.progress import Item
 from running import retinue
 from support.collecting import ODD_ROWS, arguments_of, asked, odd, tables
 from support.scripted_service import Said, enveloped, page, scripted
+from support.thorough import examples
 
 ALL_FORMATS = ("parquet", "csv", "jsonl", "graphml")
 
@@ -39,7 +40,7 @@ def test_unusual_rows_and_numbers_are_stored_unchanged(tmp_path: Path) -> None:
     assert "complete" in retinue("collect", "verify", str(folder))
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(names=st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8)), min_size=1, max_size=8))
 def test_tables_can_be_read_with_any_names(
     tmp_path_factory: pytest.TempPathFactory, names: list[tuple[str, str]]
@@ -82,7 +83,7 @@ READ = st.tuples(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(lists=st.lists(READ, min_size=1, max_size=8, unique_by=lambda read: read[:2]))
 def test_graph_formats_keep_the_order_of_lists(tmp_path_factory: pytest.TempPathFactory, lists: list[Any]) -> None:
     """Lists that contradict each other keep their order too."""

@@ -16,9 +16,10 @@ from retinue.store.counter_file import FIRST_RECORDS, RECORD_BYTES
 from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.quota_counters import DAY_SECONDS, Counted
 from support.counter_files import CALLS, DAY, NOON, QUOTA_KEY, charge, overwrite
+from support.thorough import examples
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.integers(0, RECORD_BYTES - 1), st.binary(min_size=1, max_size=16))
 def test_a_changed_counter_record_grants_no_quota(offset: int, content: bytes) -> None:
     """The client of a changed record is refused, or has exactly its former use."""

@@ -43,6 +43,7 @@ from support.both_paths import (
 from support.golden import golden
 from support.random_requests import BODIES
 from support.service import FOLLOWERS, FOLLOWING, Service
+from support.thorough import examples
 
 EARLY, NOW = 1_600_000_000, 1_700_000_000
 
@@ -98,7 +99,7 @@ def test_the_golden_bodies_are_answered_alike(service: Service, ports: tuple[int
         assert response_to(ports[FAST], sent) == response_to(ports[ASGI], sent)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=BODIES,
     cuts=st.lists(st.integers(1, 600), max_size=3),
@@ -166,7 +167,7 @@ LINES = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(LINES, min_size=1, max_size=3))
 def test_any_header_beside_a_cached_head_is_answered_alike(
     service: Service, ports: tuple[int, int], lines: list[bytes]
@@ -295,7 +296,7 @@ PAGE_REQUESTS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
         st.tuples(st.lists(EVENTS, max_size=4), st.booleans(), st.lists(PAGE_REQUESTS, min_size=1, max_size=4)),
@@ -369,7 +370,7 @@ def test_an_image_is_really_used(service: Service) -> None:
 OFFERS = st.tuples(st.integers(0, 30), st.integers(0, 3), st.integers(0, 9), st.booleans())
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.lists(OFFERS, max_size=300))
 def test_images_never_take_more_than_their_room(offers: list[tuple[int, int, int, bool]]) -> None:
     """Whatever is offered, also while blocks grow into others and names change."""

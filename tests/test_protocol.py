@@ -18,6 +18,7 @@ from support.both_paths import ASGI, CLOSE, FAST, request, responses_to
 from support.golden import golden
 from support.random_requests import BODIES
 from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
+from support.thorough import examples
 
 _FORM = b"client_key=x&client_secret=y&grant_type=client_credentials"
 WRONG_SECRET = b"POST %b HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (TOKEN.encode(), len(_FORM), _FORM)
@@ -61,7 +62,7 @@ def test_the_golden_bodies_are_answered_alike(service: Service, ports: tuple[int
         assert answer == responses_to(ports[ASGI], sent)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=BODIES,
     cuts=st.lists(st.integers(1, 400), max_size=3),

@@ -20,6 +20,7 @@ from retinue.store.counter_file import RECORD_BYTES
 from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.quota_counters import DAY_SECONDS
 from support.counter_files import DAY, NOON, QUOTA_KEY, charge, overwrite
+from support.thorough import examples
 
 SECRET = b"s" * 32
 
@@ -53,7 +54,7 @@ ANSWERS = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(ANSWERS, max_size=25), st.integers(1, 60), st.integers(1, 3))
 def test_counters_rebuilt_from_the_log_equal_the_lost_ones(
     answers: list[tuple[str, int, int, str]], window: int, records_per_file: int
@@ -193,7 +194,7 @@ class Log:
         return counters.usage(QUOTA_KEY, NOON).list_calls
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.integers(-2, 2), max_size=8))
 def test_days_in_any_order_are_all_counted(days: list[int]) -> None:
     """A clock that was put back and forth leaves days in any order; each of today's answers counts."""

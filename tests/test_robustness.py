@@ -25,6 +25,7 @@ from running import fresh_token, running_server
 from support.frozen_clock import FrozenClock
 from support.random_requests import BODIES, HEADERS
 from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN
+from support.thorough import examples
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,14 +56,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
 
 
 @schema.include(path_regex="/research/").parametrize()
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), suppress_health_check=list(HealthCheck))
 def test_responses_follow_the_openapi_document(case: "schemathesis.Case[Any]", site: tuple[str, str]) -> None:
     """Valid and invalid requests made of our own OpenAPI document get what the document says."""
     require_as_documented(case, site)
 
 
 @schema.include(path_regex="/oauth/").parametrize()
-@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(20), suppress_health_check=list(HealthCheck))
 def test_slow_failures_follow_the_openapi_document(case: "schemathesis.Case[Any]", site: tuple[str, str]) -> None:
     """The same where an answer to a wrong secret takes its time."""
     require_as_documented(case, site)
@@ -135,7 +136,7 @@ def answer(base_url: str, sent: bytes) -> tuple[int, dict[str, str], bytes] | No
         return response.status, headers, response.read()
 
 
-@settings(max_examples=1200)
+@settings(max_examples=examples(1200))
 @given(body=BODIES, path=st.sampled_from([*KEYS, TOKEN]))
 def test_any_body_is_answered_in_our_form(site: tuple[str, str], body: bytes, path: str) -> None:
     """With a good token and a right path, whatever the body: a page or a refusal, never a fault of ours."""
@@ -149,7 +150,7 @@ def test_any_body_is_answered_in_our_form(site: tuple[str, str], body: bytes, pa
     assert is_ours(*found, path)
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 @given(query=st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="#"), max_size=60))
 def test_any_query_string_is_answered_in_our_form(site: tuple[str, str], query: str) -> None:
     """Lists do not mind what it holds; profiles want their fields in it."""
@@ -163,7 +164,7 @@ def test_any_query_string_is_answered_in_our_form(site: tuple[str, str], query: 
         assert is_ours(*found, path)
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 @given(
     method=st.sampled_from([b"POST", b"GET", b"OPTIONS", b"FOO", b""]) | st.binary(max_size=6),
     path=st.sampled_from([*map(str.encode, (*KEYS, TOKEN)), b"*", b"/%zz", b"/%ff", b"//", b""])

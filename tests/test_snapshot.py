@@ -34,6 +34,7 @@ from support.commands import imported, list_of, retinue, tally
 from support.frozen_clock import FrozenClock
 from support.model_store import ModelGraph
 from support.service import Service
+from support.thorough import examples
 
 NOW = 1_700_000_000
 T = 1_690_000_000
@@ -423,7 +424,7 @@ async def lists_of(graph: GraphReader[Row], as_of: int) -> dict[str, set[str]]:
     return found
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(events=EVENTS, rows=ROWS, number=st.integers(1, 3))
 def test_after_a_dump_every_owner_in_it_has_its_list(
     events: list[FollowEvent], rows: list[tuple[tuple[str, str], int | None]], number: int

@@ -26,6 +26,7 @@ from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.open import OpenAccess, OpenGraph, OpenQuotas, OpenScan, OpenWriter, open_store
 from support.frozen_clock import FrozenClock
 from support.service import problems_of
+from support.thorough import examples
 
 # The limit in seconds of a test on a node of Cassandra, which it may have to fetch and start.
 CLUSTER_SECONDS = 900
@@ -77,8 +78,8 @@ class BackendFactory(NamedTuple):
         return self.make()
 
     def times(self, count: int) -> int:
-        """As many repetitions as take the time that so many take with the quickest."""
-        return max(1, round(self.pace * count))
+        """Return as many examples as take the time that so many take with the quickest."""
+        return max(1, round(self.pace * examples(count)))
 
 
 class FolderBackend:

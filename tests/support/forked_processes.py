@@ -26,14 +26,14 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # as a program this file has another folder there
-from support.forked import at_start, import_everything  # noqa: E402
+from support.forked import at_start, import_everything
 
 _COMMAND = [sys.executable, "-m", "retinue"]
 _SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _libc = ctypes.CDLL(None)
 _MAX_BYTES = 100_000  # of a packet
 _Popen = subprocess.Popen
-# What `subprocess` passes on if the caller asks for nothing special.
+# Arguments of `_execute_child` in the usual case.
 _PLAIN = {
     "executable": None,
     "preexec_fn": None,
@@ -207,7 +207,7 @@ def _use(streams: list[int]) -> None:
     for number, stream in enumerate(high):
         os.dup2(stream, number)
         os.close(stream)
-    sys.stdin, sys.stdout, sys.stderr = (open(number, mode, closefd=False) for number, mode in enumerate("rww"))
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode, closefd=False) for number, mode in enumerate("rww"))
 
 
 def _code_of(program: ModuleType) -> int:
