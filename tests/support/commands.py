@@ -24,6 +24,12 @@ def retinue(*arguments: str | Path, **environment: str) -> subprocess.CompletedP
     return _FORKS.run([*map(str, arguments)], {**clean, **environment})
 
 
+def retinue_after(preparation: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end in a process that has run Python code before."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RETINUE_")}
+    return _FORKS.run([*map(str, arguments)], clean, preparation)
+
+
 def imported(store: Path, *arguments: str | Path) -> tuple[int, dict[str, Any]]:
     """Exit code and report of an import."""
     done = retinue("import", "--store", store, "--json", *arguments)
