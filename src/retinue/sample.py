@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinue.errors import InputError
-from retinue.sample_files import CsvFiles, Ints, SampleFiles, SampleFollows
+from retinue.sample_files import CsvFiles, Ints, ParquetFiles, SampleFollows
 from retinue.temporary import TemporaryFolder
 
 # The documented list. TikTok's page shows three rows for the bound 1685544251 and then the cursor 1650642422; one older
@@ -60,7 +60,7 @@ class SampleSize(NamedTuple):
 
 
 def write_sample(
-    size: SampleSize, folder: Path, files_of: Callable[[Path], SampleFiles] = CsvFiles
+    size: SampleSize, folder: Path, files_of: Callable[[Path], CsvFiles | ParquetFiles] = CsvFiles
 ) -> tuple[Path, Path]:
     """Write files of accounts and follows to a folder; return their paths. Raises `InputError`."""
     _require_possible(size)

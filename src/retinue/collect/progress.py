@@ -175,7 +175,7 @@ class CountSummary(NamedTuple):
 
 
 def compare_counts(items: Mapping[Item, ListProgress]) -> CountSummary:
-    """Return the sums by kind of list, and the likely caps by name."""
+    """Return sums by kind of list, and likely caps by name."""
     counts = {}
     for name in DIRECTIONS:
         if lists := [each for item, each in items.items() if item.list == name and each.gap is not None]:
