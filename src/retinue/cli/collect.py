@@ -160,9 +160,9 @@ def _collect(plan: "CollectPlan", folder: Path, output: _Output, access: tuple[s
     with ending_in_order(), collection.lock_folder(folder), _resumable():
         progress = collection.open_collection(folder, access[0].rstrip("/"), SystemClock().now())
         plan = _as_spelled(plan, progress)
-        result = _run(plan, folder, progress, access)
+        result, pace = _run(plan, folder, progress, access)
         manifest = _write(folder, output, plan.items)
-        _report(manifest, result)
+        _report(manifest, result, pace)
         is_missing = bool(output.rejected) or not manifest.is_read
         if output.rejected:
             warn(f"skipped lines without a usable username: {output.rejected:,}")
@@ -200,8 +200,10 @@ def _as_spelled(plan: "CollectPlan", progress: "Progress") -> "CollectPlan":
     )
 
 
-def _run(plan: "CollectPlan", folder: Path, progress: "Progress", access: tuple[str, str, str]) -> "CollectResult":
-    """Collect with a progress bar, and print the pace."""
+def _run(
+    plan: "CollectPlan", folder: Path, progress: "Progress", access: tuple[str, str, str]
+) -> "tuple[CollectResult, str]":
+    """Collect with a progress bar. Return the result and a sentence on the pace."""
     from retinue.cli.collect_view import view
     from retinue.client import AsyncClient, RetryPolicy, Runtime
     from retinue.collect.collection import PAGES
@@ -222,10 +224,8 @@ def _run(plan: "CollectPlan", folder: Path, progress: "Progress", access: tuple[
                     return await collector.run(plan)
 
         result = run(collect)
-    if pages := progress.pages - before:
-        seconds = runtime.clock.elapsed() - began
-        print_line(f"read {pages:,} pages in {seconds:,.1f} s ({pages / seconds:,.0f} a second)")
-    return result
+    seconds, pages = runtime.clock.elapsed() - began, progress.pages - before
+    return result, f"read {pages:,} pages in {seconds:,.1f} s ({pages / seconds:,.0f} a second)" if pages else ""
 
 
 def _write(folder: Path, output: _Output, wanted: "Sequence[Item]") -> "Manifest":
@@ -241,10 +241,12 @@ def _write(folder: Path, output: _Output, wanted: "Sequence[Item]") -> "Manifest
         )
 
 
-def _report(manifest: "Manifest", result: "CollectResult") -> None:
+def _report(manifest: "Manifest", result: "CollectResult", pace: str) -> None:
     """Print the state of the collection and the errors of this run."""
     from datetime import UTC, datetime
 
+    if pace:
+        print_line(pace)
     for name in LISTS:
         if states := manifest.lists.get(name):
             print_line(f"{name}: {', '.join(f'{count:,} {state}' for state, count in states.items())}")
