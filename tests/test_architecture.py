@@ -6,7 +6,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).parent.parent / "src" / "retinue"
+TESTS = Path(__file__).parent
+SOURCE = TESTS.parent / "src" / "retinue"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # The parts that each part may import. A part is a top-level file, or a package; parts not named here are unknown.
@@ -295,6 +296,16 @@ def test_functions_are_small() -> None:
 
     assert functions
     assert [] == [function for function in functions if function[2] > MAX_FUNCTION_LINES]
+
+
+def test_no_test_file_imports_another() -> None:
+    """Code that several test files need is in `tests/support/`."""
+    importing = re.compile(r"^\s*(?:from|import) (?:tests\.)?test_\w+", re.MULTILINE)
+    folders = [TESTS, TESTS.parent / "benchmarks", TESTS.parent / "scripts"]
+    files = [path for folder in folders for path in folder.rglob("*.py")]
+
+    assert files
+    assert [] == [path.name for path in files if importing.search(path.read_text())]
 
 
 def test_every_error_has_a_message() -> None:

@@ -373,7 +373,7 @@ OFFERS = st.tuples(st.integers(0, 30), st.integers(0, 3), st.integers(0, 9), st.
 @settings(max_examples=examples(500))
 @given(st.lists(OFFERS, max_size=300))
 def test_images_never_take_more_than_their_room(offers: list[tuple[int, int, int, bool]]) -> None:
-    """Whatever is offered, also while blocks grow into others and names change."""
+    """The limit holds for any offers, also while blocks merge and names change."""
     few = images.Images(lambda accounts: [b"row"] * len(accounts), 2 * 5 * images._BYTES)
     for number, place, reach, is_renamed in offers:
         few.edition += is_renamed

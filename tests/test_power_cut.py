@@ -248,7 +248,7 @@ class Left:
                 value = asyncio.run(access.find_grant(digest(number))) is not None
             case ("trace",):  # of the erased, in any file
                 value = any(MARK.encode() in path.read_bytes() for path in self._folder.rglob("*") if path.is_file())
-            case ("copy", name):  # whom its a0 follows
+            case ("copy", name):  # the list of its a0
                 with closing(open_store(str(self._folder / name)).graph(FrozenClock())) as copy:
                     value = problems_of(self._folder / name) or followed(copy, "a0")
         return value
@@ -286,7 +286,7 @@ def test_acknowledged_writes_survive_a_power_cut(tmp_path: Path, work: Callable[
 
     for cut, answers, left in lefts(recording.steps, tmp_path / "left", seed=work.__name__):
         told = {fact: index for answer in answers for fact, index in answer.items()}
-        # What was asked for after the last answer may have come to the disk already.
+        # A write after the last answer may have reached the disk already.
         missing = {
             fact: value for fact, value in left.values(told).items() if value not in world.values[fact][told[fact] :]
         }

@@ -139,7 +139,7 @@ def test_heads_that_are_too_long_are_refused_alike(
 
 
 def test_slow_clients_are_cut_off(service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who sends nothing, half a head or half a body loses the connection; who is complete keeps it."""
+    """Sending nothing, half a head or half a body loses the connection; complete requests keep it."""
     allow(monkeypatch, seconds=0.3)
     whole = request(service.token, b'{"username":"p"}')
     for port in ports:

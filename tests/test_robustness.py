@@ -74,9 +74,9 @@ def require_as_documented(case: "schemathesis.Case[Any]", site: tuple[str, str])
     base_url, token = site
     response = case.call(base_url=base_url, headers={"Authorization": f"Bearer {token}"})
 
-    # A well-formed request may still name nobody we know; that alone is not the document's business. And whether a
-    # malformed one was accepted is asked of what was really sent: what should break it may be a parameter that is
-    # ignored, or a header that every request here gets anyway.
+    # A well-formed request may still name an unknown account; the document does not say which exist. Whether a
+    # malformed one was accepted is checked against the request that was sent: its mistake may be in a parameter that
+    # is ignored, or in a header that every request here gets anyway.
     case.validate_response(response, excluded_checks=[positive_data_acceptance, negative_data_rejection])
     if response.status_code == 200:
         assert is_well_formed(

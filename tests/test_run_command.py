@@ -144,7 +144,7 @@ def test_terminal_signals_arrive_once(sample_server: SampleServer) -> None:
     shown = b""
     with subprocess.Popen(["setsid", "--ctty", *command], env=environment(), **streams) as process:
         os.close(its)
-        with suppress(OSError):  # how a terminal ends that nobody else has open any more
+        with suppress(OSError):  # the terminal ends when its last user closes it
             while b"ready" not in shown:
                 shown += os.read(terminal, 1000)
             os.write(terminal, b"\x03")
