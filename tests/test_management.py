@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from retinue.model import AccountRecord, FollowRecord, Visibility
-from retinue.serving.writer_thread import MAX_WAITING
+from retinue.serving.background import MAX_WAITING
 from retinue.store.open import open_store
 from retinue.web.management import MAX_EVENTS_BYTES
 from running import Server, running_server

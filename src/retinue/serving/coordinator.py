@@ -25,9 +25,9 @@ from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.ingest.apply import ApplyResult, apply_body
 from retinue.serving import background
+from retinue.serving.background import WriterThread
 from retinue.serving.child import run_child, serve_until_stopped
 from retinue.serving.child_config import ChildConfig
-from retinue.serving.writer_thread import WriterThread
 from retinue.settings import Settings
 from retinue.store.contract import AccessStore, AuditStore
 from retinue.store.open import OpenAccess, Store
