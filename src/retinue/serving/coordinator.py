@@ -7,6 +7,7 @@ import asyncio
 import secrets
 from contextlib import closing
 from pathlib import Path
+from socket import socket
 
 from msgspec import Struct
 
@@ -16,6 +17,7 @@ from retinue.access.quotas import Quotas
 from retinue.audit.channel import ChannelReceiver
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor
+from retinue.audit.record_counters import RecordCounters
 from retinue.audit.retention import Retention, time_without_jumps
 from retinue.audit.space import SpaceMonitor
 from retinue.audit.trusted_time import TimeFiles, TrustedTime
@@ -56,7 +58,7 @@ async def coordinate(config: ChildConfig, store: Store) -> bool:
         secret = (await access.audit_checkpoint()).secret
         audit = await _begun_audit(config, folder, access, clock, counters)
         retention = _retention(settings, folder, secret, audit, access, clock)
-        inbox = ChannelReceiver(config.open_audit(), audit.write, audit.flush)
+        inbox = ChannelReceiver(socket(fileno=config.audit), audit.write, audit.flush)
         tasks = [
             asyncio.create_task(retention.run()),
             asyncio.create_task(background.maintain(graph, clock)),
@@ -142,7 +144,7 @@ async def _begun_audit(
     policy = RotationPolicy(settings.audit_file_mib * _MIB, settings.audit_file_hours * _HOUR)
     log = AuditLog(folder, checkpoint, policy, clock.now)
     room = SpaceMonitor(folder, settings.audit_max_mib * _MIB)
-    audit = AuditWriter(log, checkpoint, access, counters, config.open_counters(), room, clock)
+    audit = AuditWriter(log, checkpoint, access, counters, RecordCounters(config.counters), room, clock)
     await audit.begin()
     return audit
 

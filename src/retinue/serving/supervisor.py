@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from msgspec import json, structs
@@ -31,7 +31,7 @@ from retinue.faults import Faults, parse_faults
 from retinue.key_pair import KeyPair, read_key_pair
 from retinue.locks import open_locked
 from retinue.serving import logs
-from retinue.serving.child_config import LOST_RECORDS, ChildConfig, SharedSandbox, new_sandbox
+from retinue.serving.child_config import LOST_RECORDS, ChildConfig, new_sandbox
 from retinue.serving.confinement import announce_confinement, harden
 from retinue.settings import LOG_FORMATS, LOG_LEVELS, Settings
 from retinue.store.open import Store, open_store
@@ -97,7 +97,7 @@ async def _supervise(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     to_coordinator, from_workers = open_channel()
-    sandbox = _sandbox_of(settings)
+    sandbox = new_sandbox(_faults_of(settings)) if settings.sandbox else None
     config = ChildConfig(settings, listeners[1].fileno(), from_workers.fileno(), counters, sandbox)
     coordinator = asyncio.create_task(_Child("coordinator", config, without_workers).run())
     config = ChildConfig(settings, listeners[0].fileno(), to_coordinator.fileno(), counters, sandbox, key_pair)
@@ -151,7 +151,8 @@ class _Child:
             lifetime = clock.elapsed() - started
             pause = 0.1 if lifetime > _LONGEST_PAUSE_SECONDS else min(2 * pause, _LONGEST_PAUSE_SECONDS)
             _LOGGER.error("%s ended after %.1f s; restarting", self._role, lifetime)
-            await self._stops_within(pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
             if self._stopping.is_set() and not self._is_last:
                 return code
 
@@ -187,12 +188,6 @@ class _Child:
         self._process = process
         return process
 
-    async def _stops_within(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return
-
 
 def _open_counters(settings: Settings, store: Store) -> int:
     """Open the counters of audit records while no other process uses them."""
@@ -202,10 +197,6 @@ def _open_counters(settings: Settings, store: Store) -> int:
     if not is_resumed and files_of(folder):
         _LOGGER.warning("the counters of audit records were missing or damaged; lost records cannot be counted")
     return descriptor
-
-
-def _sandbox_of(settings: Settings) -> SharedSandbox | None:
-    return new_sandbox(_faults_of(settings)) if settings.sandbox else None
 
 
 def _faults_of(settings: Settings) -> Faults:

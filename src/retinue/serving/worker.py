@@ -3,10 +3,12 @@
 import asyncio
 import gc
 from contextlib import closing
+from socket import socket
 
 from retinue import wiring
 from retinue.audit.channel import ChannelSender
 from retinue.audit.record import Auditor
+from retinue.audit.record_counters import RecordCounters
 from retinue.serving.child import run_child, serve_until_stopped
 from retinue.serving.child_config import ChildConfig
 from retinue.store.open import Store
@@ -23,13 +25,14 @@ async def work(config: ChildConfig, store: Store) -> bool:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     clock, settings = config.open_clock(), config.settings
+    counter = RecordCounters(config.counters).of_worker(config.worker)
     graph, fast_graph = store.served_graph(clock, rendering.encode_row, settings.row_cache_mib)
     with (
         closing(graph),
         closing(fast_graph),
         closing(store.access()) as access,
         closing(store.quotas(alone=settings.workers == 1, creates=False)) as counters,
-        closing(_outbox(config)) as outbox,
+        closing(ChannelSender(socket(fileno=config.audit), asyncio.get_running_loop(), counter)) as outbox,
     ):
 
         def statements_sent() -> int:
@@ -54,11 +57,6 @@ async def work(config: ChildConfig, store: Store) -> bool:
             server = public_server(front.application, settings, front=front, tls=tls)
         await serve_until_stopped(server, config, tls)
     return not outbox.has_lost
-
-
-def _outbox(config: ChildConfig) -> ChannelSender:
-    counter = config.open_counters().of_worker(config.worker)
-    return ChannelSender(config.open_audit(), asyncio.get_running_loop(), counter)
 
 
 if __name__ == "__main__":
