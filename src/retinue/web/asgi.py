@@ -5,7 +5,7 @@ It uses no framework, which would cost more than calls that take microseconds. `
 
 import asyncio
 import logging
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
@@ -46,34 +46,22 @@ class Request:
     Handlers set `context` for the audit log, and `quota_status` for the response headers.
     """
 
-    __slots__ = ("_proxies", "_receive", "_scope", "context", "headers", "log_id", "quota_status")
+    __slots__ = (
+        *("_proxies", "_receive", "_scope", "context", "headers", "log_id", "method", "path", "query_string"),
+        "quota_status",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, log_id: str, proxies: TrustedProxies = NO_PROXIES) -> None:
         self._scope = scope
         self._receive = receive
         self._proxies = proxies
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.query_string: bytes = scope.get("query_string", b"")
         self.headers: Headers = scope["headers"]
         self.log_id = log_id
         self.context = RequestContext()
         self.quota_status: QuotaState | None = None
-
-    @property
-    def method(self) -> str:
-        """The HTTP method."""
-        method: str = self._scope["method"]
-        return method
-
-    @property
-    def path(self) -> str:
-        """The path without the query string."""
-        path: str = self._scope["path"]
-        return path
-
-    @property
-    def query_string(self) -> bytes:
-        """The undecoded query string."""
-        query_string: bytes = self._scope.get("query_string", b"")
-        return query_string
 
     def header(self, name: bytes) -> bytes:
         """Return the first header of a lower-case name; empty if absent."""
@@ -121,12 +109,7 @@ class Answer(Struct, frozen=True, gc=False):
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-class Handler(Protocol):
-    """A handler of one kind of request; it may raise a `Refusal`."""
-
-    async def __call__(self, request: Request, /) -> Answer:
-        """Return the response."""
-        ...
+Handler = Callable[[Request], Awaitable[Answer]]  # may raise a `Refusal`
 
 
 class Route(Struct, frozen=True):
@@ -179,7 +162,7 @@ class Application:
         request = Request(scope, receive, self._log_ids.fresh(), self._proxies)
         route = self._routes.get(scope["path"])
         try:
-            answer = await self._answer(route, scope["method"], request)
+            answer = await self._answer(route, request)
         except errors.Refusal as refusal:
             return self._refused(refusal, route, request, started)
         except asyncio.CancelledError:  # the server stops, and has waited long enough for the rest of this one
@@ -194,14 +177,14 @@ class Application:
         headers = usual_headers(answer.body, request.log_id, request.quota_status)
         return Reply(200, [*headers, *answer.headers], answer.body)
 
-    async def _answer(self, route: Route | None, method: str, request: Request) -> Answer:
+    async def _answer(self, route: Route | None, request: Request) -> Answer:
         if self._auditor.is_full:
             raise errors.Overloaded  # an answer that could not be recorded is not given
         if name := heads.repeated(request.headers):
             raise errors.RepeatedHeader(name)
         if route is None:
             raise errors.UnsupportedPath
-        if method != "POST" and not route.any_method:
+        if request.method != "POST" and not route.any_method:
             raise errors.MethodNotAllowed("POST")
         return await route.handler(request)
 
@@ -229,13 +212,8 @@ class Application:
         self._auditor.record(request.context, outcome)
         if _LOGGER.isEnabledFor(logging.INFO):
             # Nothing of its query string, headers and body may be in it, and of its path only words of ours.
-            fields = (
-                request.log_id,
-                request.method,
-                self._path_words.redact(request.path),
-                status,
-                microseconds / 1000,
-            )
+            path = self._path_words.redact(request.path)
+            fields = (request.log_id, request.method, path, status, microseconds / 1000)
             _LOGGER.info("log_id=%s method=%s path=%a status=%d duration_ms=%.3f", *fields)
 
 

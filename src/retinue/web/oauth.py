@@ -10,7 +10,7 @@ from retinue.access.authentication import Authenticator, is_basic
 from retinue.access.quotas import Quotas
 from retinue.errors import CredentialsInHeader, MissingParameter, RateLimitExceeded, WrongSecret
 from retinue.model import RegisteredClient
-from retinue.web.asgi import Answer, Handler, Request
+from retinue.web.asgi import Answer, Request
 from retinue.wire import parsing, rendering
 
 FAILURE_SECONDS = 0.5  # so long does the answer to a wrong secret take
@@ -52,30 +52,22 @@ class Gate:
             self._waiting -= 1
 
 
-def token_handler(gate: Gate, authenticator: Authenticator) -> Handler:
-    """Return a handler that issues tokens."""
-
-    async def handler(request: Request) -> Answer:
-        body = await request.body()
-        with _header_noticed(request):
-            proof = parsing.read_token_request(body)
-        client = await gate.client(request, proof)
-        return Answer(rendering.token_body(await authenticator.issue_token(client)), _NO_STORE)
-
-    return handler
+async def issue_token(gate: Gate, authenticator: Authenticator, request: Request) -> Answer:
+    """Issue a token."""
+    body = await request.body()
+    with _header_noticed(request):
+        proof = parsing.read_token_request(body)
+    client = await gate.client(request, proof)
+    return Answer(rendering.token_body(await authenticator.issue_token(client)), _NO_STORE)
 
 
-def revoke_handler(gate: Gate, authenticator: Authenticator) -> Handler:
-    """Return a handler that revokes a token of the client."""
-
-    async def handler(request: Request) -> Answer:
-        body = await request.body()
-        with _header_noticed(request):
-            proof, token = parsing.read_revoke_request(body)
-        await authenticator.revoke_token(await gate.client(request, proof), token)
-        return Answer(rendering.REVOKED_BODY, _NO_STORE)
-
-    return handler
+async def revoke_token(gate: Gate, authenticator: Authenticator, request: Request) -> Answer:
+    """Revoke a token of the client."""
+    body = await request.body()
+    with _header_noticed(request):
+        proof, token = parsing.read_revoke_request(body)
+    await authenticator.revoke_token(await gate.client(request, proof), token)
+    return Answer(rendering.REVOKED_BODY, _NO_STORE)
 
 
 @contextmanager
