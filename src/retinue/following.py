@@ -18,10 +18,7 @@ _FOR_FOLLOWING, _FOR_THE_REST = Visibility.PUBLIC, Visibility.FOLLOWING_HIDDEN
 
 
 class Following(Generic[Shown_co]):
-    """Answers queries for lists and profiles, by today's visibility.
-
-    Raises `PrivateAccount` or `WithheldAccount`.
-    """
+    """Answers queries for lists and profiles, by today's visibility. Raises `PrivateAccount` or `WithheldAccount`."""
 
     def __init__(self, graph: GraphReader[Shown_co], clock: Clock) -> None:
         self._graph = graph

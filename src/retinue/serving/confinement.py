@@ -29,10 +29,7 @@ _LOGGER = logging.getLogger("retinue.serving")
 
 
 def harden(settings: Settings) -> None:
-    """Protect this process's memory, and keep it from gaining rights.
-
-    Children inherit the latter.
-    """
+    """Protect this process's memory, and keep it from gaining rights. Children inherit the latter."""
     if not settings.no_confinement:
         confinement.forbid_dumps()
         confinement.forbid_new_privileges()
@@ -83,7 +80,6 @@ def restrict(paths: Mapping[Path, int], ports: Iterable[int]) -> None:
 
 
 def _paths(settings: Settings, store: Store, reach: Reach, role: str) -> dict[Path, int]:
-    """Return the paths that a role may open, with its rights."""
     modules = [path for path in sys.path if path]
     interpreter = [*modules, sys.prefix, sys.base_prefix, str(Path(retinue.__file__).parent)]
     network = _NETWORK if reach.ports else ()

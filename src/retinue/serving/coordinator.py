@@ -44,10 +44,7 @@ _HOUR = 3600
 
 
 async def coordinate(config: ChildConfig, store: Store) -> bool:
-    """Run the coordinator until asked to stop.
-
-    The audit log is closed last. Return whether it is complete.
-    """
+    """Run the coordinator until asked to stop. The audit log is closed last. Return whether it is complete."""
     clock, settings = config.open_clock(), config.settings
     with (
         closing(store.access()) as access,

@@ -115,7 +115,6 @@ async def _supervise(
 
 
 def _require_clean(codes: list[int]) -> None:
-    """Raise `UncleanStop` if a child did not end with exit code 0."""
     if LOST_RECORDS in codes:
         raise UncleanStop("stopped, but audit records are lost; `retinue audit verify` counts them")
     if any(codes):
@@ -200,7 +199,6 @@ def _open_counters(settings: Settings, store: Store) -> int:
 
 
 def _faults_of(settings: Settings) -> Faults:
-    """Return the initial faults. Raises `InputError`."""
     if not settings.sandbox and (settings.faults or settings.fault_seed):
         raise InputError("--faults, --fault-seed: only with --sandbox; other clients rely on correct responses")
     return parse_faults(settings.faults, seed=settings.fault_seed)
@@ -238,7 +236,6 @@ def _require_usable(settings: Settings, store: Store) -> None:
 
 
 def _key_pair_of(settings: Settings) -> KeyPair | None:
-    """Return the public listener's certificate and key, or None. Raises `InputError`."""
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise InputError("--tls-cert and --tls-key: give both or neither")
     if not settings.tls_cert:
@@ -277,7 +274,6 @@ def _recount_quotas(settings: Settings, store: Store) -> None:
 
 
 def _lock_store(store: Store) -> int:
-    """Lock the store until this process ends. Raises `UnavailableLock`."""
     try:
         return open_locked(store.paths.lock, "another server serves this store")
     except OSError as error:

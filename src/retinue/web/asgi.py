@@ -33,6 +33,8 @@ from retinue.wire import rendering
 from retinue.wire.parsing import MAX_BODY_BYTES
 
 _LOGGER = logging.getLogger("retinue.web")
+# RFC 6749, section 5.1: nothing on the way may keep a token.
+_NO_STORE = ((b"cache-control", b"no-store"), (b"pragma", b"no-cache"))
 _UNREAD = {"method": "-", "path": "-", "headers": ()}
 
 
@@ -102,20 +104,13 @@ class Request:
         return body
 
 
-class Answer(Struct, frozen=True, gc=False):
-    """A response with status 200."""
-
-    body: bytes
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-
-
-Handler = Callable[[Request], Awaitable[Answer]]  # may raise a `Refusal`
+Handler = Callable[[Request], Awaitable[bytes]]  # returns the body of a response; may raise a `Refusal`
 
 
 class Route(Struct, frozen=True):
     """A handler and how it is served: by POST alone unless `any_method`.
 
-    `endpoint` is the name in audit log and metrics; `is_oauth` selects the form of errors.
+    `endpoint` is the name in audit log and metrics; `is_oauth` selects the form of errors and forbids caches.
     """
 
     handler: Handler
@@ -162,7 +157,7 @@ class Application:
         request = Request(scope, receive, self._log_ids.fresh(), self._proxies)
         route = self._routes.get(scope["path"])
         try:
-            answer = await self._answer(route, request)
+            body = await self._answer(route, request)
         except errors.Refusal as refusal:
             return self._refused(refusal, route, request, started)
         except asyncio.CancelledError:  # the server stops, and has waited long enough for the rest of this one
@@ -174,10 +169,12 @@ class Application:
             _LOGGER.exception("log_id=%s", request.log_id)
             return self._refused(errors.InternalFault(), route, request, started)
         self._record(request, route, 200, "ok", started)
-        headers = usual_headers(answer.body, request.log_id, request.quota_status)
-        return Reply(200, [*headers, *answer.headers], answer.body)
+        headers = usual_headers(body, request.log_id, request.quota_status)
+        if route is not None and route.is_oauth:
+            headers += _NO_STORE
+        return Reply(200, headers, body)
 
-    async def _answer(self, route: Route | None, request: Request) -> Answer:
+    async def _answer(self, route: Route | None, request: Request) -> bytes:
         if self._auditor.is_full:
             raise errors.Overloaded  # an answer that could not be recorded is not given
         if name := heads.repeated(request.headers):
@@ -194,10 +191,7 @@ class Application:
         self._record(request, self._routes.get(scope["path"]), 499, "client_gone", self._clock.elapsed())
 
     def _refused(self, refusal: errors.Refusal, route: Route | None, request: Request, started: float) -> Reply:
-        """Return an error in the form of its route.
-
-        Errors before routing use the v2 envelope.
-        """
+        """Return an error in the form of its route. Errors before routing use the v2 envelope."""
         spec = rendering.ERRORS[type(refusal)]
         is_oauth = route is not None and route.is_oauth and not isinstance(refusal, errors.MethodNotAllowed)
         self._record(request, route, spec.status, spec.oauth_code if is_oauth else spec.code, started)

@@ -101,7 +101,6 @@ class FastPath:
         self.heads[head] = cached
 
     def _find_similar(self, head: bytes) -> Head | None:
-        """Return the cached head with the same relevant part."""
         if len(head) > MAX_HEAD_BYTES:
             return None
         cached = self.heads.get(relevant_part(head))
@@ -194,10 +193,7 @@ class FastPath:
         return encode_reply(reply, call.default_headers)
 
     def send(self, transport: Transport, answer: bytes, loop: AbstractEventLoop) -> None:
-        """Send a response at the end of the event loop's turn.
-
-        A client that waits for several then wakes up once.
-        """
+        """Send a response at the end of the event loop's turn. A client that waits for several then wakes up once."""
         if not self.waiting:
             loop.call_soon(self.flush)
         self.waiting.append((transport, answer))

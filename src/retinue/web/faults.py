@@ -157,7 +157,6 @@ class FaultyApplication:
             return self._refused(call, refusal)
 
     async def _changed(self, reply: Reply, query: Query, direction: Direction, injected: InjectedFaults) -> Reply:
-        """Apply the fault to a page."""
         content, key = json.decode(reply.body), _LIST_KEYS[direction]
         data: dict[str, Any] = content["data"]
         if injected.faults.list_end_rows:
@@ -198,7 +197,6 @@ async def _send_damaged(scope: Scope, failure: Failure | None, reply: Reply, sen
 
 
 async def _whole_body(receive: Receive) -> Message:
-    """Return the body in one message, cut if too long."""
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body", False) and len(body) <= parsing.MAX_BODY_BYTES:
@@ -217,10 +215,7 @@ def _query_in(message: Message) -> Query | None:
 
 
 def _changed_query(query: Query, injected: InjectedFaults) -> Query:
-    """Rewrite the query: its correct answer is the faulty answer.
-
-    So the cursor stays exact.
-    """
+    """Rewrite the query: its correct answer is the faulty answer. So the cursor stays exact."""
     max_count = max(1, int(query.max_count * injected.fullness))
     return structs.replace(query, max_count=max_count, cursor=None if injected.is_repeated else query.cursor)
 

@@ -62,10 +62,7 @@ class Management(Struct, frozen=True):
 def management_application(
     management: Management, more_routes: Mapping[str, Mapping[str, Handler]]
 ) -> ManagementApplication:
-    """Return the application.
-
-    `more_routes` has handlers that need the token, by path and method.
-    """
+    """Return the application. `more_routes` has handlers that need the token, by path and method."""
     guarded: dict[str, Mapping[str, Handler]] = {
         "/events": {"POST": partial(_events, management)},
         "/metrics": {"GET": partial(_metrics, management)},

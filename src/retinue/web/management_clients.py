@@ -15,8 +15,6 @@ from retinue.web.management import Handler, Management, answer, body_of
 
 
 class _Rotation(Struct, forbid_unknown_fields=True):
-    """The body of a rotation."""
-
     grace_seconds: int = GRACE_SECONDS
 
 

@@ -10,14 +10,11 @@ from retinue.access.authentication import Authenticator, is_basic
 from retinue.access.quotas import Quotas
 from retinue.errors import CredentialsInHeader, MissingParameter, RateLimitExceeded, WrongSecret
 from retinue.model import RegisteredClient
-from retinue.web.asgi import Answer, Request
+from retinue.web.asgi import Request
 from retinue.wire import parsing, rendering
 
 FAILURE_SECONDS = 0.5  # so long does the answer to a wrong secret take
 MOST_FAILURES = 64  # so many may wait for theirs in one process; more are refused at once
-
-# RFC 6749, section 5.1: nothing on the way may keep a token.
-_NO_STORE = ((b"cache-control", b"no-store"), (b"pragma", b"no-cache"))
 
 Pause = Callable[[float], Awaitable[None]]
 
@@ -52,22 +49,22 @@ class Gate:
             self._waiting -= 1
 
 
-async def issue_token(gate: Gate, authenticator: Authenticator, request: Request) -> Answer:
+async def issue_token(gate: Gate, authenticator: Authenticator, request: Request) -> bytes:
     """Issue a token."""
     body = await request.body()
     with _header_noticed(request):
         proof = parsing.read_token_request(body)
     client = await gate.client(request, proof)
-    return Answer(rendering.token_body(await authenticator.issue_token(client)), _NO_STORE)
+    return rendering.token_body(await authenticator.issue_token(client))
 
 
-async def revoke_token(gate: Gate, authenticator: Authenticator, request: Request) -> Answer:
+async def revoke_token(gate: Gate, authenticator: Authenticator, request: Request) -> bytes:
     """Revoke a token of the client."""
     body = await request.body()
     with _header_noticed(request):
         proof, token = parsing.read_revoke_request(body)
     await authenticator.revoke_token(await gate.client(request, proof), token)
-    return Answer(rendering.REVOKED_BODY, _NO_STORE)
+    return rendering.REVOKED_BODY
 
 
 @contextmanager

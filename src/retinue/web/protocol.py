@@ -138,12 +138,10 @@ class Protocol(HttpToolsProtocol):
         return True
 
     def _is_free(self) -> bool:
-        """Whether an answer may be written now, and the connection stays open."""
         is_reading = not self._is_stopping and self._last_refusal is None
         return is_reading and self._is_idle() and not self.flow.write_paused
 
     def _extensions(self, cycle: Cycle) -> dict[str, Any]:
-        """Return the extensions of a new request's ASGI scope."""
 
         def disconnect() -> None:
             cycle.disconnected = True  # otherwise uvicorn logs that the answer is incomplete
@@ -260,7 +258,6 @@ class Protocol(HttpToolsProtocol):
             self.loop.call_soon(self._parse_on)
 
     def _parse_on(self) -> None:
-        """Go on with the backlog after an answer."""
         if self.pipeline or self.transport.is_closing():
             return
         self._parse()

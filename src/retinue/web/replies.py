@@ -41,15 +41,10 @@ class Served(Protocol):
     """An application that also answers and records requests that never reach it."""
 
     def refuse(self, scope: Scope, refusal: errors.Refusal) -> Reply:
-        """Return the response to a request that is refused unread.
-
-        The scope may be incomplete.
-        """
-        ...
+        """Return the response to a request that is refused unread. The scope may be incomplete."""
 
     def gone(self, scope: Scope) -> None:
         """Record a request whose client disconnected before it was answered."""
-        ...
 
 
 def usual_headers(body: bytes, log_id: str, status: QuotaState | None) -> Headers:

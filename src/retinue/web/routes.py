@@ -9,7 +9,7 @@ from retinue.access.authentication import Authenticator
 from retinue.access.quotas import Quotas
 from retinue.following import Following
 from retinue.model import RESEARCH_SCOPE, Direction, Pool
-from retinue.web.asgi import Answer, Request, Route
+from retinue.web.asgi import Request, Route
 from retinue.web.oauth import Gate, issue_token, revoke_token
 from retinue.wire import parsing, rendering
 
@@ -56,7 +56,7 @@ def public_routes(following: Following[bytes], access: Access) -> dict[str, Rout
     }
 
 
-async def _read_list(direction: Direction, following: Following[bytes], access: Access, request: Request) -> Answer:
+async def _read_list(direction: Direction, following: Following[bytes], access: Access, request: Request) -> bytes:
     """Return a page of a list.
 
     It is charged when its size is known. If others spent the rest of the quota meanwhile, try a smaller page.
@@ -77,10 +77,10 @@ async def _read_list(direction: Direction, following: Following[bytes], access: 
         page = await following.page(account, query, direction)
         request.quota_status = quotas.charge(grant, _LISTS, len(page.rows))
     context.rows = len(page.rows)
-    return Answer(rendering.page_body(page, direction, request.log_id))
+    return rendering.page_body(page, direction, request.log_id)
 
 
-async def _read_profile(following: Following[bytes], access: Access, request: Request) -> Answer:
+async def _read_profile(following: Following[bytes], access: Access, request: Request) -> bytes:
     quotas, context = access.quotas, request.context
     grant = await access.authenticator.authorize(request.header(b"authorization"), RESEARCH_SCOPE)
     context.client = grant.client_key
@@ -93,8 +93,8 @@ async def _read_profile(following: Following[bytes], access: Access, request: Re
         profile = await following.profile(account, username)
         request.quota_status = quotas.charge(grant, Pool.OTHERS, 1)
     context.rows = 1
-    return Answer(rendering.profile_body(profile, fields, request.log_id))
+    return rendering.profile_body(profile, fields, request.log_id)
 
 
-async def _refuse_path(path: str, _request: Request) -> Answer:
+async def _refuse_path(path: str, _request: Request) -> bytes:
     raise errors.EndpointNotServed(path)

@@ -76,8 +76,6 @@ class RefusedRequest:
 
 
 class _Open(Struct, frozen=True):
-    """A refusal in progress."""
-
     request: RefusedRequest
     timer: asyncio.TimerHandle
 
@@ -86,10 +84,7 @@ _GoOn = Callable[[socket.socket, RefusedRequest], None]
 
 
 class Refusals:
-    """Refuses connections, once their first request has arrived.
-
-    A silent connection has a few seconds to send it.
-    """
+    """Refuses connections, once their first request has arrived. A silent connection has a few seconds to send it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, refuse: Refuse, seconds: float) -> None:
         self._loop = loop
