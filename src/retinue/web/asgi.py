@@ -90,15 +90,10 @@ class Request:
         """Return the whole body. Raises `BodyTooLarge` without reading on."""
         if (declared := self.header(b"content-length")).isdigit() and int(declared[:20]) > MAX_BODY_BYTES:
             raise errors.BodyTooLarge(str(MAX_BODY_BYTES))
-        message = await self._receive()
-        body: bytes = message.get("body", b"")
-        while message.get("more_body", False):
-            if len(body) > MAX_BODY_BYTES:
-                break
-            message = await self._receive()
-            body += message.get("body", b"")
+        message = await whole_message(self._receive)
         if message["type"] == "http.disconnect":
             raise ClientGone
+        body: bytes = message["body"]
         if len(body) > MAX_BODY_BYTES:
             raise errors.BodyTooLarge(str(MAX_BODY_BYTES))
         return body
@@ -209,6 +204,16 @@ class Application:
             path = self._path_words.redact(request.path)
             fields = (request.log_id, request.method, path, status, microseconds / 1000)
             _LOGGER.info("log_id=%s method=%s path=%a status=%d duration_ms=%.3f", *fields)
+
+
+async def whole_message(receive: Receive) -> Message:
+    """Return the body in one message, cut if it is too long."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body", False) and len(body) <= MAX_BODY_BYTES:
+        message = await receive()
+        body += message.get("body", b"")
+    return {**message, "body": body}
 
 
 async def _receive_nothing() -> Message:

@@ -18,7 +18,7 @@ from retinue.clock import Clock
 from retinue.faults import Failure, FaultInjector, InjectedFaults
 from retinue.following import Following
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Query, Row
-from retinue.web.asgi import Application
+from retinue.web.asgi import Application, whole_message
 from retinue.web.replies import DISCONNECT, Headers, Message, Receive, Reply, Scope, Send, send_reply
 from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
 from retinue.wire import parsing, rendering
@@ -83,7 +83,7 @@ class FaultyApplication:
             return
         try:
             # A connection that is closed before all was read would be reset, and might take with it what was sent.
-            call = _Call(scope, await _whole_body(receive), injected, _DIRECTIONS.get(path), path in _OAUTH)
+            call = _Call(scope, await whole_message(receive), injected, _DIRECTIONS.get(path), path in _OAUTH)
             await self._pause(injected.faults.delay_seconds)
             reply = await self._reply(call)
         except asyncio.CancelledError:  # the server stops, and waits for no delays
@@ -194,15 +194,6 @@ async def _send_damaged(scope: Scope, failure: Failure | None, reply: Reply, sen
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
-
-
-async def _whole_body(receive: Receive) -> Message:
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body", False) and len(body) <= parsing.MAX_BODY_BYTES:
-        message = await receive()
-        body += message.get("body", b"")
-    return {**message, "body": body}
 
 
 def _query_in(message: Message) -> Query | None:

@@ -67,7 +67,7 @@ async def _read_list(direction: Direction, following: Following[bytes], access: 
     query = parsing.read_query(await request.body())
     request.cache_head(direction)
     context.is_list, context.bound, context.as_of = True, query.cursor, query.as_of
-    while request.quota_status is None:
+    while True:
         rows = quotas.remaining_rows(grant, _LISTS, query.max_count)
         if rows < query.max_count:
             query = structs.replace(query, max_count=rows)
@@ -76,6 +76,8 @@ async def _read_list(direction: Direction, following: Following[bytes], access: 
         context.account = account.id
         page = await following.page(account, query, direction)
         request.quota_status = quotas.charge(grant, _LISTS, len(page.rows))
+        if request.quota_status is not None:
+            break
     context.rows = len(page.rows)
     return rendering.page_body(page, direction, request.log_id)
 
@@ -85,13 +87,15 @@ async def _read_profile(following: Following[bytes], access: Access, request: Re
     grant = await access.authenticator.authorize(request.header(b"authorization"), RESEARCH_SCOPE)
     context.client = grant.client_key
     username, fields = parsing.read_profile_query(await request.body(), request.query_string)
-    while request.quota_status is None:
+    while True:
         quotas.remaining_rows(grant, Pool.OTHERS, 1)
         context.name = username
         account = await following.account(username)
         context.account = account.id
         profile = await following.profile(account, username)
         request.quota_status = quotas.charge(grant, Pool.OTHERS, 1)
+        if request.quota_status is not None:
+            break
     context.rows = 1
     return rendering.profile_body(profile, fields, request.log_id)
 
