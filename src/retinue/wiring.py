@@ -16,7 +16,7 @@ from retinue.store.contract import AccessStore, FastGraph, GraphReader
 from retinue.store.quota_counters import QuotaCounters
 from retinue.web.asgi import Application
 from retinue.web.fast_path import FastPath
-from retinue.web.faults import FaultDependencies, FaultyApplication
+from retinue.web.faults import FaultyApplication
 from retinue.web.oauth import Gate, Pause
 from retinue.web.request_log import LogIds
 from retinue.web.routes import Access, public_routes
@@ -66,13 +66,14 @@ def faulty_application(
     graph: GraphReader[bytes], public: Public, faults: SharedFaults, pause: Pause = asyncio.sleep
 ) -> FaultyApplication:
     """Return the public application of a sandbox, behind injected faults."""
-    ground = FaultDependencies(
+    return FaultyApplication(
         public_application(graph, public),
         Following(graph, public.clock),
         public.access.authenticator,
         public.clock,
+        FaultInjector(faults),
+        pause,
     )
-    return FaultyApplication(ground, FaultInjector(faults), pause)
 
 
 def fast_path(graph: FastGraph, public: Public) -> FastPath:

@@ -38,15 +38,6 @@ _HTML = (
 _GATEWAY_TIMEOUT = Reply(504, [(b"content-type", b"text/html"), (b"content-length", b"%d" % len(_HTML))], _HTML)
 
 
-class FaultDependencies(Struct, frozen=True):
-    """The real application, and what else fault injection needs."""
-
-    application: Application
-    following: Following[bytes]
-    authenticator: Authenticator
-    clock: Clock
-
-
 class _Call(Struct, frozen=True):
     """A call with a fault; only lists have a `direction`."""
 
@@ -61,30 +52,27 @@ class _Call(Struct, frozen=True):
         return self.message
 
 
-class FaultyApplication:
+class FaultyApplication(Struct, frozen=True):
     """Answers as the public application does, except for drawn faults."""
 
-    def __init__(
-        self, dependencies: FaultDependencies, injector: FaultInjector, pause: Callable[[float], Awaitable[None]]
-    ) -> None:
-        self.application = dependencies.application
-        self._following = dependencies.following
-        self._authenticator = dependencies.authenticator
-        self._clock = dependencies.clock
-        self._injector = injector
-        self._pause = pause
+    application: Application
+    following: Following[bytes]
+    authenticator: Authenticator
+    clock: Clock
+    injector: FaultInjector
+    pause: Callable[[float], Awaitable[None]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as an ASGI application."""
         path = scope["path"].removesuffix("/") + "/"
-        injected = self._injector.next() if scope["method"] == "POST" and path in _AFFECTED_PATHS else None
+        injected = self.injector.next() if scope["method"] == "POST" and path in _AFFECTED_PATHS else None
         if injected is None:
             await self.application(scope, receive, send)
             return
         try:
             # A connection that is closed before all was read would be reset, and might take with it what was sent.
             call = _Call(scope, await whole_message(receive), injected, _DIRECTIONS.get(path), path in _OAUTH)
-            await self._pause(injected.faults.delay_seconds)
+            await self.pause(injected.faults.delay_seconds)
             reply = await self._reply(call)
         except asyncio.CancelledError:  # the server stops, and waits for no delays
             reply = self.application.refuse(scope, errors.Overloaded())
@@ -130,8 +118,8 @@ class FaultyApplication:
 
     async def _age_of_token(self, headers: Headers) -> int:
         authorization = next((value for name, value in headers if name == b"authorization"), b"")
-        grant = await self._authenticator.authorize(authorization, RESEARCH_SCOPE)
-        return self._clock.now() - (grant.expires_at - TOKEN_SECONDS)
+        grant = await self.authenticator.authorize(authorization, RESEARCH_SCOPE)
+        return self.clock.now() - (grant.expires_at - TOKEN_SECONDS)
 
     def _refused(self, call: _Call, refusal: errors.Refusal) -> Reply:
         reply = self.application.refuse(call.scope, refusal)
@@ -164,7 +152,7 @@ class FaultyApplication:
             if left <= len(data[key]):
                 data[key], data["has_more"] = data[key][:left], False
         if injected.is_stuck and data["has_more"]:
-            now = self._clock.now()
+            now = self.clock.now()
             data["cursor"] = now if query.cursor is None else min(query.cursor, now)
         if injected.faults.missing_empty_lists and not data[key]:
             del data[key]
@@ -174,9 +162,9 @@ class FaultyApplication:
         """Return how many rows of a page are among the newest `end`."""
         if not rows:
             return 0
-        account = await self._following.account(query.username)
+        account = await self.following.account(query.username)
         first_page = structs.replace(query, max_count=end, cursor=None)
-        shown = (await self._following.page(account, first_page, direction)).rows
+        shown = (await self.following.page(account, first_page, direction)).rows
         newest = [row.username for row in json.decode(b"[%b]" % b",".join(shown), type=list[Row])]
         first = rows[0]["username"]
         return end - newest.index(first) if first in newest else 0

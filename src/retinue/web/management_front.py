@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from msgspec import json
+from msgspec import Struct, json
 
 from retinue import errors
 from retinue.audit.record import Auditor, RequestContext, RequestOutcome
@@ -80,25 +80,19 @@ def is_loopback(name: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-class ManagementApplication:
-    """The ASGI application of the management listener.
+class ManagementApplication(Struct, frozen=True):
+    """The ASGI application of the management listener. `api` does the work, `words` are those of its paths."""
 
-    `api` does the work, `words` are those of its paths, `hosts` its names.
-    """
-
-    def __init__(
-        self, api: Asgi, words: PathWords, hosts: Hosts, clock: Clock, log_ids: LogIds, auditor: Auditor
-    ) -> None:
-        self._api = api
-        self._words = words
-        self._hosts = hosts
-        self._clock = clock
-        self._log_ids = log_ids
-        self._auditor = auditor
+    api: Asgi
+    words: PathWords
+    hosts: Hosts
+    clock: Clock
+    log_ids: LogIds
+    auditor: Auditor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as an ASGI application."""
-        started, log_id = self._clock.elapsed(), self._log_ids.fresh()
+        started, log_id = self.clock.elapsed(), self.log_ids.fresh()
         try:
             reply = await self._reply(scope, receive)
         except errors.Refusal as refusal:
@@ -113,37 +107,37 @@ class ManagementApplication:
 
     def refuse(self, scope: Scope, refusal: errors.Refusal) -> Reply:
         """Return the response to a request that is refused unread."""
-        started, log_id = self._clock.elapsed(), self._log_ids.fresh()
+        started, log_id = self.clock.elapsed(), self.log_ids.fresh()
         reply = _refused(refusal)
         self._record({**_UNREAD, **scope}, log_id, reply.status, started)
         return _with_log_id(reply, log_id)
 
     def gone(self, scope: Scope) -> None:
         """Record a request whose client disconnected before it was answered."""
-        self._record(scope, self._log_ids.fresh(), _GONE, self._clock.elapsed())
+        self._record(scope, self.log_ids.fresh(), _GONE, self.clock.elapsed())
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         headers = scope["headers"]
         if name := heads.repeated(headers):
             raise errors.RepeatedHeader(name)
         host = next((value for name, value in headers if name == b"host"), b"")
-        if not self._hosts.has(host):
+        if not self.hosts.has(host):
             raise errors.MisdirectedRequest(host.decode("latin-1"))
-        if self._auditor.is_full and scope["method"] not in _READS:
+        if self.auditor.is_full and scope["method"] not in _READS:
             return _reply_of(_UNAVAILABLE, failure_body("internal_error", _FULL), [(b"retry-after", b"1")])
-        return await _collected(self._api, scope, receive)
+        return await _collected(self.api, scope, receive)
 
     def _record(self, scope: Scope, log_id: str, status: int, started: float) -> None:
         method, path = scope["method"], scope["path"]
         is_done = status < _FIRST_ERROR
-        if self._auditor.is_full or (method in _READS and (is_done or status == _UNAVAILABLE)):
+        if self.auditor.is_full or (method in _READS and (is_done or status == _UNAVAILABLE)):
             return
         context = RequestContext()
-        context.action = f"{method} {path if is_done else self._words.redact(path)}"
+        context.action = f"{method} {path if is_done else self.words.redact(path)}"
         code = "ok" if is_done else CODES.get(status, OTHER_CODE)
         peer = (scope.get("client") or ("",))[0]
-        microseconds = int((self._clock.elapsed() - started) * 1e6)
-        self._auditor.record(context, RequestOutcome(log_id, "management", status, code, microseconds, peer))
+        microseconds = int((self.clock.elapsed() - started) * 1e6)
+        self.auditor.record(context, RequestOutcome(log_id, "management", status, code, microseconds, peer))
 
 
 def failure_body(code: str, message: str) -> bytes:
