@@ -187,10 +187,11 @@ class FastPath:
         if refusal is None:
             return None
         reply = error_reply(refusal, call.log_id)
+        answer = encode_reply(reply, call.default_headers)
         code, took = rendering.ERRORS[type(refusal)].code, int((self._clock.elapsed() - call.started) * 1e6)
         outcome = RequestOutcome(call.log_id, call.head.endpoint, reply.status, code, took, call.peer)
         self._auditor.record(context, outcome)
-        return encode_reply(reply, call.default_headers)
+        return answer
 
     def send(self, transport: Transport, answer: bytes, loop: AbstractEventLoop) -> None:
         """Send a response at the end of the event loop's turn. A client that waits for several then wakes up once."""
