@@ -59,10 +59,10 @@ class ForkedPopen(subprocess.Popen[Any]):
             return
         self.pid = pid
         self._child_created = True
-        parents = (call["p2cwrite"], call["c2pread"], call["errread"])
-        for descriptor in {call["p2cread"], call["c2pwrite"], call["errwrite"]} - {-1, *parents}:
-            if descriptor != getattr(self, "_devnull", None):
-                os.close(descriptor)
+        pipes = (("p2cread", "p2cwrite"), ("c2pwrite", "c2pread"), ("errwrite", "errread"))
+        for of_child, of_parent in pipes:
+            if call[of_parent] != -1:  # otherwise it is a file of the caller
+                os.close(call[of_child])
         if hasattr(self, "_devnull"):
             os.close(self._devnull)
         self._closed_child_pipe_fds = True
