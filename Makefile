@@ -14,8 +14,8 @@ help:            ## List the targets
 demo: .venv/.server        ## Make a sample graph, serve it, show a first answer (DEMO_ONCE=1 stops after it)
 	@$(PY) scripts/demo.py
 
-test: .venv/.dev lint      ## Lint, type check and run every test (SEED=number repeats a run)
-	$(PY) -m pytest --numprocesses auto --dist worksteal --hypothesis-seed=$(SEED)
+test: .venv/.dev lint      ## Lint, type check and run every test (SEED=number repeats a run, THOROUGH=1 tries more)
+	$(PY) -m pytest --numprocesses auto --dist worksteal --hypothesis-seed=$(SEED) $(if $(THOROUGH),--hypothesis-profile=thorough)
 
 check: .venv/.dev lint     ## Lint, type check and run the tests that start no process: a minute
 	$(PY) -m pytest --quiet --numprocesses auto --dist worksteal -m "not process and not long"

@@ -32,7 +32,7 @@ from retinue.clock import SystemClock
 from retinue.model import Pool, Quota, QuotaKey, TokenGrant
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
-from retinue.store.ledger import FileLedger
+from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.open import open_store
 from retinue.store.quota_counters import QuotaStatus
 from retinue.web.listener import bind, public_server
@@ -184,19 +184,19 @@ async def serve_gate(store: str, report: str, *, is_switching: bool) -> None:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     clock = SystemClock()
-    graph, hot_graph = open_store(store).served_graph(clock, rendering.encode_row, Settings().row_cache_mib)
+    graph, fast_graph = open_store(store).served_graph(clock, rendering.encode_row, Settings().row_cache_mib)
     with (
         closing(graph),
-        closing(hot_graph),
+        closing(fast_graph),
         closing(open_store(store).access()) as access_file,
         TemporaryDirectory() as folder,
-        closing(FileLedger(Path(folder) / "graph.quotas", alone=True)) as ledger,
+        closing(FileQuotaCounters(Path(folder) / "graph.quotas", alone=True)) as counters,
     ):
-        access = wiring.gated(access_file, ledger, clock)
+        access = wiring.gated(access_file, counters, clock)
         switch = Switch(access)
         switched = Access(cast("Authenticator", switch), cast("Quotas", switch), access.gate)
         public = wiring.Public(switched, cast("Auditor", _NoAuditor()), clock, wiring.log_ids(clock))
-        application, fast_path = wiring.public_application(graph, public), wiring.fast_path(hot_graph, public)
+        application, fast_path = wiring.public_application(graph, public), wiring.fast_path(fast_graph, public)
         listener = announced(Path(store).name)
         turns = asyncio.create_task(take_turns(switch, Path(report)) if is_switching else asyncio.sleep(0))
         await public_server(application, Settings(store=store), fast_path).serve(sockets=[listener])

@@ -22,16 +22,26 @@ import msgspec
 
 from connections import connecting, microseconds
 from debian import WRK
-from retinue import names, wiring
+from retinue import wiring
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor, AuditRecord
 from retinue.audit.usage import RequestCounters
 from retinue.clock import SystemClock
-from retinue.following import stretch_of
-from retinue.model import RESEARCH_SCOPE, Account, Client, ClientChange, Direction, Pool, Query, RateLimit, Stretch
+from retinue.following import page_request_of
+from retinue.model import (
+    RESEARCH_SCOPE,
+    Account,
+    ClientChange,
+    Direction,
+    PageRequest,
+    Pool,
+    Query,
+    RateLimit,
+    RegisteredClient,
+)
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
-from retinue.store.contract import Checkpoint, HotGraph, Run
+from retinue.store.contract import Checkpoint, EncodedRows, FastGraph
 from retinue.store.open import OpenGraph, open_store
 from retinue.web.fast_path import Head
 from retinue.wire import parsing, rendering
@@ -52,6 +62,7 @@ _ASKED = (
 _ASKED_ONCE = _ASKED.replace(b"Authorization", b"X-Request-Id: %d\r\nAuthorization")
 _DEFAULTS = [(b"date", b"Sun, 01 Nov 2026 00:00:00 GMT"), (b"server", b"retinue")]
 _SERVERS = Path(__file__).with_name("special_servers.py")
+_INVALID = "an invalid token"
 _LOG_ID = "20261101000000" + 20 * "0"
 _AMPLE = ClientChange(name="steps", list_calls=10**9, list_rows=10**11, rate=RateLimit(1_000_000, 30))
 _KEEPING = RotationPolicy(file_bytes=2**40, file_seconds=2**31)
@@ -96,7 +107,7 @@ class Bench:
 
     public: wiring.Public
     sink: ListSink
-    client: Client
+    client: RegisteredClient
     bodies: Sequence[bytes]
     store: Path
     watch: Stopwatch
@@ -113,12 +124,12 @@ class Bench:
         return asyncio.run(issue())
 
     @contextmanager
-    def graph(self, row_cache_mib: int) -> Iterator[HotGraph]:
+    def graph(self, row_cache_mib: int) -> Iterator[FastGraph]:
         """Open the graph, with some memory for the block cache."""
         store = open_store(str(self.store))
-        graph, hot_graph = store.served_graph(self.public.clock, rendering.encode_row, row_cache_mib)
-        with closing(graph), closing(hot_graph):
-            yield hot_graph
+        graph, fast_graph = store.served_graph(self.public.clock, rendering.encode_row, row_cache_mib)
+        with closing(graph), closing(fast_graph):
+            yield fast_graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,21 +164,21 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
     with (
         closing(open_store(str(store)).access()) as access,
         TemporaryDirectory(prefix="retinue-bench-") as scratch,
-        closing(open_store(str(Path(scratch) / "graph.db")).quotas(alone=True)) as ledger,
+        closing(open_store(str(Path(scratch) / "graph.db")).quotas(alone=True)) as counters,
     ):
         auditor, log_ids = Auditor(sink, b"", clock), wiring.log_ids(clock)
-        public = wiring.Public(wiring.gated(access, ledger, clock), auditor, clock, log_ids)
+        public = wiring.Public(wiring.gated(access, counters, clock), auditor, clock, log_ids)
 
         client = asyncio.run(wiring.clients(access, clock).create(_AMPLE)).client
         bench = Bench(public, sink, client, bodies, store, watch)
         _of_request(bench)
-        stretches = _of_graph(bench)
-        runs = _of_images(bench, stretches)
-        _of_answer(bench, runs)
+        requests = _of_graph(bench)
+        pages = _of_images(bench, requests)
+        _of_answer(bench, pages)
         _of_whole(bench)
         _of_connections(bench)
         _of_coordinator(bench, Path(scratch))
-        watch.costs["a fixed answer of this size over HTTP"] = _of_fixed_answer(bench, Path(scratch), runs)
+        watch.costs["a fixed answer of this size over HTTP"] = _of_fixed_answer(bench, Path(scratch), pages)
     return watch.costs
 
 
@@ -190,24 +201,24 @@ def _of_request(bench: Bench) -> None:
     bench.watch.time("body to query", parsing.read_plain_query, bench.bodies)
 
 
-def _of_graph(bench: Bench) -> list[Stretch]:
+def _of_graph(bench: Bench) -> list[PageRequest]:
     queries = [parsing.read_query(body) for body in bench.bodies]
     now = bench.public.clock.now()
     with bench.graph(0) as graph:
         accounts = _accounts(graph, queries)
-        bench.watch.time("account by name", lambda query: graph.account_at_once(names.fold(query.username)), queries)
+        bench.watch.time("account by name", lambda query: graph.find_account_nowait(query.username), queries)
         pairs = list(zip(accounts, queries, strict=True))
-        bench.watch.time("rules", lambda pair: stretch_of(*pair, Direction.FOLLOWING, now), pairs)
-        return [stretch_of(*pair, Direction.FOLLOWING, now) for pair in pairs]
+        bench.watch.time("rules", lambda pair: page_request_of(*pair, Direction.FOLLOWING, now), pairs)
+        return [page_request_of(*pair, Direction.FOLLOWING, now) for pair in pairs]
 
 
-def _accounts(graph: HotGraph, queries: Sequence[Query]) -> list[Account]:
-    found = [graph.account_at_once(names.fold(query.username)) for query in queries]
+def _accounts(graph: FastGraph, queries: Sequence[Query]) -> list[Account]:
+    found = [graph.find_account_nowait(query.username) for query in queries]
     return [account for account in found if account is not None]
 
 
-def _of_images(bench: Bench, stretches: Sequence[Stretch]) -> list[Run]:
-    found: list[Run | None] = []
+def _of_images(bench: Bench, requests: Sequence[PageRequest]) -> list[EncodedRows]:
+    found: list[EncodedRows | None] = []
     for step, row_cache_mib in (
         ("rows, as served", Settings().row_cache_mib),
         ("rows, if all came from the file", 0),
@@ -215,23 +226,23 @@ def _of_images(bench: Bench, stretches: Sequence[Stretch]) -> list[Run]:
     ):
         with bench.graph(row_cache_mib) as graph:
             for _ in range(2):  # a block is cached when it is requested twice
-                for stretch in stretches:
-                    graph.run_at_once(stretch)
-            found = [graph.run_at_once(stretch) for stretch in stretches]
-            bench.watch.time(step, graph.run_at_once, stretches)
-    return [run for run in found if run is not None]
+                for request in requests:
+                    graph.read_nowait(request)
+            found = [graph.read_nowait(request) for request in requests]
+            bench.watch.time(step, graph.read_nowait, requests)
+    return [rows for rows in found if rows is not None]
 
 
-def _of_answer(bench: Bench, runs: Sequence[Run]) -> None:
+def _of_answer(bench: Bench, pages: Sequence[EncodedRows]) -> None:
     charge, log_ids, now = bench.public.access.quotas.charge, bench.public.log_ids, bench.public.clock.now()
     grant = asyncio.run(bench.public.access.authenticator.authorize(bench.fresh_token(), RESEARCH_SCOPE))
-    bench.watch.time("quota", lambda run: charge(grant, Pool.LISTS, run.count), runs)
-    bench.watch.time("log_id", lambda _: log_ids.fresh(now), runs)
+    bench.watch.time("quota", lambda rows: charge(grant, Pool.LISTS, rows.count), pages)
+    bench.watch.time("log_id", lambda _: log_ids.fresh(now), pages)
 
-    def body(run: Run) -> bytes:
-        return rendering.joined_page_body(run.text, run.oldest, run.has_more, Direction.FOLLOWING, _LOG_ID)
+    def body(rows: EncodedRows) -> bytes:
+        return rendering.joined_page_body(rows.text, rows.oldest, rows.has_more, Direction.FOLLOWING, _LOG_ID)
 
-    bench.watch.time("put the body together", body, runs)
+    bench.watch.time("put the body together", body, pages)
 
 
 def _of_whole(bench: Bench) -> None:
@@ -258,18 +269,20 @@ def _of_connections(bench: Bench) -> None:
         application = wiring.public_application(wire_graph, bench.public)
         fast_path = wiring.fast_path(graph, bench.public)
         bodies = bench.bodies[:CONNECTION_REQUESTS]
-        for step, is_fast, head in (
-            ("fast path", True, _ASKED),
-            ("fast path, heads that never repeat", True, _ASKED_ONCE),
-            ("ASGI path", False, _ASKED),
-            ("a refusal", True, _ASKED),
+        unknown = [b'{"username":"nobody%d"}' % number for number in range(len(bodies))]
+        for step, is_fast, head, asked in (
+            ("fast path", True, _ASKED, bodies),
+            ("fast path, heads that never repeat", True, _ASKED_ONCE, bodies),
+            ("ASGI path", False, _ASKED, bodies),
+            (_INVALID, True, _ASKED, bodies),
+            ("an unknown account", True, _ASKED, unknown),
         ):
             seen = []
             for _ in range(bench.watch.rounds + 1):  # the first one warms up
-                authorization = b"Bearer unknown" if step == "a refusal" else bench.fresh_token()
+                authorization = b"Bearer unknown" if step == _INVALID else bench.fresh_token()
                 packets = [
                     head % (*([number] if head is _ASKED_ONCE else []), authorization, len(body)) + body
-                    for number, body in enumerate(bodies)
+                    for number, body in enumerate(asked)
                 ]
                 bench.sink.records.clear()
                 seen.append(microseconds(partial(connecting, application, fast_path if is_fast else None), packets))
@@ -297,10 +310,10 @@ def _of_coordinator(bench: Bench, scratch: Path) -> None:
     bench.watch.time("coordinator: chain and write", audit_log.write, batches)
 
 
-def _of_fixed_answer(bench: Bench, scratch: Path, runs: Sequence[Run]) -> float:
+def _of_fixed_answer(bench: Bench, scratch: Path, pages: Sequence[EncodedRows]) -> float:
     """Return the CPU time of the least possible server."""
     bodies = write_lines(scratch / "bodies.jsonl", bench.bodies)
-    answer_bytes = statistics.median(len(run.text) for run in runs) + ENVELOPE_BYTES
+    answer_bytes = statistics.median(len(rows.text) for rows in pages) + ENVELOPE_BYTES
     costs = []
     with running([sys.executable, str(_SERVERS), "bytes", f"{answer_bytes:.0f}"], core=SERVER_CORE) as server:
         for _ in range(bench.watch.rounds + 1):  # the first one warms up

@@ -1,6 +1,8 @@
 """Fixtures that many tests use. Every store that a test made is checked when the test is over."""
 
 import os
+import random
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,17 +16,25 @@ from support.frozen_clock import FrozenClock
 from support.networks import NAMES, Network, network_of
 from support.requirements import require
 from support.service import Service, problems_of
+from support.thorough import THOROUGH
 
 pytest_plugins = [
+    "support.both_paths",
+    "support.bulk_twins",
     "support.children",
     "support.clusters",
+    "support.counter_files",
+    "support.faulty_server",
+    "support.forked_processes",
     "support.process_marks",
+    "support.sample_server",
     "support.served",
     "support.store_contract",
 ]
 
 # No deadline: timings belong in benchmarks. A failure prints the seed that repeats it.
-settings.register_profile("retinue", deadline=None, max_examples=200, print_blob=True)
+settings.register_profile("retinue", deadline=None, max_examples=100, print_blob=True)
+settings.register_profile(THOROUGH, settings.get_profile("retinue"), max_examples=200)
 settings.load_profile("retinue")
 
 
@@ -32,6 +42,14 @@ settings.load_profile("retinue")
 def clock() -> FrozenClock:
     """A clock that stands still."""
     return FrozenClock()
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    """Random choices that differ between runs; a failure prints the seed, and `make test SEED=` repeats it."""
+    seed = request.config.getoption("--hypothesis-seed") or secrets.randbits(32)
+    print(f"--hypothesis-seed={seed}")  # noqa: T201 - pytest shows it if the test fails
+    return random.Random(seed)
 
 
 @pytest.fixture

@@ -24,12 +24,12 @@ from retinue.errors import (
 from retinue.model import (
     RESEARCH_SCOPE,
     TOKEN_SECONDS,
-    Client,
     ClientChange,
     Pool,
     Quota,
     QuotaKey,
     RateLimit,
+    RegisteredClient,
     TokenGrant,
     Usage,
 )
@@ -207,7 +207,7 @@ class QuotaMachine(RuleBasedStateMachine):
         super().__init__()
         self.backend = new_backend()
         self.clock = FrozenClock(START)
-        self.ledgers = [self.backend.open_ledger() for _ in range(WORKERS)]
+        self.all_counters = [self.backend.open_counters() for _ in range(WORKERS)]
         self.days: dict[QuotaKey, tuple[int, Usage]] = {}
         self.admitted: dict[tuple[int, bool], list[int]] = {}
         self.holders: dict[int, QuotaKey] = {}
@@ -225,7 +225,7 @@ class QuotaMachine(RuleBasedStateMachine):
     )
     def lists(self, quota_key: QuotaKey, worker: int, calls: int | None, rows: int | None, data: st.DataObject) -> None:
         """A page of a list, as long as what is left allows."""
-        quotas = Quotas(self.ledgers[worker], self.clock)
+        quotas = Quotas(self.all_counters[worker], self.clock)
         grant = _grant(quota_key, Quota(calls, rows))
         used, wanted = self._used(quota_key), data.draw(st.integers(1, 9))
         left = wanted if rows is None else min(wanted, rows - used.list_rows)
@@ -246,7 +246,7 @@ class QuotaMachine(RuleBasedStateMachine):
     @rule(quota_key=st.sampled_from(CLIENTS), worker=st.integers(0, WORKERS - 1), calls=LIMITS)
     def others(self, quota_key: QuotaKey, worker: int, calls: int | None) -> None:
         """A call of the other pool."""
-        quotas = Quotas(self.ledgers[worker], self.clock)
+        quotas = Quotas(self.all_counters[worker], self.clock)
         used = self._used(quota_key)
         charged = quotas.charge(_grant(quota_key, Quota(other_calls=calls)), Pool.OTHERS, 1)
         assert (charged is None) == (calls is not None and used.other_calls >= calls)
@@ -256,7 +256,7 @@ class QuotaMachine(RuleBasedStateMachine):
     def too_many_rows(self, quota_key: QuotaKey, worker: int, rows: int, limit: int | None) -> None:
         """A page that others' pages have made too long is not charged."""
         used = self._used(quota_key)
-        charged = Quotas(self.ledgers[worker], self.clock).charge(
+        charged = Quotas(self.all_counters[worker], self.clock).charge(
             _grant(quota_key, Quota(None, limit)), Pool.LISTS, rows
         )
         assert (charged is None) == (limit is not None and used.list_rows + rows > limit)
@@ -271,19 +271,19 @@ class QuotaMachine(RuleBasedStateMachine):
     )
     def under_a_rate(self, quota_key: QuotaKey, worker: int, rate: RateLimit, *, for_token: bool) -> None:
         """Charge a call under a short-term limit: at most so many in any window of so many seconds."""
-        now, ledger = self.clock.now(), self.ledgers[worker]
+        now, counters = self.clock.now(), self.all_counters[worker]
         self._take(quota_key)
         used = self._used(quota_key)
         times = self.admitted.setdefault((quota_key.id, for_token), [])
         recent = sorted(at for at in times if at > now - rate.seconds)
         wait = recent[len(recent) - rate.calls] + rate.seconds - now if len(recent) >= rate.calls else 0
         if for_token:
-            assert wait == ledger.admit(quota_key, now, rate)
+            assert wait == counters.admit(quota_key, now, rate)
         else:
             quota = Quota(None, None, rate=rate)
-            left = ledger.status(quota_key, now, Pool.LISTS, quota)
+            left = counters.status(quota_key, now, Pool.LISTS, quota)
             assert wait == left.wait
-            assert (wait > 0) == (ledger.charge(quota_key, now, Pool.LISTS, 0, quota) is None)
+            assert (wait > 0) == (counters.charge(quota_key, now, Pool.LISTS, 0, quota) is None)
         if not wait:
             times.append(now)
             self._count(quota_key, Usage(used.list_calls + (not for_token), used.list_rows, used.other_calls))
@@ -298,14 +298,14 @@ class QuotaMachine(RuleBasedStateMachine):
     @rule(worker=st.integers(0, WORKERS - 1))
     def restart(self, worker: int) -> None:
         """A worker ends without a word, and another takes its place."""
-        self.ledgers[worker].close()
-        self.ledgers[worker] = self.backend.open_ledger()
+        self.all_counters[worker].close()
+        self.all_counters[worker] = self.backend.open_counters()
 
     @invariant()
     def all_see_the_same(self) -> None:
         """Every worker knows what all have used."""
         for quota_key in CLIENTS:
-            seen = [Quotas(ledger, self.clock).usage_today(_client(quota_key)) for ledger in self.ledgers]
+            seen = [Quotas(counters, self.clock).usage_today(_client(quota_key)) for counters in self.all_counters]
             assert [self._used(quota_key)] * WORKERS == seen
 
     def _count(self, quota_key: QuotaKey, used: Usage) -> None:
@@ -321,8 +321,8 @@ class QuotaMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Give the file back."""
-        for ledger in self.ledgers:
-            ledger.close()
+        for counters in self.all_counters:
+            counters.close()
         self.backend.close()
 
 
@@ -330,8 +330,8 @@ def _grant(quota_key: QuotaKey, quota: Quota) -> TokenGrant:
     return TokenGrant("k", frozenset(), 0, 2**40, quota_key, quota)
 
 
-def _client(quota_key: QuotaKey) -> Client:
-    return Client("k", "x", frozenset(), quota_key.since, quota_key.id)
+def _client(quota_key: QuotaKey) -> RegisteredClient:
+    return RegisteredClient("k", "x", frozenset(), quota_key.since, quota_key.id)
 
 
 def test_the_access_gate_refuses_with_request_errors() -> None:

@@ -6,7 +6,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).parent.parent / "src" / "retinue"
+TESTS = Path(__file__).parent
+SOURCE = TESTS.parent / "src" / "retinue"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # The parts that each part may import. A part is a top-level file, or a package; parts not named here are unknown.
@@ -20,8 +21,7 @@ MAY_IMPORT = {
     "durable": set[str](),
     "safe_files": set[str](),
     "locks": {"errors"},
-    "prctl": set[str](),
-    "landlock": {"prctl"},
+    "confinement": set[str](),
     "key_pair": {"errors"},
     "escaping": set[str](),
     "streams": {"errors", "escaping"},
@@ -30,25 +30,25 @@ MAY_IMPORT = {
     "history": set[str](),
     "faults": {"errors"},
     "wire": {"errors", "model"},
-    "sample_files": {"errors", "temporary"},
+    "sample_files": {"duck", "escaping", "temporary"},
     "sample": {"errors", "sample_files", "temporary"},
     "store.contract": {"model"},
     "store.bulk": {"model"},
     "store.quota_counters": {"model"},
     "store.counter_file": WORDS | {"locks"},
-    "store.ledger": WORDS | {"store.quota_counters", "store.counter_file"},
+    "store.file_quota_counters": WORDS | {"store.quota_counters", "store.counter_file"},
     "store.client_rows": WORDS | {"store.contract"},
     "store.paths": set[str](),
     "store.open": {"errors", "clock", "model", "store.contract", "store.bulk", "store.quota_counters"}
     | {"store.paths", "store.sqlite", "store.cassandra"},
     "store.profiles": {"errors", "model"},
     "store.cassandra": WORDS
-    | {"history", "store.contract", "store.client_rows", "store.ledger", "store.profiles", "store.rules"}
+    | {"history", "store.contract", "store.client_rows", "store.file_quota_counters", "store.profiles", "store.rules"}
     | {"store.bulk", "store.quota_counters", "store.paths", "key_pair"},
     "store.rules": WORDS | {"history", "store.contract", "store.bulk"},
     "store.sqlite": WORDS
     | {"history", "store.contract", "store.bulk", "store.client_rows", "store.profiles", "store.rules"}
-    | {"store.ledger", "store.paths"},
+    | {"store.file_quota_counters", "store.paths"},
     "access": WORDS | {"store.contract", "store.quota_counters"},
     "audit": WORDS | {"store.contract", "store.quota_counters", "locks"},
     "following": WORDS | {"store.contract"},
@@ -64,11 +64,11 @@ MAY_IMPORT = {
     "pytest_plugin": {"local", "sample"},
     "serving": WORDS
     | {"faults", "wire", "store.contract", "store.open", "store.paths", "access", "audit", "ingest", "wiring", "web"}
-    | {"locks", "key_pair", "landlock", "prctl", "streams"},
+    | {"locks", "key_pair", "confinement", "streams"},
     "cli": WORDS
     | {"store.contract", "store.open", "access", "audit", "ingest", "following", "web", "wiring", "serving"}
     | {"export", "faults", "sample", "sample_files", "client", "collect", "intercept", "streams"},
-    "intercept": WORDS | {"faults", "wire", "landlock", "prctl", "locks", "intercept.verdicts", "intercept.sandbox"},
+    "intercept": WORDS | {"faults", "wire", "confinement", "locks", "intercept.verdicts", "intercept.sandbox"},
     "intercept.verdicts": WORDS | {"store.open", "following", "intercept"},
     "intercept.sandbox": {"faults", "local", "sample"},
     "__main__": {"errors", "cli", "streams"},
@@ -85,7 +85,6 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
         "ingest/snapshot.py",
         "ingest/staging.py",
         "ingest/staging_sql.py",
-        "sample_files.py",
     ),
     "certifi": "intercept/hooks/sitecustomize.py",
     "cryptography": "intercept/authority.py",
@@ -109,7 +108,7 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
     "rich": "cli/terminal.py",
     "prometheus_client": "web/metrics.py",
     "pytest": "pytest_plugin.py",
-    "starlette": ("web/management.py", "web/management_clients.py", "web/management_faults.py"),
+    "starlette": ("web/management.py", "web/management_clients.py"),
     "trustme": "intercept/authority.py",
     "typer": "cli/",
     "uvicorn": ("web/listener.py", "web/protocol.py", "serving/child.py"),
@@ -297,6 +296,16 @@ def test_functions_are_small() -> None:
 
     assert functions
     assert [] == [function for function in functions if function[2] > MAX_FUNCTION_LINES]
+
+
+def test_no_test_file_imports_another() -> None:
+    """Code that several test files need is in `tests/support/`."""
+    importing = re.compile(r"^\s*(?:from|import) (?:tests\.)?test_\w+", re.MULTILINE)
+    folders = [TESTS, TESTS.parent / "benchmarks", TESTS.parent / "scripts"]
+    files = [path for folder in folders for path in folder.rglob("*.py")]
+
+    assert files
+    assert [] == [path.name for path in files if importing.search(path.read_text())]
 
 
 def test_every_error_has_a_message() -> None:

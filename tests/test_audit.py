@@ -183,7 +183,7 @@ def test_a_coordinator_continues_the_log_of_a_killed_one(tmp_path: Path) -> None
         assert [1, 2, 3, 4, 5, 6][: found.records] == [each.rows for each in records_of(tmp_path / "a", after)][:6]
         if is_torn:
             with touched(path, whole[: cut - 1]):
-                assert verify(tmp_path / "a", after).problems  # what is left of the line is vouched for too
+                assert verify(tmp_path / "a", after).problems  # the hash covers the rest of the line too
         for extra in files_of(tmp_path / "a")[2:]:
             extra.unlink()
 

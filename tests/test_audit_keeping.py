@@ -11,7 +11,6 @@ import pytest
 from retinue.audit.log_files import files_of, records_of
 from retinue.audit.refusals import BURST, WINDOW_SECONDS
 from retinue.audit.space import MAX_COUNTED_DISK_BYTES, LogSpace, SpaceMonitor
-from retinue.audit.trusted_time import confirm_clock
 from retinue.audit.usage import usage_of
 from retinue.audit.verify import verify
 from support.commands import retinue
@@ -45,7 +44,7 @@ def test_a_clock_jump_removes_nothing_until_confirmed(house: House) -> None:
     assert (4, True) == (len(files_of(house.folder)), house.has_token("t"))
     assert 400 * DAY == house.retention.trusted.doubted()
 
-    confirm_clock(house.time_files, house.clock.now())
+    house.time_files.confirmed.write(house.clock.now())
     house.apply()
 
     assert (3, False) == (len(files_of(house.folder)), house.has_token("t"))
@@ -112,16 +111,16 @@ def test_retention_works_if_the_time_cannot_be_saved(house: House, caplog: pytes
     """It is logged, removal goes on, and the time is saved once that is possible."""
     house.add_token("t")
     house.clock.advance(KEEP)
-    house.time_files.trusted.unlink()
-    house.time_files.trusted.mkdir()
+    house.time_files.trusted.path.unlink()
+    house.time_files.trusted.path.mkdir()
     house.apply()
     assert not house.has_token("t")
     assert "the trusted time cannot be saved" in caplog.text
-    assert not house.time_files.trusted.is_file()
+    assert not house.time_files.trusted.path.is_file()
 
-    house.time_files.trusted.rmdir()
+    house.time_files.trusted.path.rmdir()
     house.apply()
-    assert house.time_files.trusted.is_file()
+    assert house.time_files.trusted.path.is_file()
     assert house.finish()
 
 

@@ -156,7 +156,7 @@ def test_an_error_keeps_the_collected_rows(retinue_server: LocalServer) -> None:
         listing = client.following("anna", max_count=100)
         pages = listing.pages()
         next(pages)
-        client._client._transport._url = "http://127.0.0.1:9"  # nobody is there
+        client._client._transport._url = "http://127.0.0.1:9"  # nothing listens there
         with pytest.raises(GaveUp, match=r"tried 2 times.*(refused|Connect)") as caught:
             next(pages)
         assert NEWEST_FIRST[:100] == [person.username for person in caught.value.collected]

@@ -17,7 +17,7 @@ from retinue.client.responses import HttpResponse, ListPage, Person
 from support.frozen_clock import FrozenClock
 
 LOG_ID = "20260101000000AAAAAAAAAAAAAAAAAAAA"
-NOW = 1_767_225_600  # what the log_id says
+NOW = 1_767_225_600  # the time in the log_id
 Reply = HttpResponse | NoResponse
 
 
@@ -112,7 +112,7 @@ def changed(answer: HttpResponse, **data: Any) -> HttpResponse:
 
 
 AGAIN = "page 1 again"
-# What may come instead of a page, each by what was asked and the good answer.
+# Faulty responses, made from the request's body and the good response.
 ODD: dict[str, Callable[[dict[str, Any], HttpResponse], Reply]] = {
     "500": lambda body, good: envelope(500, "internal_error"),
     "HTML": lambda body, good: HttpResponse(504, b"<html>Gateway Time-out</html>"),

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from retinue.errors import InputError, InvalidClient, NoSuchClient, WrongSecret
-from retinue.model import Client, ClientChange, Quota, RateLimit
+from retinue.model import ClientChange, Quota, RateLimit, RegisteredClient
 from retinue.store.open import open_store
 from support.commands import retinue
 from support.service import Service
@@ -40,7 +40,7 @@ def test_all_fields_of_a_client_are_stored(service: Service) -> None:
     wanted = ClientChange("N", "c@x", "line\nline", frozenset({"a", "b"}), 5, 6, 1, None, 0, RateLimit(1, 60))
     made = run(service.clients.create(wanted)).client
     assert made == run(service.clients.get(made.key))
-    expected = Client(
+    expected = RegisteredClient(
         made.key,
         "N",
         frozenset({"a", "b"}),

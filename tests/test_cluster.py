@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from retinue import errors
-from retinue.model import AccountRecord, Direction, FollowRecord, Row, Stretch
+from retinue.model import AccountRecord, Direction, FollowRecord, PageRequest, Row
 from retinue.store.cassandra import known, session
 from retinue.store.cassandra import store as cluster
 from retinue.store.cassandra.lease import RENEW_AFTER_SECONDS, STOP_AFTER_SECONDS, Lease
@@ -42,7 +42,7 @@ def test_a_page_is_one_query(cluster_store: ClusterStore) -> None:
 
     for bound in (NOW, 1080, 1020):
         before = cluster_store.session.counts["reads"]
-        page = run(cluster_store.graph.read(Stretch(owner, Direction.FOLLOWING, bound, 10)))
+        page = run(cluster_store.graph.read(PageRequest(owner, Direction.FOLLOWING, bound, 10)))
         assert (1, 10) == (cluster_store.session.counts["reads"] - before, len(page.rows))
 
 
@@ -102,7 +102,7 @@ def test_a_page_across_two_partitions_is_two_queries(cluster_store: ClusterStore
     counts = []
     for bound in range(1049, 1005, -1):
         before = cluster_store.session.counts["reads"]
-        run(cluster_store.graph.read(Stretch(owner, Direction.FOLLOWING, bound, 5)))
+        run(cluster_store.graph.read(PageRequest(owner, Direction.FOLLOWING, bound, 5)))
         counts.append(cluster_store.session.counts["reads"] - before)
 
     assert {1, 2} == set(counts)
@@ -388,7 +388,7 @@ def test_an_entry_keeps_nothing_of_the_one_it_replaces(cluster_store: ClusterSto
     cluster_store.follow(("a", "c", 99))
 
     assert cluster_store.backend.problems() == []
-    then = Stretch(cluster_store.id("a"), Direction.FOLLOWING, NOW, 10, as_of=99)
+    then = PageRequest(cluster_store.id("a"), Direction.FOLLOWING, NOW, 10, as_of=99)
     assert ["c"] == [row.username for row in run(cluster_store.graph.read(then)).rows]
 
 

@@ -393,7 +393,7 @@ def test_a_refused_name_does_not_stop_the_others(tmp_path: Path) -> None:
             async def log_in(self, *, renew: bool = False) -> None:
                 """Log in without asking a server."""
 
-            async def raw_user_info(self, username: str) -> RawUserInfo:
+            async def raw_user_info(self, username: str, *, only_counts: bool = False) -> RawUserInfo:
                 if username == "odd":
                     raise refused  # noqa: B023 - it runs in this round
                 return RawUserInfo(UserInfo(), 1, "", enveloped({}).body)

@@ -270,7 +270,7 @@ def test_no_calls_for_user_info_and_wanting_it_is_refused(tmp_path: Path) -> Non
         lambda manifest: manifest.update(maybe_capped=[]),
         lambda manifest: manifest["maybe_capped"][0].update(profile_count=4_000, gap=0),
         lambda manifest: manifest["counts"]["following"].update(gap=0),
-        lambda manifest: manifest.pop("counts"),
+        lambda manifest: manifest.update(counts={}),
         lambda manifest: manifest.update(is_complete=True),
         lambda manifest: manifest.update(uncounted_likely_caps=1),
     ],
@@ -282,6 +282,16 @@ def test_a_manifest_cannot_hide_a_cap(tmp_path: Path, change: Callable[[Any], ob
         asked(url, folder, ["a"], "--format", "csv")
     changed_manifest(folder, change)
     assert verified(folder).returncode == 1
+
+
+def test_a_manifest_without_counts_is_refused(tmp_path: Path) -> None:
+    """Each manifest has them, so a missing field is an error of its own."""
+    folder = tmp_path / "found"
+    with scripted(listing({"a": 4_000}, {"a": 4_100})) as url:
+        asked(url, folder, ["a"], "--format", "csv")
+    changed_manifest(folder, lambda manifest: manifest.pop("counts"))
+    done = verified(folder)
+    assert (done.returncode, "missing required field `counts`" in done.stderr) == (2, True)
 
 
 def test_a_list_that_may_be_capped_is_not_compared(tmp_path: Path) -> None:

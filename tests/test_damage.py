@@ -37,17 +37,17 @@ def damaged(tmp_path: Path, clock: FrozenClock) -> Iterator[Service]:
     service.follow("a", ("b", 500), ("c", 700))
     service.writer.close()
     yield service
-    service.hot_graph.close()
+    service.fast_graph.close()
     service.graph.close()
     service.access.close()
-    service.ledger.close()
+    service.counters.close()
 
 
 def reopened(service: Service) -> None:
     """Let go of everything that was read before the damage."""
-    for part in (service.hot_graph, service.graph):
+    for part in (service.fast_graph, service.graph):
         part.close()
-    service.graph, service.hot_graph = open_store(service.store).served_graph(
+    service.graph, service.fast_graph = open_store(service.store).served_graph(
         service.clock, rendering.encode_row, cache_mib=8
     )
     service.application = service.application_on(service.graph)

@@ -31,8 +31,8 @@ from retinue.model import (
     Event,
     FollowEvent,
     FollowRecord,
+    PageRequest,
     Row,
-    Stretch,
     Visibility,
 )
 from retinue.store.contract import GraphReader
@@ -100,7 +100,7 @@ async def _shown_by(graph: GraphReader[Row]) -> dict[str, Any]:
         account = await graph.find_account(name)
         if account is not None:
             lists = [
-                await pages(graph, Stretch(account.id, direction, NOW, 1, as_of))
+                await pages(graph, PageRequest(account.id, direction, NOW, 1, as_of))
                 for direction in Direction
                 for as_of in (None, *range(NOW - 12, NOW + 1, 3))
             ]

@@ -20,37 +20,32 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowEvent, Stretch, Visibility
-from retinue.store.contract import Run
+from retinue.audit.record import AuditRecord
+from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowEvent, PageRequest, RateLimit, Visibility
+from retinue.store.contract import EncodedRows
 from retinue.store.sqlite import images, known
 from retinue.store.sqlite.wal_index import WalIndex
 from retinue.web import fast_path
 from retinue.web.protocol import Protocol
 from running import running_server
+from support.both_paths import (
+    ASGI,
+    CHANGING,
+    CLOSE,
+    FAST,
+    PLAIN,
+    read_response,
+    request,
+    response_to,
+    responses_after_shutdown,
+    responses_to,
+)
+from support.golden import golden
+from support.random_requests import BODIES
 from support.service import FOLLOWERS, FOLLOWING, Service
-from test_golden import golden
-from test_protocol import ASGI, CHANGING, FAST, LAST, ports, request, spoken
-from test_robustness import BODIES
+from support.thorough import examples
 
-__all__ = ["ports"]  # a fixture
-
-PLAIN = b'{"username":"p"}'
 EARLY, NOW = 1_600_000_000, 1_700_000_000
-
-
-def asked(port: int, sent: bytes) -> bytes:
-    """The answer to one request, sent alone on a connection, without what changes from answer to answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-        connection.sendall(sent)
-        return CHANGING.sub(b"*", whole(connection))
-
-
-def whole(connection: socket.socket) -> bytes:
-    """One whole answer."""
-    answer = b""
-    while not answer.endswith(b'"}}') and (more := connection.recv(65536)):
-        answer += more
-    return answer
 
 
 def test_ordinary_requests_really_go_the_fast_path(
@@ -60,14 +55,14 @@ def test_ordinary_requests_really_go_the_fast_path(
     parsed: list[Any] = []
     with socket.create_connection(("127.0.0.1", ports[FAST]), timeout=60) as connection:
         connection.sendall(request(service.token, PLAIN))
-        first = whole(connection)
+        first = read_response(connection)
         learned = dict(service.fast_path.heads)
         monkeypatch.setattr(Protocol, "on_message_begin", parsed.append)
         connection.sendall(request(service.token, PLAIN))
-        second = whole(connection)
+        second = read_response(connection)
     with socket.create_connection(("127.0.0.1", ports[FAST]), timeout=60) as connection:
         connection.sendall(request(service.token, PLAIN))
-        third = whole(connection)
+        third = read_response(connection)
 
     assert 1 == len(learned)
     assert [] == parsed
@@ -84,7 +79,7 @@ def make_known(service: Service, port: int, body: bytes, target: str = FOLLOWING
     """Get a page with the head of a request with this body, unless the body is too short."""
     plain = PLAIN + b" " * (len(body) - len(PLAIN))
     if len(plain) == len(body):
-        asked(port, request(service.token, plain, target=target))
+        response_to(port, request(service.token, plain, target=target))
 
 
 @pytest.mark.parametrize("target", [FOLLOWING, FOLLOWERS])
@@ -101,10 +96,10 @@ def test_the_golden_bodies_are_answered_alike(service: Service, ports: tuple[int
         sent = request(service.token, body.encode(), target=target)
         make_known(service, ports[FAST], body.encode(), target)
 
-        assert asked(ports[FAST], sent) == asked(ports[ASGI], sent)
+        assert response_to(ports[FAST], sent) == response_to(ports[ASGI], sent)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=BODIES,
     cuts=st.lists(st.integers(1, 600), max_size=3),
@@ -117,13 +112,13 @@ def test_any_body_in_any_pieces_is_answered_alike(
     for target in targets:
         make_known(service, ports[FAST], body, target)
         alone = request(service.token, body, target=target)
-        assert asked(ports[FAST], alone) == asked(ports[ASGI], alone)
+        assert response_to(ports[FAST], alone) == response_to(ports[ASGI], alone)
     sent = b"".join(request(service.token, body, target=target) for target in targets)
-    sent += request(service.token, body, LAST)
+    sent += request(service.token, body, CLOSE)
     places = [0, *sorted(cuts), len(sent)]
     pieces = [sent[start:end] for start, end in pairwise(places)]
 
-    assert spoken(ports[FAST], *pieces) == spoken(ports[ASGI], *pieces)
+    assert responses_to(ports[FAST], *pieces) == responses_to(ports[ASGI], *pieces)
 
 
 def test_a_head_is_remembered_only_where_it_says_all(service: Service, ports: tuple[int, int]) -> None:
@@ -132,16 +127,16 @@ def test_a_head_is_remembered_only_where_it_says_all(service: Service, ports: tu
         FOLLOWING.encode(),
         service.token.encode(),
     )
-    asked(ports[FAST], chunked + b"10\r\n" + PLAIN + b"\r\n0\r\n\r\n")
-    asked(ports[FAST], request("wrong", PLAIN))
-    asked(ports[FAST], request(service.token, PLAIN, LAST))
-    asked(ports[FAST], request(service.token, PLAIN, b"X: " + b"x" * fast_path.MAX_HEAD_BYTES))
+    response_to(ports[FAST], chunked + b"10\r\n" + PLAIN + b"\r\n0\r\n\r\n")
+    response_to(ports[FAST], request("wrong", PLAIN))
+    response_to(ports[FAST], request(service.token, PLAIN, CLOSE))
+    response_to(ports[FAST], request(service.token, PLAIN, b"X: " + b"x" * fast_path.MAX_HEAD_BYTES))
     assert [] == [head for head, cached in service.fast_path.heads.items() if cached is not None]
 
     service.fast_path.heads.update(
         {b"%d" % n: fast_path.Head(Direction.FOLLOWING, "", b"", (), 0) for n in range(fast_path.MAX_HEADS)}
     )
-    asked(ports[FAST], request(service.token, PLAIN))
+    response_to(ports[FAST], request(service.token, PLAIN))
     assert 1 == len(service.fast_path.heads)
 
 
@@ -154,7 +149,7 @@ def test_heads_that_never_repeat_take_the_fast_path(
         for number in range(4):
             lines = (b"X-Request-Id: %d" % number, b"User-Agent: a/%d" % number, b"traceparent: 00-%032x-01" % number)
             connection.sendall(request(service.token, PLAIN, *lines))
-            assert whole(connection).startswith(b"HTTP/1.1 200 OK")
+            assert read_response(connection).startswith(b"HTTP/1.1 200 OK")
             monkeypatch.setattr(Protocol, "on_message_begin", parsed.append)
 
     assert [] == parsed
@@ -172,7 +167,7 @@ LINES = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(LINES, min_size=1, max_size=3))
 def test_any_header_beside_a_cached_head_is_answered_alike(
     service: Service, ports: tuple[int, int], lines: list[bytes]
@@ -181,18 +176,7 @@ def test_any_header_beside_a_cached_head_is_answered_alike(
     make_known(service, ports[FAST], PLAIN)
     sent = request(service.token, PLAIN, *lines)
 
-    assert all_of(ports[FAST], sent) == all_of(ports[ASGI], sent)
-
-
-def all_of(port: int, sent: bytes) -> bytes:
-    """Return all answers to a client that sends in one piece and ends its side."""
-    received = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-        connection.sendall(sent)
-        connection.shutdown(socket.SHUT_WR)
-        while more := connection.recv(65536):
-            received += more
-    return CHANGING.sub(b"*", received)
+    assert responses_after_shutdown(ports[FAST], sent) == responses_after_shutdown(ports[ASGI], sent)
 
 
 def test_revoked_access_ends_fast_responses(service: Service, ports: tuple[int, int]) -> None:
@@ -200,11 +184,11 @@ def test_revoked_access_ends_fast_responses(service: Service, ports: tuple[int, 
     with socket.create_connection(("127.0.0.1", ports[FAST]), timeout=60) as connection:
         for _ in range(3):
             connection.sendall(request(service.token, PLAIN))
-            assert whole(connection).startswith(b"HTTP/1.1 200 OK")
+            assert read_response(connection).startswith(b"HTTP/1.1 200 OK")
         asyncio.run(service.clients.revoke(service.client_key))
         service.clock.advance(1)
         connection.sendall(request(service.token, PLAIN))
-        assert whole(connection).startswith(b"HTTP/1.1 401 ")
+        assert read_response(connection).startswith(b"HTTP/1.1 401 ")
 
 
 def test_an_empty_page_is_refused_too_where_no_row_is_left(service: Service, ports: tuple[int, int]) -> None:
@@ -216,10 +200,74 @@ def test_an_empty_page_is_refused_too_where_no_row_is_left(service: Service, por
     full = request(service.token, b'{"username":"p","max_count":2}')
     empty = request(service.token, b'{"username":"q","max_count":2}')
 
-    assert asked(ports[FAST], full).startswith(b"HTTP/1.1 200 ")
-    assert asked(ports[FAST], empty) == asked(ports[ASGI], empty)
+    assert response_to(ports[FAST], full).startswith(b"HTTP/1.1 200 ")
+    assert response_to(ports[FAST], empty) == response_to(ports[ASGI], empty)
     assert service.records[-1].code == "daily_quota_limit_exceeded"
     assert [200, 429, 429] == [record.status for record in service.records[-3:]]
+
+
+REFUSED = {
+    "unknown": b'{"username":"nobody"}',
+    "unknown, at a cursor": b'{"username":"@Nobody","cursor":1640000000}',
+    "unknown, at a later cursor": b'{"username":"nobody","cursor":1900000000}',
+    "private": b'{"username":"private"}',
+    "withheld": b'{"username":"withheld"}',
+}
+QUOTAS: dict[str, dict[str, Any]] = {
+    "calls": {"list_calls": 1},
+    "rows": {"list_rows": 20},
+    "rate": {"list_calls": 9, "rate": RateLimit(1, 30)},
+}
+
+
+def refusal_of(service: Service, port: int, body: bytes) -> tuple[bytes, AuditRecord]:
+    """Return the response to a body and its record, without what changes from answer to answer."""
+    answer = response_to(port, request(service.token, body))
+    changing = {"time": 0, "log_id": "", "microseconds": 0}
+    return answer, structs.replace(service.records[-1], **changing)
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_refused_accounts_take_the_fast_path(
+    service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Response and record equal those of the ASGI path, although nothing is parsed."""
+    service.add_account("private", visibility=Visibility.PRIVATE)
+    service.add_account("withheld", visibility=Visibility.WITHHELD)
+    expected = refusal_of(service, ports[ASGI], REFUSED[kind])
+    refusal_of(service, ports[FAST], REFUSED[kind])  # caches the head
+    monkeypatch.setattr(Protocol, "on_message_begin", lambda _: pytest.fail("parsed"))
+
+    assert expected == refusal_of(service, ports[FAST], REFUSED[kind])
+    assert expected[0].startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("limits", QUOTAS)
+@pytest.mark.parametrize("body", [b'{"username":"p"}', b'{"username":"nobody"}'])
+def test_spent_quotas_are_refused_on_the_fast_path(
+    service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch, limits: str, body: bytes
+) -> None:
+    """A spent quota is refused before the account is looked up, with the same response and record on both paths."""
+    service.client_key, service.secret = service.register(**QUOTAS[limits])
+    service.token = service.fresh_token()
+    response_to(ports[FAST], request(service.token, PLAIN))
+    expected = refusal_of(service, ports[ASGI], body)
+    refusal_of(service, ports[FAST], body)  # caches the head
+    monkeypatch.setattr(Protocol, "on_message_begin", lambda _: pytest.fail("parsed"))
+
+    assert expected == refusal_of(service, ports[FAST], body)
+    assert expected[0].startswith(b"HTTP/1.1 429 ")
+    assert (None, "") == (expected[1].account, expected[1].name)
+
+
+def test_an_account_in_an_unreadable_store_is_not_unknown(service: Service, ports: tuple[int, int]) -> None:
+    """Both paths answer that the service is unavailable."""
+    make_known(service, ports[FAST], PLAIN)
+    service.sqlite_connection.close()
+
+    answer = response_to(ports[FAST], request(service.token, b'{"username":"q"}'))
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert answer == response_to(ports[ASGI], request(service.token, b'{"username":"q"}'))
 
 
 NAMES = [f"a{number}" for number in range(6)]
@@ -239,8 +287,8 @@ EVENTS = st.one_of(
         st.integers(EARLY, EARLY + 9),
     ),
 )
-STRETCHES = st.builds(
-    Stretch,
+PAGE_REQUESTS = st.builds(
+    PageRequest,
     st.integers(1, 6),
     st.sampled_from(Direction),
     st.integers(EARLY - 1, NOW),
@@ -248,23 +296,28 @@ STRETCHES = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
-        st.tuples(st.lists(EVENTS, max_size=4), st.booleans(), st.lists(STRETCHES, min_size=1, max_size=4)), max_size=8
+        st.tuples(st.lists(EVENTS, max_size=4), st.booleans(), st.lists(PAGE_REQUESTS, min_size=1, max_size=4)),
+        max_size=8,
     )
 )
-def test_cached_blocks_equal_the_file(service: Service, steps: list[tuple[list[Event], bool, list[Stretch]]]) -> None:
-    """For every stretch, after any events, with names refreshed or not: a run has the rows that reading gives."""
-    for events, is_later, stretches in steps:
+def test_cached_blocks_equal_the_file(
+    service: Service, steps: list[tuple[list[Event], bool, list[PageRequest]]]
+) -> None:
+    """For every page request, after any events, with names refreshed or not: a cached page equals a read one."""
+    for events, is_later, page_requests in steps:
         service.apply(*events)
         if is_later:
             service.clock.advance(1)
-        for stretch in stretches:
+        for page_request in page_requests:
             for _ in range(3):  # not known, asked for once, imaged
-                run = service.hot_graph.run_at_once(stretch)
-                found = asyncio.run(service.graph.read(stretch))
-                assert run is None or run == Run(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
+                rows = service.fast_graph.read_nowait(page_request)
+                found = asyncio.run(service.graph.read(page_request))
+                assert rows is None or rows == EncodedRows(
+                    b",".join(found.rows), len(found.rows), found.oldest, found.has_more
+                )
 
 
 @pytest.fixture
@@ -277,16 +330,16 @@ def hub(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
 
 def test_images_of_long_lists_join_at_their_seams(hub: Service) -> None:
     """Every bound of a list of six blocks, while images come and go, while blocks split and while they merge."""
-    account = hub.hot_graph.account_at_once("hub")
+    account = hub.fast_graph.find_account_nowait("hub")
     assert account is not None
     for change in range(4):
         for bound in range(EARLY - 2, EARLY + 1402, 7):
             for limit in (1, 20, 100):
-                stretch = Stretch(account.id, Direction.FOLLOWING, bound, limit)
-                runs = [hub.hot_graph.run_at_once(stretch) for _ in range(3)]
-                found = asyncio.run(hub.graph.read(stretch))
-                expected = Run(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
-                assert [expected] * 3 == runs
+                page_request = PageRequest(account.id, Direction.FOLLOWING, bound, limit)
+                pages = [hub.fast_graph.read_nowait(page_request) for _ in range(3)]
+                found = asyncio.run(hub.graph.read(page_request))
+                expected = EncodedRows(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
+                assert [expected] * 3 == pages
         hub.follow("hub", *((f"g{change}{number}", EARLY + 301 + 2 * number) for number in range(90)))
         gone = range(100 * change, 100 * change + 99)
         hub.apply(*(FollowEvent("hub", f"f{number}", NOW, is_follow=False) for number in gone))
@@ -297,30 +350,30 @@ def test_an_image_is_really_used(service: Service) -> None:
     service.follow("p", *((f"f{number}", EARLY + number) for number in range(30)))
     reads: list[str] = []
     service.sqlite_connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: reads.append(event["sql"]))
-    account = service.hot_graph.account_at_once("p")
+    account = service.fast_graph.find_account_nowait("p")
     assert account is not None
-    stretch = Stretch(account.id, Direction.FOLLOWING, NOW, 20)
+    page_request = PageRequest(account.id, Direction.FOLLOWING, NOW, 20)
 
-    assert 1 == len({service.hot_graph.run_at_once(stretch) for _ in range(2)})
+    assert 1 == len({service.fast_graph.read_nowait(page_request) for _ in range(2)})
     assert reads
     reads.clear()
-    assert 1 == len({service.hot_graph.run_at_once(stretch) for _ in range(9)})
+    assert 1 == len({service.fast_graph.read_nowait(page_request) for _ in range(9)})
     assert [] == reads
     service.follow("p", ("new", EARLY + 500))
-    assert service.hot_graph.run_at_once(stretch) is not None
+    assert service.fast_graph.read_nowait(page_request) is not None
     assert reads
     reads.clear()
-    assert 1 == len({service.hot_graph.run_at_once(stretch) for _ in range(9)})
+    assert 1 == len({service.fast_graph.read_nowait(page_request) for _ in range(9)})
     assert [] == reads
 
 
 OFFERS = st.tuples(st.integers(0, 30), st.integers(0, 3), st.integers(0, 9), st.booleans())
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.lists(OFFERS, max_size=300))
 def test_images_never_take_more_than_their_room(offers: list[tuple[int, int, int, bool]]) -> None:
-    """Whatever is offered, also while blocks grow into others and names change."""
+    """The limit holds for any offers, also while blocks merge and names change."""
     few = images.Images(lambda accounts: [b"row"] * len(accounts), 2 * 5 * images._BYTES)
     for number, place, reach, is_renamed in offers:
         few.edition += is_renamed
@@ -339,19 +392,19 @@ def test_images_are_given_up_where_they_would_keep_more_rows_than_are_remembered
         service.follow(name, *((f"{name}{number}", EARLY + number) for number in range(30)))
     reads: list[str] = []
     service.sqlite_connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: reads.append(event["sql"]))
-    stretches = [
-        Stretch(account.id, Direction.FOLLOWING, NOW, 20)
-        for account in map(service.hot_graph.account_at_once, ("p", "q"))
+    page_requests = [
+        PageRequest(account.id, Direction.FOLLOWING, NOW, 20)
+        for account in map(service.fast_graph.find_account_nowait, ("p", "q"))
         if account is not None
     ]
 
-    for stretch in 4 * stretches:
+    for page_request in 4 * page_requests:
         reads.clear()
-        run = service.hot_graph.run_at_once(stretch)
-        found = asyncio.run(service.graph.read(stretch))
-        assert Run(b",".join(found.rows), 20, found.oldest, has_more=True) == run
+        rows = service.fast_graph.read_nowait(page_request)
+        found = asyncio.run(service.graph.read(page_request))
+        assert EncodedRows(b",".join(found.rows), 20, found.oldest, has_more=True) == rows
     reads.clear()
-    assert service.hot_graph.run_at_once(stretches[0]) is not None
+    assert service.fast_graph.read_nowait(page_requests[0]) is not None
     assert reads
 
 
@@ -378,9 +431,9 @@ def test_the_wal_index_tells_of_every_commit(service: Service) -> None:
 
 def test_the_file_is_read_without_a_wal_index(service: Service) -> None:
     """Then there are no images, and nothing else is different."""
-    service.hot_graph.close()
+    service.fast_graph.close()
 
-    assert service.hot_graph.run_at_once(Stretch(1, Direction.FOLLOWING, NOW, 20)) is None
+    assert service.fast_graph.read_nowait(PageRequest(1, Direction.FOLLOWING, NOW, 20)) is None
 
 
 def test_a_row_that_is_not_visible_makes_no_next_page(service: Service) -> None:
@@ -388,15 +441,15 @@ def test_a_row_that_is_not_visible_makes_no_next_page(service: Service) -> None:
     service.follow("p", ("old", EARLY), ("new", EARLY + 1))
     service.apply(AccountEvent(AccountRecord(key="old", visibility=Visibility.PRIVATE), NOW))
     service.clock.advance(1)
-    account = service.hot_graph.account_at_once("p")
+    account = service.fast_graph.find_account_nowait("p")
     assert account is not None
-    stretch = Stretch(account.id, Direction.FOLLOWING, NOW, 1)
-    asyncio.run(service.graph.read(stretch))  # now all names are known
+    page_request = PageRequest(account.id, Direction.FOLLOWING, NOW, 1)
+    asyncio.run(service.graph.read(page_request))  # now all names are known
 
-    run = service.hot_graph.run_at_once(stretch)
+    rows = service.fast_graph.read_nowait(page_request)
 
-    assert run is not None
-    assert (1, False) == (run.count, run.has_more)
+    assert rows is not None
+    assert (1, False) == (rows.count, rows.has_more)
 
 
 @pytest.fixture
@@ -405,7 +458,7 @@ def running(service: Service) -> Iterator[int]:
     with running_server(Path(service.store)) as server:
         port = urlsplit(server.base_url).port
         assert port is not None
-        asked(port, request(service.token, PLAIN))
+        response_to(port, request(service.token, PLAIN))
         yield port
 
 
@@ -413,21 +466,21 @@ def test_half_closed_connections_get_their_response(service: Service, running: i
     """Clients that send a request and close their sending half in one go, some at the same time."""
     service.follow("p", ("f", EARLY))
     sent = request(service.token, PLAIN)
-    expected = asked(running, sent)
+    expected = response_to(running, sent)
     for _ in range(20):
         with ExitStack() as opened:
             clients = [opened.enter_context(socket.create_connection(("127.0.0.1", running), 10)) for _ in range(8)]
             for client in clients:
                 client.sendall(sent)
                 client.shutdown(socket.SHUT_WR)
-            assert [expected] * 8 == [CHANGING.sub(b"*", whole(client)) for client in clients]
+            assert [expected] * 8 == [CHANGING.sub(b"*", read_response(client)) for client in clients]
 
 
 def test_a_closed_connection_takes_no_response_of_others(service: Service, running: int) -> None:
     """Clients that break off right after asking do not hold up those that asked at the same time."""
     service.follow("p", ("f", EARLY))
     sent = request(service.token, PLAIN)
-    expected = asked(running, sent)
+    expected = response_to(running, sent)
     for _ in range(30):
         with ExitStack() as opened:
             leaving, staying = (
@@ -439,4 +492,4 @@ def test_a_closed_connection_takes_no_response_of_others(service: Service, runni
                 one.sendall(sent)
                 other.sendall(sent)
                 one.close()
-            assert [expected] * 8 == [CHANGING.sub(b"*", whole(client)) for client in staying]
+            assert [expected] * 8 == [CHANGING.sub(b"*", read_response(client)) for client in staying]

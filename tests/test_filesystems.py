@@ -1,18 +1,20 @@
 """File systems that cannot lock files or sync folders, and disks that fill up."""
 
 import os
-import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.collecting import arguments_of
+from support.commands import retinue, retinue_after
 from support.scripted_service import Said, page, scripted
+from support.service import problems_of
 
-# Each is run by the interpreter of a command before anything else.
+# Each runs in the process of a command, before the command.
 WITHOUT_LOCKS = """
 import errno, fcntl, os
 def flock(descriptor, operation): raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -40,25 +42,8 @@ def answer(path: str, sent: dict[str, Any]) -> Said:
 
 def retinue_on_full_disk(size: int, *words: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a command to its end whose files may have so many bytes and no more."""
-    command = [sys.executable, "-m", "retinue", *map(str, words)]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
-    )
-
-
-def retinue(tmp_path: Path, fault: str, *words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end on a file system with a fault."""
-    hooks = tmp_path / "hooks"
-    hooks.mkdir(exist_ok=True)
-    (hooks / "sitecustomize.py").write_text(fault)
-    command = [sys.executable, "-m", "retinue", *map(str, words)]
-    environment = {**os.environ, "PYTHONPATH": str(hooks), **environment}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
+    return retinue_after(limit, *words)
 
 
 @pytest.fixture
@@ -66,13 +51,13 @@ def store(tmp_path: Path, store_path: Path) -> Path:
     """A store with a follow, made on an ordinary file system."""
     follows = tmp_path / "follows.csv"
     follows.write_text("follower,followee,followed_at\nanna,ben,100\n")
-    assert 0 == retinue(tmp_path, "", "import", follows, "--store", store_path).returncode
+    assert 0 == retinue("import", follows, "--store", store_path).returncode
     return store_path
 
 
 def test_a_server_refuses_a_file_system_without_locks(tmp_path: Path, store: Path) -> None:
     """One line with a remedy."""
-    done = retinue(tmp_path, WITHOUT_LOCKS, "serve", "--store", store, "--port", "0", "--management-port", "0")
+    done = retinue_after(WITHOUT_LOCKS, "serve", "--store", store, "--port", "0", "--management-port", "0")
 
     place = store.with_suffix(".audit")
     message = f"retinue: {place}: cannot be locked: No locks available; put it on a local disk\n"
@@ -82,7 +67,7 @@ def test_a_server_refuses_a_file_system_without_locks(tmp_path: Path, store: Pat
 def test_a_collection_refuses_a_file_system_without_locks(tmp_path: Path) -> None:
     """One line with a remedy, before anything is asked."""
     arguments = arguments_of("http://127.0.0.1:9", tmp_path / "found", ["anna"])
-    done = retinue(tmp_path, WITHOUT_LOCKS, *arguments)
+    done = retinue_after(WITHOUT_LOCKS, *arguments)
 
     message = f"retinue: {tmp_path}/found: cannot be locked: No locks available; put it on a local disk\n"
     assert (2, message) == (done.returncode, done.stderr)
@@ -91,17 +76,17 @@ def test_a_collection_refuses_a_file_system_without_locks(tmp_path: Path) -> Non
 def test_commands_that_need_no_lock_work_without_locks(tmp_path: Path, store: Path) -> None:
     """Reading a store, and showing its clients, works on such a file system."""
     for words in (["following", "anna"], ["client", "create", "--name", "x"], ["client", "list"], ["check"]):
-        done = retinue(tmp_path, WITHOUT_LOCKS, *words, "--store", store)
+        done = retinue_after(WITHOUT_LOCKS, *words, "--store", store)
         assert (0, "") == (done.returncode, done.stderr)
 
 
 def test_folders_that_cannot_be_synced_are_used(tmp_path: Path, store: Path) -> None:
     """Exports, backups and collections are whole on a file system that syncs files only."""
-    export = retinue(tmp_path, WITHOUT_FOLDER_SYNC, "export", tmp_path / "exported", "--store", store)
-    backup = retinue(tmp_path, WITHOUT_FOLDER_SYNC, "backup", tmp_path / "copy.db", "--store", store)
+    export = retinue_after(WITHOUT_FOLDER_SYNC, "export", tmp_path / "exported", "--store", store)
+    backup = retinue_after(WITHOUT_FOLDER_SYNC, "backup", tmp_path / "copy.db", "--store", store)
     with scripted(answer) as url:
-        collect = retinue(tmp_path, WITHOUT_FOLDER_SYNC, *arguments_of(url, tmp_path / "found", ["anna"]))
-    verify = retinue(tmp_path, "", "collect", "verify", tmp_path / "found")
+        collect = retinue_after(WITHOUT_FOLDER_SYNC, *arguments_of(url, tmp_path / "found", ["anna"]))
+    verify = retinue("collect", "verify", tmp_path / "found")
 
     assert [(0, "")] * 4 == [(done.returncode, done.stderr) for done in (export, backup, collect, verify)]
 
@@ -118,7 +103,7 @@ os.link = link
 """
     with scripted(answer) as url:
         arguments = arguments_of(url, tmp_path / "found", ["anna"], "--into", str(tmp_path / "mirror.db"))
-        done = retinue(tmp_path, fault, *arguments)
+        done = retinue_after(fault, *arguments)
 
     assert 2 == done.returncode
     assert "Resource temporarily unavailable" in done.stderr
@@ -128,8 +113,14 @@ os.link = link
 def test_an_unexpected_error_is_one_line(tmp_path: Path, store: Path) -> None:
     """Exit code 2, since 1 has a meaning; Python's development mode shows the traceback as well."""
     words = ("backup", tmp_path / "copy.db", "--store", store)
-    plain = retinue(tmp_path, BROKEN, *words)
-    developing = retinue(tmp_path, BROKEN, *words, PYTHONDEVMODE="1")
+    plain = retinue_after(BROKEN, *words)
+    developing = subprocess.run(
+        [sys.executable, "-c", f"{BROKEN}\nfrom retinue.__main__ import main\nmain()", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONDEVMODE": "1"},
+    )
 
     line = "retinue: unexpected error (PYTHONDEVMODE=1 shows where): RuntimeError: two lines\n"
     assert (2, line) == (plain.returncode, plain.stderr)
@@ -143,20 +134,23 @@ SIZE = 100_000
 SAMPLE = ("generate", "--accounts", "3000", "--follows", "60000")
 
 
-@pytest.fixture
-def large(tmp_path: Path, store_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A store that has no room on the disk a second time."""
-    assert 0 == retinue(tmp_path, "", *SAMPLE, "-o", tmp_path / "sample").returncode
-    tables = ("--accounts", tmp_path / "sample" / "accounts.csv", tmp_path / "sample" / "follows.csv")
-    assert 0 == retinue(tmp_path, "", "import", *tables, "--store", store_path).returncode
-    return store_path
+    folder = tmp_path_factory.mktemp("large")
+    assert 0 == retinue(*SAMPLE, "-o", folder / "sample").returncode
+    tables = ("--accounts", folder / "sample" / "accounts.csv", folder / "sample" / "follows.csv")
+    store = folder / "graph.db"
+    assert 0 == retinue("import", *tables, "--store", store).returncode
+    yield store
+    assert problems_of(store) == []
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_sample_replaces_good_files_with_whole_ones_only(tmp_path: Path, kind: str) -> None:
     """On a full disk the earlier files stay as they are, and nothing else is left."""
     folder = tmp_path / "sample"
-    assert 0 == retinue(tmp_path, "", *SAMPLE, "-o", folder, "--format", kind).returncode
+    assert 0 == retinue(*SAMPLE, "-o", folder, "--format", kind).returncode
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     done = retinue_on_full_disk(SIZE, *SAMPLE, "--seed", "2", "-o", folder, "--format", kind)
 

@@ -2,8 +2,6 @@
 
 import json
 import re
-import tomllib
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,16 +11,10 @@ from hypothesis import strategies as st
 
 from retinue.model import FollowEvent, Visibility
 from retinue.wire import rendering
+from support.golden import golden
 from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
 
-GOLDEN = Path(__file__).parent / "golden"
 LOG_ID = re.compile(r"20231114221320[0-9A-F]{20}")  # the frozen clock's second, then 20 random digits
-
-
-def golden(name: str, table: str) -> list[dict[str, Any]]:
-    """The entries of one golden file."""
-    entries: list[dict[str, Any]] = tomllib.loads((GOLDEN / f"{name}.toml").read_text())[table]
-    return entries
 
 
 def each_body(name: str, table: str) -> list[Any]:

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hostile
+from support.thorough import examples
 
 SEEDS = st.integers(0, 1_000_000)
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(seed=SEEDS)
 def test_the_collector_loses_nothing_though_it_is_killed(seed: int) -> None:
     """For every seed: every list is whole and exact, no page is there twice."""
@@ -20,7 +21,7 @@ def test_the_collector_loses_nothing_though_it_is_killed(seed: int) -> None:
         assert hostile.TRUTH == hostile.by_collector(Path(folder), "hostile", seed)
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(seed=SEEDS)
 def test_the_client_loses_nothing(seed: int) -> None:
     """For every seed: every list is whole and exact."""

@@ -15,7 +15,8 @@ from msgspec import Struct
 
 from retinue.local import LocalServer
 from retinue.store.open import open_store
-from retinue.web.limits import MAX_EVENTS_BYTES, MAX_HEAD_BYTES
+from retinue.web.limits import MAX_HEAD_BYTES
+from retinue.web.management import MAX_EVENTS_BYTES
 from retinue.wire.parsing import MAX_BODY_BYTES
 from running import Server, running_server
 from support.listeners import rest_of

@@ -23,8 +23,8 @@ from retinue.model import (
     Event,
     FollowEvent,
     FollowRecord,
+    PageRequest,
     Row,
-    Stretch,
 )
 from retinue.store.contract import GraphReader, GraphWriter
 from support.backends import BackendFactory
@@ -66,7 +66,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 class Walk(NamedTuple):
     """A client on its way down a list: where it goes on, what it saw, and what must come exactly once."""
 
-    stretch: Stretch
+    request: PageRequest
     seen: list[tuple[int, int]]
     untouched: set[tuple[int, int]]
 
@@ -176,8 +176,8 @@ class Story(RuleBasedStateMachine):
         """A client asks for the first page of a list."""
         owner = data.draw(st.sampled_from(sorted(self.model.people)))
         as_of = None if age is None else max(1, self.now - age)
-        stretch = Stretch(owner, direction, self.now, limit, as_of)
-        self.walk = Walk(stretch, [], set(self.model.visible(stretch)))
+        request = PageRequest(owner, direction, self.now, limit, as_of)
+        self.walk = Walk(request, [], set(self.model.visible(request)))
         self.go_on()
 
     @precondition(lambda self: self.walk is not None)
@@ -185,11 +185,11 @@ class Story(RuleBasedStateMachine):
     def go_on(self) -> None:
         """The client asks for the next page; at the end everything that did not change came exactly once."""
         assert self.walk is not None
-        stretch, seen, untouched = self.walk
-        page = [entry for entry in self.model.visible(stretch) if entry[0] <= stretch.bound]
-        seen += page[: stretch.limit]
-        self.walk = Walk(below(stretch, run(self.model.read(stretch))), seen, untouched)
-        if len(page) <= stretch.limit:
+        request, seen, untouched = self.walk
+        page = [entry for entry in self.model.visible(request) if entry[0] <= request.bound]
+        seen += page[: request.limit]
+        self.walk = Walk(below(request, run(self.model.read(request))), seen, untouched)
+        if len(page) <= request.limit:
             assert all(seen.count(entry) == 1 for entry in untouched)
             self.walk = None
 
@@ -200,7 +200,7 @@ class Story(RuleBasedStateMachine):
         self.turn += 1
         run(self.compare())
         if self.walk is not None:
-            self.walk.untouched.intersection_update(self.model.visible(self.walk.stretch))
+            self.walk.untouched.intersection_update(self.model.visible(self.walk.request))
 
     def teardown(self) -> None:
         """Check that the store is sound after any story."""
@@ -243,8 +243,8 @@ class Story(RuleBasedStateMachine):
         """The list of today, and those of some seconds before."""
         limit = self.turn % 3 + 1
         for as_of in (None, 1 + self.turn % self.now, self.now - self.turn % 7):
-            expected = await pages(self.model, Stretch(account, direction, self.now, limit, as_of))
-            assert expected == await pages(self.graph, Stretch(stored, direction, self.now, limit, as_of))
+            expected = await pages(self.model, PageRequest(account, direction, self.now, limit, as_of))
+            assert expected == await pages(self.graph, PageRequest(stored, direction, self.now, limit, as_of))
 
 
 def test_every_store_agrees_with_the_model(new_backend: BackendFactory) -> None:
@@ -313,7 +313,7 @@ async def all_of(graph: GraphReader[Row]) -> dict[str, Any]:
         account = await graph.find_account(name)
         if account is not None:
             lists = [
-                sorted(map(repr, (await graph.read(Stretch(account.id, direction, NOW, 100, as_of))).rows))
+                sorted(map(repr, (await graph.read(PageRequest(account.id, direction, NOW, 100, as_of))).rows))
                 for direction in Direction
                 for as_of in (None, *range(NOW - 11, NOW + 1))
             ]

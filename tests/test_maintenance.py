@@ -55,7 +55,7 @@ def test_a_backup_excludes_concurrent_writes(service: Service, tmp_path: Path) -
 
     def write(done: int, total: int) -> None:
         pages.append((done, total))
-        if len(pages) < 9:  # a copy that is begun anew by every write would never end
+        if len(pages) < 9:  # a copy that every write restarts would never end
             service.follow("a", (f"meanwhile{len(pages)}", NOW - 40 + len(pages)))
 
     open_store(service.store).back_up(tmp_path / "copy.db", write)

@@ -18,9 +18,9 @@ import httpx
 import pytest
 
 from retinue.model import AccountRecord, FollowRecord, Visibility
-from retinue.serving.writer_thread import MAX_WAITING
+from retinue.serving.background import MAX_WAITING
 from retinue.store.open import open_store
-from retinue.web.limits import MAX_EVENTS_BYTES
+from retinue.web.management import MAX_EVENTS_BYTES
 from running import Server, running_server
 from support.commands import retinue
 from support.feeds import AT, follow, lines, names_of
@@ -207,7 +207,7 @@ def test_health_is_answered_during_writes_and_excess_writes_are_refused(server: 
     statuses = sorted(status for status, _ in outcomes)
     done = statuses.count(200)
     assert [200] * done + [503] * (len(threads) - done) == statuses
-    assert MAX_WAITING - 1 <= done <= MAX_WAITING  # the tidying may have been waiting, too
+    assert MAX_WAITING - 1 <= done <= MAX_WAITING  # maintenance may have been waiting, too
     assert done == len(names_of(store_path, "a"))
 
 

@@ -16,11 +16,9 @@ from retinue.clock import VirtualClock
 from retinue.errors import InputError
 from retinue.faults import SHARED_BYTES, SharedFaults
 from retinue.ingest.apply import ApplyResult, apply_body
-from retinue.web.hosts import Hosts, host_names
 from retinue.web.management import Management, management_application
 from retinue.web.management_clients import client_routes
-from retinue.web.management_faults import fault_routes
-from retinue.web.management_front import ManagementApplication
+from retinue.web.management_front import Hosts, ManagementApplication, host_names
 from retinue.web.request_log import PathWords
 from support.service import Service
 
@@ -71,9 +69,9 @@ def application_of(service: Service, metrics: Callable[[], bytes] = no_metrics) 
         ready,
         metrics,
         Hosts(["proxy.example"]),
+        SharedFaults(memoryview(bytearray(SHARED_BYTES))),
     )
-    shared = SharedFaults(memoryview(bytearray(SHARED_BYTES)))
-    return management_application(house, {**client_routes(house), **fault_routes(shared)})
+    return management_application(house, client_routes(house))
 
 
 @pytest.fixture

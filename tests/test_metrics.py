@@ -10,12 +10,9 @@ from retinue.audit.record import AuditRecord
 from retinue.audit.space import LogSpace
 from retinue.audit.usage import RequestCounters
 from retinue.web.metrics import Measures, metrics_page
+from support.both_paths import ASGI, FAST, PLAIN, read_response, request
 from support.frozen_clock import TickingClock
 from support.service import Service
-from test_fast_path import PLAIN, whole
-from test_protocol import ASGI, FAST, ports, request
-
-__all__ = ["ports"]  # a fixture
 
 SPACE = LogSpace(3_000, 4_000, 7_000, 9_000)
 
@@ -121,7 +118,7 @@ def test_durations_are_recorded_in_microseconds(service: Service, ports: tuple[i
     with socket.create_connection(("127.0.0.1", ports[way]), timeout=30) as connection:
         for _ in range(3):
             connection.sendall(request(service.token, PLAIN))
-            whole(connection)
+            read_response(connection)
 
     assert len(service.records) == 3
     for each in service.records:

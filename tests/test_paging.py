@@ -21,9 +21,9 @@ from retinue.model import (
     FollowEvent,
     FollowRecord,
     Page,
+    PageRequest,
     Query,
     Row,
-    Stretch,
     Visibility,
 )
 from retinue.store.open import open_store
@@ -127,7 +127,7 @@ class Twins:
         person = self.model.with_key(OWNER)
         assert person is not None
         as_of = None if as_of is not None and as_of >= NOW else as_of
-        visible = self.model.visible(Stretch(person.id, self.direction, 0, 0, as_of))
+        visible = self.model.visible(PageRequest(person.id, self.direction, 0, 0, as_of))
         return {(position, self.model.row(other).username) for position, other in visible if position <= bound}
 
     def close(self) -> None:

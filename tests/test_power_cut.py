@@ -16,12 +16,12 @@ from retinue.cli.main import app
 from retinue.ingest import bulk
 from retinue.model import (
     RESEARCH_SCOPE,
-    Client,
     Direction,
     FollowEvent,
     FollowRecord,
+    PageRequest,
+    RegisteredClient,
     Row,
-    Stretch,
 )
 from retinue.store.contract import Decision, Verdict
 from retinue.store.open import OpenAccess, OpenGraph, open_store
@@ -147,7 +147,7 @@ def erased(world: World) -> None:
 def access_changed(world: World) -> None:
     """Clients and tokens come, change and go, on two connections."""
     created(world)
-    client = Client("key", "first", frozenset({RESEARCH_SCOPE}), NOW, id=1)
+    client = RegisteredClient("key", "first", frozenset({RESEARCH_SCOPE}), NOW, id=1)
     suspended, revoked = structs.replace(client, suspended_at=NOW), structs.replace(client, revoked_at=NOW)
     for access in opened_twice(world):
         with world.promising({("client", "key"): client}):
@@ -168,7 +168,7 @@ def access_changed(world: World) -> None:
 def revoked_already(world: World) -> None:
     """A client that another process has revoked: it was killed before the disk had that."""
     created(world)
-    client = Client("key", "first", frozenset({RESEARCH_SCOPE}), NOW, id=1)
+    client = RegisteredClient("key", "first", frozenset({RESEARCH_SCOPE}), NOW, id=1)
     revoked = structs.replace(client, revoked_at=NOW)
     with closing(open_store(world.store).access()) as access:
         with world.promising({("client", "key"): client}):
@@ -248,7 +248,7 @@ class Left:
                 value = asyncio.run(access.find_grant(digest(number))) is not None
             case ("trace",):  # of the erased, in any file
                 value = any(MARK.encode() in path.read_bytes() for path in self._folder.rglob("*") if path.is_file())
-            case ("copy", name):  # whom its a0 follows
+            case ("copy", name):  # the list of its a0
                 with closing(open_store(str(self._folder / name)).graph(FrozenClock())) as copy:
                     value = problems_of(self._folder / name) or followed(copy, "a0")
         return value
@@ -267,7 +267,7 @@ def followed(graph: OpenGraph[Row], username: str) -> set[str] | None:
     account = asyncio.run(graph.find_account(username))
     if account is None:
         return None
-    rows = asyncio.run(graph.read(Stretch(account.id, Direction.FOLLOWING, 1 << 40, 1_000_000))).rows
+    rows = asyncio.run(graph.read(PageRequest(account.id, Direction.FOLLOWING, 1 << 40, 1_000_000))).rows
     return {row.username for row in rows}
 
 
@@ -286,7 +286,7 @@ def test_acknowledged_writes_survive_a_power_cut(tmp_path: Path, work: Callable[
 
     for cut, answers, left in lefts(recording.steps, tmp_path / "left", seed=work.__name__):
         told = {fact: index for answer in answers for fact, index in answer.items()}
-        # What was asked for after the last answer may have come to the disk already.
+        # A write after the last answer may have reached the disk already.
         missing = {
             fact: value for fact, value in left.values(told).items() if value not in world.values[fact][told[fact] :]
         }

@@ -5,8 +5,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -14,42 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from retinue.model import FollowEvent
-from retinue.settings import Settings
-from retinue.web.limits import MAX_HEAD_BYTES
-from retinue.web.listener import bind, public_server
-from retinue.web.timers import ClientTimer
+from retinue.web.limits import MAX_HEAD_BYTES, ClientTimer, Limits
+from support.both_paths import ASGI, CLOSE, FAST, request, responses_to
+from support.golden import golden
+from support.random_requests import BODIES
 from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
-from support.waiting import waiting_until_read
-from test_golden import golden
-from test_robustness import BODIES
+from support.thorough import examples
 
-FAST, ASGI = 0, 1
-LAST = b"Connection: close"
 _FORM = b"client_key=x&client_secret=y&grant_type=client_credentials"
 WRONG_SECRET = b"POST %b HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (TOKEN.encode(), len(_FORM), _FORM)
-CHANGING = re.compile(rb"date: [^\r]*\r\n|[0-9]{14}[0-9A-F]{20}|ratelimit-re[a-z]*: [0-9]+")
-
-
-@pytest.fixture
-def ports(service: Service) -> Iterator[tuple[int, int]]:
-    """Two servers on one application: one with the fast path, one without."""
-    service.follow("p", *((f"f{n}", 1_600_000_000 + n) for n in range(150)))
-    service.add_follows(*((f"f{n}", "p", 1_600_000_000 + n) for n in range(150)))
-    service.apply(*(FollowEvent(f"f{n}", "p", 1_650_000_000, is_follow=False) for n in range(9)))
-    servers, threads, ports = [], [], []
-    for fast_path in (service.fast_path, None):
-        listener = bind("127.0.0.1", 0)
-        server = public_server(service.application, Settings(), fast_path)
-        thread = threading.Thread(target=asyncio.run, args=(server.serve(sockets=[listener]),))
-        thread.start()
-        servers.append(server)
-        threads.append(thread)
-        ports.append(listener.getsockname()[1])
-    yield ports[FAST], ports[ASGI]
-    for server, thread in zip(servers, threads, strict=True):
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.mark.parametrize("method", [b"POST", b"HEAD"])
@@ -67,32 +39,8 @@ def test_a_response_is_one_packet(ports: tuple[int, int], method: bytes) -> None
 
 def allow(monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> None:
     """Give all connections so much time for a request, from now on."""
-    monkeypatch.setattr(ClientTimer, "_read_seconds", property(lambda _: seconds, lambda *_: None))
-
-
-def spoken(port: int, *pieces: bytes) -> bytes:
-    """All that a server answers to bytes that come in pieces, without what changes from answer to answer.
-
-    Ends when the server closes; where the pieces do not make it do so, after a second of silence.
-    """
-    received: list[bytes] = []
-    with (
-        socket.create_connection(("127.0.0.1", port), timeout=1) as connection,
-        suppress(TimeoutError, ConnectionError),
-    ):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for piece in pieces:
-            connection.sendall(piece)
-        waiting_until_read(connection)
-        while more := connection.recv(65536):
-            received.append(more)
-    return CHANGING.sub(b"*", b"".join(received))
-
-
-def request(token: str, body: bytes, *headers: bytes, target: str = FOLLOWING) -> bytes:
-    """A POST, byte by byte."""
-    head = f"POST {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n"
-    return head.encode() + b"".join(header + b"\r\n" for header in headers) + b"\r\n" + body
+    limits = Limits(connections=1, read_seconds=seconds)
+    monkeypatch.setattr(ClientTimer, "_limits", property(lambda _: limits, lambda *_: None))
 
 
 @pytest.mark.parametrize("target", [FOLLOWING, FOLLOWERS])
@@ -107,14 +55,14 @@ def test_the_golden_bodies_are_answered_alike(service: Service, ports: tuple[int
         " " * 70_000,
     ]
     for body in bodies:
-        sent = request(service.token, body.encode(), target=target) + request(service.token, b"", LAST, target=target)
-        answer = spoken(ports[FAST], sent)
+        sent = request(service.token, body.encode(), target=target) + request(service.token, b"", CLOSE, target=target)
+        answer = responses_to(ports[FAST], sent)
 
         assert answer.startswith(b"HTTP/1.1 ")
-        assert answer == spoken(ports[ASGI], sent)
+        assert answer == responses_to(ports[ASGI], sent)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=BODIES,
     cuts=st.lists(st.integers(1, 400), max_size=3),
@@ -125,11 +73,11 @@ def test_any_body_in_any_pieces_is_answered_alike(
 ) -> None:
     """Whole, cut anywhere, and several in a row on one connection."""
     sent = b"".join(request(service.token, body, target=target) for target in targets)
-    sent += request(service.token, body, LAST)
+    sent += request(service.token, body, CLOSE)
     places = [0, *sorted(cuts), len(sent)]
     pieces = [sent[start:end] for start, end in pairwise(places)]
 
-    assert spoken(ports[FAST], *pieces) == spoken(ports[ASGI], *pieces)
+    assert responses_to(ports[FAST], *pieces) == responses_to(ports[ASGI], *pieces)
 
 
 @pytest.mark.parametrize(
@@ -152,12 +100,12 @@ def test_unusual_requests_are_answered_alike(
     service: Service, ports: tuple[int, int], headers: list[bytes], spelling: str
 ) -> None:
     """Headers that change how a request is read, and other spellings of the target; an ordinary request follows."""
-    after = request(service.token, b'{"username":"p","max_count":1}', LAST)
+    after = request(service.token, b'{"username":"p","max_count":1}', CLOSE)
     for path in (FOLLOWING, FOLLOWERS):
         target = spelling.format(path.rstrip("/"))
         sent = request(service.token, b'{"username":"p"}', *headers, target=target) + after
 
-        assert spoken(ports[FAST], sent) == spoken(ports[ASGI], sent)
+        assert responses_to(ports[FAST], sent) == responses_to(ports[ASGI], sent)
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1", b"2.0"])
@@ -166,8 +114,10 @@ def test_other_methods_and_versions_are_answered_alike(ports: tuple[int, int], m
     """Also with garbage behind them."""
     sent = b"%b %b HTTP/%b\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}" % (method, FOLLOWING.encode(), version)
 
-    assert spoken(ports[FAST], sent) == spoken(ports[ASGI], sent)
-    assert spoken(ports[FAST], sent + b"\0garbage\r\n\r\n") == spoken(ports[ASGI], sent + b"\0garbage\r\n\r\n")
+    assert responses_to(ports[FAST], sent) == responses_to(ports[ASGI], sent)
+    assert responses_to(ports[FAST], sent + b"\0garbage\r\n\r\n") == responses_to(
+        ports[ASGI], sent + b"\0garbage\r\n\r\n"
+    )
 
 
 @pytest.mark.parametrize("before", [0, 1, 3])
@@ -181,15 +131,15 @@ def test_heads_that_are_too_long_are_refused_alike(
     head += b"\r\nContent-Length: 0\r\n\r\n" * is_whole
     sent = ordinary * before + head
     for pieces in ([sent], [sent[:100], sent[100:9000], sent[9000:]], [*[ordinary] * before, head]):
-        answer = spoken(ports[FAST], *pieces)
+        answer = responses_to(ports[FAST], *pieces)
 
-        assert answer == spoken(ports[ASGI], *pieces)
+        assert answer == responses_to(ports[ASGI], *pieces)
         assert 1 == answer.count(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
         assert answer.endswith(b'"head: longer than 32768 bytes","log_id":"*"}}')
 
 
 def test_slow_clients_are_cut_off(service: Service, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who sends nothing, half a head or half a body loses the connection; who is complete keeps it."""
+    """Sending nothing, half a head or half a body loses the connection; complete requests keep it."""
     allow(monkeypatch, seconds=0.3)
     whole = request(service.token, b'{"username":"p"}')
     for port in ports:

@@ -11,7 +11,7 @@ import pytest
 from retinue.access.quotas import TOKEN_RATE
 from retinue.errors import StoreError
 from retinue.model import Pool, Quota, QuotaKey, RateLimit, Visibility
-from retinue.store.ledger import FileLedger
+from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.quota_counters import DAY_SECONDS
 from retinue.web.oauth import FAILURE_SECONDS, MOST_FAILURES
 from support.frozen_clock import FrozenClock
@@ -183,7 +183,7 @@ def test_calls_for_tokens_have_a_limit_for_each_client(service: Service) -> None
     right = form.replace("SECRET", service.secret).encode()
     quota_key = asyncio.run(service.clients.get(service.client_key)).quota_key
     for _ in range(TOKEN_RATE.calls - 1):
-        assert 0 == service.ledger.admit(quota_key, service.clock.now(), TOKEN_RATE)
+        assert 0 == service.counters.admit(quota_key, service.clock.now(), TOKEN_RATE)
     assert 200 == service.post(TOKEN, right).status_code
     answer = service.post(TOKEN, right)
     assert (429, "rate_limit_exceeded", TOO_FAST) == (
@@ -282,17 +282,17 @@ def test_a_token_can_be_revoked_by_its_client_alone(service: Service, clock: Fro
 def test_counters_outlive_their_process(tmp_path: Path) -> None:
     """The file has all counts, and is private."""
     path = tmp_path / "graph.quotas"
-    ledger = FileLedger(path)
+    counters = FileQuotaCounters(path)
     for _ in range(3):
-        ledger.charge(QuotaKey(900, 5), 10 * DAY_SECONDS, Pool.LISTS, 7, Quota())
-    ledger.close()
+        counters.charge(QuotaKey(900, 5), 10 * DAY_SECONDS, Pool.LISTS, 7, Quota())
+    counters.close()
 
-    ledger = FileLedger(path)
-    used = ledger.usage(QuotaKey(900, 5), 10 * DAY_SECONDS)
+    counters = FileQuotaCounters(path)
+    used = counters.usage(QuotaKey(900, 5), 10 * DAY_SECONDS)
     assert (3, 21, 0) == (used.list_calls, used.list_rows, used.other_calls)
-    assert 0 == ledger.usage(QuotaKey(900, 6), 10 * DAY_SECONDS).list_calls
-    ledger.settle()
-    ledger.close()
+    assert 0 == counters.usage(QuotaKey(900, 6), 10 * DAY_SECONDS).list_calls
+    counters.settle()
+    counters.close()
     assert 0o600 == path.stat().st_mode & 0o777
 
 
@@ -300,28 +300,28 @@ def test_an_exclusive_counter_does_not_block_readers(tmp_path: Path) -> None:
     """Others read the counters, but only one holder is exclusive; the next one follows it."""
     path = tmp_path / "graph.quotas"
     quota_key = QuotaKey(900, 1)
-    alone = FileLedger(path, alone=True)
-    onlooker = FileLedger(path)
+    alone = FileQuotaCounters(path, alone=True)
+    onlooker = FileQuotaCounters(path)
     with pytest.raises(StoreError, match="another server counts here"):
-        FileLedger(path, alone=True)
+        FileQuotaCounters(path, alone=True)
     assert alone.charge(quota_key, DAY_SECONDS, Pool.LISTS, 5, Quota()) is not None
     assert 0 == alone.admit(quota_key, DAY_SECONDS, TOKEN_RATE)
     assert 5 == onlooker.usage(quota_key, DAY_SECONDS).list_rows
     alone.close()
-    FileLedger(path, alone=True).close()
+    FileQuotaCounters(path, alone=True).close()
     assert onlooker.charge(quota_key, DAY_SECONDS, Pool.LISTS, 5, Quota()) is not None
     onlooker.close()
 
 
 def test_a_clock_set_back_over_midnight_grants_nothing_twice(tmp_path: Path) -> None:
     """The newest day goes on, however far back the clock is put."""
-    ledger = FileLedger(tmp_path / "graph.quotas")
+    counters = FileQuotaCounters(tmp_path / "graph.quotas")
     quota_key = QuotaKey(1, 1)
     for day, expected in ((10, 1), (9, 2), (10, 3), (11, 1), (9, 2)):
-        used = ledger.charge(quota_key, day * DAY_SECONDS, Pool.OTHERS, 0, Quota(other_calls=5))
+        used = counters.charge(quota_key, day * DAY_SECONDS, Pool.OTHERS, 0, Quota(other_calls=5))
         assert used is not None
         assert 5 - expected == used.calls
-    ledger.close()
+    counters.close()
 
 
 @pytest.mark.parametrize("content", [b"x", b"something else that is long enough" * 99])
@@ -331,15 +331,15 @@ def test_another_file_is_not_taken_for_counters(tmp_path: Path, content: bytes) 
     path.write_bytes(content)
 
     with pytest.raises(StoreError, match="holds no counters of quotas, or is damaged; remove it"):
-        FileLedger(path)
+        FileQuotaCounters(path)
     assert content == path.read_bytes()
 
 
 def test_a_reused_slot_starts_with_an_empty_window(tmp_path: Path) -> None:
     """Also where its first calls are under no short-term limit."""
-    with closing(FileLedger(tmp_path / "graph.quotas")) as ledger:
+    with closing(FileQuotaCounters(tmp_path / "graph.quotas")) as counters:
         limited = Quota(rate=RateLimit(1, 60))
-        assert ledger.charge(QuotaKey(2, 20), 10 * DAY_SECONDS, Pool.LISTS, 1, limited) is not None
-        assert ledger.charge(QuotaKey(2, 21), 10 * DAY_SECONDS, Pool.LISTS, 1, Quota()) is not None
-        assert ledger.charge(QuotaKey(2, 21), 10 * DAY_SECONDS, Pool.LISTS, 1, limited) is not None
-        assert ledger.charge(QuotaKey(2, 21), 10 * DAY_SECONDS, Pool.LISTS, 1, limited) is None
+        assert counters.charge(QuotaKey(2, 20), 10 * DAY_SECONDS, Pool.LISTS, 1, limited) is not None
+        assert counters.charge(QuotaKey(2, 21), 10 * DAY_SECONDS, Pool.LISTS, 1, Quota()) is not None
+        assert counters.charge(QuotaKey(2, 21), 10 * DAY_SECONDS, Pool.LISTS, 1, limited) is not None
+        assert counters.charge(QuotaKey(2, 21), 10 * DAY_SECONDS, Pool.LISTS, 1, limited) is None

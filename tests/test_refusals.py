@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from retinue.errors import StoreUnavailable
-from retinue.model import Account, ErasureEvent, FollowEvent, Profile, Slice, Stretch, Visibility
+from retinue.model import Account, ErasureEvent, FollowEvent, PageRequest, PageRows, Profile, Visibility
 from retinue.web.asgi import Application
 from retinue.web.routes import NOT_SERVED
 from retinue.web.routes import REVOKE_PATH as REVOKE
@@ -330,7 +330,7 @@ class VanishingGraph:
         """Still there."""
         return Account(1, Visibility.PUBLIC)
 
-    async def read(self, stretch: Stretch) -> Slice[bytes]:
+    async def read(self, request: PageRequest) -> PageRows[bytes]:
         """Not asked for."""
         raise NotImplementedError
 
@@ -370,7 +370,7 @@ class BrokenGraph:
         """Fail."""
         raise self._error
 
-    async def read(self, stretch: Stretch) -> Slice[bytes]:
+    async def read(self, request: PageRequest) -> PageRows[bytes]:
         """Fail."""
         raise self._error
 

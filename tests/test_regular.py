@@ -9,10 +9,10 @@ import pytest
 
 from retinue.access.management_token import management_token
 from retinue.audit.record_counters import open_counters, read_made
-from retinue.audit.trusted_time import TimeFiles, time_reached
+from retinue.audit.trusted_time import TimeFiles
 from retinue.errors import InputError, StoreError
 from retinue.safe_files import open_regular
-from retinue.store.ledger import FileLedger
+from retinue.store.file_quota_counters import FileQuotaCounters
 
 PRECIOUS = b"not a file of ours"
 
@@ -49,8 +49,8 @@ def test_only_regular_files_hold_counters_and_times(tmp_path: Path, put: Callabl
         with pytest.raises(StoreError, match="counters"):
             use(tmp_path)
     with pytest.raises(StoreError, match=r"graph\.quotas: the counters of quotas cannot be kept here"):
-        FileLedger(tmp_path / "graph.quotas")
-    assert time_reached(TimeFiles(tmp_path, b"secret")) is None
+        FileQuotaCounters(tmp_path / "graph.quotas")
+    assert TimeFiles(tmp_path, b"secret").trusted.read() is None
     assert PRECIOUS == (tmp_path / "precious").read_bytes()
     assert not (tmp_path / "absent").exists()
 

@@ -14,7 +14,7 @@ from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.log_files import files_of
 from retinue.audit.record import AuditRecord
 from retinue.audit.retention import oldest_expired, time_without_jumps
-from retinue.audit.trusted_time import SLACK_SECONDS, TimeFiles, TrustedTime, confirm_clock
+from retinue.audit.trusted_time import SLACK_SECONDS, TimeFiles, TrustedTime
 from support.audit_logs import new_checkpoint
 from support.frozen_clock import FrozenClock
 
@@ -99,18 +99,18 @@ def test_an_operator_confirms_a_clock(files: TimeFiles, caplog: pytest.LogCaptur
     clock.jump(YEARS)
     trusted.update()
     assert "retinue audit confirm-clock" in caplog.text
-    confirm_clock(files, clock.now() - YEARS)
+    files.confirmed.write(clock.now() - YEARS)
     trusted.update()
     assert YEARS == trusted.doubted()
-    confirm_clock(files, clock.now())
+    files.confirmed.write(clock.now())
     trusted.update()
     assert (clock.now(), 0) == (trusted.now(), trusted.doubted())
     assert (clock.now(), 0) == (started(files, clock).now(), started(files, clock).doubted())
     clock.jump(YEARS)
     trusted.update()
     assert YEARS == trusted.doubted()
-    assert ["clock"] == [path.name for path in files.trusted.parent.iterdir()]
-    assert 0o600 == files.trusted.stat().st_mode & 0o777
+    assert ["clock"] == [path.name for path in files.trusted.path.parent.iterdir()]
+    assert 0o600 == files.trusted.path.stat().st_mode & 0o777
 
 
 def test_a_changed_time_file_is_not_trusted(files: TimeFiles) -> None:
@@ -118,18 +118,18 @@ def test_a_changed_time_file_is_not_trusted(files: TimeFiles) -> None:
     clock = FrozenClock()
     begun = clock.now()
     started(files, clock).update()
-    content = files.trusted.read_bytes()
+    content = files.trusted.path.read_bytes()
     clock.jump(YEARS)
-    confirm_clock(files, clock.now())
-    forged = [files.confirmed.read_bytes(), b"", b"\xff", content[:-4], b"[]"]
+    files.confirmed.write(clock.now())
+    forged = [files.confirmed.path.read_bytes(), b"", b"\xff", content[:-4], b"[]"]
     forged += [content[:place] + b"7" + content[place + 1 :] for place in range(len(content) - 1)]
-    files.confirmed.unlink()
+    files.confirmed.path.unlink()
     for each in forged:
-        files.trusted.write_bytes(each)
+        files.trusted.path.write_bytes(each)
         after = started(files, clock, newest_record=begun + 5)
         assert after.now() == (begun if each == content else begun + 5), each
     assert started(TimeFiles(files.folder, bytes(32)), clock, begun + 5).now() == begun + 5
-    files.trusted.unlink()
+    files.trusted.path.unlink()
     assert started(files, clock, begun + 5).now() == begun + 5
     assert started(files, clock).now() == clock.now()  # a new store has nothing that could be destroyed
 

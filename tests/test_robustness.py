@@ -23,7 +23,9 @@ from retinue.web.openapi import document
 from retinue.wire.parsing import PROFILE_FIELDS
 from running import fresh_token, running_server
 from support.frozen_clock import FrozenClock
+from support.random_requests import BODIES, HEADERS
 from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN
+from support.thorough import examples
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,14 +56,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
 
 
 @schema.include(path_regex="/research/").parametrize()
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), suppress_health_check=list(HealthCheck))
 def test_responses_follow_the_openapi_document(case: "schemathesis.Case[Any]", site: tuple[str, str]) -> None:
     """Valid and invalid requests made of our own OpenAPI document get what the document says."""
     require_as_documented(case, site)
 
 
 @schema.include(path_regex="/oauth/").parametrize()
-@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(20), suppress_health_check=list(HealthCheck))
 def test_slow_failures_follow_the_openapi_document(case: "schemathesis.Case[Any]", site: tuple[str, str]) -> None:
     """The same where an answer to a wrong secret takes its time."""
     require_as_documented(case, site)
@@ -72,9 +74,9 @@ def require_as_documented(case: "schemathesis.Case[Any]", site: tuple[str, str])
     base_url, token = site
     response = case.call(base_url=base_url, headers={"Authorization": f"Bearer {token}"})
 
-    # A well-formed request may still name nobody we know; that alone is not the document's business. And whether a
-    # malformed one was accepted is asked of what was really sent: what should break it may be a parameter that is
-    # ignored, or a header that every request here gets anyway.
+    # A well-formed request may still name an unknown account; the document does not say which exist. Whether a
+    # malformed one was accepted is checked against the request that was sent: its mistake may be in a parameter that
+    # is ignored, or in a header that every request here gets anyway.
     case.validate_response(response, excluded_checks=[positive_data_acceptance, negative_data_rejection])
     if response.status_code == 200:
         assert is_well_formed(
@@ -134,25 +136,7 @@ def answer(base_url: str, sent: bytes) -> tuple[int, dict[str, str], bytes] | No
         return response.status, headers, response.read()
 
 
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-QUERIES = st.dictionaries(st.sampled_from(["username", "max_count", "cursor", "as_of", "x"]), JSON_VALUES)
-BODIES = st.one_of(
-    st.binary(max_size=200),
-    QUERIES.map(lambda query: json.dumps(query).encode()),
-    st.builds(lambda query, cut: json.dumps(query).encode()[:cut], QUERIES, st.integers(0, 60)),
-    st.text(max_size=80).map(lambda text: f"username={text}".encode(errors="replace")),
-)
-TOKENS = st.characters(min_codepoint=33, max_codepoint=126)
-HEADERS = st.lists(st.tuples(st.text(TOKENS, min_size=1, max_size=12), st.binary(max_size=40)), max_size=4).map(
-    lambda headers: b"".join(name.encode() + b": " + value + b"\r\n" for name, value in headers)
-)
-
-
-@settings(max_examples=1200)
+@settings(max_examples=examples(1200))
 @given(body=BODIES, path=st.sampled_from([*KEYS, TOKEN]))
 def test_any_body_is_answered_in_our_form(site: tuple[str, str], body: bytes, path: str) -> None:
     """With a good token and a right path, whatever the body: a page or a refusal, never a fault of ours."""
@@ -166,7 +150,7 @@ def test_any_body_is_answered_in_our_form(site: tuple[str, str], body: bytes, pa
     assert is_ours(*found, path)
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 @given(query=st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="#"), max_size=60))
 def test_any_query_string_is_answered_in_our_form(site: tuple[str, str], query: str) -> None:
     """Lists do not mind what it holds; profiles want their fields in it."""
@@ -180,7 +164,7 @@ def test_any_query_string_is_answered_in_our_form(site: tuple[str, str], query: 
         assert is_ours(*found, path)
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 @given(
     method=st.sampled_from([b"POST", b"GET", b"OPTIONS", b"FOO", b""]) | st.binary(max_size=6),
     path=st.sampled_from([*map(str.encode, (*KEYS, TOKEN)), b"*", b"/%zz", b"/%ff", b"//", b""])

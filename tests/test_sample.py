@@ -15,6 +15,7 @@ from retinue.errors import InputError
 from retinue.sample import PAGE_OWNER, PAGE_ROWS, SampleSize, _shuffled, write_sample
 from retinue.sample_files import CsvFiles, ParquetFiles
 from support.commands import imported, list_of, retinue, tally
+from support.thorough import examples
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -61,7 +62,7 @@ def test_pairs_are_shuffled_by_all_digits_of_their_luck(luck: list[float]) -> No
     assert np.lexsort((np.array(luck), followers)).tolist() == _shuffled(followers, np.array(luck)).tolist()
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(accounts=st.integers(5, 60), share=st.floats(0, 1), seed=st.integers(0, 2**32))
 def test_every_size_is_made_exactly(
     tmp_path_factory: pytest.TempPathFactory, accounts: int, share: float, seed: int

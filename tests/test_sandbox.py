@@ -54,7 +54,7 @@ def test_faults_can_be_set_at_the_start(list_store: Path, client: Client) -> Non
         secret = token_path(list_store).read_text().strip()
         shown = asked(server.management_url, "/faults", token=secret, method="GET")[2]
         assert (1, True, 7) == (shown["server_errors"], shown["failures_cost_quota"], shown["seed"])
-        # Tokens are not to be had there, whatever the client does.
+        # No token is granted there, whatever the client does.
         form = f"client_key={client.key}&client_secret={client.secret}&grant_type=client_credentials"
         assert (500, "server_error") == of_token(server.base_url, form)
         asked(server.management_url, "/faults", "{}", secret, "PUT")

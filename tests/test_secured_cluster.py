@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 import trustme
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from running import Failed, retinue
+from running import Failed, retinue, running_server
 from support.backends import CLUSTER_SECONDS
 from support.cassandra_jars import missing
 from support.cassandra_node import Setting, free_port, running
@@ -87,6 +88,17 @@ def test_complete_credentials_are_accepted(secured: Secured, tmp_path: Path, mon
 
     assert "b" in retinue("following", "a", "--store", store)
     assert "every invariant holds" in retinue("check", "--store", store)
+
+
+def test_the_version_endpoint_does_not_contain_the_password(
+    secured: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is open to every user of the machine, so it shows the location without user and options."""
+    monkeypatch.chdir(tmp_path)
+    with running_server(secured.store()) as server:
+        version = httpx.get(f"{server.management_url}/version").json()
+
+    assert f"cassandra://127.0.0.1:{secured.port}/secured" == version["store"]
 
 
 @pytest.mark.parametrize(

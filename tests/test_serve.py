@@ -19,7 +19,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from retinue.cli.serve import serve
 from retinue.model import FollowRecord
+from retinue.serving import supervisor
 from retinue.store.open import open_store
 from running import Server, Session, fresh_token, running, running_server
 from support.commands import retinue
@@ -431,6 +433,18 @@ def test_a_quiet_server_writes_one_line(graph: Path) -> None:
     assert line.startswith(f"Serving {graph} on http://127.0.0.1:")
     assert "" == rest
     assert "" == errors
+
+
+def test_the_greeting_does_not_contain_a_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The store in the first line is the location without user, password and options."""
+    monkeypatch.setattr(supervisor, "serve", lambda _settings, announce: announce("http://x:1", "http://y:2"))
+
+    serve("cassandra://someone:secret%21@node:9042/graph?consistency=ONE")
+
+    expected = "Serving cassandra://node:9042/graph on http://x:1 (management on http://y:2). Ctrl-C stops.\n"
+    assert expected == capsys.readouterr().out
 
 
 def test_many_clients_at_once_get_tokens_and_pages(server: Server, graph: Path) -> None:

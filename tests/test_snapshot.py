@@ -17,7 +17,16 @@ from retinue.ingest.records import FOLLOW_COLUMNS
 from retinue.ingest.rejects import RejectsFile
 from retinue.ingest.snapshot import Snapshot
 from retinue.ingest.tables import open_table
-from retinue.model import AccountEvent, AccountRecord, Direction, ErasureEvent, FollowEvent, FollowRecord, Row, Stretch
+from retinue.model import (
+    AccountEvent,
+    AccountRecord,
+    Direction,
+    ErasureEvent,
+    FollowEvent,
+    FollowRecord,
+    PageRequest,
+    Row,
+)
 from retinue.names import fold
 from retinue.store.contract import GraphReader, GraphWriter
 from retinue.store.open import open_store
@@ -25,6 +34,7 @@ from support.commands import imported, list_of, retinue, tally
 from support.frozen_clock import FrozenClock
 from support.model_store import ModelGraph
 from support.service import Service
+from support.thorough import examples
 
 NOW = 1_700_000_000
 T = 1_690_000_000
@@ -409,12 +419,12 @@ async def lists_of(graph: GraphReader[Row], as_of: int) -> dict[str, set[str]]:
     for name in PEOPLE:
         account = await graph.find_account(name)
         if account is not None:
-            rows = (await graph.read(Stretch(account.id, Direction.FOLLOWING, 1 << 40, 100, as_of))).rows
+            rows = (await graph.read(PageRequest(account.id, Direction.FOLLOWING, 1 << 40, 100, as_of))).rows
             found[name] = {row.username for row in rows}
     return found
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(events=EVENTS, rows=ROWS, number=st.integers(1, 3))
 def test_after_a_dump_every_owner_in_it_has_its_list(
     events: list[FollowEvent], rows: list[tuple[tuple[str, str], int | None]], number: int

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retinue import errors
-from retinue.model import AccountRecord, Direction, FollowRecord, Row, Stretch
+from retinue.model import AccountRecord, Direction, FollowRecord, PageRequest, Row
 from retinue.store.open import open_store
 from retinue.store.rules.seconds import Seconds
 from retinue.store.rules.values import Around
@@ -203,7 +203,7 @@ def test_pages_are_read_while_another_connection_writes(graph_file: Path, clock:
     account = asyncio.run(reader.find_account("a"))
     assert account is not None
     assert [
-        row.username for row in asyncio.run(reader.read(Stretch(account.id, Direction.FOLLOWING, NOW, 5))).rows
+        row.username for row in asyncio.run(reader.read(PageRequest(account.id, Direction.FOLLOWING, NOW, 5))).rows
     ] == ["b"]
 
     writer._connection.execute("ROLLBACK")

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from retinue.model import TOKEN_SECONDS, Client, ClientChange, Quota, QuotaKey, RateLimit, Secrets, TokenGrant
+from retinue.model import TOKEN_SECONDS, ClientChange, Quota, QuotaKey, RateLimit, RegisteredClient, Secrets, TokenGrant
 from retinue.store.client_rows import CLOCK_SKEW_SECONDS
 from support.backends import BackendFactory
 from support.store_contract import run
@@ -14,8 +14,8 @@ def test_clients_and_tokens(new_backend: BackendFactory) -> None:
     access = backend.open_access()
     window = {"not_before": 50, "not_after": 1500}
     quota = Quota(7, None, 9, RateLimit(3, 60))
-    one = Client("k1", "One", frozenset({"s", "t"}), 100, contact="c", notes="n", quota=quota, **window)
-    two = Client("k2", "Two", frozenset({"s"}), 200)
+    one = RegisteredClient("k1", "One", frozenset({"s", "t"}), 100, contact="c", notes="n", quota=quota, **window)
+    two = RegisteredClient("k2", "Two", frozenset({"s"}), 200)
     digests = [bytes([n]) * 32 for n in range(4)]
 
     async def story() -> None:

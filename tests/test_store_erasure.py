@@ -2,7 +2,7 @@
 
 import pytest
 
-from retinue.model import AccountRecord, Direction, ErasureEvent, Slice, Stretch
+from retinue.model import AccountRecord, Direction, ErasureEvent, PageRequest, PageRows
 from support.store_contract import (
     FOLLOWERS,
     NOW,
@@ -39,7 +39,7 @@ def test_an_erased_account_is_in_no_list_or_count(store: OpenStore, is_tidied: b
     assert store.counts("a") == (2, 0)
     assert store.counts("d") == (0, 1)
     for direction in Direction:
-        assert run(store.graph.read(Stretch(erased, direction, NOW, 5))) == Slice([], 0, has_more=False)
+        assert run(store.graph.read(PageRequest(erased, direction, NOW, 5))) == PageRows([], 0, has_more=False)
 
 
 @pytest.mark.parametrize("is_tidied", [False, True])

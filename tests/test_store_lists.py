@@ -2,7 +2,7 @@
 
 import pytest
 
-from retinue.model import AccountRecord, Direction, FollowEvent, Slice, Stretch
+from retinue.model import AccountRecord, Direction, FollowEvent, PageRequest, PageRows
 from retinue.store.contract import Verdict
 from support.store_contract import FOLLOWERS, FOLLOWING, NOW, A, D, OpenStore, S, U, followed, run, unfollowed
 
@@ -21,7 +21,7 @@ def test_lists_are_newest_first_up_to_the_bound(store: OpenStore, direction: Dir
         (100, 1, ["b"], 100, False),
         (99, 1, [], 0, False),
     ):
-        found = store.slice("a", lambda owner, b=bound, n=limit: Stretch(owner, direction, b, n))  # type: ignore[misc]
+        found = store.page_rows("a", lambda owner, b=bound, n=limit: PageRequest(owner, direction, b, n))  # type: ignore[misc]
         assert (expected, oldest, has_more) == ([row.username for row in found.rows], found.oldest, found.has_more)
 
 
@@ -148,5 +148,5 @@ def test_an_account_cannot_follow_itself(store: OpenStore) -> None:
 def test_a_list_without_an_owner_is_empty(store: OpenStore) -> None:
     """An unknown id has no rows and no profile."""
     for direction in Direction:
-        assert run(store.graph.read(Stretch(12345, direction, NOW, 10))) == Slice([], 0, has_more=False)
+        assert run(store.graph.read(PageRequest(12345, direction, NOW, 10))) == PageRows([], 0, has_more=False)
     assert run(store.graph.profile(12345)) is None

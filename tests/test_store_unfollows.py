@@ -3,7 +3,7 @@
 import pytest
 
 from retinue import names
-from retinue.model import AccountRecord, Direction, Event, Row, Slice, Stretch
+from retinue.model import AccountRecord, Direction, Event, PageRequest, PageRows, Row
 from support.store_contract import (
     FOLLOWERS,
     FOLLOWING,
@@ -54,8 +54,8 @@ def test_a_list_of_the_past_is_paged_by_position(store: OpenStore) -> None:
     assert store.names("a", as_of=200) == ["f0", "f2", "f3"]
     assert store.positions("a", as_of=200) == [100, 98, 97]
     assert store.positions("a", as_of=100) == [100, 99, 98, 97]
-    found = store.slice("a", lambda owner: Stretch(owner, FOLLOWING, 99, 1, 200))
-    assert found == Slice([Row("", "f2")], 98, has_more=True)
+    found = store.page_rows("a", lambda owner: PageRequest(owner, FOLLOWING, 99, 1, 200))
+    assert found == PageRows([Row("", "f2")], 98, has_more=True)
 
 
 def test_a_follow_after_an_unfollow_takes_a_new_slot(store: OpenStore) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from retinue.model import AccountRecord, Direction, Row, Stretch
+from retinue.model import AccountRecord, Direction, PageRequest, Row
 from support.store_contract import FOLLOWING, NOW, A, D, OpenStore, U, followed, run, said
 
 
@@ -83,4 +83,4 @@ def test_an_account_without_a_name_is_withheld(store: OpenStore) -> None:
     profile = run(store.graph.profile(loser))
     assert profile is not None
     assert (profile.following_count, profile.follower_count) == (1, 1)
-    assert run(store.graph.read(Stretch(loser, FOLLOWING, NOW, 5))).rows == [Row("", "fan")]
+    assert run(store.graph.read(PageRequest(loser, FOLLOWING, NOW, 5))).rows == [Row("", "fan")]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from retinue.audit.record import Auditor
 from retinue.errors import InputError
-from retinue.web.asgi import Answer, Application, Request, Route
+from retinue.web.asgi import Application, Request, Route
 from retinue.web.request_log import LogIds
 from retinue.web.trusted_proxies import Address, TrustedProxies, trusted_networks
 from support.frozen_clock import FrozenClock
@@ -130,8 +130,8 @@ def test_the_peer_is_recorded(peers: TrustedProxies, client: tuple[str, int] | N
     """A request knows its own connection and headers, and the application its proxies."""
     records = Records()
 
-    async def handler(_request: Request) -> Answer:
-        return Answer(b"{}")
+    async def handler(_request: Request) -> bytes:
+        return b"{}"
 
     async def receive() -> dict[str, Any]:
         raise NotImplementedError

@@ -12,7 +12,7 @@ from retinue import streams
 from retinue.cli.output import warn
 from retinue.errors import ClosedPipe, RetinueError
 
-_FAILED = 2
+_FAILED = 2  # as 1 has other meanings, such as "problems found"
 _READER_GONE = 128 + signal.SIGPIPE  # as a shell reports a program that this signal ended
 _OUT_OF_MEMORY = ("OutOfMemoryException", "NoMemError")  # of DuckDB and SQLite, which may not be installed
 _UNMAPPED = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
@@ -56,13 +56,11 @@ def _run() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    """Exit with 2, as 1 has other meanings, such as "problems found"."""
     warn(" ".join(message.split()))  # messages of libraries may have several lines
     sys.exit(_FAILED)
 
 
 def _show_traceback(error: Exception) -> None:
-    """Log a traceback in a server, or print it in development mode."""
     import logging  # noqa: PLC0415 - --help does without these
 
     if logging.getLogger().handlers:  # only servers set up logging
@@ -88,7 +86,6 @@ def _message_of(error: BaseException) -> str:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Return whether a library or the dynamic linker reports too little memory."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ in _OUT_OF_MEMORY
@@ -98,7 +95,6 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and its causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

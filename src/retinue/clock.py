@@ -1,16 +1,16 @@
 """The only file that reads the time. All other code gets a `Clock`.
 
-Tests of other programs freeze time (freezegun, time-machine) while our threads run in their process. `now()` follows
-them. Durations stay real: they come from `clock_gettime`, which neither library replaces.
+If users' tests freeze time, `now()` follows, and durations stay real.
 """
 
 import asyncio
 import time
+from functools import partial
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """The time, for the rest of the program."""
+    """The time."""
 
     def now(self) -> int:
         """Return Unix seconds."""
@@ -21,51 +21,38 @@ class Clock(Protocol):
         ...
 
     def uptime(self) -> float:
-        """Return seconds since the machine started, suspended time included."""
+        """Return the same, suspended time included."""
         ...
 
 
-def elapsed() -> float:
-    """Return seconds since the machine started, even if time is frozen."""
-    return time.clock_gettime(time.CLOCK_MONOTONIC)
-
-
-def uptime() -> float:
-    """Return seconds since the machine started.
-
-    Suspended time is included if the system counts it.
-    """
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+# Not `time.monotonic`, which freezegun replaces.
+elapsed = partial(time.clock_gettime, time.CLOCK_MONOTONIC)
+uptime = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """Return an event loop whose timers run in real time."""
     loop = asyncio.SelectorEventLoop()
-    loop.time = elapsed  # type: ignore[method-assign] # by default time.monotonic, which freezegun replaces
+    loop.time = elapsed  # type: ignore[method-assign] # by default time.monotonic
     return loop
 
 
 class SystemClock:
     """The machine's own clock."""
 
+    elapsed = staticmethod(elapsed)
+    uptime = staticmethod(uptime)
+
     def now(self) -> int:
         """Return Unix seconds."""
         return int(time.time())
 
-    def elapsed(self) -> float:
-        """Return seconds since a fixed instant. They never decrease."""
-        return elapsed()
-
-    def uptime(self) -> float:
-        """Return seconds since the machine started, suspended time included."""
-        return uptime()
-
 
 class VirtualClock:
-    """The machine's clock plus an offset in eight bytes that processes share.
+    """The machine's clock plus a shared offset of eight bytes."""
 
-    Durations stay real.
-    """
+    elapsed = staticmethod(elapsed)
+    uptime = staticmethod(uptime)
 
     def __init__(self, shared: memoryview) -> None:
         self._offset = shared.cast("q")
@@ -73,14 +60,6 @@ class VirtualClock:
     def now(self) -> int:
         """Return Unix seconds."""
         return int(time.time()) + self._offset[0]
-
-    def elapsed(self) -> float:
-        """Return seconds since a fixed instant. They never decrease."""
-        return elapsed()
-
-    def uptime(self) -> float:
-        """Return seconds since the machine started, suspended time included."""
-        return uptime()
 
     def advance(self, seconds: int) -> None:
         """Set the clock forward. Raises `ValueError` for negative seconds."""

@@ -1,4 +1,4 @@
-"""Tables of DuckDB on disk: filled by columns, read by rows, copied into files."""
+"""Tables of DuckDB on disk."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 
 
 def connect(database: Path | None, folder: Path, **settings: object) -> duckdb.DuckDBPyConnection:
-    """Open a database, in memory for None. It spills into `folder`; DuckDB's default is the working folder."""
+    """Open a database, in memory for None, that spills into `folder`."""
     connection = duckdb.connect(database or ":memory:")
     for setting, value in ({"temp_directory": folder} | settings).items():
         connection.execute(f"SET {setting} = {sql_text(value)}")
@@ -35,11 +35,12 @@ def connect(database: Path | None, folder: Path, **settings: object) -> duckdb.D
 
 
 class Duck:
-    """A database in a temporary folder. `memory` is its limit in DuckDB's form, such as 900MB.
+    """A database in a temporary folder. `memory` is its limit, such as 900MB.
 
-    With `spreadsheet_safe` no text in CSV is a formula. Calls are made in another thread, so that Ctrl-C ends the call:
-    in the main thread Python would handle it in the middle of one, which ends the process.
+    With `spreadsheet_safe` no text in CSV is a formula.
     """
+
+    # Calls are made in another thread, so that Ctrl-C ends the call. In the main thread it would end the process.
 
     def __init__(self, folder: Path, memory: str, *, spreadsheet_safe: bool = False) -> None:
         self._spreadsheet_safe = spreadsheet_safe
@@ -52,14 +53,11 @@ class Duck:
         self._duck.close()
 
     def run(self, statement: str) -> None:
-        """Run a statement that has no result."""
+        """Run a statement without a result."""
         self._call(self._duck, lambda: self._duck.execute(statement))
 
     def add(self, table: str, columns: Iterable[Any], kinds: Iterable[str] = ()) -> None:
-        """Insert arrays as the columns of a table, in its order.
-
-        With `kinds`, the SQL types of all columns, values of other types become NULL.
-        """
+        """Insert arrays as the columns of a table. With `kinds`, values of other SQL types become NULL."""
         chunk = {f"column{number:02}": column for number, column in enumerate(columns)}
         casts = ", ".join(f"TRY_CAST({name} AS {kind})" for name, kind in zip(chunk, kinds, strict=False)) or "*"
 
@@ -83,7 +81,7 @@ class Duck:
             yield from batch
 
     def copy(self, query: str, path: Path, kind: str) -> None:
-        """Write a query's rows to a file in one of `FORMATS`."""
+        """Write a query's rows to a file, in a kind of `FORMATS`."""
         rows = self._without_formulas(query) if self._spreadsheet_safe and kind == "csv" else query
         self.run(f"COPY ({rows}) TO {sql_text(path)} ({FORMATS[kind]})")
 
@@ -108,7 +106,7 @@ class Duck:
 
 @contextmanager
 def translated(target: Path) -> Iterator[None]:
-    """Turn errors of DuckDB and of the disk into `StoreError` or `MemoryError`."""
+    """Turn errors of DuckDB and the disk into `StoreError` or `MemoryError`."""
     try:
         yield
     except duckdb.OutOfMemoryException as error:

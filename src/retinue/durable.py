@@ -16,10 +16,9 @@ _FOLDER_SYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
 
 @contextmanager
 def write_atomically(path: Path, *, replaces: bool, mode: int = PRIVATE) -> Iterator[Path]:
-    """Yield an empty file that becomes `path` after the block.
+    """Yield an empty file that becomes `path` after the block. Raises `OSError`.
 
-    An existing file is replaced, or wins if not `replaces`. A killed process leaves the unfinished file beside `path`.
-    Raises `OSError`.
+    An existing file wins unless `replaces`. A killed process leaves the unfinished file beside `path`.
     """
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
     try:

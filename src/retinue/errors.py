@@ -1,17 +1,14 @@
-"""Every error of ours, and nothing else.
+"""All errors of ours.
 
     RetinueError
-    ├── InputError              a command cannot use a file, flag or value
+    ├── InputError
     │   └── NoSuchClient
-    ├── UnwritableOutput        standard output cannot be written
+    ├── UnwritableOutput
     │   └── ClosedPipe
-    ├── UncleanStop             a server has stopped with errors
-    ├── StoreError              a store cannot be opened
-    │   ├── MissingStore
-    │   ├── NotAStore
-    │   ├── UnsupportedSchema
-    │   └── UnavailableLock
-    └── Refusal                 a request with an error response; `rendering.py` has its code, status and message
+    ├── UncleanStop
+    ├── StoreError
+    │   └── MissingStore  NotAStore  UnsupportedSchema  UnavailableLock
+    └── Refusal
         ├── BadBody  BadField  BadCountOrCursor  BodyTooLarge
         ├── UnknownAccount  PrivateAccount  WithheldAccount
         ├── InvalidToken  MissingScope  RateLimitExceeded  QuotaExceeded
@@ -21,16 +18,16 @@
         ├── NotHttp  HeadTooLarge  RepeatedHeader  MisdirectedRequest
         └── StoreUnavailable  Overloaded  InternalFault
 
-Domain code raises these. Only `wire/rendering.py` turns a `Refusal` into bytes; only the CLI prints the others.
+`wire/rendering.py` has the code, status and message of each `Refusal`; the CLI prints the others.
 """
 
 
 class RetinueError(Exception):
-    """Root of all errors raised on purpose."""
+    """Any error of ours."""
 
 
 class InputError(RetinueError):
-    """A command cannot use the file, flag or value in the message."""
+    """A command cannot use a file, flag or value."""
 
 
 class NoSuchClient(InputError):
@@ -38,19 +35,19 @@ class NoSuchClient(InputError):
 
 
 class UnwritableOutput(RetinueError):
-    """Standard output cannot be written; the message says why."""
+    """Standard output cannot be written."""
 
 
 class ClosedPipe(UnwritableOutput):
-    """The reader of standard output has closed it."""
+    """The reader of standard output is gone."""
 
 
 class UncleanStop(RetinueError):
-    """A stopped server had failed processes or lost records."""
+    """A server has stopped with errors."""
 
 
 class StoreError(RetinueError):
-    """A store cannot be opened. The message has cause and remedy."""
+    """A store cannot be opened."""
 
 
 class MissingStore(StoreError):
@@ -58,11 +55,11 @@ class MissingStore(StoreError):
 
 
 class NotAStore(StoreError):
-    """Another program created the file or database, or it is damaged."""
+    """The file or database is foreign or damaged."""
 
 
 class UnsupportedSchema(StoreError):
-    """An older or newer Retinue wrote the store, with another schema than `supported`."""
+    """Another version of Retinue wrote the store."""
 
     def __init__(self, store: object, schema: int, supported: int) -> None:
         age, remedy = (
@@ -76,11 +73,11 @@ class UnsupportedSchema(StoreError):
 
 
 class UnavailableLock(StoreError):
-    """A lock is held by another process, or is not supported."""
+    """A lock is held by another process, or unsupported."""
 
 
 class Refusal(RetinueError):
-    """A request is refused. `detail` completes the message on the wire."""
+    """A refused request. `detail` completes the message on the wire."""
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail)
@@ -88,74 +85,71 @@ class Refusal(RetinueError):
 
 
 class BadBody(Refusal):
-    """The body is neither a JSON object nor form pairs. `detail` has the reason."""
+    """The body cannot be parsed because of `detail`."""
 
 
 class BadField(Refusal):
-    """A field has an invalid value. `detail` has the field and the expected values."""
+    """`detail` has the field and its expected values."""
 
 
 class BadCountOrCursor(Refusal):
-    """`max_count` or `cursor` is a number outside its range."""
+    """`max_count` or `cursor` is out of range."""
 
 
 class BodyTooLarge(Refusal):
-    """The body is longer than the limit in `detail`."""
+    """The limit is in `detail`."""
 
 
 class UnknownAccount(Refusal):
-    """No live account has the username in `detail`."""
+    """No account has the username `detail`."""
 
 
 class PrivateAccount(Refusal):
-    """The account in `detail` is private or hides the requested list."""
+    """The account `detail` hides the list."""
 
 
 class WithheldAccount(Refusal):
-    """The account must not be shown: banned, under age, region or law."""
+    """The account must not be shown."""
 
 
 class InvalidToken(Refusal):
-    """The access token is missing, malformed, unknown, expired or revoked."""
+    """The token is missing or not valid."""
 
 
 class MissingScope(Refusal):
-    """The client lacks the scope in `detail`."""
+    """The client lacks the scope `detail`."""
 
 
 class MissingParameter(Refusal):
-    """The token request lacks the parameter in `detail`."""
+    """A token request lacks the parameter `detail`."""
 
 
 class CredentialsInHeader(Refusal):
-    """The token request has its credentials in a Basic Authorization header."""
+    """A token request has credentials in a Basic header."""
 
 
 class MalformedParameters(Refusal):
-    """The token request cannot be parsed. `detail` has the part."""
+    """The part `detail` of a token request is malformed."""
 
 
 class UnsupportedGrant(Refusal):
-    """The token request is for a grant other than client authenticator."""
+    """A token request is for another grant."""
 
 
 class WrongSecret(Refusal):
-    """No client has this key and this secret."""
+    """No client has this key and secret."""
 
 
 class InvalidClient(Refusal):
-    """A client with valid credentials must not have tokens. `detail` is the whole message."""
+    """The client must not have tokens. `detail` is the whole message."""
 
 
 class UnknownToken(Refusal):
-    """The token to revoke is not a valid token of the client."""
+    """The client has no such token."""
 
 
 class RateLimitExceeded(Refusal):
-    """The short-term limit is exceeded.
-
-    It is `limit` calls, or unknown. The client can retry after `reset` seconds.
-    """
+    """More than `limit` calls (None: unknown). Wait `reset` seconds."""
 
     def __init__(self, limit: int | None, reset: int) -> None:
         super().__init__()
@@ -165,10 +159,7 @@ class RateLimitExceeded(Refusal):
 
 
 class QuotaExceeded(Refusal):
-    """The daily quota of calls or rows is spent.
-
-    Of `limit` calls (None: no limit) `calls` remain until midnight UTC, in `reset` seconds.
-    """
+    """`calls` of `limit` a day (None: unlimited) remain. It ends in `reset` seconds."""
 
     def __init__(self, limit: int | None, calls: int, reset: int) -> None:
         super().__init__()
@@ -182,11 +173,11 @@ class UnsupportedPath(Refusal):
 
 
 class EndpointNotServed(Refusal):
-    """Retinue does not serve this path of TikTok's Research API, in `detail`."""
+    """Retinue lacks the path `detail` of TikTok's API."""
 
 
 class MethodNotAllowed(Refusal):
-    """The path is served for the methods in `detail` only."""
+    """The path allows the methods `detail`."""
 
 
 class StoreUnavailable(Refusal):
@@ -198,20 +189,20 @@ class Overloaded(Refusal):
 
 
 class NotHttp(Refusal):
-    """The bytes received are not HTTP."""
+    """The request is not HTTP."""
 
 
 class HeadTooLarge(Refusal):
-    """Request line and headers are longer than the limit in `detail`."""
+    """The limit of the request head is in `detail`."""
 
 
 class RepeatedHeader(Refusal):
-    """The header in `detail` is repeated, so that parsers may disagree."""
+    """The header `detail` is repeated."""
 
 
 class MisdirectedRequest(Refusal):
-    """The Host in `detail` is not a name of the listener."""
+    """The listener does not have the name `detail`."""
 
 
 class InternalFault(Refusal):
-    """An unexpected error. The log has the traceback with the response's log_id."""
+    """An unexpected error, logged with its log_id."""

@@ -1,9 +1,4 @@
-r"""Escapes for terminals and logs, spreadsheets, and SQL.
-
-For a terminal these characters are escaped as in JSON, such as `\u001b`: C0, DEL and C1 (which a terminal obeys), line
-and paragraph separators (at which some viewers break lines), the bidirectional controls of Unicode (which reorder the
-text around them) and lone surrogates (which no encoding has). Joiners of emoji stay.
-"""
+"""Escapes for terminals and logs, spreadsheets, and SQL."""
 
 import re
 from typing import Any
@@ -11,6 +6,8 @@ from typing import Any
 # For Python and for RE2. Spreadsheets also take wide signs, and the text after a tab or line break, for formulas.
 FORMULA = "^[=+@'\t\r\n\uff1d\uff0b\uff0d\uff20-]"
 
+# C0, DEL and C1, which a terminal obeys; separators, at which some viewers break lines; bidirectional controls, which
+# reorder the text around them; lone surrogates, which no encoding has. Joiners of emoji stay.
 _SEPARATORS = "\u2028\u2029"
 _BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
@@ -21,20 +18,17 @@ _formula = re.compile(FORMULA)
 
 
 def printable(text: str) -> str:
-    """Return the text as one line without control characters."""
+    """Escape all control characters, as in JSON."""
     return _ALL.sub(_escape, text)
 
 
 def printable_lines(text: str) -> str:
-    """Return the text without control characters other than line breaks and tabs."""
+    """Escape control characters other than line breaks and tabs."""
     return _WITHIN_LINES.sub(_escape, text)
 
 
 def spreadsheet_cell(cell: Any) -> Any:
-    """Put an apostrophe before text that looks like a formula.
-
-    One before each text that begins with one can be removed again, which restores the texts exactly.
-    """
+    """Put an apostrophe before text that looks like a formula."""
     return f"'{cell}" if isinstance(cell, str) and _formula.match(cell) else cell
 
 

@@ -9,7 +9,7 @@ from typing import Generic
 from retinue import names
 from retinue.clock import Clock
 from retinue.errors import PrivateAccount, UnknownAccount, WithheldAccount
-from retinue.model import Account, Direction, Page, Profile, Query, Shown_co, Stretch, Visibility
+from retinue.model import Account, Direction, Page, PageRequest, Profile, Query, Shown_co, Visibility
 from retinue.store.contract import GraphReader
 
 _FOLLOWING = Direction.FOLLOWING  # in Python 3.11 access to an enum's members is slow
@@ -18,10 +18,7 @@ _FOR_FOLLOWING, _FOR_THE_REST = Visibility.PUBLIC, Visibility.FOLLOWING_HIDDEN
 
 
 class Following(Generic[Shown_co]):
-    """Answers queries for lists and profiles, by today's visibility.
-
-    Raises `PrivateAccount` or `WithheldAccount`.
-    """
+    """Answers queries for lists and profiles, by today's visibility. Raises `PrivateAccount` or `WithheldAccount`."""
 
     def __init__(self, graph: GraphReader[Shown_co], clock: Clock) -> None:
         self._graph = graph
@@ -40,9 +37,9 @@ class Following(Generic[Shown_co]):
         The next cursor is one second before the oldest row. Rows of a list never share a second, so no row is repeated
         or lost. The cursor of an empty page is the bound.
         """
-        stretch = stretch_of(account, query, direction, self._clock.now())
-        found = await self._graph.read(stretch)
-        return Page(found.rows, found.oldest - 1 if found.rows else stretch.bound, found.has_more)
+        request = page_request_of(account, query, direction, self._clock.now())
+        found = await self._graph.read(request)
+        return Page(found.rows, found.oldest - 1 if found.rows else request.bound, found.has_more)
 
     async def profile(self, account: Account, username: str) -> Profile:
         """Return the profile. It has the same visibility as a row."""
@@ -53,14 +50,14 @@ class Following(Generic[Shown_co]):
         return profile
 
 
-def stretch_of(account: Account, query: Query, direction: Direction, now: int) -> Stretch:
+def page_request_of(account: Account, query: Query, direction: Direction, now: int) -> PageRequest:
     """Return the requested rows. Raises `PrivateAccount` or `WithheldAccount`."""
     _require_open(account, query.username, _FOR_FOLLOWING if direction is _FOLLOWING else _FOR_THE_REST)
     bound = now if query.cursor is None else min(query.cursor, now)
     as_of = query.as_of
     if as_of is not None and as_of >= now:
         as_of = None  # the list of now is today's
-    return Stretch(account.id, direction, bound, query.max_count, as_of)
+    return PageRequest(account.id, direction, bound, query.max_count, as_of)
 
 
 def _require_open(account: Account, username: str, most_hidden: Visibility) -> None:

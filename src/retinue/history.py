@@ -1,7 +1,4 @@
-"""The history of a pair: its intervals, as a pure function of the *set* of its events.
-
-Order of arrival and repetition never change it.
-"""
+"""The history of a pair: intervals, as a pure function of the *set* of its events."""
 
 from collections.abc import Iterable
 
@@ -9,7 +6,7 @@ from msgspec import Struct
 
 
 class Interval(Struct, frozen=True, order=True, gc=False):
-    """One interval of a follow, from `start` until before `end`. Without an end it is open."""
+    """An interval of a follow, from `start` until before `end`. Without an end it is open."""
 
     start: int
     end: int | None
@@ -20,18 +17,15 @@ class Interval(Struct, frozen=True, order=True, gc=False):
 
 
 class Moment(Struct, frozen=True, order=True, gc=False):
-    """A follow or unfollow at a second. At one second the unfollow is the later one."""
+    """A follow or unfollow. At one second the unfollow is the later one."""
 
     at: int
     is_unfollow: bool = False
 
 
 def intervals(moments: Iterable[Moment]) -> list[Interval]:
-    """Return the intervals of a set of events, oldest first.
-
-    A follow opens an interval if none is open. An unfollow closes the open one. Empty intervals are left out, as no
-    list ever shows them.
-    """
+    """Return the intervals of a set of events, oldest first."""
+    # A follow opens an interval if none is open. An unfollow closes the open one. No list ever shows an empty interval.
     found: list[Interval] = []
     start: int | None = None
     for moment in sorted(set(moments)):

@@ -64,10 +64,7 @@ def _content(path: Path, pem: re.Pattern[bytes], what: str) -> bytes:
 
 
 def _require_private(path: Path, status: os.stat_result) -> None:
-    """Raise `InputError` if other users can read a key.
-
-    A key of root may be readable by its group, as in distributions and Kubernetes.
-    """
+    # A key of root may be readable by its group, as in distributions and Kubernetes.
     is_handed_over = status.st_uid == 0 != os.geteuid()
     allowed = stat.S_IRGRP if is_handed_over else 0
     if status.st_mode & _OTHERS & ~allowed:

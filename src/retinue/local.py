@@ -1,8 +1,4 @@
-"""A server inside this process, for users' tests: a graph in a folder, served by a thread.
-
-It is the public listener of `retinue serve` with a clock that can be advanced, without management listener and audit
-log on disk.
-"""
+"""A server inside this process, for users' tests: the public listener, with a clock that can be advanced."""
 
 import asyncio
 import csv
@@ -39,7 +35,7 @@ Follow = Row | Sequence[Any]  # a row of a table, or (follower, followee[, secon
 
 
 class Requests(deque[AuditRecord]):
-    """Recent requests, oldest first: an `AuditSink` that drops old records and so is never full."""
+    """Recent requests, oldest first: an `AuditSink` that is never full."""
 
     is_full = False
 
@@ -49,10 +45,9 @@ class Requests(deque[AuditRecord]):
 
 
 class LocalServer:
-    """A server: its URL, its client, the records of its requests, and its graph.
+    """A server, its client and the records of its requests.
 
-    `graph` names another store to serve, which is never written. `registers` accepts any client. `listener` is a
-    socket; the default is a free port of the loopback.
+    `graph` is another store to serve, never written. `registers` accepts any client.
     """
 
     def __init__(
@@ -87,7 +82,7 @@ class LocalServer:
         self._faults.set(faults)
 
     def token(self) -> str:
-        """A fresh token of the client, without a request."""
+        """Return a fresh token of the client, without a request."""
         with closing(open_store(self.store).access()) as access:
             authenticator = wiring.authenticator(access, self.clock)
 
@@ -105,7 +100,7 @@ class LocalServer:
             _run(wiring.clients(access, self.clock).change(self.client_key, change))
 
     def load(self, *, accounts: Iterable[Row] = (), follows: Iterable[Follow] = ()) -> None:
-        """Add accounts, then follows, with the columns of `retinue import`. Raises `InputError`."""
+        """Add accounts, then follows, as `retinue import` does. Raises `InputError`."""
         now = self.clock.now()
         members = [_read(records.account_record, row) for row in _rows("accounts", accounts, records.ACCOUNT_COLUMNS)]
         rows = _rows("follows", map(_as_row, follows), records.FOLLOW_COLUMNS)
@@ -122,14 +117,14 @@ class LocalServer:
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Answer requests, in a thread, as long as the block lasts."""
+        """Answer requests in a thread until the block ends."""
         with ExitStack() as stack:
             graph, _ = open_store(self.graph).served_graph(self.clock, rendering.encode_row, cache_mib=0)
             stack.enter_context(closing(graph))
             access = stack.enter_context(closing(open_store(self.store).access()))
-            ledger = stack.enter_context(closing(open_store(self.store).quotas()))
+            counters = stack.enter_context(closing(open_store(self.store).quotas()))
             auditor = Auditor(self.requests, bytes(32), self.clock)
-            gate = wiring.gated(access, ledger, self.clock, registers=self._registers)
+            gate = wiring.gated(access, counters, self.clock, registers=self._registers)
             public = wiring.Public(gate, auditor, self.clock, wiring.log_ids(self.clock))
             front = wiring.faulty_application(graph, public, self._faults)
             server = public_server(front.application, Settings(), front=front)
@@ -151,7 +146,6 @@ def local_server(folder: Path, *, seconds_ahead: int = 0) -> Iterator[LocalServe
 
 
 def _run(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run in real time, also if a test has frozen the clock."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(coroutine)
 

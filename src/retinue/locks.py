@@ -1,8 +1,4 @@
-"""Locks on files and folders (`flock`).
-
-The kernel releases them when a process ends. They protect data, so file systems without locks, such as some network
-file systems, are refused.
-"""
+"""Locks on files and folders (`flock`). File systems without locks are refused."""
 
 import fcntl
 import os
@@ -12,10 +8,9 @@ from retinue.errors import UnavailableLock
 
 
 def open_locked(path: Path, in_use: str) -> int:
-    """Open and lock a file or folder. Closing the descriptor unlocks it.
+    """Open and lock a file or folder until the descriptor is closed. Raises `UnavailableLock` or `OSError`.
 
-    `in_use` is the message if another process holds the lock. Raises `UnavailableLock`, or `OSError` if the path
-    cannot be opened.
+    `in_use` is the message if another process holds the lock.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -33,10 +28,7 @@ def lock(descriptor: int, path: Path, in_use: str) -> None:
 
 
 def try_lock(descriptor: int, path: Path) -> bool:
-    """Lock an open file unless another process holds the lock.
-
-    Raises `UnavailableLock` if its file system cannot lock.
-    """
+    """Return whether an open file could be locked. Raises `UnavailableLock` if unsupported."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

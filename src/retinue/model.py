@@ -1,7 +1,4 @@
-"""The values that all other code uses. They know no I/O, no clock and no rules.
-
-Times are Unix seconds. Ids are the store's own 64-bit numbers and never appear on the wire.
-"""
+"""The values that all other code uses. Times are Unix seconds. Ids never leave the store."""
 
 from collections.abc import Sequence
 from enum import Enum, IntEnum
@@ -19,7 +16,7 @@ Shown_co = TypeVar("Shown_co", covariant=True)
 
 
 class Visibility(IntEnum):
-    """The visibility of an account. Up to FOLLOWING_HIDDEN it is a row in lists."""
+    """The visibility of an account."""
 
     PUBLIC = 0
     FOLLOWING_HIDDEN = 1
@@ -47,13 +44,13 @@ class Account(Struct, frozen=True, gc=False):
 
 
 class Row(Struct, frozen=True, gc=False):
-    """One account in a list, with its fields on the wire."""
+    """An account in a list."""
 
     display_name: str
     username: str
 
 
-class Stretch(Struct, frozen=True, gc=False):
+class PageRequest(Struct, frozen=True, gc=False):
     """A request for rows of a list: the newest `limit` visible ones at positions <= `bound`.
 
     With `as_of` T, the list has the intervals with start <= T < end, by true time.
@@ -66,8 +63,8 @@ class Stretch(Struct, frozen=True, gc=False):
     as_of: int | None = None
 
 
-class Slice(Struct, Generic[Shown_co], frozen=True):
-    """Visible rows, newest first. `oldest` is the last row's position, 0 without rows."""
+class PageRows(Struct, Generic[Shown_co], frozen=True):
+    """Visible rows, newest first. `oldest` is the last position, or 0."""
 
     rows: Sequence[Shown_co]
     oldest: int
@@ -75,7 +72,7 @@ class Slice(Struct, Generic[Shown_co], frozen=True):
 
 
 class Query(Struct, frozen=True, gc=False):
-    """A request for one page. `username` is as sent; a `cursor` or `as_of` of None is now."""
+    """A query for a page. A `cursor` or `as_of` of None is now."""
 
     username: str
     max_count: int = DEFAULT_COUNT
@@ -84,7 +81,7 @@ class Query(Struct, frozen=True, gc=False):
 
 
 class Page(Struct, Generic[Shown_co], frozen=True):
-    """A page: rows, the next cursor, and whether visible rows remain."""
+    """A page. `cursor` is the next one."""
 
     rows: Sequence[Shown_co]
     cursor: int
@@ -92,7 +89,7 @@ class Page(Struct, Generic[Shown_co], frozen=True):
 
 
 class Profile(Struct, frozen=True):
-    """The profile of an account. Counts include private and withheld accounts."""
+    """A profile. Counts include private and withheld accounts."""
 
     display_name: str
     bio_description: str
@@ -106,10 +103,7 @@ class Profile(Struct, frozen=True):
 
 
 class AccountRecord(Struct, frozen=True):
-    """Fields of an account in a source. None changes nothing in the store.
-
-    An import names accounts by username, key or both; an event by key and perhaps username.
-    """
+    """An account in a source, with username, key or both. None changes nothing."""
 
     username: str | None = None
     key: str | None = None
@@ -124,10 +118,7 @@ class AccountRecord(Struct, frozen=True):
 
 
 class FollowRecord(Struct, frozen=True, gc=False):
-    """A follow in a source, with accounts by key or username. Its default time is `received_at`.
-
-    An export adds the end of the follow, and its positions in both lists.
-    """
+    """A follow in a source, by keys or usernames. `received_at` is its default time."""
 
     follower: str
     followee: str
@@ -139,7 +130,7 @@ class FollowRecord(Struct, frozen=True, gc=False):
 
 
 class FollowEvent(Struct, frozen=True, gc=False):
-    """A follow, or with `is_follow` False an unfollow, at a second. Accounts are keys."""
+    """A follow or unfollow at a second. Accounts are keys."""
 
     follower: str
     followee: str
@@ -148,7 +139,7 @@ class FollowEvent(Struct, frozen=True, gc=False):
 
 
 class AccountEvent(Struct, frozen=True):
-    """The creation or change of an account at a second. The record has a key."""
+    """A change of an account with a key."""
 
     record: AccountRecord
     at: int
@@ -165,14 +156,14 @@ Event = FollowEvent | AccountEvent | ErasureEvent
 
 
 class RateLimit(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A short-term limit: at most `calls` in any window of `seconds` (1 to 60)."""
+    """At most `calls` in any window of `seconds` (1 to 60)."""
 
     calls: int
     seconds: int
 
 
 class Quota(Struct, frozen=True, gc=False):
-    """The limits of a client. None is no limit. All but the rate are for a day (UTC)."""
+    """A client's limits, daily in UTC. None is no limit."""
 
     list_calls: int | None = 20_000
     list_rows: int | None = 2_000_000
@@ -181,14 +172,14 @@ class Quota(Struct, frozen=True, gc=False):
 
 
 class Pool(Enum):
-    """Calls that are counted together: for lists of both directions, and all others."""
+    """Calls that are counted together."""
 
     LISTS = "lists"
     OTHERS = "others"
 
 
 class QuotaKey(Struct, frozen=True, gc=False):
-    """The key of a client's counters: its id and creation, so that a reused id starts at zero."""
+    """The key of a client's counters. A reused id has another `since`."""
 
     id: int
     since: int
@@ -202,11 +193,8 @@ class Usage(Struct, frozen=True, gc=False):
     other_calls: int = 0
 
 
-class Client(Struct, frozen=True):
-    """A registered user of the API, such as a research project.
-
-    Its access window includes `not_before` and excludes `not_after`. `id` is 0 until the store assigns one.
-    """
+class RegisteredClient(Struct, frozen=True):
+    """A client of the API, from `not_before` until before `not_after`. `id` is 0 until it is stored."""
 
     key: str
     name: str
@@ -223,12 +211,12 @@ class Client(Struct, frozen=True):
 
     @property
     def quota_key(self) -> QuotaKey:
-        """The key of its counters."""
+        """The key of its quota counters."""
         return QuotaKey(self.id, self.created_at)
 
 
 class ClientChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """A change of a client. Unset fields stay. Quotas of None are no limit."""
+    """New values for a client. Quotas of None are no limit."""
 
     name: str | UnsetType = UNSET
     contact: str | UnsetType = UNSET
@@ -243,7 +231,7 @@ class ClientChange(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Secrets(Struct, frozen=True):
-    """SHA-256 digests of a client's secret and of its former one."""
+    """SHA-256 digests of a client's secrets."""
 
     current: bytes
     former: bytes | None = None
@@ -251,7 +239,7 @@ class Secrets(Struct, frozen=True):
 
 
 class TokenGrant(Struct, frozen=True, gc=False):
-    """The rights of a token from `begins_at` until before `expires_at`."""
+    """A token's rights from `begins_at` until before `expires_at`."""
 
     client_key: str
     scopes: frozenset[str]

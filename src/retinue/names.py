@@ -1,8 +1,4 @@
-"""Rules for usernames and keys. Pure.
-
-Usernames of any platform are accepted: printable text without whitespace, at most 255 characters. Two names are the
-same if their folded forms are equal.
-"""
+"""Rules for usernames and keys. Two names are the same if their folded forms are equal."""
 
 import hashlib
 import re
@@ -15,12 +11,12 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.]*")
 
 
 def without_at(name: str) -> str:
-    """Return the name without one leading `@`."""
+    """Remove one leading `@`."""
     return name.removeprefix("@")
 
 
 def fold(name: str) -> str:
-    """Return the form for comparison: NFC(casefold(NFC(name))), without `@`."""
+    """Return the form for comparison, without `@`."""
     bare = name.removeprefix("@")
     if bare.isascii():
         return bare.lower()
@@ -28,16 +24,13 @@ def fold(name: str) -> str:
 
 
 def as_answered(name: str) -> str:
-    """Return the username in responses: in lower case if it is all `[A-Za-z0-9_.]`."""
+    """Return the username in responses: in lower case if it is plain."""
     bare = without_at(name)
     return bare.lower() if _PLAIN.fullmatch(bare) else bare
 
 
 def keys_of_name(name: str) -> tuple[str, str]:
-    """Return keys for an account without a key: its name, and a hash of the folded name.
-
-    The hash is for names that are too long, or that are another account's key.
-    """
+    """Return two keys for an account without one: its name if that fits, and a hash."""
     hashed = hashlib.sha256(fold(name).encode()).hexdigest()
     bare = without_at(name)
     return (bare if len(bare.encode()) <= MAX_KEY_BYTES else hashed), hashed
@@ -54,7 +47,7 @@ def next_key(hashed: str) -> str:
 
 
 def is_made_of(key: str, folded: str) -> bool:
-    """Return whether a key was made of a name in any spelling."""
+    """Return whether a key was made of a folded name."""
     return fold(key) == folded or key == keys_of_name(folded)[1]
 
 

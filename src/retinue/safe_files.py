@@ -1,4 +1,4 @@
-"""Files with secrets: opened only if they are regular files, and checked for rights of other users over them."""
+"""Opening regular files only, and checking the rights of other users over them."""
 
 import errno
 import os
@@ -9,10 +9,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def open_regular(path: Path, flags: int, mode: int = 0o600, *, follows_links: bool = False) -> int:
-    """Return the descriptor of a regular file.
-
-    Raises `OSError`, also for a link, a pipe or a device.
-    """
+    """Return the descriptor of a regular file. Raises `OSError` for links, pipes and devices."""
     try:
         no_link = 0 if follows_links else os.O_NOFOLLOW
         descriptor = os.open(path, flags | no_link | os.O_NONBLOCK | os.O_CLOEXEC, mode)
@@ -37,26 +34,20 @@ def _not_regular(path: Path) -> OSError:
 
 
 def is_private(status: os.stat_result) -> bool:
-    """Return whether a file can be used by its owner alone."""
+    """Return whether only its owner can use a file."""
     return not status.st_mode & _OTHERS
 
 
 def exposure(path: Path) -> str:
-    """Return why others can use a file, or an empty text.
-
-    All users can replace files in a folder that is writable for them, unless its sticky bit is set. Writable for its
-    group is accepted: on many systems each user has a group of their own.
-    """
+    """Return why others can use a file, or an empty text."""
     if path.exists() and not is_private(status := path.stat()):
         return f"{path}: others may use it (mode {stat.S_IMODE(status.st_mode):04o}); `chmod 600` it"
     return folder_exposure(path.parent, stat.S_ISVTX)
 
 
 def folder_exposure(folder: Path, accepted: int = 0) -> str:
-    """Return why others can replace files, or an empty text.
-
-    A folder with the mode bit `accepted` is accepted.
-    """
+    """Return why others can replace a folder's files, or an empty text. The mode bit `accepted` allows it."""
+    # Writable for its group is accepted: on many systems each user has a group of their own.
     mode = folder.stat().st_mode
     if not mode & stat.S_IWOTH or mode & accepted:
         return ""

@@ -1,8 +1,4 @@
-"""Generation of a sample graph as import files. The same seed gives the same bytes.
-
-The graph has heavy-tailed lists, bursts within one second, names in many scripts, and some accounts that are not
-public. `test_user` has the list of TikTok's documentation.
-"""
+"""Generation of a sample graph as import files. The same seed gives the same bytes."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -14,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinue.errors import InputError
-from retinue.sample_files import CsvFiles, Ints, SampleFiles, SampleFollows
+from retinue.sample_files import CsvFiles, Ints, ParquetFiles, SampleFollows
 from retinue.temporary import TemporaryFolder
 
-# TikTok's page shows three rows for the bound 1685544251 and then the cursor 1650642422; one older row makes
-# has_more true.
+# The documented list. TikTok's page shows three rows for the bound 1685544251 and then the cursor 1650642422; one older
+# row makes has_more true.
 PAGE_OWNER = "test_user"
 PAGE_ROWS = (
     ("test_username", "test user", 1685000000),
@@ -64,7 +60,7 @@ class SampleSize(NamedTuple):
 
 
 def write_sample(
-    size: SampleSize, folder: Path, files_of: Callable[[Path], SampleFiles] = CsvFiles
+    size: SampleSize, folder: Path, files_of: Callable[[Path], CsvFiles | ParquetFiles] = CsvFiles
 ) -> tuple[Path, Path]:
     """Write files of accounts and follows to a folder; return their paths. Raises `InputError`."""
     _require_possible(size)
@@ -93,7 +89,7 @@ def _require_possible(size: SampleSize) -> None:
 
 
 def _cap(accounts: int) -> int:
-    """Return the length of the longest list: TikTok's limit, or a third of a small graph."""
+    # TikTok's limit, or a third of a small graph.
     return max(1, min(_MAX_FOLLOWING, accounts // 3))
 
 
@@ -173,7 +169,7 @@ def _chunks(degrees: Ints) -> Iterator[range]:
 
 
 def _pairs(random: np.random.Generator, degrees: Ints, chunk: range, popularity: Ints) -> tuple[Ints, Ints]:
-    """Return distinct pairs without self-follows; popular accounts are drawn often."""
+    """Return distinct pairs. Popular accounts are drawn often."""
     count = len(popularity)
     codes = np.empty(0, dtype=np.int64)
     missing = degrees[chunk.start : chunk.stop].copy()
@@ -207,7 +203,7 @@ def _at_most(random: np.random.Generator, codes: Ints, degrees: Ints, count: int
 
 
 def _shuffled(followers: Ints, luck: NDArray[np.float64]) -> Ints:
-    """Return the order of (follower, luck). Both in one number sort much faster than one after the other."""
+    # Both in one number sort much faster than one after the other.
     if not followers.size:
         return followers
     local = followers - followers[0]
@@ -219,7 +215,7 @@ def _shuffled(followers: Ints, luck: NDArray[np.float64]) -> Ints:
 
 
 def _times(random: np.random.Generator, followers: Ints, joined: Ints) -> Ints:
-    """Return the second of each follow: any since joining, some the same as their neighbour's."""
+    """Return the second of each follow, some the same as their neighbour's."""
     begin = joined[followers]
     times = begin + (random.random(followers.size) * (_LAST_SECOND - begin)).astype(np.int64)
     is_new_list = np.diff(followers, prepend=-1) != 0

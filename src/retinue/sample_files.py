@@ -1,54 +1,46 @@
-"""The files of a sample: CSV, or Parquet with the same rows in the same order."""
+"""The files of a sample: CSV, or Parquet with the same rows."""
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from retinue.errors import InputError
+from retinue.duck import Duck, translated
+from retinue.escaping import sql_text
 from retinue.temporary import TemporaryFolder
 
-ACCOUNT_COLUMNS = ("id", "username", "display_name", "visibility", "bio_description", "is_verified", "likes_count")
-FOLLOW_COLUMNS = ("follower", "followee", "followed_at")
+# The columns with their SQL types.
+ACCOUNT_COLUMNS = dict.fromkeys(("id", "username", "display_name", "visibility", "bio_description"), "VARCHAR") | {
+    "is_verified": "BOOLEAN",
+    "likes_count": "BIGINT",
+}
+FOLLOW_COLUMNS = {"follower": "VARCHAR", "followee": "VARCHAR", "followed_at": "BIGINT"}
+_MEMORY = "900MB"
 
 Ints = NDArray[np.int64]
 
 
 class SampleFollows(NamedTuple):
-    """Some follows in columns: positions of both accounts among the usernames, and seconds."""
+    """Columns of follows: indexes of usernames, and seconds."""
 
     followers: Ints
     followees: Ints
     times: Ints
 
 
-class SampleFiles(Protocol):
-    """A file of accounts and one of follows."""
-
-    accounts: Path
-    follows: Path
-
-    def write_accounts(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Write all accounts as rows of `ACCOUNT_COLUMNS`. Raises `OSError`."""
-
-    def write_follows(self, usernames: Sequence[str], chunks: Iterator[SampleFollows]) -> None:
-        """Write all follows, a chunk at a time. Raises `OSError`."""
-
-
 class CsvFiles:
-    """Comma-separated values with a header line."""
+    """Comma-separated values with a header line. Writing raises `OSError`."""
 
     def __init__(self, folder: Path) -> None:
         self.accounts = folder / "accounts.csv"
         self.follows = folder / "follows.csv"
 
     def write_accounts(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Write quotes only if needed, and truth values in lower case."""
+        """Write rows of `ACCOUNT_COLUMNS`, with truth values in lower case."""
         with self.accounts.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(ACCOUNT_COLUMNS)
@@ -64,44 +56,34 @@ class CsvFiles:
 
 
 class ParquetFiles:
-    """Parquet, from a temporary table of the same size."""
+    """Parquet, from a temporary table of the same size. Writing raises `StoreError`."""
 
     def __init__(self, folder: Path) -> None:
         self.accounts = folder / "accounts.parquet"
         self.follows = folder / "follows.parquet"
 
     def write_accounts(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Write ids as text."""
+        """Write rows of `ACCOUNT_COLUMNS`, with ids as text."""
         columns = zip(*((str(row[0]), *row[1:]) for row in rows), strict=True)
-        arrays = dict(zip(ACCOUNT_COLUMNS, map(_array, columns), strict=True))
-        _write(self.accounts, iter([arrays]))
+        _write(self.accounts, ACCOUNT_COLUMNS, iter([[np.array(column, object) for column in columns]]))
 
     def write_follows(self, usernames: Sequence[str], chunks: Iterator[SampleFollows]) -> None:
         """Write times as whole seconds."""
         names = np.array(usernames, dtype=object)
-        columns = ((names[chunk.followers], names[chunk.followees], chunk.times) for chunk in chunks)
-        _write(self.follows, (dict(zip(FOLLOW_COLUMNS, arrays, strict=True)) for arrays in columns))
+        columns = ([names[chunk.followers], names[chunk.followees], chunk.times] for chunk in chunks)
+        _write(self.follows, FOLLOW_COLUMNS, columns)
 
 
 def _in_lower_case(row: Sequence[Any]) -> list[Any]:
     return [str(value).lower() if isinstance(value, bool) else value for value in row]
 
 
-def _array(values: Sequence[Any]) -> NDArray[Any]:
-    return np.array(values, dtype=object if isinstance(values[0], str) else None)
-
-
-def _write(path: Path, chunks: Iterator[dict[str, NDArray[Any]]]) -> None:
-    with closing(TemporaryFolder(path)) as temporary:
-        folder = temporary.path
-        connection = duckdb.connect(folder / "rows.db")
-        try:
-            for number, chunk in enumerate(chunks):
-                connection.register("chunk", chunk)
-                connection.execute("INSERT INTO made FROM chunk" if number else "CREATE TABLE made AS FROM chunk")
-            connection.table("made").write_parquet(str(folder / "made.parquet"))
-        except duckdb.Error as error:
-            raise InputError(f"{path.name}: cannot be written: {error}") from error
-        finally:
-            connection.close()
-        (folder / "made.parquet").replace(path)
+def _write(path: Path, columns: Mapping[str, str], chunks: Iterator[list[NDArray[Any]]]) -> None:
+    with closing(TemporaryFolder(path)) as temporary, translated(Path(path.name)):
+        file = temporary.path / "made.parquet"
+        with closing(Duck(temporary.path, _MEMORY)) as duck:
+            duck.run(f"CREATE TABLE made ({', '.join(f'{name} {kind}' for name, kind in columns.items())})")
+            for chunk in chunks:
+                duck.add("made", chunk)
+            duck.run(f"COPY made TO {sql_text(file)} (FORMAT parquet)")
+        file.replace(path)

@@ -1,7 +1,4 @@
-"""The settings of the server in one table: name, default, help. Only this file knows the environment's names.
-
-The flags of the CLI and `docs/reference.md` are made from this table.
-"""
+"""The settings of the server: name, default, help. Flags, environment and `docs/reference.md` are made from them."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any

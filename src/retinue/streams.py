@@ -1,9 +1,6 @@
 """Standard output and standard error: their text is printable, and lost output is an error.
 
-Python's streams can lose output without an error. Unbuffered (`PYTHONUNBUFFERED`), they ignore short writes, which are
-usual on non-blocking pipes. If a descriptor is closed, they are None, and output vanishes. They also pass control
-characters in untrusted names and messages to the terminal. Here text gets escapes for them (`printable.py`); bytes are
-written as they are.
+Python's streams may lose output if they are unbuffered or closed.
 """
 
 import errno
@@ -21,7 +18,7 @@ _INPUT, _OUTPUT, _ERRORS = 0, 1, 2
 
 
 class _StandardOutput(io.FileIO):
-    """Descriptor 1: a write is complete when it returns. Raises `UnwritableOutput`."""
+    """Descriptor 1. A write raises `UnwritableOutput` unless it is complete."""
 
     def write(self, data: Any) -> int:
         """Write all bytes, waiting for a slow reader."""
@@ -35,7 +32,7 @@ class _StandardOutput(io.FileIO):
 
 
 class _StandardError(io.FileIO):
-    """Descriptor 2: a failed write changes neither the work nor the exit code."""
+    """Descriptor 2. Failed writes are ignored."""
 
     def write(self, data: Any) -> int:
         """Write all bytes if possible."""
@@ -45,10 +42,10 @@ class _StandardError(io.FileIO):
 
 
 class _PrintableText(io.TextIOWrapper):
-    """A text stream that escapes control characters but line breaks and tabs."""
+    """A text stream that escapes control characters."""
 
     def write(self, text: str) -> int:
-        """Write text. Return the number of its characters."""
+        """Write text."""
         super().write(printable_lines(text))
         return len(text)
 
@@ -61,12 +58,12 @@ def install() -> None:
 
 
 def controlling_output() -> TextIO:
-    """Return standard output without escapes, for printable text."""
+    """Return standard output without escapes."""
     return io.TextIOWrapper(_output(), "utf-8", write_through=True)
 
 
 def controlling_errors() -> TextIO:
-    """Return standard error without escapes, for printable text."""
+    """Return standard error without escapes."""
     return io.TextIOWrapper(_errors(), "utf-8", write_through=True)
 
 
@@ -82,10 +79,7 @@ def _errors() -> Any:
 
 
 def _reserve_descriptors() -> None:
-    """Occupy closed standard descriptors, so that no other file gets their numbers.
-
-    Reading standard input and writing standard output still fail; messages vanish.
-    """
+    # No other file may get the number of a closed one. Input and output still fail; messages vanish.
     for descriptor, flags in ((_INPUT, os.O_WRONLY), (_OUTPUT, os.O_RDONLY), (_ERRORS, os.O_WRONLY)):
         try:
             os.fstat(descriptor)

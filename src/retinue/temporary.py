@@ -1,8 +1,4 @@
-"""Temporary folders, removed when their process ends, or by the next process.
-
-A process locks its folder. The kernel releases the lock however the process ends, so a folder without a lock is
-abandoned. Creating a folder, and `sweep`, removes abandoned ones of this user.
-"""
+"""Temporary folders, removed when their process ends, or by the next one. One without a lock is abandoned."""
 
 import os
 import re
@@ -28,10 +24,7 @@ class Swept(NamedTuple):
 
 
 class TemporaryFolder:
-    """A folder of this process, in `TMPDIR` or beside `target`.
-
-    If it is renamed, it stays. Raises `OSError`, or `UnavailableLock` if the file system cannot lock.
-    """
+    """A folder of this process, in `TMPDIR` or beside `target`. Raises `OSError` or `UnavailableLock`."""
 
     def __init__(self, target: Path | None = None) -> None:
         sweep(target)
@@ -39,12 +32,12 @@ class TemporaryFolder:
         self._end = weakref.finalize(self, _remove, self.path, descriptor)
 
     def close(self) -> None:
-        """Remove the folder, unless it was renamed. A second call does nothing."""
+        """Remove the folder unless it was renamed."""
         self._end()
 
 
 def sweep(target: Path | None = None) -> Swept:
-    """Remove abandoned folders in `TMPDIR` or beside `target`."""
+    """Remove this user's abandoned folders in `TMPDIR` or beside `target`."""
     parent, prefix = _place(target)
     swept = Swept([], [])
     try:
@@ -59,14 +52,13 @@ def sweep(target: Path | None = None) -> Swept:
 
 
 def _place(target: Path | None) -> tuple[Path, str]:
-    """Return the parent and the prefix of folders."""
     if target is None:
         return Path(tempfile.gettempdir()), _PREFIX
     return target.parent, f".{target.name}.{_PREFIX}"
 
 
 def _is_removable(path: Path) -> bool:
-    """Remove a folder if it is abandoned. Return whether it is a folder of this user."""
+    """Remove a folder if it is abandoned. Return whether it is this user's."""
     with _opened(path) as descriptor:
         if descriptor is None or os.fstat(descriptor).st_uid != os.geteuid():
             return False
@@ -76,7 +68,6 @@ def _is_removable(path: Path) -> bool:
 
 
 def _made(parent: Path, prefix: str) -> tuple[Path, int]:
-    """Return a new folder and the descriptor that locks it."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         descriptor = _open(path)

@@ -12,11 +12,11 @@ from retinue.audit.record import Auditor
 from retinue.clock import Clock
 from retinue.faults import FaultInjector, SharedFaults
 from retinue.following import Following
-from retinue.store.contract import AccessStore, GraphReader, HotGraph
+from retinue.store.contract import AccessStore, FastGraph, GraphReader
 from retinue.store.quota_counters import QuotaCounters
 from retinue.web.asgi import Application
 from retinue.web.fast_path import FastPath
-from retinue.web.faults import FaultDependencies, FaultyApplication
+from retinue.web.faults import FaultyApplication
 from retinue.web.oauth import Gate, Pause
 from retinue.web.request_log import LogIds
 from retinue.web.routes import Access, public_routes
@@ -39,10 +39,10 @@ def log_ids(clock: Clock) -> LogIds:
 
 
 def gated(
-    access: AccessStore, ledger: QuotaCounters, clock: Clock, pause: Pause = asyncio.sleep, *, registers: bool = False
+    access: AccessStore, counters: QuotaCounters, clock: Clock, pause: Pause = asyncio.sleep, *, registers: bool = False
 ) -> Access:
     """Return the access control of the public listener. `pause` delays failures."""
-    known, quotas = authenticator(access, clock, registers=registers), Quotas(ledger, clock)
+    known, quotas = authenticator(access, clock, registers=registers), Quotas(counters, clock)
     return Access(known, quotas, Gate(known, quotas, pause))
 
 
@@ -66,15 +66,16 @@ def faulty_application(
     graph: GraphReader[bytes], public: Public, faults: SharedFaults, pause: Pause = asyncio.sleep
 ) -> FaultyApplication:
     """Return the public application of a sandbox, behind injected faults."""
-    ground = FaultDependencies(
+    return FaultyApplication(
         public_application(graph, public),
         Following(graph, public.clock),
         public.access.authenticator,
         public.clock,
+        FaultInjector(faults),
+        pause,
     )
-    return FaultyApplication(ground, FaultInjector(faults), pause)
 
 
-def fast_path(graph: HotGraph, public: Public) -> FastPath:
+def fast_path(graph: FastGraph, public: Public) -> FastPath:
     """Return the fast path to the same responses."""
     return FastPath(graph, public.access, public.auditor, public.clock, public.log_ids, public.proxies)

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, Protocol
 import pytest
 
 from retinue.model import Row
-from retinue.store.ledger import FileLedger
+from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.open import OpenAccess, OpenGraph, OpenQuotas, OpenScan, OpenWriter, open_store
 from support.frozen_clock import FrozenClock
 from support.service import problems_of
+from support.thorough import examples
 
 # The limit in seconds of a test on a node of Cassandra, which it may have to fetch and start.
 CLUSTER_SECONDS = 900
@@ -43,7 +44,7 @@ class Backend(Protocol):
         """Clients and tokens."""
         ...
 
-    def open_ledger(self) -> OpenQuotas:
+    def open_counters(self) -> OpenQuotas:
         """The counters of quotas."""
         ...
 
@@ -67,8 +68,8 @@ class BackendFactory(NamedTuple):
         return self.make()
 
     def times(self, count: int) -> int:
-        """As many repetitions as take the time that so many take with the quickest."""
-        return max(1, round(self.pace * count))
+        """Return as many examples as take the time that so many take with the quickest."""
+        return max(1, round(self.pace * examples(count)))
 
 
 class FolderBackend:
@@ -95,7 +96,7 @@ class FolderBackend:
         """Clients and tokens."""
         return open_store(self._path).access()
 
-    def open_ledger(self) -> OpenQuotas:
+    def open_counters(self) -> OpenQuotas:
         """The counters of quotas."""
         return open_store(self._path).quotas()
 

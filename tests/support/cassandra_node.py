@@ -23,7 +23,7 @@ STOP_SECONDS = 20
 TOMBSTONE_LIMIT = 1_400
 _RANGE = 2**64
 
-# What Cassandra 5 opens of Java 17.
+# Packages of Java 17 that Cassandra 5 needs opened.
 _OPENED = """
     java.base/java.io java.base/java.lang java.base/java.lang.ref java.base/java.lang.reflect java.base/java.net
     java.base/java.nio java.base/java.util java.base/java.util.concurrent java.base/java.util.concurrent.atomic
@@ -181,7 +181,7 @@ class Node:
         heap = [f"-Xms{size}m", f"-Xmx{size}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4"]
         defined = [f"-D{name}={value}" for name, value in options.items()]
         classes = ["-cp", f"{self.folder}:{lib}/*", "org.apache.cassandra.service.CassandraDaemon"]
-        tied = ["setpriv", "--pdeathsig", "KILL"]  # whatever ends the tests ends it too
+        tied = ["setpriv", "--pdeathsig", "KILL"]  # it ends with the tests, even after a kill
         if self.setting.core is not None:
             tied = ["taskset", "-c", str(self.setting.core), *tied]
         return [*tied, "java", *heap, *_opened(), f"-javaagent:{agent}", *defined, *classes]

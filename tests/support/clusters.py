@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from retinue.model import Direction, FollowEvent, FollowRecord, Row, Stretch
+from retinue.model import Direction, FollowEvent, FollowRecord, PageRequest, Row
 from retinue.store.cassandra import buckets
 from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
@@ -50,13 +50,13 @@ class ClusterStore:
     def walked(self, name: str, limit: int) -> list[str]:
         """All names of a following list, in pages of a size."""
         found: list[str] = []
-        stretch = Stretch(self.id(name), Direction.FOLLOWING, NOW, limit)
+        request = PageRequest(self.id(name), Direction.FOLLOWING, NOW, limit)
         while True:
-            page = run(self.graph.read(stretch))
+            page = run(self.graph.read(request))
             found += [row.username for row in page.rows]
             if not page.has_more:
                 return found
-            stretch = Stretch(stretch.account_id, stretch.direction, page.oldest - 1, limit)
+            request = PageRequest(request.account_id, request.direction, page.oldest - 1, limit)
 
 
 @pytest.fixture

@@ -13,7 +13,9 @@ import duckdb
 from retinue.client import AsyncClient, RetryPolicy, Runtime
 from retinue.collect import collection, journal
 from retinue.collect.collector import Collector, CollectPlan, CollectResult
+from retinue.collect.progress import Item, Pool
 from support.commands import retinue
+from support.scripted_service import Said, enveloped
 
 SHORT = RetryPolicy(attempts=3, first_wait_seconds=0, longest_wait_seconds=0)
 
@@ -63,3 +65,32 @@ def changed_manifest(folder: Path, change: Change) -> None:
 def verified(folder: Path) -> subprocess.CompletedProcess[str]:
     """Run `retinue collect verify`."""
     return retinue("collect", "verify", folder)
+
+
+MANY: dict[Pool, int] = {"lists": 1_000, "info": 1_000}
+
+
+def places(count: int) -> list[Item]:
+    """The following of so many accounts."""
+    return [Item(f"a{number}", "following") for number in range(count)]
+
+
+ODD_ROWS = [
+    '{"username":null,"display_name":"no name"}',
+    '{"username":"ben","display_name":null}',
+    "null",
+    '{"username":"cut","display_name":"half an emoji \\ud83d"}',
+    '{"username":"dora","display_name":"\\u0000\\u0001\\ufffe"}',
+    '{"username":"with space","display_name":"x"}',
+    '{"username":"anna","display_name":"herself"}',
+    '{"username":"nul\\u0000byte","display_name":"x"}',
+    '{"username":"@eve","display_name":"at"}',
+]
+
+
+def odd(path: str, _body: dict[str, Any]) -> Said:
+    """A list of odd rows, and odd numbers."""
+    if "/info/" in path:
+        return enveloped({"likes_count": 2**64, "video_count": -5, "follower_count": 3, "bio_description": None})
+    error = '"error":{"code":"ok","message":"","log_id":"x"}'
+    return Said(f'{{"data":{{"cursor":1,"has_more":false,"user_following":[{",".join(ODD_ROWS)}]}},{error}}}'.encode())

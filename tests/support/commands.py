@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from retinue.ingest.importer import ImportCounts
-from retinue.model import Direction, Stretch
+from retinue.model import Direction, PageRequest
 from retinue.names import fold
 from retinue.store.open import open_store
 from support.forked import ForkServer
@@ -22,6 +22,12 @@ def retinue(*arguments: str | Path, **environment: str) -> subprocess.CompletedP
     """Run one command to its end."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RETINUE_")}
     return _FORKS.run([*map(str, arguments)], {**clean, **environment})
+
+
+def retinue_after(preparation: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end in a process that has run Python code before."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RETINUE_")}
+    return _FORKS.run([*map(str, arguments)], clean, preparation)
 
 
 def imported(store: Path, *arguments: str | Path) -> tuple[int, dict[str, Any]]:
@@ -45,7 +51,7 @@ def list_of(store: Path, name: str, direction: Direction = Direction.FOLLOWING) 
     graph = open_store(str(store)).graph(FrozenClock())
     account = asyncio.run(graph.find_account(fold(name)))
     assert account is not None
-    rows = asyncio.run(graph.read(Stretch(account.id, direction, 1 << 40, 1_000_000))).rows
+    rows = asyncio.run(graph.read(PageRequest(account.id, direction, 1 << 40, 1_000_000))).rows
     graph.close()
     return [(row.username, row.display_name) for row in rows]
 

@@ -17,7 +17,7 @@ from retinue.audit.trusted_time import TimeFiles, TrustedTime
 from retinue.audit.usage import RequestCounters
 from retinue.audit.verify import VerifyReport, verify
 from retinue.audit.writer import AuditWriter
-from retinue.model import TOKEN_SECONDS, Client
+from retinue.model import TOKEN_SECONDS, RegisteredClient
 from retinue.store.contract import Checkpoint
 from retinue.store.open import open_store
 from support.frozen_clock import FrozenClock
@@ -106,7 +106,7 @@ class House:
         """Store a token of a new client."""
 
         async def main() -> None:
-            client = Client(f"key-{token}", "", frozenset({"research.data.basic"}), self.clock.now())
+            client = RegisteredClient(f"key-{token}", "", frozenset({"research.data.basic"}), self.clock.now())
             added = await self.access.add_client(client, bytes(32))
             await self.access.add_token(digest_of(token), added.id, self.clock.now() + TOKEN_SECONDS)
 

@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 # Other variables may have been read while Python or a library started, which is over before the fork.
-_READ_BY_COMMANDS = ("RETINUE_", "PYTEST_")
+_READ_BY_COMMANDS = re.compile("RETINUE_|PYTEST_|NODE_|TMPDIR$|.*_proxy$", re.IGNORECASE)
 
 
 class ForkServer:
@@ -28,23 +29,28 @@ class ForkServer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._environment = _at_start(os.environ)
+        self._environment = at_start(os.environ)
 
-    def run(self, words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; a second one at the same time gets a process of its own."""
-        if self._environment != _at_start(environment):
-            return _run_alone(words, environment)
-        if not self._lock.acquire(blocking=False):
-            return _run_alone(words, environment)
+    def run(
+        self, words: Sequence[str], environment: Mapping[str, str], preparation: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, after Python code if given.
+
+        A second one at the same time gets a process of its own.
+        """
+        if self._environment != at_start(environment) or not self._lock.acquire(blocking=False):
+            return _run_alone(words, environment, preparation)
         try:
-            return self._run_in_fork(words, environment)
+            return self._run_in_fork(words, environment, preparation)
         except BaseException:
             self._end()  # the answer of this command must not be taken for the next one's
             raise
         finally:
             self._lock.release()
 
-    def _run_in_fork(self, words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    def _run_in_fork(
+        self, words: Sequence[str], environment: Mapping[str, str], preparation: str
+    ) -> subprocess.CompletedProcess[str]:
         streams = [os.memfd_create(name) for name in ("output", "errors")]
         try:
             paths = [f"/proc/{os.getpid()}/fd/{stream}" for stream in streams]
@@ -53,6 +59,7 @@ class ForkServer:
                 "environment": dict(environment),
                 "folder": str(Path.cwd()),
                 "streams": paths,
+                "preparation": preparation,
             }
             code = int(self._answer(json.dumps(order)))
             output, errors = (os.pread(stream, os.fstat(stream).st_size, 0).decode() for stream in streams)
@@ -83,19 +90,24 @@ class ForkServer:
             self._process = None
 
 
-def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if not name.startswith(_READ_BY_COMMANDS)}
+def at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that may be read before a fork."""
+    return {name: value for name, value in environment.items() if not _READ_BY_COMMANDS.match(name)}
 
 
-def _run_alone(words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "retinue", *words]
+def _run_alone(
+    words: Sequence[str], environment: Mapping[str, str], preparation: str
+) -> subprocess.CompletedProcess[str]:
+    code = f"{preparation}\nimport retinue.__main__\nretinue.__main__.main()"
+    command = [sys.executable, *(["-c", code] if preparation else ["-m", "retinue"]), *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 # --- the server of forks ----------------------------------------------------------------------------------------------
 
 
-def _import_everything() -> None:
+def import_everything() -> None:
+    """Import all of our modules."""
     import retinue  # noqa: PLC0415 - by the server alone
 
     for module in pkgutil.walk_packages(retinue.__path__, "retinue."):
@@ -105,7 +117,7 @@ def _import_everything() -> None:
 
 
 def _serve() -> None:
-    _import_everything()
+    import_everything()
     gc.freeze()  # a fork would copy what its garbage collector looks through
     for line in sys.stdin:
         child = os.fork()
@@ -129,6 +141,7 @@ def _run(order: dict[str, Any]) -> int:
     os.environ.update(order["environment"])
     sys.argv = [program.__file__ or "", *order["words"]]
     try:
+        exec(order["preparation"], {})  # noqa: S102 - code of a test
         program.main()
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)

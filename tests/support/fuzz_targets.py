@@ -18,7 +18,7 @@ from pathlib import Path
 from retinue.access.authentication import MAX_TOKEN_BYTES, bearer_token
 from retinue.access.management_token import ManagementToken
 from retinue.audit.hash_chain import BEGINNING
-from retinue.audit.log_files import LogLine, follow
+from retinue.audit.log_files import AuditLine, follow
 from retinue.audit.verify import verify
 from retinue.client import responses
 from retinue.client.responses import BadResponse, HttpResponse
@@ -37,7 +37,7 @@ from retinue.intercept.traffic import Traffic
 from retinue.model import Pool, Quota, QuotaKey, RateLimit
 from retinue.store.client_rows import CLIENT_COLUMNS, GRANT_COLUMNS, checkpoint_of, client_of, grant_of
 from retinue.store.contract import Checkpoint
-from retinue.store.ledger import FileLedger
+from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.sqlite.blocks import Block, columns_of, read_block
 from retinue.store.sqlite.pair_table import PairRow, decoded
 from retinue.store.sqlite.standing import entries_in
@@ -229,7 +229,9 @@ def chain(data: bytes) -> None:
     """A file of the audit log: nothing that was not written with the secret passes."""
     lines = data.split(b"\n")
     steps = list(
-        follow(iter(LogLine(Path("x"), n, line, n < len(lines)) for n, line in enumerate(lines, 1)), BEGINNING, _SECRET)
+        follow(
+            iter(AuditLine(Path("x"), n, line, n < len(lines)) for n, line in enumerate(lines, 1)), BEGINNING, _SECRET
+        )
     )
     assert all(step.problem or step.is_torn for step in steps)
     with _folder() as folder:
@@ -238,17 +240,17 @@ def chain(data: bytes) -> None:
     assert found.problems
 
 
-def ledger(data: bytes) -> None:
+def counter_file(data: bytes) -> None:
     """Counters of quotas, overwritten from a place on: a refusal, or no more than the quota."""
     quota_key, quota = QuotaKey(1, _NOW - 50), Quota(5, 50, 5, RateLimit(3, 10))
     with _folder() as folder:
         path = folder / "quotas"
-        with contextlib.closing(FileLedger(path)) as counters:
+        with contextlib.closing(FileQuotaCounters(path)) as counters:
             counters.charge(quota_key, _NOW, Pool.LISTS, 10, quota)
         with path.open("r+b") as file:
             file.seek(int.from_bytes(data[:4], "little") % 2_000)
             file.write(data[4:])
-        with contextlib.suppress(StoreError, StoreUnavailable), contextlib.closing(FileLedger(path)) as counters:
+        with contextlib.suppress(StoreError, StoreUnavailable), contextlib.closing(FileQuotaCounters(path)) as counters:
             counters.status(quota_key, _NOW, Pool.LISTS, quota)
             assert 0 <= counters.remaining(quota_key, _NOW, Pool.LISTS, quota, 20) <= 20
             counters.charge(quota_key, _NOW, Pool.LISTS, 10, quota)
@@ -293,7 +295,7 @@ TARGETS: dict[str, Target] = {
     for each in (
         *(query, profile_query, token_request, authorization, head, exchanges, faults),
         *(event, csv_table, json_table, parquet_table),
-        *(block, moments, client_row, chain, ledger),
+        *(block, moments, client_row, chain, counter_file),
         *(answer, collection),
     )
 }

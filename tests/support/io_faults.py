@@ -41,6 +41,7 @@ class Disk:
 
     def __init__(self, folder: Path, fault: Fault) -> None:
         self.seen: list[str] = []
+        self.callers: list[tuple[int, ...]] = []  # of each call, the lines that lead to it
         self._folder = f"{folder}/"
         self._fault = fault
 
@@ -52,6 +53,7 @@ class Disk:
         """Note a call; whether it fails."""
         name = str(Path(os.fsdecode(path)).absolute()).removeprefix(self._folder)
         self.seen.append(f"{call} {_RANDOM.sub('*', name)}")
+        self.callers.append(_lines())
         now = len(self.seen)
         return now == self._fault.nth or (self._fault.lasts and 0 < self._fault.nth < now and call in _GROWS)
 
@@ -64,6 +66,11 @@ class Disk:
         """How many bytes of a write still find room: half of them if it is the one that fills the disk."""
         is_the_one = self._fault.lasts and len(self.seen) + 1 == self._fault.nth
         return length // 2 if is_the_one else 0
+
+
+def _lines() -> tuple[int, ...]:
+    """Return the number of the line that runs in each frame."""
+    return tuple(frame.f_lineno for frame, _ in traceback.walk_stack(None))
 
 
 @contextmanager
@@ -117,6 +124,7 @@ def _write(disk: Disk) -> Callable[..., Any]:
         if disk.has(path):
             if half := disk.half(memoryview(content).nbytes):
                 disk.seen.append(f"write {path}")
+                disk.callers.append(_lines())
                 return write(descriptor, memoryview(content).cast("B")[:half])
             disk.meet("write", path)
         return write(descriptor, content)

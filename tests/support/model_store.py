@@ -25,10 +25,10 @@ from retinue.model import (
     Event,
     FollowEvent,
     FollowRecord,
+    PageRequest,
+    PageRows,
     Profile,
     Row,
-    Slice,
-    Stretch,
     Visibility,
 )
 from retinue.store.contract import Decision, NotAKey, Verdict
@@ -141,11 +141,11 @@ class ModelGraph:
         person = self.with_username(folded)
         return Account(person.id, person.value("visibility")) if person else None
 
-    async def read(self, stretch: Stretch) -> Slice[Row]:
+    async def read(self, request: PageRequest) -> PageRows[Row]:
         """Return the visible rows of a page request, newest first."""
-        found = [entry for entry in self.visible(stretch) if entry[0] <= stretch.bound]
-        page = found[: stretch.limit]
-        return Slice([self.row(other) for _, other in page], page[-1][0] if page else 0, len(found) > stretch.limit)
+        found = [entry for entry in self.visible(request) if entry[0] <= request.bound]
+        page = found[: request.limit]
+        return PageRows([self.row(other) for _, other in page], page[-1][0] if page else 0, len(found) > request.limit)
 
     async def profile(self, account_id: int) -> Profile | None:
         """An account as itself."""
@@ -159,13 +159,13 @@ class ModelGraph:
             follower_count=self._count(account_id, Direction.FOLLOWERS),
         )
 
-    def visible(self, stretch: Stretch) -> list[tuple[int, int]]:
+    def visible(self, request: PageRequest) -> list[tuple[int, int]]:
         """All (position, account id) that a list shows, newest first, whatever the bound and the limit."""
-        entries = self.entries(stretch.account_id, stretch.direction)
+        entries = self.entries(request.account_id, request.direction)
         return [
             (position, other)
             for position, (other, start) in sorted(entries.items(), reverse=True)
-            if self.is_row(other) and stands(self._interval(stretch, other, start), stretch.as_of)
+            if self.is_row(other) and stands(self._interval(request, other, start), request.as_of)
         ]
 
     def entries(self, account_id: int, direction: Direction) -> Entries:
@@ -183,14 +183,14 @@ class ModelGraph:
         person = self.people.get(account_id)
         return person is not None and person.value("visibility").is_row and self.username(person) is not None
 
-    def _interval(self, stretch: Stretch, other: int, start: int) -> Interval:
+    def _interval(self, request: PageRequest, other: int, start: int) -> Interval:
         """The interval of an entry."""
-        pair = (stretch.account_id, other) if stretch.direction is Direction.FOLLOWING else (other, stretch.account_id)
+        pair = (request.account_id, other) if request.direction is Direction.FOLLOWING else (other, request.account_id)
         return next(interval for interval in intervals(self.moments[pair]) if interval.start == start)
 
     def _count(self, account_id: int, direction: Direction) -> int:
         """Count the entries of a list that go on, hidden ones included."""
-        today = Stretch(account_id, direction, 0, 0)
+        today = PageRequest(account_id, direction, 0, 0)
         entries = self.entries(account_id, direction).values()
         alive = [(other, start) for other, start in entries if other in self.people]
         return sum(stands(self._interval(today, other, start), None) for other, start in alive)
@@ -435,7 +435,7 @@ class ModelGraph:
 
     def _followed_at(self, person: Person, second: int) -> list[Person]:
         """Return the accounts followed at a second, in the order of the list."""
-        then = Stretch(person.id, Direction.FOLLOWING, 0, 0, second)
+        then = PageRequest(person.id, Direction.FOLLOWING, 0, 0, second)
         return [
             self.people[other]
             for _, (other, start) in sorted(self.entries(person.id, then.direction).items(), reverse=True)

@@ -269,7 +269,7 @@ def _do(step: Write | Truncate, content: bytearray) -> None:
 def survivors(steps: list[Step], cuts: list[Cut]) -> Iterator[tuple[Cut, list[Any], dict[str, bytearray]]]:
     """Yield for each cut the acknowledged writes and the remaining files by name."""
     files: dict[int, _File] = {}
-    names: dict[str, list[int | None]] = {}  # what a name leads to on the disk, then what may have come to the disk
+    names: dict[str, list[int | None]] = {}  # a name's target on the disk, then its later targets, which may be there
     answers: list[Any] = []
     done = 0
     for cut in cuts:

@@ -15,7 +15,16 @@ import pytest
 
 _ROOT = str(Path(__file__).parent.parent.parent / "")
 # Files whose tests make hundreds of stores: they start no process, and take long all the same.
-_LONG = {"test_access_machine", "test_bulk", "test_export", "test_hostile", "test_machine", "test_power_cut"}
+_LONG = {
+    "test_access_machine",
+    "test_bulk",
+    "test_bulk_cells",
+    "test_bulk_command",
+    "test_export",
+    "test_hostile",
+    "test_machine",
+    "test_power_cut",
+}
 _MODULES = {"subprocess", "multiprocessing", "concurrent.futures"}
 _CALLS = {"fork", "posix_spawn", "ProcessPoolExecutor"}
 

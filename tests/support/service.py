@@ -46,22 +46,22 @@ class Service:
         opened = open_store(self.store)
         opened.create()
         self.writer = opened.writer(clock)
-        self.graph, self.hot_graph = opened.served_graph(clock, rendering.encode_row, cache_mib=8)
+        self.graph, self.fast_graph = opened.served_graph(clock, rendering.encode_row, cache_mib=8)
         self.access = opened.access()
-        self.ledger = opened.quotas()
+        self.counters = opened.quotas()
         self.clients = wiring.clients(self.access, clock)
         self.authenticator = wiring.authenticator(self.access, clock)
         self.records = Records()
         self.pauses: list[float] = []
         self.pause: Callable[[], Awaitable[Any]] = _at_once
         self.public = wiring.Public(
-            wiring.gated(self.access, self.ledger, clock, self._pause),
+            wiring.gated(self.access, self.counters, clock, self._pause),
             Auditor(self.records, asyncio.run(self.access.audit_checkpoint()).secret, clock),
             clock,
             wiring.log_ids(clock),
         )
         self.application = self.application_on(self.graph)
-        self.fast_path = wiring.fast_path(self.hot_graph, self.public)
+        self.fast_path = wiring.fast_path(self.fast_graph, self.public)
         self.client_key, self.secret = self.register()
         self.token = self.fresh_token()
 
@@ -133,7 +133,7 @@ class Service:
 
     def close(self) -> None:
         """Give the files back."""
-        for part in (self.writer, self.hot_graph, self.graph, self.access, self.ledger):
+        for part in (self.writer, self.fast_graph, self.graph, self.access, self.counters):
             part.close()
 
 

@@ -15,10 +15,10 @@ from retinue.model import (
     Event,
     FollowEvent,
     FollowRecord,
+    PageRequest,
+    PageRows,
     Profile,
     Row,
-    Slice,
-    Stretch,
     Visibility,
 )
 from retinue.store.contract import Decision, GraphReader, GraphWriter, Verdict
@@ -75,13 +75,13 @@ class OpenStore:
         while run(self.writer.tidy()):
             pass
 
-    def slice(self, name: str, stretch: Callable[[int], Stretch]) -> Slice[Row]:
+    def page_rows(self, name: str, request: Callable[[int], PageRequest]) -> PageRows[Row]:
         """Return a page of an account's list."""
-        return run(self.graph.read(stretch(self.id(name))))
+        return run(self.graph.read(request(self.id(name))))
 
     def rows(self, name: str, direction: Direction = FOLLOWING, as_of: int | None = None) -> list[Row]:
         """All rows of a list."""
-        return list(self.slice(name, lambda owner: Stretch(owner, direction, NOW, 1000, as_of)).rows)
+        return list(self.page_rows(name, lambda owner: PageRequest(owner, direction, NOW, 1000, as_of)).rows)
 
     def names(self, name: str, direction: Direction = FOLLOWING, as_of: int | None = None) -> list[str]:
         """All usernames of a list."""
@@ -90,7 +90,7 @@ class OpenStore:
     def positions(self, name: str, direction: Direction = FOLLOWING, as_of: int | None = None) -> list[int]:
         """All positions of a list, newest first, read one by one."""
         owner, found, bound = self.id(name), [], NOW
-        while (one := run(self.graph.read(Stretch(owner, direction, bound, 1, as_of)))).rows:
+        while (one := run(self.graph.read(PageRequest(owner, direction, bound, 1, as_of)))).rows:
             found.append(one.oldest)
             bound = one.oldest - 1
         return found

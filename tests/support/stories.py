@@ -5,7 +5,7 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from retinue import names
-from retinue.model import AccountEvent, AccountRecord, Event, FollowEvent, Row, Slice, Stretch, Visibility
+from retinue.model import AccountEvent, AccountRecord, Event, FollowEvent, PageRequest, PageRows, Row, Visibility
 from retinue.store.contract import GraphReader
 
 # Keys that are names, and one that cannot be; names that are keys, spellings of one name, and one too long for a key.
@@ -40,16 +40,16 @@ ACCOUNTS = st.builds(
 )
 
 
-def below(stretch: Stretch, found: Slice[Row]) -> Stretch:
+def below(request: PageRequest, found: PageRows[Row]) -> PageRequest:
     """Return the page request after a page."""
-    bound = found.oldest - 1 if found.rows else stretch.bound
-    return Stretch(stretch.account_id, stretch.direction, bound, stretch.limit, stretch.as_of)
+    bound = found.oldest - 1 if found.rows else request.bound
+    return PageRequest(request.account_id, request.direction, bound, request.limit, request.as_of)
 
 
-async def pages(graph: GraphReader[Row], stretch: Stretch) -> list[Slice[Row]]:
+async def pages(graph: GraphReader[Row], request: PageRequest) -> list[PageRows[Row]]:
     """A whole list, page by page."""
-    found = [await graph.read(stretch)]
+    found = [await graph.read(request)]
     while found[-1].has_more:
-        stretch = below(stretch, found[-1])
-        found.append(await graph.read(stretch))
+        request = below(request, found[-1])
+        found.append(await graph.read(request))
     return found

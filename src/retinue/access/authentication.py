@@ -13,7 +13,7 @@ from hashlib import sha256
 from retinue.access.clients import digest_of, fresh_secret, status_of
 from retinue.clock import Clock
 from retinue.errors import InvalidClient, InvalidToken, MissingScope, UnknownToken, WrongSecret
-from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Client, Secrets, TokenGrant
+from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, RegisteredClient, Secrets, TokenGrant
 from retinue.store.contract import AccessStore
 
 MAX_TOKEN_BYTES = 512
@@ -43,7 +43,7 @@ class Authenticator:
         self._registering = asyncio.Lock()
         self._cache: dict[bytes, tuple[TokenGrant, float]] = {}
 
-    async def authenticate(self, client_key: str, client_secret: str) -> Client:
+    async def authenticate(self, client_key: str, client_secret: str) -> RegisteredClient:
         """Return the client with this secret. Raises `WrongSecret`, or `InvalidClient` if only the secret is right."""
         stored = await self._store.find_client(client_key)
         if stored is None and self._registers:
@@ -60,20 +60,20 @@ class Authenticator:
             raise InvalidClient(reason)
         return client
 
-    async def _register(self, client_key: str, client_secret: str) -> tuple[Client, Secrets] | None:
+    async def _register(self, client_key: str, client_secret: str) -> tuple[RegisteredClient, Secrets] | None:
         async with self._registering:
             if await self._store.find_client(client_key) is None:
-                client = Client(client_key, "first request", frozenset({RESEARCH_SCOPE}), self._clock.now())
+                client = RegisteredClient(client_key, "first request", frozenset({RESEARCH_SCOPE}), self._clock.now())
                 await self._store.add_client(client, digest_of(client_secret))
         return await self._store.find_client(client_key)
 
-    async def issue_token(self, client: Client) -> str:
+    async def issue_token(self, client: RegisteredClient) -> str:
         """Return a new token. Earlier ones stay valid."""
         token = f"clt.{fresh_secret(self._random_bytes)}"
         await self._store.add_token(digest_of(token), client.id, self._clock.now() + TOKEN_SECONDS)
         return token
 
-    async def revoke_token(self, client: Client, token: str) -> None:
+    async def revoke_token(self, client: RegisteredClient, token: str) -> None:
         """Revoke a client's token. Raises `UnknownToken` unless it is valid."""
         digest = digest_of(token)
         grant = await self._store.find_grant(digest)
@@ -134,7 +134,7 @@ def is_basic(authorization: bytes) -> bool:
     return authorization[:6].lower() == b"basic "
 
 
-def _refusal_reason(client: Client, now: int) -> str:
+def _refusal_reason(client: RegisteredClient, now: int) -> str:
     reasons = {
         "active": "",
         "revoked": "The client has been revoked.",

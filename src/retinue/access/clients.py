@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct, structs
 
 from retinue.clock import Clock
 from retinue.errors import InputError, NoSuchClient
-from retinue.model import RESEARCH_SCOPE, Client, ClientChange, Quota, RateLimit, Usage
+from retinue.model import RESEARCH_SCOPE, ClientChange, Quota, RateLimit, RegisteredClient, Usage
 from retinue.store.contract import AccessStore
 
 SECRET_BYTES = 32
@@ -35,7 +35,7 @@ _DAILY = ("list_calls", "list_rows", "other_calls")
 class Registered(Struct, frozen=True):
     """A client and its new secret, which is not stored."""
 
-    client: Client
+    client: RegisteredClient
     secret: str
 
 
@@ -73,23 +73,23 @@ class Clients:
         if fields.name is UNSET:
             raise InputError("name: is missing")
         key = "aw" + b32encode(self._random_bytes(CLIENT_KEY_BYTES)).decode().lower()
-        client = Client(key, "", frozenset({RESEARCH_SCOPE}), self._clock.now())
+        client = RegisteredClient(key, "", frozenset({RESEARCH_SCOPE}), self._clock.now())
         client = _apply(client, fields)
         secret = fresh_secret(self._random_bytes)
         return Registered(await self._store.add_client(client, digest_of(secret)), secret)
 
-    async def all(self) -> list[Client]:
+    async def all(self) -> list[RegisteredClient]:
         """Return all clients, oldest first."""
         return await self._store.clients()
 
-    async def get(self, key: str) -> Client:
+    async def get(self, key: str) -> RegisteredClient:
         """Return the client with a key."""
         stored = await self._store.find_client(key)
         if stored is None:
             raise NoSuchClient(f"client {key}: does not exist")
         return stored[0]
 
-    async def change(self, key: str, change: ClientChange) -> Client:
+    async def change(self, key: str, change: ClientChange) -> RegisteredClient:
         """Change the named fields. Every worker applies it within a second."""
         _apply(await self.get(key), change)
         await self._store.change_client(key, change)
@@ -104,32 +104,32 @@ class Clients:
         await self._store.rotate_secret(key, digest_of(secret), self._clock.now() + grace_seconds)
         return Registered(await self.get(key), secret)
 
-    async def suspend(self, key: str) -> Client:
+    async def suspend(self, key: str) -> RegisteredClient:
         """Refuse a client and its tokens until it is resumed."""
         client = await self._get_unrevoked(key)
         since = self._clock.now() if client.suspended_at is None else client.suspended_at
         await self._store.suspend_client(key, since)  # even if it is suspended: that may not be durable yet
         return await self.get(key)
 
-    async def resume(self, key: str) -> Client:
+    async def resume(self, key: str) -> RegisteredClient:
         """Accept a suspended client and its unexpired tokens again."""
         await self._get_unrevoked(key)
         await self._store.suspend_client(key, None)
         return await self.get(key)
 
-    async def revoke(self, key: str) -> Client:
+    async def revoke(self, key: str) -> RegisteredClient:
         """Revoke a client and all its tokens permanently."""
         await self._store.revoke_client(key, self._clock.now())
         return await self.get(key)
 
-    async def _get_unrevoked(self, key: str) -> Client:
+    async def _get_unrevoked(self, key: str) -> RegisteredClient:
         client = await self.get(key)
         if client.revoked_at is not None:
             raise InputError(f"client {key}: was revoked permanently; create another")
         return client
 
 
-def view_of(client: Client, used: Usage, now: int) -> ClientView:
+def view_of(client: RegisteredClient, used: Usage, now: int) -> ClientView:
     """Return a client with its usage since 00:00 UTC."""
     return ClientView(
         client_key=client.key,
@@ -141,7 +141,7 @@ def view_of(client: Client, used: Usage, now: int) -> ClientView:
     )
 
 
-def status_of(client: Client, now: int) -> str:
+def status_of(client: RegisteredClient, now: int) -> str:
     """Return the status of a client at a second."""
     if client.revoked_at is not None:
         return "revoked"
@@ -168,7 +168,7 @@ def fresh_secret(random_bytes: Callable[[int], bytes]) -> str:
     return "".join(digits)
 
 
-def _apply(client: Client, change: ClientChange) -> Client:
+def _apply(client: RegisteredClient, change: ClientChange) -> RegisteredClient:
     fields = {name: value for name, value in structs.asdict(change).items() if value is not UNSET}
     quota = {name: fields.pop(name) for name in Quota.__struct_fields__ if name in fields}
     after = structs.replace(client, **fields, quota=structs.replace(client.quota, **quota))
@@ -177,7 +177,7 @@ def _apply(client: Client, change: ClientChange) -> Client:
     return after
 
 
-def _faults_in_texts(client: Client) -> Iterator[str]:
+def _faults_in_texts(client: RegisteredClient) -> Iterator[str]:
     if not client.name.strip():
         yield "name: is empty"
     for field, maximum in _MAX_CHARACTERS.items():
@@ -192,7 +192,7 @@ def _faults_in_texts(client: Client) -> Iterator[str]:
             yield f"scopes: {scope!r} is not a scope; expected a word such as {RESEARCH_SCOPE}"
 
 
-def _faults_in_window(client: Client) -> Iterator[str]:
+def _faults_in_window(client: RegisteredClient) -> Iterator[str]:
     for field in ("not_before", "not_after"):
         second: int | None = getattr(client, field)
         if second is not None and not 0 <= second <= LAST_SECOND:

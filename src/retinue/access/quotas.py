@@ -5,7 +5,7 @@ A call is charged when its response is known, in one step with all its rows, and
 
 from retinue.clock import Clock
 from retinue.errors import QuotaExceeded, RateLimitExceeded
-from retinue.model import Client, Pool, RateLimit, TokenGrant, Usage
+from retinue.model import Pool, RateLimit, RegisteredClient, TokenGrant, Usage
 from retinue.store.quota_counters import QuotaCounters, QuotaStatus
 
 # Token requests cost no quota, but each is written to disk, and no client needs more than one per call.
@@ -34,12 +34,12 @@ class Quotas:
         """Charge a call and its rows. Return None, charging nothing, if they do not fit."""
         return self._counters.charge(grant.quota_key, self._clock.now(), pool, rows, grant.quota)
 
-    def admit_token(self, client: Client) -> None:
+    def admit_token(self, client: RegisteredClient) -> None:
         """Count a token request of a client. Raises `RateLimitExceeded`."""
         wait = self._counters.admit(client.quota_key, self._clock.now(), TOKEN_RATE)
         if wait:
             raise RateLimitExceeded(TOKEN_RATE.calls, wait)
 
-    def usage_today(self, client: Client) -> Usage:
+    def usage_today(self, client: RegisteredClient) -> Usage:
         """Return the client's usage since 00:00 UTC."""
         return self._counters.usage(client.quota_key, self._clock.now())

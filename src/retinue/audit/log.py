@@ -49,7 +49,7 @@ class AuditLog:
         self._head = self._written
         self.has_resumed = bool(torn)
         if torn:
-            self._append(encode_record(log_record("resumed", now(), torn=torn)))
+            self._append(encode_record(log_record(code="resumed", time=now(), torn=torn)))
 
     @property
     def written(self) -> ChainHead:
@@ -77,7 +77,7 @@ class AuditLog:
 
     def add_lost(self, lost: int, since: int) -> None:
         """Buffer a record of lost records."""
-        self._append(encode_record(log_record("lost", self._now(), since=since)), lost=lost)
+        self._append(encode_record(log_record(code="lost", time=self._now(), since=since)), lost=lost)
 
     def add_summed(self, record: bytes, count: int) -> None:
         """Buffer a record that stands for a number of refusals."""

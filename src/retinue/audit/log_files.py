@@ -19,7 +19,7 @@ _NAME = re.compile(r"[0-9]{15}\.[0-9]{3}\.jsonl")
 _TORN = b'"torn":"'
 
 
-class LogLine(Struct, frozen=True, gc=False):
+class AuditLine(Struct, frozen=True, gc=False):
     """A line of the log, without its newline if it `is_whole`."""
 
     path: Path
@@ -44,7 +44,7 @@ class LogLine(Struct, frozen=True, gc=False):
 class ChainStep(Struct, frozen=True):
     """A line and the chain head after it. `is_torn`: a crash left only its beginning."""
 
-    line: LogLine
+    line: AuditLine
     head: ChainHead
     problem: str = ""
     is_torn: bool = False
@@ -107,21 +107,21 @@ def without_oldest(checkpoint: Checkpoint, last: ChainHead) -> Checkpoint:
     return structs.replace(checkpoint, before_count=last.count, before_hash=last.hash)
 
 
-def lines_of(paths: list[Path]) -> Iterator[LogLine]:
+def lines_of(paths: list[Path]) -> Iterator[AuditLine]:
     """Yield all lines of some files. Raises `StoreError`."""
     for path in paths:
         try:
             with path.open("rb") as file:
                 for number, content in enumerate(file, start=1):
-                    yield LogLine(path, number, content.removesuffix(b"\n"), content.endswith(b"\n"))
+                    yield AuditLine(path, number, content.removesuffix(b"\n"), content.endswith(b"\n"))
         except OSError as error:
             raise StoreError(f"{path}: the audit log cannot be read: {error.strerror}") from error
 
 
-def follow(lines: Iterator[LogLine], before: ChainHead, secret: bytes) -> Iterator[ChainStep]:
+def follow(lines: Iterator[AuditLine], before: ChainHead, secret: bytes) -> Iterator[ChainStep]:
     """Yield the steps of the chain. After a problem it continues with the stated head."""
     head = before
-    torn: LogLine | None = None
+    torn: AuditLine | None = None
     is_first = True  # the unfinished line that the first one vouches for may have been removed with its file
     for line in lines:
         if not line.is_whole:
@@ -178,7 +178,7 @@ def utc(second: int) -> str:
     return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _require_vouched(torn: LogLine | None, after: LogLine, secret: bytes) -> None:
+def _require_vouched(torn: AuditLine | None, after: AuditLine, secret: bytes) -> None:
     vouched = ""
     if _TORN in after.content:
         with contextlib.suppress(BrokenChain):

@@ -5,10 +5,11 @@ A record never holds a token, secret or name: only the account number, or an HMA
 
 import hmac
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from retinue import names
 from retinue.clock import Clock
@@ -181,27 +182,8 @@ def page_record(
     )
 
 
-def log_record(
-    code: str, time: int, *, torn: str = "", since: int = 0, removed: RemovedRecords | None = None
-) -> AuditRecord:
-    """Return a record of the log itself. `code` is resumed, lost or removed."""
-    return AuditRecord(
-        time=time,
-        log_id="",
-        endpoint=_OWN_ENDPOINT,
-        status=0,
-        code=code,
-        microseconds=0,
-        peer="",
-        torn=torn,
-        since=since,
-        removed=removed,
-    )
-
-
-def summary_record(shared: Struct, totals: Struct) -> AuditRecord:
-    """Return the record of a sum of refusals."""
-    return AuditRecord(**structs.asdict(shared), **structs.asdict(totals))
+# Return a record of the log itself. Its `code` is resumed, lost or removed.
+log_record = partial(AuditRecord, log_id="", endpoint=_OWN_ENDPOINT, status=0, microseconds=0, peer="")
 
 
 def name_hmac(secret: bytes, name: str) -> str:

@@ -16,7 +16,7 @@ from retinue.audit.hash_chain import BrokenChain, ChainHead, stated_head
 from retinue.audit.log_files import follow, lines_of, missing_at_end, retained_files
 from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import LAST_SECOND, read_made
-from retinue.model import Client, Direction, Quota, QuotaKey, Usage
+from retinue.model import Direction, Quota, QuotaKey, RegisteredClient, Usage
 from retinue.store.contract import Checkpoint
 from retinue.store.quota_counters import DAY_SECONDS, Counted, Restoring
 
@@ -39,7 +39,7 @@ _SPENT = (
 class ClientsAndCheckpoint(Protocol):
     """The part of the access store that a recount needs."""
 
-    async def clients(self) -> list[Client]:
+    async def clients(self) -> list[RegisteredClient]:
         """Return all clients."""
         ...
 
@@ -102,7 +102,7 @@ class Recount:
         return await asyncio.to_thread(self._restore, chosen, checkpoint, second, is_running=is_running)
 
     def _restore(
-        self, clients: Sequence[Client], checkpoint: Checkpoint, second: int, *, is_running: bool
+        self, clients: Sequence[RegisteredClient], checkpoint: Checkpoint, second: int, *, is_running: bool
     ) -> list[str]:
         day = count_day(self._folder, checkpoint, second)
         problem = day.problem or day.losses or ("" if is_running else _losses(self._folder, checkpoint))
@@ -116,12 +116,12 @@ class Recount:
                 messages.append(f"client {client.key}: {_RECOUNTED}: {_describe(counted.used)}")
         return messages
 
-    def _spend(self, clients: Sequence[Client], second: int, problem: str) -> list[str]:
+    def _spend(self, clients: Sequence[RegisteredClient], second: int, problem: str) -> list[str]:
         for client in clients:
             self._counters.restore(client.quota_key, second, _spent(client, second))
         return [f"client {client.key}: {_SPENT} ({problem})" for client in clients if _is_limited(client.quota)]
 
-    def _raise(self, clients: Sequence[Client], checkpoint: Checkpoint, second: int) -> list[str]:
+    def _raise(self, clients: Sequence[RegisteredClient], checkpoint: Checkpoint, second: int) -> list[str]:
         day = count_day(self._folder, checkpoint, second)
         if day.problem:  # a kill does not cause that, so the counters may be as old as the log
             return self._spend(clients, second, day.problem)
@@ -175,7 +175,7 @@ class _DayCounts(Struct):
     problem: str = ""
     losses: str = ""
 
-    def counted(self, client: Client) -> Counted:
+    def counted(self, client: RegisteredClient) -> Counted:
         return self.counts.get(client.key, _ClientCounts()).counted()
 
     def add(self, record: AuditRecord, second: int) -> None:
@@ -233,7 +233,7 @@ def _begins_before(path: Path, day: int) -> bool:
     return first is not None and first.is_whole and first.record.time // DAY_SECONDS < day
 
 
-def _spent(client: Client, second: int) -> Counted:
+def _spent(client: RegisteredClient, second: int) -> Counted:
     quota = client.quota
     used = Usage(quota.list_calls or 0, quota.list_rows or 0, quota.other_calls or 0)
     answers = 0 if quota.rate is None else quota.rate.calls

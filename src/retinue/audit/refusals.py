@@ -4,11 +4,11 @@ For each client, and for unauthenticated callers together, some refusals are rec
 by client, endpoint, code, address and action, with bounded memory.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from retinue.audit.record import AuditRecord, decode_record, encode_record, summary_record
+from retinue.audit.record import AuditRecord, decode_record, encode_record
 from retinue.clock import Clock
 
 # Refusals recorded one by one for each client, for unauthenticated callers and for the management listener.
@@ -27,39 +27,6 @@ class RefusalSummary(Struct, frozen=True):
 
     count: int
     record: bytes
-
-
-class _SharedFields(Struct, frozen=True):
-    client: str
-    endpoint: str
-    status: int
-    code: str
-    peer: str
-    action: str
-
-
-class _Totals(Struct):
-    time: int
-    log_id: str
-    since: int
-    first_log_id: str
-    microseconds: int = 0
-    statements: int = 0
-
-
-class _Sum(Struct):
-    totals: _Totals
-    count: int = 0
-
-    def add(self, record: AuditRecord) -> None:
-        """Add a refusal. They may come out of order, because workers send batches."""
-        totals = self.totals
-        totals.since, totals.time = min(totals.since, record.time), max(totals.time, record.time)
-        totals.first_log_id = min(totals.first_log_id, record.log_id)
-        totals.log_id = max(totals.log_id, record.log_id)
-        totals.microseconds += record.microseconds
-        totals.statements += record.statements
-        self.count += 1
 
 
 class _TokenBucket(Struct):
@@ -86,7 +53,7 @@ class RefusalSums:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._buckets: dict[str, _TokenBucket] = {}
-        self._sums: dict[_SharedFields, _Sum] = {}
+        self._sums: dict[tuple[object, ...], AuditRecord] = {}  # `summed` has the count
         self._addresses: set[str] = set()
         self._actions: set[str] = set()
         self._began = 0.0
@@ -95,7 +62,7 @@ class RefusalSums:
     @property
     def pending(self) -> int:
         """The number of refusals in the current window's sums."""
-        return sum(each.count for each in self._sums.values())
+        return sum(each.summed for each in self._sums.values())
 
     def screen(self, records: Sequence[bytes]) -> list[bytes]:
         """Return the records to write; add the others to the sums."""
@@ -108,7 +75,9 @@ class RefusalSums:
 
     def close_window(self) -> list[RefusalSummary]:
         """Return all sums and begin a new window."""
-        summaries = list(self._summaries())
+        summaries = [
+            RefusalSummary(each.summed, encode_record(structs.replace(each, summed=0))) for each in self._sums.values()
+        ]
         self._sums.clear()
         self._addresses.clear()
         self._actions.clear()
@@ -129,24 +98,50 @@ class RefusalSums:
             return False
         if not self._sums:
             self._began = now
-        new = _Sum(_Totals(record.time, record.log_id, record.time, record.log_id))
-        self._sums.setdefault(self._shared_fields(record), new).add(record)
+        address, action = _one_of_few(record.peer, self._addresses), _one_of_few(record.action, self._actions)
+        shared = (record.client, record.endpoint, record.status, record.code, address, action)
+        before = self._sums.get(shared)
+        self._sums[shared] = _first(record, address, action) if before is None else _sum(before, record)
         self.total += 1
         return True
-
-    def _shared_fields(self, record: AuditRecord) -> _SharedFields:
-        address, action = _one_of_few(record.peer, self._addresses), _one_of_few(record.action, self._actions)
-        return _SharedFields(record.client, record.endpoint, record.status, record.code, address, action)
-
-    def _summaries(self) -> Iterator[RefusalSummary]:
-        for shared, each in self._sums.items():
-            yield RefusalSummary(each.count, encode_record(summary_record(shared, each.totals)))
 
 
 def may_include(record: AuditRecord, log_id: str) -> bool:
     """Return whether a sum may include the refusal with a log_id."""
     second = log_id[:LOG_ID_DATE]
     return second.isdecimal() and record.first_log_id[:LOG_ID_DATE] <= second <= record.log_id[:LOG_ID_DATE]
+
+
+def _first(record: AuditRecord, address: str, action: str) -> AuditRecord:
+    return AuditRecord(
+        time=record.time,
+        log_id=record.log_id,
+        endpoint=record.endpoint,
+        status=record.status,
+        code=record.code,
+        microseconds=record.microseconds,
+        peer=address,
+        client=record.client,
+        action=action,
+        statements=record.statements,
+        since=record.time,
+        summed=1,
+        first_log_id=record.log_id,
+    )
+
+
+def _sum(total: AuditRecord, record: AuditRecord) -> AuditRecord:
+    # They may come out of order, because workers send batches.
+    return structs.replace(
+        total,
+        time=max(total.time, record.time),
+        log_id=max(total.log_id, record.log_id),
+        microseconds=total.microseconds + record.microseconds,
+        statements=total.statements + record.statements,
+        since=min(total.since, record.time),
+        summed=total.summed + 1,
+        first_log_id=min(total.first_log_id, record.log_id),
+    )
 
 
 def _one_of_few(value: str, recorded: set[str]) -> str:

@@ -27,21 +27,56 @@ _PERSON = b"retinue-clock"
 _LOGGER = logging.getLogger("retinue.retention")
 
 
+class _Content(Struct, forbid_unknown_fields=True):
+    time: int
+    mac: str
+
+
+class TimeFile(Struct, frozen=True):
+    """A Unix second in a file, with a keyed hash."""
+
+    path: Path
+    secret: bytes
+
+    def read(self) -> int | None:
+        """Return the second; None if it is missing, damaged or changed."""
+        try:
+            content = msgspec.json.decode(read_regular(self.path, _MAX_BYTES), type=_Content)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            _LOGGER.warning("%s: cannot be read, and is ignored", self.path)
+            return None
+        if not hmac.compare_digest(content.mac.encode(), self._mac(content.time).encode()):
+            _LOGGER.warning("%s: was changed or damaged, and is ignored", self.path)
+            return None
+        return content.time
+
+    def write(self, second: int) -> None:
+        """Replace the second. Raises `OSError`."""
+        with write_atomically(self.path, replaces=True) as unfinished:
+            unfinished.write_bytes(msgspec.json.encode(_Content(second, self._mac(second))) + b"\n")
+
+    def _mac(self, second: int) -> str:
+        content = b"%b %d" % (os.fsencode(self.path.name), second)
+        return blake2b(content, key=self.secret, digest_size=20, person=_PERSON).hexdigest()
+
+
 class TimeFiles(Struct, frozen=True):
-    """The files of trusted time and of an operator's confirmation."""
+    """The files of trusted time and of an operator's confirmation. A server applies the latter within a minute."""
 
     folder: Path
     secret: bytes
 
     @property
-    def trusted(self) -> Path:
+    def trusted(self) -> TimeFile:
         """The file with the trusted time."""
-        return self.folder / "clock"
+        return TimeFile(self.folder / FILE_NAMES[0], self.secret)
 
     @property
-    def confirmed(self) -> Path:
+    def confirmed(self) -> TimeFile:
         """The file with an operator's confirmation."""
-        return self.folder / "clock-confirmed"
+        return TimeFile(self.folder / FILE_NAMES[1], self.secret)
 
 
 class TrustedTime:
@@ -51,7 +86,7 @@ class TrustedTime:
         self._files = files
         self._clock = clock
         self._is_doubt_logged = False
-        self._saved = _read(files.trusted, files.secret)
+        self._saved = files.trusted.read()
         reached = self._saved if self._saved is not None else time_in_log()
         self._start_from(reached if reached is not None else clock.now())
 
@@ -86,7 +121,7 @@ class TrustedTime:
     def save(self) -> None:
         """Save the time. Raises `OSError`."""
         reached = self._reached()
-        _write(self._files.trusted, self._files.secret, reached)
+        self._files.trusted.write(reached)
         self._saved = reached
 
     def _reached(self) -> int:
@@ -98,7 +133,7 @@ class TrustedTime:
         self._started = self._clock.uptime()
 
     def _apply_confirmation(self) -> None:
-        confirmed = _read(self._files.confirmed, self._files.secret)
+        confirmed = self._files.confirmed.read()
         if confirmed is None:
             return
         if abs(self._clock.now() - confirmed) <= SLACK_SECONDS:
@@ -107,43 +142,4 @@ class TrustedTime:
             _LOGGER.warning("an operator has confirmed the clock")
         else:
             _LOGGER.warning("a confirmation of the clock is for another time, and is ignored")
-        self._files.confirmed.unlink(missing_ok=True)
-
-
-def time_reached(files: TimeFiles) -> int | None:
-    """Return the saved trusted time; None if there is none."""
-    return _read(files.trusted, files.secret)
-
-
-def confirm_clock(files: TimeFiles, now: int) -> None:
-    """Confirm that the clock is right. A server applies it within a minute. Raises `OSError`."""
-    _write(files.confirmed, files.secret, now)
-
-
-class _Content(Struct, forbid_unknown_fields=True):
-    time: int
-    mac: str
-
-
-def _read(path: Path, secret: bytes) -> int | None:
-    try:
-        content = msgspec.json.decode(read_regular(path, _MAX_BYTES), type=_Content)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        _LOGGER.warning("%s: cannot be read, and is ignored", path)
-        return None
-    if not hmac.compare_digest(content.mac.encode(), _mac(content.time, path, secret).encode()):
-        _LOGGER.warning("%s: was changed or damaged, and is ignored", path)
-        return None
-    return content.time
-
-
-def _write(path: Path, secret: bytes, time: int) -> None:
-    with write_atomically(path, replaces=True) as unfinished:
-        unfinished.write_bytes(msgspec.json.encode(_Content(time, _mac(time, path, secret))) + b"\n")
-
-
-def _mac(time: int, path: Path, secret: bytes) -> str:
-    content = b"%b %d" % (os.fsencode(path.name), time)
-    return blake2b(content, key=secret, digest_size=20, person=_PERSON).hexdigest()
+        self._files.confirmed.path.unlink(missing_ok=True)

@@ -127,7 +127,7 @@ class AuditWriter:
             return False
         if file.content is not None:
             self._record_counters.count_own()
-            self._log.write([encode_record(log_record("removed", now, removed=file.content))])
+            self._log.write([encode_record(log_record(code="removed", time=now, removed=file.content))])
             await self._save_checkpoint(is_open=True, last_removed=file.last)
         file.path.unlink(missing_ok=True)
         return True

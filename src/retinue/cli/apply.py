@@ -3,19 +3,20 @@
 import os
 import signal
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from retinue.cli.commands import StoreUrl, flag, store_at
-from retinue.cli.output import print_json, print_lines, warn
+from retinue.cli.output import print_document, print_json, warn
+from retinue.errors import InputError, UnwritableOutput
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from retinue.ingest.apply import ApplyResult
     from retinue.ingest.stream import LineStream
     from retinue.store.open import Store
 
@@ -39,7 +40,9 @@ def apply(
     nothing.
     """
     if schema:
-        _print_schema()
+        from retinue.ingest.event_schema import schema as event_schema
+
+        print_document(event_schema())
         return
     import asyncio
 
@@ -52,12 +55,12 @@ def apply(
         store = store_at(url)
         if store.create():
             warn(f"created the store {store}")
-        report = _Report()
-        asyncio.run(_apply(store, streams, report))
+        progress = _Progress()
+        asyncio.run(_apply(store, streams, progress))
     if stopping.number:
-        warn(f"Interrupted after {report.place}. Apply the same events again to resume.")
+        warn(f"Interrupted after {progress.place}. Apply the same events again to resume.")
         raise typer.Exit(STOPPED + stopping.number)
-    if report.has_rejected:
+    if progress.has_rejected:
         raise typer.Exit(REJECTED)
 
 
@@ -92,27 +95,16 @@ def _stopping() -> "Iterator[_Stopping]":
             signal.signal(number, handler)
 
 
-class _Report:
-    """The report of durable groups: the last place, and whether lines were rejected."""
+@dataclass
+class _Progress:
+    """The last durable line, and whether lines were rejected."""
 
-    def __init__(self) -> None:
-        self.place = "no line"
-        self.has_rejected = False
-
-    def write(self, stream: "LineStream", file: str | None, line: int, outcome: "ApplyResult") -> None:
-        """Print a line on a durable group. Raises `InputError` if that fails."""
-        from retinue.errors import InputError, UnwritableOutput
-
-        self.place = f"line {line} of {stream.name}"
-        self.has_rejected |= bool(outcome.rejected)
-        line_report = ({"file": file} if file else {}) | {"line": line} | outcome.report()
-        try:
-            print_json(line_report)
-        except UnwritableOutput as error:
-            raise InputError(f"{error}; stopped after {self.place}") from None
+    place: str = "no line"
+    has_rejected: bool = False
 
 
-async def _apply(store: "Store", streams: "dict[str, LineStream]", report: _Report) -> None:
+async def _apply(store: "Store", streams: "dict[str, LineStream]", progress: _Progress) -> None:
+    """Apply all lines and report each durable group. Raises `InputError` if that fails."""
     from retinue.clock import SystemClock
     from retinue.ingest.apply import apply_lines
     from retinue.ingest.stream import STANDARD_INPUT
@@ -120,15 +112,12 @@ async def _apply(store: "Store", streams: "dict[str, LineStream]", report: _Repo
     clock = SystemClock()
     with closing(store.writer(clock)) as writer:
         for name, stream in streams.items():
-            file = None if name == STANDARD_INPUT else name
+            file = {} if name == STANDARD_INPUT else {"file": name}
             for group in stream.groups():
-                outcome = await apply_lines(writer, group, clock.now())
-                report.write(stream, file, group[-1].number, outcome)
-
-
-def _print_schema() -> None:
-    from msgspec import json
-
-    from retinue.ingest.event_schema import schema
-
-    print_lines(json.format(json.encode(schema()), indent=2).decode() + "\n")
+                result, line = await apply_lines(writer, group, clock.now()), group[-1].number
+                progress.place = f"line {line} of {stream.name}"
+                progress.has_rejected |= bool(result.rejected)
+                try:
+                    print_json(file | {"line": line} | result.report())
+                except UnwritableOutput as error:
+                    raise InputError(f"{error}; stopped after {progress.place}") from None

@@ -1,15 +1,15 @@
 """`retinue audit`: verify the audit log, find requests in it, count usage."""
 
 import sys
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinue.cli.commands import AsJson, StoreUrl, flag, group, setting, store_at
+from retinue.cli.commands import AsJson, StoreUrl, flag, group, setting, store_at, with_access
 from retinue.cli.output import print_json, print_line, warn
+from retinue.errors import InputError
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from retinue.audit.usage import DailyUsage
     from retinue.audit.verify import VerifyReport
     from retinue.store.contract import Checkpoint
-    from retinue.store.open import Store
+    from retinue.store.open import OpenAccess, Store
 
 app = group(help="Read the audit log and verify it.")
 
@@ -77,7 +77,6 @@ def show(
     """
     from retinue.audit.log_files import records_of
     from retinue.audit.refusals import may_include
-    from retinue.errors import InputError
 
     store = store_at(url)
     folder = _existing(store, audit_folder)
@@ -115,16 +114,15 @@ def confirm_clock(url: StoreUrl = default_of("store"), audit_folder: Folder = de
 
     After a long stop or a jump of the clock, old files and tokens are only removed once it is confirmed.
     """
-    from retinue.audit import trusted_time
+    from retinue.audit.trusted_time import TimeFiles
     from retinue.clock import SystemClock
-    from retinue.errors import InputError
 
     store, now = store_at(url), SystemClock().now()
-    files = trusted_time.TimeFiles(_existing(store, audit_folder), _checkpoint(store).secret)
+    confirmed = TimeFiles(_existing(store, audit_folder), _checkpoint(store).secret).confirmed
     try:
-        trusted_time.confirm_clock(files, now)
+        confirmed.write(now)
     except OSError as error:
-        raise InputError(f"{files.confirmed}: cannot be written: {error.strerror}") from error
+        raise InputError(f"{confirmed.path}: cannot be written: {error.strerror}") from error
     time = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC"
     print_line(f"{time} is confirmed; a running server uses it within a minute")
 
@@ -162,11 +160,10 @@ def _print_usage(rows: "Sequence[DailyUsage]", *, as_json: bool) -> None:
         return
     from retinue.cli.terminal import TableColumn, print_table
 
-    columns = [
-        TableColumn(heading) for heading in ("day", "client key", "requests", "answered", "rows", "lost records")
-    ]
-    counts = ((f"{row.requests:,}", f"{row.answered:,}", f"{row.rows:,}", f"{row.lost:,}") for row in rows)
-    print_table(columns, ((row.day, row.client or "(none)", *count) for row, count in zip(rows, counts, strict=True)))
+    headings = ("day", "client key", "requests", "answered", "rows", "lost records")
+    counts = [map("{:,}".format, (row.requests, row.answered, row.rows, row.lost)) for row in rows]
+    cells = ((row.day, row.client or "(none)", *count) for row, count in zip(rows, counts, strict=True))
+    print_table([TableColumn(heading) for heading in headings], cells)
 
 
 def _report(store: "Store", folder: Path, heads: "Sequence[SignedHead]") -> "VerifyReport":
@@ -175,24 +172,22 @@ def _report(store: "Store", folder: Path, heads: "Sequence[SignedHead]") -> "Ver
 
     from retinue.audit.verify import verify as verify_log
 
-    async def main() -> "VerifyReport":
-        with closing(store.access()) as access:
-            for _ in range(_MAX_TRIES):
-                checkpoint = await access.audit_checkpoint()
-                report = verify_log(folder, checkpoint, heads)
-                if report.missing:
-                    await asyncio.sleep(_PAUSE_SECONDS)
-                elif not report.problems or checkpoint == await access.audit_checkpoint():
-                    return report
-            return verify_log(folder, await access.audit_checkpoint(), heads)
+    async def verify_with(access: "OpenAccess") -> "VerifyReport":
+        for _ in range(_MAX_TRIES):
+            checkpoint = await access.audit_checkpoint()
+            report = verify_log(folder, checkpoint, heads)
+            if report.missing:
+                await asyncio.sleep(_PAUSE_SECONDS)
+            elif not report.problems or checkpoint == await access.audit_checkpoint():
+                return report
+        return verify_log(folder, await access.audit_checkpoint(), heads)
 
-    return asyncio.run(main())
+    return with_access(store, verify_with)
 
 
 def _heads_in(source: str) -> "list[SignedHead]":
     """Return the signed heads in a flag or in its file."""
     from retinue.audit.signed_heads import parse_signed_heads
-    from retinue.errors import InputError
 
     if not source:  # such as from a failed command in a script
         raise InputError("--head: is empty; give a file, - for standard input, or one signed head")
@@ -206,18 +201,10 @@ def _heads_in(source: str) -> "list[SignedHead]":
 
 
 def _checkpoint(store: "Store") -> "Checkpoint":
-    import asyncio
-
-    async def main() -> "Checkpoint":
-        with closing(store.access()) as access:
-            return await access.audit_checkpoint()
-
-    return asyncio.run(main())
+    return with_access(store, lambda access: access.audit_checkpoint())
 
 
 def _existing(store: "Store", named: str) -> Path:
-    from retinue.errors import InputError
-
     store.access().close()
     folder = store.paths.audit_folder(named)
     if named and not folder.is_dir():

@@ -6,20 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from retinue.cli.commands import AsJson, StoreUrl, flag, group, second_of, store_at
+from retinue.cli.commands import AsJson, StoreUrl, flag, group, second_of, store_at, with_access
 from retinue.cli.output import print_json, print_line, print_lines, warn
+from retinue.errors import InputError, UnwritableOutput
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from retinue.access.clients import Clients, ClientView, Registered
-    from retinue.model import Client, ClientChange, RateLimit
+    from retinue.model import ClientChange, RateLimit, RegisteredClient
     from retinue.store.open import Store
 
 app = group(help="Register, show, change and revoke clients of the API.")
 
 NONE = "none"
+_TIMES = ("not_before", "not_after")
 _DIGITS = re.compile("[0-9]{1,16}")
 
 _Result = TypeVar("_Result")
@@ -27,7 +29,7 @@ _Result = TypeVar("_Result")
 Key = Annotated[str, typer.Argument(metavar="CLIENT_KEY", help="The key that `create` printed.")]
 Contact = Annotated[str | None, flag("contact", "Contact, such as an e-mail address.")]
 Notes = Annotated[str | None, flag("notes", "Notes for operators.")]
-Scope = Annotated[list[str] | None, flag("scope", "A scope; may be repeated. Default research.data.basic.")]
+Scopes = Annotated[list[str] | None, flag("scope", "A scope; may be repeated. Default research.data.basic.")]
 NotBefore = Annotated[
     str | None, flag("not-before", "Begin of the access window: Unix seconds, ISO 8601, or `none`.", metavar="TIME")
 ]
@@ -49,7 +51,7 @@ def create(
     url: StoreUrl = default_of("store"),
     contact: Contact = None,
     notes: Notes = None,
-    scope: Scope = None,
+    scopes: Scopes = None,
     not_before: NotBefore = None,
     not_after: NotAfter = None,
     list_calls: ListCalls = None,
@@ -63,10 +65,7 @@ def create(
 
     Default quotas are TikTok's: 20,000 calls and 2,000,000 rows of lists a day, 1,000 other calls.
     """
-    texts = {"name": name, "contact": contact, "notes": notes}
-    limits = {"list-calls": list_calls, "list-rows": list_rows, "other-calls": other_calls, "rate": rate}
-    times = {"not-before": not_before, "not-after": not_after}
-    change = _change(texts, scope, times, limits, no_quota=no_quota)
+    change = _change(locals())
     _show_secret(_with_clients(store_at(url), lambda clients: clients.create(change)), as_json=as_json)
 
 
@@ -77,7 +76,7 @@ def change(
     name: Annotated[str | None, flag("name", "Name of the client.")] = None,
     contact: Contact = None,
     notes: Notes = None,
-    scope: Scope = None,
+    scopes: Scopes = None,
     not_before: NotBefore = None,
     not_after: NotAfter = None,
     list_calls: ListCalls = None,
@@ -88,16 +87,12 @@ def change(
     as_json: AsJson = False,
 ) -> None:
     """Change the given fields. A running server follows within a second."""
-    from retinue.errors import InputError
     from retinue.model import ClientChange
 
-    texts = {"name": name, "contact": contact, "notes": notes}
-    limits = {"list-calls": list_calls, "list-rows": list_rows, "other-calls": other_calls, "rate": rate}
-    times = {"not-before": not_before, "not-after": not_after}
-    wanted = _change(texts, scope, times, limits, no_quota=no_quota)
-    if wanted == ClientChange():
+    change = _change(locals())
+    if change == ClientChange():
         raise InputError("client change: give at least one flag to change")
-    _act(store_at(url), client_key, lambda clients: clients.change(client_key, wanted), as_json=as_json)
+    _act(store_at(url), client_key, lambda clients: clients.change(client_key, change), as_json=as_json)
 
 
 @app.command()
@@ -158,40 +153,27 @@ def revoke(client_key: Key, url: StoreUrl = default_of("store"), as_json: AsJson
 # --- flags ----------------------------------------------------------------------------------------------------------
 
 
-def _change(
-    texts: dict[str, str | None],
-    scope: list[str] | None,
-    times: dict[str, str | None],
-    limits: dict[str, str | None],
-    *,
-    no_quota: bool,
-) -> "ClientChange":
-    """Return the change that flags describe. Raises `InputError`."""
-    from retinue.errors import InputError
+def _change(flags: "Mapping[str, Any]") -> "ClientChange":
+    """Return the change that the flags of a command describe. Raises `InputError`."""
     from retinue.model import ClientChange, Quota
 
-    if no_quota and any(given is not None for given in limits.values()):
+    limits = Quota.__struct_fields__
+    given = {name: flags[name] for name in ClientChange.__struct_fields__ if flags[name] not in (None, [])}
+    if flags["no_quota"] and given.keys() & limits:
         raise InputError("--no-quota: leave out the other limits")
-    wanted: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
-    if scope:
-        wanted["scopes"] = frozenset(scope)
-    for name, text in times.items():
-        if text is not None:
-            wanted[_field(name)] = None if text == NONE else second_of(f"--{name}", text)
-    for name, text in limits.items():
-        if text is not None:
-            wanted[_field(name)] = _limit(name, text)
-    if no_quota:
-        wanted |= dict.fromkeys(Quota.__struct_fields__)
-    return ClientChange(**wanted)
+    fields = {name: _limit(name, text) if name in limits else _field(name, text) for name, text in given.items()}
+    return ClientChange(**fields | (dict.fromkeys(limits) if flags["no_quota"] else {}))
 
 
-def _field(name: str) -> str:
-    return name.replace("-", "_")
+def _field(name: str, value: "str | list[str]") -> "str | frozenset[str] | int | None":
+    if not isinstance(value, str):
+        return frozenset(value)
+    if name not in _TIMES:
+        return value
+    return None if value == NONE else second_of(_flag_name(name), value)
 
 
 def _limit(name: str, text: str) -> "int | RateLimit | None":
-    from retinue.errors import InputError
     from retinue.model import RateLimit
 
     if text == NONE:
@@ -200,28 +182,31 @@ def _limit(name: str, text: str) -> "int | RateLimit | None":
     is_rate = name == "rate"
     if is_rate != bool(separator) or not all(_DIGITS.fullmatch(part) for part in (calls, seconds or "0")):
         form = "CALLS/SECONDS, such as 600/60" if is_rate else "a number"
-        raise InputError(f"--{name} {text}: expected {form}, or {NONE} for no limit")
+        raise InputError(f"{_flag_name(name)} {text}: expected {form}, or {NONE} for no limit")
     return RateLimit(int(calls), int(seconds)) if is_rate else int(calls)
+
+
+def _flag_name(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
 
 
 # --- acting and showing ---------------------------------------------------------------------------------------------
 
 
-def _with_clients(store: "Store", run: "Callable[[Clients], Awaitable[_Result]]") -> _Result:
-    import asyncio
-
+def _with_clients(store: "Store", use: "Callable[[Clients], Awaitable[_Result]]") -> _Result:
     from retinue import wiring
     from retinue.clock import SystemClock
 
-    async def main() -> _Result:
-        with closing(store.access()) as access:
-            return await run(wiring.clients(access, SystemClock()))
-
-    return asyncio.run(main())
+    return with_access(store, lambda access: use(wiring.clients(access, SystemClock())))
 
 
 def _act(
-    store: "Store", client_key: str, run: "Callable[[Clients], Awaitable[Client]]", *, as_json: bool, done: str = ""
+    store: "Store",
+    client_key: str,
+    run: "Callable[[Clients], Awaitable[RegisteredClient]]",
+    *,
+    as_json: bool,
+    done: str = "",
 ) -> None:
     """Act on a client, then show it, or print `done`."""
     from retinue.cli import client_tables
@@ -237,7 +222,7 @@ def _act(
         client_tables.print_one(seen)
 
 
-def _shown(store: "Store", clients: "Sequence[Client]") -> "list[ClientView]":
+def _shown(store: "Store", clients: "Sequence[RegisteredClient]") -> "list[ClientView]":
     from retinue.access.clients import view_of
     from retinue.access.quotas import Quotas
     from retinue.clock import SystemClock
@@ -245,25 +230,15 @@ def _shown(store: "Store", clients: "Sequence[Client]") -> "list[ClientView]":
 
     clock, file = SystemClock(), store.paths.quotas
     if not file.exists():
-        if _has_served(store):
+        if with_access(store, lambda access: access.audit_checkpoint()).count:  # a server has run
             warn(f"{file} is missing: today's usage is not known; a server counts it from the audit log when it starts")
         return [view_of(client, Usage(), clock.now()) for client in clients]
-    with closing(store.quotas()) as ledger:
-        quotas = Quotas(ledger, clock)
+    with closing(store.quotas()) as counters:
+        quotas = Quotas(counters, clock)
         return [view_of(client, quotas.usage_today(client), clock.now()) for client in clients]
 
 
-def _has_served(store: "Store") -> bool:
-    """Return whether the audit log has records."""
-    import asyncio
-
-    with closing(store.access()) as access:
-        return asyncio.run(access.audit_checkpoint()).count > 0
-
-
 def _show_secret(registered: "Registered", *, as_json: bool) -> None:
-    from retinue.errors import InputError, UnwritableOutput
-
     key, secret = registered.client.key, registered.secret
     try:
         if as_json:

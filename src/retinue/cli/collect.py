@@ -12,13 +12,15 @@ from retinue.cli import collect_mirror, collect_names
 from retinue.cli.commands import SpreadsheetSafe, flag, group, require_csv
 from retinue.cli.output import csv_encoder, print_exactly, print_line, warn
 from retinue.cli.signals import ending_in_order, run
+from retinue.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from retinue.client.clients import ClientOptions
     from retinue.collect.collection import Manifest
-    from retinue.collect.collector import CollectPlan, CollectResult, Observer
+    from retinue.collect.collector import CollectPlan, CollectResult
+    from retinue.collect.journal import ListName
     from retinue.collect.progress import Item, Pool, Progress
 
 INCOMPLETE = 1
@@ -26,7 +28,8 @@ MAYBE_CAPPED = 3
 _MAX_SHOWN_LISTS = 10
 _ROWS_PER_WRITE = 1_000
 _MAX_NAME_BYTES = 200  # of the 255 of file systems; endings are added
-LISTS = ("following", "followers", "info")
+# User info comes last: its quota is smaller, and lists do not depend on it.
+LISTS: "tuple[ListName, ...]" = ("following", "followers", "info")
 FORMATS = ("parquet", "csv", "jsonl", "graphml")
 
 _HELP_USERNAMES = "A text file with one username a line. Lines that begin with # are skipped."
@@ -70,7 +73,7 @@ def collect(
     if context.invoked_subcommand is not None:
         return
     from retinue.collect.collector import CollectPlan
-    from retinue.errors import InputError
+    from retinue.collect.progress import Item
 
     if usernames is None or folder is None:
         raise InputError("collect: give --usernames with a file of them, and --output with a folder")
@@ -84,13 +87,12 @@ def collect(
         _check_path(name, path)
     if into:
         collect_mirror.check_place(into)
-    found = collect_names.read(usernames)
-    wanted = _places(found.usernames, chosen)
+    file = collect_names.read(usernames)
+    items = [Item(name, kind) for kind in LISTS if kind in chosen for name in file.usernames]
     calls: dict[Pool, int] = {"lists": calls_per_day, "info": info_calls_per_day}
-    plan = CollectPlan(wanted, calls, concurrency, "wait" if wait else "stop")
-    _collect(
-        plan, folder, _Output(formats, into, found.rejected, spreadsheet_safe), (server, client_key, client_secret)
-    )
+    plan = CollectPlan(items, calls, concurrency, "wait" if wait else "raise")
+    output = _Output(formats, into, file.rejected, spreadsheet_safe)
+    _collect(plan, folder, output, (server, client_key, client_secret))
 
 
 @app.command()
@@ -158,9 +160,9 @@ def _collect(plan: "CollectPlan", folder: Path, output: _Output, access: tuple[s
     with ending_in_order(), collection.lock_folder(folder), _resumable():
         progress = collection.open_collection(folder, access[0].rstrip("/"), SystemClock().now())
         plan = _as_spelled(plan, progress)
-        outcome, pace = _timed(plan, folder, progress, access)
+        result, pace = _run(plan, folder, progress, access)
         manifest = _write(folder, output, plan.items)
-        _report(manifest, outcome, pace)
+        _report(manifest, result, pace)
         is_missing = bool(output.rejected) or not manifest.is_read
         if output.rejected:
             warn(f"skipped lines without a usable username: {output.rejected:,}")
@@ -177,8 +179,6 @@ def _collect(plan: "CollectPlan", folder: Path, output: _Output, access: tuple[s
 @contextmanager
 def _resumable() -> "Iterator[None]":
     """Report an early end, after which the collection can be resumed."""
-    from retinue.errors import StoreError
-
     try:
         yield
     except OSError as error:
@@ -200,21 +200,10 @@ def _as_spelled(plan: "CollectPlan", progress: "Progress") -> "CollectPlan":
     )
 
 
-def _timed(
+def _run(
     plan: "CollectPlan", folder: Path, progress: "Progress", access: tuple[str, str, str]
 ) -> "tuple[CollectResult, str]":
-    """Collect. Return the outcome and a sentence on the pace."""
-    from retinue.clock import SystemClock
-
-    clock = SystemClock()
-    began, before = clock.elapsed(), progress.pages
-    outcome = _run(plan, folder, progress, access)
-    seconds, pages = clock.elapsed() - began, progress.pages - before
-    return outcome, f"read {pages:,} pages in {seconds:,.1f} s ({pages / seconds:,.0f} a second)" if pages else ""
-
-
-def _run(plan: "CollectPlan", folder: Path, progress: "Progress", access: tuple[str, str, str]) -> "CollectResult":
-    """Collect with a progress bar."""
+    """Collect with a progress bar. Return the result and a sentence on the pace."""
     from retinue.cli.collect_view import view
     from retinue.client import AsyncClient, RetryPolicy, Runtime
     from retinue.collect.collection import PAGES
@@ -223,16 +212,20 @@ def _run(plan: "CollectPlan", folder: Path, progress: "Progress", access: tuple[
 
     server, key, secret = access
     runtime = Runtime()
+    began, before = runtime.clock.elapsed(), progress.pages
+    with view(plan, progress, runtime.clock) as shown:
 
-    async def collect(watching: "Observer") -> "CollectResult":
-        policy = RetryPolicy(quota="wait" if plan.quota == "wait" else "raise")
-        options: ClientOptions = {"policy": policy, "connections": plan.concurrency, "on_wait": watching.on_wait}
-        async with AsyncClient(key, secret, server, **options) as client:
-            with closing(Journal(folder / PAGES)) as journal:
-                return await Collector(client, journal, progress, runtime, observer).run(plan)
+        async def collect() -> "CollectResult":
+            policy, on_wait = RetryPolicy(quota=plan.quota), shown.on_wait
+            options: ClientOptions = {"policy": policy, "connections": plan.concurrency, "on_wait": on_wait}
+            async with AsyncClient(key, secret, server, **options) as client:
+                with closing(Journal(folder / PAGES)) as journal:
+                    collector = Collector(client, journal, progress, runtime, shown.on_progress, on_wait)
+                    return await collector.run(plan)
 
-    with view(plan, progress, runtime.clock) as observer:
-        return run(lambda: collect(observer))
+        result = run(collect)
+    seconds, pages = runtime.clock.elapsed() - began, progress.pages - before
+    return result, f"read {pages:,} pages in {seconds:,.1f} s ({pages / seconds:,.0f} a second)" if pages else ""
 
 
 def _write(folder: Path, output: _Output, wanted: "Sequence[Item]") -> "Manifest":
@@ -248,7 +241,7 @@ def _write(folder: Path, output: _Output, wanted: "Sequence[Item]") -> "Manifest
         )
 
 
-def _report(manifest: "Manifest", outcome: "CollectResult", pace: str) -> None:
+def _report(manifest: "Manifest", result: "CollectResult", pace: str) -> None:
     """Print the state of the collection and the errors of this run."""
     from datetime import UTC, datetime
 
@@ -262,11 +255,11 @@ def _report(manifest: "Manifest", outcome: "CollectResult", pace: str) -> None:
             print_line(f"{name}: {figures} (lists with a known count: {counts.lists:,})")
     print_line(f"{manifest.pages:,} pages, {manifest.rows:,} rows")
     _report_capped(manifest)
-    for place, reason in sorted(outcome.failed.items()):
+    for place, reason in sorted(result.failed.items()):
         warn(f"{place.list} of {place.name}: {reason}")
-    if outcome.stopped:
-        warn(f"stopped early: {outcome.stopped}; run the same command again to resume")
-    for pool, second in outcome.resets_at.items():
+    if result.stopped:
+        warn(f"stopped early: {result.stopped}; run the same command again to resume")
+    for pool, second in result.resets_at.items():
         at = datetime.fromtimestamp(second, UTC).isoformat()
         warn(f"the daily quota for {pool} is spent; run the same command again after {at} to resume")
 
@@ -283,8 +276,6 @@ def _report_capped(manifest: "Manifest") -> None:
 
 def _check_path(flag_name: str, path: Path) -> None:
     """Raise `InputError` for names that would be refused later."""
-    from retinue.errors import InputError
-
     try:
         is_long = len(path.name.encode()) > _MAX_NAME_BYTES
     except UnicodeEncodeError:
@@ -294,18 +285,8 @@ def _check_path(flag_name: str, path: Path) -> None:
 
 
 def _chosen(name: str, text: str, known: tuple[str, ...]) -> list[str]:
-    from retinue.errors import InputError
-
     found = list(dict.fromkeys(part.strip() for part in text.split(",")))
     for part in found:
         if part not in known:
             raise InputError(f"{name}: {part!r} is not one of {', '.join(known)}")
     return found
-
-
-def _places(names: list[str], lists: list[str]) -> "list[Item]":
-    from retinue.collect.progress import Item
-
-    # User info comes last: its quota is smaller, and lists do not depend on it.
-    kinds = [kind for kind in LISTS if kind in lists]
-    return [Item(name, kind) for kind in kinds for name in names]  # type: ignore[arg-type]  # they were checked

@@ -5,13 +5,13 @@ import shutil
 from pathlib import Path
 
 from retinue.cli.output import warn
+from retinue.errors import InputError
 
 _ENDING = ".unfinished"
 
 
 def check_place(into: str) -> None:
     """Raise `InputError` if a mirror cannot be created at a path."""
-    from retinue.errors import InputError
     from retinue.store.open import open_store
 
     if not into or "://" in into:

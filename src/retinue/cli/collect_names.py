@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retinue.cli.output import warn
+from retinue.errors import InputError
 
 _MAX_SHOWN_LINES = 20
 _QUOTES = ('"', "'")
@@ -21,7 +22,6 @@ class Names:
 def read(path: Path) -> Names:
     """Read usernames and report other lines. Raises `InputError` if there are none."""
     from retinue import names
-    from retinue.errors import InputError
 
     usernames: dict[str, str] = {}
     rejected = 0
@@ -42,8 +42,6 @@ def read(path: Path) -> Names:
 
 
 def _lines(path: Path) -> list[str]:
-    from retinue.errors import InputError
-
     try:
         # Bytes that are not UTF-8 become characters that no username has.
         with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:

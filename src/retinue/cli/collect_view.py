@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from retinue.cli.terminal import Bar, Bars
     from retinue.clock import Clock
-    from retinue.collect.collector import CollectPlan, Observer
+    from retinue.collect.collector import CollectPlan
     from retinue.collect.progress import Progress
 
 _SHOWN_EVERY_SECONDS = 0.2
@@ -20,7 +20,7 @@ _PRINTED_EVERY_SECONDS = 60  # without a bar
 
 
 @contextmanager
-def view(plan: "CollectPlan", progress: "Progress", clock: "Clock") -> "Iterator[Observer]":
+def view(plan: "CollectPlan", progress: "Progress", clock: "Clock") -> "Iterator[_Shown]":
     """Show a bar of lists, and the reasons of long waits."""
     from retinue.cli.terminal import bars
 

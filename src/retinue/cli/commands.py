@@ -4,17 +4,23 @@ Each flag has an environment twin, named here and nowhere else.
 """
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
 
+from retinue.errors import InputError
 from retinue.settings import environment_name, help_of
 
 if TYPE_CHECKING:
-    from retinue.store.open import Store
+    from collections.abc import Awaitable, Callable
+
+    from retinue.store.open import OpenAccess, Store
 
 _WIDEST_HELP = 120
+
+_Result = TypeVar("_Result")
 
 
 class _Group(TyperGroup):
@@ -73,10 +79,19 @@ def store_at(url: str) -> "Store":
     return open_store(url)
 
 
+def with_access(store: "Store", use: "Callable[[OpenAccess], Awaitable[_Result]]") -> "_Result":
+    """Run a coroutine that uses a store's access file or tables."""
+    import asyncio
+
+    async def main() -> "_Result":
+        with closing(store.access()) as access:
+            return await use(access)
+
+    return asyncio.run(main())
+
+
 def require_csv(is_csv: bool, spreadsheet_safe: bool) -> None:
     """Raise `InputError` if `--spreadsheet-safe` is given without CSV."""
-    from retinue.errors import InputError
-
     if spreadsheet_safe and not is_csv:
         raise InputError("--spreadsheet-safe: is for CSV; give --format csv, or leave it out")
 
@@ -86,7 +101,6 @@ def second_of(name: str, text: str) -> int | None:
 
     None if it is empty. Raises `InputError`.
     """
-    from retinue.errors import InputError
     from retinue.ingest import values
 
     if re.fullmatch(r"(19|20)\d\d(0[1-9]|1[0-2])[0-3]\d", text):

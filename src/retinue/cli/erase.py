@@ -7,6 +7,7 @@ import typer
 
 from retinue.cli.commands import StoreUrl, flag, store_at
 from retinue.cli.output import print_line
+from retinue.errors import InputError
 from retinue.settings import default_of
 from retinue.temporary import sweep
 
@@ -37,8 +38,6 @@ def erase(
     """
     import asyncio
 
-    from retinue.errors import InputError
-
     keys = keys or []
     if not keys and not compact:
         raise InputError("erase: give keys of accounts, or --compact")
@@ -66,7 +65,6 @@ async def _erase(store: "Store", keys: list[str], *, compact: bool) -> None:
 
 async def _forget(writer: "GraphWriter", keys: list[str], now: int) -> list[str]:
     """Erase accounts. Return a line for each key."""
-    from retinue.errors import InputError
     from retinue.model import ErasureEvent
     from retinue.names import fault_in_key
     from retinue.store.contract import NotAKey, Verdict

@@ -8,11 +8,12 @@ import typer
 
 from retinue.cli.commands import SpreadsheetSafe, StoreUrl, flag, require_csv, second_of, store_at
 from retinue.cli.output import csv_encoder, print_exactly, warn
+from retinue.errors import PrivateAccount, UnknownAccount, WithheldAccount
 from retinue.escaping import printable, printable_lines
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from retinue.model import Direction, Query, Row
     from retinue.store.open import Store
@@ -58,15 +59,13 @@ def following(
     """
     import asyncio
 
-    from retinue.errors import PrivateAccount, UnknownAccount, WithheldAccount
     from retinue.model import Direction, Query
 
     require_csv(form is ListFormat.CSV, spreadsheet_safe)
     query = Query(username, PAGE_ROWS, None, second_of("--as-of", as_of))
+    encode = _encoder(form, spreadsheet_safe=spreadsheet_safe)
     try:
-        asyncio.run(
-            _print(store_at(url), query, Direction(direction), _encoder(form, spreadsheet_safe=spreadsheet_safe))
-        )
+        asyncio.run(_print(store_at(url), query, Direction(direction), encode))
     except UnknownAccount:
         reason = "does not exist"
     except PrivateAccount:
@@ -81,11 +80,6 @@ def following(
 
 async def _print(store: "Store", query: "Query", direction: "Direction", encode: "Encode") -> None:
     """Print each page as soon as it is read."""
-    async for page in _pages(store, query, direction):
-        print_exactly(encode(page))
-
-
-async def _pages(store: "Store", query: "Query", direction: "Direction") -> "AsyncIterator[Sequence[Row]]":
     from msgspec.structs import replace
 
     from retinue.clock import SystemClock
@@ -98,21 +92,21 @@ async def _pages(store: "Store", query: "Query", direction: "Direction") -> "Asy
         has_more = True
         while has_more:
             page = await following.page(account, query, direction)
-            yield page.rows
+            print_exactly(encode(page.rows))
             query, has_more = replace(query, cursor=page.cursor), page.has_more
 
 
 def _encoder(form: ListFormat, *, spreadsheet_safe: bool) -> "Encode":
-    match form:
-        case ListFormat.TABLE:
-            return _table()
-        case ListFormat.JSONL:
-            return _jsonl()
-        case ListFormat.CSV:
-            return _csv(spreadsheet_safe=spreadsheet_safe)
+    """Return a function from the rows of a page to bytes."""
+    if form is ListFormat.TABLE:
+        return _table()
+    if form is ListFormat.JSONL:
+        from msgspec import json
 
-
-# Each of these returns a function from the rows of a page to bytes.
+        encode_lines = json.Encoder().encode_lines
+        return lambda rows: printable_lines(encode_lines(rows).decode()).encode()
+    encode = csv_encoder("username", "display_name", spreadsheet_safe=spreadsheet_safe)
+    return lambda rows: encode((row.username, row.display_name) for row in rows)
 
 
 def _table() -> "Encode":
@@ -128,15 +122,3 @@ def _table() -> "Encode":
         return "".join(lines).encode()
 
     return write
-
-
-def _jsonl() -> "Encode":
-    from msgspec import json
-
-    encode_lines = json.Encoder().encode_lines
-    return lambda rows: printable_lines(encode_lines(rows).decode()).encode()
-
-
-def _csv(*, spreadsheet_safe: bool) -> "Encode":
-    encode = csv_encoder("username", "display_name", spreadsheet_safe=spreadsheet_safe)
-    return lambda rows: encode((row.username, row.display_name) for row in rows)

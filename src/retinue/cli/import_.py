@@ -7,6 +7,7 @@ import typer
 
 from retinue.cli.commands import AsJson, StoreUrl, flag, second_of, store_at
 from retinue.cli.output import warn
+from retinue.errors import InputError
 from retinue.settings import default_of
 
 REJECTED = 1
@@ -52,8 +53,6 @@ def import_(
 
 
 def _snapshot_second(accounts: list[Path] | None, follows: list[Path] | None, text: str, now: int) -> int | None:
-    from retinue.errors import InputError
-
     if not accounts and not follows:
         raise InputError("import: give tables of follows, or --accounts with a table of accounts")
     at = second_of("--snapshot-at", text)

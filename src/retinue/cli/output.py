@@ -44,6 +44,13 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.encode(value).decode() + "\n")
 
 
+def print_document(value: Any) -> None:
+    """Print a trusted value as indented JSON."""
+    from msgspec import json
+
+    sys.stdout.write(json.format(json.encode(value), indent=2).decode() + "\n")
+
+
 def print_exactly(data: bytes) -> None:
     """Print bytes for programs exactly, or as printable text on a terminal."""
     if sys.stdout.isatty():

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from retinue.cli.commands import StoreUrl, setting
-from retinue.cli.output import print_lines
+from retinue.cli.output import greet, print_document
 from retinue.settings import Settings, default_of
 
 
@@ -34,11 +34,11 @@ def serve(
 ) -> None:
     """Serve a store until SIGTERM or Ctrl-C. Requests in flight are finished."""
     settings = Settings(**locals())  # the parameters are its fields, by the same names
-    from retinue.cli.output import greet
     from retinue.serving import supervisor
+    from retinue.store.open import open_store
 
     def announce(public: str, management: str) -> None:
-        greet(f"Serving {store} on {public} (management on {management}). Ctrl-C stops.")
+        greet(f"Serving {open_store(store)} on {public} (management on {management}). Ctrl-C stops.")
         if faults:
             greet(f"Fault injection is enabled: {faults}.")
 
@@ -47,8 +47,6 @@ def serve(
 
 def openapi() -> None:
     """Print the OpenAPI document of the public API."""
-    from msgspec import json
-
     from retinue.web.openapi import document
 
-    print_lines(json.format(json.encode(document()), indent=2).decode() + "\n")
+    print_document(document())

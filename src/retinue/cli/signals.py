@@ -12,27 +12,21 @@ _ENDED = 128  # and the signal's number
 _T = TypeVar("_T")
 
 
-class _Ending:
-    """The number of the signal that arrived."""
-
-    def __init__(self) -> None:
-        self.number = signal.SIGINT
-
-    def end(self, number: int, _frame: FrameType | None) -> None:
-        """End like Ctrl-C, for which all libraries are prepared."""
-        self.number = signal.Signals(number)
-        signal.raise_signal(signal.SIGINT)
-
-
 @contextmanager
 def ending_in_order() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end the block like Ctrl-C."""
-    ending = _Ending()
-    before = {number: signal.signal(number, ending.end) for number in _heeded(signal.SIGTERM, signal.SIGHUP)}
+    received: int = signal.SIGINT
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        nonlocal received
+        received = number
+        signal.raise_signal(signal.SIGINT)  # all libraries are prepared for Ctrl-C
+
+    before = {number: signal.signal(number, end) for number in _heeded(signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     except KeyboardInterrupt:
-        raise typer.Exit(_ENDED + ending.number) from None
+        raise typer.Exit(_ENDED + received) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -8,6 +8,7 @@ import typer
 
 from retinue.cli.commands import AsJson, StoreUrl, flag, group, store_at
 from retinue.cli.output import print_json, print_line
+from retinue.errors import StoreUnavailable
 from retinue.settings import default_of
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ def check(url: StoreUrl = default_of("store"), as_json: AsJson = False) -> None:
 
 async def _examine(store: "Store") -> tuple[list[str], dict[str, int]]:
     from retinue.clock import SystemClock
-    from retinue.errors import StoreUnavailable
 
     with closing(store.checker(SystemClock())) as checker:
         problems = [problem async for problem in checker.problems()]

@@ -28,7 +28,6 @@ class TableColumn:
     heading: str = ""
     justify: Literal["left", "right"] = "left"
     is_whole: bool = False
-    min_width: int | None = None
 
 
 def print_table(
@@ -44,7 +43,7 @@ def print_table(
     table = Table(title=title, caption=caption, caption_justify="left", **frame)
     for column in columns:
         options: dict[str, Any] = {"no_wrap": True} if column.is_whole else {"overflow": "fold"}
-        table.add_column(column.heading, justify=column.justify, min_width=column.min_width, **options)
+        table.add_column(column.heading, justify=column.justify, **options)
     for row in rows:
         table.add_row(*map(printable, row))
     _console(streams.controlling_output()).print(table)

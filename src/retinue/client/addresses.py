@@ -9,7 +9,7 @@ _API_ROOT = "/v2/"  # every path of the API begins with it
 
 
 def check_address(url: str) -> None:
-    """Raise `InputError` if a URL is not the address of a service. A password is not shown."""
+    """Raise `InputError` if a URL is not the address of a service."""
     scheme, separator, place = url.partition("://")
     parts = _parts_of(url)
     is_address = parts is not None and parts.scheme in ("http", "https") and not (parts.query or parts.fragment)

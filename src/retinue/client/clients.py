@@ -5,7 +5,6 @@ import operator
 import os
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 from msgspec import Struct
@@ -27,7 +26,7 @@ _T = TypeVar("_T")
 
 
 class Runtime(Struct, frozen=True):
-    """Time and randomness, replaceable in tests. `chance` returns numbers from 0 to 1; `sleep` takes seconds."""
+    """Time and randomness. `chance` returns numbers from 0 to 1; `sleep` takes seconds."""
 
     clock: Clock = SystemClock()
     chance: Callable[[], float] = random.random
@@ -37,7 +36,7 @@ class Runtime(Struct, frozen=True):
 class ClientOptions(TypedDict, total=False):
     """Options of a client: `connections` defaults to 32, `timeout_seconds` of a response to 60.
 
-    `on_wait` is called before each wait, with the seconds and the reason.
+    `on_wait` gets the seconds and the reason of each wait.
     """
 
     policy: RetryPolicy
@@ -51,7 +50,7 @@ class ListOptions(TypedDict, total=False):
     """The part of a list to read, by default all of it.
 
     `newest` is the first row of the page before `cursor`; it reveals a repeated page. `max_count` is from 1 to 100.
-    `as_of` is an earlier second, which Retinue supports and TikTok does not.
+    TikTok does not support `as_of`, an earlier second.
     """
 
     cursor: int | None
@@ -61,17 +60,10 @@ class ListOptions(TypedDict, total=False):
 
 
 class AsyncClient:
-    """A client of TikTok's Research API or of a compatible server.
-
-    It renews tokens, waits out rate limits, and repeats failed requests as `policy` allows. Many tasks may share it.
-    """
+    """A client of TikTok's Research API or of a compatible server. Many tasks may share it."""
 
     def __init__(
-        self,
-        client_key: str,
-        client_secret: str,
-        url: str = TIKTOK,
-        **options: Unpack[ClientOptions],
+        self, client_key: str, client_secret: str, url: str = TIKTOK, **options: Unpack[ClientOptions]
     ) -> None:
         if not client_key or not client_secret:
             raise InputError("client_key and client_secret must not be empty")
@@ -79,7 +71,7 @@ class AsyncClient:
         policy = options.get("policy") or RetryPolicy()
         service = Service(url, options.get("connections", 32), options.get("timeout_seconds", 60.0))
         self._protocol = ApiProtocol(client_key, client_secret, policy, runtime.clock, runtime.chance)
-        self._transport = Transport(self._protocol, service, runtime.sleep, options.get("on_wait") or _ignore_wait)
+        self._transport = Transport(self._protocol, service, runtime.sleep, options.get("on_wait") or (lambda *_: None))
 
     def following(self, username: str, **start: Unpack[ListOptions]) -> AsyncListing:
         """Return an account's following list. Raises `InputError`."""
@@ -93,18 +85,13 @@ class AsyncClient:
         """Return an account's profile."""
         return (await self.raw_user_info(username)).profile
 
-    async def raw_user_info(self, username: str) -> RawUserInfo:
-        """Return an account's profile with its second, log_id and bytes."""
+    async def raw_user_info(self, username: str, *, only_counts: bool = False) -> RawUserInfo:
+        """Return a profile with its provenance. `only_counts`: the counts of its lists, in few attempts."""
         _check_username(username)
-        return await self._transport.run(self._protocol.info(username))
-
-    async def raw_counts(self, username: str) -> RawUserInfo:
-        """Return the counts of an account's lists, with few attempts."""
-        _check_username(username)
-        return await self._transport.run(self._protocol.counts(username))
+        return await self._transport.run(self._protocol.info(username, only_counts=only_counts))
 
     async def log_in(self, *, renew: bool = False) -> None:
-        """Fetch a token unless there is a good one. `renew` replaces that too. Raises `Refused`, `GaveUp`."""
+        """Fetch a token if needed, or always to `renew`. Raises `Refused` or `GaveUp`."""
         await self._transport.token(self._protocol.cached_token(None) if renew else None)
 
     async def close(self) -> None:
@@ -114,9 +101,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self.close()
 
     def _listing(self, direction: str, username: str, start: ListOptions) -> AsyncListing:
@@ -125,10 +110,7 @@ class AsyncClient:
 
 
 class Client:
-    """`AsyncClient` for blocking code and notebooks.
-
-    Many threads may share it. After a fork the child process opens its own connections.
-    """
+    """`AsyncClient` for blocking code. Many threads may share it, and a forked process gets its own connections."""
 
     def __init__(
         self, client_key: str, client_secret: str, url: str = TIKTOK, **options: Unpack[ClientOptions]
@@ -149,15 +131,13 @@ class Client:
         return self._run(self._client.user_info(username))
 
     def close(self) -> None:
-        """Close all connections. Calls that wait in other threads raise `InputError`."""
+        """Close all connections. Waiting calls raise `InputError`."""
         self._thread().close(self._client.close)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def _run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
@@ -166,10 +146,6 @@ class Client:
     def _thread(self) -> LoopThread:
         # Threads do not survive a fork, and locks may stay locked after one.
         return self._threads.setdefault(os.getpid(), LoopThread())
-
-
-def _ignore_wait(_seconds: float, _reason: str) -> None:
-    """Report nothing."""
 
 
 def _check_username(username: object) -> None:
@@ -184,21 +160,18 @@ def _body(username: str, start: ListOptions) -> dict[str, Any]:
     max_count = _integer(start.get("max_count", MAX_ROWS))
     if max_count is None or not 1 <= max_count <= MAX_ROWS:
         raise InputError(f"max_count: expected an integer from 1 to {MAX_ROWS}, not {start['max_count']!r}")
-    seconds = {"cursor": _second("cursor", start.get("cursor")), "as_of": _second("as_of", start.get("as_of"))}
-    body = {"username": username, "max_count": max_count, **seconds}
-    return {name: value for name, value in body.items() if value is not None}
-
-
-def _second(name: str, value: object) -> int | None:
-    second = _integer(value)
-    if value is not None and (second is None or second < 0):
-        raise InputError(f"{name}: expected a Unix second, not {value!r}")
-    return second
+    body = {"username": username, "max_count": max_count}
+    for name, value in (("cursor", start.get("cursor")), ("as_of", start.get("as_of"))):
+        if value is not None:
+            second = _integer(value)
+            if second is None or second < 0:
+                raise InputError(f"{name}: expected a Unix second, not {value!r}")
+            body[name] = second
+    return body
 
 
 def _integer(value: object) -> int | None:
-    """Return the value of an integer of any type, or None."""
     try:
-        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]  # it is tried
+        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]  # any type may be
     except TypeError:
         return None

@@ -35,7 +35,7 @@ def needs_tls(url: str) -> NoResponse:
 
 
 async def speaks_tls(url: str) -> bool:
-    """Return whether the port of a URL speaks TLS, with any certificate."""
+    """Return whether the port of a URL speaks TLS."""
     parts = urlsplit(url)
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent
@@ -49,7 +49,6 @@ async def speaks_tls(url: str) -> bool:
 
 
 def _remedy(error: Exception, url: str) -> tuple[str, int | None]:
-    """Return a remedy, and the number of attempts before the first response."""
     remedy, max_attempts = "", None
     match error:
         case aiohttp.ClientHttpProxyError(status=status) if status == _PROXY_LOGIN:

@@ -1,11 +1,11 @@
 """The client's errors.
 
-ClientError             has the rows read so far and the position to resume at
-├── Refused             the service refused the request and would refuse it again
+ClientError
+├── Refused
 │   ├── AccountUnavailable
 │   └── DailyQuotaExceeded
-├── GaveUp              no usable response in any attempt
-└── BrokenList          inconsistent pages in every attempt
+├── GaveUp
+└── BrokenList
 """
 
 from collections.abc import Sequence
@@ -26,12 +26,11 @@ class ClientError(RetinueError):
     newest: Person | None = None
 
     def __str__(self) -> str:
-        """Return the message without control characters."""
         return printable(super().__str__())
 
 
 class Refused(ClientError):
-    """An error response. `code`, `message` and `log_id` are the service's own."""
+    """A final error response. `code`, `message` and `log_id` are the service's own."""
 
     def __init__(self, status: int, code: str, message: str, log_id: str) -> None:
         super().__init__(status, code, message, log_id)

@@ -1,4 +1,4 @@
-"""A list as a program reads it: rows or pages, for event loops and for blocking code."""
+"""A list as rows or pages, for event loops and blocking code."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ Run = Callable[[Coroutine[Any, Any, _T]], _T]
 class AsyncListing:
     """One list, read once: `async for person in listing`, or `async for page in listing.pages()`.
 
-    Rows that were read stay in `collected`, also after an error. A second loop resumes at the next row.
+    Rows stay in `collected`, also after an error. A second loop resumes at the next row.
     """
 
     def __init__(self, paginator: Paginator, transport: Transport) -> None:
@@ -40,10 +40,7 @@ class AsyncListing:
         return self._paginator.is_over
 
     def count(self, profile: UserInfo) -> ListCount:
-        """Compare the rows with the count in the profile.
-
-        The count is unknown unless the list was read from now to its end.
-        """
+        """Compare a whole list, read from now on, with its profile."""
         is_complete = self._paginator.starts_now and self.is_over
         return ListCount(len(self.collected), count_in(profile, self._paginator.direction) if is_complete else None)
 
@@ -54,7 +51,7 @@ class AsyncListing:
         return page
 
     def undelivered(self) -> Iterator[Person]:
-        """Yield the rows that were read and not yet delivered."""
+        """Yield the undelivered rows."""
         while self._delivered < len(self.collected):
             self._delivered += 1
             yield self.collected[self._delivered - 1]
@@ -83,7 +80,7 @@ class AsyncListing:
 
 
 class Listing:
-    """One list, read once: `for person in listing`, or `for page in listing.pages()`. See `AsyncListing`."""
+    """`AsyncListing` for blocking code."""
 
     def __init__(self, listing: AsyncListing, run: "Run[ListPage | None]") -> None:
         self._listing = listing
@@ -110,7 +107,7 @@ class Listing:
         return self._listing.is_over
 
     def count(self, profile: UserInfo) -> ListCount:
-        """Compare the rows with the count in the profile."""
+        """Compare a whole list, read from now on, with its profile."""
         return self._listing.count(profile)
 
     def next_page(self) -> ListPage | None:

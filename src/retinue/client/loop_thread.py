@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 class LoopThread:
-    """Runs coroutines on an event loop that starts with the first one. Many threads may share it."""
+    """Runs coroutines of many threads on one event loop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

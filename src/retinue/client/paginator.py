@@ -1,4 +1,4 @@
-"""A list page by page: consistency checks, the position to resume at, and likely caps. Without I/O."""
+"""Pagination without I/O: consistency checks, the position to resume at, and likely caps."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -16,10 +16,7 @@ _CAP_STEP_ROWS = 1_000
 
 
 class Paginator:
-    """One account's list, read downwards. `cursor` is sent with the next page; None means now.
-
-    A page counts only if it continues at the end of the page before; otherwise rows could be lost or repeated.
-    """
+    """One account's list, read downwards. `cursor` is sent with the next page; None means now."""
 
     def __init__(
         self, protocol: ApiProtocol, direction: str, body: dict[str, Any], newest: Person | None = None
@@ -33,7 +30,7 @@ class Paginator:
         self.newest = newest if self.cursor is not None else None  # the first row of the page before
 
     def next_page(self) -> Flow[ListPage | None]:
-        """Return the next page, or None at the end. After an error the same page is requested again."""
+        """Return the next page, or None at the end. After an error it is requested again."""
         if self.is_over:
             return None
         body = self._body if self.cursor is None else self._body | {"cursor": self.cursor}
@@ -59,10 +56,7 @@ def newest_of(page: ListPage) -> Person | None:
 
 
 def inconsistency(page: ListPage, newest: Person | None) -> str:
-    """Return why a page does not continue its list, or "".
-
-    `newest` is the first row of the page before, which must not repeat.
-    """
+    """Return why a page does not continue its list, or "". `newest` is the first row of the page before."""
     if page.bound is not None and page.cursor > page.bound:
         return f"not the page that was requested: with {page.bound}, answered with {page.cursor}"
     if newest is not None and page.rows and page.rows[0] == newest:
@@ -90,10 +84,7 @@ def answered_at(page: ListPage) -> int:
 
 
 class ListCount(Struct, frozen=True):
-    """The rows of a list and the count in its profile.
-
-    Services may end a list early at a round number of rows. The count includes hidden accounts.
-    """
+    """The rows of a list, and its profile's count, hidden accounts included."""
 
     rows: int
     profile_count: int | None = None
@@ -110,7 +101,7 @@ class ListCount(Struct, frozen=True):
 
 
 def is_likely_cap(rows: int) -> bool:
-    """Return whether services are known to end lists after this many rows."""
+    """Return whether services may end lists after this many rows."""
     return rows >= _MIN_CAP_ROWS and rows % _CAP_STEP_ROWS == 0
 
 

@@ -1,10 +1,9 @@
-"""The API's client protocol as generators, without I/O: tokens, retries, waits and errors.
+"""The API's client protocol as generators without I/O: tokens, retries, waits and errors.
 
-A generator yields a `SendRequest` and receives an `HttpResponse` or `NoResponse`; it yields a `Sleep`, or a `NeedToken`
-and receives a token. Several that need a token share one `fetch_token`.
+A generator yields a `SendRequest` for an `HttpResponse` or `NoResponse`, a `NeedToken` for a token, or a `Sleep`.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlencode
 
@@ -19,9 +18,9 @@ from retinue.clock import Clock
 from retinue.errors import InputError
 
 TOKEN_PATH = "/v2/oauth/token/"  # noqa: S105 - a path
-LIST_PATH = "/v2/research/user/{}/"
-INFO_PATH = "/v2/research/user/info/?fields={}"
-COUNT_FIELDS = ("following_count", "follower_count")
+_LIST_PATH = "/v2/research/user/{}/"
+_INFO_PATH = "/v2/research/user/info/?fields={}"
+_COUNT_FIELDS = ("following_count", "follower_count")
 
 BROKEN_LIST = "broken_list"  # our own code
 _DAY_SECONDS = 86_400
@@ -70,7 +69,7 @@ Flow = Generator[Effect, Any, _T]
 
 
 class RetryPolicy(Struct, frozen=True):
-    """Limits of attempts and waits, and the reaction to a spent quota."""
+    """Limits of attempts and waits, and the reaction to a spent quota. Raises `InputError`."""
 
     attempts: int = 20
     first_wait_seconds: float = 0.5
@@ -78,7 +77,7 @@ class RetryPolicy(Struct, frozen=True):
     quota: Literal["raise", "wait"] = "raise"
 
     def __post_init__(self) -> None:
-        """Validate the values. Raises `InputError`."""
+        """Validate the values."""
         if self.attempts < 1 or not 0 <= self.first_wait_seconds <= self.longest_wait_seconds:
             raise InputError(f"{self}: expected at least one attempt, and a first wait of at most the longest")
         if self.quota not in ("raise", "wait"):
@@ -119,17 +118,21 @@ class ApiProtocol:
                 return parsed.access_token
             if parsed.kind == "refused":
                 raise _final(parsed, reply.status)
-            _check_attempts(TOKEN_PATH, attempt, _limit(self._policy, parsed), parsed)
+            _check_attempts(TOKEN_PATH, attempt, self._policy, parsed)
             yield self._wait(attempt, parsed.message, reply)
 
-    def info(self, username: str) -> Flow[RawUserInfo]:
-        """Request an account's profile."""
-        return self._info(username, UserInfo.__struct_fields__, self._policy)
+    def info(self, username: str, *, only_counts: bool = False) -> Flow[RawUserInfo]:
+        """Request a profile, or only its counts with few attempts."""
+        fields, policy = UserInfo.__struct_fields__, self._policy
+        if only_counts:
+            attempts = min(policy.attempts, _MAX_COUNT_ATTEMPTS)
+            fields, policy = _COUNT_FIELDS, replace(policy, attempts=attempts, quota="raise")
+        path = _INFO_PATH.format(",".join(fields))
 
-    def counts(self, username: str) -> Flow[RawUserInfo]:
-        """Request the counts of an account's lists, with few attempts."""
-        hurried = replace(self._policy, attempts=min(self._policy.attempts, _MAX_COUNT_ATTEMPTS), quota="raise")
-        return self._info(username, COUNT_FIELDS, hurried)
+        def parse(response: HttpResponse) -> RawUserInfo | BadResponse:
+            return responses.parse_info(response, self._clock.now())
+
+        return self._request(path, {"username": username}, parse, policy)
 
     def page(self, direction: str, body: dict[str, Any], inconsistency: Callable[[ListPage], str]) -> Flow[ListPage]:
         """Request a page until `inconsistency` returns no reason."""
@@ -140,20 +143,11 @@ class ApiProtocol:
             problem = inconsistency(page) if isinstance(page, ListPage) else ""
             return BadResponse("unusable", problem, BROKEN_LIST) if problem else page
 
-        return self._request(LIST_PATH.format(direction), body, parse, self._policy)
-
-    def _info(self, username: str, fields: Sequence[str], policy: RetryPolicy) -> Flow[RawUserInfo]:
-        path = INFO_PATH.format(",".join(fields))
-
-        def parse(response: HttpResponse) -> RawUserInfo | BadResponse:
-            return responses.parse_info(response, self._clock.now())
-
-        return self._request(path, {"username": username}, parse, policy)
+        return self._request(_LIST_PATH.format(direction), body, parse, self._policy)
 
     def _request(
         self, path: str, body: dict[str, Any], parse: Callable[[HttpResponse], _T | BadResponse], policy: RetryPolicy
     ) -> Flow[_T]:
-        """Repeat a request until its response is usable or final."""
         content = msgspec.json.encode(body)
         refused: str | None = None
         attempt = refusals = spent = 0
@@ -172,8 +166,9 @@ class ApiProtocol:
             is_spent = parsed.kind == "quota"
             spent += is_spent
             if is_spent and policy.quota == "raise":
-                raise self._quota_exceeded(parsed, reply)
-            _check_attempts(path, attempt, _limit(policy, parsed), parsed)
+                reason = reply.status, parsed.code, parsed.message, parsed.log_id
+                raise DailyQuotaExceeded(self._resets_at(reply), *reason)
+            _check_attempts(path, attempt, policy, parsed)
             yield self._wait_for_quota(reply, spent) if is_spent else self._wait(attempt, parsed.message, reply)
 
     def _parse(
@@ -193,23 +188,18 @@ class ApiProtocol:
         return parsed
 
     def _wait(self, attempt: int, reason: str, reply: HttpResponse | NoResponse) -> Sleep:
-        """Return the wait after an attempt: `Retry-After` within the policy's limit, else exponential."""
         policy = self._policy
         seconds = min(policy.first_wait_seconds * 2 ** (attempt - 1), policy.longest_wait_seconds)
         seconds *= 1 - self._chance() / 2
         retry_after = _seconds(reply, "retry-after") or 0
         return Sleep(max(seconds, min(retry_after, policy.longest_wait_seconds)), reason)
 
-    def _quota_exceeded(self, problem: BadResponse, reply: HttpResponse) -> DailyQuotaExceeded:
-        return DailyQuotaExceeded(self._resets_at(reply), reply.status, problem.code, problem.message, problem.log_id)
-
     def _wait_for_quota(self, reply: HttpResponse, times: int) -> Sleep:
-        """Wait until midnight, then in short steps, since clocks differ."""
+        # Clocks differ, so short waits follow.
         seconds = self._resets_at(reply) - self._clock.now() + _AFTER_MIDNIGHT_SECONDS
         return Sleep(seconds if times == 1 else _QUOTA_RETRY_SECONDS, "the day's quota is spent")
 
     def _resets_at(self, reply: HttpResponse) -> int:
-        """Return the second at which the quota resets."""
         now = self._clock.now()
         reset = _seconds(reply, "ratelimit-reset")
         return now + (_DAY_SECONDS - now % _DAY_SECONDS if reset is None or reset > _DAY_SECONDS else reset)
@@ -219,13 +209,8 @@ class ApiProtocol:
         return age > _YOUNG_SECONDS or refusals % _TOKEN_ATTEMPTS == 0
 
 
-def _limit(policy: RetryPolicy, problem: BadResponse) -> int:
-    return policy.attempts if problem.max_attempts is None else min(policy.attempts, problem.max_attempts)
-
-
-def _check_attempts(path: str, attempt: int, limit: int, problem: BadResponse) -> None:
-    """Raise `GaveUp` or `BrokenList` if that was the last attempt."""
-    if attempt >= limit:
+def _check_attempts(path: str, attempt: int, policy: RetryPolicy, problem: BadResponse) -> None:
+    if attempt >= min(policy.attempts, problem.max_attempts or policy.attempts):
         kind = BrokenList if problem.code == BROKEN_LIST else GaveUp
         raise kind(f"{path}: tried {'once' if attempt == 1 else f'{attempt} times'}; last failure: {problem.message}")
 

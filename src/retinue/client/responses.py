@@ -1,7 +1,6 @@
 """Parse responses: bytes to pages, profiles and tokens, or to a `BadResponse`. Pure.
 
-It accepts TikTok's known variations: a missing list is empty, numbers may be strings, nulls are ignored, and errors may
-have status 200.
+TikTok's known variations are accepted: missing lists, numbers as strings, nulls, and errors with status 200.
 """
 
 import hashlib
@@ -15,7 +14,6 @@ from msgspec import Struct
 from retinue.client.addresses import moved_to, not_an_api
 from retinue.escaping import printable
 
-LIST_KEYS = {"following": "user_following", "followers": "user_followers"}
 OK = 200
 
 _T = TypeVar("_T")
@@ -99,10 +97,9 @@ class ListPage(Struct, frozen=True):
 
 
 class BadResponse(Struct, frozen=True):
-    """The reason why a response is not usable.
+    """The reason why a response is not usable. `max_attempts` may lower the policy's limit.
 
-    `is_foreign`: it is not in the API's form, so it may come from a gateway or another server. `max_attempts` limits
-    the attempts; None leaves that to the policy.
+    `is_foreign`: it is not in the API's form, so it may come from a gateway or another server.
     """
 
     kind: Kind
@@ -182,7 +179,7 @@ def parse_page(response: HttpResponse, direction: str, bound: int | None, answer
     if isinstance(parsed, BadResponse):
         return parsed
     data, log_id = parsed
-    rows = getattr(data, LIST_KEYS[direction]) or ()
+    rows = getattr(data, f"user_{direction}") or ()
     return ListPage(rows, data.cursor, data.has_more, bound, answered_at, log_id, response.body)
 
 
@@ -230,7 +227,6 @@ def _data(response: HttpResponse, kind: type[_T]) -> tuple[_T, str] | BadRespons
 
 
 def _foreign(response: HttpResponse) -> BadResponse:
-    """Explain a response that is not in the API's form."""
     location = response.headers.get("location") if response.status in _REDIRECTS else None
     kind: Kind = "refused" if location or _NO_PATH in response.body else _FOREIGN_KINDS.get(response.status, "unusable")
     if location:
@@ -267,7 +263,7 @@ def _converted(data: dict[str, Any], kind: type[_T]) -> _T:
 
 
 def _repaired(value: Any) -> Any:
-    """Drop nulls, and replace unpaired surrogates by U+FFFD: names may be cut inside an emoji."""
+    """Drop nulls, and replace unpaired surrogates (of a cut emoji) by U+FFFD."""
     if isinstance(value, dict):
         return {_repaired(name): _repaired(part) for name, part in value.items() if part is not None}
     if isinstance(value, list):

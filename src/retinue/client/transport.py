@@ -1,7 +1,4 @@
-"""The transport: runs the protocol's generators over HTTP, on an event loop.
-
-Proxies and certificate authorities come from the environment. Passwords in `.netrc` are not used.
-"""
+"""The transport: runs the protocol's generators over HTTP."""
 
 import asyncio
 import os
@@ -35,11 +32,12 @@ class Service(Struct, frozen=True):
     """A service and the limits of its use. Raises `InputError`."""
 
     url: str
-    connections: int = 32
-    timeout_seconds: float = 60.0
+    connections: int
+    timeout_seconds: float
 
     def __post_init__(self) -> None:
         """Validate the values."""
+        check_address(self.url)
         if self.connections < 1:
             raise InputError(f"connections: expected at least 1, not {self.connections}")
         if not self.timeout_seconds > 0:
@@ -98,7 +96,6 @@ class Transport:
     def __init__(
         self, protocol: ApiProtocol, service: Service, sleep: Callable[[float], Awaitable[None]], on_wait: OnWait
     ) -> None:
-        check_address(service.url)
         self._protocol = protocol
         self._service = service
         self._url = service.url.rstrip("/")
@@ -134,7 +131,7 @@ class Transport:
             await self._connections.close()
 
     async def token(self, refused: str | None) -> str:
-        """Return a good token. Tasks that wait for one share a single request and its failure."""
+        """Return a good token. Tasks share one request for it, and its failure."""
         cached = self._protocol.cached_token(refused)
         if cached is not None:
             return cached
@@ -178,14 +175,12 @@ class Transport:
             )
 
     async def _is_missing_tls(self, reply: HttpResponse | NoResponse) -> bool:
-        """Return whether plain HTTP was sent to a TLS port."""
         is_strange = reply.max_attempts is None if isinstance(reply, NoResponse) else reply.status == _BAD_REQUEST
         is_plain = self._url.startswith("http:") and self._proxy is None
         is_mistake = is_strange and is_plain and not self._protocol.has_answered
         return is_mistake and await connection_errors.speaks_tls(self._url)
 
     async def _opened(self) -> Connections:
-        """Return the connections of the running event loop."""
         if self._is_closed:
             raise InputError("the client is closed")
         existing = self._connections
@@ -200,7 +195,6 @@ class Transport:
 
 
 async def _whole(content: aiohttp.StreamReader) -> bytes:
-    """Return a whole body. Raises `ValueError` if it is too large."""
     body = bytearray()
     async for piece in content.iter_any():
         body += piece

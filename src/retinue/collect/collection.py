@@ -23,9 +23,7 @@ from retinue.collect.progress import (
     ListProgress,
     MaybeCapped,
     Progress,
-    count_uncounted,
-    maybe_capped,
-    sum_counts,
+    compare_counts,
 )
 from retinue.collect.tables import EDGES, MEMORY, NODES, QUERIES, fill
 from retinue.duck import FORMATS, Duck, translated
@@ -65,9 +63,9 @@ class Manifest(Struct, frozen=True):
     pages: int
     rows: int
     files: dict[str, FileFacts]
-    counts: dict[str, Counts] = {}
-    maybe_capped: list[MaybeCapped] = []
-    uncounted_likely_caps: Annotated[int, Meta(ge=0)] = 0
+    counts: dict[str, Counts]
+    maybe_capped: list[MaybeCapped]
+    uncounted_likely_caps: Annotated[int, Meta(ge=0)]
 
     @property
     def is_read(self) -> bool:
@@ -220,9 +218,8 @@ def _manifest(
     lists = count_states(items)
     is_complete = not any({"incomplete", MAYBE_CAPPED} & states.keys() for states in lists.values())
     files = {PAGES: hash_file(folder / PAGES)} | facts
-    start = progress.start
-    figures = sum_counts(items), maybe_capped(items), count_uncounted(items)
-    return Manifest(start.server, start.at, now, is_complete, lists, progress.pages, progress.rows, files, *figures)
+    start, pages, rows = progress.start, progress.pages, progress.rows
+    return Manifest(start.server, start.at, now, is_complete, lists, pages, rows, files, *compare_counts(items))
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:

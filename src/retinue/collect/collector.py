@@ -4,14 +4,15 @@ import asyncio
 import math
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, TypeVar
 
 from msgspec import Struct
 
 from retinue.client import AccountUnavailable, AsyncClient, BrokenList, ClientError, DailyQuotaExceeded, GaveUp, Refused
 from retinue.client.clients import Runtime
 from retinue.client.paginator import is_likely_cap
-from retinue.client.responses import ListPage
+from retinue.client.responses import ListPage, RawUserInfo
+from retinue.client.transport import OnWait
 from retinue.collect.journal import InfoRecord, Journal, JournalRecord, PageRecord, UnavailableRecord
 from retinue.collect.progress import DAY_SECONDS, Item, ListProgress, Pool, Progress
 
@@ -23,12 +24,15 @@ _T = TypeVar("_T")
 
 
 class CollectPlan(Struct, frozen=True):
-    """The items to collect, in order, and the limits: answered calls a day and concurrent lists."""
+    """The items to collect, in order, and the limits: answered calls a day and concurrent lists.
+
+    `quota`: whether to stop when the day's calls are spent, or to wait.
+    """
 
     items: Sequence[Item]
     calls_per_day: Mapping[Pool, int]
     concurrency: int = 16
-    quota: Literal["stop", "wait"] = "stop"
+    quota: Literal["raise", "wait"] = "raise"
 
 
 class CollectResult(Struct):
@@ -42,30 +46,8 @@ class CollectResult(Struct):
     stopped: str = ""
 
 
-class Observer(Protocol):
-    """Receives the progress of a run."""
-
-    def on_progress(self) -> None:
-        """Called after each recorded response."""
-        ...
-
-    def on_wait(self, seconds: float, reason: str) -> None:
-        """Called before a wait."""
-        ...
-
-
-class SilentObserver:
-    """Ignores the progress."""
-
-    def on_progress(self) -> None:
-        """Do nothing."""
-
-    def on_wait(self, _seconds: float, _reason: str) -> None:
-        """Do nothing."""
-
-
 class Collector:
-    """Collects items into a journal."""
+    """Collects items into a journal. `on_progress` is called after each recorded response."""
 
     def __init__(
         self,
@@ -73,13 +55,15 @@ class Collector:
         journal: Journal,
         progress: Progress,
         runtime: Runtime,
-        observer: Observer = SilentObserver(),  # noqa: B008 - it has no state
+        on_progress: Callable[[], None] = lambda: None,
+        on_wait: OnWait = lambda *_: None,
     ) -> None:
         self._client = client
         self._journal = journal
         self._progress = progress
         self._runtime = runtime
-        self._observer = observer
+        self._on_progress = on_progress
+        self._on_wait = on_wait
         self._in_flight = Counter[Pool]()
         self._counting: set[str] = set()  # accounts whose counts this run requested
         self._failed_counts = 0  # in a row
@@ -133,7 +117,7 @@ class Collector:
     async def _collect(self, plan: CollectPlan, item: Item) -> None:
         if item.list == "info":
             info = await self._within_calls(plan, item.pool, lambda: self._client.raw_user_info(item.name))
-            self._write(InfoRecord(item.name, info.answered_at, info.log_id, info.sha256, info.body.decode()))
+            self._write_info(item.name, info)
             return
         progress = self._progress.of(item)
         rows = await self._read(plan, item, progress) if progress.state == "incomplete" else progress.rows
@@ -167,7 +151,7 @@ class Collector:
         """Request the counts of an account's lists; on failure they stay unknown."""
         self._counting.add(name)
         try:
-            info = await self._within_calls(plan, "info", lambda: self._client.raw_counts(name))
+            info = await self._within_calls(plan, "info", lambda: self._client.raw_user_info(name, only_counts=True))
         except AccountUnavailable:
             self._failed_counts = 0
             return
@@ -175,8 +159,7 @@ class Collector:
             self._note_failed_count(error)
             return
         self._failed_counts = 0
-        body = info.body.decode()
-        self._write(InfoRecord(name, info.answered_at, info.log_id, info.sha256, body, only_counts=True))
+        self._write_info(name, info, only_counts=True)
 
     def _note_failed_count(self, error: ClientError) -> None:
         """Pause or stop requesting counts after a failure."""
@@ -187,10 +170,14 @@ class Collector:
         elif is_refused or self._failed_counts >= _MAX_FAILED_COUNTS:
             self._counts_from = math.inf
 
+    def _write_info(self, name: str, info: RawUserInfo, *, only_counts: bool = False) -> None:
+        body = info.body.decode()
+        self._write(InfoRecord(name, info.answered_at, info.log_id, info.sha256, body, only_counts))
+
     def _write(self, record: JournalRecord, page: ListPage | None = None) -> None:
         self._journal.add(record)
         self._progress.add(record, page)
-        self._observer.on_progress()
+        self._on_progress()
 
     async def _within_calls(self, plan: CollectPlan, pool: Pool, call: Callable[[], Awaitable[_T]]) -> _T:
         """Make a call when the day's limit allows one more."""
@@ -210,10 +197,10 @@ class Collector:
     async def _next_day(self, plan: CollectPlan) -> None:
         now = self._runtime.clock.now()
         resets_at = now - now % DAY_SECONDS + DAY_SECONDS
-        if plan.quota == "stop":
+        if plan.quota == "raise":
             raise _CallsSpent(resets_at)
         seconds = resets_at - now + _AFTER_MIDNIGHT_SECONDS
-        self._observer.on_wait(seconds, "the day's calls are spent")
+        self._on_wait(seconds, "the day's calls are spent")
         await self._runtime.sleep(seconds)
 
     def _calls_today(self, pool: Pool) -> int:

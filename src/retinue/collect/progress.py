@@ -166,30 +166,24 @@ class MaybeCapped(Struct, frozen=True):
         return f"{self.list} of {self.name}: maybe capped: {figures}"
 
 
-def sum_counts(items: Mapping[Item, ListProgress]) -> dict[str, Counts]:
-    """Return the sums of each kind of list with a known count."""
-    sums: dict[str, Counts] = {}
-    for item, progress in items.items():
-        if progress.profile_count is not None and progress.gap is not None:
-            before = sums.get(item.list, Counts(0, 0, 0, 0))
-            sums[item.list] = Counts(
-                before.lists + 1,
-                before.rows + progress.rows,
-                before.profile_count + progress.profile_count,
-                before.gap + progress.gap,
-            )
-    return sums
+class CountSummary(NamedTuple):
+    """The sums and likely caps of a collection."""
+
+    counts: dict[str, Counts]
+    maybe_capped: list[MaybeCapped]
+    uncounted_likely_caps: int
 
 
-def maybe_capped(items: Mapping[Item, ListProgress]) -> list[MaybeCapped]:
-    """Return the lists that may be capped, by name."""
-    return [
-        MaybeCapped(item.name, item.list, progress.rows, progress.profile_count or 0, progress.gap or 0)
+def compare_counts(items: Mapping[Item, ListProgress]) -> CountSummary:
+    """Return sums by kind of list, and likely caps by name."""
+    counts = {}
+    for name in DIRECTIONS:
+        if lists := [each for item, each in items.items() if item.list == name and each.gap is not None]:
+            sums = (sum(getattr(each, field) for each in lists) for field in ("rows", "profile_count", "gap"))
+            counts[str(name)] = Counts(len(lists), *sums)
+    capped = [
+        MaybeCapped(*item, progress.rows, progress.profile_count or 0, progress.gap or 0)
         for item, progress in sorted(items.items(), key=lambda pair: pair[0])
         if progress.state == MAYBE_CAPPED
     ]
-
-
-def count_uncounted(items: Mapping[Item, ListProgress]) -> int:
-    """Return the number of uncounted lists."""
-    return sum(progress.is_uncounted for progress in items.values())
+    return CountSummary(counts, capped, sum(progress.is_uncounted for progress in items.values()))

@@ -9,14 +9,7 @@ from msgspec import Struct
 from retinue.collect import journal
 from retinue.collect.collection import MANIFEST, PAGES, TABLES, Manifest, count_states, hash_file, read_manifest, replay
 from retinue.collect.journal import InfoRecord, PageRecord, StartRecord, UnavailableRecord
-from retinue.collect.progress import (
-    MAYBE_CAPPED,
-    Progress,
-    count_uncounted,
-    item_of,
-    maybe_capped,
-    sum_counts,
-)
+from retinue.collect.progress import MAYBE_CAPPED, Progress, compare_counts, item_of
 from retinue.errors import InputError
 
 
@@ -99,8 +92,7 @@ def _wrong_counts(progress: Progress, manifest: Manifest) -> Iterator[str]:
         numbers = actual.get((name, state), 0), claimed.get((name, state), 0)
         if numbers[0] > numbers[1] or (state != "incomplete" and numbers[0] != numbers[1]):
             yield f"{PAGES}: has {numbers[0]} of {name} that are {state}, not {numbers[1]}"
-    figures = sum_counts(progress.items), maybe_capped(progress.items), count_uncounted(progress.items)
-    if figures != (manifest.counts, manifest.maybe_capped, manifest.uncounted_likely_caps):
+    if compare_counts(progress.items) != (manifest.counts, manifest.maybe_capped, manifest.uncounted_likely_caps):
         yield f"{MANIFEST}: its counts of lists differ from those of {PAGES}"
     if manifest.is_complete == any(state in ("incomplete", MAYBE_CAPPED) for _, state in claimed):
         yield f"{MANIFEST}: claims that it is {'' if manifest.is_complete else 'not '}complete, but its lists differ"

@@ -5,12 +5,14 @@ The result equals that of storing row by row (`importer.py`), which takes the re
 
 import asyncio
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
+
+from msgspec import Struct
 
 from retinue.ingest.parquet import ParquetTable
 from retinue.ingest.records import RawRow, Table
-from retinue.ingest.staging import CannotStage, Staging, translated
+from retinue.ingest.staging import Staging, translated
 from retinue.ingest.tables import CsvTable
 from retinue.store.bulk import BulkWriter, OnShare
 
@@ -23,32 +25,12 @@ _PACKED_BYTES_PER_ROW = 10
 _STAGED, _NUMBERED, _SORTED = 0.1, 0.25, 0.4
 
 
-class CannotLoadInBulk(Exception):
-    """The reason why a table has to be imported row by row."""
-
-
-class BulkResult:
+class BulkResult(Struct, frozen=True):
     """Counts of loaded rows, and the rows that remain."""
 
-    def __init__(self, accepted: int, duplicate: int, remaining: "RemainingRows") -> None:
-        self.accepted = accepted
-        self.duplicate = duplicate
-        self.remaining = remaining
-
-
-class RemainingRows:
-    """Some rows of a table, as a table."""
-
-    def __init__(self, table: CsvTable | ParquetTable, numbers: Sequence[int]) -> None:
-        self._table = table
-        self._numbers = numbers
-        self.size = self.position = table.size
-
-    def __iter__(self) -> Iterator[RawRow]:
-        return self._table.rows_at(self._numbers) if self._numbers else iter(())
-
-    def close(self) -> None:
-        """Do nothing: the table closes its file."""
+    accepted: int
+    duplicate: int
+    remaining: Iterator[RawRow]
 
 
 def as_large(table: Table) -> CsvTable | ParquetTable | None:
@@ -68,11 +50,8 @@ async def load_in_bulk(
     table: CsvTable | ParquetTable, writer: BulkWriter, received_at: int, on_progress: Callable[[int], None]
 ) -> BulkResult:
     """Load a table. Raises `CannotLoadInBulk`, and then nothing was loaded."""
-    try:
-        with translated(), closing(Staging(_count_rows(table), received_at)) as staging:
-            return await _load(table, writer, staging, lambda share: on_progress(int(share * table.size)))
-    except CannotStage as reason:
-        raise CannotLoadInBulk(str(reason).splitlines()[0]) from reason
+    with translated(), closing(Staging(_count_rows(table), received_at)) as staging:
+        return await _load(table, writer, staging, lambda share: on_progress(int(share * table.size)))
 
 
 async def _load(table: CsvTable | ParquetTable, writer: BulkWriter, staging: Staging, report: OnShare) -> BulkResult:
@@ -90,4 +69,4 @@ async def _load(table: CsvTable | ParquetTable, writer: BulkWriter, staging: Sta
     report(_SORTED)
     loaded = await writer.load(staging, lambda share: report(_SORTED + (1 - _SORTED) * share))
     remaining = sorted([*staging.other_rows().tolist(), *loaded.remaining.tolist()])
-    return BulkResult(loaded.accepted, loaded.duplicate, RemainingRows(table, remaining))
+    return BulkResult(loaded.accepted, loaded.duplicate, table.rows_at(remaining) if remaining else iter(()))

@@ -5,7 +5,7 @@ Ordinary follows and unfollows are decoded directly. All other lines, and the re
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 
@@ -17,7 +17,6 @@ from retinue.names import fault_in_key
 
 _NAMES = ("follower", "followee", "account", "username")
 _as_ordinary = msgspec.json.Decoder(event_schema.FollowForm | event_schema.UnfollowForm).decode
-_as_object = msgspec.json.Decoder(dict[str, Any]).decode
 _Read = Callable[[Values], Event]
 
 
@@ -44,7 +43,7 @@ def repaired_event(line: bytes) -> tuple[Event, int]:
         changed = read.fields_with_surrogates(line)
         for field in _NAMES:
             if field in changed:
-                raise read.halved(field, _as_object(content)[field])
+                raise read.halved(field, read.json_object(content)[field])
     return event, count
 
 
@@ -54,12 +53,7 @@ def _is_plain(key: object) -> bool:
 
 def parse_event(line: bytes) -> Event:
     """Return the event of a line of any kind. Raises `BadRecord`."""
-    try:
-        values = _as_object(line)
-    except UnicodeDecodeError:
-        raise BadRecord("broken UTF-8") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise BadRecord("expected a JSON object", f"expected a JSON object: {error}") from None
+    values = read.json_object(line)
     kind = values.get("event")
     if kind is None:
         raise BadRecord("event: is missing")
@@ -72,11 +66,8 @@ def parse_event(line: bytes) -> Event:
 
 
 def _follow(values: Values) -> Event:
-    return FollowEvent(_key(values, "follower"), _key(values, "followee"), _at(values))
-
-
-def _unfollow(values: Values) -> Event:
-    return FollowEvent(_key(values, "follower"), _key(values, "followee"), _at(values), is_follow=False)
+    follower, followee, at = _key(values, "follower"), _key(values, "followee"), _at(values)
+    return FollowEvent(follower, followee, at, is_follow=values["event"] == "follow")
 
 
 def _account(values: Values) -> Event:
@@ -116,7 +107,7 @@ def _kind(form: type[event_schema.EventForm], event: _Read) -> tuple[frozenset[s
 
 _KINDS = {
     "follow": _kind(event_schema.FollowForm, _follow),
-    "unfollow": _kind(event_schema.UnfollowForm, _unfollow),
+    "unfollow": _kind(event_schema.UnfollowForm, _follow),
     "account": _kind(event_schema.AccountForm, _account),
     "visibility": _kind(event_schema.VisibilityForm, _visibility),
     "erase": _kind(event_schema.EraseForm, _erase),

@@ -5,17 +5,18 @@ of follows are loaded in bulk (`bulk.py`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from msgspec import Struct
 
 from retinue.errors import InputError
 from retinue.ingest import records
-from retinue.ingest.bulk import CannotLoadInBulk, as_large, load_in_bulk
+from retinue.ingest.bulk import as_large, load_in_bulk
 from retinue.ingest.records import RawRow, Table
-from retinue.ingest.rejects import FirstRejects, Reject, RejectsFile, not_stored, unreadable
+from retinue.ingest.rejects import FirstRejects, Reject, RejectsFile, not_stored
 from retinue.ingest.snapshot import Snapshot
+from retinue.ingest.staging import CannotLoadInBulk
 from retinue.ingest.values import BadRecord, unfit
 from retinue.model import AccountRecord, FollowRecord
 from retinue.store.bulk import BulkWriter
@@ -81,45 +82,35 @@ async def import_accounts(run: Import, name: str, table: Table, on_progress: OnP
     async def store(batch: Sequence[AccountRecord]) -> list[Verdict]:
         return await run.writer.add_accounts(batch, run.received_at)
 
-    await _import(_TableImport(run.rejects, name, table, counts, read, store, FirstRejects(name)), on_progress)
+    await _TableImport(run, name, read, store).load(table, lambda: on_progress(table.position))
 
 
 async def import_follows(run: Import, name: str, table: Table, on_progress: OnProgress) -> None:
     """Import a table of follows. `on_progress` gets the table's position after each batch."""
-    counts = run.counts.setdefault(name, ImportCounts())
     if run.snapshot is not None:
-        await _import(_snapshot_import(run, run.snapshot, name, table, counts), on_progress)
+        importing = _snapshot_import(run, run.snapshot, name)
+        await importing.load(table, lambda: on_progress(table.position))
         return
-    table = await _load_ordinary_rows(run, name, table, counts, on_progress)
 
     def read(row: RawRow) -> FollowRecord:
         return records.follow_record(row.values, run.received_at)
 
-    importing = _TableImport(run.rejects, name, table, counts, read, run.writer.add_follows, FirstRejects(name))
-    if counts.rows:
-        importing.first_rejects.stop()
-    await _import(importing, on_progress)
-
-
-async def _load_ordinary_rows(
-    run: Import, name: str, table: Table, counts: ImportCounts, on_progress: OnProgress
-) -> Table:
-    """Load a large table in bulk. Return the remaining rows; all of them if that is not possible."""
+    importing = _TableImport(run, name, read, run.writer.add_follows)
     large = as_large(table)
-    if run.bulk is None or large is None:
-        return table
-    try:
-        result = await load_in_bulk(large, run.bulk, run.received_at, on_progress)
-    except CannotLoadInBulk as reason:
-        run.on_notice(f"{name}: is loaded row by row, which takes much longer: {reason}")
-        return table
-    counts.accepted, counts.duplicate = result.accepted, result.duplicate
-    return result.remaining
+    if run.bulk is not None and large is not None:
+        try:
+            result = await load_in_bulk(large, run.bulk, run.received_at, on_progress)
+        except CannotLoadInBulk as reason:
+            run.on_notice(f"{name}: is loaded row by row, which takes much longer: {reason}")
+        else:
+            importing.add_loaded(result.accepted, result.duplicate)
+            await importing.load(result.remaining, lambda: on_progress(table.size))
+            return
+    await importing.load(table, lambda: on_progress(table.position))
 
 
-def _snapshot_import(
-    run: Import, snapshot: Snapshot, name: str, table: Table, counts: ImportCounts
-) -> "_TableImport[FollowRecord]":
+def _snapshot_import(run: Import, snapshot: Snapshot, name: str) -> "_TableImport[FollowRecord]":
+    run.counts.setdefault(name, ImportCounts())
     file = list(run.counts).index(name)
 
     def read(row: RawRow) -> FollowRecord:
@@ -137,7 +128,7 @@ def _snapshot_import(
     def miss(row: RawRow, bad: BadRecord) -> None:
         snapshot.miss(file, row, str(bad))
 
-    return _TableImport(run.rejects, name, table, counts, read, store, FirstRejects(name), miss)
+    return _TableImport(run, name, read, store, miss)
 
 
 async def end_missing(run: Import, snapshot: Snapshot, on_progress: OnProgress) -> None:
@@ -152,42 +143,79 @@ async def end_missing(run: Import, snapshot: Snapshot, on_progress: OnProgress) 
         await asyncio.sleep(0)  # lets Ctrl-C interrupt the import
 
 
-class _TableImport(Struct, Generic[_Record]):
-    rejects: RejectsFile
-    name: str
-    table: Table
-    counts: ImportCounts
-    read: Callable[[RawRow], _Record]
-    store: Callable[[Sequence[_Record]], Awaitable[list[Verdict]]]
-    first_rejects: FirstRejects
-    on_unreadable: Callable[[RawRow, BadRecord], None] = lambda _row, _bad: None
+class _TableImport(Generic[_Record]):
+    def __init__(
+        self,
+        run: Import,
+        name: str,
+        read: Callable[[RawRow], _Record],
+        store: Callable[[Sequence[_Record]], Awaitable[list[Verdict]]],
+        on_unreadable: Callable[[RawRow, BadRecord], None] = lambda _row, _bad: None,
+    ) -> None:
+        self._counts = run.counts.setdefault(name, ImportCounts())
+        self._rejects = run.rejects
+        self._first_rejects = FirstRejects(name)
+        self._name = name
+        self._read: Callable[[RawRow], _Record] = read
+        self._store: Callable[[Sequence[_Record]], Awaitable[list[Verdict]]] = store
+        self._on_unreadable = on_unreadable
 
-    def reject(self, row: RawRow, bad: BadRecord) -> None:
-        self.counts.rejected += 1
-        self.rejects.add(Reject(self.name, row.line, str(bad), row.text), bad.kind)
+    def add_loaded(self, accepted: int, duplicate: int) -> None:
+        self._counts.accepted, self._counts.duplicate = accepted, duplicate
+        if self._counts.rows:
+            self._first_rejects.stop()
 
-    def reject_unreadable(self, row: RawRow, bad: BadRecord) -> None:
-        self.on_unreadable(row, bad)
-        self.reject(row, bad)
-        self.first_rejects.add(bad)
+    async def load(self, rows: Iterable[RawRow], on_batch: Callable[[], None]) -> None:
+        for batch in _batches(rows):
+            readable = list(self._readable(batch))
+            verdicts = await self._store([record for _, record in readable])
+            for (row, record), verdict in zip(readable, verdicts, strict=True):
+                self._count(row, record, verdict)
+            self._rejects.flush()
+            on_batch()
+            await asyncio.sleep(0)  # lets Ctrl-C interrupt the import between batches
+
+    def _readable(self, batch: Sequence[RawRow]) -> Iterator[tuple[RawRow, _Record]]:
+        for row in batch:
+            try:
+                if row.fault:
+                    raise row.fault
+                record = self._read(row)
+            except BadRecord as bad:
+                self._on_unreadable(row, bad)
+                self._reject(row, bad)
+                self._first_rejects.add(bad)
+            else:
+                self._counts.surrogates_replaced += row.replaced
+                yield row, record
+
+    def _count(self, row: RawRow, record: _Record, verdict: Verdict) -> None:
+        if verdict is Verdict.ACCEPTED:
+            self._counts.accepted += 1
+        elif verdict is Verdict.UPDATED:
+            self._counts.updated += 1
+        elif verdict is Verdict.DUPLICATE:
+            self._counts.duplicate += 1
+        else:
+            # Names of an erased account must not come back in the rejects file.
+            row_without_names = row._replace(text="") if verdict is Verdict.ERASED else row
+            bad = not_stored(verdict, record)
+            self._reject(row_without_names, bad)
+            if verdict in _WRONG_KIND:
+                self._first_rejects.add(bad)
+                return
+        self._first_rejects.stop()
+
+    def _reject(self, row: RawRow, bad: BadRecord) -> None:
+        self._counts.rejected += 1
+        self._rejects.add(Reject(self._name, row.line, str(bad), row.text), bad.kind)
 
 
-async def _import(importing: _TableImport[_Record], on_progress: OnProgress) -> None:
-    for batch in _batches(importing.table):
-        readable = list(_readable(importing, batch))
-        verdicts = await importing.store([record for _, record in readable])
-        for (row, record), verdict in zip(readable, verdicts, strict=True):
-            _count(importing, row, record, verdict)
-        importing.rejects.flush()
-        on_progress(importing.table.position)
-        await asyncio.sleep(0)  # lets Ctrl-C interrupt the import between batches
-
-
-def _batches(table: Table) -> Iterator[list[RawRow]]:
+def _batches(rows: Iterable[RawRow]) -> Iterator[list[RawRow]]:
     """Yield rows in batches, up to a damaged part of the file."""
     batch: list[RawRow] = []
     try:
-        for row in table:
+        for row in rows:
             batch.append(row)
             if len(batch) == BATCH:
                 yield batch
@@ -196,36 +224,3 @@ def _batches(table: Table) -> Iterator[list[RawRow]]:
         yield batch
         raise
     yield batch
-
-
-def _readable(importing: _TableImport[_Record], batch: Sequence[RawRow]) -> Iterator[tuple[RawRow, _Record]]:
-    for row in batch:
-        if row.fault:
-            importing.reject_unreadable(row, unreadable(row))
-            continue
-        try:
-            record = importing.read(row)
-        except BadRecord as bad:
-            importing.reject_unreadable(row, bad)
-        else:
-            importing.counts.surrogates_replaced += row.replaced
-            yield row, record
-
-
-def _count(importing: _TableImport[_Record], row: RawRow, record: _Record, verdict: Verdict) -> None:
-    counts = importing.counts
-    if verdict is Verdict.ACCEPTED:
-        counts.accepted += 1
-    elif verdict is Verdict.UPDATED:
-        counts.updated += 1
-    elif verdict is Verdict.DUPLICATE:
-        counts.duplicate += 1
-    else:
-        # Names of an erased account must not come back in the rejects file.
-        row_without_names = row._replace(text="") if verdict is Verdict.ERASED else row
-        bad = not_stored(verdict, record)
-        importing.reject(row_without_names, bad)
-        if verdict in _WRONG_KIND:
-            importing.first_rejects.add(bad)
-            return
-    importing.first_rejects.stop()

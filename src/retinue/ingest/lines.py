@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, cast
 
 from retinue.errors import InputError
-from retinue.ingest.sources import Source
+from retinue.ingest.sources import BOM, Source, unreadable
+from retinue.ingest.values import BadRecord
 
 MAX_LINE_BYTES = 1 << 20
-_BOM = b"\xef\xbb\xbf"
 
 
 class TextLine(NamedTuple):
@@ -20,7 +20,7 @@ class TextLine(NamedTuple):
 
     number: int
     text: str
-    fault: str = ""
+    fault: BadRecord | None = None
     end: str = "\n"
 
 
@@ -32,7 +32,7 @@ class LineFile:
             self._raw = source.path.open("rb")
             self.size = source.path.stat().st_size
         except OSError as error:
-            raise InputError(f"{source.name}: cannot be read: {error.strerror}") from error
+            raise unreadable(source.name, error) from error
         self._source = source
         self._bytes: BinaryIO = self._raw
 
@@ -54,7 +54,7 @@ class LineFile:
             while line := self._bytes.readline(MAX_LINE_BYTES):
                 number += 1
                 if number == 1:
-                    line = line.removeprefix(_BOM)
+                    line = line.removeprefix(BOM)
                 yield self._too_long(number, line) if len(line) >= MAX_LINE_BYTES else _decoded(number, line)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{self._source.name}: damaged after line {number}: {error}") from error
@@ -63,7 +63,7 @@ class LineFile:
         rest = beginning
         while rest and not rest.endswith(b"\n"):
             rest = self._bytes.readline(MAX_LINE_BYTES)
-        return TextLine(number, _escaped(beginning[:1000]), f"longer than {MAX_LINE_BYTES} bytes")
+        return TextLine(number, _escaped(beginning[:1000]), BadRecord(f"longer than {MAX_LINE_BYTES} bytes"))
 
 
 def _decoded(number: int, line: bytes) -> TextLine:
@@ -72,7 +72,7 @@ def _decoded(number: int, line: bytes) -> TextLine:
         text = whole.rstrip("\r\n")
         return TextLine(number, text, end=whole[len(text) :])
     except UnicodeDecodeError:
-        return TextLine(number, _escaped(line).rstrip("\r\n"), "broken UTF-8")
+        return TextLine(number, _escaped(line).rstrip("\r\n"), BadRecord("broken UTF-8"))
 
 
 def _escaped(line: bytes) -> str:

@@ -14,14 +14,14 @@ from retinue.model import AccountRecord, FollowRecord
 class RawRow(NamedTuple):
     """One row of a file. With a `fault` its values cannot be read.
 
-    `line` is a row number in Parquet. `replaced` counts the lone surrogates in the text, each of which is U+FFFD in the
-    values; `changed` has the fields with such a value.
+    `line` is a row number in Parquet. `replaced` counts the lone surrogates in the text, which are U+FFFD in the values
+    of the fields `changed`.
     """
 
     line: int
     values: dict[str, Any]
     text: str
-    fault: str = ""
+    fault: BadRecord | None = None
     replaced: int = 0
     changed: frozenset[str] = frozenset()
 

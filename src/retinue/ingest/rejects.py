@@ -121,21 +121,13 @@ def check_first_rows(file: str, table: Table, read: Callable[[RawRow], object]) 
     rejects = FirstRejects(file)
     for row in islice(table, FIRST_ROWS):
         try:
-            if not row.fault:
-                read(row)
-                return
-            bad = unreadable(row)
-        except BadRecord as error:
-            bad = error
-        rejects.add(bad)
-
-
-def unreadable(row: RawRow) -> BadRecord:
-    """Return the error for a row that has a fault."""
-    kind = row.fault.partition(":")[0]
-    for general in ("unknown field", "expected a JSON object"):
-        kind = general if kind.startswith(general) else kind
-    return BadRecord(kind, row.fault)
+            if row.fault:
+                raise row.fault
+            read(row)
+        except BadRecord as bad:
+            rejects.add(bad)
+        else:
+            return
 
 
 def not_stored(verdict: Verdict, record: AccountRecord | FollowRecord) -> BadRecord:

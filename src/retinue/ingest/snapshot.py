@@ -28,8 +28,6 @@ from retinue.temporary import TemporaryFolder
 
 _BATCH = 2_000
 _LOST = (Verdict.NO_ACCOUNT,)
-_NAMES = ("follower", "followee")
-_ACCOUNT_NAMES = ("id", "username")
 _COLUMNS = {"owner": "VARCHAR", "file": "INTEGER", "followee": "VARCHAR"}
 
 
@@ -89,17 +87,13 @@ class Snapshot:
 
     def check_names(self, file: int, row: RawRow) -> None:
         """Take a row of follows as lost if its names were changed."""
-        for field in _NAMES:
-            if field in row.changed:
-                self.miss(file, row, str(read.halved(field, row.values[field])))
-                return
+        if reason := _changed_name(row, ("follower", "followee")):
+            self.miss(file, row, reason)
 
     def check_account(self, row: RawRow) -> None:
         """Take an account's row as lost if its names were changed."""
-        for field in _ACCOUNT_NAMES:
-            if field in row.changed:
-                self._lose(None, str(read.halved(field, row.values[field])))
-                return
+        if reason := _changed_name(row, ("id", "username")):
+            self._lose(None, reason)
 
     def _lose(self, owner: str | None, reason: str) -> None:
         if owner is not None:
@@ -145,6 +139,11 @@ class Snapshot:
         followees = {followee for _, followee in rows if followee is not None}
         ended = await writer.end_missing(owner, followees, self.at)
         return EndedFollows(ended, rows[0][0], len(rows), is_withheld=False)
+
+
+def _changed_name(row: RawRow, fields: Sequence[str]) -> str:
+    reasons = (str(read.halved(field, row.values[field])) for field in fields if field in row.changed)
+    return next(reasons, "")
 
 
 def _owner_of(row: RawRow) -> str | None:

@@ -17,6 +17,7 @@ from retinue.errors import InputError
 
 KINDS = (".csv", ".jsonl", ".parquet")
 PARQUET_MAGIC = b"PAR1"
+BOM = b"\xef\xbb\xbf"
 
 _STANDARD_INPUT = ("-", "/dev/stdin")
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -53,23 +54,20 @@ def open_source(path: Path, *, is_whole: bool = False) -> Source:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if name in _STANDARD_INPUT or not _is_regular(path):
         return _copied(name, suffixes, is_whole)
-    return _of_known_kind(Source(name, path, suffixes))
+    source = Source(name, path, suffixes)
+    if source.kind not in KINDS:
+        raise InputError(f"{name}: unknown kind of file; expected {', '.join(KINDS)}, each also with .gz")
+    return source
 
 
 def _is_regular(path: Path) -> bool:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise _unreadable(str(path), error) from error
+        raise unreadable(str(path), error) from error
     if stat.S_ISDIR(mode):
         raise InputError(f"{path}: cannot be read: Is a directory")
     return stat.S_ISREG(mode)
-
-
-def _of_known_kind(source: Source) -> Source:
-    if source.kind not in KINDS:
-        raise InputError(f"{source.name}: unknown kind of file; expected {', '.join(KINDS)}, each also with .gz")
-    return source
 
 
 def _copied(name: str, suffixes: list[str], is_whole: bool) -> Source:
@@ -79,18 +77,13 @@ def _copied(name: str, suffixes: list[str], is_whole: bool) -> Source:
         path = Path(f"/proc/self/fd/{copy.fileno()}")
         source = Source(name, path, suffixes, copy)
         source = source if source.kind in KINDS else Source(name, path, _suffixes_of(path), copy)
-        if is_whole and is_pipe:
-            _check_end(source)
+        if is_whole and is_pipe and not source.is_packed and source.kind != ".parquet":
+            raise InputError(
+                f"{name}: is a pipe, whose end does not tell whether a full dump is complete; save it to a file"
+                " first, or send it as gzip or Parquet"
+            )
         opened.pop_all()
         return source
-
-
-def _check_end(source: Source) -> None:
-    if not source.is_packed and source.kind != ".parquet":
-        raise InputError(
-            f"{source.name}: is a pipe, whose end does not tell whether a full dump is complete; save it to a file"
-            " first, or send it as gzip or Parquet"
-        )
 
 
 def _copy(name: str, copy: FileIO) -> bool:
@@ -98,7 +91,7 @@ def _copy(name: str, copy: FileIO) -> bool:
     try:
         raw = FileIO(0, closefd=False) if name in _STANDARD_INPUT else FileIO(name)
     except OSError as error:
-        raise _unreadable(name, error) from error
+        raise unreadable(name, error) from error
     with raw:
         while piece := _read(name, raw):
             try:
@@ -113,10 +106,11 @@ def _read(name: str, raw: FileIO) -> bytes:
     try:
         return raw.read(_COPIED_BYTES) or b""
     except OSError as error:
-        raise _unreadable(name, error) from error
+        raise unreadable(name, error) from error
 
 
-def _unreadable(name: str, error: OSError) -> InputError:
+def unreadable(name: str, error: OSError) -> InputError:
+    """Return the error for an input that cannot be read."""
     return InputError(f"{name}: cannot be read: {error.strerror}")
 
 
@@ -130,5 +124,5 @@ def _suffixes_of(path: Path) -> list[str]:
             beginning = unpacked.read(_BEGINNING_BYTES)
     if beginning.startswith(PARQUET_MAGIC):
         return [".parquet", *packing]
-    is_json = beginning.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
+    is_json = beginning.removeprefix(BOM).lstrip().startswith(b"{")
     return [".jsonl" if is_json else ".csv", *packing]

@@ -41,19 +41,19 @@ _LIST_COLUMNS = {
 }
 
 
-class CannotStage(Exception):
-    """The reason why a table cannot be staged, such as damage."""
+class CannotLoadInBulk(Exception):
+    """A table has to be imported row by row."""
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn errors of DuckDB and gzip into `CannotStage`."""
+    """Turn errors of DuckDB and gzip into `CannotLoadInBulk`."""
     try:
         yield
     except duckdb.Error as error:
-        raise CannotStage(str(error)) from error
+        raise CannotLoadInBulk(str(error).splitlines()[0]) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise CannotStage(f"damaged: {error}") from error
+        raise CannotLoadInBulk(f"damaged: {error}") from error
 
 
 class Staging:
@@ -112,7 +112,7 @@ class Staging:
             isinstance(table, CsvTable)
             and self._number("SELECT count(*) FROM staged") != _count_lines(table.source) - 1
         ):
-            raise CannotStage("not a row for each line")
+            raise CannotLoadInBulk("not a row for each line")
 
     def _source(self, table: CsvTable | ParquetTable) -> str:
         if isinstance(table, ParquetTable):
@@ -189,7 +189,7 @@ class Staging:
         del given
         # Rows get ids by the hashes of their names, of which ten million fit into memory.
         if self._number("SELECT count(*) - count(DISTINCT hash) FROM numbered"):
-            raise CannotStage("two names with one hash")  # once in a million files of ten million names
+            raise CannotLoadInBulk("two names with one hash")  # once in a million files of ten million names
         self._duck.execute(
             "CREATE TABLE follow AS SELECT CAST(row AS UINTEGER) AS row, a.number AS follower, b.number AS followee,"
             " CAST(second AS UINTEGER) AS second, has_time FROM staged JOIN numbered a ON a.hash = hash(follower)"
@@ -198,7 +198,7 @@ class Staging:
         )
         self._count = self._number("SELECT count(*) FROM follow")
         if self._number("SELECT count(*) FROM staged") - self._count > max(MAX_OTHER_ROWS, self._count // 10):
-            raise CannotStage("too few usual rows")  # loading at once would save no time
+            raise CannotLoadInBulk("too few usual rows")  # loading at once would save no time
 
     def other_rows(self) -> Numbers:
         """Return the numbers of all rows that are left out, ascending."""

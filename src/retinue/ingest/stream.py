@@ -15,13 +15,13 @@ from typing import NamedTuple, cast
 
 from retinue.errors import InputError
 from retinue.ingest.lines import MAX_LINE_BYTES
+from retinue.ingest.sources import BOM, unreadable
 
 GROUP = 5_000
 STANDARD_INPUT = "-"
 
 _CHUNK = 1 << 18
 _MOST_READS = 100  # for one group, so that a feed of single bytes cannot keep finished lines waiting
-_BOM = b"\xef\xbb\xbf"
 
 
 class RawLine(NamedTuple):
@@ -65,7 +65,7 @@ class LineSplitter:
         self._is_too_long = False
         if is_too_long:
             return RawLine(self._number, b"", f"longer than {MAX_LINE_BYTES} bytes")
-        return RawLine(self._number, content.removeprefix(_BOM) if self._number == 1 else content)
+        return RawLine(self._number, content.removeprefix(BOM) if self._number == 1 else content)
 
 
 class LineStream:
@@ -135,7 +135,7 @@ def open_stream(name: str, stop: int) -> LineStream:
     try:
         raw = FileIO(name, opener=None if is_packed else _open_at_once)
     except OSError as error:
-        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
+        raise unreadable(name, error) from error
     return LineStream(name, raw, _unpacked(raw) if is_packed else raw.read, stop)
 
 

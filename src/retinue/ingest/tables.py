@@ -9,16 +9,14 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from retinue.errors import InputError
 from retinue.ingest.lines import LineFile, TextLine
 from retinue.ingest.parquet import ParquetTable
 from retinue.ingest.records import Columns, RawRow, Table
 from retinue.ingest.sources import Source, open_source
-from retinue.ingest.values import fields_with_surrogates, replace_surrogates
+from retinue.ingest.values import BadRecord, fields_with_surrogates, json_object, replace_surrogates
 
 # A quoted CSV field may hold line breaks, but a quote that is never closed must not swallow the file.
 MAX_RECORD_LINES = 10_000
@@ -81,7 +79,7 @@ class CsvTable:
             if fault:
                 yield RawRow(line, {}, text, fault)
             elif len(fields) != len(names):
-                yield RawRow(line, {}, text, f"expected {len(names)} columns, got {len(fields)}")
+                yield RawRow(line, {}, text, BadRecord(f"expected {len(names)} columns, got {len(fields)}"))
             else:
                 yield RawRow(line, dict(zip(names, fields, strict=True)), text)
 
@@ -102,7 +100,6 @@ class JsonLinesTable:
         self._lines = LineFile(source)
         self.size = self._lines.size
         self._known = columns.known
-        self._decode = msgspec.json.Decoder(dict[str, Any]).decode
 
     @property
     def position(self) -> int:
@@ -124,11 +121,11 @@ class JsonLinesTable:
         original = line.text.encode()
         content, replaced = replace_surrogates(original)
         try:
-            values = self._decode(content)
-        except (msgspec.DecodeError, RecursionError) as error:
-            return RawRow(line.number, {}, line.text, f"expected a JSON object: {error}")
+            values = json_object(content)
+        except BadRecord as bad:
+            return RawRow(line.number, {}, line.text, bad)
         unknown = values.keys() - self._known
-        fault = f"unknown field {min(unknown)!r}" if unknown else ""
+        fault = BadRecord("unknown field", f"unknown field {min(unknown)!r}") if unknown else None
         changed = fields_with_surrogates(original) if replaced else frozenset[str]()
         return RawRow(line.number, values, line.text, fault, replaced, changed)
 
@@ -137,7 +134,7 @@ class _Record(NamedTuple):
     line: int
     text: str
     fields: list[str]
-    fault: str = ""
+    fault: BadRecord | None = None
 
 
 class _CsvRecords:
@@ -174,17 +171,17 @@ class _CsvRecords:
         if len(taken) == 1 or (not record.fault and self._width in (0, len(record.fields))):
             return record
         self._waiting.extendleft(reversed(taken[1:]))
-        return _Record(first.number, first.text, [], "a quote is never closed")
+        return _Record(first.number, first.text, [], BadRecord("a quote is never closed"))
 
 
 def _parsed(lines: list[TextLine]) -> _Record:
     text = "".join(line.text + line.end for line in lines).removesuffix(lines[-1].end)
-    fault = next((line.fault for line in lines if line.fault), "")
+    fault = next((line.fault for line in lines if line.fault), None)
     try:
         fields = _padded_fields(text) if ' "' in text or '" ' in text else next(csv.reader([text], strict=True))
         return _Record(lines[0].number, text, fields, fault)
     except csv.Error as error:
-        return _Record(lines[0].number, text, [], f"not CSV: {error}")
+        return _Record(lines[0].number, text, [], BadRecord("not CSV", f"not CSV: {error}"))
 
 
 def _padded_fields(text: str) -> list[str]:

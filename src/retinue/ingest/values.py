@@ -43,6 +43,16 @@ class BadRecord(ValueError):
         self.kind = kind
 
 
+def json_object(content: bytes) -> dict[str, Any]:
+    """Return the fields of a JSON object. Raises `BadRecord`."""
+    try:
+        return _as_object(content)
+    except UnicodeDecodeError:
+        raise BadRecord("broken UTF-8") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadRecord("expected a JSON object", f"expected a JSON object: {error}") from None
+
+
 def unexpected(field: str, expected: str, value: Any) -> BadRecord:
     """Return the error for a value of the wrong form."""
     kind = f"{field}: expected {expected}"
@@ -167,10 +177,7 @@ def whole_characters(value: str) -> str:
 
 
 def replace_surrogates(line: bytes, by: bytes = _REPLACEMENT) -> tuple[bytes, int]:
-    """Replace lone surrogates in a line of JSON, and count them.
-
-    Tools write them that cut a text within an emoji.
-    """
+    """Replace lone surrogates in a line of JSON, and count them. Tools write them that cut a text within an emoji."""
     if rb"\ud" not in line and rb"\uD" not in line:
         return line, 0
     count = 0

@@ -17,7 +17,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from retinue import landlock, prctl
+from retinue import confinement
 
 _NEW_MOUNTS, _NEW_USER, _NEW_NETWORK = 0x00020000, 0x10000000, 0x40000000  # sched.h
 _BIND, _RECURSIVE, _PRIVATE = 0x1000, 0x4000, 0x40000  # sys/mount.h
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
         return
     socket.send_fds(control, [b"\0"], [listener.fileno() for listener in listeners])
     if control.recv(1):
-        prctl.die_with_parent(int(parent))  # only now, since entering a user namespace clears it
+        confinement.die_with_parent(int(parent))  # only now, since entering a user namespace clears it
         become(command)
 
 
@@ -77,9 +77,9 @@ def _replace_files(libc: ctypes.CDLL, files: dict[str, str]) -> None:
 
 def _restrict_ports(ports: list[list[int]]) -> None:
     """Block TCP connections to ports outside these ranges, with Landlock."""
-    with closing(landlock.Ruleset(ports=landlock.CONNECT_TCP)) as rules:
+    with closing(confinement.Ruleset(ports=confinement.CONNECT_TCP)) as rules:
         for first, last in ports:
-            rules.allow_ports(range(first, last + 1), landlock.CONNECT_TCP)
+            rules.allow_ports(range(first, last + 1), confinement.CONNECT_TCP)
         rules.enforce()
 
 

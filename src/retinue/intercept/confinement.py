@@ -71,7 +71,7 @@ def _files(route: RelayRoute, folder: Path) -> dict[str, str]:
         replaced[_NAME_SERVICES] = re.sub(r"^(\s*hosts:)", r"\1 files", text, flags=re.MULTILINE)
     if _NAME_CACHE.exists():
         replaced[_NAME_CACHE] = ""  # hides the socket of the daemon outside
-    files = dict.fromkeys(system_bundles(), str(route.bundle))
+    files = dict.fromkeys(system_bundles(), str(route.authority.bundle))
     for path, text in replaced.items():
         replacement = folder / path.name
         replacement.write_text(text, "utf-8", "surrogateescape")

@@ -11,10 +11,7 @@ from msgspec import Struct, json
 from retinue.intercept.authority import HOSTS, TRUSTSTORE_PASSWORD, Authority
 from retinue.settings import environment_name
 
-PYTHON_HOOK = "sitecustomize.py"
-NODE_HOOK = "redirect.cjs"
-R_HOOK = "profile.R"
-HOOK_SETTINGS = "redirect.json"
+_PYTHON_HOOK, _NODE_HOOK, _R_HOOK = "sitecustomize.py", "redirect.cjs", "profile.R"
 MARK = environment_name("run")  # in the environment of each command, to detect nested runs
 LOOPBACK = "127.0.0.1"
 
@@ -33,33 +30,23 @@ class RelayRoute(Struct, frozen=True):
     allow_network: bool
 
     @property
-    def bundle(self) -> Path:
-        """The bundle of authorities."""
-        return self.authority.bundle
-
-    @property
     def address(self) -> str:
         """The loopback address of TikTok's names, unique like its port."""
         return f"127.84.{self.tls_port >> 8}.{self.tls_port & 0xFF}"
 
 
-class HookSettings(Struct, frozen=True):
-    """Settings of the hooks, in a file beside them."""
-
-    hosts: tuple[str, ...]
-    address: str
-    port: int
-    bundle: str
-    allow_network: bool
-
-
 def write_hooks(route: RelayRoute) -> None:
     """Write the hooks and their settings."""
-    for path in (Path(__file__).parent / "hooks").iterdir():
-        if path.name in (PYTHON_HOOK, NODE_HOOK, R_HOOK):
-            (route.hooks / path.name).write_bytes(path.read_bytes())
-    settings = HookSettings(HOSTS, route.address, route.tls_port, str(route.bundle), route.allow_network)
-    (route.hooks / HOOK_SETTINGS).write_bytes(json.encode(settings))
+    for name in (_PYTHON_HOOK, _NODE_HOOK, _R_HOOK):
+        (route.hooks / name).write_bytes((Path(__file__).parent / "hooks" / name).read_bytes())
+    settings = {
+        "hosts": HOSTS,
+        "address": route.address,
+        "port": route.tls_port,
+        "bundle": str(route.authority.bundle),
+        "allow_network": route.allow_network,
+    }
+    (route.hooks / "redirect.json").write_bytes(json.encode(settings))
 
 
 def environment_of(original: Mapping[str, str], route: RelayRoute) -> dict[str, str]:
@@ -67,8 +54,8 @@ def environment_of(original: Mapping[str, str], route: RelayRoute) -> dict[str, 
     proxied = ("https_proxy",) if route.allow_network else ("https_proxy", "http_proxy", "all_proxy")
     proxies = dict.fromkeys([*proxied, *map(str.upper, proxied)], f"http://{LOOPBACK}:{route.proxy_port}")
     exceptions = dict.fromkeys(("no_proxy", "NO_PROXY"), _PAST_THE_PROXY)
-    bundles = dict.fromkeys(_BUNDLES, str(route.bundle))
-    preload = f'--require "{route.hooks / NODE_HOOK}"'
+    bundles = dict.fromkeys(_BUNDLES, str(route.authority.bundle))
+    preload = f'--require "{route.hooks / _NODE_HOOK}"'
     return {
         **original,
         **proxies,
@@ -78,13 +65,12 @@ def environment_of(original: Mapping[str, str], route: RelayRoute) -> dict[str, 
         "PYTHONPATH": _joined(str(route.hooks), original.get("PYTHONPATH", ""), ":"),
         "NODE_OPTIONS": _joined(preload, original.get("NODE_OPTIONS", ""), " "),
         "JAVA_TOOL_OPTIONS": _joined(original.get("JAVA_TOOL_OPTIONS", ""), _java_options(route), " "),
-        **dict(zip(_R_PROFILES, (str(route.hooks / R_HOOK), original.get(_R_PROFILES[0], "")), strict=True)),
+        **dict(zip(_R_PROFILES, (str(route.hooks / _R_HOOK), original.get(_R_PROFILES[0], "")), strict=True)),
         MARK: str(route.hooks.parent),
     }
 
 
 def _java_options(route: RelayRoute) -> str:
-    """Return options for Java."""
     properties = {
         "javax.net.ssl.trustStore": str(route.authority.truststore),
         "javax.net.ssl.trustStoreType": "PKCS12",

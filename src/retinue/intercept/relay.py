@@ -10,8 +10,9 @@ import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from socket import socket
-from typing import Protocol, cast
+from typing import cast
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -31,40 +32,11 @@ _SETTINGS, _GOAWAY, _HTTP_1_1_REQUIRED = 0x4, 0x7, 0xD  # RFC 9113
 _LAST_BYTES_SECONDS = 2.0  # for bytes sent just before the command ended
 
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Connect = Callable[[], Awaitable[_Streams]]  # to the server; raises `OSError`
 
 
-class Upstream(Protocol):
-    """The server behind the relay."""
-
-    async def connect(self) -> _Streams:
-        """Connect to the server. Raises `OSError`."""
-        ...
-
-
-class TcpUpstream(Struct, frozen=True):
-    """A server at an address."""
-
-    host: str
-    port: int
-    tls: bool = False
-
-    async def connect(self) -> _Streams:
-        """Connect to the server."""
-        return await asyncio.open_connection(self.host, self.port, ssl=self.tls or None)
-
-
-class UnixUpstream(Struct, frozen=True):
-    """A server on a Unix socket."""
-
-    path: str
-
-    async def connect(self) -> _Streams:
-        """Connect to the server."""
-        return await asyncio.open_unix_connection(self.path)
-
-
-def parse_upstream(url: str) -> TcpUpstream:
-    """Return the server at a URL. Raises `InputError`."""
+def parse_server(url: str) -> tuple[str, int, bool]:
+    """Return a server's host, port, and whether it speaks TLS. Raises `InputError`."""
     expected = InputError(f"--server {url}: expected http://HOST:PORT or https://HOST:PORT")
     try:
         parts = urlsplit(url)
@@ -73,7 +45,7 @@ def parse_upstream(url: str) -> TcpUpstream:
         raise expected from None
     if not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
         raise expected
-    return TcpUpstream(parts.hostname, port, parts.scheme == "https")
+    return parts.hostname, port, parts.scheme == "https"
 
 
 class Listeners(Struct, frozen=True):
@@ -86,8 +58,8 @@ class Listeners(Struct, frozen=True):
 class Relay:
     """Serves connections. `allow_network`: other hosts than TikTok's may be reached."""
 
-    def __init__(self, server: Upstream, tls: ssl.SSLContext, traffic: Traffic, *, allow_network: bool) -> None:
-        self._server = server
+    def __init__(self, connect: Connect, tls: ssl.SSLContext, traffic: Traffic, *, allow_network: bool) -> None:
+        self._connect = connect
         self._tls = tls
         self._traffic = traffic
         self._allow_network = allow_network
@@ -109,26 +81,26 @@ class Relay:
             loop.close()
 
     async def _serve(self, listeners: Listeners, stop: asyncio.Event) -> None:
-        servers = [await asyncio.start_server(self._accept_proxy, sock=each) for each in listeners.proxy]
-        servers += [await asyncio.start_server(self._accept_tls, sock=each) for each in listeners.tls]
+        sockets = [(each, self._serve_proxy) for each in listeners.proxy]
+        sockets += [(each, self._over_tls) for each in listeners.tls]
+        servers = [await asyncio.start_server(partial(self._accept, answer), sock=each) for each, answer in sockets]
         await stop.wait()
         for server in servers:
             server.close()
         await _finish(_LAST_BYTES_SECONDS)
 
-    async def _accept_tls(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._close_after(self._over_tls((reader, writer)), writer)
-
-    async def _accept_proxy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._close_after(self._serve_proxy((reader, writer)), writer)
-
-    async def _close_after(self, answer: Awaitable[None], writer: asyncio.StreamWriter) -> None:
+    async def _accept(
+        self,
+        answer: Callable[[_Streams], Awaitable[None]],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         # Tasks are cancelled only at the end of the run; Python 3.11 would report a cancelled connection task.
         task = cast("asyncio.Task[None]", asyncio.current_task())
         self._tasks.add(task)
         try:
             with suppress(OSError, EOFError, asyncio.LimitOverrunError, asyncio.CancelledError):
-                await answer
+                await answer((reader, writer))
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -171,7 +143,7 @@ class Relay:
     async def _to_server(self, client: _Streams, head: bytes = b"") -> None:
         """Connect a client, which sent `head` already, with the server."""
         try:
-            server = await self._server.connect()
+            server = await self._connect()
         except OSError as error:
             await _refuse(client, "502 Server not reached", f"retinue run: the server cannot be reached: {error}")
             return

@@ -3,9 +3,11 @@
 Messages go to `say`, line by line.
 """
 
+import asyncio
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
@@ -16,7 +18,7 @@ from retinue.faults import DOCUMENTED, Faults, profile_name
 from retinue.intercept.authority import HTTPS, Authority, make_authority
 from retinue.intercept.confinement import Confinement, ConfinementPlan, confinements
 from retinue.intercept.environment import LOOPBACK, MARK, RelayRoute, environment_of, write_hooks
-from retinue.intercept.relay import Listeners, Relay, TcpUpstream, UnixUpstream, Upstream, parse_upstream
+from retinue.intercept.relay import Connect, Listeners, Relay, parse_server
 from retinue.intercept.sandbox import sandbox
 from retinue.intercept.spawn import Child, spawn, take_signals
 from retinue.intercept.traffic import Traffic
@@ -48,7 +50,7 @@ class RunOptions(Struct, frozen=True):
 
 
 class _Backend(Struct, frozen=True):
-    upstream: Upstream
+    connect: Connect
     variables: dict[str, str]  # for the command
     store: str = ""  # its graph, if known
 
@@ -72,7 +74,7 @@ def run(options: RunOptions, say: Say) -> int:
         child = _start(options, environment, confinements(route, folder), say)
         if options.allow_network:
             outside.tls.extend(stack.enter_context(_behind_names(route, say)))
-        relay = Relay(backend.upstream, authority.tls, traffic, allow_network=options.allow_network)
+        relay = Relay(backend.connect, authority.tls, traffic, allow_network=options.allow_network)
         with relay.answering(_inside(child) if child.listeners else outside):
             code = child.run()
         say(str(traffic))
@@ -91,9 +93,9 @@ def _backend(options: RunOptions, folder: Path, say: Say) -> Iterator[_Backend]:
                 "--faults and --seed need the sandbox: remove them or --server"
                 f" (or {environment_name('server')} in the environment)"
             )
-        server = _reachable(options.server)
+        connect = _reachable(options.server)
         say(f"{options.server} answers in TikTok's place")
-        yield _Backend(server, {}, options.store)
+        yield _Backend(connect, {}, options.store)
         return
     place = folder / "sandbox"
     place.mkdir()
@@ -110,18 +112,18 @@ def _backend(options: RunOptions, folder: Path, say: Say) -> Iterator[_Backend]:
             say(f"  {name}={value}")
         if (name_of_faults := profile_name(options.faults) or "as given") != "documented":
             say(f"fault injection: {name_of_faults}, seed {options.faults.seed}")
-        yield _Backend(UnixUpstream(access.socket), variables, access.store)
+        yield _Backend(partial(asyncio.open_unix_connection, access.socket), variables, access.store)
 
 
-def _reachable(url: str) -> TcpUpstream:
-    server = parse_upstream(url)
+def _reachable(url: str) -> Connect:
+    host, port, is_tls = parse_server(url)
     try:
-        socket.create_connection((server.host, server.port), _REACH_SECONDS).close()
+        socket.create_connection((host, port), _REACH_SECONDS).close()
     except OSError as error:
         raise InputError(
             f"--server (or {environment_name('server')}) {url}: cannot be reached: {error.strerror or error}"
         ) from None
-    return server
+    return partial(asyncio.open_connection, host, port, ssl=is_tls or None)
 
 
 @contextmanager

@@ -1,24 +1,62 @@
-"""The coordinator's background tasks: durability, recounting of quotas, maintenance of the graph."""
+"""The coordinator's background tasks, and the thread that writes the graph."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 from retinue.audit.recount import FutureDayWarnings, Recount
 from retinue.audit.trusted_time import TrustedTime
 from retinue.audit.writer import CHECKPOINT_SECONDS, AuditWriter
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
-from retinue.serving.writer_thread import WriterThread
-from retinue.store.open import OpenAccess, OpenQuotas
+from retinue.store.contract import GraphWriter
+from retinue.store.open import OpenAccess, OpenQuotas, OpenWriter
 
+MAX_WAITING = 16  # pieces of work for the writer
 MAINTENANCE_SECONDS = 1
 RECOUNT_SECONDS = 1  # above a worker's wait before it sends its records
 
+_Result = TypeVar("_Result")
 Step = Callable[[], Awaitable[float]]  # returns how many seconds to pause
 
 _LOGGER = logging.getLogger("retinue.coordinator")
+
+
+class WriterThread:
+    """Writes to the graph on a separate thread, piece by piece. The first piece opens the writer."""
+
+    def __init__(self, open_writer: Callable[[], OpenWriter]) -> None:
+        self._open_writer = open_writer
+        self._writer: OpenWriter | None = None
+        self._waiting = 0
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="graph-writer")
+
+    async def run(self, work: Callable[[GraphWriter], Coroutine[Any, Any, _Result]]) -> _Result:
+        """Run a piece of work after those before it. Raises `StoreUnavailable`, also if too many wait."""
+        if self._waiting >= MAX_WAITING:
+            raise StoreUnavailable(f"{MAX_WAITING} writes are waiting already")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Finish the current piece, drop those that wait, and close the writer."""
+        self._thread.shutdown(cancel_futures=True)
+        if self._writer is not None:
+            self._writer.close()
+
+    def _run(self, work: Callable[[GraphWriter], Coroutine[Any, Any, _Result]]) -> _Result:
+        if self._writer is None:
+            try:
+                self._writer = self._open_writer()
+            except StoreError as error:
+                raise StoreUnavailable(str(error)) from error
+        return asyncio.run(work(self._writer))
 
 
 async def repeat(step: Step, trouble: str, pause: float) -> None:

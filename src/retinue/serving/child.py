@@ -4,8 +4,10 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -22,7 +24,7 @@ from retinue.web.listener import ListenerTls
 
 _PIPE_BYTES = 64 * 1024
 
-Main = Callable[[ChildConfig, Store], Awaitable[bool]]  # returns whether no audit record was lost
+Main = Callable[[ChildConfig, Store], Coroutine[Any, Any, bool]]  # returns whether no audit record was lost
 
 _LOGGER = logging.getLogger("retinue.serving")
 
@@ -43,7 +45,7 @@ def run_child(main: Main, role: str) -> None:
         signal.signal(number, lambda _number, _frame: None)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            is_complete = runner.run(_coroutine(main, config, store))
+            is_complete = runner.run(main(config, store))
         except (RetinueError, OSError) as error:
             _LOGGER.error("%s ends: %s", role, error)  # noqa: TRY400 - no fault of ours
             sys.exit(FAILED)
@@ -71,10 +73,6 @@ async def serve_until_stopped(server: uvicorn.Server, config: ChildConfig, tls: 
                 tls.replace(json.decode(line, type=KeyPair))
 
     loop.add_reader(sys.stdin, receive)
-    await server.serve(sockets=[config.open_listener()])
+    await server.serve(sockets=[socket.socket(fileno=config.listener)])
     # Requests that the stop cut off get their answer and their record.
     await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
-
-
-async def _coroutine(main: Main, config: ChildConfig, store: Store) -> bool:
-    return await main(config, store)

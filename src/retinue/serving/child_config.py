@@ -2,11 +2,9 @@
 
 import mmap
 import os
-import socket
 
 from msgspec import Struct
 
-from retinue.audit.record_counters import RecordCounters
 from retinue.clock import Clock, SystemClock, VirtualClock
 from retinue.faults import SHARED_BYTES, Faults, SharedFaults
 from retinue.key_pair import KeyPair
@@ -27,7 +25,11 @@ class SharedSandbox(Struct, frozen=True):
 
 
 class ChildConfig(Struct, frozen=True):
-    """Settings, and file descriptors that the child inherits. `worker` is the number of a worker."""
+    """Settings, and file descriptors that the child inherits.
+
+    They are its listener, its end of the audit socket, and the counters of audit records. `worker` is the number of a
+    worker.
+    """
 
     settings: Settings
     listener: int
@@ -42,18 +44,6 @@ class ChildConfig(Struct, frozen=True):
         """All file descriptors that the child must inherit."""
         shared = () if self.sandbox is None else (self.sandbox.clock, self.sandbox.faults)
         return (self.listener, self.audit, self.counters, *shared)
-
-    def open_listener(self) -> socket.socket:
-        """Return the listening socket."""
-        return socket.socket(fileno=self.listener)
-
-    def open_audit(self) -> socket.socket:
-        """Return this role's end of the audit socket."""
-        return socket.socket(fileno=self.audit)
-
-    def open_counters(self) -> RecordCounters:
-        """Return the counters of audit records."""
-        return RecordCounters(self.counters)
 
     def open_clock(self) -> Clock:
         """Return the server's clock."""

@@ -12,14 +12,13 @@ from contextlib import closing
 from pathlib import Path
 
 import retinue
-from retinue import landlock
-from retinue.prctl import forbid_dumps, forbid_new_privileges
+from retinue import confinement
 from retinue.settings import Settings
 from retinue.store.open import Store
 from retinue.store.paths import Reach
 
-_READ, _CHANGE = landlock.READ, landlock.READ | landlock.WRITE
-_KEEP = _CHANGE | landlock.MAKE_REG | landlock.REMOVE_FILE  # of a folder: create and remove files too
+_READ, _CHANGE = confinement.READ, confinement.READ | confinement.WRITE
+_KEEP = _CHANGE | confinement.MAKE_REG | confinement.REMOVE_FILE  # of a folder: create and remove files too
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 _SYSTEM = ("/proc", "/dev/urandom", "/etc/localtime", "/usr/share/zoneinfo")
 # For a cluster's hosts. systemd replaces its list of name servers when the network changes.
@@ -30,18 +29,15 @@ _LOGGER = logging.getLogger("retinue.serving")
 
 
 def harden(settings: Settings) -> None:
-    """Protect this process's memory, and keep it from gaining rights.
-
-    Children inherit the latter.
-    """
+    """Protect this process's memory, and keep it from gaining rights. Children inherit the latter."""
     if not settings.no_confinement:
-        forbid_dumps()
-        forbid_new_privileges()
+        confinement.forbid_dumps()
+        confinement.forbid_new_privileges()
 
 
 def announce_confinement(settings: Settings) -> None:
     """Log the confinement of the server's processes."""
-    version = landlock.version()
+    version = confinement.landlock_version()
     if settings.no_confinement:
         _LOGGER.info("confinement: switched off")
     elif version:
@@ -62,7 +58,7 @@ def confine(settings: Settings, store: Store, role: str) -> None:
         return
     harden(settings)
     store.keep_temporary_in_memory()
-    if not landlock.version():
+    if not confinement.landlock_version():
         return
     reach = store.reach()
     try:
@@ -73,18 +69,17 @@ def confine(settings: Settings, store: Store, role: str) -> None:
 
 def restrict(paths: Mapping[Path, int], ports: Iterable[int]) -> None:
     """Give up all other rights over files and TCP. Raises `OSError`."""
-    handled = landlock.BIND_TCP | landlock.CONNECT_TCP
-    scopes = landlock.ABSTRACT_SOCKETS | landlock.SIGNALS
-    with closing(landlock.Ruleset(files=landlock.ALL_FILES, ports=handled, scopes=scopes)) as rules:
+    handled = confinement.BIND_TCP | confinement.CONNECT_TCP
+    scopes = confinement.ABSTRACT_SOCKETS | confinement.SIGNALS
+    with closing(confinement.Ruleset(files=confinement.ALL_FILES, ports=handled, scopes=scopes)) as rules:
         for path, rights in paths.items():
             if path.exists():
                 rules.allow_path(str(path), rights)
-        rules.allow_ports(ports, landlock.CONNECT_TCP)
+        rules.allow_ports(ports, confinement.CONNECT_TCP)
         rules.enforce()
 
 
 def _paths(settings: Settings, store: Store, reach: Reach, role: str) -> dict[Path, int]:
-    """Return the paths that a role may open, with its rights."""
     modules = [path for path in sys.path if path]
     interpreter = [*modules, sys.prefix, sys.base_prefix, str(Path(retinue.__file__).parent)]
     network = _NETWORK if reach.ports else ()

@@ -7,6 +7,7 @@ import asyncio
 import secrets
 from contextlib import closing
 from pathlib import Path
+from socket import socket
 
 from msgspec import Struct
 
@@ -16,6 +17,7 @@ from retinue.access.quotas import Quotas
 from retinue.audit.channel import ChannelReceiver
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor
+from retinue.audit.record_counters import RecordCounters
 from retinue.audit.retention import Retention, time_without_jumps
 from retinue.audit.space import SpaceMonitor
 from retinue.audit.trusted_time import TimeFiles, TrustedTime
@@ -25,17 +27,16 @@ from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.ingest.apply import ApplyResult, apply_body
 from retinue.serving import background
+from retinue.serving.background import WriterThread
 from retinue.serving.child import run_child, serve_until_stopped
 from retinue.serving.child_config import ChildConfig
-from retinue.serving.writer_thread import WriterThread
 from retinue.settings import Settings
 from retinue.store.contract import AccessStore, AuditStore
 from retinue.store.open import OpenAccess, Store
-from retinue.web.hosts import Hosts, host_names
 from retinue.web.listener import management_server
 from retinue.web.management import Management, management_application
 from retinue.web.management_clients import client_routes
-from retinue.web.management_faults import fault_routes
+from retinue.web.management_front import Hosts, host_names
 from retinue.web.metrics import Measures, metrics_page
 
 _MIB = 1024 * 1024
@@ -43,10 +44,7 @@ _HOUR = 3600
 
 
 async def coordinate(config: ChildConfig, store: Store) -> bool:
-    """Run the coordinator until asked to stop.
-
-    The audit log is closed last. Return whether it is complete.
-    """
+    """Run the coordinator until asked to stop. The audit log is closed last. Return whether it is complete."""
     clock, settings = config.open_clock(), config.settings
     with (
         closing(store.access()) as access,
@@ -57,7 +55,7 @@ async def coordinate(config: ChildConfig, store: Store) -> bool:
         secret = (await access.audit_checkpoint()).secret
         audit = await _begun_audit(config, folder, access, clock, counters)
         retention = _retention(settings, folder, secret, audit, access, clock)
-        inbox = ChannelReceiver(config.open_audit(), audit.write, audit.flush)
+        inbox = ChannelReceiver(socket(fileno=config.audit), audit.write, audit.flush)
         tasks = [
             asyncio.create_task(retention.run()),
             asyncio.create_task(background.maintain(graph, clock)),
@@ -65,9 +63,9 @@ async def coordinate(config: ChildConfig, store: Store) -> bool:
             asyncio.create_task(background.recount(audit, quotas, access, folder, retention.trusted)),
         ]
         backend = _Backend(store, clock, access, graph, audit, counters, retention.trusted)
-        management = _management(backend, settings, Quotas(quotas, clock), secret)
-        routes = {**client_routes(management), **fault_routes(config.open_faults())}
-        await serve_until_stopped(management_server(management_application(management, routes)), config)
+        management = _management(backend, config, Quotas(quotas, clock), secret)
+        application = management_application(management, client_routes(management))
+        await serve_until_stopped(management_server(application), config)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -78,10 +76,10 @@ async def coordinate(config: ChildConfig, store: Store) -> bool:
         return is_complete
 
 
-def _management(backend: "_Backend", settings: Settings, quotas: Quotas, secret: bytes) -> Management:
-    store, clock = backend.store, backend.clock
+def _management(backend: "_Backend", config: ChildConfig, quotas: Quotas, secret: bytes) -> Management:
+    store, clock, settings = backend.store, backend.clock, config.settings
     return Management(
-        settings.store,
+        str(store),
         management_token(store.paths.management_token(settings.management_token_file), secrets.token_bytes),
         wiring.clients(backend.access, clock),
         quotas,
@@ -92,6 +90,7 @@ def _management(backend: "_Backend", settings: Settings, quotas: Quotas, secret:
         backend.ready,
         metrics_page(backend.counters, backend.measure),
         Hosts(host_names(settings.management_hosts)),
+        config.open_faults(),
     )
 
 
@@ -142,7 +141,7 @@ async def _begun_audit(
     policy = RotationPolicy(settings.audit_file_mib * _MIB, settings.audit_file_hours * _HOUR)
     log = AuditLog(folder, checkpoint, policy, clock.now)
     room = SpaceMonitor(folder, settings.audit_max_mib * _MIB)
-    audit = AuditWriter(log, checkpoint, access, counters, config.open_counters(), room, clock)
+    audit = AuditWriter(log, checkpoint, access, counters, RecordCounters(config.counters), room, clock)
     await audit.begin()
     return audit
 

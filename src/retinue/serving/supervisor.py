@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from msgspec import json, structs
@@ -24,19 +24,19 @@ from retinue.audit.log import lock_folder
 from retinue.audit.log_files import files_of
 from retinue.audit.record_counters import MAX_WORKERS, RecordCounters, open_counters
 from retinue.audit.recount import Recount
-from retinue.audit.trusted_time import TimeFiles, time_reached
+from retinue.audit.trusted_time import TimeFiles
 from retinue.clock import SystemClock
 from retinue.errors import InputError, UncleanStop
 from retinue.faults import Faults, parse_faults
 from retinue.key_pair import KeyPair, read_key_pair
 from retinue.locks import open_locked
 from retinue.serving import logs
-from retinue.serving.child_config import LOST_RECORDS, ChildConfig, SharedSandbox, new_sandbox
+from retinue.serving.child_config import LOST_RECORDS, ChildConfig, new_sandbox
 from retinue.serving.confinement import announce_confinement, harden
 from retinue.settings import LOG_FORMATS, LOG_LEVELS, Settings
 from retinue.store.open import Store, open_store
-from retinue.web.hosts import host_names, is_loopback
 from retinue.web.listener import STOP_SECONDS, bind
+from retinue.web.management_front import host_names, is_loopback
 from retinue.web.trusted_proxies import trusted_networks
 
 MAX_CONNECTIONS = 1_000_000
@@ -97,7 +97,7 @@ async def _supervise(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     to_coordinator, from_workers = open_channel()
-    sandbox = _sandbox_of(settings)
+    sandbox = new_sandbox(_faults_of(settings)) if settings.sandbox else None
     config = ChildConfig(settings, listeners[1].fileno(), from_workers.fileno(), counters, sandbox)
     coordinator = asyncio.create_task(_Child("coordinator", config, without_workers).run())
     config = ChildConfig(settings, listeners[0].fileno(), to_coordinator.fileno(), counters, sandbox, key_pair)
@@ -115,7 +115,6 @@ async def _supervise(
 
 
 def _require_clean(codes: list[int]) -> None:
-    """Raise `UncleanStop` if a child did not end with exit code 0."""
     if LOST_RECORDS in codes:
         raise UncleanStop("stopped, but audit records are lost; `retinue audit verify` counts them")
     if any(codes):
@@ -151,7 +150,8 @@ class _Child:
             lifetime = clock.elapsed() - started
             pause = 0.1 if lifetime > _LONGEST_PAUSE_SECONDS else min(2 * pause, _LONGEST_PAUSE_SECONDS)
             _LOGGER.error("%s ended after %.1f s; restarting", self._role, lifetime)
-            await self._stops_within(pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
             if self._stopping.is_set() and not self._is_last:
                 return code
 
@@ -187,12 +187,6 @@ class _Child:
         self._process = process
         return process
 
-    async def _stops_within(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return
-
 
 def _open_counters(settings: Settings, store: Store) -> int:
     """Open the counters of audit records while no other process uses them."""
@@ -204,12 +198,7 @@ def _open_counters(settings: Settings, store: Store) -> int:
     return descriptor
 
 
-def _sandbox_of(settings: Settings) -> SharedSandbox | None:
-    return new_sandbox(_faults_of(settings)) if settings.sandbox else None
-
-
 def _faults_of(settings: Settings) -> Faults:
-    """Return the initial faults. Raises `InputError`."""
     if not settings.sandbox and (settings.faults or settings.fault_seed):
         raise InputError("--faults, --fault-seed: only with --sandbox; other clients rely on correct responses")
     return parse_faults(settings.faults, seed=settings.fault_seed)
@@ -247,7 +236,6 @@ def _require_usable(settings: Settings, store: Store) -> None:
 
 
 def _key_pair_of(settings: Settings) -> KeyPair | None:
-    """Return the public listener's certificate and key, or None. Raises `InputError`."""
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise InputError("--tls-cert and --tls-key: give both or neither")
     if not settings.tls_cert:
@@ -274,19 +262,18 @@ def _reload_key_pair(settings: Settings, workers: list[_Child]) -> None:
 def _recount_quotas(settings: Settings, store: Store) -> None:
     """Restore missing or damaged quota counters before any process counts."""
     with (
-        closing(store.quotas(alone=True)) as ledger,  # no other server may count there
+        closing(store.quotas(alone=True)) as counters,  # no other server may count there
         closing(store.access()) as access,
     ):
         folder = store.paths.audit_folder(settings.audit_folder)
         secret = asyncio.run(access.audit_checkpoint()).secret
         # A clock that was set back must not make an earlier day begin again.
-        second = max(SystemClock().now(), time_reached(TimeFiles(folder, secret)) or 0)
-        for sentence in asyncio.run(Recount(ledger, folder).at_start(access, second)):
+        second = max(SystemClock().now(), TimeFiles(folder, secret).trusted.read() or 0)
+        for sentence in asyncio.run(Recount(counters, folder).at_start(access, second)):
             _LOGGER.warning("%s", sentence)
 
 
 def _lock_store(store: Store) -> int:
-    """Lock the store until this process ends. Raises `UnavailableLock`."""
     try:
         return open_locked(store.paths.lock, "another server serves this store")
     except OSError as error:

@@ -3,10 +3,12 @@
 import asyncio
 import gc
 from contextlib import closing
+from socket import socket
 
 from retinue import wiring
 from retinue.audit.channel import ChannelSender
 from retinue.audit.record import Auditor
+from retinue.audit.record_counters import RecordCounters
 from retinue.serving.child import run_child, serve_until_stopped
 from retinue.serving.child_config import ChildConfig
 from retinue.store.open import Store
@@ -23,21 +25,22 @@ async def work(config: ChildConfig, store: Store) -> bool:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     clock, settings = config.open_clock(), config.settings
-    graph, hot_graph = store.served_graph(clock, rendering.encode_row, settings.row_cache_mib)
+    counter = RecordCounters(config.counters).of_worker(config.worker)
+    graph, fast_graph = store.served_graph(clock, rendering.encode_row, settings.row_cache_mib)
     with (
         closing(graph),
-        closing(hot_graph),
+        closing(fast_graph),
         closing(store.access()) as access,
-        closing(store.quotas(alone=settings.workers == 1, creates=False)) as ledger,
-        closing(_outbox(config)) as outbox,
+        closing(store.quotas(alone=settings.workers == 1, creates=False)) as counters,
+        closing(ChannelSender(socket(fileno=config.audit), asyncio.get_running_loop(), counter)) as outbox,
     ):
 
         def statements_sent() -> int:
-            return graph.statements_sent() + access.statements_sent() + ledger.statements_sent()
+            return graph.statements_sent() + access.statements_sent() + counters.statements_sent()
 
         auditor = Auditor(outbox, (await access.audit_checkpoint()).secret, clock, statements_sent)
         public = wiring.Public(
-            wiring.gated(access, ledger, clock),
+            wiring.gated(access, counters, clock),
             auditor,
             clock,
             wiring.log_ids(clock),
@@ -47,18 +50,13 @@ async def work(config: ChildConfig, store: Store) -> bool:
         faults = config.open_faults()
         if faults is None:
             application = wiring.public_application(graph, public)
-            fast_path = wiring.fast_path(hot_graph, public)
+            fast_path = wiring.fast_path(fast_graph, public)
             server = public_server(application, settings, fast_path, tls=tls)
         else:
             front = wiring.faulty_application(graph, public, faults)
             server = public_server(front.application, settings, front=front, tls=tls)
         await serve_until_stopped(server, config, tls)
     return not outbox.has_lost
-
-
-def _outbox(config: ChildConfig) -> ChannelSender:
-    counter = config.open_counters().of_worker(config.worker)
-    return ChannelSender(config.open_audit(), asyncio.get_running_loop(), counter)
 
 
 if __name__ == "__main__":

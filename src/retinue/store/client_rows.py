@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, structs
 
 from retinue.errors import StoreUnavailable
-from retinue.model import TOKEN_SECONDS, Client, ClientChange, Quota, QuotaKey, RateLimit, Secrets, TokenGrant
+from retinue.model import TOKEN_SECONDS, ClientChange, Quota, QuotaKey, RateLimit, RegisteredClient, Secrets, TokenGrant
 from retinue.store.contract import Checkpoint
 
 # A token from further in the future was issued under another clock, such as a sandbox's, and is none.
@@ -52,7 +52,7 @@ _CLIENT_TYPES, _GRANT_TYPES, _SECRET_TYPES = (
 )
 
 
-def values_of(client: Client) -> tuple[Any, ...]:
+def values_of(client: RegisteredClient) -> tuple[Any, ...]:
     """What belongs into `VALUE_COLUMNS`."""
     quota = client.quota
     return (
@@ -62,18 +62,18 @@ def values_of(client: Client) -> tuple[Any, ...]:
     )
 
 
-def client_of(row: Sequence[Any]) -> Client:
+def client_of(row: Sequence[Any]) -> RegisteredClient:
     """The client in a row that begins with `CLIENT_COLUMNS`."""
     _require(_CLIENT_TYPES, row, row[0])
     number, key, name, contact, notes, scopes, created_at, *times = row[:11]
     not_before, not_after, suspended_at, revoked_at = times
-    return Client(
+    return RegisteredClient(
         *(key, name, frozenset(scopes.split()), created_at, number, contact, notes, not_before, not_after),
         *(_quota(row[11:16]), suspended_at, revoked_at),
     )
 
 
-def secrets_of(client: Client, row: Sequence[Any]) -> Secrets:
+def secrets_of(client: RegisteredClient, row: Sequence[Any]) -> Secrets:
     """The digests of a client's secrets, by `SECRET_COLUMNS`."""
     _require(_SECRET_TYPES, row, client.id)
     return Secrets(*row)

@@ -13,15 +13,15 @@ from msgspec import Struct
 from retinue.model import (
     Account,
     AccountRecord,
-    Client,
     ClientChange,
     Event,
     FollowRecord,
+    PageRequest,
+    PageRows,
     Profile,
+    RegisteredClient,
     Secrets,
     Shown_co,
-    Slice,
-    Stretch,
     TokenGrant,
 )
 
@@ -67,7 +67,7 @@ class GraphReader(Protocol[Shown_co]):
         """Return the live account with a folded username (`names.fold`)."""
         ...
 
-    async def read(self, stretch: Stretch) -> Slice[Shown_co]:
+    async def read(self, request: PageRequest) -> PageRows[Shown_co]:
         """Return the rows of a page request.
 
         Hidden entries are skipped inside the range, so the result is short only at the list's end.
@@ -79,7 +79,7 @@ class GraphReader(Protocol[Shown_co]):
         ...
 
 
-class Run(Struct, frozen=True, gc=False):
+class EncodedRows(Struct, frozen=True, gc=False):
     """The encoded rows of a page request: `count` rows, newest first, separated by commas."""
 
     text: bytes
@@ -88,17 +88,17 @@ class Run(Struct, frozen=True, gc=False):
     has_more: bool
 
 
-class HotGraph(Protocol):
+class FastGraph(Protocol):
     """Answers from memory without awaiting, for the fast path.
 
     They equal those of `GraphReader`; None: ask there.
     """
 
-    def account_at_once(self, folded: str) -> Account | None:
-        """Return the live account with a folded username."""
+    def find_account_nowait(self, username: str) -> Account | None:
+        """Return the live account with a username. Raises `UnknownAccount`."""
         ...
 
-    def run_at_once(self, stretch: Stretch) -> Run | None:
+    def read_nowait(self, request: PageRequest) -> EncodedRows | None:
         """Return the encoded rows of a page request for the current list."""
         ...
 
@@ -173,15 +173,15 @@ class GraphWriter(Protocol):
 class AccessStore(Protocol):
     """Clients and tokens. Secrets and tokens come and stay as SHA-256 digests of 32 bytes."""
 
-    async def add_client(self, client: Client, secret: bytes) -> Client:
+    async def add_client(self, client: RegisteredClient, secret: bytes) -> RegisteredClient:
         """Store a client and its secret's digest; return it with its id. Writes."""
         ...
 
-    async def find_client(self, key: str) -> tuple[Client, Secrets] | None:
+    async def find_client(self, key: str) -> tuple[RegisteredClient, Secrets] | None:
         """Return a client and the digests of its secrets."""
         ...
 
-    async def clients(self) -> list[Client]:
+    async def clients(self) -> list[RegisteredClient]:
         """Return all clients, oldest first."""
         ...
 

@@ -1,7 +1,7 @@
 """The file of quota counters: a record of checked parts for each client, mapped into memory by all processes.
 
 The checksum of a part includes its place, so zeros, changed bytes and parts in each other's place are told from what
-was written. The meaning of the counters is for `ledger.py`.
+was written. The meaning of the counters is for `file_quota_counters.py`.
 """
 
 import fcntl

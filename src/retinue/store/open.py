@@ -14,7 +14,7 @@ from retinue.errors import InputError
 from retinue.model import Row, Shown_co
 from retinue.store.bulk import BulkWriter, WholeGraph
 from retinue.store.cassandra.location import SCHEME, is_location, parse
-from retinue.store.contract import AccessStore, AuditStore, Checker, GraphReader, GraphWriter, HotGraph
+from retinue.store.contract import AccessStore, AuditStore, Checker, FastGraph, GraphReader, GraphWriter
 from retinue.store.paths import Reach, StorePaths
 from retinue.store.quota_counters import QuotaCounters, Restoring
 
@@ -39,7 +39,7 @@ class OpenGraph(GraphReader[Shown_co], Remote, Closing, Protocol[Shown_co]):
     """The graph, for reading."""
 
 
-class OpenHotGraph(HotGraph, Closing, Protocol):
+class OpenFastGraph(FastGraph, Closing, Protocol):
     """The graph, for answering without waiting."""
 
 
@@ -102,7 +102,7 @@ class Store(Protocol):
 
     def served_graph(
         self, clock: Clock, encode_row: Callable[[str, str], bytes], cache_mib: int
-    ) -> tuple[OpenGraph[bytes], OpenHotGraph]:
+    ) -> tuple[OpenGraph[bytes], OpenFastGraph]:
         """Open the graph for answering requests, with encoded rows.
 
         The second one answers from the first, without waiting and with `cache_mib` of memory. Close it first.
@@ -159,7 +159,7 @@ def open_store(url: str) -> Store:
         return _cluster(url)
     if "://" in url:
         kind = url.partition("://")[0]
-        raise InputError(f"--store {url}: there is no store of the kind {kind!r}; give the path of a SQLite file")
+        raise InputError(f"--store {kind}://...: there is no such kind of store; give the path of a SQLite file")
     if not url:
         raise InputError("--store: is empty")
     from retinue.store.sqlite.backend import SqliteStore  # noqa: PLC0415 - its library comes with an extra

@@ -205,7 +205,6 @@ class Admission:
         return len(self._places) >= self._limits.connections
 
     def _evict(self, now: float) -> int:
-        """Close connections that wait for their clients; return how many."""
         if now - self._searched_at < _SEARCH_PAUSE_SECONDS:
             return 0
         idle, stalled = (self._loop.time() - each for each in (self._limits.idle_seconds, self._limits.stalled_seconds))

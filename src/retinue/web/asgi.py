@@ -5,7 +5,7 @@ It uses no framework, which would cost more than calls that take microseconds. `
 
 import asyncio
 import logging
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
@@ -13,16 +13,28 @@ from retinue import errors
 from retinue.audit.record import Auditor, RequestContext, RequestOutcome
 from retinue.clock import Clock
 from retinue.model import Direction
-from retinue.store.quota_counters import QuotaStatus
-from retinue.web import extensions, heads
-from retinue.web.replies import Headers, Message, Receive, Reply, Scope, Send, refusal_headers, send_reply
+from retinue.web import heads
+from retinue.web.replies import (
+    CACHE_HEAD,
+    Headers,
+    Message,
+    QuotaState,
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    error_reply,
+    send_reply,
+    usual_headers,
+)
 from retinue.web.request_log import LogIds, PathWords
 from retinue.web.trusted_proxies import NO_PROXIES, TrustedProxies
 from retinue.wire import rendering
 from retinue.wire.parsing import MAX_BODY_BYTES
 
-_QuotaStatus = QuotaStatus | errors.RateLimitExceeded | errors.QuotaExceeded
 _LOGGER = logging.getLogger("retinue.web")
+# RFC 6749, section 5.1: nothing on the way may keep a token.
+_NO_STORE = ((b"cache-control", b"no-store"), (b"pragma", b"no-cache"))
 _UNREAD = {"method": "-", "path": "-", "headers": ()}
 
 
@@ -36,34 +48,22 @@ class Request:
     Handlers set `context` for the audit log, and `quota_status` for the response headers.
     """
 
-    __slots__ = ("_proxies", "_receive", "_scope", "context", "headers", "log_id", "quota_status")
+    __slots__ = (
+        *("_proxies", "_receive", "_scope", "context", "headers", "log_id", "method", "path", "query_string"),
+        "quota_status",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, log_id: str, proxies: TrustedProxies = NO_PROXIES) -> None:
         self._scope = scope
         self._receive = receive
         self._proxies = proxies
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.query_string: bytes = scope.get("query_string", b"")
         self.headers: Headers = scope["headers"]
         self.log_id = log_id
         self.context = RequestContext()
-        self.quota_status: _QuotaStatus | None = None
-
-    @property
-    def method(self) -> str:
-        """The HTTP method."""
-        method: str = self._scope["method"]
-        return method
-
-    @property
-    def path(self) -> str:
-        """The path without the query string."""
-        path: str = self._scope["path"]
-        return path
-
-    @property
-    def query_string(self) -> bytes:
-        """The undecoded query string."""
-        query_string: bytes = self._scope.get("query_string", b"")
-        return query_string
+        self.quota_status: QuotaState | None = None
 
     def header(self, name: bytes) -> bytes:
         """Return the first header of a lower-case name; empty if absent."""
@@ -82,45 +82,30 @@ class Request:
 
     def cache_head(self, direction: Direction) -> None:
         """Let the fast path answer later requests with the same head."""
-        extensions.cache_head(self._scope, direction)
+        extension = self._scope.get("extensions", {}).get(CACHE_HEAD)
+        if extension is not None:
+            extension["call"](direction)
 
     async def body(self) -> bytes:
         """Return the whole body. Raises `BodyTooLarge` without reading on."""
         if (declared := self.header(b"content-length")).isdigit() and int(declared[:20]) > MAX_BODY_BYTES:
             raise errors.BodyTooLarge(str(MAX_BODY_BYTES))
-        message = await self._receive()
-        body: bytes = message.get("body", b"")
-        while message.get("more_body", False):
-            if len(body) > MAX_BODY_BYTES:
-                break
-            message = await self._receive()
-            body += message.get("body", b"")
+        message = await whole_message(self._receive)
         if message["type"] == "http.disconnect":
             raise ClientGone
+        body: bytes = message["body"]
         if len(body) > MAX_BODY_BYTES:
             raise errors.BodyTooLarge(str(MAX_BODY_BYTES))
         return body
 
 
-class Answer(Struct, frozen=True, gc=False):
-    """A response with status 200."""
-
-    body: bytes
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-
-
-class Handler(Protocol):
-    """A handler of one kind of request; it may raise a `Refusal`."""
-
-    async def __call__(self, request: Request, /) -> Answer:
-        """Return the response."""
-        ...
+Handler = Callable[[Request], Awaitable[bytes]]  # returns the body of a response; may raise a `Refusal`
 
 
 class Route(Struct, frozen=True):
     """A handler and how it is served: by POST alone unless `any_method`.
 
-    `endpoint` is the name in audit log and metrics; `is_oauth` selects the form of errors.
+    `endpoint` is the name in audit log and metrics; `is_oauth` selects the form of errors and forbids caches.
     """
 
     handler: Handler
@@ -167,7 +152,7 @@ class Application:
         request = Request(scope, receive, self._log_ids.fresh(), self._proxies)
         route = self._routes.get(scope["path"])
         try:
-            answer = await self._answer(route, scope["method"], request)
+            body = await self._answer(route, request)
         except errors.Refusal as refusal:
             return self._refused(refusal, route, request, started)
         except asyncio.CancelledError:  # the server stops, and has waited long enough for the rest of this one
@@ -179,16 +164,19 @@ class Application:
             _LOGGER.exception("log_id=%s", request.log_id)
             return self._refused(errors.InternalFault(), route, request, started)
         self._record(request, route, 200, "ok", started)
-        return Reply(200, [*_usual_headers(answer.body, request), *answer.headers], answer.body)
+        headers = usual_headers(body, request.log_id, request.quota_status)
+        if route is not None and route.is_oauth:
+            headers += _NO_STORE
+        return Reply(200, headers, body)
 
-    async def _answer(self, route: Route | None, method: str, request: Request) -> Answer:
+    async def _answer(self, route: Route | None, request: Request) -> bytes:
         if self._auditor.is_full:
             raise errors.Overloaded  # an answer that could not be recorded is not given
         if name := heads.repeated(request.headers):
             raise errors.RepeatedHeader(name)
         if route is None:
             raise errors.UnsupportedPath
-        if method != "POST" and not route.any_method:
+        if request.method != "POST" and not route.any_method:
             raise errors.MethodNotAllowed("POST")
         return await route.handler(request)
 
@@ -198,19 +186,13 @@ class Application:
         self._record(request, self._routes.get(scope["path"]), 499, "client_gone", self._clock.elapsed())
 
     def _refused(self, refusal: errors.Refusal, route: Route | None, request: Request, started: float) -> Reply:
-        """Return an error in the form of its route.
-
-        Errors before routing use the v2 envelope.
-        """
+        """Return an error in the form of its route. Errors before routing use the v2 envelope."""
         spec = rendering.ERRORS[type(refusal)]
         is_oauth = route is not None and route.is_oauth and not isinstance(refusal, errors.MethodNotAllowed)
         self._record(request, route, spec.status, spec.oauth_code if is_oauth else spec.code, started)
         if isinstance(refusal, errors.StoreUnavailable):
             _LOGGER.error("store unavailable: %s log_id=%s", refusal.detail, request.log_id)
-        if isinstance(refusal, errors.RateLimitExceeded | errors.QuotaExceeded):
-            request.quota_status = refusal
-        body = (rendering.oauth_error_body if is_oauth else rendering.error_body)(refusal, request.log_id)
-        return Reply(spec.status, [*_usual_headers(body, request), *refusal_headers(refusal, spec)], body)
+        return error_reply(refusal, request.log_id, is_oauth=is_oauth)
 
     def _record(self, request: Request, route: Route | None, status: int, code: str, started: float) -> None:
         endpoint = "none" if route is None else route.endpoint
@@ -219,35 +201,20 @@ class Application:
         self._auditor.record(request.context, outcome)
         if _LOGGER.isEnabledFor(logging.INFO):
             # Nothing of its query string, headers and body may be in it, and of its path only words of ours.
-            fields = (
-                request.log_id,
-                request.method,
-                self._path_words.redact(request.path),
-                status,
-                microseconds / 1000,
-            )
+            path = self._path_words.redact(request.path)
+            fields = (request.log_id, request.method, path, status, microseconds / 1000)
             _LOGGER.info("log_id=%s method=%s path=%a status=%d duration_ms=%.3f", *fields)
+
+
+async def whole_message(receive: Receive) -> Message:
+    """Return the body in one message, cut if it is too long."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body", False) and len(body) <= MAX_BODY_BYTES:
+        message = await receive()
+        body += message.get("body", b"")
+    return {**message, "body": body}
 
 
 async def _receive_nothing() -> Message:
     return {"type": "http.disconnect"}
-
-
-def _usual_headers(body: bytes, request: Request) -> Headers:
-    """Return the headers of every response.
-
-    The content type has no charset, because some clients compare it as a whole.
-    """
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"x-tt-logid", request.log_id.encode()),
-    ]
-    quota_status = request.quota_status
-    if quota_status is not None and quota_status.limit is not None:
-        headers += (
-            (b"ratelimit-limit", b"%d" % quota_status.limit),
-            (b"ratelimit-remaining", b"%d" % (quota_status.calls or 0)),
-            (b"ratelimit-reset", b"%d" % quota_status.reset),
-        )
-    return headers

@@ -35,21 +35,16 @@ class Place(Protocol):
     @property
     def transport(self) -> WriteTransport | None:
         """The connection itself; None before a TLS handshake is finished."""
-        ...
 
     def wait(self) -> Wait | None:
         """Return what the connection waits for; None while answering."""
-        ...
 
 
 _Place = TypeVar("_Place", bound=Place)
 
 
 def evictable(places: Iterable[_Place], limit: int, waited_since: Mapping[Awaited, float]) -> list[_Place]:
-    """Return the places to close first.
-
-    `waited_since` is the latest start of a wait, by kind.
-    """
+    """Return the places to close first. `waited_since` is the latest start of a wait, by kind."""
     waits = [
         (wait.awaited, wait.since, number, place)
         for number, place in enumerate(places)

@@ -1,8 +1,8 @@
 """The fast path: requests for a list whose head is cached, answered without parsing, tasks or SQL.
 
-Clients send the same head again and again; only the body changes. The ASGI path tells which heads may be cached. A
-request that the fast path cannot answer with a page (refusals included) leaves no trace here and takes the ASGI path.
-Both give the same bytes. Knows nothing of connections.
+Clients send the same head again and again; only the body changes. The ASGI path tells which heads may be cached. Pages,
+unknown and private accounts and spent quotas are answered here; any other request leaves no trace and takes the ASGI
+path. Both give the same bytes. Knows nothing of connections.
 """
 
 import logging
@@ -11,15 +11,15 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from retinue import errors, names
-from retinue.audit.record import Auditor, page_record
+from retinue import errors
+from retinue.audit.record import Auditor, RequestContext, RequestOutcome, page_record
 from retinue.clock import Clock
-from retinue.following import stretch_of
-from retinue.model import RESEARCH_SCOPE, Direction, Pool
-from retinue.store.contract import HotGraph
+from retinue.following import page_request_of
+from retinue.model import RESEARCH_SCOPE, Account, Direction, Pool, Query, TokenGrant
+from retinue.store.contract import EncodedRows, FastGraph
 from retinue.store.quota_counters import QuotaStatus
 from retinue.web.heads import relevant_part
-from retinue.web.replies import Headers
+from retinue.web.replies import Headers, encode_reply, error_reply
 from retinue.web.request_log import LogIds
 from retinue.web.routes import Access
 from retinue.web.trusted_proxies import TrustedProxies
@@ -46,16 +46,29 @@ class Head(Struct, frozen=True, gc=False):
     body_bytes: int
 
 
+class _Call(Struct, frozen=True, gc=False):
+    """A request with a valid token. `started` is in seconds of `Clock.elapsed`."""
+
+    head: Head
+    query: Query
+    grant: TokenGrant
+    started: float
+    now: int
+    log_id: str
+    peer: str
+    default_headers: Headers
+
+
 class FastPath:
     """Caches request heads, and answers requests that begin with them."""
 
     def __init__(
-        self, graph: HotGraph, access: Access, auditor: Auditor, clock: Clock, log_ids: LogIds, proxies: TrustedProxies
+        self, graph: FastGraph, access: Access, auditor: Auditor, clock: Clock, log_ids: LogIds, proxies: TrustedProxies
     ) -> None:
         self._graph = graph
-        self._remembered = access.authenticator.cached_grant
-        self._charge = access.quotas.charge
-        self._sink = auditor.sink
+        self._cached_grant = access.authenticator.cached_grant
+        self._quotas = access.quotas
+        self._auditor = auditor
         # Logging each request takes longer than answering it.
         self._is_logging = _LOGGER.isEnabledFor(logging.INFO)
         self._clock = clock
@@ -63,14 +76,14 @@ class FastPath:
         self._proxies = proxies
         self._default_headers: object = None
         self._defaults = b""
-        # By their bytes up to the empty line; None if no page was ever returned for a head that looked alike.
+        # By their bytes up to the empty line; None if no head that looked alike was ever authorized.
         self.heads: dict[bytes, Head | None] = {}
         self.waiting: list[tuple[Transport, bytes]] = []
 
     def cache_head(self, packet: bytes, headers: Iterable[tuple[bytes, bytes]], direction: Direction) -> None:
         """Cache the head in a packet that holds exactly one request.
 
-        The ASGI path answered it with a page of a list in this direction.
+        The ASGI path has authorized it as a request for a list in this direction.
         """
         head, _, body = packet.partition(END_OF_HEAD)
         is_whole = _values(headers, b"content-length") == [b"%d" % len(body)]
@@ -88,7 +101,6 @@ class FastPath:
         self.heads[head] = cached
 
     def _find_similar(self, head: bytes) -> Head | None:
-        """Return the cached head with the same relevant part."""
         if len(head) > MAX_HEAD_BYTES:
             return None
         cached = self.heads.get(relevant_part(head))
@@ -106,6 +118,8 @@ class FastPath:
             return None
         try:
             return self.answer(cached, body, host, default_headers)
+        except errors.Refusal:
+            return None
         except Exception:
             _LOGGER.exception("the fast path failed; the ASGI path answers")
             return None
@@ -113,54 +127,74 @@ class FastPath:
     def answer(self, head: Head, body: bytes, host: str, default_headers: Headers) -> bytes | None:
         """Return the response, or None for the ASGI path."""
         started = self._clock.elapsed()
-        grant = self._remembered(head.authorization, RESEARCH_SCOPE)
+        grant = self._cached_grant(head.authorization, RESEARCH_SCOPE)
         query = parsing.read_plain_query(body)
-        if grant is None or query is None or self._sink.is_full or self._is_logging:
-            return None
-        account = self._graph.account_at_once(names.fold(query.username))
-        if account is None:
+        if grant is None or query is None or self._auditor.is_full or self._is_logging:
             return None
         now = self._clock.now()
         # Steps that may fail come before the charge: a request that takes the ASGI path is charged there.
-        log_id, peer = self._log_ids.fresh(now), self._proxies.address(host, head.forwarded_for)
+        peer = self._proxies.address(host, head.forwarded_for)
+        call = _Call(head, query, grant, started, now, self._log_ids.fresh(now), peer, default_headers)
+        account = None
         try:
-            stretch = stretch_of(account, query, head.direction, now)
-            run = self._graph.run_at_once(stretch)
-            if run is None or (not run.count and grant.quota.list_rows is not None):
+            account = self._graph.find_account_nowait(query.username)
+            if account is None:
+                return None
+            request = page_request_of(account, query, head.direction, now)
+            rows = self._graph.read_nowait(request)
+            if rows is None or (not rows.count and grant.quota.list_rows is not None):
                 return None  # an empty page would fit into a quota of which no row is left, and be given nevertheless
-            quota_status = self._charge(grant, _LISTS, run.count)
-        except errors.Refusal:
-            return None
+            quota_status = self._quotas.charge(grant, _LISTS, rows.count)
+        except (errors.UnknownAccount, errors.PrivateAccount, errors.WithheldAccount) as refusal:
+            return self._refuse(call, account, refusal)
         if quota_status is None:
-            return None
-        bound, count = stretch.bound, run.count
+            return self._refuse(call, account, None)
+        return self._page(call, account, request.bound, rows, quota_status)
+
+    def _page(self, call: _Call, account: Account, bound: int, rows: EncodedRows, quota_status: QuotaStatus) -> bytes:
+        head, log_id, count = call.head, call.log_id, rows.count
         page = rendering.joined_page_body(
-            run.text, run.oldest - 1 if count else bound, run.has_more, head.direction, log_id
+            rows.text, rows.oldest - 1 if count else bound, rows.has_more, head.direction, log_id
         )
-        took = int((self._clock.elapsed() - started) * 1e6)
-        self._sink.add(
+        self._auditor.sink.add(
             page_record(
-                time=now,
+                time=call.now,
                 log_id=log_id,
                 endpoint=head.endpoint,
-                microseconds=took,
-                peer=peer,
-                client=grant.client_key,
+                microseconds=int((self._clock.elapsed() - call.started) * 1e6),
+                peer=call.peer,
+                client=call.grant.client_key,
                 account=account.id,
                 bound=bound,
                 rows=count,
             )
         )
+        default_headers = call.default_headers
         if default_headers is not self._default_headers:  # uvicorn makes another list each second
             self._default_headers = default_headers
             self._defaults = b"".join([b"%b: %b\r\n" % field for field in default_headers])
         return _ANSWER % (self._defaults, len(page), log_id.encode(), _headers_of(quota_status), page)
 
-    def send(self, transport: Transport, answer: bytes, loop: AbstractEventLoop) -> None:
-        """Send a response at the end of the event loop's turn.
+    def _refuse(self, call: _Call, account: Account | None, refusal: errors.Refusal | None) -> bytes | None:
+        """Return the error of the quota, or of the account, if any."""
+        context = RequestContext(client=call.grant.client_key, is_list=True, bound=call.query.cursor)
+        try:
+            self._quotas.remaining_rows(call.grant, _LISTS, call.query.max_count)
+        except (errors.RateLimitExceeded, errors.QuotaExceeded) as exceeded:
+            refusal = exceeded
+        else:
+            context.name, context.account = call.query.username, None if account is None else account.id
+        if refusal is None:
+            return None
+        reply = error_reply(refusal, call.log_id)
+        answer = encode_reply(reply, call.default_headers)
+        code, took = rendering.ERRORS[type(refusal)].code, int((self._clock.elapsed() - call.started) * 1e6)
+        outcome = RequestOutcome(call.log_id, call.head.endpoint, reply.status, code, took, call.peer)
+        self._auditor.record(context, outcome)
+        return answer
 
-        A client that waits for several then wakes up once.
-        """
+    def send(self, transport: Transport, answer: bytes, loop: AbstractEventLoop) -> None:
+        """Send a response at the end of the event loop's turn. A client that waits for several then wakes up once."""
         if not self.waiting:
             loop.call_soon(self.flush)
         self.waiting.append((transport, answer))

@@ -18,9 +18,8 @@ from retinue.clock import Clock
 from retinue.faults import Failure, FaultInjector, InjectedFaults
 from retinue.following import Following
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Query, Row
-from retinue.web.asgi import Application
-from retinue.web.extensions import disconnect
-from retinue.web.replies import Headers, Message, Receive, Reply, Scope, Send, send_reply
+from retinue.web.asgi import Application, whole_message
+from retinue.web.replies import DISCONNECT, Headers, Message, Receive, Reply, Scope, Send, send_reply
 from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
 from retinue.wire import parsing, rendering
 
@@ -39,15 +38,6 @@ _HTML = (
 _GATEWAY_TIMEOUT = Reply(504, [(b"content-type", b"text/html"), (b"content-length", b"%d" % len(_HTML))], _HTML)
 
 
-class FaultDependencies(Struct, frozen=True):
-    """The real application, and what else fault injection needs."""
-
-    application: Application
-    following: Following[bytes]
-    authenticator: Authenticator
-    clock: Clock
-
-
 class _Call(Struct, frozen=True):
     """A call with a fault; only lists have a `direction`."""
 
@@ -62,30 +52,27 @@ class _Call(Struct, frozen=True):
         return self.message
 
 
-class FaultyApplication:
+class FaultyApplication(Struct, frozen=True):
     """Answers as the public application does, except for drawn faults."""
 
-    def __init__(
-        self, dependencies: FaultDependencies, injector: FaultInjector, pause: Callable[[float], Awaitable[None]]
-    ) -> None:
-        self.application = dependencies.application
-        self._following = dependencies.following
-        self._authenticator = dependencies.authenticator
-        self._clock = dependencies.clock
-        self._injector = injector
-        self._pause = pause
+    application: Application
+    following: Following[bytes]
+    authenticator: Authenticator
+    clock: Clock
+    injector: FaultInjector
+    pause: Callable[[float], Awaitable[None]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as an ASGI application."""
         path = scope["path"].removesuffix("/") + "/"
-        injected = self._injector.next() if scope["method"] == "POST" and path in _AFFECTED_PATHS else None
+        injected = self.injector.next() if scope["method"] == "POST" and path in _AFFECTED_PATHS else None
         if injected is None:
             await self.application(scope, receive, send)
             return
         try:
             # A connection that is closed before all was read would be reset, and might take with it what was sent.
-            call = _Call(scope, await _whole_body(receive), injected, _DIRECTIONS.get(path), path in _OAUTH)
-            await self._pause(injected.faults.delay_seconds)
+            call = _Call(scope, await whole_message(receive), injected, _DIRECTIONS.get(path), path in _OAUTH)
+            await self.pause(injected.faults.delay_seconds)
             reply = await self._reply(call)
         except asyncio.CancelledError:  # the server stops, and waits for no delays
             reply = self.application.refuse(scope, errors.Overloaded())
@@ -131,8 +118,8 @@ class FaultyApplication:
 
     async def _age_of_token(self, headers: Headers) -> int:
         authorization = next((value for name, value in headers if name == b"authorization"), b"")
-        grant = await self._authenticator.authorize(authorization, RESEARCH_SCOPE)
-        return self._clock.now() - (grant.expires_at - TOKEN_SECONDS)
+        grant = await self.authenticator.authorize(authorization, RESEARCH_SCOPE)
+        return self.clock.now() - (grant.expires_at - TOKEN_SECONDS)
 
     def _refused(self, call: _Call, refusal: errors.Refusal) -> Reply:
         reply = self.application.refuse(call.scope, refusal)
@@ -158,7 +145,6 @@ class FaultyApplication:
             return self._refused(call, refusal)
 
     async def _changed(self, reply: Reply, query: Query, direction: Direction, injected: InjectedFaults) -> Reply:
-        """Apply the fault to a page."""
         content, key = json.decode(reply.body), _LIST_KEYS[direction]
         data: dict[str, Any] = content["data"]
         if injected.faults.list_end_rows:
@@ -166,7 +152,7 @@ class FaultyApplication:
             if left <= len(data[key]):
                 data[key], data["has_more"] = data[key][:left], False
         if injected.is_stuck and data["has_more"]:
-            now = self._clock.now()
+            now = self.clock.now()
             data["cursor"] = now if query.cursor is None else min(query.cursor, now)
         if injected.faults.missing_empty_lists and not data[key]:
             del data[key]
@@ -176,9 +162,9 @@ class FaultyApplication:
         """Return how many rows of a page are among the newest `end`."""
         if not rows:
             return 0
-        account = await self._following.account(query.username)
+        account = await self.following.account(query.username)
         first_page = structs.replace(query, max_count=end, cursor=None)
-        shown = (await self._following.page(account, first_page, direction)).rows
+        shown = (await self.following.page(account, first_page, direction)).rows
         newest = [row.username for row in json.decode(b"[%b]" % b",".join(shown), type=list[Row])]
         first = rows[0]["username"]
         return end - newest.index(first) if first in newest else 0
@@ -192,20 +178,10 @@ async def _send_damaged(scope: Scope, failure: Failure | None, reply: Reply, sen
     elif failure is not Failure.CLOSED_CONNECTION:
         await send_reply(send, reply)
         return
-    disconnect(scope)
+    scope["extensions"][DISCONNECT]["call"]()
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
-
-
-async def _whole_body(receive: Receive) -> Message:
-    """Return the body in one message, cut if too long."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body", False) and len(body) <= parsing.MAX_BODY_BYTES:
-        message = await receive()
-        body += message.get("body", b"")
-    return {**message, "body": body}
 
 
 def _query_in(message: Message) -> Query | None:
@@ -218,10 +194,7 @@ def _query_in(message: Message) -> Query | None:
 
 
 def _changed_query(query: Query, injected: InjectedFaults) -> Query:
-    """Rewrite the query: its correct answer is the faulty answer.
-
-    So the cursor stays exact.
-    """
+    """Rewrite the query: its correct answer is the faulty answer. So the cursor stays exact."""
     max_count = max(1, int(query.max_count * injected.fullness))
     return structs.replace(query, max_count=max_count, cursor=None if injected.is_repeated else query.cursor)
 

@@ -14,14 +14,14 @@ from retinue.settings import Settings
 from retinue.web.admission import Admission, Callbacks
 from retinue.web.asgi import Application
 from retinue.web.fast_path import FastPath
-from retinue.web.limits import MANAGEMENT_LIMITS, Limits
+from retinue.web.limits import Limits, SendDeadline
 from retinue.web.management_front import ManagementApplication
 from retinue.web.protocol import Protocol
 from retinue.web.replies import Asgi, Scope, Served, encode_reply
-from retinue.web.timers import SendDeadline
 
 STOP_SECONDS = 3
 KEEP_ALIVE_SECONDS = 75  # longer than most clients pause, so that few meet a connection that is just being closed
+MANAGEMENT_LIMITS = Limits(connections=512)
 BACKLOG = 4096  # connections that wait to be accepted
 
 # TLS 1.2: forward secrecy and authenticated encryption only. TLS 1.3 has no others.

@@ -5,16 +5,18 @@ calls it and records requests.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from msgspec import DecodeError, Struct, json
+from msgspec import DecodeError, Struct, json, structs
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from retinue import faults
 from retinue.access.authentication import BASIC_HINT, is_basic
 from retinue.access.clients import Clients
 from retinue.access.management_token import ManagementToken
@@ -22,12 +24,12 @@ from retinue.access.quotas import Quotas
 from retinue.audit.record import Auditor
 from retinue.clock import Clock, VirtualClock
 from retinue.errors import InputError, NoSuchClient, StoreUnavailable
+from retinue.faults import SharedFaults
 from retinue.ingest.apply import ApplyResult
-from retinue.web.hosts import Hosts
-from retinue.web.limits import MAX_EVENTS_BYTES
-from retinue.web.management_front import CODES, OTHER_CODE, ManagementApplication, failure_body
+from retinue.web.management_front import CODES, OTHER_CODE, Hosts, ManagementApplication, failure_body
 from retinue.web.request_log import LogIds, PathWords
 
+MAX_EVENTS_BYTES = 8 * 1024 * 1024
 RETRY_SECONDS = 1
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -40,7 +42,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Management(Struct, frozen=True):
     """The dependencies of the management API.
 
-    `ready` returns why the server cannot answer; empty if it can.
+    `ready` returns why the server cannot answer; empty if it can. Only a sandbox has `faults`.
     """
 
     store: str
@@ -54,22 +56,25 @@ class Management(Struct, frozen=True):
     ready: Callable[[], Awaitable[str]]
     metrics: Callable[[], bytes]
     hosts: Hosts = Hosts()
+    faults: SharedFaults | None = None
 
 
 def management_application(
     management: Management, more_routes: Mapping[str, Mapping[str, Handler]]
 ) -> ManagementApplication:
-    """Return the application.
-
-    `more_routes` has handlers that need the token, by path and method.
-    """
-    guarded = {
-        "/events": {"POST": _events_handler(management)},
-        "/metrics": {"GET": _metrics_handler(management)},
-        "/clock": {"GET": _clock_handler(management), "POST": _clock_handler(management)},
+    """Return the application. `more_routes` has handlers that need the token, by path and method."""
+    guarded: dict[str, Mapping[str, Handler]] = {
+        "/events": {"POST": partial(_events, management)},
+        "/metrics": {"GET": partial(_metrics, management)},
+        "/clock": dict.fromkeys(("GET", "POST"), partial(_clock, management)),
+        "/faults": dict.fromkeys(("GET", "PUT"), partial(_faults, management)),
         **more_routes,
     }
-    open_to_all = {"/health": _health, "/ready": _ready_handler(management), "/version": _version_handler(management)}
+    open_to_all: dict[str, Handler] = {
+        "/health": _health,
+        "/ready": partial(_ready, management),
+        "/version": partial(_version, management),
+    }
     api = Starlette(
         routes=[
             *(Route(path, handler) for path, handler in open_to_all.items()),
@@ -118,34 +123,22 @@ async def _health(_request: Request) -> Response:
     return answer({"status": "ok"})
 
 
-def _ready_handler(management: Management) -> Handler:
-    async def handler(_request: Request) -> Response:
-        reason = await management.ready()
-        return answer({"status": reason or "ready"}, 503 if reason else 200)
-
-    return handler
+async def _ready(management: Management, _request: Request) -> Response:
+    reason = await management.ready()
+    return answer({"status": reason or "ready"}, 503 if reason else 200)
 
 
-def _version_handler(management: Management) -> Handler:
-    async def handler(_request: Request) -> Response:
-        return answer({"version": version("retinue"), "store": management.store})
-
-    return handler
+async def _version(management: Management, _request: Request) -> Response:
+    return answer({"version": version("retinue"), "store": management.store})
 
 
-def _events_handler(management: Management) -> Handler:
-    async def handler(request: Request) -> Response:
-        outcome = await management.apply_events(await body_of(request))
-        return answer(outcome.report())
-
-    return handler
+async def _events(management: Management, request: Request) -> Response:
+    outcome = await management.apply_events(await body_of(request))
+    return answer(outcome.report())
 
 
-def _metrics_handler(management: Management) -> Handler:
-    async def handler(_request: Request) -> Response:
-        return Response(management.metrics(), media_type=METRICS_TYPE)
-
-    return handler
+async def _metrics(management: Management, _request: Request) -> Response:
+    return Response(management.metrics(), media_type=METRICS_TYPE)
 
 
 class _Setting(Struct, forbid_unknown_fields=True):
@@ -155,17 +148,14 @@ class _Setting(Struct, forbid_unknown_fields=True):
     advance: int | None = None
 
 
-def _clock_handler(management: Management) -> Handler:
-    async def handler(request: Request) -> Response:
-        clock = management.clock
-        if request.method == "POST":
-            if not isinstance(clock, VirtualClock):
-                raise HTTPException(404, "The clock is the machine's; only `retinue serve --sandbox` has one to set.")
-            setting = json.decode(await body_of(request), type=_Setting)
-            clock.advance(_seconds_ahead(setting, clock.now()))
-        return answer({"now": clock.now(), "is_virtual": isinstance(clock, VirtualClock)})
-
-    return handler
+async def _clock(management: Management, request: Request) -> Response:
+    clock = management.clock
+    if request.method == "POST":
+        if not isinstance(clock, VirtualClock):
+            raise HTTPException(404, "The clock is the machine's; only `retinue serve --sandbox` has one to set.")
+        setting = json.decode(await body_of(request), type=_Setting)
+        clock.advance(_seconds_ahead(setting, clock.now()))
+    return answer({"now": clock.now(), "is_virtual": isinstance(clock, VirtualClock)})
 
 
 def _seconds_ahead(setting: _Setting, now: int) -> int:
@@ -182,46 +172,58 @@ def _seconds_ahead(setting: _Setting, now: int) -> int:
 _LAST_SECOND = 253_402_300_799 - 366 * 86_400  # log_ids have four digits for the year
 
 
+async def _faults(management: Management, request: Request) -> Response:
+    shared = management.faults
+    if shared is None:
+        raise HTTPException(404, "Fault injection is not available; start the server with --sandbox.")
+    if request.method == "PUT":
+        shared.set(_read_faults(await body_of(request), shared.active.faults.seed))
+    active = shared.active.faults
+    return answer({"profile": faults.profile_name(active), **structs.asdict(active)})
+
+
+def _read_faults(body: bytes, seed: int) -> faults.Faults:
+    try:
+        values = json.decode(body, type=dict[str, object])
+    except DecodeError as error:
+        raise InputError(f"faults: expected a JSON object: {error}") from None
+    named = values.pop("profile", None)
+    return faults.with_values(faults.profile("documented" if named is None else str(named), seed=seed), values)
+
+
 # --- errors ---------------------------------------------------------------------------------------------------------
 
 
-def _refused(_request: Request, error: HTTPException) -> Response:
-    code = CODES.get(error.status_code, OTHER_CODE)
-    return _failure(error.status_code, code, error.detail, error.headers)
+async def _refused(_request: Request, error: HTTPException) -> Response:
+    return _failure(error.status_code, error.detail, error.headers)
 
 
-def _bad_input(_request: Request, error: Exception) -> Response:
-    return _failure(400, "invalid_params", str(error), None)
+async def _bad_input(_request: Request, error: Exception) -> Response:
+    return _failure(400, "body: nested too deeply" if isinstance(error, RecursionError) else str(error))
 
 
-def _no_such_client(_request: Request, error: NoSuchClient) -> Response:
-    return _failure(404, "invalid_params", str(error), None)
+async def _no_such_client(_request: Request, error: NoSuchClient) -> Response:
+    return Response(failure_body(OTHER_CODE, str(error)), 404, media_type="application/json")
 
 
-def _unavailable(_request: Request, error: StoreUnavailable) -> Response:
+async def _unavailable(_request: Request, error: StoreUnavailable) -> Response:
     message = f"The store is out of reach or busy: {error.detail}"
-    return _failure(503, "internal_error", message, {"Retry-After": str(RETRY_SECONDS)})
+    return _failure(503, message, {"Retry-After": str(RETRY_SECONDS)})
 
 
-def _too_deep(_request: Request, _error: Exception) -> Response:
-    return _failure(400, "invalid_params", "body: nested too deeply", None)
-
-
-def _gone(_request: Request, _error: ClientDisconnect) -> Response:
+async def _gone(_request: Request, _error: ClientDisconnect) -> Response:
     return Response(status_code=499)  # nothing receives it; the status is recorded
 
 
-def _failure(status: int, code: str, message: str, headers: Mapping[str, str] | None) -> Response:
-    return Response(failure_body(code, message), status, headers, media_type="application/json")
+def _failure(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    body = failure_body(CODES.get(status, OTHER_CODE), message)
+    return Response(body, status, headers, media_type="application/json")
 
 
 _HANDLERS: dict[Any, Any] = {
     HTTPException: _refused,
     NoSuchClient: _no_such_client,
-    InputError: _bad_input,
-    DecodeError: _bad_input,
-    UnicodeDecodeError: _bad_input,
     StoreUnavailable: _unavailable,
     ClientDisconnect: _gone,
-    RecursionError: _too_deep,
+    **dict.fromkeys((InputError, DecodeError, UnicodeDecodeError, RecursionError), _bad_input),
 }

@@ -91,13 +91,6 @@ def _of_store(measures: Measures) -> Iterator[Metric]:
         size.add_metric([name], count)
     yield size
     yield GaugeMetricFamily("retinue_audit_records", "Records in the audit log.", value=measures.audit_records)
-    yield from _of_audit_log(measures)
-    if measures.apply_lag_seconds is not None:
-        text = "How far the latest of the events received last lay behind the time of its receipt."
-        yield GaugeMetricFamily("retinue_apply_lag_seconds", text, value=measures.apply_lag_seconds)
-
-
-def _of_audit_log(measures: Measures) -> Iterator[Metric]:
     space = measures.audit_space
     yield GaugeMetricFamily("retinue_audit_bytes", "Bytes of the audit log.", value=space.log_bytes)
     if space.max_bytes:
@@ -107,3 +100,6 @@ def _of_audit_log(measures: Measures) -> Iterator[Metric]:
     yield CounterMetricFamily("retinue_audit_refusals_summed", text, value=measures.summed_refusals)
     text = "By how much the clock is ahead of the time that has certainly passed, if by more than a day."
     yield GaugeMetricFamily("retinue_clock_doubted_seconds", text, value=measures.doubted_seconds)
+    if measures.apply_lag_seconds is not None:
+        text = "How far the latest of the events received last lay behind the time of its receipt."
+        yield GaugeMetricFamily("retinue_apply_lag_seconds", text, value=measures.apply_lag_seconds)

@@ -9,15 +9,12 @@ from contextlib import contextmanager
 from retinue.access.authentication import Authenticator, is_basic
 from retinue.access.quotas import Quotas
 from retinue.errors import CredentialsInHeader, MissingParameter, RateLimitExceeded, WrongSecret
-from retinue.model import Client
-from retinue.web.asgi import Answer, Handler, Request
+from retinue.model import RegisteredClient
+from retinue.web.asgi import Request
 from retinue.wire import parsing, rendering
 
 FAILURE_SECONDS = 0.5  # so long does the answer to a wrong secret take
 MOST_FAILURES = 64  # so many may wait for theirs in one process; more are refused at once
-
-# RFC 6749, section 5.1: nothing on the way may keep a token.
-_NO_STORE = ((b"cache-control", b"no-store"), (b"pragma", b"no-cache"))
 
 Pause = Callable[[float], Awaitable[None]]
 
@@ -31,7 +28,7 @@ class Gate:
         self._pause = pause
         self._waiting = 0
 
-    async def client(self, request: Request, proof: parsing.Proof) -> Client:
+    async def client(self, request: Request, proof: parsing.Proof) -> RegisteredClient:
         """Return the client. Raises `WrongSecret`, `InvalidClient` or `RateLimitExceeded`."""
         try:
             client = await self._authenticator.authenticate(proof.client_key, proof.client_secret)
@@ -52,30 +49,22 @@ class Gate:
             self._waiting -= 1
 
 
-def token_handler(gate: Gate, authenticator: Authenticator) -> Handler:
-    """Return a handler that issues tokens."""
-
-    async def handler(request: Request) -> Answer:
-        body = await request.body()
-        with _header_noticed(request):
-            proof = parsing.read_token_request(body)
-        client = await gate.client(request, proof)
-        return Answer(rendering.token_body(await authenticator.issue_token(client)), _NO_STORE)
-
-    return handler
+async def issue_token(gate: Gate, authenticator: Authenticator, request: Request) -> bytes:
+    """Issue a token."""
+    body = await request.body()
+    with _header_noticed(request):
+        proof = parsing.read_token_request(body)
+    client = await gate.client(request, proof)
+    return rendering.token_body(await authenticator.issue_token(client))
 
 
-def revoke_handler(gate: Gate, authenticator: Authenticator) -> Handler:
-    """Return a handler that revokes a token of the client."""
-
-    async def handler(request: Request) -> Answer:
-        body = await request.body()
-        with _header_noticed(request):
-            proof, token = parsing.read_revoke_request(body)
-        await authenticator.revoke_token(await gate.client(request, proof), token)
-        return Answer(rendering.REVOKED_BODY, _NO_STORE)
-
-    return handler
+async def revoke_token(gate: Gate, authenticator: Authenticator, request: Request) -> bytes:
+    """Revoke a token of the client."""
+    body = await request.body()
+    with _header_noticed(request):
+        proof, token = parsing.read_revoke_request(body)
+    await authenticator.revoke_token(await gate.client(request, proof), token)
+    return rendering.REVOKED_BODY
 
 
 @contextmanager

@@ -8,8 +8,10 @@ from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
 from retinue.wire import rendering
 from retinue.wire.parsing import MAX_COUNT, PROFILE_FIELDS
 
+Schema = dict[str, Any]
 
-def _closed(**properties: Any) -> dict[str, Any]:
+
+def _closed(**properties: Any) -> Schema:
     return {"type": "object", "required": [*properties], "properties": properties, "additionalProperties": False}
 
 
@@ -35,7 +37,7 @@ _COUNT = {"anyOf": [_NULL, {"type": "integer", "minimum": 1, "maximum": MAX_COUN
 _SECOND = {"anyOf": [_NULL, {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}, _SECOND_DIGITS]}
 
 
-def _asked(**optional: Any) -> dict[str, Any]:
+def _asked(**optional: Any) -> Schema:
     return {"type": "object", "required": ["username"], "properties": {"username": _USERNAME, **optional}}
 
 
@@ -53,13 +55,13 @@ _QUERY = _asked(
 _ROW = _closed(display_name={"type": "string"}, username=_TEXT)
 
 
-def _page(key: str) -> dict[str, Any]:
+def _page(key: str) -> Schema:
     rows = {"type": "array", "items": _ROW, "maxItems": MAX_COUNT}
     cursor = {"type": "integer", "minimum": 0}
     return _success("ok", _closed(**{key: rows, "cursor": cursor, "has_more": {"type": "boolean"}}))
 
 
-def _success(message: str, data: dict[str, Any]) -> dict[str, Any]:
+def _success(message: str, data: Schema) -> Schema:
     return _closed(data=data, error=_closed(code={"const": "ok"}, message={"const": message}, log_id=_LOG_ID))
 
 
@@ -99,7 +101,7 @@ _REVOKE_REQUEST = {
 _TOKEN = _closed(access_token=_TEXT, expires_in={"const": TOKEN_SECONDS}, token_type={"const": "Bearer"})
 
 
-def document() -> dict[str, Any]:
+def document() -> Schema:
     """Return the document, OpenAPI 3.1."""
     return {
         "openapi": "3.1.0",
@@ -109,35 +111,45 @@ def document() -> dict[str, Any]:
             "description": "TikTok's Research API contract of Query User Following, self-hosted.",
         },
         "paths": {
-            LIST_PATHS[Direction.FOLLOWING]: {
-                "post": _list("queryUserFollowing", "The accounts that an account follows", "user_following")
-            },
-            LIST_PATHS[Direction.FOLLOWERS]: {
-                "post": _list("queryUserFollowers", "The accounts that follow an account", "user_followers")
-            },
-            PROFILE_PATH: {"post": _profile()},
-            TOKEN_PATH: {"post": _token()},
-            REVOKE_PATH: {"post": _revoke()},
+            LIST_PATHS[Direction.FOLLOWING]: _list("queryUserFollowing", "that an account follows", "user_following"),
+            LIST_PATHS[Direction.FOLLOWERS]: _list("queryUserFollowers", "that follow an account", "user_followers"),
+            PROFILE_PATH: _profile(),
+            TOKEN_PATH: _token(),
+            REVOKE_PATH: _revoke(),
         },
         "components": {"securitySchemes": {"clientToken": {"type": "http", "scheme": "bearer"}}},
     }
 
 
-def _list(name: str, summary: str, key: str) -> dict[str, Any]:
-    return {
-        **_research(name, f"{summary}, newest first"),
-        "requestBody": _body(_QUERY, _QUERY_PAIRS),
-        "responses": _responses("A page of the list", _page(key), _ENVELOPE),
-    }
+def _operation(name: str, summary: str, forms: tuple[Schema, Schema], responses: Schema, **more: Any) -> Schema:
+    """Return a path with one operation. `forms` are the bodies as JSON and as form pairs."""
+    kinds = zip(("application/json", "application/x-www-form-urlencoded"), forms, strict=True)
+    body = {"required": True, "content": {kind: {"schema": schema} for kind, schema in kinds}}
+    return {"post": {"operationId": name, "summary": summary, **more, "requestBody": body, "responses": responses}}
 
 
-def _profile() -> dict[str, Any]:
-    return {
-        **_research("queryUserInfo", "An account itself"),
-        "parameters": [_FIELDS],
-        "requestBody": _body(_asked(), _asked()),
-        "responses": _responses("The fields asked for", _PROFILE, _ENVELOPE),
-    }
+def _list(name: str, accounts: str, key: str) -> Schema:
+    responses = _responses("A page of the list", _page(key), _ENVELOPE)
+    return _operation(name, f"The accounts {accounts}, newest first", (_QUERY, _QUERY_PAIRS), responses, **_RESEARCH)
+
+
+def _profile() -> Schema:
+    responses = _responses("The fields asked for", _PROFILE, _ENVELOPE)
+    forms = (_asked(), _asked())
+    return _operation("queryUserInfo", "An account itself", forms, responses, **_RESEARCH, parameters=[_FIELDS])
+
+
+def _token() -> Schema:
+    responses = _responses("A token, good for two hours", _TOKEN, _OAUTH)
+    forms = (_TOKEN_REQUEST, _TOKEN_REQUEST)
+    return _operation("fetchClientAccessToken", "A client access token", forms, responses, security=[])
+
+
+def _revoke() -> Schema:
+    text = "The token is ended; or, as at TikTok, an error of an unknown token"
+    responses = _responses(text, {"anyOf": [_closed(), _OAUTH]}, _OAUTH)
+    forms = (_REVOKE_REQUEST, _REVOKE_REQUEST)
+    return _operation("revokeClientAccessToken", "End a client access token", forms, responses, security=[])
 
 
 _FIELDS = {
@@ -149,38 +161,10 @@ _FIELDS = {
     "explode": False,
     "schema": {"type": "array", "minItems": 1, "items": {"enum": list(PROFILE_FIELDS)}},
 }
-
-
-def _research(name: str, summary: str) -> dict[str, Any]:
-    return {
-        "operationId": name,
-        "summary": summary,
-        "description": f"Needs a client access token with the scope {RESEARCH_SCOPE}.",
-        "security": [{"clientToken": []}],
-    }
-
-
-def _token() -> dict[str, Any]:
-    return {
-        "operationId": "fetchClientAccessToken",
-        "summary": "A client access token",
-        "security": [],
-        "requestBody": _body(_TOKEN_REQUEST, _TOKEN_REQUEST),
-        "responses": _responses("A token, good for two hours", _TOKEN, _OAUTH),
-    }
-
-
-def _revoke() -> dict[str, Any]:
-    return {
-        "operationId": "revokeClientAccessToken",
-        "summary": "End a client access token",
-        "security": [],
-        "requestBody": _body(_REVOKE_REQUEST, _REVOKE_REQUEST),
-        "responses": _responses(
-            "The token is ended; or, as at TikTok, an error of an unknown token", {"anyOf": [_closed(), _OAUTH]}, _OAUTH
-        ),
-    }
-
+_RESEARCH: Schema = {
+    "description": f"Needs a client access token with the scope {RESEARCH_SCOPE}.",
+    "security": [{"clientToken": []}],
+}
 
 _REFUSALS = {
     "400": "A parameter is wrong; the message names it",
@@ -192,14 +176,9 @@ _REFUSALS = {
 }
 
 
-def _responses(description: str, success: dict[str, Any], refusal: dict[str, Any]) -> dict[str, Any]:
+def _responses(description: str, success: Schema, refusal: Schema) -> Schema:
     refusals = {status: _response(text, refusal) for status, text in _REFUSALS.items()}
     return {"200": _response(description, success), **refusals}
-
-
-def _body(as_json: dict[str, Any], as_pairs: dict[str, Any]) -> dict[str, Any]:
-    forms = {"application/json": as_json, "application/x-www-form-urlencoded": as_pairs}
-    return {"required": True, "content": {form: {"schema": schema} for form, schema in forms.items()}}
 
 
 _COUNTED = {"type": "integer", "minimum": 0}
@@ -211,7 +190,7 @@ _HEADERS = {
 }
 
 
-def _response(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _response(description: str, schema: Schema) -> Schema:
     return {
         "description": description,
         "headers": _HEADERS,

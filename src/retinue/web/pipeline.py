@@ -132,10 +132,7 @@ class ReadProgress:
         self._received = self._settled = 0
 
     def is_too_long(self, packet: bytes, method: bytes, target: bytes) -> bool:
-        """Return whether too much has come since the last settled byte.
-
-        The packet has been parsed.
-        """
+        """Return whether too much has come since the last settled byte. The packet has been parsed."""
         if self.is_in_head and self._settled == self._received and target:
             # It began behind something else in this packet; its first line is the last such line there.
             begin = packet.rfind(b"%b %b" % (method, target))

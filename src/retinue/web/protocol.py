@@ -16,12 +16,11 @@ from retinue.errors import HeadTooLarge, NotHttp, Refusal
 from retinue.web import heads
 from retinue.web.admission import Admission
 from retinue.web.eviction import Awaited, Wait
-from retinue.web.extensions import CacheHead, extensions_of
 from retinue.web.fast_path import FastPath
-from retinue.web.limits import Limits
+from retinue.web.limits import ClientTimer, Limits
 from retinue.web.pipeline import Backlog, Pipeline, ReadProgress, ResponseWriter
-from retinue.web.replies import Served, encode_reply
-from retinue.web.timers import ClientTimer
+from retinue.web.replies import CACHE_HEAD, DISCONNECT, Served, encode_reply
+from retinue.web.uvicorn_internals import Cycle
 
 GRACE_SECONDS = 0.2
 REQUESTS_PER_ADMISSION_CHECK = 64  # one turn of the event loop may read from thousands of connections
@@ -43,7 +42,7 @@ class Protocol(HttpToolsProtocol):
         self._application = application
         self._admission = admission
         self._fast_path, self._host = fast_path, ""
-        self._timer = ClientTimer(self.loop, self, limits.read_seconds, limits.linger_seconds)
+        self._timer = ClientTimer(self.loop, self, limits)
         self._max_head_bytes = limits.head_bytes
         self._backlog = Backlog()
         self._piece = b""  # the piece being parsed, if a request begins with it
@@ -139,16 +138,20 @@ class Protocol(HttpToolsProtocol):
         return True
 
     def _is_free(self) -> bool:
-        """Whether an answer may be written now, and the connection stays open."""
         is_reading = not self._is_stopping and self._last_refusal is None
         return is_reading and self._is_idle() and not self.flow.write_paused
 
-    def _cache_head(self) -> CacheHead | None:
-        """Return a function that caches this head, if that is allowed."""
-        is_plain = self.scope["http_version"] == "1.1" and self.cycle.keep_alive and not self.expect_100_continue
-        if self._fast_path is None or not self._piece or not is_plain:
-            return None
-        return partial(self._fast_path.cache_head, self._piece, self.scope["headers"])
+    def _extensions(self, cycle: Cycle) -> dict[str, Any]:
+
+        def disconnect() -> None:
+            cycle.disconnected = True  # otherwise uvicorn logs that the answer is incomplete
+            cycle.transport.close()
+
+        extensions: dict[str, Any] = {DISCONNECT: {"call": disconnect}}
+        is_plain = self.scope["http_version"] == "1.1" and cycle.keep_alive and not self.expect_100_continue
+        if self._fast_path is not None and self._piece and is_plain:
+            extensions[CACHE_HEAD] = {"call": partial(self._fast_path.cache_head, self._piece, self.scope["headers"])}
+        return extensions
 
     # --- parsing ----------------------------------------------------------------------------------------------------
 
@@ -196,7 +199,7 @@ class Protocol(HttpToolsProtocol):
         self.cycle.transport = self._writer  # type: ignore[assignment]  # it has all that a cycle calls
         if self._is_stopping:
             self.cycle.keep_alive = False
-        self.scope["extensions"] = extensions_of(self.cycle, self._cache_head())
+        self.scope["extensions"] = self._extensions(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """Add to the body."""
@@ -255,7 +258,6 @@ class Protocol(HttpToolsProtocol):
             self.loop.call_soon(self._parse_on)
 
     def _parse_on(self) -> None:
-        """Go on with the backlog after an answer."""
         if self.pipeline or self.transport.is_closing():
             return
         self._parse()

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from retinue import errors
+from retinue.store.quota_counters import QuotaStatus
 from retinue.wire import rendering
 
 Scope = MutableMapping[str, Any]
@@ -15,6 +16,12 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+
+QuotaState = QuotaStatus | errors.RateLimitExceeded | errors.QuotaExceeded
+
+# Extensions of the ASGI scope, each with a function as its `call`.
+DISCONNECT = "retinue.disconnect"  # closes the connection; bytes sent before still go out
+CACHE_HEAD = "retinue.cache_head"  # lets the fast path answer later requests with this head, for lists in a direction
 
 CLOSE = (b"connection", b"close")
 
@@ -34,15 +41,37 @@ class Served(Protocol):
     """An application that also answers and records requests that never reach it."""
 
     def refuse(self, scope: Scope, refusal: errors.Refusal) -> Reply:
-        """Return the response to a request that is refused unread.
-
-        The scope may be incomplete.
-        """
-        ...
+        """Return the response to a request that is refused unread. The scope may be incomplete."""
 
     def gone(self, scope: Scope) -> None:
         """Record a request whose client disconnected before it was answered."""
-        ...
+
+
+def usual_headers(body: bytes, log_id: str, status: QuotaState | None) -> Headers:
+    """Return the headers of every response of the public listener.
+
+    The content type has no charset, because some clients compare it as a whole.
+    """
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-tt-logid", log_id.encode()),
+    ]
+    if status is not None and status.limit is not None:
+        headers += (
+            (b"ratelimit-limit", b"%d" % status.limit),
+            (b"ratelimit-remaining", b"%d" % (status.calls or 0)),
+            (b"ratelimit-reset", b"%d" % status.reset),
+        )
+    return headers
+
+
+def error_reply(refusal: errors.Refusal, log_id: str, *, is_oauth: bool = False) -> Reply:
+    """Return the response to a refused request."""
+    spec = rendering.ERRORS[type(refusal)]
+    body = (rendering.oauth_error_body if is_oauth else rendering.error_body)(refusal, log_id)
+    status = refusal if isinstance(refusal, QuotaState) else None
+    return Reply(spec.status, [*usual_headers(body, log_id, status), *refusal_headers(refusal, spec)], body)
 
 
 def refusal_headers(refusal: errors.Refusal, spec: rendering.ErrorSpec) -> Headers:

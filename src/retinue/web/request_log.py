@@ -1,6 +1,7 @@
 """The log_id and the loggable path of a request."""
 
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 
 from retinue.clock import Clock
 from retinue.wire import rendering
@@ -50,7 +51,5 @@ class PathWords:
     def redact(self, path: str) -> str:
         """Return a path with dots from its first unknown word on."""
         words = path.split("/")
-        known = 0
-        while known < min(len(words), self._longest) and words[known] in self._words:
-            known += 1
-        return path if known == len(words) else "/".join([*words[:known], _OTHER])
+        known = list(takewhile(self._words.__contains__, words[: self._longest]))
+        return path if len(known) == len(words) else "/".join([*known, _OTHER])

@@ -57,10 +57,7 @@ def has_unread_bytes(transport: WriteTransport | None) -> bool:
 
 
 def waited_seconds(connection: socket.socket) -> float:
-    """Return how long a connection or its bytes waited.
-
-    0 if the system does not say.
-    """
+    """Return how long a connection or its bytes waited. 0 if the system does not say."""
     return _tcp_info(connection)[2] / 1000
 
 

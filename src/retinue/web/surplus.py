@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
-from typing import Any
 
 import httptools
 from msgspec import Struct
@@ -51,12 +50,10 @@ class RefusedRequest:
 
     def scope(self) -> Scope:
         """Return what is known of the request as an ASGI scope."""
-        base: dict[str, Any] = {"type": "http", "scheme": self._scheme, "client": self._client}
-        if not self._target:
-            return {**base, "method": _UNKNOWN, "path": _UNKNOWN, "headers": self._headers}
         # No endpoint's path is spelled with escapes, or with a host before it.
-        path = self._target.partition(b"?")[0].decode("latin-1")
-        return {**base, "method": self._method, "path": path, "headers": self._headers}
+        path = self._target.partition(b"?")[0].decode("latin-1") if self._target else _UNKNOWN
+        request = {"method": self._method, "path": path, "headers": self._headers}
+        return {"type": "http", "scheme": self._scheme, "client": self._client, **request}
 
     def on_url(self, url: bytes) -> None:
         """Add a part of the target."""
@@ -76,8 +73,6 @@ class RefusedRequest:
 
 
 class _Open(Struct, frozen=True):
-    """A refusal in progress."""
-
     request: RefusedRequest
     timer: asyncio.TimerHandle
 
@@ -86,10 +81,7 @@ _GoOn = Callable[[socket.socket, RefusedRequest], None]
 
 
 class Refusals:
-    """Refuses connections, once their first request has arrived.
-
-    A silent connection has a few seconds to send it.
-    """
+    """Refuses connections, once their first request has arrived. A silent connection has a few seconds to send it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, refuse: Refuse, seconds: float) -> None:
         self._loop = loop
@@ -167,18 +159,16 @@ class Refusals:
     def _wait(self, connection: socket.socket, go_on: _GoOn, request: RefusedRequest) -> None:
         if connection not in self._open:
             if len(self._open) >= MAX_REFUSALS:
-                self._give_up(*next(iter(self._open.items())))
-            self._open[connection] = _Open(request, self._loop.call_later(self._seconds, self._lapse, connection))
+                self._give_up(next(iter(self._open)))
+            self._open[connection] = _Open(request, self._loop.call_later(self._seconds, self._give_up, connection))
         self._loop.add_reader(connection, go_on, connection, request)
 
-    def _lapse(self, connection: socket.socket) -> None:
-        self._give_up(connection, self._open[connection])
-
-    def _give_up(self, connection: socket.socket, opened: _Open) -> None:
+    def _give_up(self, connection: socket.socket) -> None:
         """End a waiting connection; refuse it if its request never came."""
-        if not opened.request.is_head_read:
+        request = self._open[connection].request
+        if not request.is_head_read:
             with contextlib.suppress(OSError):
-                connection.send(self._refuse(opened.request.scope()))
+                connection.send(self._refuse(request.scope()))
         self._end(connection)
 
     def _end(self, connection: socket.socket) -> None:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from msgspec import Struct
+
 from retinue.errors import InputError
 
 Address = IPv4Address | IPv6Address
@@ -19,11 +21,10 @@ _IN_BRACKETS = r"\[(?P<v6>[0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?"
 _SPELLING = re.compile(rf"{_IN_BRACKETS}|(?P<v4>[0-9.]+):[0-9]{{1,5}}|(?P<bare>[0-9A-Fa-f:.]+)")
 
 
-class TrustedProxies:
+class TrustedProxies(Struct, frozen=True):
     """The proxies whose `X-Forwarded-For` is believed."""
 
-    def __init__(self, networks: Sequence[Network] = ()) -> None:
-        self.networks = networks
+    networks: Sequence[Network] = ()
 
     def address(self, direct: str, forwarded_for: Sequence[bytes]) -> str:
         """Return the address of the nearest untrusted peer.

@@ -25,10 +25,7 @@ _DIGITS = re.compile(r"-?[0-9]{1,20}")
 
 
 def read_query(body: bytes) -> Query:
-    """Return the query for a list in a body.
-
-    Raises `BadBody`, `BadField` or `BadCountOrCursor`.
-    """
+    """Return the query for a list in a body. Raises `BadBody`, `BadField` or `BadCountOrCursor`."""
     username, max_count, cursor, as_of = _read_fields(body)
     return Query(
         _username(username),
@@ -97,8 +94,6 @@ _ABSENT = Raw(b"null")
 
 
 class _Fields(Struct):
-    """Undecoded fields."""
-
     username: Raw = _ABSENT
     max_count: Raw = _ABSENT
     cursor: Raw = _ABSENT
@@ -221,7 +216,6 @@ _EXPECTED_FIELDS = f"fields: expected one or several of {', '.join(PROFILE_FIELD
 
 
 def _profile_fields(query_string: bytes) -> list[str]:
-    """Return the fields in all `fields=` of a query string."""
     pairs = parse_qsl(query_string.decode(errors="replace"), keep_blank_values=True)
     asked = [part.strip() for name, value in pairs if name == "fields" for part in value.split(",")]
     if not asked or not set(asked) <= set(PROFILE_FIELDS):

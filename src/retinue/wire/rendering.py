@@ -139,10 +139,7 @@ _FOLLOWING = Direction.FOLLOWING  # on Python 3.11 the lookup takes a quarter of
 
 
 def page_body(page: Page[bytes], direction: Direction, log_id: str) -> bytes:
-    """Return a page of encoded rows.
-
-    All three keys are always present, because clients do not check for them.
-    """
+    """Return a page of encoded rows. All three keys are always present, because clients do not check for them."""
     return joined_page_body(b",".join(page.rows), page.cursor, page.has_more, direction, log_id)
 
 

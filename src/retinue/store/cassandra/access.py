@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import structs
 
 from retinue.errors import StoreError, StoreUnavailable
-from retinue.model import Client, ClientChange, Secrets, TokenGrant
+from retinue.model import ClientChange, RegisteredClient, Secrets, TokenGrant
 from retinue.store.cassandra.session import Session, Statement
 from retinue.store.client_rows import (
     CLIENT_COLUMNS,
@@ -70,11 +70,11 @@ class CassandraAccess:
         self._node = node
         self._forgotten = 0  # up to this second, by this process
 
-    async def add_client(self, client: Client, secret: bytes) -> Client:
+    async def add_client(self, client: RegisteredClient, secret: bytes) -> RegisteredClient:
         """Store a new client with its secret's digest; the client with its number. Raises `StoreError`."""
         return await asyncio.to_thread(self._add, client, secret)
 
-    async def find_client(self, key: str) -> tuple[Client, Secrets] | None:
+    async def find_client(self, key: str) -> tuple[RegisteredClient, Secrets] | None:
         """A client and the digests of its secrets."""
         for (number,) in await self._session.fetch(_NUMBER, (key,)):
             for row in await self._session.fetch(f"{_CLIENT} WHERE id = ?", (number,)):
@@ -82,7 +82,7 @@ class CassandraAccess:
                 return (client, secrets_of(client, row[-3:])) if client.key == key else None
         return None
 
-    async def clients(self) -> list[Client]:
+    async def clients(self) -> list[RegisteredClient]:
         """All clients, oldest first."""
         rows = await asyncio.to_thread(self._session.rows, _CLIENT)
         return [client_of(row) for row in sorted(rows)]
@@ -178,7 +178,7 @@ class CassandraAccess:
             return await self._set(query, *values, number, key)
         return False
 
-    def _add(self, client: Client, secret: bytes) -> Client:
+    def _add(self, client: RegisteredClient, secret: bytes) -> RegisteredClient:
         """Take the first number behind all others that nobody else takes at the same time.
 
         The key comes first: whoever ends in between leaves nothing that could be seen.

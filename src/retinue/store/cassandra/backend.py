@@ -10,19 +10,19 @@ from threading import Event
 from retinue.clock import Clock
 from retinue.durable import PUBLIC, write_atomically
 from retinue.errors import InputError
-from retinue.model import Account, Row, Stretch
+from retinue.model import Account, PageRequest, Row
 from retinue.store.cassandra import store
 from retinue.store.cassandra.access import CassandraAccess
 from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.graph import CassandraGraph
-from retinue.store.cassandra.ledger import LeasedLedger
 from retinue.store.cassandra.location import SCHEME, Location
+from retinue.store.cassandra.quota_counters import CassandraQuotaCounters
 from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.whole import WholeCassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
-from retinue.store.contract import Run
-from retinue.store.ledger import FileLedger
+from retinue.store.contract import EncodedRows
+from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.paths import Reach, StorePaths
 
 _NODE_BYTES = 8
@@ -54,8 +54,8 @@ class CassandraStore:
         clock: Clock,
         encode_row: Callable[[str, str], bytes],
         cache_mib: int,  # noqa: ARG002 - of the contract
-    ) -> tuple[CassandraGraph[bytes], "NoHotGraph"]:
-        return CassandraGraph(self._session(), clock, encode_row), NoHotGraph()
+    ) -> tuple[CassandraGraph[bytes], "NoFastGraph"]:
+        return CassandraGraph(self._session(), clock, encode_row), NoFastGraph()
 
     def writer(self, clock: Clock) -> CassandraGraphWriter:
         return CassandraGraphWriter(self._session(), _backoff(clock))
@@ -66,9 +66,9 @@ class CassandraStore:
     def access(self) -> CassandraAccess:
         return CassandraAccess(self._session(), self._node())
 
-    def quotas(self, *, alone: bool = False, creates: bool = True) -> LeasedLedger:
-        file = FileLedger(self.paths.quotas, alone=alone, creates=creates)
-        return LeasedLedger(file, self._session(), self._node())
+    def quotas(self, *, alone: bool = False, creates: bool = True) -> CassandraQuotaCounters:
+        file = FileQuotaCounters(self.paths.quotas, alone=alone, creates=creates)
+        return CassandraQuotaCounters(file, self._session(), self._node())
 
     def checker(self, clock: Clock) -> CassandraChecker:
         return CassandraChecker(self._session(), _backoff(clock))
@@ -97,13 +97,13 @@ class CassandraStore:
         return _node_in(self.paths.lock)
 
 
-class NoHotGraph:
-    """A `HotGraph` without answers: every request waits for the graph."""
+class NoFastGraph:
+    """A `FastGraph` without answers: every request waits for the graph."""
 
-    def account_at_once(self, folded: str) -> Account | None:
+    def find_account_nowait(self, username: str) -> Account | None:
         """Return None."""
 
-    def run_at_once(self, stretch: Stretch) -> Run | None:
+    def read_nowait(self, request: PageRequest) -> EncodedRows | None:
         """Return None."""
 
     def close(self) -> None:

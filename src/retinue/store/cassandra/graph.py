@@ -10,7 +10,7 @@ from typing import Generic
 from msgspec import json
 
 from retinue.clock import Clock
-from retinue.model import Account, Direction, Profile, Shown_co, Slice, Stretch
+from retinue.model import Account, Direction, PageRequest, PageRows, Profile, Shown_co
 from retinue.store.cassandra.buckets import cut_of
 from retinue.store.cassandra.known import Known, Person
 from retinue.store.cassandra.session import Session
@@ -38,15 +38,15 @@ class CassandraGraph(Generic[Shown_co]):
         await self._known.refresh()
         return await self._known.account(folded)
 
-    async def read(self, stretch: Stretch) -> Slice[Shown_co]:
-        """The rows of a stretch of a list."""
+    async def read(self, request: PageRequest) -> PageRows[Shown_co]:
+        """The rows of a page request."""
         await self._known.refresh()
-        owner = await self._known.person(stretch.account_id)
+        owner = await self._known.person(request.account_id)
         if owner is None or owner.is_erased:
-            return Slice([], 0, has_more=False)
-        if stretch.as_of is None and not self._known.standing.merging:
-            return await self._read_range(stretch, owner)
-        return await self._read_merged(stretch, owner)
+            return PageRows([], 0, has_more=False)
+        if request.as_of is None and not self._known.standing.merging:
+            return await self._read_range(request, owner)
+        return await self._read_merged(request, owner)
 
     async def profile(self, account_id: int) -> Profile | None:
         """An account as itself, with exact counts."""
@@ -71,33 +71,33 @@ class CassandraGraph(Generic[Shown_co]):
         """Close the connections."""
         self._session.close()
 
-    async def _read_range(self, stretch: Stretch, owner: Person[Shown_co]) -> Slice[Shown_co]:
+    async def _read_range(self, request: PageRequest, owner: Person[Shown_co]) -> PageRows[Shown_co]:
         """Read bucket by bucket until one row more than asked is found: it answers has_more."""
-        wanted = stretch.limit + 1
+        wanted = request.limit + 1
         rows: list[tuple[int, Shown_co]] = []
-        kind, bound = stretch.direction.value, min(stretch.bound, LAST_SECOND)
+        kind, bound = request.direction.value, min(request.bound, LAST_SECOND)
         for bucket in owner.cut(kind).reaching(bound):
             while len(rows) < wanted and bound >= bucket.lowest:
                 limit = wanted - len(rows)
-                values = (stretch.account_id, kind, bucket.number, bucket.lowest, bound, limit)
+                values = (request.account_id, kind, bucket.number, bucket.lowest, bound, limit)
                 found = await self._session.fetch(_PAGE, values)
                 people = await self._known.people([account for _, account in found])
                 for (position, _), person in zip(found, people, strict=True):
                     if person is not None and person.shown is not None:
                         rows.append((position, person.shown))
                 bound = found[-1][0] - 1 if len(found) == limit else bucket.lowest - 1
-        return _slice(rows, stretch.limit)
+        return _page_rows(rows, request.limit)
 
-    async def _read_merged(self, stretch: Stretch, owner: Person[Shown_co]) -> Slice[Shown_co]:
+    async def _read_merged(self, request: PageRequest, owner: Person[Shown_co]) -> PageRows[Shown_co]:
         """Read entry by entry from all kinds of lists."""
         rows: list[tuple[int, Shown_co]] = []
-        async for position, account in places_of(self._session, stretch, owner.cut):
+        async for position, account in places_of(self._session, request, owner.cut):
             person = await self._known.person(account)
             if person is not None and person.shown is not None:
                 rows.append((position, person.shown))
-                if len(rows) > stretch.limit:
+                if len(rows) > request.limit:
                     break
-        return _slice(rows, stretch.limit)
+        return _page_rows(rows, request.limit)
 
     async def _leaving_in(self, account: int, direction: Direction) -> int:
         """How many entries of a list belong to erased accounts that are still being removed from it."""
@@ -105,10 +105,10 @@ class CassandraGraph(Generic[Shown_co]):
         owner = await self._known.person(account)
         if not leaving or owner is None:
             return 0
-        everything = Stretch(account, direction, LAST_SECOND, 0)
+        everything = PageRequest(account, direction, LAST_SECOND, 0)
         return sum([other in leaving async for _, other in places_of(self._session, everything, owner.cut)])
 
 
-def _slice(rows: list[tuple[int, Shown_co]], limit: int) -> Slice[Shown_co]:
+def _page_rows(rows: list[tuple[int, Shown_co]], limit: int) -> PageRows[Shown_co]:
     page = rows[:limit]
-    return Slice([shown for _, shown in page], page[-1][0] if page else 0, has_more=len(rows) > limit)
+    return PageRows([shown for _, shown in page], page[-1][0] if page else 0, has_more=len(rows) > limit)

@@ -1,4 +1,4 @@
-"""Where the entries of a stretch may stand: in the list, aside, and (as of an earlier second) among ended intervals.
+"""Read the entries of a page request: visible, hidden and, as of an earlier second, ended ones.
 
 The slow, plain way to read a list, newest first, for the cases that need it. An entry that comes back from aside is put
 into the list before it is taken from there: so what is aside is read first, and nothing slips through.
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from retinue.model import Stretch
+from retinue.model import PageRequest
 from retinue.store.cassandra.buckets import Cut
 from retinue.store.cassandra.session import Row, Session
 from retinue.store.rules.values import LAST_SECOND
@@ -32,16 +32,16 @@ class List(NamedTuple):
     cut: Cut
 
 
-async def places_of(session: Session, stretch: Stretch, cut: Callable[[str], Cut]) -> AsyncIterator[Place]:
-    """Position and account of everything that may be a row of a stretch, newest first."""
-    stretch = await _within(session, stretch)
-    name, as_of = stretch.direction.value, stretch.as_of
-    bound = min(stretch.bound, LAST_SECOND)
+async def places_of(session: Session, request: PageRequest, cut: Callable[[str], Cut]) -> AsyncIterator[Place]:
+    """Position and account of everything that may be a row of a page request, newest first."""
+    request = await _within(session, request)
+    name, as_of = request.direction.value, request.as_of
+    bound = min(request.bound, LAST_SECOND)
     while bound > 0:
-        aside = await _piece(session, List(stretch.account_id, f"{name}_aside", cut(f"{name}_aside")), bound)
+        aside = await _piece(session, List(request.account_id, f"{name}_aside", cut(f"{name}_aside")), bound)
         lowest = aside[-1][0] if len(aside) >= _PIECE else 0
         others = [name] if as_of is None else [name, f"{name}_ended"]
-        sources = [_entries(session, List(stretch.account_id, kind, cut(kind)), bound, lowest) for kind in others]
+        sources = [_entries(session, List(request.account_id, kind, cut(kind)), bound, lowest) for kind in others]
         async for row in _merged(aside, sources):
             if _stood(row, as_of):
                 yield row[0], row[1]
@@ -71,13 +71,13 @@ def _stood(row: Row, as_of: int | None) -> bool:
     return start <= as_of and (ended_at is None or as_of < ended_at)
 
 
-async def _within(session: Session, stretch: Stretch) -> Stretch:
-    """The stretch without what is later than its second: that, too, may be millions of entries."""
-    if stretch.as_of is None or stretch.as_of >= stretch.bound:
-        return stretch
-    if await session.fetch(_IS_LATE, (stretch.account_id, stretch.direction.value)):
-        return stretch
-    return replace(stretch, bound=stretch.as_of)
+async def _within(session: Session, request: PageRequest) -> PageRequest:
+    """The request without what is later than its second: that, too, may be millions of entries."""
+    if request.as_of is None or request.as_of >= request.bound:
+        return request
+    if await session.fetch(_IS_LATE, (request.account_id, request.direction.value)):
+        return request
+    return replace(request, bound=request.as_of)
 
 
 async def _piece(session: Session, wanted: List, bound: int) -> list[Row]:

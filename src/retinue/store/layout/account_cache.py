@@ -44,14 +44,18 @@ class AccountCache(Generic[Shown_co]):
     """What one reader has seen of accounts. Call `refresh` before each use. `encode` makes a row of its two names."""
 
     def __init__(self, source: AsyncSource, clock: Clock, encode: Callable[[str, str], Shown_co]) -> None:
-        self._source = source
+        self.source = source
         self._clock = clock
         self._encode = encode
         self._rows: dict[int, Shown_co | None] = {}
         self._accounts: dict[str, Account] = {}
-        self._revision = -1
+        self.revision = -1  # the newest change of a name or of visibility
         self._fresh_until = -1.0
         self.must_merge = False  # pages need hidden entries too
+
+    def is_fresh(self) -> bool:
+        """Return whether a refresh within the last second makes the next one needless."""
+        return self._clock.elapsed() <= self._fresh_until
 
     async def refresh(self) -> None:
         """Forget what has changed, unless that was done within the last second."""
@@ -59,7 +63,7 @@ class AccountCache(Generic[Shown_co]):
         if now > self._fresh_until:
             await self._forget_changed()
             # After the revisions: a change brings both.
-            merged = await self._source.scan(
+            merged = await self.source.scan(
                 RELOCATION, pair_key(MERGED, 0), pair_key(MERGED, LAST_SECOND), limit=1
             )
             self.must_merge = bool(merged)
@@ -69,7 +73,7 @@ class AccountCache(Generic[Shown_co]):
         """Return the live account with a folded username. A missing one is looked up each time."""
         account = self._accounts.get(folded)
         if account is None:
-            (found,) = await self._source.get(USERNAME, (folded,))
+            (found,) = await self.source.get(USERNAME, (folded,))
             if found is None:
                 return None
             account_id = int.from_bytes(unseal(USERNAME, folded, found), "little")
@@ -98,24 +102,30 @@ class AccountCache(Generic[Shown_co]):
     async def load(self, account_ids: Sequence[int]) -> list[StoredAccount | None]:
         """Return existing accounts, None for erased ones."""
         found = []
-        for account_id, value in zip(account_ids, await self._source.get(ACCOUNT, account_ids), strict=True):
+        for account_id, value in zip(account_ids, await self.source.get(ACCOUNT, account_ids), strict=True):
             if value is None:
                 raise damaged(ACCOUNT, account_id, "another row names it, and it does not exist")
             found.append(decode_account(account_id, unseal(ACCOUNT, account_id, value)))
         return found
 
+    async def changed_since(self, revision: int, limit: int) -> set[int] | None:
+        """Return the accounts with changes after one, up to the newest that is known; None if they are too many."""
+        if not 0 <= self.revision - revision <= limit:
+            return set() if self.revision < revision else None
+        changes = await self.source.scan(CHANGE, revision + 1, self.revision)
+        if len(changes) != self.revision - revision:
+            return None
+        return {int.from_bytes(unseal(CHANGE, key, value), "little") for key, value in changes}
+
     async def _forget_changed(self) -> None:
-        (found,) = await self._source.get(META, (LAST_REVISION,))
+        (found,) = await self.source.get(META, (LAST_REVISION,))
         newest = 0 if found is None else int.from_bytes(unseal(META, LAST_REVISION, found), "little")
-        if newest == self._revision:
+        before, self.revision = self.revision, newest
+        if newest == before:
             return
-        first = self._revision + 1
         self._accounts.clear()
-        changes = []
-        if self._revision >= 0 and newest - self._revision <= FORGET_ONE_BY_ONE:
-            changes = await self._source.scan(CHANGE, first, newest)
-        if len(changes) != newest - self._revision:
+        changed = await self.changed_since(before, FORGET_ONE_BY_ONE) if before >= 0 else None
+        if changed is None:
             self._rows.clear()
-        for key, value in changes:
-            self._rows.pop(int.from_bytes(unseal(CHANGE, key, value), "little"), None)
-        self._revision = newest
+        for account_id in changed or ():
+            self._rows.pop(account_id, None)

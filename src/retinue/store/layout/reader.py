@@ -10,7 +10,7 @@ from typing import Generic
 
 from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
-from retinue.model import Account, Direction, Profile, Shown_co, Slice, Stretch
+from retinue.model import Account, Direction, Profile, Shown_co, PageRows, PageRequest
 from retinue.store.layout.account_cache import AccountCache, AsyncSource
 from retinue.store.layout.blocks import Block, Entry, columns_of
 from retinue.store.layout.lists import Facts
@@ -34,7 +34,7 @@ class LayoutReader(Generic[Shown_co]):
         await self.cache.refresh()
         return await self.cache.account(folded)
 
-    async def read(self, request: Stretch) -> Slice[Shown_co]:
+    async def read(self, request: PageRequest) -> PageRows[Shown_co]:
         """Return the rows of a page request."""
         await self.cache.refresh()
         if request.as_of is None and not self.cache.must_merge:
@@ -55,7 +55,7 @@ class LayoutReader(Generic[Shown_co]):
         counts = {direction: await self._count(direction, account_id, erased) for direction in Direction}
         return profile_of(account.display_name, values, counts)
 
-    async def _read_visible(self, request: Stretch) -> Slice[Shown_co]:
+    async def _read_visible(self, request: PageRequest) -> PageRows[Shown_co]:
         """Read block by block until one row more than asked is found: it answers has_more."""
         table = LISTS[request.direction].visible
         bound, wanted = min(request.bound, LAST_SECOND), request.limit + 1
@@ -78,7 +78,7 @@ class LayoutReader(Generic[Shown_co]):
                 break
         return _slice(rows, positions, request)
 
-    async def _read_merged(self, request: Stretch) -> Slice[Shown_co]:
+    async def _read_merged(self, request: PageRequest) -> PageRows[Shown_co]:
         rows: list[Shown_co] = []
         positions: list[int] = []
         (owner,) = await self.cache.load((request.account_id,))
@@ -92,7 +92,7 @@ class LayoutReader(Generic[Shown_co]):
                     break
         return _slice(rows, positions, request)
 
-    async def _merged(self, request: Stretch) -> AsyncIterator[Entry]:
+    async def _merged(self, request: PageRequest) -> AsyncIterator[Entry]:
         """Yield the entries that may be rows of a request, newest first."""
         tables = LISTS[request.direction]
         bound = await self._bound(request)
@@ -106,7 +106,7 @@ class LayoutReader(Generic[Shown_co]):
             if entry.end == 0 if as_of is None else entry.start <= as_of and (entry.end == 0 or as_of < entry.end):
                 yield entry
 
-    async def _bound(self, request: Stretch) -> int:
+    async def _bound(self, request: PageRequest) -> int:
         """Return the slot to begin at: what is later than `as_of` may be millions of entries."""
         bound = min(request.bound, LAST_SECOND)
         if request.as_of is None or request.as_of >= bound:
@@ -157,11 +157,11 @@ class LayoutReader(Generic[Shown_co]):
         return None if value is None else Facts.decode(table, owner, unseal(table, owner, value))
 
 
-def _slice(rows: list[Shown_co], positions: list[int], request: Stretch) -> Slice[Shown_co]:
+def _slice(rows: list[Shown_co], positions: list[int], request: PageRequest) -> PageRows[Shown_co]:
     """Return rows, maybe one more than asked, as a page's."""
     if positions != sorted(positions, reverse=True):
         table, owner = request.direction.value, request.account_id
         raise StoreUnavailable(f"table {table}, account {owner}: its positions are not in order; it is damaged")
     if len(rows) > request.limit:
-        return Slice(rows[:-1], positions[-2], has_more=True)
-    return Slice(rows, positions[-1] if positions else 0, has_more=False)
+        return PageRows(rows[:-1], positions[-2], has_more=True)
+    return PageRows(rows, positions[-1] if positions else 0, has_more=False)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from msgspec import structs
 
 from retinue.errors import StoreUnavailable
-from retinue.model import Client, ClientChange, Secrets, TokenGrant
+from retinue.model import ClientChange, RegisteredClient, Secrets, TokenGrant
 from retinue.store.client_rows import (
     CLIENT_COLUMNS,
     GRANT_COLUMNS,
@@ -61,19 +61,19 @@ class SqliteAccess:
             opened.pop_all()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="access-writer")
 
-    async def add_client(self, client: Client, secret: bytes) -> Client:
+    async def add_client(self, client: RegisteredClient, secret: bytes) -> RegisteredClient:
         """Store a new client with its secret's digest; the client with its number."""
         ((number,),) = await self._write(_ADD, (*values_of(client), secret))
         return structs.replace(client, id=number)
 
-    async def find_client(self, key: str) -> tuple[Client, Secrets] | None:
+    async def find_client(self, key: str) -> tuple[RegisteredClient, Secrets] | None:
         """A client and the digests of its secrets."""
         for row in self._read(f"{_CLIENT} WHERE key = ?", (key,)):
             client = client_of(row)
             return client, secrets_of(client, row[-3:])
         return None
 
-    async def clients(self) -> list[Client]:
+    async def clients(self) -> list[RegisteredClient]:
         """All clients, oldest first."""
         return [client_of(row) for row in self._read(f"{_CLIENT} ORDER BY id", ())]
 

@@ -8,7 +8,7 @@ from typing import Any
 from retinue.clock import Clock
 from retinue.errors import InputError
 from retinue.model import Row
-from retinue.store.ledger import FileLedger
+from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.paths import Reach, StorePaths
 from retinue.store.sqlite import files
 from retinue.store.sqlite.access import SqliteAccess
@@ -59,8 +59,8 @@ class SqliteStore:
         files.open_for_reading(self._path, files.GRAPH).close()  # its errors come first, since it is what was named
         return SqliteAccess(self._access_path)
 
-    def quotas(self, *, alone: bool = False, creates: bool = True) -> FileLedger:
-        return FileLedger(self.paths.quotas, alone=alone, creates=creates)
+    def quotas(self, *, alone: bool = False, creates: bool = True) -> FileQuotaCounters:
+        return FileQuotaCounters(self.paths.quotas, alone=alone, creates=creates)
 
     def checker(self, clock: Clock) -> SqliteChecker:  # noqa: ARG002 - of the contract
         return SqliteChecker(self._path, self._access_path)

@@ -1,78 +1,190 @@
-"""Pages of current lists in one step: a block or two by one statement, their rows from the row file.
+"""Pages of current lists without awaiting: from cached blocks, or by one statement for a block or two.
 
-The slow twin is `SqliteGraph` on the same connection; what is not ordinary (a row that is not in the file, or that lists
-do not show; entries that are being relocated; nearly empty blocks) is left to it.
+The slow twin is `SqliteGraph` on the same connection. What is not ordinary (a row that lists do not show, entries that
+are being relocated) is left to it.
 """
 
 from bisect import bisect_right
-from typing import NamedTuple
-from zlib import crc32
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
-import apsw
 import numpy as np
 
-from retinue.model import Direction, Stretch
-from retinue.store.contract import Run
+from retinue import names
+from retinue.errors import UnknownAccount
+from retinue.model import Account, Direction, PageRequest
+from retinue.store.contract import EncodedRows
+from retinue.store.layout.block_cache import BlockCache, Found
 from retinue.store.layout.blocks import columns_of
-from retinue.store.layout.mapped_rows import MappedRows
-from retinue.store.layout.sealing import SEAL_BYTES, damaged, unseal
+from retinue.store.layout.mapped_rows import MappedRows, ids_of
+from retinue.store.layout.row_file import Ids
+from retinue.store.layout.sealing import damaged, unseal
 from retinue.store.layout.tables import LAST_SECOND, LISTS, Table, second_of
+from retinue.store.sqlite import files
 from retinue.store.sqlite.files import unchecked_executor
+from retinue.store.sqlite.graph import SqliteGraph
+from retinue.store.sqlite.wal_index import WalIndex
 
 _FOLLOWING = Direction.FOLLOWING  # on Python 3.11 each lookup in an enum takes long
+_BLOCKS = 2  # hold most pages
+
+_Result = TypeVar("_Result")
 
 
 class _Lists(NamedTuple):
+    """The lists of one direction: the last bit of their numbers, and how they are read."""
+
+    bit: int
     table: Table
-    read: str  # two blocks hold a page of any size, unless they are nearly empty
+    read: str
+    next_block: str
 
 
-def _lists(direction: Direction) -> _Lists:
+def _lists(direction: Direction, bit: int) -> _Lists:
     table = LISTS[direction].visible
-    return _Lists(table, f"SELECT key, value FROM {table.name} WHERE key BETWEEN ? AND ? ORDER BY key DESC LIMIT 2")
+    return _Lists(
+        bit,
+        table,
+        f"SELECT key, value FROM {table.name} WHERE key BETWEEN ? AND ? ORDER BY key DESC LIMIT {_BLOCKS}",
+        f"SELECT key FROM {table.name} WHERE key > ? AND key <= ? ORDER BY key LIMIT 1",
+    )
 
 
-class FastReader:
-    """Reads pages with a connection."""
+class _Read(NamedTuple):
+    """A block as it was read: its start, the last slot that it may have, content, numbers, and how many entries."""
 
-    def __init__(self, connection: apsw.Connection, rows: MappedRows) -> None:
-        self._execute = unchecked_executor(connection)  # values are checked by their seals
+    start: int
+    last: int | None  # None: not known yet
+    content: bytes
+    numbers: memoryview
+    count: int
+
+
+class SqliteFastGraph:
+    """A `FastGraph`, with so many bytes for cached blocks. Close it before the graph that it belongs to."""
+
+    def __init__(self, graph: SqliteGraph[bytes], path: Path, rows: MappedRows, cache_bytes: int) -> None:
+        self._cache = graph.reader.cache
+        self._execute = unchecked_executor(graph.connection)  # values are checked by their seals
         self._rows = rows
-        self._following = _lists(Direction.FOLLOWING)
-        self._followers = _lists(Direction.FOLLOWERS)
+        self._index = WalIndex(path)
+        self._state: bytes | None = None
+        self._blocks = BlockCache(cache_bytes)
+        self._following, self._followers = _lists(Direction.FOLLOWING, 0), _lists(Direction.FOLLOWERS, 1)
+        _now(rows.set_store())
 
-    def read(self, request: Stretch) -> Run | None:
-        """Return the encoded rows of a page request for the current list; None: ask the slow twin."""
+    def find_account_nowait(self, username: str) -> Account | None:
+        """Return the live account with a username. Raises `UnknownAccount`."""
+        try:
+            self._refresh()
+            account = _now(self._cache.account(names.fold(username)))
+        except files.UNREADABLE:
+            return None
+        if account is None:
+            raise UnknownAccount(username)
+        return account
+
+    def read_nowait(self, request: PageRequest) -> EncodedRows | None:
+        """Return the encoded rows of a page request for the current list."""
+        try:
+            self._refresh()
+            return self._read(request)
+        except files.UNREADABLE:
+            return None
+
+    def close(self) -> None:
+        """Release the head of the WAL index."""
+        self._index.forget()
+
+    def _refresh(self) -> None:
+        if not self._cache.is_fresh():
+            _now(self._cache.refresh())
+            _now(self._rows.refresh())
+
+    def _read(self, request: PageRequest) -> EncodedRows | None:
+        # What is read from now on is of this state or a later one, so nothing cached is taken for newer than it is.
+        state = self._index.state()
+        if request.as_of is not None or self._cache.must_merge or state is None:
+            return None
+        blocks = self._blocks
+        if state != self._state:
+            self._state = state
+            blocks.state += 1
+        blocks.edition = self._cache.revision
         lists = self._following if request.direction is _FOLLOWING else self._followers
-        table, owner, bound, wanted = lists.table, request.account_id, min(request.bound, LAST_SECOND), request.limit + 1
-        low, high = owner << 32, owner << 32 | bound
-        blocks = self._execute(lists.read, (low, high)).fetchall()
-        parts = []
-        oldest = 0
-        has_more = False
-        for key, value in blocks:
-            if not low <= key <= high:
-                raise damaged(table, key, "stands among the blocks of another list")
-            high = key - 1
-            numbers, count = columns_of(table, key, unseal(table, key, value))
-            end = bisect_right(numbers, bound, 1, count + 1)
+        found = blocks.read(request.account_id << 1 | lists.bit, request) or self._read_stored(request, lists)
+        if found is None:
+            return None
+        texts, oldest, has_more = found
+        return EncodedRows(self._rows.joined(texts), len(texts), oldest, has_more)
+
+    def _read_stored(self, request: PageRequest, lists: _Lists) -> Found | None:
+        """Read from the file, and cache blocks that are asked for again."""
+        bound, wanted = min(request.bound, LAST_SECOND), request.limit + 1
+        number = request.account_id << 1 | lists.bit
+        parts: list[Ids] = []
+        bottoms: list[int] = []  # the oldest position of each part, without the one row more than asked
+        for block in self._blocks_of(request.account_id, bound, lists):
+            if self._blocks.is_wanted(number, block.start):
+                last = self._last_of(request.account_id, bound, lists) if block.last is None else block.last
+                self._add_to_cache(number, block, last)
+            end = bisect_right(block.numbers, bound, 1, block.count + 1)
             first = max(1, end - wanted)
-            if end > 1:
-                parts.append(np.frombuffer(numbers, "<u4", end - first, 4 * (count + first))[::-1])
+            if first < end:
+                parts.append(ids_of(block.numbers, block.count + first, block.count + end))
                 wanted -= end - first
-                if wanted == 0:
-                    has_more = True
-                    first += 1
-                    oldest = numbers[first] if first < end else oldest
-                    break
-                oldest = numbers[first]
-        else:
-            if len(blocks) == 2 and second_of(key) > 1:
-                return None
-        ids = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else None
-        if ids is None:
-            return Run(b"", 0, 0, has_more=False)
-        if has_more:
-            ids = ids[:-1]
-        text = self._rows.joined(ids)
-        return None if text is None else Run(text, len(ids), oldest, has_more)
+                kept = first if wanted else first + 1
+                bottoms += [block.numbers[kept]] if kept < end else []
+            if not wanted:
+                break
+        texts = _now(self._rows.texts(_joined(parts)))
+        if texts is None:
+            return None
+        return (texts if wanted else texts[:-1]), bottoms[-1] if bottoms else 0, not wanted
+
+    def _blocks_of(self, owner: int, bound: int, lists: _Lists) -> Iterator[_Read]:
+        """Yield the blocks with a slot and before it, newest first."""
+        low, high = owner << 32, owner << 32 | bound
+        last: int | None = None
+        while True:
+            found = self._execute(lists.read, (low, high)).fetchall()
+            for key, value in found:
+                if not low <= key <= high:
+                    raise damaged(lists.table, key, "stands among the blocks of another list")
+                content = unseal(lists.table, key, value)
+                numbers, count = columns_of(lists.table, key, content)
+                yield _Read(second_of(key), last, content, numbers, count)
+                high, last = key - 1, second_of(key) - 1
+            if len(found) < _BLOCKS or last is None or last < 1:
+                return
+
+    def _last_of(self, owner: int, bound: int, lists: _Lists) -> int:
+        """Return the last slot that the block with a slot may have: one before the next block of its owner."""
+        within = owner << 32 | bound, owner << 32 | LAST_SECOND
+        for (following,) in self._execute(lists.next_block, within).fetchall():
+            return second_of(following) - 1
+        return LAST_SECOND
+
+    def _add_to_cache(self, number: int, block: _Read, last: int) -> None:
+        def texts() -> list[bytes] | None:
+            ids = ids_of(block.numbers, 1 + block.count, 1 + 2 * block.count)
+            found = _now(self._rows.texts(ids))
+            return None if found is None else list(found[::-1])
+
+        self._blocks.add(number, block.start, block.content, texts, last)
+
+
+def _joined(parts: list[Ids]) -> Ids:
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.empty(0, np.uint32)
+
+
+def _now(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+    """Return the result of a coroutine that does not suspend."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    raise RuntimeError("the embedded store answers without suspending")

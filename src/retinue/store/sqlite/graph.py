@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Generic
 
 from retinue.clock import Clock
-from retinue.model import Account, Profile, Shown_co, Slice, Stretch
+from retinue.model import Account, Profile, Shown_co, PageRows, PageRequest
 from retinue.store.layout.reader import LayoutReader
 from retinue.store.layout.scan import LayoutScan
 from retinue.store.layout.tables import Key, Table
@@ -44,7 +44,7 @@ class SqliteGraph(Generic[Shown_co]):
         with files.translated(), files.one_state(self.connection):
             return await self.reader.find_account(folded)
 
-    async def read(self, request: Stretch) -> Slice[Shown_co]:
+    async def read(self, request: PageRequest) -> PageRows[Shown_co]:
         """Return the rows of a page request."""
         with files.translated(), files.one_state(self.connection):
             return await self.reader.read(request)

@@ -9,8 +9,8 @@ rows themselves are not counted here: they have to be remembered elsewhere anywa
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 
-from retinue.model import Stretch
-from retinue.store.contract import Run
+from retinue.model import PageRequest
+from retinue.store.contract import EncodedRows
 from retinue.store.rules.values import LAST_SECOND
 
 _BYTES = 2_600  # what an image of a full block takes, about
@@ -58,13 +58,13 @@ class Images:
     def __len__(self) -> int:
         return sum(len(starts) for generation in (self._young, self._old) for starts, _ in generation.values())
 
-    def run(self, number: int, stretch: Stretch) -> Run | None:
-        """The rows of a stretch of today's list; None where an image is missing or does not hold any more."""
+    def run(self, number: int, request: PageRequest) -> EncodedRows | None:
+        """The rows of a page request for today's list; None where an image is missing or does not hold any more."""
         of_list = self._young.get(number) or self._old_of(number)
         if of_list is None:
             return None
         starts, images = of_list
-        bound, wanted = min(stretch.bound, LAST_SECOND), stretch.limit
+        bound, wanted = min(request.bound, LAST_SECOND), request.limit
         rows: list[bytes] = []
         oldest = 0
         while True:
@@ -79,13 +79,13 @@ class Images:
                 if wanted:
                     rows += image.rows[first:end][::-1]
                     oldest = positions[first]
-                return Run(b",".join(rows), stretch.limit, oldest, has_more=True)
+                return EncodedRows(b",".join(rows), request.limit, oldest, has_more=True)
             if end:
                 rows += image.rows[end - 1 :: -1]
                 oldest = positions[0]
                 wanted -= end
             if image.start <= 1:
-                return Run(b",".join(rows), len(rows), oldest, has_more=False)
+                return EncodedRows(b",".join(rows), len(rows), oldest, has_more=False)
             bound = image.start - 1
 
     def clear(self) -> None:
