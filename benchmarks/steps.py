@@ -127,7 +127,7 @@ class Bench:
     def graph(self, row_cache_mib: int) -> Iterator[FastGraph]:
         """Open the graph, with some memory for the block cache."""
         store = open_store(str(self.store))
-        graph, fast_graph = store.served_graph(self.public.clock, rendering.encode_row, row_cache_mib)
+        graph, fast_graph = store.served_graph(self.public.clock, rendering.ROW_ENCODING, row_cache_mib)
         with closing(graph), closing(fast_graph):
             yield fast_graph
 
@@ -290,7 +290,7 @@ def _of_connections(bench: Bench) -> None:
 
 
 def _wire_graph(bench: Bench) -> OpenGraph[bytes]:
-    return open_store(str(bench.store)).served_graph(bench.public.clock, rendering.encode_row, 0)[0]
+    return open_store(str(bench.store)).served_graph(bench.public.clock, rendering.ROW_ENCODING, 0)[0]
 
 
 def _parts(items: Sequence[_Item]) -> list[Sequence[_Item]]:

@@ -48,7 +48,7 @@ def reopened(service: Service) -> None:
     for part in (service.fast_graph, service.graph):
         part.close()
     service.graph, service.fast_graph = open_store(service.store).served_graph(
-        service.clock, rendering.encode_row, cache_mib=8
+        service.clock, rendering.ROW_ENCODING, cache_mib=8
     )
     service.application = service.application_on(service.graph)
 

@@ -1,8 +1,8 @@
 """The values that all other code uses. Times are Unix seconds. Ids never leave the store."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, IntEnum
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -48,6 +48,18 @@ class Row(Struct, frozen=True, gc=False):
 
     display_name: str
     username: str
+
+
+class RowEncoding(NamedTuple):
+    """How rows are encoded for the wire: by `encode`, of a display name and a username, all with this begin and end."""
+
+    encode: Callable[[str, str], bytes]
+    begin: bytes
+    end: bytes
+
+    def text(self, display_name: str, username: str) -> bytes:
+        """Return what is between the begin and the end."""
+        return self.encode(display_name, username)[len(self.begin) : -len(self.end)]
 
 
 class PageRequest(Struct, frozen=True, gc=False):

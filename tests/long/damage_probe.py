@@ -126,7 +126,7 @@ def answers(subject: Subject, seen: Seen) -> list[Said]:
 
 def _opened(subject: Subject, opened: ExitStack) -> tuple[Application, FastPath]:
     store, clock = str(subject.store), StandingClock(subject.now)
-    graph, fast_graph = open_store(store).served_graph(clock, rendering.encode_row, cache_mib=8)
+    graph, fast_graph = open_store(store).served_graph(clock, rendering.ROW_ENCODING, cache_mib=8)
     for part in (graph, fast_graph):
         opened.enter_context(closing(part))
     access = opened.enter_context(closing(open_store(store).access()))

@@ -46,7 +46,7 @@ class Service:
         opened = open_store(self.store)
         opened.create()
         self.writer = opened.writer(clock)
-        self.graph, self.fast_graph = opened.served_graph(clock, rendering.encode_row, cache_mib=8)
+        self.graph, self.fast_graph = opened.served_graph(clock, rendering.ROW_ENCODING, cache_mib=8)
         self.access = opened.access()
         self.counters = opened.quotas()
         self.clients = wiring.clients(self.access, clock)

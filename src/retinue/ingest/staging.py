@@ -252,8 +252,8 @@ class Staging:
     def _sort(direction: Direction, duck: duckdb.DuckDBPyConnection) -> None:
         owner, account = _LIST_COLUMNS[direction]
         duck.execute(
-            f"CREATE TABLE {direction.value} AS SELECT {owner} AS owner, second, {account} AS account, row, has_time FROM follow"
-            " ORDER BY owner, second, row DESC"
+            f"CREATE TABLE {direction.value} AS SELECT {owner} AS owner, second, {account} AS account, row, has_time"
+            " FROM follow ORDER BY owner, second, row DESC"
         )
 
     def _number(self, query: str) -> int:

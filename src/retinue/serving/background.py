@@ -13,10 +13,11 @@ from retinue.audit.writer import CHECKPOINT_SECONDS, AuditWriter
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.store.contract import GraphWriter
-from retinue.store.open import OpenAccess, OpenQuotas, OpenWriter
+from retinue.store.open import OpenAccess, OpenQuotas, OpenRowFile, OpenWriter
 
 MAX_WAITING = 16  # pieces of work for the writer
 MAINTENANCE_SECONDS = 1
+ROWS_SECONDS = 0.3
 RECOUNT_SECONDS = 1  # above a worker's wait before it sends its records
 
 _Result = TypeVar("_Result")
@@ -120,3 +121,12 @@ async def maintain(graph: WriterThread, clock: Clock) -> None:
         return clock.elapsed() - started if has_more else MAINTENANCE_SECONDS
 
     await repeat(step, "maintenance of the graph fails for now", MAINTENANCE_SECONDS)
+
+
+async def update_rows(rows: OpenRowFile) -> None:
+    """Keep the row file up to date: an erased name leaves it within a second."""
+
+    async def step() -> float:
+        return 0.0 if await asyncio.to_thread(rows.step) else ROWS_SECONDS
+
+    await repeat(step, "rows are read from the store for now, without its row file", MAINTENANCE_SECONDS)

@@ -38,6 +38,7 @@ from retinue.web.management import Management, management_application
 from retinue.web.management_clients import client_routes
 from retinue.web.management_front import Hosts, host_names
 from retinue.web.metrics import Measures, metrics_page
+from retinue.wire import rendering
 
 _MIB = 1024 * 1024
 _HOUR = 3600
@@ -50,6 +51,7 @@ async def coordinate(config: ChildConfig, store: Store) -> bool:
         closing(store.access()) as access,
         closing(store.quotas(creates=False)) as quotas,
         closing(WriterThread(lambda: store.writer(clock))) as graph,
+        closing(store.row_file(rendering.ROW_ENCODING)) as rows,
     ):
         counters, folder = RequestCounters(), store.paths.audit_folder(settings.audit_folder)
         secret = (await access.audit_checkpoint()).secret
@@ -59,6 +61,7 @@ async def coordinate(config: ChildConfig, store: Store) -> bool:
         tasks = [
             asyncio.create_task(retention.run()),
             asyncio.create_task(background.maintain(graph, clock)),
+            asyncio.create_task(background.update_rows(rows)),
             asyncio.create_task(background.settle(audit, quotas)),
             asyncio.create_task(background.recount(audit, quotas, access, folder, retention.trusted)),
         ]

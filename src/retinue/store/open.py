@@ -11,7 +11,7 @@ from typing import Protocol
 
 from retinue.clock import Clock
 from retinue.errors import InputError
-from retinue.model import Row, Shown_co
+from retinue.model import Row, RowEncoding, Shown_co
 from retinue.store.bulk import BulkWriter, WholeGraph
 from retinue.store.cassandra.location import SCHEME, is_location, parse
 from retinue.store.contract import AccessStore, AuditStore, Checker, FastGraph, GraphReader, GraphWriter
@@ -41,6 +41,14 @@ class OpenGraph(GraphReader[Shown_co], Remote, Closing, Protocol[Shown_co]):
 
 class OpenFastGraph(FastGraph, Closing, Protocol):
     """The graph, for answering without waiting."""
+
+
+class OpenRowFile(Closing, Protocol):
+    """The file of encoded rows, to be kept up to date with the store."""
+
+    def step(self) -> bool:
+        """Write some rows that have changed or are new; return whether there are more."""
+        ...
 
 
 class OpenWriter(GraphWriter, Closing, Protocol):
@@ -101,12 +109,16 @@ class Store(Protocol):
         ...
 
     def served_graph(
-        self, clock: Clock, encode_row: Callable[[str, str], bytes], cache_mib: int
+        self, clock: Clock, encoding: RowEncoding, cache_mib: int
     ) -> tuple[OpenGraph[bytes], OpenFastGraph]:
         """Open the graph for answering requests, with encoded rows.
 
         The second one answers from the first, without waiting and with `cache_mib` of memory. Close it first.
         """
+        ...
+
+    def row_file(self, encoding: RowEncoding) -> OpenRowFile:
+        """Open the file of encoded rows that this machine's readers map, for the one process that updates it."""
         ...
 
     def writer(self, clock: Clock) -> OpenWriter:

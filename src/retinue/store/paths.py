@@ -21,6 +21,11 @@ class StorePaths(Struct, frozen=True):
         return self.beside("quotas")
 
     @property
+    def rows(self) -> Path:
+        """The encoded rows that readers map."""
+        return self.beside("rows")
+
+    @property
     def rejects(self) -> Path:
         """The rows that an import could not load."""
         return self.base.with_suffix(".rejects.jsonl")

@@ -79,9 +79,13 @@ class EngineGraphWriter:
         decisions: list[Decision] = []
         for is_follow, run in groupby(events, key=lambda event: isinstance(event, FollowEvent)):
             if is_follow:
-                decisions += self._in_groups(list(run), lambda group: self._groups.apply(group, received_at), is_durable=True)  # type: ignore[arg-type, misc]
+                decisions += self._in_groups(
+                    list(run), lambda group: self._groups.apply(group, received_at), is_durable=True
+                )  # type: ignore[arg-type, misc]
             else:
-                decisions += self._in_units(list(run), lambda event: self._changes.apply(event, received_at), is_durable=True)
+                decisions += self._in_units(
+                    list(run), lambda event: self._changes.apply(event, received_at), is_durable=True
+                )
         return decisions
 
     async def tidy(self) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from retinue import errors
-from retinue.model import TOKEN_SECONDS, Direction, Page, Profile, Row
+from retinue.model import TOKEN_SECONDS, Direction, Page, Profile, Row, RowEncoding
 
 LOG_ID_RANDOM_BYTES = 10
 
@@ -130,6 +130,9 @@ def message_of(refusal: errors.Refusal) -> str:
 def encode_row(display_name: str, username: str) -> bytes:
     """Return the JSON of a row."""
     return _encode(Row(display_name, username))
+
+
+ROW_ENCODING = RowEncoding(encode_row, b'{"display_name":"', b'"}')
 
 
 _PAGE = b'{"data":{"LIST":[%b],"cursor":%d,"has_more":%b},"error":{"code":"ok","message":"ok","log_id":"%b"}}'

@@ -51,6 +51,7 @@ class AccountCache(Generic[Shown_co]):
         self._accounts: dict[str, Account] = {}
         self.revision = -1  # the newest change of a name or of visibility
         self._fresh_until = -1.0
+        self.refreshes = 0
         self.must_merge = False  # pages need hidden entries too
 
     def is_fresh(self) -> bool:
@@ -63,11 +64,10 @@ class AccountCache(Generic[Shown_co]):
         if now > self._fresh_until:
             await self._forget_changed()
             # After the revisions: a change brings both.
-            merged = await self.source.scan(
-                RELOCATION, pair_key(MERGED, 0), pair_key(MERGED, LAST_SECOND), limit=1
-            )
+            merged = await self.source.scan(RELOCATION, pair_key(MERGED, 0), pair_key(MERGED, LAST_SECOND), limit=1)
             self.must_merge = bool(merged)
             self._fresh_until = now + FRESH_SECONDS
+            self.refreshes += 1
 
     async def account(self, folded: str) -> Account | None:
         """Return the live account with a folded username. A missing one is looked up each time."""

@@ -41,7 +41,7 @@ class StoredAccount(Struct, frozen=True):
     visibility_at: int = 0
     has_name: bool = False
     former_names: tuple[str, ...] = ()  # other usernames that it ever claimed, folded
-    profile: ProfileFields = {}  # noqa: RUF012 - msgspec copies it
+    profile: ProfileFields = {}
 
     @property
     def folded(self) -> str | None:

@@ -93,7 +93,9 @@ class BlockCache:
         self._asked.add(block)
         return False
 
-    def add(self, number: int, start: int, content: bytes, texts_of: Callable[[], Sequence[bytes] | None], last: int) -> None:
+    def add(
+        self, number: int, start: int, content: bytes, texts_of: Callable[[], Sequence[bytes] | None], last: int
+    ) -> None:
         """Cache a block that was just read, at the present state; `last` is the last slot that it may have."""
         of_list = self._young.get(number) or self._old_of(number)
         block = _at(of_list, start)

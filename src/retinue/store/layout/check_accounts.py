@@ -60,7 +60,11 @@ def _wrong_holder(source: Source, account: StoredAccount) -> Iterator[str]:
     folded = names.fold(account.username)
     is_found = _id_of(source, USERNAME, folded) == account.id
     if is_found != account.has_name:
-        yield f"has the name {folded!r}, but is not found by it" if account.has_name else f"is wrongly found by {folded!r}"
+        yield (
+            f"has the name {folded!r}, but is not found by it"
+            if account.has_name
+            else f"is wrongly found by {folded!r}"
+        )
     claims = _claims(source, folded)
     if claims is None:
         if not account.has_name:

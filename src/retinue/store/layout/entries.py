@@ -60,7 +60,9 @@ class EntryTable:
 
     def prefetch(self, owners: Collection[int], long: Collection[int]) -> None:
         """Read the short lists of owners at once; `long` have several blocks, maybe in another table only."""
-        keys = [key for owner in owners if (key := pair_key(owner, 0)) not in self._blocks and owner not in self._newest]
+        keys = [
+            key for owner in owners if (key := pair_key(owner, 0)) not in self._blocks and owner not in self._newest
+        ]
         for key, content in zip(keys, self._rows.get_many(self._table, keys), strict=True):
             if content is not None:
                 self._blocks[key] = Block.decode(self._table, key, content)

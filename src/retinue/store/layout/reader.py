@@ -10,7 +10,7 @@ from typing import Generic
 
 from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
-from retinue.model import Account, Direction, Profile, Shown_co, PageRows, PageRequest
+from retinue.model import Account, Direction, PageRequest, PageRows, Profile, Shown_co
 from retinue.store.layout.account_cache import AccountCache, AsyncSource
 from retinue.store.layout.blocks import Block, Entry, columns_of
 from retinue.store.layout.lists import Facts

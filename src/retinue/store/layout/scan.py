@@ -72,7 +72,11 @@ class _FollowersSlots:
             chosen = (entries.positions != entries.starts) & (entries.accounts % passes == number)
             some = entries.where(chosen)
             columns.append(((some.accounts << 32) + some.owners, some.starts, some.positions))
-        pairs, starts, slots = (np.concatenate(column) for column in zip(*columns, strict=True)) if columns else [np.empty(0, np.int64)] * 3
+        pairs, starts, slots = (
+            (np.concatenate(column) for column in zip(*columns, strict=True))
+            if columns
+            else [np.empty(0, np.int64)] * 3
+        )
         order = np.lexsort((starts, pairs))
         self._pairs, self._starts, self._slots = pairs[order], starts[order], slots[order]
 

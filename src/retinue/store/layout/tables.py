@@ -68,7 +68,10 @@ CHANGE = Table(6, "change")
 RELOCATION = Table(7, "relocation", KeyKind.PAIR)
 TOMBSTONE = Table(8, "tombstone", KeyKind.TEXT)
 FUTURE_EVENT = Table(9, "future_event", KeyKind.PAIR)
-LISTS = {Direction.FOLLOWING: _list_tables(10, Direction.FOLLOWING), Direction.FOLLOWERS: _list_tables(20, Direction.FOLLOWERS)}
+LISTS = {
+    Direction.FOLLOWING: _list_tables(10, Direction.FOLLOWING),
+    Direction.FOLLOWERS: _list_tables(20, Direction.FOLLOWERS),
+}
 TABLES = (META, ACCOUNT, ACCOUNT_KEY, USERNAME, CLAIM, CHANGE, RELOCATION, TOMBSTONE, FUTURE_EVENT) + tuple(
     table for tables in LISTS.values() for table in tables
 )

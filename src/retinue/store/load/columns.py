@@ -66,7 +66,10 @@ def decode_blocks(table: Table, keys: Sequence[int], contents: Sequence[bytes]) 
     positions, accounts = numbers[at], numbers[at + np.repeat(counts, counts)]
     starts, ends = positions.copy(), np.zeros(len(positions), np.int64)
     ids = (owners << 32) + positions
-    for column, first, sizes_of in ((starts, begins + 1 + 2 * counts, displaced), (ends, begins + 1 + 2 * (counts + displaced), ended)):
+    for column, first, sizes_of in (
+        (starts, begins + 1 + 2 * counts, displaced),
+        (ends, begins + 1 + 2 * (counts + displaced), ended),
+    ):
         if sizes_of.any():
             pairs = _ranges(first, 2 * sizes_of)
             where, what = numbers[pairs[::2]], numbers[pairs[1::2]]
@@ -119,19 +122,24 @@ def encode_blocks(entries: Entries) -> Iterator[tuple[int, bytes]]:
     low_ended, high_ended = of_ended[starts], of_ended[ends]
     heads = head_of(ends - starts, high_displaced - low_displaced, high_ended - low_ended).astype("<u4").tobytes()  # type: ignore[arg-type, attr-defined]
     if not displaced and not ended:
-        for index, (key, low, high) in enumerate(zip(keys.tolist(), (4 * starts).tolist(), (4 * ends).tolist(), strict=True)):
+        for index, (key, low, high) in enumerate(
+            zip(keys.tolist(), (4 * starts).tolist(), (4 * ends).tolist(), strict=True)
+        ):
             yield key, b"".join((heads[4 * index : 4 * index + 4], positions[low:high], accounts[low:high]))
         return
     bounds = (keys, starts, ends, low_displaced, high_displaced, low_ended, high_ended)
     for index, (key, low, high, *pairs) in enumerate(zip(*(bound.tolist() for bound in bounds), strict=True)):
-        yield key, b"".join(
-            (
-                heads[_NUMBER_BYTES * index : _NUMBER_BYTES * (index + 1)],
-                positions[_NUMBER_BYTES * low : _NUMBER_BYTES * high],
-                accounts[_NUMBER_BYTES * low : _NUMBER_BYTES * high],
-                displaced[_PAIR_BYTES * pairs[0] : _PAIR_BYTES * pairs[1]],
-                ended[_PAIR_BYTES * pairs[2] : _PAIR_BYTES * pairs[3]],
-            )
+        yield (
+            key,
+            b"".join(
+                (
+                    heads[_NUMBER_BYTES * index : _NUMBER_BYTES * (index + 1)],
+                    positions[_NUMBER_BYTES * low : _NUMBER_BYTES * high],
+                    accounts[_NUMBER_BYTES * low : _NUMBER_BYTES * high],
+                    displaced[_PAIR_BYTES * pairs[0] : _PAIR_BYTES * pairs[1]],
+                    ended[_PAIR_BYTES * pairs[2] : _PAIR_BYTES * pairs[3]],
+                )
+            ),
         )
 
 

@@ -84,7 +84,9 @@ class GroupChanges:
             return [self._changes.apply(event, received_at) for event in events]
         self._changes.resolver.prefetch(key for event in events for key in (event.follower, event.followee))
         self._changes.create_keyed(
-            (event.follower, event.followee) for event in events if names.fold(event.follower) != names.fold(event.followee)
+            (event.follower, event.followee)
+            for event in events
+            if names.fold(event.follower) != names.fold(event.followee)
         )
         decisions: dict[int, Decision] = {}
         candidates, others = [], []
@@ -111,7 +113,10 @@ class GroupChanges:
         odd_pairs = np.array(sorted((each.follower << 32) + each.followee for each in others), np.int64)
         loader = Loader(self._rows, self._kinds(np.unique(table[:, 1:3])))
         forth = sorted_follows(followers, followees, seconds, has_time.astype(np.bool_))
-        hubs = {direction: self._hubs(loader, direction, ids) for direction, ids in zip(Direction, (followers, followees), strict=True)}
+        hubs = {
+            direction: self._hubs(loader, direction, ids)
+            for direction, ids in zip(Direction, (followers, followees), strict=True)
+        }
         is_repeated, is_left = loader.sift(forth, hubs)
         is_left |= is_among((forth.owners << 32) + forth.accounts, odd_pairs)
         is_repeated &= ~is_left

@@ -91,7 +91,10 @@ class Accounts:
         new = {
             names.fold(text): text
             for texts in unknown
-            if all(spelled[folded := names.fold(text)] == text and folded in unclaimed and _is_plain(text) for text in texts)
+            if all(
+                spelled[folded := names.fold(text)] == text and folded in unclaimed and _is_plain(text)
+                for text in texts
+            )
             for text in texts
         }
         accounts = [

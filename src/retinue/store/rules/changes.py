@@ -144,7 +144,9 @@ class GraphChanges:
         return [
             Pair(owner, entry.account)
             for entry in entries
-            if entry.start <= at and (not entry.end or at < entry.end) and entry.account not in spared
+            if entry.start <= at
+            and (not entry.end or at < entry.end)
+            and entry.account not in spared
             and self.account_table.find(entry.account) is not None
         ]
 

@@ -3,20 +3,20 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from retinue.clock import Clock
 from retinue.errors import InputError
-from retinue.model import Row
+from retinue.model import Row, RowEncoding
 from retinue.store.file_quota_counters import FileQuotaCounters
+from retinue.store.layout.mapped_rows import MappedRows
 from retinue.store.paths import Reach, StorePaths
 from retinue.store.sqlite import files
 from retinue.store.sqlite.access import SqliteAccess
 from retinue.store.sqlite.backup import back_up
 from retinue.store.sqlite.check import SqliteChecker
 from retinue.store.sqlite.engine import SqliteEngine
-from retinue.store.sqlite.graph import SqliteGraph, SqliteScan
-
+from retinue.store.sqlite.fast_graph import SqliteFastGraph
+from retinue.store.sqlite.graph import SqliteGraph, SqliteRowFile, SqliteScan
 from retinue.store.writer import EngineGraphWriter
 
 _MIB = 1024 * 1024
@@ -45,12 +45,21 @@ class SqliteStore:
         return SqliteGraph(self._path, clock, Row)
 
     def served_graph(
-        self, clock: Clock, encode_row: Callable[[str, str], bytes], cache_mib: int
-    ) -> Any:
-        raise NotImplementedError
+        self, clock: Clock, encoding: RowEncoding, cache_mib: int
+    ) -> tuple[SqliteGraph[bytes], SqliteFastGraph]:
+        graph = SqliteGraph(self._path, clock, encoding.encode)
+        try:
+            rows = MappedRows(self.paths.rows, graph.reader.cache, encoding.begin, encoding.end)
+            return graph, SqliteFastGraph(graph, self._path, rows, cache_mib * _MIB)
+        except BaseException:
+            graph.close()
+            raise
+
+    def row_file(self, encoding: RowEncoding) -> SqliteRowFile:
+        return SqliteRowFile(self._path, self.paths.rows, encoding)
 
     def writer(self, clock: Clock) -> EngineGraphWriter:
-        return EngineGraphWriter(SqliteEngine(self._path), clock)
+        return EngineGraphWriter(SqliteEngine(self._path, self.paths.rows), clock)
 
     def scan(self) -> SqliteScan:
         return SqliteScan(self._path)
@@ -76,7 +85,7 @@ class SqliteStore:
     def reach(self) -> Reach:
         mains = [path.resolve() for path in (self._path, self._access_path)]
         logs = [main.with_name(f"{main.name}-{ending}") for main in mains for ending in ("wal", "shm")]
-        return Reach([*mains, *logs, self.paths.quotas])
+        return Reach([*mains, *logs, self.paths.quotas, self.paths.rows])
 
     def held_open(self) -> AbstractContextManager[None]:
         return files.kept_open(self._path)

@@ -23,6 +23,7 @@ _ACCESS_FACTS: dict[str, Callable[[Execute], int]] = {
     "tokens": lambda execute: _number(execute, "SELECT count(*) FROM token"),
 }
 
+
 class SqliteChecker:
     """A `Checker` of both files."""
 

@@ -12,7 +12,6 @@ from retinue.store.sqlite import files
 from retinue.store.sqlite.compaction import compact
 from retinue.store.sqlite.files import Execute, unchecked_executor
 
-
 _SCAN_SHARE = 4
 
 
@@ -87,8 +86,9 @@ class SqliteSource:
 class SqliteEngine(SqliteSource):
     """The `Engine` of one file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rows: Path) -> None:
         super().__init__(files.open_for_writing(path, files.GRAPH))
+        self._rows = rows
         self._connection.execute(f"PRAGMA cache_size = -{2 * files.CACHE_KIB}")
         self._version: int | None = None
         self._is_durable = True  # as the connection was opened
@@ -130,9 +130,10 @@ class SqliteEngine(SqliteSource):
             self._is_durable = wanted
 
     def compact(self) -> None:
-        """Leave no byte in the file and its log of what was removed."""
+        """Leave no byte in the file, its log and the row file of what was removed."""
         with files.translated():
             compact(self._connection)
+        self._rows.unlink(missing_ok=True)  # the next server, or a running one, makes it again
 
     def settle(self) -> None:
         """Make all commits so far survive a power loss: one more waits for the disk."""

@@ -70,6 +70,7 @@ class SqliteFastGraph:
         self._rows = rows
         self._index = WalIndex(path)
         self._state: bytes | None = None
+        self._refreshes = 0
         self._blocks = BlockCache(cache_bytes)
         self._following, self._followers = _lists(Direction.FOLLOWING, 0), _lists(Direction.FOLLOWERS, 1)
         _now(rows.set_store())
@@ -100,6 +101,8 @@ class SqliteFastGraph:
     def _refresh(self) -> None:
         if not self._cache.is_fresh():
             _now(self._cache.refresh())
+        if self._refreshes != self._cache.refreshes:  # maybe by the slow twin
+            self._refreshes = self._cache.refreshes
             _now(self._rows.refresh())
 
     def _read(self, request: PageRequest) -> EncodedRows | None:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Generic
 
 from retinue.clock import Clock
-from retinue.model import Account, Profile, Shown_co, PageRows, PageRequest
+from retinue.model import Account, PageRequest, PageRows, Profile, RowEncoding, Shown_co
 from retinue.store.layout.reader import LayoutReader
+from retinue.store.layout.row_file_update import RowFileUpdate, boot_id
 from retinue.store.layout.scan import LayoutScan
 from retinue.store.layout.tables import Key, Table
 from retinue.store.sqlite import files
@@ -77,3 +78,21 @@ class SqliteScan(LayoutScan):
     def close(self) -> None:
         """Close the file."""
         self._opened.close()
+
+
+class SqliteRowFile(RowFileUpdate):
+    """The row file of a store, to be kept up to date."""
+
+    def __init__(self, path: Path, rows: Path, encoding: RowEncoding) -> None:
+        self._connection = files.open_for_reading(path, files.GRAPH)
+        super().__init__(rows, SqliteSource(self._connection), encoding.text, boot_id())
+
+    def step(self) -> bool:
+        """Write some rows that have changed or are new; return whether there are more."""
+        with files.translated(), files.one_state(self._connection):
+            return super().step()
+
+    def close(self) -> None:
+        """Close both files."""
+        super().close()
+        self._connection.close()

@@ -1,0 +1,109 @@
+"""Bringing the row file up to date with its store, in steps; for the one process that writes the file."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, StoredAccount, decode_account
+from retinue.store.layout.facts import STORE_ID
+from retinue.store.layout.row_file import TEXT_BYTES, RowFileWriter, State
+from retinue.store.layout.sealing import unseal
+from retinue.store.layout.tables import ACCOUNT, CHANGE, META, Source
+
+MAX_CHANGES = 10_000  # in one step
+MAX_NEW = 20_000
+
+EncodeText = Callable[[str, str], bytes]  # of a display name and a username: the part of a row that is stored
+
+
+class RowFileUpdate:
+    """Updates the row file of a store. `boot` names the machine's present start: rows of an earlier one may be lost."""
+
+    def __init__(self, path: Path, source: Source, encode: EncodeText, boot: str) -> None:
+        self._path = path
+        self._source = source
+        self._encode = encode
+        self._boot = boot
+        self._file: RowFileWriter | None = None
+        self._state = State()
+
+    def step(self) -> bool:
+        """Write some rows that have changed or are new; return whether there are more."""
+        store = (self._meta(STORE_ID) or b"").hex()
+        if self._file is None or not self._path.exists() or self._state.store != store:
+            self._open(store)
+        assert self._file is not None
+        revision, last_id = self._number(LAST_REVISION), self._number(LAST_ID)
+        is_behind = revision - self._state.revision > MAX_CHANGES
+        if is_behind or (revision > self._state.revision and not self._write_changed(revision)):
+            self._replace(store)
+        first, last = self._state.last_id + 1, min(last_id, self._state.last_id + MAX_NEW)
+        self._write(range(first, last + 1))
+        self._save(State(store, self._boot, revision, last))
+        return last < last_id
+
+    def close(self) -> None:
+        """Make the file survive a restart of the machine, and close it."""
+        if self._file is not None:
+            self._file.sync()
+            self._save(State(self._state.store, "", self._state.revision, self._state.last_id))
+            self._file.close()
+            self._file = None
+
+    def _open(self, store: str) -> None:
+        """Go on with a file of this store, unless the machine may have lost some of its rows."""
+        self._file = RowFileWriter(self._path)
+        self._state = self._file.state()
+        if self._state.store != store or self._state.boot not in ("", self._boot):
+            self._replace(store)
+
+    def _replace(self, store: str) -> None:
+        """Begin with an empty file. Readers keep the old one until they notice: it must not shrink under them."""
+        if self._file is not None:
+            self._file.close()
+        with suppress(FileNotFoundError):
+            self._path.unlink()
+        self._file = RowFileWriter(self._path)
+        self._state = State(store, self._boot, self._number(LAST_REVISION))
+
+    def _save(self, state: State) -> None:
+        if state != self._state:
+            assert self._file is not None
+            self._file.save_state(state)
+            self._state = state
+
+    def _write_changed(self, revision: int) -> bool:
+        """Write the rows of changed accounts; return False if not all changes are stored any more."""
+        changes = self._source.scan(CHANGE, self._state.revision + 1, revision)
+        changed = {int.from_bytes(unseal(CHANGE, key, value), "little") for key, value in changes}
+        for account_id in sorted(changed):
+            if account_id <= self._state.last_id:
+                self._write(range(account_id, account_id + 1))
+        return len(changes) == revision - self._state.revision
+
+    def _write(self, ids: range) -> None:
+        assert self._file is not None
+        values = self._source.get(ACCOUNT, ids)
+        texts = [
+            None if value is None else self._text(decode_account(account_id, unseal(ACCOUNT, account_id, value)))
+            for account_id, value in zip(ids, values, strict=True)
+        ]
+        self._file.write(ids, texts)
+
+    def _text(self, account: StoredAccount | None) -> bytes | None:
+        if account is None or not account.is_visible:
+            return b""
+        text = self._encode(account.display_name, account.username)
+        return text if len(text) <= TEXT_BYTES else None
+
+    def _meta(self, key: str) -> bytes | None:
+        (value,) = self._source.get(META, (key,))
+        return None if value is None else unseal(META, key, value)
+
+    def _number(self, name: str) -> int:
+        return int.from_bytes(self._meta(name) or b"", "little")
+
+
+def boot_id() -> str:
+    """Return a name of the machine's present start."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
