@@ -20,6 +20,7 @@ TEXT_BYTES = 60
 HEADER_SLOTS = 64  # one page
 GROWTH = 65_536  # slots that are added at once
 
+_ZEROED_AT_ONCE = 1 << 24
 _MAGIC = b"RTNROWS1"
 _SLOT = np.dtype([("text", f"S{TEXT_BYTES}"), ("check", "<u4")])
 _WORDS = SLOT_BYTES // 4
@@ -68,11 +69,8 @@ class RowFile:
         return State(header["store"].decode(), header["boot"].decode(), int(header["revision"]), int(header["last_id"]))
 
     def has_grown(self) -> bool:
-        """Return whether the file has more slots than are mapped, or was replaced."""
-        try:
-            return self._path.stat().st_size != len(self._map)
-        except FileNotFoundError:
-            return True
+        """Return whether the file has more slots than are mapped."""
+        return self._path.stat().st_size != len(self._map)
 
     def texts(self, ids: Ids) -> list[bytes] | None:
         """Return the texts of accounts, empty for those that lists do not show; None if one is not in the file."""
@@ -114,6 +112,12 @@ class RowFileWriter:
         self._grow(ids[-1])
         for first, last in _ranges(ids):
             self._write_range(ids[first], texts[first:last])
+
+    def clear(self) -> None:
+        """Zero everything. The file keeps its size, since readers have it mapped."""
+        size = os.fstat(self._descriptor).st_size
+        for begin in range(0, size, _ZEROED_AT_ONCE):
+            os.pwrite(self._descriptor, bytes(min(_ZEROED_AT_ONCE, size - begin)), begin)
 
     def sync(self) -> None:
         """Wait until the disk has what was written."""

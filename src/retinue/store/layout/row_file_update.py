@@ -1,7 +1,6 @@
 """Bringing the row file up to date with its store, in steps; for the one process that writes the file."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, StoredAccount, decode_account
@@ -30,7 +29,7 @@ class RowFileUpdate:
     def step(self) -> bool:
         """Write some rows that have changed or are new; return whether there are more."""
         store = (self._meta(STORE_ID) or b"").hex()
-        if self._file is None or not self._path.exists() or self._state.store != store:
+        if self._file is None or self._file.state().store != self._state.store:
             self._open(store)
         assert self._file is not None
         revision, last_id = self._number(LAST_REVISION), self._number(LAST_ID)
@@ -58,12 +57,9 @@ class RowFileUpdate:
             self._replace(store)
 
     def _replace(self, store: str) -> None:
-        """Begin with an empty file. Readers keep the old one until they notice: it must not shrink under them."""
-        if self._file is not None:
-            self._file.close()
-        with suppress(FileNotFoundError):
-            self._path.unlink()
-        self._file = RowFileWriter(self._path)
+        """Begin again with an empty file."""
+        assert self._file is not None
+        self._file.clear()
         self._state = State(store, self._boot, self._number(LAST_REVISION))
 
     def _save(self, state: State) -> None:

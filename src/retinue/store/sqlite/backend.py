@@ -1,7 +1,7 @@
 """A store in two SQLite files: the graph, and beside it clients and tokens."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from retinue.clock import Clock
@@ -83,6 +83,8 @@ class SqliteStore:
         return [path for path in (*mains, *logs, self.paths.quotas) if path.exists()]
 
     def reach(self) -> Reach:
+        with suppress(OSError):  # then readers do without
+            self.paths.rows.touch(files.FILE_MODE)
         mains = [path.resolve() for path in (self._path, self._access_path)]
         logs = [main.with_name(f"{main.name}-{ending}") for main in mains for ending in ("wal", "shm")]
         return Reach([*mains, *logs, self.paths.quotas, self.paths.rows])

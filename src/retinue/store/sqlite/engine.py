@@ -1,12 +1,13 @@
 """The engine of the embedded store: each table of the layout is one of SQLite's. Knows nothing of follows."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import apsw
 
+from retinue.store.layout.row_file import RowFileWriter
 from retinue.store.layout.tables import LAST_SECOND, TABLES, Changes, Key, Table, first_of, pair_key
 from retinue.store.sqlite import files
 from retinue.store.sqlite.compaction import compact
@@ -133,7 +134,9 @@ class SqliteEngine(SqliteSource):
         """Leave no byte in the file, its log and the row file of what was removed."""
         with files.translated():
             compact(self._connection)
-        self._rows.unlink(missing_ok=True)  # the next server, or a running one, makes it again
+        if self._rows.exists():
+            with closing(RowFileWriter(self._rows)) as rows:
+                rows.clear()  # the next server, or a running one, fills it again
 
     def settle(self) -> None:
         """Make all commits so far survive a power loss: one more waits for the disk."""
