@@ -205,13 +205,15 @@ class AccountTable:
         folded = [names.fold(text) for text in texts]
         by_key, by_name = self._rows.get_many(ACCOUNT_KEY, texts), self._rows.get_many(USERNAME, folded)
         self.prefetch(sorted({int.from_bytes(found, "little") for found in (*by_key, *by_name) if found is not None}))
-        return [
-            (
-                self.with_key(text) if key is None else self.load(int.from_bytes(key, "little")),
-                None if name is None else self.load(int.from_bytes(name, "little")),
-            )
-            for text, key, name in zip(texts, by_key, by_name, strict=True)
-        ]
+        found = []
+        for text, name, key_row, name_row in zip(texts, folded, by_key, by_name, strict=True):
+            named = None if name_row is None else self.load(int.from_bytes(name_row, "little"))
+            if key_row is not None:
+                keyed = self.load(int.from_bytes(key_row, "little"))
+            else:  # a key that is the account's username has no row of its own
+                keyed = named if named is not None and text == name == named.key else None  # type: ignore[assignment]
+            found.append((keyed, named))
+        return found
 
     def add(self, key: str) -> StoredAccount:
         """Add an account of which nothing else is known."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import apsw
+from msgspec.json import encode
 
 from retinue.store.layout.row_file import RowFileWriter
 from retinue.store.layout.tables import LAST_SECOND, TABLES, Changes, Key, Table, first_of, pair_key
@@ -14,6 +15,7 @@ from retinue.store.sqlite.compaction import compact
 from retinue.store.sqlite.files import Execute, unchecked_executor
 
 _SCAN_SHARE = 4
+_FEW = 4  # keys that are read one by one in less time
 
 
 class _Statements(NamedTuple):
@@ -22,6 +24,8 @@ class _Statements(NamedTuple):
     down: str
     put: str
     delete: str
+    get_many: str
+    of_owners: str
 
 
 def _statements(table: Table) -> _Statements:
@@ -32,6 +36,10 @@ def _statements(table: Table) -> _Statements:
         f"{scan} DESC LIMIT ?",
         f"INSERT OR REPLACE INTO {table.name} (key, value) VALUES (?, ?)",
         f"DELETE FROM {table.name} WHERE key = ?",
+        # CROSS keeps the order of the join: the asked keys come first.
+        f"SELECT t.key, t.value FROM json_each(?) asked CROSS JOIN {table.name} t ON t.key = asked.value",
+        f"SELECT t.key, t.value FROM json_each(?) asked CROSS JOIN {table.name} t"
+        f" ON t.key BETWEEN asked.value << 32 AND (asked.value << 32) + {LAST_SECOND}",
     )
 
 
@@ -47,9 +55,12 @@ class SqliteSource:
 
     def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
         """Return the values of keys."""
+        if len(keys) > _FEW:
+            found = dict(self._execute(_STATEMENTS[table].get_many, (encode(keys).decode(),)).fetchall())
+            return [found.get(key) for key in keys]
         execute, statement = self._execute, _STATEMENTS[table].get
-        found = [execute(statement, (key,)).fetchall() for key in keys]
-        return [rows[0][0] if rows else None for rows in found]
+        rows = [execute(statement, (key,)).fetchall() for key in keys]
+        return [values[0][0] if values else None for values in rows]
 
     def scan(
         self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
@@ -66,12 +77,7 @@ class SqliteSource:
             among = set(owners)
             rows = self.scan(table, pair_key(owners[0], 0), pair_key(owners[-1], LAST_SECOND))
             return [row for row in rows if first_of(row[0]) in among]  # type: ignore[arg-type, misc]
-        execute, statement = self._execute, _STATEMENTS[table].up
-        return [
-            row
-            for owner in owners
-            for row in execute(statement, (pair_key(owner, 0), pair_key(owner, LAST_SECOND), -1)).fetchall()
-        ]
+        return self._execute(_STATEMENTS[table].of_owners, (encode(owners).decode(),)).fetchall()  # type: ignore[return-value]
 
     def has_rows(self, table: Table) -> bool:
         """Return whether a table has a row."""
