@@ -53,14 +53,13 @@ def decode_blocks(table: Table, keys: Sequence[int], contents: Sequence[bytes]) 
     """Return the entries of blocks, whose keys ascend. Raises `StoreUnavailable` if one is damaged."""
     if not keys:
         return NO_ENTRIES
-    sizes = np.fromiter(map(len, contents), np.int64, len(contents)) // _NUMBER_BYTES
+    sizes, rest = np.divmod(np.fromiter(map(len, contents), np.int64, len(contents)), _NUMBER_BYTES)
+    _require_whole(table, keys, (rest != 0) | (sizes == 0))
     numbers = np.frombuffer(b"".join(contents), "<u4").astype(np.int64)
     begins = np.cumsum(sizes) - sizes
     heads = numbers[begins]
     counts, displaced, ended = heads & _COUNT, heads >> 8 & _COUNT, heads >> 16 & _COUNT
-    wrong = np.flatnonzero((sizes != 1 + 2 * (counts + displaced + ended)) | (counts > CAPACITY))
-    if len(wrong):
-        raise damaged(table, keys[wrong[0]], "its block is not whole")
+    _require_whole(table, keys, (sizes != 1 + 2 * (counts + displaced + ended)) | (counts > CAPACITY))
     owners = np.repeat(np.array(keys, np.int64) >> 32, counts)
     at = _ranges(begins + 1, counts)
     positions, accounts = numbers[at], numbers[at + np.repeat(counts, counts)]
@@ -76,6 +75,11 @@ def decode_blocks(table: Table, keys: Sequence[int], contents: Sequence[bytes]) 
             of_owner = np.repeat(np.array(keys, np.int64) >> 32, sizes_of)
             column[np.searchsorted(ids, (of_owner << 32) + where)] = what
     return Entries(owners, positions, accounts, starts, ends)
+
+
+def _require_whole(table: Table, keys: Sequence[int], is_wrong: Chosen) -> None:
+    if is_wrong.any():
+        raise damaged(table, keys[int(np.flatnonzero(is_wrong)[0])], "its block is not whole")
 
 
 def _ranges(begins: Numbers, sizes: Numbers) -> Numbers:

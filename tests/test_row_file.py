@@ -1,0 +1,196 @@
+"""The row file: readers get whole rows of right accounts, or none, whatever happens to the file."""
+
+import asyncio
+import os
+import random
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retinue.model import AccountEvent, AccountRecord, Direction, ErasureEvent, FollowEvent, PageRequest, Visibility
+from retinue.store.layout.row_file import HEADER_SLOTS, SLOT_BYTES, TEXT_BYTES, RowFile, RowFileWriter, State
+from retinue.store.open import open_store
+from retinue.wire import rendering
+from support.frozen_clock import FrozenClock
+
+NOW = 1_700_000_000
+NAMES = {"ann": "Ann", "ben": "Ben " * 20, "cy": "", "dora": "Ðóra"}
+
+
+def ids(*numbers: int) -> "np.ndarray[tuple[int], np.dtype[np.uint32]]":
+    """Account ids as readers ask for them."""
+    return np.array(numbers, np.uint32)
+
+
+TEXTS = st.one_of(st.none(), st.binary(max_size=TEXT_BYTES + 4).filter(lambda text: not text.endswith(b"\0")))
+
+
+@settings(max_examples=50)
+@given(st.lists(st.dictionaries(st.integers(1, 40), TEXTS, min_size=1), max_size=5))
+def test_rows_are_read_as_they_were_last_written(tmp_path_factory: pytest.TempPathFactory, writes: list[dict[int, bytes | None]]) -> None:
+    """A text that is too long, unknown or never written is in no file."""
+    path = tmp_path_factory.mktemp("rows") / "rows"
+    expected: dict[int, bytes | None] = {}
+    with closing(RowFileWriter(path)) as writer:
+        for texts in writes:
+            writer.write(sorted(texts), [texts[each] for each in sorted(texts)])
+            expected |= texts
+        writer.save_state(State("store", "boot", 3, 40))
+    rows = RowFile(path)
+
+    assert rows.state == State("store", "boot", 3, 40)
+    for number in range(1, 41):
+        text = expected.get(number)
+        is_there = text is not None and len(text) <= TEXT_BYTES
+        assert rows.texts(ids(number)) == ([text] if is_there else None)
+
+
+def test_half_a_row_and_another_accounts_row_are_refused(tmp_path: Path) -> None:
+    """For every byte of a slot, and for slots that changed places."""
+    path = tmp_path / "rows"
+    with closing(RowFileWriter(path)) as writer:
+        writer.write([1, 2], [b"first", b"second"])
+        writer.save_state(State("store", "boot", 0, 2))
+    content = bytearray(path.read_bytes())
+    begin = (HEADER_SLOTS + 1) * SLOT_BYTES
+    for at in range(begin, begin + SLOT_BYTES):
+        damaged = bytearray(content)
+        damaged[at] ^= 0x40
+        path.write_bytes(damaged)
+        assert RowFile(path).texts(ids(1)) is None
+    first, second = content[begin : begin + SLOT_BYTES], content[begin + SLOT_BYTES : begin + 2 * SLOT_BYTES]
+    path.write_bytes(content[:begin] + second + first + content[begin + 2 * SLOT_BYTES :])
+    assert RowFile(path).texts(ids(1)) is None
+    assert RowFile(path).texts(ids(2)) is None
+    path.write_bytes(content)
+    assert RowFile(path).texts(ids(2, 1)) == [b"second", b"first"]
+
+
+@pytest.mark.parametrize("content", [b"", b"RTNROWS1", bytes(8192), b"RTNROWS1" + bytes(4089), b"RTNROWS2" + bytes(8184)])
+def test_a_file_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    """An empty, short, torn or foreign one."""
+    path = tmp_path / "rows"
+    path.write_bytes(content)
+    with pytest.raises(ValueError):
+        RowFile(path)
+
+
+class Served:
+    """A store with a writer, the updater of its row file, and a reader on the fast path beside the slow twin."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = FrozenClock(NOW)
+        self.store = open_store(str(folder / "graph.db"))
+        self.store.create()
+        self.writer = self.store.writer(self.clock)
+        self.rows = self.store.row_file(rendering.ROW_ENCODING)
+        self.path = self.store.paths.rows
+        self.step()
+        self.graph, self.fast = self.store.served_graph(self.clock, rendering.ROW_ENCODING, 1)
+
+    def step(self) -> None:
+        """Bring the row file up to date."""
+        while self.rows.step():
+            pass
+
+    def apply(self, *events: AccountEvent | ErasureEvent | FollowEvent) -> None:
+        """Apply events."""
+        asyncio.run(self.writer.apply(events, NOW))
+
+    def compare(self, owner: str = "ann") -> bytes | None:
+        """Return the fast page of an account's list, which equals the slow one; None if the slow path answers."""
+        self.clock.advance(2)
+        account = self.fast.find_account_nowait(owner)
+        assert account is not None
+        request = PageRequest(account.id, Direction.FOLLOWING, NOW, 100)
+        fast, slow = self.fast.read_nowait(request), asyncio.run(self.graph.read(request))
+        expected = (b",".join(slow.rows), len(slow.rows), slow.oldest, slow.has_more)
+        assert fast is None or (fast.text, fast.count, fast.oldest, fast.has_more) == expected
+        return None if fast is None else fast.text
+
+    def close(self) -> None:
+        """Close everything."""
+        for part in (self.fast, self.graph, self.rows, self.writer):
+            part.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> "Served":
+    """A store in which ann follows three others."""
+    served = Served(tmp_path)
+    for key, name in NAMES.items():
+        served.apply(AccountEvent(AccountRecord(key, key, name), 1))
+    served.apply(*(FollowEvent("ann", key, NOW - number) for number, key in enumerate(NAMES) if key != "ann"))
+    return served
+
+
+def test_pages_are_the_same_with_the_file_behind_it_and_without_it(served: Served) -> None:
+    """Before the file has the rows, after it has them, and with a text that is too long for it."""
+    without = served.compare()
+    served.step()
+    assert RowFile(served.path).texts(ids(1, 3, 4)) is not None
+    assert RowFile(served.path).texts(ids(2)) is None
+    assert without == served.compare() is not None
+    served.close()
+
+
+def test_a_rename_reaches_readers_before_and_after_the_file(served: Served) -> None:
+    """A reader whose file is behind the store reads changed rows from the store."""
+    served.step()
+    assert b"Anton" not in (served.compare() or b"Anton")
+    served.apply(AccountEvent(AccountRecord(key="cy", display_name="Anton"), 2))
+    assert b"Anton" in (served.compare() or b"")
+    served.step()
+    assert b"Anton" in (served.compare() or b"")
+    served.close()
+
+
+def test_an_erased_name_leaves_the_file_with_the_next_step(served: Served) -> None:
+    """No byte of it stays, and readers skip the account at once."""
+    served.step()
+    assert "Ðóra".encode() in served.path.read_bytes()
+    served.apply(ErasureEvent("dora", NOW))
+    assert "Ðóra".encode() not in (served.compare() or b"")
+    served.step()
+    assert "Ðóra".encode() not in served.path.read_bytes()
+    served.close()
+
+
+def test_hidden_accounts_have_no_text(served: Served) -> None:
+    """Of an account that lists do not show the file says nothing."""
+    served.apply(AccountEvent(AccountRecord(key="dora", visibility=Visibility.PRIVATE), 2))
+    served.step()
+    assert RowFile(served.path).texts(ids(4)) == [b""]
+    served.compare()
+    served.close()
+
+
+@pytest.mark.parametrize("damage", ["another store", "another start of the machine", "torn", "emptied", "noise"])
+def test_a_file_that_cannot_be_trusted_is_made_again(served: Served, damage: str) -> None:
+    """Its rows are not used meanwhile, nor afterwards."""
+    served.step()
+    expected = served.compare()
+    served.rows.close()
+    with closing(RowFileWriter(served.path)) as writer:
+        state = writer.state()
+        if damage == "noise":
+            os.pwrite(writer._descriptor, random.Random(1).randbytes(4 * SLOT_BYTES), HEADER_SLOTS * SLOT_BYTES)
+        elif damage == "emptied":
+            writer.clear()
+        else:
+            writer.write([1, 2, 3, 4], [b"wrong"] * 4)
+            other = {"another store": State("x" * 32, "", 0, 4), "torn": State("", "", 0, 0)}
+            writer.save_state(other.get(damage, State(state.store, "another start", state.revision, 4)))
+    served.rows = served.store.row_file(rendering.ROW_ENCODING)
+    if damage == "noise":
+        served.apply(AccountEvent(AccountRecord(key="cy", display_name="Cy"), 2))
+    served.step()
+    page = served.compare()
+    assert page is not None
+    assert b"wrong" not in page
+    assert damage == "noise" or page == expected
+    served.close()
