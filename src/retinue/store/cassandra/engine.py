@@ -51,6 +51,8 @@ _SIBLINGS = {table: tables for tables in LISTS.values() for table in tables}
 class CassandraEngine:
     """The `WritableEngine` of one keyspace. `name` is this writer's alone; `chance` returns a number from 0 to 1."""
 
+    has_bulk = False
+
     def __init__(self, session: Session, name: str, backoff: Backoff, chance: Callable[[], float]) -> None:
         self._lease = Lease(session, name, backoff)
         self._open = session

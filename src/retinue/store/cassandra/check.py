@@ -1,0 +1,71 @@
+"""Every invariant of a keyspace. Changes nothing.
+
+Writers may work meanwhile: what looks like a fault counts only if it looks the same a moment later.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from itertools import islice
+
+from retinue.errors import StoreUnavailable
+from retinue.store.cassandra.parts import PartDirectory
+from retinue.store.cassandra.retry import Backoff, RetryingSession
+from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.source import CassandraSource
+from retinue.store.layout import check_accounts, check_lists
+from retinue.store.layout.check import invariants
+
+_LISTED_PER_INVARIANT = 20
+_AGAIN_AFTER_SECONDS = 0.5
+
+
+class CassandraChecker:
+    """A `Checker`. Reads are repeated while nodes may recover."""
+
+    def __init__(self, session: Session, backoff: Backoff) -> None:
+        self._session = session
+        self._backoff = backoff
+
+    async def problems(self) -> AsyncIterator[str]:
+        """Yield every broken invariant as a sentence; damage that stops the reading is the last one of its kind."""
+        first = [_first(problems) for problems in invariants(self._source())]
+        if any(first):
+            await asyncio.sleep(_AGAIN_AFTER_SECONDS)
+            again = [_first(problems) for problems in invariants(self._source())]
+            for before, now in zip(first, again, strict=True):
+                for problem in before:
+                    if problem in now:
+                        yield f"{self._session.location}: {problem}"
+
+    async def facts(self) -> dict[str, int]:
+        """Return counts worth knowing."""
+        source = self._source()
+        count = self._session.rows
+        return {
+            "accounts": sum(account is not None for _, account in check_accounts.accounts_of(source)),
+            **check_lists.count_follows(source),
+            "clients": len(count("SELECT id FROM client")),
+            "tokens": sum(1 for _ in self._session.stream("SELECT digest FROM access_token")),
+        }
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def _source(self) -> CassandraSource:
+        session, parts = RetryingSession(self._session, self._backoff), PartDirectory()
+        parts.load(session)
+        return CassandraSource(session, parts)
+
+
+def _first(problems: Iterable[str]) -> list[str]:
+    """Return the first broken places of an invariant, and what has stopped the reading."""
+    found: list[str] = []
+    try:
+        for problem in islice(problems, _LISTED_PER_INVARIANT):
+            found.append(problem)
+    except StoreUnavailable as error:
+        found.append(f"cannot be checked: {error.detail}")
+    except Exception as error:  # noqa: BLE001 - our own code may fail in any way on damage
+        found.append(f"cannot be checked: {type(error).__name__}: {error}")
+    return found
