@@ -196,7 +196,7 @@ class KeyspaceBackend:
         """Clients and tokens."""
         return CassandraAccess(self._session, "here")
 
-    def open_ledger(self) -> OpenQuotas:
+    def open_counters(self) -> OpenQuotas:
         """The counters of quotas, of one machine."""
         return CassandraQuotaCounters(FileQuotaCounters(Path(self._folder.name) / "quotas"), self._session, "here")
 
