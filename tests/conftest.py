@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from support.backends import CLUSTER, CLUSTER_SECONDS, BackendFactory, backend_factory
+from support.backends import CLUSTER, CLUSTER_SECONDS, BackendFactory, Keyspace, backend_factory
 from support.cassandra_jars import missing
 from support.cassandra_node import shared
 from support.frozen_clock import FrozenClock
@@ -68,7 +68,7 @@ def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def keyspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+def keyspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyspace]:
     """A keyspace of this process of the run, on the run's one node of Cassandra."""
     require(missing())
     worker, folder = os.environ.get("PYTEST_XDIST_WORKER"), tmp_path_factory.getbasetemp()
@@ -79,7 +79,7 @@ def keyspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
 
 
 @pytest.fixture
-def cassandra_keyspace(keyspace) -> str:
+def cassandra_keyspace(keyspace: Keyspace) -> str:
     """The location of a store in a cluster, empty."""
     keyspace.empty()
     return keyspace.location

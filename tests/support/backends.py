@@ -7,13 +7,25 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, NamedTuple, Protocol
 
 import pytest
 
 from retinue.model import Row
+from retinue.store.cassandra import store as cluster
+from retinue.store.cassandra.access import CassandraAccess
+from retinue.store.cassandra.check import CassandraChecker
+from retinue.store.cassandra.engine import CassandraEngine
+from retinue.store.cassandra.graph import CassandraGraph
+from retinue.store.cassandra.location import parse
+from retinue.store.cassandra.quota_counters import CassandraQuotaCounters
+from retinue.store.cassandra.retry import Backoff
+from retinue.store.cassandra.scan import CassandraScan
+from retinue.store.cassandra.session import Session, TransientFailure
 from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.open import OpenAccess, OpenGraph, OpenQuotas, OpenScan, OpenWriter, open_store
+from retinue.store.writer import EngineGraphWriter
 from support.frozen_clock import FrozenClock
 from support.service import problems_of
 from support.thorough import examples
@@ -109,8 +121,102 @@ class FolderBackend:
         self._folder.cleanup()
 
 
+class Lent(Session):
+    """The connections of another session, which the borrower cannot close; asked again if a node is overloaded.
+
+    A server refuses a page then with a 503, and the client asks again.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.__dict__ = session.__dict__
+
+    async def fetch(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Run one short read."""
+        for _ in range(_MAX_TRIES - 1):
+            with suppress(TransientFailure):
+                return await super().fetch(query, values)
+            await asyncio.sleep(_PAUSE_SECONDS)
+        return await super().fetch(query, values)
+
+    def close(self) -> None:
+        """The lender does that."""
+
+
+class Keyspace:
+    """One keyspace for all tests, emptied between them: to make tables takes seconds. Its connections are lent."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        cluster.create(parse(location), replication=1)
+        self.session = cluster.open_session(parse(location))
+        self._tables = [statement.split()[5] for statement in cluster.statements() if "EXISTS store (" not in statement]
+
+    def empty(self) -> None:
+        """Remove all rows."""
+        with ThreadPoolExecutor(len(self._tables)) as pool:
+            list(pool.map(self.session.run_as_is, (f"TRUNCATE {table}" for table in self._tables)))
+        cluster.begin(self.session)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.session.close()
+
+
+def backoff_on(clock: FrozenClock) -> Backoff:
+    """Delays that pass on the test's clock alone."""
+    return Backoff(clock.elapsed, lambda _: clock.advance(1), lambda: 0.5)
+
+
+def writer_on(session: Session, clock: FrozenClock) -> EngineGraphWriter:
+    """Return a writer of a name of its own."""
+    return EngineGraphWriter(CassandraEngine(session, token_hex(8), backoff_on(clock), lambda: 0.5), clock)
+
+
+class KeyspaceBackend:
+    """A store in a cluster."""
+
+    def __init__(self, keyspace: Keyspace) -> None:
+        keyspace.empty()
+        self._session = Lent(keyspace.session)
+        self._folder = tempfile.TemporaryDirectory()
+
+    def open_writer(self, clock: FrozenClock) -> OpenWriter:
+        """The graph, for writing."""
+        return writer_on(self._session, clock)
+
+    def open_graph(self, clock: FrozenClock) -> OpenGraph[Row]:
+        """The graph, for reading."""
+        return CassandraGraph(self._session, clock, Row)
+
+    def open_whole(self) -> OpenScan:
+        """The graph, for reading from one end to the other."""
+        return CassandraScan(self._session)
+
+    def open_access(self) -> OpenAccess:
+        """Clients and tokens."""
+        return CassandraAccess(self._session, "here")
+
+    def open_counters(self) -> OpenQuotas:
+        """The counters of quotas, of one machine."""
+        return CassandraQuotaCounters(FileQuotaCounters(Path(self._folder.name) / "quotas"), self._session, "here")
+
+    def problems(self) -> list[str]:
+        """Return the problems that `check` finds; it waits for an overloaded node."""
+        checking = Backoff(time.monotonic, time.sleep, lambda: 0.5)
+
+        async def examine() -> list[str]:
+            return [problem async for problem in CassandraChecker(self._session, checking).problems()]
+
+        return asyncio.run(examine())
+
+    def close(self) -> None:
+        """Remove the machine's own file; the next store empties the keyspace."""
+        self._folder.cleanup()
+
+
 def backend_factory(kind: str, request: pytest.FixtureRequest) -> BackendFactory:
     """Return a factory of empty stores of a kind."""
     if kind == "folder":
         return BackendFactory(FolderBackend)
-    pytest.skip("rewriting")
+    keyspace: Keyspace = request.getfixturevalue("keyspace")
+    return BackendFactory(lambda: KeyspaceBackend(keyspace), 0.05)

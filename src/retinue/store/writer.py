@@ -10,7 +10,7 @@ from retinue.model import AccountRecord, Event, FollowEvent, FollowRecord
 from retinue.store.bulk import NO_ACCOUNT, LoadedFollows, OnShare, SortedFollows
 from retinue.store.contract import Decision, NotAKey, Verdict
 from retinue.store.layout.rows import Rows
-from retinue.store.layout.tables import Engine
+from retinue.store.layout.tables import RELOCATION, Engine
 from retinue.store.load.bulk_load import BulkLoad
 from retinue.store.load.groups import GroupChanges
 from retinue.store.rules.changes import GraphChanges
@@ -25,6 +25,8 @@ _Result = TypeVar("_Result")
 
 class WritableEngine(Engine, Protocol):
     """An engine with the operations of a whole store."""
+
+    has_bulk: bool  # whether it has `write`
 
     def compact(self) -> None:
         """Remove every byte that is not stored any more."""
@@ -90,6 +92,8 @@ class EngineGraphWriter:
 
     async def tidy(self) -> bool:
         """Do a short piece of background maintenance; return whether there is more."""
+        if not self._engine.has_rows(RELOCATION):
+            return False
         with self._unit():
             if self._changes.is_maintained():
                 return False
@@ -134,9 +138,9 @@ class EngineGraphWriter:
                     self._changes.forget()
                     return loaded
 
-    def bulk(self) -> "EngineGraphWriter":
-        """Return the loader of many follows at once: this writer."""
-        return self
+    def bulk(self) -> "EngineGraphWriter | None":
+        """Return the loader of many follows at once: this writer, if its engine can write before a commit."""
+        return self if self._engine.has_bulk else None
 
     def close(self) -> None:
         """Release the engine."""

@@ -14,16 +14,17 @@ from retinue.model import Account, PageRequest, Row
 from retinue.store.cassandra import store
 from retinue.store.cassandra.access import CassandraAccess
 from retinue.store.cassandra.check import CassandraChecker
+from retinue.store.cassandra.engine import CassandraEngine
 from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.cassandra.location import SCHEME, Location
 from retinue.store.cassandra.quota_counters import CassandraQuotaCounters
 from retinue.store.cassandra.retry import Backoff
+from retinue.store.cassandra.scan import CassandraScan
 from retinue.store.cassandra.session import Session
-from retinue.store.cassandra.whole import WholeCassandraGraph
-from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.contract import EncodedRows
 from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.paths import Reach, StorePaths
+from retinue.store.writer import EngineGraphWriter
 
 _NODE_BYTES = 8
 
@@ -57,11 +58,12 @@ class CassandraStore:
     ) -> tuple[CassandraGraph[bytes], "NoFastGraph"]:
         return CassandraGraph(self._session(), clock, encode_row), NoFastGraph()
 
-    def writer(self, clock: Clock) -> CassandraGraphWriter:
-        return CassandraGraphWriter(self._session(), _backoff(clock))
+    def writer(self, clock: Clock) -> EngineGraphWriter:
+        engine = CassandraEngine(self._session(), token_hex(_NODE_BYTES), _backoff(clock), SystemRandom().random)
+        return EngineGraphWriter(engine, clock)
 
-    def scan(self) -> WholeCassandraGraph:
-        return WholeCassandraGraph(self._session())
+    def scan(self) -> CassandraScan:
+        return CassandraScan(self._session())
 
     def access(self) -> CassandraAccess:
         return CassandraAccess(self._session(), self._node())

@@ -1,114 +1,144 @@
-"""Reading the follow graph from its keyspace: accounts by name, lists by range, an account as itself.
+"""Reading the follow graph from its keyspace, without blocking.
 
-The ordinary page is one range of one partition, two at the seam of buckets. While some entries are being moved, and for
-the list of an earlier second, several kinds of lists are merged instead (`sources.py`).
+An ordinary page is one statement, two at the seam of two parts of a list. Each row is as it was when it was read, so a
+page may meet a group half written; what looks like damage then is looked at again.
 """
 
-from collections.abc import Callable
-from typing import Generic
-
-from msgspec import json
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from itertools import chain
+from typing import Any, Generic, TypeVar
 
 from retinue.clock import Clock
-from retinue.model import Account, Direction, PageRequest, PageRows, Profile, Shown_co
-from retinue.store.cassandra.buckets import cut_of
-from retinue.store.cassandra.known import Known, Person
-from retinue.store.cassandra.session import Session
-from retinue.store.cassandra.shapes import LIST
-from retinue.store.cassandra.sources import places_of
-from retinue.store.profiles import profile_of
-from retinue.store.rules.values import LAST_SECOND
+from retinue.errors import StoreUnavailable
+from retinue.model import Account, Profile, Shown_co, PageRows, PageRequest
+from retinue.store.cassandra.lease import STATE
+from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, PLAIN, key_of, slot_of
+from retinue.store.cassandra.session import Row, Session, chunks
+from retinue.store.layout.reader import LayoutReader
+from retinue.store.layout.tables import Key, Table
 
-_PAGE = (
-    "SELECT position, account FROM entry"
-    " WHERE owner = ? AND kind = ? AND bucket = ? AND position >= ? AND position <= ? LIMIT ?"
+MAX_TRIES = 20
+_PAUSE_SECONDS = 0.05
+_KEYS_AT_ONCE = 25
+_ALL = 1 << 30
+
+_GET = "SELECT key, value FROM {} WHERE key IN ?"
+_DOWN = (
+    "SELECT slot, value, child FROM {} WHERE owner = ? AND part = ? AND kind = ? AND slot >= ? AND slot <= ? LIMIT ?"
 )
-_PROFILE = "SELECT key, display_name, said FROM account WHERE id = ?"
+
+_Result = TypeVar("_Result")
+
+
+class CassandraRows:
+    """An `AsyncSource` on a keyspace. Knows the parts of a list from part 0 alone."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
+        """Return the values of keys."""
+        if table in PLAIN:
+            query = _GET.format(table.name)
+            found = await _all(self._session.fetch(query, (list(some),)) for some in chunks(keys, _KEYS_AT_ONCE))
+            values = dict(chain.from_iterable(found))
+            return [values.get(key) for key in keys]
+        found = await _all(self.scan(table, key, key) for key in keys)  # type: ignore[arg-type]
+        return [rows[0][1] if rows else None for rows in found]
+
+    async def scan(
+        self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
+    ) -> list[tuple[Key, bytes]]:
+        """Return the rows from one key to another; of lists of several parts, only downwards."""
+        assert isinstance(low, int)
+        assert isinstance(high, int)
+        (first, low_slot), (last, high_slot) = slot_of(table, low), slot_of(table, high)
+        most = _ALL if limit < 0 else limit
+        if PLACES[table].is_divisible:
+            assert reverse
+            assert first == last
+            rows = await self._down(table, first, high_slot, most)
+            return [row for row in rows if row[0] >= low]
+        found = await _all(
+            self._part(table, (owner, NEWEST), (low_slot if owner == first else 0, high_slot if owner == last else LAST_SLOT), most)
+            for owner in range(first, last + 1)
+        )
+        ascending = [
+            (key_of(table, owner, slot), value)
+            for owner, rows in zip(range(first, last + 1), found, strict=True)
+            for slot, value, _ in reversed(rows)
+        ]
+        return (ascending[::-1] if reverse else ascending)[:most]
+
+    async def _down(self, table: Table, owner: int, bound: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return the rows of a list from a slot down."""
+        rows: list[Row] = []
+        while True:
+            found = await self._part(table, (owner, NEWEST), (0, bound), limit - len(rows))
+            pointer = next((index for index, row in enumerate(found) if row[2] is not None), len(found))
+            rows += found[:pointer]
+            if pointer == len(found):
+                break
+            low, _, child = found[pointer]
+            bound = rows[-1][0] - 1 if pointer else bound
+            rows += await self._part(table, (owner, child), (low, bound), limit - len(rows))
+            if len(rows) == limit or low == 0:
+                break
+            bound = low - 1
+        return [(key_of(table, owner, slot), value) for slot, value, _ in rows]
+
+    async def _part(self, table: Table, partition: tuple[int, int], slots: tuple[int, int], limit: int) -> list[Row]:
+        place = PLACES[table]
+        return await self._session.fetch(_DOWN.format(place.name), (*partition, place.kind, *slots, limit))
 
 
 class CassandraGraph(Generic[Shown_co]):
-    """A `GraphReader`. `show` makes a row of its two names."""
+    """A `GraphReader`. `encode` makes a row of its two names."""
 
-    def __init__(self, session: Session, clock: Clock, show: Callable[[str, str], Shown_co]) -> None:
+    def __init__(self, session: Session, clock: Clock, encode: Callable[[str, str], Shown_co]) -> None:
         self._session = session
-        self._known = Known(session, clock, show)
+        self._reader = LayoutReader(CassandraRows(session), clock, encode)
 
     async def find_account(self, folded: str) -> Account | None:
-        """The live account with this folded username."""
-        await self._known.refresh()
-        return await self._known.account(folded)
+        """Return the live account with a folded username."""
+        return await self._settled(lambda: self._reader.find_account(folded))
 
     async def read(self, request: PageRequest) -> PageRows[Shown_co]:
-        """The rows of a page request."""
-        await self._known.refresh()
-        owner = await self._known.person(request.account_id)
-        if owner is None or owner.is_erased:
-            return PageRows([], 0, has_more=False)
-        if request.as_of is None and not self._known.standing.merging:
-            return await self._read_range(request, owner)
-        return await self._read_merged(request, owner)
+        """Return the rows of a page request."""
+        return await self._settled(lambda: self._reader.read(request))
 
     async def profile(self, account_id: int) -> Profile | None:
-        """An account as itself, with exact counts."""
-        await self._known.refresh()
-        found = await self._session.fetch(_PROFILE, (account_id,))
-        if not found or found[0][0] is None:
-            return None
-        said = {field: value for field, (_, value) in json.decode(found[0][2] or "{}").items()}
-        cuts = {row[0]: cut_of(row[1:]) for row in await self._session.fetch(LIST.all_within, (account_id,))}
-        counts = {
-            direction: sum(cuts[kind].rows for kind in (direction.value, f"{direction.value}_aside") if kind in cuts)
-            - await self._leaving_in(account_id, direction)
-            for direction in Direction
-        }
-        return profile_of(str(found[0][1]), said, counts)
+        """Return an account's profile with exact counts."""
+        return await self._settled(lambda: self._reader.profile(account_id))
 
     def statements_sent(self) -> int:
-        """How many statements it has sent to the cluster."""
+        """Return the number of statements sent to the cluster."""
         return self._session.statements_sent()
 
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
 
-    async def _read_range(self, request: PageRequest, owner: Person[Shown_co]) -> PageRows[Shown_co]:
-        """Read bucket by bucket until one row more than asked is found: it answers has_more."""
-        wanted = request.limit + 1
-        rows: list[tuple[int, Shown_co]] = []
-        kind, bound = request.direction.value, min(request.bound, LAST_SECOND)
-        for bucket in owner.cut(kind).reaching(bound):
-            while len(rows) < wanted and bound >= bucket.lowest:
-                limit = wanted - len(rows)
-                values = (request.account_id, kind, bucket.number, bucket.lowest, bound, limit)
-                found = await self._session.fetch(_PAGE, values)
-                people = await self._known.people([account for _, account in found])
-                for (position, _), person in zip(found, people, strict=True):
-                    if person is not None and person.shown is not None:
-                        rows.append((position, person.shown))
-                bound = found[-1][0] - 1 if len(found) == limit else bucket.lowest - 1
-        return _page_rows(rows, request.limit)
-
-    async def _read_merged(self, request: PageRequest, owner: Person[Shown_co]) -> PageRows[Shown_co]:
-        """Read entry by entry from all kinds of lists."""
-        rows: list[tuple[int, Shown_co]] = []
-        async for position, account in places_of(self._session, request, owner.cut):
-            person = await self._known.person(account)
-            if person is not None and person.shown is not None:
-                rows.append((position, person.shown))
-                if len(rows) > request.limit:
-                    break
-        return _page_rows(rows, request.limit)
-
-    async def _leaving_in(self, account: int, direction: Direction) -> int:
-        """How many entries of a list belong to erased accounts that are still being removed from it."""
-        leaving = self._known.standing.leaving
-        owner = await self._known.person(account)
-        if not leaving or owner is None:
-            return 0
-        everything = PageRequest(account, direction, LAST_SECOND, 0)
-        return sum([other in leaving async for _, other in places_of(self._session, everything, owner.cut)])
+    async def _settled(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Return the result of a read; repeat it while it meets damage that a group at work may have caused."""
+        before = None
+        for _ in range(MAX_TRIES - 1):
+            try:
+                return await read()
+            except StoreUnavailable as error:
+                if type(error) is not StoreUnavailable:  # nodes were too slow
+                    raise
+                (committed, *_rest, applied), = await self._session.fetch(STATE)
+                if before == committed == applied:
+                    raise
+                if before is not None:
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                before = committed
+        return await read()
 
 
-def _page_rows(rows: list[tuple[int, Shown_co]], limit: int) -> PageRows[Shown_co]:
-    page = rows[:limit]
-    return PageRows([shown for _, shown in page], page[-1][0] if page else 0, has_more=len(rows) > limit)
+async def _all(reads: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:
+    """Return the results of reads, which run at once."""
+    waiting = list(reads)
+    return [await waiting[0]] if len(waiting) == 1 else await asyncio.gather(*waiting)

@@ -1,10 +1,11 @@
 """Who may write the graph: one at a time. A lightweight transaction gives the lease, and time takes it back.
 
-The holder stops writing well before its lease ends by its own clock. Should it write later all the same, because it was
-stopped in between, its timestamps lose against those of the next holder.
+The row of the lease has the number of the last committed group too. So a commit is refused to a writer that has lost its
+lease, whatever its clock says.
 """
 
 from contextlib import suppress
+from typing import NamedTuple
 
 from retinue.errors import StoreUnavailable
 from retinue.store.cassandra.retry import Backoff
@@ -17,10 +18,31 @@ STOP_AFTER_SECONDS = 4.5
 GIVE_BACK_SECONDS = 2.0
 _TRY_AGAIN_SECONDS = 0.01
 
-_TAKE = "INSERT INTO lease (name, holder) VALUES (?, ?) IF NOT EXISTS USING TTL ?"
-_RENEW = "UPDATE lease USING TTL ? SET holder = ? WHERE name = ? IF holder = ?"
-_GIVE_BACK = "DELETE FROM lease WHERE name = ? IF holder = ?"
-_FENCE = "SELECT writetime(holder) FROM lease WHERE name = ?"
+BEGIN = "INSERT INTO commits (name, committed, applied) VALUES ('graph', 0, 0) IF NOT EXISTS"
+STATE = "SELECT committed, writer, attempt, pieces, applied FROM commits WHERE name = 'graph'"
+_TAKE = "UPDATE commits USING TTL ? SET holder = ? WHERE name = 'graph' IF holder = NULL"
+_RENEW = "UPDATE commits USING TTL ? SET holder = ? WHERE name = 'graph' IF holder = ?"
+_COMMIT = (
+    "UPDATE commits SET committed = ?, writer = ?, attempt = ?, pieces = ? WHERE name = 'graph'"
+    " IF holder = ? AND committed = ?"
+)
+_APPLIED = "UPDATE commits SET applied = ? WHERE name = 'graph' IF holder = ? AND committed = ?"
+_GIVE_BACK = "UPDATE commits SET holder = NULL, applied = ? WHERE name = 'graph' IF holder = ?"
+
+
+class Commits(NamedTuple):
+    """The last committed group, the place of its redo log, and the last group whose rows were all written."""
+
+    committed: int
+    writer: str | None
+    attempt: int | None
+    pieces: int | None
+    applied: int
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all rows of the last group were written."""
+        return self.committed == self.applied
 
 
 class Lease:
@@ -35,16 +57,15 @@ class Lease:
         self._holder = holder
         self._backoff = backoff
         self._renewed_at = 0.0
-        self._name = "graph"
 
-    def take(self) -> int:
-        """Wait for the lease; return the fence, a timestamp later than all of earlier holders."""
+    def take(self) -> Commits:
+        """Wait for the lease; return what was committed."""
         while not self._backoff.repeat(self._try_to_take, LEASE_SECONDS):
             self._backoff.pause(_TRY_AGAIN_SECONDS)
-        return self._backoff.repeat(self._fence, LEASE_SECONDS)
+        return self._backoff.repeat(self._commits, LEASE_SECONDS)
 
     def keep(self) -> None:
-        """Renew the lease if it is due. Call before each piece of writes.
+        """Renew the lease if it is due. Call before each piece of statements.
 
         Repeat that as long as the lease lasts; raise `StoreUnavailable` if it was or may have been lost.
         """
@@ -56,18 +77,42 @@ class Lease:
         except TransientFailure as error:
             raise StoreUnavailable(f"the lease for writing was not renewed in time: {error.detail}") from error
         if not is_renewed:
-            raise StoreUnavailable("another writer has taken over")
+            raise _lost()
 
-    def give_back(self) -> None:
+    def commit(self, group: int, attempt: int, pieces: int) -> None:
+        """Commit a group whose redo log is stored. Raises `StoreUnavailable` if another writer has the lease."""
+        values = (group, self._holder, attempt, pieces, self._holder, group - 1)
+
+        def run() -> bool:
+            self.keep()
+            if self._session.compare_and_set(_COMMIT, values)[0]:
+                return True
+            now = self._commits()  # an earlier attempt may have been applied although it timed out
+            return (now.committed, now.writer, now.attempt) == (group, self._holder, attempt)
+
+        if not self._backoff.repeat(run, LEASE_SECONDS):
+            raise _lost()
+
+    def applied(self, group: int) -> None:
+        """Note that all rows of the last group were written."""
+
+        def run() -> bool:
+            self.keep()
+            return self._session.compare_and_set(_APPLIED, (group, self._holder, group))[0]
+
+        if not self._backoff.repeat(run, LEASE_SECONDS):
+            raise _lost()
+
+    def give_back(self, applied: int) -> None:
         """Let others write. If the cluster cannot be told, the lease ends by itself."""
         with suppress(StoreUnavailable):
             self._backoff.repeat(
-                lambda: self._session.compare_and_set(_GIVE_BACK, (self._name, self._holder)), GIVE_BACK_SECONDS
+                lambda: self._session.compare_and_set(_GIVE_BACK, (applied, self._holder)), GIVE_BACK_SECONDS
             )
 
     def _try_to_take(self) -> bool:
         started = self._backoff.elapsed()
-        applied, found = self._session.compare_and_set(_TAKE, (self._name, self._holder, LEASE_SECONDS))
+        applied, found = self._session.compare_and_set(_TAKE, (LEASE_SECONDS, self._holder))
         if applied:
             self._renewed_at = started
             return True
@@ -77,7 +122,7 @@ class Lease:
     def _renew(self) -> bool:
         """Return whether the lease is still ours, from now on for its full time."""
         started = self._backoff.elapsed()
-        applied, _ = self._session.compare_and_set(_RENEW, (LEASE_SECONDS, self._holder, self._name, self._holder))
+        applied, _ = self._session.compare_and_set(_RENEW, (LEASE_SECONDS, self._holder, self._holder))
         if not applied:
             return False
         self._renewed_at = started
@@ -85,6 +130,10 @@ class Lease:
             raise TransientFailure("the answer came too late")
         return True
 
-    def _fence(self) -> int:
+    def _commits(self) -> Commits:
         self.keep()
-        return int(self._session.rows(_FENCE, (self._name,))[0][0])
+        return Commits(*self._session.rows(STATE)[0])
+
+
+def _lost() -> StoreUnavailable:
+    return StoreUnavailable("another writer has taken over")

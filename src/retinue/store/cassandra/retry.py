@@ -9,14 +9,12 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from retinue.store.cassandra.location import Location
-from retinue.store.cassandra.session import BATCH_ROWS, BATCHES_AT_ONCE, Row, Session, Statement, TransientFailure
+from retinue.store.cassandra.session import BATCHES_AT_ONCE, Row, Session, Statement, TransientFailure, batched
 
 # A writer gives up after this time, also if its lease can still be renewed.
 PATIENCE_SECONDS = 20.0
 FIRST_DELAY_SECONDS = 0.05
 MAX_DELAY_SECONDS = 2.0
-# As many as are sent together; all of them are repeated if one fails.
-_PIECE = BATCHES_AT_ONCE * BATCH_ROWS
 
 _Result = TypeVar("_Result")
 
@@ -71,9 +69,9 @@ class RetryingSession:
 
     def write_all(self, statements: Iterable[Statement]) -> None:
         """Run many writes, in no order; all are stored by a quorum when this returns."""
-        waiting = iter(statements)
-        while piece := list(islice(waiting, _PIECE)):
-            self._backoff.repeat(lambda piece=piece: self._session.write_all(piece, self._before_each))  # type: ignore[misc]
+        waiting = batched(statements)
+        while piece := list(islice(waiting, BATCHES_AT_ONCE)):
+            self._backoff.repeat(lambda piece=piece: self._session.write_batches(piece, self._before_each))  # type: ignore[misc]
 
     def close(self) -> None:
         """Close all connections."""

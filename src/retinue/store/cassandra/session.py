@@ -10,10 +10,10 @@ import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from cassandra import (
     ConsistencyLevel,
@@ -36,7 +36,7 @@ from cassandra.policies import (
     TokenAwarePolicy,
 )
 from cassandra.protocol import ErrorMessage, IsBootstrappingErrorMessage, OverloadedErrorMessage
-from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, tuple_factory
+from cassandra.query import BatchStatement, BatchType, tuple_factory
 
 from retinue.errors import InputError, StoreError, StoreUnavailable
 from retinue.key_pair import read_key_pair
@@ -54,7 +54,9 @@ MOST_CROSSINGS = 10
 READS_AT_ONCE = 128
 BATCHES_AT_ONCE = 32
 # Nodes complain of batches of more than ten partitions, and of more than 5 KiB with all that goes with the values.
-BATCH_ROWS, BATCH_BYTES = 10, 2_500
+BATCH_PARTITIONS, BATCH_BYTES = 10, 2_500
+# Of one partition: nodes store it as a whole, up to 16 MiB.
+MAX_BATCH_ROWS, MAX_BATCH_BYTES = 20_000, 8 * 1024 * 1024
 
 # Nodes or connections are too slow or too few. Whether a write that failed so was stored is unknown.
 _TRANSIENT = (
@@ -66,14 +68,20 @@ _ERRORS = (DriverException, ErrorMessage, *_TRANSIENT)
 _TABLE = re.compile(r"\b(FROM|INTO|UPDATE) (\w+)\b(?!\.)")
 
 Row = tuple[Any, ...]
-UNSET = UNSET_VALUE  # a column that is to stay as it is
+_Item = TypeVar("_Item")
 
 
 class Statement(NamedTuple):
-    """A query with the values for its marks."""
+    """A query with the values for its marks. Adjacent writes to one partition, if it is named, are seen at once."""
 
     query: str
     values: Sequence[Any] = ()
+    partition: object = None
+
+    @property
+    def size(self) -> int:
+        """The bytes of its values, without numbers."""
+        return sum(len(value) for value in self.values if isinstance(value, bytes | str))
 
 
 class ReadRefused(StoreUnavailable):
@@ -129,19 +137,25 @@ class Session:
 
     def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]:
         """Run many short reads at once; their rows in the order of the statements. For writers."""
-        bound = self._counted(statements, "reads")
+        waiting = list(statements)
+        self.counts["reads"] += len(waiting)
+        bound = (self._bound(statement.query, statement.values) for statement in waiting)
         return [list(rows or ()) for rows in self._run_all(bound, "bulk", READS_AT_ONCE)]
 
     def write(self, query: str, values: Sequence[Any] = ()) -> None:
         """Run one write; it is stored by a quorum when this returns."""
         self.write_all([Statement(query, values)])
 
-    def write_all(self, statements: Iterable[Statement], before_each: Callable[[], object] = lambda: None) -> None:
-        """Run many writes, in no order; all are stored by a quorum when this returns.
+    def write_all(self, statements: Iterable[Statement]) -> None:
+        """Run many writes, in no order; all are stored by a quorum when this returns."""
+        self.write_batches(batched(statements))
+
+    def write_batches(self, batches: Iterable[list[Statement]], before_each: Callable[[], object] = lambda: None) -> None:
+        """Run batches of writes, in no order; all are stored by a quorum when this returns.
 
         They go out in pieces, each of which takes a write's time at most; `before_each` may stop them.
         """
-        self._run_all(_batched(self._counted(statements, "writes")), "bulk", BATCHES_AT_ONCE, before_each)
+        self._run_all(map(self._batch, batches), "bulk", BATCHES_AT_ONCE, before_each)
 
     def compare_and_set(self, query: str, values: Sequence[Any] = ()) -> tuple[bool, Row]:
         """Run a lightweight transaction: whether it was applied, and what the row holds that stood in its way."""
@@ -197,30 +211,47 @@ class Session:
                     raise next(lasting, failures[0])
         return results
 
-    def _counted(self, statements: Iterable[Statement], kind: str) -> Iterator[Any]:
+    def _batch(self, statements: list[Statement]) -> Any:
+        self.counts["writes"] += len(statements)
+        if len(statements) == 1:
+            return self._bound(statements[0].query, statements[0].values)
+        batch = BatchStatement(BatchType.UNLOGGED)
+        batch.is_idempotent = True
         for statement in statements:
-            self.counts[kind] += 1
-            yield self._bound(*statement)
+            batch.add(self._bound(statement.query, statement.values))
+        return batch
 
 
-def _batched(waiting: Iterator[Any]) -> Iterator[Any]:
-    """Bound statements put together: most of what a write costs here is to send it. Each row is still on its own."""
-    batch, rows, size = _batch(), 0, 0
-    for bound in waiting:
-        length = sum(len(value) for value in bound.values if isinstance(value, bytes))
-        if rows == BATCH_ROWS or (rows and size + length > BATCH_BYTES):
-            yield batch
-            batch, rows, size = _batch(), 0, 0
-        batch.add(bound)
-        rows, size = rows + 1, size + length
-    if rows:
+def chunks(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+    """Yield all items in pieces of a size."""
+    return (items[begin : begin + size] for begin in range(0, len(items), size))
+
+
+def batched(statements: Iterable[Statement]) -> Iterator[list[Statement]]:
+    """Put writes together: most of what a small one costs here is to send it. Each partition is still on its own."""
+    batch: list[Statement] = []
+    partitions = size = 0
+    for partition, group in groupby(statements, key=lambda statement: statement.partition):
+        for some in _cut([*group]) if partition is not None else ([statement] for statement in group):
+            length = sum(statement.size for statement in some)
+            if batch and (partitions == BATCH_PARTITIONS or size + length > BATCH_BYTES):
+                yield batch
+                batch, partitions, size = [], 0, 0
+            batch += some
+            partitions, size = partitions + 1, size + length
+    if batch:
         yield batch
 
 
-def _batch() -> Any:
-    batch = BatchStatement(BatchType.UNLOGGED)
-    batch.is_idempotent = True
-    return batch
+def _cut(statements: list[Statement]) -> Iterator[list[Statement]]:
+    """Cut what is too much for one message of the protocol."""
+    begin = size = 0
+    for index, statement in enumerate(statements):
+        size += statement.size
+        if size > MAX_BATCH_BYTES or index - begin == MAX_BATCH_ROWS:
+            yield statements[begin:index]
+            begin, size = index, statement.size
+    yield statements[begin:]
 
 
 def _tell(

@@ -2,18 +2,21 @@
 
 from contextlib import closing
 from importlib.resources import files
-from secrets import token_bytes
 
 from retinue.errors import InputError, MissingStore, NotAStore, UnsupportedSchema
+from retinue.store.cassandra import lease
 from retinue.store.cassandra.location import Location
 from retinue.store.cassandra.session import Session
+from retinue.store.layout.facts import new_meta
+from retinue.store.layout.sealing import seal
+from retinue.store.layout.tables import META
 
-VERSION = 1
-_SECRET_BYTES = 32
+VERSION = 2
 _REPLICATED = 'CREATE KEYSPACE IF NOT EXISTS "{keyspace}" WITH replication = {replication}'
 _REPLICATION = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?"
 _TABLES = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?"
-_BEGIN = "INSERT INTO store (name, version, secret) VALUES ('store', ?, ?) IF NOT EXISTS"
+_BEGIN = "INSERT INTO store (name, version) VALUES ('store', ?) IF NOT EXISTS"
+_ADD_META = "INSERT INTO meta (key, value) VALUES (?, ?) IF NOT EXISTS"
 
 
 def create(location: Location, replication: int) -> bool:
@@ -29,8 +32,16 @@ def create(location: Location, replication: int) -> bool:
         session.enter()
         for statement in statements():
             session.run_as_is(statement)
-        is_made, _ = session.compare_and_set(_BEGIN, (VERSION, token_bytes(_SECRET_BYTES)))
+        begin(session)
+        is_made, _ = session.compare_and_set(_BEGIN, (VERSION,))
         return is_made
+
+
+def begin(session: Session) -> None:
+    """Write the first rows of an empty graph."""
+    for key, content in new_meta().items():
+        session.compare_and_set(_ADD_META, (key, seal(META, key, content)))
+    session.compare_and_set(lease.BEGIN)
 
 
 def _require_replication(location: Location, session: Session, datacenter: str, replication: int) -> None:

@@ -23,7 +23,10 @@ _BLOCKS_AT_ONCE = 2  # hold a page of any size, unless they are nearly empty
 
 
 class LayoutReader(Generic[Shown_co]):
-    """A `GraphReader` on a source. Each call must see one state of it."""
+    """A `GraphReader` on a source.
+
+    If a call may see rows of several states, it raises `StoreUnavailable` for some of them, as for damage.
+    """
 
     def __init__(self, source: AsyncSource, clock: Clock, encode: Callable[[str, str], Shown_co]) -> None:
         self._source = source
@@ -76,6 +79,7 @@ class LayoutReader(Generic[Shown_co]):
                 end = start
             if len(rows) == wanted:
                 break
+            bound = second_of(key) - 1  # what an older block has beyond was moved to this one
         return _slice(rows, positions, request)
 
     async def _read_merged(self, request: PageRequest) -> PageRows[Shown_co]:
@@ -118,6 +122,7 @@ class LayoutReader(Generic[Shown_co]):
         async for key, content in self._blocks(table, owner, bound):
             for entry in Block.decode(table, key, content).newest_first(bound):
                 yield entry
+            bound = second_of(key) - 1
 
     async def _blocks(self, table: Table, owner: int, bound: int) -> AsyncIterator[tuple[int, bytes]]:
         """Yield key and content of the blocks of a list from a slot down."""

@@ -93,6 +93,8 @@ class SqliteSource:
 class SqliteEngine(SqliteSource):
     """The `Engine` of one file."""
 
+    has_bulk = True
+
     def __init__(self, path: Path, rows: Path) -> None:
         super().__init__(files.open_for_writing(path, files.GRAPH))
         self._rows = rows

@@ -1,0 +1,143 @@
+"""The parts of long lists, so that no partition grows without bounds.
+
+A list is in one partition until it has thousands of rows of one kind. Then its older rows are moved to a part of their
+own, and part 0 keeps the newest ones. For readers, a row of part 0 at the lowest slot of each other part points there:
+so whoever asks part 0 for the row at or before a slot finds it, or the part that has it. Writers have all parts in
+memory. What a part has at or above the next one's lowest slot was moved, and is never looked at.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
+
+from msgspec import msgpack
+
+from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES
+from retinue.store.cassandra.redo import DIVIDE, ERASE, POINT, PUT, Write
+from retinue.store.layout.tables import TABLES, Table
+
+MAX_ROWS = 4_096  # of one kind in one part
+KEPT_ROWS = 256  # of the newest part, when its older rows are moved
+
+_LOAD = "SELECT name, owner, parts FROM part"
+_TABLES = {table.name: table for table in TABLES}
+
+
+class Part(NamedTuple):
+    """A part: its lowest slot, and its number."""
+
+    low: int
+    number: int
+
+
+class Range(NamedTuple):
+    """Slots of one part, both ends included."""
+
+    part: int
+    low: int
+    high: int
+
+
+Parts = tuple[Part, ...]  # by ascending slots; the last one is the newest
+
+_UNDIVIDED: Parts = (Part(0, NEWEST),)
+_decode = msgpack.Decoder(tuple[Part, ...]).decode
+
+
+class Reads(Protocol):
+    """A session, to read a small table."""
+
+    def rows(self, query: str) -> list[tuple[str, int, bytes]]:
+        """Run one read to its end."""
+        ...
+
+
+class PartDirectory:
+    """The parts of all lists."""
+
+    def __init__(self) -> None:
+        self._parts: dict[Table, dict[int, Parts]] = {}
+
+    def load(self, session: Reads) -> None:
+        """Read them again."""
+        self._parts = {}
+        for name, owner, parts in session.rows(_LOAD):
+            self.learn(_TABLES[name], owner, _decode(parts))
+
+    def learn(self, table: Table, owner: int, parts: Parts) -> None:
+        """Note the parts of a list."""
+        self._parts.setdefault(table, {})[owner] = parts
+
+    def of(self, table: Table, owner: int) -> Parts:
+        """Return the parts of a list."""
+        return self._parts.get(table, {}).get(owner, _UNDIVIDED)
+
+    def owners(self, table: Table) -> list[int]:
+        """Return the owners of divided lists, ascending."""
+        return sorted(self._parts.get(table, ()))
+
+    def part_of(self, table: Table, owner: int, slot: int) -> int:
+        """Return the part that has a slot."""
+        return self.rank_of(table, owner, slot)[0]
+
+    def rank_of(self, table: Table, owner: int, slot: int) -> tuple[int, int]:
+        """Return the part that has a slot, and how many parts are above it."""
+        parts = self._parts.get(table, {}).get(owner)
+        if parts is None:
+            return NEWEST, 0
+        index = _index(parts, slot)
+        return parts[index].number, len(parts) - 1 - index
+
+    def ranges(self, table: Table, owner: int, low: int, high: int) -> list[Range]:
+        """Return where the slots from one to another are, ascending."""
+        parts = self.of(table, owner)
+        ends = [*(part.low - 1 for part in parts[1:]), LAST_SLOT]
+        return [
+            Range(part.number, max(low, part.low), min(high, end))
+            for part, end in zip(parts, ends, strict=True)
+            if part.low <= high and low <= end
+        ]
+
+
+class Division(NamedTuple):
+    """A part of a list that has too many rows, all of which are given, ascending; and the number of a new part."""
+
+    table: Table
+    owner: int
+    part: int
+    number: int
+    rows: list[tuple[int, bytes]]
+
+
+def divide(parts: Parts, division: Division) -> tuple[Parts, list[Write]]:
+    """Return the parts of a list after one was divided, and the statements for that."""
+    table, owner, part, number, rows = division
+    name, kind, _ = PLACES[table]
+    index = next(index for index, each in enumerate(parts) if each.number == part)
+    if part == NEWEST:  # its older rows are moved
+        cut = rows[-KEPT_ROWS][0]
+        after = (*parts[:index], Part(parts[index].low, number), Part(cut, NEWEST))
+        moved, pointer = [row for row in rows if row[0] < cut], parts[index].low
+        erased = [Write(1, name, ERASE, (owner, NEWEST, kind, pointer, cut))]
+    else:
+        cut = rows[len(rows) // 2][0]
+        after = (*parts[: index + 1], Part(cut, number), *parts[index + 1 :])
+        moved, pointer = [row for row in rows if row[0] >= cut], cut
+        erased = []  # later: readers may have read the pointers already
+    writes = [Write(0, name, PUT, (owner, number, kind, slot, value)) for slot, value in moved]
+    writes.append(Write(1, name, POINT, (owner, NEWEST, kind, pointer, b"", number)))
+    writes += erased
+    writes += _without_moved(division, parts)
+    writes.append(Write(1, "part", DIVIDE, (table.name, owner, msgpack.encode(after))))
+    return after, writes
+
+
+def _without_moved(division: Division, parts: Parts) -> Iterator[Write]:
+    """Remove what was moved out of parts by earlier divisions."""
+    name, kind, _ = PLACES[division.table]
+    for each, above in zip(parts, parts[1:], strict=False):
+        yield Write(1, name, ERASE, (division.owner, each.number, kind, above.low - 1, LAST_SLOT))
+
+
+def _index(parts: Parts, slot: int) -> int:
+    return bisect_right(parts, slot, key=lambda part: part.low) - 1

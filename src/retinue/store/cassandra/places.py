@@ -1,0 +1,69 @@
+"""Where the rows of the layout's tables are in the keyspace.
+
+All that is stored of one list is in one partition, so that the changes of a group to a list are seen all at once: of the
+tables of one direction, each is a `kind` of rows there.
+"""
+
+from typing import NamedTuple
+
+from retinue.model import Direction
+from retinue.store.layout.tables import (
+    ACCOUNT,
+    ACCOUNT_KEY,
+    CHANGE,
+    CLAIM,
+    FUTURE_EVENT,
+    LAST_SECOND,
+    LISTS,
+    META,
+    RELOCATION,
+    TOMBSTONE,
+    USERNAME,
+    Table,
+    first_of,
+    pair_key,
+    second_of,
+)
+
+NEWEST = 0  # the part of a list that is not divided, else its newest one
+_REVISIONS_SHIFT = 12  # 4,096 revisions in one partition
+
+
+class Place(NamedTuple):
+    """The place of a table whose rows have an owner and a slot."""
+
+    name: str  # of the table in the keyspace
+    kind: int
+    is_divisible: bool = False  # into parts
+
+
+PLAIN = frozenset((META, ACCOUNT, ACCOUNT_KEY, USERNAME, CLAIM, TOMBSTONE))
+_IS_DIVISIBLE = (True, True, True, False, True)  # as the fields of `ListTables`
+PLACES = {CHANGE: Place("change", 0), RELOCATION: Place("relocation", 0), FUTURE_EVENT: Place("future_event", 0)} | {
+    table: Place(direction.value, kind, _IS_DIVISIBLE[kind])
+    for direction in Direction
+    for kind, table in enumerate(LISTS[direction])
+}
+_FACTS = frozenset(tables.facts for tables in LISTS.values())
+
+
+def slot_of(table: Table, key: int) -> tuple[int, int]:
+    """Return owner and slot of a key."""
+    if table is CHANGE:
+        return key >> _REVISIONS_SHIFT, key
+    return (key, 0) if table in _FACTS else (first_of(key), second_of(key))
+
+
+def key_of(table: Table, owner: int, slot: int) -> int:
+    """Return the key at an owner's slot."""
+    if table is CHANGE:
+        return slot
+    return owner if table in _FACTS else pair_key(owner, slot)
+
+
+def is_single(table: Table) -> bool:
+    """Return whether only single rows of a table are removed and none are missed: no reader passes over their places."""
+    return table is CHANGE or table in _FACTS
+
+
+LAST_SLOT = max(LAST_SECOND, 1 << 62)

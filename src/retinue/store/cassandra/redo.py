@@ -1,0 +1,114 @@
+"""The redo log: all statements of a group, written before the group is committed, and run after that.
+
+Each statement carries the number of its group as timestamp. So it may be run again at any time, also by a writer that
+was stopped and has a successor by now: it changes nothing that a later group has written.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+from msgspec import Struct, msgpack
+
+from retinue.store.cassandra.lease import Commits
+from retinue.store.cassandra.retry import RetryingSession
+from retinue.store.cassandra.session import Statement
+
+PIECE_BYTES = 256 * 1024
+_OVERHEAD_BYTES = 64  # of a statement in the log, beside its value
+
+# The statements of a group. The values of each begin with its partition key; `SET` and `DROP` are for tables of keys.
+SET, DROP, PUT, POINT, ERASE, DIVIDE = range(6)
+_QUERIES = (
+    "INSERT INTO {} (key, value) VALUES (?, ?) USING TIMESTAMP ?",
+    "DELETE FROM {} USING TIMESTAMP ? WHERE key = ?",
+    "INSERT INTO {} (owner, part, kind, slot, value) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?",
+    "INSERT INTO {} (owner, part, kind, slot, value, child) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+    "DELETE FROM {} USING TIMESTAMP ? WHERE owner = ? AND part = ? AND kind = ? AND slot > ? AND slot < ?",
+    "INSERT INTO {} (name, owner, parts) VALUES (?, ?, ?) USING TIMESTAMP ?",
+)
+_DELETIONS = frozenset((DROP, ERASE))
+_KEY_COLUMNS = (1, 1, 2, 2, 2, 1)
+
+_SAVE = "INSERT INTO redo (writer, attempt, piece, body) VALUES (?, ?, ?, ?) USING TIMESTAMP ?"
+_LOAD = "SELECT piece, body FROM redo WHERE writer = ? AND attempt = ?"
+_REMOVE = "DELETE FROM redo USING TIMESTAMP ? WHERE writer = ? AND attempt <= ?"
+
+
+class Write(Struct, frozen=True, array_like=True, gc=False):
+    """One statement. Those of a lower phase are run first; in one phase, those of one partition are seen at once."""
+
+    phase: int
+    table: str
+    verb: int
+    values: tuple[Any, ...]
+
+    @property
+    def partition(self) -> tuple[Any, ...]:
+        """The table with the key of its partition."""
+        return (self.table, *self.values[: _KEY_COLUMNS[self.verb]])
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it has in the log."""
+        return _OVERHEAD_BYTES + sum(len(value) for value in self.values if isinstance(value, bytes | str))
+
+
+_encode = msgpack.Encoder().encode
+_decode = msgpack.Decoder(list[Write]).decode
+
+
+class RedoLog:
+    """The redo log of one writer; and reading and running that of any."""
+
+    def __init__(self, session: RetryingSession, writer: str) -> None:
+        self._session = session
+        self.writer = writer
+        self.attempt = 0
+
+    def save(self, writes: Iterable[Write], group: int) -> tuple[int, int]:
+        """Store the log of a group that may be committed; return its attempt and the number of its pieces."""
+        self.attempt += 1
+        pieces = [_encode(piece) for piece in _pieces(writes)]
+        self._session.write_all(
+            Statement(_SAVE, (self.writer, self.attempt, number, body, group), (self.writer, number))
+            for number, body in enumerate(pieces)
+        )
+        return self.attempt, len(pieces)
+
+    def load(self, commits: Commits) -> list[Write]:
+        """Return the statements of the last committed group."""
+        pieces = dict(self._session.rows(_LOAD, (commits.writer, commits.attempt)))
+        return [write for number in range(commits.pieces or 0) for write in _decode(pieces[number])]
+
+    def run(self, writes: Iterable[Write], group: int) -> None:
+        """Run the statements of a group, phase by phase."""
+        for _, phase in groupby(sorted(writes, key=_order), key=lambda write: write.phase):
+            self._session.write_all(_statement(write, group) for write in phase)
+
+    def remove(self, group: int, writer: str | None = None, attempt: int | None = None) -> None:
+        """Remove the log of a writer, this one or another, up to an attempt."""
+        values = (group, writer or self.writer, attempt or self.attempt)
+        self._session.write_all([Statement(_REMOVE, values)])
+
+
+def _order(write: Write) -> tuple[Any, ...]:
+    return (write.phase, *write.partition)
+
+
+def _statement(write: Write, group: int) -> Statement:
+    values = (group, *write.values) if write.verb in _DELETIONS else (*write.values, group)
+    return Statement(_QUERIES[write.verb].format(write.table), values, write.partition)
+
+
+def _pieces(writes: Iterable[Write]) -> Iterator[list[Write]]:
+    piece: list[Write] = []
+    size = 0
+    for write in writes:
+        piece.append(write)
+        size += write.size
+        if size >= PIECE_BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
