@@ -1,8 +1,9 @@
 """What the lists of a graph must be: well-formed blocks, slots of their own, both directions alike, true histories."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
+from typing import NamedTuple
 
 from retinue.history import Interval, Moment, intervals
 from retinue.model import Direction
@@ -48,9 +49,10 @@ def rows_of_owner(source: Source, table: Table, owner: int) -> Iterator[tuple[in
 
 def lists_of(source: Source, tables: ListTables) -> Iterator[tuple[int, Blocks, Blocks]]:
     """Yield every list: its owner, visible and hidden blocks."""
+    with_hidden = {first_of(int(key)) for key, _ in source.all_rows(tables.hidden)}
     for owner, rows in groupby(rows_of(source, tables.visible), key=lambda row: first_of(row[0])):
         visible = [(second_of(key), Block.decode(tables.visible, key, content)) for key, content in rows]
-        yield owner, visible, _blocks_of_owner(source, tables.hidden, owner)
+        yield owner, visible, _blocks_of_owner(source, tables.hidden, owner) if owner in with_hidden else []
     for owner, rows in groupby(rows_of(source, tables.hidden), key=lambda row: first_of(row[0])):
         hidden = [(second_of(key), Block.decode(tables.hidden, key, content)) for key, content in rows]
         if not source.scan(tables.visible, pair_key(owner, 0), pair_key(owner, LAST_SECOND), limit=1):
@@ -68,9 +70,25 @@ def entries_of(blocks: Blocks) -> Iterator[Entry]:
         yield from list(block.newest_first())[::-1]
 
 
+class _Further(NamedTuple):
+    """The owners that have rows besides their entries, so that only theirs are looked up."""
+
+    facts: set[int]
+    runs: set[int]
+    histories: set[int]
+
+
+def _further(source: Source, tables: ListTables) -> _Further:
+    return _Further(
+        {int(key) for key, _ in source.all_rows(tables.facts)},
+        *({first_of(int(key)) for key, _ in source.all_rows(table)} for table in (tables.runs, tables.histories)),
+    )
+
+
 def wrong_lists(source: Source, direction: Direction) -> Iterator[str]:
     """Yield what is wrong with each list of a direction, taken alone."""
     tables = LISTS[direction]
+    further = _further(source, tables)
     for owner, visible, hidden in lists_of(source, tables):
         name = f"the {direction.value} list of account {owner}"
         for kind, blocks in (("visible", visible), ("hidden", hidden)):
@@ -83,9 +101,11 @@ def wrong_lists(source: Source, direction: Direction) -> Iterator[str]:
             yield f"{name}: has its owner among its accounts"
         if any(before.position == after.position for before, after in pairwise(entries)):
             yield f"{name}: a slot is occupied twice"
-        yield from (f"{name}: {problem}" for problem in _wrong_facts(source, tables, owner, (visible, hidden)))
-        yield from (f"{name}: {problem}" for problem in _wrong_runs(source, tables, owner, entries))
-        yield from (f"{name}: {problem}" for problem in _wrong_histories(source, tables, owner, entries))
+        yield from (f"{name}: {problem}" for problem in _wrong_facts(source, tables, owner, (visible, hidden), has_facts=owner in further.facts))
+        stored = _runs_of(source, tables, owner) if owner in further.runs else set()
+        yield from (f"{name}: {problem}" for problem in _wrong_runs(stored, entries))
+        histories = _histories_of(source, tables, owner) if owner in further.histories else {}
+        yield from (f"{name}: {problem}" for problem in _wrong_histories(histories, entries))
     yield from _without_list(source, tables, direction)
 
 
@@ -106,12 +126,14 @@ def _wrong_blocks(blocks: Blocks) -> Iterator[str]:
             yield f"block {start}: an interval ends before it begins"
 
 
-def _wrong_facts(source: Source, tables: ListTables, owner: int, both: tuple[Blocks, Blocks]) -> Iterator[str]:
+def _wrong_facts(
+    source: Source, tables: ListTables, owner: int, both: tuple[Blocks, Blocks], *, has_facts: bool
+) -> Iterator[str]:
     visible, hidden = both
     is_long = any(start for blocks in both for start, _ in blocks)
     is_late = any(entry.position > entry.start for blocks in both for entry in entries_of(blocks))
     counts = sum(len(block) for _, block in visible), sum(block.open_count for _, block in hidden)
-    (value,) = source.get(tables.facts, (owner,))
+    (value,) = source.get(tables.facts, (owner,)) if has_facts else (None,)
     if value is None:
         if is_long or is_late:
             yield "its counts are missing"
@@ -123,7 +145,11 @@ def _wrong_facts(source: Source, tables: ListTables, owner: int, both: tuple[Blo
         yield "an entry is later than its start, which is not noted"
 
 
-def _wrong_runs(source: Source, tables: ListTables, owner: int, entries: Iterable[Entry]) -> Iterator[str]:
+def _runs_of(source: Source, tables: ListTables, owner: int) -> set[tuple[int, int]]:
+    return {(first, int.from_bytes(last, "little")) for first, last in rows_of_owner(source, tables.runs, owner)}
+
+
+def _wrong_runs(stored: set[tuple[int, int]], entries: Iterable[Entry]) -> Iterator[str]:
     made: list[tuple[int, int]] = []
     for entry in entries:
         if made and made[-1][1] == entry.position - 1:
@@ -131,17 +157,19 @@ def _wrong_runs(source: Source, tables: ListTables, owner: int, entries: Iterabl
         else:
             made.append((entry.position, entry.position))
     long = {run for run in made if run[1] - run[0] + 1 >= MIN_RUN}
-    stored = {(first, int.from_bytes(last, "little")) for first, last in rows_of_owner(source, tables.runs, owner)}
     for first, last in sorted(long ^ stored):
         what = "is stored, but does not exist" if (first, last) in stored else "is not stored"
         yield f"the run of slots {first} to {last} {what}"
 
 
-def _wrong_histories(source: Source, tables: ListTables, owner: int, entries: Iterable[Entry]) -> Iterator[str]:
+def _wrong_histories(histories: dict[int, Moments], entries: Sequence[Entry]) -> Iterator[str]:
+    if not histories and len({entry.account for entry in entries}) == len(entries):
+        ended = [entry for entry in entries if entry.end]
+        yield from (f"account {entry.account}: its interval ended, but its events are missing" for entry in ended)
+        return
     found: dict[int, list[Interval]] = defaultdict(list)
     for entry in entries:
         found[entry.account].append(Interval(entry.start, entry.end or None))
-    histories = _histories_of(source, tables, owner)
     for account in sorted(found.keys() | histories.keys()):
         stored = sorted(found[account], key=lambda interval: interval.start)
         moments = histories.get(account, frozenset(Moment(interval.start) for interval in stored))
