@@ -1,14 +1,14 @@
 """What the lists of a graph must be: well-formed blocks, slots of their own, both directions alike, true histories."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, pairwise
-from typing import NamedTuple
+from collections.abc import Iterator
+
+import numpy as np
 
 from retinue.history import Interval, Moment, intervals
 from retinue.model import Direction
-from retinue.store.layout.accounts import decode_account
-from retinue.store.layout.blocks import CAPACITY, Block, Entry
+from retinue.store.layout.accounts import kind_of
+from retinue.store.layout.check_columns import Columns, Part, follows_of, parts_of, sums_of
 from retinue.store.layout.histories import Moments, decode_moments
 from retinue.store.layout.lists import Facts
 from retinue.store.layout.relocations import decode_relocation
@@ -21,202 +21,167 @@ from retinue.store.layout.tables import (
     RELOCATION,
     ListTables,
     Source,
-    Table,
     first_of,
-    pair_key,
     second_of,
 )
+from retinue.store.load.columns import Chosen, Numbers, is_among
+from retinue.store.load.placing import runs
 
 _BUCKETS = 4096
-
-Blocks = list[tuple[int, Block]]  # each with the slot at which it begins
-Follow = tuple[int, int, int, int]  # follower, followee, start and end
-
-
-def rows_of(source: Source, table: Table) -> Iterator[tuple[int, bytes]]:
-    """Yield key and content of all rows of a table of numbers."""
-    for key, value in source.all_rows(table):
-        assert isinstance(key, int)
-        yield key, unseal(table, key, value)
-
-
-def rows_of_owner(source: Source, table: Table, owner: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the same of one owner, with the second number as key."""
-    for key, value in source.scan(table, pair_key(owner, 0), pair_key(owner, LAST_SECOND)):
-        assert isinstance(key, int)
-        yield second_of(key), unseal(table, key, value)
-
-
-def lists_of(source: Source, tables: ListTables) -> Iterator[tuple[int, Blocks, Blocks]]:
-    """Yield every list: its owner, visible and hidden blocks."""
-    with_hidden = {first_of(int(key)) for key, _ in source.all_rows(tables.hidden)}
-    for owner, rows in groupby(rows_of(source, tables.visible), key=lambda row: first_of(row[0])):
-        visible = [(second_of(key), Block.decode(tables.visible, key, content)) for key, content in rows]
-        yield owner, visible, _blocks_of_owner(source, tables.hidden, owner) if owner in with_hidden else []
-    for owner, rows in groupby(rows_of(source, tables.hidden), key=lambda row: first_of(row[0])):
-        hidden = [(second_of(key), Block.decode(tables.hidden, key, content)) for key, content in rows]
-        if not source.scan(tables.visible, pair_key(owner, 0), pair_key(owner, LAST_SECOND), limit=1):
-            yield owner, [], hidden
-
-
-def _blocks_of_owner(source: Source, table: Table, owner: int) -> Blocks:
-    rows = rows_of_owner(source, table, owner)
-    return [(start, Block.decode(table, pair_key(owner, start), content)) for start, content in rows]
-
-
-def entries_of(blocks: Blocks) -> Iterator[Entry]:
-    """Yield the entries of blocks, oldest first."""
-    for _, block in blocks:
-        yield from list(block.newest_first())[::-1]
-
-
-class _Further(NamedTuple):
-    """The owners that have rows besides their entries, so that only theirs are looked up."""
-
-    facts: set[int]
-    runs: set[int]
-    histories: set[int]
-
-
-def _further(source: Source, tables: ListTables) -> _Further:
-    return _Further(
-        {int(key) for key, _ in source.all_rows(tables.facts)},
-        *({first_of(int(key)) for key, _ in source.all_rows(table)} for table in (tables.runs, tables.histories)),
-    )
+_ERASED, _VISIBLE = 0, 2
+_MISSING = 3
 
 
 def wrong_lists(source: Source, direction: Direction) -> Iterator[str]:
     """Yield what is wrong with each list of a direction, taken alone."""
     tables = LISTS[direction]
-    further = _further(source, tables)
-    for owner, visible, hidden in lists_of(source, tables):
-        name = f"the {direction.value} list of account {owner}"
-        for kind, blocks in (("visible", visible), ("hidden", hidden)):
-            for problem in _wrong_blocks(blocks):
-                yield f"{name}, {kind}: {problem}"
-        entries = sorted([*entries_of(visible), *entries_of(hidden)])
-        if any(entry.end for entry in entries_of(visible)):
-            yield f"{name}: an ended entry is visible"
-        if any(entry.account == owner for entry in entries):
-            yield f"{name}: has its owner among its accounts"
-        if any(before.position == after.position for before, after in pairwise(entries)):
-            yield f"{name}: a slot is occupied twice"
-        yield from (f"{name}: {problem}" for problem in _wrong_facts(source, tables, owner, (visible, hidden), has_facts=owner in further.facts))
-        stored = _runs_of(source, tables, owner) if owner in further.runs else set()
-        yield from (f"{name}: {problem}" for problem in _wrong_runs(stored, entries))
-        histories = _histories_of(source, tables, owner) if owner in further.histories else {}
-        yield from (f"{name}: {problem}" for problem in _wrong_histories(histories, entries))
-    yield from _without_list(source, tables, direction)
+    for part in parts_of(source, direction):
+        for kind, columns in (("visible", part.visible), ("hidden", part.hidden)):
+            for owner, problem in _wrong_blocks(columns):
+                yield f"the {direction.value} list of account {owner}, {kind}: {problem}"
+        for find in (_wrong_entries, _wrong_facts, _wrong_runs, _wrong_histories):
+            for owner, problem in find(source, tables, part):
+                yield f"the {direction.value} list of account {owner}: {problem}"
+    yield from _without_entries(source, tables, direction)
 
 
-def _wrong_blocks(blocks: Blocks) -> Iterator[str]:
-    if blocks and blocks[0][0] == 0 and len(blocks) > 1:
-        yield "has more blocks than its only one"
-    ends = [start for start, _ in blocks[1:]] + [LAST_SECOND + 1]
-    for (start, block), end in zip(blocks, ends if blocks else (), strict=True):
-        steps = [max(start, 1) - 1, *block.positions, end]
-        if not 1 <= len(block) <= CAPACITY:
-            yield f"block {start} has {len(block)} entries"
-        if any(later <= earlier for earlier, later in pairwise(steps)):
-            yield f"block {start}: its positions are not ascending, or are outside of the block"
-        strays = {*block.starts, *block.ends} - set(block.positions)
-        if strays or any(second < 1 or second == at for at, second in block.starts.items()):
-            yield f"block {start} has wrong starts or ends"
-        if any(entry.end and entry.end <= entry.start for entry in block.newest_first()):
-            yield f"block {start}: an interval ends before it begins"
+Found = Iterator[tuple[int, str]]  # the owner of a list, and what is wrong with it
 
 
-def _wrong_facts(
-    source: Source, tables: ListTables, owner: int, both: tuple[Blocks, Blocks], *, has_facts: bool
-) -> Iterator[str]:
-    visible, hidden = both
-    is_long = any(start for blocks in both for start, _ in blocks)
-    is_late = any(entry.position > entry.start for blocks in both for entry in entries_of(blocks))
-    counts = sum(len(block) for _, block in visible), sum(block.open_count for _, block in hidden)
-    (value,) = source.get(tables.facts, (owner,)) if has_facts else (None,)
-    if value is None:
-        if is_long or is_late:
-            yield "its counts are missing"
+def _wrong_blocks(columns: Columns) -> Found:
+    keys, entries, blocks, starts = columns.keys, columns.entries, columns.blocks, columns.starts
+    if not len(keys):
         return
-    facts = Facts.decode(tables.facts, owner, unseal(tables.facts, owner, value))
-    if (facts.visible, facts.hidden) != counts:
-        yield f"its stored counts are {facts.visible} and {facts.hidden}, not {counts[0]} and {counts[1]}"
-    if is_late and not facts.is_late:
-        yield "an entry is later than its start, which is not noted"
+    owners = keys >> 32
+    is_alone = np.ones(len(keys), np.bool_)
+    is_alone[1:] &= owners[1:] != owners[:-1]
+    is_alone[:-1] &= owners[1:] != owners[:-1]
+    next_starts = np.append(np.where(owners[1:] == owners[:-1], starts[1:], LAST_SECOND + 1), LAST_SECOND + 1)
+    yield from _each(owners, (starts == 0) & ~is_alone, "has more blocks than its only one")
+    yield from _each(owners, np.bincount(blocks, minlength=len(keys)) == 0, "has an empty block")
+    positions = entries.positions
+    is_outside = (positions < np.maximum(starts[blocks], 1)) | (positions >= next_starts[blocks])
+    is_outside[1:] |= (blocks[1:] == blocks[:-1]) & (positions[1:] <= positions[:-1])
+    yield from _each(entries.owners, is_outside, "its positions are not ascending, or are outside of their block")
+    is_wrong = (entries.starts < 1) | ((entries.ends != 0) & (entries.ends <= entries.starts))
+    yield from _each(entries.owners, is_wrong, "has a wrong start or end")
 
 
-def _runs_of(source: Source, tables: ListTables, owner: int) -> set[tuple[int, int]]:
-    return {(first, int.from_bytes(last, "little")) for first, last in rows_of_owner(source, tables.runs, owner)}
+def _each(owners: Numbers, chosen: Chosen, problem: str) -> Found:
+    for owner in np.unique(owners[chosen]).tolist():
+        yield owner, problem
 
 
-def _wrong_runs(stored: set[tuple[int, int]], entries: Iterable[Entry]) -> Iterator[str]:
-    made: list[tuple[int, int]] = []
-    for entry in entries:
-        if made and made[-1][1] == entry.position - 1:
-            made[-1] = made[-1][0], entry.position
-        else:
-            made.append((entry.position, entry.position))
-    long = {run for run in made if run[1] - run[0] + 1 >= MIN_RUN}
-    for first, last in sorted(long ^ stored):
-        what = "is stored, but does not exist" if (first, last) in stored else "is not stored"
-        yield f"the run of slots {first} to {last} {what}"
+def _wrong_entries(_source: Source, _tables: ListTables, part: Part) -> Found:
+    visible, entries = part.visible.entries, part.entries
+    yield from _each(visible.owners, visible.ends != 0, "an ended entry is visible")
+    yield from _each(entries.owners, entries.owners == entries.accounts, "has its owner among its accounts")
+    ids = (entries.owners << 32) + entries.positions
+    is_twice = np.append(False, ids[1:] == ids[:-1]) if len(ids) else ids == 1
+    yield from _each(entries.owners, is_twice, "a slot is occupied twice")
 
 
-def _wrong_histories(histories: dict[int, Moments], entries: Sequence[Entry]) -> Iterator[str]:
-    if not histories and len({entry.account for entry in entries}) == len(entries):
-        ended = [entry for entry in entries if entry.end]
-        yield from (f"account {entry.account}: its interval ended, but its events are missing" for entry in ended)
-        return
+def _wrong_facts(source: Source, tables: ListTables, part: Part) -> Found:
+    owners = part.owners.tolist()
+    stored = dict(zip(owners, source.get(tables.facts, owners), strict=True))
+    visible, hidden = part.visible.entries, part.hidden.entries
+    shown = _counts(part.owners, visible.owners)
+    others = _counts(part.owners, hidden.owners[hidden.ends == 0])
+    long = {first_of(key) for columns in (part.visible, part.hidden) for key in columns.keys[columns.starts > 0].tolist()}
+    late = set(np.unique(part.entries.owners[part.entries.positions > part.entries.starts]).tolist())
+    for owner, count, other in zip(owners, shown.tolist(), others.tolist(), strict=True):
+        value = stored[owner]
+        if value is None:
+            if owner in long or owner in late:
+                yield owner, "its counts are missing"
+            continue
+        facts = Facts.decode(tables.facts, owner, unseal(tables.facts, owner, value))
+        if (facts.visible, facts.hidden) != (count, other):
+            yield owner, f"its stored counts are {facts.visible} and {facts.hidden}, not {count} and {other}"
+        if owner in late and not facts.is_late:
+            yield owner, "an entry is later than its start, which is not noted"
+
+
+def _counts(owners: Numbers, found: Numbers) -> Numbers:
+    return np.bincount(np.searchsorted(owners, found), minlength=len(owners))
+
+
+def _wrong_runs(source: Source, tables: ListTables, part: Part) -> Found:
+    entries = part.entries
+    lists = np.searchsorted(part.owners, entries.owners)
+    made = zip(*(column.tolist() for column in runs(lists, entries.positions, MIN_RUN)), strict=True)
+    expected = {(int(part.owners[number]), first, last) for number, first, last in made}
+    stored = {
+        (first_of(key), second_of(key), int.from_bytes(unseal(tables.runs, key, value), "little"))
+        for key, value in source.rows_of(tables.runs, part.owners.tolist())
+    }
+    for owner, first, last in sorted(expected ^ stored):
+        what = "is stored, but does not exist" if (owner, first, last) in stored else "is not stored"
+        yield owner, f"the run of slots {first} to {last} {what}"
+
+
+def _wrong_histories(source: Source, tables: ListTables, part: Part) -> Found:
+    """Compare the intervals of pairs that have a history, or several intervals, or an ended one, with their events."""
+    entries = part.entries
+    pairs = (entries.owners << 32) + entries.accounts
+    histories = _histories_of(source, tables, part)
+    ordered = np.sort(pairs)
+    several = ordered[1:][ordered[1:] == ordered[:-1]]
+    special = np.unique(np.concatenate([several, pairs[entries.ends != 0], np.array(sorted(histories), np.int64)]))
     found: dict[int, list[Interval]] = defaultdict(list)
-    for entry in entries:
-        found[entry.account].append(Interval(entry.start, entry.end or None))
-    for account in sorted(found.keys() | histories.keys()):
-        stored = sorted(found[account], key=lambda interval: interval.start)
-        moments = histories.get(account, frozenset(Moment(interval.start) for interval in stored))
-        if intervals(moments) != stored or (account not in histories and len(stored) > 1):
-            yield f"account {account}: its events make {_text(intervals(moments))}, but stored is {_text(stored)}"
-        if account in histories and len(moments) == 1 and not any(moment.is_unfollow for moment in moments):
-            yield f"account {account}: its history is one follow"
+    chosen = is_among(pairs, special)
+    for pair, start, end in zip(
+        pairs[chosen].tolist(), entries.starts[chosen].tolist(), entries.ends[chosen].tolist(), strict=True
+    ):
+        found[pair].append(Interval(start, end or None))
+    for pair in special.tolist():
+        stored = sorted(found[pair], key=lambda interval: interval.start)
+        moments = histories.get(pair, frozenset(Moment(interval.start) for interval in stored))
+        owner, account = first_of(pair), second_of(pair)
+        if intervals(moments) != stored or (pair not in histories and len(stored) > 1):
+            yield owner, f"account {account}: its events make {_text(intervals(moments))}, but stored is {_text(stored)}"
+        if pair in histories and len(moments) == 1 and not any(moment.is_unfollow for moment in moments):
+            yield owner, f"account {account}: its history is one follow"
 
 
-def _histories_of(source: Source, tables: ListTables, owner: int) -> dict[int, Moments]:
-    rows = rows_of_owner(source, tables.histories, owner)
-    return {account: decode_moments(tables.histories, account, content) for account, content in rows}
-
-
-def _without_list(source: Source, tables: ListTables, direction: Direction) -> Iterator[str]:
-    """Yield rows that belong to lists without an entry."""
-    for table in (tables.runs, tables.histories, tables.facts):
-        for owner, rows in groupby(source.all_rows(table), key=lambda row: _owner_of(table, tables, row[0])):
-            has_entry = any(
-                source.scan(lists, pair_key(owner, 0), pair_key(owner, LAST_SECOND), limit=1)
-                for lists in (tables.visible, tables.hidden)
-            )
-            for key, value in rows:
-                content = unseal(table, key, value)
-                if has_entry or table is tables.facts:
-                    continue
-                if table is tables.runs or intervals(decode_moments(table, int(key), content)):
-                    yield f"the {direction.value} list of account {owner}: has rows in {table.name}, but no entries"
-
-
-def _owner_of(table: Table, tables: ListTables, key: object) -> int:
-    assert isinstance(key, int)
-    return key if table is tables.facts else first_of(key)
+def _histories_of(source: Source, tables: ListTables, part: Part) -> dict[int, Moments]:
+    rows = source.rows_of(tables.histories, part.owners.tolist())
+    return {key: decode_moments(tables.histories, key, unseal(tables.histories, key, value)) for key, value in rows}
 
 
 def _text(found: list[Interval]) -> str:
     return ", ".join(f"{each.start} to {each.end or 'now'}" for each in found) or "nothing"
 
 
+def _without_entries(source: Source, tables: ListTables, direction: Direction) -> Iterator[str]:
+    """Yield rows that belong to lists without an entry."""
+    for table in (tables.runs, tables.histories):
+        for key, value in source.all_rows(table):
+            assert isinstance(key, int)
+            content = unseal(table, key, value)
+            if table is tables.histories and not intervals(decode_moments(table, key, content)):
+                continue
+            if not _has_entries(source, tables, first_of(key)):
+                yield f"the {direction.value} list of account {first_of(key)}: has a row in {table.name}, but no entries"
+
+
+def _has_entries(source: Source, tables: ListTables, owner: int) -> bool:
+    return any(source.rows_of(table, (owner,)) for table in (tables.visible, tables.hidden))
+
+
 def one_sided(source: Source) -> Iterator[str]:
     """Yield intervals that are in one list only. Sums over buckets come first, so that memory stays small."""
-    sums = [_sums(_follows(source, direction)) for direction in Direction]
-    wrong = {bucket for bucket in range(_BUCKETS) if sums[0][bucket] != sums[1][bucket]}
-    if not wrong:
+    sums = [
+        sum((sums_of(part, direction, _BUCKETS) for part in parts_of(source, direction)), np.zeros(_BUCKETS, np.uint64))
+        for direction in Direction
+    ]
+    wrong = np.flatnonzero(sums[0] != sums[1])
+    if not len(wrong):
         return
     forth, back = (
-        Counter(follow for follow in _follows(source, direction) if follow[0] % _BUCKETS in wrong)
+        Counter(
+            follow for part in parts_of(source, direction) for follow in follows_of(part, direction, wrong, _BUCKETS)
+        )
         for direction in Direction
     )
     for follow, _ in sorted(((forth - back) + (back - forth)).items()):
@@ -225,53 +190,58 @@ def one_sided(source: Source) -> Iterator[str]:
         yield f"account {follower} follows {followee} from {start} to {end or 'now'} in the {has} list only"
 
 
-def _sums(found: Iterable[Follow]) -> list[int]:
-    sums = [0] * _BUCKETS
-    for follow in found:
-        sums[follow[0] % _BUCKETS] += hash(follow)
-    return sums
-
-
-def _follows(source: Source, direction: Direction) -> Iterator[Follow]:
-    for owner, visible, hidden in lists_of(source, LISTS[direction]):
-        for entry in (*entries_of(visible), *entries_of(hidden)):
-            pair = (owner, entry.account) if direction is Direction.FOLLOWING else (entry.account, owner)
-            yield *pair, entry.start, entry.end
-
-
 def wrong_visibility(source: Source) -> Iterator[str]:
     """Yield entries that should be visible or hidden and are not, and those of accounts that do not exist."""
     queue = {}
-    for key, content in rows_of(source, RELOCATION):
-        relocation = decode_relocation(key, content)
+    for key, value in source.all_rows(RELOCATION):
+        relocation = decode_relocation(int(key), unseal(RELOCATION, key, value))
         queue[relocation.account_id] = relocation
-    visible = {}
-    for account_id, content in rows_of(source, ACCOUNT):
-        account = decode_account(account_id, content)
-        if account is not None or account_id in queue:
-            visible[account_id] = account is not None and account.is_visible
-            relocation = queue.get(account_id)
-            if relocation and relocation.is_merged != (account is None or visible[account_id]):
-                yield f"account {account_id}: is being relocated, and readers are wrongly told when to merge"
+    kinds = _kinds(source)
+    for account_id, relocation in queue.items():
+        kind = int(kinds[account_id]) if account_id < len(kinds) else _MISSING
+        if relocation.is_merged != (kind in (_ERASED, _VISIBLE)):
+            yield f"account {account_id}: is being relocated, and readers are wrongly told when to merge"
+    moving = np.array(sorted(queue), np.int64)
     for direction in Direction:
-        for owner, shown, hidden in lists_of(source, LISTS[direction]):
-            for is_shown, blocks in ((True, shown), (False, hidden)):
-                for entry in entries_of(blocks):
-                    name = f"the {direction.value} list of account {owner}, slot {entry.position}"
-                    if entry.account not in visible or owner not in visible:
-                        yield f"{name}: account {entry.account} does not exist"
-                    elif not entry.end and visible[entry.account] != is_shown and entry.account not in queue:
-                        yield f"{name}: account {entry.account} is wrongly {'visible' if is_shown else 'hidden'}"
+        for part in parts_of(source, direction):
+            for is_shown, columns in ((True, part.visible), (False, part.hidden)):
+                for owner, problem in _wrongly_shown(columns, kinds, moving, is_shown=is_shown):
+                    yield f"the {direction.value} list of account {owner}: {problem}"
+
+
+def _wrongly_shown(columns: Columns, kinds: Numbers, moving: Numbers, *, is_shown: bool) -> Found:
+    entries = columns.entries
+    of_account, of_owner = (_kinds_at(kinds, ids) for ids in (entries.accounts, entries.owners))
+    is_moving = is_among(entries.accounts, moving)
+    is_missing = (of_account == _MISSING) | (of_owner == _MISSING) | ((of_account == _ERASED) & ~is_moving)
+    is_wrong = (entries.ends == 0) & ((of_account == _VISIBLE) != is_shown) & ~is_moving & ~is_missing
+    for chosen, what in ((is_missing, "does not exist"), (is_wrong, f"is wrongly {'visible' if is_shown else 'hidden'}")):
+        for owner, slot, account in zip(
+            *(column[chosen].tolist() for column in (entries.owners, entries.positions, entries.accounts)), strict=True
+        ):
+            yield owner, f"slot {slot}: account {account} {what}"
+
+
+def _kinds_at(kinds: Numbers, ids: Numbers) -> Numbers:
+    return np.where(ids < len(kinds), kinds[np.minimum(ids, len(kinds) - 1)], _MISSING)
+
+
+def _kinds(source: Source) -> Numbers:
+    """Return by id whether an account is erased, hidden, visible or missing."""
+    found = {int(key): kind_of(unseal(ACCOUNT, key, value)) for key, value in source.all_rows(ACCOUNT)}
+    kinds = np.full(max(found, default=0) + 1, _MISSING, np.int8)
+    kinds[np.fromiter(found, np.int64, len(found))] = np.fromiter(found.values(), np.int8, len(found))
+    return kinds
 
 
 def count_follows(source: Source) -> dict[str, int]:
     """Return counts of open and ended follows, and the largest distance of a slot from its start."""
     follows = ended = displacement = 0
-    for _, visible, hidden in lists_of(source, LISTS[Direction.FOLLOWING]):
-        follows += sum(len(block) for _, block in visible)
-        ended += sum(len(block.ends) for _, block in hidden)
     for direction in Direction:
-        for _, visible, hidden in lists_of(source, LISTS[direction]):
-            for _, block in (*visible, *hidden):
-                displacement = max(displacement, *(abs(at - start) for at, start in block.starts.items()), 0)
+        for part in parts_of(source, direction):
+            if direction is Direction.FOLLOWING:
+                follows += part.visible.entries.count
+                ended += int((part.hidden.entries.ends != 0).sum())
+            entries = part.entries
+            displacement = max(displacement, int(np.abs(entries.positions - entries.starts).max(initial=0)))
     return {"follows": follows, "ended_follows": ended, "largest_displacement": displacement}

@@ -1,0 +1,106 @@
+"""The lists of a graph as columns, in parts that fit into memory, for checking and counting."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+
+from retinue.model import Direction
+from retinue.store.layout.sealing import unseal
+from retinue.store.layout.tables import LAST_SECOND, LISTS, Source, Table, first_of
+from retinue.store.load.columns import Chosen, Entries, Numbers, decode_blocks, is_among
+
+_BLOCKS_AT_ONCE = 20_000
+
+
+class Columns(NamedTuple):
+    """Blocks of one table, in the order of their keys, with their entries, and the block of each entry."""
+
+    keys: Numbers
+    entries: Entries
+    blocks: Numbers
+
+    @property
+    def starts(self) -> Numbers:
+        """The first slot of each block."""
+        return self.keys & LAST_SECOND
+
+
+class Part(NamedTuple):
+    """Whole lists of some owners, ascending."""
+
+    owners: Numbers
+    visible: Columns
+    hidden: Columns
+
+    @property
+    def entries(self) -> Entries:
+        """The entries of both tables, in order."""
+        return self.visible.entries.merged(self.hidden.entries)
+
+
+def parts_of(source: Source, direction: Direction) -> Iterator[Part]:
+    """Yield all lists of a direction. Raises `StoreUnavailable` for a damaged block."""
+    tables = LISTS[direction]
+    for rows in _rows_of_owners(source, tables.visible):
+        owners = sorted({first_of(key) for key, _ in rows})
+        hidden = source.rows_of(tables.hidden, owners)
+        yield _part(owners, _columns(tables.visible, rows), _columns(tables.hidden, hidden))
+    for rows in _rows_of_owners(source, tables.hidden):
+        owners = sorted({first_of(key) for key, _ in rows})
+        seen = {first_of(key) for key, _ in source.rows_of(tables.visible, owners)}
+        rest = [row for row in rows if first_of(row[0]) not in seen]
+        if rest:
+            owners = [owner for owner in owners if owner not in seen]
+            yield _part(owners, _columns(tables.visible, []), _columns(tables.hidden, rest))
+
+
+def _part(owners: list[int], visible: Columns, hidden: Columns) -> Part:
+    return Part(np.array(owners, np.int64), visible, hidden)
+
+
+def _rows_of_owners(source: Source, table: Table) -> Iterator[list[tuple[int, bytes]]]:
+    """Yield rows, many at once, with all rows of an owner together."""
+    rows = source.all_rows(table)
+    kept: list[tuple[int, bytes]] = []
+    while part := list(islice(rows, _BLOCKS_AT_ONCE)):
+        kept += part  # type: ignore[arg-type]
+        last = first_of(kept[-1][0])
+        end = next((index for index in range(len(kept) - 1, -1, -1) if first_of(kept[index][0]) != last), -1) + 1
+        if end:
+            yield kept[:end]
+            kept = kept[end:]
+    if kept:
+        yield kept
+
+
+def _columns(table: Table, rows: Sequence[tuple[int, bytes]]) -> Columns:
+    rows = sorted(rows)
+    keys = [key for key, _ in rows]
+    contents = [unseal(table, key, value) for key, value in rows]
+    entries = decode_blocks(table, keys, contents)
+    counts = np.fromiter((content[0] for content in contents), np.int64, len(contents))
+    return Columns(np.array(keys, np.int64), entries, np.repeat(np.arange(len(keys)), counts))
+
+
+def sums_of(part: Part, direction: Direction, buckets: int) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
+    """Return for each bucket of followers a sum over their follows that tells any difference."""
+    entries = part.entries
+    both = (entries.owners, entries.accounts) if direction is Direction.FOLLOWING else (entries.accounts, entries.owners)
+    mixed = np.zeros(entries.count, np.uint64)
+    for column in (*both, entries.starts, entries.ends):
+        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    sums = np.zeros(buckets, np.uint64)
+    np.add.at(sums, both[0] % buckets, mixed)
+    return sums
+
+
+def follows_of(part: Part, direction: Direction, chosen: Numbers, buckets: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield follower, followee, start and end of the follows in some buckets."""
+    entries = part.entries
+    both = (entries.owners, entries.accounts) if direction is Direction.FOLLOWING else (entries.accounts, entries.owners)
+    is_chosen: Chosen = is_among(both[0] % buckets, chosen)
+    columns = (*both, entries.starts, entries.ends)
+    yield from zip(*(column[is_chosen].tolist() for column in columns), strict=True)
