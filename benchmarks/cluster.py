@@ -28,8 +28,8 @@ from workload import BODIES, Size, Traffic, drive, generate, write_bodies
 NODE_CORE, OTHER_CORE = 0, 1
 MAX_COUNTS = (20, 100)
 SETTING = Setting(heap_mib=4096, sync=SYNC_AS_USUAL, core=NODE_CORE)
-# The tables of follows: entries of both lists, pairs, partitions of lists, taken slots.
-OF_FOLLOWS = ("entry", "pair", "list", "taken", "late", "over")
+# The tables of follows: lists, and the parts of long ones.
+OF_FOLLOWS = ("following", "followers", "part")
 
 
 @dataclass(frozen=True, slots=True)

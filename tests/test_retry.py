@@ -21,9 +21,8 @@ from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.lease import LEASE_SECONDS
 from retinue.store.cassandra.retry import MAX_DELAY_SECONDS, PATIENCE_SECONDS, Backoff
 from retinue.store.cassandra.session import TransientFailure
-from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.contract import Verdict
-from support.backends import Keyspace, Lent, backoff_on
+from support.backends import Lent, writer_on
 from support.clusters import NOW, ClusterStore, run
 from support.frozen_clock import FrozenClock
 
@@ -102,11 +101,16 @@ def faults(
     sound, session = cluster_store.writer, Lent(cluster_store.session)
     driver = FaultyDriver(session._session, cycle(errors), fails, is_run_first)
     session.__dict__ = {**session.__dict__, "_session": driver}
-    cluster_store.writer = CassandraGraphWriter(session, backoff_on(cluster_store.clock))
+    cluster_store.writer = writer_on(session, cluster_store.clock)
     try:
         yield driver
     finally:
         cluster_store.writer = sound
+
+
+def is_plain_write(text: str) -> bool:
+    """Return whether a statement is a write, or a batch of them, but no lightweight transaction."""
+    return text.startswith(("[", "INSERT", "DELETE")) and " IF " not in text
 
 
 def every_other(text: str, attempt: int) -> bool:
@@ -137,7 +141,7 @@ def test_failed_reads_of_a_check_are_repeated(cluster_store: ClusterStore) -> No
 
 @pytest.mark.parametrize("is_run_first", [False, True], ids=["lost", "stored"])
 def test_failed_statements_of_a_writer_are_repeated(
-    cluster_store: ClusterStore, small_buckets: None, is_run_first: bool
+    cluster_store: ClusterStore, small_parts: None, is_run_first: bool
 ) -> None:
     """Follows, unfollows, renames and erasure are stored once, although each statement fails every other time."""
     with faults(cluster_store, TRANSIENT, every_other, is_run_first=is_run_first) as faulty:
@@ -159,13 +163,13 @@ def test_a_lease_taken_without_response_is_ours(cluster_store: ClusterStore) -> 
     """The repeated transaction names us as the holder; nothing waits for the lease to end by itself."""
 
     def fails(text: str, attempt: int) -> bool:
-        return "IF NOT EXISTS" in text and attempt == 0
+        return "IF holder = NULL" in text and attempt == 0
 
     with faults(cluster_store, [OperationTimedOut], fails, is_run_first=True) as faulty:
         assert [Verdict.ACCEPTED] == cluster_store.follow(("a", "b", 100))
 
-    assert [2] == [count for text, count in faulty.attempts.items() if "IF NOT EXISTS" in text]
-    assert any(text.startswith("UPDATE") and "lease" in text for text in faulty.sent)  # for its full time
+    assert [2] == [count for text, count in faulty.attempts.items() if "IF holder = NULL" in text]
+    assert any("USING TTL" in text and "IF holder = ?" in text for text in faulty.sent)  # for its full time
 
 
 @pytest.mark.parametrize("is_run_first", [False, True], ids=["lost", "stored"])
@@ -176,10 +180,9 @@ def test_nothing_is_written_after_the_lease_may_have_ended(cluster_store: Cluste
     written: list[float] = []
 
     def fails(text: str, _attempt: int) -> bool:
-        is_change = "INSERT INTO" in text and "lease" not in text
-        if is_change or "BatchStatement" in text or text.startswith("["):
+        if is_plain_write(text):
             written.append(cluster_store.clock.elapsed() - began)
-        return is_change or text.startswith(("[", "UPDATE"))
+        return is_plain_write(text) or "IF holder = ?" in text
 
     with faults(cluster_store, [OperationTimedOut], fails, is_run_first=is_run_first):
         with pytest.raises(StoreUnavailable, match="the lease for writing was not renewed in time"):
@@ -187,23 +190,22 @@ def test_nothing_is_written_after_the_lease_may_have_ended(cluster_store: Cluste
 
     assert len(written) > 1
     assert max(written) < LEASE_SECONDS
-    cluster_store.clock.advance(LEASE_SECONDS)
+    cluster_store.expire_lease()
     assert len(cluster_store.follow(("a", "c", 100))) == 1
     assert ["b", "c"] == cluster_store.walked("a", 7)
     assert cluster_store.backend.problems() == []
 
 
-def test_a_writer_gives_up_if_another_one_has_taken_over(cluster_store: ClusterStore, keyspace: Keyspace) -> None:
+def test_a_writer_gives_up_if_another_one_has_taken_over(cluster_store: ClusterStore) -> None:
     """Between two attempts it renews its lease; if that is refused it repeats nothing."""
     attempts = []
 
     def fails(text: str, _attempt: int) -> bool:
-        if not text.startswith("["):
+        if not is_plain_write(text):
             return False
         attempts.append(text)
         cluster_store.clock.advance(LEASE_SECONDS)
-        keyspace.session.run_as_is("TRUNCATE lease")
-        keyspace.session.write("INSERT INTO lease (name, holder) VALUES ('graph', 'another')")
+        cluster_store.session.compare_and_set("UPDATE commits SET holder = 'another' WHERE name = 'graph' IF EXISTS")
         return True
 
     with faults(cluster_store, [OperationTimedOut], fails, is_run_first=False):
@@ -216,13 +218,13 @@ def test_a_writer_gives_up_if_another_one_has_taken_over(cluster_store: ClusterS
 def test_permanent_failures_are_not_retried(cluster_store: ClusterStore) -> None:
     """A statement that nodes refuse fails at its first attempt."""
     with faults(
-        cluster_store, [lambda: InvalidRequest("no")], lambda text, _: text.startswith("["), is_run_first=False
+        cluster_store, [lambda: InvalidRequest("no")], lambda text, _: is_plain_write(text), is_run_first=False
     ) as faulty:
         with pytest.raises(StoreUnavailable, match="InvalidRequest: no") as failure:
             cluster_store.follow(("a", "b", 100))
 
     assert not isinstance(failure.value, TransientFailure)
-    assert [1] == [count for text, count in faulty.attempts.items() if text.startswith("[")]
+    assert [1] == [count for text, count in faulty.attempts.items() if is_plain_write(text)]
 
 
 @given(st.integers(0, 40), st.lists(st.floats(0, 1), min_size=200, max_size=200), st.floats(0, PATIENCE_SECONDS))

@@ -167,9 +167,9 @@ def backoff_on(clock: FrozenClock) -> Backoff:
     return Backoff(clock.elapsed, lambda _: clock.advance(1), lambda: 0.5)
 
 
-def writer_on(session: Session, clock: FrozenClock) -> EngineGraphWriter:
-    """Return a writer of a name of its own."""
-    return EngineGraphWriter(CassandraEngine(session, token_hex(8), backoff_on(clock), lambda: 0.5), clock)
+def writer_on(session: Session, clock: FrozenClock, chance: float = 0.5) -> EngineGraphWriter:
+    """Return a writer. With chance 0 it looks after each change whether a list is to be divided."""
+    return EngineGraphWriter(CassandraEngine(session, token_hex(8), backoff_on(clock), lambda: chance), clock)
 
 
 class KeyspaceBackend:

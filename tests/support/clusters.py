@@ -1,17 +1,23 @@
 """A store on the node of Cassandra that the tests share."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pytest
 
+from retinue.errors import StoreUnavailable
 from retinue.model import Direction, FollowEvent, FollowRecord, PageRequest, Row
-from retinue.store.cassandra import buckets
+from retinue.store.cassandra import parts
 from retinue.store.cassandra.graph import CassandraGraph
-from retinue.store.cassandra.writer import CassandraGraphWriter
+from retinue.store.cassandra.parts import PartDirectory
+from retinue.store.cassandra.session import Session, Statement
+from retinue.store.cassandra.source import CassandraSource
 from retinue.store.contract import Decision, Verdict
-from support.backends import Keyspace, KeyspaceBackend, Lent, backoff_on
+from retinue.store.layout.tables import TABLES
+from retinue.store.writer import EngineGraphWriter
+from support.backends import Keyspace, KeyspaceBackend, Lent, writer_on
 from support.frozen_clock import FrozenClock
 
 T = TypeVar("T")
@@ -19,19 +25,89 @@ NOW = 1_700_000_000
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a store's method."""
+    """Return the result of a store's method."""
     return asyncio.run(coroutine)
+
+
+class Watched(Lent):
+    """A session that calls a function before each write, one after the other."""
+
+    def __init__(self, session: Session, before_each: Callable[[], None]) -> None:
+        self.__dict__ = {**session.__dict__, "_before_each": before_each}
+
+    def write_batches(
+        self, batches: Iterable[list[Statement]], before_each: Callable[[], object] = lambda: None
+    ) -> None:
+        """Run batches of writes."""
+        for batch in batches:
+            self._before_each()
+            super().write_batches([batch], before_each)
+
+    def compare_and_set(self, query: str, values: Sequence[Any] = ()) -> tuple[bool, Any]:
+        """Run a lightweight transaction."""
+        self._before_each()
+        return super().compare_and_set(query, values)
+
+
+class Stop:
+    """Does something once before the write with a number, from 0."""
+
+    def __init__(self, number: int, action: Callable[[], None]) -> None:
+        self._number = number
+        self._action = action
+        self.count = 0
+
+    def __call__(self) -> None:
+        """Count a write."""
+        self.count += 1
+        if self.count == self._number + 1:
+            with ThreadPoolExecutor(1) as pool:  # where it may have an event loop of its own
+                pool.submit(self._action).result()
+
+
+class Kill(Stop):
+    """Ends a writer before the write with a number: it sends nothing any more."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, lambda: None)
+
+    def __call__(self) -> None:
+        """Count a write."""
+        super().__call__()
+        if self.count > self._number:
+            raise StoreUnavailable("killed")
 
 
 class ClusterStore:
     """An empty store in the cluster with a writer and a reader."""
 
     def __init__(self, keyspace: Keyspace, clock: FrozenClock) -> None:
+        self._keyspace = keyspace
         self.backend = KeyspaceBackend(keyspace)
-        self.session = Lent(keyspace.session)
+        self.session: Session = Lent(keyspace.session)
         self.clock = clock
-        self.writer = CassandraGraphWriter(self.session, backoff_on(clock))
+        self.writer = writer_on(self.session, clock)
         self.graph = CassandraGraph(self.session, clock, Row)
+
+    def empty(self) -> None:
+        """Remove all rows, and read with an empty cache."""
+        self._keyspace.empty()
+        self.graph = CassandraGraph(self.session, self.clock, Row)
+
+    def writer_with(self, before_each: Callable[[], None], chance: float = 0.5) -> EngineGraphWriter:
+        """Return another writer, which calls a function before each write."""
+        return writer_on(Watched(self.session, before_each), self.clock, chance)
+
+    def expire_lease(self) -> None:
+        """Let the time of the lease be over."""
+        self.session.compare_and_set("UPDATE commits SET holder = NULL WHERE name = 'graph' IF EXISTS")
+
+    def stored(self) -> dict[str, dict[Any, bytes]]:
+        """Return all rows of the graph."""
+        directory = PartDirectory()
+        directory.load(self.session)
+        source = CassandraSource(self.session, directory)
+        return {table.name: dict(source.all_rows(table)) for table in TABLES}
 
     def follow(self, *follows: tuple[str, str, int]) -> list[Verdict]:
         """Store follows."""
@@ -42,13 +118,13 @@ class ClusterStore:
         return run(self.writer.apply([FollowEvent(a, b, NOW, is_follow=False) for a, b in pairs], NOW))
 
     def id(self, name: str) -> int:
-        """The number of an account."""
+        """Return the id of an account."""
         account = run(self.graph.find_account(name))
         assert account is not None
         return account.id
 
     def walked(self, name: str, limit: int) -> list[str]:
-        """All names of a following list, in pages of a size."""
+        """Return all names of a following list, in pages of a size."""
         found: list[str] = []
         request = PageRequest(self.id(name), Direction.FOLLOWING, NOW, limit)
         while True:
@@ -68,7 +144,7 @@ def cluster_store(keyspace: Keyspace, clock: FrozenClock) -> Iterator[ClusterSto
 
 
 @pytest.fixture
-def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Buckets are rewritten at once."""
-    monkeypatch.setattr(buckets, "MOST_ROWS", 20)
-    monkeypatch.setattr(buckets, "MOST_REMOVED", 5)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists are divided early."""
+    monkeypatch.setattr(parts, "MAX_ROWS", 6)
+    monkeypatch.setattr(parts, "KEPT_ROWS", 3)

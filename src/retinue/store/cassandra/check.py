@@ -62,8 +62,7 @@ def _first(problems: Iterable[str]) -> list[str]:
     """Return the first broken places of an invariant, and what has stopped the reading."""
     found: list[str] = []
     try:
-        for problem in islice(problems, _LISTED_PER_INVARIANT):
-            found.append(problem)
+        found.extend(islice(problems, _LISTED_PER_INVARIANT))
     except StoreUnavailable as error:
         found.append(f"cannot be checked: {error.detail}")
     except Exception as error:  # noqa: BLE001 - our own code may fail in any way on damage

@@ -79,14 +79,15 @@ class CassandraEngine:
         self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
     ) -> list[tuple[Key, bytes]]:
         """Return the rows from one key to another."""
-        rows = self._cache.scan(table, low, high, reverse=reverse, limit=limit)
-        return self._source.scan(table, low, high, reverse=reverse, limit=limit) if rows is None else rows
+        owner = slot_of(table, low)[0]  # type: ignore[arg-type]
+        if not PLACES[table].is_divisible or self._parts.is_divided(table, owner):
+            return self._source.scan(table, low, high, reverse=reverse, limit=limit)
+        self._load_lists(table, (owner,))
+        return self._cache.scan(table, low, high, reverse=reverse, limit=limit)
 
     def rows_of(self, table: Table, owners: Sequence[int]) -> list[tuple[int, bytes]]:
         """Return the rows of ascending first numbers."""
-        missing = self._cache.missing_lists(table, owners)
-        if missing:
-            self._cache.learn_lists(self._source.lists_of(_SIBLINGS.get(table, (table,)), missing))
+        self._load_lists(table, owners)
         return self._cache.rows_of(table, owners)
 
     def has_rows(self, table: Table) -> bool:
@@ -99,6 +100,12 @@ class CassandraEngine:
     def all_rows(self, table: Table) -> Iterator[tuple[Key, bytes]]:
         """Yield every row of a table."""
         return self._source.all_rows(table)
+
+    def _load_lists(self, table: Table, owners: Sequence[int]) -> None:
+        """Have all rows of owners in memory. Those of one owner's list are read at once, of whatever kind they are."""
+        missing = self._cache.missing_lists(table, owners)
+        if missing:
+            self._cache.learn_lists(self._source.lists_of(_SIBLINGS[table], missing))
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
@@ -126,8 +133,8 @@ class CassandraEngine:
             raise
         finally:
             self._is_held = False
-            self._lease.give_back(applied)
-        if applied != before:
+            is_told = self._lease.give_back(applied)
+        if is_told and applied != before:
             with suppress(StoreUnavailable):
                 RedoLog(self._free, self._redo.writer).remove(applied, attempt=self._redo.attempt)
 
@@ -149,6 +156,7 @@ class CassandraEngine:
         with self.exclusive():
             for (writer,) in self._session.rows(_LOGS):
                 self._redo.remove(self._committed, writer, LAST_SLOT)
+        self._committed = -1  # its user was not told whether another writer was here
 
     def settle(self) -> None:
         """Do nothing: what was committed is stored by a quorum."""
@@ -223,9 +231,7 @@ class CassandraEngine:
                 Statement(_ABOVE.format(name), (*place, max(slots))),
             ]
         found = self._session.rows_of_all(statements)
-        return [
-            {slot for rows in found[index : index + 3] for (slot,) in rows} for index in range(0, len(found), 3)
-        ]
+        return [{slot for rows in found[index : index + 3] for (slot,) in rows} for index in range(0, len(found), 3)]
 
     def _grown(self, taken: Iterable[Changes]) -> list[tuple[Table, int, int]]:
         """Return a slot of each list whose rows should be counted: by chance, the more of it was written."""

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
-from retinue.model import Account, Profile, Shown_co, PageRows, PageRequest
+from retinue.model import Account, PageRequest, PageRows, Profile, Shown_co
 from retinue.store.cassandra.lease import STATE
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, PLAIN, key_of, slot_of
 from retinue.store.cassandra.session import Row, Session, chunks
@@ -42,9 +42,9 @@ class CassandraRows:
         if table in PLAIN:
             query = _GET.format(table.name)
             found = await _all(self._session.fetch(query, (list(some),)) for some in chunks(keys, _KEYS_AT_ONCE))
-            values = dict(chain.from_iterable(found))
+            values: dict[Key, bytes] = dict(chain.from_iterable(found))
             return [values.get(key) for key in keys]
-        found = await _all(self.scan(table, key, key) for key in keys)  # type: ignore[arg-type]
+        found = await _all(self.scan(table, key, key) for key in keys)
         return [rows[0][1] if rows else None for rows in found]
 
     async def scan(
@@ -59,14 +59,16 @@ class CassandraRows:
             assert reverse
             assert first == last
             rows = await self._down(table, first, high_slot, most)
-            return [row for row in rows if row[0] >= low]
+            return [(key, value) for key, value in rows if key >= low]
+        owners = range(first, last + 1)
+        lows = [low_slot if owner == first else 0 for owner in owners]
+        highs = [high_slot if owner == last else LAST_SLOT for owner in owners]
         found = await _all(
-            self._part(table, (owner, NEWEST), (low_slot if owner == first else 0, high_slot if owner == last else LAST_SLOT), most)
-            for owner in range(first, last + 1)
+            self._part(table, (owner, NEWEST), slots, most) for owner, *slots in zip(owners, lows, highs, strict=True)
         )
-        ascending = [
+        ascending: list[tuple[Key, bytes]] = [
             (key_of(table, owner, slot), value)
-            for owner, rows in zip(range(first, last + 1), found, strict=True)
+            for owner, rows in zip(owners, found, strict=True)
             for slot, value, _ in reversed(rows)
         ]
         return (ascending[::-1] if reverse else ascending)[:most]
@@ -88,7 +90,7 @@ class CassandraRows:
             bound = low - 1
         return [(key_of(table, owner, slot), value) for slot, value, _ in rows]
 
-    async def _part(self, table: Table, partition: tuple[int, int], slots: tuple[int, int], limit: int) -> list[Row]:
+    async def _part(self, table: Table, partition: tuple[int, int], slots: Sequence[int], limit: int) -> list[Row]:
         place = PLACES[table]
         return await self._session.fetch(_DOWN.format(place.name), (*partition, place.kind, *slots, limit))
 
@@ -129,7 +131,7 @@ class CassandraGraph(Generic[Shown_co]):
             except StoreUnavailable as error:
                 if type(error) is not StoreUnavailable:  # nodes were too slow
                     raise
-                (committed, *_rest, applied), = await self._session.fetch(STATE)
+                ((committed, *_rest, applied),) = await self._session.fetch(STATE)
                 if before == committed == applied:
                     raise
                 if before is not None:

@@ -1,7 +1,7 @@
 """Who may write the graph: one at a time. A lightweight transaction gives the lease, and time takes it back.
 
-The row of the lease has the number of the last committed group too. So a commit is refused to a writer that has lost its
-lease, whatever its clock says.
+The row of the lease has the number of the last committed group too. So a commit is refused to a writer that has lost
+its lease, whatever its clock says.
 """
 
 from contextlib import suppress
@@ -103,12 +103,15 @@ class Lease:
         if not self._backoff.repeat(run, LEASE_SECONDS):
             raise _lost()
 
-    def give_back(self, applied: int) -> None:
-        """Let others write. If the cluster cannot be told, the lease ends by itself."""
+    def give_back(self, applied: int) -> bool:
+        """Let others write, and note the last group whose rows were all written; return whether that was done.
+
+        If the cluster cannot be told, the lease ends by itself.
+        """
+        values = (applied, self._holder)
         with suppress(StoreUnavailable):
-            self._backoff.repeat(
-                lambda: self._session.compare_and_set(_GIVE_BACK, (applied, self._holder)), GIVE_BACK_SECONDS
-            )
+            return self._backoff.repeat(lambda: self._session.compare_and_set(_GIVE_BACK, values)[0], GIVE_BACK_SECONDS)
+        return False
 
     def _try_to_take(self) -> bool:
         started = self._backoff.elapsed()

@@ -7,7 +7,8 @@ memory. What a part has at or above the next one's lowest slot was moved, and is
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from msgspec import msgpack
@@ -76,6 +77,10 @@ class PartDirectory:
         """Return the owners of divided lists, ascending."""
         return sorted(self._parts.get(table, ()))
 
+    def is_divided(self, table: Table, owner: int) -> bool:
+        """Return whether a list has several parts."""
+        return owner in self._parts.get(table, ())
+
     def part_of(self, table: Table, owner: int, slot: int) -> int:
         """Return the part that has a slot."""
         return self.rank_of(table, owner, slot)[0]
@@ -135,7 +140,7 @@ def divide(parts: Parts, division: Division) -> tuple[Parts, list[Write]]:
 def _without_moved(division: Division, parts: Parts) -> Iterator[Write]:
     """Remove what was moved out of parts by earlier divisions."""
     name, kind, _ = PLACES[division.table]
-    for each, above in zip(parts, parts[1:], strict=False):
+    for each, above in pairwise(parts):
         yield Write(1, name, ERASE, (division.owner, each.number, kind, above.low - 1, LAST_SLOT))
 
 

@@ -1,7 +1,7 @@
 """Where the rows of the layout's tables are in the keyspace.
 
-All that is stored of one list is in one partition, so that the changes of a group to a list are seen all at once: of the
-tables of one direction, each is a `kind` of rows there.
+All that is stored of one list is in one partition, so that the changes of a group to a list are seen all at once. Each
+table of a direction is a `kind` of rows there.
 """
 
 from typing import NamedTuple
@@ -62,7 +62,7 @@ def key_of(table: Table, owner: int, slot: int) -> int:
 
 
 def is_single(table: Table) -> bool:
-    """Return whether only single rows of a table are removed and none are missed: no reader passes over their places."""
+    """Return whether no reader passes over the places of removed rows."""
     return table is CHANGE or table in _FACTS
 
 

@@ -78,7 +78,7 @@ class RedoLog:
 
     def load(self, commits: Commits) -> list[Write]:
         """Return the statements of the last committed group."""
-        pieces = dict(self._session.rows(_LOAD, (commits.writer, commits.attempt)))
+        pieces: dict[int, bytes] = dict(self._session.rows(_LOAD, (commits.writer, commits.attempt)))
         return [write for number in range(commits.pieces or 0) for write in _decode(pieces[number])]
 
     def run(self, writes: Iterable[Write], group: int) -> None:

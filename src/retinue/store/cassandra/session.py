@@ -150,7 +150,9 @@ class Session:
         """Run many writes, in no order; all are stored by a quorum when this returns."""
         self.write_batches(batched(statements))
 
-    def write_batches(self, batches: Iterable[list[Statement]], before_each: Callable[[], object] = lambda: None) -> None:
+    def write_batches(
+        self, batches: Iterable[list[Statement]], before_each: Callable[[], object] = lambda: None
+    ) -> None:
         """Run batches of writes, in no order; all are stored by a quorum when this returns.
 
         They go out in pieces, each of which takes a write's time at most; `before_each` may stop them.

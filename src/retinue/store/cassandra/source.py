@@ -20,7 +20,10 @@ _UP = f"{_DOWN} ORDER BY kind DESC, slot ASC"
 _LISTS = "SELECT owner, kind, slot, value FROM {} WHERE owner IN ? AND part = ? AND kind IN ?"
 _FIRST = "SELECT kind FROM {} WHERE kind = ? LIMIT 1 ALLOW FILTERING"
 _FIRST_KEY = "SELECT key FROM {} LIMIT 1"
-_ALL = "SELECT token(owner, part), owner, part, slot, value FROM {} WHERE kind = ? AND token(owner, part) > ? AND token(owner, part) <= ? ALLOW FILTERING"
+_ALL = (
+    "SELECT token(owner, part), owner, part, slot, value FROM {}"
+    " WHERE kind = ? AND token(owner, part) > ? AND token(owner, part) <= ? ALLOW FILTERING"
+)
 _ALL_KEYS = "SELECT token(key), key, value FROM {} WHERE token(key) > ? AND token(key) <= ?"
 _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1  # tokens; no partition has the lowest
 
@@ -53,7 +56,7 @@ class CassandraSource:
         if table in PLAIN:
             query = _GET.format(table.name)
             found = self._rows_of_all(Statement(query, (list(some),)) for some in chunks(keys, _KEYS_AT_ONCE))
-            values = dict(found)
+            values: dict[Key, bytes] = dict(found)
         else:
             found = self._rows_of_all(self._lookups(table, keys))
             values = {key_of(table, owner, slot): value for owner, slot, value in found}
@@ -84,7 +87,7 @@ class CassandraSource:
         return [row for owner in owners for row in lists[owner].items()]
 
     def lists_of(self, tables: Sequence[Table], owners: Sequence[int]) -> dict[Table, dict[int, dict[int, bytes]]]:
-        """Return the rows that owners have in tables, which are kinds of one table of the keyspace; by ascending keys."""
+        """Return the rows that owners have in tables of one direction, by ascending keys."""
         found: dict[Table, dict[int, dict[int, bytes]]] = {table: {owner: {} for owner in owners} for table in tables}
         tables_of = {PLACES[table].kind: table for table in tables}
         query = _LISTS.format(PLACES[tables[0]].name)
@@ -113,7 +116,7 @@ class CassandraSource:
         """Yield every row of a table, one partition after the other."""
         if table in PLAIN:
             for rows in self._partitions(_ALL_KEYS.format(table.name), ()):
-                yield from rows  # type: ignore[misc]
+                yield from rows
             return
         place = PLACES[table]
         divided = set(self._parts.owners(table))
@@ -126,7 +129,13 @@ class CassandraSource:
                 yield from part_rows
 
     def _scan_owner(
-        self, table: Table, owner: int, bounds: tuple[int, int] = (0, LAST_SLOT), *, reverse: bool = False, limit: int = -1
+        self,
+        table: Table,
+        owner: int,
+        bounds: tuple[int, int] = (0, LAST_SLOT),
+        *,
+        reverse: bool = False,
+        limit: int = -1,
     ) -> Iterator[list[tuple[Key, bytes]]]:
         """Yield the rows of an owner part by part."""
         place = PLACES[table]

@@ -102,11 +102,15 @@ class LayoutReader(Generic[Shown_co]):
         bound = await self._bound(request)
         streams = [self._entries(table, request.account_id, bound) for table in (tables.visible, tables.hidden)]
         heads = [await anext(stream, None) for stream in streams]
+        last = 0
         while any(heads):
             index = max((index for index in (0, 1) if heads[index]), key=lambda index: heads[index])  # type: ignore[arg-type, return-value]
             entry, heads[index] = heads[index], await anext(streams[index], None)
             assert entry is not None
+            is_seen, last = entry.position == last, entry.position  # in both, while it moves from one to the other
             as_of = request.as_of
+            if is_seen:
+                continue
             if entry.end == 0 if as_of is None else entry.start <= as_of and (entry.end == 0 or as_of < entry.end):
                 yield entry
 

@@ -150,6 +150,7 @@ class SqliteEngine(SqliteSource):
         """Make all commits so far survive a power loss: one more waits for the disk."""
         with self.exclusive(is_durable=True):
             self.commit(())
+        self._version = None  # its user was not told whether another writer was here
         with files.translated():
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 

@@ -1,0 +1,125 @@
+"""Groups of writes in a cluster: whole or not at all, whatever ends or stops their writer, and whenever."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from retinue.errors import StoreUnavailable
+from retinue.model import (
+    AccountEvent,
+    AccountRecord,
+    Direction,
+    ErasureEvent,
+    Event,
+    FollowEvent,
+    PageRequest,
+    Visibility,
+)
+from retinue.store.layout import blocks, entries
+from retinue.store.load import columns
+from retinue.store.writer import EngineGraphWriter
+from support.clusters import NOW, ClusterStore, Kill, Stop, run
+
+# In blocks of four entries, and parts of a few blocks.
+FIRST: list[Event] = [FollowEvent("a", f"f{number}", 1_000 + 10 * number) for number in range(40)]
+GROUP: list[Event] = [
+    *(FollowEvent("a", f"f{number}", NOW, is_follow=False) for number in range(8, 20)),
+    *(FollowEvent("a", f"g{number}", 1_005 + 10 * number) for number in range(12)),
+    FollowEvent("g3", "a", 2_000),
+    AccountEvent(AccountRecord(key="f30", visibility=Visibility.PRIVATE), NOW),
+    ErasureEvent("f31", NOW),
+]
+LATER: list[Event] = [
+    *(FollowEvent("a", f"f{number}", NOW, is_follow=False) for number in range(16, 30)),
+    *(FollowEvent("a", f"h{number}", 1_003 + 10 * number) for number in range(20)),
+    AccountEvent(AccountRecord(key="f30", visibility=Visibility.PUBLIC), NOW + 1),
+]
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch, small_parts: None) -> Iterator[None]:
+    """Lists are split and divided early."""
+    for module in (blocks, entries, columns):
+        monkeypatch.setattr(module, "CAPACITY", 4)
+    monkeypatch.setattr(entries, "_SPARSE", 2)
+    monkeypatch.setattr(entries, "_MERGED", 3)
+    return iter([None])
+
+
+def work(writer: EngineGraphWriter, events: list[Event]) -> None:
+    """Apply events, and do what they leave to be done."""
+    run(writer.apply(events, NOW + 1))
+    while run(writer.tidy()):
+        pass
+
+
+NAMES = ["a", *(f"{letter}{number}" for letter in "fgh" for number in range(40))]
+
+
+def shown(store: ClusterStore) -> dict[str, Any]:
+    """Return what readers see."""
+    store.clock.advance(1)
+    found: dict[str, Any] = {}
+    for name in NAMES:
+        if account := run(store.graph.find_account(name)):
+            requests = [
+                PageRequest(account.id, direction, NOW, 100, as_of)
+                for direction in Direction
+                for as_of in (None, NOW - 1)
+            ]
+            lists = [[row.username for row in run(store.graph.read(request)).rows] for request in requests]
+            found[name] = account.visibility, run(store.graph.profile(account.id)), lists
+    return found
+
+
+def statements_of(store: ClusterStore) -> tuple[int, dict[str, Any]]:
+    """Return how many statements the group takes, and what a reader sees when all was done without a break."""
+    work(store.writer_with(lambda: None, 0), FIRST)
+    counter = Stop(-1, lambda: None)
+    work(store.writer_with(counter, 0), GROUP)
+    work(store.writer_with(lambda: None, 0), LATER)
+    return counter.count, shown(store)
+
+
+def again(store: ClusterStore) -> None:
+    """Empty the store, and store the first events."""
+    store.empty()
+    work(store.writer_with(lambda: None, 0), FIRST)
+
+
+def test_a_killed_writer_loses_nothing_that_it_acknowledged(cluster_store: ClusterStore) -> None:
+    """Before each of its statements: what was committed is finished by the next writer, the rest never happened."""
+    count, expected = statements_of(cluster_store)
+    for number in range(count):
+        again(cluster_store)
+        with suppress(StoreUnavailable):
+            work(cluster_store.writer_with(Kill(number), 0), GROUP)
+        cluster_store.expire_lease()
+        work(cluster_store.writer_with(lambda: None, 0), GROUP)  # its source sends it again
+        assert [] == cluster_store.backend.problems(), number
+        work(cluster_store.writer_with(lambda: None, 0), LATER)
+        assert expected == shown(cluster_store), number
+        assert [] == cluster_store.backend.problems(), number
+
+
+@pytest.mark.parametrize("group", [GROUP[:-2], GROUP[-2:-1], GROUP[-1:]], ids=["follows", "visibility", "erasure"])
+def test_a_stopped_writer_changes_nothing_when_it_wakes(cluster_store: ClusterStore, group: list[Event]) -> None:
+    """Before each of its statements: stopped, succeeded by another one, and woken while its clock has not moved."""
+    again(cluster_store)
+    counter = Stop(-1, lambda: None)
+    run(cluster_store.writer_with(counter, 0).apply(group, NOW + 1))
+    for number in range(1, counter.count):  # the first one takes the lease
+        again(cluster_store)
+        before: dict[str, Any] = {}
+
+        def succeed(before: dict[str, Any] = before) -> None:
+            cluster_store.expire_lease()
+            work(cluster_store.writer_with(lambda: None, 0), LATER)
+            before.update(cluster_store.stored())
+
+        with suppress(StoreUnavailable):
+            run(cluster_store.writer_with(Stop(number, succeed), 0).apply(group, NOW + 1))
+        assert before == cluster_store.stored(), number
+        assert [] == cluster_store.backend.problems(), number
