@@ -10,7 +10,7 @@ from threading import Event
 from retinue.clock import Clock
 from retinue.durable import PUBLIC, write_atomically
 from retinue.errors import InputError
-from retinue.model import Account, PageRequest, Row
+from retinue.model import Account, PageRequest, Row, RowEncoding
 from retinue.store.cassandra import store
 from retinue.store.cassandra.access import CassandraAccess
 from retinue.store.cassandra.check import CassandraChecker
@@ -53,10 +53,13 @@ class CassandraStore:
     def served_graph(
         self,
         clock: Clock,
-        encode_row: Callable[[str, str], bytes],
+        encoding: RowEncoding,
         cache_mib: int,  # noqa: ARG002 - of the contract
     ) -> tuple[CassandraGraph[bytes], "NoFastGraph"]:
-        return CassandraGraph(self._session(), clock, encode_row), NoFastGraph()
+        return CassandraGraph(self._session(), clock, encoding.encode), NoFastGraph()
+
+    def row_file(self, encoding: RowEncoding) -> "NoRowFile":  # noqa: ARG002 - of the contract
+        return NoRowFile()
 
     def writer(self, clock: Clock) -> EngineGraphWriter:
         engine = CassandraEngine(self._session(), token_hex(_NODE_BYTES), _backoff(clock), SystemRandom().random)
@@ -107,6 +110,17 @@ class NoFastGraph:
 
     def read_nowait(self, request: PageRequest) -> EncodedRows | None:
         """Return None."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class NoRowFile:
+    """A row file that nobody reads."""
+
+    def step(self) -> bool:
+        """Return False."""
+        return False
 
     def close(self) -> None:
         """Do nothing."""

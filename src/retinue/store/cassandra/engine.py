@@ -34,6 +34,8 @@ from retinue.store.layout.tables import (
 
 COUNT_AFTER = 1_024  # rows written to one kind of a list, on the average
 
+_NUMBERS_SHIFT = 16  # a division makes fewer parts
+
 _SLOT = "SELECT slot FROM {} WHERE owner = ? AND part = ? AND kind = ? AND "
 _BETWEEN = f"{_SLOT}slot >= ? AND slot <= ?"
 _BELOW = f"{_SLOT}slot < ? LIMIT 1"
@@ -245,17 +247,18 @@ class CassandraEngine:
         return [(table, owner, slot) for (table, owner), slot in grown.items()]
 
     def _divide(self, table: Table, owner: int, slot: int) -> None:
-        """Divide the part of a list that has a slot until it has few enough rows."""
-        while True:
-            parts = self._parts.of(table, owner)
-            (within,) = self._parts.ranges(table, owner, slot, slot)
-            whole = next(each for each in self._parts.ranges(table, owner, 0, LAST_SLOT) if each.part == within.part)
-            name, kind, _ = PLACES[table]
-            bounds = (owner, whole.part, kind, whole.low, whole.high)
-            if len(self._session.rows(_BETWEEN.format(name), bounds)) <= parts_of_lists.MAX_ROWS:
-                return
+        """Divide the part of a list that has a slot, if it has too many rows."""
+        parts = self._parts.of(table, owner)
+        part = self._parts.part_of(table, owner, slot)
+        whole = next(each for each in self._parts.ranges(table, owner, 0, LAST_SLOT) if each.part == part)
+        name, kind, _ = PLACES[table]
+        if (
+            len(self._session.rows(_BETWEEN.format(name), (owner, part, kind, whole.low, whole.high)))
+            > parts_of_lists.MAX_ROWS
+        ):
             low, high = key_of(table, owner, whole.low), key_of(table, owner, min(whole.high, LAST_SECOND))
             rows = [(second_of(key), value) for key, value in self._source.scan(table, low, high)]  # type: ignore[arg-type]
-            after, writes = divide(parts, Division(table, owner, whole.part, self._committed + 1, rows))
+            number = self._committed + 1 << _NUMBERS_SHIFT
+            after, writes = divide(parts, Division(table, owner, part, number, rows))
             self._commit(writes)
             self._parts.learn(table, owner, after)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from retinue.errors import StoreUnavailable
-from retinue.store.cassandra.retry import Backoff
+from retinue.store.cassandra.retry import FIRST_DELAY_SECONDS, Backoff
 from retinue.store.cassandra.session import Session, TransientFailure
 
 LEASE_SECONDS = 10
@@ -73,7 +73,7 @@ class Lease:
         if age < RENEW_AFTER_SECONDS:
             return
         try:
-            is_renewed = self._backoff.repeat(self._renew, LEASE_SECONDS - age)
+            is_renewed = self._backoff.repeat(self._renew_or_take, max(LEASE_SECONDS - age, FIRST_DELAY_SECONDS))
         except TransientFailure as error:
             raise StoreUnavailable(f"the lease for writing was not renewed in time: {error.detail}") from error
         if not is_renewed:
@@ -88,7 +88,10 @@ class Lease:
             if self._session.compare_and_set(_COMMIT, values)[0]:
                 return True
             now = self._commits()  # an earlier attempt may have been applied although it timed out
-            return (now.committed, now.writer, now.attempt) == (group, self._holder, attempt)
+            if (now.committed, now.writer, now.attempt) == (group, self._holder, attempt):
+                return True
+            # If the lease has ended, and nothing was committed since, it can be taken again.
+            return self._try_to_take() and self._session.compare_and_set(_COMMIT, values)[0]
 
         if not self._backoff.repeat(run, LEASE_SECONDS):
             raise _lost()
@@ -121,6 +124,10 @@ class Lease:
             return True
         # An earlier attempt may have been applied although it timed out; how long ago is unknown.
         return self._holder in found and self._renew()
+
+    def _renew_or_take(self) -> bool:
+        """Return whether the lease is still ours, or again: if others wrote meanwhile, no commit will succeed."""
+        return self._renew() or self._try_to_take()
 
     def _renew(self) -> bool:
         """Return whether the lease is still ours, from now on for its full time."""

@@ -7,7 +7,7 @@ memory. What a part has at or above the next one's lowest slot was moved, and is
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
@@ -15,6 +15,7 @@ from msgspec import msgpack
 
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES
 from retinue.store.cassandra.redo import DIVIDE, ERASE, POINT, PUT, Write
+from retinue.store.cassandra.session import chunks
 from retinue.store.layout.tables import TABLES, Table
 
 MAX_ROWS = 4_096  # of one kind in one part
@@ -117,31 +118,41 @@ class Division(NamedTuple):
 def divide(parts: Parts, division: Division) -> tuple[Parts, list[Write]]:
     """Return the parts of a list after one was divided, and the statements for that."""
     table, owner, part, number, rows = division
-    name, kind, _ = PLACES[table]
     index = next(index for index, each in enumerate(parts) if each.number == part)
     if part == NEWEST:  # its older rows are moved
+        pieces = [*chunks(rows[:-KEPT_ROWS], MAX_ROWS)]
+        lows = [parts[index].low, *(piece[0][0] for piece in pieces[1:])]
+    else:  # its newer rows are moved
+        pieces = [*chunks(rows, MAX_ROWS // 2)][1:]
+        lows = [piece[0][0] for piece in pieces]
+    made = [Part(low, number + place) for place, low in enumerate(lows)]
+    if part == NEWEST:
         cut = rows[-KEPT_ROWS][0]
-        after = (*parts[:index], Part(parts[index].low, number), Part(cut, NEWEST))
-        moved, pointer = [row for row in rows if row[0] < cut], parts[index].low
-        erased = [Write(1, name, ERASE, (owner, NEWEST, kind, pointer, cut))]
+        after = (*parts[:index], *made, Part(cut, NEWEST))
+        erased = [*pairwise([*lows, cut])]
     else:
-        cut = rows[len(rows) // 2][0]
-        after = (*parts[: index + 1], Part(cut, number), *parts[index + 1 :])
-        moved, pointer = [row for row in rows if row[0] >= cut], cut
+        after = (*parts[: index + 1], *made, *parts[index + 1 :])
         erased = []  # later: readers may have read the pointers already
-    writes = [Write(0, name, PUT, (owner, number, kind, slot, value)) for slot, value in moved]
-    writes.append(Write(1, name, POINT, (owner, NEWEST, kind, pointer, b"", number)))
-    writes += erased
-    writes += _without_moved(division, parts)
-    writes.append(Write(1, "part", DIVIDE, (table.name, owner, msgpack.encode(after))))
-    return after, writes
+    return after, [
+        *_moved(division, zip(made, pieces, strict=True)),
+        *(_erasure(division, NEWEST, *gap) for gap in erased),
+        *(_erasure(division, each.number, above.low - 1, LAST_SLOT) for each, above in pairwise(parts)),
+        Write(1, "part", DIVIDE, (table.name, owner, msgpack.encode(after))),
+    ]
 
 
-def _without_moved(division: Division, parts: Parts) -> Iterator[Write]:
-    """Remove what was moved out of parts by earlier divisions."""
+def _moved(division: Division, pieces: Iterable[tuple[Part, Sequence[tuple[int, bytes]]]]) -> Iterator[Write]:
+    """Write rows to new parts, then let readers find these."""
     name, kind, _ = PLACES[division.table]
-    for each, above in pairwise(parts):
-        yield Write(1, name, ERASE, (division.owner, each.number, kind, above.low - 1, LAST_SLOT))
+    for made, rows in pieces:
+        yield from (Write(0, name, PUT, (division.owner, made.number, kind, slot, value)) for slot, value in rows)
+        yield Write(1, name, POINT, (division.owner, NEWEST, kind, made.low, b"", made.number))
+
+
+def _erasure(division: Division, part: int, low: int, high: int) -> Write:
+    """Remove what was moved between two slots of a part, now or by an earlier division."""
+    name, kind, _ = PLACES[division.table]
+    return Write(1, name, ERASE, (division.owner, part, kind, low, high))
 
 
 def _index(parts: Parts, slot: int) -> int:
