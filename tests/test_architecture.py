@@ -100,7 +100,7 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
         "store/sqlite/inserting.py",
         "store/sqlite/loading.py",
         "store/sqlite/packing.py",
-        "store/sqlite/placing.py",
+        "store/sqlite/slot_arrays.py",
         "store/sqlite/row_set.py",
         "store/sqlite/standing.py",
         "store/sqlite/whole.py",

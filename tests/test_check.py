@@ -120,7 +120,7 @@ FAULTS = {
     ],
     f"UPDATE following SET entries = {packed(50, 99, 98, 100, E, C, D, B)} WHERE block = {LIST_OF_A}": [
         "following of account 1: block 0: its positions are not ascending, or reach out of the block",
-        "following of account 1: the stretch of seconds 98 to 100 is stored, but the list has no such stretch",
+        "following of account 1: the slot run 98 to 100 is stored, but the list has no such run",
         "pair of accounts 1 and 3: does not stand on second 99 of the following list of account 1",
     ],
     f"UPDATE following SET entries = {packed(50, 98, 99, 100, E, D, C, E)} WHERE block = {LIST_OF_A}": [
@@ -134,19 +134,15 @@ FAULTS = {
         "account 2 follows 2 since 70 in the following list only",
     ],
     # Seconds
-    "DELETE FROM following_taken WHERE first = 98": [
-        "following of account 1: the stretch of seconds 98 to 100 is not stored"
-    ],
-    "DELETE FROM following_taken WHERE first = 20": [
-        "following of account 1: the stretch of seconds 20 to 20 is not stored"
-    ],
+    "DELETE FROM following_taken WHERE first = 98": ["following of account 1: the slot run 98 to 100 is not stored"],
+    "DELETE FROM following_taken WHERE first = 20": ["following of account 1: the slot run 20 to 20 is not stored"],
     f"INSERT INTO followers_taken VALUES ({ENDED}, 200, 201)": [
-        "followers of account 6: the stretch of seconds 200 to 201 is stored, but the list has no such stretch"
+        "followers of account 6: the slot run 200 to 201 is stored, but the list has no such run"
     ],
     "UPDATE ended SET following_position = 50": [
         "following of account 1: second 50 is taken twice",
-        "following of account 1: the stretch of seconds 30 to 30 is stored, but the list has no such stretch",
-        "following of account 1: the stretch of seconds 50 to 50 is not stored",
+        "following of account 1: the slot run 30 to 30 is stored, but the list has no such run",
+        "following of account 1: the slot run 50 to 50 is not stored",
         "following of account 1: second 50 is later than 30, which is not noted",
     ],
     # Both directions

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from retinue import errors
 from retinue.model import AccountRecord, Direction, FollowRecord, PageRequest, Row
 from retinue.store.open import open_store
-from retinue.store.rules.seconds import Seconds
+from retinue.store.rules.slots import SlotAllocator
 from retinue.store.rules.values import Around
 from retinue.store.sqlite import files, graph, known, moving
 from retinue.store.sqlite.known import FORGET_ONE_BY_ONE, Known
-from retinue.store.sqlite.taken import SqliteTaken
+from retinue.store.sqlite.slot_runs import SqliteSlotRuns
 from retinue.store.sqlite.writer import SqliteGraphWriter
 from support.frozen_clock import FrozenClock, TickingClock
 from support.model_store import free_second
@@ -74,12 +74,12 @@ def plan_of(graph_file: Path, query: str) -> list[str]:
     return steps
 
 
-class Standing:
-    """The slots of one list with their visibility: `Seconds` beside a plain dict."""
+class Slots:
+    """The slots of one list with their visibility: `SlotAllocator` beside a plain dict."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
-        self.seconds = Seconds(SqliteTaken(connection, Direction.FOLLOWING), self.look)
+        self.allocator = SlotAllocator(SqliteSlotRuns(connection, Direction.FOLLOWING), self.look)
         self.seen: dict[int, bool] = {}
 
     def look(self, _owner: int, second: int) -> Around:
@@ -89,25 +89,25 @@ class Standing:
     def take(self, second: int, *, seen: bool) -> None:
         """Let something stand there, or nearby."""
         expected = free_second(self.seen, second)
-        place = self.seconds.seek(1, second, NOW)
-        assert place is not None
-        assert expected == place.second
-        self.seconds.occupy(1, place, seen=seen)
+        slot = self.allocator.find(1, second, NOW)
+        assert slot is not None
+        assert expected == slot.second
+        self.allocator.take(1, slot, seen=seen)
         self.seen[expected] = seen
 
     def change(self, second: int, *, gone: bool) -> None:
         """Let what stands there go away, or hide it, or show it."""
         if gone:
             del self.seen[second]
-            self.seconds.give_back(1, second)
+            self.allocator.release(1, second)
         elif self.seen[second]:
             self.seen[second] = False
-            self.seconds.hide(1, second)
+            self.allocator.hide(1, second)
         else:
             self.seen[second] = True
-            self.seconds.show(1, second)
+            self.allocator.show(1, second)
 
-    def stretches(self) -> list[tuple[int, int]]:
+    def runs(self) -> list[tuple[int, int]]:
         """Return the slots to store: runs of adjacent slots, and single hidden ones."""
         found: list[tuple[int, int]] = []
         for second in sorted(self.seen):
@@ -126,14 +126,14 @@ def test_free_slots_equal_those_found_one_by_one(steps: list[Step]) -> None:
     """Slot runs give the same slots as a walk along the list, and stay maximal."""
     with closing(apsw.Connection(":memory:")) as connection:
         connection.execute(Path(files.__file__).with_name("graph.sql").read_text())
-        standing = Standing(connection)
+        slots = Slots(connection)
         for is_taken, second, flag in steps:
             if is_taken:
-                standing.take(second, seen=flag)
-            elif second in standing.seen:
-                standing.change(second, gone=flag)
+                slots.take(second, seen=flag)
+            elif second in slots.seen:
+                slots.change(second, gone=flag)
             stored = connection.execute("SELECT first, last FROM following_taken ORDER BY first").fetchall()
-            assert standing.stretches() == stored
+            assert slots.runs() == stored
 
 
 def test_a_list_without_a_free_slot_rejects_follows(graph_file: Path) -> None:

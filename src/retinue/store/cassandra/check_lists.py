@@ -13,8 +13,8 @@ from retinue.store.cassandra.lists import entry_of
 from retinue.store.cassandra.pairs import is_unbegun, state_of
 from retinue.store.cassandra.session import Row, Session, Statement
 from retinue.store.cassandra.shapes import ACCOUNT, ENTRY, LATE, LIST, PAIR, TAKEN
-from retinue.store.cassandra.taken import block_of, stretches_in
-from retinue.store.rules.values import Entry, Seconds, State
+from retinue.store.cassandra.slot_runs import block_of, runs_in
+from retinue.store.rules.values import Entry, SlotRun, State
 
 _AT_ONCE = 5_000
 _PAIRS_OF = "SELECT followee, moments, standings FROM pair WHERE follower = ?"
@@ -57,12 +57,12 @@ def wrong_list(session: Session, account: int, row: AccountRow, direction: Direc
     yield from _wrong_entries(session, account, lists, direction)
     yield from _wrong_unbegun(session, account, lists, direction)
     blocks = session.rows(TAKEN.all_within, (account, direction.value))
-    stored = sorted(stretches_in(blocks))
-    if stored != _stretches(lists):
-        yield f"{name}: the stretches of taken seconds are {stored}, and should be {_stretches(lists)}"
-    for block, stretches in blocks:
-        if not stretches or any(block_of(last) != block for _, last in stretches):
-            yield f"{name}: block {block} of taken seconds has {stretches}, which do not end there"
+    stored = sorted(runs_in(blocks))
+    if stored != _slot_runs(lists):
+        yield f"{name}: the stored slot runs are {stored}, expected {_slot_runs(lists)}"
+    for block, runs in blocks:
+        if not runs or any(block_of(last) != block for _, last in runs):
+            yield f"{name}: block {block} of slot runs has {runs}, which do not end there"
     is_noted = bool(session.rows(LATE.select, (account, direction.value)))
     if not is_noted and any(entry.position > entry.second for entry in lists.all()):
         yield f"{name}: something stands later than it began, which is not noted"
@@ -168,10 +168,10 @@ def _has(state: State, entry: Entry, direction: Direction, *, is_open: bool) -> 
     )
 
 
-def _stretches(lists: Entries) -> list[Seconds]:
+def _slot_runs(lists: Entries) -> list[SlotRun]:
     """The stretches that have to be stored: of two seconds and more, and single ones that are not seen in the list."""
     seen = {entry.position for entry in lists.main}
-    found: list[Seconds] = []
+    found: list[SlotRun] = []
     for position in sorted({entry.position for entry in lists.all()}):
         if found and found[-1][1] == position - 1:
             found[-1] = (found[-1][0], position)

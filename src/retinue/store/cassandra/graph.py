@@ -15,7 +15,7 @@ from retinue.store.cassandra.buckets import cut_of
 from retinue.store.cassandra.known import Known, Person
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.shapes import LIST
-from retinue.store.cassandra.sources import places_of
+from retinue.store.cassandra.sources import entries_of
 from retinue.store.profiles import profile_of
 from retinue.store.rules.values import LAST_SECOND
 
@@ -91,7 +91,7 @@ class CassandraGraph(Generic[Shown_co]):
     async def _read_merged(self, request: PageRequest, owner: Person[Shown_co]) -> PageRows[Shown_co]:
         """Read entry by entry from all kinds of lists."""
         rows: list[tuple[int, Shown_co]] = []
-        async for position, account in places_of(self._session, request, owner.cut):
+        async for position, account in entries_of(self._session, request, owner.cut):
             person = await self._known.person(account)
             if person is not None and person.shown is not None:
                 rows.append((position, person.shown))
@@ -106,7 +106,7 @@ class CassandraGraph(Generic[Shown_co]):
         if not leaving or owner is None:
             return 0
         everything = PageRequest(account, direction, LAST_SECOND, 0)
-        return sum([other in leaving async for _, other in places_of(self._session, everything, owner.cut)])
+        return sum([other in leaving async for _, other in entries_of(self._session, everything, owner.cut)])
 
 
 def _page_rows(rows: list[tuple[int, Shown_co]], limit: int) -> PageRows[Shown_co]:

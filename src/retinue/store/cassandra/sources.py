@@ -21,7 +21,7 @@ _ENTRIES = (
 )
 _IS_LATE = "SELECT direction FROM late WHERE owner = ? AND direction = ?"
 
-Place = tuple[int, int]
+ListedAccount = tuple[int, int]
 
 
 class List(NamedTuple):
@@ -32,7 +32,7 @@ class List(NamedTuple):
     cut: Cut
 
 
-async def places_of(session: Session, request: PageRequest, cut: Callable[[str], Cut]) -> AsyncIterator[Place]:
+async def entries_of(session: Session, request: PageRequest, cut: Callable[[str], Cut]) -> AsyncIterator[ListedAccount]:
     """Position and account of everything that may be a row of a page request, newest first."""
     request = await _within(session, request)
     name, as_of = request.direction.value, request.as_of
@@ -52,7 +52,7 @@ async def _merged(first: list[Row], sources: list[AsyncIterator[Row]]) -> AsyncI
     """Rows of all, newest first; of those that stand in several the first."""
     waiting = iter(first)
     heads = [next(waiting, None), *[await anext(source, None) for source in sources]]
-    last: Place | None = None
+    last: ListedAccount | None = None
     while any(heads):
         at = max((index for index, head in enumerate(heads) if head), key=lambda index: (heads[index] or ())[:2])
         row = heads[at]

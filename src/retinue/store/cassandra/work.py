@@ -12,7 +12,7 @@ from retinue.store.cassandra.pairs import CassandraPairs, Kinds
 from retinue.store.cassandra.remembered import CassandraFutureEvents, CassandraTombstones
 from retinue.store.cassandra.retry import RetryingSession
 from retinue.store.cassandra.shapes import ACCOUNT, ACCOUNT_KEY, LIST, PAIR, USERNAME, Shape
-from retinue.store.cassandra.taken import CassandraTaken
+from retinue.store.cassandra.slot_runs import CassandraSlotRuns
 from retinue.store.cassandra.unit import Unit
 from retinue.store.rules.changes import GraphChanges
 from retinue.store.rules.sides import Sides
@@ -28,7 +28,7 @@ class Work:
         self.unit = unit = Unit(session)
         accounts, moving = CassandraAccounts(unit), CassandraMoving(unit)
         self.lists = {direction: _kinds(unit, direction) for direction in Direction}
-        self._taken = {direction: CassandraTaken(unit, direction) for direction in Direction}
+        self._slot_runs = {direction: CassandraSlotRuns(unit, direction) for direction in Direction}
         following, followers = self.lists[Direction.FOLLOWING], self.lists[Direction.FOLLOWERS]
         tables = Tables(
             accounts,
@@ -36,8 +36,8 @@ class Work:
             CassandraTombstones(unit, secret),
             CassandraFutureEvents(unit),
             moving,
-            ListTables(following.main, following.aside, self._taken[Direction.FOLLOWING]),
-            ListTables(followers.main, followers.aside, self._taken[Direction.FOLLOWERS]),
+            ListTables(following.main, following.aside, self._slot_runs[Direction.FOLLOWING]),
+            ListTables(followers.main, followers.aside, self._slot_runs[Direction.FOLLOWERS]),
             CassandraPairs(unit, following, followers),
         )
         self.changes = GraphChanges(tables, Sides(accounts, moving))
@@ -46,7 +46,7 @@ class Work:
         """Call when another writer may have written, and after a failure."""
         self.unit.forget()
         for direction in Direction:
-            self._taken[direction].forget()
+            self._slot_runs[direction].forget()
             for table in self.lists[direction]:
                 table.forget()
 
@@ -54,7 +54,7 @@ class Work:
         """Call when a group was written. What is remembered stays bounded."""
         self.unit.settle()
         for direction in Direction:
-            self._taken[direction].forget()
+            self._slot_runs[direction].forget()
             for table in self.lists[direction]:
                 table.settle()
 
@@ -125,8 +125,8 @@ class Work:
         for direction, places in owned.items():
             lists = self.lists[direction]
             old = {owner for owner, _ in places if any(table.cut(owner).rows for table in lists)}
-            self._taken[direction].learn_empty(owner for owner, _ in places if owner not in old)
-            self._taken[direction].fetch(sorted(old))
+            self._slot_runs[direction].learn_empty(owner for owner, _ in places if owner not in old)
+            self._slot_runs[direction].fetch(sorted(old))
             lists.main.fetch((owner, at - 1, at + 1) for owner, at in places if owner in old)
 
 

@@ -7,7 +7,7 @@ side it belongs.
 import heapq
 from collections.abc import Iterator
 
-from retinue.store.rules.seconds import Place, Seconds
+from retinue.store.rules.slots import FreeSlot, SlotAllocator
 from retinue.store.rules.tables import ListTables
 from retinue.store.rules.values import LAST_SECOND, Entry
 
@@ -18,23 +18,23 @@ class Lists:
     def __init__(self, tables: ListTables) -> None:
         self._main = tables.main
         self._aside = tables.aside
-        self.seconds = Seconds(tables.taken, tables.main.look)
+        self.slots = SlotAllocator(tables.slot_runs, tables.main.look)
 
-    def add(self, owner: int, place: Place, entry: Entry, *, is_row: bool) -> None:
+    def add(self, owner: int, slot: FreeSlot, entry: Entry, *, is_row: bool) -> None:
         """Put a new entry on a place that was just sought for it."""
-        self.seconds.occupy(owner, place, seen=is_row)
+        self.slots.take(owner, slot, seen=is_row)
         (self._main if is_row else self._aside).insert(owner, entry)
 
     def remove(self, owner: int, position: int) -> None:
         """Remove an entry and free its second."""
         self._take_out(owner, position)
-        self.seconds.give_back(owner, position)
+        self.slots.release(owner, position)
 
     def end(self, owner: int, position: int) -> None:
         """Remove an entry whose interval has ended; its second stays occupied."""
         if self._main.has(owner, position):
             self._main.remove(owner, position)
-            self.seconds.hide(owner, position)
+            self.slots.hide(owner, position)
         else:
             self._aside.remove(owner, position)
 
@@ -42,14 +42,14 @@ class Lists:
         """Put an entry back whose interval, after all, has not ended."""
         (self._main if is_row else self._aside).insert(owner, entry)
         if is_row:
-            self.seconds.show(owner, entry.position)
+            self.slots.show(owner, entry.position)
 
     def move(self, owner: int, position: int, *, is_row: bool) -> None:
         """Bring an entry to the side where it belongs."""
         source, target = (self._aside, self._main) if is_row else (self._main, self._aside)
         if source.has(owner, position):
             target.insert(owner, source.remove(owner, position))
-            (self.seconds.show if is_row else self.seconds.hide)(owner, position)
+            (self.slots.show if is_row else self.slots.hide)(owner, position)
 
     def newest_first(self, owner: int, bound: int = LAST_SECOND) -> Iterator[Entry]:
         """The entries at or before a second, of both sides; the list must not change meanwhile."""

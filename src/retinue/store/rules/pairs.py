@@ -7,12 +7,12 @@ from retinue.history import Interval, Moment, intervals
 from retinue.model import Direction
 from retinue.store.contract import Verdict
 from retinue.store.rules.lists import Lists
-from retinue.store.rules.seconds import Place, Seconds
 from retinue.store.rules.sides import Sides
+from retinue.store.rules.slots import FreeSlot, SlotAllocator
 from retinue.store.rules.tables import Tables
 from retinue.store.rules.values import ANYWHERE, LAST_SECOND, UNKNOWN, Entry, Pair, Standing, State, Wanted
 
-Places = tuple[Place, Place]
+FreeSlots = tuple[FreeSlot, FreeSlot]
 
 
 class Pairs:
@@ -26,8 +26,8 @@ class Pairs:
 
     def forget(self) -> None:
         """Call when another writer may have changed the store, and after a failure."""
-        self.following.seconds.forget()
-        self.followers.seconds.forget()
+        self.following.slots.forget()
+        self.followers.slots.forget()
 
     def state(self, pair: Pair) -> State:
         """What is stored of a pair."""
@@ -37,18 +37,18 @@ class Pairs:
         """Whether an account that is new, and so has empty lists, could get its place in the other one's list."""
         follower, followee = ids
         if follower is not None and followee is None:
-            return self.following.seconds.seek(follower, second, latest) is not None
+            return self.following.slots.find(follower, second, latest) is not None
         if followee is not None and follower is None:
-            return self.followers.seconds.seek(followee, second, latest) is not None
+            return self.followers.slots.find(followee, second, latest) is not None
         return True
 
-    def learn(self, pair: Pair, state: State, moment: Moment, latest: int, wanted_places: Wanted = ANYWHERE) -> Verdict:
+    def learn(self, pair: Pair, state: State, moment: Moment, latest: int, wanted_slots: Wanted = ANYWHERE) -> Verdict:
         """Add one event to what is known of a pair. `latest`: the last second on which an entry may be placed.
 
         The places are wanted for the interval that a follow begins.
         """
         if state is UNKNOWN and not moment.is_unfollow:
-            return self._begin(pair, moment.at, latest, wanted_places)
+            return self._begin(pair, moment.at, latest, wanted_slots)
         if moment in state.moments:
             return Verdict.DUPLICATE
         moments = state.moments | {moment}
@@ -67,18 +67,18 @@ class Pairs:
         standings = [self._change(pair, stored[each.start], each) for each in wanted if each.start in stored]
         if new:
             # Sought only now: the stretches around a place may just have changed.
-            places = self._seek(pair, new.start, latest, wanted_places)
-            assert places is not None, (pair, new)
-            standings.append(self._appear(pair, new, places))
+            slots = self._seek(pair, new.start, latest, wanted_slots)
+            assert slots is not None, (pair, new)
+            standings.append(self._appear(pair, new, slots))
         self._table.save(pair, state, State(moments, tuple(standings), state.has_row))
         return Verdict.ACCEPTED
 
     def _begin(self, pair: Pair, at: int, latest: int, wanted: Wanted) -> Verdict:
         """The ordinary event: a follow of a pair of which nothing is known yet."""
-        places = self._seek(pair, at, latest, wanted)
-        if places is None:
+        slots = self._seek(pair, at, latest, wanted)
+        if slots is None:
             return Verdict.LIST_FULL
-        standing = self._appear(pair, Interval(at, None), places)
+        standing = self._appear(pair, Interval(at, None), slots)
         self._table.save(pair, UNKNOWN, State(frozenset((Moment(at),)), (standing,)))
         return Verdict.ACCEPTED
 
@@ -89,14 +89,14 @@ class Pairs:
             self._vanish(pair, standing)
         self._table.save(pair, state, UNKNOWN)
 
-    def _seek(self, pair: Pair, start: int, latest: int, wanted: Wanted = ANYWHERE) -> Places | None:
-        following = _sought(self.following.seconds, pair.follower, start, latest, wanted.following)
-        followers = _sought(self.followers.seconds, pair.followee, start, latest, wanted.followers)
+    def _seek(self, pair: Pair, start: int, latest: int, wanted: Wanted = ANYWHERE) -> FreeSlots | None:
+        following = _find_slot(self.following.slots, pair.follower, start, latest, wanted.following)
+        followers = _find_slot(self.followers.slots, pair.followee, start, latest, wanted.followers)
         return (following, followers) if following is not None and followers is not None else None
 
-    def _appear(self, pair: Pair, interval: Interval, places: Places) -> Standing:
+    def _appear(self, pair: Pair, interval: Interval, slots: FreeSlots) -> Standing:
         """Let an interval stand on two places that were just found for it."""
-        following, followers = places
+        following, followers = slots
         standing = Standing(interval, following.second, followers.second)
         if following.second > interval.start:
             self._table.note_late(pair.follower, Direction.FOLLOWING)
@@ -107,8 +107,8 @@ class Pairs:
             self.following.add(pair.follower, following, forth, is_row=self._sides.is_row(pair.followee))
             self.followers.add(pair.followee, followers, back, is_row=self._sides.is_row(pair.follower))
         else:
-            self.following.seconds.occupy(pair.follower, following, seen=False)
-            self.followers.seconds.occupy(pair.followee, followers, seen=False)
+            self.following.slots.take(pair.follower, following, seen=False)
+            self.followers.slots.take(pair.followee, followers, seen=False)
         return standing
 
     def _vanish(self, pair: Pair, standing: Standing) -> None:
@@ -116,8 +116,8 @@ class Pairs:
             self.following.remove(pair.follower, standing.following)
             self.followers.remove(pair.followee, standing.followers)
         else:
-            self.following.seconds.give_back(pair.follower, standing.following)
-            self.followers.seconds.give_back(pair.followee, standing.followers)
+            self.following.slots.release(pair.follower, standing.following)
+            self.followers.slots.release(pair.followee, standing.followers)
 
     def _change(self, pair: Pair, standing: Standing, wanted: Interval) -> Standing:
         """Bring an interval to another end; it keeps its positions."""
@@ -134,13 +134,13 @@ class Pairs:
         return changed
 
 
-def _sought(seconds: Seconds, owner: int, start: int, latest: int, wanted: int | None) -> Place | None:
+def _find_slot(slots: SlotAllocator, owner: int, start: int, latest: int, wanted: int | None) -> FreeSlot | None:
     """The wanted second, where it is free; else the one that is due to the start."""
     if wanted is not None and wanted != start:
-        place = seconds.seek(owner, wanted, wanted)
-        if place is not None and place.second == wanted:
-            return place
-    return seconds.seek(owner, start, latest)
+        slot = slots.find(owner, wanted, wanted)
+        if slot is not None and slot.second == wanted:
+            return slot
+    return slots.find(owner, start, latest)
 
 
 def _entries(pair: Pair, standing: Standing) -> tuple[Entry, Entry]:

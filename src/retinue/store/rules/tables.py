@@ -16,7 +16,7 @@ from retinue.store.rules.values import (
     Found,
     Moving,
     Pair,
-    Seconds,
+    SlotRun,
     State,
     Stored,
 )
@@ -183,22 +183,22 @@ class EntryTable(Protocol):
         ...
 
 
-class TakenTable(Protocol):
+class SlotRunTable(Protocol):
     """Stretches of occupied seconds of the lists of one direction, each as long as it can be."""
 
-    def all(self, owner: int, limit: int) -> list[Seconds]:
+    def all(self, owner: int, limit: int) -> list[SlotRun]:
         """The first stretches of a list, at most so many."""
         ...
 
-    def near(self, owner: int, second: int) -> list[Seconds]:
+    def near(self, owner: int, second: int) -> list[SlotRun]:
         """Those that hold a second or one of its neighbours, the later one first; maybe others."""
         ...
 
-    def add(self, owner: int, stretch: Seconds) -> None:
+    def add(self, owner: int, run: SlotRun) -> None:
         """Store a stretch that touches no other."""
         ...
 
-    def remove(self, owner: int, stretch: Seconds) -> None:
+    def remove(self, owner: int, run: SlotRun) -> None:
         """Remove a stretch that is there."""
         ...
 
@@ -208,7 +208,7 @@ class ListTables(NamedTuple):
 
     main: EntryTable
     aside: EntryTable
-    taken: TakenTable
+    slot_runs: SlotRunTable
 
 
 class PairTable(Protocol):

@@ -9,7 +9,7 @@ from retinue.model import Direction, Visibility
 
 LAST_SECOND = 0xFFFFFFFF  # the last one on which anything can stand
 
-Seconds = tuple[int, int]  # a stretch of adjacent occupied seconds: the first and the last
+SlotRun = tuple[int, int]  # a stretch of adjacent occupied seconds: the first and the last
 
 
 class Stored(Struct, frozen=True):

@@ -20,7 +20,7 @@ _ENDED = {
 }
 
 Blocks = Sequence[tuple[int, Block]]
-Stretch = tuple[int, int, int]
+OwnedRun = tuple[int, int, int]
 Follow = tuple[int, int, int]
 
 
@@ -92,29 +92,29 @@ def _problems_of_list(owner: int, blocks: Blocks) -> Iterator[str]:
         yield "has its owner among its accounts"
 
 
-def _wrong_seconds(execute: Execute) -> Iterator[str]:
+def _wrong_slot_runs(execute: Execute) -> Iterator[str]:
     """Compare the stretches that positions make with those that are stored; both come in the same order."""
     for direction in Direction:
-        main, aside = (_places(entries_of(execute, f"{direction.value}{side}")) for side in ("", "_aside"))
+        main, aside = (_positions_of(entries_of(execute, f"{direction.value}{side}")) for side in ("", "_aside"))
         ended = iter(execute(_ENDED[direction]))
         seen = ((owner, position, True) for owner, position in main)
         unseen = ((owner, position, False) for owner, position in heapq.merge(aside, ended))
-        made = _stretches(heapq.merge(seen, unseen), direction)
+        made = _slot_runs(heapq.merge(seen, unseen), direction)
         stored = iter(execute(f"SELECT owner, first, last FROM {direction.value}_taken ORDER BY owner, first"))
         for made_of, is_stored in _differences(made, stored):
             if isinstance(made_of, str):
                 yield made_of
                 continue
             owner, first, last = made_of
-            what = "is stored, but the list has no such stretch" if is_stored else "is not stored"
-            yield f"{direction.value} of account {owner}: the stretch of seconds {first} to {last} {what}"
+            what = "is stored, but the list has no such run" if is_stored else "is not stored"
+            yield f"{direction.value} of account {owner}: the slot run {first} to {last} {what}"
 
 
-def _places(entries: Iterable[tuple[int, Entry]]) -> Iterator[tuple[int, int]]:
+def _positions_of(entries: Iterable[tuple[int, Entry]]) -> Iterator[tuple[int, int]]:
     return ((owner, entry.position) for owner, entry in entries)
 
 
-def _stretches(places: Iterable[tuple[int, int, bool]], direction: Direction) -> Iterator[Stretch | str]:
+def _slot_runs(places: Iterable[tuple[int, int, bool]], direction: Direction) -> Iterator[OwnedRun | str]:
     """Stretches that have to be stored; a sentence for each second that is there twice."""
     owner, first, last, seen = 0, 0, 0, True
     for other, position, is_seen in places:
@@ -130,7 +130,7 @@ def _stretches(places: Iterable[tuple[int, int, bool]], direction: Direction) ->
         yield owner, first, last
 
 
-def _differences(made: Iterator[Stretch | str], stored: Iterator[Stretch]) -> Iterator[tuple[Stretch | str, bool]]:
+def _differences(made: Iterator[OwnedRun | str], stored: Iterator[OwnedRun]) -> Iterator[tuple[OwnedRun | str, bool]]:
     """What only one of two ordered streams has; the flag tells whether it is the stored one."""
     left, right = next(made, None), next(stored, None)
     while left is not None or right is not None:
@@ -202,7 +202,7 @@ def _wrong_sides(execute: Execute) -> Iterator[str]:
 
 INVARIANTS: tuple[Callable[[Execute], Iterator[str]], ...] = (
     _wrong_blocks,
-    _wrong_seconds,
+    _wrong_slot_runs,
     _one_sided,
     _wrong_sides,
     _unmerged,

@@ -20,8 +20,8 @@ from retinue.store.sqlite.accounts import IS_ROW, most_accounts
 from retinue.store.sqlite.blocks import block_at, first_block
 from retinue.store.sqlite.inserting import insert
 from retinue.store.sqlite.packing import Entries, blocks, counts, owners_of
-from retinue.store.sqlite.placing import keyed, place, stretches
 from retinue.store.sqlite.row_set import RowSet
+from retinue.store.sqlite.slot_arrays import assign_slots, keyed, slot_runs
 from retinue.store.sqlite.standing import Standing, is_among
 
 # Lists shorter than this many seconds cannot run out of earlier ones, and there are no such long ones.
@@ -123,11 +123,11 @@ class Loading:
         is_left |= is_unlike
         known = self._standing.pairs_of(owners_of(follows.owners)[0])
         if len(known.pairs):
-            place = np.minimum(np.searchsorted(known.pairs, pairs), len(known.pairs) - 1)
-            is_known = known.pairs[place] == pairs
-            is_same = known.is_plain[place] & (known.seconds[place] == follows.seconds)
+            index = np.minimum(np.searchsorted(known.pairs, pairs), len(known.pairs) - 1)
+            is_known = known.pairs[index] == pairs
+            is_same = known.is_plain[index] & (known.seconds[index] == follows.seconds)
             if not self._follows.names_received_at:  # a follow without a time says nothing new of an open pair
-                is_same |= known.is_open[place] & (follows.seconds == self._follows.received_at)
+                is_same |= known.is_open[index] & (follows.seconds == self._follows.received_at)
             is_repeated |= is_known & is_same
             is_left |= is_known & ~is_same
         return is_repeated & ~is_left, is_left
@@ -140,7 +140,7 @@ class Loading:
         main, aside, ended = self._standing.lists_of(direction, owners)
         old = np.concatenate([main.positions, aside.positions, ended[1]])
         old_lists = np.searchsorted(owners, np.concatenate([main.owners, aside.owners, ended[0]]))
-        positions = place(lists, follows.seconds, np.sort(keyed(old_lists, old), kind="stable"))
+        positions = assign_slots(lists, follows.seconds, np.sort(keyed(old_lists, old), kind="stable"))
         if len(positions) and positions.min() < 1:
             raise OverflowError("a list has no earlier second left")
         new = Entries(follows.owners, positions, follows.accounts, follows.seconds)
@@ -150,7 +150,7 @@ class Loading:
         seen = np.zeros(len(old), np.bool_)
         seen[: len(main)] = True
         occupied = np.append(lists, old_lists), np.append(positions, old), np.append(is_row, seen)
-        self._note_taken(direction, owners, occupied)
+        self._save_slot_runs(direction, owners, occupied)
         moved = positions != follows.seconds
         return Displaced(follows.owners[moved], follows.accounts[moved], follows.seconds[moved], positions[moved])
 
@@ -169,7 +169,7 @@ class Loading:
         executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", blocks(entries))
         executemany(f"INSERT INTO {table}_count VALUES (?, ?)", counts(entries))
 
-    def _note_taken(self, direction: Direction, owners: Numbers, occupied: tuple[Numbers, Numbers, Chosen]) -> None:
+    def _save_slot_runs(self, direction: Direction, owners: Numbers, occupied: tuple[Numbers, Numbers, Chosen]) -> None:
         """Store the stretches of lists of which these are all occupied seconds."""
         lists, seconds, seen = occupied
         if not self._standing.is_empty:
@@ -177,8 +177,8 @@ class Loading:
             lists, seconds, seen = lists[order], seconds[order], seen[order]
             for owner in owners.tolist():
                 self._connection.execute(f"DELETE FROM {direction.value}_taken WHERE owner = ?", (owner,))
-        stretched, first, last = stretches(lists, seconds, seen)
-        insert(self._connection, f"{direction.value}_taken", (owners[stretched], first, last))
+        lists_of_runs, first, last = slot_runs(lists, seconds, seen)
+        insert(self._connection, f"{direction.value}_taken", (owners[lists_of_runs], first, last))
 
     # --- pairs that are not plain -----------------------------------------------------------------------------------
 

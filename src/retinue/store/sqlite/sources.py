@@ -27,10 +27,10 @@ _ENDED = {
 _HAS_LATE = "SELECT 1 FROM late WHERE owner = ? AND direction = ?"
 _IS_ERASED = "SELECT 1 FROM account WHERE id = ? AND key IS NULL"
 
-Place = tuple[int, int]
+ListedAccount = tuple[int, int]
 
 
-def entries_of(execute: Execute, request: PageRequest, *, with_aside: bool) -> Iterator[Place]:
+def entries_of(execute: Execute, request: PageRequest, *, with_aside: bool) -> Iterator[ListedAccount]:
     """Position and account of everything that may be a row of a page request, newest first."""
     if execute(_IS_ERASED, (request.account_id,)).fetchall():
         return iter(())
@@ -67,7 +67,7 @@ def read_list(execute: Execute, table: str, owner: int, bound: int = LAST_SECOND
         yield from read_block(table, block, entries, displaced).newest_first(min(bound, LAST_SECOND))
 
 
-def _ended(execute: Execute, request: PageRequest) -> Iterator[Iterator[Place]]:
+def _ended(execute: Execute, request: PageRequest) -> Iterator[Iterator[ListedAccount]]:
     if request.as_of is not None:
         values = (request.account_id, request.bound, request.as_of, request.as_of)
         yield iter(execute(_ENDED[request.direction], values))

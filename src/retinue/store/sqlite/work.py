@@ -13,7 +13,7 @@ from retinue.store.sqlite.files import executor
 from retinue.store.sqlite.moving import SqliteMoving
 from retinue.store.sqlite.pair_table import Blocks, SqlitePairs
 from retinue.store.sqlite.remembered import SqliteFutureEvents, SqliteTombstones
-from retinue.store.sqlite.taken import SqliteTaken
+from retinue.store.sqlite.slot_runs import SqliteSlotRuns
 
 
 class Work:
@@ -33,8 +33,8 @@ class Work:
             SqliteTombstones(connection),
             SqliteFutureEvents(connection),
             self._moving,
-            ListTables(*following, SqliteTaken(connection, Direction.FOLLOWING)),
-            ListTables(*followers, SqliteTaken(connection, Direction.FOLLOWERS)),
+            ListTables(*following, SqliteSlotRuns(connection, Direction.FOLLOWING)),
+            ListTables(*followers, SqliteSlotRuns(connection, Direction.FOLLOWERS)),
             SqlitePairs(connection, following, followers, sides),
         )
         self.changes = GraphChanges(tables, sides)

@@ -18,7 +18,7 @@ def keyed(lists: Numbers, seconds: Numbers) -> Numbers:
     return (lists << _SHIFT) + seconds
 
 
-def place(lists: Numbers, seconds: Numbers, taken: Numbers) -> Numbers:
+def assign_slots(lists: Numbers, seconds: Numbers, taken: Numbers) -> Numbers:
     """The seconds that follows get, given the lists they are in and the seconds they want, both ascending.
 
     `taken` are the seconds that are occupied already, ascending and keyed. A result below 1 means that a list has no
@@ -42,7 +42,7 @@ def place(lists: Numbers, seconds: Numbers, taken: Numbers) -> Numbers:
     return given + np.searchsorted(free_before, keyed(lists, given)) - first_taken
 
 
-def stretches(lists: Numbers, seconds: Numbers, seen: NDArray[np.bool_]) -> tuple[Numbers, Numbers, Numbers]:
+def slot_runs(lists: Numbers, seconds: Numbers, seen: NDArray[np.bool_]) -> tuple[Numbers, Numbers, Numbers]:
     """The stretches to be stored for lists whose occupied seconds these are, ascending: list, first and last second.
 
     A single second is stored only where it cannot be `seen` in the list itself.

@@ -12,63 +12,62 @@ from bisect import bisect_right, insort
 from collections.abc import Callable
 from typing import NamedTuple
 
-from retinue.store.rules.tables import TakenTable
-from retinue.store.rules.values import NOTHING, Around
-from retinue.store.rules.values import Seconds as Stretch
+from retinue.store.rules.tables import SlotRunTable
+from retinue.store.rules.values import NOTHING, Around, SlotRun
 
 REMEMBERED = 200_000
 FEW = 32
 BEYOND = 1 << 33  # later than any second
 
 
-class Place(NamedTuple):
+class FreeSlot(NamedTuple):
     """A free second, the stretch it will make with its neighbours, and the stored stretches that this replaces."""
 
     second: int
     first: int
     last: int
-    joined: tuple[Stretch, ...]
+    joined: tuple[SlotRun, ...]
 
 
-class Seconds:
+class SlotAllocator:
     """Gives out and takes back the seconds of all lists of one direction. `look` looks into a list."""
 
-    def __init__(self, table: TakenTable, look: Callable[[int, int], Around]) -> None:
+    def __init__(self, table: SlotRunTable, look: Callable[[int, int], Around]) -> None:
         self._table = table
         self._look = look
-        self._few: dict[int, list[Stretch] | None] = {}  # all stretches of a list; None: more than a few
+        self._few: dict[int, list[SlotRun] | None] = {}  # all stretches of a list; None: more than a few
 
     def forget(self) -> None:
         """Call when another writer may have changed the store, and after a failure."""
         self._few.clear()
 
-    def seek(self, owner: int, wanted: int, latest: int) -> Place | None:
+    def find(self, owner: int, wanted: int, latest: int) -> FreeSlot | None:
         """The wanted second where it is free, else the nearest free earlier one.
 
         Where no earlier one is left (seconds begin at 1), the nearest free later one up to `latest`, or up to the
         wanted one if that is later still; None if full.
         """
-        stretches = self._stretches(owner, wanted)
+        runs = self._runs(owner, wanted)
         around = self._look(owner, wanted)
-        if not stretches and around is NOTHING:
-            return Place(wanted, wanted, wanted, ())
-        held = _holding(wanted, stretches, seen=around.here)
+        if not runs and around is NOTHING:
+            return FreeSlot(wanted, wanted, wanted, ())
+        held = _holding(wanted, runs, seen=around.here)
         if held is None:
-            return _place(wanted, stretches, around)
+            return _free_slot(wanted, runs, around)
         first, last = held
         second = first - 1 if first > 1 else last + 1
         if second > max(wanted, latest):
             return None
-        return _place(second, self._stretches(owner, second), self._look(owner, second))
+        return _free_slot(second, self._runs(owner, second), self._look(owner, second))
 
-    def occupy(self, owner: int, place: Place, *, seen: bool = True) -> None:
+    def take(self, owner: int, slot: FreeSlot, *, seen: bool = True) -> None:
         """Take a place that was just found. `seen`: what stands there can be seen in the list itself."""
-        for stretch in place.joined:
-            self._remove(owner, stretch)
-        if place.first < place.last or not seen:
-            self._add(owner, (place.first, place.last))
+        for run in slot.joined:
+            self._remove(owner, run)
+        if slot.first < slot.last or not seen:
+            self._add(owner, (slot.first, slot.last))
 
-    def give_back(self, owner: int, second: int) -> None:
+    def release(self, owner: int, second: int) -> None:
         """Free an occupied second, on which nothing stands any more; a stretch that held it is cut in two."""
         held = self._stored(owner, second)
         if held is None:
@@ -88,7 +87,7 @@ class Seconds:
         if self._stored(owner, second) == (second, second):
             self._remove(owner, (second, second))
 
-    def _stretches(self, owner: int, second: int) -> list[Stretch]:
+    def _runs(self, owner: int, second: int) -> list[SlotRun]:
         """The stored stretches that hold a second or one of its neighbours, later one first; maybe others."""
         few = self._few[owner] if owner in self._few else self._load(owner)
         if few is None:
@@ -98,41 +97,41 @@ class Seconds:
         end = bisect_right(few, (second + 1, BEYOND))
         return few[max(0, end - 2) : end][::-1]
 
-    def _load(self, owner: int) -> list[Stretch] | None:
+    def _load(self, owner: int) -> list[SlotRun] | None:
         if len(self._few) >= REMEMBERED:
             self._few.clear()
-        stretches = self._table.all(owner, FEW + 1)
-        few = self._few[owner] = stretches if len(stretches) <= FEW else None
+        runs = self._table.all(owner, FEW + 1)
+        few = self._few[owner] = runs if len(runs) <= FEW else None
         return few
 
-    def _add(self, owner: int, stretch: Stretch) -> None:
-        self._table.add(owner, stretch)
+    def _add(self, owner: int, run: SlotRun) -> None:
+        self._table.add(owner, run)
         few = self._few.get(owner)
         if few is not None:
-            insort(few, stretch)
+            insort(few, run)
             if len(few) > FEW:
                 self._few[owner] = None
 
-    def _remove(self, owner: int, stretch: Stretch) -> None:
-        self._table.remove(owner, stretch)
+    def _remove(self, owner: int, run: SlotRun) -> None:
+        self._table.remove(owner, run)
         few = self._few.get(owner)
         if few is not None:
-            few.remove(stretch)
+            few.remove(run)
 
-    def _stored(self, owner: int, second: int) -> Stretch | None:
-        return _holding(second, self._stretches(owner, second), seen=False)
+    def _stored(self, owner: int, second: int) -> SlotRun | None:
+        return _holding(second, self._runs(owner, second), seen=False)
 
 
-def _holding(second: int, stretches: list[Stretch], *, seen: bool) -> Stretch | None:
+def _holding(second: int, runs: list[SlotRun], *, seen: bool) -> SlotRun | None:
     """The stretch around a second, maybe just itself; None if it is free."""
-    for first, last in stretches:
+    for first, last in runs:
         if first <= second <= last:
             return first, last
     return (second, second) if seen else None
 
 
-def _place(second: int, stretches: list[Stretch], around: Around) -> Place:
-    before = _holding(second - 1, stretches, seen=around.before)
-    after = _holding(second + 1, stretches, seen=around.after)
-    joined = tuple(stretch for stretch in (before, after) if stretch is not None and stretch in stretches)
-    return Place(second, before[0] if before else second, after[1] if after else second, joined)
+def _free_slot(second: int, runs: list[SlotRun], around: Around) -> FreeSlot:
+    before = _holding(second - 1, runs, seen=around.before)
+    after = _holding(second + 1, runs, seen=around.after)
+    joined = tuple(run for run in (before, after) if run is not None and run in runs)
+    return FreeSlot(second, before[0] if before else second, after[1] if after else second, joined)

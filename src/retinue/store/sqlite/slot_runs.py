@@ -3,11 +3,11 @@
 import apsw
 
 from retinue.model import Direction
-from retinue.store.rules.values import Seconds
+from retinue.store.rules.values import SlotRun
 from retinue.store.sqlite.files import executor
 
 
-class SqliteTaken:
+class SqliteSlotRuns:
     """A `TakenTable`."""
 
     def __init__(self, connection: apsw.Connection, direction: Direction) -> None:
@@ -18,18 +18,18 @@ class SqliteTaken:
         self._add = f"INSERT INTO {table} (owner, first, last) VALUES (?, ?, ?)"
         self._remove = f"DELETE FROM {table} WHERE owner = ? AND first = ?"
 
-    def all(self, owner: int, limit: int) -> list[Seconds]:
+    def all(self, owner: int, limit: int) -> list[SlotRun]:
         """The first stretches of a list, at most so many."""
         return self._execute(self._all, (owner, limit)).fetchall()
 
-    def near(self, owner: int, second: int) -> list[Seconds]:
+    def near(self, owner: int, second: int) -> list[SlotRun]:
         """The last two that begin at most one second later: among them are those that hold it or its neighbours."""
         return self._execute(self._near, (owner, second + 1)).fetchall()
 
-    def add(self, owner: int, stretch: Seconds) -> None:
+    def add(self, owner: int, run: SlotRun) -> None:
         """Store a stretch that touches no other."""
-        self._execute(self._add, (owner, *stretch))
+        self._execute(self._add, (owner, *run))
 
-    def remove(self, owner: int, stretch: Seconds) -> None:
+    def remove(self, owner: int, run: SlotRun) -> None:
         """Remove a stretch that is there."""
-        self._execute(self._remove, (owner, stretch[0]))
+        self._execute(self._remove, (owner, run[0]))

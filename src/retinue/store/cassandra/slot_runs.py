@@ -11,14 +11,14 @@ from retinue.model import Direction
 from retinue.store.cassandra.session import Statement
 from retinue.store.cassandra.shapes import TAKEN, Key, Row
 from retinue.store.cassandra.unit import Unit
-from retinue.store.rules.seconds import FEW
-from retinue.store.rules.values import Seconds
+from retinue.store.rules.slots import FEW
+from retinue.store.rules.values import SlotRun
 
 BLOCK_SECONDS = 8_192  # a year has 3,850 blocks; a row has at most 4,096 stretches, some 114 kB
 _FIRST_OF = f"{TAKEN.all_within} LIMIT {FEW + 1}"
 
 
-class CassandraTaken:
+class CassandraSlotRuns:
     """A `TakenTable`."""
 
     def __init__(self, unit: Unit, direction: Direction) -> None:
@@ -40,18 +40,18 @@ class CassandraTaken:
         found = self._unit.session.rows_of_all(Statement(_FIRST_OF, (owner, self._direction)) for owner in missing)
         self._read.update(zip(missing, found, strict=True))
 
-    def all(self, owner: int, limit: int) -> list[Seconds]:
+    def all(self, owner: int, limit: int) -> list[SlotRun]:
         """The first stretches of a list, at most so many."""
         self.fetch([owner])
         stored = self._read[owner]
         if len(stored) > FEW:  # whatever was changed since, there are many
-            return sorted(stretches_in(stored))[:limit]
+            return sorted(runs_in(stored))[:limit]
         changed = self._changed(owner)
         rows = [row for row in stored if (row[0],) not in changed]
         rows += [(*key, *row) for key, row in changed.items() if row is not None]
-        return sorted(stretches_in(rows))[:limit]
+        return sorted(runs_in(rows))[:limit]
 
-    def near(self, owner: int, second: int) -> list[Seconds]:
+    def near(self, owner: int, second: int) -> list[SlotRun]:
         """Those that hold a second or one of its neighbours, the later one first."""
         # No row is empty, so the first two that reach so far have the first two stretches that do.
         block, changed = block_of(second - 1), self._changed(owner)
@@ -67,31 +67,31 @@ class CassandraTaken:
                 self._unit.learn(TAKEN, (*key, number), tuple(row))
         first_two = ((number, *found[number]) for number in nsmallest(2, found))
         return sorted(
-            (stretch for stretch in stretches_in(first_two) if stretch[0] <= second + 1 and stretch[1] >= second - 1),
+            (run for run in runs_in(first_two) if run[0] <= second + 1 and run[1] >= second - 1),
             reverse=True,
         )
 
-    def add(self, owner: int, stretch: Seconds) -> None:
+    def add(self, owner: int, run: SlotRun) -> None:
         """Store a stretch that touches no other."""
-        block = block_of(stretch[1])
-        self._put(owner, block, sorted([*self._stored(owner, block), stretch]))
+        block = block_of(run[1])
+        self._put(owner, block, sorted([*self._stored(owner, block), run]))
 
-    def remove(self, owner: int, stretch: Seconds) -> None:
+    def remove(self, owner: int, run: SlotRun) -> None:
         """Remove a stretch that is there."""
-        block = block_of(stretch[1])
-        self._put(owner, block, [other for other in self._stored(owner, block) if other != stretch])
+        block = block_of(run[1])
+        self._put(owner, block, [other for other in self._stored(owner, block) if other != run])
 
-    def _stored(self, owner: int, block: int) -> list[Seconds]:
+    def _stored(self, owner: int, block: int) -> list[SlotRun]:
         """The stretches that end in a block."""
         key = (owner, self._direction, block)
         read = self._read.get(owner)
         if read is not None and len(read) <= FEW and not self._unit.knows(TAKEN, key):
             self._unit.learn(TAKEN, key, next((row[1:] for row in read if row[0] == block), None))
         row = self._unit.get(TAKEN, key)
-        return [] if row is None else list(stretches_in([(block, *row)]))
+        return [] if row is None else list(runs_in([(block, *row)]))
 
-    def _put(self, owner: int, block: int, stretches: list[Seconds]) -> None:
-        self._unit.put(TAKEN, (owner, self._direction, block), (stretches,) if stretches else None)
+    def _put(self, owner: int, block: int, runs: list[SlotRun]) -> None:
+        self._unit.put(TAKEN, (owner, self._direction, block), (runs,) if runs else None)
 
     def _changed(self, owner: int) -> dict[Key, Row | None]:
         return self._unit.changed_within(TAKEN, (owner, self._direction))
@@ -102,6 +102,6 @@ def block_of(second: int) -> int:
     return second // BLOCK_SECONDS
 
 
-def stretches_in(rows: Iterable[Row]) -> Iterator[Seconds]:
+def runs_in(rows: Iterable[Row]) -> Iterator[SlotRun]:
     """The stretches in rows that begin with their block."""
-    return ((first, last) for _, stretches in rows for first, last in stretches)
+    return ((first, last) for _, runs in rows for first, last in runs)
