@@ -173,7 +173,7 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
         bench = Bench(public, sink, client, bodies, store, watch)
         _of_request(bench)
         requests = _of_graph(bench)
-        pages = _of_images(bench, requests)
+        pages = _of_block_cache(bench, requests)
         _of_answer(bench, pages)
         _of_whole(bench)
         _of_connections(bench)
@@ -217,7 +217,7 @@ def _accounts(graph: FastGraph, queries: Sequence[Query]) -> list[Account]:
     return [account for account in found if account is not None]
 
 
-def _of_images(bench: Bench, requests: Sequence[PageRequest]) -> list[EncodedRows]:
+def _of_block_cache(bench: Bench, requests: Sequence[PageRequest]) -> list[EncodedRows]:
     found: list[EncodedRows | None] = []
     for step, row_cache_mib in (
         ("rows, as served", Settings().row_cache_mib),

@@ -102,7 +102,7 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
         "store/sqlite/packing.py",
         "store/sqlite/slot_arrays.py",
         "store/sqlite/row_set.py",
-        "store/sqlite/standing.py",
+        "store/sqlite/existing_lists.py",
         "store/sqlite/whole.py",
     ),
     "rich": "cli/terminal.py",

@@ -11,7 +11,7 @@ import pytest
 
 from retinue import errors
 from retinue.model import AccountRecord, Direction, FollowRecord, PageRequest, Row
-from retinue.store.cassandra import known, session
+from retinue.store.cassandra import account_cache, session
 from retinue.store.cassandra import store as cluster
 from retinue.store.cassandra.lease import RENEW_AFTER_SECONDS, STOP_AFTER_SECONDS, Lease
 from retinue.store.cassandra.location import Location, parse
@@ -234,7 +234,7 @@ def test_a_reader_finds_accounts_outside_its_cache(
     cluster_store: ClusterStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pages of accounts that are partly remembered, when there is no room for the rest."""
-    monkeypatch.setattr(known, "PER_GENERATION", 10)
+    monkeypatch.setattr(account_cache, "PER_GENERATION", 10)
     cluster_store.follow(*(("a", f"f{n}", 1000 + n) for n in range(30)))
 
     for limit in (7, 3, 30, 1, 8):
@@ -243,18 +243,18 @@ def test_a_reader_finds_accounts_outside_its_cache(
 
 def test_the_account_cache_is_bounded(cluster_store: ClusterStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many names are asked for, only so many are kept, and each is found."""
-    monkeypatch.setattr(known, "PER_GENERATION", 5)
+    monkeypatch.setattr(account_cache, "PER_GENERATION", 5)
     cluster_store.follow(*(("a", f"f{n}", 1000 + n) for n in range(23)))
-    memory = known.Known(cluster_store.session, cluster_store.clock, Row)
+    cache = account_cache.AccountCache(cluster_store.session, cluster_store.clock, Row)
     sizes = []
 
     async def ask() -> None:
-        await memory.refresh()
+        await cache.refresh()
         for n in range(23):
-            assert await memory.account(f"f{n}") is not None
-            sizes.append(len(memory._names))
-            assert len(memory._young) <= 5
-            assert len(memory._old) <= 5
+            assert await cache.account(f"f{n}") is not None
+            sizes.append(len(cache._names))
+            assert len(cache._young) <= 5
+            assert len(cache._old) <= 5
 
     run(ask())
     assert [1 + n % 5 for n in range(23)] == sizes

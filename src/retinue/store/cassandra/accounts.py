@@ -6,9 +6,9 @@ from msgspec import json
 from msgspec.structs import astuple
 
 from retinue.model import Visibility
-from retinue.store.cassandra import progress
+from retinue.store.cassandra import graph_state
+from retinue.store.cassandra.row_buffer import RowBuffer
 from retinue.store.cassandra.shapes import ACCOUNT, ACCOUNT_KEY, CHANGE, USERNAME, Row
-from retinue.store.cassandra.unit import Unit
 from retinue.store.rules.values import Found, Stored
 
 REVISIONS_PER_SLOT = 10_000
@@ -40,90 +40,90 @@ NEW = AccountRow(None, None, "", 0, "", 0, 0, 0)
 ERASED = NEW._replace(visibility=Visibility.WITHHELD.value)
 
 
-def row_of(unit: Unit, account: int) -> AccountRow:
+def row_of(buffer: RowBuffer, account: int) -> AccountRow:
     """The row of an account that is there, erased or not."""
-    row = unit.get(ACCOUNT, (account,))
+    row = buffer.get(ACCOUNT, (account,))
     assert row is not None, account
     return AccountRow(*row)
 
 
-def save_row(unit: Unit, account: int, row: AccountRow) -> None:
+def save_row(buffer: RowBuffer, account: int, row: AccountRow) -> None:
     """Store an account's row."""
-    unit.put(ACCOUNT, (account,), row)
+    buffer.put(ACCOUNT, (account,), row)
 
 
-def revise(unit: Unit, account: int) -> None:
+def revise(buffer: RowBuffer, account: int) -> None:
     """Let readers take notice of an account."""
-    standing = progress.read(unit)
-    revision = standing.revision + 1
-    unit.put(CHANGE, (revision // REVISIONS_PER_SLOT, revision), (account,))
-    progress.change(unit, revision=revision)
+    state = graph_state.read(buffer)
+    revision = state.revision + 1
+    buffer.put(CHANGE, (revision // REVISIONS_PER_SLOT, revision), (account,))
+    graph_state.change(buffer, revision=revision)
 
 
 class CassandraAccounts:
     """An `AccountTable`."""
 
-    def __init__(self, unit: Unit) -> None:
-        self._unit = unit
+    def __init__(self, buffer: RowBuffer) -> None:
+        self._buffer = buffer
 
     def add(self, key: str) -> int:
         """A new account; its number."""
-        account = progress.read(self._unit).accounts + 1
-        progress.change(self._unit, accounts=account)
-        self._unit.learn(ACCOUNT, (account,), None)
-        save_row(self._unit, account, NEW._replace(key=key))
-        self._unit.put(ACCOUNT_KEY, (key,), (account,))
+        account = graph_state.read(self._buffer).accounts + 1
+        graph_state.change(self._buffer, accounts=account)
+        self._buffer.learn(ACCOUNT, (account,), None)
+        save_row(self._buffer, account, NEW._replace(key=key))
+        self._buffer.put(ACCOUNT_KEY, (key,), (account,))
         return account
 
     def load(self, account: int) -> Stored:
         """An account that is there and was not erased."""
-        row = row_of(self._unit, account)
+        row = row_of(self._buffer, account)
         assert row.key is not None, account
         return Stored(account, row.key, *row[1:8])
 
     def is_row(self, account: int) -> bool:
         """Whether others' lists show an account."""
-        return row_of(self._unit, account).is_row
+        return row_of(self._buffer, account).is_row
 
     def with_key(self, key: str) -> Found | None:
         """The account with a key."""
-        return self._found(self._unit.get(ACCOUNT_KEY, (key,)))
+        return self._found(self._buffer.get(ACCOUNT_KEY, (key,)))
 
     def with_username(self, folded: str) -> Found | None:
         """The account that has a username."""
-        return self._found(self._unit.get(USERNAME, (folded,)))
+        return self._found(self._buffer.get(USERNAME, (folded,)))
 
     def save(self, stored: Stored) -> None:
         """Store an account in another state."""
-        before = row_of(self._unit, stored.id)
+        before = row_of(self._buffer, stored.id)
         if before.key != stored.key:
-            self._unit.put(ACCOUNT_KEY, (before.key,), None)
-            self._unit.put(ACCOUNT_KEY, (stored.key,), (stored.id,))
+            self._buffer.put(ACCOUNT_KEY, (before.key,), None)
+            self._buffer.put(ACCOUNT_KEY, (stored.key,), (stored.id,))
         self._hand_over(stored.id, before.folded, stored.folded)
         said = dict(zip(AccountRow._fields, astuple(stored)[1:], strict=False))
-        save_row(self._unit, stored.id, before._replace(**said))
+        save_row(self._buffer, stored.id, before._replace(**said))
 
     def revise(self, account: int) -> None:
         """Let readers take notice of a change."""
-        revise(self._unit, account)
+        revise(self._buffer, account)
 
     def wipe(self, account: int) -> None:
         """Leave nothing of an account but its number."""
-        before = row_of(self._unit, account)
-        self._unit.put(ACCOUNT_KEY, (before.key,), None)
+        before = row_of(self._buffer, account)
+        self._buffer.put(ACCOUNT_KEY, (before.key,), None)
         self._hand_over(account, before.folded, None)
-        save_row(self._unit, account, ERASED._replace(moving=before.moving, is_cut=before.is_cut))
+        save_row(self._buffer, account, ERASED._replace(moving=before.moving, is_cut=before.is_cut))
 
     def said(self, account: int, field: str) -> tuple[int, Any] | None:
         """The second and the value of a profile field."""
-        found = _said(row_of(self._unit, account)).get(field)
+        found = _said(row_of(self._buffer, account)).get(field)
         return None if found is None else (found[0], found[1])
 
     def say(self, account: int, field: str, value: Any, at: int) -> None:
         """Store a profile field."""
-        row = row_of(self._unit, account)
+        row = row_of(self._buffer, account)
         said = {**_said(row), field: (at, value)}
-        save_row(self._unit, account, row._replace(said=json.encode(said).decode()))
+        save_row(self._buffer, account, row._replace(said=json.encode(said).decode()))
 
     def _found(self, row: Row | None) -> Found | None:
         if row is None or row[0] is None:
@@ -135,54 +135,54 @@ class CassandraAccounts:
         if before == after:
             return
         if before is not None:
-            holder, claims = username_row(self._unit, before)
+            holder, claims = username_row(self._buffer, before)
             if holder == account:
-                self._unit.put(USERNAME, (before,), (None, claims))
+                self._buffer.put(USERNAME, (before,), (None, claims))
         if after is not None:
-            _, claims = username_row(self._unit, after)
-            self._unit.put(USERNAME, (after,), (account, claims))
+            _, claims = username_row(self._buffer, after)
+            self._buffer.put(USERNAME, (after,), (account, claims))
 
 
 class CassandraClaims:
     """A `ClaimTable`."""
 
-    def __init__(self, unit: Unit) -> None:
-        self._unit = unit
+    def __init__(self, buffer: RowBuffer) -> None:
+        self._buffer = buffer
 
     def best(self, folded: str) -> int | None:
         """The account with the latest claim to a name, at one second that with the smaller key."""
-        _, claims = username_row(self._unit, folded)
+        _, claims = username_row(self._buffer, folded)
         if len(claims) < 2:  # noqa: PLR2004 -- nobody to compare with
             return next(iter(claims), None)
-        return min(claims, key=lambda account: (-claims[account], row_of(self._unit, account).key or ""))
+        return min(claims, key=lambda account: (-claims[account], row_of(self._buffer, account).key or ""))
 
     def stake(self, account: int, folded: str, at: int) -> bool:
         """Claim a name; whether that says anything new."""
-        holder, claims = username_row(self._unit, folded)
+        holder, claims = username_row(self._buffer, folded)
         if claims.get(account, -1) >= at:
             return False
-        self._unit.put(USERNAME, (folded,), (holder, {**claims, account: at}))
-        row = row_of(self._unit, account)
+        self._buffer.put(USERNAME, (folded,), (holder, {**claims, account: at}))
+        row = row_of(self._buffer, account)
         claimed = sorted({*(row.claimed or ()), folded})
-        save_row(self._unit, account, row._replace(claimed=claimed))
+        save_row(self._buffer, account, row._replace(claimed=claimed))
         return True
 
     def names_of(self, account: int) -> list[str]:
         """Every name that an account has ever claimed."""
-        return list(row_of(self._unit, account).claimed or ())
+        return list(row_of(self._buffer, account).claimed or ())
 
     def give_up(self, account: int) -> None:
         """Forget an account's claims."""
         for folded in self.names_of(account):
-            holder, claims = username_row(self._unit, folded)
+            holder, claims = username_row(self._buffer, folded)
             left = {one: at for one, at in claims.items() if one != account}
-            self._unit.put(USERNAME, (folded,), (holder, left))
-        save_row(self._unit, account, row_of(self._unit, account)._replace(claimed=None))
+            self._buffer.put(USERNAME, (folded,), (holder, left))
+        save_row(self._buffer, account, row_of(self._buffer, account)._replace(claimed=None))
 
 
-def username_row(unit: Unit, folded: str) -> tuple[int | None, dict[int, int]]:
+def username_row(buffer: RowBuffer, folded: str) -> tuple[int | None, dict[int, int]]:
     """Who has a username, and all claims to it."""
-    row = unit.get(USERNAME, (folded,))
+    row = buffer.get(USERNAME, (folded,))
     return (None, {}) if row is None else (row[0], dict(row[1] or {}))
 
 

@@ -46,8 +46,8 @@ class CassandraChecker:
         """Counts worth knowing."""
         accounts = sum(key is not None for (key,) in scan(self._session, "key", "account", "id"))
         follows = ended = displacement = 0
-        for (standings,) in scan(self._session, "standings", "pair", "follower"):
-            for start, end, following, followers in standings or ():
+        for (placed_intervals,) in scan(self._session, "standings", "pair", "follower"):
+            for start, end, following, followers in placed_intervals or ():
                 ended += end != 0
                 follows += end == 0
                 displacement = max(displacement, abs(following - start), abs(followers - start))

@@ -21,7 +21,7 @@ _PAIRS_OF = "SELECT followee, moments, standings FROM pair WHERE follower = ?"
 _AT = f"{ENTRY.all_within} AND position = ? AND account = ?"
 
 
-class Entries(NamedTuple):
+class StoredLists(NamedTuple):
     """All that stands in an account's list of one direction, by kind."""
 
     main: list[Entry]
@@ -34,7 +34,7 @@ class Entries(NamedTuple):
         return [*self.main, *self.aside, *self.ended]
 
 
-def lists_of(session: Session, account: int, direction: Direction) -> Entries:
+def lists_of(session: Session, account: int, direction: Direction) -> StoredLists:
     """Read a list of all kinds."""
     return _lists(session, account, direction, _cuts(session, account))
 
@@ -99,11 +99,11 @@ def _places(follower: int, followee: int, state: State) -> list[tuple[int, int]]
     """The positions in both lists where a pair has to stand."""
     if is_unbegun(state):
         return [(followee, follower)]
-    return [(standing.following, standing.followers) for standing in state.standings]
+    return [(placed.following, placed.followers) for placed in state.placed_intervals]
 
 
 def _wrong_state(state: State) -> Iterator[str]:
-    stored = [standing.interval for standing in state.standings]
+    stored = [placed.interval for placed in state.placed_intervals]
     if sorted(stored, key=lambda interval: interval.start) != intervals(state.moments):
         yield f"its events make {intervals(state.moments)}, but stored is {stored}"
 
@@ -123,7 +123,7 @@ def _followers_places(session: Session, follower: int, states: Mapping[int, Stat
     return {(owner, position) for (owner, _, _, position), rows in zip(wanted, entries, strict=True) if rows}
 
 
-def _wrong_sides(session: Session, lists: Entries, name: str) -> Iterator[str]:
+def _wrong_sides(session: Session, lists: StoredLists, name: str) -> Iterator[str]:
     for entries, is_main in ((lists.main, True), (lists.aside, False)):
         for some in _in_parts(entries):
             found = session.rows_of_all(Statement(ACCOUNT.select, (entry.account,)) for entry in some)
@@ -135,7 +135,7 @@ def _wrong_sides(session: Session, lists: Entries, name: str) -> Iterator[str]:
                     yield f"{name}: account {entry.account} stands {side}, where it does not belong"
 
 
-def _wrong_entries(session: Session, owner: int, lists: Entries, direction: Direction) -> Iterator[str]:
+def _wrong_entries(session: Session, owner: int, lists: StoredLists, direction: Direction) -> Iterator[str]:
     """Each entry is an interval of its pair."""
     for entries, is_open in ((lists.main, True), (lists.aside, True), (lists.ended, False)):
         for some in _in_parts(entries):
@@ -147,7 +147,7 @@ def _wrong_entries(session: Session, owner: int, lists: Entries, direction: Dire
                     yield f"{direction.value} of account {owner}: what stands on second {entry.position} is no interval"
 
 
-def _wrong_unbegun(session: Session, owner: int, lists: Entries, direction: Direction) -> Iterator[str]:
+def _wrong_unbegun(session: Session, owner: int, lists: StoredLists, direction: Direction) -> Iterator[str]:
     """Each entry is a pair of which only unfollows were said."""
     for some in _in_parts(lists.unbegun):
         found = session.rows_of_all(Statement(PAIR.select, _pair_of(owner, entry.account, direction)) for entry in some)
@@ -162,13 +162,13 @@ def _pair_of(owner: int, other: int, direction: Direction) -> tuple[int, int]:
 
 def _has(state: State, entry: Entry, direction: Direction, *, is_open: bool) -> bool:
     return any(
-        (getattr(standing, direction.value), standing.interval.start) == (entry.position, entry.second)
-        and (standing.interval.end is None) == is_open
-        for standing in state.standings
+        (getattr(placed, direction.value), placed.interval.start) == (entry.position, entry.second)
+        and (placed.interval.end is None) == is_open
+        for placed in state.placed_intervals
     )
 
 
-def _slot_runs(lists: Entries) -> list[SlotRun]:
+def _slot_runs(lists: StoredLists) -> list[SlotRun]:
     """The stretches that have to be stored: of two seconds and more, and single ones that are not seen in the list."""
     seen = {entry.position for entry in lists.main}
     found: list[SlotRun] = []
@@ -180,8 +180,8 @@ def _slot_runs(lists: Entries) -> list[SlotRun]:
     return [(first, last) for first, last in found if first < last or first not in seen]
 
 
-def _lists(session: Session, account: int, direction: Direction, cuts: Mapping[str, Cut]) -> Entries:
-    return Entries(
+def _lists(session: Session, account: int, direction: Direction, cuts: Mapping[str, Cut]) -> StoredLists:
+    return StoredLists(
         *(
             [
                 entry_of(row)

@@ -11,8 +11,8 @@ from msgspec import json
 
 from retinue.clock import Clock
 from retinue.model import Account, Direction, PageRequest, PageRows, Profile, Shown_co
+from retinue.store.cassandra.account_cache import AccountCache, CachedAccount
 from retinue.store.cassandra.buckets import cut_of
-from retinue.store.cassandra.known import Known, Person
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.shapes import LIST
 from retinue.store.cassandra.sources import entries_of
@@ -27,30 +27,30 @@ _PROFILE = "SELECT key, display_name, said FROM account WHERE id = ?"
 
 
 class CassandraGraph(Generic[Shown_co]):
-    """A `GraphReader`. `show` makes a row of its two names."""
+    """A `GraphReader`. `encode_row` makes a row of display name and username."""
 
-    def __init__(self, session: Session, clock: Clock, show: Callable[[str, str], Shown_co]) -> None:
+    def __init__(self, session: Session, clock: Clock, encode_row: Callable[[str, str], Shown_co]) -> None:
         self._session = session
-        self._known = Known(session, clock, show)
+        self._accounts = AccountCache(session, clock, encode_row)
 
     async def find_account(self, folded: str) -> Account | None:
         """The live account with this folded username."""
-        await self._known.refresh()
-        return await self._known.account(folded)
+        await self._accounts.refresh()
+        return await self._accounts.account(folded)
 
     async def read(self, request: PageRequest) -> PageRows[Shown_co]:
         """The rows of a page request."""
-        await self._known.refresh()
-        owner = await self._known.person(request.account_id)
+        await self._accounts.refresh()
+        owner = await self._accounts.get(request.account_id)
         if owner is None or owner.is_erased:
             return PageRows([], 0, has_more=False)
-        if request.as_of is None and not self._known.standing.merging:
+        if request.as_of is None and not self._accounts.state.merging:
             return await self._read_range(request, owner)
         return await self._read_merged(request, owner)
 
     async def profile(self, account_id: int) -> Profile | None:
         """An account as itself, with exact counts."""
-        await self._known.refresh()
+        await self._accounts.refresh()
         found = await self._session.fetch(_PROFILE, (account_id,))
         if not found or found[0][0] is None:
             return None
@@ -71,7 +71,7 @@ class CassandraGraph(Generic[Shown_co]):
         """Close the connections."""
         self._session.close()
 
-    async def _read_range(self, request: PageRequest, owner: Person[Shown_co]) -> PageRows[Shown_co]:
+    async def _read_range(self, request: PageRequest, owner: CachedAccount[Shown_co]) -> PageRows[Shown_co]:
         """Read bucket by bucket until one row more than asked is found: it answers has_more."""
         wanted = request.limit + 1
         rows: list[tuple[int, Shown_co]] = []
@@ -81,34 +81,34 @@ class CassandraGraph(Generic[Shown_co]):
                 limit = wanted - len(rows)
                 values = (request.account_id, kind, bucket.number, bucket.lowest, bound, limit)
                 found = await self._session.fetch(_PAGE, values)
-                people = await self._known.people([account for _, account in found])
-                for (position, _), person in zip(found, people, strict=True):
-                    if person is not None and person.shown is not None:
-                        rows.append((position, person.shown))
+                cached = await self._accounts.get_many([account for _, account in found])
+                for (position, _), other in zip(found, cached, strict=True):
+                    if other is not None and other.row is not None:
+                        rows.append((position, other.row))
                 bound = found[-1][0] - 1 if len(found) == limit else bucket.lowest - 1
         return _page_rows(rows, request.limit)
 
-    async def _read_merged(self, request: PageRequest, owner: Person[Shown_co]) -> PageRows[Shown_co]:
+    async def _read_merged(self, request: PageRequest, owner: CachedAccount[Shown_co]) -> PageRows[Shown_co]:
         """Read entry by entry from all kinds of lists."""
         rows: list[tuple[int, Shown_co]] = []
         async for position, account in entries_of(self._session, request, owner.cut):
-            person = await self._known.person(account)
-            if person is not None and person.shown is not None:
-                rows.append((position, person.shown))
+            other = await self._accounts.get(account)
+            if other is not None and other.row is not None:
+                rows.append((position, other.row))
                 if len(rows) > request.limit:
                     break
         return _page_rows(rows, request.limit)
 
     async def _leaving_in(self, account: int, direction: Direction) -> int:
         """How many entries of a list belong to erased accounts that are still being removed from it."""
-        leaving = self._known.standing.leaving
-        owner = await self._known.person(account)
+        leaving = self._accounts.state.leaving
+        owner = await self._accounts.get(account)
         if not leaving or owner is None:
             return 0
         everything = PageRequest(account, direction, LAST_SECOND, 0)
-        return sum([other in leaving async for _, other in entries_of(self._session, everything, owner.cut)])
+        return sum([each in leaving async for _, each in entries_of(self._session, everything, owner.cut)])
 
 
 def _page_rows(rows: list[tuple[int, Shown_co]], limit: int) -> PageRows[Shown_co]:
     page = rows[:limit]
-    return PageRows([shown for _, shown in page], page[-1][0] if page else 0, has_more=len(rows) > limit)
+    return PageRows([row for _, row in page], page[-1][0] if page else 0, has_more=len(rows) > limit)

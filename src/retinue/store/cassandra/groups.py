@@ -12,9 +12,9 @@ from typing import Any, Protocol
 from msgspec import msgpack
 
 from retinue.store.cassandra.retry import RetryingSession
+from retinue.store.cassandra.row_buffer import Change
 from retinue.store.cassandra.session import UNSET, Statement
 from retinue.store.cassandra.shapes import GRAPH, SHAPES, Row
-from retinue.store.cassandra.unit import Change
 
 _NAME = "graph"
 _SAVE = "INSERT INTO redo (name, writing, body) VALUES (?, ?, ?) USING TIMESTAMP ?"

@@ -8,9 +8,9 @@ import heapq
 from collections.abc import Iterable, Iterator
 
 from retinue.store.cassandra.buckets import Bucket, Cut, cut_of, row_of
+from retinue.store.cassandra.row_buffer import REMEMBERED, RowBuffer
 from retinue.store.cassandra.session import Statement
 from retinue.store.cassandra.shapes import ENTRY, LIST, Row
-from retinue.store.cassandra.unit import REMEMBERED, Unit
 from retinue.store.rules.values import LAST_SECOND, NOTHING, Around, Entry
 
 _LAST = 1 << 62  # later than any second, and larger than any account's number
@@ -23,9 +23,9 @@ _NEWEST_FIRST = f"{ENTRY.all_within}{_RANGE} LIMIT {_PIECE}"
 class CassandraEntries:
     """An `EntryTable` of one kind of list."""
 
-    def __init__(self, unit: Unit, kind: str) -> None:
+    def __init__(self, buffer: RowBuffer, kind: str) -> None:
         self.kind = kind
-        self._unit = unit
+        self._buffer = buffer
         self._known: dict[tuple[int, int], Entry | None] = {}  # by owner and position; None: nothing stands there
         self._whole: set[int] = set()  # owners of lists of which nothing is unknown
 
@@ -41,7 +41,7 @@ class CassandraEntries:
 
     def cut(self, owner: int) -> Cut:
         """How a list is cut."""
-        return cut_of(self._unit.get(LIST, (owner, self.kind)))
+        return cut_of(self._buffer.get(LIST, (owner, self.kind)))
 
     def has(self, owner: int, position: int) -> bool:
         """Whether an entry stands at a second."""
@@ -69,7 +69,7 @@ class CassandraEntries:
         """Put an entry on a free second of a list."""
         cut = self.cut(owner)
         started_at = None if entry.second == entry.position else entry.second
-        self._unit.put(ENTRY, self._key(owner, cut, entry), (started_at, ended_at))
+        self._buffer.put(ENTRY, self._key(owner, cut, entry), (started_at, ended_at))
         self._count(owner, cut.counted(entry.position, rows=1, removed=0))
         self._known[owner, entry.position] = entry
 
@@ -85,10 +85,10 @@ class CassandraEntries:
         """Take a known entry away."""
         cut = self.cut(owner)
         key = self._key(owner, cut, entry)
-        if not self._unit.knows(ENTRY, key):
+        if not self._buffer.knows(ENTRY, key):
             # Something may be put in its place within the same group: then no column of it may be left standing.
-            self._unit.learn(ENTRY, key, (entry.second, entry.second))
-        self._unit.put(ENTRY, key, None)
+            self._buffer.learn(ENTRY, key, (entry.second, entry.second))
+        self._buffer.put(ENTRY, key, None)
         self._count(owner, cut.counted(entry.position, rows=-1, removed=1))
         self._known[owner, entry.position] = None
 
@@ -102,7 +102,7 @@ class CassandraEntries:
             for owner, low, high in wanted
             for bucket, high in _ranges(self.cut(owner), high, low)
         ]
-        found = self._unit.session.rows_of_all(
+        found = self._buffer.session.rows_of_all(
             Statement(ENTRY.all_within + _RANGE, (owner, self.kind, bucket.number, max(low, bucket.lowest), high))
             for owner, bucket, low, high in places
         )
@@ -111,7 +111,7 @@ class CassandraEntries:
             for position in range(low, high + 1):
                 self._known.setdefault((owner, position), None)
         for (owner, bucket, _, _), rows in zip(places, found, strict=True):
-            changed = self._unit.changed_within(ENTRY, (owner, self.kind, bucket.number))
+            changed = self._buffer.changed_within(ENTRY, (owner, self.kind, bucket.number))
             for row in rows:
                 if row[:2] not in changed:
                     self._known[owner, row[0]] = entry_of(row)
@@ -126,7 +126,7 @@ class CassandraEntries:
 
     def _newest_first(self, owner: int, bucket: Bucket, highest: int) -> Iterator[Entry]:
         """The entries of one bucket, read piece by piece, together with what was changed of it."""
-        changed = self._unit.changed_within(ENTRY, (owner, self.kind, bucket.number))
+        changed = self._buffer.changed_within(ENTRY, (owner, self.kind, bucket.number))
         added = sorted(
             (entry_of((*key, *row)) for key, row in changed.items() if row is not None and key[0] <= highest),
             reverse=True,
@@ -136,7 +136,7 @@ class CassandraEntries:
 
     def _stored(self, owner: int, bucket: Bucket, highest: int) -> Iterator[Row]:
         while highest >= bucket.lowest:
-            rows = self._unit.session.rows(_NEWEST_FIRST, (owner, self.kind, bucket.number, bucket.lowest, highest))
+            rows = self._buffer.session.rows(_NEWEST_FIRST, (owner, self.kind, bucket.number, bucket.lowest, highest))
             yield from rows
             if len(rows) < _PIECE:
                 return
@@ -146,7 +146,7 @@ class CassandraEntries:
         return owner, self.kind, cut.holding(entry.position).number, entry.position, entry.account
 
     def _count(self, owner: int, cut: Cut) -> None:
-        self._unit.put(LIST, (owner, self.kind), row_of(cut))
+        self._buffer.put(LIST, (owner, self.kind), row_of(cut))
 
 
 def entry_of(row: Row) -> Entry:

@@ -5,10 +5,10 @@ again. An account that turns once more gets another number, and its former one c
 """
 
 from retinue.model import Direction
-from retinue.store.cassandra import progress
+from retinue.store.cassandra import graph_state
 from retinue.store.cassandra.accounts import row_of, save_row
+from retinue.store.cassandra.row_buffer import RowBuffer
 from retinue.store.cassandra.shapes import MOVING
-from retinue.store.cassandra.unit import Unit
 from retinue.store.rules.values import LAST_SECOND, Moving
 
 _NUMBERS_PER_SLOT = 10_000
@@ -17,8 +17,8 @@ _NUMBERS_PER_SLOT = 10_000
 class CassandraMoving:
     """A `MovingTable`."""
 
-    def __init__(self, unit: Unit) -> None:
-        self._unit = unit
+    def __init__(self, buffer: RowBuffer) -> None:
+        self._buffer = buffer
 
     def any(self) -> bool:
         """Whether there is one."""
@@ -26,50 +26,50 @@ class CassandraMoving:
 
     def has(self, account: int) -> bool:
         """Whether an account is among them."""
-        return row_of(self._unit, account).moving is not None
+        return row_of(self._buffer, account).moving is not None
 
     def next(self) -> Moving | None:
         """The one that has waited longest."""
-        standing = progress.read(self._unit)
-        for number in range(standing.first, standing.next):
-            row = self._unit.get(MOVING, _key(number))
+        state = graph_state.read(self._buffer)
+        for number in range(state.first, state.next):
+            row = self._buffer.get(MOVING, _key(number))
             assert row is not None, number
             account, _, direction, position = row
-            stored = row_of(self._unit, account)
+            stored = row_of(self._buffer, account)
             if stored.moving == number:
                 return Moving(account, Direction(direction), position, stored.key is None)
-            progress.change(self._unit, first=number + 1)
+            graph_state.change(self._buffer, first=number + 1)
         return None
 
     def begin(self, account: int, *, merge: bool) -> None:
         """Put an account in, or begin again with it."""
         self.end(account)
-        standing = progress.read(self._unit)
-        row = row_of(self._unit, account)
-        self._unit.put(MOVING, _key(standing.next), (account, merge, Direction.FOLLOWERS.value, LAST_SECOND))
-        save_row(self._unit, account, row._replace(moving=standing.next))
-        leaving = (*standing.leaving, account) if row.key is None else standing.leaving
-        progress.change(self._unit, next=standing.next + 1, merging=standing.merging + merge, leaving=leaving)
+        state = graph_state.read(self._buffer)
+        row = row_of(self._buffer, account)
+        self._buffer.put(MOVING, _key(state.next), (account, merge, Direction.FOLLOWERS.value, LAST_SECOND))
+        save_row(self._buffer, account, row._replace(moving=state.next))
+        leaving = (*state.leaving, account) if row.key is None else state.leaving
+        graph_state.change(self._buffer, next=state.next + 1, merging=state.merging + merge, leaving=leaving)
 
     def go_on(self, account: int, direction: Direction, position: int) -> None:
         """Remember how far it is."""
-        number = row_of(self._unit, account).moving
+        number = row_of(self._buffer, account).moving
         assert number is not None, account
-        row = self._unit.get(MOVING, _key(number))
+        row = self._buffer.get(MOVING, _key(number))
         assert row is not None, number
-        self._unit.put(MOVING, _key(number), (row[0], row[1], direction.value, position))
+        self._buffer.put(MOVING, _key(number), (row[0], row[1], direction.value, position))
 
     def end(self, account: int) -> None:
         """Take an account out, if it is in."""
-        stored = row_of(self._unit, account)
+        stored = row_of(self._buffer, account)
         if stored.moving is None:
             return
-        row = self._unit.get(MOVING, _key(stored.moving))
+        row = self._buffer.get(MOVING, _key(stored.moving))
         assert row is not None, stored
-        standing = progress.read(self._unit)
-        leaving = tuple(other for other in standing.leaving if other != account)
-        progress.change(self._unit, merging=standing.merging - bool(row[1]), leaving=leaving)
-        save_row(self._unit, account, stored._replace(moving=None))
+        state = graph_state.read(self._buffer)
+        leaving = tuple(other for other in state.leaving if other != account)
+        graph_state.change(self._buffer, merging=state.merging - bool(row[1]), leaving=leaving)
+        save_row(self._buffer, account, stored._replace(moving=None))
 
 
 def _key(number: int) -> tuple[int, int]:

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from retinue.history import Interval, Moment
 from retinue.model import Direction
-from retinue.store.cassandra import progress
+from retinue.store.cassandra import graph_state
 from retinue.store.cassandra.lists import CassandraEntries, entry_of
+from retinue.store.cassandra.row_buffer import RowBuffer
 from retinue.store.cassandra.shapes import ENTRY, LATE, PAIR, Row
-from retinue.store.cassandra.unit import Unit
-from retinue.store.rules.values import UNKNOWN, Entry, Pair, Standing, State
+from retinue.store.rules.values import UNKNOWN, Entry, Pair, PlacedInterval, State
 
 
 class Kinds(NamedTuple):
@@ -28,26 +28,26 @@ class Kinds(NamedTuple):
 class CassandraPairs:
     """A `PairTable`."""
 
-    def __init__(self, unit: Unit, following: Kinds, followers: Kinds) -> None:
-        self._unit = unit
+    def __init__(self, buffer: RowBuffer, following: Kinds, followers: Kinds) -> None:
+        self._buffer = buffer
         self._following = following
         self._followers = followers
 
     def state(self, pair: Pair) -> State:
         """What is stored of a pair."""
-        return state_of(self._unit.get(PAIR, (pair.follower, pair.followee)))
+        return state_of(self._buffer.get(PAIR, (pair.follower, pair.followee)))
 
     def save(self, pair: Pair, before: State, after: State) -> None:
         """Store another state."""
-        self._unit.put(PAIR, (pair.follower, pair.followee), _row_of(after))
+        self._buffer.put(PAIR, (pair.follower, pair.followee), _row_of(after))
         old, new = _ended(before), _ended(after)
-        for standing in old - new:
-            self._following.ended.drop(pair.follower, _entry(standing.following, pair.followee, standing))
-            self._followers.ended.drop(pair.followee, _entry(standing.followers, pair.follower, standing))
-        for standing in new - old:
-            end = standing.interval.end
-            self._following.ended.insert(pair.follower, _entry(standing.following, pair.followee, standing), end)
-            self._followers.ended.insert(pair.followee, _entry(standing.followers, pair.follower, standing), end)
+        for placed in old - new:
+            self._following.ended.drop(pair.follower, _entry(placed.following, pair.followee, placed))
+            self._followers.ended.drop(pair.followee, _entry(placed.followers, pair.follower, placed))
+        for placed in new - old:
+            end = placed.interval.end
+            self._following.ended.insert(pair.follower, _entry(placed.following, pair.followee, placed), end)
+            self._followers.ended.insert(pair.followee, _entry(placed.followers, pair.follower, placed), end)
         if is_unbegun(before) != is_unbegun(after):
             for lists, owner, other in (
                 (self._following, pair.follower, pair.followee),
@@ -58,9 +58,9 @@ class CassandraPairs:
 
     def positions(self, pair: Pair, entry: Entry) -> tuple[int, int]:
         """Where an open pair stands in both lists."""
-        standing = self.state(pair).open
-        assert standing is not None, (pair, entry)
-        return standing.following, standing.followers
+        placed = self.state(pair).open
+        assert placed is not None, (pair, entry)
+        return placed.following, placed.followers
 
     def over(self, account: int, limit: int) -> list[Pair]:
         """Some pairs of an account that stand in no list: those that have ended, and those that never began."""
@@ -74,7 +74,7 @@ class CassandraPairs:
 
     def followed_at(self, owner: int, second: int) -> Sequence[int]:
         """Whom an account followed at a second, in the order of its list."""
-        leaving = progress.read(self._unit).leaving
+        leaving = graph_state.read(self._buffer).leaving
         open_ones = (entry for table in self._following[:2] for entry in table.newest_first(owner))
         found = [(entry.position, entry.account) for entry in open_ones if entry.second <= second]
         found += self._ended_at(owner, second)
@@ -82,13 +82,13 @@ class CassandraPairs:
 
     def note_late(self, owner: int, direction: Direction) -> None:
         """Remember that something stands behind its true start in a list."""
-        self._unit.put(LATE, (owner, direction.value), ())
+        self._buffer.put(LATE, (owner, direction.value), ())
 
     def _ended_at(self, owner: int, second: int) -> Iterator[tuple[int, int]]:
         """Position and account of intervals that have ended, but stood at a second."""
         table = self._following.ended
         for bucket in table.cut(owner).buckets:
-            for row in self._unit.rows_within(ENTRY, (owner, table.kind, bucket.number)):
+            for row in self._buffer.rows_within(ENTRY, (owner, table.kind, bucket.number)):
                 if entry_of(row).second <= second < row[3]:
                     yield row[0], row[1]
 
@@ -97,10 +97,13 @@ def state_of(row: Row | None) -> State:
     """The state in a row of the table `pair`."""
     if row is None or not row[0]:
         return UNKNOWN
-    moments, standings = row
+    moments, placed_intervals = row
     return State(
         frozenset(Moment(number >> 1, bool(number & 1)) for number in moments),
-        tuple(Standing(Interval(start, end or None), *positions) for start, end, *positions in standings or ()),
+        tuple(
+            PlacedInterval(Interval(start, end or None), *positions)
+            for start, end, *positions in placed_intervals or ()
+        ),
     )
 
 
@@ -108,20 +111,20 @@ def _row_of(state: State) -> Row | None:
     if not state.moments:
         return None
     moments = sorted(moment.at << 1 | moment.is_unfollow for moment in state.moments)
-    standings = [
-        (each.interval.start, each.interval.end or 0, each.following, each.followers) for each in state.standings
+    placed_intervals = [
+        (each.interval.start, each.interval.end or 0, each.following, each.followers) for each in state.placed_intervals
     ]
-    return moments, standings
+    return moments, placed_intervals
 
 
-def _ended(state: State) -> set[Standing]:
-    return {standing for standing in state.standings if standing.interval.end is not None}
+def _ended(state: State) -> set[PlacedInterval]:
+    return {placed for placed in state.placed_intervals if placed.interval.end is not None}
 
 
 def is_unbegun(state: State) -> bool:
     """Whether only unfollows were said."""
-    return bool(state.moments) and not state.standings
+    return bool(state.moments) and not state.placed_intervals
 
 
-def _entry(position: int, account: int, standing: Standing) -> Entry:
-    return Entry(position, account, standing.interval.start)
+def _entry(position: int, account: int, placed: PlacedInterval) -> Entry:
+    return Entry(position, account, placed.interval.start)

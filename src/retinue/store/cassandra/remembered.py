@@ -1,66 +1,66 @@
 """What is remembered for good, for the writer: tombstones, and events that claimed a time in the future."""
 
-from retinue.store.cassandra import progress
+from retinue.store.cassandra import graph_state
+from retinue.store.cassandra.row_buffer import RowBuffer
 from retinue.store.cassandra.shapes import POSTDATED, TOMBSTONE
-from retinue.store.cassandra.unit import Unit
 from retinue.store.rules.values import Claimed
 
 
 class CassandraTombstones:
     """A `TombstoneTable`."""
 
-    def __init__(self, unit: Unit, secret: bytes) -> None:
-        self._unit = unit
+    def __init__(self, buffer: RowBuffer, secret: bytes) -> None:
+        self._buffer = buffer
         self.secret = secret
 
     def any(self) -> bool:
         """Whether there is one."""
-        return progress.read(self._unit).has_tombstones
+        return graph_state.read(self._buffer).has_tombstones
 
     def has(self, mac: bytes) -> bool:
         """Whether one is there."""
-        return self._unit.get(TOMBSTONE, (mac,)) is not None
+        return self._buffer.get(TOMBSTONE, (mac,)) is not None
 
     def add(self, mac: bytes) -> None:
         """Keep one."""
-        self._unit.put(TOMBSTONE, (mac,), ())
-        progress.change(self._unit, has_tombstones=True)
+        self._buffer.put(TOMBSTONE, (mac,), ())
+        graph_state.change(self._buffer, has_tombstones=True)
 
 
 class CassandraFutureEvents:
     """A `FutureEventTable`."""
 
-    def __init__(self, unit: Unit) -> None:
-        self._unit = unit
+    def __init__(self, buffer: RowBuffer) -> None:
+        self._buffer = buffer
 
     def any(self) -> bool:
         """Whether there is one."""
-        return progress.read(self._unit).has_postdated
+        return graph_state.read(self._buffer).has_future_events
 
     def has(self, claimed: Claimed) -> bool:
         """Whether one is there."""
-        return self._unit.get(POSTDATED, _key(claimed)) is not None
+        return self._buffer.get(POSTDATED, _key(claimed)) is not None
 
     def add(self, claimed: Claimed, at: int) -> None:
         """Keep one."""
-        self._unit.put(POSTDATED, _key(claimed), (at,))
+        self._buffer.put(POSTDATED, _key(claimed), (at,))
         if claimed.other:
-            self._unit.put(POSTDATED, _mirrored(claimed), (at,))
-        progress.change(self._unit, has_postdated=True)
+            self._buffer.put(POSTDATED, _mirrored(claimed), (at,))
+        graph_state.change(self._buffer, has_future_events=True)
 
     def forget(self, account: int) -> None:
         """Remove all of an account, on either side."""
         if not self.any():
             return
-        for is_mirrored, other, event, claimed_at, _ in list(self._unit.rows_within(POSTDATED, (account,))):
+        for is_mirrored, other, event, claimed_at, _ in list(self._buffer.rows_within(POSTDATED, (account,))):
             claimed = (
                 Claimed(other, account, event, claimed_at)
                 if is_mirrored
                 else Claimed(account, other, event, claimed_at)
             )
-            self._unit.put(POSTDATED, _key(claimed), None)
+            self._buffer.put(POSTDATED, _key(claimed), None)
             if claimed.other:
-                self._unit.put(POSTDATED, _mirrored(claimed), None)
+                self._buffer.put(POSTDATED, _mirrored(claimed), None)
 
 
 def _key(claimed: Claimed) -> tuple[int, bool, int, str, int]:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 from retinue.store.cassandra.accounts import revise, row_of, save_row
 from retinue.store.cassandra.buckets import Bucket, Cut, cut_of
 from retinue.store.cassandra.buckets import row_of as row_of_cut
+from retinue.store.cassandra.row_buffer import RowBuffer
 from retinue.store.cassandra.scanning import scan
 from retinue.store.cassandra.session import UNSET, Statement
 from retinue.store.cassandra.shapes import ENTRY, LIST, Row
-from retinue.store.cassandra.unit import Unit
 
 # Readers look once a second at what has changed, and a page takes less than one.
 NOTICE_SECONDS = 2.0
@@ -35,13 +35,13 @@ class Rewriting:
 
     def __init__(
         self,
-        unit: Unit,
+        buffer: RowBuffer,
         keep: Callable[[], None],
         commit: Callable[[], None],
         timestamp: Callable[[], int],
         pause: Callable[[float], object],
     ) -> None:
-        self._unit = unit
+        self._buffer = buffer
         self._keep = keep
         self._commit = commit
         self._timestamp = timestamp
@@ -51,7 +51,7 @@ class Rewriting:
         """Write all buckets anew that are due and were changed in the last group."""
         due = [
             _Due(owner, kind, bucket)
-            for owner, kind in self._unit.last_changed(LIST)
+            for owner, kind in self._buffer.last_changed(LIST)
             for bucket in self._cut(owner, kind).buckets
             if bucket.is_due
         ]
@@ -65,7 +65,7 @@ class Rewriting:
 
     def remove_unused(self) -> None:
         """Remove buckets that were used once and are no more."""
-        for owner, kind, *row in scan(self._unit.session, _LIST, "list", "owner"):
+        for owner, kind, *row in scan(self._buffer.session, _LIST, "list", "owner"):
             self._keep()  # most lists have none
             cut = cut_of(tuple(row))
             used = {bucket.number for bucket in cut.buckets}
@@ -78,9 +78,9 @@ class Rewriting:
 
         Somebody may have been killed in the middle of it: what he has left in the new ones goes first.
         """
-        unit = self._unit
+        buffer = self._buffer
         owner, kind, old = due
-        rows = list(unit.rows_within(ENTRY, (owner, kind, old.number)))
+        rows = list(buffer.rows_within(ENTRY, (owner, kind, old.number)))
         before = self._cut(owner, kind)
         cut = before.rewritten(old, [row[0] for row in rows])
         timestamp = self._timestamp()
@@ -89,16 +89,16 @@ class Rewriting:
         copies = (
             Statement(ENTRY.insert, (owner, kind, cut.holding(row[0]).number, *_as_is(row), timestamp)) for row in rows
         )
-        unit.session.write_all(copies)
-        unit.put(LIST, (owner, kind), row_of_cut(cut))
-        save_row(unit, owner, row_of(unit, owner)._replace(is_cut=True))
-        revise(unit, owner)
+        buffer.session.write_all(copies)
+        buffer.put(LIST, (owner, kind), row_of_cut(cut))
+        save_row(buffer, owner, row_of(buffer, owner)._replace(is_cut=True))
+        revise(buffer, owner)
 
     def _cut(self, owner: int, kind: str) -> Cut:
-        return cut_of(self._unit.get(LIST, (owner, kind)))
+        return cut_of(self._buffer.get(LIST, (owner, kind)))
 
     def _remove(self, buckets: list[tuple[int, str, int]], timestamp: int) -> None:
-        self._unit.session.write_all(Statement(_REMOVE, (timestamp, *bucket)) for bucket in buckets)
+        self._buffer.session.write_all(Statement(_REMOVE, (timestamp, *bucket)) for bucket in buckets)
 
 
 def _as_is(row: Row) -> Row:

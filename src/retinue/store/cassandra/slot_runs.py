@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from heapq import nsmallest
 
 from retinue.model import Direction
+from retinue.store.cassandra.row_buffer import RowBuffer
 from retinue.store.cassandra.session import Statement
 from retinue.store.cassandra.shapes import TAKEN, Key, Row
-from retinue.store.cassandra.unit import Unit
 from retinue.store.rules.slots import FEW
 from retinue.store.rules.values import SlotRun
 
@@ -21,8 +21,8 @@ _FIRST_OF = f"{TAKEN.all_within} LIMIT {FEW + 1}"
 class CassandraSlotRuns:
     """A `TakenTable`."""
 
-    def __init__(self, unit: Unit, direction: Direction) -> None:
-        self._unit = unit
+    def __init__(self, buffer: RowBuffer, direction: Direction) -> None:
+        self._buffer = buffer
         self._direction = direction.value
         self._read: dict[int, list[Row]] = {}  # the first rows of lists, as they were before the group
 
@@ -37,7 +37,7 @@ class CassandraSlotRuns:
     def fetch(self, owners: Iterable[int]) -> None:
         """Read the first rows of several lists at once."""
         missing = list(dict.fromkeys(owner for owner in owners if owner not in self._read))
-        found = self._unit.session.rows_of_all(Statement(_FIRST_OF, (owner, self._direction)) for owner in missing)
+        found = self._buffer.session.rows_of_all(Statement(_FIRST_OF, (owner, self._direction)) for owner in missing)
         self._read.update(zip(missing, found, strict=True))
 
     def all(self, owner: int, limit: int) -> list[SlotRun]:
@@ -59,12 +59,12 @@ class CassandraSlotRuns:
         gone = sum(row is None for row in later.values())
         found = {number: row for number, row in later.items() if row is not None}
         key = (owner, self._direction)
-        for number, *row in self._unit.session.rows(
+        for number, *row in self._buffer.session.rows(
             f"{TAKEN.all_within} AND block >= ? LIMIT {2 + gone}", (*key, block)
         ):
             if number not in later:
                 found[number] = tuple(row)
-                self._unit.learn(TAKEN, (*key, number), tuple(row))
+                self._buffer.learn(TAKEN, (*key, number), tuple(row))
         first_two = ((number, *found[number]) for number in nsmallest(2, found))
         return sorted(
             (run for run in runs_in(first_two) if run[0] <= second + 1 and run[1] >= second - 1),
@@ -85,16 +85,16 @@ class CassandraSlotRuns:
         """The stretches that end in a block."""
         key = (owner, self._direction, block)
         read = self._read.get(owner)
-        if read is not None and len(read) <= FEW and not self._unit.knows(TAKEN, key):
-            self._unit.learn(TAKEN, key, next((row[1:] for row in read if row[0] == block), None))
-        row = self._unit.get(TAKEN, key)
+        if read is not None and len(read) <= FEW and not self._buffer.knows(TAKEN, key):
+            self._buffer.learn(TAKEN, key, next((row[1:] for row in read if row[0] == block), None))
+        row = self._buffer.get(TAKEN, key)
         return [] if row is None else list(runs_in([(block, *row)]))
 
     def _put(self, owner: int, block: int, runs: list[SlotRun]) -> None:
-        self._unit.put(TAKEN, (owner, self._direction, block), (runs,) if runs else None)
+        self._buffer.put(TAKEN, (owner, self._direction, block), (runs,) if runs else None)
 
     def _changed(self, owner: int) -> dict[Key, Row | None]:
-        return self._unit.changed_within(TAKEN, (owner, self._direction))
+        return self._buffer.changed_within(TAKEN, (owner, self._direction))
 
 
 def block_of(second: int) -> int:

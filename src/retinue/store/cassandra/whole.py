@@ -37,10 +37,10 @@ class WholeCassandraGraph:
         rows = scan(self._session, _PAIR, "pair", "follower")
         while part := list(islice(rows, _ROWS_AT_ONCE)):
             found = [
-                (follower, followee, *standing)
-                for follower, followee, standings in part
-                for standing in standings or ()
-                if with_ended or standing[1] == 0
+                (follower, followee, *placed)
+                for follower, followee, placed_intervals in part
+                for placed in placed_intervals or ()
+                if with_ended or placed[1] == 0
             ]
             yield Intervals(*np.array(found, np.int64).reshape(-1, len(Intervals._fields)).T)
 

@@ -9,14 +9,14 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from retinue.model import AccountRecord, Event, FollowRecord
-from retinue.store.cassandra import progress
+from retinue.store.cassandra import graph_state
 from retinue.store.cassandra.groups import Groups, Reads, begun
 from retinue.store.cassandra.lease import Lease
 from retinue.store.cassandra.retry import Backoff, RetryingSession
 from retinue.store.cassandra.rewriting import Rewriting
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.shapes import GRAPH
-from retinue.store.cassandra.work import Work
+from retinue.store.cassandra.unit_of_work import CassandraUnitOfWork
 from retinue.store.contract import Decision, NotAKey, Verdict
 
 GROUP = 2_000  # items
@@ -39,9 +39,9 @@ class CassandraGraphWriter:
         self._lease = Lease(session, token_hex(8), backoff)
         self._leased = RetryingSession(session, backoff, self._lease.keep)
         self._groups = Groups(self._leased)
-        self._work = Work(self._leased, self._session.rows(_SECRET)[0][0])
+        self._work = CassandraUnitOfWork(self._leased, self._session.rows(_SECRET)[0][0])
         self._rewriting = Rewriting(
-            self._work.unit, self._lease.keep, self._commit, self._next_timestamp, backoff.pause
+            self._work.buffer, self._lease.keep, self._commit, self._next_timestamp, backoff.pause
         )
         self._fence = 0
         self._seen = 0  # the timestamp of the last group that what is remembered knows of; 0 if nothing is remembered
@@ -83,8 +83,8 @@ class CassandraGraphWriter:
 
         To see that there is nothing takes no lease, so that idle servers cost the cluster nothing.
         """
-        standing = _standing(self._session)
-        if standing.first == standing.next and standing.timestamp == begun(self._session):
+        state = _graph_state(self._session)
+        if state.first == state.next and state.timestamp == begun(self._session):
             return False
         with self._lease_held():
             is_more = self._work.changes.tidy(lambda: False)
@@ -122,7 +122,7 @@ class CassandraGraphWriter:
                 for item in some:
                     self._lease.keep()
                     results.append(store(item))
-                    if self._work.unit.changed_bytes > MOST_BYTES:
+                    if self._work.buffer.changed_bytes > MOST_BYTES:
                         self._end_group()
                 self._end_group()
         return results
@@ -148,7 +148,7 @@ class CassandraGraphWriter:
     def _begin(self) -> None:
         """Finish what another writer has begun, and forget what may have changed since we looked last."""
         last = begun(self._leased)
-        if last != _standing(self._leased).timestamp:
+        if last != _graph_state(self._leased).timestamp:
             self._groups.redo()
         if self._seen == 0 or self._seen != last:
             self._work.forget()
@@ -157,22 +157,22 @@ class CassandraGraphWriter:
 
     def _commit(self) -> None:
         """Write what was changed as one group."""
-        unit = self._work.unit
-        if not unit.is_changed:
+        buffer = self._work.buffer
+        if not buffer.is_changed:
             return
-        standing = progress.read(unit)
+        state = graph_state.read(buffer)
         timestamp = self._next_timestamp()
-        progress.write(unit, replace(standing, timestamp=timestamp))
-        self._groups.write(unit.changes(), timestamp)
+        graph_state.write(buffer, replace(state, timestamp=timestamp))
+        self._groups.write(buffer.changes(), timestamp)
         self._work.settle()
         self._seen = timestamp
 
     def _next_timestamp(self) -> int:
         """That of the next group: later than all others, also than those of earlier holders of the lease."""
-        return max(self._fence, progress.read(self._work.unit).timestamp + 1)
+        return max(self._fence, graph_state.read(self._work.buffer).timestamp + 1)
 
 
-def _standing(session: Reads) -> progress.Standing:
+def _graph_state(session: Reads) -> graph_state.GraphState:
     """Return where the graph stands, whatever is remembered of it."""
-    found = session.rows(GRAPH.select, progress.KEY)
-    return progress.decoded(found[0] if found else None)
+    found = session.rows(GRAPH.select, graph_state.KEY)
+    return graph_state.decoded(found[0] if found else None)

@@ -203,7 +203,7 @@ class GraphChanges:
     def _see(self, pair: Pair, seen_at: int, received_at: int) -> Verdict | None:
         """Let a follow stand at the second at which it was seen to; None where it does."""
         state = self._pairs.state(pair)
-        if any(standing.interval.holds(seen_at) for standing in state.standings):
+        if any(placed.interval.holds(seen_at) for placed in state.placed_intervals):
             return None
         return self._pairs.learn(pair, state, Moment(seen_at), received_at)
 

@@ -10,7 +10,7 @@ from retinue.store.rules.lists import Lists
 from retinue.store.rules.sides import Sides
 from retinue.store.rules.slots import FreeSlot, SlotAllocator
 from retinue.store.rules.tables import Tables
-from retinue.store.rules.values import ANYWHERE, LAST_SECOND, UNKNOWN, Entry, Pair, Standing, State, Wanted
+from retinue.store.rules.values import ANYWHERE, LAST_SECOND, UNKNOWN, Entry, Pair, PlacedInterval, State, Wanted
 
 FreeSlots = tuple[FreeSlot, FreeSlot]
 
@@ -54,23 +54,23 @@ class Pairs:
         moments = state.moments | {moment}
         wanted = intervals(moments)
         starts = {interval.start for interval in wanted}
-        stored = {standing.interval.start: standing for standing in state.standings}
-        gone = [standing for start, standing in stored.items() if start not in starts]
+        stored = {placed.interval.start: placed for placed in state.placed_intervals}
+        gone = [placed for start, placed in stored.items() if start not in starts]
         new = next((interval for interval in wanted if interval.start not in stored), None)
         # One event adds one interval at most; where one goes too, its seconds make room for that.
         if gone:
             latest = LAST_SECOND
         elif new and self._seek(pair, new.start, latest) is None:
             return Verdict.LIST_FULL
-        for standing in gone:
-            self._vanish(pair, standing)
-        standings = [self._change(pair, stored[each.start], each) for each in wanted if each.start in stored]
+        for placed in gone:
+            self._vanish(pair, placed)
+        placed_intervals = [self._change(pair, stored[each.start], each) for each in wanted if each.start in stored]
         if new:
             # Sought only now: the stretches around a place may just have changed.
             slots = self._seek(pair, new.start, latest, wanted_slots)
             assert slots is not None, (pair, new)
-            standings.append(self._appear(pair, new, slots))
-        self._table.save(pair, state, State(moments, tuple(standings), state.has_row))
+            placed_intervals.append(self._appear(pair, new, slots))
+        self._table.save(pair, state, State(moments, tuple(placed_intervals), state.has_row))
         return Verdict.ACCEPTED
 
     def _begin(self, pair: Pair, at: int, latest: int, wanted: Wanted) -> Verdict:
@@ -78,15 +78,15 @@ class Pairs:
         slots = self._seek(pair, at, latest, wanted)
         if slots is None:
             return Verdict.LIST_FULL
-        standing = self._appear(pair, Interval(at, None), slots)
-        self._table.save(pair, UNKNOWN, State(frozenset((Moment(at),)), (standing,)))
+        placed = self._appear(pair, Interval(at, None), slots)
+        self._table.save(pair, UNKNOWN, State(frozenset((Moment(at),)), (placed,)))
         return Verdict.ACCEPTED
 
     def remove(self, pair: Pair) -> None:
         """Remove whatever is stored of a pair."""
         state = self.state(pair)
-        for standing in state.standings:
-            self._vanish(pair, standing)
+        for placed in state.placed_intervals:
+            self._vanish(pair, placed)
         self._table.save(pair, state, UNKNOWN)
 
     def _seek(self, pair: Pair, start: int, latest: int, wanted: Wanted = ANYWHERE) -> FreeSlots | None:
@@ -94,43 +94,43 @@ class Pairs:
         followers = _find_slot(self.followers.slots, pair.followee, start, latest, wanted.followers)
         return (following, followers) if following is not None and followers is not None else None
 
-    def _appear(self, pair: Pair, interval: Interval, slots: FreeSlots) -> Standing:
+    def _appear(self, pair: Pair, interval: Interval, slots: FreeSlots) -> PlacedInterval:
         """Let an interval stand on two places that were just found for it."""
         following, followers = slots
-        standing = Standing(interval, following.second, followers.second)
+        placed = PlacedInterval(interval, following.second, followers.second)
         if following.second > interval.start:
             self._table.note_late(pair.follower, Direction.FOLLOWING)
         if followers.second > interval.start:
             self._table.note_late(pair.followee, Direction.FOLLOWERS)
         if interval.end is None:
-            forth, back = _entries(pair, standing)
+            forth, back = _entries(pair, placed)
             self.following.add(pair.follower, following, forth, is_row=self._sides.is_row(pair.followee))
             self.followers.add(pair.followee, followers, back, is_row=self._sides.is_row(pair.follower))
         else:
             self.following.slots.take(pair.follower, following, seen=False)
             self.followers.slots.take(pair.followee, followers, seen=False)
-        return standing
+        return placed
 
-    def _vanish(self, pair: Pair, standing: Standing) -> None:
-        if standing.interval.end is None:
-            self.following.remove(pair.follower, standing.following)
-            self.followers.remove(pair.followee, standing.followers)
+    def _vanish(self, pair: Pair, placed: PlacedInterval) -> None:
+        if placed.interval.end is None:
+            self.following.remove(pair.follower, placed.following)
+            self.followers.remove(pair.followee, placed.followers)
         else:
-            self.following.slots.release(pair.follower, standing.following)
-            self.followers.slots.release(pair.followee, standing.followers)
+            self.following.slots.release(pair.follower, placed.following)
+            self.followers.slots.release(pair.followee, placed.followers)
 
-    def _change(self, pair: Pair, standing: Standing, wanted: Interval) -> Standing:
+    def _change(self, pair: Pair, placed: PlacedInterval, wanted: Interval) -> PlacedInterval:
         """Bring an interval to another end; it keeps its positions."""
-        changed = Standing(wanted, standing.following, standing.followers)
-        if standing.interval.end == wanted.end:
+        changed = PlacedInterval(wanted, placed.following, placed.followers)
+        if placed.interval.end == wanted.end:
             return changed
         if wanted.end is None:
             forth, back = _entries(pair, changed)
             self.following.reopen(pair.follower, forth, is_row=self._sides.is_row(pair.followee))
             self.followers.reopen(pair.followee, back, is_row=self._sides.is_row(pair.follower))
-        elif standing.interval.end is None:
-            self.following.end(pair.follower, standing.following)
-            self.followers.end(pair.followee, standing.followers)
+        elif placed.interval.end is None:
+            self.following.end(pair.follower, placed.following)
+            self.followers.end(pair.followee, placed.followers)
         return changed
 
 
@@ -143,7 +143,7 @@ def _find_slot(slots: SlotAllocator, owner: int, start: int, latest: int, wanted
     return slots.find(owner, start, latest)
 
 
-def _entries(pair: Pair, standing: Standing) -> tuple[Entry, Entry]:
+def _entries(pair: Pair, placed: PlacedInterval) -> tuple[Entry, Entry]:
     """How an interval stands in the follower's following list and in the followee's followers list."""
-    start = standing.interval.start
-    return Entry(standing.following, pair.followee, start), Entry(standing.followers, pair.follower, start)
+    start = placed.interval.start
+    return Entry(placed.following, pair.followee, start), Entry(placed.followers, pair.follower, start)

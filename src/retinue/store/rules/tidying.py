@@ -72,7 +72,7 @@ class Tidying:
         pairs = list(islice(chain(followers, following), _PIECE)) or self._table.over(account, _PIECE)
         intervals = 0
         for pair in pairs:
-            intervals += len(self._table.state(pair).standings)
+            intervals += len(self._table.state(pair).placed_intervals)
             self._pairs.remove(pair)
             if intervals > _MOST_INTERVALS:
                 break

@@ -87,7 +87,7 @@ class Pair(Struct, frozen=True, gc=False):
     followee: int
 
 
-class Standing(Struct, frozen=True, gc=False):
+class PlacedInterval(Struct, frozen=True, gc=False):
     """An interval with its positions in the two lists."""
 
     interval: Interval
@@ -99,20 +99,20 @@ class State(Struct, frozen=True):
     """What is stored of a pair: the set of its events, and the intervals that they make. `has_row` is the store's."""
 
     moments: frozenset[Moment]
-    standings: tuple[Standing, ...]
+    placed_intervals: tuple[PlacedInterval, ...]
     has_row: bool = False
 
     @property
-    def open(self) -> Standing | None:
+    def open(self) -> PlacedInterval | None:
         """The interval that goes on."""
-        return next((each for each in self.standings if each.interval.end is None), None)
+        return next((each for each in self.placed_intervals if each.interval.end is None), None)
 
     @property
     def is_plain(self) -> bool:
         """Whether it is one follow that stands on its own second in both lists."""
-        if len(self.moments) != 1 or len(self.standings) != 1:
+        if len(self.moments) != 1 or len(self.placed_intervals) != 1:
             return False
-        (only,) = self.standings
+        (only,) = self.placed_intervals
         return only.interval.start == only.following == only.followers
 
 

@@ -28,7 +28,7 @@ def _wrong_pairs(execute: Execute) -> Iterator[str]:
 def _problems_of_pair(execute: Execute, pair: PairRow) -> Iterator[str]:
     moments = decoded(pair)
     ended = read_ended(execute, Pair(pair.follower, pair.followee))
-    stored = [standing.interval for standing in ended]
+    stored = [placed.interval for placed in ended]
     if pair.started_at is not None:
         stored.append(Interval(pair.started_at, None))
     if intervals(moments) != stored:
@@ -73,12 +73,12 @@ def _unnoted_lateness(execute: Execute) -> Iterator[str]:
     """Readers of the past trust that a list has nothing later than its true second unless that is noted."""
     noted = set(execute("SELECT owner, direction FROM late").fetchall())
     for name in (direction.value for direction in Direction):
-        for owner, position, start in _standings(execute, name):
+        for owner, position, start in _positions_and_starts(execute, name):
             if position > start and (owner, name) not in noted:
                 yield f"{name} of account {owner}: second {position} is later than {start}, which is not noted"
 
 
-def _standings(execute: Execute, name: str) -> Iterator[tuple[int, int, int]]:
+def _positions_and_starts(execute: Execute, name: str) -> Iterator[tuple[int, int, int]]:
     """Owner, position and true start of everything that stands in the lists of one direction."""
     for side in ("", "_aside"):
         yield from ((owner, entry.position, entry.second) for owner, entry in entries_of(execute, f"{name}{side}"))

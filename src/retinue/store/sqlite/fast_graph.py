@@ -15,9 +15,9 @@ from retinue.model import Account, Direction, PageRequest
 from retinue.store.contract import EncodedRows
 from retinue.store.rules.values import LAST_SECOND
 from retinue.store.sqlite import files
+from retinue.store.sqlite.block_cache import BlockCache
 from retinue.store.sqlite.blocks import block_at, columns_of, first_block, require_descending, require_within, start_of
 from retinue.store.sqlite.graph import SqliteGraph
-from retinue.store.sqlite.images import Images
 from retinue.store.sqlite.wal_index import WalIndex
 
 _FOLLOWING_BIT, _FOLLOWERS_BIT = 0, 1
@@ -47,22 +47,22 @@ def _lists(direction: Direction, bit: int) -> _Lists:
 class SqliteFastGraph:
     """A `FastGraph`, with so many bytes for images. Close it before the graph that it belongs to."""
 
-    def __init__(self, graph: SqliteGraph[bytes], path: Path, image_bytes: int) -> None:
+    def __init__(self, graph: SqliteGraph[bytes], path: Path, cache_bytes: int) -> None:
         self._graph = graph
-        self._known = graph.known
+        self._cache = graph.cache
         self._execute = files.unchecked_executor(graph.connection)  # blocks are checked here
         self._index = WalIndex(path)
         self._state: bytes | None = None
-        self._epoch = graph.known.epoch
-        self._images = Images(graph.known.loaded, image_bytes)
+        self._epoch = graph.cache.epoch
+        self._block_cache = BlockCache(graph.cache.loaded, cache_bytes)
         self._following = _lists(Direction.FOLLOWING, _FOLLOWING_BIT)
         self._followers = _lists(Direction.FOLLOWERS, _FOLLOWERS_BIT)
 
     def find_account_nowait(self, username: str) -> Account | None:
         """Return the live account with a username. Raises `UnknownAccount`."""
         try:
-            self._known.refresh()
-            account = self._known.account(names.fold(username))
+            self._cache.refresh()
+            account = self._cache.account(names.fold(username))
         except files.UNREADABLE:
             return None
         if account is None:
@@ -72,7 +72,7 @@ class SqliteFastGraph:
     def read_nowait(self, request: PageRequest) -> EncodedRows | None:
         """The rows of a page request for today's list."""
         try:
-            self._known.refresh()
+            self._cache.refresh()
             return self._run(request)
         except files.UNREADABLE:
             return None
@@ -82,22 +82,22 @@ class SqliteFastGraph:
         self._index.forget()
 
     def _run(self, request: PageRequest) -> EncodedRows | None:
-        known = self._known
+        cache = self._cache
         # What is read from now on is of this state or a later one, so an image is never taken for newer than it is.
         state = self._index.state()
-        if request.as_of is not None or known.must_merge or state is None:
+        if request.as_of is not None or cache.must_merge or state is None:
             return None
-        images = self._images
-        if not known.keeps_all or known.epoch != self._epoch:
-            self._epoch = known.epoch
-            images.clear()  # they would keep rows that are not remembered any more
+        blocks = self._block_cache
+        if not cache.is_complete or cache.epoch != self._epoch:
+            self._epoch = cache.epoch
+            blocks.clear()  # they would keep rows that are not remembered any more
         if state != self._state:
             self._state = state
-            images.state += 1
-        images.edition = known.edition
+            blocks.state += 1
+        blocks.edition = cache.edition
         lists = self._following if request.direction is _FOLLOWING else self._followers
         number = request.account_id << 1 | lists.bit
-        return images.run(number, request) or self._read(number, request, lists)
+        return blocks.read(number, request) or self._read(number, request, lists)
 
     def _read(self, number: int, request: PageRequest, lists: _Lists) -> EncodedRows:
         """Read from the file, and let that be remembered which is asked for often."""
@@ -113,11 +113,11 @@ class SqliteFastGraph:
             require_within(lists.table, block, lowest, highest)
             highest = block - 1
             _take(columns_of(lists.table, block, entries), bound, wanted, accounts, positions)
-            if self._known.keeps_all:
-                self._images.offer(number, start_of(block), entries, last)
+            if self._cache.is_complete:
+                self._block_cache.offer(number, start_of(block), entries, last)
                 last = partial(int, start_of(block) - 1)
         is_whole = len(accounts) == wanted or len(blocks) < 2 or start_of(blocks[-1][0]) <= 1  # noqa: PLR2004 - the limit
-        rows = (self._known.rows_of(accounts) or self._known.loaded(accounts)) if is_whole else None
+        rows = (self._cache.rows_of(accounts) or self._cache.loaded(accounts)) if is_whole else None
         if rows is None:
             return self._read_slowly(request)
         require_descending(lists.table, owner, positions, bound)

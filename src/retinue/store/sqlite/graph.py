@@ -15,8 +15,8 @@ from retinue.model import Account, Direction, PageRequest, PageRows, Profile, Sh
 from retinue.store.rules.values import LAST_SECOND
 from retinue.store.sqlite import files
 from retinue.store.sqlite.blocks import block_at, columns_of, first_block, require_descending, require_within
-from retinue.store.sqlite.known import Known
 from retinue.store.sqlite.profiles import read_profile
+from retinue.store.sqlite.row_cache import RowCache
 from retinue.store.sqlite.sources import entries_of
 
 BLOCKS = {
@@ -28,26 +28,26 @@ BLOCKS = {
 class SqliteGraph(Generic[Shown_co]):
     """A `GraphReader` on one connection. Answers without suspending. `show` makes a row of its two names."""
 
-    def __init__(self, path: Path, clock: Clock, show: Callable[[str, str], Shown_co]) -> None:
+    def __init__(self, path: Path, clock: Clock, encode_row: Callable[[str, str], Shown_co]) -> None:
         with ExitStack() as opened:
             self.connection = files.open_for_reading(path, files.GRAPH)
             opened.callback(self.connection.close)
             self._execute = self.connection.execute  # a cursor each, since several are read at once
             with files.translated():
-                self.known = Known(self.connection, clock, show)
+                self.cache = RowCache(self.connection, clock, encode_row)
             opened.pop_all()
 
     async def find_account(self, folded: str) -> Account | None:
         """The live account with this folded username."""
         with files.translated():
-            self.known.refresh()
-            return self.known.account(folded)
+            self.cache.refresh()
+            return self.cache.account(folded)
 
     async def read(self, request: PageRequest) -> PageRows[Shown_co]:
         """The rows of a page request."""
         with files.translated():
-            self.known.refresh()
-            if request.as_of is None and not self.known.must_merge:
+            self.cache.refresh()
+            if request.as_of is None and not self.cache.must_merge:
                 return self.read_blocks(request)
             with files.one_state(self.connection):
                 return self._read_merged(request)
@@ -88,7 +88,7 @@ class SqliteGraph(Generic[Shown_co]):
                 end = bisect_right(numbers, bound, 0, count)
                 while end and len(rows) < wanted:
                     start = max(0, end - (wanted - len(rows)))
-                    found, seconds = self.known.visible(
+                    found, seconds = self.cache.visible(
                         numbers[count + start : count + end].tolist(), numbers[start:end].tolist()
                     )
                     rows += found
@@ -108,10 +108,10 @@ class SqliteGraph(Generic[Shown_co]):
         rows: list[Shown_co] = []
         oldest = 0
         last = LAST_SECOND + 1
-        for position, account in entries_of(self._execute, request, with_aside=self.known.must_merge):
+        for position, account in entries_of(self._execute, request, with_aside=self.cache.must_merge):
             require_descending(request.direction.value, request.account_id, [position], last - 1)
             last = position
-            found, _ = self.known.visible([account], [position])
+            found, _ = self.cache.visible([account], [position])
             if found and len(rows) == request.limit:
                 return PageRows(rows, oldest, has_more=True)
             if found:

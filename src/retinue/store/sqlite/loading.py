@@ -18,11 +18,11 @@ from retinue.store.bulk import Follows, LoadedFollows, Numbers, OnShare, SortedF
 from retinue.store.rules.values import LAST_SECOND
 from retinue.store.sqlite.accounts import IS_ROW, most_accounts
 from retinue.store.sqlite.blocks import block_at, first_block
+from retinue.store.sqlite.existing_lists import ExistingLists, is_among
 from retinue.store.sqlite.inserting import insert
-from retinue.store.sqlite.packing import Entries, blocks, counts, owners_of
+from retinue.store.sqlite.packing import EntryColumns, blocks, counts, owners_of
 from retinue.store.sqlite.row_set import RowSet
 from retinue.store.sqlite.slot_arrays import assign_slots, keyed, slot_runs
-from retinue.store.sqlite.standing import Standing, is_among
 
 # Lists shorter than this many seconds cannot run out of earlier ones, and there are no such long ones.
 EARLIEST = 100_000_000
@@ -56,7 +56,7 @@ class Loading:
         self._follows = follows
         self._on_share = on_share
         self._kinds = self._kinds_of_accounts()
-        self._standing = Standing(connection)
+        self._existing = ExistingLists(connection)
         self._hubs = {direction: self._much_longer(direction) for direction in Direction}
         self._total = max(1, 2 * int(follows.owners(Direction.FOLLOWING)[1].sum()))
         self._done = 0
@@ -121,13 +121,13 @@ class Loading:
         pairs = (follows.owners << 32) + follows.accounts
         is_repeated, is_unlike = _repeated(pairs, follows)
         is_left |= is_unlike
-        known = self._standing.pairs_of(owners_of(follows.owners)[0])
-        if len(known.pairs):
-            index = np.minimum(np.searchsorted(known.pairs, pairs), len(known.pairs) - 1)
-            is_known = known.pairs[index] == pairs
-            is_same = known.is_plain[index] & (known.seconds[index] == follows.seconds)
+        stored = self._existing.pairs_of(owners_of(follows.owners)[0])
+        if len(stored.pairs):
+            index = np.minimum(np.searchsorted(stored.pairs, pairs), len(stored.pairs) - 1)
+            is_known = stored.pairs[index] == pairs
+            is_same = stored.is_plain[index] & (stored.seconds[index] == follows.seconds)
             if not self._follows.names_received_at:  # a follow without a time says nothing new of an open pair
-                is_same |= known.is_open[index] & (follows.seconds == self._follows.received_at)
+                is_same |= stored.is_open[index] & (follows.seconds == self._follows.received_at)
             is_repeated |= is_known & is_same
             is_left |= is_known & ~is_same
         return is_repeated & ~is_left, is_left
@@ -137,13 +137,13 @@ class Loading:
     def _load(self, direction: Direction, follows: Follows) -> Displaced:
         """Bring follows into the lists of one direction."""
         owners, lists = owners_of(follows.owners)
-        main, aside, ended = self._standing.lists_of(direction, owners)
+        main, aside, ended = self._existing.lists_of(direction, owners)
         old = np.concatenate([main.positions, aside.positions, ended[1]])
         old_lists = np.searchsorted(owners, np.concatenate([main.owners, aside.owners, ended[0]]))
         positions = assign_slots(lists, follows.seconds, np.sort(keyed(old_lists, old), kind="stable"))
         if len(positions) and positions.min() < 1:
             raise OverflowError("a list has no earlier second left")
-        new = Entries(follows.owners, positions, follows.accounts, follows.seconds)
+        new = EntryColumns(follows.owners, positions, follows.accounts, follows.seconds)
         is_row = self._kinds[new.accounts] == _ROW
         self._rewrite(direction.value, new.where(is_row), main)
         self._rewrite(f"{direction.value}_aside", new.where(~is_row), aside)
@@ -154,7 +154,7 @@ class Loading:
         moved = positions != follows.seconds
         return Displaced(follows.owners[moved], follows.accounts[moved], follows.seconds[moved], positions[moved])
 
-    def _rewrite(self, table: str, new: Entries, old: Entries) -> None:
+    def _rewrite(self, table: str, new: EntryColumns, old: EntryColumns) -> None:
         """Write lists that have new entries."""
         if not len(new):
             return
@@ -172,7 +172,7 @@ class Loading:
     def _save_slot_runs(self, direction: Direction, owners: Numbers, occupied: tuple[Numbers, Numbers, Chosen]) -> None:
         """Store the stretches of lists of which these are all occupied seconds."""
         lists, seconds, seen = occupied
-        if not self._standing.is_empty:
+        if not self._existing.is_empty:
             order = np.argsort(keyed(lists, seconds), kind="stable")  # merges what is in order already
             lists, seconds, seen = lists[order], seconds[order], seen[order]
             for owner in owners.tolist():

@@ -11,7 +11,7 @@ Numbers = NDArray[np.int64]
 Packed = tuple[int, bytes, bytes | None]
 
 
-class Entries:
+class EntryColumns:
     """Entries of lists of one table, by owner and position, both ascending."""
 
     __slots__ = ("accounts", "owners", "positions", "seconds")
@@ -25,11 +25,11 @@ class Entries:
     def __len__(self) -> int:
         return len(self.owners)
 
-    def where(self, chosen: NDArray[np.bool_]) -> "Entries":
+    def where(self, chosen: NDArray[np.bool_]) -> "EntryColumns":
         """Some of them."""
-        return Entries(self.owners[chosen], self.positions[chosen], self.accounts[chosen], self.seconds[chosen])
+        return EntryColumns(self.owners[chosen], self.positions[chosen], self.accounts[chosen], self.seconds[chosen])
 
-    def merged(self, other: "Entries") -> "Entries":
+    def merged(self, other: "EntryColumns") -> "EntryColumns":
         """Both, in order."""
         if not len(other):
             return self
@@ -43,7 +43,7 @@ class Entries:
             )
         ]
         order = np.argsort((columns[0] << 32) + columns[1], kind="stable")  # merges what is in order already
-        return Entries(*(column[order] for column in columns))
+        return EntryColumns(*(column[order] for column in columns))
 
 
 def begins_of(owners: Numbers) -> tuple[Numbers, Numbers]:
@@ -58,7 +58,7 @@ def owners_of(owners: Numbers) -> tuple[Numbers, Numbers]:
     return owners[begins], np.repeat(np.arange(len(begins)), sizes)
 
 
-def blocks(entries: Entries) -> Iterator[Packed]:
+def blocks(entries: EntryColumns) -> Iterator[Packed]:
     """The rows of a table of blocks, in their order: number, entries, displaced."""
     begins, sizes = begins_of(entries.owners)
     counts = -(-sizes // CAPACITY)
@@ -78,7 +78,7 @@ def blocks(entries: Entries) -> Iterator[Packed]:
         yield number, packed, pairs[8 * low : 8 * high] if low < high else None
 
 
-def counts(entries: Entries) -> Iterator[tuple[int, int]]:
+def counts(entries: EntryColumns) -> Iterator[tuple[int, int]]:
     """Owners of lists of several blocks, and how many entries those have."""
     begins, sizes = begins_of(entries.owners)
     long = sizes > CAPACITY

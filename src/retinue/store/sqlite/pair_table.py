@@ -13,7 +13,7 @@ import apsw
 from retinue.history import Interval, Moment
 from retinue.model import Direction, PageRequest
 from retinue.store.rules.sides import Sides
-from retinue.store.rules.values import LAST_SECOND, UNKNOWN, Entry, Pair, Standing, State
+from retinue.store.rules.values import LAST_SECOND, UNKNOWN, Entry, Pair, PlacedInterval, State
 from retinue.store.sqlite.block_table import BlockTable
 from retinue.store.sqlite.files import Execute, executor
 from retinue.store.sqlite.moving import LEAVING
@@ -74,16 +74,16 @@ class SqlitePairs:
             start = self._plain_position(pair)
             if start is None:
                 return UNKNOWN
-            return State(frozenset((Moment(start),)), (Standing(Interval(start, None), start, start),))
+            return State(frozenset((Moment(start),)), (PlacedInterval(Interval(start, None), start, start),))
         row = PairRow(pair.follower, pair.followee, *found[0])
         moments = decoded(row)
-        standings = read_ended(self._execute, pair) if any(moment.is_unfollow for moment in moments) else []
+        placed_intervals = read_ended(self._execute, pair) if any(moment.is_unfollow for moment in moments) else []
         if row.started_at is not None:
             assert row.following_position is not None, row
             assert row.followers_position is not None, row
             open_one = Interval(row.started_at, None)
-            standings.append(Standing(open_one, row.following_position, row.followers_position))
-        return State(moments, tuple(standings), has_row=True)
+            placed_intervals.append(PlacedInterval(open_one, row.following_position, row.followers_position))
+        return State(moments, tuple(placed_intervals), has_row=True)
 
     def save(self, pair: Pair, before: State, after: State) -> None:
         """Store another state."""
@@ -93,12 +93,12 @@ class SqlitePairs:
             if before.has_row:
                 self._execute(_DELETE, ids)
             return
-        standing = after.open
-        if standing is None:
+        placed = after.open
+        if placed is None:
             self._execute(_SAVE, (*ids, _encoded(after.moments), None, None, None))
             return
         moments = None if len(after.moments) == 1 else _encoded(after.moments)
-        self._execute(_SAVE, (*ids, moments, standing.interval.start, standing.following, standing.followers))
+        self._execute(_SAVE, (*ids, moments, placed.interval.start, placed.following, placed.followers))
 
     def positions(self, pair: Pair, entry: Entry) -> tuple[int, int]:
         """Where an open pair stands in both lists, given its entry in one of them."""
@@ -122,13 +122,13 @@ class SqlitePairs:
         self._execute(_LATE, (owner, direction.value))
 
     def _save_ended(self, ids: tuple[int, int], before: State, after: State) -> None:
-        old = {standing for standing in before.standings if standing.interval.end is not None}
-        new = {standing for standing in after.standings if standing.interval.end is not None}
-        for standing in old - new:
-            self._execute(_DELETE_ENDED, (*ids, standing.interval.start))
-        for standing in new - old:
-            interval = standing.interval
-            values = (interval.start, interval.end, standing.following, standing.followers)
+        old = {placed for placed in before.placed_intervals if placed.interval.end is not None}
+        new = {placed for placed in after.placed_intervals if placed.interval.end is not None}
+        for placed in old - new:
+            self._execute(_DELETE_ENDED, (*ids, placed.interval.start))
+        for placed in new - old:
+            interval = placed.interval
+            values = (interval.start, interval.end, placed.following, placed.followers)
             self._execute(_SAVE_ENDED, (*ids, *values))
 
     def _plain_position(self, pair: Pair) -> int | None:
@@ -172,7 +172,7 @@ def decoded(row: PairRow) -> frozenset[Moment]:
     return frozenset(Moment(number >> 1, bool(number & 1)) for number in array("Q", row.moments))
 
 
-def read_ended(execute: Execute, pair: Pair) -> list[Standing]:
+def read_ended(execute: Execute, pair: Pair) -> list[PlacedInterval]:
     """The ended intervals of a pair, oldest first."""
     found = execute(_ENDED, (pair.follower, pair.followee)).fetchall()
-    return [Standing(Interval(start, end), following, followers) for start, end, following, followers in found]
+    return [PlacedInterval(Interval(start, end), following, followers) for start, end, following, followers in found]

@@ -12,8 +12,8 @@ import numpy as np
 from retinue.model import AccountRecord, Visibility
 from retinue.store.bulk import Intervals
 from retinue.store.sqlite import files
+from retinue.store.sqlite.existing_lists import entries_in, is_among
 from retinue.store.sqlite.files import Rows
-from retinue.store.sqlite.standing import entries_in, is_among
 
 _ROWS_AT_ONCE = 20_000
 _BLOCKS_AT_ONCE = 4_000

@@ -12,7 +12,7 @@ from retinue.store.contract import Decision, NotAKey, Verdict
 from retinue.store.sqlite import files
 from retinue.store.sqlite.compaction import compact
 from retinue.store.sqlite.loading import Loading
-from retinue.store.sqlite.work import Work
+from retinue.store.sqlite.unit_of_work import SqliteUnitOfWork
 
 # The promise is 200 ms; the rest is room for the commit itself and for a slow disk.
 TRANSACTION_SECONDS = 0.12
@@ -31,7 +31,7 @@ class SqliteGraphWriter:
             opened.callback(self._connection.close)
             with files.translated():
                 self._connection.execute(f"PRAGMA cache_size = -{2 * files.CACHE_KIB}")
-                self._work = Work(self._connection)
+                self._work = SqliteUnitOfWork(self._connection)
                 self._wait_for_disk(False)
             opened.pop_all()
         self._changes = self._work.changes

@@ -16,10 +16,10 @@ from retinue.store.rules.values import LAST_SECOND
 _BYTES = 2_600  # what an image of a full block takes, about
 
 Rows = Callable[[list[int]], Sequence[bytes] | None]
-Listed = tuple[list[int], list["Image"]]  # of one list: the starts of its images, ascending, and the images
+Listed = tuple[list[int], list["CachedBlock"]]  # of one list: the starts of its images, ascending, and the images
 
 
-class Image:
+class CachedBlock:
     """What one block shows. It holds every second from `start` to `last`; `rows` are those of its `positions`."""
 
     __slots__ = ("edition", "entries", "last", "positions", "rows", "size", "start", "state")
@@ -34,7 +34,7 @@ class Image:
         self.state = self.edition = -1
 
 
-class Images:
+class BlockCache:
     """The images of all lists, in so many bytes. `state` and `edition` are what they have to be of.
 
     A list is a number of its own for each owner and direction. Images are kept in two generations. When the young one
@@ -58,35 +58,35 @@ class Images:
     def __len__(self) -> int:
         return sum(len(starts) for generation in (self._young, self._old) for starts, _ in generation.values())
 
-    def run(self, number: int, request: PageRequest) -> EncodedRows | None:
+    def read(self, number: int, request: PageRequest) -> EncodedRows | None:
         """The rows of a page request for today's list; None where an image is missing or does not hold any more."""
         of_list = self._young.get(number) or self._old_of(number)
         if of_list is None:
             return None
-        starts, images = of_list
+        starts, blocks = of_list
         bound, wanted = min(request.bound, LAST_SECOND), request.limit
         rows: list[bytes] = []
         oldest = 0
         while True:
             index = bisect_right(starts, bound) - 1
-            image = images[index]
-            if index < 0 or bound > image.last or image.state != self.state or image.edition != self.edition:
+            cached = blocks[index]
+            if index < 0 or bound > cached.last or cached.state != self.state or cached.edition != self.edition:
                 return None
-            positions = image.positions
-            end = bisect_right(positions, bound, 0, image.size)
+            positions = cached.positions
+            end = bisect_right(positions, bound, 0, cached.size)
             first = end - wanted
             if first > 0:  # there is one row more than asked
                 if wanted:
-                    rows += image.rows[first:end][::-1]
+                    rows += cached.rows[first:end][::-1]
                     oldest = positions[first]
                 return EncodedRows(b",".join(rows), request.limit, oldest, has_more=True)
             if end:
-                rows += image.rows[end - 1 :: -1]
+                rows += cached.rows[end - 1 :: -1]
                 oldest = positions[0]
                 wanted -= end
-            if image.start <= 1:
+            if cached.start <= 1:
                 return EncodedRows(b",".join(rows), len(rows), oldest, has_more=False)
-            bound = image.start - 1
+            bound = cached.start - 1
 
     def clear(self) -> None:
         """Forget all images."""
@@ -102,21 +102,21 @@ class Images:
             self._asked.add(block)
             return
         of_list = self._young.get(number) or self._old_of(number)
-        image = _at(of_list, start)
-        if image is None and self._count >= self._most:
+        cached = _at(of_list, start)
+        if cached is None and self._count >= self._most:
             self._turn_away()
             return
-        if image is None or image.edition != self.edition or image.entries != entries:
+        if cached is None or cached.edition != self.edition or cached.entries != entries:
             numbers = memoryview(entries).cast("I")
             rows = self._rows_of(numbers[len(numbers) // 2 :].tolist())
             if rows is None:
                 return
-            image = Image(start, entries, rows)
-        image.last = last()  # it may raise: a list without images must not stay behind
+            cached = CachedBlock(start, entries, rows)
+        cached.last = last()  # it may raise: a list without images must not stay behind
         if of_list is None:
             of_list = self._young[number] = ([], [])
-        image.state, image.edition = self.state, self.edition
-        grown = _put(of_list, image)
+        cached.state, cached.edition = self.state, self.edition
+        grown = _put(of_list, cached)
         if self._young.get(number) is of_list:
             self._count += grown
 
@@ -135,18 +135,18 @@ class Images:
             self._count = self._turned_away = 0
 
 
-def _at(of_list: Listed | None, start: int) -> Image | None:
+def _at(of_list: Listed | None, start: int) -> CachedBlock | None:
     """The image that begins at a second."""
     if of_list is None:
         return None
-    starts, images = of_list
+    starts, blocks = of_list
     index = bisect_right(starts, start) - 1
-    return images[index] if index >= 0 and starts[index] == start else None
+    return blocks[index] if index >= 0 and starts[index] == start else None
 
 
-def _put(of_list: Listed, image: Image) -> int:
+def _put(of_list: Listed, cached: CachedBlock) -> int:
     """Put an image in place of all that begin where it reaches: their blocks are gone. How many more there are now."""
-    starts, images = of_list
-    first, end = bisect_left(starts, image.start), bisect_right(starts, image.last)
-    starts[first:end], images[first:end] = [image.start], [image]
+    starts, blocks = of_list
+    first, end = bisect_left(starts, cached.start), bisect_right(starts, cached.last)
+    starts[first:end], blocks[first:end] = [cached.start], [cached]
     return 1 - (end - first)

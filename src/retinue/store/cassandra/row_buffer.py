@@ -23,7 +23,7 @@ class Change(Struct, frozen=True, array_like=True):
     columns: dict[str, Any] | None
 
 
-class Unit:
+class RowBuffer:
     """What one writer has read and changed."""
 
     def __init__(self, session: RetryingSession) -> None:

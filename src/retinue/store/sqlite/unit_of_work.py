@@ -16,7 +16,7 @@ from retinue.store.sqlite.remembered import SqliteFutureEvents, SqliteTombstones
 from retinue.store.sqlite.slot_runs import SqliteSlotRuns
 
 
-class Work:
+class SqliteUnitOfWork:
     """What the writer changes, and what it remembers of what it has read."""
 
     def __init__(self, connection: apsw.Connection) -> None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from retinue.clock import Clock
 from retinue.model import Account, Shown_co, Visibility
-from retinue.store.cassandra import progress
+from retinue.store.cassandra import graph_state
 from retinue.store.cassandra.accounts import REVISIONS_PER_SLOT
 from retinue.store.cassandra.buckets import Cut, cut_of
 from retinue.store.cassandra.session import Session
@@ -27,11 +27,11 @@ _ACCOUNT = "SELECT key, folded, username, display_name, visibility, is_cut FROM 
 _CHANGED = "SELECT revision, account FROM change WHERE slot = ? AND revision > ?"
 
 
-class Person(Struct, Generic[Shown_co], frozen=True):
+class CachedAccount(Struct, Generic[Shown_co], frozen=True):
     """An account as a reader sees it. `shown` is None where it is no row; `cuts` has the lists that are not plain."""
 
     visibility: Visibility
-    shown: Shown_co | None
+    row: Shown_co | None
     is_erased: bool
     cuts: dict[str, Cut] | None = None
 
@@ -40,21 +40,21 @@ class Person(Struct, Generic[Shown_co], frozen=True):
         return (self.cuts or {}).get(kind, Cut())
 
 
-class Known(Generic[Shown_co]):
+class AccountCache(Generic[Shown_co]):
     """Memory of one reader. Await `refresh` before each use."""
 
-    def __init__(self, session: Session, clock: Clock, show: Callable[[str, str], Shown_co]) -> None:
+    def __init__(self, session: Session, clock: Clock, encode_row: Callable[[str, str], Shown_co]) -> None:
         self._session = session
         self._clock = clock
-        self._show = show
-        self._young: dict[int, Person[Shown_co]] = {}
-        self._old: dict[int, Person[Shown_co]] = {}
+        self._encode_row = encode_row
+        self._young: dict[int, CachedAccount[Shown_co]] = {}
+        self._old: dict[int, CachedAccount[Shown_co]] = {}
         self._names: dict[str, int] = {}
         self._edition = 0  # another one whenever something was forgotten: what was read before is not kept then
         self._revision: int | None = None
         self._fresh_until = 0.0
         self._refreshing = asyncio.Lock()
-        self.standing = progress.Standing()
+        self.state = graph_state.GraphState()
 
     async def refresh(self) -> None:
         """Forget what has changed, if that was not done within the last second."""
@@ -65,67 +65,69 @@ class Known(Generic[Shown_co]):
             if self._revision is not None and now <= self._fresh_until:
                 return  # somebody else has done it meanwhile
             found = await self._session.fetch(GRAPH.select, ("graph",))
-            standing = progress.decoded(found[0] if found else None)
-            await self._forget_changed(standing.revision)
-            self.standing = standing
+            state = graph_state.decoded(found[0] if found else None)
+            await self._forget_changed(state.revision)
+            self.state = state
             self._fresh_until = now + FRESH_SECONDS
 
     async def account(self, folded: str) -> Account | None:
         """The live account with a folded username. That there is none is asked anew each time."""
-        number = self._names.get(folded)
-        if number is None:
+        account_id = self._names.get(folded)
+        if account_id is None:
             edition = self._edition
             found = await self._session.fetch(USERNAME.select, (folded,))
             if not found or found[0][0] is None:
                 return None
-            number = int(found[0][0])
+            account_id = int(found[0][0])
             if edition == self._edition:
                 if len(self._names) >= PER_GENERATION:
                     self._names.clear()
-                self._names[folded] = number
-        person = await self.person(number)
-        return None if person is None else Account(number, person.visibility)
+                self._names[folded] = account_id
+        cached = await self.get(account_id)
+        return None if cached is None else Account(account_id, cached.visibility)
 
-    async def person(self, number: int) -> Person[Shown_co] | None:
+    async def get(self, account_id: int) -> CachedAccount[Shown_co] | None:
         """An account; None where there never was one."""
-        (person,) = await self.people([number])
-        return person
+        (cached,) = await self.get_many([account_id])
+        return cached
 
-    async def people(self, numbers: Sequence[int]) -> list[Person[Shown_co] | None]:
-        """Accounts, in the order of their numbers; those that are not known are read all at once."""
-        people: dict[int, Person[Shown_co] | None] = {
-            number: self._young[number] for number in numbers if number in self._young
+    async def get_many(self, account_ids: Sequence[int]) -> list[CachedAccount[Shown_co] | None]:
+        """Accounts, in the order of their account_ids; those that are not known are read all at once."""
+        accounts: dict[int, CachedAccount[Shown_co] | None] = {
+            account_id: self._young[account_id] for account_id in account_ids if account_id in self._young
         }
-        missing = [number for number in dict.fromkeys(numbers) if number not in people]
-        found: dict[int, Person[Shown_co] | None] = {
-            number: self._old[number] for number in missing if number in self._old
+        missing = [account_id for account_id in dict.fromkeys(account_ids) if account_id not in accounts]
+        found: dict[int, CachedAccount[Shown_co] | None] = {
+            account_id: self._old[account_id] for account_id in missing if account_id in self._old
         }
-        read = [number for number in missing if number not in found]
+        read = [account_id for account_id in missing if account_id not in found]
         edition = self._edition
         if read:
             found |= zip(read, await asyncio.gather(*map(self._read, read)), strict=True)
         if edition == self._edition:  # else something was forgotten meanwhile: use what was read, but do not keep it
             # Nor is kept that there is nobody: a new account may become visible after an entry that names it.
-            self._keep({number: person for number, person in found.items() if person is not None})
-        people |= found
-        return [people[number] for number in numbers]
+            self._keep({account_id: cached for account_id, cached in found.items() if cached is not None})
+        accounts |= found
+        return [accounts[account_id] for account_id in account_ids]
 
-    def _keep(self, people: dict[int, Person[Shown_co]]) -> None:
-        if len(self._young) + len(people) > PER_GENERATION:
+    def _keep(self, accounts: dict[int, CachedAccount[Shown_co]]) -> None:
+        if len(self._young) + len(accounts) > PER_GENERATION:
             self._old, self._young = self._young, {}
-        self._young.update(people)
+        self._young.update(accounts)
 
-    async def _read(self, number: int) -> Person[Shown_co] | None:
-        found = await self._session.fetch(_ACCOUNT, (number,))
+    async def _read(self, account_id: int) -> CachedAccount[Shown_co] | None:
+        found = await self._session.fetch(_ACCOUNT, (account_id,))
         if not found:
             return None
         key, folded, username, display_name, visibility, is_cut = found[0]
         seen = Visibility(visibility)
-        shown = self._show(display_name, username) if folded is not None and seen.is_row else None
+        row = self._encode_row(display_name, username) if folded is not None and seen.is_row else None
         cuts = None
         if is_cut:
-            cuts = {kind: cut_of(tuple(row)) for kind, *row in await self._session.fetch(LIST.all_within, (number,))}
-        return Person(seen, shown, key is None, cuts)
+            cuts = {
+                kind: cut_of(tuple(row)) for kind, *row in await self._session.fetch(LIST.all_within, (account_id,))
+            }
+        return CachedAccount(seen, row, key is None, cuts)
 
     async def _forget_changed(self, newest: int) -> None:
         last = self._revision

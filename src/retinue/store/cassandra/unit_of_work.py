@@ -4,16 +4,16 @@ from collections.abc import Iterable, Sequence
 
 from retinue import names
 from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowEvent, FollowRecord
-from retinue.store.cassandra import progress
+from retinue.store.cassandra import graph_state
 from retinue.store.cassandra.accounts import CassandraAccounts, CassandraClaims
 from retinue.store.cassandra.lists import CassandraEntries
 from retinue.store.cassandra.moving import CassandraMoving
 from retinue.store.cassandra.pairs import CassandraPairs, Kinds
 from retinue.store.cassandra.remembered import CassandraFutureEvents, CassandraTombstones
 from retinue.store.cassandra.retry import RetryingSession
+from retinue.store.cassandra.row_buffer import RowBuffer
 from retinue.store.cassandra.shapes import ACCOUNT, ACCOUNT_KEY, LIST, PAIR, USERNAME, Shape
 from retinue.store.cassandra.slot_runs import CassandraSlotRuns
-from retinue.store.cassandra.unit import Unit
 from retinue.store.rules.changes import GraphChanges
 from retinue.store.rules.sides import Sides
 from retinue.store.rules.tables import ListTables, Tables
@@ -21,30 +21,30 @@ from retinue.store.rules.tables import ListTables, Tables
 Follow = tuple[int, int, int]  # follower, followee, second
 
 
-class Work:
+class CassandraUnitOfWork:
     """What a writer changes, and what it remembers of what it has read."""
 
     def __init__(self, session: RetryingSession, secret: bytes) -> None:
-        self.unit = unit = Unit(session)
-        accounts, moving = CassandraAccounts(unit), CassandraMoving(unit)
-        self.lists = {direction: _kinds(unit, direction) for direction in Direction}
-        self._slot_runs = {direction: CassandraSlotRuns(unit, direction) for direction in Direction}
+        self.buffer = buffer = RowBuffer(session)
+        accounts, moving = CassandraAccounts(buffer), CassandraMoving(buffer)
+        self.lists = {direction: _kinds(buffer, direction) for direction in Direction}
+        self._slot_runs = {direction: CassandraSlotRuns(buffer, direction) for direction in Direction}
         following, followers = self.lists[Direction.FOLLOWING], self.lists[Direction.FOLLOWERS]
         tables = Tables(
             accounts,
-            CassandraClaims(unit),
-            CassandraTombstones(unit, secret),
-            CassandraFutureEvents(unit),
+            CassandraClaims(buffer),
+            CassandraTombstones(buffer, secret),
+            CassandraFutureEvents(buffer),
             moving,
             ListTables(following.main, following.aside, self._slot_runs[Direction.FOLLOWING]),
             ListTables(followers.main, followers.aside, self._slot_runs[Direction.FOLLOWERS]),
-            CassandraPairs(unit, following, followers),
+            CassandraPairs(buffer, following, followers),
         )
         self.changes = GraphChanges(tables, Sides(accounts, moving))
 
     def forget(self) -> None:
         """Call when another writer may have written, and after a failure."""
-        self.unit.forget()
+        self.buffer.forget()
         for direction in Direction:
             self._slot_runs[direction].forget()
             for table in self.lists[direction]:
@@ -52,7 +52,7 @@ class Work:
 
     def settle(self) -> None:
         """Call when a group was written. What is remembered stays bounded."""
-        self.unit.settle()
+        self.buffer.settle()
         for direction in Direction:
             self._slot_runs[direction].forget()
             for table in self.lists[direction]:
@@ -60,7 +60,7 @@ class Work:
 
     def begin(self) -> None:
         """Call when all was forgotten, before the next unit of work."""
-        progress.read(self.unit)
+        graph_state.read(self.buffer)
         self.changes.begin()
 
     # --- reading ahead ----------------------------------------------------------------------------------------------
@@ -106,22 +106,22 @@ class Work:
     def _accounts(self, shape: Shape, said: Iterable[str]) -> dict[str, int]:
         """The accounts that are found in a table by one of these; their rows are known then."""
         unique = list(dict.fromkeys(said))
-        self.unit.fetch(shape, ((one,) for one in unique))
-        rows = {one: self.unit.get(shape, (one,)) for one in unique}
+        self.buffer.fetch(shape, ((one,) for one in unique))
+        rows = {one: self.buffer.get(shape, (one,)) for one in unique}
         found = {one: int(row[0]) for one, row in rows.items() if row is not None and row[0] is not None}
-        self.unit.fetch(ACCOUNT, ((account,) for account in found.values()))
+        self.buffer.fetch(ACCOUNT, ((account,) for account in found.values()))
         return found
 
     def _expect(self, follows: Iterable[tuple[int | None, int | None, int]]) -> None:
         """Read pairs, and what stands around the seconds of follows in both lists."""
         known: list[Follow] = [(a, b, at) for a, b, at in follows if a is not None and b is not None]
-        self.unit.fetch(PAIR, ((a, b) for a, b, _ in known))
+        self.buffer.fetch(PAIR, ((a, b) for a, b, _ in known))
         owned = {
             Direction.FOLLOWING: [(a, at) for a, _, at in known],
             Direction.FOLLOWERS: [(b, at) for _, b, at in known],
         }
         kinds = {table.kind for tables in self.lists.values() for table in tables}
-        self.unit.fetch(LIST, ((owner, kind) for of in owned.values() for owner, _ in of for kind in kinds))
+        self.buffer.fetch(LIST, ((owner, kind) for of in owned.values() for owner, _ in of for kind in kinds))
         for direction, places in owned.items():
             lists = self.lists[direction]
             old = {owner for owner, _ in places if any(table.cut(owner).rows for table in lists)}
@@ -137,6 +137,6 @@ def _key_of(event: Event) -> str:
     return event.key
 
 
-def _kinds(unit: Unit, direction: Direction) -> Kinds:
+def _kinds(buffer: RowBuffer, direction: Direction) -> Kinds:
     name = direction.value
-    return Kinds(*(CassandraEntries(unit, f"{name}{side}") for side in ("", "_aside", "_ended", "_unbegun")))
+    return Kinds(*(CassandraEntries(buffer, f"{name}{side}") for side in ("", "_aside", "_ended", "_unbegun")))

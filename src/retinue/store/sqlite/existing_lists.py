@@ -11,7 +11,7 @@ from retinue.model import Direction
 from retinue.store.rules.values import LAST_SECOND
 from retinue.store.sqlite.blocks import block_at, columns_of, first_block
 from retinue.store.sqlite.files import executor
-from retinue.store.sqlite.packing import Entries
+from retinue.store.sqlite.packing import EntryColumns
 
 Numbers = NDArray[np.int64]
 
@@ -27,7 +27,7 @@ _STORIED = (
 _NOTHING = np.empty(0, np.int64)
 
 
-class Known(NamedTuple):
+class ExistingPairs(NamedTuple):
     """Pairs of which something is known, ascending. Of the plain ones, `seconds` is all that there is to know."""
 
     pairs: Numbers
@@ -36,7 +36,7 @@ class Known(NamedTuple):
     is_plain: NDArray[np.bool_]
 
 
-class Standing:
+class ExistingLists:
     """Reads lists of a graph. `is_empty`: there are none, and never were."""
 
     def __init__(self, connection: apsw.Connection) -> None:
@@ -44,7 +44,9 @@ class Standing:
         tables = ("following", "following_aside", "followers", "followers_aside", "pair", "ended")
         self.is_empty = not any(self._execute(f"SELECT 1 FROM {table} LIMIT 1").fetchall() for table in tables)
 
-    def lists_of(self, direction: Direction, owners: Numbers) -> tuple[Entries, Entries, tuple[Numbers, Numbers]]:
+    def lists_of(
+        self, direction: Direction, owners: Numbers
+    ) -> tuple[EntryColumns, EntryColumns, tuple[Numbers, Numbers]]:
         """The entries of lists in the range of pages, those aside, and owners and seconds of ended follows."""
         if self.is_empty:
             return entries_in([]), entries_in([]), (_NOTHING, _NOTHING)
@@ -58,7 +60,7 @@ class Standing:
         table = np.array(ended, np.int64).reshape(-1, 2)
         return main, aside, (table[:, 0], table[:, 1])
 
-    def pairs_of(self, followers: Numbers) -> Known:
+    def pairs_of(self, followers: Numbers) -> ExistingPairs:
         """All pairs of these followers of which something is known."""
         main, aside, _ = self.lists_of(Direction.FOLLOWING, followers)
         entries = main.merged(aside)
@@ -66,7 +68,7 @@ class Standing:
         order = np.argsort(pairs)
         pairs, seconds = pairs[order], entries.seconds[order]
         if self.is_empty:
-            return Known(pairs, seconds, np.ones(0, np.bool_), np.ones(0, np.bool_))
+            return ExistingPairs(pairs, seconds, np.ones(0, np.bool_), np.ones(0, np.bool_))
         storied = {
             (follower << 32) + followee
             for follower in followers.tolist()
@@ -78,14 +80,14 @@ class Standing:
         order = np.argsort(everything)
         is_open = np.append(np.ones(len(pairs), np.bool_), np.zeros(len(over), np.bool_))[order]
         everything = everything[order]
-        return Known(
+        return ExistingPairs(
             everything,
             np.append(seconds, np.zeros(len(over), np.int64))[order],
             is_open,
             is_open & ~is_among(everything, others),
         )
 
-    def _entries_of(self, table: str, owners: Numbers) -> Entries:
+    def _entries_of(self, table: str, owners: Numbers) -> EntryColumns:
         query = f"SELECT block, entries, displaced FROM {table} WHERE block BETWEEN ? AND ? ORDER BY block"
         return entries_in(
             row
@@ -103,7 +105,7 @@ def is_among(numbers: Numbers, ascending: Numbers) -> NDArray[np.bool_]:
     return found
 
 
-def entries_in(rows: Iterable[tuple[Any, ...]]) -> Entries:
+def entries_in(rows: Iterable[tuple[Any, ...]]) -> EntryColumns:
     """The entries of rows of a table of blocks, in their order."""
     owners, sizes, positions, accounts, displaced = [], [], [], [], []
     for block, entries, pairs in rows:
@@ -123,7 +125,7 @@ def entries_in(rows: Iterable[tuple[Any, ...]]) -> Entries:
         moved = np.concatenate(displaced)
         keys = (all_owners << 32) + all_positions
         seconds[np.searchsorted(keys, (moved[:, 0] << 32) + moved[:, 1])] = moved[:, 2]
-    return Entries(all_owners, all_positions, _numbers(accounts), seconds)
+    return EntryColumns(all_owners, all_positions, _numbers(accounts), seconds)
 
 
 def _numbers(columns: list[bytes]) -> Numbers:

@@ -34,21 +34,21 @@ _IS_ROW: dict[object, bool] = {visibility.value: visibility.is_row for visibilit
 _ROW = "SELECT display_name, username, folded, visibility FROM account WHERE id = ?"
 
 
-class Known(Generic[Shown_co]):
+class RowCache(Generic[Shown_co]):
     """Memory of one connection. Ask `refresh` before each use; errors of SQLite come out as they are."""
 
-    def __init__(self, connection: apsw.Connection, clock: Clock, show: Callable[[str, str], Shown_co]) -> None:
+    def __init__(self, connection: apsw.Connection, clock: Clock, encode_row: Callable[[str, str], Shown_co]) -> None:
         self._execute = executor(connection)
         self._read_row = unchecked_executor(connection)  # names are read by the hundred
         self._clock = clock
-        self._show = show
+        self._encode_row = encode_row
         # By id: the row, None where the account is no row, False where nothing is known. No longer than it has to be.
         self.rows: list[Shown_co | Literal[False] | None] = []
         self._old_rows: list[Shown_co | Literal[False] | None] = []
         self._count = 0
         self._accounts: dict[str, Account] = {}
         self.must_merge = False
-        self.keeps_all = True  # no row that was read had to go for others
+        self.is_complete = True  # no row that was read had to go for others
         self.epoch = 0  # another one after all rows were forgotten
         self.edition = 0  # another one after each change of a name or visibility
         self._revision = self._newest_revision()
@@ -83,9 +83,9 @@ class Known(Generic[Shown_co]):
         """The rows of those accounts that are rows, and their positions; from oldest first to newest first."""
         accounts.reverse()
         positions.reverse()
-        known = self.rows
+        cache = self.rows
         try:
-            rows = [known[account] for account in accounts]
+            rows = [cache[account] for account in accounts]
         except IndexError:
             rows = [self.load(account) for account in accounts]
         if not all(rows):
@@ -97,9 +97,9 @@ class Known(Generic[Shown_co]):
 
     def rows_of(self, accounts: list[int]) -> list[Shown_co] | None:
         """The rows of those accounts, in their order; None where some are not known or no rows."""
-        known = self.rows
+        cache = self.rows
         try:
-            rows = [known[account] for account in accounts]
+            rows = [cache[account] for account in accounts]
         except IndexError:
             return None
         return rows if all(rows) else None  # type: ignore[return-value]  # neither None nor False is among them
@@ -115,7 +115,7 @@ class Known(Generic[Shown_co]):
         if row is not False:
             return row
         if self._count >= ROWS_PER_GENERATION:
-            self.keeps_all = self.keeps_all and not self._old_rows
+            self.is_complete = self.is_complete and not self._old_rows
             self._old_rows = self.rows.copy()
             self.rows.clear()  # stays the same list: a page is just being read with it
             self._count = 0
@@ -142,7 +142,7 @@ class Known(Generic[Shown_co]):
         is_named = type(username) is str and (username == folded or names.fold(username) == folded)
         if not is_named or type(display_name) is not str:
             raise _damaged(account_id, "its names are not those that it was given")
-        return self._show(display_name, username) if is_row else None
+        return self._encode_row(display_name, username) if is_row else None
 
     def _may_be(self, account_id: int) -> bool:
         """Whether the file has room for so many accounts: numbers are given in order, and `rows` has a place each."""
@@ -159,7 +159,7 @@ class Known(Generic[Shown_co]):
             self.rows.clear()
             self._old_rows.clear()
             self._count = 0
-            self.keeps_all = True
+            self.is_complete = True
             self.epoch += 1
             self._revision = self._newest_revision()
         for account_id, _ in changed:

@@ -5,13 +5,13 @@ from typing import Any
 from msgspec import Struct, json
 from msgspec.structs import replace
 
+from retinue.store.cassandra.row_buffer import RowBuffer
 from retinue.store.cassandra.shapes import GRAPH, Row
-from retinue.store.cassandra.unit import Unit
 
 KEY = ("graph",)
 
 
-class Standing(Struct, frozen=True, omit_defaults=True):
+class GraphState(Struct, frozen=True, omit_defaults=True, rename={"has_future_events": "has_postdated"}):
     """The graph's own row.
 
     `accounts` is the newest account's number, `revision` the newest change of a name or visibility. Of the queue of
@@ -27,25 +27,25 @@ class Standing(Struct, frozen=True, omit_defaults=True):
     merging: int = 0
     leaving: tuple[int, ...] = ()
     has_tombstones: bool = False
-    has_postdated: bool = False
+    has_future_events: bool = False
     timestamp: int = 0
 
 
-def decoded(row: Row | None) -> Standing:
+def decoded(row: Row | None) -> GraphState:
     """What the row says; a graph that is new has none."""
-    return Standing() if row is None or row[0] is None else json.decode(row[0], type=Standing)
+    return GraphState() if row is None or row[0] is None else json.decode(row[0], type=GraphState)
 
 
-def read(unit: Unit) -> Standing:
+def read(buffer: RowBuffer) -> GraphState:
     """Where the graph stands."""
-    return decoded(unit.get(GRAPH, KEY))
+    return decoded(buffer.get(GRAPH, KEY))
 
 
-def write(unit: Unit, standing: Standing) -> None:
+def write(buffer: RowBuffer, state: GraphState) -> None:
     """Let it stand elsewhere after this group."""
-    unit.put(GRAPH, KEY, (json.encode(standing).decode(),))
+    buffer.put(GRAPH, KEY, (json.encode(state).decode(),))
 
 
-def change(unit: Unit, **fields: Any) -> None:
+def change(buffer: RowBuffer, **fields: Any) -> None:
     """Let some of it be otherwise after this group."""
-    write(unit, replace(read(unit), **fields))
+    write(buffer, replace(read(buffer), **fields))
