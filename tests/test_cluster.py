@@ -220,13 +220,13 @@ def test_maintenance_without_work_sends_no_queries(cluster_store: ClusterStore) 
     cluster_store.follow(("a", "b", 100))
     coordinator = CassandraGraphWriter(cluster_store.session, backoff_on(cluster_store.clock))
     before = cluster_store.session.counts["writes"]
-    assert not run(coordinator.tidy())
+    assert not run(coordinator.run_maintenance())
     assert before == cluster_store.session.counts["writes"]
 
     ((timestamp, body),) = cluster_store.session.rows("SELECT writing, body FROM redo WHERE name = 'graph'")
     cluster_store.session.run_as_is("TRUNCATE entry")
     cluster_store.session.write("UPDATE redo SET writing = ?, body = ? WHERE name = 'graph'", (timestamp + 1, body))
-    assert not run(coordinator.tidy())
+    assert not run(coordinator.run_maintenance())
     assert ["b"] == cluster_store.walked("a", 1)
 
 

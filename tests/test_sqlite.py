@@ -16,7 +16,7 @@ from retinue.model import AccountRecord, Direction, FollowRecord, PageRequest, R
 from retinue.store.open import open_store
 from retinue.store.rules.slots import SlotAllocator
 from retinue.store.rules.values import Around
-from retinue.store.sqlite import files, graph, moving, row_cache
+from retinue.store.sqlite import files, graph, relocations, row_cache
 from retinue.store.sqlite.row_cache import FORGET_ONE_BY_ONE, RowCache
 from retinue.store.sqlite.slot_runs import SqliteSlotRuns
 from retinue.store.sqlite.writer import SqliteGraphWriter
@@ -59,7 +59,7 @@ def test_lookups_use_their_index(graph_file: Path, query: str, plan: str) -> Non
 
 @pytest.mark.parametrize(
     ("query", "moving"),
-    [(moving.NEXT, "SCAN moving"), (moving.LEAVING, "SCAN moving USING INDEX moving_merge")],
+    [(relocations.NEXT, "SCAN moving"), (relocations.ERASED_ACCOUNTS, "SCAN moving USING INDEX moving_merge")],
 )
 def test_relocations_are_checked_before_the_accounts(graph_file: Path, query: str, moving: str) -> None:
     """However many accounts there are, it takes as long as there are some on the move."""
@@ -92,7 +92,7 @@ class Slots:
         slot = self.allocator.find(1, second, NOW)
         assert slot is not None
         assert expected == slot.second
-        self.allocator.take(1, slot, seen=seen)
+        self.allocator.take(1, slot, visible=seen)
         self.seen[expected] = seen
 
     def change(self, second: int, *, gone: bool) -> None:

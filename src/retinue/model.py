@@ -24,7 +24,7 @@ class Visibility(IntEnum):
     WITHHELD = 3
 
     @property
-    def is_row(self) -> bool:
+    def is_visible(self) -> bool:
         """Whether lists show the account."""
         return self <= Visibility.FOLLOWING_HIDDEN
 

@@ -119,7 +119,7 @@ class ModelGraph:
         """Apply events in the given order."""
         return [self._apply(event, received_at) for event in events]
 
-    async def tidy(self) -> bool:
+    async def run_maintenance(self) -> bool:
         """Give back the seconds of what erased accounts left in others' lists, all at once."""
         self.lists = {
             owned: {position: entry for position, entry in entries.items() if entry[0] in self.people}
@@ -129,7 +129,7 @@ class ModelGraph:
 
     async def compact(self) -> None:
         """The same."""
-        await self.tidy()
+        await self.run_maintenance()
 
     async def settle(self) -> None:
         """Nothing to wait for."""
@@ -165,7 +165,7 @@ class ModelGraph:
         return [
             (position, other)
             for position, (other, start) in sorted(entries.items(), reverse=True)
-            if self.is_row(other) and stands(self._interval(request, other, start), request.as_of)
+            if self.is_visible(other) and stands(self._interval(request, other, start), request.as_of)
         ]
 
     def entries(self, account_id: int, direction: Direction) -> Entries:
@@ -178,10 +178,10 @@ class ModelGraph:
         assert person is not None
         return Row(person.value("display_name"), self.username(person) or "")
 
-    def is_row(self, account_id: int) -> bool:
+    def is_visible(self, account_id: int) -> bool:
         """Whether lists show an account: it is public enough and has a name."""
         person = self.people.get(account_id)
-        return person is not None and person.value("visibility").is_row and self.username(person) is not None
+        return person is not None and person.value("visibility").is_visible and self.username(person) is not None
 
     def _interval(self, request: PageRequest, other: int, start: int) -> Interval:
         """The interval of an entry."""

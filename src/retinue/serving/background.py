@@ -116,7 +116,7 @@ async def maintain(graph: WriterThread, clock: Clock) -> None:
 
     async def step() -> float:
         started = clock.elapsed()
-        has_more = await graph.run(lambda writer: writer.tidy())
+        has_more = await graph.run(lambda writer: writer.run_maintenance())
         return clock.elapsed() - started if has_more else MAINTENANCE_SECONDS
 
     await repeat(step, "maintenance of the graph fails for now", MAINTENANCE_SECONDS)

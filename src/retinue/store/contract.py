@@ -154,7 +154,7 @@ class GraphWriter(Protocol):
         """
         ...
 
-    async def tidy(self) -> bool:
+    async def run_maintenance(self) -> bool:
         """Do a short piece of background maintenance; return whether there is more.
 
         It moves entries of accounts that are no longer visible out of the range of pages, moves back those that are

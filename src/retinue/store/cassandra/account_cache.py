@@ -121,7 +121,7 @@ class AccountCache(Generic[Shown_co]):
             return None
         key, folded, username, display_name, visibility, is_cut = found[0]
         seen = Visibility(visibility)
-        row = self._encode_row(display_name, username) if folded is not None and seen.is_row else None
+        row = self._encode_row(display_name, username) if folded is not None and seen.is_visible else None
         cuts = None
         if is_cut:
             cuts = {

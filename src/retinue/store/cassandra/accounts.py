@@ -25,15 +25,15 @@ class AccountRow(NamedTuple):
     display_name_at: int
     visibility: int
     visibility_at: int
-    said: str | None = None
+    profile: str | None = None
     claimed: Any = None
-    moving: int | None = None
+    relocation: int | None = None
     is_cut: bool | None = None
 
     @property
-    def is_row(self) -> bool:
+    def is_visible(self) -> bool:
         """Whether others' lists show the account."""
-        return self.folded is not None and Visibility(self.visibility).is_row
+        return self.folded is not None and Visibility(self.visibility).is_visible
 
 
 NEW = AccountRow(None, None, "", 0, "", 0, 0, 0)
@@ -81,9 +81,9 @@ class CassandraAccounts:
         assert row.key is not None, account
         return Stored(account, row.key, *row[1:8])
 
-    def is_row(self, account: int) -> bool:
+    def is_visible(self, account: int) -> bool:
         """Whether others' lists show an account."""
-        return row_of(self._buffer, account).is_row
+        return row_of(self._buffer, account).is_visible
 
     def with_key(self, key: str) -> Found | None:
         """The account with a key."""
@@ -100,8 +100,8 @@ class CassandraAccounts:
             self._buffer.put(ACCOUNT_KEY, (before.key,), None)
             self._buffer.put(ACCOUNT_KEY, (stored.key,), (stored.id,))
         self._hand_over(stored.id, before.folded, stored.folded)
-        said = dict(zip(AccountRow._fields, astuple(stored)[1:], strict=False))
-        save_row(self._buffer, stored.id, before._replace(**said))
+        changed = dict(zip(AccountRow._fields, astuple(stored)[1:], strict=False))
+        save_row(self._buffer, stored.id, before._replace(**changed))
 
     def revise(self, account: int) -> None:
         """Let readers take notice of a change."""
@@ -112,23 +112,23 @@ class CassandraAccounts:
         before = row_of(self._buffer, account)
         self._buffer.put(ACCOUNT_KEY, (before.key,), None)
         self._hand_over(account, before.folded, None)
-        save_row(self._buffer, account, ERASED._replace(moving=before.moving, is_cut=before.is_cut))
+        save_row(self._buffer, account, ERASED._replace(relocation=before.relocation, is_cut=before.is_cut))
 
-    def said(self, account: int, field: str) -> tuple[int, Any] | None:
+    def profile_field(self, account: int, field: str) -> tuple[int, Any] | None:
         """The second and the value of a profile field."""
-        found = _said(row_of(self._buffer, account)).get(field)
+        found = _profile(row_of(self._buffer, account)).get(field)
         return None if found is None else (found[0], found[1])
 
-    def say(self, account: int, field: str, value: Any, at: int) -> None:
+    def set_profile_field(self, account: int, field: str, value: Any, at: int) -> None:
         """Store a profile field."""
         row = row_of(self._buffer, account)
-        said = {**_said(row), field: (at, value)}
-        save_row(self._buffer, account, row._replace(said=json.encode(said).decode()))
+        profile = {**_profile(row), field: (at, value)}
+        save_row(self._buffer, account, row._replace(profile=json.encode(profile).decode()))
 
     def _found(self, row: Row | None) -> Found | None:
         if row is None or row[0] is None:
             return None
-        return Found(row[0], self.is_row(row[0]))
+        return Found(row[0], self.is_visible(row[0]))
 
     def _hand_over(self, account: int, before: str | None, after: str | None) -> None:
         """Let go of one username and hold another. Who has it already in its hands is not asked."""
@@ -149,14 +149,14 @@ class CassandraClaims:
     def __init__(self, buffer: RowBuffer) -> None:
         self._buffer = buffer
 
-    def best(self, folded: str) -> int | None:
+    def owner_of(self, folded: str) -> int | None:
         """The account with the latest claim to a name, at one second that with the smaller key."""
         _, claims = username_row(self._buffer, folded)
         if len(claims) < 2:  # noqa: PLR2004 -- nobody to compare with
             return next(iter(claims), None)
         return min(claims, key=lambda account: (-claims[account], row_of(self._buffer, account).key or ""))
 
-    def stake(self, account: int, folded: str, at: int) -> bool:
+    def claim(self, account: int, folded: str, at: int) -> bool:
         """Claim a name; whether that says anything new."""
         holder, claims = username_row(self._buffer, folded)
         if claims.get(account, -1) >= at:
@@ -171,7 +171,7 @@ class CassandraClaims:
         """Every name that an account has ever claimed."""
         return list(row_of(self._buffer, account).claimed or ())
 
-    def give_up(self, account: int) -> None:
+    def remove_all(self, account: int) -> None:
         """Forget an account's claims."""
         for folded in self.names_of(account):
             holder, claims = username_row(self._buffer, folded)
@@ -186,6 +186,6 @@ def username_row(buffer: RowBuffer, folded: str) -> tuple[int | None, dict[int, 
     return (None, {}) if row is None else (row[0], dict(row[1] or {}))
 
 
-def _said(row: AccountRow) -> dict[str, Any]:
-    said: dict[str, Any] = json.decode(row.said) if row.said else {}
-    return said
+def _profile(row: AccountRow) -> dict[str, Any]:
+    profile: dict[str, Any] = json.decode(row.profile) if row.profile else {}
+    return profile

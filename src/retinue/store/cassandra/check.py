@@ -128,5 +128,5 @@ def _wrong_names(row: AccountRow) -> Iterator[str]:
 
 
 def _left_of(row: AccountRow) -> Iterator[str]:
-    if row.folded or row.username or row.display_name or row.said or row.claimed:
+    if row.folded or row.username or row.display_name or row.profile or row.claimed:
         yield "is erased, but something is still said of it"

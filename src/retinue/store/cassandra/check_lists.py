@@ -24,14 +24,14 @@ _AT = f"{ENTRY.all_within} AND position = ? AND account = ?"
 class StoredLists(NamedTuple):
     """All that stands in an account's list of one direction, by kind."""
 
-    main: list[Entry]
-    aside: list[Entry]
+    visible: list[Entry]
+    hidden: list[Entry]
     ended: list[Entry]
     unbegun: list[Entry]
 
     def all(self) -> list[Entry]:
         """All intervals."""
-        return [*self.main, *self.aside, *self.ended]
+        return [*self.visible, *self.hidden, *self.ended]
 
 
 def lists_of(session: Session, account: int, direction: Direction) -> StoredLists:
@@ -53,7 +53,7 @@ def wrong_list(session: Session, account: int, row: AccountRow, direction: Direc
     for position, count in Counter(entry.position for entry in lists.all()).items():
         if count > 1:
             yield f"{name}: {count} intervals stand on second {position}"
-    yield from _wrong_sides(session, lists, name)
+    yield from _wrong_visibility(session, lists, name)
     yield from _wrong_entries(session, account, lists, direction)
     yield from _wrong_unbegun(session, account, lists, direction)
     blocks = session.rows(TAKEN.all_within, (account, direction.value))
@@ -123,21 +123,21 @@ def _followers_places(session: Session, follower: int, states: Mapping[int, Stat
     return {(owner, position) for (owner, _, _, position), rows in zip(wanted, entries, strict=True) if rows}
 
 
-def _wrong_sides(session: Session, lists: StoredLists, name: str) -> Iterator[str]:
-    for entries, is_main in ((lists.main, True), (lists.aside, False)):
+def _wrong_visibility(session: Session, lists: StoredLists, name: str) -> Iterator[str]:
+    for entries, is_main in ((lists.visible, True), (lists.hidden, False)):
         for some in _in_parts(entries):
             found = session.rows_of_all(Statement(ACCOUNT.select, (entry.account,)) for entry in some)
             for entry, rows in zip(some, found, strict=True):
                 if not rows:
                     yield f"{name}: account {entry.account} is in it, which there is not"
-                elif (other := AccountRow(*rows[0])).is_row != is_main and other.moving is None:
+                elif (other := AccountRow(*rows[0])).is_visible != is_main and other.relocation is None:
                     side = "in the range of pages" if is_main else "aside"
                     yield f"{name}: account {entry.account} stands {side}, where it does not belong"
 
 
 def _wrong_entries(session: Session, owner: int, lists: StoredLists, direction: Direction) -> Iterator[str]:
     """Each entry is an interval of its pair."""
-    for entries, is_open in ((lists.main, True), (lists.aside, True), (lists.ended, False)):
+    for entries, is_open in ((lists.visible, True), (lists.hidden, True), (lists.ended, False)):
         for some in _in_parts(entries):
             found = session.rows_of_all(
                 Statement(PAIR.select, _pair_of(owner, entry.account, direction)) for entry in some
@@ -170,7 +170,7 @@ def _has(state: State, entry: Entry, direction: Direction, *, is_open: bool) -> 
 
 def _slot_runs(lists: StoredLists) -> list[SlotRun]:
     """The stretches that have to be stored: of two seconds and more, and single ones that are not seen in the list."""
-    seen = {entry.position for entry in lists.main}
+    seen = {entry.position for entry in lists.visible}
     found: list[SlotRun] = []
     for position in sorted({entry.position for entry in lists.all()}):
         if found and found[-1][1] == position - 1:

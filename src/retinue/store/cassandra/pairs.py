@@ -19,8 +19,8 @@ class Kinds(NamedTuple):
     Pairs of which only unfollows were said have no second in the lists: there the position is the other's number.
     """
 
-    main: CassandraEntries
-    aside: CassandraEntries
+    visible: CassandraEntries
+    hidden: CassandraEntries
     ended: CassandraEntries
     unbegun: CassandraEntries
 

@@ -38,11 +38,11 @@ async def entries_of(session: Session, request: PageRequest, cut: Callable[[str]
     name, as_of = request.direction.value, request.as_of
     bound = min(request.bound, LAST_SECOND)
     while bound > 0:
-        aside = await _piece(session, List(request.account_id, f"{name}_aside", cut(f"{name}_aside")), bound)
-        lowest = aside[-1][0] if len(aside) >= _PIECE else 0
+        hidden = await _piece(session, List(request.account_id, f"{name}_aside", cut(f"{name}_aside")), bound)
+        lowest = hidden[-1][0] if len(hidden) >= _PIECE else 0
         others = [name] if as_of is None else [name, f"{name}_ended"]
         sources = [_entries(session, List(request.account_id, kind, cut(kind)), bound, lowest) for kind in others]
-        async for row in _merged(aside, sources):
+        async for row in _merged(hidden, sources):
             if _stood(row, as_of):
                 yield row[0], row[1]
         bound = lowest - 1

@@ -7,16 +7,16 @@ from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowE
 from retinue.store.cassandra import graph_state
 from retinue.store.cassandra.accounts import CassandraAccounts, CassandraClaims
 from retinue.store.cassandra.lists import CassandraEntries
-from retinue.store.cassandra.moving import CassandraMoving
 from retinue.store.cassandra.pairs import CassandraPairs, Kinds
+from retinue.store.cassandra.relocations import CassandraRelocations
 from retinue.store.cassandra.remembered import CassandraFutureEvents, CassandraTombstones
 from retinue.store.cassandra.retry import RetryingSession
 from retinue.store.cassandra.row_buffer import RowBuffer
 from retinue.store.cassandra.shapes import ACCOUNT, ACCOUNT_KEY, LIST, PAIR, USERNAME, Shape
 from retinue.store.cassandra.slot_runs import CassandraSlotRuns
 from retinue.store.rules.changes import GraphChanges
-from retinue.store.rules.sides import Sides
 from retinue.store.rules.tables import ListTables, Tables
+from retinue.store.rules.visibility import VisibilityCache
 
 Follow = tuple[int, int, int]  # follower, followee, second
 
@@ -26,7 +26,7 @@ class CassandraUnitOfWork:
 
     def __init__(self, session: RetryingSession, secret: bytes) -> None:
         self.buffer = buffer = RowBuffer(session)
-        accounts, moving = CassandraAccounts(buffer), CassandraMoving(buffer)
+        accounts, relocations = CassandraAccounts(buffer), CassandraRelocations(buffer)
         self.lists = {direction: _kinds(buffer, direction) for direction in Direction}
         self._slot_runs = {direction: CassandraSlotRuns(buffer, direction) for direction in Direction}
         following, followers = self.lists[Direction.FOLLOWING], self.lists[Direction.FOLLOWERS]
@@ -35,12 +35,12 @@ class CassandraUnitOfWork:
             CassandraClaims(buffer),
             CassandraTombstones(buffer, secret),
             CassandraFutureEvents(buffer),
-            moving,
-            ListTables(following.main, following.aside, self._slot_runs[Direction.FOLLOWING]),
-            ListTables(followers.main, followers.aside, self._slot_runs[Direction.FOLLOWERS]),
+            relocations,
+            ListTables(following.visible, following.hidden, self._slot_runs[Direction.FOLLOWING]),
+            ListTables(followers.visible, followers.hidden, self._slot_runs[Direction.FOLLOWERS]),
             CassandraPairs(buffer, following, followers),
         )
-        self.changes = GraphChanges(tables, Sides(accounts, moving))
+        self.changes = GraphChanges(tables, VisibilityCache(accounts, relocations))
 
     def forget(self) -> None:
         """Call when another writer may have written, and after a failure."""
@@ -127,7 +127,7 @@ class CassandraUnitOfWork:
             old = {owner for owner, _ in places if any(table.cut(owner).rows for table in lists)}
             self._slot_runs[direction].learn_empty(owner for owner, _ in places if owner not in old)
             self._slot_runs[direction].fetch(sorted(old))
-            lists.main.fetch((owner, at - 1, at + 1) for owner, at in places if owner in old)
+            lists.visible.fetch((owner, at - 1, at + 1) for owner, at in places if owner in old)
 
 
 def _key_of(event: Event) -> str:

@@ -78,7 +78,7 @@ class CassandraGraphWriter:
         changes = self._work.changes
         return self._in_groups(events, self._work.expect_events, lambda event: changes.apply(event, received_at))
 
-    async def tidy(self) -> bool:
+    async def run_maintenance(self) -> bool:
         """Do a short piece of what is left to do in the background; whether there is more.
 
         To see that there is nothing takes no lease, so that idle servers cost the cluster nothing.
@@ -87,7 +87,7 @@ class CassandraGraphWriter:
         if state.first == state.next and state.timestamp == begun(self._session):
             return False
         with self._lease_held():
-            is_more = self._work.changes.tidy(lambda: False)
+            is_more = self._work.changes.run_maintenance(lambda: False)
             self._end_group()
             return is_more
 
@@ -96,7 +96,7 @@ class CassandraGraphWriter:
 
         What was deleted leaves the nodes' disks when they compact after the table's `gc_grace_seconds`.
         """
-        while await self.tidy():
+        while await self.run_maintenance():
             pass
         with self._lease_held():
             self._rewriting.remove_unused()

@@ -15,9 +15,9 @@ from retinue.model import AccountRecord
 from retinue.store.contract import NotAKey, Verdict
 from retinue.store.rules.remembered import Tombstones
 from retinue.store.rules.resolver import Resolver
-from retinue.store.rules.sides import Sides
 from retinue.store.rules.tables import AccountTable, ClaimTable, FutureEventTable, Tables
 from retinue.store.rules.values import Stored
+from retinue.store.rules.visibility import VisibilityCache
 
 PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "likes_count", "video_count")
 
@@ -25,12 +25,12 @@ PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "li
 class Accounts:
     """Brings accounts into the state that records and events describe."""
 
-    def __init__(self, tables: Tables, resolver: Resolver, sides: Sides, tombstones: Tombstones) -> None:
+    def __init__(self, tables: Tables, resolver: Resolver, visibility: VisibilityCache, tombstones: Tombstones) -> None:
         self._table: AccountTable = tables.accounts
         self._claims: ClaimTable = tables.claims
         self._future_events: FutureEventTable = tables.future_events
         self._resolver = resolver
-        self._sides = sides
+        self._visibility = visibility
         self._tombstones = tombstones
 
     def bring(self, record: AccountRecord, at: int) -> Verdict:
@@ -75,7 +75,7 @@ class Accounts:
         said of it would reach neither account.
         """
         folded = names.fold(key)
-        account = self._claims.best(folded) or self._resolver.with_key(names.without_at(key))
+        account = self._claims.owner_of(folded) or self._resolver.with_key(names.without_at(key))
         if account is None:
             return None
         stored = self.stored(account)
@@ -90,18 +90,18 @@ class Accounts:
         stored = self.stored(account)
         claimed = self._claims.names_of(account)
         self._tombstones.add(stored.key, claimed)
-        self._claims.give_up(account)
+        self._claims.remove_all(account)
         self._future_events.forget(account)
         self._table.wipe(account)
         self._table.revise(account)
         self._resolver.forget()
-        self._sides.turn(account, is_row=False, is_erased=True)
+        self._visibility.set_visible(account, is_visible=False, is_erased=True)
         for folded in claimed:
             self._settle(folded, None)
 
     def _looks_changed(self, before: Stored) -> bool:
         after = self.stored(before.id)
-        return before.seen != after.seen or before.key != after.key
+        return before.public_fields != after.public_fields or before.key != after.key
 
     def _new(self, record: AccountRecord) -> int:
         return self._add(record.key or self._free_key(record.username or ""))
@@ -146,7 +146,7 @@ class Accounts:
 
     def _take_key(self, account: int, key: str) -> None:
         """Let an account have another key; of claims to one name at one second now another may be the best."""
-        holders = {folded: self._claims.best(folded) for folded in self._claims.names_of(account)}
+        holders = {folded: self._claims.owner_of(folded) for folded in self._claims.names_of(account)}
         self._table.save(replace(self.stored(account), key=key))
         self._resolver.forget()
         for folded, holder in holders.items():
@@ -169,18 +169,18 @@ class Accounts:
 
     def _claim(self, stored: Stored, folded: str, at: int) -> bool:
         """Claim a username; its holder loses it where the claim is better."""
-        holder = self._claims.best(folded)
-        if not self._claims.stake(stored.id, folded, at):
+        holder = self._claims.owner_of(folded)
+        if not self._claims.claim(stored.id, folded, at):
             return False
-        if holder is not None and holder != stored.id and self._claims.best(folded) == stored.id:
+        if holder is not None and holder != stored.id and self._claims.owner_of(folded) == stored.id:
             self._hold(holder)
         return True
 
     def _settle(self, folded: str, holder: int | None) -> None:
         """After a change of claims: let a name go from the one that had the best claim to the one that has it now."""
-        best = self._claims.best(folded)
-        if best != holder:
-            for account in (holder, best):
+        owner = self._claims.owner_of(folded)
+        if owner != holder:
+            for account in (holder, owner):
                 if account is not None:
                     self._hold(account)
 
@@ -194,20 +194,20 @@ class Accounts:
         if not stored.username:
             return stored
         folded = names.fold(stored.username)
-        return replace(stored, folded=folded if self._claims.best(folded) == stored.id else None)
+        return replace(stored, folded=folded if self._claims.owner_of(folded) == stored.id else None)
 
     def _save(self, stored: Stored, wanted: Stored, *, is_new: bool = False) -> None:
         if wanted == stored:
             return
         self._table.save(wanted)
         if is_new:  # no reader remembers it, and it stands in no list
-            self._sides.learn(wanted.id, is_row=wanted.is_row)
+            self._visibility.learn(wanted.id, is_visible=wanted.is_visible)
             return
-        if wanted.seen != stored.seen:
+        if wanted.public_fields != stored.public_fields:
             self._table.revise(wanted.id)
             self._resolver.forget_names()
-        if wanted.is_row != stored.is_row:
-            self._sides.turn(wanted.id, is_row=wanted.is_row)
+        if wanted.is_visible != stored.is_visible:
+            self._visibility.set_visible(wanted.id, is_visible=wanted.is_visible)
 
     def _change_profile(self, account: int, record: AccountRecord, at: int, *, is_new: bool = False) -> set[str]:
         """Take over what is later; says whether a "value" or at least a "time" is new."""
@@ -216,9 +216,9 @@ class Accounts:
             value = getattr(record, field)
             if value is None:
                 continue
-            stored = None if is_new else self._table.said(account, field)
+            stored = None if is_new else self._table.profile_field(account, field)
             if stored is None or (at, value) > stored:
-                self._table.say(account, field, value, at)
+                self._table.set_profile_field(account, field, value, at)
                 before = stored[1] if stored else type(value)()  # where nothing was said: empty, false, zero
                 changed.add("time" if before == value else "value")
         return changed

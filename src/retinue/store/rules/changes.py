@@ -11,13 +11,13 @@ from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, Foll
 from retinue.store.bulk import NO_ACCOUNT
 from retinue.store.contract import Decision, NotAKey, Verdict
 from retinue.store.rules.accounts import Accounts
+from retinue.store.rules.maintenance import Maintenance
 from retinue.store.rules.pairs import Pairs
 from retinue.store.rules.remembered import FutureEvents, Tombstones, digest_of_record
 from retinue.store.rules.resolver import Resolver
-from retinue.store.rules.sides import Sides
 from retinue.store.rules.tables import Tables
-from retinue.store.rules.tidying import Tidying
 from retinue.store.rules.values import LAST_SECOND, Claimed, Pair, State, Wanted
+from retinue.store.rules.visibility import VisibilityCache
 
 _COUNTED = (Verdict.ACCEPTED, Verdict.DUPLICATE)
 
@@ -25,21 +25,21 @@ _COUNTED = (Verdict.ACCEPTED, Verdict.DUPLICATE)
 class GraphChanges:
     """Changes of one writer's graph."""
 
-    def __init__(self, tables: Tables, sides: Sides) -> None:
+    def __init__(self, tables: Tables, visibility: VisibilityCache) -> None:
         self._table = tables.pairs
-        self._sides = sides
-        self._resolver = Resolver(tables.accounts, self._sides)
+        self._visibility = visibility
+        self._resolver = Resolver(tables.accounts, self._visibility)
         self._tombstones = Tombstones(tables.tombstones)
         self._future_events = FutureEvents(tables.future_events)
-        self._accounts = Accounts(tables, self._resolver, self._sides, self._tombstones)
-        self._pairs = Pairs(tables, self._sides)
-        self._tidying = Tidying(tables, self._sides, self._pairs)
+        self._accounts = Accounts(tables, self._resolver, self._visibility, self._tombstones)
+        self._pairs = Pairs(tables, self._visibility)
+        self._maintenance = Maintenance(tables, self._visibility, self._pairs)
 
     def begin(self) -> None:
         """Call before the first unit of work, when another writer may have changed the store, and after a failure."""
         self._resolver.forget()
         self._pairs.forget()
-        self._sides.begin()
+        self._visibility.begin()
         self._tombstones.begin()
         self._future_events.begin()
 
@@ -133,13 +133,13 @@ class GraphChanges:
         """Unfollow at a second."""
         return self._pairs.learn(pair, self._pairs.state(pair), Moment(at, is_unfollow=True), at)
 
-    def is_tidy(self) -> bool:
+    def is_maintained(self) -> bool:
         """Whether nothing is left to do."""
-        return self._tidying.is_done()
+        return self._maintenance.is_done()
 
-    def tidy(self, is_time_left: Callable[[], bool]) -> bool:
+    def run_maintenance(self, is_time_left: Callable[[], bool]) -> bool:
         """Do some of what is left to do; whether there is more."""
-        return self._tidying.work(is_time_left)
+        return self._maintenance.work(is_time_left)
 
     def _follow(self, event: FollowEvent, received_at: int) -> Decision:
         if event.follower == event.followee:

@@ -16,14 +16,14 @@ class Lists:
     """The following lists, or the followers lists, of all accounts."""
 
     def __init__(self, tables: ListTables) -> None:
-        self._main = tables.main
-        self._aside = tables.aside
-        self.slots = SlotAllocator(tables.slot_runs, tables.main.look)
+        self._visible = tables.visible
+        self._hidden = tables.hidden
+        self.slots = SlotAllocator(tables.slot_runs, tables.visible.look)
 
-    def add(self, owner: int, slot: FreeSlot, entry: Entry, *, is_row: bool) -> None:
+    def add(self, owner: int, slot: FreeSlot, entry: Entry, *, is_visible: bool) -> None:
         """Put a new entry on a place that was just sought for it."""
-        self.slots.take(owner, slot, seen=is_row)
-        (self._main if is_row else self._aside).insert(owner, entry)
+        self.slots.take(owner, slot, visible=is_visible)
+        (self._visible if is_visible else self._hidden).insert(owner, entry)
 
     def remove(self, owner: int, position: int) -> None:
         """Remove an entry and free its second."""
@@ -32,30 +32,30 @@ class Lists:
 
     def end(self, owner: int, position: int) -> None:
         """Remove an entry whose interval has ended; its second stays occupied."""
-        if self._main.has(owner, position):
-            self._main.remove(owner, position)
+        if self._visible.has(owner, position):
+            self._visible.remove(owner, position)
             self.slots.hide(owner, position)
         else:
-            self._aside.remove(owner, position)
+            self._hidden.remove(owner, position)
 
-    def reopen(self, owner: int, entry: Entry, *, is_row: bool) -> None:
+    def reopen(self, owner: int, entry: Entry, *, is_visible: bool) -> None:
         """Put an entry back whose interval, after all, has not ended."""
-        (self._main if is_row else self._aside).insert(owner, entry)
-        if is_row:
+        (self._visible if is_visible else self._hidden).insert(owner, entry)
+        if is_visible:
             self.slots.show(owner, entry.position)
 
-    def move(self, owner: int, position: int, *, is_row: bool) -> None:
+    def move(self, owner: int, position: int, *, is_visible: bool) -> None:
         """Bring an entry to the side where it belongs."""
-        source, target = (self._aside, self._main) if is_row else (self._main, self._aside)
+        source, target = (self._hidden, self._visible) if is_visible else (self._visible, self._hidden)
         if source.has(owner, position):
             target.insert(owner, source.remove(owner, position))
-            (self.slots.show if is_row else self.slots.hide)(owner, position)
+            (self.slots.show if is_visible else self.slots.hide)(owner, position)
 
     def newest_first(self, owner: int, bound: int = LAST_SECOND) -> Iterator[Entry]:
         """The entries at or before a second, of both sides; the list must not change meanwhile."""
-        sides = (self._main.newest_first(owner, bound), self._aside.newest_first(owner, bound))
-        return heapq.merge(*sides, reverse=True)  # entries compare by position first, and no two share one
+        visibility = (self._visible.newest_first(owner, bound), self._hidden.newest_first(owner, bound))
+        return heapq.merge(*visibility, reverse=True)  # entries compare by position first, and no two share one
 
     def _take_out(self, owner: int, position: int) -> Entry:
-        table = self._main if self._main.has(owner, position) else self._aside
+        table = self._visible if self._visible.has(owner, position) else self._hidden
         return table.remove(owner, position)

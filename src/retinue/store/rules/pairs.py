@@ -7,10 +7,10 @@ from retinue.history import Interval, Moment, intervals
 from retinue.model import Direction
 from retinue.store.contract import Verdict
 from retinue.store.rules.lists import Lists
-from retinue.store.rules.sides import Sides
 from retinue.store.rules.slots import FreeSlot, SlotAllocator
 from retinue.store.rules.tables import Tables
 from retinue.store.rules.values import ANYWHERE, LAST_SECOND, UNKNOWN, Entry, Pair, PlacedInterval, State, Wanted
+from retinue.store.rules.visibility import VisibilityCache
 
 FreeSlots = tuple[FreeSlot, FreeSlot]
 
@@ -18,9 +18,9 @@ FreeSlots = tuple[FreeSlot, FreeSlot]
 class Pairs:
     """Brings pairs into the state that their events describe."""
 
-    def __init__(self, tables: Tables, sides: Sides) -> None:
+    def __init__(self, tables: Tables, visibility: VisibilityCache) -> None:
         self._table = tables.pairs
-        self._sides = sides
+        self._visibility = visibility
         self.following = Lists(tables.following)
         self.followers = Lists(tables.followers)
 
@@ -104,11 +104,11 @@ class Pairs:
             self._table.note_late(pair.followee, Direction.FOLLOWERS)
         if interval.end is None:
             forth, back = _entries(pair, placed)
-            self.following.add(pair.follower, following, forth, is_row=self._sides.is_row(pair.followee))
-            self.followers.add(pair.followee, followers, back, is_row=self._sides.is_row(pair.follower))
+            self.following.add(pair.follower, following, forth, is_visible=self._visibility.is_visible(pair.followee))
+            self.followers.add(pair.followee, followers, back, is_visible=self._visibility.is_visible(pair.follower))
         else:
-            self.following.slots.take(pair.follower, following, seen=False)
-            self.followers.slots.take(pair.followee, followers, seen=False)
+            self.following.slots.take(pair.follower, following, visible=False)
+            self.followers.slots.take(pair.followee, followers, visible=False)
         return placed
 
     def _vanish(self, pair: Pair, placed: PlacedInterval) -> None:
@@ -126,8 +126,8 @@ class Pairs:
             return changed
         if wanted.end is None:
             forth, back = _entries(pair, changed)
-            self.following.reopen(pair.follower, forth, is_row=self._sides.is_row(pair.followee))
-            self.followers.reopen(pair.followee, back, is_row=self._sides.is_row(pair.follower))
+            self.following.reopen(pair.follower, forth, is_visible=self._visibility.is_visible(pair.followee))
+            self.followers.reopen(pair.followee, back, is_visible=self._visibility.is_visible(pair.follower))
         elif placed.interval.end is None:
             self.following.end(pair.follower, placed.following)
             self.followers.end(pair.followee, placed.followers)

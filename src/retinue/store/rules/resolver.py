@@ -6,9 +6,9 @@ new.
 """
 
 from retinue import names
-from retinue.store.rules.sides import Sides
 from retinue.store.rules.tables import AccountTable
 from retinue.store.rules.values import Found
+from retinue.store.rules.visibility import VisibilityCache
 
 REMEMBERED = 500_000
 
@@ -16,9 +16,9 @@ REMEMBERED = 500_000
 class Resolver:
     """Finds accounts; remembers what it found until someone else changes the store."""
 
-    def __init__(self, accounts: AccountTable, sides: Sides) -> None:
+    def __init__(self, accounts: AccountTable, visibility: VisibilityCache) -> None:
         self._accounts = accounts
-        self._sides = sides
+        self._visibility = visibility
         self._keys: dict[str, int] = {}
         self._names: dict[str, int] = {}
 
@@ -63,5 +63,5 @@ class Resolver:
     def _one(self, found: Found | None) -> int | None:
         if found is None:
             return None
-        self._sides.learn(found.account, is_row=found.is_row)
+        self._visibility.learn(found.account, is_visible=found.is_visible)
         return found.account

@@ -51,7 +51,7 @@ class SlotAllocator:
         around = self._look(owner, wanted)
         if not runs and around is NOTHING:
             return FreeSlot(wanted, wanted, wanted, ())
-        held = _holding(wanted, runs, seen=around.here)
+        held = _holding(wanted, runs, visible=around.here)
         if held is None:
             return _free_slot(wanted, runs, around)
         first, last = held
@@ -60,11 +60,11 @@ class SlotAllocator:
             return None
         return _free_slot(second, self._runs(owner, second), self._look(owner, second))
 
-    def take(self, owner: int, slot: FreeSlot, *, seen: bool = True) -> None:
+    def take(self, owner: int, slot: FreeSlot, *, visible: bool = True) -> None:
         """Take a place that was just found. `seen`: what stands there can be seen in the list itself."""
         for run in slot.joined:
             self._remove(owner, run)
-        if slot.first < slot.last or not seen:
+        if slot.first < slot.last or not visible:
             self._add(owner, (slot.first, slot.last))
 
     def release(self, owner: int, second: int) -> None:
@@ -119,19 +119,19 @@ class SlotAllocator:
             few.remove(run)
 
     def _stored(self, owner: int, second: int) -> SlotRun | None:
-        return _holding(second, self._runs(owner, second), seen=False)
+        return _holding(second, self._runs(owner, second), visible=False)
 
 
-def _holding(second: int, runs: list[SlotRun], *, seen: bool) -> SlotRun | None:
+def _holding(second: int, runs: list[SlotRun], *, visible: bool) -> SlotRun | None:
     """The stretch around a second, maybe just itself; None if it is free."""
     for first, last in runs:
         if first <= second <= last:
             return first, last
-    return (second, second) if seen else None
+    return (second, second) if visible else None
 
 
 def _free_slot(second: int, runs: list[SlotRun], around: Around) -> FreeSlot:
-    before = _holding(second - 1, runs, seen=around.before)
-    after = _holding(second + 1, runs, seen=around.after)
+    before = _holding(second - 1, runs, visible=around.before)
+    after = _holding(second + 1, runs, visible=around.after)
     joined = tuple(run for run in (before, after) if run is not None and run in runs)
     return FreeSlot(second, before[0] if before else second, after[1] if after else second, joined)

@@ -14,8 +14,8 @@ from retinue.store.rules.values import (
     Claimed,
     Entry,
     Found,
-    Moving,
     Pair,
+    Relocation,
     SlotRun,
     State,
     Stored,
@@ -33,7 +33,7 @@ class AccountTable(Protocol):
         """An account that is there and was not erased."""
         ...
 
-    def is_row(self, account: int) -> bool:
+    def is_visible(self, account: int) -> bool:
         """Whether others' lists show an account; an erased one is not shown."""
         ...
 
@@ -57,11 +57,11 @@ class AccountTable(Protocol):
         """Leave nothing of an account but its number."""
         ...
 
-    def said(self, account: int, field: str) -> tuple[int, Any] | None:
+    def profile_field(self, account: int, field: str) -> tuple[int, Any] | None:
         """The second and the value of a profile field of which something was said."""
         ...
 
-    def say(self, account: int, field: str, value: Any, at: int) -> None:
+    def set_profile_field(self, account: int, field: str, value: Any, at: int) -> None:
         """Store a profile field."""
         ...
 
@@ -69,11 +69,11 @@ class AccountTable(Protocol):
 class ClaimTable(Protocol):
     """All claims to usernames; of each account and name the latest is kept."""
 
-    def best(self, folded: str) -> int | None:
+    def owner_of(self, folded: str) -> int | None:
         """The account with the latest claim to a name, at one second that with the smaller key."""
         ...
 
-    def stake(self, account: int, folded: str, at: int) -> bool:
+    def claim(self, account: int, folded: str, at: int) -> bool:
         """Claim a name; whether that says anything new."""
         ...
 
@@ -81,7 +81,7 @@ class ClaimTable(Protocol):
         """Every name that an account has ever claimed."""
         ...
 
-    def give_up(self, account: int) -> None:
+    def remove_all(self, account: int) -> None:
         """Forget an account's claims."""
         ...
 
@@ -127,7 +127,7 @@ class FutureEventTable(Protocol):
         ...
 
 
-class MovingTable(Protocol):
+class RelocationTable(Protocol):
     """Accounts whose entries in others' lists are not all on their side yet."""
 
     def any(self) -> bool:
@@ -138,19 +138,19 @@ class MovingTable(Protocol):
         """Whether an account is among them."""
         ...
 
-    def next(self) -> Moving | None:
+    def next(self) -> Relocation | None:
         """One of them."""
         ...
 
-    def begin(self, account: int, *, merge: bool) -> None:
+    def start(self, account: int, *, merge: bool) -> None:
         """Put an account in, or begin again with it. `merge`: readers cannot go by the range of pages meanwhile."""
         ...
 
-    def go_on(self, account: int, direction: Direction, position: int) -> None:
+    def save_position(self, account: int, direction: Direction, position: int) -> None:
         """Remember how far it is."""
         ...
 
-    def end(self, account: int) -> None:
+    def finish(self, account: int) -> None:
         """Take an account out."""
         ...
 
@@ -206,8 +206,8 @@ class SlotRunTable(Protocol):
 class ListTables(NamedTuple):
     """The tables of one direction. Of what stands aside the account is no row."""
 
-    main: EntryTable
-    aside: EntryTable
+    visible: EntryTable
+    hidden: EntryTable
     slot_runs: SlotRunTable
 
 
@@ -246,7 +246,7 @@ class Tables(NamedTuple):
     claims: ClaimTable
     tombstones: TombstoneTable
     future_events: FutureEventTable
-    moving: MovingTable
+    relocations: RelocationTable
     following: ListTables
     followers: ListTables
     pairs: PairTable

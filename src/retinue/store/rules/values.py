@@ -26,12 +26,12 @@ class Stored(Struct, frozen=True):
     visibility_at: int
 
     @property
-    def is_row(self) -> bool:
+    def is_visible(self) -> bool:
         """Whether others' lists show the account."""
-        return self.folded is not None and Visibility(self.visibility).is_row
+        return self.folded is not None and Visibility(self.visibility).is_visible
 
     @property
-    def seen(self) -> tuple[str | None, str, str, int]:
+    def public_fields(self) -> tuple[str | None, str, str, int]:
         """What readers see of it. A name that another has is nowhere to be seen."""
         return self.folded, self.username if self.folded else "", self.display_name, self.visibility
 
@@ -40,7 +40,7 @@ class Found(NamedTuple):
     """An account that was looked up, and whether others' lists show it."""
 
     account: int
-    is_row: bool
+    is_visible: bool
 
 
 class Claimed(NamedTuple):
@@ -52,7 +52,7 @@ class Claimed(NamedTuple):
     claimed_at: int
 
 
-class Moving(NamedTuple):
+class Relocation(NamedTuple):
     """How far the entries of an account have been moved: in which of its own lists, and down to which position."""
 
     account: int

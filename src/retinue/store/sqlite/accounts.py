@@ -9,13 +9,13 @@ from retinue.model import Visibility
 from retinue.store.rules.values import Found, Stored
 from retinue.store.sqlite.files import Execute, executor
 
-IS_ROW = f"folded IS NOT NULL AND visibility <= {Visibility.FOLLOWING_HIDDEN.value}"
+IS_VISIBLE = f"folded IS NOT NULL AND visibility <= {Visibility.FOLLOWING_HIDDEN.value}"
 
 _COLUMNS = "id, key, folded, username, username_at, display_name, display_name_at, visibility, visibility_at"
 _LOAD = f"SELECT {_COLUMNS} FROM account WHERE id = ?"
-_IS_ROW = f"SELECT {IS_ROW} FROM account WHERE id = ?"
-_WITH_KEY = f"SELECT id, {IS_ROW} FROM account WHERE key = ?"
-_WITH_USERNAME = f"SELECT id, {IS_ROW} FROM account WHERE folded = ?"
+_IS_VISIBLE = f"SELECT {IS_VISIBLE} FROM account WHERE id = ?"
+_WITH_KEY = f"SELECT id, {IS_VISIBLE} FROM account WHERE key = ?"
+_WITH_USERNAME = f"SELECT id, {IS_VISIBLE} FROM account WHERE folded = ?"
 _ADD = "INSERT INTO account VALUES (NULL, ?, NULL, '', 0, '', 0, 0, 0, 0) RETURNING id"
 _SAVE = (
     "UPDATE account SET key = ?2, folded = ?3, username = ?4, username_at = ?5, display_name = ?6,"
@@ -24,8 +24,8 @@ _SAVE = (
 _REVISE = (
     "UPDATE account SET revision = 1 + ifnull((SELECT max(revision) FROM account WHERE revision > 0), 0) WHERE id = ?"
 )
-_SAID = "SELECT at, value FROM profile WHERE account = ? AND field = ?"
-_SAY = "INSERT OR REPLACE INTO profile (account, field, value, at) VALUES (?, ?, ?, ?)"
+_PROFILE_FIELD = "SELECT at, value FROM profile WHERE account = ? AND field = ?"
+_SET_PROFILE_FIELD = "INSERT OR REPLACE INTO profile (account, field, value, at) VALUES (?, ?, ?, ?)"
 _FILE_BYTES = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
 _LEAST_BYTES = 16  # what an account takes in the file, at least
 
@@ -49,9 +49,9 @@ class SqliteAccounts:
         """An account that is there."""
         return Stored(*self._execute(_LOAD, (account,)).fetchall()[0])
 
-    def is_row(self, account: int) -> bool:
+    def is_visible(self, account: int) -> bool:
         """Whether others' lists show an account."""
-        return bool(self._execute(_IS_ROW, (account,)).fetchall()[0][0])
+        return bool(self._execute(_IS_VISIBLE, (account,)).fetchall()[0][0])
 
     def with_key(self, key: str) -> Found | None:
         """The account with a key."""
@@ -74,17 +74,17 @@ class SqliteAccounts:
         self._execute("DELETE FROM profile WHERE account = ?", (account,))
         self._execute(_SAVE, (account, None, None, "", 0, "", 0, Visibility.WITHHELD.value, 0))
 
-    def said(self, account: int, field: str) -> tuple[int, Any] | None:
+    def profile_field(self, account: int, field: str) -> tuple[int, Any] | None:
         """The second and the value of a profile field."""
-        for at, value in self._execute(_SAID, (account, field)).fetchall():
+        for at, value in self._execute(_PROFILE_FIELD, (account, field)).fetchall():
             return at, value
         return None
 
-    def say(self, account: int, field: str, value: Any, at: int) -> None:
+    def set_profile_field(self, account: int, field: str, value: Any, at: int) -> None:
         """Store a profile field."""
-        self._execute(_SAY, (account, field, value, at))
+        self._execute(_SET_PROFILE_FIELD, (account, field, value, at))
 
     def _one(self, query: str, text: str) -> Found | None:
-        for account, is_row in self._execute(query, (text,)).fetchall():
-            return Found(account, bool(is_row))
+        for account, is_visible in self._execute(query, (text,)).fetchall():
+            return Found(account, bool(is_visible))
         return None

@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 
 from retinue.model import Direction
 from retinue.store.rules.values import Entry
-from retinue.store.sqlite.accounts import IS_ROW
+from retinue.store.sqlite.accounts import IS_VISIBLE
 from retinue.store.sqlite.blocks import CAPACITY, Block, owner_of, read_block, start_of
 from retinue.store.sqlite.files import Execute
 
@@ -95,11 +95,11 @@ def _problems_of_list(owner: int, blocks: Blocks) -> Iterator[str]:
 def _wrong_slot_runs(execute: Execute) -> Iterator[str]:
     """Compare the stretches that positions make with those that are stored; both come in the same order."""
     for direction in Direction:
-        main, aside = (_positions_of(entries_of(execute, f"{direction.value}{side}")) for side in ("", "_aside"))
+        visible, hidden = (_positions_of(entries_of(execute, f"{direction.value}{side}")) for side in ("", "_aside"))
         ended = iter(execute(_ENDED[direction]))
-        seen = ((owner, position, True) for owner, position in main)
-        unseen = ((owner, position, False) for owner, position in heapq.merge(aside, ended))
-        made = _slot_runs(heapq.merge(seen, unseen), direction)
+        listed = ((owner, position, True) for owner, position in visible)
+        unlisted = ((owner, position, False) for owner, position in heapq.merge(hidden, ended))
+        made = _slot_runs(heapq.merge(listed, unlisted), direction)
         stored = iter(execute(f"SELECT owner, first, last FROM {direction.value}_taken ORDER BY owner, first"))
         for made_of, is_stored in _differences(made, stored):
             if isinstance(made_of, str):
@@ -114,19 +114,19 @@ def _positions_of(entries: Iterable[tuple[int, Entry]]) -> Iterator[tuple[int, i
     return ((owner, entry.position) for owner, entry in entries)
 
 
-def _slot_runs(places: Iterable[tuple[int, int, bool]], direction: Direction) -> Iterator[OwnedRun | str]:
+def _slot_runs(positions: Iterable[tuple[int, int, bool]], direction: Direction) -> Iterator[OwnedRun | str]:
     """Stretches that have to be stored; a sentence for each second that is there twice."""
-    owner, first, last, seen = 0, 0, 0, True
-    for other, position, is_seen in places:
+    owner, first, last, is_listed = 0, 0, 0, True
+    for other, position, is_visible in positions:
         if (other, position) == (owner, last):
             yield f"{direction.value} of account {owner}: second {position} is taken twice"
         elif (other, position) == (owner, last + 1):
             last = position
         else:
-            if first < last or not seen:
+            if first < last or not is_listed:
                 yield owner, first, last
-            owner, first, last, seen = other, position, position, is_seen
-    if first < last or not seen:
+            owner, first, last, is_listed = other, position, position, is_visible
+    if first < last or not is_listed:
         yield owner, first, last
 
 
@@ -181,22 +181,26 @@ def _follows(execute: Execute, direction: Direction) -> Iterator[Follow]:
 
 
 def _unmerged(execute: Execute) -> Iterator[str]:
-    query = f"SELECT account, merge FROM moving JOIN account ON id = account WHERE merge <> ({IS_ROW} OR key IS NULL)"
+    query = (
+        f"SELECT account, merge FROM moving JOIN account ON id = account WHERE merge <> ({IS_VISIBLE} OR key IS NULL)"
+    )
     for account, merge in execute(query):
         yield f"account {account}: is being moved, and readers are wrongly told {'' if merge else 'not '}to merge"
 
 
-def _wrong_sides(execute: Execute) -> Iterator[str]:
-    moving = {account for (account,) in execute("SELECT account FROM moving")}
-    accounts = execute(f"SELECT id, {IS_ROW} FROM account WHERE key IS NOT NULL OR id IN (SELECT account FROM moving)")
-    rows = {account: bool(is_row) for account, is_row in accounts}
+def _wrong_visibility(execute: Execute) -> Iterator[str]:
+    relocating = {account for (account,) in execute("SELECT account FROM moving")}
+    accounts = execute(
+        f"SELECT id, {IS_VISIBLE} FROM account WHERE key IS NOT NULL OR id IN (SELECT account FROM moving)"
+    )
+    rows = {account: bool(is_visible) for account, is_visible in accounts}
     for table in TABLES:
         belongs = not table.endswith("_aside")
         for owner, entry in entries_of(execute, table):
-            is_row = rows.get(entry.account)
-            if is_row is None or owner not in rows:
+            is_visible = rows.get(entry.account)
+            if is_visible is None or owner not in rows:
                 yield f"{table} of account {owner}, position {entry.position}: account {entry.account} is not there"
-            elif is_row != belongs and entry.account not in moving:
+            elif is_visible != belongs and entry.account not in relocating:
                 yield f"{table} of account {owner}, position {entry.position}: account {entry.account} is out of place"
 
 
@@ -204,6 +208,6 @@ INVARIANTS: tuple[Callable[[Execute], Iterator[str]], ...] = (
     _wrong_blocks,
     _wrong_slot_runs,
     _one_sided,
-    _wrong_sides,
+    _wrong_visibility,
     _unmerged,
 )

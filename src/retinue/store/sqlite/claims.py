@@ -4,8 +4,8 @@ import apsw
 
 from retinue.store.sqlite.files import executor
 
-_BEST = "SELECT account FROM claim JOIN account ON id = account WHERE claim.folded = ? ORDER BY at DESC, key LIMIT 1"
-_STAKE = (
+_OWNER = "SELECT account FROM claim JOIN account ON id = account WHERE claim.folded = ? ORDER BY at DESC, key LIMIT 1"
+_CLAIM = (
     "INSERT INTO claim (folded, account, at) VALUES (?, ?, ?)"
     " ON CONFLICT (folded, account) DO UPDATE SET at = excluded.at WHERE excluded.at > at RETURNING 1"
 )
@@ -17,19 +17,19 @@ class SqliteClaims:
     def __init__(self, connection: apsw.Connection) -> None:
         self._execute = executor(connection)
 
-    def best(self, folded: str) -> int | None:
+    def owner_of(self, folded: str) -> int | None:
         """The account with the best claim to a name."""
-        found = self._execute(_BEST, (folded,)).fetchall()
+        found = self._execute(_OWNER, (folded,)).fetchall()
         return int(found[0][0]) if found else None
 
-    def stake(self, account: int, folded: str, at: int) -> bool:
+    def claim(self, account: int, folded: str, at: int) -> bool:
         """Claim a name; whether that says anything new."""
-        return bool(self._execute(_STAKE, (folded, account, at)).fetchall())
+        return bool(self._execute(_CLAIM, (folded, account, at)).fetchall())
 
     def names_of(self, account: int) -> list[str]:
         """Every name that an account has ever claimed."""
         return [folded for (folded,) in self._execute("SELECT folded FROM claim WHERE account = ?", (account,))]
 
-    def give_up(self, account: int) -> None:
+    def remove_all(self, account: int) -> None:
         """Forget an account's claims."""
         self._execute("DELETE FROM claim WHERE account = ?", (account,))

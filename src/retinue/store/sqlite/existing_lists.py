@@ -50,20 +50,20 @@ class ExistingLists:
         """The entries of lists in the range of pages, those aside, and owners and seconds of ended follows."""
         if self.is_empty:
             return entries_in([]), entries_in([]), (_NOTHING, _NOTHING)
-        main = self._entries_of(direction.value, owners)
-        aside = self._entries_of(f"{direction.value}_aside", owners)
+        visible = self._entries_of(direction.value, owners)
+        hidden = self._entries_of(f"{direction.value}_aside", owners)
         ended = [
             (owner, second)
             for owner in owners.tolist()
             for (second,) in self._execute(_ENDED[direction], (owner,)).fetchall()
         ]
         table = np.array(ended, np.int64).reshape(-1, 2)
-        return main, aside, (table[:, 0], table[:, 1])
+        return visible, hidden, (table[:, 0], table[:, 1])
 
     def pairs_of(self, followers: Numbers) -> ExistingPairs:
         """All pairs of these followers of which something is known."""
-        main, aside, _ = self.lists_of(Direction.FOLLOWING, followers)
-        entries = main.merged(aside)
+        visible, hidden, _ = self.lists_of(Direction.FOLLOWING, followers)
+        entries = visible.merged(hidden)
         pairs = (entries.owners << 32) + entries.accounts
         order = np.argsort(pairs)
         pairs, seconds = pairs[order], entries.seconds[order]

@@ -88,7 +88,7 @@ class SqliteGraph(Generic[Shown_co]):
                 end = bisect_right(numbers, bound, 0, count)
                 while end and len(rows) < wanted:
                     start = max(0, end - (wanted - len(rows)))
-                    found, seconds = self.cache.visible(
+                    found, seconds = self.cache.visible_rows(
                         numbers[count + start : count + end].tolist(), numbers[start:end].tolist()
                     )
                     rows += found
@@ -108,10 +108,10 @@ class SqliteGraph(Generic[Shown_co]):
         rows: list[Shown_co] = []
         oldest = 0
         last = LAST_SECOND + 1
-        for position, account in entries_of(self._execute, request, with_aside=self.cache.must_merge):
+        for position, account in entries_of(self._execute, request, with_hidden=self.cache.must_merge):
             require_descending(request.direction.value, request.account_id, [position], last - 1)
             last = position
-            found, _ = self.cache.visible([account], [position])
+            found, _ = self.cache.visible_rows([account], [position])
             if found and len(rows) == request.limit:
                 return PageRows(rows, oldest, has_more=True)
             if found:

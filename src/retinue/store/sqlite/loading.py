@@ -16,7 +16,7 @@ from retinue.errors import StoreUnavailable
 from retinue.model import Direction
 from retinue.store.bulk import Follows, LoadedFollows, Numbers, OnShare, SortedFollows
 from retinue.store.rules.values import LAST_SECOND
-from retinue.store.sqlite.accounts import IS_ROW, most_accounts
+from retinue.store.sqlite.accounts import IS_VISIBLE, most_accounts
 from retinue.store.sqlite.blocks import block_at, first_block
 from retinue.store.sqlite.existing_lists import ExistingLists, is_among
 from retinue.store.sqlite.inserting import insert
@@ -31,8 +31,8 @@ MUCH_LONGER = 50
 _LONG = 10_000  # shorter ones always are
 _MOST_WAITING = 16_000_000
 
-_GONE, _ASIDE, _ROW = 0, 1, 2
-_NOT_ROWS = f"SELECT id, key IS NULL FROM account WHERE NOT ({IS_ROW})"
+_GONE, _HIDDEN, _ROW = 0, 1, 2
+_NOT_ROWS = f"SELECT id, key IS NULL FROM account WHERE NOT ({IS_VISIBLE})"
 _PAIR = "(?, ?, NULL, ?, ?, ?)"
 _MOVED_TOO = "ON CONFLICT DO UPDATE SET followers_position = excluded.followers_position"
 
@@ -98,7 +98,7 @@ class Loading:
         kinds = np.full(newest + 1, _ROW, np.int8)
         kinds[0] = _GONE
         for number, is_gone in self._connection.execute(_NOT_ROWS):
-            kinds[number] = _GONE if is_gone else _ASIDE
+            kinds[number] = _GONE if is_gone else _HIDDEN
         return kinds
 
     def _much_longer(self, direction: Direction) -> Numbers:
@@ -137,19 +137,19 @@ class Loading:
     def _load(self, direction: Direction, follows: Follows) -> Displaced:
         """Bring follows into the lists of one direction."""
         owners, lists = owners_of(follows.owners)
-        main, aside, ended = self._existing.lists_of(direction, owners)
-        old = np.concatenate([main.positions, aside.positions, ended[1]])
-        old_lists = np.searchsorted(owners, np.concatenate([main.owners, aside.owners, ended[0]]))
+        visible, hidden, ended = self._existing.lists_of(direction, owners)
+        old = np.concatenate([visible.positions, hidden.positions, ended[1]])
+        old_lists = np.searchsorted(owners, np.concatenate([visible.owners, hidden.owners, ended[0]]))
         positions = assign_slots(lists, follows.seconds, np.sort(keyed(old_lists, old), kind="stable"))
         if len(positions) and positions.min() < 1:
             raise OverflowError("a list has no earlier second left")
         new = EntryColumns(follows.owners, positions, follows.accounts, follows.seconds)
-        is_row = self._kinds[new.accounts] == _ROW
-        self._rewrite(direction.value, new.where(is_row), main)
-        self._rewrite(f"{direction.value}_aside", new.where(~is_row), aside)
-        seen = np.zeros(len(old), np.bool_)
-        seen[: len(main)] = True
-        occupied = np.append(lists, old_lists), np.append(positions, old), np.append(is_row, seen)
+        is_visible = self._kinds[new.accounts] == _ROW
+        self._rewrite(direction.value, new.where(is_visible), visible)
+        self._rewrite(f"{direction.value}_aside", new.where(~is_visible), hidden)
+        was_visible = np.zeros(len(old), np.bool_)
+        was_visible[: len(visible)] = True
+        occupied = np.append(lists, old_lists), np.append(positions, old), np.append(is_visible, was_visible)
         self._save_slot_runs(direction, owners, occupied)
         moved = positions != follows.seconds
         return Displaced(follows.owners[moved], follows.accounts[moved], follows.seconds[moved], positions[moved])
@@ -171,13 +171,13 @@ class Loading:
 
     def _save_slot_runs(self, direction: Direction, owners: Numbers, occupied: tuple[Numbers, Numbers, Chosen]) -> None:
         """Store the stretches of lists of which these are all occupied seconds."""
-        lists, seconds, seen = occupied
+        lists, seconds, is_visible = occupied
         if not self._existing.is_empty:
             order = np.argsort(keyed(lists, seconds), kind="stable")  # merges what is in order already
-            lists, seconds, seen = lists[order], seconds[order], seen[order]
+            lists, seconds, is_visible = lists[order], seconds[order], is_visible[order]
             for owner in owners.tolist():
                 self._connection.execute(f"DELETE FROM {direction.value}_taken WHERE owner = ?", (owner,))
-        lists_of_runs, first, last = slot_runs(lists, seconds, seen)
+        lists_of_runs, first, last = slot_runs(lists, seconds, is_visible)
         insert(self._connection, f"{direction.value}_taken", (owners[lists_of_runs], first, last))
 
     # --- pairs that are not plain -----------------------------------------------------------------------------------

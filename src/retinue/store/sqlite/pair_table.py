@@ -12,11 +12,11 @@ import apsw
 
 from retinue.history import Interval, Moment
 from retinue.model import Direction, PageRequest
-from retinue.store.rules.sides import Sides
 from retinue.store.rules.values import LAST_SECOND, UNKNOWN, Entry, Pair, PlacedInterval, State
+from retinue.store.rules.visibility import VisibilityCache
 from retinue.store.sqlite.block_table import BlockTable
 from retinue.store.sqlite.files import Execute, executor
-from retinue.store.sqlite.moving import LEAVING
+from retinue.store.sqlite.relocations import ERASED_ACCOUNTS
 from retinue.store.sqlite.sources import entries_of
 
 _LOAD = (
@@ -53,19 +53,21 @@ class PairRow(NamedTuple):
 class Blocks(NamedTuple):
     """The blocks of the lists of one direction."""
 
-    main: BlockTable
-    aside: BlockTable
+    visible: BlockTable
+    hidden: BlockTable
 
 
 class SqlitePairs:
     """A `PairTable`. Where the lists alone tell of a pair, it looks into them."""
 
-    def __init__(self, connection: apsw.Connection, following: Blocks, followers: Blocks, sides: Sides) -> None:
+    def __init__(
+        self, connection: apsw.Connection, following: Blocks, followers: Blocks, visibility: VisibilityCache
+    ) -> None:
         self._connection = connection
         self._execute = executor(connection)
         self._following = following
         self._followers = followers
-        self._sides = sides
+        self._visibility = visibility
 
     def state(self, pair: Pair) -> State:
         """What is stored of a pair."""
@@ -112,9 +114,9 @@ class SqlitePairs:
 
     def followed_at(self, owner: int, second: int) -> Sequence[int]:
         """Whom an account followed at a second, in the order of its list."""
-        erased = {account for (account,) in self._execute(LEAVING)}
+        erased = {account for (account,) in self._execute(ERASED_ACCOUNTS)}
         then = PageRequest(owner, Direction.FOLLOWING, LAST_SECOND, 0, as_of=second)
-        everybody = entries_of(self._connection.execute, then, with_aside=True)
+        everybody = entries_of(self._connection.execute, then, with_hidden=True)
         return [account for _, account in everybody if account not in erased]
 
     def note_late(self, owner: int, direction: Direction) -> None:
@@ -144,9 +146,9 @@ class SqlitePairs:
 
     def _tables(self, blocks: Blocks, account: int) -> Sequence[BlockTable]:
         """Where the entries of an account stand."""
-        if self._sides.is_moving(account):
+        if self._visibility.is_relocating(account):
             return blocks
-        return (blocks.main if self._sides.is_row(account) else blocks.aside,)
+        return (blocks.visible if self._visibility.is_visible(account) else blocks.hidden,)
 
 
 def _size(tables: Sequence[BlockTable], owner: int) -> int:

@@ -5,7 +5,7 @@ from retinue.store.profiles import profile_of
 from retinue.store.rules.values import LAST_SECOND
 from retinue.store.sqlite.blocks import block_at, first_block, start_of
 from retinue.store.sqlite.files import Execute
-from retinue.store.sqlite.moving import LEAVING
+from retinue.store.sqlite.relocations import ERASED_ACCOUNTS
 from retinue.store.sqlite.sources import read_list
 
 _NAME = "SELECT display_name FROM account WHERE id = ? AND key IS NOT NULL"
@@ -18,7 +18,7 @@ def read_profile(execute: Execute, account: int) -> Profile | None:
     if not names:
         return None
     said = dict(execute(_FIELDS, (account,)).fetchall())
-    erased = {other for (other,) in execute(LEAVING)}
+    erased = {other for (other,) in execute(ERASED_ACCOUNTS)}
     counts = {direction: _count(execute, direction, account, erased) for direction in Direction}
     return profile_of(str(names[0][0]), said, counts)
 

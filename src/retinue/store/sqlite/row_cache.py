@@ -30,7 +30,7 @@ NEWEST_REVISION = "SELECT revision FROM account WHERE revision > 0 ORDER BY revi
 # `revision > 0` lets SQLite see that its partial index serves.
 CHANGED = "SELECT id, revision FROM account WHERE revision > 0 AND revision > ? ORDER BY revision LIMIT ?"
 MUST_MERGE = "SELECT 1 FROM moving WHERE merge LIMIT 1"
-_IS_ROW: dict[object, bool] = {visibility.value: visibility.is_row for visibility in Visibility}
+_IS_VISIBLE: dict[object, bool] = {visibility.value: visibility.is_visible for visibility in Visibility}
 _ROW = "SELECT display_name, username, folded, visibility FROM account WHERE id = ?"
 
 
@@ -79,7 +79,7 @@ class RowCache(Generic[Shown_co]):
             self._accounts[folded] = account
         return account
 
-    def visible(self, accounts: list[int], positions: list[int]) -> tuple[list[Shown_co], list[int]]:
+    def visible_rows(self, accounts: list[int], positions: list[int]) -> tuple[list[Shown_co], list[int]]:
         """The rows of those accounts that are rows, and their positions; from oldest first to newest first."""
         accounts.reverse()
         positions.reverse()
@@ -133,8 +133,8 @@ class RowCache(Generic[Shown_co]):
         if not found or not self._may_be(account_id):  # accounts are never removed
             raise _damaged(account_id, "a list names it, and it is not there")
         display_name, username, folded, visibility = found[0]
-        is_row = _IS_ROW.get(visibility)
-        if is_row is None:
+        is_visible = _IS_VISIBLE.get(visibility)
+        if is_visible is None:
             raise _damaged(account_id, "its visibility is none that there is")
         if folded is None:
             return None
@@ -142,7 +142,7 @@ class RowCache(Generic[Shown_co]):
         is_named = type(username) is str and (username == folded or names.fold(username) == folded)
         if not is_named or type(display_name) is not str:
             raise _damaged(account_id, "its names are not those that it was given")
-        return self._encode_row(display_name, username) if is_row else None
+        return self._encode_row(display_name, username) if is_visible else None
 
     def _may_be(self, account_id: int) -> bool:
         """Whether the file has room for so many accounts: numbers are given in order, and `rows` has a place each."""

@@ -42,7 +42,7 @@ def assign_slots(lists: Numbers, seconds: Numbers, taken: Numbers) -> Numbers:
     return given + np.searchsorted(free_before, keyed(lists, given)) - first_taken
 
 
-def slot_runs(lists: Numbers, seconds: Numbers, seen: NDArray[np.bool_]) -> tuple[Numbers, Numbers, Numbers]:
+def slot_runs(lists: Numbers, seconds: Numbers, visible: NDArray[np.bool_]) -> tuple[Numbers, Numbers, Numbers]:
     """The stretches to be stored for lists whose occupied seconds these are, ascending: list, first and last second.
 
     A single second is stored only where it cannot be `seen` in the list itself.
@@ -52,6 +52,6 @@ def slot_runs(lists: Numbers, seconds: Numbers, seen: NDArray[np.bool_]) -> tupl
     keys = keyed(lists, seconds)
     ends = np.flatnonzero(np.append(np.diff(keys) != 1, True))
     starts = np.append(0, ends[:-1] + 1)
-    stored = (ends > starts) | ~seen[starts]
+    stored = (ends > starts) | ~visible[starts]
     starts, ends = starts[stored], ends[stored]
     return lists[starts], seconds[starts], seconds[ends]

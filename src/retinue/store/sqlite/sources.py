@@ -30,12 +30,12 @@ _IS_ERASED = "SELECT 1 FROM account WHERE id = ? AND key IS NULL"
 ListedAccount = tuple[int, int]
 
 
-def entries_of(execute: Execute, request: PageRequest, *, with_aside: bool) -> Iterator[ListedAccount]:
+def entries_of(execute: Execute, request: PageRequest, *, with_hidden: bool) -> Iterator[ListedAccount]:
     """Position and account of everything that may be a row of a page request, newest first."""
     if execute(_IS_ERASED, (request.account_id,)).fetchall():
         return iter(())
     request = _within(execute, request)
-    tables = [request.direction.value] + [f"{request.direction.value}_aside"] * with_aside
+    tables = [request.direction.value] + [f"{request.direction.value}_aside"] * with_hidden
     open_ones = (
         (
             (entry.position, entry.account)

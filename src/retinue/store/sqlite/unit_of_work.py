@@ -4,14 +4,14 @@ import apsw
 
 from retinue.model import Direction
 from retinue.store.rules.changes import GraphChanges
-from retinue.store.rules.sides import Sides
 from retinue.store.rules.tables import ListTables, Tables
+from retinue.store.rules.visibility import VisibilityCache
 from retinue.store.sqlite.accounts import SqliteAccounts
 from retinue.store.sqlite.block_table import BlockTable
 from retinue.store.sqlite.claims import SqliteClaims
 from retinue.store.sqlite.files import executor
-from retinue.store.sqlite.moving import SqliteMoving
 from retinue.store.sqlite.pair_table import Blocks, SqlitePairs
+from retinue.store.sqlite.relocations import SqliteRelocations
 from retinue.store.sqlite.remembered import SqliteFutureEvents, SqliteTombstones
 from retinue.store.sqlite.slot_runs import SqliteSlotRuns
 
@@ -21,9 +21,9 @@ class SqliteUnitOfWork:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._execute = executor(connection)
-        self._moving = SqliteMoving(connection)
+        self._relocations = SqliteRelocations(connection)
         accounts = SqliteAccounts(connection)
-        sides = Sides(accounts, self._moving)
+        visibility = VisibilityCache(accounts, self._relocations)
         blocks = {direction: _blocks(connection, direction) for direction in Direction}
         self._blocks = [table for both in blocks.values() for table in both]
         following, followers = blocks[Direction.FOLLOWING], blocks[Direction.FOLLOWERS]
@@ -32,12 +32,12 @@ class SqliteUnitOfWork:
             SqliteClaims(connection),
             SqliteTombstones(connection),
             SqliteFutureEvents(connection),
-            self._moving,
+            self._relocations,
             ListTables(*following, SqliteSlotRuns(connection, Direction.FOLLOWING)),
             ListTables(*followers, SqliteSlotRuns(connection, Direction.FOLLOWERS)),
-            SqlitePairs(connection, following, followers, sides),
+            SqlitePairs(connection, following, followers, visibility),
         )
-        self.changes = GraphChanges(tables, sides)
+        self.changes = GraphChanges(tables, visibility)
         self._version: int | None = None
 
     def begin(self) -> None:
@@ -46,7 +46,7 @@ class SqliteUnitOfWork:
         if version != self._version:
             for table in self._blocks:
                 table.forget()
-            self._moving.begin_anew()
+            self._relocations.reload()
             self.changes.begin()
         self._version = version
 

@@ -56,11 +56,11 @@ class SqliteGraphWriter:
     async def load(self, follows: SortedFollows, on_share: OnShare) -> LoadedFollows:
         """Store many follows, in one transaction."""
         while True:
-            while await self.tidy():
+            while await self.run_maintenance():
                 pass
             try:
                 with files.transaction(self._connection):
-                    if self._changes.is_tidy():
+                    if self._changes.is_maintained():
                         return Loading(self._connection, follows, on_share).run()
             finally:
                 self._work.forget()
@@ -87,15 +87,15 @@ class SqliteGraphWriter:
         with self._waiting_for_disk():
             return self._in_short_transactions(events, lambda event: self._changes.apply(event, received_at))
 
-    async def tidy(self) -> bool:
+    async def run_maintenance(self) -> bool:
         """Do a short piece of what is left to do in the background; whether there is more."""
         with files.translated():
-            is_tidy = self._changes.is_tidy()
-        return not is_tidy and self._transaction(lambda: self._changes.tidy(self._is_time_left()))
+            is_maintained = self._changes.is_maintained()
+        return not is_maintained and self._transaction(lambda: self._changes.run_maintenance(self._is_time_left()))
 
     async def compact(self) -> None:
         """Finish what is left to do, then leave no byte in the files of what was erased."""
-        while await self.tidy():
+        while await self.run_maintenance():
             pass
         with files.translated():
             compact(self._connection)

@@ -4,42 +4,42 @@ The entries of an account that is a row stand in the range of pages, others asid
 follow in the background (`tidying.py`); until then they may stand on either side.
 """
 
-from retinue.store.rules.tables import AccountTable, MovingTable
+from retinue.store.rules.tables import AccountTable, RelocationTable
 
 REMEMBERED = 1_000_000
 
 
-class Sides:
+class VisibilityCache:
     """What the writer remembers of it until another one changes the store."""
 
-    def __init__(self, accounts: AccountTable, moving: MovingTable) -> None:
+    def __init__(self, accounts: AccountTable, relocations: RelocationTable) -> None:
         self._accounts = accounts
-        self._moving = moving
+        self._relocations = relocations
         self._rows: dict[int, bool] = {}
 
     def begin(self) -> None:
         """Call when another writer may have changed the store, and after a failure."""
         self._rows.clear()
 
-    def is_row(self, account: int) -> bool:
+    def is_visible(self, account: int) -> bool:
         """Whether others' lists show an account."""
         known = self._rows.get(account)
         if known is None:
-            known = self._accounts.is_row(account)
-            self.learn(account, is_row=known)
+            known = self._accounts.is_visible(account)
+            self.learn(account, is_visible=known)
         return known
 
-    def is_moving(self, account: int) -> bool:
+    def is_relocating(self, account: int) -> bool:
         """Whether entries of an account may stand on the wrong side."""
-        return self._moving.has(account)
+        return self._relocations.has(account)
 
-    def learn(self, account: int, *, is_row: bool) -> None:
+    def learn(self, account: int, *, is_visible: bool) -> None:
         """Remember what was just read or stored."""
         if len(self._rows) >= REMEMBERED:
             self._rows.clear()
-        self._rows[account] = is_row
+        self._rows[account] = is_visible
 
-    def turn(self, account: int, *, is_row: bool, is_erased: bool = False) -> None:
+    def set_visible(self, account: int, *, is_visible: bool, is_erased: bool = False) -> None:
         """An account has become a row, or is none any more: have its entries moved, from the beginning."""
-        self.learn(account, is_row=is_row)
-        self._moving.begin(account, merge=is_row or is_erased)
+        self.learn(account, is_visible=is_visible)
+        self._relocations.start(account, merge=is_visible or is_erased)

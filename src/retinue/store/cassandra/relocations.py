@@ -9,12 +9,12 @@ from retinue.store.cassandra import graph_state
 from retinue.store.cassandra.accounts import row_of, save_row
 from retinue.store.cassandra.row_buffer import RowBuffer
 from retinue.store.cassandra.shapes import MOVING
-from retinue.store.rules.values import LAST_SECOND, Moving
+from retinue.store.rules.values import LAST_SECOND, Relocation
 
 _NUMBERS_PER_SLOT = 10_000
 
 
-class CassandraMoving:
+class CassandraRelocations:
     """A `MovingTable`."""
 
     def __init__(self, buffer: RowBuffer) -> None:
@@ -26,9 +26,9 @@ class CassandraMoving:
 
     def has(self, account: int) -> bool:
         """Whether an account is among them."""
-        return row_of(self._buffer, account).moving is not None
+        return row_of(self._buffer, account).relocation is not None
 
-    def next(self) -> Moving | None:
+    def next(self) -> Relocation | None:
         """The one that has waited longest."""
         state = graph_state.read(self._buffer)
         for number in range(state.first, state.next):
@@ -36,40 +36,40 @@ class CassandraMoving:
             assert row is not None, number
             account, _, direction, position = row
             stored = row_of(self._buffer, account)
-            if stored.moving == number:
-                return Moving(account, Direction(direction), position, stored.key is None)
+            if stored.relocation == number:
+                return Relocation(account, Direction(direction), position, stored.key is None)
             graph_state.change(self._buffer, first=number + 1)
         return None
 
-    def begin(self, account: int, *, merge: bool) -> None:
+    def start(self, account: int, *, merge: bool) -> None:
         """Put an account in, or begin again with it."""
-        self.end(account)
+        self.finish(account)
         state = graph_state.read(self._buffer)
         row = row_of(self._buffer, account)
         self._buffer.put(MOVING, _key(state.next), (account, merge, Direction.FOLLOWERS.value, LAST_SECOND))
-        save_row(self._buffer, account, row._replace(moving=state.next))
+        save_row(self._buffer, account, row._replace(relocation=state.next))
         leaving = (*state.leaving, account) if row.key is None else state.leaving
         graph_state.change(self._buffer, next=state.next + 1, merging=state.merging + merge, leaving=leaving)
 
-    def go_on(self, account: int, direction: Direction, position: int) -> None:
+    def save_position(self, account: int, direction: Direction, position: int) -> None:
         """Remember how far it is."""
-        number = row_of(self._buffer, account).moving
+        number = row_of(self._buffer, account).relocation
         assert number is not None, account
         row = self._buffer.get(MOVING, _key(number))
         assert row is not None, number
         self._buffer.put(MOVING, _key(number), (row[0], row[1], direction.value, position))
 
-    def end(self, account: int) -> None:
+    def finish(self, account: int) -> None:
         """Take an account out, if it is in."""
         stored = row_of(self._buffer, account)
-        if stored.moving is None:
+        if stored.relocation is None:
             return
-        row = self._buffer.get(MOVING, _key(stored.moving))
+        row = self._buffer.get(MOVING, _key(stored.relocation))
         assert row is not None, stored
         state = graph_state.read(self._buffer)
         leaving = tuple(other for other in state.leaving if other != account)
         graph_state.change(self._buffer, merging=state.merging - bool(row[1]), leaving=leaving)
-        save_row(self._buffer, account, stored._replace(moving=None))
+        save_row(self._buffer, account, stored._replace(relocation=None))
 
 
 def _key(number: int) -> tuple[int, int]:

@@ -10,55 +10,55 @@ from itertools import chain, islice
 from retinue.model import Direction
 from retinue.store.rules.lists import Lists
 from retinue.store.rules.pairs import Pairs
-from retinue.store.rules.sides import Sides
 from retinue.store.rules.tables import Tables
-from retinue.store.rules.values import LAST_SECOND, Moving, Pair
+from retinue.store.rules.values import LAST_SECOND, Pair, Relocation
+from retinue.store.rules.visibility import VisibilityCache
 
 _PIECE = 64
 _MOST_INTERVALS = 200  # that are removed at once: of some pairs there are many
 
 
-class Tidying:
+class Maintenance:
     """The background work of one writer."""
 
-    def __init__(self, tables: Tables, sides: Sides, pairs: Pairs) -> None:
-        self._moving = tables.moving
+    def __init__(self, tables: Tables, visibility: VisibilityCache, pairs: Pairs) -> None:
+        self._relocations = tables.relocations
         self._table = tables.pairs
-        self._sides = sides
+        self._visibility = visibility
         self._pairs = pairs
 
     def is_done(self) -> bool:
         """Whether nothing is left."""
-        return not self._moving.any()
+        return not self._relocations.any()
 
     def work(self, is_time_left: Callable[[], bool]) -> bool:
         """Work until nothing or no time is left; whether something is."""
-        while moving := self._moving.next():
-            if moving.is_erased:
-                self._remove_some(moving.account)
+        while relocation := self._relocations.next():
+            if relocation.is_erased:
+                self._remove_some(relocation.account)
             else:
-                self._move_some(moving)
+                self._move_some(relocation)
             if not is_time_left():
                 return True
         return False
 
-    def _move_some(self, moving: Moving) -> None:
+    def _move_some(self, relocation: Relocation) -> None:
         """Move the account's entries in the lists of some of those who stand in its own."""
-        account, direction, position, _ = moving
-        is_row = self._sides.is_row(account)
+        account, direction, position, _ = relocation
+        is_visible = self._visibility.is_visible(account)
         own, others = self._lists(direction)
         entries = list(islice(own.newest_first(account, position), _PIECE))
         for entry in entries:
             pair = Pair(entry.account, account) if direction is Direction.FOLLOWERS else Pair(account, entry.account)
             following, followers = self._table.positions(pair, entry)
             there = following if direction is Direction.FOLLOWERS else followers
-            others.move(entry.account, there, is_row=is_row)
+            others.move(entry.account, there, is_visible=is_visible)
         if len(entries) == _PIECE and entries[-1].position > 1:
-            self._moving.go_on(account, direction, entries[-1].position - 1)
+            self._relocations.save_position(account, direction, entries[-1].position - 1)
         elif direction is Direction.FOLLOWERS:
-            self._moving.go_on(account, Direction.FOLLOWING, LAST_SECOND)
+            self._relocations.save_position(account, Direction.FOLLOWING, LAST_SECOND)
         else:
-            self._moving.end(account)
+            self._relocations.finish(account)
 
     def _lists(self, direction: Direction) -> tuple[Lists, Lists]:
         """The lists of a direction, and those of the other one."""
@@ -77,4 +77,4 @@ class Tidying:
             if intervals > _MOST_INTERVALS:
                 break
         if not pairs:
-            self._moving.end(account)
+            self._relocations.finish(account)

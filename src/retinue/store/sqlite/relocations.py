@@ -3,11 +3,11 @@
 import apsw
 
 from retinue.model import Direction
-from retinue.store.rules.values import LAST_SECOND, Moving
+from retinue.store.rules.values import LAST_SECOND, Relocation
 from retinue.store.sqlite.files import executor
 
 # Erased accounts that may still stand in others' lists.
-LEAVING = "SELECT account FROM moving CROSS JOIN account ON id = account WHERE merge AND key IS NULL"
+ERASED_ACCOUNTS = "SELECT account FROM moving CROSS JOIN account ON id = account WHERE merge AND key IS NULL"
 # CROSS keeps the order of the join: what is moving is the shorter table, and one row of it is wanted.
 NEXT = "SELECT account, direction, position, key IS NULL FROM moving CROSS JOIN account ON id = account LIMIT 1"
 
@@ -15,14 +15,14 @@ _BEGIN = "INSERT OR REPLACE INTO moving (account, merge, direction, position) VA
 _GO_ON = "UPDATE moving SET direction = ?, position = ? WHERE account = ?"
 
 
-class SqliteMoving:
+class SqliteRelocations:
     """A `MovingTable`. Which accounts are in it is remembered until another connection changes the file."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._execute = executor(connection)
         self._accounts: set[int] = set()
 
-    def begin_anew(self) -> None:
+    def reload(self) -> None:
         """Call when another connection may have changed the file, and after a rollback."""
         self._accounts = {account for (account,) in self._execute("SELECT account FROM moving")}
 
@@ -34,22 +34,22 @@ class SqliteMoving:
         """Whether an account is among them."""
         return account in self._accounts
 
-    def next(self) -> Moving | None:
+    def next(self) -> Relocation | None:
         """One of them."""
         for account, direction, position, is_erased in self._execute(NEXT).fetchall():
-            return Moving(account, Direction(direction), position, bool(is_erased))
+            return Relocation(account, Direction(direction), position, bool(is_erased))
         return None
 
-    def begin(self, account: int, *, merge: bool) -> None:
+    def start(self, account: int, *, merge: bool) -> None:
         """Put an account in, or begin again with it."""
         self._accounts.add(account)
         self._execute(_BEGIN, (account, merge, Direction.FOLLOWERS.value, LAST_SECOND))
 
-    def go_on(self, account: int, direction: Direction, position: int) -> None:
+    def save_position(self, account: int, direction: Direction, position: int) -> None:
         """Remember how far it is."""
         self._execute(_GO_ON, (direction.value, position, account))
 
-    def end(self, account: int) -> None:
+    def finish(self, account: int) -> None:
         """Take an account out."""
         self._accounts.discard(account)
         self._execute("DELETE FROM moving WHERE account = ?", (account,))
