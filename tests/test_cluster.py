@@ -12,7 +12,7 @@ import pytest
 from retinue import errors
 from retinue.model import AccountRecord, Direction, FollowRecord, PageRequest, Row
 from retinue.store.cassandra import account_cache, session
-from retinue.store.cassandra import store as cluster
+from retinue.store.cassandra import keyspace as cluster
 from retinue.store.cassandra.lease import RENEW_AFTER_SECONDS, STOP_AFTER_SECONDS, Lease
 from retinue.store.cassandra.location import Location, parse
 from retinue.store.cassandra.session import Statement
@@ -183,12 +183,12 @@ def test_a_writer_that_lost_the_lease_writes_nothing(cluster_store: ClusterStore
     late.clock.advance(RENEW_AFTER_SECONDS)
     late.seconds = STOP_AFTER_SECONDS + 1
     with pytest.raises(errors.StoreUnavailable, match="not renewed in time"):
-        stopped.keep()
+        stopped.renew_if_due()
 
     cluster_store.session.run_as_is("TRUNCATE lease")  # its time is over
     assert [Verdict.ACCEPTED] == cluster_store.follow(("a", "b", 100))
     with pytest.raises(errors.StoreUnavailable, match="taken over"):
-        stopped.keep()
+        stopped.renew_if_due()
 
 
 def test_a_long_copy_keeps_the_lease(
@@ -262,13 +262,13 @@ def test_the_account_cache_is_bounded(cluster_store: ClusterStore, monkeypatch: 
 
 def test_a_later_holder_has_later_timestamps(cluster_store: ClusterStore) -> None:
     """So what an earlier one sends too late changes nothing."""
-    fences = []
+    tokens = []
     for name in ("one", "two", "one"):
         lease = Lease(cluster_store.session, name, backoff_on(cluster_store.clock))
-        fences.append(lease.take())
-        lease.give_back()
+        tokens.append(lease.take())
+        lease.release()
 
-    assert sorted(set(fences)) == fences
+    assert sorted(set(tokens)) == tokens
 
 
 def test_equal_positions_are_reported_and_lose_no_row(cluster_store: ClusterStore) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from retinue.model import ErasureEvent, FollowEvent
 from retinue.store.cassandra.lease import LEASE_SECONDS
-from retinue.store.cassandra.scanning import scan
+from retinue.store.cassandra.table_scan import scan
 from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.contract import Verdict
 from support.backends import backoff_on

@@ -124,7 +124,7 @@ Step = tuple[bool, int, bool]
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 30), st.booleans()), max_size=80))
 def test_free_slots_equal_those_found_one_by_one(steps: list[Step]) -> None:
     """Slot runs give the same slots as a walk along the list, and stay maximal."""
-    with closing(apsw.Connection(":cache:")) as connection:
+    with closing(apsw.Connection(":memory:")) as connection:
         connection.execute(Path(files.__file__).with_name("graph.sql").read_text())
         slots = Slots(connection)
         for is_taken, second, flag in steps:

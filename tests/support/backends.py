@@ -12,15 +12,15 @@ from typing import Any, NamedTuple, Protocol
 import pytest
 
 from retinue.model import Row
-from retinue.store.cassandra import store as cluster
+from retinue.store.cassandra import keyspace
 from retinue.store.cassandra.access import CassandraAccess
 from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.graph import CassandraGraph
+from retinue.store.cassandra.graph_scan import CassandraGraphScan
 from retinue.store.cassandra.location import parse
 from retinue.store.cassandra.quota_counters import CassandraQuotaCounters
 from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.session import Session, TransientFailure
-from retinue.store.cassandra.whole import WholeCassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.open import OpenAccess, OpenGraph, OpenQuotas, OpenScan, OpenWriter, open_store
@@ -145,9 +145,11 @@ class Keyspace:
 
     def __init__(self, location: str) -> None:
         self.location = location
-        cluster.create(parse(location), replication=1)
-        self.session = cluster.open_session(parse(location))
-        self._tables = [statement.split()[5] for statement in cluster.statements() if "EXISTS store (" not in statement]
+        keyspace.create(parse(location), replication=1)
+        self.session = keyspace.open_session(parse(location))
+        self._tables = [
+            statement.split()[5] for statement in keyspace.statements() if "EXISTS store (" not in statement
+        ]
 
     def empty(self) -> None:
         """Remove all rows."""
@@ -182,7 +184,7 @@ class KeyspaceBackend:
 
     def open_whole(self) -> OpenScan:
         """The graph, for reading from one end to the other."""
-        return WholeCassandraGraph(self._session)
+        return CassandraGraphScan(self._session)
 
     def open_access(self) -> OpenAccess:
         """Clients and tokens."""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import pytest
 
 from retinue.model import Direction, FollowEvent, FollowRecord, PageRequest, Row
-from retinue.store.cassandra import buckets
+from retinue.store.cassandra import partitioning
 from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.contract import Decision, Verdict
@@ -70,5 +70,5 @@ def cluster_store(keyspace: Keyspace, clock: FrozenClock) -> Iterator[ClusterSto
 @pytest.fixture
 def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Buckets are rewritten at once."""
-    monkeypatch.setattr(buckets, "MOST_ROWS", 20)
-    monkeypatch.setattr(buckets, "MOST_REMOVED", 5)
+    monkeypatch.setattr(partitioning, "MAX_ROWS", 20)
+    monkeypatch.setattr(partitioning, "MAX_REMOVED", 5)

@@ -14,7 +14,7 @@ from retinue.durable import sync
 from retinue.errors import InputError
 from retinue.export import graphml
 from retinue.model import AccountRecord
-from retinue.store.bulk import WholeGraph
+from retinue.store.bulk import GraphScan
 from retinue.temporary import TemporaryFolder
 
 MEMORY = "900MB"
@@ -58,7 +58,7 @@ class ExportOptions(Struct, frozen=True):
     spreadsheet_safe: bool = False
 
 
-def export(graph: WholeGraph, folder: Path, options: ExportOptions, on_rows: OnRows) -> ExportedFiles:
+def export(graph: GraphScan, folder: Path, options: ExportOptions, on_rows: OnRows) -> ExportedFiles:
     """Write a graph to a new folder. `on_rows` gets the number of rows read so far.
 
     Raises `InputError` if the folder exists.
@@ -74,7 +74,7 @@ def export(graph: WholeGraph, folder: Path, options: ExportOptions, on_rows: OnR
     return ExportedFiles(exported.accounts, exported.follows, [folder / path.name for path in exported.files])
 
 
-def _export_into(folder: Path, graph: WholeGraph, options: ExportOptions, on_rows: OnRows) -> ExportedFiles:
+def _export_into(folder: Path, graph: GraphScan, options: ExportOptions, on_rows: OnRows) -> ExportedFiles:
     working = folder / "working"
     working.mkdir()
     with closing(Duck(working, MEMORY, spreadsheet_safe=options.spreadsheet_safe)) as duck:
@@ -88,7 +88,7 @@ def _export_into(folder: Path, graph: WholeGraph, options: ExportOptions, on_row
     return ExportedFiles(*counts, files)
 
 
-def _read(duck: Duck, graph: WholeGraph, on_rows: OnRows, *, with_ended: bool) -> None:
+def _read(duck: Duck, graph: GraphScan, on_rows: OnRows, *, with_ended: bool) -> None:
     duck.run(_TABLES)
     rows = 0
     for accounts in graph.accounts():

@@ -88,7 +88,7 @@ class Intervals(NamedTuple):
     followers_positions: Numbers
 
 
-class WholeGraph(Protocol):
+class GraphScan(Protocol):
     """A graph to read completely, in bounded memory and in no order."""
 
     def accounts(self) -> Iterator[list[tuple[int, AccountRecord]]]:

@@ -27,7 +27,7 @@ _CHECKSUM_BYTES = 4
 _ANSWERS_AT = _HEAD_BYTES + _CHECKSUM_BYTES
 _TOKENS_AT = _ANSWERS_AT + _WINDOW.size + _CHECKSUM_BYTES
 _PARTS = ((0, _HEAD_BYTES), (_ANSWERS_AT, _WINDOW.size), (_TOKENS_AT, _TOKENS.size))
-_MOST_CALLS = 2**32 - 1  # in a second, in the file
+_MAX_CALLS = 2**32 - 1  # in a second, in the file
 _LISTS = Pool.LISTS
 
 _Head = tuple[int, int, int, int, int, int, int, int, int]
@@ -258,7 +258,7 @@ def _by_remainder(calls: Mapping[int, int], second: int) -> list[int]:
     counts = [0] * _BUCKETS
     for at, count in calls.items():
         if 0 <= second - at < _BUCKETS:
-            counts[at % _BUCKETS] = min(count, _MOST_CALLS)
+            counts[at % _BUCKETS] = min(count, _MAX_CALLS)
     return counts
 
 

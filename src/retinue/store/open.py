@@ -12,7 +12,7 @@ from typing import Protocol
 from retinue.clock import Clock
 from retinue.errors import InputError
 from retinue.model import Row, Shown_co
-from retinue.store.bulk import BulkWriter, WholeGraph
+from retinue.store.bulk import BulkWriter, GraphScan
 from retinue.store.cassandra.location import SCHEME, is_location, parse
 from retinue.store.contract import AccessStore, AuditStore, Checker, FastGraph, GraphReader, GraphWriter
 from retinue.store.paths import Reach, StorePaths
@@ -51,7 +51,7 @@ class OpenWriter(GraphWriter, Closing, Protocol):
         ...
 
 
-class OpenScan(WholeGraph, Closing, Protocol):
+class OpenScan(GraphScan, Closing, Protocol):
     """The graph, for reading from one end to the other."""
 
 

@@ -15,9 +15,9 @@ from retinue.clock import Clock
 from retinue.model import Account, Shown_co, Visibility
 from retinue.store.cassandra import graph_state
 from retinue.store.cassandra.accounts import REVISIONS_PER_SLOT
-from retinue.store.cassandra.buckets import Cut, cut_of
+from retinue.store.cassandra.partitioning import Partitioning, partitioning_of
 from retinue.store.cassandra.session import Session
-from retinue.store.cassandra.shapes import GRAPH, LIST, USERNAME
+from retinue.store.cassandra.table_definitions import GRAPH, LIST, USERNAME
 
 PER_GENERATION = 131_072
 FRESH_SECONDS = 0.9
@@ -33,11 +33,11 @@ class CachedAccount(Struct, Generic[Shown_co], frozen=True):
     visibility: Visibility
     row: Shown_co | None
     is_erased: bool
-    cuts: dict[str, Cut] | None = None
+    by_kind: dict[str, Partitioning] | None = None
 
-    def cut(self, kind: str) -> Cut:
+    def partitioning(self, kind: str) -> Partitioning:
         """How one of its lists is cut."""
-        return (self.cuts or {}).get(kind, Cut())
+        return (self.by_kind or {}).get(kind, Partitioning())
 
 
 class AccountCache(Generic[Shown_co]):
@@ -119,15 +119,16 @@ class AccountCache(Generic[Shown_co]):
         found = await self._session.fetch(_ACCOUNT, (account_id,))
         if not found:
             return None
-        key, folded, username, display_name, visibility, is_cut = found[0]
+        key, folded, username, display_name, visibility, is_partitioned = found[0]
         seen = Visibility(visibility)
         row = self._encode_row(display_name, username) if folded is not None and seen.is_visible else None
-        cuts = None
-        if is_cut:
-            cuts = {
-                kind: cut_of(tuple(row)) for kind, *row in await self._session.fetch(LIST.all_within, (account_id,))
+        by_kind = None
+        if is_partitioned:
+            by_kind = {
+                kind: partitioning_of(tuple(row))
+                for kind, *row in await self._session.fetch(LIST.select_prefix, (account_id,))
             }
-        return CachedAccount(seen, row, key is None, cuts)
+        return CachedAccount(seen, row, key is None, by_kind)
 
     async def _forget_changed(self, newest: int) -> None:
         last = self._revision

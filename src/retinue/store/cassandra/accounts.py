@@ -8,7 +8,7 @@ from msgspec.structs import astuple
 from retinue.model import Visibility
 from retinue.store.cassandra import graph_state
 from retinue.store.cassandra.row_buffer import RowBuffer
-from retinue.store.cassandra.shapes import ACCOUNT, ACCOUNT_KEY, CHANGE, USERNAME, Row
+from retinue.store.cassandra.table_definitions import ACCOUNT, ACCOUNT_KEY, CHANGE, USERNAME, Row
 from retinue.store.rules.values import Found, Stored
 
 REVISIONS_PER_SLOT = 10_000
@@ -28,7 +28,7 @@ class AccountRow(NamedTuple):
     profile: str | None = None
     claimed: Any = None
     relocation: int | None = None
-    is_cut: bool | None = None
+    is_partitioned: bool | None = None
 
     @property
     def is_visible(self) -> bool:
@@ -112,7 +112,9 @@ class CassandraAccounts:
         before = row_of(self._buffer, account)
         self._buffer.put(ACCOUNT_KEY, (before.key,), None)
         self._hand_over(account, before.folded, None)
-        save_row(self._buffer, account, ERASED._replace(relocation=before.relocation, is_cut=before.is_cut))
+        save_row(
+            self._buffer, account, ERASED._replace(relocation=before.relocation, is_partitioned=before.is_partitioned)
+        )
 
     def profile_field(self, account: int, field: str) -> tuple[int, Any] | None:
         """The second and the value of a profile field."""

@@ -11,15 +11,15 @@ from retinue.clock import Clock
 from retinue.durable import PUBLIC, write_atomically
 from retinue.errors import InputError
 from retinue.model import Account, PageRequest, Row
-from retinue.store.cassandra import store
+from retinue.store.cassandra import keyspace
 from retinue.store.cassandra.access import CassandraAccess
 from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.graph import CassandraGraph
+from retinue.store.cassandra.graph_scan import CassandraGraphScan
 from retinue.store.cassandra.location import SCHEME, Location
 from retinue.store.cassandra.quota_counters import CassandraQuotaCounters
 from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.session import Session
-from retinue.store.cassandra.whole import WholeCassandraGraph
 from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.contract import EncodedRows
 from retinue.store.file_quota_counters import FileQuotaCounters
@@ -44,7 +44,7 @@ class CassandraStore:
         return False
 
     def create_in_cluster(self, replication: int) -> bool:
-        return store.create(self._location, replication)
+        return keyspace.create(self._location, replication)
 
     def graph(self, clock: Clock) -> CassandraGraph[Row]:
         return CassandraGraph(self._session(), clock, Row)
@@ -60,8 +60,8 @@ class CassandraStore:
     def writer(self, clock: Clock) -> CassandraGraphWriter:
         return CassandraGraphWriter(self._session(), _backoff(clock))
 
-    def scan(self) -> WholeCassandraGraph:
-        return WholeCassandraGraph(self._session())
+    def scan(self) -> CassandraGraphScan:
+        return CassandraGraphScan(self._session())
 
     def access(self) -> CassandraAccess:
         return CassandraAccess(self._session(), self._node())
@@ -91,7 +91,7 @@ class CassandraStore:
         """Do nothing: the driver creates no files."""
 
     def _session(self) -> Session:
-        return store.open_session(self._location)
+        return keyspace.open_session(self._location)
 
     def _node(self) -> str:
         return _node_in(self.paths.lock)

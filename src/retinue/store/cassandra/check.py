@@ -13,9 +13,9 @@ from retinue.model import Direction
 from retinue.store.cassandra import check_lists
 from retinue.store.cassandra.accounts import NEW, AccountRow
 from retinue.store.cassandra.retry import Backoff
-from retinue.store.cassandra.scanning import scan, scan_partitions
 from retinue.store.cassandra.session import Session
-from retinue.store.cassandra.shapes import ACCOUNT, ACCOUNT_KEY, USERNAME
+from retinue.store.cassandra.table_definitions import ACCOUNT, ACCOUNT_KEY, USERNAME
+from retinue.store.cassandra.table_scan import scan, scan_partitions
 
 _LISTED = 100
 _AT_ONCE = 16

@@ -8,17 +8,17 @@ from typing import NamedTuple
 from retinue.history import intervals
 from retinue.model import Direction
 from retinue.store.cassandra.accounts import AccountRow
-from retinue.store.cassandra.buckets import Cut, cut_of
 from retinue.store.cassandra.lists import entry_of
 from retinue.store.cassandra.pairs import is_unbegun, state_of
+from retinue.store.cassandra.partitioning import Partitioning, partitioning_of
 from retinue.store.cassandra.session import Row, Session, Statement
-from retinue.store.cassandra.shapes import ACCOUNT, ENTRY, LATE, LIST, PAIR, TAKEN
 from retinue.store.cassandra.slot_runs import block_of, runs_in
+from retinue.store.cassandra.table_definitions import ACCOUNT, ENTRY, LATE, LIST, PAIR, TAKEN
 from retinue.store.rules.values import Entry, SlotRun, State
 
 _AT_ONCE = 5_000
 _PAIRS_OF = "SELECT followee, moments, standings FROM pair WHERE follower = ?"
-_AT = f"{ENTRY.all_within} AND position = ? AND account = ?"
+_AT = f"{ENTRY.select_prefix} AND position = ? AND account = ?"
 
 
 class StoredLists(NamedTuple):
@@ -36,19 +36,19 @@ class StoredLists(NamedTuple):
 
 def lists_of(session: Session, account: int, direction: Direction) -> StoredLists:
     """Read a list of all kinds."""
-    return _lists(session, account, direction, _cuts(session, account))
+    return _lists(session, account, direction, _by_kind(session, account))
 
 
 def wrong_list(session: Session, account: int, row: AccountRow, direction: Direction) -> Iterator[str]:
     """What is wrong with one of an account's lists."""
-    cuts = _cuts(session, account)
-    lists = _lists(session, account, direction, cuts)
+    by_kind = _by_kind(session, account)
+    lists = _lists(session, account, direction, by_kind)
     name = f"{direction.value} of account {account}"
     for entries, kind in zip(lists, _kinds(direction), strict=True):
-        cut = cuts.get(kind, Cut())
-        if cut.rows != len(entries):
-            yield f"{kind} of account {account}: has {len(entries)} entries, but {cut.rows} are counted"
-        if not cut.is_plain and not row.is_cut:
+        partitioning = by_kind.get(kind, Partitioning())
+        if partitioning.rows != len(entries):
+            yield f"{kind} of account {account}: has {len(entries)} entries, but {partitioning.rows} are counted"
+        if not partitioning.is_plain and not row.is_partitioned:
             yield f"{kind} of account {account}: is cut into buckets, which its account does not say"
     for position, count in Counter(entry.position for entry in lists.all()).items():
         if count > 1:
@@ -56,7 +56,7 @@ def wrong_list(session: Session, account: int, row: AccountRow, direction: Direc
     yield from _wrong_visibility(session, lists, name)
     yield from _wrong_entries(session, account, lists, direction)
     yield from _wrong_unbegun(session, account, lists, direction)
-    blocks = session.rows(TAKEN.all_within, (account, direction.value))
+    blocks = session.rows(TAKEN.select_prefix, (account, direction.value))
     stored = sorted(runs_in(blocks))
     if stored != _slot_runs(lists):
         yield f"{name}: the stored slot runs are {stored}, expected {_slot_runs(lists)}"
@@ -110,14 +110,14 @@ def _wrong_state(state: State) -> Iterator[str]:
 
 def _followers_places(session: Session, follower: int, states: Mapping[int, State]) -> set[tuple[int, int]]:
     """Of some pairs of a follower: where it stands in the followees' lists, by owner and position."""
-    found = session.rows_of_all(Statement(LIST.all_within, (followee,)) for followee in states)
-    cuts = {followee: _cuts_in(rows) for followee, rows in zip(states, found, strict=True)}
+    found = session.rows_of_all(Statement(LIST.select_prefix, (followee,)) for followee in states)
+    by_kind = {followee: _by_kind_in(rows) for followee, rows in zip(states, found, strict=True)}
     wanted = [
-        (followee, kind, cuts[followee][kind].holding(position).number, position)
+        (followee, kind, by_kind[followee][kind].holding(position).number, position)
         for followee, state in states.items()
         for _, position in _places(follower, followee, state)
         for kind in _kinds(Direction.FOLLOWERS)
-        if kind in cuts[followee]
+        if kind in by_kind[followee]
     ]
     entries = session.rows_of_all(Statement(_AT, (*place, follower)) for place in wanted)
     return {(owner, position) for (owner, _, _, position), rows in zip(wanted, entries, strict=True) if rows}
@@ -180,25 +180,25 @@ def _slot_runs(lists: StoredLists) -> list[SlotRun]:
     return [(first, last) for first, last in found if first < last or first not in seen]
 
 
-def _lists(session: Session, account: int, direction: Direction, cuts: Mapping[str, Cut]) -> StoredLists:
+def _lists(session: Session, account: int, direction: Direction, by_kind: Mapping[str, Partitioning]) -> StoredLists:
     return StoredLists(
         *(
             [
                 entry_of(row)
-                for bucket in cuts.get(kind, Cut()).buckets
-                for row in session.stream(ENTRY.all_within, (account, kind, bucket.number))
+                for bucket in by_kind.get(kind, Partitioning()).buckets
+                for row in session.stream(ENTRY.select_prefix, (account, kind, bucket.number))
             ]
             for kind in _kinds(direction)
         )
     )
 
 
-def _cuts(session: Session, account: int) -> dict[str, Cut]:
-    return _cuts_in(session.rows(LIST.all_within, (account,)))
+def _by_kind(session: Session, account: int) -> dict[str, Partitioning]:
+    return _by_kind_in(session.rows(LIST.select_prefix, (account,)))
 
 
-def _cuts_in(rows: Iterable[Row]) -> dict[str, Cut]:
-    return {kind: cut_of(tuple(row)) for kind, *row in rows}
+def _by_kind_in(rows: Iterable[Row]) -> dict[str, Partitioning]:
+    return {kind: partitioning_of(tuple(row)) for kind, *row in rows}
 
 
 def _kinds(direction: Direction) -> list[str]:

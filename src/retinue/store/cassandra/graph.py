@@ -12,10 +12,10 @@ from msgspec import json
 from retinue.clock import Clock
 from retinue.model import Account, Direction, PageRequest, PageRows, Profile, Shown_co
 from retinue.store.cassandra.account_cache import AccountCache, CachedAccount
-from retinue.store.cassandra.buckets import cut_of
+from retinue.store.cassandra.merged_lists import entries_of
+from retinue.store.cassandra.partitioning import partitioning_of
 from retinue.store.cassandra.session import Session
-from retinue.store.cassandra.shapes import LIST
-from retinue.store.cassandra.sources import entries_of
+from retinue.store.cassandra.table_definitions import LIST
 from retinue.store.profiles import profile_of
 from retinue.store.rules.values import LAST_SECOND
 
@@ -55,9 +55,13 @@ class CassandraGraph(Generic[Shown_co]):
         if not found or found[0][0] is None:
             return None
         said = {field: value for field, (_, value) in json.decode(found[0][2] or "{}").items()}
-        cuts = {row[0]: cut_of(row[1:]) for row in await self._session.fetch(LIST.all_within, (account_id,))}
+        by_kind = {
+            row[0]: partitioning_of(row[1:]) for row in await self._session.fetch(LIST.select_prefix, (account_id,))
+        }
         counts = {
-            direction: sum(cuts[kind].rows for kind in (direction.value, f"{direction.value}_aside") if kind in cuts)
+            direction: sum(
+                by_kind[kind].rows for kind in (direction.value, f"{direction.value}_aside") if kind in by_kind
+            )
             - await self._leaving_in(account_id, direction)
             for direction in Direction
         }
@@ -76,7 +80,7 @@ class CassandraGraph(Generic[Shown_co]):
         wanted = request.limit + 1
         rows: list[tuple[int, Shown_co]] = []
         kind, bound = request.direction.value, min(request.bound, LAST_SECOND)
-        for bucket in owner.cut(kind).reaching(bound):
+        for bucket in owner.partitioning(kind).reaching(bound):
             while len(rows) < wanted and bound >= bucket.lowest:
                 limit = wanted - len(rows)
                 values = (request.account_id, kind, bucket.number, bucket.lowest, bound, limit)
@@ -91,7 +95,7 @@ class CassandraGraph(Generic[Shown_co]):
     async def _read_merged(self, request: PageRequest, owner: CachedAccount[Shown_co]) -> PageRows[Shown_co]:
         """Read entry by entry from all kinds of lists."""
         rows: list[tuple[int, Shown_co]] = []
-        async for position, account in entries_of(self._session, request, owner.cut):
+        async for position, account in entries_of(self._session, request, owner.partitioning):
             other = await self._accounts.get(account)
             if other is not None and other.row is not None:
                 rows.append((position, other.row))
@@ -106,7 +110,7 @@ class CassandraGraph(Generic[Shown_co]):
         if not leaving or owner is None:
             return 0
         everything = PageRequest(account, direction, LAST_SECOND, 0)
-        return sum([each in leaving async for _, each in entries_of(self._session, everything, owner.cut)])
+        return sum([each in leaving async for _, each in entries_of(self._session, everything, owner.partitioning)])
 
 
 def _page_rows(rows: list[tuple[int, Shown_co]], limit: int) -> PageRows[Shown_co]:

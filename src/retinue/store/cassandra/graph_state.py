@@ -6,7 +6,7 @@ from msgspec import Struct, json
 from msgspec.structs import replace
 
 from retinue.store.cassandra.row_buffer import RowBuffer
-from retinue.store.cassandra.shapes import GRAPH, Row
+from retinue.store.cassandra.table_definitions import GRAPH, Row
 
 KEY = ("graph",)
 

@@ -14,13 +14,13 @@ LEASE_SECONDS = 10
 RENEW_AFTER_SECONDS = 2.0
 # A piece of writes that is sent by then has ended, one way or the other, before the lease has.
 STOP_AFTER_SECONDS = 4.5
-GIVE_BACK_SECONDS = 2.0
+RELEASE_SECONDS = 2.0
 _TRY_AGAIN_SECONDS = 0.01
 
 _TAKE = "INSERT INTO lease (name, holder) VALUES (?, ?) IF NOT EXISTS USING TTL ?"
 _RENEW = "UPDATE lease USING TTL ? SET holder = ? WHERE name = ? IF holder = ?"
-_GIVE_BACK = "DELETE FROM lease WHERE name = ? IF holder = ?"
-_FENCE = "SELECT writetime(holder) FROM lease WHERE name = ?"
+_RELEASE = "DELETE FROM lease WHERE name = ? IF holder = ?"
+_FENCING_TOKEN = "SELECT writetime(holder) FROM lease WHERE name = ?"
 
 
 class Lease:
@@ -41,9 +41,9 @@ class Lease:
         """Wait for the lease; return the fence, a timestamp later than all of earlier holders."""
         while not self._backoff.repeat(self._try_to_take, LEASE_SECONDS):
             self._backoff.pause(_TRY_AGAIN_SECONDS)
-        return self._backoff.repeat(self._fence, LEASE_SECONDS)
+        return self._backoff.repeat(self._fencing_token, LEASE_SECONDS)
 
-    def keep(self) -> None:
+    def renew_if_due(self) -> None:
         """Renew the lease if it is due. Call before each piece of writes.
 
         Repeat that as long as the lease lasts; raise `StoreUnavailable` if it was or may have been lost.
@@ -58,11 +58,11 @@ class Lease:
         if not is_renewed:
             raise StoreUnavailable("another writer has taken over")
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Let others write. If the cluster cannot be told, the lease ends by itself."""
         with suppress(StoreUnavailable):
             self._backoff.repeat(
-                lambda: self._session.compare_and_set(_GIVE_BACK, (self._name, self._holder)), GIVE_BACK_SECONDS
+                lambda: self._session.compare_and_set(_RELEASE, (self._name, self._holder)), RELEASE_SECONDS
             )
 
     def _try_to_take(self) -> bool:
@@ -85,6 +85,6 @@ class Lease:
             raise TransientFailure("the answer came too late")
         return True
 
-    def _fence(self) -> int:
-        self.keep()
-        return int(self._session.rows(_FENCE, (self._name,))[0][0])
+    def _fencing_token(self) -> int:
+        self.renew_if_due()
+        return int(self._session.rows(_FENCING_TOKEN, (self._name,))[0][0])

@@ -7,17 +7,17 @@ second only; a short one is read at once, and an empty one not at all.
 import heapq
 from collections.abc import Iterable, Iterator
 
-from retinue.store.cassandra.buckets import Bucket, Cut, cut_of, row_of
-from retinue.store.cassandra.row_buffer import REMEMBERED, RowBuffer
+from retinue.store.cassandra.partitioning import Bucket, Partitioning, partitioning_of, row_of
+from retinue.store.cassandra.row_buffer import MAX_CACHED, RowBuffer
 from retinue.store.cassandra.session import Statement
-from retinue.store.cassandra.shapes import ENTRY, LIST, Row
+from retinue.store.cassandra.table_definitions import ENTRY, LIST, Row
 from retinue.store.rules.values import LAST_SECOND, NOTHING, Around, Entry
 
 _LAST = 1 << 62  # later than any second, and larger than any account's number
 _RANGE = " AND position >= ? AND position <= ?"
 _PIECE = 500
 _SHORT = 200  # entries: about as quickly read as three of them
-_NEWEST_FIRST = f"{ENTRY.all_within}{_RANGE} LIMIT {_PIECE}"
+_NEWEST_FIRST = f"{ENTRY.select_prefix}{_RANGE} LIMIT {_PIECE}"
 
 
 class CassandraEntries:
@@ -36,12 +36,12 @@ class CassandraEntries:
 
     def settle(self) -> None:
         """Call when all changes were written."""
-        if len(self._known) > REMEMBERED:
+        if len(self._known) > MAX_CACHED:
             self.forget()
 
-    def cut(self, owner: int) -> Cut:
+    def partitioning(self, owner: int) -> Partitioning:
         """How a list is cut."""
-        return cut_of(self._buffer.get(LIST, (owner, self.kind)))
+        return partitioning_of(self._buffer.get(LIST, (owner, self.kind)))
 
     def has(self, owner: int, position: int) -> bool:
         """Whether an entry stands at a second."""
@@ -50,7 +50,7 @@ class CassandraEntries:
 
     def look(self, owner: int, second: int) -> Around:
         """Whether entries stand at a second and at its neighbours."""
-        if not self.cut(owner).rows:
+        if not self.partitioning(owner).rows:
             return NOTHING
         self.fetch([(owner, second - 1, second + 1)])
         here = [self._known.get((owner, position)) is not None for position in (second - 1, second, second + 1)]
@@ -58,19 +58,19 @@ class CassandraEntries:
 
     def count(self, owner: int) -> int:
         """How many entries a list has."""
-        return self.cut(owner).rows
+        return self.partitioning(owner).rows
 
     def newest_first(self, owner: int, bound: int = _LAST) -> Iterator[Entry]:
         """The entries of a list at or before a second."""
-        for bucket, highest in _ranges(self.cut(owner), bound):
+        for bucket, highest in _ranges(self.partitioning(owner), bound):
             yield from self._newest_first(owner, bucket, highest)
 
     def insert(self, owner: int, entry: Entry, ended_at: int | None = None) -> None:
         """Put an entry on a free second of a list."""
-        cut = self.cut(owner)
+        partitioning = self.partitioning(owner)
         started_at = None if entry.second == entry.position else entry.second
-        self._buffer.put(ENTRY, self._key(owner, cut, entry), (started_at, ended_at))
-        self._count(owner, cut.counted(entry.position, rows=1, removed=0))
+        self._buffer.put(ENTRY, self._key(owner, partitioning, entry), (started_at, ended_at))
+        self._count(owner, partitioning.counted(entry.position, rows=1, removed=0))
         self._known[owner, entry.position] = entry
 
     def remove(self, owner: int, position: int) -> Entry:
@@ -83,27 +83,27 @@ class CassandraEntries:
 
     def drop(self, owner: int, entry: Entry) -> None:
         """Take a known entry away."""
-        cut = self.cut(owner)
-        key = self._key(owner, cut, entry)
+        partitioning = self.partitioning(owner)
+        key = self._key(owner, partitioning, entry)
         if not self._buffer.knows(ENTRY, key):
             # Something may be put in its place within the same group: then no column of it may be left standing.
             self._buffer.learn(ENTRY, key, (entry.second, entry.second))
         self._buffer.put(ENTRY, key, None)
-        self._count(owner, cut.counted(entry.position, rows=-1, removed=1))
+        self._count(owner, partitioning.counted(entry.position, rows=-1, removed=1))
         self._known[owner, entry.position] = None
 
     def fetch(self, ranges: Iterable[tuple[int, int, int]]) -> None:
         """Read what stands from one position of an owner's list to another, of all that are not known, at once."""
         missing = [one for one in dict.fromkeys(ranges) if not self._knows(*one)]
-        short = {owner for owner, *_ in missing if self.cut(owner).rows <= _SHORT}
+        short = {owner for owner, *_ in missing if self.partitioning(owner).rows <= _SHORT}
         wanted = [one for one in missing if one[0] not in short] + [(owner, 0, LAST_SECOND) for owner in sorted(short)]
         places = [
             (owner, bucket, low, high)
             for owner, low, high in wanted
-            for bucket, high in _ranges(self.cut(owner), high, low)
+            for bucket, high in _ranges(self.partitioning(owner), high, low)
         ]
         found = self._buffer.session.rows_of_all(
-            Statement(ENTRY.all_within + _RANGE, (owner, self.kind, bucket.number, max(low, bucket.lowest), high))
+            Statement(ENTRY.select_prefix + _RANGE, (owner, self.kind, bucket.number, max(low, bucket.lowest), high))
             for owner, bucket, low, high in places
         )
         self._whole.update(short)
@@ -111,7 +111,7 @@ class CassandraEntries:
             for position in range(low, high + 1):
                 self._known.setdefault((owner, position), None)
         for (owner, bucket, _, _), rows in zip(places, found, strict=True):
-            changed = self._buffer.changed_within(ENTRY, (owner, self.kind, bucket.number))
+            changed = self._buffer.changed_by_prefix(ENTRY, (owner, self.kind, bucket.number))
             for row in rows:
                 if row[:2] not in changed:
                     self._known[owner, row[0]] = entry_of(row)
@@ -119,14 +119,14 @@ class CassandraEntries:
     def _knows(self, owner: int, low: int, high: int) -> bool:
         if owner in self._whole:
             return True
-        if not self.cut(owner).rows:
+        if not self.partitioning(owner).rows:
             self._whole.add(owner)
             return True
         return all((owner, position) in self._known for position in range(low, high + 1))
 
     def _newest_first(self, owner: int, bucket: Bucket, highest: int) -> Iterator[Entry]:
         """The entries of one bucket, read piece by piece, together with what was changed of it."""
-        changed = self._buffer.changed_within(ENTRY, (owner, self.kind, bucket.number))
+        changed = self._buffer.changed_by_prefix(ENTRY, (owner, self.kind, bucket.number))
         added = sorted(
             (entry_of((*key, *row)) for key, row in changed.items() if row is not None and key[0] <= highest),
             reverse=True,
@@ -142,11 +142,11 @@ class CassandraEntries:
                 return
             highest = rows[-1][0] - 1
 
-    def _key(self, owner: int, cut: Cut, entry: Entry) -> tuple[int, str, int, int, int]:
-        return owner, self.kind, cut.holding(entry.position).number, entry.position, entry.account
+    def _key(self, owner: int, partitioning: Partitioning, entry: Entry) -> tuple[int, str, int, int, int]:
+        return owner, self.kind, partitioning.holding(entry.position).number, entry.position, entry.account
 
-    def _count(self, owner: int, cut: Cut) -> None:
-        self._buffer.put(LIST, (owner, self.kind), row_of(cut))
+    def _count(self, owner: int, partitioning: Partitioning) -> None:
+        self._buffer.put(LIST, (owner, self.kind), row_of(partitioning))
 
 
 def entry_of(row: Row) -> Entry:
@@ -154,9 +154,9 @@ def entry_of(row: Row) -> Entry:
     return Entry(row[0], row[1], row[0] if row[2] is None else row[2])
 
 
-def _ranges(cut: Cut, high: int, low: int = 0) -> Iterator[tuple[Bucket, int]]:
+def _ranges(partitioning: Partitioning, high: int, low: int = 0) -> Iterator[tuple[Bucket, int]]:
     """The buckets that hold positions between two, newest first, each with the highest position wanted of it."""
-    for bucket in cut.reaching(high):
+    for bucket in partitioning.reaching(high):
         yield bucket, high
         if bucket.lowest <= low:
             return

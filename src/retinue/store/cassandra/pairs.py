@@ -9,7 +9,7 @@ from retinue.model import Direction
 from retinue.store.cassandra import graph_state
 from retinue.store.cassandra.lists import CassandraEntries, entry_of
 from retinue.store.cassandra.row_buffer import RowBuffer
-from retinue.store.cassandra.shapes import ENTRY, LATE, PAIR, Row
+from retinue.store.cassandra.table_definitions import ENTRY, LATE, PAIR, Row
 from retinue.store.rules.values import UNKNOWN, Entry, Pair, PlacedInterval, State
 
 
@@ -87,8 +87,8 @@ class CassandraPairs:
     def _ended_at(self, owner: int, second: int) -> Iterator[tuple[int, int]]:
         """Position and account of intervals that have ended, but stood at a second."""
         table = self._following.ended
-        for bucket in table.cut(owner).buckets:
-            for row in self._buffer.rows_within(ENTRY, (owner, table.kind, bucket.number)):
+        for bucket in table.partitioning(owner).buckets:
+            for row in self._buffer.rows_by_prefix(ENTRY, (owner, table.kind, bucket.number)):
                 if entry_of(row).second <= second < row[3]:
                     yield row[0], row[1]
 

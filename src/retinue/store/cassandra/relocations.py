@@ -8,7 +8,7 @@ from retinue.model import Direction
 from retinue.store.cassandra import graph_state
 from retinue.store.cassandra.accounts import row_of, save_row
 from retinue.store.cassandra.row_buffer import RowBuffer
-from retinue.store.cassandra.shapes import MOVING
+from retinue.store.cassandra.table_definitions import RELOCATION
 from retinue.store.rules.values import LAST_SECOND, Relocation
 
 _NUMBERS_PER_SLOT = 10_000
@@ -32,7 +32,7 @@ class CassandraRelocations:
         """The one that has waited longest."""
         state = graph_state.read(self._buffer)
         for number in range(state.first, state.next):
-            row = self._buffer.get(MOVING, _key(number))
+            row = self._buffer.get(RELOCATION, _key(number))
             assert row is not None, number
             account, _, direction, position = row
             stored = row_of(self._buffer, account)
@@ -46,7 +46,7 @@ class CassandraRelocations:
         self.finish(account)
         state = graph_state.read(self._buffer)
         row = row_of(self._buffer, account)
-        self._buffer.put(MOVING, _key(state.next), (account, merge, Direction.FOLLOWERS.value, LAST_SECOND))
+        self._buffer.put(RELOCATION, _key(state.next), (account, merge, Direction.FOLLOWERS.value, LAST_SECOND))
         save_row(self._buffer, account, row._replace(relocation=state.next))
         leaving = (*state.leaving, account) if row.key is None else state.leaving
         graph_state.change(self._buffer, next=state.next + 1, merging=state.merging + merge, leaving=leaving)
@@ -55,16 +55,16 @@ class CassandraRelocations:
         """Remember how far it is."""
         number = row_of(self._buffer, account).relocation
         assert number is not None, account
-        row = self._buffer.get(MOVING, _key(number))
+        row = self._buffer.get(RELOCATION, _key(number))
         assert row is not None, number
-        self._buffer.put(MOVING, _key(number), (row[0], row[1], direction.value, position))
+        self._buffer.put(RELOCATION, _key(number), (row[0], row[1], direction.value, position))
 
     def finish(self, account: int) -> None:
         """Take an account out, if it is in."""
         stored = row_of(self._buffer, account)
         if stored.relocation is None:
             return
-        row = self._buffer.get(MOVING, _key(stored.relocation))
+        row = self._buffer.get(RELOCATION, _key(stored.relocation))
         assert row is not None, stored
         state = graph_state.read(self._buffer)
         leaving = tuple(other for other in state.leaving if other != account)

@@ -10,9 +10,9 @@ from msgspec import Struct, msgpack
 
 from retinue.store.cassandra.retry import RetryingSession
 from retinue.store.cassandra.session import Statement
-from retinue.store.cassandra.shapes import SHAPES, Key, Row, Shape
+from retinue.store.cassandra.table_definitions import TABLES, Key, Row, TableDefinition
 
-REMEMBERED = 1_000_000
+MAX_CACHED = 1_000_000
 
 
 class Change(Struct, frozen=True, array_like=True):
@@ -30,7 +30,7 @@ class RowBuffer:
         self.session = session
         self._stored: dict[tuple[str, Key], Row | None] = {}
         self._changed: dict[tuple[str, Key], Row | None] = {}
-        self._changed_within: dict[tuple[str, Key], dict[Key, Row | None]] = {}
+        self._changed_by_prefix: dict[tuple[str, Key], dict[Key, Row | None]] = {}
         self._last: list[tuple[str, Key]] = []
         self._bytes: dict[tuple[str, Key], int] = {}
         self.changed_bytes = 0  # about how large what is to be written is
@@ -40,60 +40,62 @@ class RowBuffer:
         self._stored.clear()
         self._drop_changes()
 
-    def get(self, shape: Shape, key: Key) -> Row | None:
+    def get(self, table: TableDefinition, key: Key) -> Row | None:
         """A row's columns; None where there is no such row."""
-        place = (shape.table, key)
+        place = (table.name, key)
         if place in self._changed:
             return self._changed[place]
         if place not in self._stored:
-            self.fetch(shape, [key])
+            self.fetch(table, [key])
         return self._stored[place]
 
-    def put(self, shape: Shape, key: Key, row: Row | None) -> None:
+    def put(self, table: TableDefinition, key: Key, row: Row | None) -> None:
         """Give a row other columns; None deletes it."""
-        place = (shape.table, key)
+        place = (table.name, key)
         self._changed[place] = row
         size = len(msgpack.encode((key, row)))
         self.changed_bytes += size - self._bytes.get(place, 0)
         self._bytes[place] = size
-        self._changed_within.setdefault((shape.table, key[: shape.within]), {})[key[shape.within :]] = row
+        self._changed_by_prefix.setdefault((table.name, key[: table.prefix_length]), {})[key[table.prefix_length :]] = (
+            row
+        )
 
-    def learn(self, shape: Shape, key: Key, row: Row | None) -> None:
+    def learn(self, table: TableDefinition, key: Key, row: Row | None) -> None:
         """Take notice of a row that was read elsewhere."""
-        self._stored[shape.table, key] = row
+        self._stored[table.name, key] = row
 
-    def knows(self, shape: Shape, key: Key) -> bool:
+    def knows(self, table: TableDefinition, key: Key) -> bool:
         """Whether a row need not be read any more."""
-        place = (shape.table, key)
+        place = (table.name, key)
         return place in self._changed or place in self._stored
 
-    def fetch(self, shape: Shape, keys: Iterable[Key]) -> None:
+    def fetch(self, table: TableDefinition, keys: Iterable[Key]) -> None:
         """Read rows that are not known, all at once; those that share all of the key but its last column together."""
         missing: dict[Key, list[Any]] = {}
-        for key in dict.fromkeys(key for key in keys if not self.knows(shape, key)):
-            missing.setdefault(key[:-1] if shape.is_wide else key, []).append(key[-1])
-            self._stored[shape.table, key] = None
+        for key in dict.fromkeys(key for key in keys if not self.knows(table, key)):
+            missing.setdefault(key[:-1] if table.is_wide else key, []).append(key[-1])
+            self._stored[table.name, key] = None
         if len(missing) == 1:  # the ordinary case of a single look
-            found = [self.session.rows(*_asked(shape, *one)) for one in missing.items()]
+            found = [self.session.rows(*_asked(table, *one)) for one in missing.items()]
         else:
-            found = self.session.rows_of_all(Statement(*_asked(shape, *one)) for one in missing.items())
+            found = self.session.rows_of_all(Statement(*_asked(table, *one)) for one in missing.items())
         for prefix, rows in zip(missing, found, strict=True):
             for row in rows:
-                key, columns = ((*prefix, row[0]), row[1:]) if shape.is_wide else (prefix, row[: len(shape.columns)])
-                self._stored[shape.table, key] = columns
+                key, columns = ((*prefix, row[0]), row[1:]) if table.is_wide else (prefix, row[: len(table.columns)])
+                self._stored[table.name, key] = columns
 
-    def changed_within(self, shape: Shape, prefix: Key) -> dict[Key, Row | None]:
+    def changed_by_prefix(self, table: TableDefinition, prefix: Key) -> dict[Key, Row | None]:
         """What was changed of the rows that share the first part of the key, by the rest of it."""
-        return self._changed_within.get((shape.table, prefix), {})
+        return self._changed_by_prefix.get((table.name, prefix), {})
 
-    def rows_within(self, shape: Shape, prefix: Key, more: str = "", values: Key = ()) -> Iterator[Row]:
+    def rows_by_prefix(self, table: TableDefinition, prefix: Key, more: str = "", values: Key = ()) -> Iterator[Row]:
         """The rows that share the first part of the key, each with the rest of it in front: stored ones first.
 
         `more` may narrow what is read of the stored ones.
         """
-        changed = self.changed_within(shape, prefix)
-        rest = len(shape.key) - shape.within
-        for row in self.session.rows(shape.all_within + more, (*prefix, *values)):
+        changed = self.changed_by_prefix(table, prefix)
+        rest = len(table.key) - table.prefix_length
+        for row in self.session.rows(table.select_prefix + more, (*prefix, *values)):
             if row[:rest] not in changed:
                 yield row
         for key, columns in changed.items():
@@ -105,17 +107,17 @@ class RowBuffer:
         """Whether there is something to be written."""
         return bool(self._changed)
 
-    def last_changed(self, shape: Shape) -> list[Key]:
+    def last_changed(self, table: TableDefinition) -> list[Key]:
         """Which rows of a table the last group has written."""
-        return [key for table, key in self._last if table == shape.table]
+        return [key for name, key in self._last if name == table.name]
 
     def changes(self) -> list[Change]:
         """What is to be written."""
-        return [self._change(SHAPES[table], key, row) for (table, key), row in self._changed.items()]
+        return [self._change(TABLES[name], key, row) for (name, key), row in self._changed.items()]
 
     def settle(self) -> None:
         """All changes were written."""
-        if len(self._stored) > REMEMBERED:
+        if len(self._stored) > MAX_CACHED:
             self._stored.clear()
         self._stored.update(self._changed)
         self._last = list(self._changed)
@@ -123,23 +125,23 @@ class RowBuffer:
 
     def _drop_changes(self) -> None:
         self._changed.clear()
-        self._changed_within.clear()
+        self._changed_by_prefix.clear()
         self._bytes.clear()
         self.changed_bytes = 0
 
-    def _change(self, shape: Shape, key: Key, row: Row | None) -> Change:
+    def _change(self, table: TableDefinition, key: Key, row: Row | None) -> Change:
         """Nothing is written where there is nothing and was nothing: that would be one more tombstone."""
         if row is None:
-            return Change(shape.table, key, None)
-        before = self._stored.get((shape.table, key)) or (None,) * len(row)
+            return Change(table.name, key, None)
+        before = self._stored.get((table.name, key)) or (None,) * len(row)
         columns = {
-            name: value
-            for name, value, old in zip(shape.columns, row, before, strict=True)
+            column: value
+            for column, value, old in zip(table.columns, row, before, strict=True)
             if value is not None or old is not None
         }
-        return Change(shape.table, key, columns)
+        return Change(table.name, key, columns)
 
 
-def _asked(shape: Shape, prefix: Key, last: list[Any]) -> tuple[str, Key]:
+def _asked(table: TableDefinition, prefix: Key, last: list[Any]) -> tuple[str, Key]:
     """The query for rows with keys that begin alike."""
-    return (shape.some_within, (*prefix, last)) if shape.is_wide else (shape.select, prefix)
+    return (table.select_many, (*prefix, last)) if table.is_wide else (table.select, prefix)

@@ -49,7 +49,7 @@ CONNECT_SECONDS = 10.0  # busy nodes and clients take their time
 # What a node has not answered by then is asked of another one too; far beyond an ordinary answer's time.
 SPECULATE_AFTER_SECONDS = 0.1
 RECONNECT_SECONDS = 0.5
-MOST_CROSSINGS = 10
+MAX_CROSSINGS = 10
 # On their way; more would only wait in the nodes' queues.
 READS_AT_ONCE = 128
 BATCHES_AT_ONCE = 32
@@ -270,7 +270,7 @@ class _TryAgain(RetryPolicy):  # type: ignore[misc]  # the driver ships no types
 
     def on_write_timeout(self, query: Any, *, write_type: int, retry_num: int, **said: Any) -> Any:
         """Up to a few times, and not beyond the statement's own time."""
-        if write_type == WriteType.CAS and retry_num < MOST_CROSSINGS:
+        if write_type == WriteType.CAS and retry_num < MAX_CROSSINGS:
             return self.RETRY, None  # at the same consistency
         return super().on_write_timeout(query, write_type=write_type, retry_num=retry_num, **said)
 

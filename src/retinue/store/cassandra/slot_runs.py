@@ -10,12 +10,12 @@ from heapq import nsmallest
 from retinue.model import Direction
 from retinue.store.cassandra.row_buffer import RowBuffer
 from retinue.store.cassandra.session import Statement
-from retinue.store.cassandra.shapes import TAKEN, Key, Row
-from retinue.store.rules.slots import FEW
+from retinue.store.cassandra.table_definitions import TAKEN, Key, Row
+from retinue.store.rules.slots import MAX_CACHED_RUNS
 from retinue.store.rules.values import SlotRun
 
 BLOCK_SECONDS = 8_192  # a year has 3,850 blocks; a row has at most 4,096 stretches, some 114 kB
-_FIRST_OF = f"{TAKEN.all_within} LIMIT {FEW + 1}"
+_FIRST_OF = f"{TAKEN.select_prefix} LIMIT {MAX_CACHED_RUNS + 1}"
 
 
 class CassandraSlotRuns:
@@ -44,7 +44,7 @@ class CassandraSlotRuns:
         """The first stretches of a list, at most so many."""
         self.fetch([owner])
         stored = self._read[owner]
-        if len(stored) > FEW:  # whatever was changed since, there are many
+        if len(stored) > MAX_CACHED_RUNS:  # whatever was changed since, there are many
             return sorted(runs_in(stored))[:limit]
         changed = self._changed(owner)
         rows = [row for row in stored if (row[0],) not in changed]
@@ -60,7 +60,7 @@ class CassandraSlotRuns:
         found = {number: row for number, row in later.items() if row is not None}
         key = (owner, self._direction)
         for number, *row in self._buffer.session.rows(
-            f"{TAKEN.all_within} AND block >= ? LIMIT {2 + gone}", (*key, block)
+            f"{TAKEN.select_prefix} AND block >= ? LIMIT {2 + gone}", (*key, block)
         ):
             if number not in later:
                 found[number] = tuple(row)
@@ -85,7 +85,7 @@ class CassandraSlotRuns:
         """The stretches that end in a block."""
         key = (owner, self._direction, block)
         read = self._read.get(owner)
-        if read is not None and len(read) <= FEW and not self._buffer.knows(TAKEN, key):
+        if read is not None and len(read) <= MAX_CACHED_RUNS and not self._buffer.knows(TAKEN, key):
             self._buffer.learn(TAKEN, key, next((row[1:] for row in read if row[0] == block), None))
         row = self._buffer.get(TAKEN, key)
         return [] if row is None else list(runs_in([(block, *row)]))
@@ -94,7 +94,7 @@ class CassandraSlotRuns:
         self._buffer.put(TAKEN, (owner, self._direction, block), (runs,) if runs else None)
 
     def _changed(self, owner: int) -> dict[Key, Row | None]:
-        return self._buffer.changed_within(TAKEN, (owner, self._direction))
+        return self._buffer.changed_by_prefix(TAKEN, (owner, self._direction))
 
 
 def block_of(second: int) -> int:

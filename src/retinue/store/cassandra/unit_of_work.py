@@ -9,11 +9,11 @@ from retinue.store.cassandra.accounts import CassandraAccounts, CassandraClaims
 from retinue.store.cassandra.lists import CassandraEntries
 from retinue.store.cassandra.pairs import CassandraPairs, Kinds
 from retinue.store.cassandra.relocations import CassandraRelocations
-from retinue.store.cassandra.remembered import CassandraFutureEvents, CassandraTombstones
 from retinue.store.cassandra.retry import RetryingSession
 from retinue.store.cassandra.row_buffer import RowBuffer
-from retinue.store.cassandra.shapes import ACCOUNT, ACCOUNT_KEY, LIST, PAIR, USERNAME, Shape
 from retinue.store.cassandra.slot_runs import CassandraSlotRuns
+from retinue.store.cassandra.table_definitions import ACCOUNT, ACCOUNT_KEY, LIST, PAIR, USERNAME, TableDefinition
+from retinue.store.cassandra.tombstones import CassandraFutureEvents, CassandraTombstones
 from retinue.store.rules.changes import GraphChanges
 from retinue.store.rules.tables import ListTables, Tables
 from retinue.store.rules.visibility import VisibilityCache
@@ -103,11 +103,11 @@ class CassandraUnitOfWork:
             if (found := by_key.get(name) or by_name.get(names.fold(name)) or by_key.get(names.keys_of_name(name)[0]))
         }
 
-    def _accounts(self, shape: Shape, said: Iterable[str]) -> dict[str, int]:
+    def _accounts(self, table: TableDefinition, said: Iterable[str]) -> dict[str, int]:
         """The accounts that are found in a table by one of these; their rows are known then."""
         unique = list(dict.fromkeys(said))
-        self.buffer.fetch(shape, ((one,) for one in unique))
-        rows = {one: self.buffer.get(shape, (one,)) for one in unique}
+        self.buffer.fetch(table, ((one,) for one in unique))
+        rows = {one: self.buffer.get(table, (one,)) for one in unique}
         found = {one: int(row[0]) for one, row in rows.items() if row is not None and row[0] is not None}
         self.buffer.fetch(ACCOUNT, ((account,) for account in found.values()))
         return found
@@ -124,7 +124,7 @@ class CassandraUnitOfWork:
         self.buffer.fetch(LIST, ((owner, kind) for of in owned.values() for owner, _ in of for kind in kinds))
         for direction, places in owned.items():
             lists = self.lists[direction]
-            old = {owner for owner, _ in places if any(table.cut(owner).rows for table in lists)}
+            old = {owner for owner, _ in places if any(table.partitioning(owner).rows for table in lists)}
             self._slot_runs[direction].learn_empty(owner for owner, _ in places if owner not in old)
             self._slot_runs[direction].fetch(sorted(old))
             lists.visible.fetch((owner, at - 1, at + 1) for owner, at in places if owner in old)

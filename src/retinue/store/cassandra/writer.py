@@ -10,18 +10,18 @@ from msgspec.structs import replace
 
 from retinue.model import AccountRecord, Event, FollowRecord
 from retinue.store.cassandra import graph_state
-from retinue.store.cassandra.groups import Groups, Reads, begun
+from retinue.store.cassandra.bucket_rewriter import BucketRewriter
 from retinue.store.cassandra.lease import Lease
+from retinue.store.cassandra.redo_log import Reads, RedoLog, last_timestamp
 from retinue.store.cassandra.retry import Backoff, RetryingSession
-from retinue.store.cassandra.rewriting import Rewriting
 from retinue.store.cassandra.session import Session
-from retinue.store.cassandra.shapes import GRAPH
+from retinue.store.cassandra.table_definitions import GRAPH
 from retinue.store.cassandra.unit_of_work import CassandraUnitOfWork
 from retinue.store.contract import Decision, NotAKey, Verdict
 
 GROUP = 2_000  # items
 # What they change is first written into one row, of which nodes take at most 16 MiB.
-MOST_BYTES = 4 << 20
+MAX_BYTES = 4 << 20
 _SECRET = "SELECT secret FROM store WHERE name = 'store'"
 
 _Item = TypeVar("_Item")
@@ -37,13 +37,13 @@ class CassandraGraphWriter:
     def __init__(self, session: Session, backoff: Backoff) -> None:
         self._session = RetryingSession(session, backoff)  # needs no lease
         self._lease = Lease(session, token_hex(8), backoff)
-        self._leased = RetryingSession(session, backoff, self._lease.keep)
-        self._groups = Groups(self._leased)
+        self._leased = RetryingSession(session, backoff, self._lease.renew_if_due)
+        self._redo_log = RedoLog(self._leased)
         self._work = CassandraUnitOfWork(self._leased, self._session.rows(_SECRET)[0][0])
-        self._rewriting = Rewriting(
-            self._work.buffer, self._lease.keep, self._commit, self._next_timestamp, backoff.pause
+        self._bucket_rewriter = BucketRewriter(
+            self._work.buffer, self._lease.renew_if_due, self._commit, self._next_timestamp, backoff.pause
         )
-        self._fence = 0
+        self._fencing_token = 0
         self._seen = 0  # the timestamp of the last group that what is remembered knows of; 0 if nothing is remembered
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
@@ -84,7 +84,7 @@ class CassandraGraphWriter:
         To see that there is nothing takes no lease, so that idle servers cost the cluster nothing.
         """
         state = _graph_state(self._session)
-        if state.first == state.next and state.timestamp == begun(self._session):
+        if state.first == state.next and state.timestamp == last_timestamp(self._session):
             return False
         with self._lease_held():
             is_more = self._work.changes.run_maintenance(lambda: False)
@@ -99,7 +99,7 @@ class CassandraGraphWriter:
         while await self.run_maintenance():
             pass
         with self._lease_held():
-            self._rewriting.remove_unused()
+            self._bucket_rewriter.remove_unused()
 
     async def settle(self) -> None:
         """Nothing to wait for: a quorum has all that was written."""
@@ -120,21 +120,21 @@ class CassandraGraphWriter:
             with self._lease_held():
                 expect(some)
                 for item in some:
-                    self._lease.keep()
+                    self._lease.renew_if_due()
                     results.append(store(item))
-                    if self._work.buffer.changed_bytes > MOST_BYTES:
+                    if self._work.buffer.changed_bytes > MAX_BYTES:
                         self._end_group()
                 self._end_group()
         return results
 
     def _end_group(self) -> None:
         self._commit()
-        self._rewriting.run()
+        self._bucket_rewriter.run()
 
     @contextmanager
     def _lease_held(self) -> Iterator[None]:
         """Hold the lease; what is remembered is right in it. Nothing is remembered where something failed."""
-        self._fence = self._lease.take()
+        self._fencing_token = self._lease.take()
         try:
             self._begin()
             yield
@@ -143,13 +143,13 @@ class CassandraGraphWriter:
             self._work.forget()
             raise
         finally:
-            self._lease.give_back()
+            self._lease.release()
 
     def _begin(self) -> None:
         """Finish what another writer has begun, and forget what may have changed since we looked last."""
-        last = begun(self._leased)
+        last = last_timestamp(self._leased)
         if last != _graph_state(self._leased).timestamp:
-            self._groups.redo()
+            self._redo_log.replay()
         if self._seen == 0 or self._seen != last:
             self._work.forget()
             self._work.begin()
@@ -163,13 +163,13 @@ class CassandraGraphWriter:
         state = graph_state.read(buffer)
         timestamp = self._next_timestamp()
         graph_state.write(buffer, replace(state, timestamp=timestamp))
-        self._groups.write(buffer.changes(), timestamp)
+        self._redo_log.write(buffer.changes(), timestamp)
         self._work.settle()
         self._seen = timestamp
 
     def _next_timestamp(self) -> int:
         """That of the next group: later than all others, also than those of earlier holders of the lease."""
-        return max(self._fence, graph_state.read(self._work.buffer).timestamp + 1)
+        return max(self._fencing_token, graph_state.read(self._work.buffer).timestamp + 1)
 
 
 def _graph_state(session: Reads) -> graph_state.GraphState:

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from retinue import names
 from retinue.model import AccountRecord
 from retinue.store.contract import NotAKey, Verdict
-from retinue.store.rules.remembered import Tombstones
 from retinue.store.rules.resolver import Resolver
 from retinue.store.rules.tables import AccountTable, ClaimTable, FutureEventTable, Tables
+from retinue.store.rules.tombstones import Tombstones
 from retinue.store.rules.values import Stored
 from retinue.store.rules.visibility import VisibilityCache
 

@@ -13,9 +13,9 @@ from retinue.store.contract import Decision, NotAKey, Verdict
 from retinue.store.rules.accounts import Accounts
 from retinue.store.rules.maintenance import Maintenance
 from retinue.store.rules.pairs import Pairs
-from retinue.store.rules.remembered import FutureEvents, Tombstones, digest_of_record
 from retinue.store.rules.resolver import Resolver
 from retinue.store.rules.tables import Tables
+from retinue.store.rules.tombstones import FutureEvents, Tombstones, digest_of_record
 from retinue.store.rules.values import LAST_SECOND, Claimed, Pair, State, Wanted
 from retinue.store.rules.visibility import VisibilityCache
 

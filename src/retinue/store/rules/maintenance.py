@@ -15,7 +15,7 @@ from retinue.store.rules.values import LAST_SECOND, Pair, Relocation
 from retinue.store.rules.visibility import VisibilityCache
 
 _PIECE = 64
-_MOST_INTERVALS = 200  # that are removed at once: of some pairs there are many
+_MAX_INTERVALS = 200  # that are removed at once: of some pairs there are many
 
 
 class Maintenance:
@@ -74,7 +74,7 @@ class Maintenance:
         for pair in pairs:
             intervals += len(self._table.state(pair).placed_intervals)
             self._pairs.remove(pair)
-            if intervals > _MOST_INTERVALS:
+            if intervals > _MAX_INTERVALS:
                 break
         if not pairs:
             self._relocations.finish(account)

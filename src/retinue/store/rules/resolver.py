@@ -10,7 +10,7 @@ from retinue.store.rules.tables import AccountTable
 from retinue.store.rules.values import Found
 from retinue.store.rules.visibility import VisibilityCache
 
-REMEMBERED = 500_000
+MAX_CACHED = 500_000
 
 
 class Resolver:
@@ -55,7 +55,7 @@ class Resolver:
 
     def _remember(self, known: dict[str, int], name: str, account: int | None) -> int | None:
         if account is not None:
-            if len(known) >= REMEMBERED:
+            if len(known) >= MAX_CACHED:
                 known.clear()
             known[name] = account
         return account

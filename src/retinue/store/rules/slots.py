@@ -15,8 +15,8 @@ from typing import NamedTuple
 from retinue.store.rules.tables import SlotRunTable
 from retinue.store.rules.values import NOTHING, Around, SlotRun
 
-REMEMBERED = 200_000
-FEW = 32
+MAX_CACHED = 200_000
+MAX_CACHED_RUNS = 32
 BEYOND = 1 << 33  # later than any second
 
 
@@ -98,10 +98,10 @@ class SlotAllocator:
         return few[max(0, end - 2) : end][::-1]
 
     def _load(self, owner: int) -> list[SlotRun] | None:
-        if len(self._few) >= REMEMBERED:
+        if len(self._few) >= MAX_CACHED:
             self._few.clear()
-        runs = self._table.all(owner, FEW + 1)
-        few = self._few[owner] = runs if len(runs) <= FEW else None
+        runs = self._table.all(owner, MAX_CACHED_RUNS + 1)
+        few = self._few[owner] = runs if len(runs) <= MAX_CACHED_RUNS else None
         return few
 
     def _add(self, owner: int, run: SlotRun) -> None:
@@ -109,7 +109,7 @@ class SlotAllocator:
         few = self._few.get(owner)
         if few is not None:
             insort(few, run)
-            if len(few) > FEW:
+            if len(few) > MAX_CACHED_RUNS:
                 self._few[owner] = None
 
     def _remove(self, owner: int, run: SlotRun) -> None:

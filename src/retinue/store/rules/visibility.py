@@ -6,7 +6,7 @@ follow in the background (`tidying.py`); until then they may stand on either sid
 
 from retinue.store.rules.tables import AccountTable, RelocationTable
 
-REMEMBERED = 1_000_000
+MAX_CACHED = 1_000_000
 
 
 class VisibilityCache:
@@ -35,7 +35,7 @@ class VisibilityCache:
 
     def learn(self, account: int, *, is_visible: bool) -> None:
         """Remember what was just read or stored."""
-        if len(self._rows) >= REMEMBERED:
+        if len(self._rows) >= MAX_CACHED:
             self._rows.clear()
         self._rows[account] = is_visible
 

@@ -27,12 +27,12 @@ _REVISE = (
 _PROFILE_FIELD = "SELECT at, value FROM profile WHERE account = ? AND field = ?"
 _SET_PROFILE_FIELD = "INSERT OR REPLACE INTO profile (account, field, value, at) VALUES (?, ?, ?, ?)"
 _FILE_BYTES = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
-_LEAST_BYTES = 16  # what an account takes in the file, at least
+_MIN_ACCOUNT_BYTES = 16  # what an account takes in the file, at least
 
 
-def most_accounts(execute: Execute) -> int:
+def max_accounts(execute: Execute) -> int:
     """Return the highest number that an account of this file can have; they are given in order, from 1."""
-    return int(execute(_FILE_BYTES).fetchall()[0][0]) // _LEAST_BYTES
+    return int(execute(_FILE_BYTES).fetchall()[0][0]) // _MIN_ACCOUNT_BYTES
 
 
 class SqliteAccounts:

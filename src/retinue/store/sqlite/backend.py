@@ -15,7 +15,7 @@ from retinue.store.sqlite.backup import back_up
 from retinue.store.sqlite.check import SqliteChecker
 from retinue.store.sqlite.fast_graph import SqliteFastGraph
 from retinue.store.sqlite.graph import SqliteGraph
-from retinue.store.sqlite.whole import WholeSqliteGraph
+from retinue.store.sqlite.graph_scan import SqliteGraphScan
 from retinue.store.sqlite.writer import SqliteGraphWriter
 
 _MIB = 1024 * 1024
@@ -56,8 +56,8 @@ class SqliteStore:
     def writer(self, clock: Clock) -> SqliteGraphWriter:
         return SqliteGraphWriter(self._path, clock)
 
-    def scan(self) -> WholeSqliteGraph:
-        return WholeSqliteGraph(self._path)
+    def scan(self) -> SqliteGraphScan:
+        return SqliteGraphScan(self._path)
 
     def access(self) -> SqliteAccess:
         files.open_for_reading(self._path, files.GRAPH).close()  # its errors come first, since it is what was named

@@ -14,7 +14,7 @@ from retinue.store.rules.values import LAST_SECOND, NOTHING, Around, Entry
 from retinue.store.sqlite.blocks import CAPACITY, Block, block_at, first_block, read_block, require_within, start_of
 from retinue.store.sqlite.files import executor
 
-REMEMBERED = 200_000
+MAX_CACHED = 200_000
 # A block that is emptier than the first joins its older neighbour if both together are no fuller than the second.
 _SPARSE = CAPACITY // 4
 _MERGED = CAPACITY * 3 // 4
@@ -66,7 +66,7 @@ class BlockTable:
         for owner in self._changed_counts:
             self._execute(self._save_count, (owner, self._counts[owner]))
         self._changed_counts.clear()
-        if len(self._blocks) > REMEMBERED:
+        if len(self._blocks) > MAX_CACHED:
             self.forget()
 
     def has(self, owner: int, position: int) -> bool:

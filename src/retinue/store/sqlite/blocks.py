@@ -16,7 +16,7 @@ CAPACITY = 120  # four full blocks fit on a page of 4 KiB
 _OWNER_SHIFT = 32
 _NUMBER_BYTES = 4
 _ENTRY_BYTES = 2 * _NUMBER_BYTES
-_MOST_BYTES = CAPACITY * _ENTRY_BYTES
+_MAX_BYTES = CAPACITY * _ENTRY_BYTES
 
 
 def first_block(owner: int) -> int:
@@ -41,7 +41,7 @@ def start_of(block: int) -> int:
 
 def columns_of(table: str, block: int, entries: bytes) -> memoryview:
     """Return both columns of stored entries, positions first. Raises `StoreUnavailable` for anything else."""
-    if type(entries) is not bytes or len(entries) % _ENTRY_BYTES or len(entries) > _MOST_BYTES:
+    if type(entries) is not bytes or len(entries) % _ENTRY_BYTES or len(entries) > _MAX_BYTES:
         raise _damaged(table, block, "its entries are not whole")
     return memoryview(entries).cast("I")
 

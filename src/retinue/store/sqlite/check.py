@@ -1,7 +1,7 @@
 """Every invariant of the two SQLite files, verified in one state of each. Changes nothing.
 
 What names and files must be is here; lists are in `check_lists.py`, pairs and their history in `check_pairs.py`,
-single values in `check_values.py`, and tables in `layout.py`.
+single values in `check_values.py`, and tables in `check_schema.py`.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ import apsw
 
 from retinue import names
 from retinue.errors import StoreUnavailable
-from retinue.store.sqlite import check_lists, check_pairs, check_values, files, layout
+from retinue.store.sqlite import check_lists, check_pairs, check_schema, check_values, files
 from retinue.store.sqlite.files import Execute
 
 _LISTED_PER_INVARIANT = 20
@@ -72,7 +72,7 @@ class SqliteChecker:
     def _invariants(self) -> Iterator[tuple[Path, Iterable[str]]]:
         graph, access = (self._graph_path, self._graph, files.GRAPH), (self._access_path, self._access, files.ACCESS)
         for path, connection, kind in (graph, access):
-            yield path, layout.differences(connection.execute, kind)
+            yield path, check_schema.differences(connection.execute, kind)
             yield path, _damage(connection.execute)
             yield path, _dangling(connection.execute)
         with files.one_state(self._graph):  # a writer at work must not look like a fault

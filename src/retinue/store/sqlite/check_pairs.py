@@ -7,8 +7,8 @@ from retinue.model import Direction
 from retinue.store.rules.values import Pair
 from retinue.store.sqlite.check_lists import entries_of
 from retinue.store.sqlite.files import Execute
+from retinue.store.sqlite.merged_lists import read_list
 from retinue.store.sqlite.pair_table import PairRow, decoded, read_ended
-from retinue.store.sqlite.sources import read_list
 
 _PAIRS = "SELECT follower, followee, moments, started_at, following_position, followers_position FROM pair"
 _WITHOUT_PAIR = (

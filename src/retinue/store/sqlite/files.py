@@ -27,7 +27,7 @@ WAIT_FOR_LOCK_MS = 10_000
 CACHE_KIB = 32 * 1024
 LOG_SIZE_LIMIT = 64 * 1024 * 1024
 LOG_PAGES = 8_000  # a page that changes often is written back to the file once in 32 MiB of log, not in SQLite's 4
-_MOST_OF_AN_ERROR = 200
+_MAX_ERROR_CHARACTERS = 200
 FILE_MODE = 0o600  # names of private accounts, digests of secrets: nobody else's business
 
 
@@ -212,7 +212,7 @@ def _contradiction(error: Exception) -> str:
     """Return what failed and where, since the traceback is not shown."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
-    text = " ".join(str(error).split())[:_MOST_OF_AN_ERROR]
+    text = " ".join(str(error).split())[:_MAX_ERROR_CHARACTERS]
     return f"the content contradicts itself ({type(error).__name__} at {place}: {text}); run `retinue check`"
 
 

@@ -15,9 +15,9 @@ from retinue.model import Account, Direction, PageRequest, PageRows, Profile, Sh
 from retinue.store.rules.values import LAST_SECOND
 from retinue.store.sqlite import files
 from retinue.store.sqlite.blocks import block_at, columns_of, first_block, require_descending, require_within
+from retinue.store.sqlite.merged_lists import entries_of
 from retinue.store.sqlite.profiles import read_profile
 from retinue.store.sqlite.row_cache import RowCache
-from retinue.store.sqlite.sources import entries_of
 
 BLOCKS = {
     direction: f"SELECT block, entries FROM {direction.value} WHERE block BETWEEN ? AND ? ORDER BY block DESC"

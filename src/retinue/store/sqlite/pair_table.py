@@ -16,8 +16,8 @@ from retinue.store.rules.values import LAST_SECOND, UNKNOWN, Entry, Pair, Placed
 from retinue.store.rules.visibility import VisibilityCache
 from retinue.store.sqlite.block_table import BlockTable
 from retinue.store.sqlite.files import Execute, executor
+from retinue.store.sqlite.merged_lists import entries_of
 from retinue.store.sqlite.relocations import ERASED_ACCOUNTS
-from retinue.store.sqlite.sources import entries_of
 
 _LOAD = (
     "SELECT moments, started_at, following_position, followers_position FROM pair WHERE follower = ? AND followee = ?"

@@ -5,8 +5,8 @@ from retinue.store.profiles import profile_of
 from retinue.store.rules.values import LAST_SECOND
 from retinue.store.sqlite.blocks import block_at, first_block, start_of
 from retinue.store.sqlite.files import Execute
+from retinue.store.sqlite.merged_lists import read_list
 from retinue.store.sqlite.relocations import ERASED_ACCOUNTS
-from retinue.store.sqlite.sources import read_list
 
 _NAME = "SELECT display_name FROM account WHERE id = ? AND key IS NOT NULL"
 _FIELDS = "SELECT field, value FROM profile WHERE account = ?"

@@ -16,7 +16,7 @@ from retinue import names
 from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
 from retinue.model import Account, Shown_co, Visibility
-from retinue.store.sqlite.accounts import most_accounts
+from retinue.store.sqlite.accounts import max_accounts
 from retinue.store.sqlite.files import executor, unchecked_executor
 
 ROWS_PER_GENERATION = 131_072
@@ -146,7 +146,7 @@ class RowCache(Generic[Shown_co]):
 
     def _may_be(self, account_id: int) -> bool:
         """Whether the file has room for so many accounts: numbers are given in order, and `rows` has a place each."""
-        return 0 < account_id < max(len(self.rows), ROOM) or 0 < account_id <= most_accounts(self._execute)
+        return 0 < account_id < max(len(self.rows), ROOM) or 0 < account_id <= max_accounts(self._execute)
 
     def _forget_changed(self) -> None:
         changed = self._execute(CHANGED, (self._revision, FORGET_ONE_BY_ONE)).fetchall()

@@ -12,8 +12,8 @@ from retinue.store.sqlite.claims import SqliteClaims
 from retinue.store.sqlite.files import executor
 from retinue.store.sqlite.pair_table import Blocks, SqlitePairs
 from retinue.store.sqlite.relocations import SqliteRelocations
-from retinue.store.sqlite.remembered import SqliteFutureEvents, SqliteTombstones
 from retinue.store.sqlite.slot_runs import SqliteSlotRuns
+from retinue.store.sqlite.tombstones import SqliteFutureEvents, SqliteTombstones
 
 
 class SqliteUnitOfWork:

@@ -10,8 +10,8 @@ from retinue.model import AccountRecord, Event, FollowRecord
 from retinue.store.bulk import LoadedFollows, OnShare, SortedFollows
 from retinue.store.contract import Decision, NotAKey, Verdict
 from retinue.store.sqlite import files
+from retinue.store.sqlite.bulk_load import BulkLoad
 from retinue.store.sqlite.compaction import compact
-from retinue.store.sqlite.loading import Loading
 from retinue.store.sqlite.unit_of_work import SqliteUnitOfWork
 
 # The promise is 200 ms; the rest is room for the commit itself and for a slow disk.
@@ -61,7 +61,7 @@ class SqliteGraphWriter:
             try:
                 with files.transaction(self._connection):
                     if self._changes.is_maintained():
-                        return Loading(self._connection, follows, on_share).run()
+                        return BulkLoad(self._connection, follows, on_share).run()
             finally:
                 self._work.forget()
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from retinue.store.cassandra.shapes import Row
+from retinue.store.cassandra.table_definitions import Row
 
-MOST_ROWS = 50_000  # some 3 MB; nodes like partitions below 100 MB, and page through them the better the smaller
-MOST_REMOVED = 1_000
+MAX_ROWS = 50_000  # some 3 MB; nodes like partitions below 100 MB, and page through them the better the smaller
+MAX_REMOVED = 1_000
 
 
 class Bucket(Struct, frozen=True):
@@ -26,10 +26,10 @@ class Bucket(Struct, frozen=True):
     @property
     def is_due(self) -> bool:
         """Whether it has to be written anew."""
-        return self.rows > MOST_ROWS or self.removed > max(MOST_REMOVED, self.rows // 4)
+        return self.rows > MAX_ROWS or self.removed > max(MAX_REMOVED, self.rows // 4)
 
 
-class Cut(Struct, frozen=True):
+class Partitioning(Struct, frozen=True):
     """How a list is cut: its buckets, newest first. Numbers from `next_bucket` on were never used."""
 
     buckets: tuple[Bucket, ...] = (Bucket(0, 0),)
@@ -53,13 +53,13 @@ class Cut(Struct, frozen=True):
         """The buckets that hold positions at or before a bound, newest first."""
         return [bucket for bucket in self.buckets if bucket.lowest <= bound]
 
-    def counted(self, position: int, *, rows: int, removed: int) -> "Cut":
+    def counted(self, position: int, *, rows: int, removed: int) -> "Partitioning":
         """With so many rows and deletions more in the bucket that holds a position."""
         held = self.holding(position)
         new = replace(held, rows=held.rows + rows, removed=held.removed + removed)
         return replace(self, buckets=tuple(new if bucket is held else bucket for bucket in self.buckets))
 
-    def rewritten(self, old: Bucket, positions: Sequence[int]) -> "Cut":
+    def rewritten(self, old: Bucket, positions: Sequence[int]) -> "Partitioning":
         """With new buckets instead of one that holds these positions, newest first. Each begins half full.
 
         One that is empty goes, if it is not the only one: its seconds fall to a neighbour.
@@ -67,8 +67,8 @@ class Cut(Struct, frozen=True):
         if not positions and len(self.buckets) > 1:
             kept = [bucket for bucket in self.buckets if bucket != old]
             kept[-1] = replace(kept[-1], lowest=0)
-            return Cut(tuple(kept), self.next_bucket)
-        size = MOST_ROWS // 2
+            return Partitioning(tuple(kept), self.next_bucket)
+        size = MAX_ROWS // 2
         lowest = [positions[min(end, len(positions)) - 1] for end in range(size, len(positions) + size, size)]
         lowest[-1:] = [old.lowest]  # the oldest reaches down as far as the old one did
         new = tuple(
@@ -77,21 +77,21 @@ class Cut(Struct, frozen=True):
         )
         at = self.buckets.index(old)
         buckets = (*self.buckets[:at], *new, *self.buckets[at + 1 :])
-        return Cut(buckets, self.next_bucket + len(new))
+        return Partitioning(buckets, self.next_bucket + len(new))
 
 
-PLAIN = Cut()
+UNPARTITIONED = Partitioning()
 
 
-def cut_of(row: Row | None) -> Cut:
+def partitioning_of(row: Row | None) -> Partitioning:
     """The cut in a row of the table `list`."""
     if row is None or row[0] is None:
-        return PLAIN
+        return UNPARTITIONED
     buckets, next_bucket = row
-    return Cut(tuple(Bucket(*bucket) for bucket in buckets), next_bucket)
+    return Partitioning(tuple(Bucket(*bucket) for bucket in buckets), next_bucket)
 
 
-def row_of(cut: Cut) -> Row:
+def row_of(partitioning: Partitioning) -> Row:
     """The row for a cut."""
-    buckets = [(bucket.lowest, bucket.number, bucket.rows, bucket.removed) for bucket in cut.buckets]
-    return buckets, cut.next_bucket
+    buckets = [(bucket.lowest, bucket.number, bucket.rows, bucket.removed) for bucket in partitioning.buckets]
+    return buckets, partitioning.next_bucket

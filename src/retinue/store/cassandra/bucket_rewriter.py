@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from retinue.store.cassandra.accounts import revise, row_of, save_row
-from retinue.store.cassandra.buckets import Bucket, Cut, cut_of
-from retinue.store.cassandra.buckets import row_of as row_of_cut
+from retinue.store.cassandra.partitioning import Bucket, Partitioning, partitioning_of
+from retinue.store.cassandra.partitioning import row_of as row_of_partitioning
 from retinue.store.cassandra.row_buffer import RowBuffer
-from retinue.store.cassandra.scanning import scan
 from retinue.store.cassandra.session import UNSET, Statement
-from retinue.store.cassandra.shapes import ENTRY, LIST, Row
+from retinue.store.cassandra.table_definitions import ENTRY, LIST, Row
+from retinue.store.cassandra.table_scan import scan
 
 # Readers look once a second at what has changed, and a page takes less than one.
 NOTICE_SECONDS = 2.0
@@ -28,7 +28,7 @@ class _Due(NamedTuple):
     bucket: Bucket
 
 
-class Rewriting:
+class BucketRewriter:
     """Runs between the groups of a writer, with its lease, which `keep` keeps. `commit` writes what was changed as a
     group, with `timestamp`, the next one.
     """
@@ -36,13 +36,13 @@ class Rewriting:
     def __init__(
         self,
         buffer: RowBuffer,
-        keep: Callable[[], None],
+        renew_lease: Callable[[], None],
         commit: Callable[[], None],
         timestamp: Callable[[], int],
         pause: Callable[[float], object],
     ) -> None:
         self._buffer = buffer
-        self._keep = keep
+        self._renew_lease = renew_lease
         self._commit = commit
         self._timestamp = timestamp
         self._pause = pause
@@ -52,7 +52,7 @@ class Rewriting:
         due = [
             _Due(owner, kind, bucket)
             for owner, kind in self._buffer.last_changed(LIST)
-            for bucket in self._cut(owner, kind).buckets
+            for bucket in self._partitioning(owner, kind).buckets
             if bucket.is_due
         ]
         if not due:
@@ -66,11 +66,12 @@ class Rewriting:
     def remove_unused(self) -> None:
         """Remove buckets that were used once and are no more."""
         for owner, kind, *row in scan(self._buffer.session, _LIST, "list", "owner"):
-            self._keep()  # most lists have none
-            cut = cut_of(tuple(row))
-            used = {bucket.number for bucket in cut.buckets}
+            self._renew_lease()  # most lists have none
+            partitioning = partitioning_of(tuple(row))
+            used = {bucket.number for bucket in partitioning.buckets}
             self._remove(
-                [(owner, kind, number) for number in range(cut.next_bucket) if number not in used], self._timestamp()
+                [(owner, kind, number) for number in range(partitioning.next_bucket) if number not in used],
+                self._timestamp(),
             )
 
     def _copy(self, due: _Due) -> None:
@@ -80,22 +81,23 @@ class Rewriting:
         """
         buffer = self._buffer
         owner, kind, old = due
-        rows = list(buffer.rows_within(ENTRY, (owner, kind, old.number)))
-        before = self._cut(owner, kind)
-        cut = before.rewritten(old, [row[0] for row in rows])
+        rows = list(buffer.rows_by_prefix(ENTRY, (owner, kind, old.number)))
+        before = self._partitioning(owner, kind)
+        partitioning = before.rewritten(old, [row[0] for row in rows])
         timestamp = self._timestamp()
-        new = {bucket.number for bucket in cut.buckets} - {bucket.number for bucket in before.buckets}
+        new = {bucket.number for bucket in partitioning.buckets} - {bucket.number for bucket in before.buckets}
         self._remove([(owner, kind, number) for number in new], timestamp - 1)
         copies = (
-            Statement(ENTRY.insert, (owner, kind, cut.holding(row[0]).number, *_as_is(row), timestamp)) for row in rows
+            Statement(ENTRY.insert, (owner, kind, partitioning.holding(row[0]).number, *_as_is(row), timestamp))
+            for row in rows
         )
         buffer.session.write_all(copies)
-        buffer.put(LIST, (owner, kind), row_of_cut(cut))
-        save_row(buffer, owner, row_of(buffer, owner)._replace(is_cut=True))
+        buffer.put(LIST, (owner, kind), row_of_partitioning(partitioning))
+        save_row(buffer, owner, row_of(buffer, owner)._replace(is_partitioned=True))
         revise(buffer, owner)
 
-    def _cut(self, owner: int, kind: str) -> Cut:
-        return cut_of(self._buffer.get(LIST, (owner, kind)))
+    def _partitioning(self, owner: int, kind: str) -> Partitioning:
+        return partitioning_of(self._buffer.get(LIST, (owner, kind)))
 
     def _remove(self, buckets: list[tuple[int, str, int]], timestamp: int) -> None:
         self._buffer.session.write_all(Statement(_REMOVE, (timestamp, *bucket)) for bucket in buckets)

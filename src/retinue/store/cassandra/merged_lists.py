@@ -10,7 +10,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from retinue.model import PageRequest
-from retinue.store.cassandra.buckets import Cut
+from retinue.store.cassandra.partitioning import Partitioning
 from retinue.store.cassandra.session import Row, Session
 from retinue.store.rules.values import LAST_SECOND
 
@@ -29,19 +29,23 @@ class List(NamedTuple):
 
     owner: int
     kind: str
-    cut: Cut
+    partitioning: Partitioning
 
 
-async def entries_of(session: Session, request: PageRequest, cut: Callable[[str], Cut]) -> AsyncIterator[ListedAccount]:
+async def entries_of(
+    session: Session, request: PageRequest, partitioning: Callable[[str], Partitioning]
+) -> AsyncIterator[ListedAccount]:
     """Position and account of everything that may be a row of a page request, newest first."""
     request = await _within(session, request)
     name, as_of = request.direction.value, request.as_of
     bound = min(request.bound, LAST_SECOND)
     while bound > 0:
-        hidden = await _piece(session, List(request.account_id, f"{name}_aside", cut(f"{name}_aside")), bound)
+        hidden = await _piece(session, List(request.account_id, f"{name}_aside", partitioning(f"{name}_aside")), bound)
         lowest = hidden[-1][0] if len(hidden) >= _PIECE else 0
         others = [name] if as_of is None else [name, f"{name}_ended"]
-        sources = [_entries(session, List(request.account_id, kind, cut(kind)), bound, lowest) for kind in others]
+        sources = [
+            _entries(session, List(request.account_id, kind, partitioning(kind)), bound, lowest) for kind in others
+        ]
         async for row in _merged(hidden, sources):
             if _stood(row, as_of):
                 yield row[0], row[1]
@@ -92,8 +96,8 @@ async def _piece(session: Session, wanted: List, bound: int) -> list[Row]:
 
 async def _entries(session: Session, wanted: List, bound: int, lowest: int = 0) -> AsyncIterator[Row]:
     """The entries of a list between two positions, read piece by piece."""
-    owner, kind, cut = wanted
-    for bucket in cut.reaching(bound):
+    owner, kind, partitioning = wanted
+    for bucket in partitioning.reaching(bound):
         end = max(bucket.lowest, lowest)
         while bound >= end:
             rows = await session.fetch(_ENTRIES, (owner, kind, bucket.number, end, bound))

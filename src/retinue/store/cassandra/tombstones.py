@@ -2,7 +2,7 @@
 
 from retinue.store.cassandra import graph_state
 from retinue.store.cassandra.row_buffer import RowBuffer
-from retinue.store.cassandra.shapes import POSTDATED, TOMBSTONE
+from retinue.store.cassandra.table_definitions import FUTURE_EVENT, TOMBSTONE
 from retinue.store.rules.values import Claimed
 
 
@@ -39,28 +39,28 @@ class CassandraFutureEvents:
 
     def has(self, claimed: Claimed) -> bool:
         """Whether one is there."""
-        return self._buffer.get(POSTDATED, _key(claimed)) is not None
+        return self._buffer.get(FUTURE_EVENT, _key(claimed)) is not None
 
     def add(self, claimed: Claimed, at: int) -> None:
         """Keep one."""
-        self._buffer.put(POSTDATED, _key(claimed), (at,))
+        self._buffer.put(FUTURE_EVENT, _key(claimed), (at,))
         if claimed.other:
-            self._buffer.put(POSTDATED, _mirrored(claimed), (at,))
+            self._buffer.put(FUTURE_EVENT, _mirrored(claimed), (at,))
         graph_state.change(self._buffer, has_future_events=True)
 
     def forget(self, account: int) -> None:
         """Remove all of an account, on either side."""
         if not self.any():
             return
-        for is_mirrored, other, event, claimed_at, _ in list(self._buffer.rows_within(POSTDATED, (account,))):
+        for is_mirrored, other, event, claimed_at, _ in list(self._buffer.rows_by_prefix(FUTURE_EVENT, (account,))):
             claimed = (
                 Claimed(other, account, event, claimed_at)
                 if is_mirrored
                 else Claimed(account, other, event, claimed_at)
             )
-            self._buffer.put(POSTDATED, _key(claimed), None)
+            self._buffer.put(FUTURE_EVENT, _key(claimed), None)
             if claimed.other:
-                self._buffer.put(POSTDATED, _mirrored(claimed), None)
+                self._buffer.put(FUTURE_EVENT, _mirrored(claimed), None)
 
 
 def _key(claimed: Claimed) -> tuple[int, bool, int, str, int]:

@@ -34,8 +34,8 @@ _STORIED_PAIRS = (
 _ENDED = "SELECT follower, followee, started_at, ended_at, following_position, followers_position FROM ended"
 
 
-class WholeSqliteGraph:
-    """A `WholeGraph`: one read transaction from the beginning to `close`."""
+class SqliteGraphScan:
+    """A `GraphScan`: one read transaction from the beginning to `close`."""
 
     def __init__(self, path: Path) -> None:
         with ExitStack() as opened:

@@ -8,16 +8,16 @@ from msgspec import json
 
 from retinue.model import AccountRecord, Visibility
 from retinue.store.bulk import Intervals
-from retinue.store.cassandra.scanning import scan
 from retinue.store.cassandra.session import Row, Session
+from retinue.store.cassandra.table_scan import scan
 
 _ROWS_AT_ONCE = 5_000
 _ACCOUNT = "id, key, folded, username, display_name, visibility, said"
 _PAIR = "follower, followee, standings"
 
 
-class WholeCassandraGraph:
-    """A `WholeGraph`."""
+class CassandraGraphScan:
+    """A `GraphScan`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

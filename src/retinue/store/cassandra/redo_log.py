@@ -14,11 +14,11 @@ from msgspec import msgpack
 from retinue.store.cassandra.retry import RetryingSession
 from retinue.store.cassandra.row_buffer import Change
 from retinue.store.cassandra.session import UNSET, Statement
-from retinue.store.cassandra.shapes import GRAPH, SHAPES, Row
+from retinue.store.cassandra.table_definitions import GRAPH, TABLES, Row
 
 _NAME = "graph"
 _SAVE = "INSERT INTO redo (name, writing, body) VALUES (?, ?, ?) USING TIMESTAMP ?"
-_BEGUN = "SELECT writing FROM redo WHERE name = ?"
+_LAST_TIMESTAMP = "SELECT writing FROM redo WHERE name = ?"
 _LOAD = "SELECT writing, body FROM redo WHERE name = ?"
 
 
@@ -30,7 +30,7 @@ class Reads(Protocol):
         ...
 
 
-class Groups:
+class RedoLog:
     """The groups of one keyspace. Only the holder of the lease may write them: the session keeps it."""
 
     def __init__(self, session: RetryingSession) -> None:
@@ -43,7 +43,7 @@ class Groups:
         self._session.write_all([Statement(_SAVE, (_NAME, timestamp, body, timestamp))])
         self._apply(changes, timestamp)
 
-    def redo(self) -> None:
+    def replay(self) -> None:
         """Do the last group once more, to its end."""
         for timestamp, body in self._session.rows(_LOAD, (_NAME,)):
             self._apply(self._decoder.decode(body), timestamp)
@@ -53,7 +53,7 @@ class Groups:
         for change in changes:
             if change.columns is None:
                 deleted.append(_statement(change, timestamp))
-            elif change.table == GRAPH.table:
+            elif change.table == GRAPH.name:
                 last.append(_statement(change, timestamp))
             else:
                 kept.append(_statement(change, timestamp))
@@ -61,15 +61,15 @@ class Groups:
             self._session.write_all(statements)
 
 
-def begun(session: Reads) -> int:
+def last_timestamp(session: Reads) -> int:
     """Return the timestamp of the last group that was begun; 0 if none was."""
-    found = session.rows(_BEGUN, (_NAME,))
+    found = session.rows(_LAST_TIMESTAMP, (_NAME,))
     return int(found[0][0]) if found else 0
 
 
 def _statement(change: Change, timestamp: int) -> Statement:
-    shape = SHAPES[change.table]
+    table = TABLES[change.table]
     if change.columns is None:
-        return Statement(shape.delete, (timestamp, *change.key))
-    values = (change.columns.get(name, UNSET) for name in shape.columns)
-    return Statement(shape.insert, (*change.key, *values, timestamp))
+        return Statement(table.delete, (timestamp, *change.key))
+    values = (change.columns.get(name, UNSET) for name in table.columns)
+    return Statement(table.insert, (*change.key, *values, timestamp))

@@ -16,10 +16,10 @@ from retinue.errors import StoreUnavailable
 from retinue.model import Direction
 from retinue.store.bulk import Follows, LoadedFollows, Numbers, OnShare, SortedFollows
 from retinue.store.rules.values import LAST_SECOND
-from retinue.store.sqlite.accounts import IS_VISIBLE, most_accounts
+from retinue.store.sqlite.accounts import IS_VISIBLE, max_accounts
+from retinue.store.sqlite.batch_insert import insert
 from retinue.store.sqlite.blocks import block_at, first_block
 from retinue.store.sqlite.existing_lists import ExistingLists, is_among
-from retinue.store.sqlite.inserting import insert
 from retinue.store.sqlite.packing import EntryColumns, blocks, counts, owners_of
 from retinue.store.sqlite.row_set import RowSet
 from retinue.store.sqlite.slot_arrays import assign_slots, keyed, slot_runs
@@ -29,7 +29,7 @@ EARLIEST = 100_000_000
 # A list that is so many times longer than what is new in it is not written anew for that.
 MUCH_LONGER = 50
 _LONG = 10_000  # shorter ones always are
-_MOST_WAITING = 16_000_000
+_MAX_WAITING = 16_000_000
 
 _GONE, _HIDDEN, _ROW = 0, 1, 2
 _NOT_ROWS = f"SELECT id, key IS NULL FROM account WHERE NOT ({IS_VISIBLE})"
@@ -48,7 +48,7 @@ class Displaced(NamedTuple):
     positions: Numbers
 
 
-class Loading:
+class BulkLoad:
     """One load."""
 
     def __init__(self, connection: apsw.Connection, follows: SortedFollows, on_share: OnShare) -> None:
@@ -93,7 +93,7 @@ class Loading:
     def _kinds_of_accounts(self) -> NDArray[np.int8]:
         """By number: whether an account is a row, stands aside or is gone."""
         newest = self._connection.execute("SELECT ifnull(max(id), 0) FROM account").get
-        if newest > most_accounts(self._connection.execute):
+        if newest > max_accounts(self._connection.execute):
             raise StoreUnavailable(f"table account, id {newest}: there are not so many accounts; it is damaged")
         kinds = np.full(newest + 1, _ROW, np.int8)
         kinds[0] = _GONE
@@ -185,7 +185,7 @@ class Loading:
     def _wait(self, displaced: Displaced) -> None:
         """Keep displaced followers until there are many: then writing their pairs goes through the table in order."""
         self._waiting.append(displaced)
-        if sum(len(each.owners) for each in self._waiting) > _MOST_WAITING:
+        if sum(len(each.owners) for each in self._waiting) > _MAX_WAITING:
             self._flush()
 
     def _flush(self) -> None:
