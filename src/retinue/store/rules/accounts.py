@@ -1,9 +1,10 @@
-"""Creating and changing accounts, and who carries which username.
+"""Account changes.
 
-Of each field the latest value counts, at one second the larger, so the order in which values come never matters. A
-change of name or visibility is made known to readers. A username belongs to the account with the best claim that was
-ever made to it, while that has no later one: a claim is better when it is later, at one second when its account's key
-is smaller. Claims outlive a rename, so that an event that comes late finds the same winner as one in time.
+The latest value of each field counts, at one second the larger, so the order of arrival does not matter. Readers learn
+of each change of a name or visibility.
+
+A username belongs to the account with the latest claim to it, at one second to the one with the smaller key. Claims
+outlive a rename, so a late event finds the same owner as a timely one.
 """
 
 from typing import Any
@@ -23,7 +24,7 @@ PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "li
 
 
 class Accounts:
-    """Brings accounts into the state that records and events describe."""
+    """Applies records and events to accounts."""
 
     def __init__(self, tables: Tables, resolver: Resolver, visibility: VisibilityCache, tombstones: Tombstones) -> None:
         self._table: AccountTable = tables.accounts
@@ -34,7 +35,7 @@ class Accounts:
         self._tombstones = tombstones
 
     def bring(self, record: AccountRecord, at: int) -> Verdict:
-        """Create or change the account of an imported row: DUPLICATE where nothing that can be seen is new."""
+        """Create or change the account of an imported row. DUPLICATE if no visible field changed."""
         found = self._find(record)
         if self._is_erased(record, found):
             return Verdict.ERASED
@@ -51,7 +52,7 @@ class Accounts:
         return Verdict.UPDATED if is_changed else Verdict.DUPLICATE
 
     def apply(self, record: AccountRecord, at: int) -> Verdict:
-        """Create or change the account of an event: DUPLICATE where nothing is new, not even a later time."""
+        """Create or change the account of an event. DUPLICATE if nothing is new, not even a later time."""
         assert record.key is not None
         found = self._resolver.with_key(record.key)
         account = found or self.create(record.key, record.key)
@@ -62,17 +63,17 @@ class Accounts:
         return Verdict.ACCEPTED if is_new else Verdict.DUPLICATE
 
     def create(self, key: str, name: str) -> int:
-        """A new account that a follow has named. Its claim to the name is the weakest: any source's beats it."""
+        """Return a new account for a name in a follow. Its claim has second 0, so that the claim of any source wins."""
         account = self._add(key)
         if names.fault_in_username(name) is None:
             self._change(account, AccountRecord(name), 0, is_new=True)
         return account
 
     def named_instead(self, key: str) -> NotAKey | None:
-        """Return which account carries or carried an unknown key as its username, or None.
+        """Return the account that claimed an unknown key as username, or None.
 
-        A new account is called like its key. Under a name that is another's it would be in no list, and whatever is
-        said of it would reach neither account.
+        A new account gets its key as its username. Under a claimed name it would appear in no list, and its events
+        would reach neither account.
         """
         folded = names.fold(key)
         account = self._claims.owner_of(folded) or self._resolver.with_key(names.without_at(key))
@@ -82,11 +83,11 @@ class Accounts:
         return NotAKey(key, stored.key, is_current=stored.folded == folded)
 
     def stored(self, account: int) -> Stored:
-        """What is stored of an account."""
+        """Return the stored account."""
         return self._table.load(account)
 
     def wipe(self, account: int) -> None:
-        """Remove everything that an erased account's row says, and what else is stored of it but follows."""
+        """Erase an account: clear its row, and remove everything but its follows."""
         stored = self.stored(account)
         claimed = self._claims.names_of(account)
         self._tombstones.add(stored.key, claimed)
@@ -111,7 +112,10 @@ class Accounts:
         return self._table.add(key)
 
     def _find(self, record: AccountRecord) -> int | None:
-        """The account a record speaks of. A source that begins to give ids takes over what it named before."""
+        """Return the account that a record means.
+
+        A source that begins to send ids takes over the accounts that it named before.
+        """
         username = record.username
         if username is None:
             return self._resolver.with_key(record.key or "")
@@ -125,7 +129,7 @@ class Accounts:
         return named if named and names.is_made_of(self.stored(named).key, folded) else None
 
     def _without_its_name(self, username: str, folded: str) -> int | None:
-        """The account that was first known by a name, and lost it to another."""
+        """Return the account that was created under a name and lost it."""
         for key in names.keys_of_name(username):
             found = self._resolver.with_key(key)
             if found and names.fold(self.stored(found).username) == folded:
@@ -138,14 +142,14 @@ class Accounts:
         return found is None and self._tombstones.has_name(record.username or "")
 
     def _free_key(self, username: str) -> str:
-        """A key for a new account without an id; the name itself may be another account's id."""
+        """Return a key for an account without an id. The name itself may be the key of another account."""
         key, hashed = names.keys_of_name(username)
         while self._resolver.with_key(key):
             key, hashed = hashed, names.next_key(hashed)
         return key
 
     def _take_key(self, account: int, key: str) -> None:
-        """Let an account have another key; of claims to one name at one second now another may be the best."""
+        """Change an account's key. Keys break ties between claims, so usernames may change owners."""
         holders = {folded: self._claims.owner_of(folded) for folded in self._claims.names_of(account)}
         self._table.save(replace(self.stored(account), key=key))
         self._resolver.forget()
@@ -153,7 +157,7 @@ class Accounts:
             self._settle(folded, holder)
 
     def _change(self, account: int, record: AccountRecord, at: int, *, is_new: bool = False) -> bool:
-        """Take over what is later than what is stored; whether a claim to a username was new, won or not."""
+        """Apply later values; return whether a username was newly claimed."""
         stored = self.stored(account)
         claimed = False
         wanted = stored
@@ -168,29 +172,27 @@ class Accounts:
         return claimed
 
     def _claim(self, stored: Stored, folded: str, at: int) -> bool:
-        """Claim a username; its holder loses it where the claim is better."""
+        """Claim a username. Its owner loses it to a better claim."""
         holder = self._claims.owner_of(folded)
         if not self._claims.claim(stored.id, folded, at):
             return False
         if holder is not None and holder != stored.id and self._claims.owner_of(folded) == stored.id:
-            self._hold(holder)
+            self._update_name(holder)
         return True
 
     def _settle(self, folded: str, holder: int | None) -> None:
-        """After a change of claims: let a name go from the one that had the best claim to the one that has it now."""
+        """Pass a name on if its owner is no longer `holder`."""
         owner = self._claims.owner_of(folded)
         if owner != holder:
             for account in (holder, owner):
                 if account is not None:
-                    self._hold(account)
+                    self._update_name(account)
 
-    def _hold(self, account: int) -> None:
-        """Let an account have its name, or lose it, as it has a right to it now."""
+    def _update_name(self, account: int) -> None:
         stored = self.stored(account)
         self._save(stored, self._with_its_name(stored))
 
     def _with_its_name(self, stored: Stored) -> Stored:
-        """The row with the username that the account has a right to."""
         if not stored.username:
             return stored
         folded = names.fold(stored.username)
@@ -200,7 +202,7 @@ class Accounts:
         if wanted == stored:
             return
         self._table.save(wanted)
-        if is_new:  # no reader remembers it, and it stands in no list
+        if is_new:  # no reader has it in a cache, and it is in no list
             self._visibility.learn(wanted.id, is_visible=wanted.is_visible)
             return
         if wanted.public_fields != stored.public_fields:
@@ -210,7 +212,7 @@ class Accounts:
             self._visibility.set_visible(wanted.id, is_visible=wanted.is_visible)
 
     def _change_profile(self, account: int, record: AccountRecord, at: int, *, is_new: bool = False) -> set[str]:
-        """Take over what is later; says whether a "value" or at least a "time" is new."""
+        """Apply later profile fields; return "value" and "time" for what changed."""
         changed = set()
         for field in PROFILE_FIELDS:
             value = getattr(record, field)
@@ -219,13 +221,13 @@ class Accounts:
             stored = None if is_new else self._table.profile_field(account, field)
             if stored is None or (at, value) > stored:
                 self._table.set_profile_field(account, field, value, at)
-                before = stored[1] if stored else type(value)()  # where nothing was said: empty, false, zero
+                before = stored[1] if stored else type(value)()  # an unset field is empty, false or zero
                 changed.add("time" if before == value else "value")
         return changed
 
 
 def _later(stored: Stored, field: str, value: Any, at: int) -> Stored:
-    """The row with a field's value, if that is later than the one it has, or larger at the same second."""
+    """Return the row with a value that is later, or larger."""
     if (at, value) <= (getattr(stored, f"{field}_at"), getattr(stored, field)):
         return stored
     return replace(stored, **{field: value, f"{field}_at": at})

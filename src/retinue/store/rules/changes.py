@@ -1,6 +1,7 @@
-"""What a record or an event changes, put together from accounts, pairs and tombstones.
+"""The changes that records and events make.
 
-Runs inside the writer's unit of work. Everything here remembers what it has read, until `begin` forgets it.
+They are composed from accounts, pairs and tombstones, inside the writer's unit of work. Everything here caches what it
+reads until `begin` clears it.
 """
 
 from collections.abc import Callable, Collection
@@ -23,7 +24,7 @@ _COUNTED = (Verdict.ACCEPTED, Verdict.DUPLICATE)
 
 
 class GraphChanges:
-    """Changes of one writer's graph."""
+    """The changes of one writer."""
 
     def __init__(self, tables: Tables, visibility: VisibilityCache) -> None:
         self._table = tables.pairs
@@ -36,7 +37,7 @@ class GraphChanges:
         self._maintenance = Maintenance(tables, self._visibility, self._pairs)
 
     def begin(self) -> None:
-        """Call before the first unit of work, when another writer may have changed the store, and after a failure."""
+        """Clear caches: after another writer may have written, or after a failure."""
         self._resolver.forget()
         self._pairs.forget()
         self._visibility.begin()
@@ -48,29 +49,29 @@ class GraphChanges:
         return self._accounts.bring(record, _second(now))
 
     def account_id_of(self, name: str) -> int:
-        """Return the id of the account that an imported name means, maybe `NO_ACCOUNT`; create it if needed."""
+        """Return the id of an imported name, or `NO_ACCOUNT`. Unknown accounts are created."""
         if self.is_refused(name):
             return NO_ACCOUNT
         return self._resolver.find(name) or self._accounts.create(names.keys_of_name(name)[0], name)
 
     def is_refused(self, name: str) -> bool:
-        """Whether no account can have a name in an imported row, or it means one that was erased."""
+        """Return whether an imported name is invalid or means an erased account."""
         if names.fault_in_username(name) is not None:
             return self._resolver.find(name) is None
         return self._tombstones.has_name(name) and self._resolver.find(name) is None
 
     def add_follow(self, record: FollowRecord, seen_at: int | None) -> Verdict:
-        """Store an imported row; accounts by key or username."""
+        """Store an imported follow between accounts by key or username."""
         found = self._resolver.find(record.follower), self._resolver.find(record.followee)
         if _is_one(found, record.follower, record.followee):
             return Verdict.SELF_FOLLOW
         unknown = [name for name, account in zip((record.follower, record.followee), found, strict=True) if not account]
         if any(map(self._tombstones.has_name, unknown)):
-            return Verdict.ERASED  # before any other fault, since the row is not kept then
+            return Verdict.ERASED  # before any other fault, since such a row must not be kept as a reject
         if any(map(names.fault_in_username, unknown)):
             return Verdict.NO_ACCOUNT
         received_at = _second(record.received_at)
-        # What has not begun yet has no time: otherwise each import would bring it a new one.
+        # A future time is dropped; otherwise each import would store another one.
         followed_at = None if record.followed_at is None or record.followed_at > received_at else record.followed_at
         at = received_at if followed_at is None else followed_at
         if not self._pairs.has_room(found, at, received_at):
@@ -87,13 +88,13 @@ class GraphChanges:
         return Verdict.UPDATED if verdict is Verdict.ACCEPTED and state.open is not None else verdict
 
     def _learn(self, pair: Pair, state: State, record: FollowRecord, at: int) -> Verdict:
-        """Add what an imported row says of a pair: a follow at a second, and maybe its end."""
+        """Add an imported follow, and its end if it has one."""
         latest = _second(record.received_at)
         positions = (record.following_position, record.followers_position)
         wanted = Wanted(*(None if position is None or position > latest else position for position in positions))
         if record.ended_at is None:
             return self._pairs.learn(pair, state, Moment(at), latest, wanted)
-        # The end first: a follow without it might swallow a later interval, which would lose its places.
+        # The end first: without it the follow might merge with a later interval, which would lose its slots.
         ended = self._pairs.learn(pair, state, Moment(record.ended_at, is_unfollow=True), latest)
         if ended is Verdict.LIST_FULL:
             return ended
@@ -101,7 +102,7 @@ class GraphChanges:
         return ended if followed is Verdict.DUPLICATE else followed
 
     def apply(self, event: Event, received_at: int) -> Decision:
-        """Apply one event; accounts by key."""
+        """Apply one event. It names accounts by key."""
         received_at = _second(received_at)
         if isinstance(event, FollowEvent):
             return self._follow(event, received_at)
@@ -110,7 +111,7 @@ class GraphChanges:
         return self._erase(event)
 
     def key_of(self, name: str) -> str | None:
-        """The key of the account that a name in an imported row means."""
+        """Return the key of the account behind an imported name."""
         account = self._resolver.find(name)
         return None if account is None else self._accounts.stored(account).key
 
@@ -122,7 +123,7 @@ class GraphChanges:
         return mistake
 
     def missing(self, follower: str, followees: Collection[str], at: int) -> list[Pair]:
-        """Pairs of somebody who followed others than those named at a second."""
+        """Return an account's follows at a second, except those of `followees`."""
         owner = self._resolver.find(follower)
         if owner is None:
             return []
@@ -130,15 +131,15 @@ class GraphChanges:
         return [Pair(owner, account) for account in self._table.followed_at(owner, at) if account not in spared]
 
     def end(self, pair: Pair, at: int) -> Verdict:
-        """Unfollow at a second."""
+        """End a follow at a second."""
         return self._pairs.learn(pair, self._pairs.state(pair), Moment(at, is_unfollow=True), at)
 
     def is_maintained(self) -> bool:
-        """Whether nothing is left to do."""
+        """Return whether no maintenance is pending."""
         return self._maintenance.is_done()
 
     def run_maintenance(self, is_time_left: Callable[[], bool]) -> bool:
-        """Do some of what is left to do; whether there is more."""
+        """Do maintenance while time is left; return whether more is pending."""
         return self._maintenance.work(is_time_left)
 
     def _follow(self, event: FollowEvent, received_at: int) -> Decision:
@@ -157,7 +158,7 @@ class GraphChanges:
         return verdict
 
     def _pair(self, event: FollowEvent, at: int, received_at: int) -> Pair | Decision:
-        """The two accounts of an event, made where they are not known; or why there are none."""
+        """Return an event's accounts, created if needed, or its rejection."""
         found = self._resolver.with_key(event.follower), self._resolver.with_key(event.followee)
         follower, followee = found
         if follower is None or followee is None:
@@ -174,7 +175,7 @@ class GraphChanges:
     def _refusal(self, *keys: str) -> Decision | None:
         """Return why an event must not name accounts so, or None.
 
-        An unknown key would become a username: of an erased account's it would make one that imports find again.
+        An unknown key becomes a username. If it were that of an erased account, imports would find the account again.
         """
         unknown = [key for key in keys if self._resolver.with_key(key) is None]
         if any(map(self._tombstones.has_key, unknown)):
@@ -201,7 +202,7 @@ class GraphChanges:
         return verdict
 
     def _see(self, pair: Pair, seen_at: int, received_at: int) -> Verdict | None:
-        """Let a follow stand at the second at which it was seen to; None where it does."""
+        """Add a follow at `seen_at`. None if the history has one."""
         state = self._pairs.state(pair)
         if any(placed.interval.holds(seen_at) for placed in state.placed_intervals):
             return None
@@ -221,7 +222,7 @@ class GraphChanges:
 
 
 def _is_one(found: tuple[int | None, int | None], follower: str, followee: str) -> bool:
-    """Whether both sides are one account, or would be one that is not known yet: by name, or by a key made of it."""
+    """Return whether both names mean one account. It may be still to be created."""
     if found != (None, None):
         return found[0] == found[1]
     same_key = names.keys_of_name(follower)[0] == names.keys_of_name(followee)[0]
@@ -229,5 +230,5 @@ def _is_one(found: tuple[int | None, int | None], follower: str, followee: str) 
 
 
 def _second(now: int) -> int:
-    """A time of receipt, as the last second at which anything can stand."""
+    """Return a time of receipt, at most the last possible slot."""
     return min(now, LAST_SECOND)

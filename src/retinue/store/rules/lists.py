@@ -1,7 +1,7 @@
-"""All lists of one direction, for the writer: entries in the range of pages, entries moved aside, seconds.
+"""All lists of one direction, for the writer.
 
-An entry stands aside when its account is no row. Wherever it stands, its second is its own; the caller says on which
-side it belongs.
+A list has visible entries, hidden entries and slots. The caller decides whether an entry is visible; its slot is the
+same in both tables.
 """
 
 import heapq
@@ -21,17 +21,17 @@ class Lists:
         self.slots = SlotAllocator(tables.slot_runs, tables.visible.look)
 
     def add(self, owner: int, slot: FreeSlot, entry: Entry, *, is_visible: bool) -> None:
-        """Put a new entry on a place that was just sought for it."""
+        """Insert a new entry at a free slot."""
         self.slots.take(owner, slot, visible=is_visible)
         (self._visible if is_visible else self._hidden).insert(owner, entry)
 
     def remove(self, owner: int, position: int) -> None:
-        """Remove an entry and free its second."""
+        """Remove an entry and release its slot."""
         self._take_out(owner, position)
         self.slots.release(owner, position)
 
     def end(self, owner: int, position: int) -> None:
-        """Remove an entry whose interval has ended; its second stays occupied."""
+        """Remove the entry of an ended interval, and keep its slot taken."""
         if self._visible.has(owner, position):
             self._visible.remove(owner, position)
             self.slots.hide(owner, position)
@@ -39,20 +39,20 @@ class Lists:
             self._hidden.remove(owner, position)
 
     def reopen(self, owner: int, entry: Entry, *, is_visible: bool) -> None:
-        """Put an entry back whose interval, after all, has not ended."""
+        """Insert the entry of an interval whose end was withdrawn."""
         (self._visible if is_visible else self._hidden).insert(owner, entry)
         if is_visible:
             self.slots.show(owner, entry.position)
 
     def move(self, owner: int, position: int, *, is_visible: bool) -> None:
-        """Bring an entry to the side where it belongs."""
+        """Move an entry to the visible or the hidden table."""
         source, target = (self._hidden, self._visible) if is_visible else (self._visible, self._hidden)
         if source.has(owner, position):
             target.insert(owner, source.remove(owner, position))
             (self.slots.show if is_visible else self.slots.hide)(owner, position)
 
     def newest_first(self, owner: int, bound: int = LAST_SECOND) -> Iterator[Entry]:
-        """The entries at or before a second, of both sides; the list must not change meanwhile."""
+        """Yield visible and hidden entries at or before a second. The list must not change meanwhile."""
         visibility = (self._visible.newest_first(owner, bound), self._hidden.newest_first(owner, bound))
         return heapq.merge(*visibility, reverse=True)  # entries compare by position first, and no two share one
 

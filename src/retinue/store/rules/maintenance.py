@@ -1,7 +1,7 @@
-"""What is left to do in the background: moving the entries of accounts that became rows, or ceased to be rows.
+"""Background maintenance: relocation of entries after a change of visibility, and removal of erased accounts.
 
-An account's own two lists tell in whose lists its entries stand. They are walked from their newest entry down, as far
-as the time allows, and the place is kept. For an erased account entries are removed instead.
+An account's own lists name every list that it appears in. They are walked newest first within a time budget, and the
+position is saved.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from retinue.store.rules.values import LAST_SECOND, Pair, Relocation
 from retinue.store.rules.visibility import VisibilityCache
 
 _PIECE = 64
-_MAX_INTERVALS = 200  # that are removed at once: of some pairs there are many
+_MAX_INTERVALS = 200  # removed at once; a pair may have many
 
 
 class Maintenance:
-    """The background work of one writer."""
+    """The maintenance of one writer."""
 
     def __init__(self, tables: Tables, visibility: VisibilityCache, pairs: Pairs) -> None:
         self._relocations = tables.relocations
@@ -28,11 +28,11 @@ class Maintenance:
         self._pairs = pairs
 
     def is_done(self) -> bool:
-        """Whether nothing is left."""
+        """Return whether nothing is pending."""
         return not self._relocations.any()
 
     def work(self, is_time_left: Callable[[], bool]) -> bool:
-        """Work until nothing or no time is left; whether something is."""
+        """Work while time is left; return whether more is pending."""
         while relocation := self._relocations.next():
             if relocation.is_erased:
                 self._remove_some(relocation.account)
@@ -43,7 +43,7 @@ class Maintenance:
         return False
 
     def _move_some(self, relocation: Relocation) -> None:
-        """Move the account's entries in the lists of some of those who stand in its own."""
+        """Relocate a piece of an account's entries in the lists of others."""
         account, direction, position, _ = relocation
         is_visible = self._visibility.is_visible(account)
         own, others = self._lists(direction)
@@ -61,12 +61,11 @@ class Maintenance:
             self._relocations.finish(account)
 
     def _lists(self, direction: Direction) -> tuple[Lists, Lists]:
-        """The lists of a direction, and those of the other one."""
         both = self._pairs.following, self._pairs.followers
         return both if direction is Direction.FOLLOWING else both[::-1]
 
     def _remove_some(self, account: int) -> None:
-        """Remove some of an erased account's pairs; its row stays, so that its id is never another's."""
+        """Remove some pairs of an erased account. Its row stays, so that its id is never reused."""
         followers = (Pair(entry.account, account) for entry in self._pairs.followers.newest_first(account))
         following = (Pair(account, entry.account) for entry in self._pairs.following.newest_first(account))
         pairs = list(islice(chain(followers, following), _PIECE)) or self._table.over(account, _PIECE)

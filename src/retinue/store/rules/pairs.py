@@ -1,6 +1,7 @@
-"""Follows and unfollows of pairs: the set of a pair's events becomes intervals, the intervals become entries.
+"""Follows and unfollows of pairs.
 
-Each interval stands on a second of its own in both lists, and keeps it while its true start stays the same.
+Events become intervals, and intervals become entries. Each interval takes a slot in both lists, and keeps it while its
+true start stays the same.
 """
 
 from retinue.history import Interval, Moment, intervals
@@ -16,7 +17,7 @@ FreeSlots = tuple[FreeSlot, FreeSlot]
 
 
 class Pairs:
-    """Brings pairs into the state that their events describe."""
+    """Applies events to pairs."""
 
     def __init__(self, tables: Tables, visibility: VisibilityCache) -> None:
         self._table = tables.pairs
@@ -25,16 +26,19 @@ class Pairs:
         self.followers = Lists(tables.followers)
 
     def forget(self) -> None:
-        """Call when another writer may have changed the store, and after a failure."""
+        """Clear caches: after another writer may have written, or after a failure."""
         self.following.slots.forget()
         self.followers.slots.forget()
 
     def state(self, pair: Pair) -> State:
-        """What is stored of a pair."""
+        """Return the stored state of a pair."""
         return self._table.state(pair)
 
     def has_room(self, ids: tuple[int | None, int | None], second: int, latest: int) -> bool:
-        """Whether an account that is new, and so has empty lists, could get its place in the other one's list."""
+        """Return whether the list of the existing account has a slot left.
+
+        The other account is new, so its own lists are empty.
+        """
         follower, followee = ids
         if follower is not None and followee is None:
             return self.following.slots.find(follower, second, latest) is not None
@@ -43,9 +47,9 @@ class Pairs:
         return True
 
     def learn(self, pair: Pair, state: State, moment: Moment, latest: int, wanted_slots: Wanted = ANYWHERE) -> Verdict:
-        """Add one event to what is known of a pair. `latest`: the last second on which an entry may be placed.
+        """Add one event to the history of a pair.
 
-        The places are wanted for the interval that a follow begins.
+        `latest` is the last second that may become its slot. `wanted_slots` are for the interval that a follow begins.
         """
         if state is UNKNOWN and not moment.is_unfollow:
             return self._begin(pair, moment.at, latest, wanted_slots)
@@ -57,7 +61,7 @@ class Pairs:
         stored = {placed.interval.start: placed for placed in state.placed_intervals}
         gone = [placed for start, placed in stored.items() if start not in starts]
         new = next((interval for interval in wanted if interval.start not in stored), None)
-        # One event adds one interval at most; where one goes too, its seconds make room for that.
+        # One event adds at most one interval. If another one vanishes, its slots make room for it.
         if gone:
             latest = LAST_SECOND
         elif new and self._seek(pair, new.start, latest) is None:
@@ -66,7 +70,7 @@ class Pairs:
             self._vanish(pair, placed)
         placed_intervals = [self._change(pair, stored[each.start], each) for each in wanted if each.start in stored]
         if new:
-            # Sought only now: the stretches around a place may just have changed.
+            # Search only now: the slot runs may have changed above.
             slots = self._seek(pair, new.start, latest, wanted_slots)
             assert slots is not None, (pair, new)
             placed_intervals.append(self._appear(pair, new, slots))
@@ -74,7 +78,7 @@ class Pairs:
         return Verdict.ACCEPTED
 
     def _begin(self, pair: Pair, at: int, latest: int, wanted: Wanted) -> Verdict:
-        """The ordinary event: a follow of a pair of which nothing is known yet."""
+        """Store the first follow of a pair, the usual case."""
         slots = self._seek(pair, at, latest, wanted)
         if slots is None:
             return Verdict.LIST_FULL
@@ -83,7 +87,7 @@ class Pairs:
         return Verdict.ACCEPTED
 
     def remove(self, pair: Pair) -> None:
-        """Remove whatever is stored of a pair."""
+        """Remove everything stored about a pair."""
         state = self.state(pair)
         for placed in state.placed_intervals:
             self._vanish(pair, placed)
@@ -95,7 +99,7 @@ class Pairs:
         return (following, followers) if following is not None and followers is not None else None
 
     def _appear(self, pair: Pair, interval: Interval, slots: FreeSlots) -> PlacedInterval:
-        """Let an interval stand on two places that were just found for it."""
+        """Insert an interval at two free slots."""
         following, followers = slots
         placed = PlacedInterval(interval, following.second, followers.second)
         if following.second > interval.start:
@@ -120,7 +124,7 @@ class Pairs:
             self.followers.slots.release(pair.followee, placed.followers)
 
     def _change(self, pair: Pair, placed: PlacedInterval, wanted: Interval) -> PlacedInterval:
-        """Bring an interval to another end; it keeps its positions."""
+        """Set another end of an interval; it keeps its positions."""
         changed = PlacedInterval(wanted, placed.following, placed.followers)
         if placed.interval.end == wanted.end:
             return changed
@@ -135,7 +139,7 @@ class Pairs:
 
 
 def _find_slot(slots: SlotAllocator, owner: int, start: int, latest: int, wanted: int | None) -> FreeSlot | None:
-    """The wanted second, where it is free; else the one that is due to the start."""
+    """Return the wanted slot, else the one due to the start."""
     if wanted is not None and wanted != start:
         slot = slots.find(owner, wanted, wanted)
         if slot is not None and slot.second == wanted:
@@ -144,6 +148,6 @@ def _find_slot(slots: SlotAllocator, owner: int, start: int, latest: int, wanted
 
 
 def _entries(pair: Pair, placed: PlacedInterval) -> tuple[Entry, Entry]:
-    """How an interval stands in the follower's following list and in the followee's followers list."""
+    """Return the entries of an interval in both lists."""
     start = placed.interval.start
     return Entry(placed.following, pair.followee, start), Entry(placed.followers, pair.follower, start)

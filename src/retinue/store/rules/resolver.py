@@ -1,8 +1,7 @@
-"""Who is meant by a name or key in the input.
+"""Resolution of names and keys in the input.
 
-An event names accounts by key. An imported row may name them by key or username; a name means, in this order: the
-account with that key; the account with that username; the account whose key was made of that name. Otherwise it is
-new.
+An event names accounts by key. An imported name means, in this order: the account with that key; the account with that
+username; the account whose key was made of that name. Otherwise it is new.
 """
 
 from retinue import names
@@ -14,7 +13,7 @@ MAX_CACHED = 500_000
 
 
 class Resolver:
-    """Finds accounts; remembers what it found until someone else changes the store."""
+    """Finds accounts, and caches them until another writer changes the store."""
 
     def __init__(self, accounts: AccountTable, visibility: VisibilityCache) -> None:
         self._accounts = accounts
@@ -23,34 +22,34 @@ class Resolver:
         self._names: dict[str, int] = {}
 
     def forget(self) -> None:
-        """Call when another writer may have changed the store, after an erasure and after a failure."""
+        """Clear caches: after other writes, an erasure or a failure."""
         self._keys.clear()
         self._names.clear()
 
     def forget_names(self) -> None:
-        """Call after a rename."""
+        """Clear names after a rename."""
         self._names.clear()
 
     def forget_name(self, name: str) -> None:
-        """Call before an account is made whose key is this name."""
+        """Forget a name before an account is created with it as key."""
         self._names.pop(name, None)
 
     def with_key(self, key: str) -> int | None:
-        """The account with a key."""
+        """Return the account with a key, or None."""
         found = self._keys.get(key)
         return self._remember(self._keys, key, self._one(self._accounts.with_key(key))) if found is None else found
 
     def with_username(self, folded: str) -> int | None:
-        """The account that has a username."""
+        """Return the account that owns a username, or None."""
         return self._one(self._accounts.with_username(folded))
 
     def find(self, name: str) -> int | None:
-        """The account that a name in an imported row means, if there is one."""
+        """Return the account that an imported name means, or None."""
         found = self._names.get(name)
         if found is None:
             found = self.with_key(name) or self.with_username(names.fold(name))
             self._remember(self._names, name, found)
-        # The rest is not remembered: it ends as soon as somebody else gets the name.
+        # This is not cached: it ends as soon as another account gets the name.
         return found or self.with_key(names.keys_of_name(name)[0])
 
     def _remember(self, known: dict[str, int], name: str, account: int | None) -> int | None:

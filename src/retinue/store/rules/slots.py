@@ -1,11 +1,12 @@
-"""Seconds of a list: each interval, open or ended, has one of its own, found in O(log n) however long the burst.
+"""The slots of lists.
 
-Adjacent occupied seconds form a *stretch*. Stretches of two or more are kept in a table, each as long as it can be,
-so the nearest free earlier second is one before the stretch that holds the wanted one. A single occupied second needs
-no entry while it can be seen in the list itself; where it cannot, because what stands there was moved aside or has
-ended, it is a stretch of one. Knows only seconds; what stands on them is stored by the caller.
+A slot is a second, taken by at most one interval of a list, open or ended. A free slot is found in O(log n), however
+long the burst.
 
-Most lists have few stretches or none: those are kept in memory, until another writer changes the store.
+Adjacent taken slots form a run. Runs of two or more are stored, each as long as possible, so the nearest free earlier
+slot is one before the run that holds the wanted one. A single slot is stored only if its entry is not visible in the
+list, because it is hidden or has ended. Most lists have few runs or none, which are cached until another writer changes
+the store.
 """
 
 from bisect import bisect_right, insort
@@ -21,7 +22,10 @@ BEYOND = 1 << 33  # later than any second
 
 
 class FreeSlot(NamedTuple):
-    """A free second, the stretch it will make with its neighbours, and the stored stretches that this replaces."""
+    """A free slot.
+
+    `first` and `last` are the run that it makes with its neighbours, `joined` the stored runs that this replaces.
+    """
 
     second: int
     first: int
@@ -30,22 +34,22 @@ class FreeSlot(NamedTuple):
 
 
 class SlotAllocator:
-    """Gives out and takes back the seconds of all lists of one direction. `look` looks into a list."""
+    """Takes and releases the slots of all lists of one direction. `look` looks up visible entries."""
 
     def __init__(self, table: SlotRunTable, look: Callable[[int, int], Around]) -> None:
         self._table = table
         self._look = look
-        self._few: dict[int, list[SlotRun] | None] = {}  # all stretches of a list; None: more than a few
+        self._cached: dict[int, list[SlotRun] | None] = {}  # all runs of a list; None: too many
 
     def forget(self) -> None:
-        """Call when another writer may have changed the store, and after a failure."""
-        self._few.clear()
+        """Clear caches: after another writer may have written, or after a failure."""
+        self._cached.clear()
 
     def find(self, owner: int, wanted: int, latest: int) -> FreeSlot | None:
-        """The wanted second where it is free, else the nearest free earlier one.
+        """Return the wanted slot or the nearest free earlier one.
 
-        Where no earlier one is left (seconds begin at 1), the nearest free later one up to `latest`, or up to the
-        wanted one if that is later still; None if full.
+        If no earlier one is left (slots begin at 1), the nearest later one up to `latest` and the wanted one; None if
+        the list is full.
         """
         runs = self._runs(owner, wanted)
         around = self._look(owner, wanted)
@@ -61,14 +65,14 @@ class SlotAllocator:
         return _free_slot(second, self._runs(owner, second), self._look(owner, second))
 
     def take(self, owner: int, slot: FreeSlot, *, visible: bool = True) -> None:
-        """Take a place that was just found. `seen`: what stands there can be seen in the list itself."""
+        """Take a free slot. `visible`: its entry is visible in the list."""
         for run in slot.joined:
             self._remove(owner, run)
         if slot.first < slot.last or not visible:
             self._add(owner, (slot.first, slot.last))
 
     def release(self, owner: int, second: int) -> None:
-        """Free an occupied second, on which nothing stands any more; a stretch that held it is cut in two."""
+        """Release a taken slot. A run that held it is cut in two."""
         held = self._stored(owner, second)
         if held is None:
             return
@@ -78,52 +82,52 @@ class SlotAllocator:
                 self._add(owner, (low, high))
 
     def hide(self, owner: int, second: int) -> None:
-        """What stands on an occupied second can no longer be seen in the list itself."""
+        """Note that the slot's entry is no longer visible in the list."""
         if self._stored(owner, second) is None:
             self._add(owner, (second, second))
 
     def show(self, owner: int, second: int) -> None:
-        """What stands on an occupied second can be seen in the list itself again."""
+        """Note that the slot's entry is visible in the list again."""
         if self._stored(owner, second) == (second, second):
             self._remove(owner, (second, second))
 
     def _runs(self, owner: int, second: int) -> list[SlotRun]:
-        """The stored stretches that hold a second or one of its neighbours, later one first; maybe others."""
-        few = self._few[owner] if owner in self._few else self._load(owner)
-        if few is None:
+        """Return the stored runs around a second, later first; maybe others too."""
+        cached = self._cached[owner] if owner in self._cached else self._load(owner)
+        if cached is None:
             return self._table.near(owner, second)
-        if not few:
-            return few
-        end = bisect_right(few, (second + 1, BEYOND))
-        return few[max(0, end - 2) : end][::-1]
+        if not cached:
+            return cached
+        end = bisect_right(cached, (second + 1, BEYOND))
+        return cached[max(0, end - 2) : end][::-1]
 
     def _load(self, owner: int) -> list[SlotRun] | None:
-        if len(self._few) >= MAX_CACHED:
-            self._few.clear()
+        if len(self._cached) >= MAX_CACHED:
+            self._cached.clear()
         runs = self._table.all(owner, MAX_CACHED_RUNS + 1)
-        few = self._few[owner] = runs if len(runs) <= MAX_CACHED_RUNS else None
-        return few
+        cached = self._cached[owner] = runs if len(runs) <= MAX_CACHED_RUNS else None
+        return cached
 
     def _add(self, owner: int, run: SlotRun) -> None:
         self._table.add(owner, run)
-        few = self._few.get(owner)
-        if few is not None:
-            insort(few, run)
-            if len(few) > MAX_CACHED_RUNS:
-                self._few[owner] = None
+        cached = self._cached.get(owner)
+        if cached is not None:
+            insort(cached, run)
+            if len(cached) > MAX_CACHED_RUNS:
+                self._cached[owner] = None
 
     def _remove(self, owner: int, run: SlotRun) -> None:
         self._table.remove(owner, run)
-        few = self._few.get(owner)
-        if few is not None:
-            few.remove(run)
+        cached = self._cached.get(owner)
+        if cached is not None:
+            cached.remove(run)
 
     def _stored(self, owner: int, second: int) -> SlotRun | None:
         return _holding(second, self._runs(owner, second), visible=False)
 
 
 def _holding(second: int, runs: list[SlotRun], *, visible: bool) -> SlotRun | None:
-    """The stretch around a second, maybe just itself; None if it is free."""
+    """Return the run around a second, maybe just itself. None if it is free."""
     for first, last in runs:
         if first <= second <= last:
             return first, last

@@ -1,7 +1,7 @@
-"""What the rules need of a store: small tables, each a Protocol.
+"""The tables that the rules need, each a Protocol.
 
-Called by one writer at a time, inside its unit of work: what was saved is read again at once, and all of it becomes
-durable together or not at all. Knows no rule.
+One writer at a time calls them, inside its unit of work. Saved values are read again at once, and all become durable
+together or not at all. Tables know no rule.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,188 +23,191 @@ from retinue.store.rules.values import (
 
 
 class AccountTable(Protocol):
-    """Accounts. An erased one stays as a number without a key, so that it is never another's."""
+    """Accounts. The row of an erased one stays without a key, so that its id is never reused."""
 
     def add(self, key: str) -> int:
-        """A new account of which nothing else is known; its number."""
+        """Add an account with a key; return its id."""
         ...
 
     def load(self, account: int) -> Stored:
-        """An account that is there and was not erased."""
+        """Return an existing account that was not erased."""
         ...
 
     def is_visible(self, account: int) -> bool:
-        """Whether others' lists show an account; an erased one is not shown."""
+        """Return whether an account appears in lists. An erased one does not."""
         ...
 
     def with_key(self, key: str) -> Found | None:
-        """The account with a key."""
+        """Return the account with a key."""
         ...
 
     def with_username(self, folded: str) -> Found | None:
-        """The account that has a username."""
+        """Return the account that owns a username."""
         ...
 
     def save(self, stored: Stored) -> None:
-        """Store an account that is there in another state."""
+        """Save another state of an existing account."""
         ...
 
     def revise(self, account: int) -> None:
-        """Let readers take notice of a change of a name or visibility."""
+        """Make readers notice a change of a name or visibility."""
         ...
 
     def wipe(self, account: int) -> None:
-        """Leave nothing of an account but its number."""
+        """Clear everything of an account but its id."""
         ...
 
     def profile_field(self, account: int, field: str) -> tuple[int, Any] | None:
-        """The second and the value of a profile field of which something was said."""
+        """Return the second and value of a profile field, or None."""
         ...
 
     def set_profile_field(self, account: int, field: str, value: Any, at: int) -> None:
-        """Store a profile field."""
+        """Save a profile field."""
         ...
 
 
 class ClaimTable(Protocol):
-    """All claims to usernames; of each account and name the latest is kept."""
+    """Claims to usernames, for each account and name the latest."""
 
     def owner_of(self, folded: str) -> int | None:
-        """The account with the latest claim to a name, at one second that with the smaller key."""
+        """Return the account with the latest claim to a name. At one second it is the one with the smaller key."""
         ...
 
     def claim(self, account: int, folded: str, at: int) -> bool:
-        """Claim a name; whether that says anything new."""
+        """Claim a name; return whether the claim is new or later."""
         ...
 
     def names_of(self, account: int) -> list[str]:
-        """Every name that an account has ever claimed."""
+        """Return every name that an account ever claimed."""
         ...
 
     def remove_all(self, account: int) -> None:
-        """Forget an account's claims."""
+        """Remove an account's claims."""
         ...
 
 
 class TombstoneTable(Protocol):
-    """HMACs of what was erased, and the store's secret for them."""
+    """HMACs of erased keys and names, and the store's secret for them."""
 
     @property
     def secret(self) -> bytes:
-        """32 bytes."""
+        """The secret, 32 bytes."""
         ...
 
     def any(self) -> bool:
-        """Whether there is one."""
+        """Return whether there are any."""
         ...
 
     def has(self, mac: bytes) -> bool:
-        """Whether one is there."""
+        """Return whether an HMAC is stored."""
         ...
 
     def add(self, mac: bytes) -> None:
-        """Keep one."""
+        """Store an HMAC."""
         ...
 
 
 class FutureEventTable(Protocol):
-    """Events that claimed a time in the future when they came."""
+    """Events that claimed a time after their receipt."""
 
     def any(self) -> bool:
-        """Whether there is one."""
+        """Return whether there are any."""
         ...
 
     def has(self, claimed: Claimed) -> bool:
-        """Whether one is there."""
+        """Return whether an event is stored."""
         ...
 
     def add(self, claimed: Claimed, at: int) -> None:
-        """Keep one, with the second that counted."""
+        """Store an event, with the second that counted."""
         ...
 
     def forget(self, account: int) -> None:
-        """Remove all of an account, on either side."""
+        """Remove all events of an account, on either side."""
         ...
 
 
 class RelocationTable(Protocol):
-    """Accounts whose entries in others' lists are not all on their side yet."""
+    """Accounts whose entries may be in the wrong tables of others' lists."""
 
     def any(self) -> bool:
-        """Whether there is one."""
+        """Return whether there are any."""
         ...
 
     def has(self, account: int) -> bool:
-        """Whether an account is among them."""
+        """Return whether an account is among them."""
         ...
 
     def next(self) -> Relocation | None:
-        """One of them."""
+        """Return one of them, or None."""
         ...
 
     def start(self, account: int, *, merge: bool) -> None:
-        """Put an account in, or begin again with it. `merge`: readers cannot go by the range of pages meanwhile."""
+        """Start or restart the relocation of an account.
+
+        `merge`: until it is finished, readers must merge visible and hidden entries.
+        """
         ...
 
     def save_position(self, account: int, direction: Direction, position: int) -> None:
-        """Remember how far it is."""
+        """Save the progress of a relocation."""
         ...
 
     def finish(self, account: int) -> None:
-        """Take an account out."""
+        """Remove an account."""
         ...
 
 
 class EntryTable(Protocol):
-    """The entries of the lists of all owners, of one direction and side."""
+    """The entries of one direction, visible or hidden, of all lists."""
 
     def has(self, owner: int, position: int) -> bool:
-        """Whether an entry stands at a second."""
+        """Return whether a second has an entry."""
         ...
 
     def look(self, owner: int, second: int) -> Around:
-        """Whether entries stand at a second and at its neighbours."""
+        """Return whether a second and its neighbours have entries."""
         ...
 
     def count(self, owner: int) -> int:
-        """How many entries a list has."""
+        """Return the number of entries of a list."""
         ...
 
     def newest_first(self, owner: int, bound: int = LAST_SECOND) -> Iterator[Entry]:
-        """The entries of a list at or before a second; the list must not change meanwhile."""
+        """Yield entries at or before a second. The list must not change meanwhile."""
         ...
 
     def insert(self, owner: int, entry: Entry) -> None:
-        """Put an entry on a free second of a list."""
+        """Insert an entry at a free slot."""
         ...
 
     def remove(self, owner: int, position: int) -> Entry:
-        """Take an entry away that is there."""
+        """Remove and return an existing entry."""
         ...
 
 
 class SlotRunTable(Protocol):
-    """Stretches of occupied seconds of the lists of one direction, each as long as it can be."""
+    """Runs of adjacent taken slots, each as long as possible."""
 
     def all(self, owner: int, limit: int) -> list[SlotRun]:
-        """The first stretches of a list, at most so many."""
+        """Return the first runs of a list, at most `limit`."""
         ...
 
     def near(self, owner: int, second: int) -> list[SlotRun]:
-        """Those that hold a second or one of its neighbours, the later one first; maybe others."""
+        """Return the runs around a second, later first. They hold it or a neighbour; others may be among them."""
         ...
 
     def add(self, owner: int, run: SlotRun) -> None:
-        """Store a stretch that touches no other."""
+        """Store a run that touches no other."""
         ...
 
     def remove(self, owner: int, run: SlotRun) -> None:
-        """Remove a stretch that is there."""
+        """Remove a stored run."""
         ...
 
 
 class ListTables(NamedTuple):
-    """The tables of one direction. Of what stands aside the account is no row."""
+    """The tables of one direction. Hidden entries are those of accounts that do not appear in lists."""
 
     visible: EntryTable
     hidden: EntryTable
@@ -215,27 +218,27 @@ class PairTable(Protocol):
     """The history of pairs."""
 
     def state(self, pair: Pair) -> State:
-        """What is stored of a pair; `UNKNOWN` where nothing is."""
+        """Return the stored state of a pair, or `UNKNOWN`."""
         ...
 
     def save(self, pair: Pair, before: State, after: State) -> None:
-        """Store another state; with `UNKNOWN` nothing stays. Open intervals are in the lists' tables already."""
+        """Save a state; `UNKNOWN` removes the pair. Entries of open intervals are in the lists' tables already."""
         ...
 
     def positions(self, pair: Pair, entry: Entry) -> tuple[int, int]:
-        """Where an open pair stands in both lists, given its entry in one of them."""
+        """Return an open pair's positions in both lists. `entry` is its entry in one of them."""
         ...
 
     def over(self, account: int, limit: int) -> list[Pair]:
-        """Some pairs of an account of which something is stored. Asked for when none stands in its lists any more."""
+        """Return some pairs of an account that has no open ones."""
         ...
 
     def followed_at(self, owner: int, second: int) -> Sequence[int]:
-        """Whom an account followed at a second, in the order of its list."""
+        """Return the accounts followed at a second, in list order."""
         ...
 
     def note_late(self, owner: int, direction: Direction) -> None:
-        """Remember for readers of the past that something stands behind its true start in a list."""
+        """Note that a list has an entry later than its true start. Readers of the past need to know."""
         ...
 
 
@@ -252,5 +255,5 @@ class Tables(NamedTuple):
     pairs: PairTable
 
     def of(self, direction: Direction) -> ListTables:
-        """The lists of a direction."""
+        """Return the tables of a direction."""
         return self.following if direction is Direction.FOLLOWING else self.followers

@@ -1,4 +1,4 @@
-"""Erased accounts and future events: facts that the store keeps after everything else about them is gone."""
+"""Erased accounts and future events: facts that outlive everything else about them."""
 
 import hmac
 from hashlib import sha256
@@ -19,7 +19,7 @@ class Tombstones:
         self._any = False
 
     def begin(self) -> None:
-        """Call when another writer may have changed the store, and after a failure."""
+        """Look whether any exist: after other writes or a failure."""
         self._any = self._table.any()
 
     def has_key(self, key: str) -> bool:
@@ -27,7 +27,10 @@ class Tombstones:
         return self._any and self._table.has(self._mac("key", key))
 
     def has_name(self, name: str) -> bool:
-        """Return whether an imported name means an erased account, by key, username or a key made of the name."""
+        """Return whether an imported name means an erased account.
+
+        It may be its key, its username, or a name that its key was made of.
+        """
         return self._any and (
             self.has_key(name)
             or self._table.has(self._mac("name", names.fold(name)))
@@ -48,7 +51,7 @@ class Tombstones:
 class FutureEvents:
     """Events that claimed a time after their receipt.
 
-    They count at the time of receipt; a second delivery, which is later, must be recognised as a duplicate.
+    They count at the time of receipt. A second delivery comes later, and must be recognised as a duplicate.
     """
 
     def __init__(self, table: FutureEventTable) -> None:
@@ -56,7 +59,7 @@ class FutureEvents:
         self._any = False
 
     def begin(self) -> None:
-        """Call when another writer may have changed the store, and after a failure."""
+        """Look whether any exist: after other writes or a failure."""
         self._any = self._table.any()
 
     def has(self, claimed: Claimed) -> bool:
@@ -70,5 +73,5 @@ class FutureEvents:
 
 
 def digest_of_record(record: AccountRecord) -> str:
-    """Return a short name for the content of an account event."""
+    """Return a digest of the content of an account event."""
     return sha256(json.encode(record)).hexdigest()

@@ -1,4 +1,4 @@
-"""What stands in the tables of a graph, as the rules see it."""
+"""Values in the tables of a graph, as the rules see them."""
 
 from typing import NamedTuple
 
@@ -7,13 +7,13 @@ from msgspec import Struct
 from retinue.history import Interval, Moment
 from retinue.model import Direction, Visibility
 
-LAST_SECOND = 0xFFFFFFFF  # the last one on which anything can stand
+LAST_SECOND = 0xFFFFFFFF  # the last possible slot
 
-SlotRun = tuple[int, int]  # a stretch of adjacent occupied seconds: the first and the last
+SlotRun = tuple[int, int]  # adjacent taken slots: the first and the last
 
 
 class Stored(Struct, frozen=True):
-    """An account as it is stored. `folded` is None where it has no username."""
+    """A stored account. `folded` is None without a username."""
 
     id: int
     key: str
@@ -27,24 +27,24 @@ class Stored(Struct, frozen=True):
 
     @property
     def is_visible(self) -> bool:
-        """Whether others' lists show the account."""
+        """Whether the account appears in lists."""
         return self.folded is not None and Visibility(self.visibility).is_visible
 
     @property
     def public_fields(self) -> tuple[str | None, str, str, int]:
-        """What readers see of it. A name that another has is nowhere to be seen."""
+        """The fields that readers see. A username owned by another account is empty."""
         return self.folded, self.username if self.folded else "", self.display_name, self.visibility
 
 
 class Found(NamedTuple):
-    """An account that was looked up, and whether others' lists show it."""
+    """An account, and whether it appears in lists."""
 
     account: int
     is_visible: bool
 
 
 class Claimed(NamedTuple):
-    """Which event, between which accounts (`other` is 0 for those of one account), and the time it claimed."""
+    """An event with the time that it claimed. `other` is 0 for an event of one account."""
 
     account: int
     other: int
@@ -53,7 +53,7 @@ class Claimed(NamedTuple):
 
 
 class Relocation(NamedTuple):
-    """How far the entries of an account have been moved: in which of its own lists, and down to which position."""
+    """The progress of a relocation: the account's own list being walked, and the position reached."""
 
     account: int
     direction: Direction
@@ -62,7 +62,7 @@ class Relocation(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One follow in a list: its own second there, the other account, its true second."""
+    """A follow in a list: its slot, the other account, its true second."""
 
     position: int
     account: int
@@ -70,7 +70,7 @@ class Entry(NamedTuple):
 
 
 class Around(NamedTuple):
-    """Whether entries stand at a second and at its two neighbours."""
+    """Whether entries exist at a second and its two neighbours."""
 
     before: bool
     here: bool
@@ -81,7 +81,7 @@ NOTHING = Around(before=False, here=False, after=False)
 
 
 class Pair(Struct, frozen=True, gc=False):
-    """Who follows whom, by id."""
+    """A follower and a followee, by id."""
 
     follower: int
     followee: int
@@ -96,7 +96,10 @@ class PlacedInterval(Struct, frozen=True, gc=False):
 
 
 class State(Struct, frozen=True):
-    """What is stored of a pair: the set of its events, and the intervals that they make. `has_row` is the store's."""
+    """The stored state of a pair.
+
+    It is the set of its events, with the intervals that they make. `has_row` is for the store alone.
+    """
 
     moments: frozenset[Moment]
     placed_intervals: tuple[PlacedInterval, ...]
@@ -104,12 +107,12 @@ class State(Struct, frozen=True):
 
     @property
     def open(self) -> PlacedInterval | None:
-        """The interval that goes on."""
+        """The interval without an end, or None."""
         return next((each for each in self.placed_intervals if each.interval.end is None), None)
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is one follow that stands on its own second in both lists."""
+        """Whether it is one follow, at its true second in both lists."""
         if len(self.moments) != 1 or len(self.placed_intervals) != 1:
             return False
         (only,) = self.placed_intervals
@@ -117,7 +120,7 @@ class State(Struct, frozen=True):
 
 
 class Wanted(NamedTuple):
-    """Positions that a new interval should have in the two lists, where they are free; None: any."""
+    """Wanted slots of a new interval in the two lists. None: any."""
 
     following: int | None = None
     followers: int | None = None
