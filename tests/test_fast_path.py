@@ -23,7 +23,7 @@ from msgspec import structs
 from retinue.audit.record import AuditRecord
 from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowEvent, PageRequest, RateLimit, Visibility
 from retinue.store.contract import EncodedRows
-from retinue.store.sqlite import images, known
+from retinue.store.sqlite import block_cache, row_cache
 from retinue.store.sqlite.wal_index import WalIndex
 from retinue.web import fast_path
 from retinue.web.protocol import Protocol
@@ -323,7 +323,7 @@ def test_cached_blocks_equal_the_file(
 @pytest.fixture
 def hub(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
     """A list of several blocks, while there is room for images of only a few."""
-    monkeypatch.setattr(images, "_BYTES", 500_000)
+    monkeypatch.setattr(block_cache, "_BYTES", 500_000)
     service.follow("hub", *((f"f{number}", EARLY + 2 * number) for number in range(700)))
     return service
 
@@ -374,7 +374,7 @@ OFFERS = st.tuples(st.integers(0, 30), st.integers(0, 3), st.integers(0, 9), st.
 @given(st.lists(OFFERS, max_size=300))
 def test_images_never_take_more_than_their_room(offers: list[tuple[int, int, int, bool]]) -> None:
     """The limit holds for any offers, also while blocks merge and names change."""
-    few = images.Images(lambda accounts: [b"row"] * len(accounts), 2 * 5 * images._BYTES)
+    few = block_cache.BlockCache(lambda accounts: [b"row"] * len(accounts), 2 * 5 * block_cache._BYTES)
     for number, place, reach, is_renamed in offers:
         few.edition += is_renamed
         few.offer(
@@ -387,7 +387,7 @@ def test_images_are_given_up_where_they_would_keep_more_rows_than_are_remembered
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then each page is read from the file, and is the same."""
-    monkeypatch.setattr(known, "ROWS_PER_GENERATION", 40)
+    monkeypatch.setattr(row_cache, "ROWS_PER_GENERATION", 40)
     for name in ("p", "q"):
         service.follow(name, *((f"{name}{number}", EARLY + number) for number in range(30)))
     reads: list[str] = []
