@@ -136,7 +136,7 @@ def test_a_flood_of_refusals_is_summarized_and_fully_counted(house: House) -> No
     house.settle()
     lines = sum(path.read_bytes().count(b"\n") for path in files_of(house.folder))
     assert BURST + 100 + 1 == lines
-    assert 10_000 - BURST == house.audit.summed
+    assert 10_000 - BURST == house.audit.sums.total
     found = house.verified()
     assert (10_100, 0, []) == (found.records + found.summed - 1, found.lost, found.problems)
     assert house.checkpoint.count == 10_100
@@ -182,7 +182,7 @@ def test_a_full_log_stops_requests_and_loses_nothing(tmp_path: Path) -> None:
         house.take(200, 100, client="a")
     was_full = house.audit.is_full
     assert was_full
-    assert house.audit.space.is_exhausted
+    assert house.audit.monitor.space.is_exhausted
     with pytest.raises(OSError, match="--audit-max-mib"):
         house.audit.flush()
     house.settle()

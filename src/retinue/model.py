@@ -9,6 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 RESEARCH_SCOPE = "research.data.basic"
 TOKEN_SECONDS = 7200
 DEFAULT_COUNT = 20
+MAX_SECOND = 253_402_300_799  # the end of the year 9999
 
 
 # The type of rows: the server has them encoded for the wire, other users as `Row`.

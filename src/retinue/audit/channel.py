@@ -1,7 +1,7 @@
 """The channel on which workers send audit records to the coordinator: one socket, in batches.
 
-The supervisor holds both ends, so sent records survive the end of any other process. A killed worker loses at most the
-batch that it is collecting, or its buffer if the coordinator is away. Requests are refused while the buffer is full.
+The supervisor holds both ends, so sent records survive the end of any other process. A killed worker loses those that
+it buffers. Requests are refused while the buffer is full.
 """
 
 import asyncio

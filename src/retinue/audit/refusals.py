@@ -1,7 +1,7 @@
 """Sums of refusals, so that a flood cannot fill the disk.
 
-For each client, and for unauthenticated callers together, some refusals are recorded one by one. The rest is summed up
-by client, endpoint, code, address and action, with bounded memory.
+Some refusals of each client, and of all unauthenticated callers together, are recorded one by one. The rest is summed
+up in bounded memory.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Retention of audit files, and the task that applies it.
 
-A clock that was behind must not make records look old. So the age of a file is that of the newest of its credible times
-(not in the future, not before 2020) and of the first credible time after it.
+A clock that was behind must not make records look old. So a file is as old as the newest credible time in it, or as the
+first one after it.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from retinue.store.contract import AccessStore
 INTERVAL_SECONDS = 60
 
 _TIME = re.compile(rb'"time":([0-9]{1,12}),')  # decoding whole records of a long log would take minutes
-_EARLIEST = 1_577_836_800  # 2020; a machine without a clock of its own starts in an earlier year
+_EARLIEST = 1_577_836_800  # credible second: 2020; a machine without a clock of its own starts in an earlier year
 _LOGGER = logging.getLogger("retinue.retention")
 
 

@@ -1,7 +1,6 @@
 """Signed heads of the audit log, to be kept on another machine.
 
-A signed head stands for all earlier records, so a rewritten history does not fit an older one, even if the secret and
-the checkpoint were rewritten with it.
+A rewritten log does not fit an older signed head, even if secret and checkpoint were rewritten with it.
 """
 
 import hmac
@@ -14,8 +13,8 @@ from msgspec import Struct
 from retinue.audit.hash_chain import BEGINNING, HASH_BYTES, ChainHead
 from retinue.audit.log_files import utc
 from retinue.audit.record import AuditRecord, RemovedRecords
-from retinue.audit.record_counters import LAST_SECOND
 from retinue.errors import InputError
+from retinue.model import MAX_SECOND
 from retinue.store.contract import Checkpoint
 
 _PERSON = b"retinue-head"
@@ -119,7 +118,7 @@ def _name_of(head: SignedHead) -> str:
 def _parse(line: str) -> SignedHead | None:
     try:
         head = msgspec.json.decode(line[line.index("{") :], type=SignedHead)
-        is_plausible = head.records >= 0 and 0 <= head.time <= LAST_SECOND
+        is_plausible = head.records >= 0 and 0 <= head.time <= MAX_SECOND
         return head if is_plausible and len(head.chain_head.hash) == HASH_BYTES else None
     except (ValueError, msgspec.DecodeError):
         return None

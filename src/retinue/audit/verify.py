@@ -32,11 +32,7 @@ _SUMMED = b'"summed":'
 
 
 class VerifyReport(Struct):
-    """The result of verification.
-
-    `lost` records were made and are not in the log. Of these, `missing` are not recorded as lost in the log itself.
-    `summed` refusals have no record of their own.
-    """
+    """The result of verification. Of `lost` records, the log does not record `missing` ones as lost."""
 
     records: int
     problems: list[str] = field(default_factory=list)

@@ -104,7 +104,8 @@ async def recount(
         for sentence in days.warnings(quotas.newest_day(), trusted.latest()):
             _LOGGER.warning("%s", sentence)
         if not audit.is_full:
-            for sentence in await recount.of_damaged(access, trusted.latest(), audit.made, audit.received):
+            made, received = audit.record_counters.made.count, audit.record_counters.received
+            for sentence in await recount.of_damaged(access, trusted.latest(), made, received):
                 _LOGGER.warning("%s", sentence)
         return RECOUNT_SECONDS
 

@@ -123,13 +123,19 @@ class _Backend(Struct):
             return f"store unavailable: {error}"
         if self.audit.is_full:
             return "the audit log cannot be written"
-        return self.audit.space.warning if self.audit.space.is_critical else ""
+        space = self.audit.monitor.space
+        return space.warning if space.is_critical else ""
 
     def measure(self) -> Measures:
         """Return the figures of the metrics page."""
         sizes = {path.name: path.stat().st_size for path in self.store.files()}
         return Measures(
-            sizes, self.apply_lag, self.audit.count, self.audit.space, self.audit.summed, self.trusted.doubted()
+            sizes,
+            self.apply_lag,
+            self.audit.count,
+            self.audit.monitor.space,
+            self.audit.sums.total,
+            self.trusted.doubted(),
         )
 
 
