@@ -1,4 +1,4 @@
-"""One import: files of accounts and follows into a store. `retinue import` and `retinue collect --into` run it."""
+"""One import: files of accounts and follows into a store."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -88,7 +88,7 @@ class ImportRun(Struct, frozen=True):
 def open_import(store: Store, sources: Sources, clock: Clock) -> Iterator[ImportRun]:
     """Open all files, then create the store if it does not exist.
 
-    A wrong name, column or kind of file costs nothing: it raises `InputError` before the store is touched.
+    If a name, column or kind of file is wrong, raises `InputError` before the store is touched.
     """
     is_whole = sources.snapshot_at is not None
     with ExitStack() as opened:

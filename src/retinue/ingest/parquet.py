@@ -21,7 +21,7 @@ _TIMES = ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP
 
 
 class ParquetTable:
-    """A Parquet file, read a batch at a time. A packed one is first unpacked to a temporary file."""
+    """A Parquet file. A packed one is first unpacked to a temporary file."""
 
     def __init__(self, source: Source, columns: Columns) -> None:
         # DuckDB would take some characters of a path for patterns, so it reads through a neutral name.

@@ -59,7 +59,7 @@ def translated() -> Iterator[None]:
 class Staging:
     """A staged table: `SortedFollows`. Call its methods in their order here.
 
-    Raises `InputError` if the disk does not have room for so many rows.
+    Raises `InputError` if the disk is too full.
     """
 
     def __init__(self, rows: int, received_at: int) -> None:
@@ -126,7 +126,7 @@ class Staging:
         return staging_sql.csv_source(table, path)
 
     def names(self) -> Iterator[list[str]]:
-        """Yield the names in ordinary rows, each once, sorted: so indexes of new accounts grow at one end.
+        """Yield each name in ordinary rows once, sorted for the indexes.
 
         Names with several spellings come last, in the order of the file.
         """

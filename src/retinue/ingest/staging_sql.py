@@ -57,10 +57,8 @@ def csv_source(table: CsvTable, path: Path) -> str:
 
 
 def find_spellings(duck: duckdb.DuckDBPyConnection, rows: str) -> None:
-    """Make the table `spelling`: names of the table `found` with several spellings, and their first places in `rows`.
-
-    The first spelling in the file becomes the account's key.
-    """
+    """Make the table `spelling`: names of `found` with several spellings, and their first places in `rows`."""
+    # The first spelling in the file becomes the account's key.
     duck.execute(
         "CREATE TABLE folded AS SELECT name, hash(lower(regexp_replace(name, '^@', ''))) AS fold FROM found"
         f" WHERE {_IS_ASCII}"
