@@ -1,4 +1,4 @@
-"""Opening regular files only, and checking the rights of other users over them."""
+"""Opening regular files, and checking the rights of other users over them."""
 
 import errno
 import os
