@@ -149,7 +149,7 @@ class UnknownToken(Refusal):
 
 
 class RateLimitExceeded(Refusal):
-    """More than `limit` calls (None: unknown). Wait `reset` seconds."""
+    """More than `limit` calls, if known. Retry after `reset` seconds."""
 
     def __init__(self, limit: int | None, reset: int) -> None:
         super().__init__()
