@@ -40,7 +40,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def forbid_dumps() -> None:
-    """Protect this process's memory from core files and other processes, until an exec."""
+    """Protect this process's memory from core files and others, until an exec."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _set_attribute(_DUMPABLE, 0)
 

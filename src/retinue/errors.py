@@ -1,25 +1,22 @@
-"""All errors of ours.
+"""All errors of ours. `wire/rendering.py` has code, status and message of each `Refusal`; the CLI prints the others."""
 
-    RetinueError
-    ├── InputError
-    │   └── NoSuchClient
-    ├── UnwritableOutput
-    │   └── ClosedPipe
-    ├── UncleanStop
-    ├── StoreError
-    │   └── MissingStore  NotAStore  UnsupportedSchema  UnavailableLock
-    └── Refusal
-        ├── BadBody  BadField  BadCountOrCursor  BodyTooLarge
-        ├── UnknownAccount  PrivateAccount  WithheldAccount
-        ├── InvalidToken  MissingScope  RateLimitExceeded  QuotaExceeded
-        ├── MissingParameter  CredentialsInHeader  MalformedParameters  UnsupportedGrant
-        ├── WrongSecret  InvalidClient  UnknownToken
-        ├── UnsupportedPath  EndpointNotServed  MethodNotAllowed
-        ├── NotHttp  HeadTooLarge  RepeatedHeader  MisdirectedRequest
-        └── StoreUnavailable  Overloaded  InternalFault
-
-`wire/rendering.py` has the code, status and message of each `Refusal`; the CLI prints the others.
-"""
+# RetinueError
+# ├── InputError
+# │   └── NoSuchClient
+# ├── UnwritableOutput
+# │   └── ClosedPipe
+# ├── UncleanStop
+# ├── StoreError
+# │   └── MissingStore  NotAStore  UnsupportedSchema  UnavailableLock
+# └── Refusal
+#     ├── BadBody  BadField  BadCountOrCursor  BodyTooLarge
+#     ├── UnknownAccount  PrivateAccount  WithheldAccount
+#     ├── InvalidToken  MissingScope  RateLimitExceeded  QuotaExceeded
+#     ├── MissingParameter  CredentialsInHeader  MalformedParameters  UnsupportedGrant
+#     ├── WrongSecret  InvalidClient  UnknownToken
+#     ├── UnsupportedPath  EndpointNotServed  MethodNotAllowed
+#     ├── NotHttp  HeadTooLarge  RepeatedHeader  MisdirectedRequest
+#     └── StoreUnavailable  Overloaded  InternalFault
 
 
 class RetinueError(Exception):
