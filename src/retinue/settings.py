@@ -74,10 +74,5 @@ def help_of(name: str) -> str:
     return str(_table()[name].metadata["help"])
 
 
-def setting_names() -> list[str]:
-    """Return the names of all settings."""
-    return list(_table())
-
-
 def _table() -> dict[str, Any]:
     return {each.name: each for each in fields(Settings)}
