@@ -30,6 +30,7 @@ pytest_plugins = [
     "support.sample_server",
     "support.served",
     "support.store_contract",
+    "support.summarized_runs",
 ]
 
 # No deadline: timings belong in benchmarks. A failure prints the seed that repeats it.
