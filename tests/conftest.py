@@ -20,6 +20,7 @@ from support.thorough import THOROUGH
 
 pytest_plugins = [
     "support.both_paths",
+    "support.broken_store",
     "support.bulk_twins",
     "support.children",
     "support.clusters",
