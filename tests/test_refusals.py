@@ -224,7 +224,7 @@ def test_a_body_of_64_kib_is_the_longest(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("visibility", "is_row", "hides_following", "hides_all"),
+    ("visibility", "is_visible", "hides_following", "hides_all"),
     [
         (Visibility.PUBLIC, True, None, None),
         (Visibility.FOLLOWING_HIDDEN, True, "username someone is private", None),
