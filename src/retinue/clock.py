@@ -1,7 +1,4 @@
-"""The only file that reads the time. All other code gets a `Clock`.
-
-If users' tests freeze time, `now()` follows, and durations stay real.
-"""
+"""The only file that reads the time. All other code gets a `Clock`."""
 
 import asyncio
 import time
@@ -25,7 +22,7 @@ class Clock(Protocol):
         ...
 
 
-# Not `time.monotonic`, which freezegun replaces.
+# Not `time.monotonic`: if users' tests freeze time, `now()` follows, and durations stay real.
 elapsed = partial(time.clock_gettime, time.CLOCK_MONOTONIC)
 uptime = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 

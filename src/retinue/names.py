@@ -1,4 +1,4 @@
-"""Rules for usernames and keys. Two names are the same if their folded forms are equal."""
+"""Rules for usernames and keys."""
 
 import hashlib
 import re
@@ -16,7 +16,7 @@ def without_at(name: str) -> str:
 
 
 def fold(name: str) -> str:
-    """Return the form for comparison, without `@`."""
+    """Return the form by which names are compared, without `@`."""
     bare = name.removeprefix("@")
     if bare.isascii():
         return bare.lower()

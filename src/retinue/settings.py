@@ -1,4 +1,4 @@
-"""The settings of the server: name, default, help. Flags, environment and `docs/reference.md` are made from them."""
+"""The settings of the server, of which flags and `docs/reference.md` are made."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any
