@@ -41,13 +41,10 @@ class Paginator:
         return page
 
     def _inconsistency(self, page: ListPage) -> str:
-        return _excess(page, self._body.get("max_count")) or inconsistency(page, self.newest)
-
-
-def _excess(page: ListPage, max_rows: int | None) -> str:
-    if max_rows is None or len(page.rows) <= max_rows:
-        return ""
-    return f"{len(page.rows)} rows, though at most {max_rows} were requested"
+        max_rows = self._body.get("max_count")
+        if max_rows is not None and len(page.rows) > max_rows:
+            return f"{len(page.rows)} rows, though at most {max_rows} were requested"
+        return inconsistency(page, self.newest)
 
 
 def newest_of(page: ListPage) -> Person | None:

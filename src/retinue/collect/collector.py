@@ -36,10 +36,7 @@ class CollectPlan(Struct, frozen=True):
 
 
 class CollectResult(Struct):
-    """The result of a run: the reasons of failed items, and the second at which each spent pool resets.
-
-    `stopped`: why the run ended early, because the service was unreachable or refused the client itself.
-    """
+    """Reasons of failures and of an early end, and quota resets."""
 
     failed: dict[Item, str]
     resets_at: dict[Pool, int]
@@ -139,7 +136,6 @@ class Collector:
         return before
 
     def _may_count(self, plan: CollectPlan, name: str, rows: int) -> bool:
-        """Return whether to request the counts of an account."""
         # A quarter of the day's calls is reserved for lists that end at a likely cap.
         calls = plan.calls_per_day["info"]
         remaining = calls - self._calls_today("info") - self._in_flight["info"]
@@ -148,7 +144,6 @@ class Collector:
         return self._runtime.clock.now() >= self._counts_from and is_affordable and not is_known
 
     async def _count(self, plan: CollectPlan, name: str) -> None:
-        """Request the counts of an account's lists; on failure they stay unknown."""
         self._counting.add(name)
         try:
             info = await self._within_calls(plan, "info", lambda: self._client.raw_user_info(name, only_counts=True))
@@ -204,7 +199,7 @@ class Collector:
         await self._runtime.sleep(seconds)
 
     def _calls_today(self, pool: Pool) -> int:
-        return self._progress.calls_on(self._runtime.clock.now() // DAY_SECONDS, pool)
+        return self._progress.calls_today(self._runtime.clock.now(), pool)
 
 
 class _CallsSpent(Exception):

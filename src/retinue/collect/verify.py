@@ -46,7 +46,6 @@ def verify(folder: Path) -> CollectionReport:
 
 
 def _manifest_of(folder: Path) -> Manifest | None:
-    """Return the manifest; None if no tables were written yet. Raises `InputError`."""
     path = folder / MANIFEST
     if not path.exists() and (folder / PAGES).exists():
         if any(folder.glob("rows.*")):
