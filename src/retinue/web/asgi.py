@@ -67,18 +67,13 @@ class Request:
 
     def header(self, name: bytes) -> bytes:
         """Return the first header of a lower-case name; empty if absent."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return b""
+        return heads.first_value(self.headers, name)
 
     def peer(self) -> str:
         """Return the client's address behind trusted proxies; empty if unknown."""
         client = self._scope.get("client")
-        proxies_said = (
-            [value for key, value in self.headers if key == b"x-forwarded-for"] if self._proxies.networks else ()
-        )
-        return self._proxies.address(client[0] if client else "", proxies_said)
+        forwarded_for = heads.values_of(self.headers, b"x-forwarded-for") if self._proxies.networks else ()
+        return self._proxies.address(client[0] if client else "", forwarded_for)
 
     def cache_head(self, direction: Direction) -> None:
         """Let the fast path answer later requests with the same head."""

@@ -19,6 +19,7 @@ from retinue.faults import Failure, FaultInjector, InjectedFaults
 from retinue.following import Following
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Query, Row
 from retinue.web.asgi import Application, whole_message
+from retinue.web.heads import first_value
 from retinue.web.replies import DISCONNECT, Headers, Message, Receive, Reply, Scope, Send, send_reply
 from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
 from retinue.wire import parsing, rendering
@@ -117,8 +118,7 @@ class FaultyApplication(Struct, frozen=True):
         return errors.QuotaExceeded(None, 0, 0) if faults.quota_spent else None
 
     async def _age_of_token(self, headers: Headers) -> int:
-        authorization = next((value for name, value in headers if name == b"authorization"), b"")
-        grant = await self.authenticator.authorize(authorization, RESEARCH_SCOPE)
+        grant = await self.authenticator.authorize(first_value(headers, b"authorization"), RESEARCH_SCOPE)
         return self.clock.now() - (grant.expires_at - TOKEN_SECONDS)
 
     def _refused(self, call: _Call, refusal: errors.Refusal) -> Reply:
@@ -204,7 +204,7 @@ def _changed_query(query: Query, injected: InjectedFaults) -> Query:
 
 def _server_error(reply: Reply, *, is_oauth: bool) -> Reply:
     """Replace a response by an internal error with the same log_id."""
-    log_id = next(value.decode() for name, value in reply.headers if name == b"x-tt-logid")
+    log_id = first_value(reply.headers, b"x-tt-logid").decode()
     body = (rendering.oauth_error_body if is_oauth else rendering.error_body)(errors.InternalFault(), log_id)
     kept = [field for field in reply.headers if field[0] in {b"content-type", b"content-length", b"x-tt-logid"}]
     return _with_body(Reply(rendering.ERRORS[errors.InternalFault].status, kept, body), body)

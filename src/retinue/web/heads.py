@@ -17,6 +17,16 @@ _RELEVANT = (
 _IRRELEVANT_LINE = re.compile(rb"\r\n(?!(?:%b):)[a-z0-9-]+:[ -~]*(?=\r\n[^ \t]|\Z)" % _RELEVANT, re.IGNORECASE)
 
 
+def values_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+    """Return the values of all headers with a lower-case name."""
+    return [value for key, value in headers if key == name]
+
+
+def first_value(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:
+    """Return the first value of a lower-case name; empty if absent."""
+    return next((value for key, value in headers if key == name), b"")
+
+
 def relevant_part(head: bytes) -> bytes:
     """Return a head without lines that no response depends on."""
     return _IRRELEVANT_LINE.sub(b"", head)

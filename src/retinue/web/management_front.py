@@ -120,7 +120,7 @@ class ManagementApplication(Struct, frozen=True):
         headers = scope["headers"]
         if name := heads.repeated(headers):
             raise errors.RepeatedHeader(name)
-        host = next((value for name, value in headers if name == b"host"), b"")
+        host = heads.first_value(headers, b"host")
         if not self.hosts.has(host):
             raise errors.MisdirectedRequest(host.decode("latin-1"))
         if self.auditor.is_full and scope["method"] not in _READS:
