@@ -390,7 +390,7 @@ def test_a_store_is_not_made_over_something_else(tmp_path: Path) -> None:
     for path, words in (
         (text, "no SQLite file"),
         (foreign, "another program"),
-        (tmp_path / "no" / "x.db", "there is no folder"),
+        (tmp_path / "no" / "x.db", "does not exist"),
     ):
         with pytest.raises(errors.StoreError, match=words):
             open_store(str(path)).create()

@@ -64,9 +64,9 @@ def export(graph: GraphScan, folder: Path, options: ExportOptions, on_rows: OnRo
     Raises `InputError` if the folder exists.
     """
     if folder.exists():
-        raise InputError(f"{folder}: is there already; an export replaces nothing")
+        raise InputError(f"{folder}: already exists; an export replaces nothing")
     if not folder.parent.is_dir():
-        raise InputError(f"{folder}: cannot be made: there is no folder {folder.parent}")
+        raise InputError(f"{folder}: cannot be created: the folder {folder.parent} does not exist")
     with translated(folder), closing(TemporaryFolder(folder)) as unfinished:
         counts = _export_into(unfinished.path, graph, options, on_rows)
         unfinished.path.rename(folder)

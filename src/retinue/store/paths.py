@@ -39,7 +39,7 @@ class StorePaths(Struct, frozen=True):
 
 
 class Reach(Struct, frozen=True):
-    """The files that the processes of a server change or read, and TCP ports."""
+    """Files and TCP ports that a server's processes use."""
 
     changed: list[Path]
     read: list[Path] = []

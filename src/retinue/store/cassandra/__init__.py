@@ -1,1 +1,4 @@
-"""The store on Apache Cassandra (or ScyllaDB): for graphs that one machine does not hold."""
+"""The store on Apache Cassandra or ScyllaDB.
+
+It is for graphs that exceed one machine.
+"""

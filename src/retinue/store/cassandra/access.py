@@ -1,4 +1,4 @@
-"""Clients, tokens, and the checkpoint of this machine's audit log, in the keyspace.
+"""Clients, tokens and this machine's audit checkpoint, in the keyspace.
 
 Clients and checkpoints are written by lightweight transactions only, so concurrent writes lose nothing. Tokens use
 fixed timestamps (insert 1, delete 2), so that a delete always wins regardless of clock skew.
@@ -68,14 +68,12 @@ class CassandraAccess:
     def __init__(self, session: Session, node: str) -> None:
         self._session = session
         self._node = node
-        self._forgotten = 0  # up to this second, by this process
+        self._forgotten = 0  # the second up to which this process removed tokens
 
     async def add_client(self, client: RegisteredClient, secret: bytes) -> RegisteredClient:
-        """Store a new client with its secret's digest; the client with its number. Raises `StoreError`."""
         return await asyncio.to_thread(self._add, client, secret)
 
     async def find_client(self, key: str) -> tuple[RegisteredClient, Secrets] | None:
-        """A client and the digests of its secrets."""
         for (number,) in await self._session.fetch(_NUMBER, (key,)):
             for row in await self._session.fetch(f"{_CLIENT} WHERE id = ?", (number,)):
                 client = client_of(row)
@@ -83,12 +81,10 @@ class CassandraAccess:
         return None
 
     async def clients(self) -> list[RegisteredClient]:
-        """All clients, oldest first."""
         rows = await asyncio.to_thread(self._session.rows, _CLIENT)
         return [client_of(row) for row in sorted(rows)]
 
     async def change_client(self, key: str, change: ClientChange) -> bool:
-        """Change what is named."""
         columns = columns_of(change)
         if not columns:
             return await self.find_client(key) is not None
@@ -98,30 +94,26 @@ class CassandraAccess:
         )
 
     async def rotate_secret(self, key: str, secret: bytes, former_until: int) -> bool:
-        """Give a client another secret; the one it had is good up to a second."""
         while (found := await self.find_client(key)) is not None:
             number, former = found[0].id, found[1].current
-            if former == secret:  # an earlier try of ours was applied, though nobody said so
+            if former == secret:  # an earlier attempt was applied although it timed out
                 return True
             if await self._set(_ROTATE, former, former_until, secret, number, key, former):
                 return True
         return False
 
     async def suspend_client(self, key: str, at: int | None) -> bool:
-        """Suspend a client, or (None) let it in again."""
         return await self._update("UPDATE client SET suspended_at = ? WHERE id = ? IF key = ?", at, key=key)
 
     async def revoke_client(self, key: str, at: int) -> bool:
-        """End a client and with it its tokens. It stays ended since the first time."""
+        """Revoke a client. The first time of revocation stays."""
         return await self._update(_REVOKE, at, key=key) or await self.find_client(key) is not None
 
     async def add_token(self, digest: bytes, client_id: int, expires_at: int) -> None:
-        """Store a token."""
         end = Statement(_ADD_END, (expires_at // _HOUR_SECONDS, expires_at, digest))
         await self._write(Statement(_ADD_TOKEN, (digest, client_id, expires_at)), end)
 
     async def remove_token(self, digest: bytes, client_id: int) -> bool:
-        """Remove a token of a client."""
         for number, expires_at in await self._session.fetch(_TOKEN, (digest,)):
             if number == client_id:
                 end = Statement(_REMOVE_END, (expires_at // _HOUR_SECONDS, expires_at, digest))
@@ -130,14 +122,13 @@ class CassandraAccess:
         return False
 
     async def find_grant(self, digest: bytes) -> TokenGrant | None:
-        """What a stored token allows."""
         for number, expires_at in await self._session.fetch(_TOKEN, (digest,)):
             for suspended_at, revoked_at, *row in await self._session.fetch(_GRANT, (number,)):
                 return grant_of(expires_at, row) if suspended_at is None and revoked_at is None else None
         return None
 
     async def forget_tokens(self, expired_at: int) -> int:
-        """Remove tokens that expired at or before a second, within a day: after that they are gone by themselves."""
+        """Remove tokens that expired within the last day. Older ones have expired in the cluster too."""
         return await asyncio.to_thread(self._forget, expired_at)
 
     async def audit_checkpoint(self) -> Checkpoint:
@@ -149,17 +140,14 @@ class CassandraAccess:
         return checkpoint_of(rows[0])
 
     async def save_audit_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write the checkpoint again."""
         places = (checkpoint.count, checkpoint.hash, checkpoint.before_count, checkpoint.before_hash)
         if not await self._set(_SAVE_CHECKPOINT, *places, checkpoint.is_open, self._node, checkpoint.secret):
             raise StoreUnavailable(f"the audit log of {self._node} has another secret")
 
     def statements_sent(self) -> int:
-        """How many statements it has sent to the cluster."""
         return self._session.statements_sent()
 
     def close(self) -> None:
-        """Close all connections."""
         self._session.close()
 
     # --- writing ----------------------------------------------------------------------------------------------------
@@ -168,20 +156,20 @@ class CassandraAccess:
         await asyncio.to_thread(self._session.write_all, statements)
 
     async def _set(self, query: str, *values: Any) -> bool:
-        """Run a lightweight transaction; whether it was applied."""
+        """Run a lightweight transaction; return whether it was applied."""
         applied, _ = await asyncio.to_thread(self._session.compare_and_set, query, values)
         return applied
 
     async def _update(self, query: str, *values: Any, key: str) -> bool:
-        """Change the client with a key by a statement that ends with its number and its key; whether it was applied."""
+        """Change a client; return whether it was applied. The statement ends with the client's id and key."""
         for (number,) in await self._session.fetch(_NUMBER, (key,)):
             return await self._set(query, *values, number, key)
         return False
 
     def _add(self, client: RegisteredClient, secret: bytes) -> RegisteredClient:
-        """Take the first number behind all others that nobody else takes at the same time.
+        """Take the first id after all others.
 
-        The key comes first: whoever ends in between leaves nothing that could be seen.
+        The key is written first, so that a crash in between leaves nothing visible.
         """
         if self._session.rows(_NUMBER, (client.key,)):
             raise StoreError(f"client {client.key}: there is one with this key")
@@ -191,7 +179,7 @@ class CassandraAccess:
             number += 1
             self._session.write(_NAME, (client.key, number))
             is_added, found = self._session.compare_and_set(_ADD, (number, *values_of(client), secret))
-            is_added = is_added or client.key in found  # by an earlier try of ours, though nobody said so
+            is_added = is_added or client.key in found  # by an earlier attempt that timed out
         return structs.replace(client, id=number)
 
     def _forget(self, expired_at: int) -> int:

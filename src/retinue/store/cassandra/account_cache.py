@@ -1,8 +1,7 @@
-"""What a reading process knows by heart, at most one second behind the keyspace: accounts by id and by username.
+"""The account cache: accounts by id and username. It is at most one second behind the keyspace.
 
-Kept in two generations: when the young one is full the old one is dropped, and what is still asked for moves from
-old to young. Each change of a name, a visibility or the cut of a list has a revision, by which it is noticed and
-forgotten.
+Accounts are kept in two generations: if the young one is full, the old one is dropped, and requested accounts return
+from old to young. Each change of a name, a visibility or a list's partitioning has a revision, by which it is noticed.
 """
 
 import asyncio
@@ -28,7 +27,7 @@ _CHANGED = "SELECT revision, account FROM change WHERE slot = ? AND revision > ?
 
 
 class CachedAccount(Struct, Generic[Shown_co], frozen=True):
-    """An account as a reader sees it. `shown` is None where it is no row; `cuts` has the lists that are not plain."""
+    """An account as readers see it. `row` is None if hidden; `by_kind` has the lists of several buckets."""
 
     visibility: Visibility
     row: Shown_co | None
@@ -36,12 +35,12 @@ class CachedAccount(Struct, Generic[Shown_co], frozen=True):
     by_kind: dict[str, Partitioning] | None = None
 
     def partitioning(self, kind: str) -> Partitioning:
-        """How one of its lists is cut."""
+        """Return the partitioning of one of its lists."""
         return (self.by_kind or {}).get(kind, Partitioning())
 
 
 class AccountCache(Generic[Shown_co]):
-    """Memory of one reader. Await `refresh` before each use."""
+    """The cache of one reader. Await `refresh` before each use."""
 
     def __init__(self, session: Session, clock: Clock, encode_row: Callable[[str, str], Shown_co]) -> None:
         self._session = session
@@ -50,20 +49,20 @@ class AccountCache(Generic[Shown_co]):
         self._young: dict[int, CachedAccount[Shown_co]] = {}
         self._old: dict[int, CachedAccount[Shown_co]] = {}
         self._names: dict[str, int] = {}
-        self._edition = 0  # another one whenever something was forgotten: what was read before is not kept then
+        self._edition = 0  # changes with each removal: what was read before is not cached then
         self._revision: int | None = None
         self._fresh_until = 0.0
         self._refreshing = asyncio.Lock()
         self.state = graph_state.GraphState()
 
     async def refresh(self) -> None:
-        """Forget what has changed, if that was not done within the last second."""
+        """Drop what has changed, at most once a second."""
         if self._revision is not None and self._clock.elapsed() <= self._fresh_until:
             return
         async with self._refreshing:
             now = self._clock.elapsed()
             if self._revision is not None and now <= self._fresh_until:
-                return  # somebody else has done it meanwhile
+                return  # another task has done it meanwhile
             found = await self._session.fetch(GRAPH.select, ("graph",))
             state = graph_state.decoded(found[0] if found else None)
             await self._forget_changed(state.revision)
@@ -71,7 +70,7 @@ class AccountCache(Generic[Shown_co]):
             self._fresh_until = now + FRESH_SECONDS
 
     async def account(self, folded: str) -> Account | None:
-        """The live account with a folded username. That there is none is asked anew each time."""
+        """Return the live account with a folded username. Missing accounts are looked up each time."""
         account_id = self._names.get(folded)
         if account_id is None:
             edition = self._edition
@@ -87,12 +86,12 @@ class AccountCache(Generic[Shown_co]):
         return None if cached is None else Account(account_id, cached.visibility)
 
     async def get(self, account_id: int) -> CachedAccount[Shown_co] | None:
-        """An account; None where there never was one."""
+        """Return an account; None if it never existed."""
         (cached,) = await self.get_many([account_id])
         return cached
 
     async def get_many(self, account_ids: Sequence[int]) -> list[CachedAccount[Shown_co] | None]:
-        """Accounts, in the order of their account_ids; those that are not known are read all at once."""
+        """Return accounts in the order of their ids. Those not cached are read concurrently."""
         accounts: dict[int, CachedAccount[Shown_co] | None] = {
             account_id: self._young[account_id] for account_id in account_ids if account_id in self._young
         }
@@ -104,8 +103,8 @@ class AccountCache(Generic[Shown_co]):
         edition = self._edition
         if read:
             found |= zip(read, await asyncio.gather(*map(self._read, read)), strict=True)
-        if edition == self._edition:  # else something was forgotten meanwhile: use what was read, but do not keep it
-            # Nor is kept that there is nobody: a new account may become visible after an entry that names it.
+        if edition == self._edition:  # else the accounts may be stale: use them, but do not cache them
+            # A missing account is not cached: a new one may become readable after an entry that names it.
             self._keep({account_id: cached for account_id, cached in found.items() if cached is not None})
         accounts |= found
         return [accounts[account_id] for account_id in account_ids]

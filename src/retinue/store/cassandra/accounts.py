@@ -15,7 +15,11 @@ REVISIONS_PER_SLOT = 10_000
 
 
 class AccountRow(NamedTuple):
-    """A row of the table, without its number. `claimed` is in the order of the alphabet."""
+    """A row of the table, without its id.
+
+    `claimed` is sorted. In the keyspace `profile` is `said`, `relocation` is `moving`, and `is_partitioned` is
+    `is_cut`.
+    """
 
     key: str | None
     folded: str | None
@@ -32,7 +36,7 @@ class AccountRow(NamedTuple):
 
     @property
     def is_visible(self) -> bool:
-        """Whether others' lists show the account."""
+        """Whether the account appears in lists."""
         return self.folded is not None and Visibility(self.visibility).is_visible
 
 
@@ -41,7 +45,7 @@ ERASED = NEW._replace(visibility=Visibility.WITHHELD.value)
 
 
 def row_of(buffer: RowBuffer, account: int) -> AccountRow:
-    """The row of an account that is there, erased or not."""
+    """Return the row of an existing account, erased or not."""
     row = buffer.get(ACCOUNT, (account,))
     assert row is not None, account
     return AccountRow(*row)
@@ -53,7 +57,7 @@ def save_row(buffer: RowBuffer, account: int, row: AccountRow) -> None:
 
 
 def revise(buffer: RowBuffer, account: int) -> None:
-    """Let readers take notice of an account."""
+    """Make readers notice a change of an account."""
     state = graph_state.read(buffer)
     revision = state.revision + 1
     buffer.put(CHANGE, (revision // REVISIONS_PER_SLOT, revision), (account,))
@@ -67,7 +71,6 @@ class CassandraAccounts:
         self._buffer = buffer
 
     def add(self, key: str) -> int:
-        """A new account; its number."""
         account = graph_state.read(self._buffer).accounts + 1
         graph_state.change(self._buffer, accounts=account)
         self._buffer.learn(ACCOUNT, (account,), None)
@@ -76,25 +79,20 @@ class CassandraAccounts:
         return account
 
     def load(self, account: int) -> Stored:
-        """An account that is there and was not erased."""
         row = row_of(self._buffer, account)
         assert row.key is not None, account
         return Stored(account, row.key, *row[1:8])
 
     def is_visible(self, account: int) -> bool:
-        """Whether others' lists show an account."""
         return row_of(self._buffer, account).is_visible
 
     def with_key(self, key: str) -> Found | None:
-        """The account with a key."""
         return self._found(self._buffer.get(ACCOUNT_KEY, (key,)))
 
     def with_username(self, folded: str) -> Found | None:
-        """The account that has a username."""
         return self._found(self._buffer.get(USERNAME, (folded,)))
 
     def save(self, stored: Stored) -> None:
-        """Store an account in another state."""
         before = row_of(self._buffer, stored.id)
         if before.key != stored.key:
             self._buffer.put(ACCOUNT_KEY, (before.key,), None)
@@ -104,11 +102,9 @@ class CassandraAccounts:
         save_row(self._buffer, stored.id, before._replace(**changed))
 
     def revise(self, account: int) -> None:
-        """Let readers take notice of a change."""
         revise(self._buffer, account)
 
     def wipe(self, account: int) -> None:
-        """Leave nothing of an account but its number."""
         before = row_of(self._buffer, account)
         self._buffer.put(ACCOUNT_KEY, (before.key,), None)
         self._hand_over(account, before.folded, None)
@@ -117,12 +113,10 @@ class CassandraAccounts:
         )
 
     def profile_field(self, account: int, field: str) -> tuple[int, Any] | None:
-        """The second and the value of a profile field."""
         found = _profile(row_of(self._buffer, account)).get(field)
         return None if found is None else (found[0], found[1])
 
     def set_profile_field(self, account: int, field: str, value: Any, at: int) -> None:
-        """Store a profile field."""
         row = row_of(self._buffer, account)
         profile = {**_profile(row), field: (at, value)}
         save_row(self._buffer, account, row._replace(profile=json.encode(profile).decode()))
@@ -133,7 +127,7 @@ class CassandraAccounts:
         return Found(row[0], self.is_visible(row[0]))
 
     def _hand_over(self, account: int, before: str | None, after: str | None) -> None:
-        """Let go of one username and hold another. Who has it already in its hands is not asked."""
+        """Give up one username and take another from its owner."""
         if before == after:
             return
         if before is not None:
@@ -152,14 +146,12 @@ class CassandraClaims:
         self._buffer = buffer
 
     def owner_of(self, folded: str) -> int | None:
-        """The account with the latest claim to a name, at one second that with the smaller key."""
         _, claims = username_row(self._buffer, folded)
-        if len(claims) < 2:  # noqa: PLR2004 -- nobody to compare with
+        if len(claims) < 2:  # noqa: PLR2004 - a single claim wins
             return next(iter(claims), None)
         return min(claims, key=lambda account: (-claims[account], row_of(self._buffer, account).key or ""))
 
     def claim(self, account: int, folded: str, at: int) -> bool:
-        """Claim a name; whether that says anything new."""
         holder, claims = username_row(self._buffer, folded)
         if claims.get(account, -1) >= at:
             return False
@@ -170,11 +162,9 @@ class CassandraClaims:
         return True
 
     def names_of(self, account: int) -> list[str]:
-        """Every name that an account has ever claimed."""
         return list(row_of(self._buffer, account).claimed or ())
 
     def remove_all(self, account: int) -> None:
-        """Forget an account's claims."""
         for folded in self.names_of(account):
             holder, claims = username_row(self._buffer, folded)
             left = {one: at for one, at in claims.items() if one != account}
@@ -183,7 +173,7 @@ class CassandraClaims:
 
 
 def username_row(buffer: RowBuffer, folded: str) -> tuple[int | None, dict[int, int]]:
-    """Who has a username, and all claims to it."""
+    """Return the owner of a username, and all claims to it."""
     row = buffer.get(USERNAME, (folded,))
     return (None, {}) if row is None else (row[0], dict(row[1] or {}))
 

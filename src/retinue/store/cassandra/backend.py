@@ -1,4 +1,7 @@
-"""A store in a keyspace of a cluster. The counters of quotas lie on this machine, which leases parts of each quota."""
+"""A store in a keyspace of a cluster.
+
+Quota counters are on this machine, which leases parts of each quota.
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

@@ -1,8 +1,8 @@
-"""Writing buckets anew that hold too many rows or tombstones, and removing those that nobody reads any more.
+"""Rewriting of large buckets, and removal of unused ones.
 
-The rows are copied into buckets that were never used, then the list is said to be cut anew, then everybody gets the
-time to notice, and only then the old bucket goes. Killed in between, nothing is lost but room on the disks, which
-`remove_unused` gives back.
+The rows of a bucket with too many rows or tombstones are copied into new buckets. Then the list's partitioning changes,
+then readers get time to notice, and only then the old bucket is removed. A kill in between loses only disk space, which
+`remove_unused` frees.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from retinue.store.cassandra.session import UNSET, Statement
 from retinue.store.cassandra.table_definitions import ENTRY, LIST, Row
 from retinue.store.cassandra.table_scan import scan
 
-# Readers look once a second at what has changed, and a page takes less than one.
+# Readers check for changes once a second, and a page takes less than one.
 NOTICE_SECONDS = 2.0
 _REMOVE = "DELETE FROM entry USING TIMESTAMP ? WHERE owner = ? AND kind = ? AND bucket = ?"
 _LIST = "owner, kind, buckets, next_bucket"
@@ -29,8 +29,9 @@ class _Due(NamedTuple):
 
 
 class BucketRewriter:
-    """Runs between the groups of a writer, with its lease, which `keep` keeps. `commit` writes what was changed as a
-    group, with `timestamp`, the next one.
+    """Runs between a writer's groups, with its lease.
+
+    `renew_lease` renews it, `commit` writes the changes as a group, and `timestamp` returns that of the next one.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class BucketRewriter:
         self._pause = pause
 
     def run(self) -> None:
-        """Write all buckets anew that are due and were changed in the last group."""
+        """Rewrite the due buckets of lists that the last group changed."""
         due = [
             _Due(owner, kind, bucket)
             for owner, kind in self._buffer.last_changed(LIST)
@@ -66,7 +67,7 @@ class BucketRewriter:
     def remove_unused(self) -> None:
         """Remove buckets that were used once and are no more."""
         for owner, kind, *row in scan(self._buffer.session, _LIST, "list", "owner"):
-            self._renew_lease()  # most lists have none
+            self._renew_lease()  # most lists have no unused buckets
             partitioning = partitioning_of(tuple(row))
             used = {bucket.number for bucket in partitioning.buckets}
             self._remove(
@@ -75,9 +76,9 @@ class BucketRewriter:
             )
 
     def _copy(self, due: _Due) -> None:
-        """Copy a bucket's rows into new ones, and say so in the next group.
+        """Copy a bucket's rows into new buckets for the next group.
 
-        Somebody may have been killed in the middle of it: what he has left in the new ones goes first.
+        Remains of a killed attempt in them are removed first.
         """
         buffer = self._buffer
         owner, kind, old = due
@@ -104,5 +105,5 @@ class BucketRewriter:
 
 
 def _as_is(row: Row) -> Row:
-    """A row for a place where nothing is yet: writing nothing into a column would be one more tombstone."""
+    """Replace nulls by UNSET for a new row. Writing a null would store a tombstone."""
     return tuple(UNSET if value is None else value for value in row)

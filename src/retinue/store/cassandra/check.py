@@ -1,6 +1,6 @@
-"""Every invariant of a keyspace, verified account by account. Changes nothing.
+"""Every invariant of a keyspace, verified account by account.
 
-Writers may work meanwhile: what looks like a fault counts only if it looks the same a moment later.
+Nothing is changed. Writers may work meanwhile: a problem counts only if it is still there a moment later.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ _AGAIN_AFTER_SECONDS = 0.5
 
 
 class CassandraChecker:
-    """A `Checker`. A place whose reads fail is looked at again while nodes may recover."""
+    """A `Checker`. Failed reads are repeated while nodes may recover."""
 
     def __init__(self, session: Session, backoff: Backoff) -> None:
         self._session = session
         self._backoff = backoff
 
     async def problems(self) -> AsyncIterator[str]:
-        """Every broken invariant as a sentence; after a hundred it is enough."""
+        """Yield broken invariants, at most a hundred."""
         found, places = 0, self._places()
         with ThreadPoolExecutor(_AT_ONCE) as threads:  # most of the time is waiting for answers
             while some := list(islice(places, 8 * _AT_ONCE)):
@@ -43,7 +43,6 @@ class CassandraChecker:
                         return
 
     async def facts(self) -> dict[str, int]:
-        """Counts worth knowing."""
         accounts = sum(key is not None for (key,) in scan(self._session, "key", "account", "id"))
         follows = ended = displacement = 0
         for (placed_intervals,) in scan(self._session, "standings", "pair", "follower"):
@@ -61,11 +60,10 @@ class CassandraChecker:
         }
 
     def close(self) -> None:
-        """Close the connections."""
         self._session.close()
 
     async def _lasting(self, find: Callable[[], Iterator[str]], first: list[str]) -> list[str]:
-        """Problems that were there first and are there a moment later."""
+        """Return the problems that are still there a moment later."""
         if not first:
             return []
         await asyncio.sleep(_AGAIN_AFTER_SECONDS)
@@ -76,7 +74,7 @@ class CassandraChecker:
         return self._backoff.repeat(lambda: list(islice(find(), _LISTED)))
 
     def _places(self) -> Iterator[Callable[[], Iterator[str]]]:
-        """Where to look, one after the other."""
+        """Yield the checks, one by one."""
         for (account,) in scan(self._session, "id", "account", "id"):
             yield lambda account=account: self._wrong_account(account)  # type: ignore[misc]
         for (follower,) in scan_partitions(self._session, "pair", "follower"):
@@ -85,13 +83,12 @@ class CassandraChecker:
             yield lambda folded=folded: self._wrong_username(folded)  # type: ignore[misc]
 
     def _account(self, account: int) -> AccountRow:
-        """An account; an empty row where there is none."""
         found = self._session.rows(ACCOUNT.select, (account,))
         return AccountRow(*found[0]) if found else NEW
 
     def _wrong_account(self, account: int) -> Iterator[str]:
         row = self._account(account)
-        for problem in _wrong_names(row) if row.key is not None else _left_of(row):
+        for problem in _wrong_names(row) if row.key is not None else _remains_of(row):
             yield f"account {account}: {problem}"
         if row.key is not None and self._session.rows(ACCOUNT_KEY.select, (row.key,)) != [(account,)]:
             yield f"account {account}: is not found by its key {row.key!r}"
@@ -127,6 +124,6 @@ def _wrong_names(row: AccountRow) -> Iterator[str]:
         yield f"key {row.key!r} {key_fault}"
 
 
-def _left_of(row: AccountRow) -> Iterator[str]:
+def _remains_of(row: AccountRow) -> Iterator[str]:
     if row.folded or row.username or row.display_name or row.profile or row.claimed:
         yield "is erased, but something is still said of it"

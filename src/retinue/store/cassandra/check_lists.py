@@ -1,4 +1,7 @@
-"""What the lists and pairs of a keyspace must be: both directions agree, and each interval has a second of its own."""
+"""The invariants of lists and pairs of a keyspace.
+
+Both directions must agree, and each interval must have its own slots.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,16 +16,16 @@ from retinue.store.cassandra.pairs import is_unbegun, state_of
 from retinue.store.cassandra.partitioning import Partitioning, partitioning_of
 from retinue.store.cassandra.session import Row, Session, Statement
 from retinue.store.cassandra.slot_runs import block_of, runs_in
-from retinue.store.cassandra.table_definitions import ACCOUNT, ENTRY, LATE, LIST, PAIR, TAKEN
+from retinue.store.cassandra.table_definitions import ACCOUNT, ENTRY, LATE, LIST, PAIR, PLACED_INTERVALS, TAKEN
 from retinue.store.rules.values import Entry, SlotRun, State
 
 _AT_ONCE = 5_000
-_PAIRS_OF = "SELECT followee, moments, standings FROM pair WHERE follower = ?"
+_PAIRS_OF = f"SELECT followee, moments, {PLACED_INTERVALS} FROM pair WHERE follower = ?"
 _AT = f"{ENTRY.select_prefix} AND position = ? AND account = ?"
 
 
 class StoredLists(NamedTuple):
-    """All that stands in an account's list of one direction, by kind."""
+    """All entries of an account in one direction, by kind."""
 
     visible: list[Entry]
     hidden: list[Entry]
@@ -30,17 +33,17 @@ class StoredLists(NamedTuple):
     unbegun: list[Entry]
 
     def all(self) -> list[Entry]:
-        """All intervals."""
+        """Return the entries of all intervals."""
         return [*self.visible, *self.hidden, *self.ended]
 
 
 def lists_of(session: Session, account: int, direction: Direction) -> StoredLists:
-    """Read a list of all kinds."""
+    """Read an account's lists of one direction."""
     return _lists(session, account, direction, _by_kind(session, account))
 
 
 def wrong_list(session: Session, account: int, row: AccountRow, direction: Direction) -> Iterator[str]:
-    """What is wrong with one of an account's lists."""
+    """Yield the problems of an account's lists of one direction."""
     by_kind = _by_kind(session, account)
     lists = _lists(session, account, direction, by_kind)
     name = f"{direction.value} of account {account}"
@@ -69,7 +72,10 @@ def wrong_list(session: Session, account: int, row: AccountRow, direction: Direc
 
 
 def wrong_pairs(session: Session, follower: int) -> Iterator[str]:
-    """What is wrong with an account's pairs as a follower: events make intervals, and both lists have them."""
+    """Yield the problems of an account's pairs as a follower.
+
+    Events must make the stored intervals, and both lists must have them.
+    """
     lists = lists_of(session, follower, Direction.FOLLOWING)
     following = {(entry.position, entry.account) for entry in (*lists.all(), *lists.unbegun)}
     rows = session.stream(_PAIRS_OF, (follower,))
@@ -96,7 +102,7 @@ def _where(direction: str, position: int, owner: int, unbegun: bool) -> str:
 
 
 def _places(follower: int, followee: int, state: State) -> list[tuple[int, int]]:
-    """The positions in both lists where a pair has to stand."""
+    """Return the positions in both lists where a pair must be."""
     if is_unbegun(state):
         return [(followee, follower)]
     return [(placed.following, placed.followers) for placed in state.placed_intervals]
@@ -109,7 +115,7 @@ def _wrong_state(state: State) -> Iterator[str]:
 
 
 def _followers_places(session: Session, follower: int, states: Mapping[int, State]) -> set[tuple[int, int]]:
-    """Of some pairs of a follower: where it stands in the followees' lists, by owner and position."""
+    """Return a follower's entries in the followees' lists, by owner and position."""
     found = session.rows_of_all(Statement(LIST.select_prefix, (followee,)) for followee in states)
     by_kind = {followee: _by_kind_in(rows) for followee, rows in zip(states, found, strict=True)}
     wanted = [
@@ -136,7 +142,7 @@ def _wrong_visibility(session: Session, lists: StoredLists, name: str) -> Iterat
 
 
 def _wrong_entries(session: Session, owner: int, lists: StoredLists, direction: Direction) -> Iterator[str]:
-    """Each entry is an interval of its pair."""
+    """Yield entries that are no interval of their pair."""
     for entries, is_open in ((lists.visible, True), (lists.hidden, True), (lists.ended, False)):
         for some in _in_parts(entries):
             found = session.rows_of_all(
@@ -148,7 +154,7 @@ def _wrong_entries(session: Session, owner: int, lists: StoredLists, direction: 
 
 
 def _wrong_unbegun(session: Session, owner: int, lists: StoredLists, direction: Direction) -> Iterator[str]:
-    """Each entry is a pair of which only unfollows were said."""
+    """Yield wrong entries among pairs with unfollows only."""
     for some in _in_parts(lists.unbegun):
         found = session.rows_of_all(Statement(PAIR.select, _pair_of(owner, entry.account, direction)) for entry in some)
         for entry, rows in zip(some, found, strict=True):
@@ -169,7 +175,7 @@ def _has(state: State, entry: Entry, direction: Direction, *, is_open: bool) -> 
 
 
 def _slot_runs(lists: StoredLists) -> list[SlotRun]:
-    """The stretches that have to be stored: of two seconds and more, and single ones that are not seen in the list."""
+    """Return the runs to store: two slots or more, or a hidden one."""
     seen = {entry.position for entry in lists.visible}
     found: list[SlotRun] = []
     for position in sorted({entry.position for entry in lists.all()}):
@@ -202,7 +208,7 @@ def _by_kind_in(rows: Iterable[Row]) -> dict[str, Partitioning]:
 
 
 def _kinds(direction: Direction) -> list[str]:
-    """In the order of `Entries`."""
+    """Return the kinds of lists in the order of `StoredLists`."""
     return [f"{direction.value}{side}" for side in ("", "_aside", "_ended", "_unbegun")]
 
 

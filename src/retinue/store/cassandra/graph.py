@@ -1,7 +1,7 @@
-"""Reading the follow graph from its keyspace: accounts by name, lists by range, an account as itself.
+"""Reads of the follow graph from its keyspace. Accounts are found by name, and lists read by range.
 
-The ordinary page is one range of one partition, two at the seam of buckets. While some entries are being moved, and for
-the list of an earlier second, several kinds of lists are merged instead (`sources.py`).
+The usual page is one range of one partition, or two at the border of buckets. During relocations, and for the list of
+an earlier second, several kinds of lists are merged instead (`merged_lists.py`).
 """
 
 from collections.abc import Callable
@@ -34,12 +34,10 @@ class CassandraGraph(Generic[Shown_co]):
         self._accounts = AccountCache(session, clock, encode_row)
 
     async def find_account(self, folded: str) -> Account | None:
-        """The live account with this folded username."""
         await self._accounts.refresh()
         return await self._accounts.account(folded)
 
     async def read(self, request: PageRequest) -> PageRows[Shown_co]:
-        """The rows of a page request."""
         await self._accounts.refresh()
         owner = await self._accounts.get(request.account_id)
         if owner is None or owner.is_erased:
@@ -49,7 +47,6 @@ class CassandraGraph(Generic[Shown_co]):
         return await self._read_merged(request, owner)
 
     async def profile(self, account_id: int) -> Profile | None:
-        """An account as itself, with exact counts."""
         await self._accounts.refresh()
         found = await self._session.fetch(_PROFILE, (account_id,))
         if not found or found[0][0] is None:
@@ -68,15 +65,13 @@ class CassandraGraph(Generic[Shown_co]):
         return profile_of(str(found[0][1]), said, counts)
 
     def statements_sent(self) -> int:
-        """How many statements it has sent to the cluster."""
         return self._session.statements_sent()
 
     def close(self) -> None:
-        """Close the connections."""
         self._session.close()
 
     async def _read_range(self, request: PageRequest, owner: CachedAccount[Shown_co]) -> PageRows[Shown_co]:
-        """Read bucket by bucket until one row more than asked is found: it answers has_more."""
+        """Read buckets until one row more than requested, for `has_more`."""
         wanted = request.limit + 1
         rows: list[tuple[int, Shown_co]] = []
         kind, bound = request.direction.value, min(request.bound, LAST_SECOND)
@@ -104,7 +99,7 @@ class CassandraGraph(Generic[Shown_co]):
         return _page_rows(rows, request.limit)
 
     async def _leaving_in(self, account: int, direction: Direction) -> int:
-        """How many entries of a list belong to erased accounts that are still being removed from it."""
+        """Return the number of a list's entries that are still being erased."""
         leaving = self._accounts.state.leaving
         owner = await self._accounts.get(account)
         if not leaving or owner is None:

@@ -1,4 +1,7 @@
-"""Reading a whole graph from its keyspace. Writers may work meanwhile: each row is as it was when it was read."""
+"""Reads of a whole graph from its keyspace.
+
+Writers may work meanwhile: each row is as it was when it was read.
+"""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -9,11 +12,12 @@ from msgspec import json
 from retinue.model import AccountRecord, Visibility
 from retinue.store.bulk import Intervals
 from retinue.store.cassandra.session import Row, Session
+from retinue.store.cassandra.table_definitions import PLACED_INTERVALS
 from retinue.store.cassandra.table_scan import scan
 
 _ROWS_AT_ONCE = 5_000
 _ACCOUNT = "id, key, folded, username, display_name, visibility, said"
-_PAIR = "follower, followee, standings"
+_PAIR = f"follower, followee, {PLACED_INTERVALS}"
 
 
 class CassandraGraphScan:
@@ -23,17 +27,14 @@ class CassandraGraphScan:
         self._session = session
 
     def close(self) -> None:
-        """Close the connections."""
         self._session.close()
 
     def accounts(self) -> Iterator[list[tuple[int, AccountRecord]]]:
-        """All accounts that were not erased."""
         rows = scan(self._session, _ACCOUNT, "account", "id")
         while part := list(islice(rows, _ROWS_AT_ONCE)):
             yield [(row[0], _record(row)) for row in part if row[1] is not None]
 
     def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:
-        """All intervals."""
         rows = scan(self._session, _PAIR, "pair", "follower")
         while part := list(islice(rows, _ROWS_AT_ONCE)):
             found = [

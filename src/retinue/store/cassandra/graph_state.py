@@ -1,4 +1,7 @@
-"""Where the graph stands after a group of writes: what is said once for the whole graph. Readers look at it, too."""
+"""The graph state: one row for the whole graph, written with each group.
+
+Readers check it, too.
+"""
 
 from typing import Any
 
@@ -12,12 +15,12 @@ KEY = ("graph",)
 
 
 class GraphState(Struct, frozen=True, omit_defaults=True, rename={"has_future_events": "has_postdated"}):
-    """The graph's own row.
+    """The fields of the row, in JSON.
 
-    `accounts` is the newest account's number, `revision` the newest change of a name or visibility. Of the queue of
-    accounts that are moving, `first` is the oldest number that may be waiting, `next` the next to be given out; while
-    `merging` is not 0 readers cannot go by the range of pages alone. `leaving` are erased accounts that may still stand
-    in others' lists. `timestamp` is the last group's.
+    `accounts` is the newest account's id, `revision` the newest change of a name or visibility. In the queue of
+    relocations, `first` is the oldest number that may be waiting, and `next` the next one to give out. If `merging` is
+    not 0, readers must merge visible and hidden entries. `leaving` are erased accounts that may still be in others'
+    lists. `timestamp` is that of the last group.
     """
 
     accounts: int = 0
@@ -32,20 +35,20 @@ class GraphState(Struct, frozen=True, omit_defaults=True, rename={"has_future_ev
 
 
 def decoded(row: Row | None) -> GraphState:
-    """What the row says; a graph that is new has none."""
+    """Return the state in a row, or the initial one."""
     return GraphState() if row is None or row[0] is None else json.decode(row[0], type=GraphState)
 
 
 def read(buffer: RowBuffer) -> GraphState:
-    """Where the graph stands."""
+    """Return the state, including changes of this group."""
     return decoded(buffer.get(GRAPH, KEY))
 
 
 def write(buffer: RowBuffer, state: GraphState) -> None:
-    """Let it stand elsewhere after this group."""
+    """Replace the state with this group."""
     buffer.put(GRAPH, KEY, (json.encode(state).decode(),))
 
 
 def change(buffer: RowBuffer, **fields: Any) -> None:
-    """Let some of it be otherwise after this group."""
+    """Change some fields with this group."""
     write(buffer, replace(read(buffer), **fields))

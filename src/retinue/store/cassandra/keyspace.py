@@ -1,4 +1,4 @@
-"""Making a store in a cluster, and opening what is there."""
+"""Creating a store in a cluster, and opening one."""
 
 from contextlib import closing
 from importlib.resources import files
@@ -17,9 +17,9 @@ _BEGIN = "INSERT INTO store (name, version, secret) VALUES ('store', ?, ?) IF NO
 
 
 def create(location: Location, replication: int) -> bool:
-    """Make the keyspace, with so many replicas of each row, and its tables; whether it was made, all or in part.
+    """Create the keyspace and its tables; return whether anything was missing.
 
-    What is there stays as it is. Raises `InputError` where the keyspace has, or could only have, another replication.
+    Existing parts stay. Raises `InputError` if the keyspace has, or could only have, another replication.
     """
     with closing(Session(location)) as session:
         datacenter = _datacenter(location, session)
@@ -38,7 +38,9 @@ def _require_replication(location: Location, session: Session, datacenter: str, 
         found = {name: value for name, value in options.items() if name != "class"}
         if found.get(datacenter, found.get("replication_factor")) != str(replication):
             shown = ", ".join(f"{name}: {value}" for name, value in sorted(found.items()))
-            raise InputError(f"{location}: the keyspace is there, with other replicas than {replication} ({shown})")
+            raise InputError(
+                f"{location}: the keyspace already exists, with other replicas than {replication} ({shown})"
+            )
         return
     nodes = sum(place == datacenter for (place,) in _datacenters(session))
     if replication > nodes:
@@ -48,13 +50,13 @@ def _require_replication(location: Location, session: Session, datacenter: str, 
 
 
 def _datacenters(session: Session) -> list[tuple[str]]:
-    """That of each node."""
+    """Return the datacenter of each node."""
     local, peers = (session.run_as_is(f"SELECT data_center FROM system.{table}") for table in ("local", "peers"))
     return [(str(row[0]),) for row in (*local, *peers)]
 
 
 def open_session(location: Location) -> Session:
-    """Connections to a store that is there."""
+    """Connect to an existing store."""
     session = Session(location)
     try:
         _require_store(location, session)
@@ -79,7 +81,7 @@ def _require_store(location: Location, session: Session) -> None:
 
 
 def statements() -> list[str]:
-    """The statements of the schema."""
+    """Return the statements of the schema."""
     text = files("retinue.store.cassandra").joinpath("schema.cql").read_text()
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("--")]
     return [statement.strip() for statement in "\n".join(lines).split(";") if statement.strip()]

@@ -1,7 +1,8 @@
-"""Who may write the graph: one at a time. A lightweight transaction gives the lease, and time takes it back.
+"""The lease on writing the graph: one writer at a time.
 
-The holder stops writing well before its lease ends by its own clock. Should it write later all the same, because it was
-stopped in between, its timestamps lose against those of the next holder.
+A lightweight transaction takes the lease, and it expires by itself. The holder stops writing well before its lease ends
+by its own clock. If it writes later all the same, because it was stopped in between, its timestamps lose against those
+of the next holder.
 """
 
 from contextlib import suppress
@@ -12,7 +13,7 @@ from retinue.store.cassandra.session import Session, TransientFailure
 
 LEASE_SECONDS = 10
 RENEW_AFTER_SECONDS = 2.0
-# A piece of writes that is sent by then has ended, one way or the other, before the lease has.
+# A piece of writes sent by then has succeeded or failed before the lease ends.
 STOP_AFTER_SECONDS = 4.5
 RELEASE_SECONDS = 2.0
 _TRY_AGAIN_SECONDS = 0.01
@@ -26,8 +27,8 @@ _FENCING_TOKEN = "SELECT writetime(holder) FROM lease WHERE name = ?"
 class Lease:
     """A lease on the graph.
 
-    If a lightweight transaction times out, nothing says whether it was applied. It is repeated, and so reads at SERIAL
-    consistency: its answer names the holder, and a lease that this writer holds already counts as taken.
+    If a lightweight transaction times out, it is unknown whether it was applied. It is repeated at SERIAL consistency:
+    its answer names the holder, and a lease that this writer holds already counts as taken.
     """
 
     def __init__(self, session: Session, holder: str, backoff: Backoff) -> None:
@@ -38,15 +39,16 @@ class Lease:
         self._name = "graph"
 
     def take(self) -> int:
-        """Wait for the lease; return the fence, a timestamp later than all of earlier holders."""
+        """Wait for the lease; return its fencing token. The token is a timestamp later than all of earlier holders."""
         while not self._backoff.repeat(self._try_to_take, LEASE_SECONDS):
             self._backoff.pause(_TRY_AGAIN_SECONDS)
         return self._backoff.repeat(self._fencing_token, LEASE_SECONDS)
 
     def renew_if_due(self) -> None:
-        """Renew the lease if it is due. Call before each piece of writes.
+        """Renew the lease if it is due.
 
-        Repeat that as long as the lease lasts; raise `StoreUnavailable` if it was or may have been lost.
+        Call before each piece of writes. It repeats that while the lease lasts, and raises `StoreUnavailable` if the
+        lease was or may have been lost.
         """
         age = self._backoff.elapsed() - self._renewed_at
         if age < RENEW_AFTER_SECONDS:
@@ -59,7 +61,7 @@ class Lease:
             raise StoreUnavailable("another writer has taken over")
 
     def release(self) -> None:
-        """Let others write. If the cluster cannot be told, the lease ends by itself."""
+        """Let others write. If the cluster cannot be reached, the lease ends by itself."""
         with suppress(StoreUnavailable):
             self._backoff.repeat(
                 lambda: self._session.compare_and_set(_RELEASE, (self._name, self._holder)), RELEASE_SECONDS
@@ -75,7 +77,7 @@ class Lease:
         return self._holder in found and self._renew()
 
     def _renew(self) -> bool:
-        """Return whether the lease is still ours, from now on for its full time."""
+        """Renew the lease for its full time. Return False if it was lost."""
         started = self._backoff.elapsed()
         applied, _ = self._session.compare_and_set(_RENEW, (LEASE_SECONDS, self._holder, self._name, self._holder))
         if not applied:

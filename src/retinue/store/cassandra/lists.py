@@ -1,7 +1,7 @@
-"""The entries of lists, for the writer: in the range of pages, aside, and ended; and how the lists are cut.
+"""The entries of lists, for the writer: visible, hidden, ended and unbegun.
 
-What was read of a list stays known: of a long one single positions, since a follow needs the neighbourhood of its
-second only; a short one is read at once, and an empty one not at all.
+Rows are cached once read: single positions of a long list, since a follow needs only the neighbours of its slot; all of
+a short list; nothing of an empty one.
 """
 
 import heapq
@@ -13,10 +13,10 @@ from retinue.store.cassandra.session import Statement
 from retinue.store.cassandra.table_definitions import ENTRY, LIST, Row
 from retinue.store.rules.values import LAST_SECOND, NOTHING, Around, Entry
 
-_LAST = 1 << 62  # later than any second, and larger than any account's number
+_LAST = 1 << 62  # later than any second, and larger than any account's id
 _RANGE = " AND position >= ? AND position <= ?"
 _PIECE = 500
-_SHORT = 200  # entries: about as quickly read as three of them
+_SHORT = 200  # entries, read about as fast as three of them
 _NEWEST_FIRST = f"{ENTRY.select_prefix}{_RANGE} LIMIT {_PIECE}"
 
 
@@ -26,30 +26,28 @@ class CassandraEntries:
     def __init__(self, buffer: RowBuffer, kind: str) -> None:
         self.kind = kind
         self._buffer = buffer
-        self._known: dict[tuple[int, int], Entry | None] = {}  # by owner and position; None: nothing stands there
-        self._whole: set[int] = set()  # owners of lists of which nothing is unknown
+        self._known: dict[tuple[int, int], Entry | None] = {}  # by owner and position; None: no entry
+        self._whole: set[int] = set()  # owners of lists cached completely
 
     def forget(self) -> None:
-        """Call when another writer may have written, and after a failure."""
+        """Clear the cache: after another writer may have written, or after a failure."""
         self._known.clear()
         self._whole.clear()
 
     def settle(self) -> None:
-        """Call when all changes were written."""
+        """Bound the cache; call when all changes were written."""
         if len(self._known) > MAX_CACHED:
             self.forget()
 
     def partitioning(self, owner: int) -> Partitioning:
-        """How a list is cut."""
+        """Return the partitioning of a list."""
         return partitioning_of(self._buffer.get(LIST, (owner, self.kind)))
 
     def has(self, owner: int, position: int) -> bool:
-        """Whether an entry stands at a second."""
         self.fetch([(owner, position, position)])
         return self._known.get((owner, position)) is not None
 
     def look(self, owner: int, second: int) -> Around:
-        """Whether entries stand at a second and at its neighbours."""
         if not self.partitioning(owner).rows:
             return NOTHING
         self.fetch([(owner, second - 1, second + 1)])
@@ -57,16 +55,13 @@ class CassandraEntries:
         return Around(*here)
 
     def count(self, owner: int) -> int:
-        """How many entries a list has."""
         return self.partitioning(owner).rows
 
     def newest_first(self, owner: int, bound: int = _LAST) -> Iterator[Entry]:
-        """The entries of a list at or before a second."""
         for bucket, highest in _ranges(self.partitioning(owner), bound):
             yield from self._newest_first(owner, bucket, highest)
 
     def insert(self, owner: int, entry: Entry, ended_at: int | None = None) -> None:
-        """Put an entry on a free second of a list."""
         partitioning = self.partitioning(owner)
         started_at = None if entry.second == entry.position else entry.second
         self._buffer.put(ENTRY, self._key(owner, partitioning, entry), (started_at, ended_at))
@@ -74,7 +69,6 @@ class CassandraEntries:
         self._known[owner, entry.position] = entry
 
     def remove(self, owner: int, position: int) -> Entry:
-        """Take an entry away that is there."""
         self.fetch([(owner, position, position)])
         entry = self._known[owner, position]
         assert entry is not None, (owner, self.kind, position)
@@ -82,18 +76,18 @@ class CassandraEntries:
         return entry
 
     def drop(self, owner: int, entry: Entry) -> None:
-        """Take a known entry away."""
+        """Remove a given entry."""
         partitioning = self.partitioning(owner)
         key = self._key(owner, partitioning, entry)
         if not self._buffer.knows(ENTRY, key):
-            # Something may be put in its place within the same group: then no column of it may be left standing.
+            # A new row may replace it within the same group, and must not inherit a column.
             self._buffer.learn(ENTRY, key, (entry.second, entry.second))
         self._buffer.put(ENTRY, key, None)
         self._count(owner, partitioning.counted(entry.position, rows=-1, removed=1))
         self._known[owner, entry.position] = None
 
     def fetch(self, ranges: Iterable[tuple[int, int, int]]) -> None:
-        """Read what stands from one position of an owner's list to another, of all that are not known, at once."""
+        """Read ranges that are not cached, concurrently. A range is an owner with a first and a last position."""
         missing = [one for one in dict.fromkeys(ranges) if not self._knows(*one)]
         short = {owner for owner, *_ in missing if self.partitioning(owner).rows <= _SHORT}
         wanted = [one for one in missing if one[0] not in short] + [(owner, 0, LAST_SECOND) for owner in sorted(short)]
@@ -125,7 +119,7 @@ class CassandraEntries:
         return all((owner, position) in self._known for position in range(low, high + 1))
 
     def _newest_first(self, owner: int, bucket: Bucket, highest: int) -> Iterator[Entry]:
-        """The entries of one bucket, read piece by piece, together with what was changed of it."""
+        """Yield the entries of one bucket, stored and changed ones merged."""
         changed = self._buffer.changed_by_prefix(ENTRY, (owner, self.kind, bucket.number))
         added = sorted(
             (entry_of((*key, *row)) for key, row in changed.items() if row is not None and key[0] <= highest),
@@ -150,12 +144,12 @@ class CassandraEntries:
 
 
 def entry_of(row: Row) -> Entry:
-    """The entry in a row that begins with position, account and true start."""
+    """Return the entry in a row of position, account and true start."""
     return Entry(row[0], row[1], row[0] if row[2] is None else row[2])
 
 
 def _ranges(partitioning: Partitioning, high: int, low: int = 0) -> Iterator[tuple[Bucket, int]]:
-    """The buckets that hold positions between two, newest first, each with the highest position wanted of it."""
+    """Yield the buckets with positions in a range, newest first. Each comes with the highest position wanted of it."""
     for bucket in partitioning.reaching(high):
         yield bucket, high
         if bucket.lowest <= low:

@@ -1,7 +1,7 @@
-"""Read the entries of a page request: visible, hidden and, as of an earlier second, ended ones.
+"""Reads of a page request from all sources: visible, hidden and, as of an earlier second, ended entries.
 
-The slow, plain way to read a list, newest first, for the cases that need it. An entry that comes back from aside is put
-into the list before it is taken from there: so what is aside is read first, and nothing slips through.
+This is the slow path, newest first. An entry that becomes visible is inserted into the list before it is removed from
+the hidden ones. So hidden entries are read first, and none is missed.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -25,7 +25,7 @@ ListedAccount = tuple[int, int]
 
 
 class List(NamedTuple):
-    """A list to be read: whose, of which kind, and how it is cut."""
+    """A list to read: owner, kind and partitioning."""
 
     owner: int
     kind: str
@@ -35,7 +35,7 @@ class List(NamedTuple):
 async def entries_of(
     session: Session, request: PageRequest, partitioning: Callable[[str], Partitioning]
 ) -> AsyncIterator[ListedAccount]:
-    """Position and account of everything that may be a row of a page request, newest first."""
+    """Yield position and account of all that may be rows, newest first."""
     request = await _within(session, request)
     name, as_of = request.direction.value, request.as_of
     bound = min(request.bound, LAST_SECOND)
@@ -53,7 +53,7 @@ async def entries_of(
 
 
 async def _merged(first: list[Row], sources: list[AsyncIterator[Row]]) -> AsyncIterator[Row]:
-    """Rows of all, newest first; of those that stand in several the first."""
+    """Merge rows, newest first. Of duplicates the first source wins."""
     waiting = iter(first)
     heads = [next(waiting, None), *[await anext(source, None) for source in sources]]
     last: ListedAccount | None = None
@@ -76,7 +76,7 @@ def _stood(row: Row, as_of: int | None) -> bool:
 
 
 async def _within(session: Session, request: PageRequest) -> PageRequest:
-    """The request without what is later than its second: that, too, may be millions of entries."""
+    """Lower the request's bound to `as_of`, if the list allows. Later entries may be millions."""
     if request.as_of is None or request.as_of >= request.bound:
         return request
     if await session.fetch(_IS_LATE, (request.account_id, request.direction.value)):
@@ -85,7 +85,7 @@ async def _within(session: Session, request: PageRequest) -> PageRequest:
 
 
 async def _piece(session: Session, wanted: List, bound: int) -> list[Row]:
-    """The first entries of a list at or before a bound; fewer than `_PIECE` where it ends."""
+    """Return the first entries at or before a bound. There are fewer than `_PIECE` at the list's end."""
     found: list[Row] = []
     async for row in _entries(session, wanted, bound):
         found.append(row)
@@ -95,7 +95,7 @@ async def _piece(session: Session, wanted: List, bound: int) -> list[Row]:
 
 
 async def _entries(session: Session, wanted: List, bound: int, lowest: int = 0) -> AsyncIterator[Row]:
-    """The entries of a list between two positions, read piece by piece."""
+    """Yield the entries between two positions, read piece by piece."""
     owner, kind, partitioning = wanted
     for bucket in partitioning.reaching(bound):
         end = max(bucket.lowest, lowest)

@@ -19,7 +19,7 @@ _PARTS = 16
 
 
 class NodeQuota(Struct, frozen=True):
-    """A machine's grants on a day, as last read; `own` is its part.
+    """A machine's grants on a day, as last read. `own` is its part.
 
     It may spend `held` without asking. `ceiling` is the most that it can ever be granted, and `spare` the difference.
     The ceiling never rises, so a call that does not fit below it never will.
@@ -42,19 +42,20 @@ class NodeQuota(Struct, frozen=True):
         columns = zip(amounts_of(used), asked, _limits(self.ceiling), strict=True)
         return all(most is None or before + more <= most for before, more, most in columns)
 
-    def stretched(self, used: Usage, asked: Amounts) -> Amounts:
-        """What it should have as its own, having used so much, to give out so much more.
+    def enlarged(self, used: Usage, asked: Amounts) -> Amounts:
+        """Return the grant needed for more usage.
 
-        At least what is used already: that may have been while there was no limit. No more, where it does not fit.
+        It is at least what is used, which may have been before there was a limit. It does not grow if the ceiling is
+        too low.
         """
         if not self.fits(used, asked):
             asked = NOTHING
         columns = zip(self.own, amounts_of(used), asked, _limits(self.ceiling), strict=True)
-        calls, rows, others = (_stretched(*column) for column in columns)
+        calls, rows, others = (_enlarged(*column) for column in columns)
         return calls, rows, others
 
-    def shown(self, left: QuotaStatus, pool: Pool, spare: Amounts = NOTHING) -> QuotaStatus:
-        """What is left of the quota, by what is left of the ceiling, or of what lies below it by so much."""
+    def status(self, left: QuotaStatus, pool: Pool, spare: Amounts = NOTHING) -> QuotaStatus:
+        """Return the status of the whole quota. `left` is that of the ceiling, or of `spare` less."""
         is_list = pool is Pool.LISTS
         calls, rows = (spare[0], spare[1]) if is_list else (spare[2], 0)
         return QuotaStatus(
@@ -82,24 +83,24 @@ def node_quota_of(quota_key: QuotaKey, day: int, quota: Quota, granted: Mapping[
 
 
 def is_limited(quota: Quota, pool: Pool) -> bool:
-    """Whether calls of a pool have a limit for the day."""
+    """Return whether calls of a pool have a daily limit."""
     if pool is Pool.LISTS:
         return quota.list_calls is not None or quota.list_rows is not None
     return quota.other_calls is not None
 
 
 def asked_of(pool: Pool, rows: int) -> Amounts:
-    """What one answer takes."""
+    """Return the amounts of one answer."""
     return (1, rows, 0) if pool is Pool.LISTS else (0, 0, 1)
 
 
 def amounts_of(used: Usage) -> Amounts:
-    """What is used."""
+    """Return usage as amounts."""
     return used.list_calls, used.list_rows, used.other_calls
 
 
 def total(many: Iterable[Amounts]) -> Amounts:
-    """All together."""
+    """Return the sum of amounts."""
     calls, rows, others = map(sum, zip(NOTHING, *many, strict=True))
     return calls, rows, others
 
@@ -108,7 +109,7 @@ def _limits(quota: Quota) -> tuple[int | None, int | None, int | None]:
     return quota.list_calls, quota.list_rows, quota.other_calls
 
 
-def _stretched(own: int, used: int, asked: int, most: int | None) -> int:
+def _enlarged(own: int, used: int, asked: int, most: int | None) -> int:
     if most is None:
         return own
     needed = used + asked

@@ -1,4 +1,7 @@
-"""The history of pairs, for the writer: one row for each pair that anything was ever said of."""
+"""The history of pairs, for the writer: one row per pair.
+
+In the keyspace, placed intervals are called `standings`.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
@@ -14,9 +17,9 @@ from retinue.store.rules.values import UNKNOWN, Entry, Pair, PlacedInterval, Sta
 
 
 class Kinds(NamedTuple):
-    """The lists of one direction: in the range of pages, aside, what has ended, and what never began.
+    """The lists of one direction: visible, hidden, ended and unbegun.
 
-    Pairs of which only unfollows were said have no second in the lists: there the position is the other's number.
+    Pairs with unfollows only take no slot: their position is the id of the other account.
     """
 
     visible: CassandraEntries
@@ -34,11 +37,9 @@ class CassandraPairs:
         self._followers = followers
 
     def state(self, pair: Pair) -> State:
-        """What is stored of a pair."""
         return state_of(self._buffer.get(PAIR, (pair.follower, pair.followee)))
 
     def save(self, pair: Pair, before: State, after: State) -> None:
-        """Store another state."""
         self._buffer.put(PAIR, (pair.follower, pair.followee), _row_of(after))
         old, new = _ended(before), _ended(after)
         for placed in old - new:
@@ -57,13 +58,12 @@ class CassandraPairs:
                 change(owner, Entry(other, other, other))
 
     def positions(self, pair: Pair, entry: Entry) -> tuple[int, int]:
-        """Where an open pair stands in both lists."""
         placed = self.state(pair).open
         assert placed is not None, (pair, entry)
         return placed.following, placed.followers
 
     def over(self, account: int, limit: int) -> list[Pair]:
-        """Some pairs of an account that stand in no list: those that have ended, and those that never began."""
+        """Return pairs without an open interval: ended and unbegun ones."""
         following = chain(self._following.ended.newest_first(account), self._following.unbegun.newest_first(account))
         followers = chain(self._followers.ended.newest_first(account), self._followers.unbegun.newest_first(account))
         pairs = chain(
@@ -73,7 +73,6 @@ class CassandraPairs:
         return list(dict.fromkeys(islice(pairs, limit)))
 
     def followed_at(self, owner: int, second: int) -> Sequence[int]:
-        """Whom an account followed at a second, in the order of its list."""
         leaving = graph_state.read(self._buffer).leaving
         open_ones = (entry for table in self._following[:2] for entry in table.newest_first(owner))
         found = [(entry.position, entry.account) for entry in open_ones if entry.second <= second]
@@ -81,11 +80,10 @@ class CassandraPairs:
         return [account for _, account in sorted(found, reverse=True) if account not in leaving]
 
     def note_late(self, owner: int, direction: Direction) -> None:
-        """Remember that something stands behind its true start in a list."""
         self._buffer.put(LATE, (owner, direction.value), ())
 
     def _ended_at(self, owner: int, second: int) -> Iterator[tuple[int, int]]:
-        """Position and account of intervals that have ended, but stood at a second."""
+        """Yield position and account of ended intervals that held at a second."""
         table = self._following.ended
         for bucket in table.partitioning(owner).buckets:
             for row in self._buffer.rows_by_prefix(ENTRY, (owner, table.kind, bucket.number)):
@@ -94,7 +92,7 @@ class CassandraPairs:
 
 
 def state_of(row: Row | None) -> State:
-    """The state in a row of the table `pair`."""
+    """Return the state in a row of the table `pair`."""
     if row is None or not row[0]:
         return UNKNOWN
     moments, placed_intervals = row
@@ -122,7 +120,7 @@ def _ended(state: State) -> set[PlacedInterval]:
 
 
 def is_unbegun(state: State) -> bool:
-    """Whether only unfollows were said."""
+    """Return whether a pair has unfollows only."""
     return bool(state.moments) and not state.placed_intervals
 
 

@@ -1,7 +1,7 @@
-"""Into which buckets a list is cut, and when one has to be written anew. Pure.
+"""The partitioning of a list into buckets, and their limits. Pure.
 
-A partition must not grow without end, and must not fill up with the tombstones of deleted rows: they would stand in
-front of each page. So a bucket that holds too much of either is written anew, into buckets of other numbers.
+A partition must not grow without bound, nor fill up with the tombstones of deleted rows, which each page would have to
+read past. A bucket that holds too much of either is rewritten into new buckets.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from msgspec.structs import replace
 
 from retinue.store.cassandra.table_definitions import Row
 
-MAX_ROWS = 50_000  # some 3 MB; nodes like partitions below 100 MB, and page through them the better the smaller
+MAX_ROWS = 50_000  # some 3 MB; small partitions are paged faster, and nodes expect less than 100 MB
 MAX_REMOVED = 1_000
 
 
 class Bucket(Struct, frozen=True):
-    """A bucket: the lowest position that it may hold, its number, its rows, and how many rows were deleted of it."""
+    """A bucket: its lowest position, number, rows, and deleted rows."""
 
     lowest: int
     number: int
@@ -25,44 +25,45 @@ class Bucket(Struct, frozen=True):
 
     @property
     def is_due(self) -> bool:
-        """Whether it has to be written anew."""
+        """Whether it must be rewritten."""
         return self.rows > MAX_ROWS or self.removed > max(MAX_REMOVED, self.rows // 4)
 
 
 class Partitioning(Struct, frozen=True):
-    """How a list is cut: its buckets, newest first. Numbers from `next_bucket` on were never used."""
+    """The buckets of a list, newest first. Numbers from `next_bucket` on were never used."""
 
     buckets: tuple[Bucket, ...] = (Bucket(0, 0),)
     next_bucket: int = 1
 
     @property
     def rows(self) -> int:
-        """How many entries the list has."""
+        """The number of entries of the list."""
         return sum(bucket.rows for bucket in self.buckets)
 
     @property
     def is_plain(self) -> bool:
-        """Whether all of it is in bucket 0, where a list is looked for unless somebody says otherwise."""
+        """Whether all entries are in bucket 0. Readers assume that unless the account's row says otherwise."""
         return len(self.buckets) == 1 and self.buckets[0].number == 0
 
     def holding(self, position: int) -> Bucket:
-        """The bucket that holds a position."""
+        """Return the bucket that holds a position."""
         return next(bucket for bucket in self.buckets if bucket.lowest <= position)
 
     def reaching(self, bound: int) -> Sequence[Bucket]:
-        """The buckets that hold positions at or before a bound, newest first."""
+        """Return the buckets with positions up to a bound, newest first."""
         return [bucket for bucket in self.buckets if bucket.lowest <= bound]
 
     def counted(self, position: int, *, rows: int, removed: int) -> "Partitioning":
-        """With so many rows and deletions more in the bucket that holds a position."""
+        """Return it with more rows and deletions in a position's bucket."""
         held = self.holding(position)
         new = replace(held, rows=held.rows + rows, removed=held.removed + removed)
         return replace(self, buckets=tuple(new if bucket is held else bucket for bucket in self.buckets))
 
     def rewritten(self, old: Bucket, positions: Sequence[int]) -> "Partitioning":
-        """With new buckets instead of one that holds these positions, newest first. Each begins half full.
+        """Return it with new, half-full buckets instead of `old`.
 
-        One that is empty goes, if it is not the only one: its seconds fall to a neighbour.
+        `positions` are those in `old`, newest first. An empty bucket is dropped unless it is the only one; its range
+        falls to a neighbour.
         """
         if not positions and len(self.buckets) > 1:
             kept = [bucket for bucket in self.buckets if bucket != old]
@@ -84,7 +85,7 @@ UNPARTITIONED = Partitioning()
 
 
 def partitioning_of(row: Row | None) -> Partitioning:
-    """The cut in a row of the table `list`."""
+    """Return the partitioning in a row of the table `list`."""
     if row is None or row[0] is None:
         return UNPARTITIONED
     buckets, next_bucket = row
@@ -92,6 +93,6 @@ def partitioning_of(row: Row | None) -> Partitioning:
 
 
 def row_of(partitioning: Partitioning) -> Row:
-    """The row for a cut."""
+    """Return the row for a partitioning."""
     buckets = [(bucket.lowest, bucket.number, bucket.rows, bucket.removed) for bucket in partitioning.buckets]
     return buckets, partitioning.next_bucket

@@ -1,9 +1,8 @@
-"""Writing a group of changes as one: all of it is done, or (after a crash) done by whoever writes next.
+"""The redo log: groups of changes are applied completely, also after a crash.
 
-First the whole group is written into one row, the redo; only when a quorum has that, the changes themselves follow. New
-rows come before deleted ones, so that what moves from one place to another is never in neither; where the graph stands
-comes last, so that readers who take notice of it find everything else. A group may be done again, as long as no later
-one was begun: every change carries the group's timestamp.
+The whole group is first written into one row. Once a quorum has that, its changes follow: new rows before deleted ones,
+so that a moved entry is never missing; the graph state last, so that readers who see it find everything else. A group
+may be replayed until the next one begins, since every change carries the group's timestamp.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +22,7 @@ _LOAD = "SELECT writing, body FROM redo WHERE name = ?"
 
 
 class Reads(Protocol):
-    """A session, to read one row."""
+    """A session that reads rows."""
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
         """Run one read to its end."""
@@ -31,20 +30,23 @@ class Reads(Protocol):
 
 
 class RedoLog:
-    """The groups of one keyspace. Only the holder of the lease may write them: the session keeps it."""
+    """The redo log of a keyspace. Only the holder of the lease may write; the session renews it."""
 
     def __init__(self, session: RetryingSession) -> None:
         self._session = session
         self._decoder = msgpack.Decoder(list[Change])
 
     def write(self, changes: list[Change], timestamp: int) -> None:
-        """Write a group. When this returns, a quorum has it; where it raises, `redo` finishes it or undoes nothing."""
+        """Write and apply a group.
+
+        On return a quorum has it. After an error, the next `replay` completes it, if it was logged.
+        """
         body = msgpack.encode(changes)
         self._session.write_all([Statement(_SAVE, (_NAME, timestamp, body, timestamp))])
         self._apply(changes, timestamp)
 
     def replay(self) -> None:
-        """Do the last group once more, to its end."""
+        """Apply the last group again."""
         for timestamp, body in self._session.rows(_LOAD, (_NAME,)):
             self._apply(self._decoder.decode(body), timestamp)
 
@@ -62,7 +64,7 @@ class RedoLog:
 
 
 def last_timestamp(session: Reads) -> int:
-    """Return the timestamp of the last group that was begun; 0 if none was."""
+    """Return the timestamp of the last logged group, or 0."""
     found = session.rows(_LAST_TIMESTAMP, (_NAME,))
     return int(found[0][0]) if found else 0
 

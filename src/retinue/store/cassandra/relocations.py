@@ -1,7 +1,7 @@
-"""The queue of accounts whose entries in others' lists are being moved, for the writer.
+"""The queue of relocations, for the writer.
 
-Numbers are given out once and only grow; what is done lies before the first that is still waiting, and is never read
-again. An account that turns once more gets another number, and its former one counts no more.
+Numbers are given out once and only grow. Finished ones are before the first waiting one, and are never read again. If
+the visibility of an account changes once more, it gets another number, and its former one is void.
 """
 
 from retinue.model import Direction
@@ -15,21 +15,19 @@ _NUMBERS_PER_SLOT = 10_000
 
 
 class CassandraRelocations:
-    """A `MovingTable`."""
+    """A `RelocationTable`."""
 
     def __init__(self, buffer: RowBuffer) -> None:
         self._buffer = buffer
 
     def any(self) -> bool:
-        """Whether there is one."""
         return self.next() is not None
 
     def has(self, account: int) -> bool:
-        """Whether an account is among them."""
         return row_of(self._buffer, account).relocation is not None
 
     def next(self) -> Relocation | None:
-        """The one that has waited longest."""
+        """Return the one that has waited longest."""
         state = graph_state.read(self._buffer)
         for number in range(state.first, state.next):
             row = self._buffer.get(RELOCATION, _key(number))
@@ -42,7 +40,6 @@ class CassandraRelocations:
         return None
 
     def start(self, account: int, *, merge: bool) -> None:
-        """Put an account in, or begin again with it."""
         self.finish(account)
         state = graph_state.read(self._buffer)
         row = row_of(self._buffer, account)
@@ -52,7 +49,6 @@ class CassandraRelocations:
         graph_state.change(self._buffer, next=state.next + 1, merging=state.merging + merge, leaving=leaving)
 
     def save_position(self, account: int, direction: Direction, position: int) -> None:
-        """Remember how far it is."""
         number = row_of(self._buffer, account).relocation
         assert number is not None, account
         row = self._buffer.get(RELOCATION, _key(number))
@@ -60,7 +56,6 @@ class CassandraRelocations:
         self._buffer.put(RELOCATION, _key(number), (row[0], row[1], direction.value, position))
 
     def finish(self, account: int) -> None:
-        """Take an account out, if it is in."""
         stored = row_of(self._buffer, account)
         if stored.relocation is None:
             return

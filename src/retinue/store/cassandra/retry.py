@@ -1,6 +1,6 @@
-"""Repeating the statements of a writer or a check while nodes are too slow or too few.
+"""Retries of a writer's or a check's statements after transient failures.
 
-Every read and every write here may be run twice: reads change nothing, and writes carry their own timestamps.
+Every read and write here may run twice: reads change nothing, and writes carry their own timestamps.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +30,7 @@ class Backoff:
     jitter: Callable[[], float]
 
     def repeat(self, attempt: Callable[[], _Result], seconds: float = PATIENCE_SECONDS) -> _Result:
-        """Return the result of an attempt; begin no other one after so many seconds."""
+        """Return the result of an attempt. No attempt begins after `seconds`."""
         deadline, delay = self.elapsed() + seconds, FIRST_DELAY_SECONDS
         while True:
             try:
@@ -61,7 +61,7 @@ class RetryingSession:
         return self._repeat(lambda: self._session.rows(query, values))
 
     def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]:
-        """Run many short reads at once; their rows in the order of the statements."""
+        """Run many short reads concurrently; return their rows in order."""
         waiting = list(statements)
         return self._repeat(lambda: self._session.rows_of_all(waiting))
 
@@ -70,7 +70,7 @@ class RetryingSession:
         return self._session.stream(query, values)
 
     def write_all(self, statements: Iterable[Statement]) -> None:
-        """Run many writes, in no order; all are stored by a quorum when this returns."""
+        """Run many writes, in no order. On return a quorum has stored all."""
         waiting = iter(statements)
         while piece := list(islice(waiting, _PIECE)):
             self._backoff.repeat(lambda piece=piece: self._session.write_all(piece, self._before_each))  # type: ignore[misc]

@@ -1,6 +1,7 @@
-"""A unit of work: rows as the writer sees them, read once, changed in memory, and written together.
+"""The row buffer: rows as the writer sees them.
 
-What was changed is seen at once by whoever reads here. `changes` tells what is to be written, `settle` that it was.
+Rows are read once, changed in memory, and written together. Changes are visible at once. `changes` returns them, and
+`settle` marks them as written.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ MAX_CACHED = 1_000_000
 
 
 class Change(Struct, frozen=True, array_like=True):
-    """One row to be written: what becomes of its columns (those not named stay), or None where the row is deleted."""
+    """A row to write. Unnamed columns stay; `columns` is None for a deleted row."""
 
     table: str
     key: tuple[Any, ...]
@@ -24,7 +25,7 @@ class Change(Struct, frozen=True, array_like=True):
 
 
 class RowBuffer:
-    """What one writer has read and changed."""
+    """The rows that one writer has read and changed."""
 
     def __init__(self, session: RetryingSession) -> None:
         self.session = session
@@ -33,15 +34,15 @@ class RowBuffer:
         self._changed_by_prefix: dict[tuple[str, Key], dict[Key, Row | None]] = {}
         self._last: list[tuple[str, Key]] = []
         self._bytes: dict[tuple[str, Key], int] = {}
-        self.changed_bytes = 0  # about how large what is to be written is
+        self.changed_bytes = 0  # the approximate size of the changes
 
     def forget(self) -> None:
-        """Call when another writer may have written, and after a failure."""
+        """Clear everything: after another writer may have written, or after a failure."""
         self._stored.clear()
         self._drop_changes()
 
     def get(self, table: TableDefinition, key: Key) -> Row | None:
-        """A row's columns; None where there is no such row."""
+        """Return a row's columns, or None."""
         place = (table.name, key)
         if place in self._changed:
             return self._changed[place]
@@ -50,7 +51,7 @@ class RowBuffer:
         return self._stored[place]
 
     def put(self, table: TableDefinition, key: Key, row: Row | None) -> None:
-        """Give a row other columns; None deletes it."""
+        """Set a row's columns; None deletes it."""
         place = (table.name, key)
         self._changed[place] = row
         size = len(msgpack.encode((key, row)))
@@ -61,21 +62,21 @@ class RowBuffer:
         )
 
     def learn(self, table: TableDefinition, key: Key, row: Row | None) -> None:
-        """Take notice of a row that was read elsewhere."""
+        """Cache a row that was read elsewhere."""
         self._stored[table.name, key] = row
 
     def knows(self, table: TableDefinition, key: Key) -> bool:
-        """Whether a row need not be read any more."""
+        """Return whether a row is cached."""
         place = (table.name, key)
         return place in self._changed or place in self._stored
 
     def fetch(self, table: TableDefinition, keys: Iterable[Key]) -> None:
-        """Read rows that are not known, all at once; those that share all of the key but its last column together."""
+        """Read rows that are not cached, concurrently. Wide tables' rows with a common prefix are read together."""
         missing: dict[Key, list[Any]] = {}
         for key in dict.fromkeys(key for key in keys if not self.knows(table, key)):
             missing.setdefault(key[:-1] if table.is_wide else key, []).append(key[-1])
             self._stored[table.name, key] = None
-        if len(missing) == 1:  # the ordinary case of a single look
+        if len(missing) == 1:  # the usual case
             found = [self.session.rows(*_asked(table, *one)) for one in missing.items()]
         else:
             found = self.session.rows_of_all(Statement(*_asked(table, *one)) for one in missing.items())
@@ -85,14 +86,11 @@ class RowBuffer:
                 self._stored[table.name, key] = columns
 
     def changed_by_prefix(self, table: TableDefinition, prefix: Key) -> dict[Key, Row | None]:
-        """What was changed of the rows that share the first part of the key, by the rest of it."""
+        """Return changed rows that share a key's prefix, by the rest."""
         return self._changed_by_prefix.get((table.name, prefix), {})
 
     def rows_by_prefix(self, table: TableDefinition, prefix: Key, more: str = "", values: Key = ()) -> Iterator[Row]:
-        """The rows that share the first part of the key, each with the rest of it in front: stored ones first.
-
-        `more` may narrow what is read of the stored ones.
-        """
+        """Yield rows that share a key's prefix, with the rest first. Stored rows come first; `more` may narrow them."""
         changed = self.changed_by_prefix(table, prefix)
         rest = len(table.key) - table.prefix_length
         for row in self.session.rows(table.select_prefix + more, (*prefix, *values)):
@@ -104,19 +102,19 @@ class RowBuffer:
 
     @property
     def is_changed(self) -> bool:
-        """Whether there is something to be written."""
+        """Whether there is something to write."""
         return bool(self._changed)
 
     def last_changed(self, table: TableDefinition) -> list[Key]:
-        """Which rows of a table the last group has written."""
+        """Return the keys of a table's rows in the last group."""
         return [key for name, key in self._last if name == table.name]
 
     def changes(self) -> list[Change]:
-        """What is to be written."""
+        """Return the changes to write."""
         return [self._change(TABLES[name], key, row) for (name, key), row in self._changed.items()]
 
     def settle(self) -> None:
-        """All changes were written."""
+        """Mark all changes as written."""
         if len(self._stored) > MAX_CACHED:
             self._stored.clear()
         self._stored.update(self._changed)
@@ -130,7 +128,7 @@ class RowBuffer:
         self.changed_bytes = 0
 
     def _change(self, table: TableDefinition, key: Key, row: Row | None) -> Change:
-        """Nothing is written where there is nothing and was nothing: that would be one more tombstone."""
+        """Return a change without columns that were and are null. Writing them would store tombstones."""
         if row is None:
             return Change(table.name, key, None)
         before = self._stored.get((table.name, key)) or (None,) * len(row)
@@ -143,5 +141,5 @@ class RowBuffer:
 
 
 def _asked(table: TableDefinition, prefix: Key, last: list[Any]) -> tuple[str, Key]:
-    """The query for rows with keys that begin alike."""
+    """Return the query for rows whose keys begin alike."""
     return (table.select_many, (*prefix, last)) if table.is_wide else (table.select, prefix)

@@ -1,8 +1,8 @@
-"""Talking to the cluster: the only file that knows the driver. Its errors are translated here, once.
+"""The connection to a cluster. Only this file uses the driver, and translates its errors.
 
 Every statement is prepared on first use and may be repeated: reads change nothing, writes carry their own timestamps.
-So the driver sends a read that is slow to a second node as well, and both are tried again elsewhere. A failure that
-may pass is a `TransientFailure`; `retry.py` repeats what failed so.
+So the driver sends a slow read to a second node as well, and repeats both elsewhere. A failure that may pass is a
+`TransientFailure`, for `retry.py`.
 """
 
 import asyncio
@@ -42,18 +42,18 @@ from retinue.errors import InputError, StoreError, StoreUnavailable
 from retinue.key_pair import read_key_pair
 from retinue.store.cassandra.location import Location
 
-# A page is answered in milliseconds or not at all: a client that waits asks again, a refusal tells it to.
+# A page takes milliseconds; after this time a refusal asks the client to try again.
 READ_SECONDS = 0.8
-BULK_SECONDS = 5.0  # of writers, whose statements wait behind each other
-CONNECT_SECONDS = 10.0  # busy nodes and clients take their time
-# What a node has not answered by then is asked of another one too; far beyond an ordinary answer's time.
+BULK_SECONDS = 5.0  # of writers, whose statements queue up
+CONNECT_SECONDS = 10.0  # busy nodes may be slow
+# After this time another node is asked too. Usual answers are much faster.
 SPECULATE_AFTER_SECONDS = 0.1
 RECONNECT_SECONDS = 0.5
 MAX_CROSSINGS = 10
-# On their way; more would only wait in the nodes' queues.
+# In flight; more would only wait in the nodes' queues.
 READS_AT_ONCE = 128
 BATCHES_AT_ONCE = 32
-# Nodes complain of batches of more than ten partitions, and of more than 5 KiB with all that goes with the values.
+# Nodes warn of batches of more than ten partitions, or of more than 5 KiB including overhead.
 BATCH_ROWS, BATCH_BYTES = 10, 2_500
 
 # Nodes or connections are too slow or too few. Whether a write that failed so was stored is unknown.
@@ -66,22 +66,22 @@ _ERRORS = (DriverException, ErrorMessage, *_TRANSIENT)
 _TABLE = re.compile(r"\b(FROM|INTO|UPDATE) (\w+)\b(?!\.)")
 
 Row = tuple[Any, ...]
-UNSET = UNSET_VALUE  # a column that is to stay as it is
+UNSET = UNSET_VALUE  # leaves a column unchanged
 
 
 class Statement(NamedTuple):
-    """A query with the values for its marks."""
+    """A query with its values."""
 
     query: str
     values: Sequence[Any] = ()
 
 
 class ReadRefused(StoreUnavailable):
-    """Nodes would have had to pass over too many deleted rows."""
+    """Nodes would have to pass over too many deleted rows."""
 
 
 class TransientFailure(StoreUnavailable):
-    """Nodes were too slow or too few; the same statement may succeed later. A write may have been stored."""
+    """Nodes were too slow or too few. The same statement may succeed later, and a write may have been stored."""
 
 
 class Session:
@@ -103,13 +103,13 @@ class Session:
             raise StoreError(f"{location}: {error}") from error
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Run one read to its end, however many pages of the driver it has."""
+        """Run one read to its end, over all of the driver's pages."""
         self.counts["reads"] += 1
         with _translated():
             return list(self._session.execute(self._bound(query, values), execution_profile="read"))
 
     def stream(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]:
-        """Run one long read, in bounded memory."""
+        """Run one long read in bounded memory."""
         self.counts["reads"] += 1
         with _translated():
             yield from self._session.execute(self._bound(query, values), execution_profile="scan")
@@ -128,30 +128,31 @@ class Session:
             return await answer
 
     def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]:
-        """Run many short reads at once; their rows in the order of the statements. For writers."""
+        """Run many short reads concurrently; return their rows in order. For writers."""
         bound = self._counted(statements, "reads")
         return [list(rows or ()) for rows in self._run_all(bound, "bulk", READS_AT_ONCE)]
 
     def write(self, query: str, values: Sequence[Any] = ()) -> None:
-        """Run one write; it is stored by a quorum when this returns."""
+        """Run one write. On return a quorum has stored it."""
         self.write_all([Statement(query, values)])
 
     def write_all(self, statements: Iterable[Statement], before_each: Callable[[], object] = lambda: None) -> None:
-        """Run many writes, in no order; all are stored by a quorum when this returns.
+        """Run many writes, in no order.
 
-        They go out in pieces, each of which takes a write's time at most; `before_each` may stop them.
+        On return a quorum has stored all. They are sent in pieces, each of which takes a write's time at most;
+        `before_each` may stop them.
         """
         self._run_all(_batched(self._counted(statements, "writes")), "bulk", BATCHES_AT_ONCE, before_each)
 
     def compare_and_set(self, query: str, values: Sequence[Any] = ()) -> tuple[bool, Row]:
-        """Run a lightweight transaction: whether it was applied, and what the row holds that stood in its way."""
+        """Run a lightweight transaction. Return whether it was applied, and the row that prevented it."""
         self.counts["writes"] += 1
         with _translated():
             found = self._session.execute(self._bound(query, values), execution_profile="bulk").one()
         return bool(found[0]), tuple(found[1:])
 
     def run_as_is(self, query: str) -> list[Row]:
-        """Run a statement that cannot be prepared, such as a change of the schema."""
+        """Run a statement without preparing it, such as a schema change."""
         with _translated():
             return list(self._session.execute(query, execution_profile="scan", timeout=60))
 
@@ -160,7 +161,7 @@ class Session:
         self._session.set_keyspace(self.location.keyspace)
 
     def statements_sent(self) -> int:
-        """How many statements were sent."""
+        """Return the number of statements sent."""
         return sum(self.counts.values())
 
     def close(self) -> None:
@@ -171,7 +172,7 @@ class Session:
         statement = self._prepared.get(query)
         if statement is None:
             with self._preparing:
-                # Nodes complain of prepared statements that do not name the keyspace.
+                # Nodes warn of prepared statements without a keyspace.
                 named = _TABLE.sub(rf'\1 "{self.location.keyspace}".\2', query)
                 statement = self._prepared[query] = self._session.prepare(named)
                 statement.is_idempotent = True
@@ -180,7 +181,7 @@ class Session:
     def _run_all(
         self, waiting: Iterator[Any], profile: str, at_once: int, before_each: Callable[[], object] = lambda: None
     ) -> list[Any]:
-        """Send piece after piece. All are waited for, also where one fails: none may come in later."""
+        """Send piece after piece. All are awaited even after a failure, so that none arrives later."""
         results: list[Any] = []
         with _translated():
             while some := list(islice(waiting, at_once)):
@@ -204,7 +205,7 @@ class Session:
 
 
 def _batched(waiting: Iterator[Any]) -> Iterator[Any]:
-    """Bound statements put together: most of what a write costs here is to send it. Each row is still on its own."""
+    """Yield batches, since sending is most of a write's cost. Rows stay independent."""
     batch, rows, size = _batch(), 0, 0
     for bound in waiting:
         length = sum(len(value) for value in bound.values if isinstance(value, bytes))
@@ -226,7 +227,7 @@ def _batch() -> Any:
 def _tell(
     loop: asyncio.AbstractEventLoop, answer: asyncio.Future[list[Row]], rows: list[Row], error: Exception | None
 ) -> None:
-    """Bring a result from the driver's thread to the one that waits; who gave up waiting is not told."""
+    """Pass a result from the driver's thread to the event loop. A cancelled caller gets nothing."""
 
     def settle() -> None:
         if answer.done():
@@ -253,26 +254,26 @@ def _translated() -> Iterator[None]:
 
 
 def _first(error: Exception) -> str:
-    """What the first node said, where each said something."""
-    said = getattr(error, "errors", None)
-    if isinstance(said, dict) and said:
-        node, reason = next(iter(said.items()))
+    """Return the first node's error, if there is one for each node."""
+    errors = getattr(error, "errors", None)
+    if isinstance(errors, dict) and errors:
+        node, reason = next(iter(errors.items()))
         return f"{node}: {reason}"
     return str(error)
 
 
 class _TryAgain(RetryPolicy):  # type: ignore[misc]  # the driver ships no types
-    """What the driver does by itself, and: a lightweight transaction that others crossed is run again.
+    """The driver's default policy, plus repeats of contended lightweight transactions.
 
-    Nobody knows then whether it was applied. The cluster says so by a timeout, though it may come at once; whatever was
-    begun is finished by the next one on the same row.
+    It is unknown whether such a transaction was applied. The cluster reports a timeout, though it may come at once; the
+    next transaction on the row completes it.
     """
 
-    def on_write_timeout(self, query: Any, *, write_type: int, retry_num: int, **said: Any) -> Any:
-        """Up to a few times, and not beyond the statement's own time."""
+    def on_write_timeout(self, query: Any, *, write_type: int, retry_num: int, **context: Any) -> Any:
+        """Repeat a few times, within the statement's own time."""
         if write_type == WriteType.CAS and retry_num < MAX_CROSSINGS:
             return self.RETRY, None  # at the same consistency
-        return super().on_write_timeout(query, write_type=write_type, retry_num=retry_num, **said)
+        return super().on_write_timeout(query, write_type=write_type, retry_num=retry_num, **context)
 
 
 def _cluster(location: Location) -> Any:

@@ -1,7 +1,7 @@
-"""Stretches of occupied seconds, for the writer: one row for all whose last second is in the same block of seconds.
+"""Slot runs, for the writer.
 
-A list that grows second by second so writes one row over and over. A row for each stretch would be a deleted row for
-each follow, and nodes refuse to read past too many of those.
+One row holds all runs that end in the same block of seconds, so a list that grows second by second rewrites one row. A
+row for each run would leave a deleted row for each follow, and nodes refuse to read past too many of those.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,37 +14,36 @@ from retinue.store.cassandra.table_definitions import TAKEN, Key, Row
 from retinue.store.rules.slots import MAX_CACHED_RUNS
 from retinue.store.rules.values import SlotRun
 
-BLOCK_SECONDS = 8_192  # a year has 3,850 blocks; a row has at most 4,096 stretches, some 114 kB
+BLOCK_SECONDS = 8_192  # a year has 3,850 blocks; a row has at most 4,096 runs, some 114 kB
 _FIRST_OF = f"{TAKEN.select_prefix} LIMIT {MAX_CACHED_RUNS + 1}"
 
 
 class CassandraSlotRuns:
-    """A `TakenTable`."""
+    """A `SlotRunTable`. In the keyspace it is called `taken`, and runs `stretches`."""
 
     def __init__(self, buffer: RowBuffer, direction: Direction) -> None:
         self._buffer = buffer
         self._direction = direction.value
-        self._read: dict[int, list[Row]] = {}  # the first rows of lists, as they were before the group
+        self._read: dict[int, list[Row]] = {}  # the first rows of lists, before the group
 
     def forget(self) -> None:
-        """Call when a group was written, when another writer may have written, and after a failure."""
+        """Clear the cache: after a group, another writer's changes or a failure."""
         self._read.clear()
 
     def learn_empty(self, owners: Iterable[int]) -> None:
-        """Take notice of lists in which nothing stands."""
+        """Cache that lists are empty."""
         self._read.update((owner, []) for owner in owners)
 
     def fetch(self, owners: Iterable[int]) -> None:
-        """Read the first rows of several lists at once."""
+        """Read the first rows of several lists concurrently."""
         missing = list(dict.fromkeys(owner for owner in owners if owner not in self._read))
         found = self._buffer.session.rows_of_all(Statement(_FIRST_OF, (owner, self._direction)) for owner in missing)
         self._read.update(zip(missing, found, strict=True))
 
     def all(self, owner: int, limit: int) -> list[SlotRun]:
-        """The first stretches of a list, at most so many."""
         self.fetch([owner])
         stored = self._read[owner]
-        if len(stored) > MAX_CACHED_RUNS:  # whatever was changed since, there are many
+        if len(stored) > MAX_CACHED_RUNS:  # changes since then do not matter: there are many
             return sorted(runs_in(stored))[:limit]
         changed = self._changed(owner)
         rows = [row for row in stored if (row[0],) not in changed]
@@ -52,8 +51,7 @@ class CassandraSlotRuns:
         return sorted(runs_in(rows))[:limit]
 
     def near(self, owner: int, second: int) -> list[SlotRun]:
-        """Those that hold a second or one of its neighbours, the later one first."""
-        # No row is empty, so the first two that reach so far have the first two stretches that do.
+        # No row is empty, so the first two rows that reach so far hold the first two such runs.
         block, changed = block_of(second - 1), self._changed(owner)
         later = {key[0]: row for key, row in changed.items() if key[0] >= block}
         gone = sum(row is None for row in later.values())
@@ -72,17 +70,15 @@ class CassandraSlotRuns:
         )
 
     def add(self, owner: int, run: SlotRun) -> None:
-        """Store a stretch that touches no other."""
         block = block_of(run[1])
         self._put(owner, block, sorted([*self._stored(owner, block), run]))
 
     def remove(self, owner: int, run: SlotRun) -> None:
-        """Remove a stretch that is there."""
         block = block_of(run[1])
         self._put(owner, block, [other for other in self._stored(owner, block) if other != run])
 
     def _stored(self, owner: int, block: int) -> list[SlotRun]:
-        """The stretches that end in a block."""
+        """Return the runs that end in a block."""
         key = (owner, self._direction, block)
         read = self._read.get(owner)
         if read is not None and len(read) <= MAX_CACHED_RUNS and not self._buffer.knows(TAKEN, key):
@@ -98,10 +94,10 @@ class CassandraSlotRuns:
 
 
 def block_of(second: int) -> int:
-    """The block of a stretch that ends at a second."""
+    """Return the block of a run that ends at a second."""
     return second // BLOCK_SECONDS
 
 
 def runs_in(rows: Iterable[Row]) -> Iterator[SlotRun]:
-    """The stretches in rows that begin with their block."""
+    """Yield the runs in rows that begin with their block."""
     return ((first, last) for _, runs in rows for first, last in runs)

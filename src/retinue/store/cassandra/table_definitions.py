@@ -1,4 +1,4 @@
-"""The tables that a writer works on row by row: their keys and columns, and the statements that this makes. Pure."""
+"""The tables that a writer uses row by row: keys, columns and statements. Pure."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -9,9 +9,10 @@ Row = tuple[Any, ...]
 
 
 class TableDefinition:
-    """A table. Of the key's columns the first `within` are said when several rows are read at once.
+    """A table.
 
-    `is_wide`: those are all but the last one, and rows that share them are asked for together.
+    `prefix_length` columns of the key select several rows. `is_wide`: they are all but the last one, and rows that
+    share them are read together.
     """
 
     def __init__(
@@ -25,30 +26,30 @@ class TableDefinition:
 
     @cached_property
     def select(self) -> str:
-        """One row by its key: its columns."""
+        """Select one row's columns by its key."""
         return f"SELECT {self._or_key(self.columns)} FROM {self.name} WHERE {_equal(self.key)}"
 
     @cached_property
     def insert(self) -> str:
-        """One row, all columns, with a timestamp at the end. Columns that are left unset stay as they are."""
+        """Insert one row; the timestamp comes last. Unset columns stay as they are."""
         names = (*self.key, *self.columns)
         marks = ", ".join("?" * len(names))
         return f"INSERT INTO {self.name} ({', '.join(names)}) VALUES ({marks}) USING TIMESTAMP ?"
 
     @cached_property
     def delete(self) -> str:
-        """One row; the timestamp comes first."""
+        """Delete one row; the timestamp comes first."""
         return f"DELETE FROM {self.name} USING TIMESTAMP ? WHERE {_equal(self.key)}"
 
     @cached_property
     def select_prefix(self) -> str:
-        """The rows that share the first part of the key, with the rest of the key in front."""
+        """Select the rows that share the key's prefix. The rest of the key comes first."""
         rest = (*self.key[self.prefix_length :], *self.columns)
         return f"SELECT {', '.join(rest)} FROM {self.name} WHERE {_equal(self.key[: self.prefix_length])}"
 
     @cached_property
     def select_many(self) -> str:
-        """Several rows that share all of the key but its last column, with that in front; its values come as a list."""
+        """Select rows that differ in the key's last column only. It comes first, and its values are bound as a list."""
         *same, last = self.key
         return f"SELECT {', '.join((last, *self.columns))} FROM {self.name} WHERE {_equal(same)} AND {last} IN ?"
 
@@ -85,7 +86,8 @@ ENTRY = TableDefinition(
 )
 LIST = TableDefinition("list", ["owner", "kind"], ["buckets", "next_bucket"], prefix_length=1, is_wide=True)
 TAKEN = TableDefinition("taken", ["owner", "direction", "block"], ["stretches"], prefix_length=2)
-PAIR = TableDefinition("pair", ["follower", "followee"], ["moments", "standings"], is_wide=True)
+PLACED_INTERVALS = "standings"  # the name of their column in the keyspace
+PAIR = TableDefinition("pair", ["follower", "followee"], ["moments", PLACED_INTERVALS], is_wide=True)
 LATE = TableDefinition("late", ["owner", "direction"], [])
 FUTURE_EVENT = TableDefinition(
     "postdated", ["account", "mirrored", "other", "event", "claimed_at"], ["at"], prefix_length=1

@@ -1,7 +1,7 @@
-"""Reading a whole table, however much was deleted of it.
+"""Scans of whole tables, however many rows were deleted.
 
-Nodes refuse a read that has to pass over too many deleted rows. These are spread over the ring as the others are, so
-what was refused is asked for again in halves. A row is never told twice, and no partition in parts.
+Nodes refuse a read that passes over too many deleted rows. Those are spread over the ring like others, so a refused
+range is read in halves. No row is returned twice, and no partition in parts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,20 +14,20 @@ _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1  # tokens; no partition has the lo
 
 
 class Streams(Protocol):
-    """A session, to run long reads."""
+    """A session that runs long reads."""
 
     def stream(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]:
-        """Run one long read, in bounded memory."""
+        """Run one long read in bounded memory."""
         ...
 
 
 def scan(session: Streams, columns: str, table: str, key: str) -> Iterator[Row]:
-    """These columns of all rows, by the table's partition key. In memory is one partition."""
+    """Yield these columns of all rows. Memory holds one partition."""
     return _scan(session, f"SELECT token({key}), {columns} FROM {table}", key)
 
 
 def scan_partitions(session: Streams, table: str, key: str) -> Iterator[Row]:
-    """The key of each partition."""
+    """Yield the key of each partition."""
     return _scan(session, f"SELECT DISTINCT token({key}), {key} FROM {table}", key)
 
 

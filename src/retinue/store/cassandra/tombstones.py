@@ -1,4 +1,7 @@
-"""What is remembered for good, for the writer: tombstones, and events that claimed a time in the future."""
+"""The tables of tombstones and future events, for the writer.
+
+The latter is called `postdated` in the keyspace.
+"""
 
 from retinue.store.cassandra import graph_state
 from retinue.store.cassandra.row_buffer import RowBuffer
@@ -14,15 +17,12 @@ class CassandraTombstones:
         self.secret = secret
 
     def any(self) -> bool:
-        """Whether there is one."""
         return graph_state.read(self._buffer).has_tombstones
 
     def has(self, mac: bytes) -> bool:
-        """Whether one is there."""
         return self._buffer.get(TOMBSTONE, (mac,)) is not None
 
     def add(self, mac: bytes) -> None:
-        """Keep one."""
         self._buffer.put(TOMBSTONE, (mac,), ())
         graph_state.change(self._buffer, has_tombstones=True)
 
@@ -34,22 +34,18 @@ class CassandraFutureEvents:
         self._buffer = buffer
 
     def any(self) -> bool:
-        """Whether there is one."""
         return graph_state.read(self._buffer).has_future_events
 
     def has(self, claimed: Claimed) -> bool:
-        """Whether one is there."""
         return self._buffer.get(FUTURE_EVENT, _key(claimed)) is not None
 
     def add(self, claimed: Claimed, at: int) -> None:
-        """Keep one."""
         self._buffer.put(FUTURE_EVENT, _key(claimed), (at,))
         if claimed.other:
             self._buffer.put(FUTURE_EVENT, _mirrored(claimed), (at,))
         graph_state.change(self._buffer, has_future_events=True)
 
     def forget(self, account: int) -> None:
-        """Remove all of an account, on either side."""
         if not self.any():
             return
         for is_mirrored, other, event, claimed_at, _ in list(self._buffer.rows_by_prefix(FUTURE_EVENT, (account,))):

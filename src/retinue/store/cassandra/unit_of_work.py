@@ -1,4 +1,4 @@
-"""The rules (`store/rules`) on the tables of one keyspace, and reading ahead what a batch will need."""
+"""The unit of work: the rules on one keyspace's tables, with prefetching."""
 
 from collections.abc import Iterable, Sequence
 
@@ -22,7 +22,7 @@ Follow = tuple[int, int, int]  # follower, followee, second
 
 
 class CassandraUnitOfWork:
-    """What a writer changes, and what it remembers of what it has read."""
+    """A writer's changes, and its caches."""
 
     def __init__(self, session: RetryingSession, secret: bytes) -> None:
         self.buffer = buffer = RowBuffer(session)
@@ -43,7 +43,7 @@ class CassandraUnitOfWork:
         self.changes = GraphChanges(tables, VisibilityCache(accounts, relocations))
 
     def forget(self) -> None:
-        """Call when another writer may have written, and after a failure."""
+        """Clear caches: after another writer may have written, or after a failure."""
         self.buffer.forget()
         for direction in Direction:
             self._slot_runs[direction].forget()
@@ -51,7 +51,7 @@ class CassandraUnitOfWork:
                 table.forget()
 
     def settle(self) -> None:
-        """Call when a group was written. What is remembered stays bounded."""
+        """Mark a group as written, and bound the caches."""
         self.buffer.settle()
         for direction in Direction:
             self._slot_runs[direction].forget()
@@ -59,14 +59,14 @@ class CassandraUnitOfWork:
                 table.settle()
 
     def begin(self) -> None:
-        """Call when all was forgotten, before the next unit of work."""
+        """Prepare the next unit of work after `forget`."""
         graph_state.read(self.buffer)
         self.changes.begin()
 
-    # --- reading ahead ----------------------------------------------------------------------------------------------
+    # --- prefetching ------------------------------------------------------------------------------------------------
 
-    def expect_events(self, events: Sequence[Event]) -> None:
-        """Read what events need, in a few rounds instead of row by row."""
+    def prefetch_events(self, events: Sequence[Event]) -> None:
+        """Read what events need, in a few rounds."""
         keys: list[str] = []
         for event in events:
             keys += [event.follower, event.followee] if isinstance(event, FollowEvent) else [_key_of(event)]
@@ -74,46 +74,46 @@ class CassandraUnitOfWork:
         unknown = [key for key in keys if key not in accounts]
         self._accounts(ACCOUNT_KEY, map(names.without_at, unknown))
         self._accounts(USERNAME, map(names.fold, unknown))
-        self._expect(
+        self._prefetch(
             (accounts.get(event.follower), accounts.get(event.followee), event.at)
             for event in events
             if isinstance(event, FollowEvent)
         )
 
-    def expect_rows(self, records: Sequence[FollowRecord]) -> None:
-        """Read what imported rows need."""
-        said = [name for record in records for name in (record.follower, record.followee)]
-        accounts = self._meant(said)
-        self._expect(
+    def prefetch_rows(self, records: Sequence[FollowRecord]) -> None:
+        """Read what imported follows need."""
+        mentioned = [name for record in records for name in (record.follower, record.followee)]
+        accounts = self._resolve(mentioned)
+        self._prefetch(
             (accounts.get(record.follower), accounts.get(record.followee), record.followed_at or record.received_at)
             for record in records
         )
 
-    def expect_accounts(self, records: Sequence[AccountRecord]) -> None:
+    def prefetch_accounts(self, records: Sequence[AccountRecord]) -> None:
         """Read what imported accounts need."""
         self._accounts(ACCOUNT_KEY, [record.key for record in records if record.key is not None])
-        self._meant([record.username for record in records if record.username is not None])
+        self._resolve([record.username for record in records if record.username is not None])
 
-    def _meant(self, said: Sequence[str]) -> dict[str, int]:
-        by_key = self._accounts(ACCOUNT_KEY, [*said, *(names.keys_of_name(name)[0] for name in said)])
-        by_name = self._accounts(USERNAME, [names.fold(name) for name in said])
+    def _resolve(self, mentioned: Sequence[str]) -> dict[str, int]:
+        by_key = self._accounts(ACCOUNT_KEY, [*mentioned, *(names.keys_of_name(name)[0] for name in mentioned)])
+        by_name = self._accounts(USERNAME, [names.fold(name) for name in mentioned])
         return {
             name: found
-            for name in said
+            for name in mentioned
             if (found := by_key.get(name) or by_name.get(names.fold(name)) or by_key.get(names.keys_of_name(name)[0]))
         }
 
-    def _accounts(self, table: TableDefinition, said: Iterable[str]) -> dict[str, int]:
-        """The accounts that are found in a table by one of these; their rows are known then."""
-        unique = list(dict.fromkeys(said))
+    def _accounts(self, table: TableDefinition, mentioned: Iterable[str]) -> dict[str, int]:
+        """Return the accounts found in a table, and cache their rows."""
+        unique = list(dict.fromkeys(mentioned))
         self.buffer.fetch(table, ((one,) for one in unique))
         rows = {one: self.buffer.get(table, (one,)) for one in unique}
         found = {one: int(row[0]) for one, row in rows.items() if row is not None and row[0] is not None}
         self.buffer.fetch(ACCOUNT, ((account,) for account in found.values()))
         return found
 
-    def _expect(self, follows: Iterable[tuple[int | None, int | None, int]]) -> None:
-        """Read pairs, and what stands around the seconds of follows in both lists."""
+    def _prefetch(self, follows: Iterable[tuple[int | None, int | None, int]]) -> None:
+        """Read pairs, and the entries around their seconds in both lists."""
         known: list[Follow] = [(a, b, at) for a, b, at in follows if a is not None and b is not None]
         self.buffer.fetch(PAIR, ((a, b) for a, b, _ in known))
         owned = {

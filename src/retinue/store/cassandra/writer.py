@@ -1,4 +1,7 @@
-"""Writing the follow graph in the keyspace: one writer at a time, in groups that are written as one."""
+"""Writes to the follow graph in a keyspace, in atomic groups.
+
+There is one writer at a time.
+"""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +23,7 @@ from retinue.store.cassandra.unit_of_work import CassandraUnitOfWork
 from retinue.store.contract import Decision, NotAKey, Verdict
 
 GROUP = 2_000  # items
-# What they change is first written into one row, of which nodes take at most 16 MiB.
+# A group's changes are first written into one row, of which nodes accept at most 16 MiB.
 MAX_BYTES = 4 << 20
 _SECRET = "SELECT secret FROM store WHERE name = 'store'"
 
@@ -29,9 +32,9 @@ _Result = TypeVar("_Result")
 
 
 class CassandraGraphWriter:
-    """A `GraphWriter`. Blocks while it works: for processes that have nothing else to do.
+    """A `GraphWriter`. It blocks while it works, for processes with nothing else to do.
 
-    Between its calls others may write. A statement that times out is repeated while the lease can be renewed.
+    Others may write between its calls. A statement that times out is repeated while the lease can be renewed.
     """
 
     def __init__(self, session: Session, backoff: Backoff) -> None:
@@ -44,45 +47,36 @@ class CassandraGraphWriter:
             self._work.buffer, self._lease.renew_if_due, self._commit, self._next_timestamp, backoff.pause
         )
         self._fencing_token = 0
-        self._seen = 0  # the timestamp of the last group that what is remembered knows of; 0 if nothing is remembered
+        self._seen = 0  # the timestamp of the last group that the caches include; 0 if they are empty
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
-        """Create or change accounts; a verdict for each record."""
         changes = self._work.changes
-        return self._in_groups(records, self._work.expect_accounts, lambda record: changes.bring(record, now))
+        return self._in_groups(records, self._work.prefetch_accounts, lambda record: changes.bring(record, now))
 
     async def add_follows(self, records: Sequence[FollowRecord], seen_at: int | None = None) -> list[Verdict]:
-        """Store follows in the given order; a verdict for each."""
         changes = self._work.changes
-        return self._in_groups(records, self._work.expect_rows, lambda record: changes.add_follow(record, seen_at))
+        return self._in_groups(records, self._work.prefetch_rows, lambda record: changes.add_follow(record, seen_at))
 
     async def keys_of(self, names: Sequence[str]) -> list[str | None]:
-        """The keys of the accounts that names in an imported row mean now."""
         with self._lease_held():
             return [self._work.changes.key_of(name) for name in names]
 
     async def not_keys(self, keys: Sequence[str]) -> list[NotAKey | None]:
-        """Return for each key why `apply` rejects its erasure as one by username, or None."""
         with self._lease_held():
             return [self._work.changes.not_a_key(key) for key in keys]
 
     async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
-        """Unfollow everybody whom an account followed at a second, but for those named; returns how many."""
         with self._lease_held():
             missing = self._work.changes.missing(follower, followees, at)
         verdicts = self._in_groups(missing, lambda _: None, lambda pair: self._work.changes.end(pair, at))
         return sum(verdict is Verdict.ACCEPTED for verdict in verdicts)
 
     async def apply(self, events: Sequence[Event], received_at: int) -> list[Decision]:
-        """Apply events in the given order; a decision for each."""
         changes = self._work.changes
-        return self._in_groups(events, self._work.expect_events, lambda event: changes.apply(event, received_at))
+        return self._in_groups(events, self._work.prefetch_events, lambda event: changes.apply(event, received_at))
 
     async def run_maintenance(self) -> bool:
-        """Do a short piece of what is left to do in the background; whether there is more.
-
-        To see that there is nothing takes no lease, so that idle servers cost the cluster nothing.
-        """
+        """Do a short piece of maintenance. Finding none takes no lease, so idle servers cost the cluster nothing."""
         state = _graph_state(self._session)
         if state.first == state.next and state.timestamp == last_timestamp(self._session):
             return False
@@ -92,9 +86,9 @@ class CassandraGraphWriter:
             return is_more
 
     async def compact(self) -> None:
-        """Finish what is left to do, and leave no bucket that nobody reads.
+        """Finish maintenance, and remove unused buckets.
 
-        What was deleted leaves the nodes' disks when they compact after the table's `gc_grace_seconds`.
+        Nodes drop deleted data when they compact after the table's `gc_grace_seconds`.
         """
         while await self.run_maintenance():
             pass
@@ -102,13 +96,12 @@ class CassandraGraphWriter:
             self._bucket_rewriter.remove_unused()
 
     async def settle(self) -> None:
-        """Nothing to wait for: a quorum has all that was written."""
+        """Do nothing: a quorum has everything."""
 
     def bulk(self) -> None:
         """Return None: a cluster takes follows one by one."""
 
     def close(self) -> None:
-        """Close the connections."""
         self._session.close()
 
     def _in_groups(
@@ -133,7 +126,7 @@ class CassandraGraphWriter:
 
     @contextmanager
     def _lease_held(self) -> Iterator[None]:
-        """Hold the lease; what is remembered is right in it. Nothing is remembered where something failed."""
+        """Hold the lease, with valid caches. A failure clears them."""
         self._fencing_token = self._lease.take()
         try:
             self._begin()
@@ -146,7 +139,7 @@ class CassandraGraphWriter:
             self._lease.release()
 
     def _begin(self) -> None:
-        """Finish what another writer has begun, and forget what may have changed since we looked last."""
+        """Complete an interrupted group. Clear caches if another writer has written."""
         last = last_timestamp(self._leased)
         if last != _graph_state(self._leased).timestamp:
             self._redo_log.replay()
@@ -156,7 +149,7 @@ class CassandraGraphWriter:
         self._seen = last
 
     def _commit(self) -> None:
-        """Write what was changed as one group."""
+        """Write the changes as one group."""
         buffer = self._work.buffer
         if not buffer.is_changed:
             return
@@ -168,11 +161,11 @@ class CassandraGraphWriter:
         self._seen = timestamp
 
     def _next_timestamp(self) -> int:
-        """That of the next group: later than all others, also than those of earlier holders of the lease."""
+        """Return the next group's timestamp. It is later than all others, including those of earlier lease holders."""
         return max(self._fencing_token, graph_state.read(self._work.buffer).timestamp + 1)
 
 
 def _graph_state(session: Reads) -> graph_state.GraphState:
-    """Return where the graph stands, whatever is remembered of it."""
+    """Return the stored graph state."""
     found = session.rows(GRAPH.select, graph_state.KEY)
     return graph_state.decoded(found[0] if found else None)

@@ -1,1 +1,1 @@
-"""The embedded store: two SQLite files, any number of reading processes, one writer at a time."""
+"""The embedded store: two SQLite files, many reading processes, one writer at a time."""

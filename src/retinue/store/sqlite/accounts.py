@@ -1,4 +1,4 @@
-"""The tables of accounts and of what they say of themselves."""
+"""The tables of accounts and of their profile fields."""
 
 from typing import Any
 
@@ -27,61 +27,51 @@ _REVISE = (
 _PROFILE_FIELD = "SELECT at, value FROM profile WHERE account = ? AND field = ?"
 _SET_PROFILE_FIELD = "INSERT OR REPLACE INTO profile (account, field, value, at) VALUES (?, ?, ?, ?)"
 _FILE_BYTES = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
-_MIN_ACCOUNT_BYTES = 16  # what an account takes in the file, at least
+_MIN_ACCOUNT_BYTES = 16  # of an account in the file
 
 
 def max_accounts(execute: Execute) -> int:
-    """Return the highest number that an account of this file can have; they are given in order, from 1."""
+    """Return the highest id that this file has room for. Ids are given in order, from 1."""
     return int(execute(_FILE_BYTES).fetchall()[0][0]) // _MIN_ACCOUNT_BYTES
 
 
 class SqliteAccounts:
-    """An `AccountTable`. A change of name or visibility gets the next revision, by which readers learn of it."""
+    """An `AccountTable`. Each change of a name or visibility gets the next revision, by which readers notice it."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._execute = executor(connection)
 
     def add(self, key: str) -> int:
-        """A new account; its number."""
         return int(self._execute(_ADD, (key,)).fetchall()[0][0])
 
     def load(self, account: int) -> Stored:
-        """An account that is there."""
         return Stored(*self._execute(_LOAD, (account,)).fetchall()[0])
 
     def is_visible(self, account: int) -> bool:
-        """Whether others' lists show an account."""
         return bool(self._execute(_IS_VISIBLE, (account,)).fetchall()[0][0])
 
     def with_key(self, key: str) -> Found | None:
-        """The account with a key."""
         return self._one(_WITH_KEY, key)
 
     def with_username(self, folded: str) -> Found | None:
-        """The account that has a username."""
         return self._one(_WITH_USERNAME, folded)
 
     def save(self, stored: Stored) -> None:
-        """Store an account in another state."""
         self._execute(_SAVE, astuple(stored))
 
     def revise(self, account: int) -> None:
-        """Let readers take notice of a change."""
         self._execute(_REVISE, (account,))
 
     def wipe(self, account: int) -> None:
-        """Leave nothing of an account but its number."""
         self._execute("DELETE FROM profile WHERE account = ?", (account,))
         self._execute(_SAVE, (account, None, None, "", 0, "", 0, Visibility.WITHHELD.value, 0))
 
     def profile_field(self, account: int, field: str) -> tuple[int, Any] | None:
-        """The second and the value of a profile field."""
         for at, value in self._execute(_PROFILE_FIELD, (account, field)).fetchall():
             return at, value
         return None
 
     def set_profile_field(self, account: int, field: str, value: Any, at: int) -> None:
-        """Store a profile field."""
         self._execute(_SET_PROFILE_FIELD, (account, field, value, at))
 
     def _one(self, query: str, text: str) -> Found | None:

@@ -1,4 +1,4 @@
-"""A store in two SQLite files: the graph, and beside it clients and tokens."""
+"""A store in two SQLite files: the graph, and the access file beside it."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

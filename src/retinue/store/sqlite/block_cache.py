@@ -1,9 +1,9 @@
-"""Images: blocks that are asked for again and again, kept in memory together with the rows that they show.
+"""The block cache: frequently requested blocks with references to their rows.
 
-Reading a page from an image is a search and a join, without SQLite and without looking up each row. An image holds for
-one state of the file and one edition of the names; when either has changed its block is read again, and where the
-entries are still the same only a changed name makes a new image necessary. What is not asked for twice gets none. The
-rows themselves are not counted here: they have to be remembered elsewhere anyway.
+A page from cached blocks is a search and a join, without SQLite and without a lookup of each row. A cached block is
+valid for one state of the file and one edition of the names. After a change its block is read again; the cached rows
+are reused if entries and names are the same. Only blocks requested twice are cached. The memory of the rows is not
+counted, since the row cache holds them anyway.
 """
 
 from bisect import bisect_left, bisect_right
@@ -13,14 +13,17 @@ from retinue.model import PageRequest
 from retinue.store.contract import EncodedRows
 from retinue.store.rules.values import LAST_SECOND
 
-_BYTES = 2_600  # what an image of a full block takes, about
+_BYTES = 2_600  # of a full cached block, about
 
 Rows = Callable[[list[int]], Sequence[bytes] | None]
-Listed = tuple[list[int], list["CachedBlock"]]  # of one list: the starts of its images, ascending, and the images
+Listed = tuple[list[int], list["CachedBlock"]]  # one list's starts, ascending, and its cached blocks
 
 
 class CachedBlock:
-    """What one block shows. It holds every second from `start` to `last`; `rows` are those of its `positions`."""
+    """A cached block and its rows.
+
+    It holds each second from `start` to `last`, and `rows` are those of its `positions`.
+    """
 
     __slots__ = ("edition", "entries", "last", "positions", "rows", "size", "start", "state")
 
@@ -35,31 +38,31 @@ class CachedBlock:
 
 
 class BlockCache:
-    """The images of all lists, in so many bytes. `state` and `edition` are what they have to be of.
+    """The cached blocks of all lists, in `max_bytes`. `state` and `edition` are the current ones.
 
-    A list is a number of its own for each owner and direction. Images are kept in two generations. When the young one
-    is full no more are made for a while, since a few that stay help more than many that replace each other. Then the
-    old one goes and the young one gets old; what is still asked for moves back. `rows_of` gives the rows of accounts,
-    None where some are not visible.
+    A list has a number by owner and direction. Blocks are kept in two generations. If the young one is full, new blocks
+    are turned away for a while, since a few stable blocks help more than many that replace each other. Then the old
+    generation is dropped, the young one becomes old, and requested blocks return. `rows_of` returns the rows of
+    accounts, or None if some are hidden.
     """
 
-    def __init__(self, rows_of: Rows, most_bytes: int) -> None:
+    def __init__(self, rows_of: Rows, max_bytes: int) -> None:
         self._rows_of = rows_of
-        self._most = most_bytes // 2 // _BYTES
+        self._most = max_bytes // 2 // _BYTES
         self.state = 0
         self.edition = 0
         self._young: dict[int, Listed] = {}
         self._old: dict[int, Listed] = {}
-        self._count = 0  # of the young ones
+        self._count = 0  # of young blocks
         self._turned_away = 0
-        # Blocks that were asked for, since no more were than images fit.
+        # Blocks requested once, at most twice as many as fit.
         self._asked: set[int] = set()
 
     def __len__(self) -> int:
         return sum(len(starts) for generation in (self._young, self._old) for starts, _ in generation.values())
 
     def read(self, number: int, request: PageRequest) -> EncodedRows | None:
-        """The rows of a page request for today's list; None where an image is missing or does not hold any more."""
+        """Return a page of the current list. None if a block is missing or stale."""
         of_list = self._young.get(number) or self._old_of(number)
         if of_list is None:
             return None
@@ -75,7 +78,7 @@ class BlockCache:
             positions = cached.positions
             end = bisect_right(positions, bound, 0, cached.size)
             first = end - wanted
-            if first > 0:  # there is one row more than asked
+            if first > 0:  # there is one row more than requested
                 if wanted:
                     rows += cached.rows[first:end][::-1]
                     oldest = positions[first]
@@ -89,12 +92,12 @@ class BlockCache:
             bound = cached.start - 1
 
     def clear(self) -> None:
-        """Forget all images."""
+        """Remove all blocks."""
         if self._young or self._old:
             self._young, self._old, self._count = {}, {}, 0
 
     def offer(self, number: int, start: int, entries: bytes, last: Callable[[], int]) -> None:
-        """Show a list's block that was just read, at the present state; `last` tells the last second it may hold."""
+        """Cache a block just read if it was offered before. `last` returns the last second that it may hold."""
         block = number << 32 | start
         if block not in self._asked:
             if len(self._asked) >= 2 * self._most:
@@ -112,7 +115,7 @@ class BlockCache:
             if rows is None:
                 return
             cached = CachedBlock(start, entries, rows)
-        cached.last = last()  # it may raise: a list without images must not stay behind
+        cached.last = last()  # may raise, before an empty list is added
         if of_list is None:
             of_list = self._young[number] = ([], [])
         cached.state, cached.edition = self.state, self.edition
@@ -121,7 +124,7 @@ class BlockCache:
             self._count += grown
 
     def _old_of(self, number: int) -> Listed | None:
-        """The old images of a list, made young again where there is room."""
+        """Return a list's old blocks, made young again if there is room."""
         of_list = self._old.get(number)
         if of_list is not None and self._count + len(of_list[0]) <= self._most:
             self._young[number] = self._old.pop(number)
@@ -136,7 +139,7 @@ class BlockCache:
 
 
 def _at(of_list: Listed | None, start: int) -> CachedBlock | None:
-    """The image that begins at a second."""
+    """Return the cached block that begins at a second."""
     if of_list is None:
         return None
     starts, blocks = of_list
@@ -145,7 +148,7 @@ def _at(of_list: Listed | None, start: int) -> CachedBlock | None:
 
 
 def _put(of_list: Listed, cached: CachedBlock) -> int:
-    """Put an image in place of all that begin where it reaches: their blocks are gone. How many more there are now."""
+    """Insert a block, replacing all that begin in its range. Return the change of their number."""
     starts, blocks = of_list
     first, end = bisect_left(starts, cached.start), bisect_right(starts, cached.last)
     starts[first:end], blocks[first:end] = [cached.start], [cached]

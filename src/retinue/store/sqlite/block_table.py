@@ -1,8 +1,7 @@
-"""One table of blocks, for the writer: entries are put in and taken out here, and written back once a transaction.
+"""One table of blocks, for the writer. Entries change in memory and are written once a transaction.
 
-What was read stays in memory until another connection changes the file. A changed block is written by `flush`, before
-the commit; splits, merges and removals of blocks are written at once, so that the table always shows which blocks
-there are.
+Blocks are cached until another connection changes the file. `flush` writes changed blocks before the commit. Splits,
+merges and removals are written at once, so the table always shows which blocks exist.
 """
 
 from bisect import bisect_left
@@ -15,13 +14,13 @@ from retinue.store.sqlite.blocks import CAPACITY, Block, block_at, first_block, 
 from retinue.store.sqlite.files import executor
 
 MAX_CACHED = 200_000
-# A block that is emptier than the first joins its older neighbour if both together are no fuller than the second.
+# A block with fewer entries than _SPARSE joins its older neighbour if both together have at most _MERGED.
 _SPARSE = CAPACITY // 4
 _MERGED = CAPACITY * 3 // 4
 
 
 def _around(positions: Sequence[int], second: int) -> Around:
-    """What can be seen around a second in a list of one block."""
+    """Return which entries exist around a second in a one-block list."""
     index = bisect_left(positions, second - 1)
     if index == len(positions) or positions[index] > second + 1:
         return NOTHING
@@ -30,14 +29,14 @@ def _around(positions: Sequence[int], second: int) -> Around:
 
 
 class BlockTable:
-    """The lists of all owners in one table."""
+    """An `EntryTable`: the lists of all owners in one table."""
 
     def __init__(self, connection: apsw.Connection, table: str) -> None:
         self._table = table
         self._execute = executor(connection)
         self._blocks: dict[int, Block] = {}
         self._changed: set[int] = set()
-        self._newest: dict[int, int] = {}  # owners of several blocks: the number of their last one
+        self._newest: dict[int, int] = {}  # by owner: the number of the last of several blocks
         self._counts: dict[int, int] = {}
         self._changed_counts: set[int] = set()
         self._at_or_before = (
@@ -50,7 +49,7 @@ class BlockTable:
         self._delete_count = f"DELETE FROM {table}_count WHERE owner = ?"
 
     def forget(self) -> None:
-        """Call when another connection may have changed the file, and after a rollback."""
+        """Clear caches: after another connection may have written, or after a rollback."""
         for remembered in (self._blocks, self._changed, self._newest, self._counts, self._changed_counts):
             remembered.clear()
 
@@ -70,12 +69,10 @@ class BlockTable:
             self.forget()
 
     def has(self, owner: int, position: int) -> bool:
-        """Whether an entry stands at a second."""
         found = self._find(owner, position)
         return found is not None and self._blocks[found].has(position)
 
     def look(self, owner: int, second: int) -> Around:
-        """Whether entries stand at a second and at its neighbours, which may be in other blocks."""
         only = self._blocks.get(first_block(owner))
         if only is not None:
             return _around(only.positions, second)
@@ -95,21 +92,20 @@ class BlockTable:
         )
 
     def is_short(self, owner: int) -> bool:
-        """Whether a list has at most one block."""
+        """Return whether a list has at most one block."""
         if first_block(owner) in self._blocks:
             return True
         found = self._find(owner, LAST_SECOND)
         return found is None or start_of(found) == 0
 
     def count(self, owner: int) -> int:
-        """How many entries a list has."""
         found = self._find(owner, LAST_SECOND)
         if found is None:
             return 0
         return len(self._blocks[found]) if start_of(found) == 0 else self._long_count(owner)
 
     def position_of(self, owner: int, account: int) -> int | None:
-        """Where an account stands in a list; looks through the whole list."""
+        """Return the position of an account by a scan of the list."""
         only = self._blocks.get(first_block(owner))
         if only is not None:
             return only.position_of(account)
@@ -122,14 +118,12 @@ class BlockTable:
         return None
 
     def newest_first(self, owner: int, bound: int = LAST_SECOND) -> Iterator[Entry]:
-        """The entries of a list at or before a second; the list must not change meanwhile."""
         found = self._find(owner, bound)
         while found is not None:
             yield from self._blocks[found].newest_first(bound)
             found = self._find(owner, start_of(found) - 1) if start_of(found) > 1 else None
 
     def insert(self, owner: int, entry: Entry) -> None:
-        """Put an entry on a free second of a list."""
         found = self._find(owner, entry.position)
         if found is None:
             found = self._add_lowest(owner)
@@ -141,7 +135,6 @@ class BlockTable:
             self._split(owner, found, entry.position)
 
     def remove(self, owner: int, position: int) -> Entry:
-        """Take an entry away that is there."""
         found = self._find(owner, position)
         assert found is not None, (owner, position)
         block = self._blocks[found]
@@ -154,7 +147,7 @@ class BlockTable:
         return entry
 
     def _find(self, owner: int, position: int) -> int | None:
-        """The number of the block that holds a second, which is in memory then."""
+        """Load the block that holds a second; return its number."""
         only = first_block(owner)
         block = self._blocks.get(only)
         if block is not None:
@@ -171,11 +164,11 @@ class BlockTable:
                 self._learn_newest(owner)
             return int(found)
         if position == LAST_SECOND:
-            self._blocks[only] = Block()  # that there is nothing is worth remembering too
+            self._blocks[only] = Block()  # cache empty lists too
         return None
 
     def _add_lowest(self, owner: int) -> int:
-        """A new block for the seconds below all others of a list, or for a list that has none."""
+        """Add the first block of a list, or its new lowest."""
         if self._find(owner, LAST_SECOND) is None:
             lowest = first_block(owner)
         else:
@@ -192,7 +185,7 @@ class BlockTable:
         self._newest[owner] = newest
 
     def _split(self, owner: int, full: int, position: int) -> None:
-        """Make two of one. At the ends of a list, where it grows, the block that was full stays so."""
+        """Split a full block. At the ends of a list, where it grows, the old block stays full."""
         block = self._blocks[full]
         is_newest = start_of(full) == 0 or self._newest.get(owner) == full
         if is_newest and block.positions[-1] == position:
@@ -216,7 +209,7 @@ class BlockTable:
             self._changed.discard(each)
 
     def _merge(self, owner: int, sparse: int) -> None:
-        """Let a sparse block join its older neighbour; an empty one just goes."""
+        """Merge a sparse block into its older neighbour; drop an empty one."""
         block = self._blocks[sparse]
         older = self._find(owner, start_of(sparse) - 1) if start_of(sparse) > 1 else None
         if older is not None and len(self._blocks[older]) + len(block) <= _MERGED:

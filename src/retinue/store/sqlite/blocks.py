@@ -1,7 +1,7 @@
-"""A block: up to 120 entries of a list in one blob, so that a page costs one or two rows of a table. Pure.
+"""A block: up to 120 entries of a list in one blob. A page therefore costs one or two rows of a table. Pure.
 
 `entries` holds two columns of unsigned 32-bit numbers, little-endian: the positions, ascending, then the accounts.
-`displaced` holds pairs of numbers for those entries whose true second is not their position: position, true second.
+`displaced` holds pairs of numbers for entries whose true second is not their position: position, true second.
 """
 
 from array import array
@@ -20,49 +20,49 @@ _MAX_BYTES = CAPACITY * _ENTRY_BYTES
 
 
 def first_block(owner: int) -> int:
-    """The lowest number a block of an owner can have."""
+    """Return the lowest block number of an owner."""
     return owner << _OWNER_SHIFT
 
 
 def block_at(owner: int, second: int) -> int:
-    """The number of the block that begins at a second; also the highest one that can hold that second."""
+    """Return the number of a block that begins at a second. It is also the highest one that can hold that second."""
     return owner << _OWNER_SHIFT | min(second, LAST_SECOND)
 
 
 def owner_of(block: int) -> int:
-    """Whose block a number means."""
+    """Return the owner of a block."""
     return block >> _OWNER_SHIFT
 
 
 def start_of(block: int) -> int:
-    """The first second that a block may hold."""
+    """Return the first second that a block may hold."""
     return block & LAST_SECOND
 
 
 def columns_of(table: str, block: int, entries: bytes) -> memoryview:
-    """Return both columns of stored entries, positions first. Raises `StoreUnavailable` for anything else."""
+    """Return both columns of stored entries, positions first. Raises `StoreUnavailable` for malformed entries."""
     if type(entries) is not bytes or len(entries) % _ENTRY_BYTES or len(entries) > _MAX_BYTES:
-        raise _damaged(table, block, "its entries are not whole")
+        raise _damaged(table, block, "its entries are incomplete")
     return memoryview(entries).cast("I")
 
 
 def require_within(table: str, block: int, first: int, last: int) -> None:
-    """Require that a block is one of those that were asked for. In a damaged table SQLite may return others."""
+    """Require that a block was asked for. A damaged table may return others."""
     if not first <= block <= last:
-        raise _damaged(table, block, "stands among the blocks of another account or second")
+        raise _damaged(table, block, "is among the blocks of another account or second")
 
 
 def require_descending(table: str, owner: int, positions: list[int], bound: int) -> None:
-    """Require that a page's positions come newest first and begin at or before a second: paging would never end."""
+    """Require positions in descending order from the bound. Otherwise paging might never end."""
     if positions and (positions[0] > bound or positions != sorted(positions, reverse=True)):
         raise StoreUnavailable(f"table {table}, account {owner}: its positions are not in order; it is damaged")
 
 
 def read_block(table: str, number: int, entries: bytes, displaced: bytes | None) -> "Block":
-    """Return a stored block. Raises `StoreUnavailable` if it is none."""
+    """Return a stored block. Raises `StoreUnavailable` if it is malformed."""
     columns_of(table, number, entries)
     if displaced is not None and (type(displaced) is not bytes or len(displaced) % _ENTRY_BYTES):
-        raise _damaged(table, number, "its true seconds are not whole")
+        raise _damaged(table, number, "its true seconds are incomplete")
     return Block(entries, displaced)
 
 
@@ -72,7 +72,7 @@ def _damaged(table: str, block: int, how: str) -> StoreUnavailable:
 
 
 class Block:
-    """The entries of one block, to be changed in place."""
+    """The entries of one block, mutable."""
 
     __slots__ = ("accounts", "displaced", "positions")
 
@@ -89,19 +89,19 @@ class Block:
         return len(self.positions)
 
     def encoded(self) -> tuple[bytes, bytes | None]:
-        """Both blobs."""
+        """Return `entries` and `displaced`."""
         entries = self.positions.tobytes() + self.accounts.tobytes()
         if not self.displaced:
             return entries, None
         return entries, array("I", [number for pair in sorted(self.displaced.items()) for number in pair]).tobytes()
 
     def has(self, position: int) -> bool:
-        """Whether an entry stands at a second."""
+        """Return whether a second has an entry."""
         index = bisect_left(self.positions, position)
         return index < len(self.positions) and self.positions[index] == position
 
     def position_of(self, account: int) -> int | None:
-        """Where an account stands."""
+        """Return the position of an account, or None."""
         wanted = account.to_bytes(_NUMBER_BYTES, "little")
         numbers = self.accounts.tobytes()
         at = numbers.find(wanted)
@@ -110,7 +110,7 @@ class Block:
         return self.positions[at // _NUMBER_BYTES] if at >= 0 else None
 
     def insert(self, entry: Entry) -> None:
-        """Put an entry on a free second."""
+        """Insert an entry at a free slot."""
         index = bisect_left(self.positions, entry.position)
         self.positions.insert(index, entry.position)
         self.accounts.insert(index, entry.account)
@@ -118,13 +118,13 @@ class Block:
             self.displaced[entry.position] = entry.second
 
     def remove(self, position: int) -> Entry:
-        """Take an entry away."""
+        """Remove and return an entry."""
         index = bisect_left(self.positions, position)
         del self.positions[index]
         return Entry(position, self.accounts.pop(index), self.displaced.pop(position, position))
 
     def split(self, index: int) -> "Block":
-        """Cut off the entries from an index on."""
+        """Cut off and return the entries from an index on."""
         upper = Block()
         upper.positions, self.positions = self.positions[index:], self.positions[:index]
         upper.accounts, self.accounts = self.accounts[index:], self.accounts[:index]
@@ -141,7 +141,7 @@ class Block:
         self.displaced |= upper.displaced
 
     def newest_first(self, bound: int = LAST_SECOND) -> Iterator[Entry]:
-        """The entries at or before a second."""
+        """Yield the entries at or before a second."""
         for index in range(bisect_left(self.positions, bound + 1) - 1, -1, -1):
             position = self.positions[index]
             yield Entry(position, self.accounts[index], self.displaced.get(position, position))

@@ -1,8 +1,7 @@
-"""Loading many sorted follows: whole lists are read, merged in memory and written in the order of the store's file.
+"""The bulk load of sorted follows. Whole lists are read, merged in memory and written in the order of the file.
 
-What the row-by-row way (`pairs.py`) decides for one follow with a few looks into tables is decided here for millions
-with numpy. Only the ordinary follow is dealt with: a pair of which nothing is known yet. Runs inside one write
-transaction.
+It decides with NumPy for millions of follows what `rules/pairs.py` decides for one. It handles only the usual follow:
+the first event of a pair. Runs inside one write transaction.
 """
 
 from collections.abc import Iterator
@@ -24,11 +23,11 @@ from retinue.store.sqlite.packing import EntryColumns, blocks, counts, owners_of
 from retinue.store.sqlite.row_set import RowSet
 from retinue.store.sqlite.slot_arrays import assign_slots, keyed, slot_runs
 
-# Lists shorter than this many seconds cannot run out of earlier ones, and there are no such long ones.
+# A follow at this second or later cannot run out of earlier slots, since no list is that long.
 EARLIEST = 100_000_000
-# A list that is so many times longer than what is new in it is not written anew for that.
+# A list this many times longer than its new entries is not rewritten.
 MUCH_LONGER = 50
-_LONG = 10_000  # shorter ones always are
+_LONG = 10_000  # shorter lists always are
 _MAX_WAITING = 16_000_000
 
 _GONE, _HIDDEN, _ROW = 0, 1, 2
@@ -40,7 +39,7 @@ Chosen = NDArray[np.bool_]
 
 
 class Displaced(NamedTuple):
-    """Follows that do not stand on their own second, with the owner of the list and the position there."""
+    """Follows away from their true second. `owners` and `positions` are those of the list."""
 
     owners: Numbers
     accounts: Numbers
@@ -63,7 +62,7 @@ class BulkLoad:
         self._waiting: list[Displaced] = []
 
     def run(self) -> LoadedFollows:
-        """Load everything."""
+        """Load all follows."""
         accepted, repeated, remaining = 0, 0, [np.empty(0, np.int64)]
         passed_over = RowSet()
         for follows in self._each(Direction.FOLLOWING):
@@ -88,13 +87,15 @@ class BulkLoad:
             self._done += len(follows.rows)
             self._on_share(self._done / self._total)
 
-    # --- what is not ordinary ---------------------------------------------------------------------------------------
+    # --- exceptions ---------------------------------------------------------------------------------------------------
 
     def _kinds_of_accounts(self) -> NDArray[np.int8]:
-        """By number: whether an account is a row, stands aside or is gone."""
+        """Return by id whether an account is visible, hidden or gone."""
         newest = self._connection.execute("SELECT ifnull(max(id), 0) FROM account").get
         if newest > max_accounts(self._connection.execute):
-            raise StoreUnavailable(f"table account, id {newest}: there are not so many accounts; it is damaged")
+            raise StoreUnavailable(
+                f"table account, id {newest}: the file has no room for so many accounts; it is damaged"
+            )
         kinds = np.full(newest + 1, _ROW, np.int8)
         kinds[0] = _GONE
         for number, is_gone in self._connection.execute(_NOT_ROWS):
@@ -102,7 +103,7 @@ class BulkLoad:
         return kinds
 
     def _much_longer(self, direction: Direction) -> Numbers:
-        """Owners of long lists in which little is new."""
+        """Return owners of long lists with few new entries."""
         query = f"SELECT owner, entries FROM {direction.value}_count WHERE entries > {_LONG} ORDER BY owner"
         long = np.array(self._connection.execute(query).fetchall(), np.int64).reshape(-1, 2)
         owners, new = self._follows.owners(direction)
@@ -112,7 +113,7 @@ class BulkLoad:
         return hubs
 
     def _sift(self, follows: Follows) -> tuple[Chosen, Chosen]:
-        """Which follows say nothing new, and which are to be stored one by one."""
+        """Return the repeated follows, and those to store one by one."""
         kinds = self._kinds
         is_left = (kinds[follows.owners] == _GONE) | (kinds[follows.accounts] == _GONE) | (follows.seconds < EARLIEST)
         is_left |= follows.owners == follows.accounts
@@ -126,7 +127,7 @@ class BulkLoad:
             index = np.minimum(np.searchsorted(stored.pairs, pairs), len(stored.pairs) - 1)
             is_known = stored.pairs[index] == pairs
             is_same = stored.is_plain[index] & (stored.seconds[index] == follows.seconds)
-            if not self._follows.names_received_at:  # a follow without a time says nothing new of an open pair
+            if not self._follows.names_received_at:  # a follow without a time adds nothing to an open pair
                 is_same |= stored.is_open[index] & (follows.seconds == self._follows.received_at)
             is_repeated |= is_known & is_same
             is_left |= is_known & ~is_same
@@ -135,7 +136,7 @@ class BulkLoad:
     # --- lists ------------------------------------------------------------------------------------------------------
 
     def _load(self, direction: Direction, follows: Follows) -> Displaced:
-        """Bring follows into the lists of one direction."""
+        """Load follows into the lists of one direction."""
         owners, lists = owners_of(follows.owners)
         visible, hidden, ended = self._existing.lists_of(direction, owners)
         old = np.concatenate([visible.positions, hidden.positions, ended[1]])
@@ -155,7 +156,7 @@ class BulkLoad:
         return Displaced(follows.owners[moved], follows.accounts[moved], follows.seconds[moved], positions[moved])
 
     def _rewrite(self, table: str, new: EntryColumns, old: EntryColumns) -> None:
-        """Write lists that have new entries."""
+        """Write the lists that have new entries."""
         if not len(new):
             return
         old = old.where(is_among(old.owners, owners_of(new.owners)[0]))
@@ -170,10 +171,10 @@ class BulkLoad:
         executemany(f"INSERT INTO {table}_count VALUES (?, ?)", counts(entries))
 
     def _save_slot_runs(self, direction: Direction, owners: Numbers, occupied: tuple[Numbers, Numbers, Chosen]) -> None:
-        """Store the stretches of lists of which these are all occupied seconds."""
+        """Save the slot runs of lists, given all their taken slots."""
         lists, seconds, is_visible = occupied
         if not self._existing.is_empty:
-            order = np.argsort(keyed(lists, seconds), kind="stable")  # merges what is in order already
+            order = np.argsort(keyed(lists, seconds), kind="stable")  # fast for sorted parts
             lists, seconds, is_visible = lists[order], seconds[order], is_visible[order]
             for owner in owners.tolist():
                 self._connection.execute(f"DELETE FROM {direction.value}_taken WHERE owner = ?", (owner,))
@@ -183,7 +184,7 @@ class BulkLoad:
     # --- pairs that are not plain -----------------------------------------------------------------------------------
 
     def _wait(self, displaced: Displaced) -> None:
-        """Keep displaced followers until there are many: then writing their pairs goes through the table in order."""
+        """Collect displaced followers. Many of them are written in the order of the table."""
         self._waiting.append(displaced)
         if sum(len(each.owners) for each in self._waiting) > _MAX_WAITING:
             self._flush()
@@ -213,7 +214,7 @@ def _where(follows: Follows, chosen: Chosen) -> Follows:
 
 
 def _repeated(pairs: Numbers, follows: Follows) -> tuple[Chosen, Chosen]:
-    """Which follows are in the file before, at the same second; and which are of pairs with several seconds."""
+    """Return which follows are repeated, and which pairs have several seconds."""
     is_repeated, is_unlike = np.zeros(len(pairs), np.bool_), np.zeros(len(pairs), np.bool_)
     ordered = np.sort(pairs)
     several = np.flatnonzero(is_among(pairs, ordered[1:][ordered[1:] == ordered[:-1]]))

@@ -1,7 +1,7 @@
-"""Every invariant of the two SQLite files, verified in one state of each. Changes nothing.
+"""Every invariant of the two SQLite files. They are verified in one state of each, and nothing is changed.
 
-What names and files must be is here; lists are in `check_lists.py`, pairs and their history in `check_pairs.py`,
-single values in `check_values.py`, and tables in `check_schema.py`.
+Names and files are checked here, lists in `check_lists.py`, pairs and their history in `check_pairs.py`, single values
+in `check_values.py`, and tables in `check_schema.py`.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -42,7 +42,7 @@ class SqliteChecker:
         self._access = files.open_for_check(access, files.ACCESS)
 
     async def problems(self) -> AsyncIterator[str]:
-        """Every broken invariant as a sentence; damage that stops the reading is the last one of its kind."""
+        """Yield broken invariants. Damage that stops a check is its last problem."""
         for path, problems in self._invariants():
             try:
                 for count, problem in enumerate(problems):
@@ -54,7 +54,6 @@ class SqliteChecker:
                 yield f"{path}: cannot be checked: {_shown(error)}"
 
     async def facts(self) -> dict[str, int]:
-        """Counts worth knowing."""
         try:
             return {
                 name: count(connection.execute)
@@ -65,7 +64,6 @@ class SqliteChecker:
             raise StoreUnavailable(f"cannot be counted: {_shown(error)}") from error
 
     def close(self) -> None:
-        """Give the files back."""
         self._graph.close()
         self._access.close()
 
@@ -92,9 +90,7 @@ class SqliteChecker:
 
 
 def _damage(execute: Execute) -> Iterator[str]:
-    """SQLite's own view: pages, order, indexes, types, NOT NULL and UNIQUE. On a connection that cannot write, CHECK
-    is left out.
-    """
+    """Yield what SQLite's own check finds. On a connection that cannot write it leaves out CHECK constraints."""
     for (line,) in execute("PRAGMA integrity_check"):
         if line != "ok":
             yield f"damaged: {line}"
@@ -144,7 +140,7 @@ def _open_to_others(path: Path) -> Iterator[str]:
 
 
 def _shown(error: Exception) -> str:
-    """An error in one line; SQLite's and ours say enough."""
+    """Return an error in one line."""
     if isinstance(error, apsw.NoMemError):
         return "more memory is needed than there is, or a size in it is damaged"
     text = " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""What the lists of a graph file must be: well-formed blocks, seconds of their own, both directions alike."""
+"""The invariants of lists: valid blocks, unique slots, matching directions."""
 
 import heapq
 from collections import Counter
@@ -25,13 +25,13 @@ Follow = tuple[int, int, int]
 
 
 def follows(execute: Execute) -> int:
-    """How many follows there are."""
+    """Return the number of follows."""
     count = "SELECT ifnull(sum(length(entries)), 0) / 8 FROM"
     return sum(int(execute(f"{count} {table}").fetchall()[0][0]) for table in TABLES[:2])
 
 
 def largest_displacement(execute: Execute) -> int:
-    """How far, in seconds, an entry stands from its true second at most."""
+    """Return the largest distance of a position from its true second."""
     return max(
         (
             abs(position - second)
@@ -44,14 +44,14 @@ def largest_displacement(execute: Execute) -> int:
 
 
 def lists_of(execute: Execute, table: str) -> Iterator[tuple[int, Blocks]]:
-    """All lists of a table: the owner, and the numbers and contents of its blocks."""
+    """Yield each list of a table: its owner, block numbers and blocks."""
     rows = execute(f"SELECT block, entries, displaced FROM {table} ORDER BY block")
     for owner, blocks in groupby(rows, key=lambda row: owner_of(row[0])):
         yield owner, [(block, read_block(table, block, entries, displaced)) for block, entries, displaced in blocks]
 
 
 def entries_of(execute: Execute, table: str) -> Iterator[tuple[int, Entry]]:
-    """All entries of a table with the owners of their lists, in order."""
+    """Yield all entries of a table with the owners of their lists."""
     for owner, blocks in lists_of(execute, table):
         for _, block in blocks:
             for position, account in zip(block.positions, block.accounts, strict=True):
@@ -93,7 +93,7 @@ def _problems_of_list(owner: int, blocks: Blocks) -> Iterator[str]:
 
 
 def _wrong_slot_runs(execute: Execute) -> Iterator[str]:
-    """Compare the stretches that positions make with those that are stored; both come in the same order."""
+    """Compare the expected slot runs with the stored ones, in order."""
     for direction in Direction:
         visible, hidden = (_positions_of(entries_of(execute, f"{direction.value}{side}")) for side in ("", "_aside"))
         ended = iter(execute(_ENDED[direction]))
@@ -115,7 +115,7 @@ def _positions_of(entries: Iterable[tuple[int, Entry]]) -> Iterator[tuple[int, i
 
 
 def _slot_runs(positions: Iterable[tuple[int, int, bool]], direction: Direction) -> Iterator[OwnedRun | str]:
-    """Stretches that have to be stored; a sentence for each second that is there twice."""
+    """Yield the runs to store. A slot that is taken twice gives a sentence."""
     owner, first, last, is_listed = 0, 0, 0, True
     for other, position, is_visible in positions:
         if (other, position) == (owner, last):
@@ -131,7 +131,7 @@ def _slot_runs(positions: Iterable[tuple[int, int, bool]], direction: Direction)
 
 
 def _differences(made: Iterator[OwnedRun | str], stored: Iterator[OwnedRun]) -> Iterator[tuple[OwnedRun | str, bool]]:
-    """What only one of two ordered streams has; the flag tells whether it is the stored one."""
+    """Yield what only one of two ordered streams has. The flag is true for stored ones."""
     left, right = next(made, None), next(stored, None)
     while left is not None or right is not None:
         if isinstance(left, str):
@@ -149,7 +149,7 @@ def _differences(made: Iterator[OwnedRun | str], stored: Iterator[OwnedRun]) -> 
 
 
 def _one_sided(execute: Execute) -> Iterator[str]:
-    """Every follow stands in both lists with one true second. Sums over buckets first, so that memory stays small."""
+    """Yield follows that only one direction has. Sums over buckets come first, so that memory stays small."""
     sums = [list(_sums(_follows(execute, direction))) for direction in Direction]
     wrong = {bucket for bucket in range(_BUCKETS) if sums[0][bucket] != sums[1][bucket]}
     if not wrong:
@@ -171,7 +171,7 @@ def _sums(found: Iterable[Follow]) -> list[int]:
 
 
 def _follows(execute: Execute, direction: Direction) -> Iterator[Follow]:
-    """Follower, followee and true second of everything in the lists of one direction."""
+    """Yield follower, followee and true second of one direction's entries."""
     for side in ("", "_aside"):
         for owner, entry in entries_of(execute, f"{direction.value}{side}"):
             if direction is Direction.FOLLOWING:

@@ -1,4 +1,4 @@
-"""What the table of pairs and the ended intervals of a graph file must be: the history that their events make."""
+"""The invariants of pairs: stored intervals equal the history of the events."""
 
 from collections.abc import Callable, Iterator
 
@@ -58,7 +58,7 @@ def _lost_history(execute: Execute) -> Iterator[str]:
 
 
 def _unknown_displacements(execute: Execute) -> Iterator[str]:
-    """An entry away from its true second has a pair that tells its place in the other list."""
+    """Yield displaced entries whose pair does not tell the other position."""
     for column, name in enumerate(("following", "followers")):
         for side in ("", "_aside"):
             for owner, entry in entries_of(execute, f"{name}{side}"):
@@ -70,7 +70,7 @@ def _unknown_displacements(execute: Execute) -> Iterator[str]:
 
 
 def _unnoted_lateness(execute: Execute) -> Iterator[str]:
-    """Readers of the past trust that a list has nothing later than its true second unless that is noted."""
+    """Yield late entries of lists that are not marked as late."""
     noted = set(execute("SELECT owner, direction FROM late").fetchall())
     for name in (direction.value for direction in Direction):
         for owner, position, start in _positions_and_starts(execute, name):
@@ -79,7 +79,7 @@ def _unnoted_lateness(execute: Execute) -> Iterator[str]:
 
 
 def _positions_and_starts(execute: Execute, name: str) -> Iterator[tuple[int, int, int]]:
-    """Owner, position and true start of everything that stands in the lists of one direction."""
+    """Yield owner, position and true start of everything in one direction."""
     for side in ("", "_aside"):
         yield from ((owner, entry.position, entry.second) for owner, entry in entries_of(execute, f"{name}{side}"))
     owner = "follower" if name == Direction.FOLLOWING.value else "followee"

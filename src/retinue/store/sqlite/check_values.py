@@ -1,4 +1,4 @@
-"""Single values of the two files that no program of ours has written, and that readers or writers refuse."""
+"""Single values of the two files that readers or writers would refuse."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ _CLIENTS = f"SELECT {', '.join(CLIENT_COLUMNS + SECRET_COLUMNS)} FROM client ORD
 
 
 def _wrong_numbers(execute: Execute) -> Iterator[str]:
-    """Yield numbers of the graph that are out of their range."""
+    """Yield numbers of the graph that are out of range."""
     for table, columns in _RANGES.items():
         name = "id" if table == "account" else "account"
         for column, (least, greatest) in columns.items():
@@ -40,7 +40,7 @@ def _wrong_numbers(execute: Execute) -> Iterator[str]:
 
 
 def _wrong_values(execute: Execute) -> Iterator[str]:
-    """Yield what a writer of the graph could not work with."""
+    """Yield other values that a writer could not use."""
     for account, direction in execute(f"SELECT account, direction FROM moving WHERE direction NOT IN ({_DIRECTIONS})"):
         yield f"account {account}: is being moved in the direction {direction!r}, which there is not"
     if execute("SELECT length(value) FROM secret").fetchall() != [(32,)]:
@@ -48,7 +48,7 @@ def _wrong_values(execute: Execute) -> Iterator[str]:
 
 
 def _wrong_clients(execute: Execute) -> Iterator[str]:
-    """Yield clients and tokens that a server would refuse to read."""
+    """Yield clients and tokens that a server could not use."""
     for row in execute(_CLIENTS):
         yield from _refused(lambda row: secrets_of(client_of(row), row[-len(SECRET_COLUMNS) :]), row)
     for (count,) in execute("SELECT count(*) FROM token WHERE length(digest) <> 32 HAVING count(*) > 0"):
@@ -56,10 +56,10 @@ def _wrong_clients(execute: Execute) -> Iterator[str]:
 
 
 def _wrong_checkpoint(execute: Execute) -> Iterator[str]:
-    """Yield what keeps the audit log from being read and gone on with."""
+    """Yield faults of the audit checkpoint."""
     rows = execute(AUDIT_CHECKPOINT).fetchall()
     if len(rows) != 1:
-        yield f"table audit: has {len(rows)} rows in place of one"
+        yield f"table audit: has {len(rows)} rows instead of one"
     for row in rows:
         yield from _refused(checkpoint_of, row)
 

@@ -18,18 +18,14 @@ class SqliteClaims:
         self._execute = executor(connection)
 
     def owner_of(self, folded: str) -> int | None:
-        """The account with the best claim to a name."""
         found = self._execute(_OWNER, (folded,)).fetchall()
         return int(found[0][0]) if found else None
 
     def claim(self, account: int, folded: str, at: int) -> bool:
-        """Claim a name; whether that says anything new."""
         return bool(self._execute(_CLAIM, (folded, account, at)).fetchall())
 
     def names_of(self, account: int) -> list[str]:
-        """Every name that an account has ever claimed."""
         return [folded for (folded,) in self._execute("SELECT folded FROM claim WHERE account = ?", (account,))]
 
     def remove_all(self, account: int) -> None:
-        """Forget an account's claims."""
         self._execute("DELETE FROM claim WHERE account = ?", (account,))

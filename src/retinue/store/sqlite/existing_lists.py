@@ -1,4 +1,4 @@
-"""What stands already in the lists that a load touches, as arrays. Runs inside its transaction."""
+"""The lists that a bulk load touches, as arrays. Runs inside its transaction."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ _ENDED = {
     Direction.FOLLOWING: "SELECT following_position FROM ended WHERE follower = ? ORDER BY following_position",
     Direction.FOLLOWERS: "SELECT followers_position FROM ended WHERE followee = ? ORDER BY followers_position",
 }
-# Pairs of which more is known than one follow that goes on.
+# Pairs with more events than one follow.
 _STORIED = (
     "SELECT followee FROM pair WHERE follower = ?1 AND moments IS NOT NULL"
     " UNION SELECT followee FROM ended WHERE follower = ?1"
@@ -28,7 +28,7 @@ _NOTHING = np.empty(0, np.int64)
 
 
 class ExistingPairs(NamedTuple):
-    """Pairs of which something is known, ascending. Of the plain ones, `seconds` is all that there is to know."""
+    """Existing pairs, ascending. A plain one has nothing but `seconds`."""
 
     pairs: Numbers
     seconds: Numbers
@@ -37,7 +37,7 @@ class ExistingPairs(NamedTuple):
 
 
 class ExistingLists:
-    """Reads lists of a graph. `is_empty`: there are none, and never were."""
+    """Reads lists of a graph. `is_empty`: the graph never had a follow."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._execute = executor(connection)
@@ -47,7 +47,7 @@ class ExistingLists:
     def lists_of(
         self, direction: Direction, owners: Numbers
     ) -> tuple[EntryColumns, EntryColumns, tuple[Numbers, Numbers]]:
-        """The entries of lists in the range of pages, those aside, and owners and seconds of ended follows."""
+        """Return visible and hidden entries, and owners and slots of ended intervals."""
         if self.is_empty:
             return entries_in([]), entries_in([]), (_NOTHING, _NOTHING)
         visible = self._entries_of(direction.value, owners)
@@ -61,7 +61,7 @@ class ExistingLists:
         return visible, hidden, (table[:, 0], table[:, 1])
 
     def pairs_of(self, followers: Numbers) -> ExistingPairs:
-        """All pairs of these followers of which something is known."""
+        """Return all existing pairs of these followers."""
         visible, hidden, _ = self.lists_of(Direction.FOLLOWING, followers)
         entries = visible.merged(hidden)
         pairs = (entries.owners << 32) + entries.accounts
@@ -97,7 +97,7 @@ class ExistingLists:
 
 
 def is_among(numbers: Numbers, ascending: Numbers) -> NDArray[np.bool_]:
-    """Which numbers are in a sorted array."""
+    """Return which numbers are in a sorted array."""
     if not len(ascending):
         return np.zeros(len(numbers), np.bool_)
     place = np.minimum(np.searchsorted(ascending, numbers), len(ascending) - 1)
@@ -106,7 +106,7 @@ def is_among(numbers: Numbers, ascending: Numbers) -> NDArray[np.bool_]:
 
 
 def entries_in(rows: Iterable[tuple[Any, ...]]) -> EntryColumns:
-    """The entries of rows of a table of blocks, in their order."""
+    """Return the entries of rows of blocks, in order."""
     owners, sizes, positions, accounts, displaced = [], [], [], [], []
     for block, entries, pairs in rows:
         columns_of("blocks", block, entries)

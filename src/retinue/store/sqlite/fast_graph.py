@@ -1,7 +1,9 @@
-"""Answers at once what can be: lists of today from images of their blocks, accounts from what is known by heart.
+"""Answers for the fast path, without awaiting.
 
-What there is no image of is read with as few steps as can be. The slow twin is `SqliteGraph` on the same connection;
-what is not ordinary (a row that is not visible; blocks that are nearly empty) is left to it.
+Current lists are served from cached blocks, accounts from the in-memory cache.
+
+Blocks that are not cached are read with a single statement. Unusual cases (hidden rows, nearly empty blocks) are left
+to `SqliteGraph` on the same connection.
 """
 
 from bisect import bisect_right
@@ -21,11 +23,11 @@ from retinue.store.sqlite.graph import SqliteGraph
 from retinue.store.sqlite.wal_index import WalIndex
 
 _FOLLOWING_BIT, _FOLLOWERS_BIT = 0, 1
-_FOLLOWING = Direction.FOLLOWING  # on Python 3.11 each look into an enum is dear
+_FOLLOWING = Direction.FOLLOWING  # on Python 3.11, access to an enum's member is slow
 
 
 class _Lists(NamedTuple):
-    """Those of one direction: the last bit of their numbers, and how they are read."""
+    """The lists of one direction: the last bit of their numbers, and their statements."""
 
     bit: int
     table: str
@@ -38,14 +40,14 @@ def _lists(direction: Direction, bit: int) -> _Lists:
     return _Lists(
         bit,
         direction.value,
-        # Two blocks hold a page of any size, unless they are nearly empty.
+        # Two blocks hold a page of any size unless they are nearly empty.
         f"SELECT block, entries FROM {table} BETWEEN ? AND ? ORDER BY block DESC LIMIT 2",
         f"SELECT block FROM {table} > ? AND block <= ? ORDER BY block LIMIT 1",
     )
 
 
 class SqliteFastGraph:
-    """A `FastGraph`, with so many bytes for images. Close it before the graph that it belongs to."""
+    """A `FastGraph` with a block cache of `cache_bytes`. Close it before its graph."""
 
     def __init__(self, graph: SqliteGraph[bytes], path: Path, cache_bytes: int) -> None:
         self._graph = graph
@@ -59,7 +61,6 @@ class SqliteFastGraph:
         self._followers = _lists(Direction.FOLLOWERS, _FOLLOWERS_BIT)
 
     def find_account_nowait(self, username: str) -> Account | None:
-        """Return the live account with a username. Raises `UnknownAccount`."""
         try:
             self._cache.refresh()
             account = self._cache.account(names.fold(username))
@@ -70,7 +71,6 @@ class SqliteFastGraph:
         return account
 
     def read_nowait(self, request: PageRequest) -> EncodedRows | None:
-        """The rows of a page request for today's list."""
         try:
             self._cache.refresh()
             return self._run(request)
@@ -78,19 +78,18 @@ class SqliteFastGraph:
             return None
 
     def close(self) -> None:
-        """Look at nothing any more."""
         self._index.forget()
 
     def _run(self, request: PageRequest) -> EncodedRows | None:
         cache = self._cache
-        # What is read from now on is of this state or a later one, so an image is never taken for newer than it is.
+        # Later reads see this state or a newer one, so a cached block is never taken for newer than it is.
         state = self._index.state()
         if request.as_of is not None or cache.must_merge or state is None:
             return None
         blocks = self._block_cache
         if not cache.is_complete or cache.epoch != self._epoch:
             self._epoch = cache.epoch
-            blocks.clear()  # they would keep rows that are not remembered any more
+            blocks.clear()  # they would keep rows that left the row cache
         if state != self._state:
             self._state = state
             blocks.state += 1
@@ -100,7 +99,7 @@ class SqliteFastGraph:
         return blocks.read(number, request) or self._read(number, request, lists)
 
     def _read(self, number: int, request: PageRequest, lists: _Lists) -> EncodedRows:
-        """Read from the file, and let that be remembered which is asked for often."""
+        """Read from the file, and offer the blocks to the cache."""
         owner, bound, wanted = request.account_id, min(request.bound, LAST_SECOND), request.limit + 1
         accounts: list[int] = []
         positions: list[int] = []
@@ -122,7 +121,7 @@ class SqliteFastGraph:
             return self._read_slowly(request)
         require_descending(lists.table, owner, positions, bound)
         has_more = len(rows) == wanted
-        if has_more:  # only now, since a row that is not visible promises nothing
+        if has_more:  # only now, since a hidden row does not count
             rows.pop()
             positions.pop()
         return EncodedRows(b",".join(rows), len(rows), positions[-1] if positions else 0, has_more)
@@ -132,7 +131,7 @@ class SqliteFastGraph:
         return EncodedRows(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
 
     def _last_of(self, bound: int, owner: int, lists: _Lists) -> int:
-        """The last second that the block with a bound may hold: one before the next block of its owner."""
+        """Return the last second that the block at a bound may hold. It is one before the owner's next block."""
         within = block_at(owner, bound), block_at(owner, LAST_SECOND)
         for (following,) in self._execute(lists.next_block, within).fetchall():
             return start_of(following) - 1
@@ -140,7 +139,7 @@ class SqliteFastGraph:
 
 
 def _take(numbers: memoryview, bound: int, wanted: int, accounts: list[int], positions: list[int]) -> None:
-    """Add a block's entries at or before a second to those of newer ones, newest first, until so many are wanted."""
+    """Add a block's entries at or before a bound, newest first. There are at most `wanted` in all."""
     count = len(numbers) // 2
     end = bisect_right(numbers, bound, 0, count)
     start = max(0, end - wanted + len(accounts))

@@ -1,7 +1,7 @@
-"""Reading the follow graph from its SQLite file: accounts by name, lists by range, an account as itself.
+"""Reads of the follow graph from its SQLite file. Accounts are found by name, and lists read by range.
 
-The ordinary page is read straight from the list's blocks. While some entries are being moved (`known.py` says so), and
-for the list of an earlier second, several sources are merged instead; both ways give the same rows.
+The usual page is read straight from the list's blocks. During relocations (`must_merge` of `row_cache.py`), and for the
+list of an earlier second, several sources are merged instead, with the same rows.
 """
 
 from bisect import bisect_right
@@ -26,25 +26,26 @@ BLOCKS = {
 
 
 class SqliteGraph(Generic[Shown_co]):
-    """A `GraphReader` on one connection. Answers without suspending. `show` makes a row of its two names."""
+    """A `GraphReader` on one connection.
+
+    It answers without suspending. `encode_row` makes a row of display name and username.
+    """
 
     def __init__(self, path: Path, clock: Clock, encode_row: Callable[[str, str], Shown_co]) -> None:
         with ExitStack() as opened:
             self.connection = files.open_for_reading(path, files.GRAPH)
             opened.callback(self.connection.close)
-            self._execute = self.connection.execute  # a cursor each, since several are read at once
+            self._execute = self.connection.execute  # each call gets a cursor, since several are read at once
             with files.translated():
                 self.cache = RowCache(self.connection, clock, encode_row)
             opened.pop_all()
 
     async def find_account(self, folded: str) -> Account | None:
-        """The live account with this folded username."""
         with files.translated():
             self.cache.refresh()
             return self.cache.account(folded)
 
     async def read(self, request: PageRequest) -> PageRows[Shown_co]:
-        """The rows of a page request."""
         with files.translated():
             self.cache.refresh()
             if request.as_of is None and not self.cache.must_merge:
@@ -53,22 +54,19 @@ class SqliteGraph(Generic[Shown_co]):
                 return self._read_merged(request)
 
     async def profile(self, account_id: int) -> Profile | None:
-        """An account as itself, with exact counts."""
         with files.translated(), files.one_state(self.connection):
             return read_profile(self._execute, account_id)
 
     def statements_sent(self) -> int:
-        """Return 0: nothing goes over a network."""
         return 0
 
     def close(self) -> None:
-        """Give the file back."""
         self.connection.close()
 
     def read_blocks(self, request: PageRequest) -> PageRows[Shown_co]:
-        """Read block by block until one row more than asked is found: it answers has_more.
+        """Read blocks until one row more than requested, for `has_more`.
 
-        Only for today's list, and while nothing has to be merged.
+        Only for the current list, while nothing has to be merged.
         """
         bound = min(request.bound, LAST_SECOND)
         wanted = request.limit + 1
@@ -77,7 +75,7 @@ class SqliteGraph(Generic[Shown_co]):
         owner, table = request.account_id, request.direction.value
         first, last = first_block(owner), block_at(owner, bound)
         blocks = self.connection.cursor()
-        blocks.row_trace = None  # what is read is checked here
+        blocks.row_trace = None  # rows are checked below
         blocks.execute(BLOCKS[request.direction], (first, last))
         try:
             for block, entries in blocks:
@@ -97,7 +95,7 @@ class SqliteGraph(Generic[Shown_co]):
                 if len(rows) == wanted:
                     break
         finally:
-            blocks.close()  # ends the read transaction: the range is seldom read to its end
+            blocks.close()  # ends the read transaction, since the range is seldom read to its end
         require_descending(table, owner, positions, bound)
         if len(rows) == wanted:
             return PageRows(rows[:-1], positions[-2], has_more=True)

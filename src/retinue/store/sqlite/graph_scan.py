@@ -1,4 +1,4 @@
-"""Reading a whole graph file, as it was when reading began."""
+"""Reads of a whole graph file, in the state when reading began."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -22,20 +22,18 @@ _ACCOUNTS = (
     "SELECT id, key, iif(folded IS NULL, NULL, username), display_name, visibility FROM account"
     " WHERE key IS NOT NULL ORDER BY id"
 )
-_SAID = "SELECT account, field, value FROM profile WHERE account BETWEEN ? AND ? ORDER BY account"
-# Where it stands in both lists: of each open interval that the lists alone do not tell.
+_PROFILES = "SELECT account, field, value FROM profile WHERE account BETWEEN ? AND ? ORDER BY account"
+# The positions of open intervals that are not plain.
 _STORIED = (
     "SELECT follower, followee, started_at, 0, following_position, followers_position FROM pair"
     " WHERE started_at IS NOT NULL"
 )
-_STORIED_PAIRS = (
-    "SELECT (follower << 32) + followee FROM pair WHERE follower BETWEEN ? AND ? AND started_at IS NOT NULL"
-)
+_OTHER_PAIRS = "SELECT (follower << 32) + followee FROM pair WHERE follower BETWEEN ? AND ? AND started_at IS NOT NULL"
 _ENDED = "SELECT follower, followee, started_at, ended_at, following_position, followers_position FROM ended"
 
 
 class SqliteGraphScan:
-    """A `GraphScan`: one read transaction from the beginning to `close`."""
+    """A `GraphScan` in one read transaction, until `close`."""
 
     def __init__(self, path: Path) -> None:
         with ExitStack() as opened:
@@ -45,21 +43,18 @@ class SqliteGraphScan:
             self._opened = opened.pop_all()
 
     def close(self) -> None:
-        """Close the file."""
         self._opened.close()
 
     def accounts(self) -> Iterator[list[tuple[int, AccountRecord]]]:
-        """All accounts that were not erased."""
         with files.translated():
             for rows in _in_parts(self._connection.execute(_ACCOUNTS), _ROWS_AT_ONCE):
-                said = self._said(rows[0][0], rows[-1][0])
+                said = self._profiles(rows[0][0], rows[-1][0])
                 yield [
                     (number, AccountRecord(username, key, display_name, Visibility(visibility), **said.get(number, {})))
                     for number, key, username, display_name, visibility in rows
                 ]
 
     def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:
-        """All intervals."""
         with files.translated():
             for table in ("following", "following_aside"):
                 yield from self._plain(table)
@@ -68,31 +63,31 @@ class SqliteGraphScan:
                     yield Intervals(*np.array(rows, np.int64).T)
 
     def _plain(self, table: str) -> Iterator[Intervals]:
-        """Intervals that stand on their own second in both lists, as a list of blocks tells."""
+        """Yield the intervals of plain pairs, from blocks of the lists."""
         blocks = self._connection.execute(f"SELECT block, entries, displaced FROM {table} ORDER BY block")
         for rows in _in_parts(blocks, _BLOCKS_AT_ONCE):
             entries = entries_in(rows)
             owners = int(entries.owners[0]), int(entries.owners[-1])
-            storied = sorted(pair for (pair,) in self._connection.execute(_STORIED_PAIRS, owners))
+            others = sorted(pair for (pair,) in self._connection.execute(_OTHER_PAIRS, owners))
             pairs = (entries.owners << 32) + entries.accounts
-            plain = entries.where(~is_among(pairs, np.array(storied, np.int64)))
+            plain = entries.where(~is_among(pairs, np.array(others, np.int64)))
             goes_on, second = np.zeros(len(plain), np.int64), plain.seconds
             yield Intervals(plain.owners, plain.accounts, second, goes_on, second, second)
 
-    def _said(self, first: int, last: int) -> dict[int, dict[str, Any]]:
-        """Profile fields of the accounts from a first to a last one. Truth values are stored as numbers."""
-        rows = self._connection.execute(_SAID, (first, last))
-        said = {
+    def _profiles(self, first: int, last: int) -> dict[int, dict[str, Any]]:
+        """Return the profile fields of a range of accounts. Booleans are stored as numbers."""
+        rows = self._connection.execute(_PROFILES, (first, last))
+        profiles = {
             account: {field: value for _, field, value in fields} for account, fields in groupby(rows, itemgetter(0))
         }
-        for fields in said.values():
+        for fields in profiles.values():
             if "is_verified" in fields:
                 fields["is_verified"] = bool(fields["is_verified"])
-        return said
+        return profiles
 
 
 def _in_parts(rows: Rows, size: int) -> Iterator[list[tuple[Any, ...]]]:
-    """Rows, many at once."""
+    """Yield rows in parts."""
     reading = iter(rows)
     while part := list(islice(reading, size)):
         yield part

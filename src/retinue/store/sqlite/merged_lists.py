@@ -1,6 +1,6 @@
-"""Read the entries of a page request: visible, hidden and, as of an earlier second, ended ones.
+"""Reads of a page request from all sources: visible, hidden and, as of an earlier second, ended entries.
 
-The slow, plain way to read a list, newest first, for the cases that need it.
+This is the slow path, newest first, for the cases that need it.
 """
 
 import heapq
@@ -31,7 +31,7 @@ ListedAccount = tuple[int, int]
 
 
 def entries_of(execute: Execute, request: PageRequest, *, with_hidden: bool) -> Iterator[ListedAccount]:
-    """Position and account of everything that may be a row of a page request, newest first."""
+    """Yield position and account of all that may be rows, newest first."""
     if execute(_IS_ERASED, (request.account_id,)).fetchall():
         return iter(())
     request = _within(execute, request)
@@ -48,7 +48,7 @@ def entries_of(execute: Execute, request: PageRequest, *, with_hidden: bool) -> 
 
 
 def _within(execute: Execute, request: PageRequest) -> PageRequest:
-    """The request without what is later than its second: that, too, may be millions of entries."""
+    """Lower the request's bound to `as_of`, if the list allows. Later entries may be millions."""
     as_of = request.as_of
     if as_of is None or as_of >= request.bound:
         return request
@@ -58,7 +58,7 @@ def _within(execute: Execute, request: PageRequest) -> PageRequest:
 
 
 def read_list(execute: Execute, table: str, owner: int, bound: int = LAST_SECOND) -> Iterator[Entry]:
-    """The entries of one table's list at or before a second, newest first."""
+    """Yield the entries of one table at or before a second."""
     query = f"SELECT block, entries, displaced FROM {table} WHERE block BETWEEN ? AND ? ORDER BY block DESC"
     first, last = first_block(owner), block_at(owner, bound)
     for block, entries, displaced in execute(query, (first, last)):

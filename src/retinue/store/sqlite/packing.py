@@ -1,4 +1,4 @@
-"""Packing sorted entries of many lists into blocks (`blocks.py`), pure."""
+"""Packing of sorted entries into blocks (`blocks.py`). Pure."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ Packed = tuple[int, bytes, bytes | None]
 
 
 class EntryColumns:
-    """Entries of lists of one table, by owner and position, both ascending."""
+    """Entries of lists, sorted by owner and position."""
 
     __slots__ = ("accounts", "owners", "positions", "seconds")
 
@@ -26,11 +26,11 @@ class EntryColumns:
         return len(self.owners)
 
     def where(self, chosen: NDArray[np.bool_]) -> "EntryColumns":
-        """Some of them."""
+        """Return the chosen entries."""
         return EntryColumns(self.owners[chosen], self.positions[chosen], self.accounts[chosen], self.seconds[chosen])
 
     def merged(self, other: "EntryColumns") -> "EntryColumns":
-        """Both, in order."""
+        """Return the entries of both, sorted."""
         if not len(other):
             return self
         columns = [
@@ -42,27 +42,27 @@ class EntryColumns:
                 (self.seconds, other.seconds),
             )
         ]
-        order = np.argsort((columns[0] << 32) + columns[1], kind="stable")  # merges what is in order already
+        order = np.argsort((columns[0] << 32) + columns[1], kind="stable")  # fast for sorted parts
         return EntryColumns(*(column[order] for column in columns))
 
 
 def begins_of(owners: Numbers) -> tuple[Numbers, Numbers]:
-    """Where each list begins, and how long it is."""
+    """Return the first index and the length of each list."""
     begins = np.flatnonzero(np.append(True, np.diff(owners) != 0)) if len(owners) else np.empty(0, np.int64)
     return begins, np.diff(np.append(begins, len(owners)))
 
 
 def owners_of(owners: Numbers) -> tuple[Numbers, Numbers]:
-    """Each owner once, given an ascending array; and for each place in it which of them that is, counted from 0."""
+    """Return the owners, and the owner's index for each place. `owners` is ascending."""
     begins, sizes = begins_of(owners)
     return owners[begins], np.repeat(np.arange(len(begins)), sizes)
 
 
 def blocks(entries: EntryColumns) -> Iterator[Packed]:
-    """The rows of a table of blocks, in their order: number, entries, displaced."""
+    """Yield the rows of a table of blocks: number, entries, displaced."""
     begins, sizes = begins_of(entries.owners)
     counts = -(-sizes // CAPACITY)
-    # The place within its list of each block, and with it the entries that it has.
+    # Each block's index in its list, and with it the range of its entries.
     places = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     starts = np.repeat(begins, counts) + places * CAPACITY
     ends = np.minimum(starts + CAPACITY, np.repeat(begins + sizes, counts))
@@ -79,7 +79,7 @@ def blocks(entries: EntryColumns) -> Iterator[Packed]:
 
 
 def counts(entries: EntryColumns) -> Iterator[tuple[int, int]]:
-    """Owners of lists of several blocks, and how many entries those have."""
+    """Yield the owners and sizes of lists of several blocks."""
     begins, sizes = begins_of(entries.owners)
     long = sizes > CAPACITY
     yield from zip(entries.owners[begins[long]].tolist(), sizes[long].tolist(), strict=True)

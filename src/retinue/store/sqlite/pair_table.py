@@ -1,7 +1,7 @@
 """The history of pairs in the file.
 
-A *plain* pair has one follow that stands on its own second in both lists; it is stored in the lists alone. Every other
-pair that anything was ever said of has a row in the table `pair`, and each of its ended intervals one in `ended`.
+A *plain* pair has one follow, at its true second in both lists. It is stored in the lists alone. Every other pair with
+events has a row in the table `pair`, and each of its ended intervals one in `ended`.
 """
 
 from array import array
@@ -58,7 +58,7 @@ class Blocks(NamedTuple):
 
 
 class SqlitePairs:
-    """A `PairTable`. Where the lists alone tell of a pair, it looks into them."""
+    """A `PairTable`. Plain pairs are looked up in the lists."""
 
     def __init__(
         self, connection: apsw.Connection, following: Blocks, followers: Blocks, visibility: VisibilityCache
@@ -70,7 +70,6 @@ class SqlitePairs:
         self._visibility = visibility
 
     def state(self, pair: Pair) -> State:
-        """What is stored of a pair."""
         found = self._execute(_LOAD, (pair.follower, pair.followee)).fetchall()
         if not found:
             start = self._plain_position(pair)
@@ -88,7 +87,6 @@ class SqlitePairs:
         return State(moments, tuple(placed_intervals), has_row=True)
 
     def save(self, pair: Pair, before: State, after: State) -> None:
-        """Store another state."""
         ids = (pair.follower, pair.followee)
         self._save_ended(ids, before, after)
         if after.is_plain or not after.moments:
@@ -103,24 +101,20 @@ class SqlitePairs:
         self._execute(_SAVE, (*ids, moments, placed.interval.start, placed.following, placed.followers))
 
     def positions(self, pair: Pair, entry: Entry) -> tuple[int, int]:
-        """Where an open pair stands in both lists, given its entry in one of them."""
         for _, _, following, followers in self._execute(_LOAD, (pair.follower, pair.followee)).fetchall():
             return following, followers
         return entry.position, entry.position  # a plain pair
 
     def over(self, account: int, limit: int) -> list[Pair]:
-        """Some pairs of an account that stands in no list."""
         return [Pair(follower, followee) for follower, followee in self._execute(_OVER, (account, limit)).fetchall()]
 
     def followed_at(self, owner: int, second: int) -> Sequence[int]:
-        """Whom an account followed at a second, in the order of its list."""
         erased = {account for (account,) in self._execute(ERASED_ACCOUNTS)}
         then = PageRequest(owner, Direction.FOLLOWING, LAST_SECOND, 0, as_of=second)
-        everybody = entries_of(self._connection.execute, then, with_hidden=True)
-        return [account for _, account in everybody if account not in erased]
+        entries = entries_of(self._connection.execute, then, with_hidden=True)
+        return [account for _, account in entries if account not in erased]
 
     def note_late(self, owner: int, direction: Direction) -> None:
-        """Remember that something stands behind its true start in a list."""
         self._execute(_LATE, (owner, direction.value))
 
     def _save_ended(self, ids: tuple[int, int], before: State, after: State) -> None:
@@ -134,9 +128,9 @@ class SqlitePairs:
             self._execute(_SAVE_ENDED, (*ids, *values))
 
     def _plain_position(self, pair: Pair) -> int | None:
-        """Where a plain follow stands, in both lists; looks through the shorter one."""
+        """Return the position of a plain follow, or None. Scan the shorter list."""
         forth = self._tables(self._following, pair.followee)
-        if len(forth) == 1 and forth[0].is_short(pair.follower):  # the ordinary case
+        if len(forth) == 1 and forth[0].is_short(pair.follower):  # the usual case
             return forth[0].position_of(pair.follower, pair.followee)
         if not all(table.is_short(pair.follower) for table in forth):
             back = self._tables(self._followers, pair.follower)
@@ -145,7 +139,6 @@ class SqlitePairs:
         return _look(forth, pair.follower, pair.followee)
 
     def _tables(self, blocks: Blocks, account: int) -> Sequence[BlockTable]:
-        """Where the entries of an account stand."""
         if self._visibility.is_relocating(account):
             return blocks
         return (blocks.visible if self._visibility.is_visible(account) else blocks.hidden,)
@@ -161,20 +154,20 @@ def _look(tables: Sequence[BlockTable], owner: int, account: int) -> int | None:
 
 
 def _encoded(moments: frozenset[Moment]) -> bytes:
-    """Each as a 64-bit number: the second, shifted by one bit that says whether it is an unfollow."""
+    """Encode events as 64-bit numbers. Each is its second, shifted by one bit that is set for an unfollow."""
     return array("Q", sorted(moment.at << 1 | moment.is_unfollow for moment in moments)).tobytes()
 
 
 def decoded(row: PairRow) -> frozenset[Moment]:
-    """The set of events in a row."""
+    """Return the set of events in a row."""
     if row.moments is None:
         if row.started_at is None:
-            raise ValueError(f"pair of accounts {row.follower} and {row.followee}: nothing is said of it")
+            raise ValueError(f"pair of accounts {row.follower} and {row.followee}: it has no events")
         return frozenset((Moment(row.started_at),))
     return frozenset(Moment(number >> 1, bool(number & 1)) for number in array("Q", row.moments))
 
 
 def read_ended(execute: Execute, pair: Pair) -> list[PlacedInterval]:
-    """The ended intervals of a pair, oldest first."""
+    """Return the ended intervals of a pair, oldest first."""
     found = execute(_ENDED, (pair.follower, pair.followee)).fetchall()
     return [PlacedInterval(Interval(start, end), following, followers) for start, end, following, followers in found]

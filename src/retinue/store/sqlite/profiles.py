@@ -1,4 +1,4 @@
-"""Reading an account as itself: profile fields, and how long its two lists are."""
+"""Reads of profiles: fields, and the lengths of both lists."""
 
 from retinue.model import Direction, Profile
 from retinue.store.profiles import profile_of
@@ -13,7 +13,7 @@ _FIELDS = "SELECT field, value FROM profile WHERE account = ?"
 
 
 def read_profile(execute: Execute, account: int) -> Profile | None:
-    """The profile of an account; None where it is gone. Call inside one read transaction."""
+    """Return an account's profile, or None. Call inside one read transaction."""
     names = execute(_NAME, (account,)).fetchall()
     if not names:
         return None
@@ -24,7 +24,7 @@ def read_profile(execute: Execute, account: int) -> Profile | None:
 
 
 def _count(execute: Execute, direction: Direction, account: int, erased: set[int]) -> int:
-    """How many stand in a list, aside or not; without erased accounts that are still being removed from it."""
+    """Return the entries of a list, visible or hidden. Erased accounts that are still being removed do not count."""
     tables = (direction.value, f"{direction.value}_aside")
     count = sum(_entries_in(execute, table, account) for table in tables)
     if erased:

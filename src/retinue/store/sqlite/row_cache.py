@@ -1,10 +1,9 @@
-"""What a reading process knows by heart, at most one second behind the file: rows by id, accounts by name.
+"""The row cache: rows by account id, and accounts by username, at most one second behind the file.
 
-Rows are kept in the form in which their user wants to see them, in two generations: when the young one is full the old
-one is dropped, and what is still asked for moves from old to young. A generation is a list with a place for each id,
-since finding twenty to a hundred rows is most of a page's work, and a list is two steps shorter than a dict. Of
-accounts only those that were found are kept. Each change of a name or visibility has a revision, and by that it is
-noticed and forgotten.
+Rows are kept as their user wants them, in two generations: if the young one is full, the old one is dropped, and
+requested rows return from old to young. A generation is a list indexed by id, since looking up twenty to a hundred rows
+is most of the work for a page, and a list is faster than a dict. Each change of a name or visibility has a revision, by
+which it is noticed.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ ROWS_PER_GENERATION = 131_072
 ACCOUNTS = 32_768
 FRESH_SECONDS = 0.9
 FORGET_ONE_BY_ONE = 10_000
-ROOM = 10_000  # so many places more are made at once
+ROOM = 10_000  # by which the lists of rows grow
 
 ACCOUNT = "SELECT id, visibility, folded FROM account WHERE folded = ?"
 NEWEST_REVISION = "SELECT revision FROM account WHERE revision > 0 ORDER BY revision DESC LIMIT 1"
@@ -35,28 +34,28 @@ _ROW = "SELECT display_name, username, folded, visibility FROM account WHERE id 
 
 
 class RowCache(Generic[Shown_co]):
-    """Memory of one connection. Ask `refresh` before each use; errors of SQLite come out as they are."""
+    """The cache of one connection. Call `refresh` before each use. It raises SQLite's errors."""
 
     def __init__(self, connection: apsw.Connection, clock: Clock, encode_row: Callable[[str, str], Shown_co]) -> None:
         self._execute = executor(connection)
-        self._read_row = unchecked_executor(connection)  # names are read by the hundred
+        self._read_row = unchecked_executor(connection)  # names are read by the hundreds
         self._clock = clock
         self._encode_row = encode_row
-        # By id: the row, None where the account is no row, False where nothing is known. No longer than it has to be.
+        # By id: the row, None for a hidden account, False if unknown. No longer than needed.
         self.rows: list[Shown_co | Literal[False] | None] = []
         self._old_rows: list[Shown_co | Literal[False] | None] = []
         self._count = 0
         self._accounts: dict[str, Account] = {}
         self.must_merge = False
-        self.is_complete = True  # no row that was read had to go for others
-        self.epoch = 0  # another one after all rows were forgotten
-        self.edition = 0  # another one after each change of a name or visibility
+        self.is_complete = True  # no row was evicted
+        self.epoch = 0  # changes when all rows are dropped
+        self.edition = 0  # changes with each name or visibility
         self._revision = self._newest_revision()
         self._look_for_moves()
         self._fresh_until = clock.elapsed() + FRESH_SECONDS
 
     def refresh(self) -> None:
-        """Forget what has changed, if that was not done within the last second."""
+        """Drop what has changed, at most once a second."""
         if self._clock.elapsed() > self._fresh_until:
             fresh_until = self._clock.elapsed() + FRESH_SECONDS
             self._forget_changed()
@@ -64,7 +63,7 @@ class RowCache(Generic[Shown_co]):
             self._fresh_until = fresh_until
 
     def account(self, folded: str) -> Account | None:
-        """The live account with a folded username. That there is none is asked anew each time."""
+        """Return the live account with a folded username. Missing accounts are looked up each time."""
         account = self._accounts.get(folded)
         if account is None:
             found = self._execute(ACCOUNT, (folded,)).fetchall()
@@ -72,7 +71,7 @@ class RowCache(Generic[Shown_co]):
                 return None
             number, visibility, found_name = found[0]
             if found_name != folded or not self._may_be(number):
-                raise _damaged(number, "it is found by a name that is not its own")
+                raise _damaged(number, "its folded username contradicts its username")
             account = Account(number, _visibility(number, visibility))
             if len(self._accounts) >= ACCOUNTS:
                 self._accounts.clear()
@@ -80,7 +79,7 @@ class RowCache(Generic[Shown_co]):
         return account
 
     def visible_rows(self, accounts: list[int], positions: list[int]) -> tuple[list[Shown_co], list[int]]:
-        """The rows of those accounts that are rows, and their positions; from oldest first to newest first."""
+        """Return the rows of visible accounts, and their positions. Input is oldest first, the result newest first."""
         accounts.reverse()
         positions.reverse()
         cache = self.rows
@@ -96,7 +95,7 @@ class RowCache(Generic[Shown_co]):
         return [row for row, _ in shown], [position for _, position in shown]
 
     def rows_of(self, accounts: list[int]) -> list[Shown_co] | None:
-        """The rows of those accounts, in their order; None where some are not known or no rows."""
+        """Return the cached rows of accounts. None if any is unknown or hidden."""
         cache = self.rows
         try:
             rows = [cache[account] for account in accounts]
@@ -105,19 +104,19 @@ class RowCache(Generic[Shown_co]):
         return rows if all(rows) else None  # type: ignore[return-value]  # neither None nor False is among them
 
     def loaded(self, accounts: list[int]) -> list[Shown_co] | None:
-        """The same, but None only where some are no rows."""
+        """Return the rows of accounts, or None if any is hidden."""
         rows = [self.load(account) for account in accounts]
         return rows if all(rows) else None  # type: ignore[return-value]  # None is not among them
 
     def load(self, account_id: int) -> Shown_co | None:
-        """The row of an account, None if it is no row; adds it to `rows` if it is not there."""
+        """Return the row of an account, None if hidden. Cache it."""
         row = _at(self.rows, account_id)
         if row is not False:
             return row
         if self._count >= ROWS_PER_GENERATION:
             self.is_complete = self.is_complete and not self._old_rows
             self._old_rows = self.rows.copy()
-            self.rows.clear()  # stays the same list: a page is just being read with it
+            self.rows.clear()  # the same list stays, since a page is being read with it
             self._count = 0
         row = _at(self._old_rows, account_id)
         if row is False:
@@ -131,21 +130,21 @@ class RowCache(Generic[Shown_co]):
     def _read(self, account_id: int) -> Shown_co | None:
         found = self._read_row(_ROW, (account_id,)).fetchall()
         if not found or not self._may_be(account_id):  # accounts are never removed
-            raise _damaged(account_id, "a list names it, and it is not there")
+            raise _damaged(account_id, "a list names it, but it does not exist")
         display_name, username, folded, visibility = found[0]
         is_visible = _IS_VISIBLE.get(visibility)
         if is_visible is None:
-            raise _damaged(account_id, "its visibility is none that there is")
+            raise _damaged(account_id, "its visibility is invalid")
         if folded is None:
             return None
         # Folding takes longer than reading the row, and most names are folded already.
         is_named = type(username) is str and (username == folded or names.fold(username) == folded)
         if not is_named or type(display_name) is not str:
-            raise _damaged(account_id, "its names are not those that it was given")
+            raise _damaged(account_id, "its names contradict each other")
         return self._encode_row(display_name, username) if is_visible else None
 
     def _may_be(self, account_id: int) -> bool:
-        """Whether the file has room for so many accounts: numbers are given in order, and `rows` has a place each."""
+        """Return whether the file has room for an id. Ids are given in order, and `rows` grows up to them."""
         return 0 < account_id < max(len(self.rows), ROOM) or 0 < account_id <= max_accounts(self._execute)
 
     def _forget_changed(self) -> None:
@@ -169,7 +168,7 @@ class RowCache(Generic[Shown_co]):
                     rows[account_id] = False
 
     def _look_for_moves(self) -> None:
-        """Whether pages cannot be read from their range alone. After the revisions: a change brings both."""
+        """Read whether readers must merge. Read it after the revisions, since a change writes both."""
         self.must_merge = bool(self._execute(MUST_MERGE).fetchall())
 
     def _newest_revision(self) -> int:
@@ -181,7 +180,7 @@ def _visibility(account_id: int, stored: int) -> Visibility:
     try:
         return Visibility(stored)
     except ValueError:
-        raise _damaged(account_id, "its visibility is none that there is") from None
+        raise _damaged(account_id, "its visibility is invalid") from None
 
 
 def _damaged(account_id: int, how: str) -> StoreUnavailable:

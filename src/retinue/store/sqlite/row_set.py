@@ -1,4 +1,4 @@
-"""A set of row numbers that takes one bit for each number up to the largest."""
+"""A set of row numbers, as a bitmap up to the largest."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,13 +7,13 @@ Numbers = NDArray[np.int64]
 
 
 class RowSet:
-    """Which rows of a file are passed over."""
+    """The rows of a file to skip."""
 
     def __init__(self) -> None:
         self._bits = np.zeros(0, np.uint8)
 
     def add(self, rows: Numbers) -> None:
-        """Put rows in."""
+        """Add rows."""
         if not len(rows):
             return
         missing = int(rows.max()) // 8 + 1 - len(self._bits)
@@ -22,7 +22,7 @@ class RowSet:
         np.bitwise_or.at(self._bits, rows >> 3, (1 << (rows & 7)).astype(np.uint8))
 
     def has(self, rows: Numbers) -> NDArray[np.bool_]:
-        """Which of some rows are in."""
+        """Return which rows are in the set."""
         found = np.zeros(len(rows), np.bool_)
         within = (rows >> 3) < len(self._bits)
         inner = rows[within]

@@ -1,8 +1,8 @@
-"""Giving seconds of their own to many follows at once, pure: the arithmetic that `seconds.py` does one by one.
+"""Slots for many follows at once. Pure. It equals `rules/slots.py` one by one.
 
-Think of the free seconds of a list as counted from 1. A wanted second that is free has a number; one that is taken has
-that of the nearest free one before it. From newest to oldest each follow gets its own number, or the one below the last
-given, whichever is lower; so all of them come from one running minimum.
+Number the free slots of a list from 1. A wanted slot that is free has its number; a taken one has that of the nearest
+free slot before it. From newest to oldest, each follow gets its own number, or the one below the last given, whichever
+is lower. All of them come from one running minimum.
 """
 
 import numpy as np
@@ -14,15 +14,14 @@ _SHIFT = 33  # seconds have 32 bits, and one more keeps lists apart
 
 
 def keyed(lists: Numbers, seconds: Numbers) -> Numbers:
-    """One number for a list (counted from 0) and a second, in the order of both."""
+    """Return one sortable number for a list's index and a second."""
     return (lists << _SHIFT) + seconds
 
 
 def assign_slots(lists: Numbers, seconds: Numbers, taken: Numbers) -> Numbers:
-    """The seconds that follows get, given the lists they are in and the seconds they want, both ascending.
+    """Return the slots of follows, given ascending lists and wanted seconds.
 
-    `taken` are the seconds that are occupied already, ascending and keyed. A result below 1 means that a list has no
-    earlier second left.
+    `taken` are the taken slots, ascending and keyed. A result below 1 means that a list has no earlier slot left.
     """
     if not len(lists):
         return seconds
@@ -31,7 +30,7 @@ def assign_slots(lists: Numbers, seconds: Numbers, taken: Numbers) -> Numbers:
         first_taken = np.searchsorted(taken, lists << _SHIFT)  # of each follow's list
         wanted = seconds - (np.searchsorted(taken, keyed(lists, seconds), side="right") - first_taken)
     order = np.arange(len(lists))
-    # A list's follows must not feel the minimum of the next list, which is run through before it.
+    # Keep the minimum of the next list, which comes before it, out of this list.
     apart = wanted - order + (lists << _SHIFT)
     given = np.minimum.accumulate(apart[::-1])[::-1] + order - (lists << _SHIFT)
     if not len(taken):
@@ -43,9 +42,9 @@ def assign_slots(lists: Numbers, seconds: Numbers, taken: Numbers) -> Numbers:
 
 
 def slot_runs(lists: Numbers, seconds: Numbers, visible: NDArray[np.bool_]) -> tuple[Numbers, Numbers, Numbers]:
-    """The stretches to be stored for lists whose occupied seconds these are, ascending: list, first and last second.
+    """Return the runs to store, given all taken slots: list, first, last.
 
-    A single second is stored only where it cannot be `seen` in the list itself.
+    A single slot is stored only if it is not `visible` in the list itself.
     """
     if not len(lists):
         return lists, seconds, seconds

@@ -1,4 +1,4 @@
-"""The table of stretches of occupied seconds, of the lists of one direction."""
+"""The table of slot runs of one direction."""
 
 import apsw
 
@@ -8,7 +8,7 @@ from retinue.store.sqlite.files import executor
 
 
 class SqliteSlotRuns:
-    """A `TakenTable`."""
+    """A `SlotRunTable`."""
 
     def __init__(self, connection: apsw.Connection, direction: Direction) -> None:
         self._execute = executor(connection)
@@ -19,17 +19,14 @@ class SqliteSlotRuns:
         self._remove = f"DELETE FROM {table} WHERE owner = ? AND first = ?"
 
     def all(self, owner: int, limit: int) -> list[SlotRun]:
-        """The first stretches of a list, at most so many."""
         return self._execute(self._all, (owner, limit)).fetchall()
 
     def near(self, owner: int, second: int) -> list[SlotRun]:
-        """The last two that begin at most one second later: among them are those that hold it or its neighbours."""
+        """Return the last two runs that begin by the next second. Among them are those around the second."""
         return self._execute(self._near, (owner, second + 1)).fetchall()
 
     def add(self, owner: int, run: SlotRun) -> None:
-        """Store a stretch that touches no other."""
         self._execute(self._add, (owner, *run))
 
     def remove(self, owner: int, run: SlotRun) -> None:
-        """Remove a stretch that is there."""
         self._execute(self._remove, (owner, run[0]))

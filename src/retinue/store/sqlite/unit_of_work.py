@@ -1,4 +1,7 @@
-"""The rules (`store/rules`) on the tables of one connection. Runs inside the writer's transactions."""
+"""The unit of work: the rules on the tables of one connection.
+
+Runs inside the writer's transactions.
+"""
 
 import apsw
 
@@ -17,7 +20,7 @@ from retinue.store.sqlite.tombstones import SqliteFutureEvents, SqliteTombstones
 
 
 class SqliteUnitOfWork:
-    """What the writer changes, and what it remembers of what it has read."""
+    """The writer's changes, and its caches."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._execute = executor(connection)
@@ -41,7 +44,7 @@ class SqliteUnitOfWork:
         self._version: int | None = None
 
     def begin(self) -> None:
-        """Call at the start of each transaction; forgets everything when another connection has changed the file."""
+        """Begin a transaction. Clear caches if another connection has changed the file."""
         version = self._execute("PRAGMA data_version").fetchall()[0][0]
         if version != self._version:
             for table in self._blocks:
@@ -51,12 +54,12 @@ class SqliteUnitOfWork:
         self._version = version
 
     def flush(self) -> None:
-        """Call before each commit."""
+        """Write changed blocks; call before each commit."""
         for table in self._blocks:
             table.flush()
 
     def forget(self) -> None:
-        """Call after a rollback."""
+        """Clear caches; call after a rollback."""
         self._version = None
 
 
