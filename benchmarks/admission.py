@@ -80,7 +80,7 @@ def measure(options: Options) -> Report:
     cores = tuple(sorted(os.sched_getaffinity(0)))
     serving, asking = (cores, cores) if len(cores) < 2 else (cores[: len(cores) // 2], cores[len(cores) // 2 :])
     graph = generated(Size(10_000, 2_000_000))
-    store, limits = graph / "graph.db", ("--row-cache-mib", "0", "--max-connections", str(options.limit))
+    store, limits = graph / "graph.db", ("--block-cache-mib", "0", "--max-connections", str(options.limit))
     flags = ("--workers", str(options.workers), *limits)
     tables: dict[str, list[Row]] = {}
     with _neighbours(serving, options.neighbours), running_server(store, *flags, core=serving) as server:

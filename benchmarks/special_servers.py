@@ -184,7 +184,7 @@ async def serve_gate(store: str, report: str, *, is_switching: bool) -> None:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     clock = SystemClock()
-    graph, fast_graph = open_store(store).served_graph(clock, rendering.encode_row, Settings().row_cache_mib)
+    graph, fast_graph = open_store(store).served_graph(clock, rendering.encode_row, Settings().block_cache_mib)
     with (
         closing(graph),
         closing(fast_graph),

@@ -45,7 +45,7 @@ class Settings:
         "", "Injected faults in a sandbox: documented, tiktok-2024 or hostile, and name=value, separated by commas."
     )
     fault_seed: int = _setting(0, "Seed of the faults.")
-    row_cache_mib: int = _setting(
+    block_cache_mib: int = _setting(
         128, "Memory of each worker for rows that are read often, in MiB; 0 turns this cache off."
     )
     max_connections: int = _setting(4096, "Maximum connections of a worker; more of them get a quick 503.")

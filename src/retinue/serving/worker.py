@@ -26,7 +26,7 @@ async def work(config: ChildConfig, store: Store) -> bool:
     gc.set_threshold(*GC_THRESHOLDS)
     clock, settings = config.open_clock(), config.settings
     counter = RecordCounters(config.counters).of_worker(config.worker)
-    graph, fast_graph = store.served_graph(clock, rendering.encode_row, settings.row_cache_mib)
+    graph, fast_graph = store.served_graph(clock, rendering.encode_row, settings.block_cache_mib)
     with (
         closing(graph),
         closing(fast_graph),
