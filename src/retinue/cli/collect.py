@@ -152,7 +152,7 @@ def _collect(plan: "CollectPlan", folder: Path, output: _Output, access: tuple[s
     from retinue.clock import SystemClock
     from retinue.collect import collection
 
-    with ending_in_order(), collection.lock_folder(folder), _resumable():
+    with ending_in_order(), collection.lock_folder(folder), _reporting_interrupt():
         progress = collection.open_collection(folder, access[0].rstrip("/"), SystemClock().now())
         plan = _as_spelled(plan, progress)
         result, pace = _run(plan, folder, progress, access)
@@ -172,7 +172,7 @@ def _collect(plan: "CollectPlan", folder: Path, output: _Output, access: tuple[s
 
 
 @contextmanager
-def _resumable() -> "Iterator[None]":
+def _reporting_interrupt() -> "Iterator[None]":
     """Report an early end, after which the collection can be resumed."""
     try:
         yield
