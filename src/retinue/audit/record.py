@@ -14,8 +14,8 @@ from msgspec import Struct
 from retinue import names
 from retinue.clock import Clock
 
-# As written in existing logs: the endpoint of records that the log adds itself.
-_OWN_ENDPOINT = "keeper"
+# The endpoint of records that the log adds itself.
+_OWN_ENDPOINT = "coordinator"
 
 
 class RemovedRecords(Struct, frozen=True, gc=False):
