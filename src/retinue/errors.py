@@ -16,7 +16,7 @@
 #     ├── WrongSecret  InvalidClient  UnknownToken
 #     ├── UnsupportedPath  EndpointNotServed  MethodNotAllowed
 #     ├── NotHttp  HeadTooLarge  RepeatedHeader  MisdirectedRequest
-#     └── StoreUnavailable  Overloaded  InternalFault
+#     └── StoreUnavailable  AuditUnavailable  Overloaded  InternalFault
 
 
 class RetinueError(Exception):
@@ -179,6 +179,10 @@ class MethodNotAllowed(Refusal):
 
 class StoreUnavailable(Refusal):
     """The store is unreachable or too busy."""
+
+
+class AuditUnavailable(Refusal):
+    """The audit log cannot be written, so no request is answered."""
 
 
 class Overloaded(Refusal):

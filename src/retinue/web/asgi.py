@@ -166,7 +166,7 @@ class Application:
 
     async def _answer(self, route: Route | None, request: Request) -> bytes:
         if self._auditor.is_full:
-            raise errors.Overloaded  # an answer that could not be recorded is not given
+            raise errors.AuditUnavailable  # an answer that could not be recorded is not given
         if name := heads.repeated(request.headers):
             raise errors.RepeatedHeader(name)
         if route is None:

@@ -25,8 +25,8 @@ CACHE_HEAD = "retinue.cache_head"  # lets the fast path answer later requests wi
 
 CLOSE = (b"connection", b"close")
 
-# Close the connection after these errors: it is over the limit, or the bytes were not read to the end of a request.
-_ENDS_CONNECTION = (errors.Overloaded, errors.NotHttp, errors.HeadTooLarge)
+# Close the connection after these errors: nothing can be answered, or the bytes were not read to the end of a request.
+_ENDS_CONNECTION = (errors.AuditUnavailable, errors.Overloaded, errors.NotHttp, errors.HeadTooLarge)
 
 
 class Reply(Struct, frozen=True, gc=False):

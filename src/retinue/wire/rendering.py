@@ -97,6 +97,7 @@ ERRORS: dict[type[errors.Refusal], ErrorSpec] = {
     errors.EndpointNotServed: ErrorSpec(404, "unsupported_path", "Retinue does not serve {detail}"),
     errors.MethodNotAllowed: ErrorSpec(405, "unsupported_path", "Unsupported method: use {detail}"),
     errors.StoreUnavailable: ErrorSpec(503, "internal_error", _BUSY, "temporarily_unavailable", retry_after=1),
+    errors.AuditUnavailable: ErrorSpec(503, "internal_error", _BUSY, "temporarily_unavailable", retry_after=1),
     errors.Overloaded: ErrorSpec(503, "internal_error", _BUSY, "temporarily_unavailable", retry_after=1),
     errors.InternalFault: ErrorSpec(
         500, "internal_error", "Something went wrong on our side. Please try again later.", "server_error"
