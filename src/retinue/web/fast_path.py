@@ -76,7 +76,7 @@ class FastPath:
         self._proxies = proxies
         self._default_headers: object = None
         self._defaults = b""
-        # By their bytes up to the empty line; None if no head that looked alike was ever authorized.
+        # Keyed by the bytes up to the empty line. None: no similar head was ever authorized.
         self.heads: dict[bytes, Head | None] = {}
         self.waiting: list[tuple[Transport, bytes]] = []
 
@@ -143,7 +143,7 @@ class FastPath:
             request = page_request_of(account, query, head.direction, now)
             rows = self._graph.read_nowait(request)
             if rows is None or (not rows.count and grant.quota.list_rows is not None):
-                return None  # an empty page would fit into a quota of which no row is left, and be given nevertheless
+                return None  # an empty page would be served even after the rows of the quota are spent
             quota_status = self._quotas.charge(grant, _LISTS, rows.count)
         except (errors.UnknownAccount, errors.PrivateAccount, errors.WithheldAccount) as refusal:
             return self._refuse(call, account, refusal)

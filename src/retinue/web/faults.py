@@ -1,8 +1,8 @@
 """Fault injection: an ASGI application in front of the public one.
 
 `retinue/faults.py` draws the fault of a call. A fault that costs quota changes the response of the real application;
-other faults do not call it. So the audit log records a changed call as it was charged, and no call that a gateway or a
-closed connection lost without a charge.
+other faults do not call it. So the audit log records a changed call as it was charged, but not a call that was lost
+without a charge.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class _Call(Struct, frozen=True):
 
 
 class FaultyApplication(Struct, frozen=True):
-    """Answers as the public application does, except for drawn faults."""
+    """Answers like the public application, except for drawn faults."""
 
     application: Application
     following: Following[bytes]
@@ -71,11 +71,11 @@ class FaultyApplication(Struct, frozen=True):
             await self.application(scope, receive, send)
             return
         try:
-            # A connection that is closed before all was read would be reset, and might take with it what was sent.
+            # Closing a connection with unread bytes resets it, which may lose the response.
             call = _Call(scope, await whole_message(receive), injected, _DIRECTIONS.get(path), path in _OAUTH)
             await self.pause(injected.faults.delay_seconds)
             reply = await self._reply(call)
-        except asyncio.CancelledError:  # the server stops, and waits for no delays
+        except asyncio.CancelledError:  # the server is stopping and does not wait for delays
             reply = self.application.refuse(scope, errors.Overloaded())
         except Exception:
             _LOGGER.exception("fault injection failed")
@@ -110,7 +110,7 @@ class FaultyApplication(Struct, frozen=True):
         try:
             age = await self._age_of_token(call.scope["headers"])
         except errors.Refusal:
-            return None  # the application knows the words for it
+            return None  # the application returns the error
         if failure is Failure.REFUSED_TOKEN or age < faults.fresh_token_seconds:
             return errors.InvalidToken()
         if failure is Failure.RATE_LIMIT:
@@ -141,7 +141,7 @@ class FaultyApplication(Struct, frozen=True):
             return reply
         try:
             return await self._changed(reply, query, call.direction, call.injected)
-        except errors.Refusal as refusal:  # the account went away between two looks
+        except errors.Refusal as refusal:  # the account was erased or hidden since the first lookup
             return self._refused(call, refusal)
 
     async def _changed(self, reply: Reply, query: Query, direction: Direction, injected: InjectedFaults) -> Reply:

@@ -20,7 +20,7 @@ from retinue.web.protocol import Protocol
 from retinue.web.replies import Asgi, Scope, Served, encode_reply
 
 STOP_SECONDS = 3
-KEEP_ALIVE_SECONDS = 75  # longer than most clients pause, so that few meet a connection that is just being closed
+KEEP_ALIVE_SECONDS = 75  # longer than most clients pause, so that few use a connection while it is being closed
 MANAGEMENT_LIMITS = Limits(connections=512)
 BACKLOG = 4096  # connections that wait to be accepted
 
@@ -50,7 +50,7 @@ class ListenerTls:
 
     def replace(self, pair: KeyPair) -> None:
         """Use another key pair for new connections."""
-        # Loading a pair into a context would leave its certificate for another kind of key there.
+        # A context that is loaded again keeps its earlier certificate if that has another kind of key.
         self.context = _server_context(pair)
 
 

@@ -97,7 +97,7 @@ class ManagementApplication(Struct, frozen=True):
             reply = await self._reply(scope, receive)
         except errors.Refusal as refusal:
             reply = _refused(refusal)
-        except asyncio.CancelledError:  # the server stops, and has waited long enough for the rest of this one
+        except asyncio.CancelledError:  # the server is stopping, and has waited long enough for this request
             reply = _refused(errors.Overloaded())
         except Exception:
             _LOGGER.exception("log_id=%s", log_id)

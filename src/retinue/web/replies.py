@@ -20,7 +20,7 @@ Headers = list[tuple[bytes, bytes]]
 QuotaState = QuotaStatus | errors.RateLimitExceeded | errors.QuotaExceeded
 
 # Extensions of the ASGI scope, each with a function as its `call`.
-DISCONNECT = "retinue.disconnect"  # closes the connection; bytes sent before still go out
+DISCONNECT = "retinue.disconnect"  # closes the connection after the bytes already written are sent
 CACHE_HEAD = "retinue.cache_head"  # lets the fast path answer later requests with this head, for lists in a direction
 
 CLOSE = (b"connection", b"close")
