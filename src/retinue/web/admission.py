@@ -1,8 +1,8 @@
 """Admission of connections on one listener.
 
-uvloop accepts one connection per turn of the event loop, and a turn that has much to do is long. Here each
-turn accepts every connection in the listener's queue, and the protocol checks again during long turns. New connections are
-served in small batches, so that established ones stay fast. In an overload, or if no place can be freed
+uvloop accepts one connection per turn of the event loop, and a turn that has much to do is long. Here each turn accepts
+every connection in the listener's queue, and the protocol checks again during long turns. New connections are served in
+small batches, so that established ones stay fast. In an overload, or if no place can be freed
 (`eviction.py`), connections are refused immediately (`surplus.py`).
 """
 
