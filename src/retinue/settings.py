@@ -46,7 +46,7 @@ class Settings:
     )
     fault_seed: int = _setting(0, "Seed of the faults.")
     block_cache_mib: int = _setting(
-        128, "Memory of each worker for rows that are read often, in MiB; 0 turns this cache off."
+        128, "Memory of each worker for parts of lists that are read often, in MiB; 0 turns this block cache off."
     )
     max_connections: int = _setting(4096, "Maximum connections of a worker; more of them get a quick 503.")
     tls_cert: str = _setting("", "Certificate chain (PEM) for HTTPS on the public listener.")
