@@ -18,7 +18,7 @@ from retinue.store.contract import AccessStore
 MAX_TOKEN_BYTES = 512
 CACHE_SECONDS = 0.9
 MAX_CACHED = 10_000
-MAX_CACHED_BYTES = MAX_TOKEN_BYTES + 50  # of a header, which may be padded with blanks
+MAX_CACHED_BYTES = MAX_TOKEN_BYTES + 50  # of a header, which may be padded with spaces
 
 BASIC_HINT = "The Authorization header is Basic, not Bearer; a netrc file may have replaced the token."
 
@@ -90,7 +90,7 @@ class Authenticator:
         return grant
 
     def cached_grant(self, authorization: bytes, scope: str) -> TokenGrant | None:
-        """Return the grant if it is cached and valid."""
+        """Return the grant if it is cached and valid, else None."""
         # The key is the unparsed header: parsing and hashing would cost most of the check. Python hashes bytes under a
         # secret of the process before it compares them, so the time it takes does not reveal what is cached.
         entry = self._cache.get(authorization)

@@ -1,4 +1,4 @@
-"""The register of clients, for operators. Its `InputError`s name the field."""
+"""The register of clients, for operators. Each `InputError` names the field."""
 
 import hashlib
 import string
@@ -85,7 +85,7 @@ class Clients:
         return stored[0]
 
     async def change(self, key: str, change: ClientChange) -> RegisteredClient:
-        """Change some fields. Workers apply it within a second."""
+        """Change the given fields. Workers apply the change within a second."""
         _apply(await self.get(key), change)
         await self._store.change_client(key, change)
         return await self.get(key)
@@ -103,7 +103,7 @@ class Clients:
         """Refuse a client and its tokens until it is resumed."""
         client = await self._get_unrevoked(key)
         since = self._clock.now() if client.suspended_at is None else client.suspended_at
-        await self._store.suspend_client(key, since)  # even if it is suspended: that may not be durable yet
+        await self._store.suspend_client(key, since)  # even if it is already suspended: that may not be durable yet
         return await self.get(key)
 
     async def resume(self, key: str) -> RegisteredClient:
@@ -133,7 +133,7 @@ def view_of(client: RegisteredClient, used: Usage, now: int) -> ClientView:
 
 
 def status_of(client: RegisteredClient, now: int) -> str:
-    """Return the status of a client at a second."""
+    """Return the status of a client at a Unix second."""
     if client.revoked_at is not None:
         return "revoked"
     if client.suspended_at is not None:
@@ -150,7 +150,7 @@ def digest_of(secret: str) -> bytes:
 
 def fresh_secret(random_bytes: Callable[[int], bytes]) -> str:
     """Return 256 random bits as letters and digits."""
-    # Base64 would not do: command lines take a word that begins with `-` for an option.
+    # Not Base64: it may begin with `-`, and command lines would take it for an option.
     number = int.from_bytes(random_bytes(SECRET_BYTES))
     digits = []
     for _ in range(SECRET_CHARACTERS):

@@ -17,7 +17,7 @@ class Quotas:
         self._clock = clock
 
     def remaining_rows(self, grant: TokenGrant, pool: Pool, wanted: int) -> int:
-        """Return the covered rows. Raises `RateLimitExceeded` or `QuotaExceeded`."""
+        """Return how many of the wanted rows remain. Raises `RateLimitExceeded` or `QuotaExceeded`."""
         now = self._clock.now()
         rows = self._counters.remaining(grant.quota_key, now, pool, grant.quota, wanted)
         if rows:

@@ -35,7 +35,7 @@ def line_of(
 ) -> tuple[bytes, ChainHead]:
     """Return the line of a JSON record, and the next chain head.
 
-    With `lost` or `summed` it takes that many numbers.
+    A record of `lost` or `summed` records takes that many numbers.
     """
     count = before.count + (lost or summed or 1)
     span = b'"lost":%d,' % lost if lost else b'"summed":%d,' % summed if summed else b""
@@ -63,7 +63,7 @@ def stated_head(line: bytes) -> ChainHead:
 
 
 def torn_digest(fragment: bytes, secret: bytes) -> str:
-    """Return the digest by which a record vouches for a torn line."""
+    """Return the digest that a resuming record holds of a torn line."""
     return blake2b(fragment, key=secret, digest_size=HASH_BYTES).hexdigest()
 
 

@@ -52,7 +52,7 @@ class AuditLog:
 
     @property
     def written(self) -> ChainHead:
-        """The chain head of what is in the files."""
+        """The chain head at the end of the files."""
         return self._written
 
     @property

@@ -28,7 +28,7 @@ _CELLS = 1024
 _BYTES = 8 * _CELLS
 _LAST_CELL = _CELLS - 1  # complements are at the end, in reverse order
 _CHECKED = (_BASE, _OWN, *range(_FIRST_MADE, _FIRST_MADE + MAX_WORKERS))
-_MAX_COUNT = 2**52  # of records in all; the checkpoint allows no more than twice that
+_MAX_COUNT = 2**52  # of all records; the checkpoint allows at most twice as many
 
 
 class RecordsMade(Struct, frozen=True):
@@ -43,7 +43,7 @@ class RecordCounters:
     """The counters, on an open file."""
 
     def __init__(self, descriptor: int) -> None:
-        if os.fstat(descriptor).st_size < _BYTES:  # it was truncated while a server runs
+        if os.fstat(descriptor).st_size < _BYTES:  # it was truncated while a server was running
             os.posix_fallocate(descriptor, 0, _BYTES)
         self._map = mmap.mmap(descriptor, _BYTES)
         self._cells = memoryview(self._map).cast("q")
@@ -87,7 +87,7 @@ class RecordCounters:
         _put(self._cells, _OWN, self._cells[_OWN] + count)
 
     def note_summing(self, count: int) -> None:
-        """Set how many records are in unwritten sums."""
+        """Set the number of records in unwritten sums."""
         self._cells[_SUMMING] = count
 
     def follow_log(self, count: int) -> None:

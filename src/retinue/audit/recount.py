@@ -123,7 +123,7 @@ class Recount:
 
     def _raise(self, clients: Sequence[RegisteredClient], checkpoint: Checkpoint, second: int) -> list[str]:
         day = count_day(self._folder, checkpoint, second)
-        if day.problem:  # a kill does not cause that, so the counters may be as old as the log
+        if day.problem:  # a killed process does not cause that, so the counters may be as old as the log
             return self._spend(clients, second, day.problem)
         return [
             f"client {client.key}: {_RAISED}: {_describe(day.counted(client).used)}"
@@ -180,7 +180,7 @@ class _DayCounts(Struct):
 
     def add(self, record: AuditRecord, second: int) -> None:
         today = second // DAY_SECONDS
-        begin, end = sorted((record.since or record.time, record.time))  # a clock may have been put back in between
+        begin, end = sorted((record.since or record.time, record.time))  # the clock may have been set back in between
         if record.lost and begin // DAY_SECONDS <= today <= end // DAY_SECONDS:
             self.losses = f"{record.lost} records are lost"
         if record.client and record.time // DAY_SECONDS == today:
@@ -218,7 +218,7 @@ def _losses(folder: Path, checkpoint: Checkpoint) -> str:
 
 
 def _since(folder: Path, checkpoint: Checkpoint, day: int) -> tuple[list[Path], ChainHead]:
-    # Days may alternate if a clock was put back, so begin before the oldest file that does not begin earlier.
+    # Days may alternate if the clock was set back, so begin before the oldest file that does not begin earlier.
     paths = retained_files(folder, checkpoint)
     later = (index for index, path in enumerate(paths) if not _begins_before(path, day))
     start = max(0, next(later, len(paths)) - 1)

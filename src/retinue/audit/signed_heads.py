@@ -1,6 +1,6 @@
 """Signed heads of the audit log, to be kept on another machine.
 
-A rewritten log does not fit an older signed head, even if secret and checkpoint were rewritten with it.
+A rewritten log contradicts older signed heads, even if the secret and the checkpoint were rewritten too.
 """
 
 import hmac
@@ -41,7 +41,7 @@ def sign_head(head: ChainHead, time: int, secret: bytes) -> SignedHead:
 
 
 def is_genuine(head: SignedHead, secret: bytes) -> bool:
-    """Return whether the signature fits."""
+    """Return whether the signature is valid."""
     expected = _mac(head.records, head.hash, head.time, secret)
     return hmac.compare_digest(expected.encode(), head.mac.encode())
 

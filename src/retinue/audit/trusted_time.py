@@ -1,7 +1,7 @@
 """Trusted time: the wall clock, as far as the uptime clock confirms it.
 
-So a wall clock that jumps ahead makes no record old. Across a restart `SLACK_SECONDS` are believed, and an operator
-confirms the rest.
+So a wall clock that jumps ahead does not make records old. Across a restart an advance of `SLACK_SECONDS` is trusted,
+and an operator confirms a longer one.
 """
 
 import hmac

@@ -31,7 +31,7 @@ _SUMMED = b'"summed":'
 
 
 class VerifyReport(Struct):
-    """The result of verification. Of `lost` records, the log does not record `missing` ones as lost."""
+    """The result of verification. The log does not mention `missing` of the `lost` records."""
 
     records: int
     problems: list[str] = field(default_factory=list)
