@@ -1,7 +1,7 @@
 """Columns of clients and of the audit checkpoint, for every store. Pure.
 
-`None` is no limit, no time, or unset. Scopes are one text, separated by spaces. A rate limit has two columns. Stored
-values are not trusted: one of another type or range raises `StoreUnavailable`, which names the row.
+`None` is no limit, no time, or unset. Scopes are one text, separated by spaces. A stored value of another type or range
+raises `StoreUnavailable`.
 """
 
 from collections.abc import Sequence
@@ -120,7 +120,6 @@ def columns_of(change: ClientChange) -> dict[str, Any]:
 
 
 def _require(types: Any, row: Sequence[Any], number: object) -> None:
-    """Require the types and ranges of a row's columns."""
     columns: tuple[str, ...] = types.__struct_fields__
     try:
         found = msgspec.convert(dict(zip(columns, row, strict=False)), types)

@@ -1,7 +1,6 @@
 """The file of quota counters: checked records, mapped into memory by all processes.
 
 A checksum includes the offset of its part, which reveals zeros, changed bytes and swapped parts.
-`file_quota_counters.py` knows the meaning of the counters.
 """
 
 import fcntl
@@ -34,11 +33,10 @@ _RESIDUE = 0x2144DF1C  # the checksum of any data that ends with its own checksu
 
 
 class CounterFile:
-    """A mapped file of records. The header takes the place of record 0, which belongs to no client.
+    """A mapped file of records. The header takes the place of record 0.
 
-    With `alone` this process holds the lock until it closes the file, which saves two system calls per answer. Without
-    `creates` the file must exist. `parts` are offset and size of a record's parts, without checksums. Raises
-    `StoreError` if the file cannot be used or locked.
+    With `alone` this process holds the lock until it closes the file. Without `creates` the file must exist. `parts`
+    are offset and size of a record's parts. Raises `StoreError` if the file cannot be used or locked.
     """
 
     def __init__(self, path: Path, parts: tuple[tuple[int, int], ...], *, alone: bool, creates: bool) -> None:
@@ -64,12 +62,12 @@ class CounterFile:
 
     @property
     def is_recounted(self) -> bool:
-        """Whether usage from before the file was created has been added."""
+        """Whether earlier usage has been added."""
         return bool(self._header()[2])
 
     @property
     def is_removed(self) -> bool:
-        """Whether the file was unlinked. It counts until it is closed."""
+        """Whether the file was unlinked."""
         return not os.fstat(self._descriptor).st_nlink
 
     def place(self, number: int) -> int:
@@ -112,16 +110,16 @@ class CounterFile:
 
     @property
     def closed_at(self) -> int:
-        """The number of audit records at the orderly close, or -1."""
+        """The audit records at the orderly close, or -1."""
         sealed = self.read(_CLOSED_AT, _CLOSED.size)
         return _OPEN if sealed is None else int(_CLOSED.unpack_from(sealed)[0])
 
     def set_closed_at(self, records: int = _OPEN) -> None:
-        """Save the number of audit records at closing; -1: open."""
+        """Save the audit records at closing; -1: open."""
         self.write(_CLOSED_AT, _CLOSED.pack(records))
 
     def lock(self) -> None:
-        """Wait for the lock unless this process holds it. Raises `StoreUnavailable`."""
+        """Wait for the lock. Raises `StoreUnavailable`."""
         if self.alone:
             return
         try:
@@ -153,7 +151,6 @@ class CounterFile:
         os.close(self._descriptor)
 
     def _begin(self, *, alone: bool, creates: bool) -> None:
-        """Create the file if needed. Readers take no lock and never wait for an exclusive holder."""
         if alone:
             lock(self._descriptor, self.path, "another server counts here; one server serves a store")
             self.alone = True
@@ -172,7 +169,6 @@ class CounterFile:
             os.posix_fallocate(self._descriptor, 0, records * RECORD_BYTES)
 
     def _header(self) -> tuple[bytes, int, int]:
-        """Return the header, without its magic if it is damaged."""
         sealed = os.pread(self._descriptor, _HEADER.size + _CHECKSUM.size, 0)
         header = sealed[: _HEADER.size]
         if sealed[_HEADER.size :] != _CHECKSUM.pack(crc32(header)):
@@ -200,7 +196,7 @@ class CounterFile:
 
 
 def _make(path: Path, parts: tuple[tuple[int, int], ...]) -> None:
-    """Create a file, complete or not at all. A file of a faster process stays. Raises `OSError`."""
+    """Create a file, complete or not at all. A file of a faster process stays."""
     with write_atomically(path, replaces=False) as unfinished, unfinished.open("r+b") as file:
         _grow(file.fileno(), parts, range(FIRST_RECORDS), is_recounted=0)
 

@@ -1,9 +1,7 @@
 """Quota counters in a file, shared by all processes of a server.
 
-Each client has a record in a file that the processes map into memory (`counter_file.py`). A process that counts holds
-the file's lock (`flock`), which the kernel releases when a process dies; reading needs no lock. Counts are in the page
-cache at once, so they survive the end of any process. A power loss may lose the counts since the last `settle`. A
-damaged record is refused until it is counted again.
+Each client has a record (`counter_file.py`). A process that counts holds the file's lock; reading needs none. Counts
+survive the end of any process. A power loss may lose those since the last `settle`.
 """
 
 from collections.abc import Mapping
@@ -34,17 +32,16 @@ _Head = tuple[int, int, int, int, int, int, int, int, int]
 
 
 class FileQuotaCounters:
-    """`QuotaCounters` in a file. With `alone` no other process may count there, and no answer takes a lock.
+    """`QuotaCounters` in a file. With `alone` no other process may count there.
 
-    Without `creates` the file must exist. Raises `StoreError` if the file cannot be used or locked, such as while
-    another server is alone with it. Counting raises `StoreUnavailable` if the client's record is damaged.
+    Without `creates` the file must exist. Raises `StoreError` if the file cannot be used or locked. Counting raises
+    `StoreUnavailable` if the client's record is damaged.
     """
 
     def __init__(self, path: Path, *, alone: bool = False, creates: bool = True) -> None:
         self._file = CounterFile(path, _PARTS, alone=alone, creates=creates)
 
     def day(self, quota_key: QuotaKey, second: int) -> int:
-        """Return the day that a second's calls count for."""
         return self._at(quota_key, second)[1]
 
     def usage(self, quota_key: QuotaKey, second: int) -> Usage:
@@ -188,7 +185,7 @@ class FileQuotaCounters:
         self._file.close()
 
     def _at(self, quota_key: QuotaKey, second: int) -> _Head:
-        """Return the head of a client's record on a second's day. It is empty if the record is another client's."""
+        """Return the head of a client's record on a second's day. Another client's is empty."""
         place = self._file.place(quota_key.id)
         part = self._file.read(place, _HEAD_BYTES)
         if part is None:
@@ -212,7 +209,7 @@ class FileQuotaCounters:
         )
 
     def _clear(self, place: int, quota_key: QuotaKey, day: int) -> None:
-        """Clear a client's record. The head comes last: if killed before it, the record is still another client's."""
+        """Clear a client's record. The head comes last, in case of a kill."""
         self._file.write(place + _ANSWERS_AT, bytes(_WINDOW.size))
         self._file.write(place + _TOKENS_AT, bytes(_TOKENS.size))
         self._file.write(place, _HEAD.pack(quota_key.since, day, 0, 0, 0, 0, 0, 0, 0))
@@ -231,7 +228,6 @@ class FileQuotaCounters:
 
 
 def _by_remainder(calls: Mapping[int, int], second: int) -> list[int]:
-    """Return the calls of the last seconds as a window."""
     counts = [0] * _BUCKETS
     for at, count in calls.items():
         if 0 <= second - at < _BUCKETS:
@@ -252,7 +248,6 @@ def _moved(counts: list[int], newest: int, second: int) -> tuple[list[int], int]
 
 
 def _in_window(counts: list[int], newest: int, seconds: int) -> list[int]:
-    """Return the calls in each second of a window, oldest first."""
     return [counts[second % _BUCKETS] for second in range(newest - seconds + 1, newest + 1)]
 
 

@@ -35,8 +35,6 @@ class Counted(Struct, frozen=True):
 class QuotaCounters(Protocol):
     """The usage of each client, shared by all processes of a server.
 
-    Counting waits for other processes only for microseconds.
-
     Counts of a killed process stay. A day (UTC) starts at zero and never twice: if the clock is set back, counting goes
     on with the newest day. The rate limit slides over the preceding seconds. Damaged counters raise `StoreUnavailable`.
     """
@@ -46,10 +44,7 @@ class QuotaCounters(Protocol):
         ...
 
     def remaining(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
-        """Return how many of `wanted` rows the quota allows.
-
-        It is 0 if the quota allows no call. Nothing is counted; another process may use the quota meanwhile.
-        """
+        """Return how many of `wanted` rows the quota allows; 0 without calls. Count nothing."""
         ...
 
     def status(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota) -> QuotaStatus:
@@ -57,11 +52,11 @@ class QuotaCounters(Protocol):
         ...
 
     def charge(self, quota_key: QuotaKey, second: int, pool: Pool, rows: int, quota: Quota) -> QuotaStatus | None:
-        """Count an answer and its rows; return the new status. None if that exceeds a limit, and nothing is counted."""
+        """Count an answer and its rows; return the new status. None: over a limit, not counted."""
         ...
 
     def admit(self, quota_key: QuotaKey, second: int, rate: RateLimit) -> int:
-        """Count a token call, or return the seconds to wait. A rejected call is not counted; 0 means admitted."""
+        """Count a token call: return 0, or the seconds to wait."""
         ...
 
 
@@ -75,7 +70,7 @@ class Restoring(Protocol):
 
     @property
     def is_removed(self) -> bool:
-        """Whether the file was removed while it is open. It counts until it is closed."""
+        """Whether the file was removed while it is open."""
         ...
 
     def set_recounted(self) -> None:
@@ -92,7 +87,10 @@ class Restoring(Protocol):
         ...
 
     def raise_to(self, quota_key: QuotaKey, second: int, counted: Counted) -> bool:
-        """Raise a day's usage to what was counted. Return whether it was less. Call it only while no process counts."""
+        """Raise a day's usage to what was counted. Return whether it was less.
+
+        No process may count meanwhile.
+        """
         ...
 
     def newest_day(self) -> int:
@@ -107,5 +105,5 @@ class Restoring(Protocol):
         ...
 
     def restore(self, quota_key: QuotaKey, second: int, counted: Counted) -> None:
-        """Set a record to what was counted up to a second. Only for a record that no process writes."""
+        """Set a record to what was counted up to a second. No process may write it."""
         ...

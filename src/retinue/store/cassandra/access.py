@@ -1,7 +1,7 @@
 """Clients, tokens and this machine's audit checkpoint, in the keyspace.
 
-Clients and checkpoints are written by lightweight transactions only, so concurrent writes lose nothing. Tokens use
-fixed timestamps (insert 1, delete 2), so that a delete always wins regardless of clock skew.
+Clients and checkpoints are written by lightweight transactions only. Tokens use fixed timestamps (insert 1, delete 2),
+so that a delete always wins regardless of clock skew.
 """
 
 import asyncio
@@ -106,7 +106,6 @@ class CassandraAccess:
         return await self._update("UPDATE client SET suspended_at = ? WHERE id = ? IF key = ?", at, key=key)
 
     async def revoke_client(self, key: str, at: int) -> bool:
-        """Revoke a client. The first time of revocation stays."""
         return await self._update(_REVOKE, at, key=key) or await self.find_client(key) is not None
 
     async def add_token(self, digest: bytes, client_id: int, expires_at: int) -> None:
@@ -128,11 +127,10 @@ class CassandraAccess:
         return None
 
     async def forget_tokens(self, expired_at: int) -> int:
-        """Remove tokens that expired within the last day. Older ones have expired in the cluster too."""
+        """Remove tokens that expired within the last day. The cluster has dropped older ones."""
         return await asyncio.to_thread(self._forget, expired_at)
 
     async def audit_checkpoint(self) -> Checkpoint:
-        """Return the checkpoint of this machine's audit log."""
         rows = await self._session.fetch(_CHECKPOINT, (self._node,))
         if not rows:
             await self._set(_BEGIN, self._node, secrets.token_bytes(_AUDIT_SECRET_BYTES), _NO_HASH, _NO_HASH)
@@ -156,21 +154,17 @@ class CassandraAccess:
         await asyncio.to_thread(self._session.write_all, statements)
 
     async def _set(self, query: str, *values: Any) -> bool:
-        """Run a lightweight transaction; return whether it was applied."""
         applied, _ = await asyncio.to_thread(self._session.compare_and_set, query, values)
         return applied
 
     async def _update(self, query: str, *values: Any, key: str) -> bool:
-        """Change a client; return whether it was applied. The statement ends with the client's id and key."""
+        """Change a client; return whether it was applied."""
         for (number,) in await self._session.fetch(_NUMBER, (key,)):
             return await self._set(query, *values, number, key)
         return False
 
     def _add(self, client: RegisteredClient, secret: bytes) -> RegisteredClient:
-        """Take the first id after all others.
-
-        The key is written first, so that a crash in between leaves nothing visible.
-        """
+        """Take the next id. The key is written first, so that a crash leaves nothing visible."""
         if self._session.rows(_NUMBER, (client.key,)):
             raise StoreError(f"client {client.key}: there is one with this key")
         number = max((number for (number,) in self._session.rows(_NUMBERS)), default=0)
@@ -183,7 +177,6 @@ class CassandraAccess:
         return structs.replace(client, id=number)
 
     def _forget(self, expired_at: int) -> int:
-        """Go through the hours since the last time."""
         after, count = max(self._forgotten, expired_at - DAY_SECONDS), 0
         for hour in range(after // _HOUR_SECONDS, expired_at // _HOUR_SECONDS + 1):
             ended = self._session.rows(_ENDED, (hour, after, expired_at))

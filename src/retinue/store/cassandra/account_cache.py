@@ -1,7 +1,6 @@
-"""The account cache: accounts by id and username. It is at most one second behind the keyspace.
+"""The account cache: accounts by id and username, at most one second behind the keyspace.
 
-Accounts are kept in two generations: if the young one is full, the old one is dropped, and requested accounts return
-from old to young. Each change of a name, a visibility or a list's partitioning has a revision, by which it is noticed.
+There are two generations: if the young one is full, the old one is dropped, and requested accounts become young again.
 """
 
 import asyncio
@@ -35,7 +34,6 @@ class CachedAccount(Struct, Generic[Shown_co], frozen=True):
     by_kind: dict[str, Partitioning] | None = None
 
     def partitioning(self, kind: str) -> Partitioning:
-        """Return the partitioning of one of its lists."""
         return (self.by_kind or {}).get(kind, Partitioning())
 
 
@@ -86,7 +84,6 @@ class AccountCache(Generic[Shown_co]):
         return None if cached is None else Account(account_id, cached.visibility)
 
     async def get(self, account_id: int) -> CachedAccount[Shown_co] | None:
-        """Return an account; None if it never existed."""
         (cached,) = await self.get_many([account_id])
         return cached
 

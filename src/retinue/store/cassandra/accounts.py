@@ -36,7 +36,6 @@ class AccountRow(NamedTuple):
 
     @property
     def is_visible(self) -> bool:
-        """Whether the account appears in lists."""
         return self.folded is not None and Visibility(self.visibility).is_visible
 
 
@@ -127,7 +126,6 @@ class CassandraAccounts:
         return Found(row[0], self.is_visible(row[0]))
 
     def _hand_over(self, account: int, before: str | None, after: str | None) -> None:
-        """Give up one username and take another from its owner."""
         if before == after:
             return
         if before is not None:

@@ -1,7 +1,4 @@
-"""A store in a keyspace of a cluster.
-
-Quota counters are on this machine, which leases parts of each quota.
-"""
+"""A store in a keyspace of a cluster. Quota counters are on this machine, which leases parts of each quota."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -118,7 +115,6 @@ def _no_file() -> InputError:
 
 
 def _node_in(path: Path) -> str:
-    """Return this machine's name among the servers of a cluster."""
     if not path.exists():
         with write_atomically(path, replaces=False, mode=PUBLIC) as unfinished:
             unfinished.write_text(token_hex(_NODE_BYTES))

@@ -1,8 +1,7 @@
 """Rewriting of large buckets, and removal of unused ones.
 
-The rows of a bucket with too many rows or tombstones are copied into new buckets. Then the list's partitioning changes,
-then readers get time to notice, and only then the old bucket is removed. A kill in between loses only disk space, which
-`remove_unused` frees.
+The rows of a due bucket are copied into new ones, the list's partitioning changes, readers get time to notice, and only
+then the old bucket is removed. A kill in between loses only disk space.
 """
 
 from collections.abc import Callable
@@ -31,7 +30,7 @@ class _Due(NamedTuple):
 class BucketRewriter:
     """Runs between a writer's groups, with its lease.
 
-    `renew_lease` renews it, `commit` writes the changes as a group, and `timestamp` returns that of the next one.
+    `commit` writes the changes as a group, and `timestamp` returns that of the next one.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class BucketRewriter:
         self._remove([(each.owner, each.kind, each.bucket.number) for each in due], self._timestamp())
 
     def remove_unused(self) -> None:
-        """Remove buckets that were used once and are no more."""
+        """Remove buckets that are no longer used."""
         for owner, kind, *row in scan(self._buffer.session, _LIST, "list", "owner"):
             self._renew_lease()  # most lists have no unused buckets
             partitioning = partitioning_of(tuple(row))
@@ -76,10 +75,7 @@ class BucketRewriter:
             )
 
     def _copy(self, due: _Due) -> None:
-        """Copy a bucket's rows into new buckets for the next group.
-
-        Remains of a killed attempt in them are removed first.
-        """
+        """Copy a bucket's rows into new buckets. Remains of a killed attempt are removed first."""
         buffer = self._buffer
         owner, kind, old = due
         rows = list(buffer.rows_by_prefix(ENTRY, (owner, kind, old.number)))

@@ -1,6 +1,6 @@
-"""Every invariant of a keyspace, verified account by account.
+"""Every invariant of a keyspace, verified account by account without changes.
 
-Nothing is changed. Writers may work meanwhile: a problem counts only if it is still there a moment later.
+Writers may work meanwhile: a problem counts only if it is still there a moment later.
 """
 
 import asyncio
@@ -30,7 +30,6 @@ class CassandraChecker:
         self._backoff = backoff
 
     async def problems(self) -> AsyncIterator[str]:
-        """Yield broken invariants, at most a hundred."""
         found, places = 0, self._places()
         with ThreadPoolExecutor(_AT_ONCE) as threads:  # most of the time is waiting for answers
             while some := list(islice(places, 8 * _AT_ONCE)):
@@ -63,7 +62,6 @@ class CassandraChecker:
         self._session.close()
 
     async def _lasting(self, find: Callable[[], Iterator[str]], first: list[str]) -> list[str]:
-        """Return the problems that are still there a moment later."""
         if not first:
             return []
         await asyncio.sleep(_AGAIN_AFTER_SECONDS)
@@ -74,7 +72,6 @@ class CassandraChecker:
         return self._backoff.repeat(lambda: list(islice(find(), _LISTED)))
 
     def _places(self) -> Iterator[Callable[[], Iterator[str]]]:
-        """Yield the checks, one by one."""
         for (account,) in scan(self._session, "id", "account", "id"):
             yield lambda account=account: self._wrong_account(account)  # type: ignore[misc]
         for (follower,) in scan_partitions(self._session, "pair", "follower"):

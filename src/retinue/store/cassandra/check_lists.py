@@ -1,7 +1,4 @@
-"""The invariants of lists and pairs of a keyspace.
-
-Both directions must agree, and each interval must have its own slots.
-"""
+"""The invariants of lists and pairs of a keyspace."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,7 +30,6 @@ class StoredLists(NamedTuple):
     unbegun: list[Entry]
 
     def all(self) -> list[Entry]:
-        """Return the entries of all intervals."""
         return [*self.visible, *self.hidden, *self.ended]
 
 
@@ -72,10 +68,7 @@ def wrong_list(session: Session, account: int, row: AccountRow, direction: Direc
 
 
 def wrong_pairs(session: Session, follower: int) -> Iterator[str]:
-    """Yield the problems of an account's pairs as a follower.
-
-    Events must make the stored intervals, and both lists must have them.
-    """
+    """Yield the problems of an account's pairs as a follower."""
     lists = lists_of(session, follower, Direction.FOLLOWING)
     following = {(entry.position, entry.account) for entry in (*lists.all(), *lists.unbegun)}
     rows = session.stream(_PAIRS_OF, (follower,))
@@ -102,7 +95,6 @@ def _where(direction: str, position: int, owner: int, unbegun: bool) -> str:
 
 
 def _places(follower: int, followee: int, state: State) -> list[tuple[int, int]]:
-    """Return the positions in both lists where a pair must be."""
     if is_unbegun(state):
         return [(followee, follower)]
     return [(placed.following, placed.followers) for placed in state.placed_intervals]
@@ -115,7 +107,7 @@ def _wrong_state(state: State) -> Iterator[str]:
 
 
 def _followers_places(session: Session, follower: int, states: Mapping[int, State]) -> set[tuple[int, int]]:
-    """Return a follower's entries in the followees' lists, by owner and position."""
+    """Return a follower's entries in the followees' lists."""
     found = session.rows_of_all(Statement(LIST.select_prefix, (followee,)) for followee in states)
     by_kind = {followee: _by_kind_in(rows) for followee, rows in zip(states, found, strict=True)}
     wanted = [
@@ -154,7 +146,6 @@ def _wrong_entries(session: Session, owner: int, lists: StoredLists, direction: 
 
 
 def _wrong_unbegun(session: Session, owner: int, lists: StoredLists, direction: Direction) -> Iterator[str]:
-    """Yield wrong entries among pairs with unfollows only."""
     for some in _in_parts(lists.unbegun):
         found = session.rows_of_all(Statement(PAIR.select, _pair_of(owner, entry.account, direction)) for entry in some)
         for entry, rows in zip(some, found, strict=True):
@@ -208,7 +199,6 @@ def _by_kind_in(rows: Iterable[Row]) -> dict[str, Partitioning]:
 
 
 def _kinds(direction: Direction) -> list[str]:
-    """Return the kinds of lists in the order of `StoredLists`."""
     return [f"{direction.value}{side}" for side in ("", "_aside", "_ended", "_unbegun")]
 
 

@@ -1,7 +1,7 @@
-"""Reads of the follow graph from its keyspace. Accounts are found by name, and lists read by range.
+"""Reads of the follow graph from its keyspace.
 
-The usual page is one range of one partition, or two at the border of buckets. During relocations, and for the list of
-an earlier second, several kinds of lists are merged instead (`merged_lists.py`).
+The usual page is one range of one or two partitions. During relocations, and for the list of an earlier second, several
+kinds of lists are merged instead.
 """
 
 from collections.abc import Callable
@@ -88,7 +88,6 @@ class CassandraGraph(Generic[Shown_co]):
         return _page_rows(rows, request.limit)
 
     async def _read_merged(self, request: PageRequest, owner: CachedAccount[Shown_co]) -> PageRows[Shown_co]:
-        """Read entry by entry from all kinds of lists."""
         rows: list[tuple[int, Shown_co]] = []
         async for position, account in entries_of(self._session, request, owner.partitioning):
             other = await self._accounts.get(account)
@@ -99,7 +98,6 @@ class CassandraGraph(Generic[Shown_co]):
         return _page_rows(rows, request.limit)
 
     async def _leaving_in(self, account: int, direction: Direction) -> int:
-        """Return the number of a list's entries that are still being erased."""
         leaving = self._accounts.state.leaving
         owner = await self._accounts.get(account)
         if not leaving or owner is None:

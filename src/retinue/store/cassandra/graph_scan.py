@@ -1,7 +1,4 @@
-"""Reads of a whole graph from its keyspace.
-
-Writers may work meanwhile: each row is as it was when it was read.
-"""
+"""Reads of a whole graph from its keyspace. Each row is as it was when it was read."""
 
 from collections.abc import Iterator
 from itertools import islice

@@ -1,7 +1,4 @@
-"""The graph state: one row for the whole graph, written with each group.
-
-Readers check it, too.
-"""
+"""The graph state: one row for the whole graph, written with each group, for writers and readers."""
 
 from typing import Any
 
@@ -18,9 +15,8 @@ class GraphState(Struct, frozen=True, omit_defaults=True, rename={"has_future_ev
     """The fields of the row, in JSON.
 
     `accounts` is the newest account's id, `revision` the newest change of a name or visibility. In the queue of
-    relocations, `first` is the oldest number that may be waiting, and `next` the next one to give out. If `merging` is
-    not 0, readers must merge visible and hidden entries. `leaving` are erased accounts that may still be in others'
-    lists. `timestamp` is that of the last group.
+    relocations, `first` is the oldest number that may be waiting, and `next` the next unused one. If `merging` is not
+    0, readers must merge visible and hidden entries. `leaving` are erased accounts that may still be in others' lists.
     """
 
     accounts: int = 0

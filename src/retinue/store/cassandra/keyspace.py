@@ -19,7 +19,7 @@ _BEGIN = "INSERT INTO store (name, version, secret) VALUES ('store', ?, ?) IF NO
 def create(location: Location, replication: int) -> bool:
     """Create the keyspace and its tables; return whether anything was missing.
 
-    Existing parts stay. Raises `InputError` if the keyspace has, or could only have, another replication.
+    Raises `InputError` if the keyspace has, or could only have, another replication.
     """
     with closing(Session(location)) as session:
         datacenter = _datacenter(location, session)
@@ -50,7 +50,6 @@ def _require_replication(location: Location, session: Session, datacenter: str, 
 
 
 def _datacenters(session: Session) -> list[tuple[str]]:
-    """Return the datacenter of each node."""
     local, peers = (session.run_as_is(f"SELECT data_center FROM system.{table}") for table in ("local", "peers"))
     return [(str(row[0]),) for row in (*local, *peers)]
 

@@ -1,8 +1,7 @@
 """The lease on writing the graph: one writer at a time.
 
-A lightweight transaction takes the lease, and it expires by itself. The holder stops writing well before its lease ends
-by its own clock. If it writes later all the same, because it was stopped in between, its timestamps lose against those
-of the next holder.
+A lightweight transaction takes the lease, and it expires by itself. The holder stops writing well before that by its
+own clock. Later writes lose against those of the next holder.
 """
 
 from contextlib import suppress
@@ -27,8 +26,8 @@ _FENCING_TOKEN = "SELECT writetime(holder) FROM lease WHERE name = ?"
 class Lease:
     """A lease on the graph.
 
-    If a lightweight transaction times out, it is unknown whether it was applied. It is repeated at SERIAL consistency:
-    its answer names the holder, and a lease that this writer holds already counts as taken.
+    A lightweight transaction that times out may have been applied. It is repeated at SERIAL consistency, and a lease
+    that this writer holds already counts as taken.
     """
 
     def __init__(self, session: Session, holder: str, backoff: Backoff) -> None:
@@ -39,16 +38,15 @@ class Lease:
         self._name = "graph"
 
     def take(self) -> int:
-        """Wait for the lease; return its fencing token. The token is a timestamp later than all of earlier holders."""
+        """Wait for the lease; return its fencing token: a timestamp later than all of earlier holders."""
         while not self._backoff.repeat(self._try_to_take, LEASE_SECONDS):
             self._backoff.pause(_TRY_AGAIN_SECONDS)
         return self._backoff.repeat(self._fencing_token, LEASE_SECONDS)
 
     def renew_if_due(self) -> None:
-        """Renew the lease if it is due.
+        """Renew the lease if it is due. Call it before each piece of writes.
 
-        Call before each piece of writes. It repeats that while the lease lasts, and raises `StoreUnavailable` if the
-        lease was or may have been lost.
+        Raises `StoreUnavailable` if the lease was or may have been lost.
         """
         age = self._backoff.elapsed() - self._renewed_at
         if age < RENEW_AFTER_SECONDS:
@@ -77,7 +75,6 @@ class Lease:
         return self._holder in found and self._renew()
 
     def _renew(self) -> bool:
-        """Renew the lease for its full time. Return False if it was lost."""
         started = self._backoff.elapsed()
         applied, _ = self._session.compare_and_set(_RENEW, (LEASE_SECONDS, self._holder, self._name, self._holder))
         if not applied:

@@ -1,7 +1,6 @@
 """The entries of lists, for the writer: visible, hidden, ended and unbegun.
 
-Rows are cached once read: single positions of a long list, since a follow needs only the neighbours of its slot; all of
-a short list; nothing of an empty one.
+Rows are cached once read: single positions of a long list, all of a short one.
 """
 
 import heapq
@@ -30,7 +29,7 @@ class CassandraEntries:
         self._whole: set[int] = set()  # owners of lists cached completely
 
     def forget(self) -> None:
-        """Clear the cache: after another writer may have written, or after a failure."""
+        """Clear the cache."""
         self._known.clear()
         self._whole.clear()
 
@@ -40,7 +39,6 @@ class CassandraEntries:
             self.forget()
 
     def partitioning(self, owner: int) -> Partitioning:
-        """Return the partitioning of a list."""
         return partitioning_of(self._buffer.get(LIST, (owner, self.kind)))
 
     def has(self, owner: int, position: int) -> bool:
@@ -76,7 +74,6 @@ class CassandraEntries:
         return entry
 
     def drop(self, owner: int, entry: Entry) -> None:
-        """Remove a given entry."""
         partitioning = self.partitioning(owner)
         key = self._key(owner, partitioning, entry)
         if not self._buffer.knows(ENTRY, key):
@@ -87,7 +84,7 @@ class CassandraEntries:
         self._known[owner, entry.position] = None
 
     def fetch(self, ranges: Iterable[tuple[int, int, int]]) -> None:
-        """Read ranges that are not cached, concurrently. A range is an owner with a first and a last position."""
+        """Read ranges (owner, first and last position) that are not cached, concurrently."""
         missing = [one for one in dict.fromkeys(ranges) if not self._knows(*one)]
         short = {owner for owner, *_ in missing if self.partitioning(owner).rows <= _SHORT}
         wanted = [one for one in missing if one[0] not in short] + [(owner, 0, LAST_SECOND) for owner in sorted(short)]
@@ -119,7 +116,6 @@ class CassandraEntries:
         return all((owner, position) in self._known for position in range(low, high + 1))
 
     def _newest_first(self, owner: int, bucket: Bucket, highest: int) -> Iterator[Entry]:
-        """Yield the entries of one bucket, stored and changed ones merged."""
         changed = self._buffer.changed_by_prefix(ENTRY, (owner, self.kind, bucket.number))
         added = sorted(
             (entry_of((*key, *row)) for key, row in changed.items() if row is not None and key[0] <= highest),
@@ -149,7 +145,10 @@ def entry_of(row: Row) -> Entry:
 
 
 def _ranges(partitioning: Partitioning, high: int, low: int = 0) -> Iterator[tuple[Bucket, int]]:
-    """Yield the buckets with positions in a range, newest first. Each comes with the highest position wanted of it."""
+    """Yield the buckets with positions in a range, newest first.
+
+    Each comes with the highest position wanted of it.
+    """
     for bucket in partitioning.reaching(high):
         yield bucket, high
         if bucket.lowest <= low:

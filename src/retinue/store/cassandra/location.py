@@ -32,7 +32,6 @@ class Location(Struct, frozen=True):
     tls_key: str = ""
 
     def __str__(self) -> str:
-        """Return the location without the password."""
         return f"{SCHEME}://{','.join(self.hosts)}:{self.port}/{self.keyspace}"
 
 

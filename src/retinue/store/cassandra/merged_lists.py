@@ -1,7 +1,7 @@
-"""Reads of a page request from all sources: visible, hidden and, as of an earlier second, ended entries.
+"""Reads of a page request from all kinds of lists.
 
-This is the slow path, newest first. An entry that becomes visible is inserted into the list before it is removed from
-the hidden ones. So hidden entries are read first, and none is missed.
+Visible, hidden and, as of an earlier second, ended entries are merged. An entry that becomes visible is inserted into
+the list before it is removed from the hidden ones, so hidden entries are read first.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -76,7 +76,7 @@ def _stood(row: Row, as_of: int | None) -> bool:
 
 
 async def _within(session: Session, request: PageRequest) -> PageRequest:
-    """Lower the request's bound to `as_of`, if the list allows. Later entries may be millions."""
+    """Lower the request's bound to `as_of`, if the list allows."""
     if request.as_of is None or request.as_of >= request.bound:
         return request
     if await session.fetch(_IS_LATE, (request.account_id, request.direction.value)):
@@ -85,7 +85,7 @@ async def _within(session: Session, request: PageRequest) -> PageRequest:
 
 
 async def _piece(session: Session, wanted: List, bound: int) -> list[Row]:
-    """Return the first entries at or before a bound. There are fewer than `_PIECE` at the list's end."""
+    """Return the first entries at or before a bound. Less than `_PIECE` is the list's end."""
     found: list[Row] = []
     async for row in _entries(session, wanted, bound):
         found.append(row)
@@ -95,7 +95,6 @@ async def _piece(session: Session, wanted: List, bound: int) -> list[Row]:
 
 
 async def _entries(session: Session, wanted: List, bound: int, lowest: int = 0) -> AsyncIterator[Row]:
-    """Yield the entries between two positions, read piece by piece."""
     owner, kind, partitioning = wanted
     for bucket in partitioning.reaching(bound):
         end = max(bucket.lowest, lowest)

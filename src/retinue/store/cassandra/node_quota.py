@@ -1,7 +1,7 @@
 """The node quota: the part of a client's daily quota that one of several machines may spend. Pure.
 
-Amounts are three numbers: list calls, list rows, other calls. A machine's grant is never taken back on that day, and
-all grants together never exceed the quota.
+Amounts are list calls, list rows and other calls. A grant is never taken back on its day, and all grants together never
+exceed the quota.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,8 +21,8 @@ _PARTS = 16
 class NodeQuota(Struct, frozen=True):
     """A machine's grants on a day, as last read. `own` is its part.
 
-    It may spend `held` without asking. `ceiling` is the most that it can ever be granted, and `spare` the difference.
-    The ceiling never rises, so a call that does not fit below it never will.
+    It may spend `held` without asking. `ceiling` is the most that it can ever be granted, and never rises. `spare` is
+    their difference.
     """
 
     quota_key: QuotaKey
@@ -34,19 +34,16 @@ class NodeQuota(Struct, frozen=True):
     spare: Amounts
 
     def is_of(self, quota_key: QuotaKey, day: int, quota: Quota) -> bool:
-        """Return whether it belongs to a client, day and quota."""
         return self.quota_key == quota_key and self.day == day and self.quota == quota
 
     def fits(self, used: Usage, asked: Amounts) -> bool:
-        """Return whether more can be granted, given the usage."""
         columns = zip(amounts_of(used), asked, _limits(self.ceiling), strict=True)
         return all(most is None or before + more <= most for before, more, most in columns)
 
     def enlarged(self, used: Usage, asked: Amounts) -> Amounts:
         """Return the grant needed for more usage.
 
-        It is at least what is used, which may have been before there was a limit. It does not grow if the ceiling is
-        too low.
+        It is at least the present usage, and does not grow if the ceiling is too low.
         """
         if not self.fits(used, asked):
             asked = NOTHING

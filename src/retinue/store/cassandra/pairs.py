@@ -1,7 +1,4 @@
-"""The history of pairs, for the writer: one row per pair.
-
-In the keyspace, placed intervals are called `standings`.
-"""
+"""The history of pairs, for the writer: one row per pair."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
@@ -17,7 +14,7 @@ from retinue.store.rules.values import UNKNOWN, Entry, Pair, PlacedInterval, Sta
 
 
 class Kinds(NamedTuple):
-    """The lists of one direction: visible, hidden, ended and unbegun.
+    """The lists of one direction.
 
     Pairs with unfollows only take no slot: their position is the id of the other account.
     """
@@ -63,7 +60,6 @@ class CassandraPairs:
         return placed.following, placed.followers
 
     def over(self, account: int, limit: int) -> list[Pair]:
-        """Return pairs without an open interval: ended and unbegun ones."""
         following = chain(self._following.ended.newest_first(account), self._following.unbegun.newest_first(account))
         followers = chain(self._followers.ended.newest_first(account), self._followers.unbegun.newest_first(account))
         pairs = chain(

@@ -1,7 +1,7 @@
 """The partitioning of a list into buckets, and their limits. Pure.
 
-A partition must not grow without bound, nor fill up with the tombstones of deleted rows, which each page would have to
-read past. A bucket that holds too much of either is rewritten into new buckets.
+A partition must not grow without bound, nor fill up with tombstones, which each page would have to read past. A due
+bucket is rewritten into new ones.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,6 @@ class Bucket(Struct, frozen=True):
 
     @property
     def is_due(self) -> bool:
-        """Whether it must be rewritten."""
         return self.rows > MAX_ROWS or self.removed > max(MAX_REMOVED, self.rows // 4)
 
 
@@ -37,12 +36,11 @@ class Partitioning(Struct, frozen=True):
 
     @property
     def rows(self) -> int:
-        """The number of entries of the list."""
         return sum(bucket.rows for bucket in self.buckets)
 
     @property
     def is_plain(self) -> bool:
-        """Whether all entries are in bucket 0. Readers assume that unless the account's row says otherwise."""
+        """Whether all entries are in bucket 0, as readers assume by default."""
         return len(self.buckets) == 1 and self.buckets[0].number == 0
 
     def holding(self, position: int) -> Bucket:
@@ -62,8 +60,7 @@ class Partitioning(Struct, frozen=True):
     def rewritten(self, old: Bucket, positions: Sequence[int]) -> "Partitioning":
         """Return it with new, half-full buckets instead of `old`.
 
-        `positions` are those in `old`, newest first. An empty bucket is dropped unless it is the only one; its range
-        falls to a neighbour.
+        `positions` are those in `old`, newest first.
         """
         if not positions and len(self.buckets) > 1:
             kept = [bucket for bucket in self.buckets if bucket != old]

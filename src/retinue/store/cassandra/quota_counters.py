@@ -1,11 +1,10 @@
 """Quota counters of one of several machines that serve a keyspace.
 
-Each machine counts in its own file, which its processes share, and spends only what it was granted in the keyspace.
-When that is spent, a lightweight transaction on the one row with the grants of all machines grants another block, if
-the quota allows it. So no more than the quota is ever granted, and a machine that is lost takes with it at most its
-unused block.
+Each machine counts in its own file and spends only what it was granted in the keyspace. When that is spent, a
+lightweight transaction grants another block, if the quota allows it. A lost machine takes with it at most its unused
+block.
 
-The rate limit and the limit of token calls count each machine alone, in its file.
+The rate limit and the limit of token calls count each machine alone.
 """
 
 from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
@@ -30,8 +29,7 @@ _GRANT = "UPDATE quota SET granted = ? WHERE client = ? AND since = ? AND day = 
 class CassandraQuotaCounters:
     """The `QuotaCounters` of one machine. `node` names the machine and its file.
 
-    All but `admit` wait for the keyspace if they need it: for the first call of a day, and when the grant is spent.
-    Then they raise `StoreUnavailable` if it cannot be reached.
+    All but `admit` may ask the keyspace, and raise `StoreUnavailable` if it cannot be reached.
     """
 
     def __init__(self, file: FileQuotaCounters, session: Session, node: str) -> None:
@@ -41,7 +39,7 @@ class CassandraQuotaCounters:
         self._node_quotas: dict[int, NodeQuota] = {}  # by the client's id
 
     def usage(self, quota_key: QuotaKey, second: int) -> Usage:
-        """Return the usage here plus the grants of other machines. They may have used them."""
+        """Return the usage here plus the grants of other machines."""
         granted = self._granted(quota_key, self._file.day(quota_key, second))
         granted[self._node] = amounts_of(self._file.usage(quota_key, second))
         return Usage(*total(granted.values()))
@@ -52,7 +50,6 @@ class CassandraQuotaCounters:
         return self._file.remaining(quota_key, second, pool, quota, wanted)
 
     def status(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota) -> QuotaStatus:
-        """Return what is left for this machine. The grants of others are theirs."""
         if not is_limited(quota, pool):
             return self._file.status(quota_key, second, pool, quota)
         node_quota = self._node_quota(quota_key, second, quota)
@@ -111,7 +108,7 @@ class CassandraQuotaCounters:
         self._session.close()
 
     def _charge_more(self, node_quota: NodeQuota, second: int, pool: Pool, rows: int) -> QuotaStatus | None:
-        """Charge more than the grant. Another process may use up a new grant first, hence the loop."""
+        """Charge more than the grant. Another process may use up a new grant first."""
         quota_key, asked = node_quota.quota_key, asked_of(pool, rows)
         while node_quota.fits(self._file.usage(quota_key, second), asked):
             if self._file.status(quota_key, second, pool, node_quota.ceiling).wait:
@@ -125,17 +122,13 @@ class CassandraQuotaCounters:
     # --- the keyspace -----------------------------------------------------------------------------------------------
 
     def _node_quota(self, quota_key: QuotaKey, second: int, quota: Quota) -> NodeQuota:
-        """Return this machine's node quota, cached or from the keyspace."""
         node_quota, day = self._node_quotas.get(quota_key.id), self._file.day(quota_key, second)
         if node_quota is not None and node_quota.is_of(quota_key, day, quota):
             return node_quota
         return self._grown(node_quota_of(quota_key, day, quota, {}, self._node), second, NOTHING)
 
     def _grown(self, node_quota: NodeQuota, second: int, asked: Amounts) -> NodeQuota:
-        """Return the stored node quota, enlarged if needed.
-
-        It grows if the request fits into the quota but not into the grant.
-        """
+        """Return the stored node quota, enlarged if needed and possible."""
         quota_key, day = node_quota.quota_key, node_quota.day
         granted = self._granted(quota_key, day)
         while True:
@@ -156,11 +149,9 @@ class CassandraQuotaCounters:
         return ordered if is_done else _read(found)
 
     def _granted(self, quota_key: QuotaKey, day: int) -> dict[str, Amounts]:
-        """Return the grants of each machine on a day."""
         rows = self._session.rows(_GRANTED, (quota_key.id, quota_key.since, day))
         return _read(rows[0]) if rows else {}
 
 
 def _read(row: Row) -> dict[str, Amounts]:
-    """Return the grants in a row."""
     return dict(row[0].items()) if row and row[0] else {}

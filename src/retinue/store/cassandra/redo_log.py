@@ -1,8 +1,7 @@
 """The redo log: groups of changes are applied completely, also after a crash.
 
-The whole group is first written into one row. Once a quorum has that, its changes follow: new rows before deleted ones,
-so that a moved entry is never missing; the graph state last, so that readers who see it find everything else. A group
-may be replayed until the next one begins, since every change carries the group's timestamp.
+The whole group is first written into one row. Its changes follow: new rows before deleted ones, so that a moved entry
+is never missing; the graph state last. Every change carries the group's timestamp, so a group may be replayed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,13 +23,11 @@ _LOAD = "SELECT writing, body FROM redo WHERE name = ?"
 class Reads(Protocol):
     """A session that reads rows."""
 
-    def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Run one read to its end."""
-        ...
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]: ...
 
 
 class RedoLog:
-    """The redo log of a keyspace. Only the holder of the lease may write; the session renews it."""
+    """The redo log of a keyspace. Only the holder of the lease may write."""
 
     def __init__(self, session: RetryingSession) -> None:
         self._session = session
@@ -46,7 +43,6 @@ class RedoLog:
         self._apply(changes, timestamp)
 
     def replay(self) -> None:
-        """Apply the last group again."""
         for timestamp, body in self._session.rows(_LOAD, (_NAME,)):
             self._apply(self._decoder.decode(body), timestamp)
 

@@ -1,7 +1,7 @@
 """The queue of relocations, for the writer.
 
-Numbers are given out once and only grow. Finished ones are before the first waiting one, and are never read again. If
-the visibility of an account changes once more, it gets another number, and its former one is void.
+Numbers only grow, and those before the first waiting one are never read again. If the visibility of an account changes
+once more, it gets another number.
 """
 
 from retinue.model import Direction
@@ -27,7 +27,6 @@ class CassandraRelocations:
         return row_of(self._buffer, account).relocation is not None
 
     def next(self) -> Relocation | None:
-        """Return the one that has waited longest."""
         state = graph_state.read(self._buffer)
         for number in range(state.first, state.next):
             row = self._buffer.get(RELOCATION, _key(number))

@@ -1,6 +1,6 @@
 """Retries of a writer's or a check's statements after transient failures.
 
-Every read and write here may run twice: reads change nothing, and writes carry their own timestamps.
+Every read and write may run twice: writes carry their own timestamps.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -53,30 +53,25 @@ class RetryingSession:
 
     @property
     def location(self) -> Location:
-        """The keyspace and its nodes."""
         return self._session.location
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Run one read to its end."""
         return self._repeat(lambda: self._session.rows(query, values))
 
     def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]:
-        """Run many short reads concurrently; return their rows in order."""
         waiting = list(statements)
         return self._repeat(lambda: self._session.rows_of_all(waiting))
 
     def stream(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]:
-        """Run one long read in bounded memory. It is not repeated, since the caller already has part of it."""
+        """Run one long read in bounded memory, without repeats: the caller already has part of it."""
         return self._session.stream(query, values)
 
     def write_all(self, statements: Iterable[Statement]) -> None:
-        """Run many writes, in no order. On return a quorum has stored all."""
         waiting = iter(statements)
         while piece := list(islice(waiting, _PIECE)):
             self._backoff.repeat(lambda piece=piece: self._session.write_all(piece, self._before_each))  # type: ignore[misc]
 
     def close(self) -> None:
-        """Close all connections."""
         self._session.close()
 
     def _repeat(self, attempt: Callable[[], _Result]) -> _Result:

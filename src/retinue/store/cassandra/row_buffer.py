@@ -1,7 +1,6 @@
 """The row buffer: rows as the writer sees them.
 
-Rows are read once, changed in memory, and written together. Changes are visible at once. `changes` returns them, and
-`settle` marks them as written.
+Rows are read once, changed in memory, and written together. Changes are visible at once.
 """
 
 from collections.abc import Iterable, Iterator
@@ -37,12 +36,11 @@ class RowBuffer:
         self.changed_bytes = 0  # the approximate size of the changes
 
     def forget(self) -> None:
-        """Clear everything: after another writer may have written, or after a failure."""
+        """Clear everything."""
         self._stored.clear()
         self._drop_changes()
 
     def get(self, table: TableDefinition, key: Key) -> Row | None:
-        """Return a row's columns, or None."""
         place = (table.name, key)
         if place in self._changed:
             return self._changed[place]
@@ -66,12 +64,11 @@ class RowBuffer:
         self._stored[table.name, key] = row
 
     def knows(self, table: TableDefinition, key: Key) -> bool:
-        """Return whether a row is cached."""
         place = (table.name, key)
         return place in self._changed or place in self._stored
 
     def fetch(self, table: TableDefinition, keys: Iterable[Key]) -> None:
-        """Read rows that are not cached, concurrently. Wide tables' rows with a common prefix are read together."""
+        """Read rows that are not cached, concurrently."""
         missing: dict[Key, list[Any]] = {}
         for key in dict.fromkeys(key for key in keys if not self.knows(table, key)):
             missing.setdefault(key[:-1] if table.is_wide else key, []).append(key[-1])
@@ -90,7 +87,10 @@ class RowBuffer:
         return self._changed_by_prefix.get((table.name, prefix), {})
 
     def rows_by_prefix(self, table: TableDefinition, prefix: Key, more: str = "", values: Key = ()) -> Iterator[Row]:
-        """Yield rows that share a key's prefix, with the rest first. Stored rows come first; `more` may narrow them."""
+        """Yield rows that share a key's prefix, stored ones first.
+
+        The rows begin with the rest of the key; `more` may narrow them.
+        """
         changed = self.changed_by_prefix(table, prefix)
         rest = len(table.key) - table.prefix_length
         for row in self.session.rows(table.select_prefix + more, (*prefix, *values)):
@@ -102,7 +102,6 @@ class RowBuffer:
 
     @property
     def is_changed(self) -> bool:
-        """Whether there is something to write."""
         return bool(self._changed)
 
     def last_changed(self, table: TableDefinition) -> list[Key]:
@@ -110,7 +109,6 @@ class RowBuffer:
         return [key for name, key in self._last if name == table.name]
 
     def changes(self) -> list[Change]:
-        """Return the changes to write."""
         return [self._change(TABLES[name], key, row) for (name, key), row in self._changed.items()]
 
     def settle(self) -> None:
@@ -128,7 +126,6 @@ class RowBuffer:
         self.changed_bytes = 0
 
     def _change(self, table: TableDefinition, key: Key, row: Row | None) -> Change:
-        """Return a change without columns that were and are null. Writing them would store tombstones."""
         if row is None:
             return Change(table.name, key, None)
         before = self._stored.get((table.name, key)) or (None,) * len(row)

@@ -1,8 +1,6 @@
 """The connection to a cluster. Only this file uses the driver, and translates its errors.
 
-Every statement is prepared on first use and may be repeated: reads change nothing, writes carry their own timestamps.
-So the driver sends a slow read to a second node as well, and repeats both elsewhere. A failure that may pass is a
-`TransientFailure`, for `retry.py`.
+Every statement is prepared on first use and may be repeated, since writes carry their own timestamps.
 """
 
 import asyncio
@@ -81,7 +79,7 @@ class ReadRefused(StoreUnavailable):
 
 
 class TransientFailure(StoreUnavailable):
-    """Nodes were too slow or too few. The same statement may succeed later, and a write may have been stored."""
+    """Nodes were too slow or too few. A failed write may have been stored."""
 
 
 class Session:
@@ -103,19 +101,16 @@ class Session:
             raise StoreError(f"{location}: {error}") from error
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Run one read to its end, over all of the driver's pages."""
         self.counts["reads"] += 1
         with _translated():
             return list(self._session.execute(self._bound(query, values), execution_profile="read"))
 
     def stream(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]:
-        """Run one long read in bounded memory."""
         self.counts["reads"] += 1
         with _translated():
             yield from self._session.execute(self._bound(query, values), execution_profile="scan")
 
     async def fetch(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Run one short read without blocking."""
         self.counts["reads"] += 1
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Row]] = loop.create_future()
@@ -128,19 +123,16 @@ class Session:
             return await answer
 
     def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]:
-        """Run many short reads concurrently; return their rows in order. For writers."""
         bound = self._counted(statements, "reads")
         return [list(rows or ()) for rows in self._run_all(bound, "bulk", READS_AT_ONCE)]
 
     def write(self, query: str, values: Sequence[Any] = ()) -> None:
-        """Run one write. On return a quorum has stored it."""
         self.write_all([Statement(query, values)])
 
     def write_all(self, statements: Iterable[Statement], before_each: Callable[[], object] = lambda: None) -> None:
-        """Run many writes, in no order.
+        """Run many writes, in no order. On return a quorum has stored all.
 
-        On return a quorum has stored all. They are sent in pieces, each of which takes a write's time at most;
-        `before_each` may stop them.
+        They are sent in pieces; `before_each` may stop them.
         """
         self._run_all(_batched(self._counted(statements, "writes")), "bulk", BATCHES_AT_ONCE, before_each)
 
@@ -157,15 +149,12 @@ class Session:
             return list(self._session.execute(query, execution_profile="scan", timeout=60))
 
     def enter(self) -> None:
-        """Use the location's keyspace from now on."""
         self._session.set_keyspace(self.location.keyspace)
 
     def statements_sent(self) -> int:
-        """Return the number of statements sent."""
         return sum(self.counts.values())
 
     def close(self) -> None:
-        """Close all connections."""
         self._cluster.shutdown()
 
     def _bound(self, query: str, values: Sequence[Any]) -> Any:
@@ -205,7 +194,7 @@ class Session:
 
 
 def _batched(waiting: Iterator[Any]) -> Iterator[Any]:
-    """Yield batches, since sending is most of a write's cost. Rows stay independent."""
+    """Yield batches, since sending is most of a write's cost."""
     batch, rows, size = _batch(), 0, 0
     for bound in waiting:
         length = sum(len(value) for value in bound.values if isinstance(value, bytes))
@@ -254,7 +243,6 @@ def _translated() -> Iterator[None]:
 
 
 def _first(error: Exception) -> str:
-    """Return the first node's error, if there is one for each node."""
     errors = getattr(error, "errors", None)
     if isinstance(errors, dict) and errors:
         node, reason = next(iter(errors.items()))
@@ -265,12 +253,10 @@ def _first(error: Exception) -> str:
 class _TryAgain(RetryPolicy):  # type: ignore[misc]  # the driver ships no types
     """The driver's default policy, plus repeats of contended lightweight transactions.
 
-    It is unknown whether such a transaction was applied. The cluster reports a timeout, though it may come at once; the
-    next transaction on the row completes it.
+    It is unknown whether such a transaction was applied; the next one on the row completes it.
     """
 
     def on_write_timeout(self, query: Any, *, write_type: int, retry_num: int, **context: Any) -> Any:
-        """Repeat a few times, within the statement's own time."""
         if write_type == WriteType.CAS and retry_num < MAX_CROSSINGS:
             return self.RETRY, None  # at the same consistency
         return super().on_write_timeout(query, write_type=write_type, retry_num=retry_num, **context)

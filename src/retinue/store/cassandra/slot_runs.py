@@ -1,7 +1,7 @@
 """Slot runs, for the writer.
 
-One row holds all runs that end in the same block of seconds, so a list that grows second by second rewrites one row. A
-row for each run would leave a deleted row for each follow, and nodes refuse to read past too many of those.
+One row holds all runs that end in the same block of seconds, so a list that grows second by second rewrites one row
+instead of leaving a deleted row for each follow.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,15 +27,13 @@ class CassandraSlotRuns:
         self._read: dict[int, list[Row]] = {}  # the first rows of lists, before the group
 
     def forget(self) -> None:
-        """Clear the cache: after a group, another writer's changes or a failure."""
+        """Clear the cache."""
         self._read.clear()
 
     def learn_empty(self, owners: Iterable[int]) -> None:
-        """Cache that lists are empty."""
         self._read.update((owner, []) for owner in owners)
 
     def fetch(self, owners: Iterable[int]) -> None:
-        """Read the first rows of several lists concurrently."""
         missing = list(dict.fromkeys(owner for owner in owners if owner not in self._read))
         found = self._buffer.session.rows_of_all(Statement(_FIRST_OF, (owner, self._direction)) for owner in missing)
         self._read.update(zip(missing, found, strict=True))
@@ -78,7 +76,6 @@ class CassandraSlotRuns:
         self._put(owner, block, [other for other in self._stored(owner, block) if other != run])
 
     def _stored(self, owner: int, block: int) -> list[SlotRun]:
-        """Return the runs that end in a block."""
         key = (owner, self._direction, block)
         read = self._read.get(owner)
         if read is not None and len(read) <= MAX_CACHED_RUNS and not self._buffer.knows(TAKEN, key):

@@ -26,7 +26,6 @@ class TableDefinition:
 
     @cached_property
     def select(self) -> str:
-        """Select one row's columns by its key."""
         return f"SELECT {self._or_key(self.columns)} FROM {self.name} WHERE {_equal(self.key)}"
 
     @cached_property
@@ -43,13 +42,12 @@ class TableDefinition:
 
     @cached_property
     def select_prefix(self) -> str:
-        """Select the rows that share the key's prefix. The rest of the key comes first."""
         rest = (*self.key[self.prefix_length :], *self.columns)
         return f"SELECT {', '.join(rest)} FROM {self.name} WHERE {_equal(self.key[: self.prefix_length])}"
 
     @cached_property
     def select_many(self) -> str:
-        """Select rows that differ in the key's last column only. It comes first, and its values are bound as a list."""
+        """Select rows that differ in the key's last column. It is bound as a list."""
         *same, last = self.key
         return f"SELECT {', '.join((last, *self.columns))} FROM {self.name} WHERE {_equal(same)} AND {last} IN ?"
 

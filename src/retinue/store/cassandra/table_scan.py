@@ -1,7 +1,6 @@
 """Scans of whole tables, however many rows were deleted.
 
-Nodes refuse a read that passes over too many deleted rows. Those are spread over the ring like others, so a refused
-range is read in halves. No row is returned twice, and no partition in parts.
+Nodes refuse a read that passes over too many deleted rows, so a refused range is read in halves.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,9 +15,7 @@ _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1  # tokens; no partition has the lo
 class Streams(Protocol):
     """A session that runs long reads."""
 
-    def stream(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]:
-        """Run one long read in bounded memory."""
-        ...
+    def stream(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]: ...
 
 
 def scan(session: Streams, columns: str, table: str, key: str) -> Iterator[Row]:

@@ -51,7 +51,6 @@ class CassandraUnitOfWork:
                 table.forget()
 
     def settle(self) -> None:
-        """Mark a group as written, and bound the caches."""
         self.buffer.settle()
         for direction in Direction:
             self._slot_runs[direction].forget()
@@ -59,7 +58,6 @@ class CassandraUnitOfWork:
                 table.settle()
 
     def begin(self) -> None:
-        """Prepare the next unit of work after `forget`."""
         graph_state.read(self.buffer)
         self.changes.begin()
 
@@ -81,7 +79,6 @@ class CassandraUnitOfWork:
         )
 
     def prefetch_rows(self, records: Sequence[FollowRecord]) -> None:
-        """Read what imported follows need."""
         mentioned = [name for record in records for name in (record.follower, record.followee)]
         accounts = self._resolve(mentioned)
         self._prefetch(
@@ -90,7 +87,6 @@ class CassandraUnitOfWork:
         )
 
     def prefetch_accounts(self, records: Sequence[AccountRecord]) -> None:
-        """Read what imported accounts need."""
         self._accounts(ACCOUNT_KEY, [record.key for record in records if record.key is not None])
         self._resolve([record.username for record in records if record.username is not None])
 
@@ -104,7 +100,6 @@ class CassandraUnitOfWork:
         }
 
     def _accounts(self, table: TableDefinition, mentioned: Iterable[str]) -> dict[str, int]:
-        """Return the accounts found in a table, and cache their rows."""
         unique = list(dict.fromkeys(mentioned))
         self.buffer.fetch(table, ((one,) for one in unique))
         rows = {one: self.buffer.get(table, (one,)) for one in unique}
@@ -113,7 +108,6 @@ class CassandraUnitOfWork:
         return found
 
     def _prefetch(self, follows: Iterable[tuple[int | None, int | None, int]]) -> None:
-        """Read pairs, and the entries around their seconds in both lists."""
         known: list[Follow] = [(a, b, at) for a, b, at in follows if a is not None and b is not None]
         self.buffer.fetch(PAIR, ((a, b) for a, b, _ in known))
         owned = {

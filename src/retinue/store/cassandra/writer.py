@@ -1,7 +1,4 @@
-"""Writes to the follow graph in a keyspace, in atomic groups.
-
-There is one writer at a time.
-"""
+"""Writes to the follow graph in a keyspace, in atomic groups."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,10 +29,7 @@ _Result = TypeVar("_Result")
 
 
 class CassandraGraphWriter:
-    """A `GraphWriter`. It blocks while it works, for processes with nothing else to do.
-
-    Others may write between its calls. A statement that times out is repeated while the lease can be renewed.
-    """
+    """A `GraphWriter`. It blocks while it works. Others may write between its calls."""
 
     def __init__(self, session: Session, backoff: Backoff) -> None:
         self._session = RetryingSession(session, backoff)  # needs no lease
@@ -76,7 +70,7 @@ class CassandraGraphWriter:
         return self._in_groups(events, self._work.prefetch_events, lambda event: changes.apply(event, received_at))
 
     async def run_maintenance(self) -> bool:
-        """Do a short piece of maintenance. Finding none takes no lease, so idle servers cost the cluster nothing."""
+        """Do a short piece of maintenance. Take no lease if none is pending."""
         state = _graph_state(self._session)
         if state.first == state.next and state.timestamp == last_timestamp(self._session):
             return False
@@ -86,10 +80,7 @@ class CassandraGraphWriter:
             return is_more
 
     async def compact(self) -> None:
-        """Finish maintenance, and remove unused buckets.
-
-        Nodes drop deleted data when they compact after the table's `gc_grace_seconds`.
-        """
+        """Finish maintenance, and remove unused buckets. Nodes drop deleted data themselves."""
         while await self.run_maintenance():
             pass
         with self._lease_held():
@@ -149,7 +140,6 @@ class CassandraGraphWriter:
         self._seen = last
 
     def _commit(self) -> None:
-        """Write the changes as one group."""
         buffer = self._work.buffer
         if not buffer.is_changed:
             return
@@ -161,11 +151,10 @@ class CassandraGraphWriter:
         self._seen = timestamp
 
     def _next_timestamp(self) -> int:
-        """Return the next group's timestamp. It is later than all others, including those of earlier lease holders."""
+        """Return a timestamp later than all earlier ones. Those of other lease holders count too."""
         return max(self._fencing_token, graph_state.read(self._work.buffer).timestamp + 1)
 
 
 def _graph_state(session: Reads) -> graph_state.GraphState:
-    """Return the stored graph state."""
     found = session.rows(GRAPH.select, graph_state.KEY)
     return graph_state.decoded(found[0] if found else None)

@@ -1,10 +1,7 @@
 """Account changes.
 
-The latest value of each field counts, at one second the larger, so the order of arrival does not matter. Readers learn
-of each change of a name or visibility.
-
-A username belongs to the account with the latest claim to it, at one second to the one with the smaller key. Claims
-outlive a rename, so a late event finds the same owner as a timely one.
+The latest value of each field counts, at one second the larger, and a username belongs to the latest claim to it, at
+one second to the account with the smaller key. So the order of arrival does not matter. Claims outlive a rename.
 """
 
 from typing import Any
@@ -63,7 +60,7 @@ class Accounts:
         return Verdict.ACCEPTED if is_new else Verdict.DUPLICATE
 
     def create(self, key: str, name: str) -> int:
-        """Return a new account for a name in a follow. Its claim has second 0, so that the claim of any source wins."""
+        """Return a new account for a name in a follow. Its claim has second 0."""
         account = self._add(key)
         if names.fault_in_username(name) is None:
             self._change(account, AccountRecord(name), 0, is_new=True)
@@ -72,8 +69,7 @@ class Accounts:
     def named_instead(self, key: str) -> NotAKey | None:
         """Return the account that claimed an unknown key as username, or None.
 
-        A new account gets its key as its username. Under a claimed name it would appear in no list, and its events
-        would reach neither account.
+        A new account gets its key as its username. Under a claimed name it would appear in no list.
         """
         folded = names.fold(key)
         account = self._claims.owner_of(folded) or self._resolver.with_key(names.without_at(key))
@@ -129,7 +125,6 @@ class Accounts:
         return named if named and names.is_made_of(self.stored(named).key, folded) else None
 
     def _without_its_name(self, username: str, folded: str) -> int | None:
-        """Return the account that was created under a name and lost it."""
         for key in names.keys_of_name(username):
             found = self._resolver.with_key(key)
             if found and names.fold(self.stored(found).username) == folded:
@@ -142,14 +137,13 @@ class Accounts:
         return found is None and self._tombstones.has_name(record.username or "")
 
     def _free_key(self, username: str) -> str:
-        """Return a key for an account without an id. The name itself may be the key of another account."""
         key, hashed = names.keys_of_name(username)
         while self._resolver.with_key(key):
             key, hashed = hashed, names.next_key(hashed)
         return key
 
     def _take_key(self, account: int, key: str) -> None:
-        """Change an account's key. Keys break ties between claims, so usernames may change owners."""
+        """Change an account's key. Keys break ties, so usernames may change owners."""
         holders = {folded: self._claims.owner_of(folded) for folded in self._claims.names_of(account)}
         self._table.save(replace(self.stored(account), key=key))
         self._resolver.forget()
@@ -172,7 +166,6 @@ class Accounts:
         return claimed
 
     def _claim(self, stored: Stored, folded: str, at: int) -> bool:
-        """Claim a username. Its owner loses it to a better claim."""
         holder = self._claims.owner_of(folded)
         if not self._claims.claim(stored.id, folded, at):
             return False
@@ -227,7 +220,6 @@ class Accounts:
 
 
 def _later(stored: Stored, field: str, value: Any, at: int) -> Stored:
-    """Return the row with a value that is later, or larger."""
     if (at, value) <= (getattr(stored, f"{field}_at"), getattr(stored, field)):
         return stored
     return replace(stored, **{field: value, f"{field}_at": at})

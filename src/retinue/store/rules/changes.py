@@ -1,8 +1,4 @@
-"""The changes that records and events make.
-
-They are composed from accounts, pairs and tombstones, inside the writer's unit of work. Everything here caches what it
-reads until `begin` clears it.
-"""
+"""The changes that records and events make."""
 
 from collections.abc import Callable, Collection
 
@@ -88,7 +84,6 @@ class GraphChanges:
         return Verdict.UPDATED if verdict is Verdict.ACCEPTED and state.open is not None else verdict
 
     def _learn(self, pair: Pair, state: State, record: FollowRecord, at: int) -> Verdict:
-        """Add an imported follow, and its end if it has one."""
         latest = _second(record.received_at)
         positions = (record.following_position, record.followers_position)
         wanted = Wanted(*(None if position is None or position > latest else position for position in positions))
@@ -158,7 +153,6 @@ class GraphChanges:
         return verdict
 
     def _pair(self, event: FollowEvent, at: int, received_at: int) -> Pair | Decision:
-        """Return an event's accounts, created if needed, or its rejection."""
         found = self._resolver.with_key(event.follower), self._resolver.with_key(event.followee)
         follower, followee = found
         if follower is None or followee is None:
@@ -175,7 +169,7 @@ class GraphChanges:
     def _refusal(self, *keys: str) -> Decision | None:
         """Return why an event must not name accounts so, or None.
 
-        An unknown key becomes a username. If it were that of an erased account, imports would find the account again.
+        An unknown key becomes a username, which must not be that of an erased account.
         """
         unknown = [key for key in keys if self._resolver.with_key(key) is None]
         if any(map(self._tombstones.has_key, unknown)):
@@ -222,7 +216,6 @@ class GraphChanges:
 
 
 def _is_one(found: tuple[int | None, int | None], follower: str, followee: str) -> bool:
-    """Return whether both names mean one account. It may be still to be created."""
     if found != (None, None):
         return found[0] == found[1]
     same_key = names.keys_of_name(follower)[0] == names.keys_of_name(followee)[0]

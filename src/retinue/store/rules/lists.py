@@ -1,8 +1,4 @@
-"""All lists of one direction, for the writer.
-
-A list has visible entries, hidden entries and slots. The caller decides whether an entry is visible; its slot is the
-same in both tables.
-"""
+"""All lists of one direction, for the writer: visible entries, hidden entries and slots."""
 
 import heapq
 from collections.abc import Iterator

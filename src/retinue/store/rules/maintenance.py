@@ -1,7 +1,6 @@
-"""Background maintenance: relocation of entries after a change of visibility, and removal of erased accounts.
+"""Background maintenance: relocation after a change of visibility, and removal of erased accounts.
 
-An account's own lists name every list that it appears in. They are walked newest first within a time budget, and the
-position is saved.
+An account's own lists name every list that it appears in. They are walked newest first within a time budget.
 """
 
 from collections.abc import Callable
@@ -43,7 +42,6 @@ class Maintenance:
         return False
 
     def _move_some(self, relocation: Relocation) -> None:
-        """Relocate a piece of an account's entries in the lists of others."""
         account, direction, position, _ = relocation
         is_visible = self._visibility.is_visible(account)
         own, others = self._lists(direction)
@@ -65,7 +63,7 @@ class Maintenance:
         return both if direction is Direction.FOLLOWING else both[::-1]
 
     def _remove_some(self, account: int) -> None:
-        """Remove some pairs of an erased account. Its row stays, so that its id is never reused."""
+        """Remove some pairs of an erased account. Its row stays."""
         followers = (Pair(entry.account, account) for entry in self._pairs.followers.newest_first(account))
         following = (Pair(account, entry.account) for entry in self._pairs.following.newest_first(account))
         pairs = list(islice(chain(followers, following), _PIECE)) or self._table.over(account, _PIECE)

@@ -1,7 +1,6 @@
-"""Follows and unfollows of pairs.
+"""Follows and unfollows of pairs: events become intervals, and intervals become entries.
 
-Events become intervals, and intervals become entries. Each interval takes a slot in both lists, and keeps it while its
-true start stays the same.
+Each interval takes a slot in both lists, and keeps it while its true start stays the same.
 """
 
 from retinue.history import Interval, Moment, intervals
@@ -26,7 +25,7 @@ class Pairs:
         self.followers = Lists(tables.followers)
 
     def forget(self) -> None:
-        """Clear caches: after another writer may have written, or after a failure."""
+        """Clear caches."""
         self.following.slots.forget()
         self.followers.slots.forget()
 
@@ -35,10 +34,7 @@ class Pairs:
         return self._table.state(pair)
 
     def has_room(self, ids: tuple[int | None, int | None], second: int, latest: int) -> bool:
-        """Return whether the list of the existing account has a slot left.
-
-        The other account is new, so its own lists are empty.
-        """
+        """Return whether the list of the existing account has a slot left."""
         follower, followee = ids
         if follower is not None and followee is None:
             return self.following.slots.find(follower, second, latest) is not None
@@ -99,7 +95,6 @@ class Pairs:
         return (following, followers) if following is not None and followers is not None else None
 
     def _appear(self, pair: Pair, interval: Interval, slots: FreeSlots) -> PlacedInterval:
-        """Insert an interval at two free slots."""
         following, followers = slots
         placed = PlacedInterval(interval, following.second, followers.second)
         if following.second > interval.start:
@@ -139,7 +134,6 @@ class Pairs:
 
 
 def _find_slot(slots: SlotAllocator, owner: int, start: int, latest: int, wanted: int | None) -> FreeSlot | None:
-    """Return the wanted slot, else the one due to the start."""
     if wanted is not None and wanted != start:
         slot = slots.find(owner, wanted, wanted)
         if slot is not None and slot.second == wanted:
@@ -148,6 +142,5 @@ def _find_slot(slots: SlotAllocator, owner: int, start: int, latest: int, wanted
 
 
 def _entries(pair: Pair, placed: PlacedInterval) -> tuple[Entry, Entry]:
-    """Return the entries of an interval in both lists."""
     start = placed.interval.start
     return Entry(placed.following, pair.followee, start), Entry(placed.followers, pair.follower, start)

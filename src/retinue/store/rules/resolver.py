@@ -1,7 +1,7 @@
 """Resolution of names and keys in the input.
 
-An event names accounts by key. An imported name means, in this order: the account with that key; the account with that
-username; the account whose key was made of that name. Otherwise it is new.
+An event names accounts by key. An imported name means the account with that key, else with that username, else the one
+whose key was made of that name. Otherwise it is new.
 """
 
 from retinue import names
@@ -22,7 +22,7 @@ class Resolver:
         self._names: dict[str, int] = {}
 
     def forget(self) -> None:
-        """Clear caches: after other writes, an erasure or a failure."""
+        """Clear caches."""
         self._keys.clear()
         self._names.clear()
 

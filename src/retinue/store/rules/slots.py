@@ -1,12 +1,8 @@
 """The slots of lists.
 
-A slot is a second, taken by at most one interval of a list, open or ended. A free slot is found in O(log n), however
-long the burst.
-
-Adjacent taken slots form a run. Runs of two or more are stored, each as long as possible, so the nearest free earlier
-slot is one before the run that holds the wanted one. A single slot is stored only if its entry is not visible in the
-list, because it is hidden or has ended. Most lists have few runs or none, which are cached until another writer changes
-the store.
+A slot is a second, taken by at most one interval of a list, open or ended. Adjacent taken slots form a run. Runs of two
+or more are stored, each as long as possible, so a free slot is found in O(log n). A single slot is stored only if its
+entry is not visible.
 """
 
 from bisect import bisect_right, insort
@@ -42,14 +38,14 @@ class SlotAllocator:
         self._cached: dict[int, list[SlotRun] | None] = {}  # all runs of a list; None: too many
 
     def forget(self) -> None:
-        """Clear caches: after another writer may have written, or after a failure."""
+        """Clear caches."""
         self._cached.clear()
 
     def find(self, owner: int, wanted: int, latest: int) -> FreeSlot | None:
         """Return the wanted slot or the nearest free earlier one.
 
-        If no earlier one is left (slots begin at 1), the nearest later one up to `latest` and the wanted one; None if
-        the list is full.
+        If none is left (slots begin at 1), the nearest later one up to `latest` and the wanted one; None if the list is
+        full.
         """
         runs = self._runs(owner, wanted)
         around = self._look(owner, wanted)
@@ -65,14 +61,14 @@ class SlotAllocator:
         return _free_slot(second, self._runs(owner, second), self._look(owner, second))
 
     def take(self, owner: int, slot: FreeSlot, *, visible: bool = True) -> None:
-        """Take a free slot. `visible`: its entry is visible in the list."""
+        """Take a free slot."""
         for run in slot.joined:
             self._remove(owner, run)
         if slot.first < slot.last or not visible:
             self._add(owner, (slot.first, slot.last))
 
     def release(self, owner: int, second: int) -> None:
-        """Release a taken slot. A run that held it is cut in two."""
+        """Release a taken slot."""
         held = self._stored(owner, second)
         if held is None:
             return
@@ -82,12 +78,12 @@ class SlotAllocator:
                 self._add(owner, (low, high))
 
     def hide(self, owner: int, second: int) -> None:
-        """Note that the slot's entry is no longer visible in the list."""
+        """Note that the slot's entry is no longer visible."""
         if self._stored(owner, second) is None:
             self._add(owner, (second, second))
 
     def show(self, owner: int, second: int) -> None:
-        """Note that the slot's entry is visible in the list again."""
+        """Note that the slot's entry is visible again."""
         if self._stored(owner, second) == (second, second):
             self._remove(owner, (second, second))
 
@@ -127,7 +123,6 @@ class SlotAllocator:
 
 
 def _holding(second: int, runs: list[SlotRun], *, visible: bool) -> SlotRun | None:
-    """Return the run around a second, maybe just itself. None if it is free."""
     for first, last in runs:
         if first <= second <= last:
             return first, last

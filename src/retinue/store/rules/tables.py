@@ -1,7 +1,7 @@
 """The tables that the rules need, each a Protocol.
 
-One writer at a time calls them, inside its unit of work. Saved values are read again at once, and all become durable
-together or not at all. Tables know no rule.
+One writer at a time calls them, inside its unit of work. Saved values are read again at once, and become durable
+together or not at all.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from retinue.store.rules.values import (
 
 
 class AccountTable(Protocol):
-    """Accounts. The row of an erased one stays without a key, so that its id is never reused."""
+    """Accounts. The row of an erased one stays, without a key."""
 
     def add(self, key: str) -> int:
         """Add an account with a key; return its id."""
@@ -34,7 +34,7 @@ class AccountTable(Protocol):
         ...
 
     def is_visible(self, account: int) -> bool:
-        """Return whether an account appears in lists. An erased one does not."""
+        """Return whether an account appears in lists."""
         ...
 
     def with_key(self, key: str) -> Found | None:
@@ -67,10 +67,10 @@ class AccountTable(Protocol):
 
 
 class ClaimTable(Protocol):
-    """Claims to usernames, for each account and name the latest."""
+    """The latest claim of each account to each username."""
 
     def owner_of(self, folded: str) -> int | None:
-        """Return the account with the latest claim to a name. At one second it is the one with the smaller key."""
+        """Return the account with the latest claim to a name. Ties go to the smaller key."""
         ...
 
     def claim(self, account: int, folded: str, at: int) -> bool:
@@ -95,7 +95,7 @@ class TombstoneTable(Protocol):
         ...
 
     def any(self) -> bool:
-        """Return whether there are any."""
+        """Return whether any is stored."""
         ...
 
     def has(self, mac: bytes) -> bool:
@@ -111,7 +111,7 @@ class FutureEventTable(Protocol):
     """Events that claimed a time after their receipt."""
 
     def any(self) -> bool:
-        """Return whether there are any."""
+        """Return whether any is stored."""
         ...
 
     def has(self, claimed: Claimed) -> bool:
@@ -131,22 +131,19 @@ class RelocationTable(Protocol):
     """Accounts whose entries may be in the wrong tables of others' lists."""
 
     def any(self) -> bool:
-        """Return whether there are any."""
+        """Return whether any is waiting."""
         ...
 
     def has(self, account: int) -> bool:
-        """Return whether an account is among them."""
+        """Return whether an account is waiting."""
         ...
 
     def next(self) -> Relocation | None:
-        """Return one of them, or None."""
+        """Return a waiting one, or None."""
         ...
 
     def start(self, account: int, *, merge: bool) -> None:
-        """Start or restart the relocation of an account.
-
-        `merge`: until it is finished, readers must merge visible and hidden entries.
-        """
+        """Start or restart a relocation. `merge`: readers must merge visible and hidden entries."""
         ...
 
     def save_position(self, account: int, direction: Direction, position: int) -> None:
@@ -170,7 +167,7 @@ class EntryTable(Protocol):
         ...
 
     def count(self, owner: int) -> int:
-        """Return the number of entries of a list."""
+        """Return the length of a list."""
         ...
 
     def newest_first(self, owner: int, bound: int = LAST_SECOND) -> Iterator[Entry]:
@@ -194,7 +191,7 @@ class SlotRunTable(Protocol):
         ...
 
     def near(self, owner: int, second: int) -> list[SlotRun]:
-        """Return the runs around a second, later first. They hold it or a neighbour; others may be among them."""
+        """Return the runs around a second, later first; maybe others too."""
         ...
 
     def add(self, owner: int, run: SlotRun) -> None:
@@ -207,7 +204,7 @@ class SlotRunTable(Protocol):
 
 
 class ListTables(NamedTuple):
-    """The tables of one direction. Hidden entries are those of accounts that do not appear in lists."""
+    """The tables of one direction. Hidden entries are of accounts that do not appear in lists."""
 
     visible: EntryTable
     hidden: EntryTable
@@ -222,15 +219,15 @@ class PairTable(Protocol):
         ...
 
     def save(self, pair: Pair, before: State, after: State) -> None:
-        """Save a state; `UNKNOWN` removes the pair. Entries of open intervals are in the lists' tables already."""
+        """Save a state; `UNKNOWN` removes the pair. The lists have the open interval's entries already."""
         ...
 
     def positions(self, pair: Pair, entry: Entry) -> tuple[int, int]:
-        """Return an open pair's positions in both lists. `entry` is its entry in one of them."""
+        """Return an open pair's positions in both lists. `entry` is in one of them."""
         ...
 
     def over(self, account: int, limit: int) -> list[Pair]:
-        """Return some pairs of an account that has no open ones."""
+        """Return some pairs of an account without open ones."""
         ...
 
     def followed_at(self, owner: int, second: int) -> Sequence[int]:
@@ -238,7 +235,7 @@ class PairTable(Protocol):
         ...
 
     def note_late(self, owner: int, direction: Direction) -> None:
-        """Note that a list has an entry later than its true start. Readers of the past need to know."""
+        """Note that a list has an entry later than its true start."""
         ...
 
 

@@ -19,7 +19,7 @@ class Tombstones:
         self._any = False
 
     def begin(self) -> None:
-        """Look whether any exist: after other writes or a failure."""
+        """Look whether any exist."""
         self._any = self._table.any()
 
     def has_key(self, key: str) -> bool:
@@ -27,10 +27,7 @@ class Tombstones:
         return self._any and self._table.has(self._mac("key", key))
 
     def has_name(self, name: str) -> bool:
-        """Return whether an imported name means an erased account.
-
-        It may be its key, its username, or a name that its key was made of.
-        """
+        """Return whether an imported name means an erased account."""
         return self._any and (
             self.has_key(name)
             or self._table.has(self._mac("name", names.fold(name)))
@@ -51,7 +48,7 @@ class Tombstones:
 class FutureEvents:
     """Events that claimed a time after their receipt.
 
-    They count at the time of receipt. A second delivery comes later, and must be recognised as a duplicate.
+    They count at the time of receipt. A second delivery must be recognised as a duplicate.
     """
 
     def __init__(self, table: FutureEventTable) -> None:
@@ -59,7 +56,7 @@ class FutureEvents:
         self._any = False
 
     def begin(self) -> None:
-        """Look whether any exist: after other writes or a failure."""
+        """Look whether any exist."""
         self._any = self._table.any()
 
     def has(self, claimed: Claimed) -> bool:

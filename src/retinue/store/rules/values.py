@@ -32,7 +32,7 @@ class Stored(Struct, frozen=True):
 
     @property
     def public_fields(self) -> tuple[str | None, str, str, int]:
-        """The fields that readers see. A username owned by another account is empty."""
+        """The fields that readers see. A lost username is empty."""
         return self.folded, self.username if self.folded else "", self.display_name, self.visibility
 
 
@@ -53,7 +53,7 @@ class Claimed(NamedTuple):
 
 
 class Relocation(NamedTuple):
-    """The progress of a relocation: the account's own list being walked, and the position reached."""
+    """The progress of a relocation: the account's own list being walked, and the position."""
 
     account: int
     direction: Direction
@@ -96,9 +96,9 @@ class PlacedInterval(Struct, frozen=True, gc=False):
 
 
 class State(Struct, frozen=True):
-    """The stored state of a pair.
+    """The stored state of a pair: its events and the intervals that they make.
 
-    It is the set of its events, with the intervals that they make. `has_row` is for the store alone.
+    `has_row` is for the store alone.
     """
 
     moments: frozenset[Moment]

@@ -1,7 +1,6 @@
-"""The visibility of accounts, as the writer needs it.
+"""The visibility of accounts, for the writer.
 
-Entries of visible accounts are in the range of pages, others in hidden tables. After a change, `maintenance.py`
-relocates them; until then they may be in either.
+After a change, `maintenance.py` relocates entries; until then they may be in either table.
 """
 
 from retinue.store.rules.tables import AccountTable, RelocationTable
@@ -18,7 +17,7 @@ class VisibilityCache:
         self._rows: dict[int, bool] = {}
 
     def begin(self) -> None:
-        """Clear the cache: after another writer may have written, or after a failure."""
+        """Clear the cache."""
         self._rows.clear()
 
     def is_visible(self, account: int) -> bool:

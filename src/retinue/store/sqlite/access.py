@@ -1,4 +1,7 @@
-"""Clients, tokens and the audit checkpoint, in their own SQLite file. A long import therefore never blocks a token."""
+"""Clients, tokens and the audit checkpoint, in their own SQLite file.
+
+A long import therefore never blocks a token.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -48,7 +51,7 @@ _Result = TypeVar("_Result")
 class SqliteAccess:
     """An `AccessStore` and an `AuditStore`.
 
-    Writes run in one thread with its own connection, so that the event loop never waits for the write lock.
+    Writes run in one thread, so that the event loop never waits for the write lock.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,9 +1,7 @@
 """The block cache: frequently requested blocks with references to their rows.
 
-A page from cached blocks is a search and a join, without SQLite and without a lookup of each row. A cached block is
-valid for one state of the file and one edition of the names. After a change its block is read again; the cached rows
-are reused if entries and names are the same. Only blocks requested twice are cached. The memory of the rows is not
-counted, since the row cache holds them anyway.
+A page from cached blocks needs neither SQLite nor a lookup of each row. A cached block is valid for one state of the
+file and one edition of the names. Only blocks requested twice are cached.
 """
 
 from bisect import bisect_left, bisect_right
@@ -20,10 +18,7 @@ Listed = tuple[list[int], list["CachedBlock"]]  # one list's starts, ascending, 
 
 
 class CachedBlock:
-    """A cached block and its rows.
-
-    It holds each second from `start` to `last`, and `rows` are those of its `positions`.
-    """
+    """A cached block: each second from `start` to `last`, and the `rows` of its `positions`."""
 
     __slots__ = ("edition", "entries", "last", "positions", "rows", "size", "start", "state")
 
@@ -38,12 +33,11 @@ class CachedBlock:
 
 
 class BlockCache:
-    """The cached blocks of all lists, in `max_bytes`. `state` and `edition` are the current ones.
+    """The cached blocks of all lists, in `max_bytes`. `state` and `edition` are current.
 
-    A list has a number by owner and direction. Blocks are kept in two generations. If the young one is full, new blocks
-    are turned away for a while, since a few stable blocks help more than many that replace each other. Then the old
-    generation is dropped, the young one becomes old, and requested blocks return. `rows_of` returns the rows of
-    accounts, or None if some are hidden.
+    A list has a number by owner and direction. There are two generations. If the young one is full, new blocks are
+    turned away for a while before the old one is dropped: a few stable blocks help more than many that replace each
+    other. `rows_of` returns None if some accounts are hidden.
     """
 
     def __init__(self, rows_of: Rows, max_bytes: int) -> None:
@@ -92,7 +86,6 @@ class BlockCache:
             bound = cached.start - 1
 
     def clear(self) -> None:
-        """Remove all blocks."""
         if self._young or self._old:
             self._young, self._old, self._count = {}, {}, 0
 
@@ -124,7 +117,6 @@ class BlockCache:
             self._count += grown
 
     def _old_of(self, number: int) -> Listed | None:
-        """Return a list's old blocks, made young again if there is room."""
         of_list = self._old.get(number)
         if of_list is not None and self._count + len(of_list[0]) <= self._most:
             self._young[number] = self._old.pop(number)
@@ -139,7 +131,6 @@ class BlockCache:
 
 
 def _at(of_list: Listed | None, start: int) -> CachedBlock | None:
-    """Return the cached block that begins at a second."""
     if of_list is None:
         return None
     starts, blocks = of_list

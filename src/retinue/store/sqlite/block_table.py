@@ -1,7 +1,6 @@
 """One table of blocks, for the writer. Entries change in memory and are written once a transaction.
 
-Blocks are cached until another connection changes the file. `flush` writes changed blocks before the commit. Splits,
-merges and removals are written at once, so the table always shows which blocks exist.
+Splits, merges and removals are written at once, so the table always shows which blocks exist.
 """
 
 from bisect import bisect_left
@@ -49,12 +48,12 @@ class BlockTable:
         self._delete_count = f"DELETE FROM {table}_count WHERE owner = ?"
 
     def forget(self) -> None:
-        """Clear caches: after another connection may have written, or after a rollback."""
+        """Clear caches."""
         for remembered in (self._blocks, self._changed, self._newest, self._counts, self._changed_counts):
             remembered.clear()
 
     def flush(self) -> None:
-        """Write what has changed; call before a commit."""
+        """Write changed blocks; call before a commit."""
         for block in self._changed:
             entries = self._blocks[block]
             if entries:
@@ -92,7 +91,6 @@ class BlockTable:
         )
 
     def is_short(self, owner: int) -> bool:
-        """Return whether a list has at most one block."""
         if first_block(owner) in self._blocks:
             return True
         found = self._find(owner, LAST_SECOND)
@@ -147,7 +145,6 @@ class BlockTable:
         return entry
 
     def _find(self, owner: int, position: int) -> int | None:
-        """Load the block that holds a second; return its number."""
         only = first_block(owner)
         block = self._blocks.get(only)
         if block is not None:
@@ -168,7 +165,6 @@ class BlockTable:
         return None
 
     def _add_lowest(self, owner: int) -> int:
-        """Add the first block of a list, or its new lowest."""
         if self._find(owner, LAST_SECOND) is None:
             lowest = first_block(owner)
         else:

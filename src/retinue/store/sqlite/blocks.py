@@ -1,7 +1,7 @@
-"""A block: up to 120 entries of a list in one blob. A page therefore costs one or two rows of a table. Pure.
+"""A block: up to 120 entries of a list in one blob. A page costs one or two rows. Pure.
 
 `entries` holds two columns of unsigned 32-bit numbers, little-endian: the positions, ascending, then the accounts.
-`displaced` holds pairs of numbers for entries whose true second is not their position: position, true second.
+`displaced` holds pairs of position and true second, where they differ.
 """
 
 from array import array
@@ -25,7 +25,7 @@ def first_block(owner: int) -> int:
 
 
 def block_at(owner: int, second: int) -> int:
-    """Return the number of a block that begins at a second. It is also the highest one that can hold that second."""
+    """Return the highest number of a block that can hold a second."""
     return owner << _OWNER_SHIFT | min(second, LAST_SECOND)
 
 
@@ -53,7 +53,7 @@ def require_within(table: str, block: int, first: int, last: int) -> None:
 
 
 def require_descending(table: str, owner: int, positions: list[int], bound: int) -> None:
-    """Require positions in descending order from the bound. Otherwise paging might never end."""
+    """Require positions in descending order from the bound, so that paging ends."""
     if positions and (positions[0] > bound or positions != sorted(positions, reverse=True)):
         raise StoreUnavailable(f"table {table}, account {owner}: its positions are not in order; it is damaged")
 
@@ -96,12 +96,10 @@ class Block:
         return entries, array("I", [number for pair in sorted(self.displaced.items()) for number in pair]).tobytes()
 
     def has(self, position: int) -> bool:
-        """Return whether a second has an entry."""
         index = bisect_left(self.positions, position)
         return index < len(self.positions) and self.positions[index] == position
 
     def position_of(self, account: int) -> int | None:
-        """Return the position of an account, or None."""
         wanted = account.to_bytes(_NUMBER_BYTES, "little")
         numbers = self.accounts.tobytes()
         at = numbers.find(wanted)
@@ -110,7 +108,6 @@ class Block:
         return self.positions[at // _NUMBER_BYTES] if at >= 0 else None
 
     def insert(self, entry: Entry) -> None:
-        """Insert an entry at a free slot."""
         index = bisect_left(self.positions, entry.position)
         self.positions.insert(index, entry.position)
         self.accounts.insert(index, entry.account)
@@ -118,7 +115,6 @@ class Block:
             self.displaced[entry.position] = entry.second
 
     def remove(self, position: int) -> Entry:
-        """Remove and return an entry."""
         index = bisect_left(self.positions, position)
         del self.positions[index]
         return Entry(position, self.accounts.pop(index), self.displaced.pop(position, position))
@@ -141,7 +137,6 @@ class Block:
         self.displaced |= upper.displaced
 
     def newest_first(self, bound: int = LAST_SECOND) -> Iterator[Entry]:
-        """Yield the entries at or before a second."""
         for index in range(bisect_left(self.positions, bound + 1) - 1, -1, -1):
             position = self.positions[index]
             yield Entry(position, self.accounts[index], self.displaced.get(position, position))

@@ -1,7 +1,6 @@
-"""The bulk load of sorted follows. Whole lists are read, merged in memory and written in the order of the file.
+"""The bulk load of sorted follows, in one write transaction.
 
-It decides with NumPy for millions of follows what `rules/pairs.py` decides for one. It handles only the usual follow:
-the first event of a pair. Runs inside one write transaction.
+It decides with NumPy what `rules/pairs.py` decides one by one, but only the usual follow: the first event of a pair.
 """
 
 from collections.abc import Iterator
@@ -62,7 +61,6 @@ class BulkLoad:
         self._waiting: list[Displaced] = []
 
     def run(self) -> LoadedFollows:
-        """Load all follows."""
         accepted, repeated, remaining = 0, 0, [np.empty(0, np.int64)]
         passed_over = RowSet()
         for follows in self._each(Direction.FOLLOWING):
@@ -136,7 +134,6 @@ class BulkLoad:
     # --- lists ------------------------------------------------------------------------------------------------------
 
     def _load(self, direction: Direction, follows: Follows) -> Displaced:
-        """Load follows into the lists of one direction."""
         owners, lists = owners_of(follows.owners)
         visible, hidden, ended = self._existing.lists_of(direction, owners)
         old = np.concatenate([visible.positions, hidden.positions, ended[1]])
@@ -156,7 +153,6 @@ class BulkLoad:
         return Displaced(follows.owners[moved], follows.accounts[moved], follows.seconds[moved], positions[moved])
 
     def _rewrite(self, table: str, new: EntryColumns, old: EntryColumns) -> None:
-        """Write the lists that have new entries."""
         if not len(new):
             return
         old = old.where(is_among(old.owners, owners_of(new.owners)[0]))
@@ -171,7 +167,6 @@ class BulkLoad:
         executemany(f"INSERT INTO {table}_count VALUES (?, ?)", counts(entries))
 
     def _save_slot_runs(self, direction: Direction, owners: Numbers, occupied: tuple[Numbers, Numbers, Chosen]) -> None:
-        """Save the slot runs of lists, given all their taken slots."""
         lists, seconds, is_visible = occupied
         if not self._existing.is_empty:
             order = np.argsort(keyed(lists, seconds), kind="stable")  # fast for sorted parts

@@ -1,8 +1,4 @@
-"""Every invariant of the two SQLite files. They are verified in one state of each, and nothing is changed.
-
-Names and files are checked here, lists in `check_lists.py`, pairs and their history in `check_pairs.py`, single values
-in `check_values.py`, and tables in `check_schema.py`.
-"""
+"""Every invariant of the two SQLite files, verified without changes."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
@@ -42,7 +38,6 @@ class SqliteChecker:
         self._access = files.open_for_check(access, files.ACCESS)
 
     async def problems(self) -> AsyncIterator[str]:
-        """Yield broken invariants. Damage that stops a check is its last problem."""
         for path, problems in self._invariants():
             try:
                 for count, problem in enumerate(problems):
@@ -90,7 +85,7 @@ class SqliteChecker:
 
 
 def _damage(execute: Execute) -> Iterator[str]:
-    """Yield what SQLite's own check finds. On a connection that cannot write it leaves out CHECK constraints."""
+    """Yield what SQLite's own check finds. A read-only connection skips CHECK constraints."""
     for (line,) in execute("PRAGMA integrity_check"):
         if line != "ok":
             yield f"damaged: {line}"
@@ -140,7 +135,6 @@ def _open_to_others(path: Path) -> Iterator[str]:
 
 
 def _shown(error: Exception) -> str:
-    """Return an error in one line."""
     if isinstance(error, apsw.NoMemError):
         return "more memory is needed than there is, or a size in it is damaged"
     text = " ".join(str(error).split())

@@ -93,7 +93,6 @@ def _problems_of_list(owner: int, blocks: Blocks) -> Iterator[str]:
 
 
 def _wrong_slot_runs(execute: Execute) -> Iterator[str]:
-    """Compare the expected slot runs with the stored ones, in order."""
     for direction in Direction:
         visible, hidden = (_positions_of(entries_of(execute, f"{direction.value}{side}")) for side in ("", "_aside"))
         ended = iter(execute(_ENDED[direction]))
@@ -131,7 +130,7 @@ def _slot_runs(positions: Iterable[tuple[int, int, bool]], direction: Direction)
 
 
 def _differences(made: Iterator[OwnedRun | str], stored: Iterator[OwnedRun]) -> Iterator[tuple[OwnedRun | str, bool]]:
-    """Yield what only one of two ordered streams has. The flag is true for stored ones."""
+    """Yield items of only one of two ordered streams. The flag is true for stored ones."""
     left, right = next(made, None), next(stored, None)
     while left is not None or right is not None:
         if isinstance(left, str):
@@ -149,7 +148,7 @@ def _differences(made: Iterator[OwnedRun | str], stored: Iterator[OwnedRun]) -> 
 
 
 def _one_sided(execute: Execute) -> Iterator[str]:
-    """Yield follows that only one direction has. Sums over buckets come first, so that memory stays small."""
+    """Yield follows that only one direction has. Sums over buckets come first, to save memory."""
     sums = [list(_sums(_follows(execute, direction))) for direction in Direction]
     wrong = {bucket for bucket in range(_BUCKETS) if sums[0][bucket] != sums[1][bucket]}
     if not wrong:
@@ -171,7 +170,6 @@ def _sums(found: Iterable[Follow]) -> list[int]:
 
 
 def _follows(execute: Execute, direction: Direction) -> Iterator[Follow]:
-    """Yield follower, followee and true second of one direction's entries."""
     for side in ("", "_aside"):
         for owner, entry in entries_of(execute, f"{direction.value}{side}"):
             if direction is Direction.FOLLOWING:

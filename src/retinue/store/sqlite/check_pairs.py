@@ -70,7 +70,6 @@ def _unknown_displacements(execute: Execute) -> Iterator[str]:
 
 
 def _unnoted_lateness(execute: Execute) -> Iterator[str]:
-    """Yield late entries of lists that are not marked as late."""
     noted = set(execute("SELECT owner, direction FROM late").fetchall())
     for name in (direction.value for direction in Direction):
         for owner, position, start in _positions_and_starts(execute, name):
@@ -79,7 +78,6 @@ def _unnoted_lateness(execute: Execute) -> Iterator[str]:
 
 
 def _positions_and_starts(execute: Execute, name: str) -> Iterator[tuple[int, int, int]]:
-    """Yield owner, position and true start of everything in one direction."""
     for side in ("", "_aside"):
         yield from ((owner, entry.position, entry.second) for owner, entry in entries_of(execute, f"{name}{side}"))
     owner = "follower" if name == Direction.FOLLOWING.value else "followee"

@@ -30,7 +30,6 @@ _CLIENTS = f"SELECT {', '.join(CLIENT_COLUMNS + SECRET_COLUMNS)} FROM client ORD
 
 
 def _wrong_numbers(execute: Execute) -> Iterator[str]:
-    """Yield numbers of the graph that are out of range."""
     for table, columns in _RANGES.items():
         name = "id" if table == "account" else "account"
         for column, (least, greatest) in columns.items():
@@ -40,7 +39,6 @@ def _wrong_numbers(execute: Execute) -> Iterator[str]:
 
 
 def _wrong_values(execute: Execute) -> Iterator[str]:
-    """Yield other values that a writer could not use."""
     for account, direction in execute(f"SELECT account, direction FROM moving WHERE direction NOT IN ({_DIRECTIONS})"):
         yield f"account {account}: is being moved in the direction {direction!r}, which there is not"
     if execute("SELECT length(value) FROM secret").fetchall() != [(32,)]:
@@ -48,7 +46,6 @@ def _wrong_values(execute: Execute) -> Iterator[str]:
 
 
 def _wrong_clients(execute: Execute) -> Iterator[str]:
-    """Yield clients and tokens that a server could not use."""
     for row in execute(_CLIENTS):
         yield from _refused(lambda row: secrets_of(client_of(row), row[-len(SECRET_COLUMNS) :]), row)
     for (count,) in execute("SELECT count(*) FROM token WHERE length(digest) <> 32 HAVING count(*) > 0"):
@@ -56,7 +53,6 @@ def _wrong_clients(execute: Execute) -> Iterator[str]:
 
 
 def _wrong_checkpoint(execute: Execute) -> Iterator[str]:
-    """Yield faults of the audit checkpoint."""
     rows = execute(AUDIT_CHECKPOINT).fetchall()
     if len(rows) != 1:
         yield f"table audit: has {len(rows)} rows instead of one"

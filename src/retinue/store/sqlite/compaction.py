@@ -11,8 +11,7 @@ from retinue.errors import StoreError
 def compact(connection: apsw.Connection) -> None:
     """Rewrite the file and truncate its log.
 
-    Rewriting copies only existing rows, so it also removes what SQLite once copied to other pages. Raises `StoreError`
-    if a long-running reader keeps the log in use.
+    Raises `StoreError` if a long-running reader keeps the log in use.
     """
     connection.execute("VACUUM")
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]

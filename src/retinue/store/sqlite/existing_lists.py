@@ -47,7 +47,6 @@ class ExistingLists:
     def lists_of(
         self, direction: Direction, owners: Numbers
     ) -> tuple[EntryColumns, EntryColumns, tuple[Numbers, Numbers]]:
-        """Return visible and hidden entries, and owners and slots of ended intervals."""
         if self.is_empty:
             return entries_in([]), entries_in([]), (_NOTHING, _NOTHING)
         visible = self._entries_of(direction.value, owners)
@@ -61,7 +60,6 @@ class ExistingLists:
         return visible, hidden, (table[:, 0], table[:, 1])
 
     def pairs_of(self, followers: Numbers) -> ExistingPairs:
-        """Return all existing pairs of these followers."""
         visible, hidden, _ = self.lists_of(Direction.FOLLOWING, followers)
         entries = visible.merged(hidden)
         pairs = (entries.owners << 32) + entries.accounts

@@ -1,9 +1,7 @@
 """Answers for the fast path, without awaiting.
 
-Current lists are served from cached blocks, accounts from the in-memory cache.
-
-Blocks that are not cached are read with a single statement. Unusual cases (hidden rows, nearly empty blocks) are left
-to `SqliteGraph` on the same connection.
+Blocks that are not cached are read with a single statement. Unusual cases are left to `SqliteGraph` on the same
+connection.
 """
 
 from bisect import bisect_right
@@ -99,7 +97,6 @@ class SqliteFastGraph:
         return blocks.read(number, request) or self._read(number, request, lists)
 
     def _read(self, number: int, request: PageRequest, lists: _Lists) -> EncodedRows:
-        """Read from the file, and offer the blocks to the cache."""
         owner, bound, wanted = request.account_id, min(request.bound, LAST_SECOND), request.limit + 1
         accounts: list[int] = []
         positions: list[int] = []
@@ -131,7 +128,7 @@ class SqliteFastGraph:
         return EncodedRows(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
 
     def _last_of(self, bound: int, owner: int, lists: _Lists) -> int:
-        """Return the last second that the block at a bound may hold. It is one before the owner's next block."""
+        """Return the last second that the block at a bound may hold."""
         within = block_at(owner, bound), block_at(owner, LAST_SECOND)
         for (following,) in self._execute(lists.next_block, within).fetchall():
             return start_of(following) - 1
@@ -139,7 +136,7 @@ class SqliteFastGraph:
 
 
 def _take(numbers: memoryview, bound: int, wanted: int, accounts: list[int], positions: list[int]) -> None:
-    """Add a block's entries at or before a bound, newest first. There are at most `wanted` in all."""
+    """Add a block's newest entries at or before a bound. There are at most `wanted` in all."""
     count = len(numbers) // 2
     end = bisect_right(numbers, bound, 0, count)
     start = max(0, end - wanted + len(accounts))

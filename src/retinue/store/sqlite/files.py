@@ -1,7 +1,6 @@
 """The two SQLite files of a store: creating, verifying and opening them.
 
-Every connection of the store comes from here. SQLite's errors become `StoreError` while opening, and `StoreUnavailable`
-afterwards (`translated`).
+SQLite's errors become `StoreError` while opening, and `StoreUnavailable` afterwards (`translated`).
 """
 
 import os
@@ -57,9 +56,7 @@ class Rows(Protocol):
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]: ...
 
-    def fetchall(self) -> list[tuple[Any, ...]]:
-        """Return all rows."""
-        ...
+    def fetchall(self) -> list[tuple[Any, ...]]: ...
 
 
 Execute = Callable[..., Rows]
@@ -102,10 +99,7 @@ def create_store(graph_path: Path) -> None:
 
 
 def _create(path: Path, kind: Kind) -> None:
-    """Create a missing file with its schema.
-
-    It appears completely or not at all, also after a kill, race or power loss.
-    """
+    """Create a missing file with its schema, completely or not at all."""
     _require_sqlite()
     if path.exists():
         _open(path, kind, apsw.SQLITE_OPEN_READONLY).close()
@@ -144,17 +138,17 @@ def open_for_reading(path: Path, kind: Kind) -> apsw.Connection:
 
 
 def open_for_check(path: Path, kind: Kind) -> apsw.Connection:
-    """Return a read-only connection, even to a file that others may use. `check` reports that among other problems."""
+    """Return a read-only connection, even to a file that others may use."""
     return _open(path, replace(kind, is_secret=False), apsw.SQLITE_OPEN_READONLY)
 
 
 def open_for_writing(path: Path, kind: Kind) -> apsw.Connection:
-    """Return a connection that waits for the write lock. Its commits survive a crash of the machine."""
+    """Return a connection whose commits survive a crash of the machine."""
     return _open(path, kind, apsw.SQLITE_OPEN_READWRITE, *_FOR_WRITING)
 
 
 def executor(connection: apsw.Connection) -> Execute:
-    """Return the `execute` of a new cursor. Each statement must be read to its end before the next one."""
+    """Return the `execute` of a new cursor. Read each statement to its end before the next."""
     return cast("Execute", connection.cursor().execute)
 
 
@@ -182,15 +176,15 @@ def transaction(connection: apsw.Connection) -> Iterator[None]:
 def touch(connection: apsw.Connection, kind: Kind) -> None:
     """Make the pending commit wait for the disk, even without changes.
 
-    A commit without changes returns at once, although the state that it found may be that of a killed process, not yet
-    on disk. So write a page that stays the same: the log holds all earlier commits before it.
+    A commit without changes returns at once, although the state that it found may not be on disk yet. So write a page
+    that stays the same.
     """
     connection.execute(f"PRAGMA user_version = {kind.version}")
 
 
 @contextmanager
 def one_state(connection: apsw.Connection) -> Iterator[None]:
-    """Run the block in a read transaction. All its queries see one state."""
+    """Run the block in a read transaction."""
     connection.execute("BEGIN")
     try:
         yield
@@ -213,7 +207,6 @@ def translated(place: str = "") -> Iterator[None]:
 
 
 def _contradiction(error: Exception) -> str:
-    """Return what failed and where. The traceback is not shown."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
     text = " ".join(str(error).split())[:_MAX_ERROR_CHARACTERS]

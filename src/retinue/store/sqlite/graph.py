@@ -1,8 +1,4 @@
-"""Reads of the follow graph from its SQLite file. Accounts are found by name, and lists read by range.
-
-The usual page is read straight from the list's blocks. During relocations (`must_merge` of `row_cache.py`), and for the
-list of an earlier second, several sources are merged instead, with the same rows.
-"""
+"""Reads of the follow graph from its SQLite file."""
 
 from bisect import bisect_right
 from collections.abc import Callable
@@ -26,10 +22,7 @@ BLOCKS = {
 
 
 class SqliteGraph(Generic[Shown_co]):
-    """A `GraphReader` on one connection.
-
-    It answers without suspending. `encode_row` makes a row of display name and username.
-    """
+    """A `GraphReader` on one connection. `encode_row` makes a row of display name and username."""
 
     def __init__(self, path: Path, clock: Clock, encode_row: Callable[[str, str], Shown_co]) -> None:
         with ExitStack() as opened:
@@ -102,7 +95,6 @@ class SqliteGraph(Generic[Shown_co]):
         return PageRows(rows, positions[-1] if positions else 0, has_more=False)
 
     def _read_merged(self, request: PageRequest) -> PageRows[Shown_co]:
-        """Read entry by entry from all sources."""
         rows: list[Shown_co] = []
         oldest = 0
         last = LAST_SECOND + 1

@@ -75,7 +75,6 @@ class SqliteGraphScan:
             yield Intervals(plain.owners, plain.accounts, second, goes_on, second, second)
 
     def _profiles(self, first: int, last: int) -> dict[int, dict[str, Any]]:
-        """Return the profile fields of a range of accounts. Booleans are stored as numbers."""
         rows = self._connection.execute(_PROFILES, (first, last))
         profiles = {
             account: {field: value for _, field, value in fields} for account, fields in groupby(rows, itemgetter(0))
@@ -87,7 +86,6 @@ class SqliteGraphScan:
 
 
 def _in_parts(rows: Rows, size: int) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield rows in parts."""
     reading = iter(rows)
     while part := list(islice(reading, size)):
         yield part

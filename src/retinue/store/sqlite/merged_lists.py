@@ -1,7 +1,4 @@
-"""Reads of a page request from all sources: visible, hidden and, as of an earlier second, ended entries.
-
-This is the slow path, newest first, for the cases that need it.
-"""
+"""Reads of a page request from visible, hidden and ended entries."""
 
 import heapq
 from collections.abc import Iterator
@@ -48,7 +45,7 @@ def entries_of(execute: Execute, request: PageRequest, *, with_hidden: bool) -> 
 
 
 def _within(execute: Execute, request: PageRequest) -> PageRequest:
-    """Lower the request's bound to `as_of`, if the list allows. Later entries may be millions."""
+    """Lower the request's bound to `as_of`, if the list allows."""
     as_of = request.as_of
     if as_of is None or as_of >= request.bound:
         return request

@@ -26,11 +26,9 @@ class EntryColumns:
         return len(self.owners)
 
     def where(self, chosen: NDArray[np.bool_]) -> "EntryColumns":
-        """Return the chosen entries."""
         return EntryColumns(self.owners[chosen], self.positions[chosen], self.accounts[chosen], self.seconds[chosen])
 
     def merged(self, other: "EntryColumns") -> "EntryColumns":
-        """Return the entries of both, sorted."""
         if not len(other):
             return self
         columns = [
@@ -53,7 +51,7 @@ def begins_of(owners: Numbers) -> tuple[Numbers, Numbers]:
 
 
 def owners_of(owners: Numbers) -> tuple[Numbers, Numbers]:
-    """Return the owners, and the owner's index for each place. `owners` is ascending."""
+    """Return the owners, ascending, and the owner's index for each place."""
     begins, sizes = begins_of(owners)
     return owners[begins], np.repeat(np.arange(len(begins)), sizes)
 

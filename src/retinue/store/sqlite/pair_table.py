@@ -1,7 +1,7 @@
 """The history of pairs in the file.
 
-A *plain* pair has one follow, at its true second in both lists. It is stored in the lists alone. Every other pair with
-events has a row in the table `pair`, and each of its ended intervals one in `ended`.
+A *plain* pair has one follow, at its true second in both lists, and is stored in the lists alone. Every other pair has
+a row in the table `pair`, and each ended interval one in `ended`.
 """
 
 from array import array
@@ -128,7 +128,7 @@ class SqlitePairs:
             self._execute(_SAVE_ENDED, (*ids, *values))
 
     def _plain_position(self, pair: Pair) -> int | None:
-        """Return the position of a plain follow, or None. Scan the shorter list."""
+        """Return the position of a plain follow, or None."""
         forth = self._tables(self._following, pair.followee)
         if len(forth) == 1 and forth[0].is_short(pair.follower):  # the usual case
             return forth[0].position_of(pair.follower, pair.followee)
@@ -154,7 +154,7 @@ def _look(tables: Sequence[BlockTable], owner: int, account: int) -> int | None:
 
 
 def _encoded(moments: frozenset[Moment]) -> bytes:
-    """Encode events as 64-bit numbers. Each is its second, shifted by one bit that is set for an unfollow."""
+    """Encode events as 64-bit numbers: the second, then one bit that is set for an unfollow."""
     return array("Q", sorted(moment.at << 1 | moment.is_unfollow for moment in moments)).tobytes()
 
 

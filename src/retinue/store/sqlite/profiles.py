@@ -24,7 +24,7 @@ def read_profile(execute: Execute, account: int) -> Profile | None:
 
 
 def _count(execute: Execute, direction: Direction, account: int, erased: set[int]) -> int:
-    """Return the entries of a list, visible or hidden. Erased accounts that are still being removed do not count."""
+    """Return the length of a list, without accounts that are being removed."""
     tables = (direction.value, f"{direction.value}_aside")
     count = sum(_entries_in(execute, table, account) for table in tables)
     if erased:

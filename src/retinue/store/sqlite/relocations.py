@@ -23,11 +23,11 @@ class SqliteRelocations:
         self._accounts: set[int] = set()
 
     def reload(self) -> None:
-        """Reload the accounts: after other writes or a rollback."""
+        """Reload the accounts."""
         self._accounts = {account for (account,) in self._execute("SELECT account FROM moving")}
 
     def any(self) -> bool:
-        """Return whether there are any. It reads the file, so it is right outside a transaction too."""
+        """Return whether there are any, also outside a transaction."""
         return bool(self._execute("SELECT 1 FROM moving LIMIT 1").fetchall())
 
     def has(self, account: int) -> bool:

@@ -1,9 +1,7 @@
 """The row cache: rows by account id, and accounts by username, at most one second behind the file.
 
-Rows are kept as their user wants them, in two generations: if the young one is full, the old one is dropped, and
-requested rows return from old to young. A generation is a list indexed by id, since looking up twenty to a hundred rows
-is most of the work for a page, and a list is faster than a dict. Each change of a name or visibility has a revision, by
-which it is noticed.
+There are two generations: if the young one is full, the old one is dropped, and requested rows become young again. A
+generation is a list indexed by id, which is faster than a dict.
 """
 
 from collections.abc import Callable, Sequence
@@ -79,7 +77,7 @@ class RowCache(Generic[Shown_co]):
         return account
 
     def visible_rows(self, accounts: list[int], positions: list[int]) -> tuple[list[Shown_co], list[int]]:
-        """Return the rows of visible accounts, and their positions. Input is oldest first, the result newest first."""
+        """Return the rows and positions of visible accounts, newest first. Input is oldest first."""
         accounts.reverse()
         positions.reverse()
         cache = self.rows
@@ -109,7 +107,6 @@ class RowCache(Generic[Shown_co]):
         return rows if all(rows) else None  # type: ignore[return-value]  # None is not among them
 
     def load(self, account_id: int) -> Shown_co | None:
-        """Return the row of an account, None if hidden. Cache it."""
         row = _at(self.rows, account_id)
         if row is not False:
             return row
@@ -144,7 +141,7 @@ class RowCache(Generic[Shown_co]):
         return self._encode_row(display_name, username) if is_visible else None
 
     def _may_be(self, account_id: int) -> bool:
-        """Return whether the file has room for an id. Ids are given in order, and `rows` grows up to them."""
+        """Return whether the file has room for an id. `rows` grows up to it."""
         return 0 < account_id < max(len(self.rows), ROOM) or 0 < account_id <= max_accounts(self._execute)
 
     def _forget_changed(self) -> None:
@@ -168,7 +165,7 @@ class RowCache(Generic[Shown_co]):
                     rows[account_id] = False
 
     def _look_for_moves(self) -> None:
-        """Read whether readers must merge. Read it after the revisions, since a change writes both."""
+        """Read whether readers must merge. Call it after reading the revisions."""
         self.must_merge = bool(self._execute(MUST_MERGE).fetchall())
 
     def _newest_revision(self) -> int:

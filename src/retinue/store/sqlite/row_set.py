@@ -13,7 +13,6 @@ class RowSet:
         self._bits = np.zeros(0, np.uint8)
 
     def add(self, rows: Numbers) -> None:
-        """Add rows."""
         if not len(rows):
             return
         missing = int(rows.max()) // 8 + 1 - len(self._bits)
@@ -22,7 +21,6 @@ class RowSet:
         np.bitwise_or.at(self._bits, rows >> 3, (1 << (rows & 7)).astype(np.uint8))
 
     def has(self, rows: Numbers) -> NDArray[np.bool_]:
-        """Return which rows are in the set."""
         found = np.zeros(len(rows), np.bool_)
         within = (rows >> 3) < len(self._bits)
         inner = rows[within]

@@ -1,7 +1,6 @@
 """Type checks of values read from a store's file.
 
-STRICT tables check values when they are written. A damaged file can hold NULL, text or a blob in any column, and SQLite
-returns them unchanged.
+A damaged file can hold any type in any column, and SQLite returns it unchanged, even from STRICT tables.
 """
 
 import re
@@ -28,9 +27,9 @@ class Column(NamedTuple):
 
 
 class RowTypes:
-    """A row tracer for connections: returns each row unchanged, or raises `StoreUnavailable` with table and key.
+    """A row tracer for connections: returns each row unchanged, or raises `StoreUnavailable`.
 
-    Values that are computed from columns are not checked, only columns themselves.
+    Computed values are not checked.
     """
 
     def __init__(self) -> None:
@@ -38,7 +37,6 @@ class RowTypes:
         self._right: dict[Any, set[tuple[type, ...]]] = {}
 
     def __call__(self, cursor: apsw.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Check one row."""
         columns = cursor.description_full
         types = tuple(map(type, row))
         right = self._right.get(columns)
@@ -65,7 +63,7 @@ def _require_declared(cursor: apsw.Cursor, columns: Any, row: tuple[Any, ...]) -
 
 
 def _numbers_in(statement: str) -> str:
-    """Return the numbers by which a statement chose its rows. Never return names, since the message goes to a log."""
+    """Return the numbers by which a statement chose its rows. Names must not go to a log."""
     _, _, condition = statement.partition(" WHERE ")
     return ", ".join(re.findall(r"(?<![\w'])\d+(?![\w'])", condition)) or "no known key"
 

@@ -1,8 +1,7 @@
 """Slots for many follows at once. Pure. It equals `rules/slots.py` one by one.
 
-Number the free slots of a list from 1. A wanted slot that is free has its number; a taken one has that of the nearest
-free slot before it. From newest to oldest, each follow gets its own number, or the one below the last given, whichever
-is lower. All of them come from one running minimum.
+Number the free slots of a list from 1; a taken one counts as the nearest free one before it. From newest to oldest,
+each follow gets its own number, or the one below the last given, whichever is lower.
 """
 
 import numpy as np
@@ -44,7 +43,7 @@ def assign_slots(lists: Numbers, seconds: Numbers, taken: Numbers) -> Numbers:
 def slot_runs(lists: Numbers, seconds: Numbers, visible: NDArray[np.bool_]) -> tuple[Numbers, Numbers, Numbers]:
     """Return the runs to store, given all taken slots: list, first, last.
 
-    A single slot is stored only if it is not `visible` in the list itself.
+    A single slot is stored only if it is not `visible`.
     """
     if not len(lists):
         return lists, seconds, seconds

@@ -22,7 +22,7 @@ class SqliteSlotRuns:
         return self._execute(self._all, (owner, limit)).fetchall()
 
     def near(self, owner: int, second: int) -> list[SlotRun]:
-        """Return the last two runs that begin by the next second. Among them are those around the second."""
+        """Return the last two runs that begin by the next second."""
         return self._execute(self._near, (owner, second + 1)).fetchall()
 
     def add(self, owner: int, run: SlotRun) -> None:

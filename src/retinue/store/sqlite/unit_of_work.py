@@ -1,7 +1,4 @@
-"""The unit of work: the rules on the tables of one connection.
-
-Runs inside the writer's transactions.
-"""
+"""The unit of work: the rules on the tables of one connection, inside the writer's transactions."""
 
 import apsw
 
@@ -54,7 +51,6 @@ class SqliteUnitOfWork:
         self._version = version
 
     def flush(self) -> None:
-        """Write changed blocks; call before each commit."""
         for table in self._blocks:
             table.flush()
 

@@ -1,12 +1,10 @@
 """The WAL index of a SQLite file. It shows commits without asking SQLite.
 
-Every connection to a file in WAL mode maps the same index (`graph.db-shm`). Its first 48 bytes describe the newest
-commit: a counter, the length of the log, checksums (sqlite.org/walformat.html, "The WAL-Index Header"). SQLite changes
-them before each commit returns, and a reader sees the state that they describe. While they stay the same, so does
-everything that can be read.
+Every connection maps the same index (`graph.db-shm`). Its first 48 bytes describe the newest commit
+(sqlite.org/walformat.html, "The WAL-Index Header").
 
-This reads SQLite's own mapping. Another mapping would need a descriptor, and closing any descriptor of a file drops all
-locks of this process on it, SQLite's included.
+This reads SQLite's own mapping. Another one would need a descriptor, and closing it would drop all locks of this
+process on the file.
 """
 
 import ctypes
@@ -24,7 +22,7 @@ class WalIndex:
         self._head = _head_of(path)
 
     def state(self) -> bytes | None:
-        """Return bytes that change with each commit. None if the index was not found."""
+        """Return bytes that change with each commit. None without an index."""
         return None if self._head is None else self._head.tobytes()
 
     def forget(self) -> None:

@@ -1,7 +1,4 @@
-"""Writes to the follow graph, in short transactions.
-
-There is one writer at a time, and others get their turn in between.
-"""
+"""Writes to the follow graph, in short transactions. Other writers get their turn in between."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,7 +22,7 @@ _Result = TypeVar("_Result")
 
 
 class SqliteGraphWriter:
-    """A `GraphWriter` on one connection. It blocks while it works, for processes with nothing else to do."""
+    """A `GraphWriter` on one connection. It blocks while it works."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._clock = clock
@@ -94,14 +91,12 @@ class SqliteGraphWriter:
         self._work.forget()
 
     async def settle(self) -> None:
-        """Make earlier writes durable with another commit."""
         with self._waiting_for_disk():
             self._transaction(lambda: False)
         with files.translated():
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def bulk(self) -> "SqliteGraphWriter":
-        """Return this writer as bulk loader."""
         return self
 
     def close(self) -> None:
@@ -156,7 +151,6 @@ class SqliteGraphWriter:
 
     @contextmanager
     def _one_state(self) -> Iterator[None]:
-        """Hold a read transaction, with valid caches."""
         with files.translated(), files.one_state(self._connection):
             self._work.begin()
             yield
