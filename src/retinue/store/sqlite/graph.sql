@@ -1,9 +1,9 @@
 -- The follow graph. One file; readers and one writer at a time (WAL).
 
--- Accounts, with what a page needs of them. `folded` is the username as compared (NULL: the account has none, and is
--- no row), `username` as answered. An erased account has a NULL key and nothing else; its row stays, so that
--- its id is never another's. The times are those of the latest event that set the field. `revision` counts changes of
--- a name or visibility over the whole table, so that readers learn what to forget; 0 until the first change.
+-- Accounts, with the fields that a page needs. `folded` is the username as compared (NULL: the account does not have
+-- a username, and appears in no list), `username` the one in responses. An erased account has a NULL key and nothing
+-- else; its row stays, so that its id is never reused. Times are of the latest event that set the field. `revision`
+-- counts changes of a name or visibility over the whole table, for the caches of readers; 0 until the first change.
 CREATE TABLE account (
     id              INTEGER PRIMARY KEY,
     key             TEXT    UNIQUE,
@@ -19,8 +19,8 @@ CREATE TABLE account (
 
 CREATE INDEX account_changed ON account (revision) WHERE revision > 0;
 
--- Every claim that was ever made to a username, by each account its latest. Claims outlive a rename, so that a late
--- event cannot win a name that is gone.
+-- The latest claim of each account to each username. Claims outlive a rename, so that a late event cannot win a name
+-- that was given up.
 CREATE TABLE claim (
     folded  TEXT    NOT NULL,
     account INTEGER NOT NULL REFERENCES account (id),
@@ -30,7 +30,7 @@ CREATE TABLE claim (
 
 CREATE INDEX claim_account ON claim (account);
 
--- The rest of what a source says of an account; only where it says something.
+-- Other profile fields of accounts, if a source has set them.
 CREATE TABLE profile (
     account INTEGER NOT NULL REFERENCES account (id),
     field   TEXT    NOT NULL,
@@ -39,24 +39,25 @@ CREATE TABLE profile (
     PRIMARY KEY (account, field)
 ) STRICT, WITHOUT ROWID;
 
--- Lists, packed: `block` is the owner's id in the upper and the first second it may hold in the lower 32 bits; it
--- reaches up to the next block of that owner. The only block of a list begins at 0, the first of several at 1.
--- `entries` and `displaced` are explained in blocks.py. A page is one range of the primary key, read backwards.
+-- Visible entries of lists, in blocks. `block` is the owner's id in the upper 32 bits, and the first second that the
+-- block may hold in the lower 32 bits; it reaches up to the owner's next block. The only block of a list begins at 0,
+-- the first of several at 1. blocks.py explains `entries` and `displaced`. A page is one range of the primary key, read
+-- backwards.
 CREATE TABLE following (block INTEGER PRIMARY KEY, entries BLOB NOT NULL, displaced BLOB) STRICT;
 CREATE TABLE followers (block INTEGER PRIMARY KEY, entries BLOB NOT NULL, displaced BLOB) STRICT;
 
--- Out of the way of pages: entries whose account is no row. They go back to the same positions.
+-- Hidden entries: their account does not appear in lists. Relocation moves them to and from the same positions.
 CREATE TABLE following_aside (block INTEGER PRIMARY KEY, entries BLOB NOT NULL, displaced BLOB) STRICT;
 CREATE TABLE followers_aside (block INTEGER PRIMARY KEY, entries BLOB NOT NULL, displaced BLOB) STRICT;
 
--- How many entries the lists of several blocks have.
+-- Numbers of entries of lists with several blocks.
 CREATE TABLE following_count (owner INTEGER PRIMARY KEY, entries INTEGER NOT NULL) STRICT;
 CREATE TABLE followers_count (owner INTEGER PRIMARY KEY, entries INTEGER NOT NULL) STRICT;
 CREATE TABLE following_aside_count (owner INTEGER PRIMARY KEY, entries INTEGER NOT NULL) STRICT;
 CREATE TABLE followers_aside_count (owner INTEGER PRIMARY KEY, entries INTEGER NOT NULL) STRICT;
 
--- Stretches of adjacent occupied seconds of a list, each as long as it can be, so that the nearest free second is
--- found without walking along a burst. A single second is here only if its entry is not in the list's own blocks.
+-- Slot runs: adjacent taken slots of a list, each run as long as possible, so that the nearest free slot is found
+-- without a walk through a burst. A single slot has a row only if its entry is hidden or has ended.
 CREATE TABLE following_taken (
     owner INTEGER NOT NULL,
     first INTEGER NOT NULL,
@@ -70,8 +71,8 @@ CREATE TABLE followers_taken (
     PRIMARY KEY (owner, first)
 ) STRICT, WITHOUT ROWID;
 
--- Pairs of which there is more to say than one follow that stands on its own second in both lists. `moments` is the
--- set of its events (pairs.py), NULL for a single follow at `started_at`; the other columns tell the open interval.
+-- Pairs that are not plain: a plain pair has one follow, at its true second in both lists. `moments` is the set of
+-- events (pair_table.py), NULL for a single follow at `started_at`. The other columns are the open interval.
 CREATE TABLE pair (
     follower           INTEGER NOT NULL,
     followee           INTEGER NOT NULL,
@@ -84,7 +85,7 @@ CREATE TABLE pair (
 
 CREATE INDEX pair_over ON pair (followee) WHERE started_at IS NULL;
 
--- Intervals that have ended. Their positions stay theirs.
+-- Ended intervals. They keep their slots.
 CREATE TABLE ended (
     follower           INTEGER NOT NULL,
     followee           INTEGER NOT NULL,
@@ -98,7 +99,7 @@ CREATE TABLE ended (
 CREATE UNIQUE INDEX ended_following ON ended (follower, following_position);
 CREATE UNIQUE INDEX ended_followers ON ended (followee, followers_position);
 
--- Events that claimed a time in the future when they came, and the time that counted instead (postdated.py).
+-- Future events: they claimed a time after their receipt. `at` is the second that counted instead.
 CREATE TABLE postdated (
     account    INTEGER NOT NULL,
     other      INTEGER NOT NULL,
@@ -108,9 +109,9 @@ CREATE TABLE postdated (
     PRIMARY KEY (account, other, event, claimed_at)
 ) STRICT, WITHOUT ROWID;
 
--- Accounts whose entries in others' lists are being moved aside, back, or (erased) away. `direction` is the one of
--- the account's own lists that is being walked, done down to `position`. `merge`: readers cannot go by the range of
--- pages alone meanwhile, since entries are missing there, or the account's own lists should be gone.
+-- Relocations: accounts whose entries in others' lists are being hidden, shown again, or (erased) removed.
+-- `direction` is the account's own list that is being walked, down to `position` so far. `merge`: readers must merge
+-- visible and hidden entries meanwhile, since visible ones are missing, or the account's own lists must not be read.
 CREATE TABLE moving (
     account   INTEGER PRIMARY KEY,
     merge     INTEGER NOT NULL,
@@ -120,15 +121,15 @@ CREATE TABLE moving (
 
 CREATE INDEX moving_merge ON moving (account) WHERE merge;
 
--- Lists in which some interval stands, or stood, on a second later than its true start: the seconds from 1 to its start
--- were full. In all others nothing that began by a second stands behind it.
+-- Lists with an interval, open or ended, at a slot later than its true start, because all earlier slots were taken. In
+-- all other lists, an interval that began by a second has a slot at or before that second.
 CREATE TABLE late (
     owner     INTEGER NOT NULL,
     direction TEXT    NOT NULL,
     PRIMARY KEY (owner, direction)
 ) STRICT, WITHOUT ROWID;
 
--- What is left of erased accounts: HMACs of their keys and usernames under the store's secret.
+-- Tombstones of erased accounts: HMACs of their keys and usernames under the store's secret.
 CREATE TABLE tombstone (mac BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE secret (value BLOB NOT NULL) STRICT;
 INSERT INTO secret VALUES (randomblob(32));
