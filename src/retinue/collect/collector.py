@@ -109,7 +109,7 @@ class Collector:
                 result.failed[item] = str(error)
             except GaveUp as error:
                 result.failed[item] = str(error)
-                await self._client.log_in(renew=True)  # raises if the whole service is gone
+                await self._client.log_in(renew=True)  # raises if the whole service is unreachable
 
     async def _collect(self, plan: CollectPlan, item: Item) -> None:
         if item.list == "info":
@@ -175,7 +175,7 @@ class Collector:
         self._on_progress()
 
     async def _within_calls(self, plan: CollectPlan, pool: Pool, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Make a call when the day's limit allows one more."""
+        """Make a call once the day's limit allows it."""
         while self._calls_today(pool) + self._in_flight[pool] >= plan.calls_per_day[pool]:
             if self._calls_today(pool) >= plan.calls_per_day[pool]:
                 await self._next_day(plan)

@@ -46,7 +46,7 @@ def csv_source(table: CsvTable, path: Path) -> str:
     columns = ", ".join(f"{sql_text(name)}: 'VARCHAR'" for name in table.names)
     at = _TEXT_SECOND.format(at="trim(followed_at)") if "followed_at" in table.names else "0"
     names = ", ".join(_trimmed(name) for name in _NAMES)
-    # DuckDB may not take a quote after a space for one.
+    # DuckDB may not recognize a quote after a space.
     is_quoted = " OR ".join(f"starts_with(trim({name}), '\"')" for name in _NAMES)
     return (
         f"SELECT row_number() OVER () AS row, {names}, {at} AS second,"

@@ -59,7 +59,7 @@ def unexpected(field: str, expected: str, value: Any) -> BadRecord:
 
 
 def unfit(field: str, value: Any, fault: str) -> BadRecord:
-    """Return the error for a value of the right form."""
+    """Return the error for a well-formed value with a fault."""
     return BadRecord(f"{field}: {fault}", "" if value == "" else f"{field}: {shown(value)} {fault}")
 
 
