@@ -62,7 +62,7 @@ class WriterThread:
 async def repeat(step: Step, trouble: str, pause: float) -> None:
     """Run a step again and again until cancelled. After an error, log `trouble` and pause.
 
-    No error ends the task: it would be missed too late.
+    No error ends the task, since its end would be noticed too late.
     """
     while True:
         seconds = pause
@@ -89,7 +89,7 @@ async def settle(audit: AuditWriter, quotas: OpenQuotas) -> None:
 async def recount(
     audit: AuditWriter, quotas: OpenQuotas, access: OpenAccess, folder: Path, trusted: TrustedTime
 ) -> None:
-    """Restore damaged counters once all of their records are in the log."""
+    """Restore damaged counters once all their records are in the log."""
     recount, days = Recount(quotas, folder), FutureDayWarnings()
     is_reported = False
 

@@ -107,7 +107,7 @@ class _Backend(Struct):
     apply_lag: int | None = None
 
     async def apply_events(self, body: bytes) -> ApplyResult:
-        """Apply events, and note how far they lie behind."""
+        """Apply events, and note how far they lag behind."""
         received_at = self.clock.now()
         outcome = await self.graph.run(lambda writer: apply_body(writer, body, received_at))
         if outcome.latest is not None:
@@ -115,7 +115,7 @@ class _Backend(Struct):
         return outcome
 
     async def ready(self) -> str:
-        """Return why the server cannot answer, or an empty text."""
+        """Return why the server cannot answer; empty if it can."""
         try:
             await self.access.find_client("")
             self.store.graph(self.clock).close()

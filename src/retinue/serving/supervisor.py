@@ -46,7 +46,7 @@ MAX_AUDIT_HOURS = 24 * 366
 MAX_AUDIT_DAYS = 100 * 366
 
 _LOGGER = logging.getLogger("retinue.serving")
-_PATIENCE_SECONDS = STOP_SECONDS + 1.5  # then a worker is killed; an idle server stops in less than 5 s
+_PATIENCE_SECONDS = STOP_SECONDS + 1.5  # after this time a worker is killed; an idle server stops in less than 5 s
 _COORDINATOR_PATIENCE_SECONDS = 30.0  # it may have to start first, then writes the last records
 _LONGEST_PAUSE_SECONDS = 5.0
 _MANAGEMENT_HOST = "127.0.0.1"

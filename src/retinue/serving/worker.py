@@ -21,7 +21,7 @@ GC_THRESHOLDS = (20_000, 50, 50)
 
 
 async def work(config: ChildConfig, store: Store) -> bool:
-    """Answer until asked to stop. Return whether all audit records were sent."""
+    """Answer requests until asked to stop. Return whether all audit records were sent."""
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     clock, settings = config.open_clock(), config.settings
