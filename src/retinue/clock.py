@@ -14,11 +14,11 @@ class Clock(Protocol):
         ...
 
     def elapsed(self) -> float:
-        """Return seconds since a fixed instant. They never decrease."""
+        """Return seconds since a fixed instant; never decreasing."""
         ...
 
     def uptime(self) -> float:
-        """Return the same, suspended time included."""
+        """Return the same, including the time that the machine was suspended."""
         ...
 
 

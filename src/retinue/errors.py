@@ -1,4 +1,4 @@
-"""All errors of ours. `wire/rendering.py` has code, status and message of each `Refusal`; the CLI prints the others."""
+"""All errors. `wire/rendering.py` has code, status and message of each `Refusal`; the CLI prints the others."""
 
 # RetinueError
 # ├── InputError
@@ -20,7 +20,7 @@
 
 
 class RetinueError(Exception):
-    """Any error of ours."""
+    """The base of Retinue's errors."""
 
 
 class InputError(RetinueError):
@@ -156,7 +156,7 @@ class RateLimitExceeded(Refusal):
 
 
 class QuotaExceeded(Refusal):
-    """`calls` of `limit` a day (None: unlimited) remain. It ends in `reset` seconds."""
+    """`calls` of `limit` a day (None: unlimited) remain. The quota resets in `reset` seconds."""
 
     def __init__(self, limit: int | None, calls: int, reset: int) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ def _not_regular(path: Path) -> OSError:
 
 
 def is_private(status: os.stat_result) -> bool:
-    """Return whether only its owner can use a file."""
+    """Return whether only the owner can use a file."""
     return not status.st_mode & _OTHERS
 
 

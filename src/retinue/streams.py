@@ -77,7 +77,7 @@ def _errors() -> Any:
 
 
 def _reserve_descriptors() -> None:
-    # No other file may get the number of a closed one. Input and output still fail; messages vanish.
+    # No other file may get the number of a closed stream. Input and output still fail; messages are lost.
     for descriptor, flags in ((_INPUT, os.O_WRONLY), (_OUTPUT, os.O_RDONLY), (_ERRORS, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
