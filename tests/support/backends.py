@@ -74,11 +74,11 @@ class BackendFactory(NamedTuple):
     pace: float = 1.0
 
     def __call__(self) -> Backend:
-        """An empty store; of a cluster there is one at a time."""
+        """Return an empty store; a cluster has one at a time."""
         return self.make()
 
     def times(self, count: int) -> int:
-        """Return as many examples as take the time that so many take with the quickest."""
+        """Return the number of examples that take as long as `count` on the fastest backend."""
         return max(1, round(self.pace * examples(count)))
 
 
@@ -137,7 +137,7 @@ class Lent(Session):
         return await super().fetch(query, values)
 
     def close(self) -> None:
-        """The lender does that."""
+        """Do nothing: the lender closes them."""
 
 
 class Keyspace:
@@ -162,7 +162,7 @@ class Keyspace:
 
 
 def backoff_on(clock: FrozenClock) -> Backoff:
-    """Delays that pass on the test's clock alone."""
+    """Return delays that pass on the test's clock only."""
     return Backoff(clock.elapsed, lambda _: clock.advance(1), lambda: 0.5)
 
 

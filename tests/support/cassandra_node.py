@@ -79,7 +79,7 @@ SYNC_AS_USUAL = "periodic\ncommitlog_sync_period: 10000ms"
 
 @dataclass(frozen=True)
 class Setting:
-    """How nodes run. `core`: the only one that they may use; `more`: what stands in their configuration beside it."""
+    """Settings of nodes. `core` is the only one that they may use; `more` has additional configuration."""
 
     heap_mib: int = 640
     sync: str = SYNC_AT_ONCE
@@ -202,7 +202,7 @@ def _opened() -> list[str]:
 
 @contextmanager
 def running(count: int, port: int, setting: Setting = Setting()) -> Iterator[list[Node]]:
-    """So many nodes, which answer; they and their data go at the end."""
+    """Run nodes until the block ends, then remove them and their data."""
     with tempfile.TemporaryDirectory(prefix="retinue-cassandra-", ignore_cleanup_errors=True) as folder:
         nodes = [Node(number, count, Path(folder) / str(number), port, setting) for number in range(1, count + 1)]
         try:

@@ -65,7 +65,7 @@ class Person:
         return self.said[of][1] if of in self.said else UNSAID[of]
 
     def tell(self, record: AccountRecord, at: int) -> None:
-        """Take notice of what a record says at a second: the latest wins, at one second the larger value."""
+        """Apply a record at a second. The latest value wins, and at the same second the larger one."""
         for of in UNSAID:
             value = getattr(record, of)
             if value is not None:
@@ -120,7 +120,7 @@ class ModelGraph:
         return [self._apply(event, received_at) for event in events]
 
     async def run_maintenance(self) -> bool:
-        """Give back the seconds of what erased accounts left in others' lists, all at once."""
+        """Free all slots of erased accounts' entries in others' lists."""
         self.lists = {
             owned: {position: entry for position, entry in entries.items() if entry[0] in self.people}
             for owned, entries in self.lists.items()
@@ -280,7 +280,7 @@ class ModelGraph:
         return {name for name, claims in self.claims.items() if claims.pop(person.id, None) is not None}
 
     def _knowledge(self, person: Person) -> object:
-        """All that is known of an account and can make a difference some day."""
+        """Return everything known of an account that may matter later."""
         return dict(person.said), person.claim, [claims.get(person.id) for claims in self.claims.values()]
 
     # Accounts
@@ -344,7 +344,7 @@ class ModelGraph:
         return Verdict.DUPLICATE if before == self._knowledge(person) else Verdict.ACCEPTED
 
     def _erase(self, key: str) -> Verdict:
-        """Forget an account, but for what it takes to know it again."""
+        """Forget an account except for the names that identify it."""
         if key in self.erased_keys:
             return Verdict.DUPLICATE
         person = self.with_key(key) or self._create(key, key)

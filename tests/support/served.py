@@ -83,13 +83,13 @@ def records(store: Path) -> Iterator[dict[str, Any]]:
 
 
 def checkpoint_count(store: Path) -> int:
-    """How many records the store has heard of."""
+    """Return the number of records in the store's checkpoint."""
     with closing(open_store(str(store)).access()) as access:
         return asyncio.run(access.audit_checkpoint()).count
 
 
 def pages_written(store: Path) -> int:
-    """How many requests for following lists are in the log up to now."""
+    """Return how many requests for following lists are in the log."""
     paths = sorted(store.with_suffix(".audit").glob("*.jsonl"))
     return sum(path.read_bytes().count(b'"endpoint":"following"') for path in paths)
 

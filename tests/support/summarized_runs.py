@@ -1,4 +1,4 @@
-"""Runs of a client without care on lists of known lengths, and their summaries."""
+"""Runs of a careless client on lists of known lengths, and their summaries."""
 
 import re
 import sys

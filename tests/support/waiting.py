@@ -1,4 +1,4 @@
-"""Waiting for what another process does: for a condition, never for a length of time."""
+"""Wait for another process: for a condition, never for a length of time."""
 
 import socket
 import time
