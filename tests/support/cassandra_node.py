@@ -109,7 +109,7 @@ class Node:
         return self.port + 1 + self.number
 
     def begin(self) -> None:
-        """Start it; `wait` until it answers."""
+        """Start the node; `wait` returns when it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         values = {
             "folder": self.folder,
@@ -127,7 +127,7 @@ class Node:
             self.process = subprocess.Popen(self._command(), stdout=log, stderr=log, cwd=self.folder)
 
     def wait(self) -> None:
-        """Return when it answers."""
+        """Wait until the node answers."""
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self.process is None or self.process.poll() is not None or time.monotonic() > deadline:
@@ -135,23 +135,23 @@ class Node:
             time.sleep(0.2)
 
     def tool(self, *words: str) -> str:
-        """Run `nodetool`; what it printed."""
+        """Run `nodetool`; return its output."""
         classes = ["-cp", f"{jars()}/*", "org.apache.cassandra.tools.NodeTool"]
         command = ["java", *_opened(), *classes, "-h", "127.0.0.1", "-p", str(self._tool_port), *words]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def signal(self, number: int) -> None:
-        """Send it a signal, such as SIGSTOP."""
+        """Send the node a signal, such as SIGSTOP."""
         assert self.process is not None
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the node."""
         self.signal(signal.SIGKILL)
         self._wait_for_end()
 
     def stop(self) -> None:
-        """End it as an operator would."""
+        """Stop the node as an operator would."""
         if self.process is not None and self.process.poll() is None:
             self.signal(signal.SIGTERM)
             self._wait_for_end()

@@ -19,7 +19,7 @@ NOW = 1_700_000_000
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a store's method."""
+    """Return the result of a store's method."""
     return asyncio.run(coroutine)
 
 
@@ -42,13 +42,13 @@ class ClusterStore:
         return run(self.writer.apply([FollowEvent(a, b, NOW, is_follow=False) for a, b in pairs], NOW))
 
     def id(self, name: str) -> int:
-        """The number of an account."""
+        """Return an account's id."""
         account = run(self.graph.find_account(name))
         assert account is not None
         return account.id
 
     def walked(self, name: str, limit: int) -> list[str]:
-        """All names of a following list, in pages of a size."""
+        """Return all names of a following list, read in pages of `limit` rows."""
         found: list[str] = []
         request = PageRequest(self.id(name), Direction.FOLLOWING, NOW, limit)
         while True:
@@ -69,6 +69,6 @@ def cluster_store(keyspace: Keyspace, clock: FrozenClock) -> Iterator[ClusterSto
 
 @pytest.fixture
 def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Buckets are rewritten at once."""
+    """Make buckets so small that they are rewritten at once."""
     monkeypatch.setattr(partitioning, "MAX_ROWS", 20)
     monkeypatch.setattr(partitioning, "MAX_REMOVED", 5)

@@ -51,7 +51,7 @@ class SyncNames(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The caller was told that something is done."""
+    """The caller was told that a step is complete."""
 
     what: Any
 
