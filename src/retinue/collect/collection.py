@@ -36,7 +36,7 @@ PAGES = "pages.jsonl"
 MANIFEST = "manifest.json"
 GRAPHML = "graph.graphml"
 TABLES = (*(f"{table}.{kind}" for table in QUERIES for kind in FORMATS), GRAPHML)
-_UNFINISHED = "tables.new"  # left by a kill, removed by the next run
+_UNFINISHED = "tables.new"  # left by a killed run, removed by the next one
 _CHUNK_BYTES = 1 << 20
 
 

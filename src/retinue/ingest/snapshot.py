@@ -74,7 +74,7 @@ class Snapshot:
                 self._lose(owner, str(not_stored(verdict, record)))
 
     def miss(self, file: int, row: RawRow, reason: str) -> None:
-        """Take a row as lost: it could not be read, or its names were changed."""
+        """Record a row as lost: it could not be read, or its names were changed."""
         owner = _owner_of(row)
         if owner is None:
             self._lose(None, reason)
@@ -82,12 +82,12 @@ class Snapshot:
             self._missed.setdefault((owner, file), reason)
 
     def check_names(self, file: int, row: RawRow) -> None:
-        """Take a row of follows as lost if its names were changed."""
+        """Record a row of follows as lost if its names were changed."""
         if reason := _changed_name(row, ("follower", "followee")):
             self.miss(file, row, reason)
 
     def check_account(self, row: RawRow) -> None:
-        """Take an account's row as lost if its names were changed."""
+        """Record an account's row as lost if its names were changed."""
         if reason := _changed_name(row, ("id", "username")):
             self._lose(None, reason)
 
@@ -118,7 +118,7 @@ class Snapshot:
             if owner is not None:
                 self._write(owner, file, "")
                 self._lose(owner, self._missed[name, file])
-            elif names.fault_in_username(name):  # it may be a damaged name of any account
+            elif names.fault_in_username(name):  # the damaged name may be any account's
                 self._lose(None, self._missed[name, file])
 
     def _write(self, owner: str, file: int, followee: str) -> None:

@@ -110,7 +110,7 @@ class Staging:
         )
         named = f"SELECT count(*) FROM staged WHERE has_time AND second = {self.received_at}"
         self.names_received_at = self._number(named) > 0
-        # A row for each line: no line was skipped or joined to another one.
+        # One row for each line: DuckDB neither skipped a line nor joined two.
         if (
             isinstance(table, CsvTable)
             and self._number("SELECT count(*) FROM staged") != _count_lines(table.source) - 1
@@ -120,7 +120,7 @@ class Staging:
     def _source(self, table: CsvTable | ParquetTable) -> str:
         if isinstance(table, ParquetTable):
             return staging_sql.parquet_source(table)
-        # DuckDB would take some characters of the path for patterns.
+        # DuckDB would treat some characters of the path as patterns.
         path = self._folder.path / f"table.csv{'.gz' if table.source.is_packed else ''}"
         path.symlink_to(table.source.path.absolute())
         return staging_sql.csv_source(table, path)

@@ -18,7 +18,7 @@ GROUP = 5_000
 STANDARD_INPUT = "-"
 
 _CHUNK = 1 << 18
-_MOST_READS = 100  # for one group, so that a feed of single bytes cannot keep finished lines waiting
+_MOST_READS = 100  # limit for one group, so that a slow feed of single bytes cannot delay complete lines
 
 
 class RawLine(NamedTuple):

@@ -17,7 +17,7 @@ _FIRST_UNPRIVILEGED_PORT = 1024
 
 
 class ConfinementPlan(Struct, frozen=True):
-    """Instructions for the child process, and their announcement; empty ones confine nothing.
+    """Instructions for the child process, and their announcement. Empty ones confine nothing.
 
     `network`: use an empty network namespace. `files`: the replacement of each system file. `listens`: addresses to
     listen on. `ports`: the only ranges of TCP ports to which it may connect.
